@@ -1,0 +1,161 @@
+//! The CPU device's memory: aligned blocks from the system allocator and files mapped into memory.
+//!
+//! One of the two places in this crate with `unsafe` (the other is the mapping). Nothing here counts or pools; that is
+//! `memory.rs`. The rule that makes the writing sound is kept by [`Lease`](crate::Lease): a block is written only
+//! through the one handle that exists on it.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+/// Every block starts at a multiple of this: a cache line, and the width of the widest vector registers.
+pub(crate) const ALIGN: usize = 64;
+
+/// Requests of at least this size are compared with what the operating system says is available, because Linux
+/// otherwise grants them and kills the process when the pages are touched.
+const CHECKED_BYTES: usize = 64 << 20;
+
+/// Owned or mapped bytes at a fixed address.
+pub(crate) enum Block {
+    Heap { start: NonNull<u8>, capacity: usize },
+    Mapped { mapping: Arc<Mmap>, offset: usize, len: usize },
+}
+
+// SAFETY: a block owns its bytes (or a read-only mapping); nothing in it is tied to a thread. Writing goes through
+// `bytes_mut`, whose caller vouches for being the only user.
+unsafe impl Send for Block {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// Zeroed memory of `capacity` bytes, a multiple of [`ALIGN`] and not 0. `None` where the system has no memory.
+    pub(crate) fn allocate(capacity: usize) -> Option<Block> {
+        if !is_available(capacity) {
+            return None;
+        }
+        let layout = heap_layout(capacity)?;
+        // SAFETY: the layout's size is not 0 (checked in `heap_layout`).
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Block::Heap { start, capacity })
+    }
+
+    /// Bytes that the block holds.
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Block::Heap { capacity, .. } => *capacity,
+            Block::Mapped { len, .. } => *len,
+        }
+    }
+
+    /// All bytes of the block, to read.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            // SAFETY: the block owns `capacity` bytes at `start`, zeroed when allocated, so all are initialized. They are
+            // written only through `bytes_mut`, whose caller guarantees that no shared slice is alive.
+            Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *capacity) },
+            Block::Mapped { mapping, offset, len } => mapping.get(*offset..*offset + *len).unwrap_or_default(),
+        }
+    }
+
+    /// All bytes of the block, to write; none for a mapping, which is read-only.
+    ///
+    /// # Safety
+    /// The caller is the only one that uses this block's bytes for as long as the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn bytes_mut(&self) -> &mut [u8] {
+        match self {
+            // SAFETY: the block owns these bytes, and the caller vouches for exclusive use.
+            Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *capacity) },
+            Block::Mapped { .. } => &mut [],
+        }
+    }
+
+    /// Writes to every page, so that the operating system hands the memory over now and not in the middle of a step.
+    pub(crate) fn touch_pages(&mut self) {
+        // SAFETY: `&mut self`.
+        let bytes = unsafe { self.bytes_mut() };
+        for byte in bytes.iter_mut().step_by(4096) {
+            // A plain store of the zero that is there could be optimized away.
+            // SAFETY: a valid, exclusive reference.
+            unsafe { std::ptr::write_volatile(byte, 0) };
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Block::Heap { start, capacity } = self
+            && let Some(layout) = heap_layout(*capacity)
+        {
+            // SAFETY: allocated in `allocate` with this very layout, and freed once: the block is not `Clone`.
+            unsafe { dealloc(start.as_ptr(), layout) };
+        }
+    }
+}
+
+fn heap_layout(capacity: usize) -> Option<HeapLayout> {
+    if capacity == 0 {
+        return None;
+    }
+    HeapLayout::from_size_align(capacity, ALIGN).ok()
+}
+
+/// Whether the operating system has `bytes` to give. Small requests are not asked about.
+pub(crate) fn is_available(bytes: usize) -> bool {
+    bytes < CHECKED_BYTES || available_bytes().is_none_or(|available| bytes as u64 <= available)
+}
+
+/// Bytes that can be had without swapping, by the kernel's estimate and the control group's limit; `None` where the
+/// system does not say.
+pub(crate) fn available_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let in_group = number("/sys/fs/cgroup/memory.max")
+        .and_then(|max| Some(max.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
+    let machine = kib.saturating_mul(1024);
+    Some(in_group.map_or(machine, |group| machine.min(group)))
+}
+
+/// A file mapped into memory, read-only. Cheap to clone.
+///
+/// The file must not be truncated while it is mapped: the operating system answers a read beyond its end with a signal.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    map: Arc<Mmap>,
+}
+
+impl Mapping {
+    /// Maps the whole file.
+    ///
+    /// # Errors
+    /// What the operating system says: the file is missing, is a folder, may not be read.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Mapping> {
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+        }
+        // SAFETY: the mapping is private and read-only. Another process that truncates the file can still end this one
+        // with SIGBUS, as for every program that maps files; that is stated in the documentation.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Mapping { map: Arc::new(map) })
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// A part of the mapping as a block, or `None` where it reaches beyond the end.
+    pub(crate) fn block(&self, offset: usize, len: usize) -> Option<Block> {
+        let end = offset.checked_add(len)?;
+        (end <= self.map.len()).then(|| Block::Mapped { mapping: self.map.clone(), offset, len })
+    }
+}

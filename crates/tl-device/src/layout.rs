@@ -1,0 +1,313 @@
+//! What a buffer is *for*: a data type and dimensions. The key of every reservation.
+//!
+//! Nothing here knows of memory or of operations. Dimensions are inline up to rank six, so that making, copying and
+//! hashing a layout never touches the heap.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+
+use smallvec::SmallVec;
+
+use crate::Error;
+
+/// The data type of a tensor's elements, as stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE half precision, two bytes.
+    F16,
+    /// IEEE single precision, four bytes.
+    F32,
+    /// Signed 32-bit integers.
+    I32,
+    /// Truth values, one byte each, 0 or 1.
+    Bool,
+    /// A stored weight format: whole blocks of elements along the last dimension.
+    Block(&'static BlockFormat),
+}
+
+/// A storage format of weights: `block_elems` elements in `block_bytes` bytes. Identified by its number in GGUF files.
+#[derive(Debug)]
+pub struct BlockFormat {
+    /// The name that users see, `q4_0`.
+    pub name: &'static str,
+    /// The type number in GGUF files; two formats are equal when it is.
+    pub id: u32,
+    /// Elements in a block.
+    pub block_elems: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+}
+
+impl PartialEq for BlockFormat {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+impl Eq for BlockFormat {}
+impl Hash for BlockFormat {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl DType {
+    /// The name that programs use: `float16`, `int32`, `q4_0`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F16 => "float16",
+            DType::F32 => "float32",
+            DType::I32 => "int32",
+            DType::Bool => "bool",
+            DType::Block(format) => format.name,
+        }
+    }
+
+    /// Whether this is `float16` or `float32`, the types that activations have.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F16 | DType::F32)
+    }
+
+    /// Elements in a block; 1 for everything but block formats.
+    pub fn block_elems(self) -> usize {
+        match self {
+            DType::Block(format) => format.block_elems,
+            _ => 1,
+        }
+    }
+
+    /// Bytes of a block: the element size for everything but block formats.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            DType::F16 => 2,
+            DType::F32 | DType::I32 => 4,
+            DType::Bool => 1,
+            DType::Block(format) => format.block_bytes,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+impl fmt::Debug for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The dimensions of a tensor, outermost first. Prints as `[512, 128]`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Shape(SmallVec<[usize; 6]>);
+
+impl Shape {
+    /// The dimensions as given.
+    pub fn new(dims: &[usize]) -> Self {
+        Shape(SmallVec::from_slice(dims))
+    }
+
+    /// The dimensions, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The number of elements, or `None` where it does not fit a `usize`.
+    pub fn checked_elems(&self) -> Option<usize> {
+        // A zero anywhere makes the tensor empty, however large the other dimensions are.
+        if self.0.contains(&0) {
+            return Some(0);
+        }
+        self.0.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.0
+    }
+}
+impl FromIterator<usize> for Shape {
+    fn from_iter<I: IntoIterator<Item = usize>>(dims: I) -> Self {
+        Shape(dims.into_iter().collect())
+    }
+}
+impl Hash for Shape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for &dim in &self.0 {
+            state.write_usize(dim);
+        }
+    }
+}
+impl From<Vec<usize>> for Shape {
+    fn from(dims: Vec<usize>) -> Self {
+        Shape::new(&dims)
+    }
+}
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        Shape::new(dims)
+    }
+}
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Shape::new(&dims)
+    }
+}
+impl From<&Shape> for Shape {
+    fn from(shape: &Shape) -> Self {
+        shape.clone()
+    }
+}
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0).finish()
+    }
+}
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A data type and dimensions. Prints as `float16[512, 128]`.
+///
+/// ```
+/// use tl_device::{DType, Layout};
+/// assert_eq!(Layout::from(vec![512, 128]), Layout::new(DType::F16, [512, 128]));
+/// assert_eq!(Layout::new(DType::F32, [3, 5]).len_bytes().unwrap(), 60);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Layout {
+    dtype: DType,
+    shape: Shape,
+}
+
+impl Layout {
+    /// The layout of a tensor with this type and these dimensions.
+    pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
+        Layout { dtype, shape: shape.into() }
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The bytes that a contiguous tensor of this layout takes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where the count does not fit the address space, [`Error::PartialBlock`] where the last
+    /// dimension is not a whole number of blocks of the format.
+    pub fn len_bytes(&self) -> Result<usize, Error> {
+        let block = self.dtype.block_elems();
+        let last = self.shape.last().copied().unwrap_or(1);
+        if last % block != 0 {
+            return Err(Error::PartialBlock { layout: self.clone(), block_elems: block });
+        }
+        self.shape
+            .checked_elems()
+            .map(|n| n / block)
+            .and_then(|n| n.checked_mul(self.dtype.block_bytes()))
+            .filter(|&n| n <= isize::MAX as usize)
+            .ok_or_else(|| Error::TooLarge { layout: self.clone() })
+    }
+
+    /// Whether a buffer reserved for `self` can hold `other`: same type and rank, no dimension larger.
+    pub(crate) fn covers(&self, other: &Layout) -> bool {
+        self.dtype == other.dtype
+            && self.shape.len() == other.shape.len()
+            && self.shape.iter().zip(other.shape.iter()).all(|(bound, dim)| dim <= bound)
+    }
+}
+
+impl From<Vec<usize>> for Layout {
+    /// `float16` with these dimensions.
+    fn from(dims: Vec<usize>) -> Self {
+        Layout::new(DType::F16, dims)
+    }
+}
+impl From<&Layout> for Layout {
+    fn from(layout: &Layout) -> Self {
+        layout.clone()
+    }
+}
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.dtype, self.shape)
+    }
+}
+impl fmt::Debug for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A multiplicative hasher for layouts and sizes: a few instructions, no seed, good enough for keys that nobody chooses
+/// in order to collide.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct LayoutHasher(u64);
+
+impl Hasher for LayoutHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+    fn write_isize(&mut self, n: isize) {
+        self.write_u64(n as u64);
+    }
+    fn write_u64(&mut self, n: u64) {
+        // The high bits of the product are folded down because hash tables index with the low ones.
+        let product = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
+pub(crate) type LayoutMap<K, V> = std::collections::HashMap<K, V, std::hash::BuildHasherDefault<LayoutHasher>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static HALF_BLOCK: BlockFormat = BlockFormat { name: "b32", id: 900, block_elems: 32, block_bytes: 18 };
+
+    #[test]
+    fn bytes_of_layouts() {
+        let check = |layout: Layout, expected: Option<usize>| assert_eq!(layout.len_bytes().ok(), expected, "{layout}");
+        check(Layout::from(vec![512, 128]), Some(512 * 128 * 2));
+        check(Layout::new(DType::F32, []), Some(4));
+        check(Layout::new(DType::F32, [0, usize::MAX]), Some(0));
+        check(Layout::new(DType::F32, [usize::MAX, 2]), None);
+        check(Layout::new(DType::F16, [usize::MAX / 2]), None);
+        check(Layout::new(DType::Block(&HALF_BLOCK), [3, 64]), Some(3 * 2 * 18));
+        check(Layout::new(DType::Block(&HALF_BLOCK), [3, 65]), None);
+    }
+
+    #[test]
+    fn a_bound_covers_what_is_no_larger() {
+        let bound = Layout::from(vec![32, 2048]);
+        let check = |layout: Layout, expected| assert_eq!(bound.covers(&layout), expected, "{layout}");
+        check(Layout::from(vec![32, 2048]), true);
+        check(Layout::from(vec![1, 0]), true);
+        check(Layout::from(vec![33, 1]), false);
+        check(Layout::from(vec![2048]), false);
+        check(Layout::new(DType::F32, [1, 1]), false);
+    }
+}

@@ -1,0 +1,28 @@
+//! Bytes on a device: who has them, where they come from, where they go.
+//!
+//! A [`Device`] serves requests for memory from three sources, in this order: the [`TensorBuffer`], whose buffers were
+//! reserved by exact layout beforehand; the [`BufferPool`], which keeps what comes back; the system. A request yields a
+//! [`Lease`], unique and writable; [`Lease::share`] makes it a [`Storage`], shared and read-only; the last handle gives
+//! the memory back by itself. Taking, sharing, cloning and returning never allocate on the heap.
+//!
+//! This crate knows data types and dimensions ([`Layout`]), and nothing of tensors or operations.
+
+mod cpu;
+mod device;
+mod error;
+mod layout;
+mod memory;
+mod pool;
+mod reserve;
+mod stats;
+mod storage;
+mod tensor_buffer;
+
+pub use cpu::Mapping;
+pub use device::{BufferPool, Device, DeviceOptions, MemoryOptions};
+pub use error::{Error, bytes};
+pub use layout::{BlockFormat, DType, Layout, Shape};
+pub use memory::Role;
+pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};
+pub use storage::{Lease, Storage};
+pub use tensor_buffer::{StillShared, TensorBuffer};

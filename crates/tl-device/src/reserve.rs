@@ -1,0 +1,260 @@
+//! A tensor buffer's data structure: slots reserved by layout, and the counts of how well they served.
+//!
+//! It knows neither locks nor the device: `memory.rs` calls it under its lock. Free slots are handed out lowest first, so
+//! that a step that starts from the same state takes the same buffers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::Layout;
+use crate::layout::LayoutMap;
+use crate::stats::{LayoutStats, ReserveKind, TensorBufferStats};
+use crate::storage::Slot;
+
+/// Distinct layouts whose fallbacks are counted one by one; what comes after them is counted together, so that sizes that
+/// change with every step cannot make the table grow.
+const MAX_MISSED_LAYOUTS: usize = 256;
+
+/// The slots of one layout.
+struct Entry {
+    layout: Layout,
+    kind: ReserveKind,
+    /// Slot by index; `None` where it was freed.
+    slots: Vec<Option<Arc<Slot>>>,
+    /// A bit for each slot that is free.
+    free: Vec<u64>,
+    in_use: usize,
+    most_in_use: usize,
+    taken: u64,
+    reused: u64,
+}
+
+impl Entry {
+    fn new(layout: Layout, kind: ReserveKind) -> Entry {
+        Entry { layout, kind, slots: Vec::new(), free: Vec::new(), in_use: 0, most_in_use: 0, taken: 0, reused: 0 }
+    }
+
+    fn add(&mut self, slot: Arc<Slot>) {
+        let index = self.slots.len();
+        self.slots.push(Some(slot));
+        if index / 64 == self.free.len() {
+            self.free.push(0);
+        }
+        self.free[index / 64] |= 1 << (index % 64);
+    }
+
+    fn take(&mut self) -> Option<Arc<Slot>> {
+        let (word, bits) = self.free.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
+        let bit = bits.trailing_zeros();
+        *bits &= !(1 << bit);
+        let slot = self.slots[word * 64 + bit as usize].clone()?;
+        self.in_use += 1;
+        self.most_in_use = self.most_in_use.max(self.in_use);
+        self.taken += 1;
+        if slot.used.swap(true, Ordering::Relaxed) {
+            self.reused += 1;
+        }
+        Some(slot)
+    }
+
+    /// Whether the slot is still this entry's (it is not after a `clear`).
+    fn owns(&self, slot: &Slot, index: usize) -> bool {
+        self.slots.get(index).and_then(Option::as_ref).is_some_and(|own| std::ptr::eq(&**own, slot))
+    }
+
+    /// Gives up all slots: the free ones to the caller, the ones in use when they are dropped.
+    fn clear(&mut self, freed: &mut Vec<Arc<Slot>>) {
+        let free = std::mem::take(&mut self.free);
+        for (index, slot) in self.slots.drain(..).enumerate() {
+            if free[index / 64] >> (index % 64) & 1 == 1 {
+                freed.extend(slot);
+            }
+        }
+        self.in_use = 0;
+    }
+
+    fn count(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+}
+
+/// What [`Reserve::give_back`] did with a slot.
+#[derive(PartialEq, Debug)]
+pub(crate) enum Returned {
+    /// It is free again.
+    Free,
+    /// The reserve does not keep it: its memory goes to the system.
+    Freed,
+}
+
+pub(crate) struct Reserve {
+    pub(crate) id: u64,
+    entries: Vec<Entry>,
+    exact: LayoutMap<Layout, u32>,
+    learnable: LayoutMap<Layout, u32>,
+    /// Entries that serve every smaller layout, the smallest first.
+    bounds: Vec<u32>,
+    taken: u64,
+    fallbacks: u64,
+    missed: LayoutMap<Layout, u64>,
+}
+
+impl Reserve {
+    pub(crate) fn new(id: u64) -> Reserve {
+        Reserve {
+            id,
+            entries: Vec::new(),
+            exact: LayoutMap::default(),
+            learnable: LayoutMap::default(),
+            bounds: Vec::new(),
+            taken: 0,
+            fallbacks: 0,
+            missed: LayoutMap::default(),
+        }
+    }
+
+    /// The entry for this layout, made where there is none.
+    pub(crate) fn entry(&mut self, layout: &Layout, kind: ReserveKind) -> u32 {
+        let found = match kind {
+            ReserveKind::Exact => self.exact.get(layout).copied(),
+            ReserveKind::Learnable => self.learnable.get(layout).copied(),
+            ReserveKind::UpTo => self.bounds.iter().copied().find(|&at| self.entries[at as usize].layout == *layout),
+        };
+        if let Some(at) = found {
+            return at;
+        }
+        let at = self.entries.len() as u32;
+        self.entries.push(Entry::new(layout.clone(), kind));
+        match kind {
+            ReserveKind::Exact => drop(self.exact.insert(layout.clone(), at)),
+            ReserveKind::Learnable => drop(self.learnable.insert(layout.clone(), at)),
+            ReserveKind::UpTo => {
+                self.bounds.push(at);
+                let entries = &self.entries;
+                self.bounds.sort_by_key(|&at| entries[at as usize].layout.len_bytes().unwrap_or(usize::MAX));
+            }
+        }
+        at
+    }
+
+    /// The index that the next slot added to `entry` gets.
+    pub(crate) fn next_index(&self, entry: u32) -> u32 {
+        self.entries[entry as usize].slots.len() as u32
+    }
+
+    pub(crate) fn add(&mut self, entry: u32, slot: Arc<Slot>) {
+        self.entries[entry as usize].add(slot);
+    }
+
+    /// A free slot for an activation: of exactly this layout, else of the smallest bound that covers it.
+    pub(crate) fn take(&mut self, layout: &Layout) -> Option<Arc<Slot>> {
+        let exact = self.exact.get(layout).and_then(|&at| self.entries[at as usize].take());
+        let slot = exact.or_else(|| {
+            let entries = &mut self.entries;
+            self.bounds.iter().find_map(|&at| {
+                let entry = &mut entries[at as usize];
+                if entry.layout.covers(layout) { entry.take() } else { None }
+            })
+        });
+        match slot {
+            Some(_) => self.taken += 1,
+            None => self.count_fallback(layout),
+        }
+        slot
+    }
+
+    /// A free slot of the learnable reserve. A miss is not a fallback: weights are made once.
+    pub(crate) fn take_learnable(&mut self, layout: &Layout) -> Option<Arc<Slot>> {
+        let at = *self.learnable.get(layout)?;
+        let slot = self.entries[at as usize].take()?;
+        self.taken += 1;
+        Some(slot)
+    }
+
+    fn count_fallback(&mut self, layout: &Layout) {
+        self.fallbacks += 1;
+        if let Some(count) = self.missed.get_mut(layout) {
+            *count += 1;
+        } else if self.missed.len() < MAX_MISSED_LAYOUTS {
+            self.missed.insert(layout.clone(), 1);
+        }
+    }
+
+    /// Takes back a slot whose last handle is gone. Learnable memory is kept only if it was recycled.
+    pub(crate) fn give_back(&mut self, slot: &Slot, entry: u32, index: u32, recycled: bool) -> Returned {
+        let index = index as usize;
+        let Some(entry) = self.entries.get_mut(entry as usize).filter(|entry| entry.owns(slot, index)) else {
+            return Returned::Freed;
+        };
+        entry.in_use = entry.in_use.saturating_sub(1);
+        if entry.kind == ReserveKind::Learnable && !recycled {
+            entry.slots[index] = None;
+            return Returned::Freed;
+        }
+        entry.free[index / 64] |= 1 << (index % 64);
+        Returned::Free
+    }
+
+    /// Gives up the slots of the entries that `which` names.
+    pub(crate) fn clear(&mut self, which: impl Fn(&Layout, ReserveKind) -> bool) -> Vec<Arc<Slot>> {
+        let mut freed = Vec::new();
+        for entry in &mut self.entries {
+            if which(&entry.layout, entry.kind) {
+                entry.clear(&mut freed);
+            }
+        }
+        freed
+    }
+
+    pub(crate) fn stats(&self) -> TensorBufferStats {
+        let mut stats = TensorBufferStats {
+            taken_count: self.taken,
+            reused_count: self.entries.iter().map(|entry| entry.reused).sum(),
+            fallback_count: self.fallbacks,
+            ..TensorBufferStats::default()
+        };
+        for entry in &self.entries {
+            let count = entry.count();
+            let bytes: usize = entry.slots.iter().flatten().map(|slot| slot.block.capacity()).sum();
+            stats.reserved_count += count;
+            stats.in_use_count += entry.in_use;
+            stats.reserved_bytes += bytes as u64;
+            stats.by_layout.push(LayoutStats {
+                kind: entry.kind,
+                reserved_count: count,
+                reserved_bytes: bytes as u64,
+                in_use_count: entry.in_use,
+                most_in_use: entry.most_in_use,
+                taken_count: entry.taken,
+                reused_count: entry.reused,
+                ..LayoutStats::of(entry.layout.clone())
+            });
+        }
+        let mut missed: Vec<(&Layout, u64)> = self.missed.iter().map(|(layout, &count)| (layout, count)).collect();
+        missed.sort_by_key(|(layout, _)| (layout.dtype().name(), layout.shape().to_vec()));
+        for (layout, count) in missed {
+            let own = stats.by_layout.iter_mut().find(|row| row.kind == ReserveKind::Exact && row.layout == *layout);
+            match own {
+                Some(row) => row.fallback_count = count,
+                None => stats.by_layout.push(LayoutStats { fallback_count: count, ..LayoutStats::of(layout.clone()) }),
+            }
+        }
+        stats
+    }
+}
+
+impl LayoutStats {
+    fn of(layout: Layout) -> LayoutStats {
+        LayoutStats {
+            layout,
+            kind: ReserveKind::Exact,
+            reserved_count: 0,
+            reserved_bytes: 0,
+            in_use_count: 0,
+            most_in_use: 0,
+            taken_count: 0,
+            reused_count: 0,
+            fallback_count: 0,
+        }
+    }
+}

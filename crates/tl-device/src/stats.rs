@@ -1,0 +1,118 @@
+//! The figures that users see. All are snapshots, taken at one moment under the memory's lock.
+
+use crate::Layout;
+
+/// What a device holds, in bytes, and how often it was asked.
+///
+/// At all times `live + reserved free + pooled + waste = driver`.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// Bytes that the system gave and still has with this device; mapped files are not in it.
+    pub driver_bytes: u64,
+    /// Bytes of the layouts of all tensors that exist (views count once).
+    pub live_bytes: u64,
+    /// The most that `live_bytes` has been.
+    pub peak_bytes: u64,
+    /// Bytes of reserved buffers that are free.
+    pub reserved_free_bytes: u64,
+    /// Bytes idle in the buffer pool.
+    pub pooled_bytes: u64,
+    /// Bytes between the layouts of tensors and the buffers they lie in: alignment, size classes, bounds.
+    pub waste_bytes: u64,
+    /// Bytes of files that tensors read through a mapping.
+    pub mapped_bytes: u64,
+    /// Bytes of parameters, a part of `live_bytes`.
+    pub learnable_bytes: u64,
+    /// Calls to the system for memory, those of reservations included.
+    pub allocation_count: u64,
+    /// Buffers given back to the system.
+    pub free_count: u64,
+    /// Buffers that the pool gave up to stay within its limits.
+    pub eviction_count: u64,
+    /// Buffers that the pool served again.
+    pub pool_reuse_count: u64,
+    /// The most bytes that the pool may hold idle.
+    pub pool_cap_bytes: u64,
+}
+
+/// What a [`BufferPool`](crate::BufferPool) holds and did.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct BufferPoolStats {
+    /// Idle buffers.
+    pub total_pooled: usize,
+    /// Size classes seen so far.
+    pub size_classes: usize,
+    /// Bytes of the idle buffers.
+    pub total_memory: u64,
+    /// Requests that an idle buffer served.
+    pub reuse_count: u64,
+    /// Requests that a new allocation served.
+    pub allocation_count: u64,
+    /// Buffers given up to stay within the limits.
+    pub eviction_count: u64,
+}
+
+/// How a reservation serves requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReserveKind {
+    /// Exactly its layout.
+    Exact,
+    /// Every layout of its type and rank that is no larger in any dimension.
+    UpTo,
+    /// Parameters of exactly its layout.
+    Learnable,
+}
+
+/// What a [`TensorBuffer`](crate::TensorBuffer) holds and did.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TensorBufferStats {
+    /// Buffers that exist in the reserve, free or out.
+    pub reserved_count: usize,
+    /// Bytes of those buffers.
+    pub reserved_bytes: u64,
+    /// Buffers that are out at present.
+    pub in_use_count: usize,
+    /// Requests that the reserve served.
+    pub taken_count: u64,
+    /// Those of them whose buffer had been out before.
+    pub reused_count: u64,
+    /// Requests that it could not serve; parameters do not count.
+    pub fallback_count: u64,
+    /// The same by layout: reservations in the order they were made, then layouts that were missed.
+    pub by_layout: Vec<LayoutStats>,
+}
+
+impl TensorBufferStats {
+    /// `taken / (taken + fallbacks)`, from 0 to 1; 0 while nothing was asked for.
+    pub fn hit_rate(&self) -> f64 {
+        let asked = self.taken_count + self.fallback_count;
+        if asked == 0 { 0.0 } else { self.taken_count as f64 / asked as f64 }
+    }
+}
+
+/// A row of [`TensorBufferStats::by_layout`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LayoutStats {
+    /// The layout that was reserved or, with a `reserved_count` of 0, asked for in vain.
+    pub layout: Layout,
+    /// How the reservation serves requests.
+    pub kind: ReserveKind,
+    /// Buffers that exist.
+    pub reserved_count: usize,
+    /// Their bytes.
+    pub reserved_bytes: u64,
+    /// Buffers that are out.
+    pub in_use_count: usize,
+    /// The most that were out at once.
+    pub most_in_use: usize,
+    /// Requests served.
+    pub taken_count: u64,
+    /// Those of them whose buffer had been out before.
+    pub reused_count: u64,
+    /// Requests of this layout that the reserve could not serve.
+    pub fallback_count: u64,
+}

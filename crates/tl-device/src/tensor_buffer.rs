@@ -1,0 +1,176 @@
+//! `TensorBuffer`: memory reserved by exact layout before it is used.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use crate::memory::{Memory, Role};
+use crate::stats::{ReserveKind, TensorBufferStats};
+use crate::storage::{Lease, Storage};
+use crate::{Device, Error, Layout, Shape};
+
+/// Buffers reserved by layout. Once given to its device, every operation takes from it by itself, and the buffers come
+/// back by themselves when their tensors are dropped.
+///
+/// Cloning gives another handle on the same buffer; the last handle to go frees what is not in use, and what is in use
+/// when it is dropped. The buffer refers to its device weakly.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role, TensorBuffer};
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// buffer.reserve(vec![512, 128], 10)?;
+/// device.set_tensor_buffer(buffer);
+/// let memory = device.take(&Layout::from(vec![512, 128]), Role::Activation)?;
+/// assert_eq!(device.tensor_buffer().unwrap().stats().taken_count, 1);
+/// # drop(memory);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct TensorBuffer {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    memory: Weak<Memory>,
+    id: u64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.upgrade() {
+            memory.remove_reserve(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for TensorBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorBuffer").field("stats", &self.stats()).finish()
+    }
+}
+
+/// A value that could not be recycled because something else still holds its memory.
+pub struct StillShared<T>(pub T);
+
+impl<T> fmt::Debug for StillShared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StillShared(..)")
+    }
+}
+impl<T> fmt::Display for StillShared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot recycle: another tensor or view still holds this memory")
+    }
+}
+impl<T> std::error::Error for StillShared<T> {}
+
+impl TensorBuffer {
+    /// An empty buffer for this device.
+    pub fn new(device: &Device) -> TensorBuffer {
+        let id = device.memory().add_reserve();
+        TensorBuffer { handle: Arc::new(Handle { memory: Arc::downgrade(device.memory()), id }) }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.handle.id
+    }
+
+    pub(crate) fn belongs_to(&self, memory: &Arc<Memory>) -> bool {
+        std::ptr::eq(self.handle.memory.as_ptr(), Arc::as_ptr(memory))
+    }
+
+    fn memory(&self) -> Result<Arc<Memory>, Error> {
+        self.handle.memory.upgrade().ok_or(Error::DeviceGone)
+    }
+
+    /// Allocates `count` buffers of exactly this layout (`float16` where only dimensions are given) and touches their
+    /// pages. They are added to those that are there.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] and [`Error::TooLarge`]; then nothing was reserved.
+    pub fn reserve(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
+        self.memory()?.reserve(self.id(), &layout.into(), count, ReserveKind::Exact)
+    }
+
+    /// Allocates `count` buffers that serve every layout of this type and rank that is no larger in any dimension: for
+    /// sizes that grow with the sequence. An exact reservation of the layout goes first.
+    ///
+    /// # Errors
+    /// As for [`TensorBuffer::reserve`].
+    pub fn reserve_up_to(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
+        self.memory()?.reserve(self.id(), &layout.into(), count, ReserveKind::UpTo)
+    }
+
+    /// Allocates `count` buffers for parameters of this layout. Activations never get them.
+    ///
+    /// # Errors
+    /// As for [`TensorBuffer::reserve`].
+    pub fn reserve_learnable(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
+        self.memory()?.reserve(self.id(), &layout.into(), count, ReserveKind::Learnable)
+    }
+
+    /// A free buffer for an activation, or `None` where all that fit are out (which counts as a fallback).
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::PartialBlock`] for impossible layouts, [`Error::DeviceGone`].
+    pub fn take(&self, layout: impl Into<Layout>) -> Result<Option<Lease>, Error> {
+        self.take_as(layout.into(), Role::Activation)
+    }
+
+    /// A free buffer for a parameter, or `None` where all of this layout are out.
+    ///
+    /// # Errors
+    /// As for [`TensorBuffer::take`].
+    pub fn take_learnable(&self, layout: impl Into<Layout>) -> Result<Option<Lease>, Error> {
+        self.take_as(layout.into(), Role::Learnable)
+    }
+
+    fn take_as(&self, layout: Layout, role: Role) -> Result<Option<Lease>, Error> {
+        let device = Device::from_memory(self.memory()?);
+        device.memory().take_from(&device, self.id(), &layout, role)
+    }
+
+    /// Ends a value and puts its memory back where it came from. A parameter's memory, which a mere drop would free, goes
+    /// back to the learnable reserve.
+    ///
+    /// # Errors
+    /// [`StillShared`] with the value where another tensor or view holds the same memory.
+    pub fn recycle<T: AsRef<Storage>>(&self, value: T) -> Result<(), StillShared<T>> {
+        let storage = value.as_ref();
+        if !storage.is_unique() {
+            return Err(StillShared(value));
+        }
+        storage.slot().recycled.store(true, Ordering::Relaxed);
+        drop(value);
+        Ok(())
+    }
+
+    /// Frees all reserved buffers. The ones in use are freed when their tensors are dropped.
+    pub fn clear(&self) {
+        self.clear_where(|_, _| true);
+    }
+
+    /// Frees the buffers reserved for activations of this shape, of every data type, bounds included.
+    pub fn clear_shape(&self, shape: impl Into<Shape>) {
+        let shape = shape.into();
+        self.clear_where(|layout, kind| kind != ReserveKind::Learnable && *layout.shape() == shape);
+    }
+
+    /// Frees the buffers reserved for parameters of this shape, of every data type.
+    pub fn clear_learnable_shape(&self, shape: impl Into<Shape>) {
+        let shape = shape.into();
+        self.clear_where(|layout, kind| kind == ReserveKind::Learnable && *layout.shape() == shape);
+    }
+
+    fn clear_where(&self, which: impl Fn(&Layout, ReserveKind) -> bool) {
+        if let Some(memory) = self.handle.memory.upgrade() {
+            memory.clear(self.id(), which);
+        }
+    }
+
+    /// What the buffer holds and did.
+    pub fn stats(&self) -> TensorBufferStats {
+        self.handle.memory.upgrade().map(|memory| memory.reserve_stats(self.id())).unwrap_or_default()
+    }
+}
