@@ -1,0 +1,213 @@
+//! What can go wrong with an operation.
+
+use std::fmt;
+
+use tl_device::{DType, Shape};
+
+use crate::ops::Size;
+
+/// An operation that cannot be done, or memory that cannot be had.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation refused its operands.
+    #[error("{}", describe(op, operands, fault))]
+    Op {
+        /// The operation's name.
+        op: &'static str,
+        /// Its operands, as `float16[8, 512]`.
+        operands: Vec<String>,
+        /// The rule that they break.
+        fault: Fault,
+    },
+    /// The result of an operation found no memory.
+    #[error("{op}: {error}")]
+    Memory {
+        /// The operation's name.
+        op: &'static str,
+        /// Why there is none.
+        error: tl_device::Error,
+    },
+    /// Data of another length than the shape says.
+    #[error("{given} values do not fill the shape {shape}, which takes {expected}")]
+    DataLength {
+        /// Values given.
+        given: usize,
+        /// The shape.
+        shape: Shape,
+        /// Values it takes.
+        expected: usize,
+    },
+    /// A tensor read as another type than it has.
+    #[error("this tensor is {found}, not {expected}; convert it first with `cast`")]
+    ElementType {
+        /// The type asked for.
+        expected: DType,
+        /// The tensor's.
+        found: DType,
+    },
+    /// Writing outside a tensor's rows.
+    #[error("rows {start}..{end} are outside a tensor of {rows} rows")]
+    Rows {
+        /// First row.
+        start: usize,
+        /// Row after the last.
+        end: usize,
+        /// Rows that there are.
+        rows: usize,
+    },
+}
+
+/// The rule that operands break. [`crate::ops::apply`] adds the operation and the operands.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It cannot be said before the program runs. Only the checker, which knows less than the running program, sees it.
+    Unknown,
+    /// Two sizes that must be equal are not.
+    Sizes {
+        /// What must be equal, "the inner sizes differ".
+        rule: &'static str,
+        /// The first size.
+        left: Size,
+        /// The second size.
+        right: Size,
+    },
+    /// An operand with the wrong number of dimensions.
+    Rank {
+        /// The parameter.
+        operand: &'static str,
+        /// What it must have, "3 dimensions, [n, heads, head_dim]".
+        expected: &'static str,
+        /// How many it has.
+        found: usize,
+    },
+    /// A dimension's number that the tensor does not have.
+    Axis {
+        /// The number given.
+        axis: i64,
+        /// How many dimensions there are.
+        rank: usize,
+    },
+    /// An index or range outside a dimension.
+    Index {
+        /// The index.
+        index: i64,
+        /// The dimension's size.
+        size: i64,
+    },
+    /// An operand of a type that the operation does not take.
+    DType {
+        /// The parameter.
+        operand: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What it was given.
+        found: DType,
+    },
+    /// Two float types in one operation.
+    Mixed {
+        /// The first operand's.
+        left: DType,
+        /// The second operand's.
+        right: DType,
+    },
+    /// A number out of its range.
+    Value {
+        /// The parameter.
+        operand: &'static str,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: f64,
+    },
+    /// A reshape that would change the number of elements.
+    Elements {
+        /// Elements there are.
+        from: i64,
+        /// Elements asked for.
+        to: i64,
+    },
+    /// A text (an einsum specification) that says nothing sensible.
+    Spec {
+        /// The text.
+        spec: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Operands that lie on different devices.
+    Devices,
+    /// Bytes of a mapped file that are not aligned for their type.
+    Unaligned {
+        /// The type.
+        dtype: DType,
+    },
+}
+
+impl Fault {
+    /// The rule in words, and the values that break it.
+    fn parts(&self) -> (String, Option<String>) {
+        match self {
+            Fault::Unknown => ("cannot be decided before the program runs".into(), None),
+            Fault::Sizes { rule, left, right } => ((*rule).into(), Some(format!("{left} and {right}"))),
+            Fault::Rank { operand, expected, found } => {
+                (format!("{operand} must have {expected}"), Some(format!("it has {found}")))
+            }
+            Fault::Axis { axis, rank: 0 } => {
+                (format!("there is no dimension {axis}: the tensor is a single number"), None)
+            }
+            Fault::Axis { axis, rank } => {
+                let last = *rank as i64 - 1;
+                (format!("there is no dimension {axis}"), Some(format!("0 to {last}, or -{rank} to -1 from the end")))
+            }
+            Fault::Index { index, size } => (format!("index {index} is out of range for size {size}"), None),
+            Fault::DType { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
+            Fault::Mixed { left, right } => {
+                (format!("{left} and {right} do not mix; convert one of them, `x as {left}` or `x as {right}`"), None)
+            }
+            Fault::Value { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
+            Fault::Elements { from, to } => {
+                ("the number of elements must stay the same".into(), Some(format!("{from} and {to}")))
+            }
+            Fault::Spec { spec, problem } => (format!("{problem} in {spec:?}"), None),
+            Fault::Devices => ("the operands lie on different devices".into(), None),
+            Fault::Unaligned { dtype } => (format!("the file's data is not aligned for {dtype}"), None),
+        }
+    }
+
+    /// Whether the operands' types matter to the reader of the message.
+    fn is_about_types(&self) -> bool {
+        matches!(self, Fault::DType { .. } | Fault::Mixed { .. })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rule, values) = self.parts();
+        f.write_str(&rule)?;
+        values.map_or(Ok(()), |values| write!(f, " ({values})"))
+    }
+}
+
+/// `matmul: the inner sizes differ: [8, 512] @ [256, 128] (512 and 256)`.
+pub(crate) fn describe(op: &str, operands: &[String], fault: &Fault) -> String {
+    let (rule, values) = fault.parts();
+    let mut text = format!("{op}: {rule}");
+    if !operands.is_empty() {
+        let separator = if op == "matmul" { " @ " } else { ", " };
+        let shown: Vec<&str> = operands.iter().map(|operand| shown(operand, fault)).collect();
+        text += &format!(": {}", shown.join(separator));
+    }
+    if let Some(values) = values {
+        text += &format!(" ({values})");
+    }
+    text
+}
+
+/// An operand without its type where only sizes are at fault.
+fn shown<'a>(operand: &'a str, fault: &Fault) -> &'a str {
+    match operand.find('[') {
+        Some(at) if !fault.is_about_types() => &operand[at..],
+        _ => operand,
+    }
+}

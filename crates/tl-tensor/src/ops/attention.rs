@@ -1,0 +1,114 @@
+//! Attention in one pass.
+
+use tl_kernels::Heads;
+
+use super::rule::{RuleArgs, Size, TensorType, same};
+use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, optional, required, with_float};
+use crate::{Error, Fault, Tensor};
+
+pub(super) static OPS: &[&Op] = &[&ATTENTION];
+
+/// The largest head that the kernel has room for.
+const MAX_HEAD_DIM: i64 = 1024;
+
+static ATTENTION: Op = Op {
+    name: "attention",
+    group: Group::Transformer,
+    doc: "`softmax(q kᵀ · scale) v` for each head, in one pass that never forms the scores (Milakov, Gimelshein, 2018; Dao et \
+          al., 2022), in `float32`. Head `h` of `q` reads head `h / (heads / kv_heads)` of `k` and `v`. Causal: query `i` of `n` \
+          sees the keys `j <= i + m - n` of `m`. `scale` is `1 / sqrt(d)` unless given. \
+          `q: [n, heads, d], k, v: [m, kv_heads, d] → [n, heads, d]`.",
+    params: &[
+        required("q", Kind::Tensor),
+        required("k", Kind::Tensor),
+        required("v", Kind::Tensor),
+        optional("causal", Kind::Bool, Default::Bool(true)),
+        optional("scale", Kind::Number, Default::Absent),
+    ],
+    rule,
+    run: Run::Kernel(|call| {
+        let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
+        let head_dim = q.dims[2];
+        let scale = match call.arg(4) {
+            Arg::None => 1.0 / (head_dim as f64).sqrt(),
+            _ => call.number(4)?,
+        };
+        with_float!(q.dtype, "q", T => with_float!(k.dtype, "k", C => {
+            run::<T, C>(call, (&q, &k, &v), scale as f32)
+        }))
+    }),
+};
+
+fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+    let (q, q_dtype) = args.ranked(0, 3, "q", "3 dimensions, [n, heads, d]")?;
+    let (k, k_dtype) = args.ranked(1, 3, "k", "3 dimensions, [m, kv_heads, d]")?;
+    let (v, v_dtype) = args.ranked(2, 3, "v", "3 dimensions, [m, kv_heads, d]")?;
+    for (operand, dtype) in [("q", q_dtype), ("k", k_dtype), ("v", v_dtype)] {
+        if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
+            return Err(Fault::DType { operand, expected: "float16 or float32 (cast it first)", found });
+        }
+    }
+    // A cache may keep another float type than the queries have; keys and values keep the same.
+    if let (Some(left), Some(right)) = (k_dtype, v_dtype)
+        && left != right
+    {
+        return Err(Fault::Mixed { left, right });
+    }
+    same("the keys and values have different lengths", k[0], v[0])?;
+    same("the keys and values have different numbers of heads", k[1], v[1])?;
+    same("the heads of queries and keys have different sizes", q[2], k[2])?;
+    same("the heads of keys and values have different sizes", k[2], v[2])?;
+    if let (Size::Known(heads), Size::Known(kv_heads)) = (q[1], k[1])
+        && (kv_heads == 0 || heads % kv_heads != 0)
+    {
+        return Err(Fault::Sizes { rule: "the heads of q are no multiple of the heads of k", left: q[1], right: k[1] });
+    }
+    if let Size::Known(d) = q[2]
+        && d > MAX_HEAD_DIM
+    {
+        return Err(Fault::Value { operand: "the size of a head", expected: "1024 or less", found: d as f64 });
+    }
+    Ok(TensorType::new(q_dtype, q))
+}
+
+fn heads<'a, T: bytemuck::Pod>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fault> {
+    if operand.strides[2] != 1 && operand.dims[2] > 1 {
+        let expected = "contiguous within a head (use `contiguous(x)`)";
+        return Err(Fault::DType { operand: "q, k and v", expected, found: operand.dtype });
+    }
+    Ok(Heads {
+        data: operand.data()?,
+        n_tokens: operand.dims[0],
+        n_heads: operand.dims[1],
+        token_stride: operand.strides[0],
+        head_stride: operand.strides[1],
+    })
+}
+
+fn run<T: tl_kernels::Element, C: tl_kernels::Element>(
+    call: &mut Call,
+    (q, k, v): (&Operand, &Operand, &Operand),
+    scale: f32,
+) -> Result<(), Fault> {
+    let (head_dim, causal, threads) = (q.dims[2], call.bool(3), call.threads);
+    tl_kernels::attention::<T, C>(threads, heads(q)?, heads(k)?, heads(v)?, head_dim, scale, causal, call.out()?);
+    Ok(())
+}
+
+impl<T> Tensor<T> {
+    /// Attention of these queries over keys and values: see the operation `attention`.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where the shapes do not fit.
+    pub fn attention<U>(&self, k: &Tensor<U>, v: &Tensor<U>, causal: bool) -> Result<Tensor<T>, Error> {
+        self.apply(&ATTENTION, &[k.into(), v.into(), Arg::Bool(causal)])
+    }
+
+    /// As [`Tensor::attention`], over keys and values that lie in memory that somebody still writes to: a KV cache.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where the shapes do not fit.
+    pub fn attention_over(&self, k: Operand<'_>, v: Operand<'_>, causal: bool) -> Result<Tensor<T>, Error> {
+        self.apply(&ATTENTION, &[Arg::Operand(k), Arg::Operand(v), Arg::Bool(causal)])
+    }
+}

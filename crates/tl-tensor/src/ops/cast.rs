@@ -1,0 +1,135 @@
+//! `cast`: the same elements in another type.
+
+use half::f16;
+use tl_device::DType;
+use tl_kernels::{Element, Isa};
+
+use super::access::{Reader, for_each_index, write};
+use super::rule::{RuleArgs, TensorType};
+use super::{Arg, Call, Group, Kind, Op, Operand, Run, required, with_float};
+use crate::{Error, Fault, Tensor};
+
+pub(super) static OPS: &[&Op] = &[&CAST];
+
+static CAST: Op = Op {
+    name: "cast",
+    group: Group::Elementwise,
+    doc: "The same elements in another type; written `x as float32`. Floats are rounded to the nearest value, ties to even; \
+          to `int32` they are truncated and kept within its range; to `bool` everything but 0 is true. Weights in a stored \
+          format become floats. `x: [..] → [..]`.",
+    params: &[required("x", Kind::Weight), required("dtype", Kind::DType)],
+    rule: |args: &RuleArgs| {
+        let (sizes, found) = args.tensor(0)?;
+        let dtype = args.dtype(1);
+        match (found, dtype) {
+            (_, Some(target @ DType::Block(_))) => {
+                Err(Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found: target })
+            }
+            (Some(found @ DType::Block(_)), Some(DType::I32 | DType::Bool)) => {
+                Err(Fault::DType { operand: "x", expected: "an activation", found })
+            }
+            _ => Ok(TensorType::new(dtype, sizes)),
+        }
+    },
+    run: Run::Kernel(|call: &mut Call| {
+        let operand = call.operand(0)?;
+        let (isa, dtype, threads) = (call.threads.isa(), call.dtype, call.threads);
+        match (operand.dtype, dtype) {
+            (DType::F16, DType::F32) => {
+                Ok(tl_kernels::unary::<f16, f32>(threads, operand.kernel_view()?, call.out()?, |x| x))
+            }
+            (DType::F32, DType::F16) => {
+                Ok(tl_kernels::unary::<f32, f16>(threads, operand.kernel_view()?, call.out()?, |x| x))
+            }
+            _ => copy_into(isa, &operand, dtype, call.out),
+        }
+    }),
+};
+
+impl<T> Tensor<T> {
+    /// The same elements in another type: see [`crate::ops`], `cast`.
+    ///
+    /// # Errors
+    /// [`Error::Op`] for a target that is a weight format.
+    pub fn cast<U: crate::Element>(&self) -> Result<Tensor<U>, Error> {
+        self.apply(&CAST, &[Arg::DType(U::DTYPE)])
+    }
+
+    /// As [`Tensor::cast`], to a type that is chosen when the program runs.
+    ///
+    /// # Errors
+    /// As for [`Tensor::cast`].
+    pub fn cast_to(&self, dtype: DType) -> Result<Tensor, Error> {
+        self.apply(&CAST, &[Arg::DType(dtype)])
+    }
+}
+
+/// Stores `src` as float elements of `dtype`.
+pub(crate) fn store_f32(isa: Isa, src: &[f32], dtype: DType, out: &mut [u8]) {
+    match dtype {
+        DType::F16 => {
+            if let Ok(out) = bytemuck::try_cast_slice_mut::<u8, f16>(out) {
+                f16::store(isa, src, out);
+            }
+        }
+        _ => {
+            for (i, &x) in src.iter().enumerate() {
+                write(dtype, out, i, f64::from(x));
+            }
+        }
+    }
+}
+
+/// Copies an operand into contiguous bytes of another type.
+pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
+    if let DType::Block(_) = source.dtype {
+        return dequantize(isa, source, dtype, out);
+    }
+    if source.dtype == dtype && source.is_contiguous() {
+        let len = out.len();
+        out.copy_from_slice(source.bytes.get(..len).unwrap_or_default());
+        return Ok(());
+    }
+    if source.is_contiguous() && source.dtype.is_float() && dtype.is_float() {
+        return with_float!(source.dtype, "x", T => {
+            let mut block = [0f32; 256];
+            let bytes = block.len() * dtype.block_bytes();
+            for (src, out) in source.slice::<T>()?.chunks(block.len()).zip(out.chunks_mut(bytes)) {
+                T::load(isa, src, &mut block[..src.len()]);
+                store_f32(isa, &block[..src.len()], dtype, out);
+            }
+            Ok(())
+        });
+    }
+    let reader = Reader::new(source)?;
+    for_each_index(source.dims, [source.strides], |i, [offset]| write(dtype, out, i, reader.at(offset)));
+    Ok(())
+}
+
+/// Rows of blocks to floats. A weight's last dimension is always contiguous.
+fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
+    let weight = source.weight()?;
+    let (block_elems, block_bytes) = (weight.format.block_elems, weight.format.block_bytes);
+    let Some((&n, outer)) = source.dims.split_last() else { return Ok(()) };
+    let outer_strides = source.strides.get(..outer.len()).unwrap_or_default();
+    if source.strides.last() != Some(&1) && n > 1 {
+        let expected = "a weight that is not transposed";
+        return Err(Fault::DType { operand: "x", expected, found: source.dtype });
+    }
+    const TILE: usize = 1024;
+    let mut tile = [0f32; TILE];
+    for_each_index(outer, [outer_strides], |row, [offset]| {
+        let start = offset / block_elems * block_bytes;
+        for column in (0..n).step_by(TILE) {
+            let len = TILE.min(n - column);
+            let from = start + column / block_elems * block_bytes;
+            let bytes = source.bytes.get(from..from + len / block_elems * block_bytes).unwrap_or_default();
+            (weight.format.dequantize)(isa, bytes, &mut tile[..len]);
+            let at = (row * n + column) * dtype.block_bytes();
+            if let Some(out) = out.get_mut(at..at + len * dtype.block_bytes()) {
+                store_f32(isa, &tile[..len], dtype, out);
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Tensors from nothing: `zeros`, `ones`, `full`, `arange`, `eye`, `positional_encoding`, `causal_mask`.
+
+use tl_device::{DType, Device, Layout, Role};
+
+use super::access::write;
+use super::rule::{RuleArgs, Size, Sizes, TensorType};
+use super::{Arg, Call, Default, Group, Kind, Op, Run, optional, required};
+use crate::tensor::{Raw, take};
+use crate::{Error, Fault};
+
+pub(super) static OPS: &[&Op] = &[&ZEROS, &ONES, &FULL, &ARANGE, &EYE, &POSITIONAL_ENCODING, &CAUSAL_MASK];
+
+/// Sizes given by the program, none of them negative.
+fn shape(args: &RuleArgs, index: usize) -> Result<Sizes, Fault> {
+    args.ints(index)?.iter().map(|&size| dimension(size)).collect()
+}
+
+fn dimension(size: Size) -> Result<Size, Fault> {
+    match size {
+        Size::Known(n) if n < 0 => Err(Fault::Value { operand: "a dimension", expected: "0 or more", found: n as f64 }),
+        size => Ok(size),
+    }
+}
+
+/// The type asked for, which must be one that activations can have.
+fn plain_dtype(args: &RuleArgs, index: usize) -> Result<Option<DType>, Fault> {
+    match args.dtype(index) {
+        Some(found @ DType::Block(_)) => {
+            Err(Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found })
+        }
+        dtype => Ok(dtype),
+    }
+}
+
+static ZEROS: Op = Op {
+    name: "zeros",
+    group: Group::Create,
+    doc: "All zeros, `float16` unless another type is given. `→ shape`.",
+    params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, Default::Absent)],
+    rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
+    run: Run::Kernel(|call| fill(call, 0.0)),
+};
+
+static ONES: Op = Op {
+    name: "ones",
+    group: Group::Create,
+    doc: "All ones, `float16` unless another type is given. `→ shape`.",
+    params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, Default::Absent)],
+    rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
+    run: Run::Kernel(|call| fill(call, 1.0)),
+};
+
+static FULL: Op = Op {
+    name: "full",
+    group: Group::Create,
+    doc: "All elements the same number, `float16` unless another type is given. `→ shape`.",
+    params: &[
+        required("shape", Kind::Ints),
+        required("value", Kind::Number),
+        optional("dtype", Kind::DType, Default::Absent),
+    ],
+    rule: |args| Ok(TensorType::new(plain_dtype(args, 2)?, shape(args, 0)?)),
+    run: Run::Kernel(|call| {
+        let value = call.number(1)?;
+        fill(call, value)
+    }),
+};
+
+fn fill(call: &mut Call, value: f64) -> Result<(), Fault> {
+    fill_bytes(call.dtype, call.out, value);
+    Ok(())
+}
+
+fn fill_bytes(dtype: DType, out: &mut [u8], value: f64) {
+    let size = dtype.block_bytes();
+    if out.is_empty() {
+        return;
+    }
+    if value == 0.0 && value.is_sign_positive() {
+        return out.fill(0);
+    }
+    write(dtype, out, 0, value);
+    // Doubling copies: the part that is filled is copied behind itself.
+    let mut filled = size;
+    while filled < out.len() {
+        let len = filled.min(out.len() - filled);
+        out.copy_within(..len, filled);
+        filled += len;
+    }
+}
+
+/// A tensor of one value, for the methods of `Tensor` and `Device`.
+pub(crate) fn filled(device: &Device, layout: Layout, value: f64, op: &'static str) -> Result<Raw, Error> {
+    let mut lease = take(device, &layout, Role::Activation, op)?;
+    if let found @ DType::Block(_) = layout.dtype() {
+        let fault = Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found };
+        return Err(Error::Op { op, operands: Vec::new(), fault });
+    }
+    fill_bytes(layout.dtype(), lease.bytes_mut(), value);
+    Ok(Raw::new(lease.share(), &layout))
+}
+
+static ARANGE: Op = Op {
+    name: "arange",
+    group: Group::Create,
+    doc: "The integers from `start` up to but not including `end`, `step` apart, as `int32` unless another type is given. \
+          `→ [ceil((end - start) / step)]`.",
+    params: &[
+        required("start", Kind::Int),
+        required("end", Kind::Int),
+        optional("step", Kind::Int, Default::Int(1)),
+        optional("dtype", Kind::DType, Default::Absent),
+    ],
+    rule: |args| {
+        let dtype = if args.is_given(3) { plain_dtype(args, 3)? } else { Some(DType::I32) };
+        if args.int(2) == Size::Known(0) {
+            return Err(Fault::Value { operand: "step", expected: "other than 0", found: 0.0 });
+        }
+        let count = match (args.int(0), args.int(1), args.int(2)) {
+            (Size::Known(start), Size::Known(end), Size::Known(step)) => Size::Known(count(start, end, step)),
+            _ => Size::Unknown,
+        };
+        Ok(TensorType::new(dtype, [count].as_slice()))
+    },
+    run: Run::Kernel(|call| {
+        let (start, step) = (call.int(0)?, call.int(2)?);
+        for i in 0..call.dims[0] {
+            let value = i128::from(start) + i as i128 * i128::from(step);
+            write(call.dtype, call.out, i, value as f64);
+        }
+        Ok(())
+    }),
+};
+
+fn count(start: i64, end: i64, step: i64) -> i64 {
+    let (start, end, step) = (i128::from(start), i128::from(end), i128::from(step));
+    let steps = if step > 0 { (end - start + step - 1) / step } else { (start - end - step - 1) / -step };
+    i64::try_from(steps.max(0)).unwrap_or(i64::MAX)
+}
+
+static EYE: Op = Op {
+    name: "eye",
+    group: Group::Create,
+    doc: "Ones on the diagonal, zeros elsewhere. `→ [n, n]`.",
+    params: &[required("n", Kind::Int), optional("dtype", Kind::DType, Default::Absent)],
+    rule: |args| {
+        let n = dimension(args.int(0))?;
+        Ok(TensorType::new(plain_dtype(args, 1)?, [n, n].as_slice()))
+    },
+    run: Run::Kernel(|call| {
+        call.out.fill(0);
+        for i in 0..call.dims[0] {
+            write(call.dtype, call.out, i * call.dims[0] + i, 1.0);
+        }
+        Ok(())
+    }),
+};
+
+static POSITIONAL_ENCODING: Op = Op {
+    name: "positional_encoding",
+    group: Group::Create,
+    doc: "Sines and cosines of positions: `[p, 2i] = sin(p / 10000^(2i/d))`, `[p, 2i + 1] = cos(p / 10000^(2i/d))` (Vaswani \
+          et al., 2017). `→ [n, d]`.",
+    params: &[required("n", Kind::Int), required("d", Kind::Int), optional("dtype", Kind::DType, Default::Absent)],
+    rule: |args| {
+        let sizes = [dimension(args.int(0))?, dimension(args.int(1))?];
+        Ok(TensorType::new(plain_dtype(args, 2)?, sizes.as_slice()))
+    },
+    run: Run::Kernel(|call| {
+        let d = call.dims[1];
+        for p in 0..call.dims[0] {
+            for i in 0..d {
+                let angle = p as f64 / 10000f64.powf((i / 2 * 2) as f64 / d as f64);
+                write(call.dtype, call.out, p * d + i, if i % 2 == 0 { angle.sin() } else { angle.cos() });
+            }
+        }
+        Ok(())
+    }),
+};
+
+static CAUSAL_MASK: Op = Op {
+    name: "causal_mask",
+    group: Group::Create,
+    doc: "Which of `m` keys each of `n` queries may see when the last query stands at the last key: true at `[i, j]` where \
+          `j <= i + m - n`. `m` is `n` unless given. `→ bool[n, m]`.",
+    params: &[required("n", Kind::Int), optional("m", Kind::Int, Default::Absent)],
+    rule: |args| {
+        let n = dimension(args.int(0))?;
+        let m = if args.is_given(1) { dimension(args.int(1))? } else { n };
+        Ok(TensorType::new(Some(DType::Bool), [n, m].as_slice()))
+    },
+    run: Run::Kernel(|call| {
+        let (n, m) = (call.dims[0], call.dims[1]);
+        if m == 0 {
+            return Ok(());
+        }
+        for (i, row) in call.out.chunks_mut(m).enumerate() {
+            let visible = (i + 1 + m).saturating_sub(n).min(m);
+            row[..visible].fill(1);
+            row[visible..].fill(0);
+        }
+        Ok(())
+    }),
+};
+
+impl crate::Tensor<bool> {
+    /// Which of `m` keys each of `n` queries may see: see the operation `causal_mask`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    pub fn causal_mask(device: &Device, n: usize, m: usize) -> Result<crate::Tensor<bool>, Error> {
+        super::apply(&CAUSAL_MASK, device, &[Arg::Int(n as i64), Arg::Int(m as i64)]).map(crate::Tensor::from_raw)
+    }
+}

@@ -1,0 +1,187 @@
+//! Elements by their index: `index_select`, `gather`, `scatter`.
+
+use tl_device::DType;
+
+use super::access::{Reader, for_each_index, write};
+use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis, same};
+use super::{Arg, Call, Group, Kind, Op, Run, required};
+use crate::{Error, Fault, Strides, Tensor};
+
+pub(super) static OPS: &[&Op] = &[&INDEX_SELECT, &GATHER, &SCATTER];
+
+fn activation(dtype: Option<DType>) -> Result<(), Fault> {
+    match dtype {
+        Some(found @ DType::Block(_)) => {
+            Err(Fault::DType { operand: "x", expected: "an activation (cast the weight first)", found })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn indices<'a>(args: &RuleArgs<'a>, index: usize) -> Result<&'a [Size], Fault> {
+    let (sizes, dtype) = args.tensor(index)?;
+    match dtype.filter(|&dtype| dtype != DType::I32) {
+        Some(found) => Err(Fault::DType { operand: "index", expected: "int32", found }),
+        None => Ok(sizes),
+    }
+}
+
+/// An index counted from the end where it is negative.
+fn checked(index: f64, size: usize) -> Result<usize, Fault> {
+    let index = index as i64;
+    let fault = Fault::Index { index, size: size as i64 };
+    let from_start = if index < 0 { index + size as i64 } else { index };
+    usize::try_from(from_start).ok().filter(|&n| n < size).ok_or(fault)
+}
+
+static INDEX_SELECT: Op = Op {
+    name: "index_select",
+    group: Group::Shape,
+    doc: "The positions of dimension `dim` that `index` names. `x: [.., n, ..], index: int32[m] → [.., m, ..]`.",
+    params: &[required("x", Kind::Tensor), required("dim", Kind::Int), required("index", Kind::Ids)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        activation(dtype)?;
+        let axis = args.axis(1, sizes.len())?;
+        let index = indices(args, 2)?;
+        let &[m] = index else {
+            return Err(Fault::Rank { operand: "index", expected: "1 dimension", found: index.len() });
+        };
+        let mut sizes = Sizes::from_slice(sizes);
+        sizes[axis] = m;
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::Kernel(|call| {
+        let (x, index) = (call.operand(0)?, call.operand(2)?);
+        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
+        let mut strides = Strides::from_slice(x.strides);
+        let step = std::mem::take(&mut strides[axis]);
+        let mut places: Strides = Strides::from_elem(0, x.dims.len());
+        places[axis] = index.strides[0];
+        pick(call, &strides, &places, step, x.dims[axis])
+    }),
+};
+
+static GATHER: Op = Op {
+    name: "gather",
+    group: Group::Shape,
+    doc: "Elements picked along `dim`: for `dim` 1 of a matrix, `result[i, j] = x[i, index[i, j]]`. `index` has as many \
+          dimensions as `x` and, but for `dim`, is no larger. `x: [..], index: int32[..] → index's shape`.",
+    params: &[required("x", Kind::Tensor), required("dim", Kind::Int), required("index", Kind::Tensor)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        activation(dtype)?;
+        let axis = args.axis(1, sizes.len())?;
+        let index = indices(args, 2)?;
+        fits(sizes, index, axis)?;
+        Ok(TensorType::new(dtype, index))
+    },
+    run: Run::Kernel(|call| {
+        let (x, index) = (call.operand(0)?, call.operand(2)?);
+        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
+        let mut strides = Strides::from_slice(x.strides);
+        let step = std::mem::take(&mut strides[axis]);
+        let places = Strides::from_slice(index.strides);
+        pick(call, &strides, &places, step, x.dims[axis])
+    }),
+};
+
+fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
+    if index.len() != sizes.len() {
+        return Err(Fault::Rank { operand: "index", expected: "as many dimensions as x", found: index.len() });
+    }
+    for (i, (&size, &own)) in sizes.iter().zip(index).enumerate() {
+        if let (Size::Known(size), Size::Known(own)) = (size, own)
+            && i != axis
+            && own > size
+        {
+            let rule = "index is larger than x in a dimension other than dim";
+            return Err(Fault::Sizes { rule, left: Size::Known(own), right: Size::Known(size) });
+        }
+    }
+    Ok(())
+}
+
+/// Fills the result with `x` at `strides` plus `step` times the index found at `places`.
+fn pick(call: &mut Call, strides: &[usize], places: &[usize], step: usize, size: usize) -> Result<(), Fault> {
+    let (x, index) = (Reader::new(&call.operand(0)?)?, Reader::new(&call.operand(2)?)?);
+    let (dtype, out) = (call.dtype, &mut *call.out);
+    let mut result = Ok(());
+    for_each_index(call.dims, [strides, places], |i, [at, place]| match checked(index.at(place), size) {
+        Ok(n) => write(dtype, out, i, x.at(at + n * step)),
+        Err(fault) => result = Err(fault),
+    });
+    result
+}
+
+static SCATTER: Op = Op {
+    name: "scatter",
+    group: Group::Shape,
+    doc: "A copy of `x` with elements replaced along `dim`: for `dim` 1 of a matrix, `result[i, index[i, j]] = src[i, j]`; of \
+          several that meet one place, the last one stays. `x: [..], index, src: int32[..], [..] → x's shape`.",
+    params: &[
+        required("x", Kind::Tensor),
+        required("dim", Kind::Int),
+        required("index", Kind::Tensor),
+        required("src", Kind::Tensor),
+    ],
+    rule: |args| {
+        let (sizes, _) = args.tensor(0)?;
+        let dtype = args.common_dtype(&[0, 3])?;
+        activation(dtype)?;
+        let axis = args.axis(1, sizes.len())?;
+        let index = indices(args, 2)?;
+        fits(sizes, index, axis)?;
+        let (src, _) = args.tensor(3)?;
+        if src.len() != index.len() {
+            return Err(Fault::Rank { operand: "src", expected: "as many dimensions as index", found: src.len() });
+        }
+        for (&a, &b) in index.iter().zip(src) {
+            same("index and src differ", a, b)?;
+        }
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::Kernel(|call| {
+        let (x, index, src) = (call.operand(0)?, call.operand(2)?, call.operand(3)?);
+        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
+        super::cast::copy_into(call.threads.isa(), &x, call.dtype, call.out)?;
+        let mut strides = super::strides_of(call.dims);
+        let step = std::mem::take(&mut strides[axis]);
+        let (indices, values) = (Reader::new(&index)?, Reader::new(&src)?);
+        let (dtype, out, size) = (call.dtype, &mut *call.out, x.dims[axis]);
+        let mut result = Ok(());
+        for_each_index(index.dims, [&strides, index.strides, src.strides], |_, [at, place, value]| {
+            match checked(indices.at(place), size) {
+                Ok(n) => write(dtype, out, at + n * step, values.at(value)),
+                Err(fault) => result = Err(fault),
+            }
+        });
+        result
+    }),
+};
+
+impl<T> Tensor<T> {
+    /// The positions of a dimension that `index` names.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where an index is out of range.
+    pub fn index_select(&self, dim: isize, index: &Tensor<i32>) -> Result<Tensor<T>, Error> {
+        self.apply(&INDEX_SELECT, &[Arg::Int(dim as i64), index.into()])
+    }
+
+    /// Elements picked along a dimension: see the operation `gather`.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where an index is out of range.
+    pub fn gather(&self, dim: isize, index: &Tensor<i32>) -> Result<Tensor<T>, Error> {
+        self.apply(&GATHER, &[Arg::Int(dim as i64), index.into()])
+    }
+
+    /// A copy with elements replaced along a dimension: see the operation `scatter`.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where an index is out of range.
+    pub fn scatter(&self, dim: isize, index: &Tensor<i32>, src: &Tensor<T>) -> Result<Tensor<T>, Error> {
+        self.apply(&SCATTER, &[Arg::Int(dim as i64), index.into(), src.into()])
+    }
+}

@@ -1,0 +1,313 @@
+//! Many elements to one: sums, extremes, their places, softmax.
+
+use tl_device::DType;
+use tl_kernels::{ArgReduceOp, ReduceOp, View};
+
+use super::access::{Reader, for_each_index, write};
+use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis};
+use super::{Arg, Call, Default, Group, Kind, Op, Param, Run, optional, required, with_float};
+use crate::{Error, Fault, Tensor};
+
+pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN, &SOFTMAX, &LOG_SOFTMAX];
+
+static PARAMS: &[Param] = &[
+    required("x", Kind::Tensor),
+    optional("dim", Kind::Int, Default::Absent),
+    optional("keepdim", Kind::Bool, Default::Bool(false)),
+];
+
+fn float_operand(dtype: Option<DType>) -> Result<(), Fault> {
+    match dtype.filter(|dtype| !dtype.is_float()) {
+        Some(found) => {
+            Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it, `x as float32`)", found })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The sizes without the dimension that is reduced (or with 1 in its place); a single number where none is named.
+fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), Fault> {
+    let (sizes, dtype) = args.tensor(0)?;
+    let keep = args.bool(2)?;
+    let mut result = Sizes::from_slice(sizes);
+    if !args.is_given(1) {
+        result = if keep { Sizes::from_elem(Size::Known(1), sizes.len()) } else { Sizes::new() };
+        return Ok((result, dtype));
+    }
+    let axis = args.axis(1, sizes.len())?;
+    if keep {
+        result[axis] = Size::Known(1);
+    } else {
+        result.remove(axis);
+    }
+    Ok((result, dtype))
+}
+
+fn reduce_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+    let (sizes, dtype) = reduced(args)?;
+    match dtype {
+        Some(found @ (DType::Block(_) | DType::Bool)) => {
+            Err(Fault::DType { operand: "x", expected: "float16, float32 or int32 (cast it first)", found })
+        }
+        _ => Ok(TensorType::new(dtype, sizes)),
+    }
+}
+
+fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+    let result = reduce_rule(args)?;
+    float_operand(result.dtype)?;
+    Ok(result)
+}
+
+/// The place of an extreme exists only where there are elements.
+fn place_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+    let result = reduce_rule(args)?;
+    let (sizes, _) = args.tensor(0)?;
+    let axis = if args.is_given(1) { Some(args.axis(1, sizes.len())?) } else { None };
+    let is_empty = match axis {
+        Some(axis) => sizes[axis] == Size::Known(0),
+        None => sizes.contains(&Size::Known(0)),
+    };
+    if is_empty {
+        return Err(Fault::Value { operand: "the number of elements", expected: "1 or more", found: 0.0 });
+    }
+    Ok(TensorType { dtype: Some(DType::I32), ..result })
+}
+
+/// The dimension to reduce; `None`: all.
+fn axis(call: &Call, rank: usize) -> Result<Option<usize>, Fault> {
+    match call.arg(1) {
+        Arg::None => Ok(None),
+        _ => normalize_axis(call.int(1)?, rank).map(Some),
+    }
+}
+
+/// A reduction in plain arithmetic, for integers.
+struct Plain {
+    start: f64,
+    step: fn(f64, f64) -> f64,
+}
+
+fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), Fault> {
+    let x = call.operand(0)?;
+    let axis = axis(call, x.dims.len())?;
+    let threads = call.threads;
+    if let Some(plain) = plain.filter(|_| !x.dtype.is_float()) {
+        return reduce_plain(call, axis, &plain);
+    }
+    // All dimensions at once are the one dimension of the flat tensor: the operands of this kernel are contiguous.
+    let (all, one) = ([x.n_elems()], [1]);
+    with_float!(x.dtype, "x", T => {
+        let (view, axis) = match axis {
+            Some(axis) => (x.kernel_view::<T>()?, axis),
+            None => (View { data: x.data::<T>()?, dims: &all, strides: &one }, 0),
+        };
+        tl_kernels::reduce(threads, view, axis, op, call.out()?);
+        Ok(())
+    })
+}
+
+fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(), Fault> {
+    let x = call.operand(0)?;
+    let reader = Reader::new(&x)?;
+    let (n, step) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
+    let mut dims = crate::Strides::from_slice(x.dims);
+    let mut strides = crate::Strides::from_slice(x.strides);
+    match axis {
+        Some(axis) => {
+            dims.remove(axis);
+            strides.remove(axis);
+        }
+        None => {
+            dims.clear();
+            strides.clear();
+        }
+    }
+    let (dtype, out) = (call.dtype, &mut *call.out);
+    for_each_index(&dims, [&strides], |i, [at]| {
+        let value = (0..n).fold(plain.start, |value, j| (plain.step)(value, reader.at(at + j * step)));
+        write(dtype, out, i, value);
+    });
+    Ok(())
+}
+
+macro_rules! reductions {
+    ($($row:ident $name:ident $rule:ident $op:ident $plain:expr, $doc:literal;)*) => {
+        $(static $row: Op = Op {
+            name: stringify!($name),
+            group: Group::Reduce,
+            doc: $doc,
+            params: PARAMS,
+            rule: $rule,
+            run: Run::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
+        };)*
+        impl<T> Tensor<T> {
+            $(#[doc = $doc]
+            ///
+            /// `dim`: the dimension, counted from the end where negative; `None`: all of them, to a single number.
+            ///
+            /// # Errors
+            /// [`Error::Op`] where there is no such dimension.
+            pub fn $name(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<T>, Error> {
+                self.apply(&$row, &[axis_arg(dim), Arg::Bool(keepdim)])
+            })*
+        }
+    };
+}
+
+fn axis_arg(dim: Option<isize>) -> Arg<'static> {
+    dim.map_or(Arg::None, |dim| Arg::Int(dim as i64))
+}
+
+reductions! {
+    SUM sum reduce_rule Sum Some(Plain { start: 0.0, step: |a, b| a + b }),
+        "The sum over a dimension, or over all; summed in `float32`. `x: [.., n, ..] → [.., ..]`.";
+    MEAN mean float_reduce_rule Mean None, "The arithmetic mean over a dimension, or over all. `x: [.., n, ..] → [.., ..]`.";
+    MAX max reduce_rule Max Some(Plain { start: f64::NEG_INFINITY, step: f64::max }),
+        "The largest over a dimension, or over all; NaN if one is. `x: [.., n, ..] → [.., ..]`.";
+    MIN min reduce_rule Min Some(Plain { start: f64::INFINITY, step: f64::min }),
+        "The smallest over a dimension, or over all; NaN if one is. `x: [.., n, ..] → [.., ..]`.";
+    NORM norm float_reduce_rule Norm None,
+        "The square root of the sum of squares over a dimension, or over all. `x: [.., n, ..] → [.., ..]`.";
+}
+
+fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), Fault> {
+    let x = call.operand(0)?;
+    let axis = axis(call, x.dims.len())?;
+    let threads = call.threads;
+    let (all, one) = ([x.n_elems()], [1]);
+    if x.dtype == DType::I32 {
+        return place_plain(call, axis, op);
+    }
+    with_float!(x.dtype, "x", T => {
+        let (view, axis) = match axis {
+            Some(axis) => (x.kernel_view::<T>()?, axis),
+            None => (View { data: x.data::<T>()?, dims: &all, strides: &one }, 0),
+        };
+        tl_kernels::arg_reduce(threads, view, axis, op, call.out()?);
+        Ok(())
+    })
+}
+
+fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), Fault> {
+    let x = call.operand(0)?;
+    let reader = Reader::new(&x)?;
+    let (n, inner) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
+    let out = call.out::<i32>()?;
+    for (i, out) in out.iter_mut().enumerate() {
+        let at = |j: usize| reader.at(i / inner * inner * n + i % inner + j * inner);
+        let is_better = |a: f64, b: f64| if matches!(op, ArgReduceOp::Max) { a > b } else { a < b };
+        *out = (1..n).fold(0, |best, j| if is_better(at(j), at(best)) { j } else { best }) as i32;
+    }
+    Ok(())
+}
+
+static ARGMAX: Op = Op {
+    name: "argmax",
+    group: Group::Reduce,
+    doc: "The place of the largest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
+    params: PARAMS,
+    rule: place_rule,
+    run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
+};
+
+static ARGMIN: Op = Op {
+    name: "argmin",
+    group: Group::Reduce,
+    doc: "The place of the smallest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
+    params: PARAMS,
+    rule: place_rule,
+    run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
+};
+
+fn softmax_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+    let (sizes, dtype) = args.tensor(0)?;
+    float_operand(dtype)?;
+    args.axis(1, sizes.len())?;
+    Ok(TensorType::new(dtype, sizes))
+}
+
+/// Softmax along the last dimension in the fast kernel, along others column by column.
+fn softmax(call: &mut Call, is_log: bool) -> Result<(), Fault> {
+    let x = call.operand(0)?;
+    let axis = normalize_axis(call.int(1)?, x.dims.len())?;
+    let n = x.dims[axis];
+    let inner: usize = x.dims[axis + 1..].iter().product();
+    if n == 0 || inner == 0 {
+        return Ok(());
+    }
+    let threads = call.threads;
+    if inner == 1 {
+        return with_float!(x.dtype, "x", T => {
+            let softmax = if is_log { tl_kernels::log_softmax::<T> } else { tl_kernels::softmax::<T> };
+            softmax(threads, x.slice()?, n, call.out()?);
+            Ok(())
+        });
+    }
+    let reader = Reader::new(&x)?;
+    let (dtype, out) = (call.dtype, &mut *call.out);
+    for column in 0..x.n_elems() / n {
+        let start = column / inner * inner * n + column % inner;
+        let at = |j: usize| start + j * inner;
+        let max = (0..n).fold(f64::NEG_INFINITY, |max, j| max.max(reader.at(at(j))));
+        let sum: f64 = (0..n).map(|j| (reader.at(at(j)) - max).exp()).sum();
+        for j in 0..n {
+            let shifted = reader.at(at(j)) - max;
+            write(dtype, out, at(j), if is_log { shifted - sum.ln() } else { shifted.exp() / sum });
+        }
+    }
+    Ok(())
+}
+
+static SOFTMAX: Op = Op {
+    name: "softmax",
+    group: Group::Reduce,
+    doc: "`e^x / Σ e^x` along `dim`, the last one unless given, computed in `float32` from the largest element down. \
+          `x: [.., n, ..] → [.., n, ..]`.",
+    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
+    rule: softmax_rule,
+    run: Run::ContiguousKernel(|call| softmax(call, false)),
+};
+
+static LOG_SOFTMAX: Op = Op {
+    name: "log_softmax",
+    group: Group::Reduce,
+    doc: "The logarithm of `softmax`, without its rounding to 0. `x: [.., n, ..] → [.., n, ..]`.",
+    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
+    rule: softmax_rule,
+    run: Run::ContiguousKernel(|call| softmax(call, true)),
+};
+
+impl<T> Tensor<T> {
+    /// The place of the largest element over a dimension, or over all.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where there is no such dimension or no element.
+    pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i32>, Error> {
+        self.apply(&ARGMAX, &[axis_arg(dim), Arg::Bool(keepdim)])
+    }
+
+    /// The place of the smallest element over a dimension, or over all.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where there is no such dimension or no element.
+    pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i32>, Error> {
+        self.apply(&ARGMIN, &[axis_arg(dim), Arg::Bool(keepdim)])
+    }
+
+    /// `e^x / Σ e^x` along a dimension.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where there is no such dimension.
+    pub fn softmax(&self, dim: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&SOFTMAX, &[Arg::Int(dim as i64)])
+    }
+
+    /// The logarithm of the softmax along a dimension.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where there is no such dimension.
+    pub fn log_softmax(&self, dim: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&LOG_SOFTMAX, &[Arg::Int(dim as i64)])
+    }
+}

@@ -1,0 +1,326 @@
+//! What a shape rule sees: sizes and types of operands, known or not, and the values of the other arguments.
+//!
+//! The same rule serves the running program, where every size is known, and the checker, where a size may have only a
+//! name, or be unknown.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+use tl_device::{DType, Layout, Shape};
+
+use super::Arg;
+use crate::Fault;
+
+/// A dimension or an integer argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// This number.
+    Known(i64),
+    /// A number that has a name in the program; the same name is the same number.
+    Named(u32),
+    /// Any number.
+    Unknown,
+}
+
+impl Size {
+    /// Whether the two are equal, where that can be said.
+    pub fn equals(self, other: Size) -> Option<bool> {
+        match (self, other) {
+            (Size::Known(a), Size::Known(b)) => Some(a == b),
+            (Size::Named(a), Size::Named(b)) if a == b => Some(true),
+            _ => None,
+        }
+    }
+
+    /// The number, where it is known.
+    pub fn known(self) -> Option<i64> {
+        match self {
+            Size::Known(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    /// The product, where both factors are known or one is 1.
+    pub fn times(self, other: Size) -> Size {
+        match (self, other) {
+            (Size::Known(a), Size::Known(b)) => a.checked_mul(b).map_or(Size::Unknown, Size::Known),
+            (Size::Known(1), size) | (size, Size::Known(1)) => size,
+            _ => Size::Unknown,
+        }
+    }
+
+    /// The more telling of two sizes that are equal.
+    fn or(self, other: Size) -> Size {
+        match (self, other) {
+            (Size::Known(_), _) | (Size::Named(_), Size::Unknown | Size::Named(_)) => self,
+            _ => other,
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Known(n) => n.fmt(f),
+            Size::Named(id) => write!(f, "size #{id}"),
+            Size::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// The dimensions of an operand, as far as they are known.
+pub type Sizes = SmallVec<[Size; 6]>;
+
+/// A tensor's type, as far as it is known.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TensorType {
+    /// The type of the elements.
+    pub dtype: Option<DType>,
+    /// The dimensions; `None` where not even their number is known.
+    pub sizes: Option<Sizes>,
+}
+
+impl TensorType {
+    /// A type whose dimensions are known to this extent.
+    pub fn new(dtype: Option<DType>, sizes: impl Into<Sizes>) -> TensorType {
+        TensorType { dtype, sizes: Some(sizes.into()) }
+    }
+
+    /// The layout, where everything is known.
+    pub fn layout(&self) -> Option<Layout> {
+        let sizes = self.sizes.as_ref()?;
+        let shape: Option<Shape> =
+            sizes.iter().map(|size| size.known().and_then(|n| usize::try_from(n).ok())).collect();
+        Some(Layout::new(self.dtype?, shape?))
+    }
+}
+
+/// An argument as a rule sees it.
+#[derive(Clone, Debug)]
+pub enum ArgType<'a> {
+    /// Left out.
+    None,
+    /// A tensor.
+    Tensor(TensorType),
+    /// A list of tensors.
+    Tensors(SmallVec<[TensorType; 2]>),
+    /// A number with a fraction; its value never matters to a rule.
+    Number,
+    /// An integer.
+    Int(Size),
+    /// A list of integers.
+    Ints(Sizes),
+    /// A truth value.
+    Bool(Option<bool>),
+    /// A text.
+    Text(Option<&'a str>),
+    /// A data type.
+    DType(Option<DType>),
+}
+
+/// The arguments of one call, by the position of their parameters.
+pub struct RuleArgs<'a>(pub &'a [ArgType<'a>]);
+
+impl<'a> RuleArgs<'a> {
+    fn at(&self, index: usize) -> &'a ArgType<'a> {
+        self.0.get(index).unwrap_or(&ArgType::None)
+    }
+
+    /// Whether the argument was given.
+    pub fn is_given(&self, index: usize) -> bool {
+        !matches!(self.at(index), ArgType::None)
+    }
+
+    /// Whether the argument is a tensor.
+    pub fn is_tensor(&self, index: usize) -> bool {
+        matches!(self.at(index), ArgType::Tensor(_))
+    }
+
+    /// A tensor whose rank is known.
+    pub fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), Fault> {
+        match self.at(index) {
+            ArgType::Tensor(TensorType { dtype, sizes: Some(sizes) }) => Ok((sizes, *dtype)),
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    /// A tensor of exactly this rank.
+    pub fn ranked(
+        &self,
+        index: usize,
+        rank: usize,
+        operand: &'static str,
+        expected: &'static str,
+    ) -> Result<(&'a [Size], Option<DType>), Fault> {
+        let (sizes, dtype) = self.tensor(index)?;
+        if sizes.len() != rank {
+            return Err(Fault::Rank { operand, expected, found: sizes.len() });
+        }
+        Ok((sizes, dtype))
+    }
+
+    /// A list of tensors.
+    pub fn tensors(&self, index: usize) -> Result<&'a [TensorType], Fault> {
+        match self.at(index) {
+            ArgType::Tensors(types) => Ok(types),
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    /// An integer.
+    pub fn int(&self, index: usize) -> Size {
+        match self.at(index) {
+            ArgType::Int(size) => *size,
+            _ => Size::Unknown,
+        }
+    }
+
+    /// A list of integers.
+    pub fn ints(&self, index: usize) -> Result<&'a [Size], Fault> {
+        match self.at(index) {
+            ArgType::Ints(sizes) => Ok(sizes),
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    /// A truth value.
+    pub fn bool(&self, index: usize) -> Result<bool, Fault> {
+        match self.at(index) {
+            ArgType::Bool(Some(value)) => Ok(*value),
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    /// A text.
+    pub fn text(&self, index: usize) -> Result<&'a str, Fault> {
+        match self.at(index) {
+            ArgType::Text(Some(text)) => Ok(text),
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    /// A data type, `float16` where it was left out.
+    pub fn dtype(&self, index: usize) -> Option<DType> {
+        match self.at(index) {
+            ArgType::DType(dtype) => *dtype,
+            ArgType::None => Some(DType::F16),
+            _ => None,
+        }
+    }
+
+    /// A dimension's number, counted from the end where it is negative.
+    pub fn axis(&self, index: usize, rank: usize) -> Result<usize, Fault> {
+        normalize_axis(self.int(index).known().ok_or(Fault::Unknown)?, rank)
+    }
+
+    /// The type of elementwise operands: tensors of one type, numbers that take it.
+    pub fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, Fault> {
+        let mut common: Option<DType> = None;
+        for &index in indices {
+            match self.at(index) {
+                ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) => match common {
+                    Some(first) if first != *dtype => return Err(Fault::Mixed { left: first, right: *dtype }),
+                    _ => common = Some(*dtype),
+                },
+                _ => {}
+            }
+        }
+        let has_number = indices.iter().any(|&index| matches!(self.at(index), ArgType::Number));
+        match common {
+            Some(dtype @ (DType::I32 | DType::Bool)) if has_number => {
+                Err(Fault::DType { operand: "a tensor that meets a fraction", expected: "a float type", found: dtype })
+            }
+            _ => Ok(common),
+        }
+    }
+}
+
+/// A dimension's number as an index, counted from the end where it is negative.
+pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Fault> {
+    let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(Fault::Axis { axis, rank })
+}
+
+/// The sizes as one, or the fault that they differ.
+pub(crate) fn same(rule: &'static str, left: Size, right: Size) -> Result<Size, Fault> {
+    match left.equals(right) {
+        Some(false) => Err(Fault::Sizes { rule, left, right }),
+        _ => Ok(left.or(right)),
+    }
+}
+
+/// NumPy's broadcasting: dimensions align at the end, and a size of 1 repeats.
+pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, Fault> {
+    let rank = left.len().max(right.len());
+    let at = |sizes: &[Size], i: usize| {
+        let missing = rank - sizes.len();
+        if i < missing { Size::Known(1) } else { sizes[i - missing] }
+    };
+    (0..rank)
+        .map(|i| match (at(left, i), at(right, i)) {
+            (Size::Known(1), size) | (size, Size::Known(1)) => Ok(size),
+            // A size that is not known may turn out to be 1; the other one, if it is not 1, then decides.
+            (Size::Known(n), _) | (_, Size::Known(n)) if at(left, i).equals(at(right, i)).is_none() => {
+                Ok(Size::Known(n))
+            }
+            (a, b) if a.equals(b).is_none() => Ok(Size::Unknown),
+            (a, b) => same("the shapes do not broadcast", a, b),
+        })
+        .collect()
+}
+
+impl<'a> From<&'a Arg<'a>> for ArgType<'a> {
+    fn from(arg: &'a Arg<'a>) -> Self {
+        match arg {
+            Arg::None => ArgType::None,
+            Arg::Tensor(tensor) => ArgType::Tensor(known(tensor.dtype(), tensor.shape())),
+            Arg::Operand(operand) => ArgType::Tensor(known(operand.dtype, operand.dims)),
+            Arg::Tensors(tensors) => {
+                ArgType::Tensors(tensors.iter().map(|tensor| known(tensor.dtype(), tensor.dims())).collect())
+            }
+            Arg::Number(_) => ArgType::Number,
+            Arg::Int(n) => ArgType::Int(Size::Known(*n)),
+            Arg::Ints(ints) => ArgType::Ints(ints.iter().map(|&n| Size::Known(n)).collect()),
+            Arg::Bool(value) => ArgType::Bool(Some(*value)),
+            Arg::Text(text) => ArgType::Text(Some(text)),
+            Arg::DType(dtype) => ArgType::DType(Some(*dtype)),
+        }
+    }
+}
+
+fn known(dtype: DType, dims: &[usize]) -> TensorType {
+    TensorType::new(Some(dtype), dims.iter().map(|&n| Size::Known(n as i64)).collect::<Sizes>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Size::{Known, Named, Unknown};
+
+    #[test]
+    fn broadcasting() {
+        let check = |left: &[Size], right: &[Size], expected: Option<&[Size]>| {
+            assert_eq!(broadcast(left, right).ok().as_deref(), expected, "{left:?} {right:?}");
+            assert_eq!(broadcast(right, left).ok().as_deref(), expected, "{right:?} {left:?}");
+        };
+        check(&[Known(8), Known(1)], &[Known(5)], Some(&[Known(8), Known(5)]));
+        check(&[Known(8)], &[Known(5)], None);
+        check(&[], &[Named(1)], Some(&[Named(1)]));
+        check(&[Named(1)], &[Named(1)], Some(&[Named(1)]));
+        check(&[Named(1)], &[Named(2)], Some(&[Unknown]));
+        check(&[Named(1)], &[Known(4)], Some(&[Known(4)]));
+        check(&[Known(0)], &[Known(1)], Some(&[Known(0)]));
+        check(&[Known(0)], &[Known(2)], None);
+    }
+
+    #[test]
+    fn axes() {
+        let check = |axis, rank, expected: Option<usize>| assert_eq!(normalize_axis(axis, rank).ok(), expected);
+        check(0, 2, Some(0));
+        check(-1, 2, Some(1));
+        check(2, 2, None);
+        check(-3, 2, None);
+        check(0, 0, None);
+        check(i64::MIN, 2, None);
+    }
+}

@@ -1,0 +1,467 @@
+//! The same elements in another arrangement. All are views where strides can express them; `reshape` copies where they
+//! cannot.
+
+use tl_device::{DType, Layout, Shape};
+
+use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, normalize_axis, same};
+use super::{Arg, Call, Default, Group, Kind, Op, Run, broadcast_strides, optional, required, strides_of};
+use crate::tensor::Raw;
+use crate::{Error, Fault, Strides, Tensor};
+
+pub(super) static OPS: &[&Op] = &[
+    &RESHAPE,
+    &FLATTEN,
+    &TRANSPOSE,
+    &PERMUTE,
+    &SQUEEZE,
+    &UNSQUEEZE,
+    &BROADCAST_TO,
+    &SLICE,
+    &SLICE_LAST,
+    &SELECT,
+    &CONTIGUOUS,
+];
+
+fn int(args: &[Arg], index: usize) -> Option<i64> {
+    match args.get(index) {
+        Some(Arg::Int(n)) => Some(*n),
+        _ => None,
+    }
+}
+
+fn axis(args: &[Arg], index: usize, rank: usize) -> Option<usize> {
+    normalize_axis(int(args, index)?, rank).ok()
+}
+
+/// Views cannot split the blocks of a stored format: only whole rows can be selected, or two axes swapped.
+fn refuse_blocks(dtype: Option<DType>) -> Result<(), Fault> {
+    match dtype {
+        Some(found @ DType::Block(_)) if found.block_elems() > 1 => {
+            Err(Fault::DType { operand: "x", expected: "an activation (cast the weight first)", found })
+        }
+        _ => Ok(()),
+    }
+}
+
+static RESHAPE: Op = Op {
+    name: "reshape",
+    group: Group::Shape,
+    doc: "The same elements in the same order with other dimensions; one of them may be -1 and is then what remains. A \
+          view where the strides allow it, else a copy. `x: [..] → shape`.",
+    params: &[required("x", Kind::Tensor), required("shape", Kind::Ints)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        Ok(TensorType::new(dtype, reshaped(sizes, args.ints(1)?)?))
+    },
+    run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
+};
+
+fn product(sizes: &[Size]) -> Size {
+    if sizes.contains(&Size::Known(0)) {
+        return Size::Known(0);
+    }
+    sizes.iter().fold(Size::Known(1), |n, &size| n.times(size))
+}
+
+fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, Fault> {
+    if let Some(&Size::Known(n)) = to.iter().find(|size| matches!(size, Size::Known(n) if *n < -1)) {
+        return Err(Fault::Value { operand: "a dimension", expected: "0 or more, or one of them -1", found: n as f64 });
+    }
+    let total = product(from);
+    let holes = to.iter().filter(|&&size| size == Size::Known(-1)).count();
+    if holes > 1 {
+        return Err(Fault::Value { operand: "-1", expected: "given once", found: holes as f64 });
+    }
+    let rest: Sizes = to.iter().copied().filter(|&size| size != Size::Known(-1)).collect();
+    let given = product(&rest);
+    if holes == 0 {
+        return match (total, given) {
+            (Size::Known(from), Size::Known(to)) if from != to => Err(Fault::Elements { from, to }),
+            _ => Ok(Sizes::from_slice(to)),
+        };
+    }
+    let hole = match (total, given) {
+        (Size::Known(from), Size::Known(to)) if to == 0 || from % to != 0 => return Err(Fault::Elements { from, to }),
+        (Size::Known(from), Size::Known(to)) => Size::Known(from / to),
+        _ => Size::Unknown,
+    };
+    Ok(to.iter().map(|&size| if size == Size::Known(-1) { hole } else { size }).collect())
+}
+
+/// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself.
+fn reshape_view(source: &Raw, shape: Shape) -> Option<Raw> {
+    if source.is_contiguous() {
+        let strides = strides_of(&shape);
+        return Some(source.view(shape, strides, 0));
+    }
+    let old: Vec<(usize, usize)> = source
+        .shape()
+        .iter()
+        .zip(source.strides())
+        .filter(|(dim, _)| **dim != 1)
+        .map(|(&dim, &stride)| (dim, stride))
+        .collect();
+    let mut strides: Strides = Strides::from_elem(1, shape.len());
+    let (mut at, mut remaining, mut stride) = (old.len(), 1, 1);
+    for i in (0..shape.len()).rev() {
+        if shape[i] == 1 {
+            continue;
+        }
+        if remaining == 1 {
+            at = at.checked_sub(1)?;
+            (remaining, stride) = old[at];
+            // Neighbouring old dimensions that continue each other serve as one.
+            while at > 0 && old[at - 1].1 == remaining * stride {
+                at -= 1;
+                remaining *= old[at].0;
+            }
+        }
+        if remaining % shape[i] != 0 {
+            return None;
+        }
+        strides[i] = stride;
+        stride *= shape[i];
+        remaining /= shape[i];
+    }
+    Some(source.view(shape, strides, 0))
+}
+
+static FLATTEN: Op = Op {
+    name: "flatten",
+    group: Group::Shape,
+    doc: "All elements in one dimension. `x: [..] → [n]`.",
+    params: &[required("x", Kind::Tensor)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        Ok(TensorType::new(dtype, [product(sizes)].as_slice()))
+    },
+    run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
+};
+
+static TRANSPOSE: Op = Op {
+    name: "transpose",
+    group: Group::Shape,
+    doc: "Two dimensions swapped; the last two unless given. A view. `x: [.., a, .., b, ..] → [.., b, .., a, ..]`.",
+    params: &[
+        required("x", Kind::Weight),
+        optional("a", Kind::Int, Default::Int(-2)),
+        optional("b", Kind::Int, Default::Int(-1)),
+    ],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        let (a, b) = (args.axis(1, sizes.len())?, args.axis(2, sizes.len())?);
+        let mut sizes = Sizes::from_slice(sizes);
+        sizes.swap(a, b);
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::View(|source, args, layout| {
+        let rank = source.shape().len();
+        let mut strides: Strides = source.strides().into();
+        strides.swap(axis(args, 1, rank)?, axis(args, 2, rank)?);
+        Some(source.view(layout.shape().clone(), strides, 0))
+    }),
+};
+
+static PERMUTE: Op = Op {
+    name: "permute",
+    group: Group::Shape,
+    doc: "The dimensions in another order: dimension `i` of the result is dimension `dims[i]` of `x`. A view.",
+    params: &[required("x", Kind::Tensor), required("dims", Kind::Ints)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        let dims = args.ints(1)?;
+        let rank = sizes.len();
+        if dims.len() != rank {
+            let (left, right) = (Size::Known(dims.len() as i64), Size::Known(rank as i64));
+            return Err(Fault::Sizes { rule: "dims must name every dimension once", left, right });
+        }
+        let mut seen = Sizes::new();
+        let mut result = Sizes::new();
+        for &dim in dims {
+            let axis = normalize_axis(dim.known().ok_or(Fault::Unknown)?, rank)?;
+            let mark = Size::Known(axis as i64);
+            if seen.contains(&mark) {
+                return Err(Fault::Value { operand: "dims", expected: "every dimension once", found: axis as f64 });
+            }
+            seen.push(mark);
+            result.push(sizes[axis]);
+        }
+        Ok(TensorType::new(dtype, result))
+    },
+    run: Run::View(|source, args, layout| {
+        let Some(Arg::Ints(dims)) = args.get(1) else { return None };
+        let rank = source.shape().len();
+        let strides: Option<Strides> =
+            dims.iter().map(|&dim| normalize_axis(dim, rank).ok().map(|axis| source.strides()[axis])).collect();
+        Some(source.view(layout.shape().clone(), strides?, 0))
+    }),
+};
+
+static SQUEEZE: Op = Op {
+    name: "squeeze",
+    group: Group::Shape,
+    doc: "Without the dimension `dim`, whose size must be 1. A view. `x: [.., 1, ..] → [.., ..]`.",
+    params: &[required("x", Kind::Tensor), required("dim", Kind::Int)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        let axis = args.axis(1, sizes.len())?;
+        same("only a dimension of size 1 can be left out", sizes[axis], Size::Known(1))?;
+        let mut sizes = Sizes::from_slice(sizes);
+        sizes.remove(axis);
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::View(|source, args, layout| {
+        let mut strides: Strides = source.strides().into();
+        strides.remove(axis(args, 1, source.shape().len())?);
+        Some(source.view(layout.shape().clone(), strides, 0))
+    }),
+};
+
+static UNSQUEEZE: Op = Op {
+    name: "unsqueeze",
+    group: Group::Shape,
+    doc: "With a new dimension of size 1 at `dim`. A view. `x: [.., ..] → [.., 1, ..]`.",
+    params: &[required("x", Kind::Tensor), required("dim", Kind::Int)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        let axis = args.axis(1, sizes.len() + 1)?;
+        let mut sizes = Sizes::from_slice(sizes);
+        sizes.insert(axis, Size::Known(1));
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::View(|source, args, layout| {
+        let mut strides: Strides = source.strides().into();
+        strides.insert(axis(args, 1, source.shape().len() + 1)?, 1);
+        Some(source.view(layout.shape().clone(), strides, 0))
+    }),
+};
+
+static BROADCAST_TO: Op = Op {
+    name: "broadcast_to",
+    group: Group::Shape,
+    doc: "Dimensions of size 1, and new ones in front, repeated to the sizes given. A view. `x: [..] → shape`.",
+    params: &[required("x", Kind::Tensor), required("shape", Kind::Ints)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        let target = args.ints(1)?;
+        if target.len() < sizes.len() {
+            let expected = "no more dimensions than the shape it is broadcast to";
+            return Err(Fault::Rank { operand: "x", expected, found: sizes.len() });
+        }
+        // Broadcasting both ways gives the target again unless the target itself would have to grow.
+        let joined = broadcast(sizes, target)?;
+        for (&joined, &target) in joined.iter().zip(target) {
+            same("the shape does not broadcast", joined, target)?;
+        }
+        Ok(TensorType::new(dtype, target))
+    },
+    run: Run::View(|source, _, layout| {
+        let strides = broadcast_strides(source.shape(), source.strides(), layout.shape());
+        Some(source.view(layout.shape().clone(), strides, 0))
+    }),
+};
+
+/// The bounds of a slice as indices: negative ones count from the end, and both must lie within the dimension.
+fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), Fault> {
+    let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
+    let (first, last) = (from_start(start), from_start(end));
+    if !(0..=size).contains(&first) {
+        return Err(Fault::Index { index: start, size });
+    }
+    if !(0..=size).contains(&last) {
+        return Err(Fault::Index { index: end, size });
+    }
+    if last < first {
+        return Err(Fault::Value { operand: "end", expected: "no smaller than start", found: end as f64 });
+    }
+    Ok((first, last))
+}
+
+static SLICE: Op = Op {
+    name: "slice",
+    group: Group::Shape,
+    doc: "The part of dimension `dim` from `start` up to but not including `end`; written `x[start..end]` for the first \
+          dimension. Negative numbers count from the end. A view. `x: [.., n, ..] → [.., end - start, ..]`.",
+    params: &[
+        required("x", Kind::Weight),
+        required("dim", Kind::Int),
+        required("start", Kind::Int),
+        required("end", Kind::Int),
+    ],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        let axis = args.axis(1, sizes.len())?;
+        if axis + 1 == sizes.len() {
+            refuse_blocks(dtype)?;
+        }
+        let mut result = Sizes::from_slice(sizes);
+        result[axis] = match (sizes[axis], args.int(2), args.int(3)) {
+            (Size::Known(size), Size::Known(start), Size::Known(end)) => {
+                bounds(size, start, end).map(|(first, last)| Size::Known(last - first))?
+            }
+            (_, Size::Known(start), Size::Known(end)) if start >= 0 && end >= start => Size::Known(end - start),
+            _ => Size::Unknown,
+        };
+        Ok(TensorType::new(dtype, result))
+    },
+    run: Run::View(|source, args, layout| {
+        let axis = axis(args, 1, source.shape().len())?;
+        let (first, _) = bounds(source.shape()[axis] as i64, int(args, 2)?, int(args, 3)?).ok()?;
+        narrowed(source, layout, axis, first)
+    }),
+};
+
+/// The view that starts at index `first` of `axis`.
+fn narrowed(source: &Raw, layout: &Layout, axis: usize, first: i64) -> Option<Raw> {
+    let offset = source.strides()[axis] * usize::try_from(first).ok()?;
+    Some(source.view(layout.shape().clone(), source.strides().into(), offset))
+}
+
+static SLICE_LAST: Op = Op {
+    name: "slice_last",
+    group: Group::Shape,
+    doc: "The last position along `dim`, as a dimension of size 1. A view. `x: [.., n, ..] → [.., 1, ..]`.",
+    params: &[required("x", Kind::Tensor), required("dim", Kind::Int)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        refuse_blocks(dtype)?;
+        let axis = args.axis(1, sizes.len())?;
+        if sizes[axis] == Size::Known(0) {
+            return Err(Fault::Index { index: -1, size: 0 });
+        }
+        let mut sizes = Sizes::from_slice(sizes);
+        sizes[axis] = Size::Known(1);
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::View(|source, args, layout| {
+        let axis = axis(args, 1, source.shape().len())?;
+        narrowed(source, layout, axis, source.shape()[axis] as i64 - 1)
+    }),
+};
+
+fn index_in(size: Size, index: Size) -> Result<(), Fault> {
+    match (size, index) {
+        (Size::Known(size), Size::Known(index)) if index >= size || index < -size => Err(Fault::Index { index, size }),
+        _ => Ok(()),
+    }
+}
+
+static SELECT: Op = Op {
+    name: "select",
+    group: Group::Shape,
+    doc: "The position `index` of dimension `dim`, without that dimension; written `x[index]` for the first one. A negative \
+          index counts from the end. A view. `x: [.., n, ..] → [.., ..]`.",
+    params: &[required("x", Kind::Weight), required("dim", Kind::Int), required("index", Kind::Int)],
+    rule: |args| {
+        let (sizes, dtype) = args.tensor(0)?;
+        let axis = args.axis(1, sizes.len())?;
+        if axis + 1 == sizes.len() {
+            refuse_blocks(dtype)?;
+        }
+        index_in(sizes[axis], args.int(2))?;
+        let mut sizes = Sizes::from_slice(sizes);
+        sizes.remove(axis);
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::View(|source, args, layout| {
+        let axis = axis(args, 1, source.shape().len())?;
+        let index = int(args, 2)?;
+        let index = if index < 0 { index + source.shape()[axis] as i64 } else { index };
+        let offset = source.strides()[axis] * usize::try_from(index).ok()?;
+        let mut strides: Strides = source.strides().into();
+        strides.remove(axis);
+        Some(source.view(layout.shape().clone(), strides, offset))
+    }),
+};
+
+/// A copy whose elements lie one after the other.
+pub(crate) static CONTIGUOUS: Op = Op {
+    name: "contiguous",
+    group: Group::Shape,
+    doc: "A copy whose elements lie one after the other in the order of their indices. `x: [..] → [..]`.",
+    params: &[required("x", Kind::Tensor)],
+    rule: |args: &RuleArgs| {
+        let (sizes, dtype) = args.tensor(0)?;
+        Ok(TensorType::new(dtype, sizes))
+    },
+    run: Run::Kernel(copy),
+};
+
+fn copy(call: &mut Call) -> Result<(), Fault> {
+    let operand = call.operand(0)?;
+    match operand.dtype.block_bytes() {
+        1 => tl_kernels::copy::<u8>(call.threads, operand.kernel_view()?, call.out()?),
+        2 if operand.dtype == DType::F16 => tl_kernels::copy::<u16>(call.threads, operand.kernel_view()?, call.out()?),
+        4 => tl_kernels::copy::<u32>(call.threads, operand.kernel_view()?, call.out()?),
+        _ => return super::cast::copy_into(call.threads.isa(), &operand, call.dtype, call.out),
+    }
+    Ok(())
+}
+
+impl<T> Tensor<T> {
+    /// The same elements with other dimensions: see the operation `reshape`.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where the number of elements would change; the same holds, with their rules, for the others here.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        let ints: smallvec::SmallVec<[i64; 6]> = shape.into().iter().map(|&dim| dim as i64).collect();
+        self.apply(&RESHAPE, &[Arg::Ints(&ints)])
+    }
+
+    /// Two dimensions swapped; negative numbers count from the end.
+    pub fn transpose(&self, a: isize, b: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&TRANSPOSE, &[Arg::Int(a as i64), Arg::Int(b as i64)])
+    }
+
+    /// The dimensions in another order.
+    pub fn permute(&self, dims: &[i64]) -> Result<Tensor<T>, Error> {
+        self.apply(&PERMUTE, &[Arg::Ints(dims)])
+    }
+
+    /// Without a dimension of size 1.
+    pub fn squeeze(&self, dim: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&SQUEEZE, &[Arg::Int(dim as i64)])
+    }
+
+    /// With a new dimension of size 1.
+    pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&UNSQUEEZE, &[Arg::Int(dim as i64)])
+    }
+
+    /// All elements in one dimension.
+    pub fn flatten(&self) -> Result<Tensor<T>, Error> {
+        self.apply(&FLATTEN, &[])
+    }
+
+    /// Repeated to a larger shape.
+    pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        let ints: smallvec::SmallVec<[i64; 6]> = shape.into().iter().map(|&dim| dim as i64).collect();
+        self.apply(&BROADCAST_TO, &[Arg::Ints(&ints)])
+    }
+
+    /// The part of a dimension from `start` up to `end`.
+    pub fn slice(&self, dim: isize, start: usize, end: usize) -> Result<Tensor<T>, Error> {
+        self.apply(&SLICE, &[Arg::Int(dim as i64), Arg::Int(start as i64), Arg::Int(end as i64)])
+    }
+
+    /// The last position of a dimension, which stays with size 1.
+    pub fn slice_last(&self, dim: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&SLICE_LAST, &[Arg::Int(dim as i64)])
+    }
+
+    /// One position of a dimension, which goes.
+    pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>, Error> {
+        self.apply(&SELECT, &[Arg::Int(dim as i64), Arg::Int(index as i64)])
+    }
+
+    /// This tensor, or a copy in order where its elements do not lie in order.
+    pub fn contiguous(&self) -> Result<Tensor<T>, Error> {
+        self.raw().contiguous().map(Tensor::from_raw)
+    }
+}

@@ -1,0 +1,495 @@
+//! `Tensor`: storage, an offset into it, dimensions, strides, and a data type.
+//!
+//! There is one representation, [`Raw`]; the type parameter of [`Tensor`] is a marker on it. Operations are in `ops/`;
+//! here are making, reading and viewing.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use half::f16;
+use smallvec::SmallVec;
+use tl_device::{DType, Device, Layout, Lease, Role, Shape, Storage};
+
+use crate::ops::{Arg, Operand, apply, create};
+use crate::{Error, Fault};
+
+/// Distances between neighbours in each dimension, in elements.
+pub type Strides = SmallVec<[usize; 6]>;
+
+/// The marker of tensors whose element type is known only when the program runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Dyn {}
+
+/// A Rust type that tensors can have as elements: `f16`, `f32`, `i32`, `bool`.
+pub trait Element: Copy + Send + Sync + sealed::Stored + 'static {
+    /// The data type in memory.
+    const DTYPE: DType;
+}
+
+mod sealed {
+    /// How an element lies in memory.
+    pub trait Stored: Sized {
+        type Bytes: bytemuck::Pod + Send + Sync;
+        fn to_stored(self) -> Self::Bytes;
+        fn from_stored(stored: Self::Bytes) -> Self;
+    }
+}
+
+macro_rules! element {
+    ($type:ty, $dtype:expr) => {
+        impl Element for $type {
+            const DTYPE: DType = $dtype;
+        }
+        impl sealed::Stored for $type {
+            type Bytes = $type;
+            fn to_stored(self) -> $type {
+                self
+            }
+            fn from_stored(stored: $type) -> $type {
+                stored
+            }
+        }
+    };
+}
+element!(f16, DType::F16);
+element!(f32, DType::F32);
+element!(i32, DType::I32);
+impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+}
+impl sealed::Stored for bool {
+    type Bytes = u8;
+    fn to_stored(self) -> u8 {
+        u8::from(self)
+    }
+    fn from_stored(stored: u8) -> bool {
+        stored != 0
+    }
+}
+
+/// A tensor without its marker.
+#[derive(Clone)]
+pub struct Raw {
+    storage: Storage,
+    dtype: DType,
+    /// The first element, counted in elements from the storage's start.
+    offset: usize,
+    shape: Shape,
+    strides: Strides,
+}
+
+/// Strides of a contiguous tensor.
+pub(crate) fn contiguous_strides(dims: &[usize]) -> Strides {
+    let mut strides: Strides = SmallVec::from_elem(1, dims.len());
+    for i in (1..dims.len()).rev() {
+        strides[i - 1] = strides[i].saturating_mul(dims[i].max(1));
+    }
+    strides
+}
+
+impl Raw {
+    /// A contiguous tensor over memory that was taken for `layout`.
+    pub(crate) fn new(storage: Storage, layout: &Layout) -> Raw {
+        let shape = layout.shape().clone();
+        let strides = contiguous_strides(&shape);
+        Raw { storage, dtype: layout.dtype(), offset: 0, shape, strides }
+    }
+
+    /// The same memory seen with other dimensions, strides and offset (relative to this view's own).
+    pub(crate) fn view(&self, shape: Shape, strides: Strides, offset: usize) -> Raw {
+        Raw { storage: self.storage.clone(), dtype: self.dtype, offset: self.offset + offset, shape, strides }
+    }
+
+    /// The device that the tensor lies on.
+    pub fn device(&self) -> &Device {
+        self.storage.device()
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    pub(crate) fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
+    /// Whether the elements lie one after the other in the order of their indices.
+    pub fn is_contiguous(&self) -> bool {
+        is_contiguous(&self.shape, &self.strides)
+    }
+
+    /// The tensor as an operation reads it.
+    pub fn operand(&self) -> Operand<'_> {
+        let block = self.dtype.block_elems();
+        let start = self.offset / block * self.dtype.block_bytes();
+        let bytes = self.storage.bytes().get(start..).unwrap_or_default();
+        Operand { dtype: self.dtype, bytes, dims: &self.shape, strides: &self.strides }
+    }
+}
+
+pub(crate) fn is_contiguous(dims: &[usize], strides: &[usize]) -> bool {
+    let mut expected = 1;
+    for (&dim, &stride) in dims.iter().zip(strides).rev() {
+        if dim == 0 {
+            return true;
+        }
+        if dim != 1 && stride != expected {
+            return false;
+        }
+        expected *= dim;
+    }
+    true
+}
+
+/// A tensor: a view of memory on a device, with a data type and dimensions.
+///
+/// `Tensor<f16>` knows its element type when the program is compiled; `Tensor` (that is, `Tensor<Dyn>`) when it runs. Cloning
+/// gives another view of the same memory. The memory goes back to where it came from when the last view is dropped.
+///
+/// ```
+/// use half::f16;
+/// use tl_device::{Device, TensorBuffer};
+/// use tl_tensor::Tensor;
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// buffer.reserve(vec![512, 128], 10)?;
+/// device.set_tensor_buffer(buffer);
+/// let t = Tensor::<f16>::zeros(&device, vec![512, 128])?;
+/// assert_eq!(device.tensor_buffer().unwrap().stats().taken_count, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Tensor<T = Dyn> {
+    raw: Raw,
+    marker: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Tensor<T> {
+    fn clone(&self) -> Self {
+        Tensor::from_raw(self.raw.clone())
+    }
+}
+
+impl<T> AsRef<Storage> for Tensor<T> {
+    fn as_ref(&self) -> &Storage {
+        &self.raw.storage
+    }
+}
+
+impl<T> fmt::Debug for Tensor<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}{})", self.raw.dtype, self.raw.shape)
+    }
+}
+
+impl<'a, T> From<&'a Tensor<T>> for Arg<'a> {
+    fn from(tensor: &'a Tensor<T>) -> Self {
+        Arg::Tensor(&tensor.raw)
+    }
+}
+
+impl<T> Tensor<T> {
+    pub(crate) fn from_raw(raw: Raw) -> Tensor<T> {
+        Tensor { raw, marker: PhantomData }
+    }
+
+    /// The tensor without its marker, as [`Arg::Tensor`] takes it.
+    pub fn raw(&self) -> &Raw {
+        &self.raw
+    }
+
+    /// The dimensions, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.raw.shape
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.raw.shape
+    }
+
+    /// How many dimensions there are.
+    pub fn rank(&self) -> usize {
+        self.raw.shape.len()
+    }
+
+    /// How many elements there are.
+    pub fn n_elems(&self) -> usize {
+        self.raw.shape.iter().product()
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.raw.dtype
+    }
+
+    /// Type and dimensions.
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.raw.dtype, self.raw.shape.clone())
+    }
+
+    /// The device that the tensor lies on.
+    pub fn device(&self) -> &Device {
+        self.raw.device()
+    }
+
+    /// Whether the memory is a parameter's: from the learnable reserve, or mapped from a file.
+    pub fn is_learnable(&self) -> bool {
+        self.raw.storage.is_learnable()
+    }
+
+    /// The same tensor with its element type unknown to the compiler.
+    pub fn into_dyn(self) -> Tensor {
+        Tensor::from_raw(self.raw)
+    }
+
+    /// The same tensor with its element type known to the compiler.
+    ///
+    /// # Errors
+    /// [`Error::ElementType`] where it has another.
+    pub fn into_typed<U: Element>(self) -> Result<Tensor<U>, Error> {
+        if self.raw.dtype == U::DTYPE {
+            Ok(Tensor::from_raw(self.raw))
+        } else {
+            Err(Error::ElementType { expected: U::DTYPE, found: self.raw.dtype })
+        }
+    }
+
+    /// A copy in learnable memory: from the learnable reserve, else from the device, never from the pool.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    pub fn to_learnable(&self) -> Result<Tensor<T>, Error> {
+        let raw = self.raw.contiguous()?;
+        let layout = Layout::new(raw.dtype, raw.shape.clone());
+        let mut lease = take(raw.device(), &layout, Role::Learnable, "to_learnable")?;
+        let len = lease.bytes().len();
+        let source = raw.operand().bytes.get(..len).unwrap_or_default();
+        lease.bytes_mut().copy_from_slice(source);
+        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// All elements in the order of their indices, as `U`.
+    ///
+    /// # Errors
+    /// [`Error::ElementType`] where the tensor has another type.
+    pub(crate) fn elements<U: Element>(&self) -> Result<Vec<U>, Error> {
+        if self.raw.dtype != U::DTYPE {
+            return Err(Error::ElementType { expected: U::DTYPE, found: self.raw.dtype });
+        }
+        let raw = self.raw.contiguous()?;
+        let len = self.n_elems() * self.raw.dtype.block_bytes();
+        let bytes = raw.operand().bytes.get(..len).unwrap_or_default();
+        let stored = bytes.chunks_exact(size_of::<U::Bytes>()).map(bytemuck::pod_read_unaligned::<U::Bytes>);
+        Ok(stored.map(U::from_stored).collect())
+    }
+}
+
+impl Raw {
+    /// This tensor, or a contiguous copy where it is not contiguous.
+    pub(crate) fn contiguous(&self) -> Result<Raw, Error> {
+        if self.is_contiguous() {
+            Ok(self.clone())
+        } else {
+            apply(&crate::ops::CONTIGUOUS, self.device(), &[Arg::Tensor(self)])
+        }
+    }
+}
+
+/// The one way in which tensors get memory.
+pub(crate) fn take(device: &Device, layout: &Layout, role: Role, op: &'static str) -> Result<Lease, Error> {
+    device.take(layout, role).map_err(|error| Error::Memory { op, error })
+}
+
+impl<T: Element> Tensor<T> {
+    /// All zeros (`false` for `bool`).
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none; the same holds for all that make tensors.
+    pub fn zeros(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        Ok(Tensor::from_raw(create::filled(device, Layout::new(T::DTYPE, shape), 0.0, "zeros")?))
+    }
+
+    /// All ones (`true` for `bool`).
+    pub fn ones(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        Ok(Tensor::from_raw(create::filled(device, Layout::new(T::DTYPE, shape), 1.0, "ones")?))
+    }
+
+    /// All elements the same.
+    pub fn full(device: &Device, shape: impl Into<Shape>, value: T) -> Result<Tensor<T>, Error> {
+        let layout = Layout::new(T::DTYPE, shape);
+        let mut lease = take(device, &layout, Role::Activation, "full")?;
+        if let Some(elements) = elements_mut::<T>(&mut lease) {
+            elements.fill(value.to_stored());
+        }
+        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// Memory whose contents are left over from an earlier use: for a tensor that is written before it is read.
+    pub fn new_uninit(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        let layout = Layout::new(T::DTYPE, shape);
+        let lease = take(device, &layout, Role::Activation, "new_uninit")?;
+        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// The data, in the order of the indices, in new memory.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] where the data does not fill the shape, [`Error::Memory`].
+    pub fn from_vec(device: &Device, data: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        Tensor::from_slice(device, &data, shape)
+    }
+
+    /// As [`Tensor::from_vec`], from a slice.
+    ///
+    /// # Errors
+    /// As for [`Tensor::from_vec`].
+    pub fn from_slice(device: &Device, data: &[T], shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        let layout = Layout::new(T::DTYPE, shape);
+        let expected = layout.shape().checked_elems().unwrap_or(usize::MAX);
+        if data.len() != expected {
+            return Err(Error::DataLength { given: data.len(), shape: layout.shape().clone(), expected });
+        }
+        let mut lease = take(device, &layout, Role::Activation, "from_vec")?;
+        if let Some(elements) = elements_mut::<T>(&mut lease) {
+            for (element, &value) in elements.iter_mut().zip(data) {
+                *element = value.to_stored();
+            }
+        }
+        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// All elements in the order of their indices.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where a view that is not contiguous finds no memory to be put in order.
+    pub fn to_vec(&self) -> Result<Vec<T>, Error> {
+        self.elements()
+    }
+}
+
+fn elements_mut<T: Element>(lease: &mut Lease) -> Option<&mut [T::Bytes]> {
+    bytemuck::try_cast_slice_mut(lease.bytes_mut()).ok()
+}
+
+impl Tensor {
+    /// A contiguous tensor over memory that holds exactly this layout: a weight in a mapped file.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] where the memory is of another size, [`Error::Memory`] for an impossible layout.
+    pub fn from_lease(lease: Lease, layout: &Layout) -> Result<Tensor, Error> {
+        let expected = layout.len_bytes().map_err(|error| Error::Memory { op: "from_lease", error })?;
+        let given = lease.bytes().len();
+        if given != expected {
+            return Err(Error::DataLength { given, shape: layout.shape().clone(), expected });
+        }
+        let is_aligned = match layout.dtype() {
+            DType::F16 => bytemuck::try_cast_slice::<u8, u16>(lease.bytes()).is_ok(),
+            DType::F32 | DType::I32 => bytemuck::try_cast_slice::<u8, u32>(lease.bytes()).is_ok(),
+            DType::Bool | DType::Block(_) => true,
+        };
+        if !is_aligned {
+            let fault = Fault::Unaligned { dtype: layout.dtype() };
+            return Err(Error::Op { op: "from_lease", operands: vec![layout.to_string()], fault });
+        }
+        Ok(Tensor::from_raw(Raw::new(lease.share(), layout)))
+    }
+}
+
+/// Making tensors whose type is chosen when the program runs.
+pub trait CreateTensors {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    fn zeros(&self, layout: impl Into<Layout>) -> Result<Tensor, Error>;
+    /// All ones.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    fn ones(&self, layout: impl Into<Layout>) -> Result<Tensor, Error>;
+    /// All elements the nearest value to `value`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    fn full(&self, layout: impl Into<Layout>, value: f64) -> Result<Tensor, Error>;
+}
+
+impl CreateTensors for Device {
+    fn zeros(&self, layout: impl Into<Layout>) -> Result<Tensor, Error> {
+        Ok(Tensor::from_raw(create::filled(self, layout.into(), 0.0, "zeros")?))
+    }
+    fn ones(&self, layout: impl Into<Layout>) -> Result<Tensor, Error> {
+        Ok(Tensor::from_raw(create::filled(self, layout.into(), 1.0, "ones")?))
+    }
+    fn full(&self, layout: impl Into<Layout>, value: f64) -> Result<Tensor, Error> {
+        Ok(Tensor::from_raw(create::filled(self, layout.into(), value, "full")?))
+    }
+}
+
+/// A tensor that its holder writes a few rows at a time: a KV cache. Nobody else can hold it, so what operations read
+/// from it, through [`TensorMut::rows`], cannot change under them.
+pub struct TensorMut {
+    lease: Lease,
+    layout: Layout,
+    strides: Strides,
+    row_bytes: usize,
+}
+
+impl TensorMut {
+    /// Memory of this layout, of which nothing has been written yet.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    pub fn new(device: &Device, layout: &Layout) -> Result<TensorMut, Error> {
+        let lease = take(device, layout, Role::Activation, "kv_cache")?;
+        let rows = layout.shape().first().copied().unwrap_or(1);
+        let row_bytes = lease.bytes().len() / rows.max(1);
+        let strides = contiguous_strides(layout.shape());
+        Ok(TensorMut { lease, layout: layout.clone(), strides, row_bytes })
+    }
+
+    /// Type and dimensions; the first dimension counts the rows.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Copies `rows`, `[n, …]` with the same other dimensions, to the rows from `start` on, converting between
+    /// `float16` and `float32`.
+    ///
+    /// # Errors
+    /// [`Error::Rows`] where they do not fit, [`Error::Op`] where the other dimensions or the types differ.
+    pub fn write_rows<T>(&mut self, start: usize, rows: &Tensor<T>) -> Result<(), Error> {
+        let raw = &rows.raw;
+        let fault = |fault| Error::Op {
+            op: "kv_cache",
+            operands: vec![self.layout.to_string(), format!("{}{}", raw.dtype, raw.shape)],
+            fault,
+        };
+        if raw.shape.get(1..) != self.layout.shape().get(1..) {
+            let expected = "the same dimensions but the first as the cache";
+            return Err(fault(Fault::Rank { operand: "rows", expected, found: raw.shape.len() }));
+        }
+        let (n, rows) = (raw.shape.first().copied().unwrap_or(0), self.layout.shape().first().copied().unwrap_or(0));
+        let end = start.saturating_add(n);
+        if end > rows {
+            return Err(Error::Rows { start, end, rows });
+        }
+        let target = self.layout.dtype();
+        let threads = raw.device().threads().isa();
+        let bytes = self.lease.bytes_mut().get_mut(start * self.row_bytes..end * self.row_bytes).unwrap_or_default();
+        crate::ops::cast::copy_into(threads, &raw.operand(), target, bytes).map_err(fault)
+    }
+
+    /// The first `n` rows, as an operation reads them. `dims` is room for their dimensions.
+    pub fn rows<'a>(&'a self, n: usize, dims: &'a mut Shape) -> Operand<'a> {
+        let all = self.layout.shape();
+        *dims = all.iter().enumerate().map(|(i, &dim)| if i == 0 { n.min(dim) } else { dim }).collect();
+        Operand { dtype: self.layout.dtype(), bytes: self.lease.bytes(), dims, strides: &self.strides }
+    }
+}
