@@ -1,0 +1,26 @@
+# What people do here. `just` lists it.
+
+_default:
+    @just --list
+
+# Everything that a change must pass.
+ci:
+    .ci/run
+
+# Format, lint, test.
+check:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test
+
+# Generate text with the demo model.
+demo *ARGS:
+    cargo run --release -- run examples/generate.tl -- {{ARGS}}
+
+# The counting run of the README: every tensor allocated, the pool, reserved buffers.
+count:
+    cargo run --release -p tensorlogic --example count
+
+# The documentation, in a browser.
+doc:
+    cargo doc --workspace --no-deps --open
