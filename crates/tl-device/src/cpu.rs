@@ -17,10 +17,6 @@ use memmap2::Mmap;
 /// Every block starts at a multiple of this: a cache line, and the width of the widest vector registers.
 pub(crate) const ALIGN: usize = 64;
 
-/// Requests of at least this size are compared with what the operating system says is available, because Linux
-/// otherwise grants them and kills the process when the pages are touched.
-const CHECKED_BYTES: usize = 64 << 20;
-
 /// Owned or mapped bytes at a fixed address.
 pub(crate) enum Block {
     Heap { start: NonNull<u8>, capacity: usize },
@@ -36,9 +32,6 @@ unsafe impl Sync for Block {}
 impl Block {
     /// Zeroed memory of `capacity` bytes, a multiple of [`ALIGN`] and not 0. `None` where the system has no memory.
     pub(crate) fn allocate(capacity: usize) -> Option<Block> {
-        if !is_available(capacity) {
-            return None;
-        }
         let layout = heap_layout(capacity)?;
         // SAFETY: the layout's size is not 0 (checked in `heap_layout`).
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
@@ -106,22 +99,29 @@ fn heap_layout(capacity: usize) -> Option<HeapLayout> {
     HeapLayout::from_size_align(capacity, ALIGN).ok()
 }
 
-/// Whether the operating system has `bytes` to give. Small requests are not asked about.
-pub(crate) fn is_available(bytes: usize) -> bool {
-    bytes < CHECKED_BYTES || available_bytes().is_none_or(|available| bytes as u64 <= available)
-}
-
 /// Bytes that can be had without swapping, by the kernel's estimate and the control group's limit; `None` where the
 /// system does not say.
 pub(crate) fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let in_group = number("/sys/fs/cgroup/memory.max")
-        .and_then(|max| Some(max.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
     let machine = kib.saturating_mul(1024);
-    Some(in_group.map_or(machine, |group| machine.min(group)))
+    Some(available_in_group().map_or(machine, |group| machine.min(group)))
+}
+
+/// What the control group's limit leaves, where there is one. Cached file pages count as used there, but the kernel gives
+/// them up when memory is short, as `MemAvailable` also has it.
+fn available_in_group() -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let (max, used) = (number("memory.max")?, number("memory.current")?);
+    let stat = read("memory.stat").unwrap_or_default();
+    let field = |name: &str| {
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse::<u64>().ok();
+        stat.lines().find_map(value).unwrap_or(0)
+    };
+    let cached = field("inactive_file ").saturating_add(field("active_file "));
+    Some(max.saturating_sub(used.saturating_sub(cached)))
 }
 
 /// A file mapped into memory, read-only. Cheap to clone.

@@ -113,13 +113,11 @@ impl Shape {
         &self.0
     }
 
-    /// The number of elements, or `None` where it does not fit a `usize`.
+    /// The number of elements, or `None` where it does not fit a `usize`; also where the dimensions other than 0 have no
+    /// product that fits, so that whoever multiplies some of the dimensions cannot overflow.
     pub fn checked_elems(&self) -> Option<usize> {
-        // A zero anywhere makes the tensor empty, however large the other dimensions are.
-        if self.0.contains(&0) {
-            return Some(0);
-        }
-        self.0.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+        let product = self.0.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim.max(1)))?;
+        Some(if self.0.contains(&0) { 0 } else { product })
     }
 }
 
@@ -294,6 +292,8 @@ mod tests {
         check(Layout::from(vec![512, 128]), Some(512 * 128 * 2));
         check(Layout::new(DType::F32, []), Some(4));
         check(Layout::new(DType::F32, [0, usize::MAX]), Some(0));
+        check(Layout::new(DType::F32, [usize::MAX, 2, 0]), None);
+        check(Layout::new(DType::F32, [usize::MAX, 2, 0]), None);
         check(Layout::new(DType::F32, [usize::MAX, 2]), None);
         check(Layout::new(DType::F16, [usize::MAX / 2]), None);
         check(Layout::new(DType::Block(&HALF_BLOCK), [3, 64]), Some(3 * 2 * 18));

@@ -6,14 +6,14 @@
 //! waited for: memory that comes back is never thrown away instead.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tl_kernels::Threads;
 
 use crate::cpu::{self, ALIGN, Block};
 use crate::pool::{Evicted, Pool, class_bytes};
-use crate::reserve::{Reserve, Returned};
+use crate::reserve::Reserve;
 use crate::stats::{BufferPoolStats, MemoryStats, ReserveKind, TensorBufferStats};
 use crate::storage::{Home, Lease, Slot};
 use crate::tensor_buffer::TensorBuffer;
@@ -28,8 +28,14 @@ pub enum Role {
     Learnable,
 }
 
+/// How much may be allocated before the operating system is asked what it has left. Linux grants more than there is, and
+/// kills the process when the pages are touched.
+const UNASKED_BYTES: usize = 64 << 20;
+
 pub(crate) struct Memory {
     state: Mutex<State>,
+    /// Bytes asked of the system since it was last asked what it has left.
+    unasked: AtomicUsize,
     nan_fill: bool,
     threads: Threads,
 }
@@ -41,6 +47,10 @@ struct State {
     /// The tensor buffer that serves the operations of this device.
     current: Option<TensorBuffer>,
     ledger: Ledger,
+    /// Slots that are out, mapped ones included.
+    out: usize,
+    /// A handle on the memory itself while slots are out, so that they need not hold one each.
+    kept: Option<Device>,
 }
 
 /// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts.
@@ -93,6 +103,18 @@ impl Ledger {
 }
 
 impl State {
+    /// Books a slot out.
+    fn go_out(&mut self, device: &Device, slot: &Slot, len_bytes: usize) {
+        if self.out == 0 {
+            self.kept = Some(device.clone());
+        }
+        self.out += 1;
+        match slot.home {
+            Home::Mapped => self.ledger.mapped += len_bytes as u64,
+            _ => self.ledger.go_out(slot, len_bytes),
+        }
+    }
+
     fn reserve(&mut self, id: u64) -> Option<&mut Reserve> {
         self.reserves.iter_mut().find(|reserve| reserve.id == id)
     }
@@ -123,15 +145,46 @@ impl State {
         }
     }
 
+    /// Puts a slot that came back where it belongs.
+    fn keep_or_free(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
+        let capacity = slot.block.capacity() as u64;
+        match slot.home {
+            Home::Pool => {
+                let evicted = self.pool.put(slot);
+                self.ledger.evictions += evicted.len() as u64;
+                freed.extend(evicted);
+            }
+            Home::Reserve { id, entry, index } => {
+                let recycled = slot.recycled.swap(false, Ordering::Relaxed);
+                let not_kept = match self.reserve(id) {
+                    Some(reserve) => reserve.give_back(slot, entry, index, recycled),
+                    None => Some(slot),
+                };
+                match not_kept {
+                    Some(slot) => freed.push(slot),
+                    None => self.ledger.reserved_free += capacity,
+                }
+            }
+            Home::Device | Home::Mapped => freed.push(slot),
+        }
+    }
+
     /// Takes a slot of the reserve with this id, and books it out.
-    fn take_reserved(&mut self, id: u64, layout: &Layout, len_bytes: usize, role: Role) -> Option<Arc<Slot>> {
+    fn take_reserved(
+        &mut self,
+        device: &Device,
+        id: u64,
+        layout: &Layout,
+        len_bytes: usize,
+        role: Role,
+    ) -> Option<Arc<Slot>> {
         let reserve = self.reserve(id)?;
         let slot = match role {
             Role::Activation => reserve.take(layout),
             Role::Learnable => reserve.take_learnable(layout),
         }?;
         self.ledger.reserved_free -= slot.block.capacity() as u64;
-        self.ledger.go_out(&slot, len_bytes);
+        self.go_out(device, &slot, len_bytes);
         Some(slot)
     }
 }
@@ -145,7 +198,10 @@ impl Memory {
                 next_id: 1,
                 current: None,
                 ledger: Ledger::default(),
+                out: 0,
+                kept: None,
             }),
+            unasked: AtomicUsize::new(0),
             nan_fill: options.memory.nan_fill,
             threads: Threads::new(options.threads.max(1)),
         }
@@ -165,64 +221,88 @@ impl Memory {
         let class = class.ok_or_else(|| Error::TooLarge { layout: layout.clone() })?;
         let mut state = self.state.lock();
         let current = state.current.as_ref().map(TensorBuffer::id);
-        let mut slot = current.and_then(|id| state.take_reserved(id, layout, len_bytes, role));
+        let mut slot = current.and_then(|id| state.take_reserved(device, id, layout, len_bytes, role));
         if slot.is_none() && role == Role::Activation {
             slot = state.pool.take(class);
             if let Some(slot) = &slot {
                 state.ledger.pool_reuses += 1;
-                state.ledger.go_out(slot, len_bytes);
+                state.go_out(device, slot, len_bytes);
             }
         }
         drop(state);
         let slot = match slot {
             Some(slot) => slot,
-            None => self.allocate_slot(layout, len_bytes, class, role)?,
+            None => self.allocate_slot(device, layout, len_bytes, class, role)?,
         };
-        Ok(self.lease(device, slot, len_bytes))
+        Ok(self.lease(slot, len_bytes))
     }
 
-    fn lease(&self, device: &Device, slot: Arc<Slot>, len_bytes: usize) -> Lease {
-        let mut lease = Lease::new(slot, device, len_bytes);
+    fn lease(&self, slot: Arc<Slot>, len_bytes: usize) -> Lease {
+        let mut lease = Lease::new(slot, len_bytes);
         if self.nan_fill {
             lease.bytes_mut().fill(0xff);
         }
         lease
     }
 
-    fn allocate_slot(&self, layout: &Layout, len_bytes: usize, class: usize, role: Role) -> Result<Arc<Slot>, Error> {
+    fn allocate_slot(
+        &self,
+        device: &Device,
+        layout: &Layout,
+        len_bytes: usize,
+        class: usize,
+        role: Role,
+    ) -> Result<Arc<Slot>, Error> {
         let (home, learnable) = match role {
             Role::Activation => (Home::Pool, false),
             Role::Learnable => (Home::Device, true),
         };
-        let block = self.allocate(class, &|| layout.to_string(), class)?;
-        let slot = Slot::new(block, home, learnable);
+        let block = self.or_after_trim(|| self.allocate(class));
+        let block = block.ok_or_else(|| self.out_of_memory(layout.to_string(), class))?;
+        let slot = Slot::new(device, block, home, learnable);
         let mut state = self.state.lock();
         state.ledger.allocated(class);
-        state.ledger.go_out(&slot, len_bytes);
+        state.go_out(device, &slot, len_bytes);
         if role == Role::Activation {
             state.ledger.pool_allocations += 1;
         }
         Ok(slot)
     }
 
-    /// A block from the system; when there is none, the pool is emptied and the request repeated once. `total_bytes` is
-    /// what the whole request needs, of which this block may be a part.
-    fn allocate(&self, capacity: usize, what: &dyn Fn() -> String, total_bytes: usize) -> Result<Block, Error> {
-        let allocate = || if cpu::is_available(total_bytes) { Block::allocate(capacity) } else { None };
-        if let Some(block) = allocate() {
-            return Ok(block);
+    /// A block from the system, where it has one.
+    fn allocate(&self, capacity: usize) -> Option<Block> {
+        if self.is_available(capacity) { Block::allocate(capacity) } else { None }
+    }
+
+    /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large
+    /// requests or in many small ones.
+    fn is_available(&self, bytes: usize) -> bool {
+        let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if unasked < UNASKED_BYTES {
+            return true;
         }
-        self.trim();
-        allocate().ok_or_else(|| Error::OutOfMemory {
-            what: what(),
-            requested_bytes: total_bytes,
-            available_bytes: cpu::available_bytes(),
-            stats: Box::new(self.stats()),
+        self.unasked.store(0, Ordering::Relaxed);
+        cpu::available_bytes().is_none_or(|available| bytes as u64 <= available)
+    }
+
+    /// What `request` yields, if necessary at the second attempt, after everything idle was freed.
+    fn or_after_trim<T>(&self, request: impl Fn() -> Option<T>) -> Option<T> {
+        request().or_else(|| {
+            self.trim();
+            request()
         })
     }
 
-    /// Takes back a slot whose last handle is gone. Called by [`Storage`](crate::Storage) when it is dropped.
-    pub(crate) fn give_back(&self, slot: &Arc<Slot>) {
+    #[cold]
+    fn out_of_memory(&self, what: String, requested_bytes: usize) -> Error {
+        let available_bytes = cpu::available_bytes();
+        Error::OutOfMemory { what, requested_bytes, available_bytes, stats: Box::new(self.stats()) }
+    }
+
+    /// Takes back a slot whose last handle is gone. Called by [`Storage`](crate::Storage) when it is dropped, which then
+    /// drops what this returns: the handle that kept the memory, if no slot is out any more.
+    #[must_use]
+    pub(crate) fn give_back(&self, slot: Arc<Slot>) -> Option<Device> {
         if self.nan_fill {
             // SAFETY: the last handle is gone and the slot is not handed out again before the end of this function.
             #[allow(unsafe_code)]
@@ -230,32 +310,18 @@ impl Memory {
                 slot.fill_with_nan();
             }
         }
+        // Declared before the lock is taken: what leaves the device is freed after the lock is released.
         let mut freed = Evicted::new();
         let mut state = self.state.lock();
+        state.out -= 1;
         if slot.home == Home::Mapped {
             state.ledger.mapped -= slot.block.capacity() as u64;
-            return;
+        } else {
+            state.ledger.come_back(&slot);
+            state.keep_or_free(slot, &mut freed);
+            state.ledger.freed(&freed);
         }
-        state.ledger.come_back(slot);
-        match slot.home {
-            Home::Pool => {
-                let evicted = state.pool.put(slot.clone());
-                state.ledger.evictions += evicted.len() as u64;
-                freed.extend(evicted);
-            }
-            Home::Reserve { id, entry, index } => {
-                let recycled = slot.recycled.swap(false, Ordering::Relaxed);
-                let returned = state.reserve(id).map(|reserve| reserve.give_back(slot, entry, index, recycled));
-                match returned {
-                    Some(Returned::Free) => state.ledger.reserved_free += slot.block.capacity() as u64,
-                    Some(Returned::Freed) | None => freed.push(slot.clone()),
-                }
-            }
-            Home::Device | Home::Mapped => freed.push(slot.clone()),
-        }
-        state.ledger.freed(&freed);
-        drop(state);
-        // The blocks themselves are freed here, after the lock: `freed` goes out of scope last, and then the caller's handle.
+        if state.out == 0 { state.kept.take() } else { None }
     }
 
     /// Frees everything that is idle in the pool.
@@ -292,8 +358,9 @@ impl Memory {
     /// A part of a mapped file as storage; it counts as mapped, not as memory of the device.
     pub(crate) fn adopt_mapped(&self, device: &Device, block: Block) -> Lease {
         let len = block.capacity();
-        self.state.lock().ledger.mapped += len as u64;
-        Lease::new(Slot::new(block, Home::Mapped, true), device, len)
+        let slot = Slot::new(device, block, Home::Mapped, true);
+        self.state.lock().go_out(device, &slot, len);
+        Lease::new(slot, len)
     }
 }
 
@@ -325,25 +392,25 @@ impl Memory {
     }
 
     /// Adds `count` buffers to a reserve, all or none.
-    pub(crate) fn reserve(&self, id: u64, layout: &Layout, count: usize, kind: ReserveKind) -> Result<(), Error> {
+    pub(crate) fn reserve(
+        &self,
+        device: &Device,
+        id: u64,
+        layout: &Layout,
+        count: usize,
+        kind: ReserveKind,
+    ) -> Result<(), Error> {
         let too_large = || Error::TooLarge { layout: layout.clone() };
         let capacity = layout.len_bytes()?.max(1).checked_next_multiple_of(ALIGN).ok_or_else(too_large)?;
         let total = capacity.checked_mul(count).ok_or_else(too_large)?;
-        let what = || format!("a reservation of {count} × {layout}");
-        let mut blocks = Vec::new();
-        blocks.try_reserve(count).map_err(|_| self.out_of_memory(what(), total))?;
-        for made in 0..count {
-            // Checking what is still to come, not only this block, keeps a reservation that cannot end from starting.
-            let mut block = self.allocate(capacity, &what, total - made * capacity)?;
-            block.touch_pages();
-            blocks.push(block);
-        }
+        let blocks = self.or_after_trim(|| self.allocate_all(capacity, count, total));
+        let blocks = blocks.ok_or_else(|| self.out_of_memory(format!("a reservation of {count} × {layout}"), total))?;
         let mut state = self.state.lock();
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
         let entry = reserve.entry(layout, kind);
         for block in blocks {
             let home = Home::Reserve { id, entry, index: reserve.next_index(entry) };
-            reserve.add(entry, Slot::new(block, home, kind == ReserveKind::Learnable));
+            reserve.add(entry, Slot::new(device, block, home, kind == ReserveKind::Learnable));
         }
         state.ledger.driver += total as u64;
         state.ledger.reserved_free += total as u64;
@@ -351,9 +418,20 @@ impl Memory {
         Ok(())
     }
 
-    fn out_of_memory(&self, what: String, requested_bytes: usize) -> Error {
-        let available_bytes = cpu::available_bytes();
-        Error::OutOfMemory { what, requested_bytes, available_bytes, stats: Box::new(self.stats()) }
+    /// `count` blocks with their pages touched, or none at all.
+    fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Option<Vec<Block>> {
+        // Asking for all of them first keeps a reservation that cannot end from starting.
+        if !self.is_available(total) {
+            return None;
+        }
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(count).ok()?;
+        for _ in 0..count {
+            let mut block = self.allocate(capacity)?;
+            block.touch_pages();
+            blocks.push(block);
+        }
+        Some(blocks)
     }
 
     /// A free buffer of this reserve, or `None` where it has none for the layout.
@@ -365,8 +443,8 @@ impl Memory {
         role: Role,
     ) -> Result<Option<Lease>, Error> {
         let len_bytes = layout.len_bytes()?;
-        let slot = self.state.lock().take_reserved(id, layout, len_bytes, role);
-        Ok(slot.map(|slot| self.lease(device, slot, len_bytes)))
+        let slot = self.state.lock().take_reserved(device, id, layout, len_bytes, role);
+        Ok(slot.map(|slot| self.lease(slot, len_bytes)))
     }
 
     pub(crate) fn clear(&self, id: u64, which: impl Fn(&Layout, ReserveKind) -> bool) {

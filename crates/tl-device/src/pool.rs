@@ -167,6 +167,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Device;
     use crate::cpu::Block;
     use crate::storage::Home;
 
@@ -183,7 +184,7 @@ mod tests {
     }
 
     fn slot(bytes: usize) -> Arc<Slot> {
-        Slot::new(Block::allocate(bytes).unwrap(), Home::Pool, false)
+        Slot::new(&Device::cpu(), Block::allocate(bytes).unwrap(), Home::Pool, false)
     }
 
     #[test]

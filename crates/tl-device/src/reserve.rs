@@ -15,12 +15,23 @@ use crate::storage::Slot;
 /// change with every step cannot make the table grow.
 const MAX_MISSED_LAYOUTS: usize = 256;
 
+/// Where a slot of an entry is.
+enum Place {
+    /// Here.
+    Free(Arc<Slot>),
+    /// With the handles on it. The address tells this slot from one that stood in its place before a `clear`.
+    Out(usize),
+    /// Given to the system.
+    Gone,
+}
+
 /// The slots of one layout.
 struct Entry {
     layout: Layout,
     kind: ReserveKind,
-    /// Slot by index; `None` where it was freed.
-    slots: Vec<Option<Arc<Slot>>>,
+    /// The bytes of each slot.
+    capacity: usize,
+    slots: Vec<Place>,
     /// A bit for each slot that is free.
     free: Vec<u64>,
     in_use: usize,
@@ -31,12 +42,23 @@ struct Entry {
 
 impl Entry {
     fn new(layout: Layout, kind: ReserveKind) -> Entry {
-        Entry { layout, kind, slots: Vec::new(), free: Vec::new(), in_use: 0, most_in_use: 0, taken: 0, reused: 0 }
+        Entry {
+            layout,
+            kind,
+            capacity: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
+            in_use: 0,
+            most_in_use: 0,
+            taken: 0,
+            reused: 0,
+        }
     }
 
     fn add(&mut self, slot: Arc<Slot>) {
         let index = self.slots.len();
-        self.slots.push(Some(slot));
+        self.capacity = slot.block.capacity();
+        self.slots.push(Place::Free(slot));
         if index / 64 == self.free.len() {
             self.free.push(0);
         }
@@ -47,7 +69,9 @@ impl Entry {
         let (word, bits) = self.free.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
         let bit = bits.trailing_zeros();
         *bits &= !(1 << bit);
-        let slot = self.slots[word * 64 + bit as usize].clone()?;
+        let place = &mut self.slots[word * 64 + bit as usize];
+        let Place::Free(slot) = std::mem::replace(place, Place::Gone) else { return None };
+        *place = Place::Out(address(&slot));
         self.in_use += 1;
         self.most_in_use = self.most_in_use.max(self.in_use);
         self.taken += 1;
@@ -59,32 +83,27 @@ impl Entry {
 
     /// Whether the slot is still this entry's (it is not after a `clear`).
     fn owns(&self, slot: &Slot, index: usize) -> bool {
-        self.slots.get(index).and_then(Option::as_ref).is_some_and(|own| std::ptr::eq(&**own, slot))
+        matches!(self.slots.get(index), Some(Place::Out(own)) if *own == address(slot))
     }
 
     /// Gives up all slots: the free ones to the caller, the ones in use when they are dropped.
     fn clear(&mut self, freed: &mut Vec<Arc<Slot>>) {
-        let free = std::mem::take(&mut self.free);
-        for (index, slot) in self.slots.drain(..).enumerate() {
-            if free[index / 64] >> (index % 64) & 1 == 1 {
-                freed.extend(slot);
+        self.free.clear();
+        for place in self.slots.drain(..) {
+            if let Place::Free(slot) = place {
+                freed.push(slot);
             }
         }
         self.in_use = 0;
     }
 
     fn count(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.slots.iter().filter(|place| !matches!(place, Place::Gone)).count()
     }
 }
 
-/// What [`Reserve::give_back`] did with a slot.
-#[derive(PartialEq, Debug)]
-pub(crate) enum Returned {
-    /// It is free again.
-    Free,
-    /// The reserve does not keep it: its memory goes to the system.
-    Freed,
+fn address(slot: &Slot) -> usize {
+    std::ptr::from_ref(slot).addr()
 }
 
 pub(crate) struct Reserve {
@@ -180,19 +199,25 @@ impl Reserve {
         }
     }
 
-    /// Takes back a slot whose last handle is gone. Learnable memory is kept only if it was recycled.
-    pub(crate) fn give_back(&mut self, slot: &Slot, entry: u32, index: u32, recycled: bool) -> Returned {
+    /// Takes back a slot whose last handle is gone, or returns it where the reserve does not keep it: learnable memory that
+    /// was not recycled, and what was out when its entry was cleared.
+    pub(crate) fn give_back(&mut self, slot: Arc<Slot>, entry: u32, index: u32, recycled: bool) -> Option<Arc<Slot>> {
         let index = index as usize;
-        let Some(entry) = self.entries.get_mut(entry as usize).filter(|entry| entry.owns(slot, index)) else {
-            return Returned::Freed;
+        let Some(entry) = self.entries.get_mut(entry as usize).filter(|entry| entry.owns(&slot, index)) else {
+            return Some(slot);
         };
         entry.in_use = entry.in_use.saturating_sub(1);
         if entry.kind == ReserveKind::Learnable && !recycled {
-            entry.slots[index] = None;
-            return Returned::Freed;
+            entry.slots[index] = Place::Gone;
+            // So that reserving, using and freeing parameters again and again does not make the list grow.
+            while matches!(entry.slots.last(), Some(Place::Gone)) {
+                entry.slots.pop();
+            }
+            return Some(slot);
         }
         entry.free[index / 64] |= 1 << (index % 64);
-        Returned::Free
+        entry.slots[index] = Place::Free(slot);
+        None
     }
 
     /// Gives up the slots of the entries that `which` names.
@@ -215,7 +240,7 @@ impl Reserve {
         };
         for entry in &self.entries {
             let count = entry.count();
-            let bytes: usize = entry.slots.iter().flatten().map(|slot| slot.block.capacity()).sum();
+            let bytes = count * entry.capacity;
             stats.reserved_count += count;
             stats.in_use_count += entry.in_use;
             stats.reserved_bytes += bytes as u64;

@@ -4,17 +4,25 @@
 //! slot counts itself; the one that reaches zero gives the slot back, exactly once. The count serves that purpose only:
 //! nobody looks at it to find out whether memory may be used again.
 //!
+//! A slot that is out belongs to its handles, and a slot that is at home to its owner: the `Arc` moves with it, so that
+//! taking and returning count nothing. The memory of the device stays while slots are out (`memory.rs` keeps a handle on
+//! itself for that long), so a slot may point to its device without counting either. Together, a take and the return of an
+//! unshared tensor cost the two locks of the ledger and no other atomic operation.
+//!
 //! [`Lease`] is the unique, writable handle that a request yields; [`Lease::share`] turns it into a [`Storage`], which is
 //! read-only and can be cloned. There is no way back, so a reader never sees a writer.
 //!
 //! This file and `cpu.rs` are where the crate needs `unsafe`.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crate::Device;
 use crate::cpu::Block;
+use crate::memory::Memory;
 
 /// Who gets the slot when its last handle goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,22 +40,29 @@ pub(crate) enum Home {
 pub(crate) struct Slot {
     pub(crate) block: Block,
     pub(crate) home: Home,
+    /// The device that the slot belongs to. Not counted: valid while the slot is out, and not to be dropped.
+    device: ManuallyDrop<Device>,
     /// Whether the reserve is to keep this learnable slot when its last handle goes.
     pub(crate) recycled: AtomicBool,
     /// Whether the memory is a parameter's. Never handed to an activation.
     pub(crate) learnable: bool,
     /// Whether the slot has been handed out before. Changed under the memory's lock.
     pub(crate) used: AtomicBool,
-    /// Bytes of the layout that the slot serves at present. Changed under the memory's lock.
+    /// Bytes of the layout that the slot serves at present. Changed by the first handle, while it is the only one.
     len_bytes: AtomicUsize,
+    /// How many handles there are.
     handles: AtomicUsize,
 }
 
 impl Slot {
-    pub(crate) fn new(block: Block, home: Home, learnable: bool) -> Arc<Slot> {
+    pub(crate) fn new(device: &Device, block: Block, home: Home, learnable: bool) -> Arc<Slot> {
+        // SAFETY: the copy is never dropped, so it counts nothing, and it is used only through handles on a slot that is
+        // out, while which the device's memory exists.
+        let device = ManuallyDrop::new(unsafe { std::ptr::read(device) });
         Arc::new(Slot {
             block,
             home,
+            device,
             recycled: AtomicBool::new(false),
             learnable,
             used: AtomicBool::new(false),
@@ -72,51 +87,71 @@ impl Slot {
 
 /// Memory that one tensor or several views of it read. Cloning counts a handle; nothing is copied or allocated.
 pub struct Storage {
-    slot: Arc<Slot>,
-    device: Device,
+    /// From `Arc::into_raw`; the handles on a slot own it together.
+    slot: NonNull<Slot>,
 }
+
+// SAFETY: a slot can be read by several threads (its fields are atomics or never change, its block is `Sync`), and the
+// handle count is kept with the orderings of a shared pointer.
+unsafe impl Send for Storage {}
+// SAFETY: as above.
+unsafe impl Sync for Storage {}
 
 impl Storage {
     /// The bytes of the layout that this memory was taken for.
     pub fn bytes(&self) -> &[u8] {
-        self.slot.block.bytes().get(..self.slot.len_bytes()).unwrap_or_default()
+        let slot = self.slot();
+        slot.block.bytes().get(..slot.len_bytes()).unwrap_or_default()
     }
 
     /// Whether this is the only handle. Only [`TensorBuffer::recycle`](crate::TensorBuffer::recycle) asks.
     pub(crate) fn is_unique(&self) -> bool {
-        self.slot.handles.load(Ordering::Acquire) == 1
+        self.slot().handles.load(Ordering::Acquire) == 1
     }
 
     /// Whether the memory is a parameter's: reserved as learnable, or mapped from a file.
     pub fn is_learnable(&self) -> bool {
-        self.slot.learnable
+        self.slot().learnable
     }
 
     pub(crate) fn slot(&self) -> &Slot {
-        &self.slot
+        // SAFETY: the handles own the slot together, and this is one of them.
+        unsafe { self.slot.as_ref() }
     }
 
     /// The device that the memory belongs to.
     pub fn device(&self) -> &Device {
-        &self.device
+        // The slot is out, so the device's memory exists.
+        &self.slot().device
     }
 }
 
 impl Clone for Storage {
     fn clone(&self) -> Self {
         // Relaxed suffices: the handle that is cloned keeps the slot out of its owner's hands.
-        self.slot.handles.fetch_add(1, Ordering::Relaxed);
-        Storage { slot: self.slot.clone(), device: self.device.clone() }
+        self.slot().handles.fetch_add(1, Ordering::Relaxed);
+        Storage { slot: self.slot }
     }
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // Release/acquire: whatever other threads read through their handles happens before the slot is written again.
-        if self.slot.handles.fetch_sub(1, Ordering::Release) == 1 {
+        let handles = &self.slot().handles;
+        // A handle that finds itself alone stays alone, since only a handle can be cloned: it need not count down. Release
+        // and acquire: whatever other threads read through theirs happens before the slot is written again.
+        if handles.load(Ordering::Acquire) != 1 {
+            if handles.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
             fence(Ordering::Acquire);
-            self.device.memory().give_back(&self.slot);
         }
+        // SAFETY: this is the last handle, so the count that `Lease::new` put into the pointer is this function's.
+        let slot = unsafe { Arc::from_raw(self.slot.as_ptr()) };
+        let memory: *const Memory = Arc::as_ptr(slot.device.memory());
+        // SAFETY: the memory exists while a slot is out. `give_back` hands over the handle that kept it, if this was the
+        // last slot, so that it ends here and not under a reference.
+        let kept = unsafe { (*memory).give_back(slot) };
+        drop(kept);
     }
 }
 
@@ -127,11 +162,12 @@ pub struct Lease {
 
 impl Lease {
     /// The first handle on a slot that its owner has just handed out for `len_bytes` bytes.
-    pub(crate) fn new(slot: Arc<Slot>, device: &Device, len_bytes: usize) -> Lease {
-        let before = slot.handles.swap(1, Ordering::Relaxed);
-        debug_assert_eq!(before, 0, "a slot was handed out while a handle on it exists");
+    pub(crate) fn new(slot: Arc<Slot>, len_bytes: usize) -> Lease {
+        slot.handles.store(1, Ordering::Relaxed);
         slot.len_bytes.store(len_bytes, Ordering::Relaxed);
-        Lease { storage: Storage { slot, device: device.clone() } }
+        // SAFETY: `Arc::into_raw` never gives a null pointer.
+        let slot = unsafe { NonNull::new_unchecked(Arc::into_raw(slot).cast_mut()) };
+        Lease { storage: Storage { slot } }
     }
 
     /// The bytes, to read.
@@ -141,10 +177,11 @@ impl Lease {
 
     /// The bytes, to write. What is in them at first is left over from an earlier use.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.storage.slot.len_bytes();
+        let slot = self.storage.slot();
+        let len = slot.len_bytes();
         // SAFETY: a lease is made only by `Lease::new`, for a slot without handles, is not `Clone`, and gives out its
         // storage only by value. So this is the only handle, and `&mut self` makes this the only slice.
-        let bytes = unsafe { self.storage.slot.block.bytes_mut() };
+        let bytes = unsafe { slot.block.bytes_mut() };
         bytes.get_mut(..len).unwrap_or_default()
     }
 

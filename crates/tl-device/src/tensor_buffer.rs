@@ -90,7 +90,7 @@ impl TensorBuffer {
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::TooLarge`]; then nothing was reserved.
     pub fn reserve(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
-        self.memory()?.reserve(self.id(), &layout.into(), count, ReserveKind::Exact)
+        self.reserve_as(&layout.into(), count, ReserveKind::Exact)
     }
 
     /// Allocates `count` buffers that serve every layout of this type and rank that is no larger in any dimension: for
@@ -99,7 +99,7 @@ impl TensorBuffer {
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
     pub fn reserve_up_to(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
-        self.memory()?.reserve(self.id(), &layout.into(), count, ReserveKind::UpTo)
+        self.reserve_as(&layout.into(), count, ReserveKind::UpTo)
     }
 
     /// Allocates `count` buffers for parameters of this layout. Activations never get them.
@@ -107,7 +107,7 @@ impl TensorBuffer {
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
     pub fn reserve_learnable(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
-        self.memory()?.reserve(self.id(), &layout.into(), count, ReserveKind::Learnable)
+        self.reserve_as(&layout.into(), count, ReserveKind::Learnable)
     }
 
     /// A free buffer for an activation, or `None` where all that fit are out (which counts as a fallback).
@@ -124,6 +124,11 @@ impl TensorBuffer {
     /// As for [`TensorBuffer::take`].
     pub fn take_learnable(&self, layout: impl Into<Layout>) -> Result<Option<Lease>, Error> {
         self.take_as(layout.into(), Role::Learnable)
+    }
+
+    fn reserve_as(&self, layout: &Layout, count: usize, kind: ReserveKind) -> Result<(), Error> {
+        let device = Device::from_memory(self.memory()?);
+        device.memory().reserve(&device, self.id(), layout, count, kind)
     }
 
     fn take_as(&self, layout: Layout, role: Role) -> Result<Option<Lease>, Error> {

@@ -189,8 +189,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// An operation, the rule that was broken and the operands as one line:
 /// `matmul: the inner sizes differ: [8, 512] @ [256, 128] (512 and 256)`.
-pub(crate) fn describe(op: &str, operands: &[String], fault: &Fault) -> String {
+pub fn describe(op: &str, operands: &[String], fault: &Fault) -> String {
     let (rule, values) = fault.parts();
     let mut text = format!("{op}: {rule}");
     if !operands.is_empty() {

@@ -11,6 +11,6 @@ pub mod quant;
 mod random;
 mod tensor;
 
-pub use error::{Error, Fault};
+pub use error::{Error, Fault, describe};
 pub use random::Random;
 pub use tensor::{CreateTensors, Dyn, Element, Raw, Strides, Tensor, TensorMut};

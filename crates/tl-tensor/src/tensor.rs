@@ -187,6 +187,12 @@ impl<T> fmt::Debug for Tensor<T> {
     }
 }
 
+impl From<Raw> for Tensor {
+    fn from(raw: Raw) -> Tensor {
+        Tensor::from_raw(raw)
+    }
+}
+
 impl<'a, T> From<&'a Tensor<T>> for Arg<'a> {
     fn from(tensor: &'a Tensor<T>) -> Self {
         Arg::Tensor(&tensor.raw)
