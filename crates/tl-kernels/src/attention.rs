@@ -1,0 +1,311 @@
+//! Attention in one pass over the keys and values, without the matrix of scores.
+//!
+//! A task takes some queries and some query heads that share a key-value head, so that a key is loaded once for all of
+//! them. Keys come in blocks: scores of the block, a new running maximum, rescaled sums (the online softmax of Milakov and
+//! Gimelshein, 2018; the tiling is that of Dao and others, "FlashAttention", 2022).
+
+use crate::element::Element;
+use crate::isa::instantiate;
+use crate::math::exp;
+use crate::matmul::PARALLEL_MIN;
+use crate::threads::{Threads, Tile, Tiling};
+use crate::vector::{add_weighted, dots};
+
+/// The largest head.
+pub const MAX_HEAD_DIM: usize = 1024;
+/// Elements of queries, and of sums, that a task holds on the stack.
+const TASK_ELEMS: usize = 2 * 1024;
+/// The most rows (a query and a head) of a task.
+const MAX_ROWS: usize = 16;
+/// Elements of keys, then of values, that a task holds on the stack.
+const BLOCK_ELEMS: usize = 4 * 1024;
+/// The most keys of a block.
+const MAX_KEYS: usize = 64;
+
+/// Vectors of heads in a slice: element `(token, head, i)` is `data[token * token_stride + head * head_stride + i]`.
+#[derive(Debug)]
+pub struct Heads<'a, T> {
+    /// The elements, from the first to at least the last.
+    pub data: &'a [T],
+    /// How many tokens.
+    pub n_tokens: usize,
+    /// How many heads.
+    pub n_heads: usize,
+    /// Distance between tokens, in elements.
+    pub token_stride: usize,
+    /// Distance between heads, in elements.
+    pub head_stride: usize,
+}
+
+impl<T> Clone for Heads<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Heads<'_, T> {}
+
+impl<'a, T> Heads<'a, T> {
+    #[inline(always)]
+    fn vector(&self, token: usize, head: usize, head_dim: usize) -> &'a [T] {
+        &self.data[token * self.token_stride + head * self.head_stride..][..head_dim]
+    }
+}
+
+/// `out[i, h] = sum over j of softmax over j of (scale * q[i, h] . k[j, g]) * v[j, g]`, `g = h / (heads / kv_heads)`.
+///
+/// `q: [n, heads, d]`, `k`, `v: [m, kv_heads, d]` with any strides but the last, `out: [n, heads, d]` contiguous. `causal`: query
+/// `i` sees the keys `j <= i + (m - n)`, so that the last query sees them all. A query that sees no key gives zeros. All in `f32`.
+///
+/// # Panics
+/// If `d` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong.
+#[expect(clippy::too_many_arguments, reason = "three operands and the parameters of the formula")]
+pub fn attention<T: Element, C: Element>(
+    threads: &Threads,
+    q: Heads<'_, T>,
+    k: Heads<'_, C>,
+    v: Heads<'_, C>,
+    head_dim: usize,
+    scale: f32,
+    causal: bool,
+    out: &mut [T],
+) {
+    assert!(head_dim <= MAX_HEAD_DIM, "attention: a head of {head_dim}");
+    assert_eq!(out.len(), q.n_tokens * q.n_heads * head_dim, "attention: length of the output");
+    assert!(k.n_tokens == v.n_tokens && k.n_heads == v.n_heads, "attention: keys and values");
+    if out.is_empty() {
+        return;
+    }
+    assert!(k.n_heads > 0 && q.n_heads.is_multiple_of(k.n_heads), "attention: {} heads, {}", q.n_heads, k.n_heads);
+    let work = out.len().saturating_mul(k.n_tokens);
+    let parallel = work >= PARALLEL_MIN;
+    let group = q.n_heads / k.n_heads;
+    let max_rows = (TASK_ELEMS / head_dim).min(MAX_ROWS);
+    // The heads of a task: as many of a group as fit, but with several threads not so many that one has nothing to do.
+    let enough_tasks = |heads: &usize| !parallel || q.n_tokens * q.n_heads / heads >= threads.count();
+    let divisors = (1..=group.min(max_rows)).rev().filter(|heads| group.is_multiple_of(*heads));
+    let heads = divisors.into_iter().find(enough_tasks).unwrap_or(1);
+    let queries = (max_rows / heads).max(1);
+    let n_cols = q.n_heads * head_dim;
+    let tiling = Tiling { n_cols, group_rows: q.n_tokens, tile_rows: queries, tile_cols: heads * head_dim };
+    let operands = Operands { q, k, v, head_dim, group, scale, causal };
+    threads.for_tiles_if(parallel, out, tiling, &|mut tile| attention_tile(threads.isa(), operands, &mut tile));
+}
+
+struct Operands<'a, T, C> {
+    q: Heads<'a, T>,
+    k: Heads<'a, C>,
+    v: Heads<'a, C>,
+    head_dim: usize,
+    group: usize,
+    scale: f32,
+    causal: bool,
+}
+
+impl<T, C> Clone for Operands<'_, T, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, C> Copy for Operands<'_, T, C> {}
+
+impl<T, C> Operands<'_, T, C> {
+    /// How many keys query `i` sees.
+    #[inline(always)]
+    fn n_seen(&self, i: usize) -> usize {
+        let (n, m) = (self.q.n_tokens, self.k.n_tokens);
+        if self.causal { (i + 1 + m).saturating_sub(n) } else { m }
+    }
+}
+
+/// What a row (a query and a head) has gathered so far: its largest score, and the sum of its weights.
+#[derive(Clone, Copy)]
+struct Row {
+    largest: f32,
+    sum: f32,
+    n_seen: usize,
+}
+
+impl Row {
+    /// How many keys of the block from `first_key` on the row sees.
+    #[inline(always)]
+    fn n_seen_of(&self, first_key: usize, block_keys: usize) -> usize {
+        self.n_seen.saturating_sub(first_key).min(block_keys)
+    }
+}
+
+instantiate! {
+    fn attention_tile[T: Element, C: Element](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
+        let Operands { q, k, v, head_dim, group, scale, .. } = operands;
+        let (first_query, n_queries) = (tile.first_row(), tile.n_rows());
+        let (first_head, n_heads) = (tile.first_col() / head_dim, tile.n_cols() / head_dim);
+        let kv_head = first_head / group;
+        let n_rows = n_queries * n_heads;
+        let mut queries = [0.0; TASK_ELEMS];
+        let mut sums = [0.0; TASK_ELEMS];
+        let mut rows = [Row { largest: f32::NEG_INFINITY, sum: 0.0, n_seen: 0 }; MAX_ROWS];
+        let mut scores = [[0.0; MAX_KEYS]; MAX_ROWS];
+        let mut block = [0.0; BLOCK_ELEMS];
+        let rows = &mut rows[..n_rows];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let (query, head) = (first_query + r / n_heads, first_head + r % n_heads);
+            row.n_seen = operands.n_seen(query);
+            let query_values = &mut queries[r * head_dim..][..head_dim];
+            T::load(isa, q.vector(query, head, head_dim), query_values);
+            for value in query_values {
+                *value *= scale;
+            }
+        }
+        // Later queries see more keys.
+        let n_keys = rows[n_rows - 1].n_seen;
+        let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
+        for first_key in (0..n_keys).step_by(block_keys) {
+            let block = &mut block[..block_keys.min(n_keys - first_key) * head_dim];
+            for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
+                C::load(isa, k.vector(first_key + key, kv_head, head_dim), vector);
+            }
+            for (r, (row, scores)) in rows.iter_mut().zip(&mut scores).enumerate() {
+                let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
+                dots(isa, &queries[r * head_dim..][..head_dim], block, scores);
+                weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
+            }
+            for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
+                C::load(isa, v.vector(first_key + key, kv_head, head_dim), vector);
+            }
+            for (r, (row, scores)) in rows.iter().zip(&scores).enumerate() {
+                let weights = &scores[..row.n_seen_of(first_key, block_keys)];
+                add_weighted(isa, weights, block, &mut sums[r * head_dim..][..head_dim]);
+            }
+        }
+        for (r, row) in rows.iter().enumerate() {
+            let sums = &mut sums[r * head_dim..][..head_dim];
+            let scale = if row.n_seen == 0 { 0.0 } else { 1.0 / row.sum };
+            for sum in sums.iter_mut() {
+                *sum *= scale;
+            }
+            T::store(isa, sums, &mut tile.row_mut(r / n_heads)[r % n_heads * head_dim..][..head_dim]);
+        }
+    }
+}
+
+/// e^x for `x <= 0`, and 0 where that is too small to count beside the 1 of the largest score: products with subnormal
+/// numbers take the CPU a hundred times longer than others.
+#[inline(always)]
+fn weight(x: f32) -> f32 {
+    if x < -80.0 { 0.0 } else { exp(x) }
+}
+
+/// Turns a block's scores into weights under the new running maximum, and rescales what the row has gathered.
+#[inline(always)]
+fn weigh(row: &mut Row, scores: &mut [f32], sums: &mut [f32]) {
+    let (groups, rest) = scores.as_chunks_mut::<8>();
+    let mut lanes = [row.largest; 8];
+    for group in groups.iter() {
+        for (lane, score) in lanes.iter_mut().zip(group) {
+            *lane = if *score > *lane { *score } else { *lane };
+        }
+    }
+    let largest = lanes.iter().chain(rest.iter()).fold(row.largest, |a, b| if *b > a { *b } else { a });
+    // While nothing but -inf has been seen, any finite shift will do: the weights are zero.
+    let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+    if largest > row.largest {
+        let rescale = exp(row.largest - shift);
+        row.sum *= rescale;
+        for sum in sums.iter_mut() {
+            *sum *= rescale;
+        }
+        row.largest = largest;
+    }
+    let mut totals = [0.0; 8];
+    for group in groups {
+        for (total, score) in totals.iter_mut().zip(group) {
+            *score = weight(*score - shift);
+            *total += *score;
+        }
+    }
+    for (total, score) in totals.iter_mut().zip(rest) {
+        *score = weight(*score - shift);
+        *total += *score;
+    }
+    row.sum += totals.iter().sum::<f32>();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, all_threads, assert_close, rounding};
+    use half::{bf16, f16};
+
+    fn vector<T: Element>(x: &Heads<'_, T>, token: usize, head: usize, d: usize) -> Vec<f64> {
+        x.vector(token, head, d).iter().map(|x| f64::from(x.to_f32())).collect()
+    }
+
+    /// Attention over random operands; keys and values lie head by head, as in a cache with room for more tokens.
+    fn check<T: Element, C: Element>([n, m, heads, kv_heads, d]: [usize; 5], causal: bool) {
+        let mut random = Random::new((n * 3 + m * 5 + d) as u64);
+        let room = m + 3;
+        let (q, k, v) =
+            (random.vec::<T>(n * heads * (d + 1)), random.vec(kv_heads * room * d), random.vec(kv_heads * room * d));
+        let q = Heads { data: &q[..], n_tokens: n, n_heads: heads, token_stride: heads * (d + 1), head_stride: d + 1 };
+        let cache = |data| Heads { data, n_tokens: m, n_heads: kv_heads, token_stride: d, head_stride: room * d };
+        let (k, v): (Heads<'_, C>, Heads<'_, C>) = (cache(&k), cache(&v));
+        let scale = 3.0 / (d as f32).sqrt();
+        let mut expected = Vec::new();
+        for (i, h) in (0..n).flat_map(|i| (0..heads).map(move |h| (i, h))) {
+            let (query, g) = (vector(&q, i, h, d), h / (heads / kv_heads));
+            let seen = (0..m).filter(|j| !causal || j + n <= i + m);
+            let weights: Vec<(usize, f64)> = seen
+                .map(|j| {
+                    let score: f64 = query.iter().zip(vector(&k, j, g, d)).map(|(q, k)| q * k).sum();
+                    (j, (score * f64::from(scale)).exp())
+                })
+                .collect();
+            let total: f64 = weights.iter().map(|(_, w)| w).sum();
+            let mut row = vec![0.0; d];
+            for (j, weight) in weights {
+                row.iter_mut().zip(vector(&v, j, g, d)).for_each(|(row, v)| *row += weight / total * v);
+            }
+            expected.extend(row);
+        }
+        for threads in all_threads() {
+            let mut out = vec![T::from_f32(f32::NAN); n * heads * d];
+            attention(&threads, q, k, v, d, scale, causal, &mut out);
+            let what = format!("{n} {m} {heads}/{kv_heads} {d} {causal} {threads:?}");
+            assert_close(&what, &out, &expected, 3e-6, rounding::<T>());
+        }
+    }
+
+    #[test]
+    fn grouped_heads_and_awkward_sizes() {
+        for causal in [false, true] {
+            for n in [0, 1, 2, 31, 33] {
+                for m in [0, 1, 31, 33, 257] {
+                    check::<f32, f32>([n, m, 3, 1, 32], causal);
+                    check::<f16, f16>([n, m, 4, 2, 33], causal);
+                }
+            }
+            check::<f32, f16>([1, 300, 32, 4, 64], causal);
+            check::<f16, f32>([7, 100, 11, 1, 128], causal);
+            check::<f32, bf16>([20, 70, 2, 2, 1024], causal);
+            check::<f32, f32>([5, 40, 48, 2, 1], causal);
+            check::<f16, f16>([300, 300, 8, 2, 64], causal);
+        }
+    }
+
+    #[test]
+    fn scores_far_apart_and_keys_unseen() {
+        for threads in all_threads() {
+            let q = [1.0f32; 4];
+            let k = [-1e4, 3e3, 1e30, f32::NAN];
+            let v = [7.0, 5.0, 3.0, f32::NAN];
+            let heads = |data, n_tokens| Heads { data, n_tokens, n_heads: 1, token_stride: 1, head_stride: 1 };
+            let mut out = [0.0; 4];
+            attention(&threads, heads(&q, 4), heads(&k, 4), heads(&v, 4), 1, 1.0, true, &mut out);
+            assert_eq!(out[..3], [7.0, 5.0, 3.0]);
+            assert!(out[3].is_nan());
+            attention(&threads, heads(&q, 4), heads(&k, 2), heads(&v, 2), 1, 1.0, true, &mut out);
+            assert_eq!(out, [0.0, 0.0, 7.0, 5.0]);
+        }
+    }
+}

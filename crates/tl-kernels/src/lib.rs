@@ -1,0 +1,47 @@
+//! CPU inner loops over plain slices: elementwise maps, row operations, matrix products, quantized blocks,
+//! attention, and the worker threads that share the work.
+//!
+//! This crate knows sizes and strides. It must not know tensors, devices, memory pools or file formats.
+//! Invariants, in every module:
+//!
+//! - A kernel never allocates on the heap and asks its caller for no scratch memory: work is cut into tiles that fit
+//!   fixed arrays on the stack (at most about 256 KiB).
+//! - Arithmetic is in `f32` (`i32` inside integer dot products). Element types and block formats choose only how
+//!   values are loaded and stored.
+//! - Sizes and strides are the caller's promise. A broken promise panics with the sizes; it never reads or writes
+//!   outside the slices. Whoever takes sizes from a user checks them first.
+//! - The instruction set is detected once, by [`Threads::new`], and travels as a value ([`Isa`]).
+
+#[cfg(target_endian = "big")]
+compile_error!("weights are little endian, and are read as they lie");
+
+mod attention;
+mod element;
+mod gemm;
+mod isa;
+mod map;
+mod math;
+mod matmul;
+mod quant;
+mod reduce;
+mod rope;
+mod rows;
+#[cfg(test)]
+mod testing;
+mod threads;
+mod vector;
+
+pub use attention::{Heads, MAX_HEAD_DIM, attention};
+pub use element::Element;
+pub use isa::Isa;
+pub use map::{View, binary, copy, unary};
+pub use math::{exp, gelu, sigmoid, silu, tanh};
+pub use matmul::{Matrix, batch_matmul, matmul};
+pub use quant::{
+    Activations, BF16, Dot, F16, F32, Q4_0, Q8_0, Quantize, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows,
+    linear,
+};
+pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
+pub use rope::{RopeStyle, rope};
+pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};
+pub use threads::{Threads, Tile, Tiling};

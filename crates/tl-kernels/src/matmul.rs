@@ -1,0 +1,204 @@
+//! Matrix products of strided float matrices, one or a batch of them. Weights in block formats are multiplied by
+//! `linear`; this module knows only elements and strides.
+
+use crate::element::Element;
+use crate::gemm::{Operands, PANEL, fill_column, gemm_tile, tile_size};
+use crate::isa::Isa;
+use crate::threads::{Threads, Tiling};
+
+/// Multiply-adds below which a product is not worth waking a worker for.
+pub(crate) const PARALLEL_MIN: usize = 64 * 1024;
+
+/// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`. Any strides: a transposed matrix
+/// has them exchanged, 0 repeats.
+#[derive(Debug)]
+pub struct Matrix<'a, T> {
+    /// The elements, from the first to at least the last.
+    pub data: &'a [T],
+    /// Distance between rows, in elements.
+    pub row_stride: usize,
+    /// Distance between columns, in elements.
+    pub col_stride: usize,
+}
+
+impl<T> Clone for Matrix<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Matrix<'_, T> {}
+
+/// `y = a b`. `a: [m, k]`, `b: [k, n]`, `y: [m, n]` contiguous; sums in `f32`. `k = 0` gives zeros.
+pub fn matmul<A: Element, B: Element, Y: Element>(
+    threads: &Threads,
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+    m: usize,
+    k: usize,
+    n: usize,
+    y: &mut [Y],
+) {
+    batch_matmul(threads, &[], (a, &[]), (b, &[]), m, k, n, y);
+}
+
+/// `y[i] = a[i] b[i]` for each index `i` of a batch. `y: [batch_dims.., m, n]` contiguous; sums in `f32`.
+///
+/// The first matrix of each operand comes with the strides of the batch, as many as `batch_dims`, in elements; 0 repeats
+/// the matrix.
+#[expect(clippy::too_many_arguments, reason = "the sizes of a product are three numbers")]
+pub fn batch_matmul<A: Element, B: Element, Y: Element>(
+    threads: &Threads,
+    batch_dims: &[usize],
+    (a, a_strides): (Matrix<'_, A>, &[usize]),
+    (b, b_strides): (Matrix<'_, B>, &[usize]),
+    m: usize,
+    k: usize,
+    n: usize,
+    y: &mut [Y],
+) {
+    assert!(
+        a_strides.len() == batch_dims.len() && b_strides.len() == batch_dims.len(),
+        "batch_matmul: as many strides as batch dimensions"
+    );
+    let n_batches: usize = batch_dims.iter().product();
+    assert_eq!(y.len(), n_batches * m * n, "batch_matmul: length of the output");
+    let isa = threads.isa();
+    let parallel = y.len().saturating_mul(k) >= PARALLEL_MIN;
+    let (tile_rows, tile_cols) = tile_size(n_batches, m, n, if parallel { threads.count() } else { 1 });
+    let tiling = Tiling { n_cols: n, group_rows: m, tile_rows, tile_cols };
+    threads.for_tiles_if(parallel, y, tiling, &|mut tile| {
+        let batch = tile.first_row() / m;
+        let operands = Pair {
+            a: Matrix { data: &a.data[offset(batch, batch_dims, a_strides)..], ..a },
+            b: Matrix { data: &b.data[offset(batch, batch_dims, b_strides)..], ..b },
+        };
+        gemm_tile(isa, &operands, k, tile.first_row() % m, &mut tile);
+    });
+}
+
+/// Where matrix `index` of a batch begins.
+fn offset(mut index: usize, dims: &[usize], strides: &[usize]) -> usize {
+    let mut offset = 0;
+    for (dim, stride) in dims.iter().zip(strides).rev() {
+        offset += index % dim * stride;
+        index /= dim;
+    }
+    offset
+}
+
+/// Two strided factors.
+struct Pair<'a, A, B> {
+    a: Matrix<'a, A>,
+    b: Matrix<'a, B>,
+}
+
+impl<A: Element, B: Element> Operands for Pair<'_, A, B> {
+    #[inline(always)]
+    fn load_a(&self, isa: Isa, row: usize, first_k: usize, dst: &mut [f32]) {
+        let start = row * self.a.row_stride + first_k * self.a.col_stride;
+        load_strided(isa, &self.a.data[start..], self.a.col_stride, dst);
+    }
+
+    #[inline(always)]
+    fn load_b(&self, isa: Isa, first_col: usize, n_cols: usize, first_k: usize, panel: &mut [[f32; PANEL]]) {
+        let Matrix { data, row_stride, col_stride } = self.b;
+        let start = first_k * row_stride + first_col * col_stride;
+        if row_stride == 1 && col_stride != 1 {
+            for col in 0..n_cols {
+                let column = &data[start + col * col_stride..][..panel.len()];
+                fill_column(panel, col, |values| B::load(isa, column, values));
+            }
+            return;
+        }
+        for (i, panel) in panel.iter_mut().enumerate() {
+            load_strided(isa, &data[start + i * row_stride..], col_stride, &mut panel[..n_cols]);
+        }
+    }
+
+    #[inline(always)]
+    fn load_start(&self, _isa: Isa, _first_col: usize, dst: &mut [f32]) {
+        dst.fill(0.0);
+    }
+}
+
+/// `dst[i] = src[i * stride]`.
+#[inline(always)]
+fn load_strided<T: Element>(isa: Isa, src: &[T], stride: usize, dst: &mut [f32]) {
+    if stride == 1 {
+        return T::load(isa, &src[..dst.len()], dst);
+    }
+    for (i, dst) in dst.iter_mut().enumerate() {
+        *dst = src[i * stride].to_f32();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, all_threads, assert_close, rounding};
+    use half::f16;
+
+    /// Multiplies random matrices; `transposed` says which operand lies transposed in memory.
+    fn check<A: Element, B: Element, Y: Element>(
+        batch: usize,
+        (m, k, n): (usize, usize, usize),
+        transposed: (bool, bool),
+    ) {
+        let mut random = Random::new((batch * 31 + m * 7 + k * 3 + n) as u64);
+        let (a, b) = (random.vec::<A>(batch * m * k), random.vec::<B>(m.max(1) * k * n));
+        let strides = |flip: bool, rows: usize, cols: usize| if flip { (1, rows) } else { (cols, 1) };
+        let (a_row, a_col) = strides(transposed.0, m, k);
+        let (b_row, b_col) = strides(transposed.1, k, n);
+        let mut expected = vec![0.0; batch * m * n];
+        for (index, expected) in expected.iter_mut().enumerate() {
+            let (g, i, j) = (index / (m * n), index / n % m, index % n);
+            *expected = (0..k)
+                .map(|c| {
+                    let a = a[g * m * k + i * a_row + c * a_col].to_f32();
+                    f64::from(a) * f64::from(b[c * b_row + j * b_col].to_f32())
+                })
+                .sum();
+        }
+        for threads in all_threads() {
+            let mut y = vec![Y::from_f32(f32::NAN); batch * m * n];
+            let a = Matrix { data: &a, row_stride: a_row, col_stride: a_col };
+            let b = Matrix { data: &b, row_stride: b_row, col_stride: b_col };
+            if batch == 1 {
+                matmul(&threads, a, b, m, k, n, &mut y);
+            } else {
+                batch_matmul(&threads, &[batch], (a, &[m * k]), (b, &[0]), m, k, n, &mut y);
+            }
+            // Rounding of the sums (a random walk of k steps), then of the output.
+            let relative = rounding::<Y>();
+            let what = format!("{batch} x [{m}, {k}] @ [{k}, {n}] {transposed:?} {threads:?}");
+            assert_close(&what, &y, &expected, 2e-6 * (1.0 + k as f64).sqrt(), relative);
+        }
+    }
+
+    #[test]
+    fn products_of_awkward_sizes() {
+        let sizes = [0, 1, 2, 5, 6, 7, 16, 31, 33, 97, 255, 257];
+        let mut random = Random::new(3);
+        let mut size = || sizes[random.bits() as usize % sizes.len()];
+        for i in 0..60 {
+            let (m, k, n) = (size(), size(), size());
+            check::<f32, f32, f32>(1, (m, k, n), (i & 1 == 1, i & 2 == 2));
+            check::<f16, f32, f16>(1, (m, k, n), (i & 2 == 2, i & 1 == 1));
+        }
+        check::<f16, f16, f16>(1, (100, 513, 300), (false, true));
+        check::<f32, f32, f32>(1, (1, 2048, 700), (false, false));
+    }
+
+    #[test]
+    fn batches_share_or_own_their_matrices() {
+        for batch in [0, 2, 5] {
+            check::<f16, f16, f16>(batch, (7, 32, 33), (false, false));
+            check::<f32, f16, f32>(batch, (1, 64, 40), (true, true));
+            check::<f32, f32, f32>(batch, (100, 33, 130), (false, true));
+        }
+        let (dims, strides) = ([2, 3, 4], [100, 0, 7]);
+        assert_eq!(offset(2 * 4 + 3, &dims, &strides), 21);
+        assert_eq!(offset(12 + 4 + 1, &dims, &strides), 107);
+    }
+}

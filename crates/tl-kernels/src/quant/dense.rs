@@ -1,0 +1,100 @@
+//! Formats without blocks: `f32`, `f16` and `bf16`, little endian, each element a block of its own.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+use super::dot::avx2;
+use super::{Dot, Rows, WeightKernels};
+use crate::element::Element;
+use crate::isa::{Isa, instantiate};
+use half::{bf16, f16};
+
+/// `f32`, 32 bits per weight.
+pub static F32: WeightKernels = dense::<f32>(dot_f32);
+/// `f16`, 16 bits per weight.
+pub static F16: WeightKernels = dense::<f16>(dot_f16);
+/// `bf16`, 16 bits per weight.
+pub static BF16: WeightKernels = dense::<bf16>(dot_bf16);
+
+const fn dense<T: Element>(dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])) -> WeightKernels {
+    WeightKernels {
+        block_elems: 1,
+        block_bytes: size_of::<T>(),
+        dequantize: dequantize::<T>,
+        quantize: Some(quantize::<T>),
+        dot: Dot::Float(dot),
+    }
+}
+
+/// Elements that are brought into alignment at a time.
+const CHUNK: usize = 64;
+
+instantiate! {
+    fn dequantize_through[T: Element](isa: Isa, bytes: &[u8], out: &mut [f32], aligned: &mut [T; CHUNK]) {
+        assert_eq!(bytes.len(), out.len() * size_of::<T>());
+        for (bytes, out) in bytes.chunks(CHUNK * size_of::<T>()).zip(out.chunks_mut(CHUNK)) {
+            let aligned = &mut aligned[..out.len()];
+            bytemuck::cast_slice_mut(aligned).copy_from_slice(bytes);
+            T::load(isa, aligned, out);
+        }
+    }
+
+    /// Dot products in eight sums.
+    fn dot_through[T: Element](
+        isa: Isa, rows: Rows<'_>, x: &[f32], n_tokens: usize, out: &mut [f32], aligned: &mut [T; CHUNK],
+    ) {
+        let row_elems = rows.length / size_of::<T>();
+        let mut weights = [0.0; CHUNK];
+        for (index, out) in out.iter_mut().enumerate() {
+            let row = rows.row(index / n_tokens);
+            let x = &x[index % n_tokens * row_elems..][..row_elems];
+            let mut sums = [0.0; 8];
+            for (bytes, x) in row.chunks(CHUNK * size_of::<T>()).zip(x.chunks(CHUNK)) {
+                dequantize_through(isa, bytes, &mut weights[..x.len()], aligned);
+                let (groups, rest) = x.as_chunks::<8>();
+                let (groups_w, rest_w) = weights[..x.len()].as_chunks::<8>();
+                for (w, x) in groups_w.iter().zip(groups) {
+                    for i in 0..8 {
+                        sums[i] = isa.mul_add(w[i], x[i], sums[i]);
+                    }
+                }
+                for (w, x) in rest_w.iter().zip(rest) {
+                    sums[0] = isa.mul_add(*w, *x, sums[0]);
+                }
+            }
+            *out += sums.iter().sum::<f32>();
+        }
+    }
+}
+
+fn dequantize<T: Element>(isa: Isa, bytes: &[u8], out: &mut [f32]) {
+    dequantize_through(isa, bytes, out, &mut [T::zeroed(); CHUNK]);
+}
+
+fn quantize<T: Element>(x: &[f32], bytes: &mut [u8]) {
+    assert_eq!(bytes.len(), x.len() * size_of::<T>());
+    for (x, bytes) in x.iter().zip(bytes.chunks_exact_mut(size_of::<T>())) {
+        bytes.copy_from_slice(bytemuck::bytes_of(&T::from_f32(*x)));
+    }
+}
+
+/// Defines a dense dot product: `$unpack` of `dot::avx2` turns the bytes of eight elements into `f32`.
+macro_rules! dense_dot {
+    ($name:ident, $element:ty, $unpack:ident) => {
+        fn $name(isa: Isa, rows: Rows<'_>, x: &[f32], n_tokens: usize, out: &mut [f32]) {
+            #[cfg(target_arch = "x86_64")]
+            if isa.has_avx2() && rows.length % (8 * size_of::<$element>()) == 0 {
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn dot_avx2(rows: Rows<'_>, x: &[f32], n_tokens: usize, out: &mut [f32]) {
+                    avx2::float::<{ 8 * size_of::<$element>() }>(rows, x, n_tokens, out, |bytes| avx2::$unpack(bytes));
+                }
+                // SAFETY: this `Isa` proves avx2, fma and f16c.
+                return unsafe { dot_avx2(rows, x, n_tokens, out) };
+            }
+            dot_through(isa, rows, x, n_tokens, out, &mut [<$element as bytemuck::Zeroable>::zeroed(); CHUNK]);
+        }
+    };
+}
+
+dense_dot!(dot_f32, f32, unpack_f32);
+dense_dot!(dot_f16, f16, unpack_f16);
+dense_dot!(dot_bf16, bf16, unpack_bf16);

@@ -1,0 +1,404 @@
+//! `y = x W^T + b` straight from a weight's blocks. The weight is read once per tile of tokens and never dequantized whole.
+//!
+//! Three ways, by format and number of tokens: integer formats quantize tiles of the activations and take integer dot
+//! products; float formats take float dot products for a few tokens, where reading the weight is all the time there is,
+//! and the blocked product of `gemm` for many.
+
+use super::activations::{self, Activations, quantize_activations};
+use super::{Dot, MAX_BLOCK, Rows, Weight};
+use crate::element::Element;
+use crate::gemm::{self, Operands, PANEL, fill_column, gemm_tile};
+use crate::isa::{Isa, instantiate};
+use crate::map::BLOCK;
+use crate::matmul::PARALLEL_MIN;
+use crate::threads::{Threads, Tile, Tiling};
+use std::ops::Range;
+
+/// Activations that a tile of dot products holds on the stack: its tokens times a stretch of `k`.
+const STAGE_FLOATS: usize = 4 * 1024;
+/// The same, in 8 bits.
+const STAGE_BYTES: usize = 16 * 1024;
+/// Sums that a tile of dot products holds on the stack: its tokens times its columns.
+const TILE_SUMS: usize = 4 * 1024;
+/// Tokens of a tile of dot products.
+const TILE_TOKENS: usize = 16;
+/// Multiply-adds beside which setting up a tile of dot products is not felt.
+const TILE_WORK: usize = 32 * 1024;
+/// Up to this many tokens, float formats take dot products.
+const FEW_TOKENS: usize = 4;
+
+/// `y[t, j] = sum over i of x[t, i] * weight[j, i], + bias[j]`.
+///
+/// `x: [m, k]` and `y: [m, n]` contiguous, `weight: [n, k]` in any format, `bias: [n]` in any format. Float formats sum in
+/// `f32`; the integer formats round each 32 activations to 8 bits first. `k` is a multiple of the format's block, and
+/// of 32 for integer formats. Each row of `y` depends on its own row of `x` alone.
+#[expect(clippy::too_many_arguments, reason = "the sizes of a product are three numbers")]
+pub fn linear<X: Element, Y: Element>(
+    threads: &Threads,
+    x: &[X],
+    m: usize,
+    k: usize,
+    weight: Weight<'_>,
+    bias: Option<Weight<'_>>,
+    n: usize,
+    y: &mut [Y],
+) {
+    assert_eq!(x.len(), m * k, "linear: length of x");
+    assert_eq!(y.len(), m * n, "linear: length of y");
+    assert_eq!(weight.bytes.len(), n * weight.format.row_bytes(k), "linear: bytes of the weight");
+    if let Some(bias) = bias {
+        assert_eq!(bias.bytes.len(), bias.format.row_bytes(n), "linear: bytes of the bias");
+    }
+    let isa = threads.isa();
+    let product = Product { x, k, weight, bias };
+    let parallel = y.len().saturating_mul(k) >= PARALLEL_MIN;
+    let n_threads = if parallel { threads.count() } else { 1 };
+    match weight.format.dot {
+        Dot::Float(_) if m > FEW_TOKENS => {
+            let (tile_rows, tile_cols) = gemm::tile_size(1, m, n, n_threads);
+            let tiling = Tiling { n_cols: n, group_rows: m, tile_rows, tile_cols };
+            threads.for_tiles_if(parallel, y, tiling, &|mut tile| {
+                gemm_tile(isa, &product, k, tile.first_row(), &mut tile);
+            });
+        }
+        dot => {
+            let tile_rows = m.clamp(1, TILE_TOKENS);
+            // One thread takes as much as fits; several share about four tiles each, of enough work to be worth taking.
+            let share = if parallel { n.div_ceil(4 * threads.count()) } else { n };
+            let enough = TILE_WORK / (tile_rows * k).max(1);
+            let tile_cols = share.max(enough).clamp(1, TILE_SUMS / tile_rows);
+            let tiling = Tiling { n_cols: n, group_rows: m, tile_rows, tile_cols };
+            threads.for_tiles_if(parallel, y, tiling, &|mut tile| match dot {
+                Dot::Float(dot) => product.dot_tile(isa, &mut FloatStage::new(dot), &mut tile),
+                Dot::Integer(dot) => product.dot_tile(isa, &mut IntegerStage::new(dot), &mut tile),
+            });
+        }
+    }
+}
+
+/// The operands of a linear layer.
+struct Product<'a, X> {
+    x: &'a [X],
+    k: usize,
+    weight: Weight<'a>,
+    bias: Option<Weight<'a>>,
+}
+
+/// A stretch of a tile's activations, in the form that a dot product takes.
+trait Stage {
+    /// The most elements that fit.
+    const CAPACITY: usize;
+    /// Takes `range` of the rows of `x`, each of `k` elements.
+    fn load<X: Element>(&mut self, isa: Isa, x: &[X], k: usize, range: Range<usize>);
+    /// Adds the dot products of the rows with the tokens to the sums, as [`Dot`] describes.
+    fn dot(&self, isa: Isa, rows: Rows<'_>, n_tokens: usize, sums: &mut [f32]);
+}
+
+impl<X: Element> Product<'_, X> {
+    /// Dot products of every column of the tile with every token of it, by stretches of `k` that fit the stage.
+    fn dot_tile<Y: Element>(&self, isa: Isa, stage: &mut impl Stage, tile: &mut Tile<'_, Y>) {
+        let (n_tokens, n_cols) = (tile.n_rows(), tile.n_cols());
+        let x = &self.x[tile.first_row() * self.k..][..n_tokens * self.k];
+        // The sums of column j are at j * n_tokens.
+        let mut sums = [0.0; TILE_SUMS];
+        let sums = &mut sums[..n_tokens * n_cols];
+        if let Some(bias) = self.bias {
+            let mut start = [0.0; TILE_SUMS];
+            bias.load(isa, tile.first_col(), &mut start[..n_cols]);
+            for (sums, start) in sums.chunks_exact_mut(n_tokens).zip(start) {
+                sums.fill(start);
+            }
+        }
+        let stretch = capacity(stage) / n_tokens / MAX_BLOCK * MAX_BLOCK;
+        let format = self.weight.format;
+        let stride = format.row_bytes(self.k);
+        for first in (0..self.k).step_by(stretch) {
+            let range = first..self.k.min(first + stretch);
+            let bytes = &self.weight.bytes[tile.first_col() * stride + format.row_bytes(first)..];
+            let rows = Rows { bytes, stride, length: format.row_bytes(range.len()) };
+            stage.load(isa, x, self.k, range);
+            stage.dot(isa, rows, n_tokens, sums);
+        }
+        for token in 0..n_tokens {
+            let mut values = [0.0; BLOCK];
+            for (block, out) in tile.row_mut(token).chunks_mut(BLOCK).enumerate() {
+                let values = &mut values[..out.len()];
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = sums[(block * BLOCK + i) * n_tokens + token];
+                }
+                Y::store(isa, values, out);
+            }
+        }
+    }
+}
+
+/// The capacity of a stage at hand.
+const fn capacity<S: Stage>(_stage: &S) -> usize {
+    S::CAPACITY
+}
+
+struct FloatStage {
+    dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32]),
+    x: [f32; STAGE_FLOATS],
+    length: usize,
+}
+
+impl FloatStage {
+    fn new(dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])) -> Self {
+        FloatStage { dot, x: [0.0; STAGE_FLOATS], length: 0 }
+    }
+}
+
+impl Stage for FloatStage {
+    const CAPACITY: usize = STAGE_FLOATS;
+
+    fn load<X: Element>(&mut self, isa: Isa, x: &[X], k: usize, range: Range<usize>) {
+        self.length = x.len() / k * range.len();
+        for (x, row) in x.chunks_exact(k).zip(self.x.chunks_exact_mut(range.len())) {
+            load_row(isa, &x[range.clone()], row);
+        }
+    }
+
+    fn dot(&self, isa: Isa, rows: Rows<'_>, n_tokens: usize, sums: &mut [f32]) {
+        (self.dot)(isa, rows, &self.x[..self.length], n_tokens, sums);
+    }
+}
+
+struct IntegerStage {
+    dot: fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32]),
+    scales: [f32; STAGE_BYTES / activations::BLOCK],
+    values: [[i8; activations::BLOCK]; STAGE_BYTES / activations::BLOCK],
+    n_blocks: usize,
+}
+
+impl IntegerStage {
+    fn new(dot: fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32])) -> Self {
+        IntegerStage {
+            dot,
+            scales: [0.0; STAGE_BYTES / activations::BLOCK],
+            values: [[0; activations::BLOCK]; STAGE_BYTES / activations::BLOCK],
+            n_blocks: 0,
+        }
+    }
+}
+
+impl Stage for IntegerStage {
+    const CAPACITY: usize = STAGE_BYTES;
+
+    fn load<X: Element>(&mut self, isa: Isa, x: &[X], k: usize, range: Range<usize>) {
+        let row_blocks = range.len() / activations::BLOCK;
+        self.n_blocks = x.len() / k * row_blocks;
+        let scales = self.scales.chunks_exact_mut(row_blocks);
+        let values = self.values.chunks_exact_mut(row_blocks);
+        for ((x, scales), values) in x.chunks_exact(k).zip(scales).zip(values) {
+            quantize_activations(isa, &x[range.clone()], scales, values);
+        }
+    }
+
+    fn dot(&self, isa: Isa, rows: Rows<'_>, n_tokens: usize, sums: &mut [f32]) {
+        let (scales, values) = (&self.scales[..self.n_blocks], &self.values[..self.n_blocks]);
+        (self.dot)(isa, rows, Activations { scales, values }, n_tokens, sums);
+    }
+}
+
+impl<X: Element> Operands for Product<'_, X> {
+    #[inline(always)]
+    fn load_a(&self, isa: Isa, row: usize, first_k: usize, dst: &mut [f32]) {
+        X::load(isa, &self.x[row * self.k + first_k..][..dst.len()], dst);
+    }
+
+    #[inline(always)]
+    fn load_b(&self, isa: Isa, first_col: usize, n_cols: usize, first_k: usize, panel: &mut [[f32; PANEL]]) {
+        for col in 0..n_cols {
+            let first = (first_col + col) * self.k + first_k;
+            fill_column(panel, col, |values| self.weight.load(isa, first, values));
+        }
+    }
+
+    #[inline(always)]
+    fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
+        match self.bias {
+            Some(bias) => bias.load(isa, first_col, dst),
+            None => dst.fill(0.0),
+        }
+    }
+}
+
+instantiate! {
+    fn load_row[X: Element](isa: Isa, src: &[X], dst: &mut [f32]) {
+        X::load(isa, src, dst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{BF16, F16, F32, Q4_0, Q8_0, WeightKernels, gather_rows};
+    use crate::testing::{Random, all_threads, assert_close, rounding};
+    use half::{bf16, f16};
+
+    const FORMATS: [(&str, &WeightKernels); 5] =
+        [("F32", &F32), ("F16", &F16), ("BF16", &BF16), ("Q8_0", &Q8_0), ("Q4_0", &Q4_0)];
+
+    /// Random rows of a format, one byte into a vector so that nothing is aligned, and what they mean.
+    fn random_weight(format: &WeightKernels, n: usize, k: usize, random: &mut Random) -> (Vec<u8>, Vec<f32>) {
+        let mut bytes = vec![0; 1 + n * format.row_bytes(k)];
+        (format.quantize.unwrap())(&random.vec::<f32>(n * k), &mut bytes[1..]);
+        let mut values = vec![0.0; n * k];
+        (format.dequantize)(Isa::portable(), &bytes[1..], &mut values);
+        (bytes, values)
+    }
+
+    fn check<X: Element, Y: Element>(
+        (name, format): (&str, &WeightKernels),
+        (m, k, n): (usize, usize, usize),
+        with_bias: bool,
+    ) {
+        let mut random = Random::new((m * 7 + k * 3 + n) as u64);
+        let (bytes, weights) = random_weight(format, n, k, &mut random);
+        let (bias_bytes, bias) = random_weight(&F16, 1, n, &mut random);
+        let x = random.vec::<X>(m * k);
+        let mut expected = vec![0.0; m * n];
+        for (index, expected) in expected.iter_mut().enumerate() {
+            let (x, w) = (&x[index / n * k..][..k], &weights[index % n * k..][..k]);
+            *expected = x.iter().zip(w).map(|(x, w)| f64::from(x.to_f32()) * f64::from(*w)).sum();
+            *expected += if with_bias { f64::from(bias[index % n]) } else { 0.0 };
+        }
+        for threads in all_threads() {
+            let mut y = vec![Y::from_f32(f32::NAN); m * n];
+            let weight = Weight { bytes: &bytes[1..], format };
+            let bias = with_bias.then_some(Weight { bytes: &bias_bytes[1..], format: &F16 });
+            linear(&threads, &x, m, k, weight, bias, n, &mut y);
+            // An activation is off by up to half of 1/127 (evenly spread), a weight is at most 1: a random walk of k such steps,
+            // and six standard deviations. Float formats have the rounding of their sums.
+            let step = if matches!(format.dot, Dot::Integer(_)) { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
+            let relative = rounding::<Y>();
+            let what = format!("{name} [{m}, {k}] x [{n}, {k}] {threads:?}");
+            assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), relative);
+        }
+    }
+
+    #[test]
+    fn every_format_and_awkward_sizes() {
+        for format in FORMATS {
+            for m in [0, 1, 2, 3, 4, 5, 7, 17, 33] {
+                for (k, n) in [(0, 3), (32, 1), (96, 31), (288, 33), (2048, 5)] {
+                    check::<f32, f32>(format, (m, k, n), m % 2 == 0);
+                    check::<f16, f16>(format, (m, k, n), m % 2 == 1);
+                }
+            }
+            check::<f16, f16>(format, (1, 256, 1025), true);
+            check::<f32, f32>(format, (1, 20_000 / 32 * 32, 65), false);
+            check::<f32, f16>(format, (100, 1056, 257), true);
+        }
+        for format in &FORMATS[..3] {
+            for k in [1, 7, 31, 33, 255, 257] {
+                check::<bf16, f32>(*format, (1, k, 257), true);
+                check::<f16, bf16>(*format, (9, k, 31), false);
+            }
+        }
+    }
+
+    #[test]
+    fn integer_products_are_exact_in_the_rounded_activations() {
+        for format in &FORMATS[3..] {
+            let mut random = Random::new(9);
+            let (bytes, weights) = random_weight(format.1, 40, 4096, &mut random);
+            // Multiples of the step: rounding to 8 bits changes nothing.
+            let x: Vec<f32> =
+                (0..4096).map(|i| if i % 32 == 0 { 127.0 } else { (random.unit() * 127.0).round() }).collect();
+            let expected: Vec<f64> = weights
+                .chunks(4096)
+                .map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum())
+                .collect();
+            for threads in all_threads() {
+                let mut y = vec![0.0f32; 40];
+                let weight = Weight { bytes: &bytes[1..], format: format.1 };
+                linear(&threads, &x, 1, 4096, weight, None, 40, &mut y);
+                assert_close(format.0, &y, &expected, 2e-2, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_others() {
+        for (name, format) in FORMATS {
+            let mut random = Random::new(4);
+            let (bytes, _) = random_weight(format, 65, 96, &mut random);
+            let weight = Weight { bytes: &bytes[1..], format };
+            let mut x = random.vec::<f32>(20 * 96);
+            x[5 * 96] = f32::NAN;
+            for threads in all_threads() {
+                let mut y = vec![0.0f32; 20 * 65];
+                linear(&threads, &x, 20, 96, weight, None, 65, &mut y);
+                for (row, y) in y.chunks(65).enumerate() {
+                    assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{name} row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_gathered() {
+        for (name, format) in FORMATS {
+            let (n_rows, k) = (37, 288);
+            let (bytes, values) = random_weight(format, n_rows, k, &mut Random::new(5));
+            let table = Weight { bytes: &bytes[1..], format };
+            let ids: Vec<i32> = (0..300).map(|i| (i * 7 % n_rows) as i32).collect();
+            let expected: Vec<f64> =
+                ids.iter().flat_map(|&id| &values[id as usize * k..][..k]).map(|&v| f64::from(v)).collect();
+            for threads in all_threads() {
+                let mut out = vec![f32::NAN; ids.len() * k];
+                gather_rows(&threads, table, k, n_rows, &ids, &mut out).unwrap();
+                assert_close(name, &out, &expected, 0.0, 0.0);
+                for bad in [-1, 37, i32::MIN, i32::MAX] {
+                    let result = gather_rows(&threads, table, k, n_rows, &[0, bad], &mut out[..2 * k]);
+                    assert_eq!(result.unwrap_err().position, 1);
+                }
+                gather_rows::<f16>(&threads, table, k, n_rows, &[], &mut []).unwrap();
+            }
+        }
+    }
+
+    /// A block's bytes and the values that the format's description gives them.
+    #[test]
+    fn blocks_mean_what_the_format_says() {
+        let mut q8 = [0u8; 34];
+        q8[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
+        let mut q4 = [0u8; 18];
+        q4[..2].copy_from_slice(&f16::from_f32(-2.0).to_le_bytes());
+        for i in 0..32u8 {
+            q8[2 + i as usize] = i.wrapping_mul(37);
+            if i < 16 {
+                q4[2 + i as usize] = i | (15 - i) << 4;
+            }
+        }
+        for threads in all_threads() {
+            let mut out = [0.0; 32];
+            (Q8_0.dequantize)(threads.isa(), &q8, &mut out);
+            for (i, out) in out.iter().enumerate() {
+                assert_eq!(*out, 0.5 * f32::from((i as u8).wrapping_mul(37) as i8));
+            }
+            (Q4_0.dequantize)(threads.isa(), &q4, &mut out);
+            for (i, out) in out.iter().enumerate() {
+                let q = if i < 16 { i as i32 } else { 31 - i as i32 };
+                assert_eq!(*out, -2.0 * (q - 8) as f32);
+            }
+        }
+    }
+
+    #[test]
+    fn quantizing_stays_within_a_step() {
+        for ((name, format), step) in FORMATS.into_iter().zip([0.0, 5e-4, 4e-3, 4.5e-3, 0.126]) {
+            let mut x = Random::new(6).vec::<f32>(32 * 50);
+            x[..32].fill(0.0);
+            let mut bytes = vec![0; format.row_bytes(x.len())];
+            (format.quantize.unwrap())(&x, &mut bytes);
+            let mut found = vec![0.0; x.len()];
+            (format.dequantize)(Isa::detect(), &bytes, &mut found);
+            let expected: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+            assert_close(name, &found, &expected, step, 0.0);
+            assert!(found[..32].iter().all(|&v| v == 0.0));
+        }
+    }
+}

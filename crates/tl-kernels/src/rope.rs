@@ -1,0 +1,185 @@
+//! Rotary position embedding. Knows nothing of models: which elements form a pair is the caller's [`RopeStyle`].
+
+use crate::element::Element;
+use crate::isa::instantiate;
+use crate::map::BLOCK;
+use crate::math::sin_cos;
+use crate::threads::Threads;
+
+/// Elements that a task rotates; what is smaller runs on the calling thread.
+const TASK_ELEMS: usize = 16 * 1024;
+/// Pairs whose angles are on the stack at a time.
+const PAIRS: usize = BLOCK / 2;
+
+/// Which elements of a head form the pairs that are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// Pairs `(2i, 2i + 1)`, as the llama weights of GGUF files are laid out.
+    Interleaved,
+    /// Pairs `(i, i + rotary_dim / 2)`, as in GPT-NeoX and in Hugging Face's weights.
+    Halves,
+}
+
+/// Rotates pair `i` of each head of token `t` by the angle `(pos + t) * base^(-2i / rotary_dim)`. `x`, `out`: `[n_tokens,
+/// n_heads, head_dim]` contiguous. The first `rotary_dim` elements of a head are rotated, the rest is copied. Angles are
+/// computed in `f64`, products in `f32`. Source: Su and others, "RoFormer", 2021.
+///
+/// # Panics
+/// If `rotary_dim` is odd or larger than `head_dim`, or a length is wrong.
+#[expect(clippy::too_many_arguments, reason = "three sizes and the four parameters of the formula")]
+pub fn rope<T: Element>(
+    threads: &Threads,
+    x: &[T],
+    n_tokens: usize,
+    n_heads: usize,
+    head_dim: usize,
+    rotary_dim: usize,
+    pos: usize,
+    base: f32,
+    style: RopeStyle,
+    out: &mut [T],
+) {
+    let token_elems = n_heads * head_dim;
+    assert!(x.len() == n_tokens * token_elems && out.len() == x.len(), "rope: lengths");
+    assert!(rotary_dim.is_multiple_of(2) && rotary_dim <= head_dim, "rope: {rotary_dim} of {head_dim} elements");
+    if x.is_empty() {
+        return;
+    }
+    let tokens_per_task = (TASK_ELEMS / token_elems).max(1);
+    let rotation = Rotation { head_dim, rotary_dim, base, style };
+    threads.for_chunks(out, tokens_per_task * token_elems, &|chunk, out| {
+        let first = chunk * tokens_per_task;
+        let x = &x[first * token_elems..][..out.len()];
+        for (t, (x, out)) in x.chunks_exact(token_elems).zip(out.chunks_exact_mut(token_elems)).enumerate() {
+            rotate_token(threads.isa(), x, rotation, (pos + first + t) as f64, out);
+        }
+    });
+}
+
+#[derive(Clone, Copy)]
+struct Rotation {
+    head_dim: usize,
+    rotary_dim: usize,
+    base: f32,
+    style: RopeStyle,
+}
+
+instantiate! {
+    /// Rotates all heads of one token, a stretch of pairs at a time.
+    fn rotate_token[T: Element](isa: Isa, x: &[T], rotation: Rotation, position: f64, out: &mut [T]) {
+        let Rotation { head_dim, rotary_dim, base, style } = rotation;
+        let n_pairs = rotary_dim / 2;
+        let (mut sines, mut cosines, mut angles) = ([0.0; PAIRS], [0.0; PAIRS], [0.0; PAIRS]);
+        for first in (0..n_pairs).step_by(PAIRS) {
+            let count = PAIRS.min(n_pairs - first);
+            // Successive frequencies by one power and products, whose rounding in f64 does not reach f32.
+            let ratio = f64::from(base).powf(-1.0 / n_pairs as f64);
+            let mut angle = position * ratio.powi(first as i32);
+            for value in &mut angles[..count] {
+                *value = angle;
+                angle *= ratio;
+            }
+            for ((sine, cosine), angle) in sines.iter_mut().zip(&mut cosines).zip(&angles[..count]) {
+                (*sine, *cosine) = sin_cos(*angle);
+            }
+            let (sines, cosines) = (&sines[..count], &cosines[..count]);
+            for (x, out) in x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
+                match style {
+                    RopeStyle::Interleaved => {
+                        let range = 2 * first..2 * (first + count);
+                        rotate_interleaved(isa, &x[range.clone()], sines, cosines, &mut out[range]);
+                    }
+                    RopeStyle::Halves => {
+                        let (low, high) = (first..first + count, n_pairs + first..n_pairs + first + count);
+                        rotate_halves(isa, [&x[low.clone()], &x[high.clone()]], sines, cosines, out, [low, high]);
+                    }
+                }
+            }
+        }
+        for (x, out) in x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
+            out[rotary_dim..].copy_from_slice(&x[rotary_dim..]);
+        }
+    }
+}
+
+#[inline(always)]
+fn rotate_interleaved<T: Element>(isa: crate::isa::Isa, x: &[T], sines: &[f32], cosines: &[f32], out: &mut [T]) {
+    let mut values = [0.0; BLOCK];
+    let values = &mut values[..x.len()];
+    T::load(isa, x, values);
+    for ((pair, sin), cos) in values.as_chunks_mut::<2>().0.iter_mut().zip(sines).zip(cosines) {
+        let [a, b] = *pair;
+        *pair = [a * cos - b * sin, a * sin + b * cos];
+    }
+    T::store(isa, values, out);
+}
+
+#[inline(always)]
+fn rotate_halves<T: Element>(
+    isa: crate::isa::Isa,
+    x: [&[T]; 2],
+    sines: &[f32],
+    cosines: &[f32],
+    out: &mut [T],
+    ranges: [std::ops::Range<usize>; 2],
+) {
+    let (mut low, mut high) = ([0.0; PAIRS], [0.0; PAIRS]);
+    let (low, high) = (&mut low[..sines.len()], &mut high[..sines.len()]);
+    T::load(isa, x[0], low);
+    T::load(isa, x[1], high);
+    for (((a, b), sin), cos) in low.iter_mut().zip(high.iter_mut()).zip(sines).zip(cosines) {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    }
+    let [low_range, high_range] = ranges;
+    T::store(isa, low, &mut out[low_range]);
+    T::store(isa, high, &mut out[high_range]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, all_threads, assert_close, rounding};
+    use half::f16;
+
+    fn check<T: Element>(
+        [n_tokens, n_heads, head_dim, rotary_dim]: [usize; 4],
+        pos: usize,
+        base: f32,
+        style: RopeStyle,
+    ) {
+        let x = Random::new(7).vec::<T>(n_tokens * n_heads * head_dim);
+        let mut expected: Vec<f64> = x.iter().map(|x| f64::from(x.to_f32())).collect();
+        for (row, head) in expected.chunks_mut(head_dim).enumerate() {
+            for i in 0..rotary_dim / 2 {
+                let frequency = f64::from(base).powf(-2.0 * i as f64 / rotary_dim as f64);
+                let (sin, cos) = ((pos + row / n_heads) as f64 * frequency).sin_cos();
+                let (a, b) = match style {
+                    RopeStyle::Interleaved => (2 * i, 2 * i + 1),
+                    RopeStyle::Halves => (i, i + rotary_dim / 2),
+                };
+                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+            }
+        }
+        for threads in all_threads() {
+            let mut out = vec![T::from_f32(f32::NAN); x.len()];
+            rope(&threads, &x, n_tokens, n_heads, head_dim, rotary_dim, pos, base, style, &mut out);
+            let what = format!("{n_tokens} {n_heads} {head_dim} {rotary_dim} {pos} {base} {style:?}");
+            assert_close(&what, &out, &expected, 3e-7, rounding::<T>());
+        }
+    }
+
+    #[test]
+    fn pairs_turn_by_their_angles() {
+        for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+            for (pos, base) in [(0, 1e4), (1, 1e4), (99_990, 1e4), (99_990, 5e5), (3, 1.0)] {
+                for sizes in
+                    [[0, 1, 8, 8], [1, 1, 2, 2], [3, 3, 32, 32], [2, 5, 80, 20], [1, 2, 7, 0], [1, 1, 700, 600]]
+                {
+                    check::<f32>(sizes, pos, base, style);
+                    check::<f16>(sizes, pos, base, style);
+                }
+                check::<f16>([300, 4, 64, 64], pos, base, style);
+            }
+        }
+    }
+}

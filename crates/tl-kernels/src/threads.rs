@@ -1,0 +1,562 @@
+//! The worker threads that kernels share their work among, and the only place where threads share memory.
+//!
+//! A run publishes one job (a borrowed closure and a number of tasks); the caller and the workers take task numbers from
+//! a counter until none is left. This module knows nothing of what the tasks do.
+//!
+//! # Why the sharing is sound
+//!
+//! *The job.* `Shared::job` is an `UnsafeCell`. Only the owner, who holds the mutex `Threads::workers`, writes it, and only
+//! while `control` is closed and counts no active worker. A worker reads it only between entering (a compare-exchange
+//! that adds one to `control` while it is open, and so fails once the owner has closed it) and leaving (subtracting
+//! one). The owner opens `control` after writing the job, and before it returns it closes `control` and waits until the
+//! count is zero. So each read lies between the write before it and the next one, and the closure, whose lifetime is
+//! erased in the job, is called only while the owner's borrow of it lives. Every access to `control` is at least
+//! acquire/release, so that what happens inside a job is seen by whoever comes after it: the job by the workers, their results
+//! by the owner. A panic in a task is caught on its thread, and the owner waits all the same.
+//!
+//! *Parking.* A worker announces that it sleeps and then looks at `control` again, under the mutex that its condition
+//! variable releases; the owner opens `control` and then looks for sleepers. All four accesses are sequentially
+//! consistent, so one of the two sees the other and no wake-up is lost. The same holds for an owner that waits for the
+//! last worker.
+//!
+//! *The output.* `for_tiles` takes the output as `&mut`, cuts it into rectangles that do not overlap, and runs each
+//! task number once; a [`Tile`] lends only rows of its own rectangle, through `&mut self`. So no element is reachable
+//! from two tasks.
+#![allow(unsafe_code)]
+
+use crate::isa::Isa;
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::hint::spin_loop;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long an idle thread watches for work before it parks: longer than the gap between two operations of a
+/// decoding step, shorter than anybody notices.
+const SPIN: Duration = Duration::from_micros(40);
+
+/// `control`: the active workers in the low bits, two flags, and the number of the job above them.
+const ACTIVE: u64 = 0xFFFF;
+const OPEN: u64 = 1 << 16;
+const SHUTDOWN: u64 = 1 << 17;
+const JOB: u64 = 1 << 18;
+
+/// A CPU's worker threads. They are started by the first parallel run, spin for some microseconds when idle, then
+/// park, and are joined on drop.
+pub struct Threads {
+    count: usize,
+    isa: Isa,
+    /// The running workers. Whoever holds the lock owns them all: it is the owner of the run.
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    control: AtomicU64,
+    job: UnsafeCell<Job>,
+    /// The next task number of the job.
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    parking: Mutex<()>,
+    wake: Condvar,
+    n_sleepers: AtomicUsize,
+    done: Condvar,
+    owner_sleeps: AtomicBool,
+}
+
+/// A borrowed closure and how many tasks it has.
+#[derive(Clone, Copy)]
+struct Job {
+    /// Points to the owner's reference to the closure, whose lifetime it forgets.
+    body: *const (),
+    n_tasks: usize,
+}
+
+// SAFETY: `job` is the only field that is not `Sync` by itself; the module's header says why its accesses never meet. The
+// closure behind it is `Sync`, so every thread may call it.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is used only by threads that are inside a run, wherever `Shared` itself was moved.
+unsafe impl Send for Shared {}
+
+impl Threads {
+    /// `count` threads in all, the caller's included (0 counts as 1), with the best instructions of this CPU.
+    pub fn new(count: usize) -> Threads {
+        Threads::with_isa(count, Isa::detect())
+    }
+
+    /// As [`Threads::new`], with the given instructions: for tests and comparisons.
+    pub fn with_isa(count: usize, isa: Isa) -> Threads {
+        Threads {
+            count: count.clamp(1, ACTIVE as usize),
+            isa,
+            workers: Mutex::new(Vec::new()),
+            shared: Arc::new(Shared {
+                control: AtomicU64::new(0),
+                job: UnsafeCell::new(Job { body: std::ptr::null(), n_tasks: 0 }),
+                next: AtomicUsize::new(0),
+                panic: Mutex::new(None),
+                parking: Mutex::new(()),
+                wake: Condvar::new(),
+                n_sleepers: AtomicUsize::new(0),
+                done: Condvar::new(),
+                owner_sleeps: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// How many threads share a run, the caller's included.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The instructions that kernels use on these threads.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Calls `body(0)` to `body(n_tasks - 1)`, each once, in any order, on the caller's thread and the workers, and
+    /// returns when all are done. Inside a task, or while another thread's run has the workers, everything runs on the
+    /// caller's thread. If a task panics, no new ones are started and the panic goes on in the caller. Allocates nothing
+    /// once the workers run.
+    pub fn run(&self, n_tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        let owned = if n_tasks > 1 && self.count > 1 { self.own_workers() } else { None };
+        match owned {
+            Some(workers) => {
+                self.shared.run(n_tasks, body);
+                let panic = lock(&self.shared.panic).take();
+                drop(workers);
+                if let Some(payload) = panic {
+                    resume_unwind(payload);
+                }
+            }
+            None => (0..n_tasks).for_each(body),
+        }
+    }
+
+    /// Takes the workers unless a run has them, starting them if need be. Where the system refuses a thread, there are fewer.
+    fn own_workers(&self) -> Option<MutexGuard<'_, Vec<JoinHandle<()>>>> {
+        let mut workers = match self.workers.try_lock() {
+            Ok(workers) => workers,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        if workers.is_empty() {
+            for index in 1..self.count {
+                let shared = Arc::clone(&self.shared);
+                let thread = thread::Builder::new().name(format!("tl-cpu-{index}"));
+                match thread.spawn(move || shared.work()) {
+                    Ok(worker) => workers.push(worker),
+                    Err(_) => break,
+                }
+            }
+        }
+        Some(workers)
+    }
+
+    /// Calls `body(i, chunk)` for the i-th `chunk_len` elements of `out`, in parallel; the last chunk may be shorter.
+    pub fn for_chunks<T: Send>(&self, out: &mut [T], chunk_len: usize, body: &(dyn Fn(usize, &mut [T]) + Sync)) {
+        let tiling = Tiling { n_cols: out.len(), group_rows: 1, tile_rows: 1, tile_cols: chunk_len };
+        self.for_tiles(out, tiling, &|mut tile| {
+            body(tile.first_col() / chunk_len, tile.row_mut(0));
+        });
+    }
+
+    /// Cuts `out` into tiles and calls `body` with each, in parallel: tiles of the same columns of a group one after the other.
+    pub fn for_tiles<T: Send>(&self, out: &mut [T], tiling: Tiling, body: &(dyn Fn(Tile<'_, T>) + Sync)) {
+        self.for_tiles_if(true, out, tiling, body);
+    }
+
+    /// As [`Threads::for_tiles`], on the caller's thread alone unless `parallel`.
+    pub(crate) fn for_tiles_if<T: Send>(
+        &self,
+        parallel: bool,
+        out: &mut [T],
+        tiling: Tiling,
+        body: &(dyn Fn(Tile<'_, T>) + Sync),
+    ) {
+        if out.is_empty() {
+            return;
+        }
+        let Tiling { n_cols, group_rows, tile_rows, tile_cols } = tiling;
+        assert!(tile_rows > 0 && tile_cols > 0, "empty tiles");
+        let fits = group_rows.checked_mul(n_cols).is_some_and(|group| out.len().is_multiple_of(group));
+        assert!(fits, "{} elements in groups of {group_rows} rows of {n_cols}", out.len());
+        let n_groups = out.len() / (group_rows * n_cols);
+        let tiles_down = group_rows.div_ceil(tile_rows);
+        let tiles_across = n_cols.div_ceil(tile_cols);
+        let start = Start(out.as_mut_ptr());
+        let task = |task| {
+            let row_in_group = task % tiles_down * tile_rows;
+            let first_col = task / tiles_down % tiles_across * tile_cols;
+            let first_row = task / tiles_down / tiles_across * group_rows + row_in_group;
+            body(Tile {
+                first_row,
+                first_col,
+                n_rows: tile_rows.min(group_rows - row_in_group),
+                n_cols: tile_cols.min(n_cols - first_col),
+                row_stride: n_cols,
+                // SAFETY: the tile's first element lies inside `out`.
+                start: unsafe { start.pointer().add(first_row * n_cols + first_col) },
+                out: PhantomData,
+            });
+        };
+        let n_tasks = n_groups * tiles_across * tiles_down;
+        if parallel { self.run(n_tasks, &task) } else { (0..n_tasks).for_each(task) }
+    }
+}
+
+/// How [`Threads::for_tiles`] cuts an output.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiling {
+    /// Elements in a row of the output.
+    pub n_cols: usize,
+    /// Rows that belong together, such as the rows of one matrix of a batch: no tile covers rows of two groups.
+    pub group_rows: usize,
+    /// The most rows of a tile.
+    pub tile_rows: usize,
+    /// The most columns of a tile.
+    pub tile_cols: usize,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if workers.is_empty() {
+            return;
+        }
+        self.shared.control.fetch_or(SHUTDOWN, SeqCst);
+        drop(lock(&self.shared.parking));
+        self.shared.wake.notify_all();
+        for worker in workers.drain(..) {
+            // A worker catches every panic of its tasks, so that there is nothing to hear of here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Threads").field("count", &self.count).field("isa", &self.isa).finish()
+    }
+}
+
+impl Shared {
+    /// Runs a job; the caller owns the workers.
+    fn run(&self, n_tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: the caller is the owner, and `control` is closed without active workers, as the last run left it.
+        unsafe { *self.job.get() = Job { body: (&raw const body).cast(), n_tasks } };
+        self.next.store(0, SeqCst);
+        let number = self.control.load(SeqCst) & !(JOB - 1);
+        self.control.store(number.wrapping_add(JOB) | OPEN, SeqCst);
+        if self.n_sleepers.load(SeqCst) > 0 {
+            let _parking = lock(&self.parking);
+            for _ in 1..n_tasks.min(self.n_sleepers.load(SeqCst) + 1) {
+                self.wake.notify_one();
+            }
+        }
+
+        self.take_tasks();
+        self.control.fetch_and(!OPEN, SeqCst);
+        if !spin_until(|| self.control.load(SeqCst) & ACTIVE == 0) {
+            let mut parking = lock(&self.parking);
+            self.owner_sleeps.store(true, SeqCst);
+            while self.control.load(SeqCst) & ACTIVE != 0 {
+                parking = self.done.wait(parking).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.owner_sleeps.store(false, SeqCst);
+        }
+    }
+
+    /// A worker's life: joins each job that it sees open, once, until shutdown.
+    fn work(&self) {
+        let mut last_job = 0;
+        loop {
+            let control = self.wait_for_job(last_job);
+            if control & SHUTDOWN != 0 {
+                return;
+            }
+            let entered = self.control.compare_exchange(control, control + 1, SeqCst, SeqCst);
+            if entered.is_ok() {
+                last_job = control & !(JOB - 1);
+                self.take_tasks();
+                self.control.fetch_sub(1, SeqCst);
+                if self.owner_sleeps.load(SeqCst) {
+                    drop(lock(&self.parking));
+                    self.done.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Spins, then sleeps, until a job other than `last_job` is open or the threads shut down; returns `control` as it was seen.
+    fn wait_for_job(&self, last_job: u64) -> u64 {
+        let ready = |control: u64| control & SHUTDOWN != 0 || (control & OPEN != 0 && control & !(JOB - 1) != last_job);
+        let mut control = self.control.load(SeqCst);
+        let spun = spin_until(|| {
+            control = self.control.load(SeqCst);
+            ready(control)
+        });
+        if spun {
+            return control;
+        }
+        let mut parking = lock(&self.parking);
+        self.n_sleepers.fetch_add(1, SeqCst);
+        loop {
+            control = self.control.load(SeqCst);
+            if ready(control) {
+                break;
+            }
+            parking = self.wake.wait(parking).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.n_sleepers.fetch_sub(1, SeqCst);
+        control
+    }
+
+    /// Takes tasks of the open job until none is left. The caller is the owner, or a worker that has entered.
+    fn take_tasks(&self) {
+        // SAFETY: nobody writes the job while the owner runs it or a worker is active (see the header).
+        let job = unsafe { *self.job.get() };
+        // SAFETY: `run` put the address of such a reference there, on its own stack, and does not return before this
+        // function does.
+        let body = unsafe { *job.body.cast::<&(dyn Fn(usize) + Sync)>() };
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let task = self.next.fetch_add(1, SeqCst);
+                if task >= job.n_tasks {
+                    break;
+                }
+                body(task);
+            }
+        }));
+        if let Err(payload) = result {
+            self.next.store(job.n_tasks, SeqCst);
+            lock(&self.panic).get_or_insert(payload);
+        }
+    }
+}
+
+/// A lock without poison: nothing that these mutexes protect can be left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Spins until `ready`, at most for [`SPIN`]; says whether it became ready.
+fn spin_until(mut ready: impl FnMut() -> bool) -> bool {
+    let mut started = None;
+    loop {
+        for _ in 0..32 {
+            if ready() {
+                return true;
+            }
+            spin_loop();
+        }
+        if started.get_or_insert_with(Instant::now).elapsed() > SPIN {
+            return false;
+        }
+    }
+}
+
+/// The first element of an output, for tasks on any thread.
+struct Start<T>(*mut T);
+
+// SAFETY: tasks reach the elements only through tiles that do not overlap, and `T: Send` lets other threads write them.
+unsafe impl<T: Send> Sync for Start<T> {}
+
+impl<T> Start<T> {
+    fn pointer(&self) -> *mut T {
+        self.0
+    }
+}
+
+/// A rectangle of an output that one task alone writes; see [`Threads::for_tiles`].
+#[derive(Debug)]
+pub struct Tile<'a, T> {
+    first_row: usize,
+    first_col: usize,
+    n_rows: usize,
+    n_cols: usize,
+    row_stride: usize,
+    start: *mut T,
+    out: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Tile<'_, T> {
+    /// The first row of the output that the tile covers.
+    pub fn first_row(&self) -> usize {
+        self.first_row
+    }
+
+    /// The first column of the output that the tile covers.
+    pub fn first_col(&self) -> usize {
+        self.first_col
+    }
+
+    /// How many rows the tile has.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// How many columns the tile has.
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// The tile's part of its `row`-th row: `n_cols` elements.
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.n_rows, "row {row} of a tile of {}", self.n_rows);
+        // SAFETY: the tile's rows lie inside the output, no other tile covers them, and `&mut self` lends one at a time.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.row_stride), self.n_cols) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    fn check_run(threads: &Threads, n_tasks: usize) {
+        let calls: Vec<AtomicU32> = (0..n_tasks).map(|_| AtomicU32::new(0)).collect();
+        threads.run(n_tasks, &|task| {
+            calls[task].fetch_add(1, SeqCst);
+        });
+        assert!(calls.iter().all(|c| c.load(SeqCst) == 1), "{n_tasks} tasks, each once");
+    }
+
+    fn panic_message(run: impl FnOnce()) -> String {
+        let payload = catch_unwind(AssertUnwindSafe(run)).expect_err("a panic");
+        payload.downcast_ref::<String>().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_task_runs_once() {
+        for count in [0, 1, 2, 3, 8] {
+            let threads = Threads::new(count);
+            for n_tasks in [0, 1, 2, 3, 31, 257, 10_000] {
+                check_run(&threads, n_tasks);
+            }
+        }
+    }
+
+    #[test]
+    fn many_tiny_runs_spinning_and_parked() {
+        let threads = Threads::new(3);
+        for round in 0..20_000 {
+            check_run(&threads, 1 + round % 5);
+            if round % 500 == 0 {
+                thread::sleep(SPIN * 3);
+            }
+        }
+    }
+
+    #[test]
+    fn results_are_seen_by_the_caller() {
+        let threads = Threads::new(4);
+        let mut out = vec![0usize; 1000];
+        for round in 0..2000 {
+            threads.for_chunks(&mut out, 1 + round % 300, &|chunk, out| out.fill(chunk + round));
+            let len = 1 + round % 300;
+            assert!(out.iter().enumerate().all(|(i, &v)| v == i / len + round));
+        }
+    }
+
+    #[test]
+    fn tiles_cover_the_output_once() {
+        let threads = Threads::new(3);
+        for (groups, group_rows, n_cols) in [(0, 1, 5), (1, 1, 1), (2, 3, 7), (3, 33, 31), (1, 100, 64)] {
+            for (tile_rows, tile_cols) in [(1, 1), (2, 3), (7, 100), (100, 7)] {
+                let mut out = vec![0usize; groups * group_rows * n_cols];
+                let tiling = Tiling { n_cols, group_rows, tile_rows, tile_cols };
+                threads.for_tiles(&mut out, tiling, &|mut tile| {
+                    let last_row = tile.first_row() + tile.n_rows() - 1;
+                    assert_eq!(tile.first_row() / group_rows, last_row / group_rows);
+                    for row in 0..tile.n_rows() {
+                        let first = (tile.first_row() + row) * n_cols + tile.first_col();
+                        for (col, value) in tile.row_mut(row).iter_mut().enumerate() {
+                            *value += first + col + 1;
+                        }
+                    }
+                });
+                assert!(out.iter().enumerate().all(|(i, &v)| v == i + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn nested_runs_run_inline() {
+        let threads = Threads::new(3);
+        let total = AtomicU32::new(0);
+        for _ in 0..200 {
+            threads.run(8, &|_| {
+                let caller = thread::current().id();
+                threads.run(8, &|_| {
+                    assert_eq!(thread::current().id(), caller);
+                    total.fetch_add(1, SeqCst);
+                });
+            });
+        }
+        assert_eq!(total.load(SeqCst), 200 * 64);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_after_all_have_stopped() {
+        let threads = Threads::new(3);
+        for round in 0..300 {
+            let running = AtomicU32::new(0);
+            let message = panic_message(|| {
+                threads.run(16, &|task| {
+                    running.fetch_add(1, SeqCst);
+                    let _leave = Leave(&running);
+                    if task == round % 16 {
+                        panic!("task {task}");
+                    }
+                });
+            });
+            assert_eq!(message, format!("task {}", round % 16));
+            assert_eq!(running.load(SeqCst), 0);
+            check_run(&threads, 16);
+        }
+
+        struct Leave<'a>(&'a AtomicU32);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, SeqCst);
+            }
+        }
+    }
+
+    #[test]
+    fn several_callers_share_the_workers() {
+        let threads = Threads::new(3);
+        thread::scope(|scope| {
+            for caller in 0..4 {
+                let threads = &threads;
+                scope.spawn(move || {
+                    for round in 0..3000 {
+                        check_run(threads, 1 + (round + caller) % 9);
+                        if round % 100 == 0 {
+                            panic_message(|| threads.run(4, &|task| panic!("{task}")));
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn dropping_joins_spinning_and_parked_workers() {
+        for round in 0..50 {
+            let threads = Threads::new(4);
+            check_run(&threads, 100);
+            if round % 2 == 0 {
+                thread::sleep(SPIN * 4);
+            }
+            let shared = Arc::downgrade(&threads.shared);
+            drop(threads);
+            assert_eq!(shared.strong_count(), 0);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! No kernel allocates on the heap: every one of them runs, once to start the workers and once under a count of the
+//! process's allocations.
+#![allow(unsafe_code)]
+
+use half::f16;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use tl_kernels::*;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; the default `realloc` and `alloc_zeroed` come through here.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn kernels_do_not_allocate() {
+    const N: usize = 64 * 1024;
+    let threads = Threads::new(3);
+    let x = vec![f16::from_f32(0.5); N];
+    let bytes = vec![1u8; 2 * N];
+    let mut y = vec![f16::ZERO; N];
+    let mut wide = vec![0.0f32; N];
+    let mut indexes = vec![0i32; 256];
+    let mut run_all = || {
+        let view = View { data: &x[..], dims: &[256, 256], strides: &[1, 256] };
+        unary(&threads, view, &mut y, gelu);
+        binary(&threads, view, view, &mut wide, |a, b| a + b);
+        copy(&threads, view, &mut y);
+        softmax(&threads, &x, 256, &mut y);
+        log_softmax(&threads, &x, 256, &mut y);
+        swiglu(&threads, &x, &x, &mut y);
+        let row = Weight { bytes: &bytes[..512], format: &F16 };
+        rms_norm(&threads, &x, row, 256, 1e-5, &mut y);
+        layer_norm(&threads, &x, row, Some(row), 256, 1e-5, &mut y);
+        for axis in [0, 1] {
+            reduce(&threads, view, axis, ReduceOp::Sum, &mut y[..256]);
+            arg_reduce(&threads, view, axis, ArgReduceOp::Max, &mut indexes);
+        }
+        rope(&threads, &x, 64, 16, 64, 64, 5, 1e4, RopeStyle::Halves, &mut y);
+        let matrix = Matrix { data: &x[..], row_stride: 256, col_stride: 1 };
+        matmul(&threads, matrix, matrix, 256, 256, 256, &mut wide);
+        batch_matmul(&threads, &[4], (matrix, &[64]), (matrix, &[0]), 64, 64, 256, &mut wide);
+        for format in [&F32, &F16, &BF16, &Q8_0, &Q4_0] {
+            let weight = Weight { bytes: &bytes[..format.row_bytes(64 * 256)], format };
+            for m in [1, 100] {
+                linear(&threads, &x[..m * 256], m, 256, weight, None, 64, &mut y[..m * 64]);
+            }
+            gather_rows(&threads, weight, 256, 64, &[3, 63], &mut wide[..512]).unwrap();
+        }
+        for n in [1, 64] {
+            let heads = |n_tokens, n_heads, data| Heads {
+                data,
+                n_tokens,
+                n_heads,
+                token_stride: 64 * n_heads,
+                head_stride: 64,
+            };
+            let (q, kv) = (heads(n, 16, &x[..]), heads(256, 4, &x[..]));
+            attention(&threads, q, kv, kv, 64, 0.125, true, &mut y[..n * 1024]);
+        }
+    };
+    run_all();
+    // The test harness has threads of its own, so that one undisturbed pass of several is the proof.
+    let counts = [(); 5].map(|()| {
+        let before = ALLOCATIONS.load(SeqCst);
+        run_all();
+        ALLOCATIONS.load(SeqCst) - before
+    });
+    assert!(counts.contains(&0), "allocations in five passes: {counts:?}");
+}
