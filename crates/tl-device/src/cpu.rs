@@ -14,13 +14,21 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use crate::storage::Slot;
+
 /// Every block starts at a multiple of this: a cache line, and the width of the widest vector registers.
 pub(crate) const ALIGN: usize = 64;
 
-/// Owned or mapped bytes at a fixed address.
+/// Bytes at a fixed address.
 pub(crate) enum Block {
+    /// Owned.
     Heap { start: NonNull<u8>, capacity: usize },
+    /// A piece of the block of `whole`, an arena; pieces that exist at the same time do not overlap.
+    Part { whole: Arc<Slot>, start: NonNull<u8>, len: usize },
+    /// A part of a mapped file.
     Mapped { mapping: Arc<Mmap>, offset: usize, len: usize },
+    /// No bytes at all, for planning: only the count is real.
+    Simulated { capacity: usize },
 }
 
 // SAFETY: a block owns its bytes (or a read-only mapping); nothing in it is tied to a thread. Writing goes through
@@ -38,11 +46,33 @@ impl Block {
         Some(Block::Heap { start, capacity })
     }
 
+    /// The piece of `len` bytes at `offset` of an arena. Without bytes where the arena has none (a simulated device).
+    pub(crate) fn part(whole: &Arc<Slot>, offset: usize, len: usize) -> Block {
+        match &whole.block {
+            Block::Heap { start, capacity } => {
+                assert!(offset + len <= *capacity, "a piece lies within its arena");
+                // SAFETY: within the block, as was just checked. The pointer is the block's own, not one of a slice.
+                let start = unsafe { start.add(offset) };
+                Block::Part { whole: whole.clone(), start, len }
+            }
+            _ => Block::Simulated { capacity: len },
+        }
+    }
+
+    /// Whether this is a piece of that arena. On a simulated device, where there is only one, always.
+    pub(crate) fn is_part_of(&self, arena: &Arc<Slot>) -> bool {
+        match self {
+            Block::Part { whole, .. } => Arc::ptr_eq(whole, arena),
+            _ => true,
+        }
+    }
+
     /// Bytes that the block holds.
     pub(crate) fn capacity(&self) -> usize {
         match self {
             Block::Heap { capacity, .. } => *capacity,
-            Block::Mapped { len, .. } => *len,
+            Block::Part { len, .. } | Block::Mapped { len, .. } => *len,
+            Block::Simulated { capacity } => *capacity,
         }
     }
 
@@ -52,11 +82,15 @@ impl Block {
             // SAFETY: the block owns `capacity` bytes at `start`, zeroed when allocated, so all are initialized. They are
             // written only through `bytes_mut`, whose caller guarantees that no shared slice is alive.
             Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *capacity) },
+            // SAFETY: `len` bytes within the arena's block, which the piece keeps alive, and which no other piece overlaps;
+            // the arena's own bytes are never looked at while it is one.
+            Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *len) },
             Block::Mapped { mapping, offset, len } => mapping.get(*offset..*offset + *len).unwrap_or_default(),
+            Block::Simulated { .. } => &[],
         }
     }
 
-    /// All bytes of the block, to write; none for a mapping, which is read-only.
+    /// All bytes of the block, to write; none for a mapping, which is read-only, and a simulated block.
     ///
     /// # Safety
     /// The caller is the only one that uses this block's bytes for as long as the slice lives.
@@ -65,7 +99,9 @@ impl Block {
         match self {
             // SAFETY: the block owns these bytes, and the caller vouches for exclusive use.
             Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *capacity) },
-            Block::Mapped { .. } => &mut [],
+            // SAFETY: as for reading, and the caller vouches for exclusive use of the piece.
+            Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *len) },
+            Block::Mapped { .. } | Block::Simulated { .. } => &mut [],
         }
     }
 
@@ -107,6 +143,14 @@ pub(crate) fn available_bytes() -> Option<u64> {
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     let machine = kib.saturating_mul(1024);
     Some(available_in_group().map_or(machine, |group| machine.min(group)))
+}
+
+/// Whether the kernel says that tasks waited for memory in a tenth of the last ten seconds (Linux's pressure stall
+/// information); `false` where it says nothing.
+pub(crate) fn is_under_pressure() -> bool {
+    let text = std::fs::read_to_string("/proc/pressure/memory").unwrap_or_default();
+    let share = |line: &str| line.strip_prefix("some avg10=")?.split(' ').next()?.parse::<f64>().ok();
+    text.lines().find_map(share).is_some_and(|percent| percent >= 10.0)
 }
 
 /// What the control group's limit leaves, where there is one. Cached file pages count as used there, but the kernel gives

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tl_kernels::Threads;
 
-use crate::memory::{Memory, Role};
+use crate::memory::{Memory, Purpose};
 use crate::stats::{BufferPoolStats, MemoryStats, TensorBufferStats};
 use crate::tensor_buffer::TensorBuffer;
+use crate::trace::Trace;
 use crate::{Error, Layout, Lease, Mapping};
 
 /// Limits and habits of a device's memory.
@@ -18,6 +19,12 @@ pub struct MemoryOptions {
     pub pool_max_bytes: usize,
     /// The most idle buffers of one size class. Default 10.
     pub max_buffers_per_size: usize,
+    /// The most bytes that the device may hold, weights in mapped files included; `None`: what the system gives.
+    pub limit_bytes: Option<usize>,
+    /// Beyond this many bytes the pool is emptied before anything is allocated; `None`: never.
+    pub soft_limit_bytes: Option<usize>,
+    /// Makes the allocation with this number, counted from 1, fail once: for tests.
+    pub fail_allocation: Option<u64>,
     /// Fill memory with not-a-number when it is handed out and when it comes back, so that a kernel that reads what
     /// nobody wrote is seen. Default off.
     pub nan_fill: bool,
@@ -25,7 +32,14 @@ pub struct MemoryOptions {
 
 impl Default for MemoryOptions {
     fn default() -> Self {
-        MemoryOptions { pool_max_bytes: 512 << 20, max_buffers_per_size: 10, nan_fill: false }
+        MemoryOptions {
+            pool_max_bytes: 512 << 20,
+            max_buffers_per_size: 10,
+            limit_bytes: None,
+            soft_limit_bytes: None,
+            fail_allocation: None,
+            nan_fill: false,
+        }
     }
 }
 
@@ -44,12 +58,26 @@ pub struct DeviceOptions {
     pub threads: usize,
     /// Limits of the memory.
     pub memory: MemoryOptions,
+    /// Makes a device without memory, for planning and for tests.
+    pub simulation: Option<Simulation>,
 }
+
+/// A device that only counts: its buffers have no bytes, and operations on it compute nothing.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Simulation {
+    /// Whether a buffer that comes back waits until [`Device::complete`] says that the work that reads it is done, as on a
+    /// GPU.
+    pub is_delayed: bool,
+}
+
+/// Called with the bytes that are missing, before a request fails for want of memory. It may free what it can.
+pub(crate) type OutOfMemoryHook = dyn Fn(usize) + Send + Sync;
 
 impl Default for DeviceOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        DeviceOptions { threads, memory: MemoryOptions::default() }
+        DeviceOptions { threads, memory: MemoryOptions::default(), simulation: None }
     }
 }
 
@@ -90,9 +118,29 @@ impl Device {
         Device { memory }
     }
 
+    /// A device that only counts: see [`Simulation`].
+    pub fn simulated(simulation: Simulation) -> Device {
+        Device::cpu_with(&DeviceOptions { simulation: Some(simulation), ..DeviceOptions::default() })
+    }
+
     /// The name that users see.
     pub fn name(&self) -> &'static str {
-        "cpu"
+        if self.is_simulated() { "simulated" } else { "cpu" }
+    }
+
+    /// Whether the device only counts, and operations on it compute nothing.
+    pub fn is_simulated(&self) -> bool {
+        self.memory.is_simulated()
+    }
+
+    /// How many buffers of a simulated device came back and wait for [`Device::complete`].
+    pub fn returning_count(&self) -> usize {
+        self.memory.lock().returning()
+    }
+
+    /// Says that the work that the `index`-th waiting buffer waits for is done; `false` where there is no such buffer.
+    pub fn complete(&self, index: usize) -> bool {
+        self.memory.complete(index)
     }
 
     /// Whether both handles mean the same device.
@@ -115,14 +163,18 @@ impl Device {
     /// # Errors
     /// [`Error::OutOfMemory`] after the pool was emptied and the request repeated; [`Error::TooLarge`] and
     /// [`Error::PartialBlock`] for impossible layouts.
-    pub fn take(&self, layout: &Layout, role: Role) -> Result<Lease, Error> {
-        self.memory.take(self, layout, role)
+    pub fn take(&self, layout: &Layout, purpose: impl Into<Purpose>) -> Result<Lease, Error> {
+        self.memory.take(self, layout, purpose.into())
     }
 
-    /// A part of a mapped file as read-only memory, or `None` where it reaches beyond the file's end. It is counted in
-    /// [`MemoryStats::mapped_bytes`].
-    pub fn adopt(&self, mapping: &Mapping, offset: usize, len: usize) -> Option<Lease> {
-        mapping.block(offset, len).map(|block| self.memory.adopt_mapped(self, block))
+    /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`] and against the limit.
+    ///
+    /// # Errors
+    /// [`Error::OutsideFile`] where it reaches beyond the file's end, [`Error::Limit`].
+    pub fn adopt(&self, mapping: &Mapping, offset: usize, len: usize) -> Result<Lease, Error> {
+        let file_bytes = mapping.bytes().len();
+        let block = mapping.block(offset, len).ok_or(Error::OutsideFile { offset, len, file_bytes })?;
+        self.memory.adopt_mapped(self, block)
     }
 
     /// From here on, operations on this device take from `buffer`. The former one is let go.
@@ -148,12 +200,56 @@ impl Device {
 
     /// The tensor buffer that operations take from.
     pub fn tensor_buffer(&self) -> Option<TensorBuffer> {
-        self.memory.current()
+        self.memory.lock().current.clone()
     }
 
     /// The reactive pool.
     pub fn buffer_pool(&self) -> BufferPool<'_> {
         BufferPool { memory: &self.memory }
+    }
+
+    /// From here on, a request that would be a new allocation is an error, [`Error::Sealed`], that names the operation, the
+    /// layout and the reservation that would have served it.
+    pub fn seal(&self) {
+        self.memory.lock().is_sealed = true;
+    }
+
+    /// Allows allocations again.
+    pub fn unseal(&self) {
+        self.memory.lock().is_sealed = false;
+    }
+
+    /// Whether new allocations are refused.
+    pub fn is_sealed(&self) -> bool {
+        self.memory.lock().is_sealed
+    }
+
+    /// Names the place in the program that runs from here on, for traces and errors: any number that the caller can turn
+    /// into a place again; 0: none.
+    pub fn set_location(&self, location: u64) {
+        self.memory.set_location(location);
+    }
+
+    /// Begins to record what happens to memory. A trace that is being recorded is thrown away.
+    pub fn start_trace(&self) {
+        self.memory.lock().start_trace();
+    }
+
+    /// Ends the recording and gives what was recorded; nothing where none was begun.
+    pub fn stop_trace(&self) -> Trace {
+        self.memory.lock().stop_trace()
+    }
+
+    /// Measures from here on: counts and the peak since now. Scopes may nest.
+    pub fn scope(&self) -> Scope {
+        let (id, start) = self.memory.lock().open_scope();
+        Scope { device: self.clone(), id, start }
+    }
+
+    /// Sets what is called, with the bytes that are missing, before a request fails for want of memory; the request is
+    /// then repeated once. It may drop tensors and clear reservations.
+    pub fn on_out_of_memory(&self, hook: impl Fn(usize) + Send + Sync + 'static) {
+        self.memory.set_hook(Some(Arc::new(hook)));
     }
 
     /// Frees everything that is idle in the pool. Reservations stay.
@@ -174,6 +270,47 @@ impl Device {
     /// Lets [`MemoryStats::peak_bytes`] start again from what is live now.
     pub fn reset_peak(&self) {
         self.memory.reset_peak();
+    }
+}
+
+/// A stretch of a program, measured: see [`Device::scope`].
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// let _before = device.take(&Layout::from(vec![1000]), Role::Activation)?;
+/// let scope = device.scope();
+/// drop(device.take(&Layout::from(vec![32]), Role::Activation)?);
+/// assert_eq!(scope.stats().allocation_count, 1);
+/// assert_eq!(scope.stats().peak_bytes, 2000 + 64);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Scope {
+    device: Device,
+    id: u64,
+    start: MemoryStats,
+}
+
+impl Scope {
+    /// The device's statistics, the counts and the peak being those since the scope was opened.
+    pub fn stats(&self) -> MemoryStats {
+        let state = self.device.memory.lock();
+        let (now, start) = (state.stats(), &self.start);
+        MemoryStats {
+            peak_bytes: state.scope_peak(self.id),
+            allocation_count: now.allocation_count - start.allocation_count,
+            free_count: now.free_count - start.free_count,
+            eviction_count: now.eviction_count - start.eviction_count,
+            pool_reuse_count: now.pool_reuse_count - start.pool_reuse_count,
+            ..now
+        }
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        self.device.memory.lock().close_scope(self.id);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with memory. Variants carry the figures; the words are made here and nowhere else.
 
-use crate::{Layout, MemoryStats};
+use crate::{Layout, MemoryStats, PlanRow, ReserveKind, Role};
 
 /// A memory request that cannot be served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -37,6 +37,45 @@ pub enum Error {
         /// The device's statistics at that moment.
         stats: Box<MemoryStats>,
     },
+    /// The device's limit would be passed, also after the pool was trimmed.
+    #[error(
+        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, mapped {}; \
+         raise the limit, or use smaller sizes, fewer buffers or a smaller context",
+        bytes(*requested_bytes as u64), bytes(*limit_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
+        bytes(stats.pooled_bytes), bytes(stats.mapped_bytes)
+    )]
+    Limit {
+        /// What the memory was for.
+        what: String,
+        /// Bytes asked for in all.
+        requested_bytes: usize,
+        /// The limit.
+        limit_bytes: u64,
+        /// The device's statistics at that moment.
+        stats: Box<MemoryStats>,
+    },
+    /// The device is sealed, and the request would have been a new allocation.
+    #[error("memory is sealed, and {op} would allocate {layout}; reserve it before sealing: {}", statement(layout, *role))]
+    Sealed {
+        /// The operation that asked.
+        op: &'static str,
+        /// What it asked for.
+        layout: Layout,
+        /// What for.
+        role: Role,
+        /// The place in the program, as [`Device::set_location`](crate::Device::set_location) gave it; 0: none.
+        location: u64,
+    },
+    /// A part of a mapped file that the file does not have.
+    #[error("bytes {offset} to {} are outside the file, which has {file_bytes}", offset.saturating_add(*len))]
+    OutsideFile {
+        /// The first byte.
+        offset: usize,
+        /// How many.
+        len: usize,
+        /// How many the file has.
+        file_bytes: usize,
+    },
     /// The device that a tensor buffer belongs to is gone.
     #[error("the device of this tensor buffer no longer exists")]
     DeviceGone,
@@ -58,6 +97,12 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// The statement of TL that would have served a request.
+fn statement(layout: &Layout, role: Role) -> String {
+    let kind = if role == Role::Learnable { ReserveKind::Learnable } else { ReserveKind::Exact };
+    PlanRow { layout: layout.clone(), kind, count: 1 }.statement()
 }
 
 fn available(n: Option<u64>) -> String {

@@ -7,22 +7,29 @@
 //!
 //! This crate knows data types and dimensions ([`Layout`]), and nothing of tensors or operations.
 
+mod arena;
 mod cpu;
 mod device;
 mod error;
 mod layout;
+mod ledger;
 mod memory;
+mod plan;
 mod pool;
 mod reserve;
+mod state;
 mod stats;
 mod storage;
 mod tensor_buffer;
+mod trace;
 
 pub use cpu::Mapping;
-pub use device::{BufferPool, Device, DeviceOptions, MemoryOptions};
+pub use device::{BufferPool, Device, DeviceOptions, MemoryOptions, Scope, Simulation};
 pub use error::{Error, bytes};
 pub use layout::{BlockFormat, DType, Layout, Shape};
-pub use memory::Role;
+pub use memory::{Purpose, Role};
+pub use plan::{PlanError, PlanRow, ReservationPlan};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};
 pub use storage::{Lease, Storage};
 pub use tensor_buffer::{StillShared, TensorBuffer};
+pub use trace::{Action, ArenaPlan, Event, Source, Trace};

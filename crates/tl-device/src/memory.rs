@@ -1,31 +1,51 @@
-//! The one door through which memory is taken and given back, and the ledger that knows where every byte is.
+//! The one door through which memory is taken and given back.
 //!
 //! A request goes to the current tensor buffer, then to the pool, then to the system. All of the bookkeeping of a device
-//! lies under one lock, held for a few dozen instructions, so that the statistics are true at every moment and every
-//! event has its place in one order. The system allocator is never called under the lock, and a lock that is busy is
+//! (`state.rs`) lies under one lock, held for a few dozen instructions, so that the statistics are true at every moment and
+//! every event has its place in one order. The system allocator is never called under the lock, and a lock that is busy is
 //! waited for: memory that comes back is never thrown away instead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tl_kernels::Threads;
 
+use crate::arena::Ranges;
 use crate::cpu::{self, ALIGN, Block};
+use crate::device::OutOfMemoryHook;
 use crate::pool::{Evicted, Pool, class_bytes};
-use crate::reserve::Reserve;
+use crate::state::{Request, State};
 use crate::stats::{BufferPoolStats, MemoryStats, ReserveKind, TensorBufferStats};
 use crate::storage::{Home, Lease, Slot};
 use crate::tensor_buffer::TensorBuffer;
-use crate::{Device, DeviceOptions, Error, Layout};
+use crate::trace::{Action, Source};
+use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions};
 
 /// What the memory is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The result of an operation: from the tensor buffer, the pool, or the device.
     Activation,
+    /// Keys and values that stay from step to step. Served as activations are, and counted apart.
+    Cache,
     /// A parameter: from the learnable reserve or the device, never the pool, and given back to the system when dropped.
     Learnable,
+}
+
+/// What the memory is for, and which operation asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// What it is for.
+    pub role: Role,
+    /// The operation's name, for traces and errors.
+    pub op: &'static str,
+}
+
+impl From<Role> for Purpose {
+    fn from(role: Role) -> Self {
+        Purpose { role, op: "take" }
+    }
 }
 
 /// How much may be allocated before the operating system is asked what it has left. Linux grants more than there is, and
@@ -36,173 +56,37 @@ pub(crate) struct Memory {
     state: Mutex<State>,
     /// Bytes asked of the system since it was last asked what it has left.
     unasked: AtomicUsize,
-    nan_fill: bool,
+    /// Allocations until the one that is to fail, for tests; 0: none.
+    until_failure: AtomicU64,
+    /// The place in the program that is running, for traces and errors.
+    location: AtomicU64,
+    hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
+    options: MemoryOptions,
+    is_simulated: bool,
     threads: Threads,
 }
 
-struct State {
-    pool: Pool,
-    reserves: Vec<Reserve>,
-    next_id: u64,
-    /// The tensor buffer that serves the operations of this device.
-    current: Option<TensorBuffer>,
-    ledger: Ledger,
-    /// Slots that are out, mapped ones included.
-    out: usize,
-    /// A handle on the memory itself while slots are out, so that they need not hold one each.
-    kept: Option<Device>,
-}
-
-/// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts.
-#[derive(Default)]
-struct Ledger {
-    driver: u64,
-    held: u64,
-    live: u64,
-    peak: u64,
-    reserved_free: u64,
-    mapped: u64,
-    learnable: u64,
-    allocations: u64,
-    frees: u64,
-    evictions: u64,
-    pool_reuses: u64,
-    pool_allocations: u64,
-}
-
-impl Ledger {
-    /// A slot goes out for `len_bytes` bytes.
-    fn go_out(&mut self, slot: &Slot, len_bytes: usize) {
-        self.held += slot.block.capacity() as u64;
-        self.live += len_bytes as u64;
-        self.peak = self.peak.max(self.live);
-        if slot.learnable {
-            self.learnable += len_bytes as u64;
-        }
-    }
-
-    fn come_back(&mut self, slot: &Slot) {
-        self.held -= slot.block.capacity() as u64;
-        self.live -= slot.len_bytes() as u64;
-        if slot.learnable {
-            self.learnable -= slot.len_bytes() as u64;
-        }
-    }
-
-    fn allocated(&mut self, capacity: usize) {
-        self.driver += capacity as u64;
-        self.allocations += 1;
-    }
-
-    fn freed(&mut self, slots: &[Arc<Slot>]) {
-        for slot in slots {
-            self.driver -= slot.block.capacity() as u64;
-            self.frees += 1;
-        }
-    }
-}
-
-impl State {
-    /// Books a slot out.
-    fn go_out(&mut self, device: &Device, slot: &Slot, len_bytes: usize) {
-        if self.out == 0 {
-            self.kept = Some(device.clone());
-        }
-        self.out += 1;
-        match slot.home {
-            Home::Mapped => self.ledger.mapped += len_bytes as u64,
-            _ => self.ledger.go_out(slot, len_bytes),
-        }
-    }
-
-    fn reserve(&mut self, id: u64) -> Option<&mut Reserve> {
-        self.reserves.iter_mut().find(|reserve| reserve.id == id)
-    }
-
-    fn current_reserve(&mut self) -> Option<&mut Reserve> {
-        let id = self.current.as_ref()?.id();
-        self.reserve(id)
-    }
-
-    fn stats(&self) -> MemoryStats {
-        let ledger = &self.ledger;
-        let pooled = self.pool.idle_bytes() as u64;
-        debug_assert_eq!(ledger.driver, ledger.held + ledger.reserved_free + pooled, "every byte has its place");
-        MemoryStats {
-            driver_bytes: ledger.driver,
-            live_bytes: ledger.live,
-            peak_bytes: ledger.peak,
-            reserved_free_bytes: ledger.reserved_free,
-            pooled_bytes: pooled,
-            waste_bytes: ledger.held - ledger.live,
-            mapped_bytes: ledger.mapped,
-            learnable_bytes: ledger.learnable,
-            allocation_count: ledger.allocations,
-            free_count: ledger.frees,
-            eviction_count: ledger.evictions,
-            pool_reuse_count: ledger.pool_reuses,
-            pool_cap_bytes: self.pool.cap_bytes() as u64,
-        }
-    }
-
-    /// Puts a slot that came back where it belongs.
-    fn keep_or_free(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
-        let capacity = slot.block.capacity() as u64;
-        match slot.home {
-            Home::Pool => {
-                let evicted = self.pool.put(slot);
-                self.ledger.evictions += evicted.len() as u64;
-                freed.extend(evicted);
-            }
-            Home::Reserve { id, entry, index } => {
-                let recycled = slot.recycled.swap(false, Ordering::Relaxed);
-                let not_kept = match self.reserve(id) {
-                    Some(reserve) => reserve.give_back(slot, entry, index, recycled),
-                    None => Some(slot),
-                };
-                match not_kept {
-                    Some(slot) => freed.push(slot),
-                    None => self.ledger.reserved_free += capacity,
-                }
-            }
-            Home::Device | Home::Mapped => freed.push(slot),
-        }
-    }
-
-    /// Takes a slot of the reserve with this id, and books it out.
-    fn take_reserved(
-        &mut self,
-        device: &Device,
-        id: u64,
-        layout: &Layout,
-        len_bytes: usize,
-        role: Role,
-    ) -> Option<Arc<Slot>> {
-        let reserve = self.reserve(id)?;
-        let slot = match role {
-            Role::Activation => reserve.take(layout),
-            Role::Learnable => reserve.take_learnable(layout),
-        }?;
-        self.ledger.reserved_free -= slot.block.capacity() as u64;
-        self.go_out(device, &slot, len_bytes);
-        Some(slot)
-    }
+/// Why an allocation was not made.
+enum Refusal {
+    /// The system has no memory.
+    System,
+    /// The limit would be passed.
+    Limit,
 }
 
 impl Memory {
     pub(crate) fn new(options: &DeviceOptions) -> Memory {
+        let memory = &options.memory;
+        let simulation = options.simulation.as_ref();
+        let pool = Pool::new(memory.pool_max_bytes, memory.max_buffers_per_size);
         Memory {
-            state: Mutex::new(State {
-                pool: Pool::new(options.memory.pool_max_bytes, options.memory.max_buffers_per_size),
-                reserves: Vec::new(),
-                next_id: 1,
-                current: None,
-                ledger: Ledger::default(),
-                out: 0,
-                kept: None,
-            }),
+            state: Mutex::new(State::new(pool, simulation.is_some_and(|simulation| simulation.is_delayed))),
             unasked: AtomicUsize::new(0),
-            nan_fill: options.memory.nan_fill,
+            until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
+            location: AtomicU64::new(0),
+            hook: Mutex::new(None),
+            options: memory.clone(),
+            is_simulated: simulation.is_some(),
             threads: Threads::new(options.threads.max(1)),
         }
     }
@@ -211,99 +95,160 @@ impl Memory {
         &self.threads
     }
 
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.is_simulated
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn set_location(&self, location: u64) {
+        self.location.store(location, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_hook(&self, hook: Option<Arc<OutOfMemoryHook>>) {
+        *self.hook.lock() = hook;
+    }
+
+    fn request<'a>(&self, layout: &'a Layout, purpose: Purpose) -> Result<Request<'a>, Error> {
+        let location = self.location.load(Ordering::Relaxed);
+        Ok(Request { layout, len_bytes: layout.len_bytes()?, purpose, location })
+    }
+
     /// Memory for a tensor of this layout, from the first source that has it.
-    pub(crate) fn take(&self, device: &Device, layout: &Layout, role: Role) -> Result<Lease, Error> {
-        let len_bytes = layout.len_bytes()?;
-        let class = match role {
-            Role::Activation => class_bytes(len_bytes),
-            Role::Learnable => len_bytes.max(1).checked_next_multiple_of(ALIGN),
+    pub(crate) fn take(&self, device: &Device, layout: &Layout, purpose: Purpose) -> Result<Lease, Error> {
+        let request = self.request(layout, purpose)?;
+        let class = match purpose.role {
+            Role::Activation | Role::Cache => class_bytes(request.len_bytes),
+            Role::Learnable => request.len_bytes.max(1).checked_next_multiple_of(ALIGN),
         };
         let class = class.ok_or_else(|| Error::TooLarge { layout: layout.clone() })?;
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let current = state.current.as_ref().map(TensorBuffer::id);
-        let mut slot = current.and_then(|id| state.take_reserved(device, id, layout, len_bytes, role));
-        if slot.is_none() && role == Role::Activation {
-            slot = state.pool.take(class);
-            if let Some(slot) = &slot {
-                state.ledger.pool_reuses += 1;
-                state.go_out(device, slot, len_bytes);
-            }
+        let mut slot = current.and_then(|id| state.take_reserved(device, id, request));
+        if slot.is_none() && purpose.role != Role::Learnable {
+            slot = state.take_pooled(device, class, request);
         }
+        let is_refused = slot.is_none() && state.is_sealed;
         drop(state);
         let slot = match slot {
             Some(slot) => slot,
-            None => self.allocate_slot(device, layout, len_bytes, class, role)?,
+            None if is_refused => return Err(self.sealed(request)),
+            None => self.allocate_slot(device, class, request)?,
         };
-        Ok(self.lease(slot, len_bytes))
+        Ok(self.lease(slot, request.len_bytes))
     }
 
     fn lease(&self, slot: Arc<Slot>, len_bytes: usize) -> Lease {
         let mut lease = Lease::new(slot, len_bytes);
-        if self.nan_fill {
+        if self.options.nan_fill {
             lease.bytes_mut().fill(0xff);
         }
         lease
     }
 
-    fn allocate_slot(
-        &self,
-        device: &Device,
-        layout: &Layout,
-        len_bytes: usize,
-        class: usize,
-        role: Role,
-    ) -> Result<Arc<Slot>, Error> {
-        let (home, learnable) = match role {
-            Role::Activation => (Home::Pool, false),
+    #[cold]
+    fn sealed(&self, request: Request) -> Error {
+        let Purpose { role, op } = request.purpose;
+        Error::Sealed { op, layout: request.layout.clone(), role, location: request.location }
+    }
+
+    fn allocate_slot(&self, device: &Device, class: usize, request: Request) -> Result<Arc<Slot>, Error> {
+        let (home, is_learnable) = match request.purpose.role {
+            Role::Activation | Role::Cache => (Home::Pool, false),
             Role::Learnable => (Home::Device, true),
         };
-        let block = self.or_after_trim(|| self.allocate(class));
-        let block = block.ok_or_else(|| self.out_of_memory(layout.to_string(), class))?;
-        let slot = Slot::new(device, block, home, learnable);
-        let mut state = self.state.lock();
-        state.ledger.allocated(class);
-        state.go_out(device, &slot, len_bytes);
-        if role == Role::Activation {
+        let block = self.or_after_trim(class, || request.layout.to_string(), || self.allocate(class))?;
+        let slot = Slot::new(device, block, home, is_learnable);
+        let mut state = self.lock();
+        state.ledger.allocated(1, class as u64);
+        if !is_learnable {
             state.ledger.pool_allocations += 1;
         }
+        state.go_out(device, &slot, request, Source::Device);
         Ok(slot)
     }
 
-    /// A block from the system, where it has one.
-    fn allocate(&self, capacity: usize) -> Option<Block> {
-        if self.is_available(capacity) { Block::allocate(capacity) } else { None }
+    /// A block from the system, where it has one and the limit allows it.
+    fn allocate(&self, capacity: usize) -> Result<Block, Refusal> {
+        self.check_limit(capacity)?;
+        if self.is_to_fail() || !self.is_available(capacity) {
+            return Err(Refusal::System);
+        }
+        if self.is_simulated {
+            return Ok(Block::Simulated { capacity });
+        }
+        Block::allocate(capacity).ok_or(Refusal::System)
+    }
+
+    /// Whether `bytes` more stay within the limits. Beyond the soft one, what is idle in the pool goes first.
+    fn check_limit(&self, bytes: usize) -> Result<(), Refusal> {
+        let held = |state: &State| state.ledger.driver + state.ledger.mapped + bytes as u64;
+        if let Some(soft) = self.options.soft_limit_bytes
+            && held(&self.lock()) > soft as u64
+        {
+            self.trim();
+        }
+        match self.options.limit_bytes {
+            Some(limit) if held(&self.lock()) > limit as u64 => Err(Refusal::Limit),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this is the allocation that a test wants to fail.
+    fn is_to_fail(&self) -> bool {
+        let count_down = |n: u64| n.checked_sub(1);
+        self.until_failure.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down) == Ok(1)
     }
 
     /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large
-    /// requests or in many small ones.
+    /// requests or in many small ones; when it says that memory is short, what is idle goes first.
     fn is_available(&self, bytes: usize) -> bool {
         let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if unasked < UNASKED_BYTES {
+        if unasked < UNASKED_BYTES || self.is_simulated {
             return true;
         }
         self.unasked.store(0, Ordering::Relaxed);
+        if cpu::is_under_pressure() {
+            self.trim();
+        }
         cpu::available_bytes().is_none_or(|available| bytes as u64 <= available)
     }
 
-    /// What `request` yields, if necessary at the second attempt, after everything idle was freed.
-    fn or_after_trim<T>(&self, request: impl Fn() -> Option<T>) -> Option<T> {
-        request().or_else(|| {
-            self.trim();
-            request()
-        })
+    /// What `request` yields, if necessary at the second attempt, after everything idle was freed and the hook was asked to
+    /// free what it can.
+    fn or_after_trim<T>(
+        &self,
+        bytes: usize,
+        what: impl Fn() -> String,
+        request: impl Fn() -> Result<T, Refusal>,
+    ) -> Result<T, Error> {
+        if let Ok(result) = request() {
+            return Ok(result);
+        }
+        self.trim();
+        let hook = self.hook.lock().clone();
+        if let Some(hook) = hook {
+            hook(bytes);
+        }
+        request().map_err(|refusal| self.out_of_memory(what(), bytes, &refusal))
     }
 
     #[cold]
-    fn out_of_memory(&self, what: String, requested_bytes: usize) -> Error {
-        let available_bytes = cpu::available_bytes();
-        Error::OutOfMemory { what, requested_bytes, available_bytes, stats: Box::new(self.stats()) }
+    fn out_of_memory(&self, what: String, requested_bytes: usize, refusal: &Refusal) -> Error {
+        let stats = Box::new(self.stats());
+        match (refusal, self.options.limit_bytes) {
+            (Refusal::Limit, Some(limit)) => Error::Limit { what, requested_bytes, limit_bytes: limit as u64, stats },
+            _ => Error::OutOfMemory { what, requested_bytes, available_bytes: cpu::available_bytes(), stats },
+        }
     }
 
     /// Takes back a slot whose last handle is gone. Called by [`Storage`](crate::Storage) when it is dropped, which then
     /// drops what this returns: the handle that kept the memory, if no slot is out any more.
     #[must_use]
     pub(crate) fn give_back(&self, slot: Arc<Slot>) -> Option<Device> {
-        if self.nan_fill {
+        if self.options.nan_fill {
             // SAFETY: the last handle is gone and the slot is not handed out again before the end of this function.
             #[allow(unsafe_code)]
             unsafe {
@@ -312,33 +257,28 @@ impl Memory {
         }
         // Declared before the lock is taken: what leaves the device is freed after the lock is released.
         let mut freed = Evicted::new();
-        let mut state = self.state.lock();
-        state.out -= 1;
-        if slot.home == Home::Mapped {
-            state.ledger.mapped -= slot.block.capacity() as u64;
-        } else {
-            state.ledger.come_back(&slot);
-            state.keep_or_free(slot, &mut freed);
-            state.ledger.freed(&freed);
-        }
-        if state.out == 0 { state.kept.take() } else { None }
+        let mut state = self.lock();
+        state.come_back(slot, &mut freed)
     }
 
     /// Frees everything that is idle in the pool.
     pub(crate) fn trim(&self) {
         let mut freed = Evicted::new();
-        let mut state = self.state.lock();
-        state.pool.shrink_to(0, &mut freed);
-        state.ledger.freed(&freed);
-        drop(state);
+        self.lock().trim(&mut freed);
+    }
+
+    /// The work that the `index`-th waiting slot of a simulated device waits for is done.
+    pub(crate) fn complete(&self, index: usize) -> bool {
+        let mut freed = Evicted::new();
+        self.lock().complete(index, &mut freed)
     }
 
     pub(crate) fn stats(&self) -> MemoryStats {
-        self.state.lock().stats()
+        self.lock().stats()
     }
 
     pub(crate) fn pool_stats(&self) -> BufferPoolStats {
-        let state = self.state.lock();
+        let state = self.lock();
         BufferPoolStats {
             total_pooled: state.pool.idle_count(),
             size_classes: state.pool.class_count(),
@@ -351,44 +291,29 @@ impl Memory {
 
     /// Makes `peak_bytes` start again from what is live now.
     pub(crate) fn reset_peak(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.ledger.peak = state.ledger.live;
     }
 
-    /// A part of a mapped file as storage; it counts as mapped, not as memory of the device.
-    pub(crate) fn adopt_mapped(&self, device: &Device, block: Block) -> Lease {
+    /// A part of a mapped file as storage; it counts as mapped, not as memory of the device, but against the limit.
+    pub(crate) fn adopt_mapped(&self, device: &Device, block: Block) -> Result<Lease, Error> {
         let len = block.capacity();
+        let what = || "a weight in a mapped file".to_owned();
+        self.or_after_trim(len, what, || self.check_limit(len))?;
+        let layout = Layout::new(crate::DType::Bool, [len]);
+        let purpose = Purpose { role: Role::Learnable, op: "map" };
+        let request = self.request(&layout, purpose)?;
         let slot = Slot::new(device, block, Home::Mapped, true);
-        self.state.lock().go_out(device, &slot, len);
-        Lease::new(slot, len)
+        self.lock().go_out(device, &slot, request, Source::File);
+        Ok(Lease::new(slot, len))
     }
 }
 
 /// What [`TensorBuffer`] asks of the memory of its device.
 impl Memory {
-    pub(crate) fn add_reserve(&self) -> u64 {
-        let mut state = self.state.lock();
-        let id = state.next_id;
-        state.next_id += 1;
-        state.reserves.push(Reserve::new(id));
-        id
-    }
-
-    pub(crate) fn remove_reserve(&self, id: u64) {
-        let mut state = self.state.lock();
-        let Some(at) = state.reserves.iter().position(|reserve| reserve.id == id) else { return };
-        let freed = state.reserves.swap_remove(at).clear(|_, _| true);
-        state.book_cleared(&freed);
-        drop(state);
-    }
-
     pub(crate) fn set_current(&self, buffer: Option<TensorBuffer>) -> Option<TensorBuffer> {
         // The old one is dropped by the caller, outside the lock: it may be the last handle and remove its reserve.
-        std::mem::replace(&mut self.state.lock().current, buffer)
-    }
-
-    pub(crate) fn current(&self) -> Option<TensorBuffer> {
-        self.state.lock().current.clone()
+        std::mem::replace(&mut self.lock().current, buffer)
     }
 
     /// Adds `count` buffers to a reserve, all or none.
@@ -401,37 +326,68 @@ impl Memory {
         kind: ReserveKind,
     ) -> Result<(), Error> {
         let too_large = || Error::TooLarge { layout: layout.clone() };
-        let capacity = layout.len_bytes()?.max(1).checked_next_multiple_of(ALIGN).ok_or_else(too_large)?;
+        let role = if kind == ReserveKind::Learnable { Role::Learnable } else { Role::Activation };
+        let request = self.request(layout, Purpose { role, op: "reserve" })?;
+        let capacity = request.len_bytes.max(1).checked_next_multiple_of(ALIGN).ok_or_else(too_large)?;
         let total = capacity.checked_mul(count).ok_or_else(too_large)?;
-        let blocks = self.or_after_trim(|| self.allocate_all(capacity, count, total));
-        let blocks = blocks.ok_or_else(|| self.out_of_memory(format!("a reservation of {count} × {layout}"), total))?;
-        let mut state = self.state.lock();
+        if count > 0 && self.lock().is_sealed {
+            return Err(self.sealed(request));
+        }
+        let what = || format!("a reservation of {count} × {layout}");
+        let blocks = self.or_after_trim(total, what, || self.allocate_all(capacity, count, total))?;
+        let mut state = self.lock();
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
         let entry = reserve.entry(layout, kind);
         for block in blocks {
             let home = Home::Reserve { id, entry, index: reserve.next_index(entry) };
             reserve.add(entry, Slot::new(device, block, home, kind == ReserveKind::Learnable));
         }
-        state.ledger.driver += total as u64;
+        state.ledger.allocated(count as u64, total as u64);
         state.ledger.reserved_free += total as u64;
-        state.ledger.allocations += count as u64;
+        state.record(Action::Reserve { layout: layout.clone(), count, kind });
+        Ok(())
+    }
+
+    /// Gives a reserve an arena of `bytes`; a former one goes when its pieces are back.
+    pub(crate) fn reserve_arena(&self, device: &Device, id: u64, bytes: usize) -> Result<(), Error> {
+        let layout = Layout::new(crate::DType::Bool, [bytes]);
+        let request = self.request(&layout, Purpose { role: Role::Activation, op: "reserve_arena" })?;
+        let size = Ranges::piece_bytes(bytes).ok_or_else(|| Error::TooLarge { layout: layout.clone() })?;
+        if self.lock().is_sealed {
+            return Err(self.sealed(request));
+        }
+        let what = || format!("an arena of {bytes} bytes");
+        let mut block = self.or_after_trim(size, what, || self.allocate(size))?;
+        block.touch_pages();
+        let whole = Slot::new(device, block, Home::Device, false);
+        let mut freed = Vec::new();
+        let mut state = self.lock();
+        let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
+        freed.extend(reserve.set_arena(whole));
+        let old: u64 = freed.iter().map(|slot| slot.block.capacity() as u64).sum();
+        state.ledger.allocated(1, size as u64);
+        state.ledger.reserved_free += size as u64 - old;
+        state.book_freed(&freed);
+        state.record(Action::Reserve { layout, count: 1, kind: ReserveKind::UpTo });
+        drop(state);
         Ok(())
     }
 
     /// `count` blocks with their pages touched, or none at all.
-    fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Option<Vec<Block>> {
+    fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Result<Vec<Block>, Refusal> {
         // Asking for all of them first keeps a reservation that cannot end from starting.
+        self.check_limit(total)?;
         if !self.is_available(total) {
-            return None;
+            return Err(Refusal::System);
         }
         let mut blocks = Vec::new();
-        blocks.try_reserve_exact(count).ok()?;
+        blocks.try_reserve_exact(count).map_err(|_| Refusal::System)?;
         for _ in 0..count {
             let mut block = self.allocate(capacity)?;
             block.touch_pages();
             blocks.push(block);
         }
-        Some(blocks)
+        Ok(blocks)
     }
 
     /// A free buffer of this reserve, or `None` where it has none for the layout.
@@ -440,34 +396,24 @@ impl Memory {
         device: &Device,
         id: u64,
         layout: &Layout,
-        role: Role,
+        purpose: Purpose,
     ) -> Result<Option<Lease>, Error> {
-        let len_bytes = layout.len_bytes()?;
-        let slot = self.state.lock().take_reserved(device, id, layout, len_bytes, role);
-        Ok(slot.map(|slot| self.lease(slot, len_bytes)))
+        let request = self.request(layout, purpose)?;
+        let slot = self.lock().take_reserved(device, id, request);
+        Ok(slot.map(|slot| self.lease(slot, request.len_bytes)))
     }
 
-    pub(crate) fn clear(&self, id: u64, which: impl Fn(&Layout, ReserveKind) -> bool) {
-        let mut state = self.state.lock();
-        let Some(reserve) = state.reserve(id) else { return };
-        let freed = reserve.clear(which);
-        state.book_cleared(&freed);
-        drop(state);
+    pub(crate) fn clear(&self, id: u64, with_arena: bool, which: impl Fn(&Layout, ReserveKind) -> bool) {
+        let freed = self.lock().clear(id, with_arena, which);
+        drop(freed);
     }
 
-    pub(crate) fn reserve_stats(&self, id: u64) -> TensorBufferStats {
-        self.state.lock().reserve(id).map(|reserve| reserve.stats()).unwrap_or_default()
+    pub(crate) fn remove_reserve(&self, id: u64) {
+        let freed = self.lock().remove_reserve(id);
+        drop(freed);
     }
 
     pub(crate) fn current_reserve_stats(&self) -> TensorBufferStats {
-        self.state.lock().current_reserve().map(|reserve| reserve.stats()).unwrap_or_default()
-    }
-}
-
-impl State {
-    fn book_cleared(&mut self, freed: &[Arc<Slot>]) {
-        let bytes: usize = freed.iter().map(|slot| slot.block.capacity()).sum();
-        self.ledger.reserved_free -= bytes as u64;
-        self.ledger.freed(freed);
+        self.lock().current_reserve().map(|reserve| reserve.stats()).unwrap_or_default()
     }
 }

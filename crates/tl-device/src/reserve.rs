@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::Layout;
+use crate::arena::Ranges;
+use crate::cpu::Block;
 use crate::layout::LayoutMap;
 use crate::stats::{LayoutStats, ReserveKind, TensorBufferStats};
-use crate::storage::Slot;
+use crate::storage::{Home, Slot};
+use crate::trace::Source;
+use crate::{Device, Layout};
 
 /// Distinct layouts whose fallbacks are counted one by one; what comes after them is counted together, so that sizes that
 /// change with every step cannot make the table grow.
@@ -106,8 +109,25 @@ fn address(slot: &Slot) -> usize {
     std::ptr::from_ref(slot).addr()
 }
 
+/// Buffers of any size out of one block.
+struct Arena {
+    whole: Arc<Slot>,
+    ranges: Ranges,
+    /// Slots of pieces that have been out, by offset and size: the same pieces recur, and then nothing is allocated for them.
+    pieces: LayoutMap<(usize, usize), Arc<Slot>>,
+    taken: u64,
+    is_given_up: bool,
+}
+
+/// Pieces that an arena remembers. A step makes far fewer.
+const MAX_PIECES: usize = 4096;
+
 pub(crate) struct Reserve {
     pub(crate) id: u64,
+    /// Whether its tensor buffer is gone; it then only waits for pieces of its arenas.
+    pub(crate) is_removed: bool,
+    /// The last one serves; the ones before it wait for their pieces.
+    arenas: Vec<Arena>,
     entries: Vec<Entry>,
     exact: LayoutMap<Layout, u32>,
     learnable: LayoutMap<Layout, u32>,
@@ -122,6 +142,8 @@ impl Reserve {
     pub(crate) fn new(id: u64) -> Reserve {
         Reserve {
             id,
+            is_removed: false,
+            arenas: Vec::new(),
             entries: Vec::new(),
             exact: LayoutMap::default(),
             learnable: LayoutMap::default(),
@@ -165,8 +187,9 @@ impl Reserve {
         self.entries[entry as usize].add(slot);
     }
 
-    /// A free slot for an activation: of exactly this layout, else of the smallest bound that covers it.
-    pub(crate) fn take(&mut self, layout: &Layout) -> Option<Arc<Slot>> {
+    /// A free slot for an activation: of exactly this layout, else of the smallest bound that covers it, else a piece of the
+    /// arena.
+    pub(crate) fn take(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<(Arc<Slot>, Source)> {
         let exact = self.exact.get(layout).and_then(|&at| self.entries[at as usize].take());
         let slot = exact.or_else(|| {
             let entries = &mut self.entries;
@@ -175,6 +198,10 @@ impl Reserve {
                 if entry.layout.covers(layout) { entry.take() } else { None }
             })
         });
+        let slot = match slot {
+            Some(slot) => Some((slot, Source::Reserve)),
+            None => self.take_piece(device, len_bytes).map(|slot| (slot, Source::Arena)),
+        };
         match slot {
             Some(_) => self.taken += 1,
             None => self.count_fallback(layout),
@@ -183,11 +210,57 @@ impl Reserve {
     }
 
     /// A free slot of the learnable reserve. A miss is not a fallback: weights are made once.
-    pub(crate) fn take_learnable(&mut self, layout: &Layout) -> Option<Arc<Slot>> {
+    pub(crate) fn take_learnable(&mut self, layout: &Layout) -> Option<(Arc<Slot>, Source)> {
         let at = *self.learnable.get(layout)?;
         let slot = self.entries[at as usize].take()?;
         self.taken += 1;
+        Some((slot, Source::Reserve))
+    }
+
+    /// A piece of the arena, where one has room.
+    fn take_piece(&mut self, device: &Device, len_bytes: usize) -> Option<Arc<Slot>> {
+        let arena = self.arenas.last_mut().filter(|arena| !arena.is_given_up)?;
+        let bytes = Ranges::piece_bytes(len_bytes)?;
+        let offset = arena.ranges.take(bytes)?;
+        arena.taken += 1;
+        let slot = arena.pieces.remove(&(offset, bytes)).unwrap_or_else(|| {
+            let block = Block::part(&arena.whole, offset, bytes);
+            Slot::new(device, block, Home::Arena { id: self.id, offset }, false)
+        });
+        slot.used.store(true, Ordering::Relaxed);
         Some(slot)
+    }
+
+    /// Takes back a piece. Returns the arena's whole block where the arena was given up and this was its last piece.
+    pub(crate) fn give_back_piece(&mut self, slot: Arc<Slot>, offset: usize) -> Option<Arc<Slot>> {
+        let at = self.arenas.iter().position(|arena| slot.block.is_part_of(&arena.whole))?;
+        let arena = &mut self.arenas[at];
+        let bytes = slot.block.capacity();
+        arena.ranges.give_back(offset, bytes);
+        if arena.pieces.len() < MAX_PIECES {
+            arena.pieces.insert((offset, bytes), slot);
+        }
+        if arena.is_given_up && arena.ranges.used() == 0 { Some(self.arenas.remove(at).whole) } else { None }
+    }
+
+    /// Makes this block the arena. A former one is returned, or goes when its pieces are back.
+    pub(crate) fn set_arena(&mut self, whole: Arc<Slot>) -> Option<Arc<Slot>> {
+        let former = self.give_up_arena();
+        let ranges = Ranges::new(whole.block.capacity());
+        let pieces = LayoutMap::default();
+        self.arenas.push(Arena { whole, ranges, pieces, taken: 0, is_given_up: false });
+        former
+    }
+
+    fn give_up_arena(&mut self) -> Option<Arc<Slot>> {
+        let arena = self.arenas.last_mut()?;
+        arena.is_given_up = true;
+        if arena.ranges.used() == 0 { self.arenas.pop().map(|arena| arena.whole) } else { None }
+    }
+
+    /// Whether nothing is left of a reserve that was removed.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_removed && self.arenas.is_empty()
     }
 
     fn count_fallback(&mut self, layout: &Layout) {
@@ -220,9 +293,12 @@ impl Reserve {
         None
     }
 
-    /// Gives up the slots of the entries that `which` names.
-    pub(crate) fn clear(&mut self, which: impl Fn(&Layout, ReserveKind) -> bool) -> Vec<Arc<Slot>> {
+    /// Gives up the slots of the entries that `which` names, and the arena where `with_arena` says so.
+    pub(crate) fn clear(&mut self, with_arena: bool, which: impl Fn(&Layout, ReserveKind) -> bool) -> Vec<Arc<Slot>> {
         let mut freed = Vec::new();
+        if with_arena {
+            freed.extend(self.give_up_arena());
+        }
         for entry in &mut self.entries {
             if which(&entry.layout, entry.kind) {
                 entry.clear(&mut freed);
@@ -238,6 +314,12 @@ impl Reserve {
             fallback_count: self.fallbacks,
             ..TensorBufferStats::default()
         };
+        if let Some(arena) = self.arenas.last().filter(|arena| !arena.is_given_up) {
+            stats.arena_bytes = arena.ranges.size() as u64;
+            stats.arena_taken_count = arena.taken;
+            stats.arena_most_bytes = arena.ranges.top() as u64;
+            stats.reserved_bytes += arena.ranges.size() as u64;
+        }
         for entry in &self.entries {
             let count = entry.count();
             let bytes = count * entry.capacity;

@@ -18,12 +18,15 @@ pub struct MemoryStats {
     pub reserved_free_bytes: u64,
     /// Bytes idle in the buffer pool.
     pub pooled_bytes: u64,
-    /// Bytes between the layouts of tensors and the buffers they lie in: alignment, size classes, bounds.
+    /// Bytes between the layouts of tensors and the buffers they lie in (alignment, size classes, bounds), and of buffers
+    /// that came back and wait for queued work.
     pub waste_bytes: u64,
     /// Bytes of files that tensors read through a mapping.
     pub mapped_bytes: u64,
-    /// Bytes of parameters, a part of `live_bytes`.
+    /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
     pub learnable_bytes: u64,
+    /// Bytes of KV caches, a part of `live_bytes`.
+    pub cache_bytes: u64,
     /// Calls to the system for memory, those of reservations included.
     pub allocation_count: u64,
     /// Buffers given back to the system.
@@ -34,6 +37,13 @@ pub struct MemoryStats {
     pub pool_reuse_count: u64,
     /// The most bytes that the pool may hold idle.
     pub pool_cap_bytes: u64,
+}
+
+impl MemoryStats {
+    /// Bytes of activations: what is live and neither parameter nor KV cache.
+    pub fn activation_bytes(&self) -> u64 {
+        self.live_bytes - self.learnable_bytes - self.cache_bytes
+    }
 }
 
 /// What a [`BufferPool`](crate::BufferPool) holds and did.
@@ -55,7 +65,7 @@ pub struct BufferPoolStats {
 }
 
 /// How a reservation serves requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReserveKind {
     /// Exactly its layout.
     Exact,
@@ -81,6 +91,12 @@ pub struct TensorBufferStats {
     pub reused_count: u64,
     /// Requests that it could not serve; parameters do not count.
     pub fallback_count: u64,
+    /// Bytes of the arena, a part of `reserved_bytes`; 0: there is none.
+    pub arena_bytes: u64,
+    /// Requests that the arena served, a part of `taken_count`.
+    pub arena_taken_count: u64,
+    /// The size that would have been enough for the arena so far.
+    pub arena_most_bytes: u64,
     /// The same by layout: reservations in the order they were made, then layouts that were missed.
     pub by_layout: Vec<LayoutStats>,
 }

@@ -18,11 +18,11 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crate::Device;
 use crate::cpu::Block;
-use crate::memory::Memory;
+use crate::memory::{Memory, Role};
 
 /// Who gets the slot when its last handle goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub(crate) enum Home {
     Reserve { id: u64, entry: u32, index: u32 },
     /// The pool.
     Pool,
+    /// The piece at `offset` of an arena of the reserve with this id.
+    Arena { id: u64, offset: usize },
     /// Nobody: the memory goes back to the system. Learnable memory beyond its reserve.
     Device,
     /// A file that is mapped; not memory of the device.
@@ -48,6 +50,10 @@ pub(crate) struct Slot {
     pub(crate) learnable: bool,
     /// Whether the slot has been handed out before. Changed under the memory's lock.
     pub(crate) used: AtomicBool,
+    /// The id of the slot's present take in the trace that is being recorded; 0: none. Changed under the memory's lock.
+    pub(crate) trace_id: AtomicU64,
+    /// What the slot is out for. Changed under the memory's lock.
+    role: AtomicU8,
     /// Bytes of the layout that the slot serves at present. Changed by the first handle, while it is the only one.
     len_bytes: AtomicUsize,
     /// How many handles there are.
@@ -66,6 +72,8 @@ impl Slot {
             recycled: AtomicBool::new(false),
             learnable,
             used: AtomicBool::new(false),
+            trace_id: AtomicU64::new(0),
+            role: AtomicU8::new(0),
             len_bytes: AtomicUsize::new(0),
             handles: AtomicUsize::new(0),
         })
@@ -73,6 +81,23 @@ impl Slot {
 
     pub(crate) fn len_bytes(&self) -> usize {
         self.len_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        match self.role.load(Ordering::Relaxed) {
+            1 => Role::Cache,
+            2 => Role::Learnable,
+            _ => Role::Activation,
+        }
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        let number = match role {
+            Role::Activation => 0,
+            Role::Cache => 1,
+            Role::Learnable => 2,
+        };
+        self.role.store(number, Ordering::Relaxed);
     }
 
     /// Fills the slot with bytes that are not-a-number in every float type.

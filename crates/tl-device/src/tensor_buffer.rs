@@ -68,7 +68,7 @@ impl<T> std::error::Error for StillShared<T> {}
 impl TensorBuffer {
     /// An empty buffer for this device.
     pub fn new(device: &Device) -> TensorBuffer {
-        let id = device.memory().add_reserve();
+        let id = device.memory().lock().add_reserve();
         TensorBuffer { handle: Arc::new(Handle { memory: Arc::downgrade(device.memory()), id }) }
     }
 
@@ -110,6 +110,25 @@ impl TensorBuffer {
         self.reserve_as(&layout.into(), count, ReserveKind::Learnable)
     }
 
+    /// Makes one block of `bytes` serve every activation that no other reservation serves, by best fit: the size that a
+    /// [`Trace`](crate::Trace) found. A former arena goes when its last piece is back.
+    ///
+    /// # Errors
+    /// As for [`TensorBuffer::reserve`].
+    pub fn reserve_arena(&self, bytes: usize) -> Result<(), Error> {
+        let device = Device::from_memory(self.memory()?);
+        device.memory().reserve_arena(&device, self.id(), bytes)
+    }
+
+    /// From here on, a request on the buffer's device that would be a new allocation is an error: see [`Device::seal`].
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`].
+    pub fn seal(&self) -> Result<(), Error> {
+        Device::from_memory(self.memory()?).seal();
+        Ok(())
+    }
+
     /// A free buffer for an activation, or `None` where all that fit are out (which counts as a fallback).
     ///
     /// # Errors
@@ -133,7 +152,7 @@ impl TensorBuffer {
 
     fn take_as(&self, layout: Layout, role: Role) -> Result<Option<Lease>, Error> {
         let device = Device::from_memory(self.memory()?);
-        device.memory().take_from(&device, self.id(), &layout, role)
+        device.memory().take_from(&device, self.id(), &layout, role.into())
     }
 
     /// Ends a value and puts its memory back where it came from. A parameter's memory, which a mere drop would free, goes
@@ -151,31 +170,31 @@ impl TensorBuffer {
         Ok(())
     }
 
-    /// Frees all reserved buffers. The ones in use are freed when their tensors are dropped.
+    /// Frees all reserved buffers and the arena. The ones in use are freed when their tensors are dropped.
     pub fn clear(&self) {
-        self.clear_where(|_, _| true);
+        self.clear_where(true, |_, _| true);
     }
 
     /// Frees the buffers reserved for activations of this shape, of every data type, bounds included.
     pub fn clear_shape(&self, shape: impl Into<Shape>) {
         let shape = shape.into();
-        self.clear_where(|layout, kind| kind != ReserveKind::Learnable && *layout.shape() == shape);
+        self.clear_where(false, |layout, kind| kind != ReserveKind::Learnable && *layout.shape() == shape);
     }
 
     /// Frees the buffers reserved for parameters of this shape, of every data type.
     pub fn clear_learnable_shape(&self, shape: impl Into<Shape>) {
         let shape = shape.into();
-        self.clear_where(|layout, kind| kind == ReserveKind::Learnable && *layout.shape() == shape);
+        self.clear_where(false, |layout, kind| kind == ReserveKind::Learnable && *layout.shape() == shape);
     }
 
-    fn clear_where(&self, which: impl Fn(&Layout, ReserveKind) -> bool) {
+    fn clear_where(&self, with_arena: bool, which: impl Fn(&Layout, ReserveKind) -> bool) {
         if let Some(memory) = self.handle.memory.upgrade() {
-            memory.clear(self.id(), which);
+            memory.clear(self.id(), with_arena, which);
         }
     }
 
     /// What the buffer holds and did.
     pub fn stats(&self) -> TensorBufferStats {
-        self.handle.memory.upgrade().map(|memory| memory.reserve_stats(self.id())).unwrap_or_default()
+        self.handle.memory.upgrade().map(|memory| memory.lock().reserve_stats(self.id())).unwrap_or_default()
     }
 }

@@ -1,0 +1,88 @@
+//! The sums that say where every byte is. Changed under the memory's lock only.
+
+use crate::memory::Role;
+use crate::stats::MemoryStats;
+use crate::storage::Slot;
+
+/// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts, `returning`
+/// the capacity of slots that came back and still wait for queued work.
+#[derive(Default, Clone)]
+pub(crate) struct Ledger {
+    pub(crate) driver: u64,
+    pub(crate) held: u64,
+    pub(crate) live: u64,
+    pub(crate) peak: u64,
+    pub(crate) returning: u64,
+    pub(crate) reserved_free: u64,
+    pub(crate) mapped: u64,
+    pub(crate) learnable: u64,
+    pub(crate) cache: u64,
+    pub(crate) allocations: u64,
+    pub(crate) frees: u64,
+    pub(crate) evictions: u64,
+    pub(crate) pool_reuses: u64,
+    pub(crate) pool_allocations: u64,
+}
+
+impl Ledger {
+    /// A slot goes out for `len_bytes` bytes.
+    pub(crate) fn go_out(&mut self, slot: &Slot, len_bytes: u64) {
+        self.held += slot.block.capacity() as u64;
+        self.live += len_bytes;
+        self.peak = self.peak.max(self.live);
+        if let Some(sum) = self.of_role(slot.role()) {
+            *sum += len_bytes;
+        }
+    }
+
+    pub(crate) fn come_back(&mut self, slot: &Slot) {
+        let len_bytes = slot.len_bytes() as u64;
+        self.held -= slot.block.capacity() as u64;
+        self.live -= len_bytes;
+        if let Some(sum) = self.of_role(slot.role()) {
+            *sum -= len_bytes;
+        }
+    }
+
+    fn of_role(&mut self, role: Role) -> Option<&mut u64> {
+        match role {
+            Role::Learnable => Some(&mut self.learnable),
+            Role::Cache => Some(&mut self.cache),
+            Role::Activation => None,
+        }
+    }
+
+    /// The system gave `count` blocks, `bytes` in all.
+    pub(crate) fn allocated(&mut self, count: u64, bytes: u64) {
+        self.driver += bytes;
+        self.allocations += count;
+    }
+
+    /// The system got a block back.
+    pub(crate) fn freed(&mut self, bytes: u64) {
+        self.driver -= bytes;
+        self.frees += 1;
+    }
+
+    /// The figures that users see, `pooled` being idle in the pool, whose cap is `pool_cap`.
+    pub(crate) fn stats(&self, pooled: u64, pool_cap: u64) -> MemoryStats {
+        let accounted = self.held + self.returning + self.reserved_free + pooled;
+        debug_assert_eq!(self.driver, accounted, "every byte has its place");
+        MemoryStats {
+            driver_bytes: self.driver,
+            live_bytes: self.live,
+            peak_bytes: self.peak,
+            reserved_free_bytes: self.reserved_free,
+            pooled_bytes: pooled,
+            waste_bytes: self.held - self.live + self.returning,
+            mapped_bytes: self.mapped,
+            learnable_bytes: self.learnable,
+            cache_bytes: self.cache,
+            allocation_count: self.allocations,
+            free_count: self.frees,
+            eviction_count: self.evictions,
+            pool_reuse_count: self.pool_reuses,
+            pool_cap_bytes: pool_cap,
+        }
+    }
+}

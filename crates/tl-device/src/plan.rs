@@ -1,0 +1,248 @@
+//! Reservations as data: found by a trace, printed as the lines of a program, kept in a file, carried out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cpu::ALIGN;
+use crate::{DType, Error, Layout, ReserveKind, Shape, TensorBuffer};
+
+/// From how many sizes on a dimension counts as growing.
+const GROWING_SIZES: usize = 4;
+
+/// A reservation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanRow {
+    /// The layout that each buffer serves, or its bound.
+    pub layout: Layout,
+    /// How they serve.
+    pub kind: ReserveKind,
+    /// How many buffers.
+    pub count: usize,
+}
+
+impl PlanRow {
+    /// Bytes of its buffers.
+    pub fn bytes(&self) -> u64 {
+        let each = self.layout.len_bytes().unwrap_or(usize::MAX).max(1).next_multiple_of(ALIGN);
+        each as u64 * self.count as u64
+    }
+
+    /// The reservation as a statement of TL.
+    ///
+    /// ```
+    /// # use tl_device::{Layout, PlanRow, ReserveKind};
+    /// let row = PlanRow { layout: Layout::from(vec![8, 512]), kind: ReserveKind::Exact, count: 4 };
+    /// assert_eq!(row.statement(), "buffer_reserve([8, 512], 4)");
+    /// ```
+    pub fn statement(&self) -> String {
+        let call = match self.kind {
+            ReserveKind::Exact => "buffer_reserve",
+            ReserveKind::UpTo => "buffer_reserve_up_to",
+            ReserveKind::Learnable => "buffer_reserve_learnable",
+        };
+        let (shape, count) = (self.layout.shape(), self.count);
+        match self.layout.dtype() {
+            DType::F16 => format!("{call}({shape}, {count})"),
+            dtype => format!("{call}({shape}, {count}, {dtype})"),
+        }
+    }
+}
+
+/// The reservations of a program or a step.
+///
+/// It prints, and is read, as a small file: a line for each reservation, what follows `#` being a remark.
+///
+/// ```
+/// use tl_device::{Device, ReservationPlan, TensorBuffer};
+/// let plan: ReservationPlan = "# two steps\nexact float16[8, 512] 4\nup_to float16[32, 2048] 2\n".parse()?;
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// plan.reserve(&buffer)?;
+/// assert_eq!(buffer.stats().reserved_bytes, plan.bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReservationPlan {
+    /// Its reservations.
+    pub rows: Vec<PlanRow>,
+}
+
+/// A line of a plan that says nothing sensible.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "line {line} of the plan, {text:?}: {problem}; a line is `exact float16[8, 512] 4`, or `up_to`, or `learnable`"
+)]
+pub struct PlanError {
+    /// Counted from 1.
+    pub line: usize,
+    /// The line.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// Layouts that differ only along one axis.
+pub(crate) struct Family {
+    bound: Layout,
+    axis: usize,
+}
+
+impl Family {
+    pub(crate) fn has(&self, layout: &Layout) -> bool {
+        let bound = self.bound.shape();
+        layout.dtype() == self.bound.dtype()
+            && layout.shape().len() == bound.len()
+            && layout.shape().iter().zip(bound.iter()).enumerate().all(|(i, (a, b))| i == self.axis || a == b)
+    }
+}
+
+impl ReservationPlan {
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> u64 {
+        self.rows.iter().map(PlanRow::bytes).sum()
+    }
+
+    /// Buffers in all.
+    pub fn count(&self) -> usize {
+        self.rows.iter().map(|row| row.count).sum()
+    }
+
+    /// Makes the plan's `count` for a layout at least this.
+    pub fn need(&mut self, layout: &Layout, kind: ReserveKind, count: usize) {
+        match self.rows.iter_mut().find(|row| row.kind == kind && row.layout == *layout) {
+            Some(row) => row.count = row.count.max(count),
+            None => self.rows.push(PlanRow { layout: layout.clone(), kind, count }),
+        }
+    }
+
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// As for [`TensorBuffer::reserve`]; the rows before the one that failed stay reserved.
+    pub fn reserve(&self, buffer: &TensorBuffer) -> Result<(), Error> {
+        for row in &self.rows {
+            match row.kind {
+                ReserveKind::Exact => buffer.reserve(&row.layout, row.count)?,
+                ReserveKind::UpTo => buffer.reserve_up_to(&row.layout, row.count)?,
+                ReserveKind::Learnable => buffer.reserve_learnable(&row.layout, row.count)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Families of exact rows that take many sizes along one axis.
+    pub(crate) fn growing_families(&self) -> Vec<Family> {
+        let mut families: Vec<Family> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.kind == ReserveKind::Exact) {
+            if families.iter().any(|family| family.has(&row.layout)) {
+                continue;
+            }
+            for axis in 0..row.layout.shape().len() {
+                let mut family = Family { bound: row.layout.clone(), axis };
+                let members: Vec<&PlanRow> =
+                    self.rows.iter().filter(|row| row.kind == ReserveKind::Exact && family.has(&row.layout)).collect();
+                if members.len() >= GROWING_SIZES {
+                    let largest = members.iter().map(|row| row.layout.shape()[axis]).max().unwrap_or(0);
+                    let dims =
+                        row.layout.shape().iter().enumerate().map(|(i, &dim)| if i == axis { largest } else { dim });
+                    family.bound = Layout::new(row.layout.dtype(), dims.collect::<Shape>());
+                    families.push(family);
+                    break;
+                }
+            }
+        }
+        families
+    }
+
+    /// Puts one bound in the place of a family.
+    pub(crate) fn join(&mut self, family: &Family, count: usize) {
+        self.rows.retain(|row| row.kind != ReserveKind::Exact || !family.has(&row.layout));
+        self.rows.push(PlanRow { layout: family.bound.clone(), kind: ReserveKind::UpTo, count });
+    }
+}
+
+impl fmt::Display for ReservationPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in &self.rows {
+            let kind = match row.kind {
+                ReserveKind::Exact => "exact",
+                ReserveKind::UpTo => "up_to",
+                ReserveKind::Learnable => "learnable",
+            };
+            writeln!(f, "{kind} {} {}", row.layout, row.count)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ReservationPlan {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let mut plan = ReservationPlan::default();
+        for (index, line) in text.lines().enumerate() {
+            let line_text = line.split('#').next().unwrap_or_default().trim();
+            if line_text.is_empty() {
+                continue;
+            }
+            let row = parse_row(line_text);
+            let row = row.map_err(|problem| PlanError { line: index + 1, text: line.to_owned(), problem })?;
+            plan.rows.push(row);
+        }
+        Ok(plan)
+    }
+}
+
+fn parse_row(line: &str) -> Result<PlanRow, &'static str> {
+    let (kind, rest) = line.split_once(' ').ok_or("there is no layout")?;
+    let kind = match kind {
+        "exact" => ReserveKind::Exact,
+        "up_to" => ReserveKind::UpTo,
+        "learnable" => ReserveKind::Learnable,
+        _ => return Err("it does not begin with exact, up_to or learnable"),
+    };
+    let (layout, count) = rest.trim().rsplit_once(' ').ok_or("there is no count")?;
+    let count = count.parse().map_err(|_| "the count is not a number")?;
+    let (dtype, dims) = layout.trim().split_once('[').ok_or("the layout has no dimensions")?;
+    let dtype = [DType::F16, DType::F32, DType::I32, DType::Bool].into_iter().find(|known| known.name() == dtype);
+    let dims = dims.strip_suffix(']').ok_or("the dimensions do not end with `]`")?;
+    let dims = dims.split(',').map(str::trim).filter(|dim| !dim.is_empty());
+    let shape: Result<Shape, &'static str> =
+        dims.map(|dim| dim.parse().map_err(|_| "a dimension is not a number")).collect();
+    let layout = Layout::new(dtype.ok_or("the data type is none of float16, float32, int32, bool")?, shape?);
+    Ok(PlanRow { layout, kind, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_they_are_written() {
+        let text = "exact float16[8, 512] 4\nup_to float32[32, 2048] 2\nlearnable int32[] 1\n";
+        assert_eq!(text.parse::<ReservationPlan>().unwrap().to_string(), text);
+        let check = |text: &str, line, problem: &str| {
+            let error = text.parse::<ReservationPlan>().unwrap_err();
+            assert_eq!((error.line, error.problem), (line, problem));
+        };
+        check("exact float16[8] 4\n\nsome float16[8] 4", 3, "it does not begin with exact, up_to or learnable");
+        check("exact float16[8 4", 1, "the dimensions do not end with `]`");
+        check("exact float16[8]", 1, "there is no count");
+        check("exact float17[8] 1", 1, "the data type is none of float16, float32, int32, bool");
+        check("exact float16[8] -1", 1, "the count is not a number");
+        check("exact float16[x] 1", 1, "a dimension is not a number");
+    }
+
+    #[test]
+    fn sizes_that_grow_become_a_bound() {
+        let mut plan = ReservationPlan::default();
+        for n in 1..=10 {
+            plan.need(&Layout::from(vec![8, n]), ReserveKind::Exact, 2);
+        }
+        plan.need(&Layout::from(vec![9, 3]), ReserveKind::Exact, 1);
+        let families = plan.growing_families();
+        assert_eq!(families.len(), 1);
+        plan.join(&families[0], 3);
+        assert_eq!(plan.to_string(), "exact float16[9, 3] 1\nup_to float16[8, 10] 3\n");
+    }
+}

@@ -1,0 +1,311 @@
+//! What lies under the memory's lock: who serves a request, where a slot goes that comes back, what is written down of it.
+//!
+//! Nothing here calls the system: blocks are made and freed by `memory.rs`, outside the lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::ledger::Ledger;
+use crate::memory::{Purpose, Role};
+use crate::pool::{Evicted, Pool};
+use crate::reserve::Reserve;
+use crate::stats::{MemoryStats, ReserveKind, TensorBufferStats};
+use crate::storage::{Home, Slot};
+use crate::tensor_buffer::TensorBuffer;
+use crate::trace::{Action, Event, Source, Trace};
+use crate::{Device, Layout};
+
+/// A request, as far as serving it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) len_bytes: usize,
+    pub(crate) purpose: Purpose,
+    /// The place in the program that asks; 0: none.
+    pub(crate) location: u64,
+}
+
+pub(crate) struct State {
+    pub(crate) pool: Pool,
+    reserves: Vec<Reserve>,
+    next_id: u64,
+    /// The tensor buffer that serves the operations of this device.
+    pub(crate) current: Option<TensorBuffer>,
+    pub(crate) ledger: Ledger,
+    /// Whether new allocations are refused.
+    pub(crate) is_sealed: bool,
+    /// Slots that are out, mapped ones included.
+    out: usize,
+    /// A handle on the memory itself while slots are out, so that they need not hold one each.
+    kept: Option<Device>,
+    /// Slots that came back and wait for queued work; `None` where nothing is queued.
+    returning: Option<VecDeque<Arc<Slot>>>,
+    trace: Option<Recorder>,
+    scopes: Vec<ScopePeak>,
+}
+
+/// A trace that is being written.
+struct Recorder {
+    start: Instant,
+    trace: Trace,
+    next_id: u64,
+}
+
+/// The peak since a scope was opened.
+struct ScopePeak {
+    id: u64,
+    peak: u64,
+}
+
+impl State {
+    pub(crate) fn new(pool: Pool, is_delayed: bool) -> State {
+        State {
+            pool,
+            reserves: Vec::new(),
+            next_id: 1,
+            current: None,
+            ledger: Ledger::default(),
+            is_sealed: false,
+            out: 0,
+            kept: None,
+            returning: is_delayed.then(VecDeque::new),
+            trace: None,
+            scopes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// Books a slot out. Whoever calls this hands the slot to a lease.
+    pub(crate) fn go_out(&mut self, device: &Device, slot: &Slot, request: Request, source: Source) {
+        if self.out == 0 {
+            self.kept = Some(device.clone());
+        }
+        self.out += 1;
+        slot.set_role(request.purpose.role);
+        if slot.home == Home::Mapped {
+            self.ledger.mapped += request.len_bytes as u64;
+        } else {
+            self.ledger.go_out(slot, request.len_bytes as u64);
+            for scope in &mut self.scopes {
+                scope.peak = scope.peak.max(self.ledger.live);
+            }
+        }
+        slot.trace_id.store(0, Ordering::Relaxed);
+        if let Some(recorder) = &mut self.trace {
+            let id = recorder.next_id;
+            recorder.next_id += 1;
+            slot.trace_id.store(id, Ordering::Relaxed);
+            let (layout, location) = (request.layout.clone(), request.location);
+            let Purpose { role, op } = request.purpose;
+            self.record(Action::Take { id, layout, role, op, location, source });
+        }
+    }
+
+    /// Takes a slot back. What leaves the device is put into `freed`; the result is the handle that kept the memory, if no
+    /// slot is out any more. The caller drops both outside the lock.
+    pub(crate) fn come_back(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Device> {
+        self.out -= 1;
+        if slot.home == Home::Mapped {
+            self.ledger.mapped -= slot.block.capacity() as u64;
+        } else {
+            self.ledger.come_back(&slot);
+        }
+        if self.trace.is_some() {
+            self.record(Action::Return { id: slot.trace_id.load(Ordering::Relaxed) });
+        }
+        match &mut self.returning {
+            Some(returning) if slot.home != Home::Mapped => {
+                self.ledger.returning += slot.block.capacity() as u64;
+                returning.push_back(slot);
+            }
+            _ => self.keep_or_free(slot, freed),
+        }
+        if self.out == 0 { self.kept.take() } else { None }
+    }
+
+    /// How many slots wait for queued work.
+    pub(crate) fn returning(&self) -> usize {
+        self.returning.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// The work that the `index`-th waiting slot waits for is done.
+    pub(crate) fn complete(&mut self, index: usize, freed: &mut Evicted) -> bool {
+        let Some(slot) = self.returning.as_mut().and_then(|returning| returning.remove(index)) else { return false };
+        self.ledger.returning -= slot.block.capacity() as u64;
+        self.keep_or_free(slot, freed);
+        true
+    }
+
+    /// Puts a slot where it belongs.
+    fn keep_or_free(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
+        let capacity = slot.block.capacity() as u64;
+        let before = freed.len();
+        match slot.home {
+            Home::Pool => {
+                let evicted = self.pool.put(slot);
+                self.ledger.evictions += evicted.len() as u64;
+                freed.extend(evicted);
+            }
+            Home::Reserve { id, entry, index } => {
+                let recycled = slot.recycled.swap(false, Ordering::Relaxed);
+                let not_kept = match self.reserve(id) {
+                    Some(reserve) => reserve.give_back(slot, entry, index, recycled),
+                    None => Some(slot),
+                };
+                match not_kept {
+                    Some(slot) => freed.push(slot),
+                    None => self.ledger.reserved_free += capacity,
+                }
+            }
+            Home::Arena { id, offset } => self.give_back_piece(slot, id, offset, freed),
+            Home::Device => freed.push(slot),
+            Home::Mapped => return,
+        }
+        self.book_freed(&freed[before..]);
+    }
+
+    /// A piece of an arena came back. The last one of an arena that was given up frees it.
+    fn give_back_piece(&mut self, slot: Arc<Slot>, id: u64, offset: usize, freed: &mut Evicted) {
+        self.ledger.reserved_free += slot.block.capacity() as u64;
+        let Some(reserve) = self.reserve(id) else { return };
+        if let Some(whole) = reserve.give_back_piece(slot, offset) {
+            self.ledger.reserved_free -= whole.block.capacity() as u64;
+            freed.push(whole);
+        }
+        self.reserves.retain(|reserve| !reserve.is_done());
+    }
+
+    /// Writes down that these slots leave the device. The caller drops them outside the lock.
+    pub(crate) fn book_freed(&mut self, freed: &[Arc<Slot>]) {
+        let mut bytes = 0;
+        for slot in freed {
+            bytes += slot.block.capacity() as u64;
+            self.ledger.freed(slot.block.capacity() as u64);
+        }
+        if !freed.is_empty() {
+            self.record(Action::Free { count: freed.len(), bytes });
+        }
+    }
+
+    /// A slot of the reserve with this id, booked out.
+    pub(crate) fn take_reserved(&mut self, device: &Device, id: u64, request: Request) -> Option<Arc<Slot>> {
+        let reserve = self.reserve(id)?;
+        let (slot, source) = match request.purpose.role {
+            Role::Activation | Role::Cache => reserve.take(device, request.layout, request.len_bytes),
+            Role::Learnable => reserve.take_learnable(request.layout),
+        }?;
+        self.ledger.reserved_free -= slot.block.capacity() as u64;
+        self.go_out(device, &slot, request, source);
+        Some(slot)
+    }
+
+    /// An idle slot of the pool, booked out.
+    pub(crate) fn take_pooled(&mut self, device: &Device, class_bytes: usize, request: Request) -> Option<Arc<Slot>> {
+        let slot = self.pool.take(class_bytes)?;
+        self.ledger.pool_reuses += 1;
+        self.go_out(device, &slot, request, Source::Pool);
+        Some(slot)
+    }
+
+    /// Gives up everything idle in the pool.
+    pub(crate) fn trim(&mut self, freed: &mut Evicted) {
+        self.pool.shrink_to(0, freed);
+        self.book_freed(freed);
+    }
+}
+
+/// Reserves.
+impl State {
+    pub(crate) fn add_reserve(&mut self) -> u64 {
+        let id = self.new_id();
+        self.reserves.push(Reserve::new(id));
+        id
+    }
+
+    pub(crate) fn reserve(&mut self, id: u64) -> Option<&mut Reserve> {
+        self.reserves.iter_mut().find(|reserve| reserve.id == id)
+    }
+
+    pub(crate) fn current_reserve(&mut self) -> Option<&mut Reserve> {
+        let id = self.current.as_ref()?.id();
+        self.reserve(id)
+    }
+
+    /// Empties the entries that `which` names, and the arena where `with_arena` says so.
+    pub(crate) fn clear(
+        &mut self,
+        id: u64,
+        with_arena: bool,
+        which: impl Fn(&Layout, ReserveKind) -> bool,
+    ) -> Vec<Arc<Slot>> {
+        let Some(reserve) = self.reserve(id) else { return Vec::new() };
+        let freed = reserve.clear(with_arena, which);
+        let bytes: usize = freed.iter().map(|slot| slot.block.capacity()).sum();
+        self.ledger.reserved_free -= bytes as u64;
+        self.book_freed(&freed);
+        freed
+    }
+
+    /// Removes a reserve; one whose arena has pieces out stays until they are back.
+    pub(crate) fn remove_reserve(&mut self, id: u64) -> Vec<Arc<Slot>> {
+        let freed = self.clear(id, true, |_, _| true);
+        if let Some(reserve) = self.reserve(id) {
+            reserve.is_removed = true;
+        }
+        self.reserves.retain(|reserve| !reserve.is_done());
+        freed
+    }
+
+    pub(crate) fn reserve_stats(&mut self, id: u64) -> TensorBufferStats {
+        self.reserve(id).map(|reserve| reserve.stats()).unwrap_or_default()
+    }
+}
+
+/// Statistics, scopes and traces.
+impl State {
+    pub(crate) fn stats(&self) -> MemoryStats {
+        self.ledger.stats(self.pool.idle_bytes() as u64, self.pool.cap_bytes() as u64)
+    }
+
+    pub(crate) fn open_scope(&mut self) -> (u64, MemoryStats) {
+        let id = self.new_id();
+        self.scopes.push(ScopePeak { id, peak: self.ledger.live });
+        (id, self.stats())
+    }
+
+    /// The most that was live since the scope was opened.
+    pub(crate) fn scope_peak(&self, id: u64) -> u64 {
+        self.scopes.iter().find(|scope| scope.id == id).map_or(0, |scope| scope.peak)
+    }
+
+    pub(crate) fn close_scope(&mut self, id: u64) {
+        self.scopes.retain(|scope| scope.id != id);
+    }
+
+    pub(crate) fn start_trace(&mut self) {
+        self.trace = Some(Recorder { start: Instant::now(), trace: Trace::default(), next_id: 1 });
+    }
+
+    pub(crate) fn stop_trace(&mut self) -> Trace {
+        self.trace.take().map(|recorder| recorder.trace).unwrap_or_default()
+    }
+
+    pub(crate) fn record(&mut self, action: Action) {
+        let pooled_bytes = self.pool.idle_bytes() as u64;
+        let Some(recorder) = &mut self.trace else { return };
+        recorder.trace.events.push(Event {
+            time_ns: recorder.start.elapsed().as_nanos() as u64,
+            action,
+            live_bytes: self.ledger.live,
+            reserved_free_bytes: self.ledger.reserved_free,
+            pooled_bytes,
+            driver_bytes: self.ledger.driver,
+        });
+    }
+}

@@ -1,0 +1,195 @@
+//! What happened to memory, event by event, and what can be planned from it.
+//!
+//! A trace is recorded by the device while it is asked to (`Device::start_trace`), and is data from then on: it can be
+//! replayed in a test, drawn, or turned into the exact reservations of a step ([`Trace::plan`]) and the size of an arena
+//! that serves it ([`Trace::arena`]).
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::arena::Ranges;
+use crate::memory::Role;
+use crate::plan::ReservationPlan;
+use crate::{Layout, ReserveKind};
+
+/// Where a request's memory came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A reserved buffer.
+    Reserve,
+    /// The arena.
+    Arena,
+    /// An idle buffer of the pool.
+    Pool,
+    /// A new allocation.
+    Device,
+    /// A mapped file.
+    File,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Reserve => "reserve",
+            Source::Arena => "arena",
+            Source::Pool => "pool",
+            Source::Device => "device",
+            Source::File => "file",
+        })
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// A tensor got memory.
+    Take {
+        /// Names the tensor for its return; counts from 1.
+        id: u64,
+        /// What it is.
+        layout: Layout,
+        /// What it is for.
+        role: Role,
+        /// The operation that asked.
+        op: &'static str,
+        /// The place in the program that asked, as [`Device::set_location`](crate::Device::set_location) gave it; 0: none.
+        location: u64,
+        /// Where the memory came from.
+        source: Source,
+    },
+    /// A tensor's memory came back.
+    Return {
+        /// The id of its `Take`; ids that were taken before the trace began are 0.
+        id: u64,
+    },
+    /// Buffers were reserved.
+    Reserve {
+        /// The layout that each of them serves.
+        layout: Layout,
+        /// How many.
+        count: usize,
+        /// How they serve.
+        kind: ReserveKind,
+    },
+    /// Buffers were given to the system: evicted, trimmed, cleared, or parameters that were dropped.
+    Free {
+        /// How many.
+        count: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+}
+
+/// An action, when it happened, and what the device held right after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Nanoseconds since the trace began.
+    pub time_ns: u64,
+    /// What happened.
+    pub action: Action,
+    /// Bytes of all tensors.
+    pub live_bytes: u64,
+    /// Bytes of all reserved buffers that are free.
+    pub reserved_free_bytes: u64,
+    /// Bytes idle in the pool.
+    pub pooled_bytes: u64,
+    /// Bytes that the system gave.
+    pub driver_bytes: u64,
+}
+
+/// Everything that happened between `start_trace` and `stop_trace`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Trace {
+    /// In the order in which it happened.
+    pub events: Vec<Event>,
+}
+
+/// What serves a trace as one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArenaPlan {
+    /// The size of the block.
+    pub size_bytes: usize,
+    /// The most bytes that were live at once: no arena can be smaller.
+    pub lower_bound_bytes: usize,
+}
+
+impl ArenaPlan {
+    /// Size over lower bound; 1 for an empty trace.
+    pub fn ratio(&self) -> f64 {
+        if self.lower_bound_bytes == 0 { 1.0 } else { self.size_bytes as f64 / self.lower_bound_bytes as f64 }
+    }
+}
+
+impl Trace {
+    /// The reservations that serve everything that the trace took: for each layout the most that were live at once.
+    /// Layouts that differ in one dimension only and take many sizes there (a sequence that grows) become one bound.
+    pub fn plan(&self) -> ReservationPlan {
+        let mut live: HashMap<u64, (Layout, ReserveKind)> = HashMap::new();
+        let mut plan = ReservationPlan::default();
+        let mut now: HashMap<(Layout, ReserveKind), usize> = HashMap::new();
+        for event in &self.events {
+            match &event.action {
+                Action::Take { id, layout, role, source, .. } if *source != Source::File => {
+                    let kind = if *role == Role::Learnable { ReserveKind::Learnable } else { ReserveKind::Exact };
+                    let key = (layout.clone(), kind);
+                    let count = now.entry(key.clone()).or_default();
+                    *count += 1;
+                    plan.need(layout, kind, *count);
+                    live.insert(*id, key);
+                }
+                Action::Return { id } => {
+                    if let Some(count) = live.remove(id).and_then(|key| now.get_mut(&key)) {
+                        *count -= 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.join_growing(&mut plan);
+        plan
+    }
+
+    /// Replaces families of layouts that grow along one dimension by bounds.
+    fn join_growing(&self, plan: &mut ReservationPlan) {
+        for family in plan.growing_families() {
+            let mut live: HashMap<u64, ()> = HashMap::new();
+            let mut most = 0;
+            for event in &self.events {
+                match &event.action {
+                    Action::Take { id, layout, role, .. } if *role != Role::Learnable && family.has(layout) => {
+                        live.insert(*id, ());
+                        most = most.max(live.len());
+                    }
+                    Action::Return { id } => drop(live.remove(id)),
+                    _ => {}
+                }
+            }
+            plan.join(&family, most);
+        }
+    }
+
+    /// The block that serves all activations of the trace, by playing it through.
+    pub fn arena(&self) -> ArenaPlan {
+        let mut ranges = Ranges::new(usize::MAX / 2);
+        let mut live: HashMap<u64, (usize, usize)> = HashMap::new();
+        let mut most = 0;
+        for event in &self.events {
+            match &event.action {
+                Action::Take { id, layout, role: Role::Activation, .. } => {
+                    let bytes = layout.len_bytes().ok().and_then(Ranges::piece_bytes);
+                    if let Some((offset, bytes)) = bytes.and_then(|bytes| Some((ranges.take(bytes)?, bytes))) {
+                        live.insert(*id, (offset, bytes));
+                        most = most.max(ranges.used());
+                    }
+                }
+                Action::Return { id } => {
+                    if let Some((offset, bytes)) = live.remove(id) {
+                        ranges.give_back(offset, bytes);
+                    }
+                }
+                _ => {}
+            }
+        }
+        ArenaPlan { size_bytes: ranges.top(), lower_bound_bytes: most }
+    }
+}
