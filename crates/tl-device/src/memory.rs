@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use tl_kernels::Threads;
 
-use crate::arena::Ranges;
+use crate::arena::{Guide, Ranges};
 use crate::cpu::{self, ALIGN, Block};
 use crate::device::OutOfMemoryHook;
 use crate::pool::{Evicted, Pool, class_bytes};
@@ -19,7 +19,7 @@ use crate::state::{Request, State};
 use crate::stats::{BufferPoolStats, MemoryStats, ReserveKind, TensorBufferStats};
 use crate::storage::{Home, Lease, Slot};
 use crate::tensor_buffer::TensorBuffer;
-use crate::trace::{Action, Source};
+use crate::trace::{Action, ArenaPlan, Source};
 use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions};
 
 /// What the memory is for.
@@ -348,8 +348,9 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives a reserve an arena of `bytes`; a former one goes when its pieces are back.
-    pub(crate) fn reserve_arena(&self, device: &Device, id: u64, bytes: usize) -> Result<(), Error> {
+    /// Gives a reserve an arena; a former one goes when its pieces are back.
+    pub(crate) fn reserve_arena(&self, device: &Device, id: u64, plan: &ArenaPlan) -> Result<(), Error> {
+        let bytes = plan.size_bytes;
         let layout = Layout::new(crate::DType::Bool, [bytes]);
         let request = self.request(&layout, Purpose { role: Role::Activation, op: "reserve_arena" })?;
         let size = Ranges::piece_bytes(bytes).ok_or_else(|| Error::TooLarge { layout: layout.clone() })?;
@@ -363,7 +364,7 @@ impl Memory {
         let mut freed = Vec::new();
         let mut state = self.lock();
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
-        freed.extend(reserve.set_arena(whole));
+        freed.extend(reserve.set_arena(whole, Guide::new(plan.steps.clone())));
         let old: u64 = freed.iter().map(|slot| slot.block.capacity() as u64).sum();
         state.ledger.allocated(1, size as u64);
         state.ledger.reserved_free += size as u64 - old;

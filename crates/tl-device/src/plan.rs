@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::cpu::ALIGN;
 use crate::{DType, Error, Layout, ReserveKind, Shape, TensorBuffer};
 
-/// From how many sizes on a dimension counts as growing.
-const GROWING_SIZES: usize = 4;
+/// From how many sizes on a dimension counts as growing. Fewer are the different widths of a model.
+const GROWING_SIZES: usize = 8;
 
 /// A reservation.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::arena::Ranges;
+use crate::arena::{Guide, Ranges};
 use crate::cpu::Block;
 use crate::layout::LayoutMap;
 use crate::stats::{LayoutStats, ReserveKind, TensorBufferStats};
@@ -113,6 +113,7 @@ fn address(slot: &Slot) -> usize {
 struct Arena {
     whole: Arc<Slot>,
     ranges: Ranges,
+    guide: Guide,
     /// Slots of pieces that have been out, by offset and size: the same pieces recur, and then nothing is allocated for them.
     pieces: LayoutMap<(usize, usize), Arc<Slot>>,
     taken: u64,
@@ -200,7 +201,7 @@ impl Reserve {
         });
         let slot = match slot {
             Some(slot) => Some((slot, Source::Reserve)),
-            None => self.take_piece(device, len_bytes).map(|slot| (slot, Source::Arena)),
+            None => self.take_piece(device, layout, len_bytes).map(|slot| (slot, Source::Arena)),
         };
         match slot {
             Some(_) => self.taken += 1,
@@ -218,10 +219,12 @@ impl Reserve {
     }
 
     /// A piece of the arena, where one has room.
-    fn take_piece(&mut self, device: &Device, len_bytes: usize) -> Option<Arc<Slot>> {
+    fn take_piece(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<Arc<Slot>> {
         let arena = self.arenas.last_mut().filter(|arena| !arena.is_given_up)?;
         let bytes = Ranges::piece_bytes(len_bytes)?;
-        let offset = arena.ranges.take(bytes)?;
+        let planned = arena.guide.next(layout, arena.ranges.used() == 0);
+        let planned = planned.filter(|&offset| arena.ranges.take_at(offset, bytes));
+        let offset = planned.or_else(|| arena.ranges.take(bytes))?;
         arena.taken += 1;
         let slot = arena.pieces.remove(&(offset, bytes)).unwrap_or_else(|| {
             let block = Block::part(&arena.whole, offset, bytes);
@@ -244,11 +247,11 @@ impl Reserve {
     }
 
     /// Makes this block the arena. A former one is returned, or goes when its pieces are back.
-    pub(crate) fn set_arena(&mut self, whole: Arc<Slot>) -> Option<Arc<Slot>> {
+    pub(crate) fn set_arena(&mut self, whole: Arc<Slot>, guide: Guide) -> Option<Arc<Slot>> {
         let former = self.give_up_arena();
         let ranges = Ranges::new(whole.block.capacity());
         let pieces = LayoutMap::default();
-        self.arenas.push(Arena { whole, ranges, pieces, taken: 0, is_given_up: false });
+        self.arenas.push(Arena { whole, ranges, guide, pieces, taken: 0, is_given_up: false });
         former
     }
 

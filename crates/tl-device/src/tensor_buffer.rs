@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use crate::memory::{Memory, Role};
 use crate::stats::{ReserveKind, TensorBufferStats};
 use crate::storage::{Lease, Storage};
-use crate::{Device, Error, Layout, Shape};
+use crate::{ArenaPlan, Device, Error, Layout, Shape};
 
 /// Buffers reserved by layout. Once given to its device, every operation takes from it by itself, and the buffers come
 /// back by themselves when their tensors are dropped.
@@ -110,14 +110,14 @@ impl TensorBuffer {
         self.reserve_as(&layout.into(), count, ReserveKind::Learnable)
     }
 
-    /// Makes one block of `bytes` serve every activation that no other reservation serves, by best fit: the size that a
-    /// [`Trace`](crate::Trace) found. A former arena goes when its last piece is back.
+    /// Makes one block serve every activation that no other reservation serves: the block that
+    /// [`Trace::arena`](crate::Trace::arena) found. A former arena goes when its last piece is back.
     ///
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
-    pub fn reserve_arena(&self, bytes: usize) -> Result<(), Error> {
+    pub fn reserve_arena(&self, plan: &ArenaPlan) -> Result<(), Error> {
         let device = Device::from_memory(self.memory()?);
-        device.memory().reserve_arena(&device, self.id(), bytes)
+        device.memory().reserve_arena(&device, self.id(), plan)
     }
 
     /// From here on, a request on the buffer's device that would be a new allocation is an error: see [`Device::seal`].

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::arena::Ranges;
+use crate::arena::{Lifetime, Piece, Ranges, Step, place};
 use crate::memory::Role;
 use crate::plan::ReservationPlan;
 use crate::{Layout, ReserveKind};
@@ -104,13 +104,15 @@ pub struct Trace {
     pub events: Vec<Event>,
 }
 
-/// What serves a trace as one block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What serves a trace as one block: its size, and a place for each piece of its steps.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ArenaPlan {
     /// The size of the block.
     pub size_bytes: usize,
     /// The most bytes that were live at once: no arena can be smaller.
     pub lower_bound_bytes: usize,
+    /// The steps of the trace, each once. A step begins where nothing is live.
+    pub(crate) steps: Vec<Step>,
 }
 
 impl ArenaPlan {
@@ -168,28 +170,74 @@ impl Trace {
         }
     }
 
-    /// The block that serves all activations of the trace, by playing it through.
+    /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
+    /// placed on its own with its lifetimes known; equal steps are placed once.
     pub fn arena(&self) -> ArenaPlan {
-        let mut ranges = Ranges::new(usize::MAX / 2);
-        let mut live: HashMap<u64, (usize, usize)> = HashMap::new();
-        let mut most = 0;
+        let mut plan = ArenaPlan { size_bytes: 0, lower_bound_bytes: 0, steps: Vec::new() };
+        let mut step = TracedStep::default();
         for event in &self.events {
             match &event.action {
-                Action::Take { id, layout, role: Role::Activation, .. } => {
-                    let bytes = layout.len_bytes().ok().and_then(Ranges::piece_bytes);
-                    if let Some((offset, bytes)) = bytes.and_then(|bytes| Some((ranges.take(bytes)?, bytes))) {
-                        live.insert(*id, (offset, bytes));
-                        most = most.max(ranges.used());
-                    }
-                }
+                Action::Take { id, layout, role: Role::Activation, .. } => step.take(*id, layout),
                 Action::Return { id } => {
-                    if let Some((offset, bytes)) = live.remove(id) {
-                        ranges.give_back(offset, bytes);
+                    step.give_back(*id);
+                    if step.live.is_empty() {
+                        plan.add(std::mem::take(&mut step));
                     }
                 }
                 _ => {}
             }
         }
-        ArenaPlan { size_bytes: ranges.top(), lower_bound_bytes: most }
+        plan.add(step);
+        plan
+    }
+}
+
+/// A step while a trace is read.
+#[derive(Default)]
+struct TracedStep {
+    layouts: Vec<Layout>,
+    lifetimes: Vec<Lifetime>,
+    /// Index of each piece that is out, by its id.
+    live: HashMap<u64, usize>,
+    live_bytes: usize,
+    most_bytes: usize,
+}
+
+impl TracedStep {
+    fn take(&mut self, id: u64, layout: &Layout) {
+        let Some(bytes) = layout.len_bytes().ok().and_then(Ranges::piece_bytes) else { return };
+        self.live.insert(id, self.layouts.len());
+        let from = self.layouts.len();
+        self.layouts.push(layout.clone());
+        self.lifetimes.push(Lifetime { bytes, from, until: usize::MAX });
+        self.live_bytes += bytes;
+        self.most_bytes = self.most_bytes.max(self.live_bytes);
+    }
+
+    fn give_back(&mut self, id: u64) {
+        let Some(piece) = self.live.remove(&id) else { return };
+        // Pieces requested from here on may have its place.
+        let until = self.layouts.len();
+        let lifetime = &mut self.lifetimes[piece];
+        lifetime.until = until;
+        self.live_bytes -= lifetime.bytes;
+    }
+}
+
+impl ArenaPlan {
+    fn add(&mut self, traced: TracedStep) {
+        let is_known = |step: &Step| {
+            step.pieces.len() == traced.layouts.len()
+                && step.pieces.iter().zip(&traced.layouts).all(|(piece, layout)| piece.layout == *layout)
+        };
+        if traced.layouts.is_empty() || self.steps.iter().any(is_known) {
+            return;
+        }
+        let offsets = place(&traced.lifetimes);
+        let ends = offsets.iter().zip(&traced.lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
+        self.size_bytes = self.size_bytes.max(ends.max().unwrap_or(0));
+        self.lower_bound_bytes = self.lower_bound_bytes.max(traced.most_bytes);
+        let pieces = traced.layouts.into_iter().zip(offsets).map(|(layout, offset)| Piece { layout, offset });
+        self.steps.push(Step { pieces: pieces.collect() });
     }
 }
