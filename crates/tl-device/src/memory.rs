@@ -179,7 +179,10 @@ impl Memory {
         if self.is_simulated {
             return Ok(Block::Simulated { capacity });
         }
-        Block::allocate(capacity).ok_or(Refusal::System)
+        let mut block = Block::allocate(capacity).ok_or(Refusal::System)?;
+        // The pages come now: what the system then says is available takes them into account.
+        block.touch_pages();
+        Ok(block)
     }
 
     /// Whether `bytes` more stay within the limits. Beyond the soft one, what is idle in the pool goes first.
@@ -358,8 +361,7 @@ impl Memory {
             return Err(self.sealed(request));
         }
         let what = || format!("an arena of {bytes} bytes");
-        let mut block = self.or_after_trim(size, what, || self.allocate(size))?;
-        block.touch_pages();
+        let block = self.or_after_trim(size, what, || self.allocate(size))?;
         let whole = Slot::new(device, block, Home::Device, false);
         let mut freed = Vec::new();
         let mut state = self.lock();
@@ -384,9 +386,7 @@ impl Memory {
         let mut blocks = Vec::new();
         blocks.try_reserve_exact(count).map_err(|_| Refusal::System)?;
         for _ in 0..count {
-            let mut block = self.allocate(capacity)?;
-            block.touch_pages();
-            blocks.push(block);
+            blocks.push(self.allocate(capacity)?);
         }
         Ok(blocks)
     }

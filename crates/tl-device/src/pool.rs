@@ -54,8 +54,9 @@ impl Pool {
             cap_bytes,
             max_per_class,
             classes: LayoutMap::default(),
-            nodes: Vec::new(),
-            vacant: Vec::new(),
+            // Room for what a model keeps idle, so that returning seldom grows the lists.
+            nodes: Vec::with_capacity(256),
+            vacant: Vec::with_capacity(256),
             oldest: NONE,
             newest: NONE,
             idle_bytes: 0,

@@ -1,0 +1,96 @@
+//! A tensor runtime and a small language in which memory is reserved before it is used.
+//!
+//! This crate is what Rust programs depend on; it re-exports what the crates below it own.
+//!
+//! # Memory
+//!
+//! A [`Device`] serves every tensor from what was reserved, else from its pool, else from the system:
+//!
+//! ```
+//! use tensorlogic::{Device, Tensor, TensorBuffer, f16};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::cpu();
+//! let buffer = TensorBuffer::new(&device);
+//! buffer.reserve(vec![512, 128], 10)?;
+//! device.set_tensor_buffer(buffer);
+//! let t = Tensor::<f16>::zeros(&device, vec![512, 128])?;
+//! assert_eq!(device.tensor_buffer().unwrap().stats().taken_count, 1);
+//! # assert_eq!(t.dims(), [512, 128]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without `set_tensor_buffer` the same call uses the [`BufferPool`], and the result is the same:
+//!
+//! ```
+//! use tensorlogic::{Device, Tensor, f16};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::cpu();
+//! for _ in 0..3 {
+//!     let t = Tensor::<f16>::ones(&device, vec![512, 128])?;
+//!     assert_eq!(t.to_vec()?[0], f16::ONE);
+//! }
+//! let stats = device.buffer_pool().stats();
+//! assert_eq!((stats.allocation_count, stats.reuse_count), (1, 2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Models
+//!
+//! [`Model::load`] maps a GGUF file; [`Generator`] is an iterator of tokens; [`ReserveFor::reserve_for`] reserves exactly what
+//! generating takes. `examples/generate.rs` has a whole decode loop, with the transformer written out in tensor operations.
+//!
+//! # Programs in TL
+//!
+//! ```
+//! use tensorlogic::{Device, Interpreter};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::cpu();
+//! let outcome = Interpreter::new(&device).run(
+//!     r#"
+//!     buffer_reserve([8, 4], 2)
+//!     let x = ones([8, 4])
+//!     print(sum(x), buffer_stats().taken)
+//!     "#,
+//! )?;
+//! # let _ = outcome;
+//! # Ok(())
+//! # }
+//! ```
+
+pub use half::f16;
+pub use tl_device::{
+    BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats,
+    ReserveKind, Role, Shape, StillShared, Storage, TensorBuffer, TensorBufferStats, bytes,
+};
+pub use tl_model::{
+    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, Model, ModelError, ReserveFor, Sampler,
+    SamplingOptions, Tokenizer,
+};
+pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
+
+/// Operations as data: the table that methods, language and documentation share.
+pub use tl_tensor::ops;
+/// Formats that weights are stored in.
+pub use tl_tensor::quant;
+
+/// What can go wrong with memory.
+pub use tl_device::Error as MemoryError;
+/// What can go wrong with an operation.
+pub use tl_tensor::Error as TensorError;
+
+/// GGUF files: metadata and tensors, whether they can be computed on or not.
+pub mod format {
+    pub use tl_model::{Gguf, TensorInfo, TensorType, Value};
+}
+
+/// TL: syntax, diagnostics, interpreter.
+pub mod lang {
+    pub use tl_lang::*;
+    pub use tl_syntax as syntax;
+}
+pub use tl_lang::Interpreter;

@@ -1,0 +1,82 @@
+//! What operators do to plain numbers. One place for the checker, which computes what it knows, and the running program.
+
+use tl_syntax::ast::BinaryOperator;
+
+/// Why a computation with whole numbers has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoResult {
+    Overflow,
+    DivisionByZero,
+    NegativeExponent,
+    NotArithmetic,
+}
+
+/// `a operator b` on whole numbers: `/` cuts the fraction off, `%` has the sign of `a`.
+pub(crate) fn int(operator: BinaryOperator, a: i64, b: i64) -> Result<i64, NoResult> {
+    let result = match operator {
+        BinaryOperator::Add => a.checked_add(b),
+        BinaryOperator::Subtract => a.checked_sub(b),
+        BinaryOperator::Multiply => a.checked_mul(b),
+        BinaryOperator::Divide | BinaryOperator::Remainder if b == 0 => return Err(NoResult::DivisionByZero),
+        BinaryOperator::Divide => a.checked_div(b),
+        // The remainder by -1 is 0 even where the quotient is too large.
+        BinaryOperator::Remainder => Some(a.checked_rem(b).unwrap_or(0)),
+        BinaryOperator::Power if b < 0 => return Err(NoResult::NegativeExponent),
+        BinaryOperator::Power => power(a, b),
+        _ => return Err(NoResult::NotArithmetic),
+    };
+    result.ok_or(NoResult::Overflow)
+}
+
+fn power(a: i64, b: i64) -> Option<i64> {
+    match (a, u32::try_from(b)) {
+        (0 | 1, _) => Some(if b == 0 { 1 } else { a }),
+        (-1, _) => Some(if b % 2 == 0 { 1 } else { -1 }),
+        (_, Ok(b)) => a.checked_pow(b),
+        (_, Err(_)) => None,
+    }
+}
+
+/// `a operator b` on numbers with fractions, or `None` where the operator is not arithmetic.
+pub(crate) fn float(operator: BinaryOperator, a: f64, b: f64) -> Option<f64> {
+    Some(match operator {
+        BinaryOperator::Add => a + b,
+        BinaryOperator::Subtract => a - b,
+        BinaryOperator::Multiply => a * b,
+        BinaryOperator::Divide => a / b,
+        BinaryOperator::Remainder => a % b,
+        BinaryOperator::Power => a.powf(b),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BinaryOperator::*;
+
+    #[test]
+    fn whole_numbers() {
+        for (operator, a, b, expected) in [
+            (Add, 2, 3, Ok(5)),
+            (Add, i64::MAX, 1, Err(NoResult::Overflow)),
+            (Subtract, i64::MIN, 1, Err(NoResult::Overflow)),
+            (Multiply, 1 << 62, 2, Err(NoResult::Overflow)),
+            (Divide, -7, 2, Ok(-3)),
+            (Divide, 7, 0, Err(NoResult::DivisionByZero)),
+            (Divide, i64::MIN, -1, Err(NoResult::Overflow)),
+            (Remainder, -7, 2, Ok(-1)),
+            (Remainder, i64::MIN, -1, Ok(0)),
+            (Remainder, 1, 0, Err(NoResult::DivisionByZero)),
+            (Power, 2, 10, Ok(1024)),
+            (Power, 2, 63, Err(NoResult::Overflow)),
+            (Power, 2, -1, Err(NoResult::NegativeExponent)),
+            (Power, -1, i64::MAX, Ok(-1)),
+            (Power, 0, 0, Ok(1)),
+            (Power, 3, 1 << 40, Err(NoResult::Overflow)),
+            (Less, 1, 2, Err(NoResult::NotArithmetic)),
+        ] {
+            assert_eq!(int(operator, a, b), expected, "{a} {} {b}", operator.symbol());
+        }
+    }
+}

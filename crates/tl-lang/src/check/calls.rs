@@ -1,0 +1,414 @@
+//! Calls: which function is meant, which argument belongs to which parameter, and whether it may stand there.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tl_syntax::ast;
+use tl_syntax::{Diagnostic, Span};
+use tl_tensor::ops::Size;
+
+use crate::check::conversions::{in_brackets, with_conversion_hint};
+use crate::check::types::{Bindings, Known, Type, Typed, accepts, declared_type, show_declared};
+use crate::check::{Checker, wrong};
+use crate::ir::{self, Argument, Expr, ExprKind, Recycled};
+use crate::library::{self, Builtin, Kind, Types};
+use crate::value::HandleKind;
+
+/// A parameter as far as binding arguments is concerned.
+pub(super) struct Slot<'a> {
+    pub(super) name: &'a str,
+    pub(super) is_required: bool,
+    /// Takes all arguments without names from here on.
+    pub(super) is_rest: bool,
+}
+
+/// The arguments of a call in the order of the parameters; what stands for a rest parameter is in `rest`.
+pub(super) struct Bound {
+    pub(super) arguments: Vec<Option<Typed>>,
+    pub(super) rest: Vec<Typed>,
+    pub(super) is_complete: bool,
+}
+
+impl Checker {
+    pub(super) fn call(
+        &mut self,
+        qualifier: Option<&ast::Name>,
+        name: &ast::Name,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Typed {
+        if let Some(qualifier) = qualifier {
+            let full = format!("{}::{}", qualifier.text, name.text);
+            return match library::builtin(&full) {
+                Some(row) => self.builtin_call(row, None, arguments, span),
+                None => {
+                    self.unknown_function(&full, qualifier.span.to(name.span), arguments);
+                    wrong(span)
+                }
+            };
+        }
+        if let Some(index) = self.function_names.get(&name.text).copied() {
+            return self.function_call(index, arguments, span);
+        }
+        self.library_call(name, None, arguments, span)
+    }
+
+    /// A row of the operations or of this crate's table. Numbers have rows of their own under the operations' names.
+    fn library_call(
+        &mut self,
+        name: &ast::Name,
+        receiver: Option<Typed>,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Typed {
+        let op = tl_tensor::ops::by_name(&name.text);
+        let builtin = library::builtin(&name.text);
+        match (op, builtin) {
+            (Some(op), builtin) => {
+                let slots: SmallVec<[Slot<'_>; 8]> = op.params.iter().map(op_slot).collect();
+                let bound = self.bind(&name.text, &slots, receiver, arguments, span);
+                if !bound.is_complete {
+                    return wrong(span);
+                }
+                match builtin.filter(|row| suits(row, &bound.arguments)) {
+                    Some(row) => self.builtin_with(row, bound, span),
+                    None => self.op(op, bound.arguments, span),
+                }
+            }
+            (None, Some(row)) => self.builtin_call(row, receiver, arguments, span),
+            (None, None) => {
+                self.unknown_function(&name.text, name.span, arguments);
+                wrong(span)
+            }
+        }
+    }
+
+    fn unknown_function(&mut self, name: &str, span: Span, arguments: &[ast::Argument]) {
+        for argument in arguments {
+            self.expr(&argument.value);
+        }
+        if let Some(problem) = library::unavailable(name) {
+            self.error(span, format!("`{name}` {problem}"));
+            return;
+        }
+        let mut diagnostic = Diagnostic::error(span, format!("unknown function `{name}`"));
+        let own = self.function_names.keys().map(|name| &**name);
+        let known = own.chain(library::function_names().map(|name| -> &str { name }));
+        if let Some(near) = crate::names::nearest(name, known) {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        }
+        self.report(diagnostic);
+    }
+
+    pub(super) fn method(
+        &mut self,
+        receiver: &ast::Expr,
+        name: &ast::Name,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Typed {
+        let receiver_name = match &receiver.kind {
+            ast::ExprKind::Name(name) => Some(name.clone()),
+            _ => None,
+        };
+        let receiver = self.expr(receiver);
+        if let Type::Handle(kind) = receiver.ty {
+            if kind == HandleKind::TensorBuffer {
+                if &*name.text == "recycle" {
+                    return self.recycle(receiver, arguments, span);
+                }
+                if let Some(value) = self.creating_method(&receiver, name, arguments, span) {
+                    return self.with_buffer(receiver, value, &name.text, span);
+                }
+            }
+            if let Some(row) = library::method(kind, &name.text) {
+                return self.builtin_call(row, Some(receiver), arguments, span);
+            }
+        }
+        if matches!(receiver.ty, Type::Unknown)
+            && library::builtin(&name.text).is_none()
+            && tl_tensor::ops::by_name(&name.text).is_none()
+        {
+            // Nothing is known of the receiver, and if that is a mistake, it has been reported.
+            for argument in arguments {
+                self.expr(&argument.value);
+            }
+            if let Some(row) = library::any_method(&name.text) {
+                return self.builtin_call(row, Some(receiver), arguments, span);
+            }
+        }
+        if library::is_known(&name.text) {
+            return self.library_call(name, Some(receiver), arguments, span);
+        }
+        self.unknown_method(&receiver, receiver_name, name, arguments);
+        wrong(span)
+    }
+
+    fn unknown_method(&mut self, receiver: &Typed, receiver_name: Option<Arc<str>>, name: &ast::Name, arguments: &[ast::Argument]) {
+        for argument in arguments {
+            self.expr(&argument.value);
+        }
+        let message = format!("{} has no method `{}`", self.show(&receiver.ty), name.text);
+        let mut diagnostic = Diagnostic::error(name.span, message);
+        let methods = match receiver.ty {
+            Type::Handle(kind) => library::method_names(kind),
+            _ => Vec::new(),
+        };
+        if self.function_names.contains_key(&name.text) {
+            let receiver = receiver_name.as_deref().unwrap_or("x").to_string();
+            diagnostic = diagnostic.hint(format!("`{0}` is a function of this program: `{0}({receiver}, …)`", name.text));
+        } else if let Some(near) = crate::names::nearest(&name.text, methods.into_iter().chain(library::function_names())) {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        }
+        self.report(diagnostic);
+    }
+
+    /// `buf.zeros(shape)` and its kind: a builtin that makes a tensor, run with the buffer.
+    fn creating_method(
+        &mut self,
+        receiver: &Typed,
+        name: &ast::Name,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Option<Typed> {
+        let creating = name.text.strip_suffix("_learnable").unwrap_or(&name.text);
+        if !library::makes_tensors(creating) || receiver.ty.is_open() {
+            return None;
+        }
+        let name = ast::Name { text: creating.into(), span: name.span };
+        Some(self.library_call(&name, None, arguments, span))
+    }
+
+    fn with_buffer(&mut self, buffer: Typed, value: Typed, name: &str, span: Span) -> Typed {
+        let mut body = value.expr;
+        if name.ends_with("_learnable") {
+            body = Expr::new(ExprKind::Learnable(Box::new(body)), span);
+        }
+        let kind = ExprKind::With { buffer: Box::new(buffer.expr), body: Box::new(body) };
+        Typed { expr: Expr::new(kind, span), ty: value.ty, known: value.known }
+    }
+
+    /// `buf.recycle(t)`, which ends the variable.
+    fn recycle(&mut self, buffer: Typed, arguments: &[ast::Argument], span: Span) -> Typed {
+        let [ast::Argument { name: None, value }] = arguments else {
+            self.report(Diagnostic::error(span, "`recycle` takes one tensor").hint("as in `buf.recycle(t)`"));
+            return wrong(span);
+        };
+        let target = self.expr(value);
+        if !target.ty.may_be_tensor() {
+            let message = format!("`recycle` takes a tensor, not {}", self.show(&target.ty));
+            self.error(target.span(), message);
+        }
+        if let ast::ExprKind::Name(name) = &value.kind
+            && let Some(id) = self.scopes().find(name)
+            && let Some(state) = self.scopes().states.get_mut(id)
+        {
+            state.recycled = Some(span);
+            self.frame.assigned.push(id);
+        }
+        let target = match target.expr.kind {
+            ExprKind::Local { slot, name, .. } => Recycled::Local { slot, name },
+            ExprKind::Global { index } => Recycled::Global { index },
+            kind => Recycled::Temporary(Box::new(Expr::new(kind, target.expr.span))),
+        };
+        let kind = ExprKind::Recycle { buffer: Box::new(buffer.expr), target };
+        Typed::new(Expr::new(kind, span), Type::Unit)
+    }
+
+    /// Gives each argument its parameter, and reports what is too many, missing or unknown.
+    pub(super) fn bind(
+        &mut self,
+        callee: &str,
+        slots: &[Slot<'_>],
+        receiver: Option<Typed>,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Bound {
+        let mut bound = Bound { arguments: slots.iter().map(|_| None).collect(), rest: Vec::new(), is_complete: true };
+        let rest = slots.iter().position(|slot| slot.is_rest);
+        let unnamed = slots.iter().filter(|slot| !slot.is_rest).count();
+        let mut next = 0;
+        let named = arguments.iter().map(|argument| (argument.name.as_ref(), &argument.value));
+        let mut values: Vec<(Option<&ast::Name>, Typed)> = receiver.into_iter().map(|receiver| (None, receiver)).collect();
+        for (name, value) in named {
+            let value = self.expr(value);
+            values.push((name, value));
+        }
+        for (name, value) in values {
+            let at = match name {
+                Some(name) => slots.iter().position(|slot| slot.name == &*name.text && !slot.is_rest),
+                None if rest == Some(next) => {
+                    bound.rest.push(value);
+                    continue;
+                }
+                None => {
+                    next += 1;
+                    Some(next - 1)
+                }
+            };
+            match (at.and_then(|at| bound.arguments.get_mut(at)), name) {
+                (Some(place @ None), _) => *place = Some(value),
+                (Some(Some(_)), name) => {
+                    let span = name.map_or(value.span(), |name| name.span);
+                    let parameter = at.and_then(|at| slots.get(at)).map_or("", |slot| slot.name);
+                    self.error(span, format!("`{callee}`: `{parameter}` is given twice"));
+                    bound.is_complete = false;
+                }
+                (None, Some(name)) => {
+                    self.unknown_argument(callee, slots, name);
+                    bound.is_complete = false;
+                }
+                (None, None) => {
+                    let message = format!("`{callee}` takes {}", count(unnamed, "argument"));
+                    self.report(Diagnostic::error(value.span(), message).hint(usage(callee, slots)));
+                    bound.is_complete = false;
+                    break;
+                }
+            }
+        }
+        let is_missing = |(slot, argument): (&Slot<'_>, &Option<Typed>)| slot.is_required && argument.is_none();
+        let missing = slots.iter().zip(&bound.arguments).filter(|pair| is_missing((pair.0, pair.1)) && !pair.0.is_rest);
+        let missing: Vec<String> = missing.map(|(slot, _)| format!("`{}`", slot.name)).collect();
+        if !missing.is_empty() && bound.is_complete {
+            let message = format!("`{callee}` needs {}", missing.join(" and "));
+            self.report(Diagnostic::error(span, message).hint(usage(callee, slots)));
+            bound.is_complete = false;
+        }
+        bound
+    }
+
+    fn unknown_argument(&mut self, callee: &str, slots: &[Slot<'_>], name: &ast::Name) {
+        let message = format!("`{callee}` has no parameter `{}`", name.text);
+        let near = crate::names::nearest(&name.text, slots.iter().map(|slot| slot.name));
+        let hint = near.map_or_else(|| usage(callee, slots), |near| format!("did you mean `{near}`?"));
+        self.report(Diagnostic::error(name.span, message).hint(hint));
+    }
+
+    fn function_call(&mut self, index: u32, arguments: &[ast::Argument], span: Span) -> Typed {
+        let Some(signature) = self.functions.get(index as usize) else { return wrong(span) };
+        let name = signature.name.clone();
+        let parameters: Vec<(Arc<str>, ir::Declared)> =
+            signature.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.ty.clone())).collect();
+        let (result, sizes, declared_at) = (signature.result.clone(), signature.sizes.clone(), signature.span);
+        let slots: Vec<Slot<'_>> =
+            parameters.iter().map(|(name, _)| Slot { name, is_required: true, is_rest: false }).collect();
+        let bound = self.bind(&name, &slots, None, arguments, span);
+        let mut bindings: Bindings = vec![None; sizes.len()];
+        let mut values = Vec::with_capacity(parameters.len());
+        for ((parameter, declared), value) in parameters.iter().zip(bound.arguments) {
+            let Some(value) = value else { continue };
+            if let Err(reason) = accepts(declared, &value.ty, &mut bindings, &sizes) {
+                let (wanted, given) = (show_declared(declared, &sizes), self.show(&value.ty));
+                let message =
+                    format!("`{name}`: `{parameter}` is {wanted}, and is given {given}{}", in_brackets(&reason));
+                let diagnostic = Diagnostic::error(value.span(), message).label(declared_at, "declared here");
+                self.report(with_conversion_hint(diagnostic, declared, &value.ty));
+            }
+            values.push(value.expr);
+        }
+        let size = |name: u32| bindings.get(name as usize).copied().flatten().unwrap_or(Size::Unknown);
+        let ty = declared_type(&result, &size);
+        if !bound.is_complete {
+            return Typed::new(Expr::unit(span), ty);
+        }
+        let kind = ExprKind::Call { function: index, arguments: values.into() };
+        Typed::new(Expr::new(kind, span), ty)
+    }
+
+    fn builtin_call(
+        &mut self,
+        row: &'static Builtin,
+        receiver: Option<Typed>,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Typed {
+        let slots: SmallVec<[Slot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
+        let bound = self.bind(row.name, &slots, receiver, arguments, span);
+        if !bound.is_complete {
+            // The result's kind is known all the same, which spares what follows from being doubted.
+            return Typed::new(Expr::unit(span), (row.result)(&Types(&[])).0);
+        }
+        self.builtin_with(row, bound, span)
+    }
+
+    fn builtin_with(&mut self, row: &'static Builtin, bound: Bound, span: Span) -> Typed {
+        let mut arguments = bound.arguments;
+        arguments.truncate(row.params.len());
+        for (param, argument) in row.params.iter().zip(&mut arguments) {
+            if let Some(value) = argument.take() {
+                *argument = Some(self.builtin_argument(row, param, value));
+            }
+        }
+        let (ty, known): (Type, Known) = (row.result)(&Types(&arguments));
+        let mut rest = Some(bound.rest);
+        let arguments = row.params.iter().zip(arguments).map(|(param, argument)| match argument {
+            None if matches!(param.kind, Kind::Rest) => {
+                Argument::Several(rest.take().unwrap_or_default().into_iter().map(|value| value.expr).collect())
+            }
+            None => Argument::Missing,
+            Some(value) => Argument::One(value.expr),
+        });
+        let kind = ExprKind::Builtin { row, arguments: arguments.collect() };
+        Typed { expr: Expr::new(kind, span), ty, known }
+    }
+
+    fn builtin_argument(&mut self, row: &Builtin, param: &library::Param, value: Typed) -> Typed {
+        let fits = match (&param.kind, &value.ty) {
+            (_, Type::Unknown | Type::Never) | (Kind::Any | Kind::Rest, _) => true,
+            (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
+            (Kind::Text, Type::Str) | (Kind::DType, Type::DType) | (Kind::Ints, Type::Int) => true,
+            (Kind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
+            (Kind::List, Type::List(_)) => true,
+            (Kind::Tensor, ty) if ty.may_become_tensor() => return self.to_tensor(value, tl_device::DType::F16),
+            (Kind::Tensor, ty) => ty.may_be_tensor(),
+            (Kind::Handle(kind), Type::Handle(given)) => kind == given,
+            (Kind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),
+            _ => false,
+        };
+        if !fits {
+            let (wanted, given) = (param.kind.describe(), self.show(&value.ty));
+            let message = format!("`{}`: `{}` must be {wanted}, and is given {given}", row.name, param.name);
+            self.error(value.span(), message);
+        }
+        value
+    }
+}
+
+/// Whether a call of an operation is one of the builtin of the same name: on plain numbers, or with fewer arguments.
+fn suits(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
+    let mut given = arguments.iter().enumerate().filter_map(|(at, value)| value.as_ref().map(|value| (at, value)));
+    given.all(|(at, value)| match row.params.get(at).map(|param| param.kind) {
+        Some(Kind::Number) => value.ty.is_number(),
+        Some(Kind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
+        _ => false,
+    })
+}
+
+fn op_slot(param: &tl_tensor::ops::Param) -> Slot<'_> {
+    Slot { name: param.name, is_required: param.default.is_none(), is_rest: false }
+}
+
+fn builtin_slot(param: &library::Param) -> Slot<'_> {
+    Slot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, Kind::Rest) }
+}
+
+fn count(n: usize, what: &str) -> String {
+    match n {
+        0 => format!("no {what}s"),
+        1 => format!("one {what}"),
+        n => format!("at most {n} {what}s"),
+    }
+}
+
+/// `softmax(x, [dim])`
+fn usage(callee: &str, slots: &[Slot<'_>]) -> String {
+    let shown: Vec<String> = slots
+        .iter()
+        .map(|slot| match (slot.is_rest, slot.is_required) {
+            (true, _) => "…".to_string(),
+            (_, true) => slot.name.to_string(),
+            (_, false) => format!("{}: …", slot.name),
+        })
+        .collect();
+    format!("it is called as `{callee}({})`", shown.join(", "))
+}

@@ -1,0 +1,245 @@
+//! Where a value meets a written type, and the conversions that happen by themselves: a whole number becomes a `float`,
+//! a list of numbers becomes a tensor.
+
+use std::sync::Arc;
+
+use tl_device::DType;
+use tl_syntax::ast;
+use tl_syntax::{Diagnostic, Span};
+use tl_tensor::ops::{Size, TensorType};
+
+use crate::check::types::{Known, Type, Typed, accepts, declared_type, show_declared};
+use crate::check::Checker;
+use crate::ir::{Declared, Expected, Expr, ExprKind};
+use crate::value::Value;
+
+/// The dtype that a written one means.
+pub(super) fn dtype(written: ast::TensorDtype) -> DType {
+    match written {
+        ast::TensorDtype::Float16 => DType::F16,
+        ast::TensorDtype::Float32 => DType::F32,
+        ast::TensorDtype::Int32 => DType::I32,
+        ast::TensorDtype::Bool => DType::Bool,
+    }
+}
+
+impl Checker {
+    /// A value that must fit a written type, whose size names are those of the function around.
+    pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: Expected) -> Typed {
+        let span = value.span();
+        let names = self.frame.sizes.clone();
+        let mut bindings = (0..names.len() as u32).map(|name| Some(Size::Named(name))).collect();
+        if let Err(reason) = accepts(declared, &value.ty, &mut bindings, &names) {
+            let place = match &what {
+                Expected::Variable(name) => format!("`{name}` is declared as {}", show_declared(declared, &names)),
+                Expected::Result => format!("this function returns {}", show_declared(declared, &names)),
+                Expected::Conversion => format!("`as` names {}", show_declared(declared, &names)),
+            };
+            let message = format!("{place}, and is given {}{}", self.show(&value.ty), in_brackets(&reason));
+            let diagnostic = Diagnostic::error(span, message);
+            self.report(with_conversion_hint(diagnostic, declared, &value.ty));
+            return Typed::new(Expr::unit(span), declared_type(declared, &Size::Named));
+        }
+        let ty = refined(declared_type(declared, &Size::Named), &value.ty);
+        if let Declared::Float = declared {
+            return self.to_float(value);
+        }
+        if is_certain(declared, &value.ty) {
+            return value;
+        }
+        let known = value.known;
+        let kind = ExprKind::Expect { operand: Box::new(value.expr), ty: declared.clone(), what };
+        Typed { expr: Expr::new(kind, span), ty, known }
+    }
+
+    /// A number as a `float`.
+    pub(super) fn to_float(&mut self, value: Typed) -> Typed {
+        if value.ty != Type::Int {
+            return value;
+        }
+        let span = value.span();
+        let kind = match value.expr.kind {
+            ExprKind::Constant(Value::Int(n)) => ExprKind::Constant(Value::Float(n as f64)),
+            _ => ExprKind::Convert { operand: Box::new(value.expr), to: Declared::Float },
+        };
+        Typed::new(Expr::new(kind, span), Type::Float)
+    }
+
+    /// A list of numbers as a tensor.
+    pub(super) fn to_tensor(&mut self, value: Typed, dtype: DType) -> Typed {
+        let span = value.span();
+        let sizes = match &value.known {
+            Known::Ints(sizes) => Some([Size::Known(sizes.len() as i64)].into_iter().collect()),
+            _ => list_sizes(&value.expr),
+        };
+        let kind = ExprKind::FromList { operand: Box::new(value.expr), dtype };
+        Typed::new(Expr::new(kind, span), Type::Tensor(TensorType { dtype: Some(dtype), sizes }))
+    }
+
+    pub(super) fn condition(&mut self, expr: &ast::Expr) -> Expr {
+        let value = self.expr(expr);
+        if !matches!(value.ty, Type::Bool | Type::Unknown | Type::Never) {
+            let message = format!("a condition must be a bool, and this is {}", self.show(&value.ty));
+            let mut diagnostic = Diagnostic::error(value.span(), message);
+            match &value.ty {
+                Type::Int | Type::Float => diagnostic = diagnostic.hint("compare it: `x != 0`"),
+                Type::Tensor(_) => diagnostic = diagnostic.hint("take one element's value with `item(t)`"),
+                _ => {}
+            }
+            self.report(diagnostic);
+        }
+        value.expr
+    }
+
+    /// A converted value behind `as`.
+    pub(super) fn conversion(&mut self, operand: &ast::Expr, written: &ast::Type, span: Span) -> Typed {
+        let value = self.expr(operand);
+        let is_tensor = matches!(value.ty, Type::Tensor(_)) || value.ty.may_become_tensor();
+        match &written.kind {
+            ast::TypeKind::Dtype(to) => self.cast(value, dtype(*to), span),
+            ast::TypeKind::Bool if is_tensor => self.cast(value, DType::Bool, span),
+            ast::TypeKind::Tensor { dtype: to, .. } => {
+                let declared = self.declared(written, None);
+                let value = self.cast(value, dtype(*to), span);
+                self.expect(value, &declared, Expected::Conversion)
+            }
+            ast::TypeKind::Int => self.convert(value, Declared::Int, span),
+            ast::TypeKind::Float => self.convert(value, Declared::Float, span),
+            ast::TypeKind::Bool => self.convert(value, Declared::Bool, span),
+            ast::TypeKind::Error => super::wrong(span),
+            _ => {
+                let diagnostic = Diagnostic::error(written.span, "`as` converts numbers and tensors only");
+                self.report(diagnostic.hint("`str(x)` makes a string"));
+                super::wrong(span)
+            }
+        }
+    }
+
+    fn cast(&mut self, value: Typed, dtype: DType, span: Span) -> Typed {
+        if value.ty.may_become_tensor() {
+            return self.to_tensor(value, dtype);
+        }
+        if !value.ty.may_be_tensor() {
+            let message = format!("{} cannot become a tensor of {dtype}", self.show(&value.ty));
+            let mut diagnostic = Diagnostic::error(value.span(), message);
+            if value.ty.is_number() {
+                diagnostic = diagnostic.hint("a number takes the type of the tensor that it meets; `full([], x)` makes a tensor of it");
+            }
+            self.report(diagnostic);
+            return super::wrong(span);
+        }
+        let name = Arc::from("cast");
+        let dtype_value = Typed {
+            expr: Expr::new(ExprKind::Constant(Value::DType(dtype)), span),
+            ty: Type::DType,
+            known: Known::DType(dtype),
+        };
+        self.op_by_name(&name, vec![Some(value), Some(dtype_value)], span)
+    }
+
+    fn convert(&mut self, value: Typed, to: Declared, span: Span) -> Typed {
+        let ty = declared_type(&to, &|_| Size::Unknown);
+        if value.ty == ty {
+            return value;
+        }
+        let possible = match value.ty {
+            Type::Unknown | Type::Never => true,
+            Type::Int | Type::Float | Type::Bool => to != Declared::Bool,
+            _ => false,
+        };
+        if !possible {
+            let message = format!("{} cannot be converted to {}", self.show(&value.ty), self.show(&ty));
+            let mut diagnostic = Diagnostic::error(value.span(), message);
+            match (&value.ty, &to) {
+                (Type::Tensor(_), _) => diagnostic = diagnostic.hint("`item(t)` gives the value of a tensor with one element"),
+                (Type::Str, _) => diagnostic = diagnostic.hint("`int(s)` and `float(s)` read a number from a string"),
+                (_, Declared::Bool) => diagnostic = diagnostic.hint("compare it: `x != 0`"),
+                _ => {}
+            }
+            self.report(diagnostic);
+            return Typed::new(Expr::unit(span), ty);
+        }
+        let known = if ty == Type::Int { value.known } else { Known::Nothing };
+        let known = if matches!(known, Known::Int(_)) { known } else { Known::Nothing };
+        let kind = ExprKind::Convert { operand: Box::new(value.expr), to };
+        Typed { expr: Expr::new(kind, span), ty, known }
+    }
+}
+
+/// A reason behind a message.
+pub(super) fn in_brackets(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+}
+
+/// Adds how to convert, where that is all that is missing.
+pub(super) fn with_conversion_hint(diagnostic: Diagnostic, declared: &Declared, given: &Type) -> Diagnostic {
+    match (declared, given) {
+        (Declared::Int, Type::Float) => diagnostic.hint("`x as int` cuts the fraction off"),
+        (Declared::Str, _) => diagnostic.hint("`str(x)` makes a string"),
+        (Declared::Int | Declared::Float, Type::Tensor(_)) => {
+            diagnostic.hint("`item(t)` gives the value of a tensor with one element")
+        }
+        (Declared::Tensor(wanted, dims), Type::Tensor(TensorType { dtype: Some(found), sizes }))
+            if wanted != found && sizes.as_ref().is_none_or(|sizes| sizes.len() == dims.len()) =>
+        {
+            diagnostic.hint(format!("convert it with `x as {wanted}`"))
+        }
+        _ => diagnostic,
+    }
+}
+
+/// Whether nothing remains to be looked at when the program runs.
+fn is_certain(declared: &Declared, given: &Type) -> bool {
+    match (declared, given) {
+        (Declared::Tensor(..) | Declared::List(_), _) | (_, Type::Unknown) => false,
+        (Declared::Unknown, _) | (_, Type::Never) => true,
+        _ => true,
+    }
+}
+
+/// The declared type, with those sizes that it leaves open as they are known of the value.
+fn refined(declared: Type, given: &Type) -> Type {
+    let (Type::Tensor(mut ty), Type::Tensor(given)) = (declared.clone(), given) else { return declared };
+    if let (Some(sizes), Some(given)) = (&mut ty.sizes, &given.sizes) {
+        for (size, given) in sizes.iter_mut().zip(given) {
+            if *size == Size::Unknown {
+                *size = *given;
+            }
+        }
+    }
+    // A weight keeps its format.
+    ty.dtype = given.dtype.or(ty.dtype);
+    Type::Tensor(ty)
+}
+
+/// The sizes of a list of lists that is written out, where its parts agree as far as can be seen.
+fn list_sizes(expr: &Expr) -> Option<tl_tensor::ops::Sizes> {
+    match &expr.kind {
+        ExprKind::List(elements) => {
+            let inner = match elements.first().map(|first| &first.kind) {
+                Some(ExprKind::List(_) | ExprKind::Constant(Value::List(_) | Value::Ints(_))) => {
+                    elements.first().and_then(list_sizes)?
+                }
+                _ => return None,
+            };
+            Some(std::iter::once(Size::Known(elements.len() as i64)).chain(inner).collect())
+        }
+        ExprKind::Constant(value) => value_sizes(value),
+        _ => None,
+    }
+}
+
+fn value_sizes(value: &Value) -> Option<tl_tensor::ops::Sizes> {
+    match value {
+        Value::Ints(ints) => Some([Size::Known(ints.len() as i64)].into_iter().collect()),
+        Value::List(elements) => {
+            let inner = match elements.first() {
+                Some(first @ (Value::List(_) | Value::Ints(_))) => value_sizes(first)?,
+                Some(Value::Int(_) | Value::Float(_) | Value::Bool(_)) | None => tl_tensor::ops::Sizes::new(),
+                Some(_) => return None,
+            };
+            Some(std::iter::once(Size::Known(elements.len() as i64)).chain(inner).collect())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,320 @@
+//! Expressions: literals, names, operators, branches. Calls are in `calls`, indices in `indexing`.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tl_device::DType;
+use tl_syntax::ast::{self, BinaryOperator, UnaryOperator};
+use tl_syntax::{Diagnostic, Span};
+use tl_tensor::ops::{Size, Sizes};
+
+use crate::check::scope::Place;
+use crate::check::types::{Known, Type, Typed};
+use crate::check::{Checker, wrong};
+use crate::ir::{Block, Drops, Expr, ExprKind, If};
+use crate::library;
+use crate::value::{HandleKind, Value};
+
+/// How many branches one `if` may have; each is a level in the checked program.
+const MAX_BRANCHES: usize = 200;
+
+/// Of longer lists the checker does not remember the elements.
+const MAX_KNOWN: usize = 64;
+
+/// The dtype that a program means by a name.
+pub(super) fn dtype_named(name: &str) -> Option<DType> {
+    ast::TensorDtype::from_name(name).map(super::conversions::dtype)
+}
+
+impl Checker {
+    pub(super) fn expr(&mut self, expr: &ast::Expr) -> Typed {
+        let span = expr.span;
+        let constant = |value, ty, known| Typed { expr: Expr::new(ExprKind::Constant(value), span), ty, known };
+        match &expr.kind {
+            ast::ExprKind::Int(n) => constant(Value::Int(*n), Type::Int, Known::Int(Size::Known(*n))),
+            ast::ExprKind::Float(x) => constant(Value::Float(*x), Type::Float, Known::Nothing),
+            ast::ExprKind::Bool(b) => constant(Value::Bool(*b), Type::Bool, Known::Bool(*b)),
+            ast::ExprKind::Str(text) => constant(Value::text(text), Type::Str, Known::Text(text.clone())),
+            ast::ExprKind::Unit => Typed::new(Expr::unit(span), Type::Unit),
+            ast::ExprKind::Name(name) => self.name(name, span),
+            ast::ExprKind::List(elements) => self.list(elements, span),
+            ast::ExprKind::Unary { operator, operand } => self.unary(*operator, operand, span),
+            ast::ExprKind::Binary { operator, operator_span, left, right } => {
+                self.binary(*operator, *operator_span, left, right, span)
+            }
+            ast::ExprKind::As { operand, ty } => self.conversion(operand, ty, span),
+            ast::ExprKind::Range { start, end } => {
+                let (start, end) = (self.int(start, "a range's start"), self.int(end, "a range's end"));
+                let kind = ExprKind::Range { start: Box::new(start.expr), end: Box::new(end.expr) };
+                Typed::new(Expr::new(kind, span), Type::Range)
+            }
+            ast::ExprKind::Call { qualifier, name, arguments } => self.call(qualifier.as_ref(), name, arguments, span),
+            ast::ExprKind::Method { receiver, name, arguments } => self.method(receiver, name, arguments, span),
+            ast::ExprKind::Field { receiver, name } => self.field(receiver, name, span),
+            ast::ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
+            ast::ExprKind::If { branches, otherwise } => self.if_expression(branches, otherwise.as_ref(), span, true),
+            ast::ExprKind::Block(block) => {
+                let (block, ty, known) = self.block_for_value(block);
+                Typed { expr: Expr::new(ExprKind::Block(block), span), ty, known }
+            }
+            ast::ExprKind::With { buffer, body } => {
+                let buffer = self.buffer(buffer);
+                let (block, ty, known) = self.block_for_value(body);
+                let body = Box::new(Expr::new(ExprKind::Block(block), body.span));
+                Typed { expr: Expr::new(ExprKind::With { buffer: Box::new(buffer), body }, span), ty, known }
+            }
+            ast::ExprKind::Error => wrong(span),
+        }
+    }
+
+    /// An expression whose value is not used: its blocks need not agree on one.
+    pub(super) fn expr_for_effect(&mut self, expr: &ast::Expr) -> Typed {
+        let typed = |kind, diverges: bool| {
+            Typed::new(Expr::new(kind, expr.span), if diverges { Type::Never } else { Type::Unit })
+        };
+        match &expr.kind {
+            ast::ExprKind::If { branches, otherwise } => self.if_expression(branches, otherwise.as_ref(), expr.span, false),
+            ast::ExprKind::Block(block) => {
+                let (block, diverges) = self.block_for_effect(block);
+                typed(ExprKind::Block(block), diverges)
+            }
+            ast::ExprKind::With { buffer, body } => {
+                let buffer = Box::new(self.buffer(buffer));
+                let (block, diverges) = self.block_for_effect(body);
+                let body = Box::new(Expr::new(ExprKind::Block(block), body.span));
+                typed(ExprKind::With { buffer, body }, diverges)
+            }
+            _ => self.expr(expr),
+        }
+    }
+
+    fn buffer(&mut self, buffer: &ast::Expr) -> Expr {
+        let buffer = self.expr(buffer);
+        if !matches!(buffer.ty, Type::Handle(HandleKind::TensorBuffer) | Type::Unknown | Type::Never) {
+            let message = format!("`with` takes a TensorBuffer, not {}", self.show(&buffer.ty));
+            self.report(Diagnostic::error(buffer.span(), message).hint("`let buf = TensorBuffer::new()` makes one"));
+        }
+        buffer.expr
+    }
+
+    fn name(&mut self, name: &Arc<str>, span: Span) -> Typed {
+        if let Some(id) = self.scopes().find(name) {
+            let (Some(place), Some(state)) =
+                (self.frame.scopes.variables.get(id).map(|variable| variable.place), self.state(id).cloned())
+            else {
+                return wrong(span);
+            };
+            if let Some(recycled) = state.recycled {
+                let diagnostic = Diagnostic::error(span, format!("`{name}` was recycled before, and is used here"));
+                self.report(diagnostic.label(recycled, "recycled here"));
+            }
+            let kind = match place {
+                Place::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
+                Place::Global(index) => ExprKind::Global { index },
+            };
+            return Typed { expr: Expr::new(kind, span), ty: state.ty, known: state.known };
+        }
+        if let Some(index) = self.global_names.get(name).copied()
+            && let Some(global) = self.globals.get_mut(index as usize)
+            && self.frame.result.is_some()
+        {
+            global.is_used = true;
+            let ty = global.state.clone().unwrap_or(Type::Unknown);
+            let ty = if global.is_assigned { ty.widened() } else { ty };
+            return Typed::new(Expr::new(ExprKind::Global { index }, span), ty);
+        }
+        if let Some(dtype) = dtype_named(name) {
+            let kind = ExprKind::Constant(Value::DType(dtype));
+            return Typed { expr: Expr::new(kind, span), ty: Type::DType, known: Known::DType(dtype) };
+        }
+        self.unknown_name(name, span);
+        wrong(span)
+    }
+
+    fn unknown_name(&mut self, name: &str, span: Span) {
+        let mut diagnostic = Diagnostic::error(span, format!("unknown name `{name}`"));
+        let is_function = self.function_names.contains_key(name) || library::is_known(name);
+        if let Some(file) = self.left_out.get(name) {
+            let hint = format!("{file:?} gives it a value, but importing takes `fn` and `tensor` declarations only");
+            diagnostic = diagnostic.hint(hint);
+        } else if is_function {
+            diagnostic = diagnostic.hint(format!("`{name}` is a function: call it with `{name}(…)`"));
+        } else {
+            let globals = self.global_names.keys().map(|name| &**name);
+            let known = self.frame.scopes.names().chain(globals);
+            if let Some(near) = crate::names::nearest(name, known) {
+                diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+            }
+        }
+        self.report(diagnostic);
+    }
+
+    fn list(&mut self, elements: &[ast::Expr], span: Span) -> Typed {
+        let mut elements: Vec<Typed> = elements.iter().map(|element| self.expr(element)).collect();
+        let has_float = elements.iter().any(|element| element.ty == Type::Float);
+        if has_float && elements.iter().all(|element| element.ty.is_number()) {
+            elements = elements.into_iter().map(|element| self.to_float(element)).collect();
+        }
+        let joined = elements.iter().map(|element| element.ty.clone()).reduce(|a, b| a.join(&b));
+        let known = known_elements(&elements);
+        let ty = Type::list(joined.filter(|ty| *ty != Type::Never).unwrap_or(Type::Unknown));
+        let is_constant = |element: &Typed| matches!(element.expr.kind, ExprKind::Constant(_));
+        let kind = if elements.iter().all(is_constant) {
+            let values = elements.into_iter().filter_map(|element| match element.expr.kind {
+                ExprKind::Constant(value) => Some(value),
+                _ => None,
+            });
+            ExprKind::Constant(Value::list(values))
+        } else {
+            ExprKind::List(elements.into_iter().map(|element| element.expr).collect())
+        };
+        Typed { expr: Expr::new(kind, span), ty, known }
+    }
+
+    /// An expression that must be an `int`.
+    pub(super) fn int(&mut self, expr: &ast::Expr, what: &str) -> Typed {
+        let value = self.expr(expr);
+        if !matches!(value.ty, Type::Int | Type::Unknown | Type::Never) {
+            let message = format!("{what} must be an int, and this is {}", self.show(&value.ty));
+            self.error(value.span(), message);
+        }
+        value
+    }
+
+    fn unary(&mut self, operator: UnaryOperator, operand: &ast::Expr, span: Span) -> Typed {
+        let operand = self.expr(operand);
+        let negates = operator == UnaryOperator::Negate;
+        match (&operand.expr.kind, negates) {
+            (ExprKind::Constant(Value::Int(n)), true) if *n != i64::MIN => {
+                let (kind, known) = (ExprKind::Constant(Value::Int(-n)), Known::Int(Size::Known(-n)));
+                return Typed { expr: Expr::new(kind, span), ty: Type::Int, known };
+            }
+            (ExprKind::Constant(Value::Float(x)), true) => {
+                return Typed::new(Expr::new(ExprKind::Constant(Value::Float(-x)), span), Type::Float);
+            }
+            _ => {}
+        }
+        match (&operand.ty, negates) {
+            (Type::Tensor(_) | Type::Handle(HandleKind::Node), _) => {
+                return self.op_by_name(if negates { "neg" } else { "logical_not" }, vec![Some(operand)], span);
+            }
+            (Type::Int | Type::Float, true) | (Type::Bool, false) | (Type::Unknown | Type::Never, _) => {}
+            (ty, _) => {
+                let message = format!("`{}` cannot be applied to {}", operator.symbol(), self.show(ty));
+                self.error(span, message);
+                return wrong(span);
+            }
+        }
+        let known = match (&operand.known, negates) {
+            (Known::Int(Size::Known(n)), true) => n.checked_neg().map_or(Known::Nothing, |n| Known::Int(Size::Known(n))),
+            (Known::Bool(value), false) => Known::Bool(!value),
+            _ => Known::Nothing,
+        };
+        let ty = operand.ty;
+        let operand = Box::new(operand.expr);
+        let kind = if negates { ExprKind::Negate(operand) } else { ExprKind::Not(operand) };
+        Typed { expr: Expr::new(kind, span), ty, known }
+    }
+
+    fn binary(
+        &mut self,
+        operator: BinaryOperator,
+        operator_span: Span,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        span: Span,
+    ) -> Typed {
+        let left = self.expr(left);
+        // What is known behind the right side of `and` holds only if it was evaluated.
+        let before = matches!(operator, BinaryOperator::And | BinaryOperator::Or).then(|| self.scopes().states.clone());
+        let right = self.expr(right);
+        if let Some(before) = before {
+            self.scopes().join(&before);
+        }
+        self.operation(operator, operator_span, left, right, span)
+    }
+
+    fn if_expression(
+        &mut self,
+        branches: &[(ast::Expr, ast::Block)],
+        otherwise: Option<&ast::Block>,
+        span: Span,
+        has_value: bool,
+    ) -> Typed {
+        if branches.len() > MAX_BRANCHES {
+            self.error(span, format!("this `if` has more than {MAX_BRANCHES} branches"));
+            return wrong(span);
+        }
+        let Some(((condition, then), rest)) = branches.split_first() else {
+            let (block, ty, known) = match otherwise {
+                Some(block) if has_value => self.block_for_value(block),
+                Some(block) => {
+                    let (block, diverges) = self.block_for_effect(block);
+                    (block, if diverges { Type::Never } else { Type::Unit }, Known::Nothing)
+                }
+                None => (Block::default(), Type::Unit, Known::Nothing),
+            };
+            return Typed { expr: Expr::new(ExprKind::Block(block), span), ty, known };
+        };
+        let condition = self.condition(condition);
+        let before = self.scopes().states.clone();
+        let (then_block, then_type, then_known) = if has_value {
+            self.block_for_value(then)
+        } else {
+            let (block, diverges) = self.block_for_effect(then);
+            (block, if diverges { Type::Never } else { Type::Unit }, Known::Nothing)
+        };
+        let after_then = self.scopes().states.clone();
+        self.scopes().restore(before);
+        let other = self.if_expression(rest, otherwise, span, has_value);
+        if other.ty == Type::Never {
+            self.scopes().restore(after_then);
+        } else if then_type != Type::Never {
+            self.scopes().join(&after_then);
+        }
+        let is_last = rest.is_empty();
+        if has_value && !then_type.same_kind(&other.ty) && !(is_last && otherwise.is_none()) {
+            self.branches_differ(&then_type, &other.ty, span);
+        }
+        let known = match (&then_type, &other.ty) {
+            (Type::Never, _) => other.known.clone(),
+            (_, Type::Never) => then_known,
+            _ => then_known.join(&other.known),
+        };
+        let ty = if has_value && is_last && otherwise.is_none() && then_type != Type::Never {
+            Type::Unit
+        } else {
+            then_type.join(&other.ty)
+        };
+        let otherwise = match other.expr.kind {
+            ExprKind::Block(block) => block,
+            kind => Block { statements: Vec::new(), value: Some(Box::new(Expr::new(kind, span))) },
+        };
+        let drops = Drops::new();
+        let node = If { condition, then: then_block, then_drops: drops.clone(), otherwise, otherwise_drops: drops };
+        Typed { expr: Expr::new(ExprKind::If(Box::new(node)), span), ty, known }
+    }
+
+    fn branches_differ(&mut self, one: &Type, other: &Type, span: Span) {
+        let message = format!("the branches of this `if` give {} and {}", self.show(one), self.show(other));
+        self.report(Diagnostic::error(span, message).hint("all branches must give values of one type"));
+    }
+}
+
+fn known_elements(elements: &[Typed]) -> Known {
+    if elements.len() > MAX_KNOWN || elements.is_empty() {
+        return Known::Nothing;
+    }
+    if elements.iter().any(|element| matches!(element.ty, Type::Tensor(_))) {
+        return Known::Elements(elements.iter().map(|element| element.ty.clone()).collect());
+    }
+    let sizes: Option<SmallVec<_>> = elements
+        .iter()
+        .map(|element| match (&element.ty, &element.known) {
+            (Type::Int, Known::Int(size)) => Some(*size),
+            (Type::Int, _) => Some(Size::Unknown),
+            _ => None,
+        })
+        .collect();
+    sizes.map_or(Known::Nothing, |sizes: Sizes| Known::Ints(sizes))
+}

@@ -1,0 +1,82 @@
+//! The files of a program: parsing the first one and what it imports, each file once.
+
+use std::sync::Arc;
+
+use tl_syntax::ast::{File, Item};
+use tl_syntax::{Diagnostic, SourceMap, Span, parse};
+
+use crate::host::Host;
+
+/// How deep imports may be nested.
+const MAX_IMPORT_DEPTH: usize = 64;
+
+/// A parsed file.
+pub(crate) struct Loaded {
+    pub(crate) name: Arc<str>,
+    pub(crate) tree: File,
+    /// Whether it is the file that runs; the others give declarations only.
+    pub(crate) is_main: bool,
+}
+
+pub(super) struct Files<'a> {
+    host: &'a mut dyn Host,
+    sources: &'a mut SourceMap,
+    /// Imported files stand before those that import them.
+    pub(super) loaded: Vec<Loaded>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// The files being loaded, outermost first.
+    open: Vec<String>,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(host: &'a mut dyn Host, sources: &'a mut SourceMap) -> Self {
+        Files { host, sources, loaded: Vec::new(), diagnostics: Vec::new(), open: Vec::new() }
+    }
+
+    pub(super) fn load_main(&mut self, name: &str, text: &str) {
+        self.load(name, text, true);
+    }
+
+    fn load(&mut self, name: &str, text: &str, is_main: bool) {
+        let file = self.sources.add(name, text);
+        let parsed = parse(file, text);
+        self.diagnostics.extend(parsed.diagnostics);
+        self.open.push(name.to_string());
+        for item in &parsed.tree.items {
+            if let Item::Import(import) = item
+                && !import.path.is_empty()
+            {
+                self.import(&import.path, name, import.span);
+            }
+        }
+        self.open.pop();
+        self.loaded.push(Loaded { name: name.into(), tree: parsed.tree, is_main });
+    }
+
+    fn import(&mut self, path: &str, importer: &str, span: Span) {
+        if self.open.len() >= MAX_IMPORT_DEPTH {
+            let message = format!("imports are nested more than {MAX_IMPORT_DEPTH} deep");
+            self.diagnostics.push(Diagnostic::error(span, message));
+            return;
+        }
+        let source = match self.host.read_source(path, importer) {
+            Ok(source) => source,
+            Err(problem) => {
+                let message = format!("cannot import {path:?}: {problem}");
+                let hint = "the path is relative to the file that imports";
+                self.diagnostics.push(Diagnostic::error(span, message).hint(hint));
+                return;
+            }
+        };
+        if let Some(first) = self.open.iter().position(|open| *open == source.name) {
+            let mut cycle: Vec<&str> = self.open.iter().skip(first).map(String::as_str).collect();
+            cycle.push(&source.name);
+            let message = format!("this import closes a cycle: {}", cycle.join(" -> "));
+            self.diagnostics.push(Diagnostic::error(span, message));
+            return;
+        }
+        if self.loaded.iter().all(|loaded| *loaded.name != *source.name) {
+            self.load(&source.name, &source.text, false);
+        }
+    }
+}

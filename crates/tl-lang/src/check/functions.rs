@@ -1,0 +1,281 @@
+//! Signatures, the top level, and function bodies.
+//!
+//! Functions see top-level variables. Which ones they touch is found by a first, quiet look at all bodies; those variables
+//! are global, the others belong to the top level's own frame and end at their last use. Then the top level is checked,
+//! which gives the globals their types, and then the bodies.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tl_syntax::Diagnostic;
+use tl_syntax::ast::{self, Item, StatementKind};
+
+use crate::check::files::Loaded;
+use crate::check::scope::{Place, State, Variable};
+use crate::check::types::{Known, Type, declared_type};
+use crate::check::{Checker, Global, Signature};
+use crate::ir::{self, Block, Declared, DeclaredDim, Parameter, Program, Statement};
+use crate::value::HandleKind;
+use tl_tensor::ops::Size;
+
+impl Checker {
+    pub(super) fn program(&mut self, files: &[Loaded]) -> Program {
+        let bodies = self.signatures(files);
+        self.top_level_names(files);
+        self.quiet += 1;
+        for (index, function) in bodies.iter().enumerate() {
+            self.function_body(index, function);
+        }
+        self.quiet -= 1;
+        let globals = self.number_globals();
+        let entry = self.entry(files);
+        let functions = bodies.iter().enumerate().map(|(index, function)| self.function_body(index, function)).collect();
+        Program { functions, entry, globals }
+    }
+
+    fn signatures<'a>(&mut self, files: &'a [Loaded]) -> Vec<&'a ast::Function> {
+        let mut bodies = Vec::new();
+        for item in files.iter().flat_map(|file| &file.tree.items) {
+            let Item::Function(function) = item else { continue };
+            if function.name.text.is_empty() {
+                continue;
+            }
+            if let Some(first) = self.function_names.get(&function.name.text) {
+                let first = self.functions.get(*first as usize).map(|signature| signature.span);
+                let message = format!("the function `{}` is declared twice", function.name.text);
+                let diagnostic = Diagnostic::error(function.name.span, message);
+                self.report(match first {
+                    Some(first) => diagnostic.label(first, "first here"),
+                    None => diagnostic,
+                });
+                continue;
+            }
+            let signature = self.signature(function);
+            self.function_names.insert(function.name.text.clone(), self.functions.len() as u32);
+            self.functions.push(signature);
+            bodies.push(function);
+        }
+        bodies
+    }
+
+    fn signature(&mut self, function: &ast::Function) -> Signature {
+        let mut sizes = Vec::new();
+        let mut parameters: Vec<Parameter> = Vec::new();
+        for parameter in &function.parameters {
+            let name = parameter.name.text.clone();
+            if !name.is_empty() && parameters.iter().any(|other| other.name == name) {
+                self.error(parameter.name.span, format!("the parameter `{name}` stands here twice"));
+            }
+            parameters.push(Parameter { name, ty: self.declared(&parameter.ty, Some(&mut sizes)) });
+        }
+        let result = function.result.as_ref().map_or(Declared::Unit, |ty| self.declared(ty, Some(&mut sizes)));
+        Signature { name: function.name.text.clone(), span: function.name.span, parameters, result, sizes }
+    }
+
+    /// A written type. In a signature, `sizes` takes its size names in; elsewhere a name is one of the signature around or
+    /// a variable whose value is known.
+    pub(super) fn declared(&mut self, ty: &ast::Type, mut sizes: Option<&mut Vec<Arc<str>>>) -> Declared {
+        match &ty.kind {
+            ast::TypeKind::Int => Declared::Int,
+            ast::TypeKind::Float => Declared::Float,
+            ast::TypeKind::Bool => Declared::Bool,
+            ast::TypeKind::String => Declared::Str,
+            ast::TypeKind::Unit => Declared::Unit,
+            ast::TypeKind::Tensor { dtype, dims } => {
+                let dims = dims.iter().map(|dim| self.declared_dim(dim, sizes.as_deref_mut())).collect();
+                Declared::Tensor(super::conversions::dtype(*dtype), dims)
+            }
+            ast::TypeKind::List(element) => Declared::List(Box::new(self.declared(element, sizes))),
+            ast::TypeKind::Named(name) => match HandleKind::from_name(&name.text) {
+                Some(kind) => Declared::Handle(kind),
+                None => {
+                    if !name.text.is_empty() {
+                        self.unknown_type(name);
+                    }
+                    Declared::Unknown
+                }
+            },
+            ast::TypeKind::Dtype(_) | ast::TypeKind::Error => Declared::Unknown,
+        }
+    }
+
+    fn unknown_type(&mut self, name: &ast::Name) {
+        let known = ["int", "float", "bool", "string", "float16", "float32", "int32"];
+        let known = known.into_iter().chain(HandleKind::ALL.iter().map(|kind| kind.name()));
+        let mut diagnostic = Diagnostic::error(name.span, format!("unknown type `{}`", name.text));
+        if let Some(near) = crate::names::nearest(&name.text, known) {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        }
+        self.report(diagnostic);
+    }
+
+    fn declared_dim(&mut self, dim: &ast::Dim, sizes: Option<&mut Vec<Arc<str>>>) -> DeclaredDim {
+        match &dim.kind {
+            ast::DimKind::Any => DeclaredDim::Any,
+            ast::DimKind::Known(n) => match usize::try_from(*n).ok().filter(|n| *n <= i64::MAX as usize) {
+                Some(n) => DeclaredDim::Known(n),
+                None => {
+                    self.error(dim.span, "this size is too large");
+                    DeclaredDim::Any
+                }
+            },
+            ast::DimKind::Named(name) => {
+                if let Some(sizes) = sizes {
+                    let known = sizes.iter().position(|size| size == name);
+                    let index = known.unwrap_or_else(|| {
+                        sizes.push(name.clone());
+                        sizes.len() - 1
+                    });
+                    return DeclaredDim::Named(index as u32);
+                }
+                self.dim_in_scope(name, dim.span)
+            }
+        }
+    }
+
+    fn dim_in_scope(&mut self, name: &Arc<str>, span: tl_syntax::Span) -> DeclaredDim {
+        let known = self.scopes().find(name).and_then(|id| self.state(id)).map(|state| state.known.clone());
+        match known {
+            Some(Known::Int(Size::Named(index))) => DeclaredDim::Named(index),
+            Some(Known::Int(Size::Known(n))) if n >= 0 => DeclaredDim::Known(n as usize),
+            _ => {
+                let message = format!("`{name}` is not a size that is known here");
+                let hint = "a size is a number, `?`, a name from the function's signature, or a variable with a known value";
+                self.report(Diagnostic::error(span, message).hint(hint));
+                DeclaredDim::Any
+            }
+        }
+    }
+
+    /// Takes in the names that top-level statements declare.
+    fn top_level_names(&mut self, files: &[Loaded]) {
+        for file in files {
+            for item in &file.tree.items {
+                let Item::Statement(statement) = item else { continue };
+                let (name, is_declaration) = match &statement.kind {
+                    StatementKind::Let { name, .. } | StatementKind::Assign { name, declares: true, .. } => (name, false),
+                    StatementKind::Tensor(declaration) => (&declaration.name, true),
+                    _ => continue,
+                };
+                if file.is_main || is_declaration {
+                    let index = self.globals.len() as u32;
+                    if !self.global_names.contains_key(&name.text) {
+                        self.globals.push(Global { name: name.text.clone(), state: None, is_used: false, is_assigned: false });
+                        self.global_names.insert(name.text.clone(), index);
+                    }
+                } else {
+                    self.left_out.insert(name.text.clone(), file.name.to_string());
+                }
+            }
+        }
+    }
+
+    /// Keeps those top-level names that functions touch, and numbers them.
+    fn number_globals(&mut self) -> Vec<Arc<str>> {
+        self.globals.retain(|global| global.is_used);
+        self.global_names =
+            self.globals.iter().enumerate().map(|(index, global)| (global.name.clone(), index as u32)).collect::<HashMap<_, _>>();
+        self.globals.iter().map(|global| global.name.clone()).collect()
+    }
+
+    /// The top level: the declared tensors of imported files, the statements of the main file, its `main`.
+    fn entry(&mut self, files: &[Loaded]) -> ir::Function {
+        self.frame = Default::default();
+        self.frame.is_top_level = true;
+        self.scopes().open();
+        let mut body = Block::default();
+        for file in files {
+            for item in &file.tree.items {
+                let Item::Statement(statement) = item else { continue };
+                if file.is_main || matches!(statement.kind, StatementKind::Tensor(_)) {
+                    self.statement(statement, &mut body.statements);
+                }
+            }
+        }
+        self.frame.is_top_level = false;
+        self.main(files, &mut body);
+        self.scopes().close();
+        let span = tl_syntax::Span::default();
+        let head = Signature { name: "main".into(), span, parameters: Vec::new(), result: Declared::Unit, sizes: Vec::new() };
+        self.finish(head, body)
+    }
+
+    fn main(&mut self, files: &[Loaded], body: &mut Block) {
+        let mut first = None;
+        for file in files.iter().filter(|file| file.is_main) {
+            for item in &file.tree.items {
+                let Item::Main(main) = item else { continue };
+                if let Some(first) = first {
+                    let diagnostic = Diagnostic::error(main.span, "there is more than one `main`");
+                    self.report(diagnostic.label(first, "first here"));
+                    continue;
+                }
+                first = Some(main.span);
+                let (block, _) = self.block_for_effect(&main.body);
+                let kind = ir::ExprKind::Block(block);
+                body.statements.push(Statement::Expr(ir::Expr::new(kind, main.body.span)));
+            }
+        }
+    }
+
+    fn function_body(&mut self, index: usize, function: &ast::Function) -> ir::Function {
+        let Some(signature) = self.functions.get(index) else {
+            return self.finish(empty_signature(function), Block::default());
+        };
+        let head = Signature {
+            name: signature.name.clone(),
+            span: signature.span,
+            parameters: signature.parameters.iter().map(copy_parameter).collect(),
+            result: signature.result.clone(),
+            sizes: signature.sizes.clone(),
+        };
+        self.frame = Default::default();
+        self.frame.sizes = head.sizes.clone();
+        self.frame.result = Some(head.result.clone());
+        self.scopes().open();
+        self.declare_parameters(&head, function);
+        let body = self.result_block(&function.body, &head.result);
+        self.scopes().close();
+        self.finish(head, body)
+    }
+
+    fn declare_parameters(&mut self, head: &Signature, function: &ast::Function) {
+        let span = |at: usize| function.parameters.get(at).map_or(head.span, |parameter| parameter.name.span);
+        let types: Vec<Type> = head.parameters.iter().map(|parameter| declared_type(&parameter.ty, &Size::Named)).collect();
+        for ty in &types {
+            self.frame.new_slot(ty);
+        }
+        for (index, name) in head.sizes.iter().enumerate() {
+            let slot = self.frame.new_slot(&Type::Int);
+            if !head.parameters.iter().any(|parameter| mentions(&parameter.ty, index as u32)) {
+                // Only the result tells it, so it has no value yet in the body.
+                continue;
+            }
+            let variable = Variable { name: name.clone(), span: head.span, place: Place::Slot(slot), declared: None };
+            self.scopes().declare(variable, State::of(Type::Int, Known::Int(Size::Named(index as u32))));
+        }
+        for (at, (parameter, ty)) in head.parameters.iter().zip(types).enumerate() {
+            let declared = Some(parameter.ty.clone());
+            let variable = Variable { name: parameter.name.clone(), span: span(at), place: Place::Slot(at as u32), declared };
+            self.scopes().declare(variable, State::of(ty, Known::Nothing));
+        }
+    }
+}
+
+fn copy_parameter(parameter: &Parameter) -> Parameter {
+    Parameter { name: parameter.name.clone(), ty: parameter.ty.clone() }
+}
+
+fn empty_signature(function: &ast::Function) -> Signature {
+    let (name, span) = (function.name.text.clone(), function.name.span);
+    Signature { name, span, parameters: Vec::new(), result: Declared::Unknown, sizes: Vec::new() }
+}
+
+/// Whether a written type mentions the size name.
+fn mentions(declared: &Declared, index: u32) -> bool {
+    match declared {
+        Declared::Tensor(_, dims) => dims.contains(&DeclaredDim::Named(index)),
+        Declared::List(element) => mentions(element, index),
+        _ => false,
+    }
+}

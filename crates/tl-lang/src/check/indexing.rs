@@ -1,0 +1,216 @@
+//! `x[…]` and `x.name`.
+
+use std::sync::Arc;
+
+use tl_syntax::ast;
+use tl_syntax::{Diagnostic, Span};
+use tl_tensor::ops::{Size, TensorType};
+
+use crate::check::types::{Known, Type, Typed};
+use crate::check::{Checker, wrong};
+use crate::ir::{Expr, ExprKind, Index};
+use crate::library;
+use crate::value::HandleKind;
+
+impl Checker {
+    pub(super) fn index(&mut self, receiver: &ast::Expr, indices: &[ast::Index], span: Span) -> Typed {
+        let receiver = self.expr(receiver);
+        match receiver.ty.clone() {
+            Type::Tensor(ty) => self.index_tensor(receiver, ty, indices, span),
+            Type::List(element) => self.index_list(receiver, *element, indices, span),
+            Type::Unknown | Type::Never => {
+                let indices = self.indices(indices);
+                indexed(receiver, indices, Type::Unknown, Known::Nothing, span)
+            }
+            Type::Handle(HandleKind::Node) | Type::Str => {
+                let ty = receiver.ty.clone();
+                if indices.len() != 1 {
+                    self.error(span, format!("{} takes one index", self.show(&ty)));
+                }
+                let indices = self.indices(indices);
+                indexed(receiver, indices, ty, Known::Nothing, span)
+            }
+            other => {
+                let message = format!("{} has no elements to index", self.show(&other));
+                self.error(receiver.span(), message);
+                self.indices(indices);
+                wrong(span)
+            }
+        }
+    }
+
+    fn indices(&mut self, indices: &[ast::Index]) -> Vec<(Index, IndexKnown)> {
+        indices.iter().map(|index| self.one_index(index)).collect()
+    }
+
+    fn one_index(&mut self, index: &ast::Index) -> (Index, IndexKnown) {
+        let known = |value: &Typed| match value.known {
+            Known::Int(size) => size,
+            _ => Size::Unknown,
+        };
+        match index {
+            ast::Index::At(at) => {
+                let at = self.int_or_range(at);
+                let what = if at.ty == Type::Range { IndexKnown::Range } else { IndexKnown::At(known(&at)) };
+                (Index::At(at.expr), what)
+            }
+            ast::Index::Slice { start, end, .. } => {
+                let start = start.as_ref().map(|start| self.int(start, "a slice's start"));
+                let end = end.as_ref().map(|end| self.int(end, "a slice's end"));
+                let what = IndexKnown::Slice(
+                    start.as_ref().map_or(Size::Known(0), known),
+                    end.as_ref().map(known),
+                );
+                (Index::Slice { start: start.map(|start| start.expr), end: end.map(|end| end.expr) }, what)
+            }
+        }
+    }
+
+    fn int_or_range(&mut self, expr: &ast::Expr) -> Typed {
+        let value = self.expr(expr);
+        if !matches!(value.ty, Type::Int | Type::Range | Type::Unknown | Type::Never) {
+            let message = format!("an index must be an int or a range, and this is {}", self.show(&value.ty));
+            let mut diagnostic = Diagnostic::error(value.span(), message);
+            if let Type::Tensor(_) | Type::List(_) = value.ty {
+                diagnostic = diagnostic.hint("`index_select(x, dim, ids)` takes several positions at once");
+            }
+            self.report(diagnostic);
+        }
+        value
+    }
+
+    fn index_tensor(&mut self, receiver: Typed, ty: TensorType, indices: &[ast::Index], span: Span) -> Typed {
+        let indices = self.indices(indices);
+        let ty = match self.indexed_type(&ty, &indices) {
+            Ok(ty) => ty,
+            Err(problem) => {
+                let message = format!("{problem}: {}", self.show(&receiver.ty));
+                self.error(span, message);
+                TensorType::default()
+            }
+        };
+        indexed(receiver, indices, Type::Tensor(ty), Known::Nothing, span)
+    }
+
+    fn indexed_type(&self, ty: &TensorType, indices: &[(Index, IndexKnown)]) -> Result<TensorType, String> {
+        let Some(sizes) = &ty.sizes else { return Ok(TensorType { dtype: ty.dtype, sizes: None }) };
+        if indices.len() > sizes.len() {
+            return Err(format!("there are {} indices for {} dimensions", indices.len(), sizes.len()));
+        }
+        let mut result = tl_tensor::ops::Sizes::new();
+        for (axis, size) in sizes.iter().enumerate() {
+            match indices.get(axis).map(|(_, known)| known) {
+                None => result.push(*size),
+                Some(IndexKnown::At(at)) => {
+                    if let (Size::Known(size), Size::Known(at)) = (size, at)
+                        && (at >= size || *at < -size)
+                    {
+                        return Err(format!("index {at} is out of range for dimension {axis}, which has size {size}"));
+                    }
+                }
+                Some(IndexKnown::Range) => result.push(Size::Unknown),
+                Some(IndexKnown::Slice(start, end)) => result.push(slice_size(*size, *start, *end, axis)?),
+            }
+        }
+        Ok(TensorType { dtype: ty.dtype, sizes: Some(result) })
+    }
+
+    fn index_list(&mut self, receiver: Typed, element: Type, indices: &[ast::Index], span: Span) -> Typed {
+        if indices.len() != 1 {
+            self.report(Diagnostic::error(span, "a list takes one index").hint("for lists of lists, write `x[i][j]`"));
+        }
+        let indices = self.indices(indices);
+        let (ty, known) = match (indices.first().map(|(_, known)| known), &receiver.known) {
+            (Some(IndexKnown::At(Size::Known(at))), Known::Ints(sizes)) => {
+                let place = if *at < 0 { at + sizes.len() as i64 } else { *at };
+                match usize::try_from(place).ok().and_then(|place| sizes.get(place)) {
+                    Some(size) => (element, Known::Int(*size)),
+                    None => {
+                        self.error(span, format!("index {at} is out of range for a list of {}", sizes.len()));
+                        (element, Known::Nothing)
+                    }
+                }
+            }
+            (Some(IndexKnown::At(_)) | None, _) => (element, Known::Nothing),
+            (Some(_), _) => (Type::list(element), Known::Nothing),
+        };
+        indexed(receiver, indices, ty, known, span)
+    }
+
+    pub(super) fn field(&mut self, receiver: &ast::Expr, name: &ast::Name, span: Span) -> Typed {
+        let receiver = self.expr(receiver);
+        let ty = match &receiver.ty {
+            Type::Unknown | Type::Never => Some(Type::Unknown),
+            Type::Record(record) => {
+                record.fields.iter().find(|(field, _)| *field == &*name.text).map(|(_, ty)| ty())
+            }
+            Type::Handle(kind) => library::field_type(*kind, &name.text),
+            _ => None,
+        };
+        let Some(ty) = ty else {
+            self.unknown_field(&receiver, name);
+            return wrong(span);
+        };
+        let kind = ExprKind::Field { receiver: Box::new(receiver.expr), name: Arc::clone(&name.text) };
+        Typed::new(Expr::new(kind, span), ty)
+    }
+
+    fn unknown_field(&mut self, receiver: &Typed, name: &ast::Name) {
+        let message = format!("{} has no field `{}`", self.show(&receiver.ty), name.text);
+        let mut diagnostic = Diagnostic::error(name.span, message);
+        let fields: Vec<&str> = match &receiver.ty {
+            Type::Record(record) => record.fields.iter().map(|(field, _)| *field).collect(),
+            Type::Handle(kind) => library::field_names(*kind),
+            _ => Vec::new(),
+        };
+        if let Some(near) = crate::names::nearest(&name.text, fields.iter().copied()) {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        } else if !fields.is_empty() {
+            diagnostic = diagnostic.hint(format!("its fields are {}", fields.join(", ")));
+        } else if library::is_known(&name.text) {
+            diagnostic = diagnostic.hint(format!("`{0}` is a function: `x.{0}()` or `{0}(x)`", name.text));
+        }
+        self.report(diagnostic);
+    }
+}
+
+/// What is known of an index.
+enum IndexKnown {
+    At(Size),
+    Slice(Size, Option<Size>),
+    Range,
+}
+
+fn indexed(receiver: Typed, indices: Vec<(Index, IndexKnown)>, ty: Type, known: Known, span: Span) -> Typed {
+    let indices = indices.into_iter().map(|(index, _)| index).collect();
+    let kind = ExprKind::Index { receiver: Box::new(receiver.expr), indices };
+    Typed { known, ..Typed::new(Expr::new(kind, span), ty) }
+}
+
+fn slice_size(size: Size, start: Size, end: Option<Size>, axis: usize) -> Result<Size, String> {
+    let Some(end) = end else {
+        return Ok(match (size, start) {
+            (_, Size::Known(0)) => size,
+            (Size::Known(size), Size::Known(start)) if start > 0 => {
+                if start > size {
+                    return Err(format!("the slice from {start} is out of range for dimension {axis}, which has size {size}"));
+                }
+                Size::Known(size - start)
+            }
+            _ => Size::Unknown,
+        });
+    };
+    let (Size::Known(start), Size::Known(end)) = (start, end) else { return Ok(Size::Unknown) };
+    let from_end = |at: i64| match size {
+        Size::Known(size) if at < 0 => Some(at + size),
+        _ if at < 0 => None,
+        _ => Some(at),
+    };
+    let (Some(first), Some(last)) = (from_end(start), from_end(end)) else { return Ok(Size::Unknown) };
+    let is_outside = first < 0 || matches!(size, Size::Known(size) if last > size);
+    if is_outside || last < first {
+        let size = size.known().map_or(String::new(), |size| format!(", which has size {size}"));
+        return Err(format!("the slice {start}..{end} is out of range for dimension {axis}{size}"));
+    }
+    Ok(Size::Known(last - first))
+}

@@ -1,0 +1,280 @@
+//! Operators, and calls of the operations' table: arguments are given the kinds that their parameters take, and the row's
+//! own shape rule says what the result is.
+
+use smallvec::SmallVec;
+use tl_device::DType;
+use tl_syntax::ast::BinaryOperator;
+use tl_syntax::{Diagnostic, Span};
+use tl_tensor::Fault;
+use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
+
+use crate::check::types::{Known, Type, Typed, show_tensor};
+use crate::check::{Checker, wrong};
+use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If};
+use crate::value::{HandleKind, Value};
+
+/// The operation that an operator is on tensors.
+pub(crate) fn operator_row(operator: BinaryOperator) -> &'static str {
+    match operator {
+        BinaryOperator::Add => "add",
+        BinaryOperator::Subtract => "sub",
+        BinaryOperator::Multiply => "mul",
+        BinaryOperator::Divide => "div",
+        BinaryOperator::Remainder => "rem",
+        BinaryOperator::Power => "pow",
+        BinaryOperator::MatMul => "matmul",
+        BinaryOperator::Equal => "equal",
+        BinaryOperator::NotEqual => "not_equal",
+        BinaryOperator::Less => "less",
+        BinaryOperator::LessEqual => "less_equal",
+        BinaryOperator::Greater => "greater",
+        BinaryOperator::GreaterEqual => "greater_equal",
+        BinaryOperator::And => "logical_and",
+        BinaryOperator::Or => "logical_or",
+    }
+}
+
+impl Checker {
+    pub(super) fn op_by_name(&mut self, name: &str, arguments: Vec<Option<Typed>>, span: Span) -> Typed {
+        match tl_tensor::ops::by_name(name) {
+            Some(op) => self.op(op, arguments, span),
+            None => {
+                self.error(span, format!("the operation `{name}` is not available"));
+                wrong(span)
+            }
+        }
+    }
+
+    /// A call of an operation with its arguments in the order of the parameters.
+    pub(super) fn op(&mut self, op: &'static Op, arguments: Vec<Option<Typed>>, span: Span) -> Typed {
+        let dtype = arguments.iter().flatten().find_map(|value| match &value.ty {
+            Type::Tensor(ty) => ty.dtype,
+            _ => None,
+        });
+        // A list takes the type of the tensors beside it.
+        let dtype = dtype.filter(|dtype| !matches!(dtype, DType::Block(_))).unwrap_or(DType::F16);
+        let mut fits = true;
+        let mut values = Vec::with_capacity(arguments.len());
+        for (param, value) in op.params.iter().zip(arguments) {
+            let value = value.map(|value| self.op_argument(op, param, value, dtype, &mut fits));
+            values.push(value);
+        }
+        if !fits {
+            return Typed::new(Expr::unit(span), Type::any_tensor());
+        }
+        let ty = self.apply_rule(op, &values, span);
+        let arguments = values.into_iter().zip(op.params).map(|(value, param)| argument(value, param)).collect();
+        Typed::new(Expr::new(ExprKind::Op { row: op, arguments }, span), ty)
+    }
+
+    fn op_argument(&mut self, op: &Op, param: &Param, value: Typed, dtype: DType, fits: &mut bool) -> Typed {
+        let is_ints = |ty: &Type| matches!(ty, Type::List(element) if matches!(**element, Type::Int | Type::Unknown));
+        let ok = match (param.kind, &value.ty) {
+            (_, Type::Unknown | Type::Never) => true,
+            (Kind::Ids, ty) if ty.may_become_tensor() => return self.to_tensor(value, DType::I32),
+            (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber, ty) if ty.may_become_tensor() => {
+                return self.to_tensor(value, dtype);
+            }
+            (Kind::Tensor | Kind::Weight | Kind::Ids, ty) => ty.may_be_tensor(),
+            (Kind::TensorOrNumber, ty) => ty.may_be_tensor() || ty.is_number(),
+            (Kind::Tensors, Type::List(element)) => element.may_be_tensor(),
+            (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
+            (Kind::Ints, ty) => *ty == Type::Int || is_ints(ty),
+            (Kind::Text, Type::Str) | (Kind::DType, Type::DType) => true,
+            _ => false,
+        };
+        if !ok {
+            let wanted = describe_kind(param.kind);
+            let given = self.show(&value.ty);
+            let message = format!("`{}`: `{}` must be {wanted}, and is given {given}", op.name, param.name);
+            self.error(value.span(), message);
+            *fits = false;
+        }
+        value
+    }
+
+    /// What the operation's own rule says of the result; what it forbids is reported.
+    fn apply_rule(&mut self, op: &'static Op, values: &[Option<Typed>], span: Span) -> Type {
+        let types: SmallVec<[ArgType<'_>; 8]> = values
+            .iter()
+            .zip(op.params)
+            .map(|(value, param)| match value {
+                Some(value) => rule_argument(value, param),
+                None => param.default.map_or(ArgType::None, default_type),
+            })
+            .collect();
+        match (op.rule)(&RuleArgs(&types)) {
+            Ok(ty) => Type::Tensor(ty),
+            Err(Fault::Unknown) => Type::any_tensor(),
+            Err(fault) => {
+                let mut operands = Vec::new();
+                for ty in &types {
+                    match ty {
+                        ArgType::Tensor(ty) => operands.push(show_tensor(ty, &self.frame.sizes)),
+                        ArgType::Tensors(all) => operands.extend(all.iter().map(|ty| show_tensor(ty, &self.frame.sizes))),
+                        _ => {}
+                    }
+                }
+                self.error(span, tl_tensor::describe(op.name, &operands, &fault));
+                Type::any_tensor()
+            }
+        }
+    }
+
+    /// An operator between two values.
+    pub(super) fn operation(
+        &mut self,
+        operator: BinaryOperator,
+        operator_span: Span,
+        left: Typed,
+        right: Typed,
+        span: Span,
+    ) -> Typed {
+        use BinaryOperator::{Add, And, MatMul, Or};
+        let is_tensor = |ty: &Type| matches!(ty, Type::Tensor(_) | Type::Handle(HandleKind::Node));
+        let with_tensor = is_tensor(&left.ty) || is_tensor(&right.ty);
+        let may_meet_tensor =
+            |ty: &Type| ty.may_be_tensor() || ty.may_become_tensor() || ty.is_number();
+        if operator == MatMul || (with_tensor && may_meet_tensor(&left.ty) && may_meet_tensor(&right.ty)) {
+            return self.op_by_name(operator_row(operator), vec![Some(left), Some(right)], span);
+        }
+        let ty = match (operator, &left.ty, &right.ty) {
+            (And | Or, Type::Bool | Type::Unknown | Type::Never, Type::Bool | Type::Unknown | Type::Never) => {
+                return logic(operator, left, right, span);
+            }
+            (And | Or, _, _) => None,
+            (_, Type::Unknown | Type::Never, _) | (_, _, Type::Unknown | Type::Never) if operator.is_comparison() => {
+                Some(if with_tensor { Type::any_tensor() } else { Type::Unknown })
+            }
+            (_, Type::Unknown | Type::Never, _) | (_, _, Type::Unknown | Type::Never) => Some(Type::Unknown),
+            (operator, a, b) if operator.is_comparison() => comparison(operator, a, b).then_some(Type::Bool),
+            (_, Type::Int, Type::Int) => Some(Type::Int),
+            (_, a, b) if a.is_number() && b.is_number() => Some(Type::Float),
+            (Add, Type::Str, Type::Str) => Some(Type::Str),
+            (Add, Type::List(a), Type::List(b)) if a.same_kind(b) => Some(Type::List(Box::new(a.join(b)))),
+            _ => None,
+        };
+        let Some(ty) = ty else {
+            self.operator_does_not_fit(operator, operator_span, &left, &right);
+            return wrong(span);
+        };
+        let known = match (&left.known, &right.known) {
+            (Known::Int(a), Known::Int(b)) if ty == Type::Int => known_arithmetic(operator, *a, *b),
+            _ => Known::Nothing,
+        };
+        let kind = ExprKind::Binary { operator, left: Box::new(left.expr), right: Box::new(right.expr) };
+        Typed { expr: Expr::new(kind, span), ty, known }
+    }
+
+    fn operator_does_not_fit(&mut self, operator: BinaryOperator, span: Span, left: &Typed, right: &Typed) {
+        let (a, b) = (self.show(&left.ty), self.show(&right.ty));
+        let message = format!("`{}` cannot stand between {a} and {b}", operator.symbol());
+        let diagnostic = Diagnostic::error(span, message).label(left.span(), &*a).label(right.span(), &*b);
+        let has_text = left.ty == Type::Str || right.ty == Type::Str;
+        self.report(match operator {
+            BinaryOperator::Add if has_text => diagnostic.hint("`str(x)` makes a string of any value"),
+            _ => diagnostic,
+        });
+    }
+}
+
+/// `a and b` evaluates `b` only where `a` is true: it is an `if`.
+fn logic(operator: BinaryOperator, left: Typed, right: Typed, span: Span) -> Typed {
+    let value = |expr| Block { statements: Vec::new(), value: Some(Box::new(expr)) };
+    let constant = |truth| value(Expr::new(ExprKind::Constant(Value::Bool(truth)), span));
+    let right = value(right.expr);
+    let (then, otherwise) = match operator {
+        BinaryOperator::And => (right, constant(false)),
+        _ => (constant(true), right),
+    };
+    let drops = Drops::new();
+    let node = If { condition: left.expr, then, then_drops: drops.clone(), otherwise, otherwise_drops: drops };
+    Typed::new(Expr::new(ExprKind::If(Box::new(node)), span), Type::Bool)
+}
+
+fn comparison(operator: BinaryOperator, a: &Type, b: &Type) -> bool {
+    let is_equality = matches!(operator, BinaryOperator::Equal | BinaryOperator::NotEqual);
+    match (a, b) {
+        (a, b) if a.is_number() && b.is_number() => true,
+        (Type::Str, Type::Str) => true,
+        (Type::Bool, Type::Bool) | (Type::DType, Type::DType) | (Type::Unit, Type::Unit) => is_equality,
+        (Type::List(a), Type::List(b)) => is_equality && (a.same_kind(b) || (a.is_number() && b.is_number())),
+        _ => false,
+    }
+}
+
+fn known_arithmetic(operator: BinaryOperator, a: Size, b: Size) -> Known {
+    let (Size::Known(a), Size::Known(b)) = (a, b) else {
+        return match (operator, a, b) {
+            (BinaryOperator::Multiply, Size::Known(1), size) | (BinaryOperator::Multiply, size, Size::Known(1)) => Known::Int(size),
+            (BinaryOperator::Add, Size::Known(0), size) | (BinaryOperator::Add, size, Size::Known(0)) => Known::Int(size),
+            (BinaryOperator::Divide, size, Size::Known(1)) => Known::Int(size),
+            _ => Known::Nothing,
+        };
+    };
+    crate::arithmetic::int(operator, a, b).map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
+}
+
+fn argument(value: Option<Typed>, param: &Param) -> Argument {
+    let Some(value) = value else { return Argument::Missing };
+    let span = value.span();
+    match (param.kind, value.expr.kind) {
+        // Lists that are written out need not be made: their elements are put where the operation reads them.
+        (Kind::Tensors | Kind::Ints, ExprKind::List(elements)) => Argument::Several(elements),
+        (_, kind) => Argument::One(Expr::new(kind, span)),
+    }
+}
+
+fn rule_argument<'a>(value: &'a Typed, param: &Param) -> ArgType<'a> {
+    match (param.kind, value.arg_type()) {
+        (Kind::Ints, ArgType::Int(size)) => ArgType::Ints([size].into_iter().collect()),
+        (Kind::Tensors, _) => tensors_type(value),
+        // Nothing is known of the value, so the rule must not take it for anything.
+        (Kind::Int, ArgType::Tensor(_)) => ArgType::Int(Size::Unknown),
+        (Kind::Number, ArgType::Tensor(_)) => ArgType::Number,
+        (Kind::Bool, ArgType::Tensor(_)) => ArgType::Bool(None),
+        (Kind::Text, ArgType::Tensor(_)) => ArgType::Text(None),
+        (Kind::DType, ArgType::Tensor(_)) => ArgType::DType(None),
+        (_, arg) => arg,
+    }
+}
+
+/// The types of a list of tensors: each one's where the list is written out, else nothing.
+fn tensors_type(value: &Typed) -> ArgType<'_> {
+    match &value.known {
+        Known::Elements(elements) => {
+            let types = elements.iter().map(|ty| match ty {
+                Type::Tensor(ty) => ty.clone(),
+                _ => TensorType::default(),
+            });
+            ArgType::Tensors(types.collect())
+        }
+        // An operand whose sizes are unknown makes the whole rule undecided.
+        _ => ArgType::Tensors([TensorType::default()].into_iter().collect()),
+    }
+}
+
+fn default_type(default: tl_tensor::ops::Default) -> ArgType<'static> {
+    match default {
+        tl_tensor::ops::Default::Absent => ArgType::None,
+        tl_tensor::ops::Default::Int(n) => ArgType::Int(Size::Known(n)),
+        tl_tensor::ops::Default::Number(_) => ArgType::Number,
+        tl_tensor::ops::Default::Bool(value) => ArgType::Bool(Some(value)),
+    }
+}
+
+fn describe_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tensor => "a tensor",
+        Kind::Weight => "a tensor or a weight",
+        Kind::TensorOrNumber => "a tensor or a number",
+        Kind::Tensors => "a list of tensors",
+        Kind::Ids => "an int32 tensor or a list of ints",
+        Kind::Int => "an int",
+        Kind::Ints => "a list of ints",
+        Kind::Number => "a number",
+        Kind::Bool => "a bool",
+        Kind::Text => "a string",
+        Kind::DType => "a dtype, such as float16",
+    }
+}

@@ -1,0 +1,409 @@
+//! Blocks and statements: declarations, assignments, loops; and what is known of variables where ways part and meet.
+
+use tl_syntax::Diagnostic;
+use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
+
+use crate::check::scope::{Place, State, Variable, VariableId};
+use crate::check::types::{Known, Type, Typed};
+use crate::check::{Checker, Loop};
+use crate::ir::{self, Block, Declared, Drops, Expected, Expr, Statement};
+
+/// Loops nested deeper than this are not tried: every variable that is known before them is forgotten.
+const MAX_TRIAL_DEPTH: usize = 3;
+
+/// Whether the point behind a statement is never reached.
+pub(super) type Diverges = bool;
+
+impl Checker {
+    /// A block whose value is not used.
+    pub(super) fn block_for_effect(&mut self, block: &ast::Block) -> (Block, Diverges) {
+        self.scopes().open();
+        let mut statements = Vec::with_capacity(block.statements.len());
+        let mut diverges = false;
+        for statement in &block.statements {
+            diverges |= self.statement(statement, &mut statements);
+        }
+        self.scopes().close();
+        (Block { statements, value: None }, diverges)
+    }
+
+    /// A block and the type of its last expression.
+    pub(super) fn block_for_value(&mut self, block: &ast::Block) -> (Block, Type, Known) {
+        self.scopes().open();
+        let mut statements = Vec::with_capacity(block.statements.len());
+        let mut diverges = false;
+        let mut value = None;
+        for (index, statement) in block.statements.iter().enumerate() {
+            match &statement.kind {
+                StatementKind::Expr(expr) if index + 1 == block.statements.len() => value = Some(self.expr(expr)),
+                _ => diverges |= self.statement(statement, &mut statements),
+            }
+        }
+        self.scopes().close();
+        let (value, mut ty, known) = match value {
+            Some(value) => (Some(Box::new(value.expr)), value.ty, value.known),
+            None => (None, Type::Unit, Known::Nothing),
+        };
+        if diverges {
+            ty = Type::Never;
+        }
+        (Block { statements, value }, ty, known)
+    }
+
+    /// A function's body, whose value must fit the declared result.
+    pub(super) fn result_block(&mut self, block: &ast::Block, result: &Declared) -> Block {
+        if matches!(result, Declared::Unit) {
+            return self.block_for_effect(block).0;
+        }
+        let (mut body, ty, known) = self.block_for_value(block);
+        match body.value.take() {
+            Some(value) => {
+                let value = Typed { expr: *value, ty, known };
+                body.value = Some(Box::new(self.result_value(value, result)));
+            }
+            None if ty == Type::Never => {}
+            None => {
+                let shown = super::types::show_declared(result, &self.frame.sizes);
+                let message = format!("this function returns {shown}, but its body ends without a value");
+                let hint = "the last expression of the body is what the function returns";
+                self.report(Diagnostic::error(block.span.end_point(), message).hint(hint));
+            }
+        }
+        body
+    }
+
+    fn result_value(&mut self, value: Typed, result: &Declared) -> Expr {
+        self.expect(value, result, Expected::Result).expr
+    }
+
+    /// Checks a statement and adds what it becomes.
+    pub(super) fn statement(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
+        match &statement.kind {
+            StatementKind::Let { name, ty, value } => self.let_statement(name, ty.as_ref(), value, into),
+            StatementKind::Assign { name, declares, value } => return self.assignment(name, *declares, value, into),
+            StatementKind::Tensor(declaration) => self.tensor_declaration(declaration, into),
+            StatementKind::For { variable, iterable, body } => self.for_statement(variable, iterable, body, into),
+            StatementKind::While { condition, body } => {
+                let (condition, body) = self.loop_rounds(|checker| {
+                    let condition = checker.condition(condition);
+                    // What is known where the condition is false is what is known behind the loop.
+                    let after = checker.scopes().states.clone();
+                    let (body, diverges) = checker.block_for_effect(body);
+                    ((condition, body), diverges, Some(after))
+                });
+                into.push(Statement::While { condition, body, drops: Drops::new() });
+            }
+            StatementKind::Loop { body } => return self.endless_loop(body, into),
+            StatementKind::Break | StatementKind::Continue => return self.leave_round(statement, into),
+            StatementKind::Return(value) => return self.return_statement(value.as_ref(), statement.span, into),
+            StatementKind::Expr(expr) => return self.expression_statement(expr, into),
+        }
+        false
+    }
+
+    fn expression_statement(&mut self, expr: &ast::Expr, into: &mut Vec<Statement>) -> Diverges {
+        if let ExprKind::Unary { operator: UnaryOperator::Negate, .. } = expr.kind {
+            let diagnostic = Diagnostic::error(expr.span, "nobody uses this value");
+            self.report(diagnostic.hint("to subtract, put the `-` at the end of the line before"));
+        }
+        let value = self.expr_for_effect(expr);
+        let diverges = value.ty == Type::Never;
+        into.push(Statement::Expr(value.expr));
+        diverges
+    }
+
+    fn let_statement(&mut self, name: &ast::Name, ty: Option<&ast::Type>, value: &ast::Expr, into: &mut Vec<Statement>) {
+        let mut value = self.expr(value);
+        let declared = ty.map(|ty| self.declared(ty, None));
+        if let Some(declared) = &declared {
+            value = self.expect(value, declared, Expected::Variable(name.text.clone()));
+        }
+        self.declare(name, declared, value, into);
+    }
+
+    /// Brings a variable into being with its first value.
+    fn declare(&mut self, name: &ast::Name, declared: Option<Declared>, value: Typed, into: &mut Vec<Statement>) {
+        let place = match self.global_place(&name.text) {
+            Some(index) => Place::Global(index),
+            None => Place::Slot(self.frame.new_slot(&value.ty)),
+        };
+        let (ty, known) = (value.ty.clone(), value.known.clone());
+        into.push(set(place, value.expr));
+        self.note_global(place, &ty);
+        let state = self.state_of(place, ty, known);
+        let variable = Variable { name: name.text.clone(), span: name.span, place, declared };
+        self.scopes().declare(variable, state);
+    }
+
+    /// The number of a top-level name that functions touch, where one is being declared.
+    fn global_place(&self, name: &str) -> Option<u32> {
+        let is_top = self.frame.is_top_level && self.frame.scopes.depth() == 1;
+        is_top.then(|| self.global_names.get(name).copied()).flatten()
+    }
+
+    fn note_global(&mut self, place: Place, ty: &Type) {
+        let Place::Global(index) = place else { return };
+        if let Some(global) = self.globals.get_mut(index as usize) {
+            let joined = global.state.as_ref().map_or_else(|| ty.clone(), |before| before.join(ty));
+            global.state = Some(joined);
+        }
+    }
+
+    /// What is known of a variable after it was given a value. A global that functions assign to may have any of its kind.
+    fn state_of(&self, place: Place, ty: Type, known: Known) -> State {
+        let changes = match place {
+            Place::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
+            Place::Slot(_) => false,
+        };
+        if changes { State::of(ty.widened(), Known::Nothing) } else { State::of(ty, known) }
+    }
+
+    fn assignment(&mut self, name: &ast::Name, declares: bool, value: &ast::Expr, into: &mut Vec<Statement>) -> Diverges {
+        let value = self.expr(value);
+        let diverges = value.ty == Type::Never;
+        match self.scopes().find(&name.text) {
+            Some(id) => self.assign(id, name, value, into),
+            None if declares => self.declare(name, None, value, into),
+            None => match self.assigned_global(&name.text) {
+                Some(place) => into.push(set(place, value.expr)),
+                None => {
+                    let message = format!("there is no variable `{}` to assign to", name.text);
+                    let hint = format!("`let {} = …` declares it", name.text);
+                    self.report(Diagnostic::error(name.span, message).hint(hint));
+                }
+            },
+        }
+        diverges
+    }
+
+    /// A function assigns to a top-level variable.
+    fn assigned_global(&mut self, name: &str) -> Option<Place> {
+        let index = *self.global_names.get(name)?;
+        let global = self.globals.get_mut(index as usize)?;
+        (global.is_used, global.is_assigned) = (true, true);
+        Some(Place::Global(index))
+    }
+
+    fn assign(&mut self, id: VariableId, name: &ast::Name, value: Typed, into: &mut Vec<Statement>) {
+        let (Some(variable), Some(state)) = (self.frame.scopes.variables.get(id).cloned(), self.state(id).cloned()) else {
+            return;
+        };
+        let value = match &variable.declared {
+            Some(declared) => self.expect(value, declared, Expected::Variable(name.text.clone())),
+            None if state.ty == Type::Float && value.ty == Type::Int => self.to_float(value),
+            None => value,
+        };
+        if variable.declared.is_none() && !state.ty.same_kind(&value.ty) {
+            let (is, given) = (self.show(&state.ty), self.show(&value.ty));
+            let message = format!("`{}` is {is}, and is given {given}", name.text);
+            let diagnostic = Diagnostic::error(value.span(), message).label(variable.span, "declared here");
+            self.report(diagnostic.hint("a variable keeps its kind; `let` declares another one of the same name"));
+        }
+        let (ty, known) = (value.ty.clone(), value.known.clone());
+        into.push(set(variable.place, value.expr));
+        self.note_global(variable.place, &ty);
+        self.frame.assigned.push(id);
+        let ty = if ty.is_open() { state.ty.widened() } else { ty };
+        let state = self.state_of(variable.place, ty, known);
+        if let Some(entry) = self.scopes().states.get_mut(id) {
+            *entry = state;
+        }
+    }
+
+    fn tensor_declaration(&mut self, declaration: &ast::TensorDeclaration, into: &mut Vec<Statement>) {
+        let declared = self.declared(&declaration.ty, None);
+        let name = declaration.name.text.clone();
+        if !matches!(declared, Declared::Tensor(..) | Declared::Unknown) {
+            let message = format!("`tensor {name}` must have a tensor's type, such as `float16[512, 128]`");
+            self.error(declaration.ty.span, message);
+            return;
+        }
+        let value = declaration.value.as_ref().map(|value| {
+            let value = self.expr(value);
+            Box::new(self.expect(value, &declared, Expected::Variable(name.clone())).expr)
+        });
+        if let (Declared::Tensor(_, dims), None) = (&declared, &value)
+            && dims.contains(&ir::DeclaredDim::Any)
+        {
+            let message = format!("`{name}` has no value, so its type must give every size");
+            self.error(declaration.ty.span, message);
+        }
+        let ty = super::types::declared_type(&declared, &tl_tensor::ops::Size::Named);
+        let storage = declaration.storage;
+        let kind = ir::ExprKind::Declare { ty: declared.clone(), storage, value };
+        let value = Typed::new(Expr::new(kind, declaration.span), ty);
+        self.declare(&declaration.name, Some(declared), value, into);
+    }
+
+    fn for_statement(&mut self, name: &ast::Name, iterable: &ast::Expr, body: &ast::Block, into: &mut Vec<Statement>) {
+        let iterable = self.expr(iterable);
+        let element = match &iterable.ty {
+            Type::Range => Type::Int,
+            Type::List(element) => (**element).clone(),
+            Type::Unknown | Type::Never => Type::Unknown,
+            other => {
+                let message = format!("`for` goes over a range or a list, not over {}", self.show(other));
+                let mut diagnostic = Diagnostic::error(iterable.span(), message);
+                match other {
+                    Type::Int => diagnostic = diagnostic.hint("write `0..n` for the numbers below `n`"),
+                    Type::Tensor(_) => diagnostic = diagnostic.hint("go over the rows with `for i in 0..shape(x)[0]` and `x[i]`"),
+                    _ => {}
+                }
+                self.report(diagnostic);
+                Type::Unknown
+            }
+        };
+        let slot = self.frame.new_slot(&element);
+        let body = self.loop_rounds(|checker| {
+            let after = checker.scopes().states.clone();
+            checker.scopes().open();
+            let place = Place::Slot(slot);
+            let variable = Variable { name: name.text.clone(), span: name.span, place, declared: None };
+            checker.scopes().declare(variable, State::of(element.clone(), Known::Nothing));
+            let (body, diverges) = checker.block_for_effect(body);
+            checker.scopes().close();
+            (body, diverges, Some(after))
+        });
+        into.push(Statement::For { slot, unread: false, iterable: iterable.expr, body, drops: Drops::new() });
+    }
+
+    fn endless_loop(&mut self, body: &ast::Block, into: &mut Vec<Statement>) -> Diverges {
+        let mut ends = false;
+        let body = self.loop_rounds(|checker| {
+            let (body, diverges) = checker.block_for_effect(body);
+            ends = checker.frame.loops.last().is_some_and(|round| round.at_break.is_some());
+            (body, diverges, None)
+        });
+        into.push(Statement::Loop { body });
+        !ends
+    }
+
+    /// Checks a loop's round with what is known of the variables in every round. `round` gives what is known where the
+    /// loop ends by itself.
+    fn loop_rounds<T>(&mut self, mut round: impl FnMut(&mut Self) -> (T, Diverges, Option<Vec<State>>)) -> T {
+        let depth = self.frame.loops.len();
+        if depth >= MAX_TRIAL_DEPTH {
+            for state in &mut self.frame.scopes.states {
+                *state = State { recycled: state.recycled, ..State::of(state.ty.widened(), Known::Nothing) };
+            }
+        } else {
+            // A second trial finds what changes only because something else did; what a third would find is forgotten.
+            let changed = self.trial(&mut round, false) && self.trial(&mut round, false);
+            if changed {
+                self.trial(&mut round, true);
+            }
+        }
+        self.frame.loops.push(Loop::default());
+        let (result, _, after) = round(self);
+        let left = self.frame.loops.pop().unwrap_or_default();
+        match (after, left.at_break) {
+            (Some(after), Some(at_break)) => {
+                self.scopes().restore(after);
+                self.scopes().join(&at_break);
+            }
+            (Some(states), None) | (None, Some(states)) => self.scopes().restore(states),
+            (None, None) => {}
+        }
+        result
+    }
+
+    /// Checks a round without reporting, and forgets what it changes of what was known before it; with `forget_all`, all
+    /// that it assigns. Says whether anything was forgotten.
+    fn trial<T>(
+        &mut self,
+        round: &mut impl FnMut(&mut Self) -> (T, Diverges, Option<Vec<State>>),
+        forget_all: bool,
+    ) -> bool {
+        let before = self.scopes().states.clone();
+        let (slots, assigned) = (self.frame.holds_memory.len(), self.frame.assigned.len());
+        let global_types: Vec<Option<Type>> = self.globals.iter().map(|global| global.state.clone()).collect();
+        self.quiet += 1;
+        self.frame.loops.push(Loop::default());
+        let (_, diverges, _) = round(self);
+        let left = self.frame.loops.pop().unwrap_or_default();
+        self.quiet -= 1;
+        let mut end = before.clone();
+        if !diverges {
+            join_states(&mut end, &self.frame.scopes.states);
+        }
+        if let Some(at_continue) = &left.at_continue {
+            join_states(&mut end, at_continue);
+        }
+        let assigned: Vec<VariableId> = self.frame.assigned.drain(assigned..).collect();
+        self.frame.holds_memory.truncate(slots);
+        self.frame.scopes.truncate(before);
+        for (global, ty) in self.globals.iter_mut().zip(global_types) {
+            global.state = ty;
+        }
+        let mut changed = false;
+        for (id, (state, end)) in self.frame.scopes.states.iter_mut().zip(end).enumerate() {
+            if *state != end || (forget_all && assigned.contains(&id)) {
+                *state = State::of(state.ty.join(&end.ty).widened(), Known::Nothing);
+                changed = true;
+            }
+        }
+        // What was assigned stays noted for the loops around.
+        self.frame.assigned.extend(assigned);
+        changed
+    }
+
+    fn leave_round(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
+        let is_break = matches!(statement.kind, StatementKind::Break);
+        let states = self.scopes().states.clone();
+        let Some(round) = self.frame.loops.last_mut() else {
+            let word = if is_break { "break" } else { "continue" };
+            self.error(statement.span, format!("`{word}` stands outside a loop"));
+            return false;
+        };
+        let place = if is_break { &mut round.at_break } else { &mut round.at_continue };
+        match place {
+            Some(known) => join_states(known, &states),
+            None => *place = Some(states),
+        }
+        into.push(if is_break { Statement::Break } else { Statement::Continue });
+        true
+    }
+
+    fn return_statement(
+        &mut self,
+        value: Option<&ast::Expr>,
+        span: tl_syntax::Span,
+        into: &mut Vec<Statement>,
+    ) -> Diverges {
+        let value = value.map(|value| self.expr(value));
+        let result = self.frame.result.clone().unwrap_or(Declared::Unit);
+        let value = match (value, &result) {
+            (None, Declared::Unit | Declared::Unknown) => None,
+            (None, _) => {
+                let shown = super::types::show_declared(&result, &self.frame.sizes);
+                self.error(span, format!("this function returns {shown}: `return` needs a value"));
+                None
+            }
+            (Some(value), Declared::Unit) => {
+                if !matches!(value.ty, Type::Unit | Type::Unknown | Type::Never) {
+                    let diagnostic = Diagnostic::error(value.span(), "nothing is returned here");
+                    self.report(diagnostic.hint("declare the result: `fn name(…) -> TYPE`"));
+                }
+                Some(value.expr)
+            }
+            (Some(value), result) => Some(self.result_value(value, result)),
+        };
+        into.push(Statement::Return(value));
+        true
+    }
+}
+
+fn set(place: Place, value: Expr) -> Statement {
+    match place {
+        Place::Slot(slot) => Statement::Set { slot, value, unread: false },
+        Place::Global(index) => Statement::SetGlobal { index, value },
+    }
+}
+
+fn join_states(states: &mut [State], other: &[State]) {
+    for (state, other) in states.iter_mut().zip(other) {
+        if state != other {
+            *state = state.join(other);
+        }
+    }
+}

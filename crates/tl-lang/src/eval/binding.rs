@@ -1,0 +1,137 @@
+//! Where a running value meets a written type: dtype, rank, sizes and names are compared, and what converts by itself is
+//! converted.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tl_device::{DType, Device};
+use tl_tensor::Tensor;
+
+use crate::check::dtype_fits;
+use crate::eval::Evaluator;
+use crate::ir::{Declared, DeclaredDim};
+use crate::library;
+use crate::value::{Handle, Value};
+
+/// Why a value does not fit. Made into words only where an error is shown.
+#[derive(Debug)]
+pub(super) enum Misfit {
+    Kind,
+    DType,
+    Rank { found: usize, expected: usize },
+    Size { found: usize, expected: usize },
+    Named { name: u32, first: usize, found: usize },
+    Other(String),
+}
+
+impl Misfit {
+    /// The reason behind a message that names both types.
+    pub(super) fn in_brackets(&self, names: &[Arc<str>]) -> String {
+        match self {
+            Misfit::Kind => String::new(),
+            Misfit::DType => " (the dtypes differ; convert it with `as`)".into(),
+            Misfit::Rank { found, expected } => format!(" (it has {found} dimensions, not {expected})"),
+            Misfit::Size { found, expected } => format!(" (the size {found} is not {expected})"),
+            Misfit::Named { name, first, found } => {
+                let name = names.get(*name as usize).map_or("a name", |name| name);
+                format!(" (`{name}` is {first} and {found} at once)")
+            }
+            Misfit::Other(text) => format!(" ({text})"),
+        }
+    }
+}
+
+/// The sizes that a signature's names have got.
+pub(super) type Sizes = SmallVec<[Option<usize>; 8]>;
+
+/// Makes of the value what the type wants; where it does not fit, it stays what it was.
+pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), Misfit> {
+    match (ty, &*value) {
+        (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return fit_tensor(tensor, *dtype, dims, sizes),
+        (Declared::Tensor(dtype, dims), Value::Ints(_) | Value::List(_)) => {
+            let tensor = library::from_list(device, value, *dtype).map_err(|failure| Misfit::Other(failure.message))?;
+            fit_tensor(&tensor, *dtype, dims, sizes)?;
+            *value = Value::Tensor(tensor);
+        }
+        (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
+            let tensor = library::node_tensor(node).map_err(|failure| Misfit::Other(failure.message))?.clone();
+            fit_tensor(&tensor, *dtype, dims, sizes)?;
+            *value = Value::Tensor(tensor);
+        }
+        (Declared::Float, Value::Int(n)) => *value = Value::Float(*n as f64),
+        (Declared::List(element), Value::Ints(_) | Value::List(_)) => return fit_list(device, value, element, sizes),
+        (Declared::Handle(kind), Value::Handle(handle)) if handle.kind() == *kind => {}
+        (Declared::Int, Value::Int(_))
+        | (Declared::Float, Value::Float(_))
+        | (Declared::Bool, Value::Bool(_))
+        | (Declared::Str, Value::Str(_))
+        | (Declared::Unit, Value::Unit)
+        | (Declared::Unknown, _) => {}
+        _ => return Err(Misfit::Kind),
+    }
+    Ok(())
+}
+
+fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), Misfit> {
+    match (&*value, element) {
+        (Value::Ints(_), Declared::Int | Declared::Unknown) => return Ok(()),
+        (Value::Ints(ints), _) if ints.len() == 0 => return Ok(()),
+        _ => {}
+    }
+    let len = value.list_len().unwrap_or(0);
+    let mut elements: Vec<Value> = (0..len).filter_map(|index| value.element(index)).collect();
+    elements.iter_mut().try_for_each(|value| fit(device, value, element, sizes))?;
+    *value = Value::list(elements);
+    Ok(())
+}
+
+fn fit_tensor(tensor: &Tensor, dtype: DType, dims: &[DeclaredDim], sizes: &mut Sizes) -> Result<(), Misfit> {
+    let found = tensor.dtype();
+    // A weight keeps the type that it is stored in.
+    let is_weight = tensor.is_learnable() && dtype.is_float() && found.is_float();
+    if !dtype_fits(dtype, found) && !is_weight {
+        return Err(Misfit::DType);
+    }
+    let shape = tensor.dims();
+    if shape.len() != dims.len() {
+        return Err(Misfit::Rank { found: shape.len(), expected: dims.len() });
+    }
+    for (dim, size) in dims.iter().zip(shape) {
+        match *dim {
+            DeclaredDim::Any => {}
+            DeclaredDim::Known(expected) if expected != *size => {
+                return Err(Misfit::Size { found: *size, expected });
+            }
+            DeclaredDim::Known(_) => {}
+            DeclaredDim::Named(name) => match sizes.get_mut(name as usize) {
+                Some(Some(first)) if *first != *size => {
+                    return Err(Misfit::Named { name, first: *first, found: *size });
+                }
+                Some(place) => *place = Some(*size),
+                None => {}
+            },
+        }
+    }
+    Ok(())
+}
+
+impl Evaluator<'_> {
+    /// The names of the running function's sizes.
+    pub(super) fn size_names(&self) -> &[Arc<str>] {
+        self.function.map_or(&[], |function| &function.sizes)
+    }
+
+    /// What a size name of the running function stands for.
+    pub(super) fn bound_size(&self, name: u32) -> Option<usize> {
+        match self.stack.get(self.sizes + name as usize) {
+            Some(Value::Int(n)) => usize::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    /// Makes of the value what a type that is written in the running function wants.
+    pub(super) fn fit_here(&self, value: &mut Value, ty: &Declared) -> Result<(), Misfit> {
+        let mut sizes: Sizes = (0..self.size_names().len() as u32).map(|name| self.bound_size(name)).collect();
+        fit(self.device, value, ty, &mut sizes)
+    }
+}

@@ -1,0 +1,258 @@
+//! Expressions that are neither calls nor indices.
+
+use tl_device::{Layout, Role};
+use tl_syntax::Span;
+use tl_syntax::ast::TensorStorage;
+use tl_tensor::Tensor;
+
+use crate::eval::{Evaluated, Evaluator, error_at, failed};
+use crate::ir::{Declared, DeclaredDim, Expected, Expr, ExprKind, Recycled};
+use crate::library::{self, Failure};
+use crate::value::{Handle, Value};
+
+impl Evaluator<'_> {
+    pub(super) fn expr(&mut self, expr: &Expr) -> Evaluated<Value> {
+        let span = expr.span;
+        match &expr.kind {
+            ExprKind::Constant(value) => Ok(value.clone()),
+            ExprKind::Local { slot, last, name } => {
+                let place = self.slot(*slot);
+                match place {
+                    Value::Int(n) => Ok(Value::Int(*n)),
+                    Value::Absent | Value::Recycled(_) => Err(missing(place, name, span)),
+                    _ if *last => Ok(std::mem::take(place)),
+                    value => Ok(value.clone()),
+                }
+            }
+            ExprKind::Global { index } => self.global(*index, span).cloned(),
+            ExprKind::Negate(operand) => {
+                let operand = self.expr(operand)?;
+                self.negate(operand, span)
+            }
+            ExprKind::Not(operand) => {
+                let operand = self.expr(operand)?;
+                self.not(operand, span)
+            }
+            ExprKind::Binary { operator, left, right } => {
+                let left = self.expr(left)?;
+                let right = self.expr(right)?;
+                self.binary(*operator, left, right, span)
+            }
+            ExprKind::Op { row, arguments } => self.op(row, arguments, span),
+            ExprKind::Builtin { row, arguments } => self.builtin(row, arguments, span),
+            ExprKind::Call { function, arguments } => self.call(*function, arguments, span),
+            ExprKind::If(node) => {
+                if self.condition(&node.condition)? {
+                    self.drop_slots(&node.then_drops);
+                    self.block(&node.then)
+                } else {
+                    self.drop_slots(&node.otherwise_drops);
+                    self.block(&node.otherwise)
+                }
+            }
+            ExprKind::Block(block) => self.block(block),
+            ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
+            ExprKind::Field { receiver, name } => self.field(receiver, name, span),
+            _ => self.rarer(expr),
+        }
+    }
+
+    /// The rest of the expressions, apart so that the frames of the common ones stay small.
+    #[inline(never)]
+    fn rarer(&mut self, expr: &Expr) -> Evaluated<Value> {
+        let span = expr.span;
+        match &expr.kind {
+            ExprKind::Recycle { buffer, target } => self.recycle(buffer, target, span),
+            ExprKind::With { buffer, body } => self.with(buffer, body, span),
+            ExprKind::Learnable(value) => {
+                let value = self.expr(value)?;
+                learnable(value).map_err(|failure| failed(failure, span))
+            }
+            ExprKind::List(elements) => {
+                let first = self.stack.len();
+                for element in elements {
+                    let value = self.expr(element)?;
+                    self.stack.push(value);
+                }
+                Ok(list_of(self.stack.drain(first..)))
+            }
+            ExprKind::Range { start, end } => match (self.expr(start)?, self.expr(end)?) {
+                (Value::Int(start), Value::Int(end)) => Ok(Value::Range(start, end)),
+                (start, end) => {
+                    let message = format!("a range goes from int to int, not from {} to {}", start.describe(), end.describe());
+                    Err(error_at(span, message))
+                }
+            },
+            ExprKind::Convert { operand, to } => {
+                let value = self.expr(operand)?;
+                convert(value, to).map_err(|failure| failed(failure, span))
+            }
+            ExprKind::FromList { operand, dtype } => {
+                let value = self.expr(operand)?;
+                let tensor = library::from_list(self.device, &value, *dtype).map_err(|failure| failed(failure, span))?;
+                Ok(Value::Tensor(tensor))
+            }
+            ExprKind::Expect { operand, ty, what } => {
+                let value = self.expr(operand)?;
+                self.expected(value, ty, what, span)
+            }
+            ExprKind::Declare { ty, storage, value } => {
+                let value = match value {
+                    Some(value) => Some(self.expr(value)?),
+                    None => None,
+                };
+                self.declare(ty, *storage, value, span)
+            }
+            _ => Err(error_at(span, "this expression cannot be evaluated")),
+        }
+    }
+
+    pub(super) fn global(&self, index: u32, span: Span) -> Evaluated<&Value> {
+        let name = || self.program.globals.get(index as usize).map_or("?", |name| name);
+        match self.globals.get(index as usize) {
+            None | Some(Value::Absent) => {
+                Err(error_at(span, format!("`{}` is read before it has a value", name())))
+            }
+            Some(value @ Value::Recycled(_)) => Err(missing(value, name(), span)),
+            Some(value) => Ok(value),
+        }
+    }
+
+    fn recycle(&mut self, buffer: &Expr, target: &Recycled, span: Span) -> Evaluated<Value> {
+        let Value::Handle(Handle::TensorBuffer(buffer)) = self.expr(buffer)? else {
+            return Err(error_at(buffer.span, "`recycle` is a method of TensorBuffers"));
+        };
+        let recycled = Value::Recycled(span);
+        let (value, name) = match target {
+            Recycled::Local { slot, name } => (std::mem::replace(self.slot(*slot), recycled), Some(name.clone())),
+            Recycled::Global { index } => {
+                let place = self.globals.get_mut(*index as usize);
+                let value = place.map(|place| std::mem::replace(place, recycled)).unwrap_or_default();
+                (value, self.program.globals.get(*index as usize).cloned())
+            }
+            Recycled::Temporary(value) => (self.expr(value)?, None),
+        };
+        let name = name.as_deref().unwrap_or("the tensor");
+        match value {
+            Value::Tensor(tensor) => match buffer.recycle(tensor) {
+                Ok(()) => Ok(Value::Unit),
+                Err(_) => {
+                    let message = format!("`{name}` cannot be recycled: another variable, list or view still holds its memory");
+                    let failure = Failure::new(message).hint("let it go by itself: its memory comes back with its last use");
+                    Err(failed(failure, span))
+                }
+            },
+            value @ Value::Recycled(_) => Err(missing(&value, name, span)),
+            other => Err(error_at(span, format!("`recycle` takes a tensor, not {}", other.describe()))),
+        }
+    }
+
+    fn with(&mut self, buffer: &Expr, body: &Expr, span: Span) -> Evaluated<Value> {
+        let buffer = match self.expr(buffer)? {
+            Value::Handle(Handle::TensorBuffer(buffer)) => buffer,
+            other => return Err(error_at(buffer.span, format!("`with` takes a TensorBuffer, not {}", other.describe()))),
+        };
+        let device = self.device;
+        let set = |buffer| device.replace_tensor_buffer(buffer).map_err(|error| failed(error.into(), span));
+        let before = set(Some(buffer))?;
+        let result = self.expr(body);
+        // However the block ended, what was there before comes back.
+        set(before)?;
+        result
+    }
+
+    fn expected(&mut self, mut value: Value, ty: &Declared, what: &Expected, span: Span) -> Evaluated<Value> {
+        match self.fit_here(&mut value, ty) {
+            Ok(()) => Ok(value),
+            Err(reason) => {
+                let given = value.describe();
+                let wanted = crate::check::show_declared(ty, self.size_names());
+                let place = match what {
+                    Expected::Variable(name) => format!("`{name}` is declared as {wanted}"),
+                    Expected::Result => format!("this function returns {wanted}"),
+                    Expected::Conversion => format!("`as` names {wanted}"),
+                };
+                Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
+            }
+        }
+    }
+
+    /// The memory of a declared tensor.
+    fn declare(&mut self, ty: &Declared, storage: TensorStorage, value: Option<Value>, span: Span) -> Evaluated<Value> {
+        let is_parameter = storage != TensorStorage::Ordinary;
+        let made = match value {
+            Some(value) if is_parameter => learnable(value),
+            Some(value) => return Ok(value),
+            None => {
+                let role = if is_parameter { Role::Learnable } else { Role::Activation };
+                self.declared_layout(ty).and_then(|layout| self.zeros(&layout, role))
+            }
+        };
+        made.map_err(|failure| failed(failure, span))
+    }
+
+    fn declared_layout(&self, ty: &Declared) -> Result<Layout, Failure> {
+        let Declared::Tensor(dtype, dims) = ty else { return Err(Failure::new("only tensors are declared so")) };
+        let size = |dim: &DeclaredDim| match *dim {
+            DeclaredDim::Known(n) => Ok(n),
+            DeclaredDim::Named(name) => self.bound_size(name).ok_or_else(|| Failure::new("this size has no value yet")),
+            DeclaredDim::Any => Err(Failure::new("a tensor without a value needs all its sizes")),
+        };
+        let dims: Result<tl_device::Shape, Failure> = dims.iter().map(size).collect();
+        Ok(Layout::new(*dtype, dims?))
+    }
+
+    fn zeros(&self, layout: &Layout, role: Role) -> Result<Value, Failure> {
+        let mut lease = self.device.take(layout, role)?;
+        lease.bytes_mut().fill(0);
+        Ok(Value::Tensor(Tensor::from_lease(lease, layout)?))
+    }
+}
+
+#[cold]
+fn missing(value: &Value, name: &str, span: Span) -> crate::eval::Interrupt {
+    let mut error = crate::eval::RunError {
+        diagnostic: tl_syntax::Diagnostic::error(span, format!("`{name}` has no value here")),
+        calls: Vec::new(),
+    };
+    if let Value::Recycled(at) = value {
+        let message = format!("`{name}` was recycled before, and is used here");
+        error.diagnostic = tl_syntax::Diagnostic::error(span, message).label(*at, "recycled here");
+    }
+    crate::eval::Interrupt::Error(Box::new(error))
+}
+
+/// A tensor's copy in learnable memory.
+fn learnable(value: Value) -> Result<Value, Failure> {
+    match value {
+        Value::Tensor(tensor) => Ok(Value::Tensor(tensor.to_learnable()?)),
+        other => Err(Failure::new(format!("only a tensor can be learnable, not {}", other.describe()))),
+    }
+}
+
+/// A list of the values, without the heap where they are a few whole numbers.
+fn list_of(values: std::vec::Drain<'_, Value>) -> Value {
+    let is_int = |value: &Value| matches!(value, Value::Int(_));
+    if values.as_slice().iter().all(is_int) {
+        let ints: smallvec::SmallVec<[i64; 8]> =
+            values.filter_map(|value| if let Value::Int(n) = value { Some(n) } else { None }).collect();
+        return Value::ints(&ints);
+    }
+    Value::List(std::sync::Arc::new(values.collect()))
+}
+
+fn convert(value: Value, to: &Declared) -> Result<Value, Failure> {
+    Ok(match (value, to) {
+        (Value::Int(n), Declared::Float) => Value::Float(n as f64),
+        (Value::Bool(b), Declared::Float) => Value::Float(f64::from(u8::from(b))),
+        (Value::Float(x), Declared::Int) => Value::Int(library::truncate(x)?),
+        (Value::Bool(b), Declared::Int) => Value::Int(i64::from(b)),
+        (value @ Value::Int(_), Declared::Int) => value,
+        (value @ Value::Float(_), Declared::Float) => value,
+        (value @ Value::Bool(_), Declared::Bool) => value,
+        (other, to) => {
+            let wanted = crate::check::show_declared(to, &[]);
+            return Err(Failure::new(format!("{} cannot be converted to {wanted}", other.describe())));
+        }
+    })
+}

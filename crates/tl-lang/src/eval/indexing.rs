@@ -1,0 +1,190 @@
+//! `x[…]` and `x.name` on running values.
+
+use smallvec::SmallVec;
+use tl_syntax::Span;
+use tl_tensor::Tensor;
+use tl_tensor::ops::{Arg, apply};
+
+use crate::eval::{Evaluated, Evaluator, error_at, failed};
+use crate::ir::{Expr, ExprKind, Index};
+use crate::library::{self, Failure};
+use crate::value::{Handle, Value};
+
+/// An evaluated index of one axis.
+#[derive(Clone, Copy)]
+enum At {
+    One(i64),
+    /// From the first up to the second, or to the axis' end.
+    Slice(i64, Option<i64>),
+}
+
+impl Evaluator<'_> {
+    pub(super) fn index(&mut self, receiver: &Expr, indices: &[Index], span: Span) -> Evaluated<Value> {
+        // A variable that lives on is looked into where it lies.
+        if let ExprKind::Local { slot, last: false, .. } = &receiver.kind {
+            let at = self.evaluate_indices(indices)?;
+            let place = self.frame + *slot as usize;
+            if let Some(value) = self.stack.get(place)
+                && !matches!(value, Value::Absent | Value::Recycled(_))
+            {
+                return self.at(value, &at, span);
+            }
+        }
+        if let ExprKind::Global { index } = &receiver.kind {
+            let at = self.evaluate_indices(indices)?;
+            return self.at(self.global(*index, receiver.span)?, &at, span);
+        }
+        let receiver = self.expr(receiver)?;
+        let at = self.evaluate_indices(indices)?;
+        self.at(&receiver, &at, span)
+    }
+
+    fn evaluate_indices(&mut self, indices: &[Index]) -> Evaluated<SmallVec<[At; 4]>> {
+        indices
+            .iter()
+            .map(|index| match index {
+                Index::At(at) => match self.expr(at)? {
+                    Value::Int(n) => Ok(At::One(n)),
+                    Value::Range(start, end) => Ok(At::Slice(start, Some(end))),
+                    other => Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe()))),
+                },
+                Index::Slice { start, end } => {
+                    let start = start.as_ref().map_or(Ok(0), |start| self.int(start))?;
+                    let end = end.as_ref().map(|end| self.int(end)).transpose()?;
+                    Ok(At::Slice(start, end))
+                }
+            })
+            .collect()
+    }
+
+    fn int(&mut self, expr: &Expr) -> Evaluated<i64> {
+        match self.expr(expr)? {
+            Value::Int(n) => Ok(n),
+            other => Err(error_at(expr.span, format!("this must be an int, and is {}", other.describe()))),
+        }
+    }
+
+    fn at(&self, value: &Value, at: &[At], span: Span) -> Evaluated<Value> {
+        let result = match (value, at) {
+            (Value::Tensor(tensor), at) => self.tensor_at(tensor, at),
+            (Value::Handle(Handle::Node(node)), [At::One(_), ..]) if node_is_tensor(node) => {
+                library::node_tensor(node).and_then(|tensor| self.tensor_at(tensor, at))
+            }
+            (Value::Handle(_), [At::One(index)]) => library::handle_element(value, *index),
+            (Value::Str(text), [at]) => text_at(text, *at),
+            (Value::Ints(_) | Value::List(_), [at]) => list_at(value, *at),
+            (other, _) => Err(Failure::new(format!("{} cannot be indexed like this", other.describe()))),
+        };
+        result.map_err(|failure| failed(failure, span))
+    }
+
+    fn tensor_at(&self, tensor: &Tensor, at: &[At]) -> Result<Value, Failure> {
+        if at.len() > tensor.rank() {
+            let message = format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
+            return Err(Failure::new(message));
+        }
+        let (Some(select), Some(slice)) = (self.select, self.slice) else {
+            return Err(Failure::new("indexing is not available"));
+        };
+        let mut view = tensor.clone();
+        let mut axis = 0_i64;
+        for (original, at) in at.iter().enumerate() {
+            let size = tensor.dims().get(original).copied().unwrap_or(0) as i64;
+            let whole = |problem: &str| {
+                Failure::new(format!("{problem} is out of range for dimension {original}, which has size {size}: {}", tensor.layout()))
+            };
+            match *at {
+                At::Slice(0, None) => axis += 1,
+                At::Slice(start, end) => {
+                    let (first, last) = bounds(start, end, size).ok_or_else(|| whole(&shown(start, end)))?;
+                    let args = [Arg::from(&view), Arg::Int(axis), Arg::Int(first), Arg::Int(last)];
+                    view = apply(slice, self.device, &args)?.into();
+                    axis += 1;
+                }
+                At::One(index) => {
+                    if index >= size || index < -size {
+                        return Err(whole(&format!("index {index}")));
+                    }
+                    let args = [Arg::from(&view), Arg::Int(axis), Arg::Int(index)];
+                    view = apply(select, self.device, &args)?.into();
+                }
+            }
+        }
+        Ok(Value::Tensor(view))
+    }
+
+    pub(super) fn field(&mut self, receiver: &Expr, name: &str, span: Span) -> Evaluated<Value> {
+        let result = match &receiver.kind {
+            ExprKind::Local { slot, last: false, .. } => {
+                let place = self.frame + *slot as usize;
+                match self.stack.get(place) {
+                    Some(value) if !matches!(value, Value::Absent | Value::Recycled(_)) => library::field(value, name),
+                    _ => library::field(&self.expr(receiver)?, name),
+                }
+            }
+            ExprKind::Global { index } => library::field(self.global(*index, receiver.span)?, name),
+            _ => library::field(&self.expr(receiver)?, name),
+        };
+        result.map_err(|failure| failed(failure, span))
+    }
+}
+
+fn node_is_tensor(node: &tl_model::ModelNode) -> bool {
+    matches!(node.tensor(), Ok(Some(_)))
+}
+
+fn shown(start: i64, end: Option<i64>) -> String {
+    match end {
+        Some(end) => format!("the slice {start}..{end}"),
+        None => format!("the slice {start}.."),
+    }
+}
+
+/// The bounds from the front; `None` where they are outside or cross.
+fn bounds(start: i64, end: Option<i64>, size: i64) -> Option<(i64, i64)> {
+    let from_front = |at: i64| if at < 0 { at.checked_add(size) } else { Some(at) };
+    let (first, last) = (from_front(start)?, from_front(end.unwrap_or(size))?);
+    (first >= 0 && first <= last && last <= size).then_some((first, last))
+}
+
+fn list_at(list: &Value, at: At) -> Result<Value, Failure> {
+    let len = list.list_len().unwrap_or(0) as i64;
+    match at {
+        At::One(index) => {
+            let place = if index < 0 { index.saturating_add(len) } else { index };
+            let element = usize::try_from(place).ok().and_then(|place| list.element(place));
+            element.ok_or_else(|| Failure::new(format!("index {index} is out of range for a list of {len}")))
+        }
+        At::Slice(start, end) => {
+            let Some((first, last)) = bounds(start, end, len) else {
+                return Err(Failure::new(format!("{} is out of range for a list of {len}", shown(start, end))));
+            };
+            if let Value::Ints(ints) = list {
+                return Ok(Value::ints(ints.as_slice().get(first as usize..last as usize).unwrap_or(&[])));
+            }
+            Ok(Value::list((first..last).filter_map(|index| list.element(index as usize))))
+        }
+    }
+}
+
+/// A string's characters.
+fn text_at(text: &str, at: At) -> Result<Value, Failure> {
+    let len = text.chars().count() as i64;
+    let (first, last) = match at {
+        At::One(index) if index >= len || index < -len => {
+            return Err(Failure::new(format!("index {index} is out of range for a string of {len} characters")));
+        }
+        At::One(index) => {
+            let place = if index < 0 { index + len } else { index };
+            (place, place + 1)
+        }
+        At::Slice(start, end) => match bounds(start, end, len) {
+            Some(bounds) => bounds,
+            None => {
+                let message = format!("{} is out of range for a string of {len} characters", shown(start, end));
+                return Err(Failure::new(message));
+            }
+        },
+    };
+    Ok(Value::text(text.chars().skip(first as usize).take((last - first) as usize).collect::<String>()))
+}

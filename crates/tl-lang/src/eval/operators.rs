@@ -1,0 +1,158 @@
+//! Operators on values whose types the checker knows, and on those it does not.
+
+use tl_syntax::Span;
+use tl_syntax::ast::BinaryOperator;
+use tl_tensor::ops::{Arg, Op, apply, by_name};
+
+use crate::arithmetic::{self, NoResult};
+use crate::check::operator_row;
+use crate::eval::{Evaluated, Evaluator, error_at, failed};
+use crate::library::Failure;
+use crate::value::{Value, equal};
+
+impl Evaluator<'_> {
+    pub(super) fn negate(&mut self, operand: Value, span: Span) -> Evaluated<Value> {
+        match operand {
+            Value::Int(n) => match n.checked_neg() {
+                Some(n) => Ok(Value::Int(n)),
+                None => Err(error_at(span, format!("-({n}) is too large for an int"))),
+            },
+            Value::Float(x) => Ok(Value::Float(-x)),
+            other => self.tensor_operator("neg", &[other], "-", span),
+        }
+    }
+
+    pub(super) fn not(&mut self, operand: Value, span: Span) -> Evaluated<Value> {
+        match operand {
+            Value::Bool(truth) => Ok(Value::Bool(!truth)),
+            other => self.tensor_operator("logical_not", &[other], "not", span),
+        }
+    }
+
+    pub(super) fn binary(&mut self, operator: BinaryOperator, left: Value, right: Value, span: Span) -> Evaluated<Value> {
+        match (&left, &right) {
+            (Value::Int(a), Value::Int(b)) => return ints(operator, *a, *b, span),
+            (Value::Float(a), Value::Float(b)) => return floats(operator, *a, *b, span),
+            (Value::Int(a), Value::Float(b)) => return floats(operator, *a as f64, *b, span),
+            (Value::Float(a), Value::Int(b)) => return floats(operator, *a, *b as f64, span),
+            _ => {}
+        }
+        self.other_binary(operator, left, right, span)
+    }
+
+    #[inline(never)]
+    fn other_binary(&mut self, operator: BinaryOperator, left: Value, right: Value, span: Span) -> Evaluated<Value> {
+        if let (Value::Str(a), Value::Str(b)) = (&left, &right)
+            && let Some(value) = strings(operator, a, b)
+        {
+            return Ok(value);
+        }
+        match (operator, &left, &right) {
+            (_, Value::Tensor(_) | Value::Handle(_), _) | (_, _, Value::Tensor(_) | Value::Handle(_)) => {}
+            (BinaryOperator::Equal | BinaryOperator::NotEqual, a, b) => {
+                if let Some(is_equal) = equal(a, b) {
+                    return Ok(Value::Bool(is_equal == (operator == BinaryOperator::Equal)));
+                }
+            }
+            (BinaryOperator::Add, a, b) => {
+                if let (Some(n), Some(m)) = (a.list_len(), b.list_len()) {
+                    let first = (0..n).filter_map(|index| a.element(index));
+                    return Ok(Value::list(first.chain((0..m).filter_map(|index| b.element(index)))));
+                }
+            }
+            _ => {}
+        }
+        self.tensor_operator(operator_row(operator), &[left, right], operator.symbol(), span)
+    }
+
+    /// An operator on tensors that the checker did not know to be any.
+    fn tensor_operator(&mut self, row: &str, operands: &[Value], symbol: &str, span: Span) -> Evaluated<Value> {
+        let has_tensor = operands.iter().any(|operand| matches!(operand, Value::Tensor(_) | Value::Handle(_)));
+        let arguments: Option<smallvec::SmallVec<[Arg<'_>; 2]>> = operands
+            .iter()
+            .map(|operand| match operand {
+                Value::Tensor(tensor) => Some(Arg::from(tensor)),
+                Value::Int(n) => Some(Arg::Int(*n)),
+                Value::Float(x) => Some(Arg::Number(*x)),
+                _ => None,
+            })
+            .collect();
+        match (by_name(row), arguments) {
+            (Some(row), Some(arguments)) if has_tensor => self.apply(row, &arguments, span),
+            _ => {
+                let kinds: Vec<String> = operands.iter().map(Value::describe).collect();
+                Err(error_at(span, format!("`{symbol}` cannot be applied to {}", kinds.join(" and "))))
+            }
+        }
+    }
+
+    pub(super) fn apply(&self, row: &'static Op, arguments: &[Arg<'_>], span: Span) -> Evaluated<Value> {
+        match apply(row, self.device, arguments) {
+            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Err(error) => Err(failed(Failure::from(error), span)),
+        }
+    }
+}
+
+fn ints(operator: BinaryOperator, a: i64, b: i64, span: Span) -> Evaluated<Value> {
+    Ok(Value::Bool(match operator {
+        BinaryOperator::Equal => a == b,
+        BinaryOperator::NotEqual => a != b,
+        BinaryOperator::Less => a < b,
+        BinaryOperator::LessEqual => a <= b,
+        BinaryOperator::Greater => a > b,
+        BinaryOperator::GreaterEqual => a >= b,
+        _ => match arithmetic::int(operator, a, b) {
+            Ok(n) => return Ok(Value::Int(n)),
+            Err(problem) => return Err(no_result(problem, operator, a, b, span)),
+        },
+    }))
+}
+
+#[cold]
+fn no_result(problem: NoResult, operator: BinaryOperator, a: i64, b: i64, span: Span) -> crate::eval::Interrupt {
+    let expression = format!("{a} {} {b}", operator.symbol());
+    let failure = match problem {
+        NoResult::Overflow => Failure::new(format!("{expression} is too large for an int")),
+        NoResult::DivisionByZero => Failure::new(format!("division by zero: {expression}")),
+        NoResult::NegativeExponent => Failure::new(format!("{expression}: the exponent is negative"))
+            .hint("make the base a float: its power is one too"),
+        NoResult::NotArithmetic => Failure::new(format!("`{}` cannot be applied to int and int", operator.symbol())),
+    };
+    failed(failure, span)
+}
+
+fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Value> {
+    Ok(Value::Bool(match operator {
+        BinaryOperator::Equal => a == b,
+        BinaryOperator::NotEqual => a != b,
+        BinaryOperator::Less => a < b,
+        BinaryOperator::LessEqual => a <= b,
+        BinaryOperator::Greater => a > b,
+        BinaryOperator::GreaterEqual => a >= b,
+        _ => {
+            return match arithmetic::float(operator, a, b) {
+                Some(x) => Ok(Value::Float(x)),
+                None => Err(error_at(span, format!("`{}` cannot be applied to float and float", operator.symbol()))),
+            };
+        }
+    }))
+}
+
+fn strings(operator: BinaryOperator, a: &str, b: &str) -> Option<Value> {
+    Some(Value::Bool(match operator {
+        BinaryOperator::Equal => a == b,
+        BinaryOperator::NotEqual => a != b,
+        BinaryOperator::Less => a < b,
+        BinaryOperator::LessEqual => a <= b,
+        BinaryOperator::Greater => a > b,
+        BinaryOperator::GreaterEqual => a >= b,
+        BinaryOperator::Add => {
+            let mut text = String::with_capacity(a.len() + b.len());
+            text.push_str(a);
+            text.push_str(b);
+            return Some(Value::text(text));
+        }
+        _ => return None,
+    }))
+}

@@ -1,0 +1,113 @@
+//! Statements and blocks.
+
+use crate::eval::{Evaluated, Evaluator, Interrupt, error_at};
+use crate::ir::{Block, Expr, Slot, Statement};
+use crate::value::Value;
+
+impl Evaluator<'_> {
+    /// Runs a block and gives its value.
+    pub(super) fn block(&mut self, block: &Block) -> Evaluated<Value> {
+        for statement in &block.statements {
+            self.statement(statement)?;
+        }
+        match &block.value {
+            Some(value) => self.expr(value),
+            None => Ok(Value::Unit),
+        }
+    }
+
+    fn statement(&mut self, statement: &Statement) -> Evaluated<()> {
+        match statement {
+            Statement::Set { slot, value, unread } => {
+                let value = self.expr(value)?;
+                if !unread {
+                    *self.slot(*slot) = value;
+                }
+            }
+            Statement::SetGlobal { index, value } => {
+                let value = self.expr(value)?;
+                if let Some(global) = self.globals.get_mut(*index as usize) {
+                    *global = value;
+                }
+            }
+            Statement::Expr(expr) => drop(self.expr(expr)?),
+            Statement::For { slot, unread, iterable, body, drops } => {
+                self.for_loop(*slot, *unread, iterable, body)?;
+                self.drop_slots(drops);
+            }
+            Statement::While { condition, body, drops } => {
+                while self.condition(condition)? {
+                    if !self.round(body)? {
+                        return Ok(());
+                    }
+                }
+                self.drop_slots(drops);
+            }
+            Statement::Loop { body } => while self.round(body)? {},
+            Statement::Break => return Err(Interrupt::Break),
+            Statement::Continue => return Err(Interrupt::Continue),
+            Statement::Return(value) => {
+                self.returned = match value {
+                    Some(value) => self.expr(value)?,
+                    None => Value::Unit,
+                };
+                return Err(Interrupt::Return);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a loop's body once. False means that the loop ends here.
+    fn round(&mut self, body: &Block) -> Evaluated<bool> {
+        // A `break` inside a call's arguments leaves those that were there already.
+        let height = self.stack.len();
+        match self.block(body) {
+            Ok(_) => Ok(true),
+            Err(Interrupt::Continue) => {
+                self.stack.truncate(height);
+                Ok(true)
+            }
+            Err(Interrupt::Break) => {
+                self.stack.truncate(height);
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn for_loop(&mut self, slot: Slot, unread: bool, iterable: &Expr, body: &Block) -> Evaluated<()> {
+        let span = iterable.span;
+        let iterable = self.expr(iterable)?;
+        if let Value::Range(start, end) = iterable {
+            for n in start..end {
+                if !unread {
+                    *self.slot(slot) = Value::Int(n);
+                }
+                if !self.round(body)? {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let Some(len) = iterable.list_len() else {
+            let message = format!("`for` goes over a range or a list, not over {}", iterable.describe());
+            return Err(error_at(span, message));
+        };
+        for index in 0..len {
+            if !unread {
+                *self.slot(slot) = iterable.element(index).unwrap_or_default();
+            }
+            if !self.round(body)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn condition(&mut self, condition: &Expr) -> Evaluated<bool> {
+        match self.expr(condition)? {
+            Value::Bool(truth) => Ok(truth),
+            other => Err(error_at(condition.span, format!("a condition must be a bool, and this is {}", other.describe()))),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Parse, check, run: the way from a program's text to its outcome.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tl_device::Device;
+use tl_syntax::{Diagnostic, SourceMap, Span};
+
+use crate::check::{Checked, check};
+use crate::eval::{self, End};
+use crate::host::{CapturedHost, Host};
+
+/// The stack of the thread on which programs are checked and run. Only what is used of it takes memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Runs TL programs on a device.
+///
+/// ```
+/// use tl_device::Device;
+/// use tl_lang::Interpreter;
+/// let device = Device::cpu();
+/// let outcome = Interpreter::new(&device).run("let x = ones([2, 2]) * 3\nprint(sum(x))")?;
+/// assert_eq!(outcome.output, "12.0 float16[]\n");
+/// # Ok::<(), tl_lang::ProgramError>(())
+/// ```
+pub struct Interpreter<'h> {
+    device: Device,
+    host: Outside<'h>,
+}
+
+enum Outside<'h> {
+    Captured(Box<CapturedHost>),
+    Given(&'h mut dyn Host),
+}
+
+/// What a program that came to its end leaves.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What it printed, where the interpreter has no host of the caller's.
+    pub output: String,
+    /// 0, or what the program gave to `exit`.
+    pub exit_code: i32,
+    /// What the checker doubted.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that the warnings' places are in.
+    pub sources: SourceMap,
+}
+
+/// Why a program did not run, or not to its end.
+#[derive(Clone, Debug)]
+pub struct ProgramError {
+    /// What was wrong; never empty.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Which functions were running, innermost first, each with the place that it was called from.
+    pub calls: Vec<(Arc<str>, Span)>,
+    /// The texts that the places are in.
+    pub sources: SourceMap,
+    /// What was printed before, where the interpreter has no host of the caller's.
+    pub output: String,
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}: {}", self.sources.describe(diagnostic.span()), diagnostic.message)?;
+            for hint in &diagnostic.hints {
+                write!(f, " ({hint})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ProgramError {}
+
+impl Interpreter<'static> {
+    /// An interpreter without an outside: what programs print is in their outcome, and they have no files to import.
+    pub fn new(device: &Device) -> Interpreter<'static> {
+        Interpreter { device: device.clone(), host: Outside::Captured(Box::default()) }
+    }
+
+    /// As [`Interpreter::new`], with the files, arguments and environment that `host` holds.
+    pub fn with_captured(device: &Device, host: CapturedHost) -> Interpreter<'static> {
+        Interpreter { device: device.clone(), host: Outside::Captured(Box::new(host)) }
+    }
+}
+
+impl<'h> Interpreter<'h> {
+    /// An interpreter whose programs print to, and read from, this host.
+    pub fn with_host(device: &Device, host: &'h mut dyn Host) -> Interpreter<'h> {
+        Interpreter { device: device.clone(), host: Outside::Given(host) }
+    }
+
+    /// Checks and runs a program.
+    ///
+    /// # Errors
+    /// Everything that the checker found wrong, or the first thing that went wrong while it ran.
+    pub fn run(&mut self, source: &str) -> Result<Outcome, ProgramError> {
+        self.run_named("program.tl", source)
+    }
+
+    /// As [`Interpreter::run`], under the name that messages show and that imports are relative to.
+    ///
+    /// # Errors
+    /// As for [`Interpreter::run`].
+    pub fn run_named(&mut self, name: &str, source: &str) -> Result<Outcome, ProgramError> {
+        self.go(name, source, true)
+    }
+
+    /// Checks a program without running it.
+    ///
+    /// # Errors
+    /// Everything that the checker found wrong.
+    pub fn check(&mut self, source: &str) -> Result<Outcome, ProgramError> {
+        self.check_named("program.tl", source)
+    }
+
+    /// As [`Interpreter::check`], under the name that messages show and that imports are relative to.
+    ///
+    /// # Errors
+    /// As for [`Interpreter::check`].
+    pub fn check_named(&mut self, name: &str, source: &str) -> Result<Outcome, ProgramError> {
+        self.go(name, source, false)
+    }
+
+    fn go(&mut self, name: &str, source: &str, runs: bool) -> Result<Outcome, ProgramError> {
+        let device = self.device.clone();
+        let host: &mut dyn Host = match &mut self.host {
+            Outside::Captured(host) => {
+                host.output.clear();
+                &mut **host
+            }
+            Outside::Given(host) => &mut **host,
+        };
+        let result = on_large_stack(|| whole(&device, host, name, source, runs));
+        let output = match &mut self.host {
+            Outside::Captured(host) => std::mem::take(&mut host.output),
+            Outside::Given(_) => String::new(),
+        };
+        match result {
+            Ok(outcome) => Ok(Outcome { output, ..outcome }),
+            Err(error) => Err(ProgramError { output, ..error }),
+        }
+    }
+}
+
+/// Programs may nest deeply, and both passes follow them by recursion.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, ProgramError> + Send) -> Result<T, ProgramError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("tl-program".into()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(running) => running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => {
+                let message = format!("no thread can be started to run the program: {error}");
+                Err(ProgramError {
+                    diagnostics: vec![Diagnostic::error(Span::default(), message)],
+                    calls: Vec::new(),
+                    sources: SourceMap::new(),
+                    output: String::new(),
+                })
+            }
+        }
+    })
+}
+
+fn whole(device: &Device, host: &mut dyn Host, name: &str, source: &str, runs: bool) -> Result<Outcome, ProgramError> {
+    let mut sources = SourceMap::new();
+    let Checked { program, diagnostics } = check(name, source, host, &mut sources);
+    let fail = |diagnostics, calls, sources| ProgramError { diagnostics, calls, sources, output: String::new() };
+    let Some(program) = program else { return Err(fail(diagnostics, Vec::new(), sources)) };
+    let exit_code = match runs.then(|| eval::run(&program, device, host, STACK_BYTES)) {
+        None | Some(End::Done) => 0,
+        Some(End::Exit(code)) => code,
+        Some(End::Failed(error)) => return Err(fail(vec![error.diagnostic], error.calls, sources)),
+    };
+    Ok(Outcome { output: String::new(), exit_code, warnings: diagnostics, sources })
+}
+

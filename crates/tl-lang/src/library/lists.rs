@@ -1,0 +1,84 @@
+//! Lists: their length, and growing them.
+
+use std::sync::Arc;
+
+use tl_tensor::ops::Size;
+
+use super::Types;
+use super::row::{Args, Builtin, Failure, Kind, Param};
+use crate::check::{Known, Type};
+use crate::value::{Handle, Value};
+
+pub(super) static ROWS: &[Builtin] = &[
+    Builtin {
+        name: "len",
+        doc: "How many elements a list has, characters a string, positions the first dimension of a tensor, or numbered \
+              parts a node of a model: `len(model.blk)`.",
+        params: &[Param::required("x", Kind::Any)],
+        result: len_type,
+        run: |_, args| len(args.value(0)),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "append",
+        doc: "The list with one more element at its end. The variable that is given keeps its list: `l = append(l, x)`.",
+        params: &[Param::required("list", Kind::List), Param::required("value", Kind::Any)],
+        result: append_type,
+        run: |_, args| append(args),
+        ..Builtin::BASE
+    },
+];
+
+fn len_type(types: &Types<'_>) -> (Type, Known) {
+    let known = match (types.ty(0), types.known(0)) {
+        (Some(Type::Tensor(ty)), _) => ty.sizes.as_ref().and_then(|sizes| sizes.first()).copied(),
+        (_, Some(Known::Ints(sizes))) => Some(Size::Known(sizes.len() as i64)),
+        _ => None,
+    };
+    (Type::Int, known.map_or(Known::Nothing, Known::Int))
+}
+
+fn len(value: &Value) -> Result<Value, Failure> {
+    let len = match value {
+        Value::Str(text) => text.chars().count(),
+        Value::Tensor(tensor) => match tensor.dims().first() {
+            Some(size) => *size,
+            None => return Err(Failure::new("`len`: this tensor is a single number")),
+        },
+        Value::Range(start, end) => usize::try_from(end.saturating_sub(*start)).unwrap_or(0),
+        Value::Handle(Handle::Node(node)) => node.n_indexed(),
+        other => match other.list_len() {
+            Some(len) => len,
+            None => return Err(Failure::new(format!("`len`: {} has no length", other.describe()))),
+        },
+    };
+    Ok(Value::Int(len as i64))
+}
+
+fn append_type(types: &Types<'_>) -> (Type, Known) {
+    let element = match (types.ty(0), types.ty(1)) {
+        (Some(Type::List(element)), Some(value)) if **element == Type::Unknown => value.clone(),
+        (Some(Type::List(element)), Some(value)) => element.join(value),
+        _ => Type::Unknown,
+    };
+    (Type::list(element), Known::Nothing)
+}
+
+fn append(args: &mut Args<'_>) -> Result<Value, Failure> {
+    let (list, value) = (args.take(0), args.take(1));
+    match (list, value) {
+        (Value::Ints(mut ints), Value::Int(n)) => {
+            ints.push(n);
+            Ok(Value::Ints(ints))
+        }
+        (Value::Ints(ints), value) => {
+            let numbers = ints.as_slice().iter().map(|n| Value::Int(*n));
+            Ok(Value::List(Arc::new(numbers.chain([value]).collect())))
+        }
+        (Value::List(mut values), value) => {
+            Arc::make_mut(&mut values).push(value);
+            Ok(Value::List(values))
+        }
+        (other, _) => Err(Failure::new(format!("`append`: {} is no list", other.describe()))),
+    }
+}

@@ -1,0 +1,393 @@
+//! Models, tokenizers, caches, and whole generation.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tl_device::Mapping;
+use tl_model::{
+    Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, LlamaConfig, Model, ModelNode, SamplingOptions,
+    Tokenizer,
+};
+use tl_tensor::Tensor;
+use tl_tensor::ops::TensorType;
+
+use super::always;
+use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
+use crate::check::{Known, Type};
+use crate::value::{Decoding, Handle, HandleKind, Value};
+
+const MODEL: Param = Param::required("model", Kind::Handle(HandleKind::Model));
+const TOKENIZER: Param = Param::required("tokenizer", Kind::Handle(HandleKind::Tokenizer));
+const CACHE: Param = Param::required("cache", Kind::Handle(HandleKind::KvCache));
+const STREAM: Param = Param::required("stream", Kind::Handle(HandleKind::DecodeStream));
+
+pub(super) static ROWS: &[Builtin] = &[
+    Builtin {
+        name: "load_model",
+        doc: "A model from a GGUF file. Its weights are used where they lie in the file, in their stored format. Its own \
+              `generate` computes in `activations`, `float16` or `float32`.",
+        params: &[Param::required("path", Kind::Text), Param::optional("activations", Kind::DType, Default::Absent)],
+        result: always!(Handle(HandleKind::Model)),
+        run: |context, args| {
+            let path = args.path(0, context.host)?;
+            let model = Model::load(path, context.device)?;
+            let activations = match args.dtype(1)? {
+                tl_device::DType::F16 => Activations::Float16,
+                tl_device::DType::F32 => Activations::Float32,
+                other => return Err(Failure::new(format!("load_model: activations are float16 or float32, not {other}"))),
+            };
+            Ok(Value::Handle(Handle::Model(model.with_activations(activations))))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "get_tensor",
+        doc: "The weight of that name in a model's file, such as \"blk.0.attn_q.weight\".",
+        params: &[MODEL, Param::required("name", Kind::Text)],
+        result: |_| (Type::any_tensor(), Known::Nothing),
+        run: |_, args| Ok(Value::Tensor(model(args, 0)?.tensor(args.text(1)?)?.clone())),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "load_tokenizer",
+        doc: "The tokenizer that a model, or the model file of that path, carries.",
+        params: &[Param::required("model", Kind::ModelOrPath)],
+        result: always!(Handle(HandleKind::Tokenizer)),
+        run: load_tokenizer,
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "tokenize",
+        doc: "The tokens of a text, a list of ints, beginning with the start token where the model wants one.",
+        params: &[TOKENIZER, Param::required("text", Kind::Text)],
+        result: |_| (Type::list(Type::Int), Known::Nothing),
+        run: |_, args| {
+            let ids = tokenizer(args)?.encode(args.text(1)?);
+            let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+            Ok(Value::ints(&ids))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "detokenize",
+        doc: "The text of tokens.",
+        params: &[TOKENIZER, Param::required("ids", Kind::Ints)],
+        result: always!(Str),
+        run: |_, args| Ok(Value::text(tokenizer(args)?.decode(&args.ids(1)?)?)),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "is_end",
+        doc: "Whether the token ends a text.",
+        owner: Some(HandleKind::Tokenizer),
+        params: &[TOKENIZER, Param::required("id", Kind::Int)],
+        result: always!(Bool),
+        run: |_, args| {
+            let id = id(args, 1)?;
+            Ok(Value::Bool(tokenizer(args)?.is_end(id)))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "decode_stream",
+        doc: "Turns tokens into text as they come: `.next(id)` gives the characters that the token completes.",
+        params: &[TOKENIZER],
+        result: always!(Handle(HandleKind::DecodeStream)),
+        run: |_, args| {
+            let decoding = Decoding { tokenizer: tokenizer(args)?.clone(), stream: DecodeStream::new() };
+            Ok(Value::Handle(Handle::DecodeStream(Arc::new(Mutex::new(decoding)))))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "next",
+        doc: "The text that the token completes, whole characters only; it may be empty.",
+        owner: Some(HandleKind::DecodeStream),
+        params: &[STREAM, Param::required("id", Kind::Int)],
+        result: always!(Str),
+        run: |_, args| {
+            let id = id(args, 1)?;
+            let mut decoding = stream(args)?.lock();
+            let Decoding { tokenizer, stream } = &mut *decoding;
+            Ok(Value::text(stream.next(tokenizer, id)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "finish",
+        doc: "What is left when no token follows: the bytes of a character that was never completed, as replacement characters.",
+        owner: Some(HandleKind::DecodeStream),
+        params: &[STREAM],
+        result: always!(Str),
+        run: |_, args| Ok(Value::text(stream(args)?.lock().stream.finish())),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "kv_cache",
+        doc: "An empty cache of keys and values for so many layers: `2 · layers` tensors `[max_len, kv_heads, head_dim]`.",
+        params: &[
+            Param::required("layers", Kind::Int),
+            Param::required("kv_heads", Kind::Int),
+            Param::required("head_dim", Kind::Int),
+            Param::required("max_len", Kind::Int),
+            Param::optional("dtype", Kind::DType, Default::Absent),
+        ],
+        result: always!(Handle(HandleKind::KvCache)),
+        run: |context, args| {
+            let (layers, heads, dim, len) = (args.size(0)?, args.size(1)?, args.size(2)?, args.size(3)?);
+            let cache = KvCache::new(context.device, layers, heads, dim, len, args.dtype(4)?)?;
+            Ok(Value::Handle(Handle::KvCache(Arc::new(Mutex::new(cache)))))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "attention_with_cache",
+        doc: "Writes `k` and `v`, `[n, kv_heads, head_dim]`, behind what the layer of the cache holds, and lets \
+              `q: [n, heads, head_dim]` attend causally to all of it. The layers of a step come in order; the cache grows with the last.",
+        params: &[
+            Param::required("q", Kind::Tensor),
+            Param::required("k", Kind::Tensor),
+            Param::required("v", Kind::Tensor),
+            CACHE,
+            Param::required("layer", Kind::Int),
+        ],
+        result: |types| match types.ty(0) {
+            Some(Type::Tensor(TensorType { dtype, sizes })) => {
+                (Type::Tensor(TensorType { dtype: *dtype, sizes: sizes.clone() }), Known::Nothing)
+            }
+            _ => (Type::any_tensor(), Known::Nothing),
+        },
+        run: |_, args| {
+            let (q, k, v) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+            let layer = args.size(4)?;
+            Ok(Value::Tensor(cache(args, 3)?.lock().attend(layer, q, k, v)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "clear",
+        doc: "Empties the cache; its memory stays.",
+        owner: Some(HandleKind::KvCache),
+        params: &[CACHE],
+        run: |_, args| {
+            cache(args, 0)?.lock().clear();
+            Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "generate",
+        doc: "The text with which the model continues a prompt: at most `max_tokens` tokens, chosen as `sample` does.",
+        params: &[
+            MODEL,
+            Param::required("prompt", Kind::Text),
+            Param::optional("max_tokens", Kind::Int, Default::Int(100)),
+            Param::optional("temperature", Kind::Number, Default::Number(0.8)),
+            Param::optional("top_p", Kind::Number, Default::Number(0.95)),
+            Param::optional("top_k", Kind::Int, Default::Int(0)),
+            Param::optional("seed", Kind::Int, Default::Int(0)),
+        ],
+        result: always!(Str),
+        run: |_, args| generate(args),
+        ..Builtin::BASE
+    },
+];
+
+fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Model, Failure> {
+    match args.handle(index, HandleKind::Model)? {
+        Handle::Model(model) => Ok(model),
+        _ => Err(Failure::new("not a model")),
+    }
+}
+
+fn tokenizer<'a>(args: &'a Args<'_>) -> Result<&'a Arc<Tokenizer>, Failure> {
+    match args.handle(0, HandleKind::Tokenizer)? {
+        Handle::Tokenizer(tokenizer) => Ok(tokenizer),
+        _ => Err(Failure::new("not a tokenizer")),
+    }
+}
+
+fn stream<'a>(args: &'a Args<'_>) -> Result<&'a Mutex<Decoding>, Failure> {
+    match args.handle(0, HandleKind::DecodeStream)? {
+        Handle::DecodeStream(stream) => Ok(stream),
+        _ => Err(Failure::new("not a decode stream")),
+    }
+}
+
+fn cache<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Mutex<KvCache>, Failure> {
+    match args.handle(index, HandleKind::KvCache)? {
+        Handle::KvCache(cache) => Ok(cache),
+        _ => Err(Failure::new("not a KV cache")),
+    }
+}
+
+fn id(args: &Args<'_>, index: usize) -> Result<u32, Failure> {
+    let id = args.int(index)?;
+    u32::try_from(id).map_err(|_| Failure::new(format!("{id} is not a token id")))
+}
+
+fn load_tokenizer(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Failure> {
+    let tokenizer = match args.value(0) {
+        Value::Handle(Handle::Model(model)) => model.tokenizer()?,
+        _ => {
+            let path = args.path(0, context.host)?;
+            let in_file = |problem: &dyn std::fmt::Display| Failure::new(format!("{}: {problem}", path.display()));
+            let mapping = Mapping::open(&path).map_err(|error| in_file(&error))?;
+            let gguf = Gguf::parse(mapping.bytes()).map_err(|error| in_file(&error))?;
+            Arc::new(Tokenizer::from_gguf(&gguf).map_err(|error| in_file(&error))?)
+        }
+    };
+    Ok(Value::Handle(Handle::Tokenizer(tokenizer)))
+}
+
+fn generate(args: &Args<'_>) -> Result<Value, Failure> {
+    let model = model(args, 0)?;
+    let tokenizer = model.tokenizer()?;
+    let sampling = SamplingOptions {
+        temperature: args.number(3)? as f32,
+        top_p: args.number(4)? as f32,
+        top_k: args.size(5)?,
+        seed: args.int(6)? as u64,
+    };
+    let options = GenerateOptions { max_tokens: args.size(2)?, sampling, ..GenerateOptions::default() };
+    let mut stream = DecodeStream::new();
+    let mut text = String::new();
+    for id in Generator::new(model, &tokenizer.encode(args.text(1)?), &options)? {
+        text.push_str(stream.next(&tokenizer, id?)?);
+    }
+    text.push_str(stream.finish());
+    Ok(Value::text(text))
+}
+
+/// The tensor at a model's node.
+pub(crate) fn node_tensor(node: &ModelNode) -> Result<&Tensor, Failure> {
+    match node.tensor()? {
+        Some(tensor) => Ok(tensor),
+        None => Err(Failure::new(format!("`{}` is no tensor: it has parts, {}", node.path(), parts(node)))),
+    }
+}
+
+/// The names of a node's children, a few of them.
+fn parts(node: &ModelNode) -> String {
+    let mut names: Vec<&str> = node.child_names().take(12).collect();
+    if node.child_names().nth(names.len()).is_some() {
+        names.push("…");
+    }
+    names.join(", ")
+}
+
+pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
+    match (kind, name) {
+        (HandleKind::Model, "config") => Some(Type::Handle(HandleKind::Config)),
+        // Whether it is there, the file tells.
+        (HandleKind::Model | HandleKind::Node, "weight" | "bias") => Some(Type::any_tensor()),
+        (HandleKind::Model | HandleKind::Node, _) => Some(Type::Handle(HandleKind::Node)),
+        (HandleKind::Config, "architecture") => Some(Type::Str),
+        (HandleKind::Config, "rope_base" | "rms_eps") => Some(Type::Float),
+        (HandleKind::Config, name) => LlamaConfig::FIELDS.contains(&name).then_some(Type::Int),
+        (HandleKind::KvCache, "len" | "capacity" | "layers") => Some(Type::Int),
+        (HandleKind::Tokenizer, "vocab_size" | "bos" | "eos") => Some(Type::Int),
+        _ => None,
+    }
+}
+
+pub(super) fn field_names(kind: HandleKind) -> Vec<&'static str> {
+    match kind {
+        HandleKind::Config => LlamaConfig::FIELDS.to_vec(),
+        HandleKind::KvCache => vec!["len", "capacity", "layers"],
+        HandleKind::Tokenizer => vec!["vocab_size", "bos", "eos"],
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
+    match (handle, name) {
+        (Handle::Model(model), "config") => Ok(Value::Handle(Handle::Config(model.clone()))),
+        (Handle::Model(model), _) => child(&model.root(), name),
+        (Handle::Node(node), _) => child(node, name),
+        (Handle::Config(model), _) => match model.config().field(name) {
+            Some(ConfigValue::Int(n)) => Ok(Value::Int(n as i64)),
+            Some(ConfigValue::Float(x)) => Ok(Value::Float(shortest(x))),
+            Some(ConfigValue::Text(text)) => Ok(Value::text(text)),
+            None => Err(Failure::new(format!("a model's config has no field `{name}`"))),
+        },
+        (Handle::KvCache(cache), "len") => Ok(Value::Int(cache.lock().len() as i64)),
+        (Handle::KvCache(cache), "capacity") => Ok(Value::Int(cache.lock().capacity() as i64)),
+        (Handle::KvCache(cache), "layers") => Ok(Value::Int(cache.lock().n_layers() as i64)),
+        (Handle::Tokenizer(tokenizer), "vocab_size") => Ok(Value::Int(tokenizer.vocab_size() as i64)),
+        (Handle::Tokenizer(tokenizer), "bos") => special(tokenizer.bos(), name),
+        (Handle::Tokenizer(tokenizer), "eos") => special(tokenizer.eos(), name),
+        (handle, _) => Err(Failure::new(format!("{} has no field `{name}`", handle.kind().name()))),
+    }
+}
+
+/// A stored constant as the number that was meant: 1e-5 rather than its nearest `f32`.
+fn shortest(x: f32) -> f64 {
+    let mut digits = Digits { bytes: [0; 64], len: 0 };
+    let text = match write!(digits, "{x}") {
+        Ok(()) => digits.bytes.get(..digits.len).and_then(|bytes| std::str::from_utf8(bytes).ok()),
+        Err(_) => None,
+    };
+    text.and_then(|text| text.parse().ok()).unwrap_or(f64::from(x))
+}
+
+/// A number's digits, without the heap.
+struct Digits {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl std::fmt::Write for Digits {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let place = self.bytes.get_mut(self.len..self.len + text.len()).ok_or(std::fmt::Error)?;
+        place.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
+}
+
+fn special(id: Option<u32>, name: &str) -> Result<Value, Failure> {
+    match id {
+        Some(id) => Ok(Value::Int(i64::from(id))),
+        None => Err(Failure::new(format!("this tokenizer has no `{name}` token"))),
+    }
+}
+
+fn child(node: &ModelNode, name: &str) -> Result<Value, Failure> {
+    match node.child(name) {
+        Some(child) => node_value(child),
+        // A model without a table of its own for the output uses that of the input.
+        None if name == "output" && node.path().is_empty() && node.child("token_embd").is_some() => child(node, "token_embd"),
+        None => {
+            let path = node.path();
+            let place = if path.is_empty() { "this model".to_string() } else { format!("`{path}`") };
+            let failure = Failure::new(format!("{place} has no part `{name}`"));
+            Err(match crate::names::nearest(name, node.child_names()) {
+                Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                None => failure.hint(format!("its parts are {}", parts(node))),
+            })
+        }
+    }
+}
+
+/// A node that is a tensor is that tensor.
+fn node_value(node: ModelNode) -> Result<Value, Failure> {
+    match node.tensor()? {
+        Some(tensor) => Ok(Value::Tensor(tensor.clone())),
+        None => Ok(Value::Handle(Handle::Node(node))),
+    }
+}
+
+/// `blk[i]`
+pub(super) fn element(value: &Value, index: i64) -> Result<Value, Failure> {
+    let Value::Handle(Handle::Node(node)) = value else {
+        return Err(Failure::new(format!("{} has no elements to index", value.describe())));
+    };
+    let len = node.n_indexed() as i64;
+    let place = if index < 0 { index.saturating_add(len) } else { index };
+    match usize::try_from(place).ok().and_then(|place| node.index(place)) {
+        Some(child) => node_value(child),
+        None => Err(Failure::new(format!("index {index} is out of range: `{}` has {len} parts", node.path()))),
+    }
+}

@@ -1,0 +1,46 @@
+//! The outside: arguments, environment, clock, the program's own end.
+
+use super::always;
+use super::row::{Builtin, Default, Failure, Kind, Param};
+use crate::check::{Known, Type};
+use crate::value::Value;
+
+pub(super) static ROWS: &[Builtin] = &[
+    Builtin {
+        name: "args",
+        doc: "The program's arguments, a list of strings.",
+        result: |_| (Type::list(Type::Str), Known::Nothing),
+        run: |context, _| Ok(Value::list(context.host.args().into_iter().map(Value::text))),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "env",
+        doc: "A variable of the environment, or `default` where there is none.",
+        params: &[Param::required("name", Kind::Text), Param::optional("default", Kind::Text, Default::Text(""))],
+        result: always!(Str),
+        run: |context, args| match context.host.env(args.text(0)?) {
+            Some(value) => Ok(Value::text(value)),
+            None => Ok(args.take(1)),
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "time_ms",
+        doc: "Milliseconds on a clock that never goes back, with a fraction; where it begins does not matter.",
+        result: always!(Float),
+        run: |context, _| Ok(Value::Float(context.host.time_ms())),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "exit",
+        doc: "Ends the program with this code; 0 is success.",
+        params: &[Param::optional("code", Kind::Int, Default::Int(0))],
+        result: always!(Never),
+        run: |_, args| {
+            let code = args.int(0)?;
+            let code = i32::try_from(code).map_err(|_| Failure::new(format!("exit: {code} is no exit code")))?;
+            Err(Failure { exit: Some(code), ..Failure::new("the program ended itself") })
+        },
+        ..Builtin::BASE
+    },
+];

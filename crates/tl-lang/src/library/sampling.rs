@@ -1,0 +1,90 @@
+//! Choosing the next token. One random sequence serves all calls of a program; `seed` starts it again.
+
+use tl_model::{Sampler, SamplingOptions};
+
+use super::always;
+use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
+use crate::value::Value;
+
+const LOGITS: Param = Param::required("logits", Kind::Tensor);
+
+pub(super) static ROWS: &[Builtin] = &[
+    Builtin {
+        name: "sample",
+        doc: "A token chosen from `logits: [vocab]` or `[1, vocab]`, an int: with the probabilities `softmax(logits / temperature)` \
+              among the `top_k` most likely tokens (0: all), and of those the most likely ones that add up to `top_p`. Temperature 0 \
+              gives the most likely token.",
+        params: &[
+            LOGITS,
+            Param::optional("temperature", Kind::Number, Default::Number(1.0)),
+            Param::optional("top_k", Kind::Int, Default::Int(0)),
+            Param::optional("top_p", Kind::Number, Default::Number(1.0)),
+        ],
+        result: always!(Int),
+        run: |context, args| {
+            let (temperature, top_k, top_p) = (args.number(1)?, args.size(2)?, args.number(3)?);
+            sample(context, args, temperature, top_k, top_p)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "temperature_sample",
+        doc: "`sample` with a temperature alone.",
+        params: &[LOGITS, Param::required("temperature", Kind::Number)],
+        result: always!(Int),
+        run: |context, args| {
+            let temperature = args.number(1)?;
+            sample(context, args, temperature, 0, 1.0)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "top_k_sample",
+        doc: "`sample` among the `k` most likely tokens.",
+        params: &[
+            LOGITS,
+            Param::required("k", Kind::Int),
+            Param::optional("temperature", Kind::Number, Default::Number(1.0)),
+        ],
+        result: always!(Int),
+        run: |context, args| {
+            let (k, temperature) = (args.size(1)?, args.number(2)?);
+            sample(context, args, temperature, k, 1.0)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "top_p_sample",
+        doc: "`sample` among the most likely tokens whose probabilities add up to `p`.",
+        params: &[
+            LOGITS,
+            Param::required("p", Kind::Number),
+            Param::optional("temperature", Kind::Number, Default::Number(1.0)),
+        ],
+        result: always!(Int),
+        run: |context, args| {
+            let (p, temperature) = (args.number(1)?, args.number(2)?);
+            sample(context, args, temperature, 0, p)
+        },
+        ..Builtin::BASE
+    },
+];
+
+fn sample(
+    context: &mut Context<'_>,
+    args: &Args<'_>,
+    temperature: f64,
+    top_k: usize,
+    top_p: f64,
+) -> Result<Value, Failure> {
+    let logits = args.tensor(0)?;
+    let sampler = match context.sampler {
+        Some(sampler) => sampler,
+        None => {
+            let options = SamplingOptions { seed: *context.seed, ..SamplingOptions::default() };
+            context.sampler.insert(Sampler::new(options, logits.n_elems())?)
+        }
+    };
+    sampler.set_shape(temperature as f32, top_k, top_p as f32)?;
+    Ok(Value::Int(i64::from(sampler.sample_tensor(logits)?)))
+}

@@ -1,0 +1,324 @@
+//! Builtins on tensors that are no operations: random ones, ones made of lists, parts as lists, shapes, single elements.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tl_device::{DType, Device, Shape};
+use tl_tensor::ops::{Arg, Op, Size, TensorType, apply, by_name};
+use tl_tensor::{Random, Tensor};
+
+use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
+use super::{Types, always};
+use crate::check::{Known, Type};
+use crate::value::{Ints, Value};
+
+pub(super) static ROWS: &[Builtin] = &[
+    Builtin {
+        name: "rand",
+        doc: "Random numbers, each from 0 to below 1 with equal probability; `float16` unless another float type is given.",
+        params: &[Param::required("shape", Kind::Ints), Param::optional("dtype", Kind::DType, Default::Absent)],
+        makes_tensors: true,
+        result: |types| types.made_tensor(0, 1),
+        run: |context, args| {
+            let layout = args.layout(0, 1)?;
+            Ok(Value::Tensor(context.random.uniform_tensor(context.device, &layout)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "randn",
+        doc: "Random numbers from the standard normal distribution; `float16` unless another float type is given.",
+        params: &[Param::required("shape", Kind::Ints), Param::optional("dtype", Kind::DType, Default::Absent)],
+        makes_tensors: true,
+        result: |types| types.made_tensor(0, 1),
+        run: |context, args| {
+            let layout = args.layout(0, 1)?;
+            Ok(Value::Tensor(context.random.normal_tensor(context.device, &layout)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "seed",
+        doc: "Starts the random numbers, those of `sample` included, again from `n`: the same seed gives the same numbers.",
+        params: &[Param::required("n", Kind::Int)],
+        run: |context, args| {
+            // A seed is any 64 bits.
+            let seed = args.int(0)? as u64;
+            *context.random = Random::new(seed);
+            *context.seed = seed;
+            if let Some(sampler) = context.sampler {
+                sampler.reseed(seed);
+            }
+            Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "from_list",
+        doc: "A tensor of the numbers in a list of (lists of …) numbers, `float16` unless another type is given.",
+        params: &[Param::required("list", Kind::List), Param::optional("dtype", Kind::DType, Default::Absent)],
+        makes_tensors: true,
+        result: |types| {
+            let (ty, known) = types.made_tensor(usize::MAX, 1);
+            match ty {
+                Type::Tensor(ty) => (Type::Tensor(TensorType { sizes: None, ..ty }), known),
+                ty => (ty, known),
+            }
+        },
+        run: |context, args| Ok(Value::Tensor(from_list(context.device, args.value(0), args.dtype(1)?)?)),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "shape",
+        doc: "The sizes of a tensor's dimensions, a list of ints.",
+        params: &[Param::required("x", Kind::Tensor)],
+        result: |types| {
+            let known = match types.ty(0) {
+                Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) => Known::Ints(sizes.clone()),
+                _ => Known::Nothing,
+            };
+            (Type::list(Type::Int), known)
+        },
+        run: |_, args| Ok(Value::Ints(Ints::from_sizes(args.tensor(0)?.dims()))),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "rank",
+        doc: "How many dimensions a tensor has.",
+        params: &[Param::required("x", Kind::Tensor)],
+        result: |types| {
+            let known = match types.ty(0) {
+                Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) => Known::Int(Size::Known(sizes.len() as i64)),
+                _ => Known::Nothing,
+            };
+            (Type::Int, known)
+        },
+        run: |_, args| Ok(Value::Int(args.tensor(0)?.rank() as i64)),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "split",
+        doc: "The tensor cut along `dim` into parts of `size` positions; the last part may be smaller. Views, in a list.",
+        params: &[
+            Param::required("x", Kind::Tensor),
+            Param::required("size", Kind::Int),
+            Param::optional("dim", Kind::Int, Default::Int(0)),
+        ],
+        result: tensors,
+        run: |_, args| {
+            let size = args.size(1)?;
+            if size == 0 {
+                return Err(Failure::new("split: the size of a part must be 1 or more"));
+            }
+            cut(args, size)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "chunk",
+        doc: "The tensor cut along `dim` into `n` parts of equal size; the last parts may be smaller or missing. Views, in a list.",
+        params: &[
+            Param::required("x", Kind::Tensor),
+            Param::required("n", Kind::Int),
+            Param::optional("dim", Kind::Int, Default::Int(0)),
+        ],
+        result: tensors,
+        run: |_, args| {
+            let n = args.size(1)?;
+            let len = args.tensor(0)?.dims().get(axis(args)?).copied().unwrap_or(0);
+            if n == 0 {
+                return Err(Failure::new("chunk: the number of parts must be 1 or more"));
+            }
+            cut(args, len.div_ceil(n).max(1))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "item",
+        doc: "The value of a tensor with one element: a float, an int or a bool.",
+        params: &[Param::required("t", Kind::Tensor)],
+        result: |types| {
+            let ty = match types.ty(0) {
+                Some(Type::Tensor(TensorType { dtype: Some(DType::I32), .. })) => Type::Int,
+                Some(Type::Tensor(TensorType { dtype: Some(DType::Bool), .. })) => Type::Bool,
+                Some(Type::Tensor(TensorType { dtype: Some(_), .. })) => Type::Float,
+                _ => Type::Unknown,
+            };
+            (ty, Known::Nothing)
+        },
+        run: |_, args| item(args.tensor(0)?),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "to_list",
+        doc: "The elements of a tensor as a list of (lists of …) floats, ints or bools.",
+        params: &[Param::required("t", Kind::Tensor)],
+        result: |types| {
+            let (dtype, rank) = match types.ty(0) {
+                Some(Type::Tensor(TensorType { dtype, sizes: Some(sizes) })) => (*dtype, sizes.len()),
+                _ => return (Type::list(Type::Unknown), Known::Nothing),
+            };
+            let element = match dtype {
+                Some(DType::I32) => Type::Int,
+                Some(DType::Bool) => Type::Bool,
+                Some(_) => Type::Float,
+                None => Type::Unknown,
+            };
+            ((0..rank).fold(element, |ty, _| Type::list(ty)), Known::Nothing)
+        },
+        run: |_, args| {
+            let tensor = args.tensor(0)?;
+            let numbers = super::testing::numbers(tensor)?;
+            Ok(nested(tensor.dtype(), &numbers, tensor.dims()))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "argmax",
+        doc: "The place of the largest element of all, an int; the first of equals. With a dimension it is the operation.",
+        params: &[Param::required("x", Kind::Tensor)],
+        result: always!(Int),
+        run: |context, args| place(context, args, "argmax"),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "argmin",
+        doc: "The place of the smallest element of all, an int; the first of equals. With a dimension it is the operation.",
+        params: &[Param::required("x", Kind::Tensor)],
+        result: always!(Int),
+        run: |context, args| place(context, args, "argmin"),
+        ..Builtin::BASE
+    },
+];
+
+fn tensors(_: &Types<'_>) -> (Type, Known) {
+    (Type::list(Type::any_tensor()), Known::Nothing)
+}
+
+fn operation(name: &'static str) -> Result<&'static Op, Failure> {
+    by_name(name).ok_or_else(|| Failure::new(format!("the operation `{name}` is not available")))
+}
+
+fn place(context: &Context<'_>, args: &Args<'_>, name: &'static str) -> Result<Value, Failure> {
+    let x = args.tensor(0)?;
+    item(&apply(operation(name)?, context.device, &[Arg::from(x)])?.into())
+}
+
+/// The dimension that the third argument names.
+fn axis(args: &Args<'_>) -> Result<usize, Failure> {
+    let (dim, rank) = (args.int(2)?, args.tensor(0)?.rank());
+    let from_start = if dim < 0 { dim.saturating_add(rank as i64) } else { dim };
+    let axis = usize::try_from(from_start).ok().filter(|axis| *axis < rank);
+    axis.ok_or_else(|| Failure::new(format!("{}: there is no dimension {dim}: the tensor has {rank}", args.row.name)))
+}
+
+/// Cuts along the dimension into parts of so many positions.
+fn cut(args: &Args<'_>, size: usize) -> Result<Value, Failure> {
+    let (x, axis) = (args.tensor(0)?, axis(args)?);
+    let slice = operation("slice")?;
+    let len = x.dims().get(axis).copied().unwrap_or(0);
+    let mut parts = Vec::with_capacity(len.div_ceil(size));
+    for start in (0..len).step_by(size) {
+        let end = len.min(start.saturating_add(size));
+        let rest = [Arg::Int(axis as i64), Arg::Int(start as i64), Arg::Int(end as i64)];
+        parts.push(Value::Tensor(x.apply(slice, &rest)?));
+    }
+    Ok(Value::List(Arc::new(parts)))
+}
+
+/// The value of a tensor with one element.
+pub(super) fn item(tensor: &Tensor) -> Result<Value, Failure> {
+    if tensor.n_elems() != 1 {
+        let message = format!("item: the tensor {} has {} elements, not one", tensor.layout(), tensor.n_elems());
+        return Err(Failure::new(message));
+    }
+    let x = super::testing::numbers(tensor)?.first().copied().unwrap_or_default();
+    Ok(element(tensor.dtype(), x))
+}
+
+fn element(dtype: DType, x: f64) -> Value {
+    match dtype {
+        DType::I32 => Value::Int(x as i64),
+        DType::Bool => Value::Bool(x != 0.0),
+        _ => Value::Float(x),
+    }
+}
+
+fn nested(dtype: DType, numbers: &[f64], dims: &[usize]) -> Value {
+    let Some((first, rest)) = dims.split_first() else {
+        return element(dtype, numbers.first().copied().unwrap_or_default());
+    };
+    let step = numbers.len().checked_div(*first).unwrap_or(0);
+    if rest.is_empty() {
+        return Value::list(numbers.iter().map(|x| element(dtype, *x)));
+    }
+    let parts = (0..*first).map(|index| numbers.get(index * step..(index + 1) * step).unwrap_or(&[]));
+    Value::List(Arc::new(parts.map(|part| nested(dtype, part, rest)).collect()))
+}
+
+/// A tensor of the numbers in nested lists, whose parts must be of equal length.
+pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<Tensor, Failure> {
+    let mut dims: SmallVec<[usize; 6]> = SmallVec::new();
+    let mut level = list.clone();
+    while let Some(len) = level.list_len() {
+        dims.push(len);
+        level = level.element(0).unwrap_or(Value::Absent);
+    }
+    let mut numbers: SmallVec<[f64; 16]> = SmallVec::new();
+    collect(list, &dims, &mut numbers)?;
+    let shape = Shape::new(&dims);
+    Ok(match dtype {
+        DType::F16 => {
+            let data: SmallVec<[half::f16; 16]> = numbers.iter().map(|x| half::f16::from_f64(*x)).collect();
+            Tensor::<half::f16>::from_slice(device, &data, shape)?.into_dyn()
+        }
+        DType::F32 => {
+            let data: SmallVec<[f32; 16]> = numbers.iter().map(|x| *x as f32).collect();
+            Tensor::<f32>::from_slice(device, &data, shape)?.into_dyn()
+        }
+        DType::I32 => {
+            let data: Result<SmallVec<[i32; 16]>, Failure> = numbers.iter().map(|x| to_i32(*x)).collect();
+            Tensor::<i32>::from_slice(device, &data?, shape)?.into_dyn()
+        }
+        DType::Bool => {
+            let data: SmallVec<[bool; 16]> = numbers.iter().map(|x| *x != 0.0).collect();
+            Tensor::<bool>::from_slice(device, &data, shape)?.into_dyn()
+        }
+        DType::Block(format) => {
+            return Err(Failure::new(format!("a list cannot become a {} weight", format.name)));
+        }
+    })
+}
+
+fn to_i32(x: f64) -> Result<i32, Failure> {
+    if x.fract() == 0.0 && x >= f64::from(i32::MIN) && x <= f64::from(i32::MAX) {
+        return Ok(x as i32);
+    }
+    Err(Failure::new(format!("{x} is not a whole number of 32 bits, and the tensor is of int32")))
+}
+
+fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> Result<(), Failure> {
+    let Some((first, rest)) = dims.split_first() else {
+        numbers.push(match value {
+            Value::Int(n) => *n as f64,
+            Value::Float(x) => *x,
+            Value::Bool(b) => f64::from(u8::from(*b)),
+            other => return Err(Failure::new(format!("a tensor is made of numbers, and the list has {}", other.describe()))),
+        });
+        return Ok(());
+    };
+    match value {
+        Value::Ints(ints) if ints.len() == *first && rest.is_empty() => {
+            numbers.extend(ints.as_slice().iter().map(|n| *n as f64));
+            Ok(())
+        }
+        Value::List(values) if values.len() == *first => {
+            values.iter().try_for_each(|value| collect(value, rest, numbers))
+        }
+        other => {
+            let found = other.list_len().map_or_else(|| other.describe(), |len| format!("a list of {len}"));
+            let message = format!("the parts of a list that becomes a tensor must have equal lengths: {found} stands where {first} belong");
+            Err(Failure::new(message))
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Printing and strings.
+
+use super::always;
+use super::row::{Builtin, Default, Kind, Param};
+use crate::display::{show, write_value};
+use crate::value::Value;
+
+pub(super) static ROWS: &[Builtin] = &[
+    Builtin {
+        name: "print",
+        doc: "Shows the values with a space between them and `end` behind them, a newline unless given.",
+        params: &[Param::rest(), Param::optional("end", Kind::Text, Default::Text("\n"))],
+        run: |context, args| {
+            let end = args.text(0)?;
+            // A single string, as it comes from decoding, is shown without a copy.
+            if let [Value::Str(text)] = args.rest(1) {
+                context.host.print(text);
+                if !end.is_empty() {
+                    context.host.print(end);
+                }
+                return Ok(Value::Unit);
+            }
+            let mut text = String::new();
+            for (index, value) in args.rest(1).iter().enumerate() {
+                if index > 0 {
+                    text.push(' ');
+                }
+                write_value(&mut text, value, false);
+            }
+            text.push_str(end);
+            context.host.print(&text);
+            Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "str",
+        doc: "The text that `print` shows for a value.",
+        params: &[Param::required("x", Kind::Any)],
+        result: always!(Str),
+        run: |_, args| match args.value(0) {
+            text @ Value::Str(_) => Ok(text.clone()),
+            other => Ok(Value::text(show(other))),
+        },
+        ..Builtin::BASE
+    },
+];

@@ -1,0 +1,81 @@
+//! Strings as values: the text of a token or a word lies inline, so that making one allocates nothing; longer texts are shared.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Bytes that fit inline.
+const INLINE: usize = 30;
+
+/// A string that is cheap to make and to clone.
+#[derive(Clone)]
+pub(crate) enum Text {
+    Inline([u8; INLINE], u8),
+    Shared(Arc<str>),
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            // What was put in was a string.
+            Text::Inline(bytes, len) => {
+                bytes.get(..usize::from(*len)).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("")
+            }
+            Text::Shared(text) => text,
+        }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Text {
+        let mut bytes = [0; INLINE];
+        match bytes.get_mut(..text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text.as_bytes());
+                Text::Inline(bytes, text.len() as u8)
+            }
+            None => Text::Shared(text.into()),
+        }
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Text {
+        Text::from(text.as_str())
+    }
+}
+
+impl From<&Arc<str>> for Text {
+    fn from(text: &Arc<str>) -> Text {
+        Text::Shared(text.clone())
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inline_and_shared() {
+        for text in ["", "a", "größer als vorher, aber kurz", &"x".repeat(30), &"x".repeat(31), &"π".repeat(200)] {
+            let value = Text::from(text);
+            assert_eq!(&*value, text);
+            assert_eq!(matches!(value, Text::Inline(..)), text.len() <= INLINE);
+            assert_eq!(value.clone(), Text::from(text.to_string()));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Values of the running program. Cloning one never allocates: whatever is large is shared.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tl_device::{DType, TensorBuffer};
+use tl_model::{DecodeStream, KvCache, Model, ModelNode, Tokenizer};
+use tl_syntax::Span;
+use tl_tensor::Tensor;
+
+use crate::library::RecordType;
+use crate::text::Text;
+
+/// A value.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Value {
+    /// No value: a slot that nothing was put into, or whose value was moved out; an argument left out.
+    #[default]
+    Absent,
+    Unit,
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Str(Text),
+    DType(DType),
+    Range(i64, i64),
+    /// A list of whole numbers only.
+    Ints(Ints),
+    /// Any other list.
+    List(Arc<Vec<Value>>),
+    Record(Arc<Record>),
+    Tensor(Tensor),
+    Handle(Handle),
+    /// A variable whose tensor was recycled there.
+    Recycled(Span),
+}
+
+/// Whole numbers, the first few of them inline.
+#[derive(Clone)]
+pub(crate) enum Ints {
+    Inline([i64; Ints::INLINE], u8),
+    Shared(Arc<Vec<i64>>),
+}
+
+/// What has named fields.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) ty: &'static RecordType,
+    /// In the order of the type's fields.
+    pub(crate) values: Vec<Value>,
+}
+
+/// Things that are more than data.
+#[derive(Clone)]
+pub(crate) enum Handle {
+    Model(Model),
+    Node(ModelNode),
+    Config(Model),
+    Tokenizer(Arc<Tokenizer>),
+    DecodeStream(Arc<Mutex<Decoding>>),
+    KvCache(Arc<Mutex<KvCache>>),
+    TensorBuffer(TensorBuffer),
+}
+
+/// A tokenizer and where it is in a text.
+pub(crate) struct Decoding {
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) stream: DecodeStream,
+}
+
+/// The kinds of handles, as types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandleKind {
+    Model,
+    Node,
+    Config,
+    Tokenizer,
+    DecodeStream,
+    KvCache,
+    TensorBuffer,
+}
+
+impl HandleKind {
+    pub(crate) const ALL: [HandleKind; 7] = [
+        HandleKind::Model,
+        HandleKind::Node,
+        HandleKind::Config,
+        HandleKind::Tokenizer,
+        HandleKind::DecodeStream,
+        HandleKind::KvCache,
+        HandleKind::TensorBuffer,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            HandleKind::Model => "Model",
+            HandleKind::Node => "ModelNode",
+            HandleKind::Config => "ModelConfig",
+            HandleKind::Tokenizer => "Tokenizer",
+            HandleKind::DecodeStream => "DecodeStream",
+            HandleKind::KvCache => "KvCache",
+            HandleKind::TensorBuffer => "TensorBuffer",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<HandleKind> {
+        HandleKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Handle {
+    pub(crate) fn kind(&self) -> HandleKind {
+        match self {
+            Handle::Model(_) => HandleKind::Model,
+            Handle::Node(_) => HandleKind::Node,
+            Handle::Config(_) => HandleKind::Config,
+            Handle::Tokenizer(_) => HandleKind::Tokenizer,
+            Handle::DecodeStream(_) => HandleKind::DecodeStream,
+            Handle::KvCache(_) => HandleKind::KvCache,
+            Handle::TensorBuffer(_) => HandleKind::TensorBuffer,
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind().name())
+    }
+}
+
+impl Ints {
+    const INLINE: usize = 8;
+
+    pub(crate) fn new(values: &[i64]) -> Ints {
+        let mut inline = [0; Ints::INLINE];
+        match inline.get_mut(..values.len()) {
+            Some(place) => {
+                place.copy_from_slice(values);
+                Ints::Inline(inline, values.len() as u8)
+            }
+            None => Ints::Shared(Arc::new(values.to_vec())),
+        }
+    }
+
+    pub(crate) fn from_sizes(sizes: &[usize]) -> Ints {
+        let values: smallvec::SmallVec<[i64; 8]> = sizes.iter().map(|size| *size as i64).collect();
+        Ints::new(&values)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[i64] {
+        match self {
+            Ints::Inline(values, len) => values.get(..usize::from(*len)).unwrap_or(&[]),
+            Ints::Shared(values) => values,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Adds one at the end, in place where nobody else has the list.
+    pub(crate) fn push(&mut self, value: i64) {
+        match self {
+            Ints::Inline(values, len) => match values.get_mut(usize::from(*len)) {
+                Some(place) => {
+                    *place = value;
+                    *len += 1;
+                }
+                None => {
+                    let mut all = Vec::with_capacity(Ints::INLINE * 4);
+                    all.extend_from_slice(values);
+                    all.push(value);
+                    *self = Ints::Shared(Arc::new(all));
+                }
+            },
+            Ints::Shared(values) => Arc::make_mut(values).push(value),
+        }
+    }
+}
+
+impl std::fmt::Debug for Ints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_slice().fmt(f)
+    }
+}
+
+impl Value {
+    pub(crate) fn text(text: impl Into<Text>) -> Value {
+        Value::Str(text.into())
+    }
+
+    pub(crate) fn ints(values: &[i64]) -> Value {
+        Value::Ints(Ints::new(values))
+    }
+
+    /// A list of these values, in the form that fits them.
+    pub(crate) fn list(values: impl IntoIterator<Item = Value>) -> Value {
+        let values: Vec<Value> = values.into_iter().collect();
+        let ints: Option<Vec<i64>> = values
+            .iter()
+            .map(|value| match value {
+                Value::Int(n) => Some(*n),
+                _ => None,
+            })
+            .collect();
+        match ints {
+            Some(ints) => Value::ints(&ints),
+            None => Value::List(Arc::new(values)),
+        }
+    }
+
+    /// How many elements a list has, and each of them; `None` for what is no list.
+    pub(crate) fn list_len(&self) -> Option<usize> {
+        match self {
+            Value::Ints(ints) => Some(ints.len()),
+            Value::List(values) => Some(values.len()),
+            _ => None,
+        }
+    }
+
+    /// An element of a list.
+    pub(crate) fn element(&self, index: usize) -> Option<Value> {
+        match self {
+            Value::Ints(ints) => ints.as_slice().get(index).map(|n| Value::Int(*n)),
+            Value::List(values) => values.get(index).cloned(),
+            _ => None,
+        }
+    }
+
+    /// What kind of value it is, for messages.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Value::Absent => "nothing".into(),
+            Value::Unit => "()".into(),
+            Value::Int(_) => "int".into(),
+            Value::Float(_) => "float".into(),
+            Value::Bool(_) => "bool".into(),
+            Value::Str(_) => "string".into(),
+            Value::DType(_) => "a dtype".into(),
+            Value::Range(..) => "a range".into(),
+            Value::Ints(_) => "[int]".into(),
+            Value::List(_) => "a list".into(),
+            Value::Record(record) => record.ty.name.into(),
+            Value::Tensor(tensor) => tensor.layout().to_string(),
+            Value::Handle(handle) => handle.kind().name().into(),
+            Value::Recycled(_) => "a tensor that was recycled".into(),
+        }
+    }
+}
+
+/// Whether two values are equal, as `==` sees them; `None` where they cannot be compared.
+pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
+    Some(match (a, b) {
+        (Value::Unit, Value::Unit) => true,
+        (Value::Int(a), Value::Int(b)) => a == b,
+        (Value::Float(a), Value::Float(b)) => a == b,
+        (Value::Int(a), Value::Float(b)) | (Value::Float(b), Value::Int(a)) => *a as f64 == *b,
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Str(a), Value::Str(b)) => a == b,
+        (Value::DType(a), Value::DType(b)) => a == b,
+        (Value::Ints(a), Value::Ints(b)) => a.as_slice() == b.as_slice(),
+        (a, b) => {
+            let (n, m) = (a.list_len()?, b.list_len()?);
+            if n != m {
+                return Some(false);
+            }
+            for index in 0..n {
+                if !equal(&a.element(index)?, &b.element(index)?)? {
+                    return Some(false);
+                }
+            }
+            true
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_inline_and_shared() {
+        let mut ints = Ints::new(&[]);
+        for n in 0..40 {
+            assert_eq!(ints.len(), n as usize);
+            ints.push(n);
+        }
+        let copy = ints.clone();
+        ints.push(40);
+        assert_eq!((copy.len(), ints.len()), (40, 41));
+        assert_eq!(ints.as_slice(), (0..41).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn values_are_small_enough_to_move() {
+        assert!(size_of::<Value>() <= 176, "{}", size_of::<Value>());
+    }
+}

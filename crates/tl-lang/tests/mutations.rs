@@ -1,0 +1,123 @@
+//! The checker takes any text: programs in which something was deleted, doubled, swapped or replaced at random are checked,
+//! and, where they are still right, run, without a panic.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use tl_device::Device;
+use tl_lang::{CapturedHost, Interpreter};
+
+fn programs() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut texts = Vec::new();
+    for folder in ["tests/lang", "examples"] {
+        for entry in std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "tl") {
+                texts.push(std::fs::read_to_string(entry.path()).expect("the program can be read"));
+            }
+        }
+    }
+    texts.sort();
+    assert!(texts.len() > 10);
+    texts
+}
+
+/// Cuts a text into words, numbers, blanks and signs.
+fn tokens(text: &str) -> Vec<&str> {
+    let kind = |c: char| if c.is_alphanumeric() || c == '_' { 0 } else if c.is_whitespace() { 1 } else { 2 };
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    let mut last = None;
+    for (at, c) in text.char_indices() {
+        if last.is_some_and(|last| last != kind(c) || last == 2) {
+            tokens.push(&text[start..at]);
+            start = at;
+        }
+        last = Some(kind(c));
+    }
+    tokens.push(&text[start..]);
+    tokens
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Delete(prop::sample::Index),
+    Double(prop::sample::Index),
+    Swap(prop::sample::Index, prop::sample::Index),
+    Replace(prop::sample::Index, &'static str),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let index = any::<prop::sample::Index>;
+    let words = [
+        "0", "-1", "9223372036854775807", "1.5", "\"s\"", "[]", "[1, \"a\"]", "x", "n", "shape", "float16", "ones([2])", "()", "..",
+        "{", "}", "(", ")", "if", "else", "for", "while", "loop", "return", "break", "let", "fn", "@", "**", "as", "and", "not",
+        "with", "tensor", "learnable", "import", "=", ":=", "?", "main", "continue", "model", "buf", "recycle", "true", "struct",
+    ];
+    prop_oneof![
+        index().prop_map(Change::Delete),
+        index().prop_map(Change::Double),
+        (index(), index()).prop_map(|(a, b)| Change::Swap(a, b)),
+        (index(), prop::sample::select(words.to_vec())).prop_map(|(at, word)| Change::Replace(at, word)),
+    ]
+}
+
+fn apply(text: &str, changes: &[Change]) -> String {
+    let mut tokens = tokens(text);
+    for change in changes {
+        let len = tokens.len();
+        if len == 0 {
+            break;
+        }
+        match change {
+            Change::Delete(at) => drop(tokens.remove(at.index(len))),
+            Change::Double(at) => tokens.insert(at.index(len), tokens[at.index(len)]),
+            Change::Swap(a, b) => tokens.swap(a.index(len), b.index(len)),
+            Change::Replace(at, word) => tokens[at.index(len)] = word,
+        }
+    }
+    tokens.concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutated_programs_are_checked(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec(change(), 1..6),
+    ) {
+        let programs = programs();
+        let text = apply(&programs[which.index(programs.len())], &changes);
+        let host = CapturedHost::default();
+        match Interpreter::with_captured(&Device::cpu(), host).check(&text) {
+            Ok(outcome) => prop_assert!(outcome.warnings.iter().all(|warning| !warning.is_error())),
+            Err(error) => {
+                prop_assert!(error.diagnostics.iter().any(|diagnostic| diagnostic.is_error()));
+                for diagnostic in &error.diagnostics {
+                    for label in &diagnostic.labels {
+                        let file = error.sources.file(label.span.file).expect("the place is in a file");
+                        prop_assert!(file.text().get(label.span.start as usize..label.span.end as usize).is_some());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Small programs run to their end or an error. Mutations may loop for ever, so only texts without loops are run.
+    #[test]
+    fn mutated_programs_run(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec(change(), 1..3),
+    ) {
+        let programs: Vec<String> = programs()
+            .into_iter()
+            .filter(|text| ["while", "loop", "load_model", "3000", "f(n + 1)"].iter().all(|word| !text.contains(word)))
+            .collect();
+        let text = apply(&programs[which.index(programs.len())], &changes);
+        let has_loop = ["while", "loop", "9223372036854775807"].iter().any(|word| text.contains(word));
+        if !has_loop {
+            let _ = Interpreter::with_captured(&Device::cpu(), CapturedHost::default()).run(&text);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Runs the programs under `tests/lang`. What one prints stands in it as `//> line`; what is wrong with it stands at the
+//! line where it is, as `//! error: part of the message` or `//! warning: …`. Arguments of a program: `//args: a b`.
+//! Other files that it imports follow in the same file behind `//file: name.tl`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use tl_device::Device;
+use tl_lang::{CapturedHost, Interpreter};
+use tl_syntax::{Diagnostic, SourceMap};
+
+/// A program's file taken apart.
+#[derive(Default)]
+struct Case {
+    text: String,
+    files: BTreeMap<String, String>,
+    arguments: Vec<String>,
+    output: String,
+    /// `file:line: severity: part of the message`.
+    expected: Vec<String>,
+}
+
+fn read(text: &str) -> Case {
+    let mut case = Case::default();
+    let mut file: Option<String> = None;
+    let mut line_number = 0;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("//file: ") {
+            file = Some(name.trim().to_string());
+            line_number = 0;
+            continue;
+        }
+        line_number += 1;
+        let into = match &file {
+            Some(name) => case.files.entry(name.clone()).or_default(),
+            None => &mut case.text,
+        };
+        into.push_str(line);
+        into.push('\n');
+        if let Some(line) = line.trim_start().strip_prefix("//>") {
+            case.output.push_str(line.strip_prefix(' ').unwrap_or(line));
+            case.output.push('\n');
+        }
+        if let Some(arguments) = line.strip_prefix("//args: ") {
+            case.arguments = arguments.split(' ').map(str::to_string).collect();
+        }
+        if let Some((_, expected)) = line.split_once("//! ") {
+            let file = file.as_deref().unwrap_or("program.tl");
+            for expected in expected.split(" //! ") {
+                case.expected.push(format!("{file}:{line_number}: {}", expected.trim()));
+            }
+        }
+    }
+    case
+}
+
+/// The place as `file:line`, and everything that is said.
+fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
+    let span = diagnostic.span();
+    let file = sources.file(span.file).expect("the place is in a file");
+    let severity = if diagnostic.is_error() { "error" } else { "warning" };
+    let hints: String = diagnostic.hints.iter().map(|hint| format!(" ({hint})")).collect();
+    let labels = diagnostic.labels.iter().skip(1).map(|label| {
+        let line = sources.file(label.span.file).map_or(0, |file| file.line_column(label.span.start).line);
+        format!(" [line {line}: {}]", label.text)
+    });
+    let place = format!("{}:{}", file.name(), file.line_column(span.start).line);
+    (place, format!("{severity}: {}{hints}{}", diagnostic.message, labels.collect::<String>()))
+}
+
+/// What differs between a case and its run; empty if nothing does.
+fn run(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).expect("the case can be read");
+    let case = read(&text);
+    let host = CapturedHost { files: case.files, arguments: case.arguments, ..CapturedHost::default() };
+    let mut interpreter = Interpreter::with_captured(&Device::cpu(), host);
+    let (output, diagnostics, sources) = match interpreter.run(&case.text) {
+        Ok(outcome) => (outcome.output, outcome.warnings, outcome.sources),
+        Err(error) => (error.output, error.diagnostics, error.sources),
+    };
+    let mut problems = String::new();
+    if output != case.output {
+        write!(problems, "printed:\n{output}expected:\n{}", case.output).unwrap();
+    }
+    let mut found: Vec<(String, String)> = diagnostics.iter().map(|diagnostic| shown(diagnostic, &sources)).collect();
+    for expected in &case.expected {
+        let matches = |(place, message): &(String, String)| {
+            expected
+                .strip_prefix(&format!("{place}: "))
+                .and_then(|part| part.strip_prefix(message.split(": ").next().unwrap_or("")))
+                .is_some_and(|part| message.contains(part.trim_start_matches(": ")))
+        };
+        match found.iter().position(matches) {
+            Some(at) => drop(found.remove(at)),
+            None => writeln!(problems, "not found: {expected}").unwrap(),
+        }
+    }
+    for (place, message) in found {
+        writeln!(problems, "not expected: {place}: {message}").unwrap();
+    }
+    problems
+}
+
+#[test]
+fn programs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/lang");
+    let mut paths: Vec<_> = std::fs::read_dir(&folder)
+        .expect("there are cases")
+        .map(|entry| entry.expect("the folder can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tl"))
+        .collect();
+    paths.sort();
+    assert!(paths.len() > 5, "the cases are not in {}", folder.display());
+    let mut report = String::new();
+    for path in paths {
+        let problems = run(&path);
+        if !problems.is_empty() {
+            writeln!(report, "--- {}\n{problems}", path.file_name().unwrap_or_default().to_string_lossy()).unwrap();
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}

@@ -1,0 +1,3 @@
+//! What is computed with a model's weights, one file per architecture.
+
+pub mod llama;

@@ -1,0 +1,344 @@
+//! The crate's one error type. Variants carry data; the message of each says what is wrong, with the values, and
+//! what to do about it.
+
+use std::path::PathBuf;
+
+/// A result with this crate's error.
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+/// Everything that can go wrong between a file on disk and generated text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file does not begin with the GGUF magic.
+    #[error(
+        "not a GGUF file: it begins with {found:02x?}, a GGUF file with 47 47 55 46; give the path of a .gguf file"
+    )]
+    NotGguf {
+        /// The first bytes of the file, at most four.
+        found: Vec<u8>,
+    },
+
+    /// A version of the container that is not read.
+    #[error("GGUF version {version}{} is not supported (2 and 3 are); convert the model again with a current converter",
+        if *big_endian { " of a big-endian file" } else { "" })]
+    GgufVersion {
+        /// The version, in the file's own byte order.
+        version: u32,
+        /// Whether the file was written for a big-endian machine.
+        big_endian: bool,
+    },
+
+    /// The file ends inside something.
+    #[error(
+        "the file ends inside {what} at byte {offset}: {needed} bytes are needed, {remaining} are left; \
+         the file is truncated or damaged, fetch it again"
+    )]
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+        /// Where it begins, in bytes from the start of the file.
+        offset: u64,
+        /// How many bytes it needs.
+        needed: u64,
+        /// How many bytes the file still has.
+        remaining: u64,
+    },
+
+    /// A count or a length that the rest of the file cannot hold.
+    #[error(
+        "{what} at byte {offset} is {value}, but the rest of the file holds at most {limit}; \
+         the file is truncated or damaged, fetch it again"
+    )]
+    Length {
+        /// Which count or length.
+        what: &'static str,
+        /// Where the field lies, in bytes from the start of the file.
+        offset: u64,
+        /// The value found.
+        value: u64,
+        /// The largest value that could be true.
+        limit: u64,
+    },
+
+    /// A field whose value the format does not allow.
+    #[error("{what} at byte {offset} is {value}, expected {expected}; the file is damaged or was written wrongly")]
+    Field {
+        /// Which field.
+        what: &'static str,
+        /// Where the field lies, in bytes from the start of the file.
+        offset: u64,
+        /// The value found.
+        value: u64,
+        /// What is allowed.
+        expected: &'static str,
+    },
+
+    /// A string that is not UTF-8.
+    #[error("{what} at byte {offset} is not UTF-8; the file is damaged or was written wrongly")]
+    NotUtf8 {
+        /// Which string.
+        what: &'static str,
+        /// Where its bytes begin.
+        offset: u64,
+    },
+
+    /// Two metadata keys or two tensors of one name.
+    #[error("the {what} `{name}` occurs twice, the second time at byte {offset}; the file was written wrongly")]
+    Duplicate {
+        /// `metadata key` or `tensor`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where the second one begins.
+        offset: u64,
+    },
+
+    /// A tensor whose sizes cannot be: the element or byte count overflows, or a row is no whole number of blocks.
+    #[error("tensor `{name}` (described at byte {offset}) has the sizes {dims:?} in {format}, {problem}")]
+    TensorSizes {
+        /// The tensor's name.
+        name: String,
+        /// Where its description begins.
+        offset: u64,
+        /// Its sizes, outermost first.
+        dims: Vec<u64>,
+        /// Its format.
+        format: String,
+        /// What is wrong with them.
+        problem: &'static str,
+    },
+
+    /// A tensor whose data does not lie inside the file.
+    #[error(
+        "the data of tensor `{name}` lies at bytes {start}..{start}+{len_bytes}, outside the file of {file_len} bytes; \
+         the file is truncated or damaged, fetch it again"
+    )]
+    TensorRange {
+        /// The tensor's name.
+        name: String,
+        /// Where its data begins, in bytes from the start of the file.
+        start: u64,
+        /// How long its data is.
+        len_bytes: u64,
+        /// The file's length.
+        file_len: u64,
+    },
+
+    /// A tensor in a format that nothing computes on.
+    #[error("tensor `{name}` is stored as {format}, which cannot be computed on; use a file in one of: {supported}")]
+    TensorFormat {
+        /// The tensor's name.
+        name: String,
+        /// Name (or number) of its format.
+        format: String,
+        /// The formats that can be computed on.
+        supported: String,
+    },
+
+    /// A metadata key that is needed and not there.
+    #[error(
+        "the file has no metadata key `{key}`, which says {meaning}; convert the model again with a current converter"
+    )]
+    MissingKey {
+        /// The key.
+        key: String,
+        /// What it would have told.
+        meaning: &'static str,
+    },
+
+    /// A metadata value of another type than the key needs.
+    #[error("the metadata key `{key}` holds {found}, expected {expected}")]
+    KeyType {
+        /// The key.
+        key: String,
+        /// The type found.
+        found: String,
+        /// The types that would do.
+        expected: &'static str,
+    },
+
+    /// A metadata value that makes no model.
+    #[error("the metadata key `{key}` is {value}, {problem}")]
+    KeyValue {
+        /// The key.
+        key: String,
+        /// The value found.
+        value: String,
+        /// Why it cannot be used.
+        problem: String,
+    },
+
+    /// A kind of model that this crate does not compute.
+    #[error("the model's architecture is `{found}`; only `llama` is supported")]
+    Architecture {
+        /// The architecture that the file names.
+        found: String,
+    },
+
+    /// A kind of tokenizer that this crate does not have.
+    #[error("the file's tokenizer is of the kind `{found}`; only `llama` (SentencePiece BPE) is supported")]
+    TokenizerKind {
+        /// The kind that the file names.
+        found: String,
+    },
+
+    /// Tokenizer data that contradicts itself.
+    #[error("the file's tokenizer cannot be used: {problem}")]
+    TokenizerData {
+        /// What is wrong, with the values.
+        problem: String,
+    },
+
+    /// A token id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab_size} tokens")]
+    TokenId {
+        /// The id given.
+        id: u32,
+        /// The number of tokens.
+        vocab_size: usize,
+    },
+
+    /// A sampling option outside its range.
+    #[error("{option} is {value}, expected {expected}")]
+    SamplingOption {
+        /// The option's name.
+        option: &'static str,
+        /// The value given.
+        value: f32,
+        /// Its range.
+        expected: &'static str,
+    },
+
+    /// Logits from which nothing can be chosen.
+    #[error("the logits cannot be sampled: {problem}")]
+    Logits {
+        /// What is wrong with them.
+        problem: String,
+    },
+
+    /// A file that cannot be opened or mapped.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+
+    /// Something wrong with a model file, whose path is added here.
+    #[error("{}: {error}", .path.display())]
+    File {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<ModelError>,
+    },
+
+    /// A tensor that the architecture needs and the file does not have.
+    #[error(
+        "the file has no tensor `{name}`, which a llama of these sizes needs; the file is incomplete, fetch it again"
+    )]
+    MissingTensor {
+        /// The tensor's name.
+        name: String,
+    },
+
+    /// A tensor that the architecture does not know, so that leaving it out would change the results.
+    #[error("the file has a tensor `{name}`, which is no part of the llama models that are supported")]
+    UnknownTensor {
+        /// The tensor's name.
+        name: String,
+    },
+
+    /// A tensor of other sizes than the configuration says.
+    #[error("tensor `{name}` has the sizes {found:?}, but by the file's configuration they are {expected:?}")]
+    TensorShape {
+        /// The tensor's name.
+        name: String,
+        /// The sizes by the configuration, outermost first.
+        expected: Vec<usize>,
+        /// The sizes in the file.
+        found: Vec<usize>,
+    },
+
+    /// A KV cache without room for more tokens.
+    #[error(
+        "the KV cache is full: it holds {len} of at most {capacity} tokens, {adding} more do not fit; make it larger, or clear it"
+    )]
+    CacheFull {
+        /// Tokens in the cache.
+        len: usize,
+        /// Tokens that were to be added.
+        adding: usize,
+        /// Tokens that it has room for.
+        capacity: usize,
+    },
+
+    /// A layer of a KV cache that is not the next one.
+    #[error(
+        "the KV cache got layer {layer}, but layer {expected} of {n_layers} is next; every step goes through all layers in order"
+    )]
+    CacheLayer {
+        /// The layer given.
+        layer: usize,
+        /// The layer whose turn it is.
+        expected: usize,
+        /// Layers in all.
+        n_layers: usize,
+    },
+
+    /// Layers of one step that bring different numbers of tokens.
+    #[error("layer {layer} brings {found} tokens to the KV cache, but this step began with {expected}")]
+    CacheTokens {
+        /// The layer.
+        layer: usize,
+        /// Tokens in the step's first layer.
+        expected: usize,
+        /// Tokens in this one.
+        found: usize,
+    },
+
+    /// A KV cache made for a model of other sizes.
+    #[error("this KV cache has {found} layers, but the model has {expected}; make it for this model")]
+    CacheModel {
+        /// The model's layers.
+        expected: usize,
+        /// The cache's layers.
+        found: usize,
+    },
+
+    /// No tokens to start from.
+    #[error(
+        "there is nothing to start from: the prompt is empty, and this model's tokenizer puts no token before a text"
+    )]
+    EmptyPrompt,
+
+    /// A prompt that fills the whole context or more.
+    #[error(
+        "the prompt has {tokens} tokens, but the context has room for {context}; shorten it, or use a larger context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens that there is room for.
+        context: usize,
+    },
+
+    /// A context that the model was not trained for.
+    #[error("a context of {asked} tokens was asked for, but this model works for 1 to {limit}")]
+    ContextLength {
+        /// Tokens asked for.
+        asked: usize,
+        /// The model's own limit.
+        limit: usize,
+    },
+
+    /// An operation on tensors that failed.
+    #[error(transparent)]
+    Tensor(#[from] tl_tensor::Error),
+
+    /// Memory that cannot be had.
+    #[error(transparent)]
+    Memory(#[from] tl_device::Error),
+}

@@ -1,0 +1,8 @@
+//! Files that hold models. One file per container format; none of them knows what the tensors are for.
+
+pub mod gguf;
+mod reader;
+pub mod tensor_type;
+mod value;
+
+pub use tensor_type::TensorType;

@@ -1,0 +1,150 @@
+//! Metadata values of a GGUF file: their types, and arrays that stay in the file's bytes.
+
+use super::reader::Reader;
+
+/// A metadata value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // the names are the types
+pub enum Value<'a> {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    U64(u64),
+    I64(i64),
+    F32(f32),
+    F64(f64),
+    Bool(bool),
+    String(&'a str),
+    Array(Array<'a>),
+}
+
+/// An array in the metadata: checked, and decoded again as it is iterated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Array<'a> {
+    pub(super) element: ValueType,
+    pub(super) len: usize,
+    pub(super) bytes: &'a [u8],
+}
+
+/// The type of a metadata value, as the file numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the types
+pub enum ValueType {
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    F32,
+    Bool,
+    String,
+    Array,
+    U64,
+    I64,
+    F64,
+}
+
+impl Value<'_> {
+    /// The type, in words, for a message: `a string`, `an array of 7 u32`.
+    pub fn describe(&self) -> String {
+        match self {
+            Value::U8(x) => format!("the u8 {x}"),
+            Value::I8(x) => format!("the i8 {x}"),
+            Value::U16(x) => format!("the u16 {x}"),
+            Value::I16(x) => format!("the i16 {x}"),
+            Value::U32(x) => format!("the u32 {x}"),
+            Value::I32(x) => format!("the i32 {x}"),
+            Value::U64(x) => format!("the u64 {x}"),
+            Value::I64(x) => format!("the i64 {x}"),
+            Value::F32(x) => format!("the f32 {x}"),
+            Value::F64(x) => format!("the f64 {x}"),
+            Value::Bool(x) => format!("the bool {x}"),
+            Value::String(_) => "a string".to_owned(),
+            Value::Array(array) => format!("an array of {} {}", array.len, array.element.name()),
+        }
+    }
+}
+
+impl<'a> Array<'a> {
+    /// The type of the elements.
+    pub fn element(&self) -> ValueType {
+        self.element
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The elements, decoded one by one. The array was checked when the file was parsed, so that none is missing.
+    pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
+        let mut reader = Reader { bytes: self.bytes, pos: 0 };
+        let element = self.element;
+        (0..self.len).map_while(move |_| reader.value(element, 0).ok())
+    }
+}
+
+impl ValueType {
+    pub(super) fn from_id(id: u32) -> Option<ValueType> {
+        Some(match id {
+            0 => ValueType::U8,
+            1 => ValueType::I8,
+            2 => ValueType::U16,
+            3 => ValueType::I16,
+            4 => ValueType::U32,
+            5 => ValueType::I32,
+            6 => ValueType::F32,
+            7 => ValueType::Bool,
+            8 => ValueType::String,
+            9 => ValueType::Array,
+            10 => ValueType::U64,
+            11 => ValueType::I64,
+            12 => ValueType::F64,
+            _ => return None,
+        })
+    }
+
+    /// The type's name, as messages and listings show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueType::U8 => "u8",
+            ValueType::I8 => "i8",
+            ValueType::U16 => "u16",
+            ValueType::I16 => "i16",
+            ValueType::U32 => "u32",
+            ValueType::I32 => "i32",
+            ValueType::F32 => "f32",
+            ValueType::Bool => "bool",
+            ValueType::String => "string",
+            ValueType::Array => "array",
+            ValueType::U64 => "u64",
+            ValueType::I64 => "i64",
+            ValueType::F64 => "f64",
+        }
+    }
+
+    /// The fewest bytes that one value of this type takes in a file.
+    pub(super) fn min_bytes(self) -> u64 {
+        match self {
+            ValueType::U8 | ValueType::I8 | ValueType::Bool => 1,
+            ValueType::U16 | ValueType::I16 => 2,
+            ValueType::U32 | ValueType::I32 | ValueType::F32 => 4,
+            ValueType::U64 | ValueType::I64 | ValueType::F64 | ValueType::String => 8,
+            ValueType::Array => 4 + 8,
+        }
+    }
+
+    /// Whether every value has exactly [`ValueType::min_bytes`] and every bit pattern is a value.
+    pub(super) fn is_plain(self) -> bool {
+        !matches!(self, ValueType::Bool | ValueType::String | ValueType::Array)
+    }
+}

@@ -1,0 +1,104 @@
+//! Token ids to text as it comes: whole characters only, nothing allocated per token after the first few.
+
+use super::spm::{Kind, SPACE, Tokenizer};
+use crate::error::Result;
+
+/// Where one stream of tokens stands: bytes that are not yet a character, and the text of the last token.
+#[derive(Clone, Debug)]
+pub struct DecodeStream {
+    /// At the start of a text, whose first space encoding put there.
+    at_start: bool,
+    /// Bytes of an unfinished character, at most three between tokens.
+    pending: [u8; 4],
+    n_pending: usize,
+    text: String,
+}
+
+impl DecodeStream {
+    /// A stream whose first token goes on with a text, as the first generated token goes on with a prompt. A token
+    /// that marks the beginning of a text makes the next one the start of it.
+    pub fn new() -> DecodeStream {
+        // Pieces are short: more than this is seldom needed, and then kept.
+        DecodeStream { at_start: false, pending: [0; 4], n_pending: 0, text: String::with_capacity(256) }
+    }
+
+    /// A stream whose first token begins a text, so that a space in front of it is left out.
+    pub fn from_start() -> DecodeStream {
+        DecodeStream { at_start: true, ..DecodeStream::new() }
+    }
+
+    /// The text that this token completes: empty while a character is unfinished, and for control tokens.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn next(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<&str> {
+        self.text.clear();
+        let (kind, piece) = tokenizer.entry(id)?;
+        match kind {
+            Kind::Byte(byte) => {
+                self.at_start = false;
+                self.push_byte(byte);
+            }
+            Kind::Control => {
+                self.flush();
+                self.at_start |= tokenizer.bos() == Some(id);
+            }
+            Kind::Unknown => {
+                self.flush();
+                self.at_start = false;
+                self.text.push(char::REPLACEMENT_CHARACTER);
+            }
+            Kind::Normal | Kind::UserDefined | Kind::Unused => {
+                self.flush();
+                let added = self.at_start && tokenizer.adds_space_prefix();
+                let piece = if added { piece.strip_prefix(SPACE).unwrap_or(piece) } else { piece };
+                self.at_start = false;
+                self.text.extend(piece.chars().map(|c| if c == SPACE { ' ' } else { c }));
+            }
+        }
+        Ok(&self.text)
+    }
+
+    /// Ends the stream: a character that is still unfinished gives U+FFFD.
+    pub fn finish(&mut self) -> &str {
+        self.text.clear();
+        self.flush();
+        &self.text
+    }
+
+    /// What is pending will never be a character any more.
+    fn flush(&mut self) {
+        if self.n_pending > 0 {
+            self.text.push(char::REPLACEMENT_CHARACTER);
+            self.n_pending = 0;
+        }
+    }
+
+    /// Adds a byte; gives out what has become a character, and U+FFFD for what cannot become one.
+    fn push_byte(&mut self, byte: u8) {
+        // At most three bytes are kept between calls.
+        self.pending[self.n_pending] = byte;
+        self.n_pending += 1;
+        while self.n_pending > 0 {
+            match std::str::from_utf8(&self.pending[..self.n_pending]) {
+                Ok(text) => {
+                    self.text.push_str(text);
+                    self.n_pending = 0;
+                }
+                Err(error) => {
+                    // No valid part comes first: it would have been given out when its last byte came.
+                    let Some(bad) = error.error_len() else { return };
+                    self.text.push(char::REPLACEMENT_CHARACTER);
+                    self.pending.copy_within(bad..self.n_pending, 0);
+                    self.n_pending -= bad;
+                }
+            }
+        }
+    }
+}
+
+impl Default for DecodeStream {
+    fn default() -> DecodeStream {
+        DecodeStream::new()
+    }
+}

@@ -1,0 +1,181 @@
+//! Generating takes the memory that was reserved for it, and no other: by the device's counters, and by those of a
+//! counting global allocator.
+
+#![allow(unsafe_code)] // a global allocator that counts
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use tl_device::{Device, DeviceOptions, MemoryOptions, ReserveKind, TensorBuffer};
+use tl_model::{Activations, DecodeStream, GenerateOptions, Generator, KvCache, Model, ReserveFor, SamplingOptions};
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn demo(device: &Device, activations: Activations) -> Model {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/demo-q8_0.gguf");
+    Model::load(path, device).unwrap().with_activations(activations)
+}
+
+fn one_thread(memory: MemoryOptions) -> Device {
+    let mut options = DeviceOptions::default();
+    options.threads = 1;
+    options.memory = memory;
+    Device::cpu_with(&options)
+}
+
+fn options(max_tokens: usize, context: usize) -> GenerateOptions {
+    GenerateOptions { max_tokens, context: Some(context), sampling: SamplingOptions { seed: 3, ..Default::default() } }
+}
+
+fn prompt(len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| if i == 0 { 1 } else { 300 + i * 7 % 1000 }).collect()
+}
+
+/// Every buffer that is reserved is needed, none is missing, and nothing is allocated while generating.
+fn check_reservation(context: usize, prompt_len: usize, max_tokens: usize, activations: Activations) {
+    let what = format!("context {context}, prompt {prompt_len}, {activations:?}");
+    let device = one_thread(MemoryOptions::default());
+    let model = demo(&device, activations);
+    let buffer = TensorBuffer::new(&device);
+    buffer.reserve_for_activations(model.config(), context, activations).unwrap();
+    device.set_tensor_buffer(buffer);
+    let reserved = device.stats();
+    let mut generator = Generator::new(&model, &prompt(prompt_len), &options(max_tokens, context)).unwrap();
+    let n = generator.by_ref().map(Result::unwrap).count();
+    assert!(n > 0, "{what}");
+    let stats = device.tensor_buffer_stats();
+    assert_eq!((stats.fallback_count, stats.hit_rate()), (0, 1.0), "{what}: {stats:#?}");
+    assert_eq!(device.stats().allocation_count, reserved.allocation_count, "{what}");
+    assert_eq!(device.stats().free_count, 0, "{what}");
+    for row in &stats.by_layout {
+        // Prompts shorter than the context leave the bounds' dimensions unused, never a buffer.
+        assert_eq!(row.most_in_use, row.reserved_count, "{what}: {row:?}");
+        assert!(row.kind != ReserveKind::Learnable, "{what}");
+    }
+    drop(generator);
+    assert_eq!(device.tensor_buffer_stats().in_use_count, 0, "{what}");
+}
+
+#[test]
+fn the_reservation_is_exact() {
+    for activations in [Activations::Float16, Activations::Float32] {
+        check_reservation(256, 1, 40, activations);
+        check_reservation(256, 100, 200, activations);
+        check_reservation(256, 256, 10, activations);
+        check_reservation(64, 5, 100, activations);
+        check_reservation(2, 2, 100, activations);
+        check_reservation(1, 1, 100, activations);
+    }
+}
+
+/// Heap allocations of this thread from the third generated token on, text included.
+fn allocations_while_decoding(device: &Device) -> usize {
+    let model = demo(device, Activations::Float16);
+    let tokenizer = model.tokenizer().unwrap();
+    let mut stream = DecodeStream::new();
+    let mut generator = Generator::new(&model, &prompt(9), &options(60, 256)).unwrap();
+    for _ in 0..2 {
+        generator.next().unwrap().unwrap();
+    }
+    let before = ALLOCATIONS.get();
+    let mut len = 0;
+    for token in generator.by_ref() {
+        len += stream.next(&tokenizer, token.unwrap()).unwrap().len();
+    }
+    let after = ALLOCATIONS.get();
+    assert!(len > 0);
+    after - before
+}
+
+#[test]
+fn decoding_allocates_nothing_on_the_heap() {
+    let device = one_thread(MemoryOptions::default());
+    let buffer = TensorBuffer::new(&device);
+    buffer.reserve_for(demo(&device, Activations::Float16).config(), 256).unwrap();
+    device.set_tensor_buffer(buffer);
+    assert_eq!(allocations_while_decoding(&device), 0);
+    // The pool serves the same sizes again from the second token on.
+    assert_eq!(allocations_while_decoding(&one_thread(MemoryOptions::default())), 0);
+    // Without either, the same measurement sees the allocations.
+    assert!(allocations_while_decoding(&one_thread(MemoryOptions::unpooled())) > 1000);
+}
+
+#[test]
+fn the_text_does_not_depend_on_where_memory_comes_from() {
+    let generate = |memory: MemoryOptions, reserve: bool| -> Vec<u32> {
+        let device = one_thread(memory);
+        let model = demo(&device, Activations::Float16);
+        if reserve {
+            let buffer = TensorBuffer::new(&device);
+            buffer.reserve_for(model.config(), 256).unwrap();
+            device.set_tensor_buffer(buffer);
+        }
+        Generator::new(&model, &prompt(30), &options(100, 256)).unwrap().map(Result::unwrap).collect()
+    };
+    let mut nan_fill = MemoryOptions::default();
+    nan_fill.nan_fill = true;
+    let expected = generate(MemoryOptions::unpooled(), false);
+    assert!(expected.len() > 10);
+    assert_eq!(generate(MemoryOptions::default(), false), expected);
+    assert_eq!(generate(MemoryOptions::default(), true), expected);
+    assert_eq!(generate(nan_fill.clone(), false), expected);
+    assert_eq!(generate(nan_fill, true), expected);
+}
+
+#[test]
+fn prompts_in_parts_give_the_same_logits() {
+    let device = Device::cpu();
+    let model = demo(&device, Activations::Float32);
+    let ids = prompt(200);
+    let logits = |parts: &[usize]| {
+        let mut cache = KvCache::for_model(&model, 200).unwrap();
+        let mut at = 0;
+        let mut last = None;
+        for &len in parts {
+            last = Some(model.forward(&ids[at..at + len], &mut cache).unwrap());
+            at += len;
+        }
+        assert_eq!((cache.len(), at), (200, 200));
+        last.unwrap().into_typed::<f32>().unwrap().to_vec().unwrap()
+    };
+    let whole = logits(&[200]);
+    for parts in [&[199, 1][..], &[1, 199], &[64, 64, 72]] {
+        for (a, b) in logits(parts).iter().zip(&whole) {
+            assert!((a - b).abs() < 1e-3, "{parts:?}: {a} and {b}");
+        }
+    }
+}

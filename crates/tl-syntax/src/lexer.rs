@@ -1,0 +1,179 @@
+//! Text to tokens, with exactly those newlines that end a statement.
+//!
+//! A newline is dropped where the innermost open bracket is `(` or `[`, behind a token that calls for more, and before a line
+//! that can only continue the one before. The parser then needs no rule about lines but the one for `-`.
+
+use logos::Logos;
+
+use crate::token::{Token, TokenKind};
+use crate::{Diagnostic, FileId, Span};
+
+/// All tokens of a text; the last one is `End`.
+pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Token> {
+    let mut newlines = Newlines::default();
+    let mut lexer = TokenKind::lexer(text);
+    while let Some(kind) = lexer.next() {
+        let range = lexer.span();
+        let span = Span { file, start: range.start as u32, end: range.end as u32 };
+        match kind {
+            Ok(TokenKind::OpenComment) => {
+                let opening = Span { end: span.start + 2, ..span };
+                diagnostics.push(Diagnostic::error(opening, "this comment is never closed").hint("close it with `*/`"));
+            }
+            Ok(kind) => newlines.push(Token { kind, span }),
+            Err(()) => newlines.push(Token { kind: TokenKind::Unknown, span }),
+        }
+    }
+    let end = text.len() as u32;
+    newlines.finish(Token { kind: TokenKind::End, span: Span { file, start: end, end } })
+}
+
+#[derive(Default)]
+struct Newlines {
+    tokens: Vec<Token>,
+    /// The open brackets around the next token.
+    open: Vec<TokenKind>,
+    /// A newline that counts unless the next token continues the statement.
+    pending: Option<Token>,
+}
+
+impl Newlines {
+    fn push(&mut self, token: Token) {
+        if token.kind == TokenKind::Newline {
+            self.pending = self.pending.or(Some(token));
+            return;
+        }
+        if let Some(newline) = self.pending.take()
+            && self.counts(token.kind)
+        {
+            self.tokens.push(newline);
+        }
+        self.track_brackets(token.kind);
+        self.tokens.push(token);
+    }
+
+    fn counts(&mut self, next: TokenKind) -> bool {
+        if let Some(TokenKind::OpenParen | TokenKind::OpenBracket) = self.open.last() {
+            // A bracket that somebody forgot to close shall not swallow the rest of the file.
+            if !next.begins_only_statements() {
+                return false;
+            }
+            while let Some(TokenKind::OpenParen | TokenKind::OpenBracket) = self.open.last() {
+                self.open.pop();
+            }
+            return true;
+        }
+        let Some(last) = self.tokens.last() else { return false };
+        let continues = next_continues(next) || (next == TokenKind::Else && last.kind == TokenKind::CloseBrace);
+        !calls_for_more(last.kind) && !continues
+    }
+
+    fn track_brackets(&mut self, kind: TokenKind) {
+        use TokenKind::*;
+        match kind {
+            OpenParen | OpenBracket | OpenBrace => self.open.push(kind),
+            CloseParen if self.open.last() == Some(&OpenParen) => drop(self.open.pop()),
+            CloseBracket if self.open.last() == Some(&OpenBracket) => drop(self.open.pop()),
+            CloseBrace => {
+                // A brace closes whatever was left open inside it.
+                if let Some(at) = self.open.iter().rposition(|open| *open == OpenBrace) {
+                    self.open.truncate(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(mut self, end: Token) -> Vec<Token> {
+        self.tokens.extend(self.pending.take());
+        self.tokens.push(end);
+        self.tokens
+    }
+}
+
+/// Behind these a line goes on.
+fn calls_for_more(last: TokenKind) -> bool {
+    use TokenKind::*;
+    next_continues(last) && last != Dot || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon)
+}
+
+/// A line that begins with one of these continues the line before.
+fn next_continues(next: TokenKind) -> bool {
+    use TokenKind::*;
+    matches!(
+        next,
+        Dot | DotDot
+            | Plus
+            | At
+            | Star
+            | Slash
+            | Percent
+            | StarStar
+            | EqualEqual
+            | NotEqual
+            | Less
+            | LessEqual
+            | Greater
+            | GreaterEqual
+            | Equal
+            | And
+            | Or
+            | As
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kinds of the tokens, a newline as `|`.
+    fn check(text: &str, expected: &str) {
+        let mut diagnostics = Vec::new();
+        let tokens = tokenize(FileId(0), text, &mut diagnostics);
+        let shown: Vec<&str> = tokens
+            .iter()
+            .filter(|token| token.kind != TokenKind::End)
+            .map(|token| match token.kind {
+                TokenKind::Newline => "|",
+                _ => &text[token.span.start as usize..token.span.end as usize],
+            })
+            .collect();
+        assert_eq!(shown.join(" "), expected, "{text:?}");
+    }
+
+    #[test]
+    fn newlines_that_count() {
+        for (text, expected) in [
+            ("a\nb", "a | b"),
+            ("\n\na\n\n\nb\n", "a | b |"),
+            ("a;\nb", "a ; b"),
+            ("f(\na,\nb\n)\nc", "f ( a , b ) | c"),
+            ("f(if c {\na\nb\n}\n)", "f ( if c { a | b | } )"),
+            ("x = [\n1\n]", "x = [ 1 ]"),
+            ("a +\nb", "a + b"),
+            ("a -\nb", "a - b"),
+            ("a\n+ b", "a + b"),
+            ("a\n- b", "a | - b"),
+            ("a\n// said\n\n  /* and \n done */ .b", "a . b"),
+            ("a\n@ b\nand c\nas int", "a @ b and c as int"),
+            ("a\n(b)", "a | ( b )"),
+            ("a\n[b]", "a | [ b ]"),
+            ("if a { b }\nelse { c }", "if a { b } else { c }"),
+            ("a\nelse", "a | else"),
+            ("x =\n1\ny :=\n2", "x = 1 | y := 2"),
+            ("x\n= 1", "x = 1"),
+            ("fn f() ->\nint", "fn f ( ) -> int"),
+            ("f(a\nlet b", "f ( a | let b"),
+            ("{ ( }\na\nb", "{ ( } | a | b"),
+            ("0..4 1.5.x 1..2", "0 .. 4 1.5 . x 1 .. 2"),
+            ("1e5 1_0 0xFF 3x 1.5e 1e-5", "1e5 1_0 0xFF 3x 1.5e 1e-5"),
+            ("/* a /* b */ c */ d", "d"),
+            ("αβ _x9 π2", "αβ _x9 π2"),
+            (r#""a\"b" "open"#, r#""a\"b" "open"#),
+            ("a /* x", "a"),
+            ("a \u{feff}\r\nb", "a | b"),
+        ] {
+            check(text, expected);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! TL's text to tokens to syntax tree, with diagnostics as data.
+//!
+//! [`parse`] takes the text of one file and always returns a tree together with everything that was found wrong with it.
+//! This crate reads no files, prints nothing and knows nothing about types, tensors or devices.
+
+pub mod ast;
+mod diagnostic;
+mod lexer;
+mod parser;
+mod source;
+mod token;
+
+pub use diagnostic::{Diagnostic, Label, Severity};
+pub use parser::{MAX_TREE_HEIGHT, Parsed, parse};
+pub use source::{FileId, LineColumn, SourceFile, SourceMap, Span};
+pub use token::KEYWORDS;

@@ -1,0 +1,369 @@
+//! Expressions: precedence climbing over prefixes, operators and what stands behind an operand.
+
+use crate::Diagnostic;
+use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, UnaryOperator};
+use crate::parser::{Parser, error_expr};
+use crate::token::TokenKind;
+
+/// How tightly operators bind; a larger number binds tighter.
+mod binding {
+    pub(super) const OR: u8 = 1;
+    pub(super) const AND: u8 = 2;
+    pub(super) const NOT: u8 = 3;
+    pub(super) const COMPARISON: u8 = 4;
+    pub(super) const RANGE: u8 = 5;
+    pub(super) const SUM: u8 = 6;
+    pub(super) const PRODUCT: u8 = 7;
+    pub(super) const MATMUL: u8 = 8;
+    pub(super) const AS: u8 = 9;
+    pub(super) const NEGATE: u8 = 10;
+    pub(super) const POWER: u8 = 11;
+}
+
+fn binary_operator(kind: TokenKind) -> Option<(BinaryOperator, u8)> {
+    Some(match kind {
+        TokenKind::Or => (BinaryOperator::Or, binding::OR),
+        TokenKind::And => (BinaryOperator::And, binding::AND),
+        TokenKind::EqualEqual => (BinaryOperator::Equal, binding::COMPARISON),
+        TokenKind::NotEqual => (BinaryOperator::NotEqual, binding::COMPARISON),
+        TokenKind::Less => (BinaryOperator::Less, binding::COMPARISON),
+        TokenKind::LessEqual => (BinaryOperator::LessEqual, binding::COMPARISON),
+        TokenKind::Greater => (BinaryOperator::Greater, binding::COMPARISON),
+        TokenKind::GreaterEqual => (BinaryOperator::GreaterEqual, binding::COMPARISON),
+        TokenKind::Plus => (BinaryOperator::Add, binding::SUM),
+        TokenKind::Minus => (BinaryOperator::Subtract, binding::SUM),
+        TokenKind::Star => (BinaryOperator::Multiply, binding::PRODUCT),
+        TokenKind::Slash => (BinaryOperator::Divide, binding::PRODUCT),
+        TokenKind::Percent => (BinaryOperator::Remainder, binding::PRODUCT),
+        TokenKind::At => (BinaryOperator::MatMul, binding::MATMUL),
+        TokenKind::StarStar => (BinaryOperator::Power, binding::POWER),
+        _ => return None,
+    })
+}
+
+impl Parser<'_> {
+    pub(super) fn expression(&mut self) -> Expr {
+        self.operation(0)
+    }
+
+    /// An expression whose operators bind at least as tightly as `minimum`.
+    fn operation(&mut self, minimum: u8) -> Expr {
+        self.nested(error_expr, |parser| {
+            let mut left = parser.prefix(minimum);
+            while let Some(next) = parser.operator_behind(&left, minimum) {
+                left = parser.apply_operator(left, next);
+            }
+            left
+        })
+    }
+
+    fn operator_behind(&mut self, left: &Expr, minimum: u8) -> Option<TokenKind> {
+        let kind = self.kind();
+        let tightness = match kind {
+            TokenKind::As => binding::AS,
+            TokenKind::DotDot => binding::RANGE,
+            _ => binary_operator(kind)?.1,
+        };
+        if tightness == binding::COMPARISON
+            && tightness >= minimum
+            && let ExprKind::Binary { operator, right, .. } = &left.kind
+            && operator.is_comparison()
+            // In parentheses it would reach further than its right side.
+            && left.span.end == right.span.end
+        {
+            let diagnostic = Diagnostic::error(self.token().span, "comparisons cannot be chained");
+            self.report(diagnostic.hint("write `a < b and b < c`"));
+        }
+        (tightness >= minimum).then_some(kind)
+    }
+
+    fn apply_operator(&mut self, left: Expr, kind: TokenKind) -> Expr {
+        let operator_span = self.advance().span;
+        let start = left.span;
+        let left = Box::new(left);
+        let node = match (kind, binary_operator(kind)) {
+            (TokenKind::As, _) => ExprKind::As { operand: left, ty: self.ty_or_dtype() },
+            (TokenKind::DotDot, _) => {
+                if !self.begins_expression() {
+                    let diagnostic = Diagnostic::error(operator_span, "this range has no end");
+                    self.report(diagnostic.hint("write `a..b`; `b` itself does not belong to the range"));
+                    return error_expr(operator_span);
+                }
+                ExprKind::Range { start: left, end: Box::new(self.operation(binding::RANGE + 1)) }
+            }
+            (_, Some((operator @ BinaryOperator::Power, tightness))) => {
+                // To the right of `**` a `-` may stand, and it is right-associative.
+                let right = Box::new(self.operation(tightness));
+                ExprKind::Binary { operator, operator_span, left, right }
+            }
+            (_, Some((operator, tightness))) => {
+                let right = Box::new(self.operation(tightness + 1));
+                ExprKind::Binary { operator, operator_span, left, right }
+            }
+            (_, None) => ExprKind::Error,
+        };
+        let span = self.span_from(start);
+        self.node(node, span)
+    }
+
+    fn begins_expression(&self) -> bool {
+        use TokenKind::*;
+        matches!(
+            self.kind(),
+            Identifier
+                | Int
+                | Float
+                | BadNumber
+                | Str
+                | True
+                | False
+                | OpenParen
+                | OpenBracket
+                | Minus
+                | Not
+                | If
+                | With
+        )
+    }
+
+    fn prefix(&mut self, minimum: u8) -> Expr {
+        let start = self.token().span;
+        let (operator, tightness) = match self.kind() {
+            TokenKind::Minus => (UnaryOperator::Negate, binding::NEGATE),
+            TokenKind::Not => (UnaryOperator::Not, binding::NOT),
+            _ => return self.postfix(),
+        };
+        self.advance();
+        if operator == UnaryOperator::Not && minimum > binding::NOT {
+            let diagnostic = Diagnostic::error(start, "`not` cannot stand behind this operator");
+            self.report(diagnostic.hint("put it in parentheses: `(not x)`"));
+        }
+        if operator == UnaryOperator::Negate && self.at_min_int_size() {
+            let number = self.number(true);
+            return Expr { span: start.to(number.span), ..number };
+        }
+        let operand = Box::new(self.operation(tightness));
+        let span = self.span_from(start);
+        self.node(ExprKind::Unary { operator, operand }, span)
+    }
+
+    /// An operand with its fields, indices and method calls.
+    fn postfix(&mut self) -> Expr {
+        let mut expr = self.primary();
+        loop {
+            let start = expr.span;
+            let kind = match self.kind() {
+                TokenKind::Dot => self.member(expr),
+                TokenKind::OpenBracket => self.index(expr),
+                TokenKind::OpenParen if !matches!(expr.kind, ExprKind::Error) => {
+                    let diagnostic = Diagnostic::error(expr.span, "only a function's name can be called");
+                    self.report(diagnostic);
+                    self.arguments();
+                    ExprKind::Error
+                }
+                _ => return expr,
+            };
+            let span = self.span_from(start);
+            expr = self.node(kind, span);
+        }
+    }
+
+    fn member(&mut self, receiver: Expr) -> ExprKind {
+        self.advance();
+        let receiver = Box::new(receiver);
+        let name = self.name("the name of a field or method");
+        if self.at(TokenKind::OpenParen) {
+            return ExprKind::Method { receiver, name, arguments: self.arguments() };
+        }
+        ExprKind::Field { receiver, name }
+    }
+
+    /// `(a, name: b)`; the current token is the `(`.
+    fn arguments(&mut self) -> Vec<Argument> {
+        self.advance();
+        let mut arguments: Vec<Argument> = Vec::new();
+        self.comma_list(TokenKind::CloseParen, |parser| {
+            let named = parser.at(TokenKind::Identifier) && parser.ahead(1).kind == TokenKind::Colon;
+            let name = named.then(|| {
+                let name = parser.name("an argument's name");
+                parser.advance();
+                name
+            });
+            let value = parser.expression();
+            if name.is_none() && arguments.last().is_some_and(|last| last.name.is_some()) {
+                let diagnostic =
+                    Diagnostic::error(value.span, "an argument without a name stands behind one with a name");
+                parser.report_and_go_on(diagnostic.hint("put the arguments without names first"));
+            }
+            arguments.push(Argument { name, value });
+        });
+        arguments
+    }
+
+    fn index(&mut self, receiver: Expr) -> ExprKind {
+        let open = self.advance().span;
+        let mut indices = Vec::new();
+        self.comma_list(TokenKind::CloseBracket, |parser| {
+            let index = parser.one_index();
+            indices.push(index);
+        });
+        if indices.is_empty() {
+            self.report(Diagnostic::error(open, "an index is missing").hint("as in `x[0]`, `x[1..4]`, `x[.., 3]`"));
+        }
+        ExprKind::Index { receiver: Box::new(receiver), indices }
+    }
+
+    fn one_index(&mut self) -> Index {
+        let first = self.token().span;
+        let ends = |parser: &Self| matches!(parser.kind(), TokenKind::Comma | TokenKind::CloseBracket);
+        let start = (!self.at(TokenKind::DotDot)).then(|| self.operation(binding::RANGE + 1));
+        if !self.at(TokenKind::DotDot) {
+            return match start {
+                Some(at) => Index::At(at),
+                None => Index::At(error_expr(first)),
+            };
+        }
+        self.advance();
+        let end = (!ends(self)).then(|| self.operation(binding::RANGE + 1));
+        Index::Slice { start, end, span: self.span_from(first) }
+    }
+
+    fn primary(&mut self) -> Expr {
+        let token = self.token();
+        let kind = match token.kind {
+            TokenKind::Int | TokenKind::Float | TokenKind::BadNumber => return self.number(false),
+            TokenKind::Str => {
+                self.advance();
+                ExprKind::Str(self.string(token.span))
+            }
+            TokenKind::True | TokenKind::False => {
+                self.advance();
+                ExprKind::Bool(token.kind == TokenKind::True)
+            }
+            TokenKind::Identifier => self.name_or_call(),
+            TokenKind::OpenParen => return self.parenthesized(),
+            TokenKind::OpenBracket => {
+                self.advance();
+                let mut elements = Vec::new();
+                self.comma_list(TokenKind::CloseBracket, |parser| {
+                    let element = parser.expression();
+                    elements.push(element);
+                });
+                ExprKind::List(elements)
+            }
+            TokenKind::OpenBrace => ExprKind::Block(self.block("this expression")),
+            TokenKind::If => self.if_expression(),
+            TokenKind::With => {
+                self.advance();
+                let buffer = Box::new(self.expression());
+                ExprKind::With { buffer, body: self.block("`with`") }
+            }
+            TokenKind::BufferTrace | TokenKind::Learn => {
+                self.unavailable();
+                ExprKind::Error
+            }
+            _ => {
+                let diagnostic = self.expected("an expression");
+                self.report(diagnostic);
+                return error_expr(token.span);
+            }
+        };
+        let span = self.span_from(token.span);
+        self.node(kind, span)
+    }
+
+    fn name_or_call(&mut self) -> ExprKind {
+        let mut name = self.name("a name");
+        let mut qualifier = None;
+        if self.eat(TokenKind::ColonColon) {
+            qualifier = Some(name);
+            name = self.name("the function's name");
+        }
+        if self.at(TokenKind::OpenParen) {
+            return ExprKind::Call { qualifier, name, arguments: self.arguments() };
+        }
+        let literal = self.at(TokenKind::OpenBrace)
+            && self.ahead(1).kind == TokenKind::Identifier
+            && self.ahead(2).kind == TokenKind::Colon;
+        if literal {
+            let message = format!("struct literals such as `{} {{ … }}` are not available in this version", name.text);
+            self.report(Diagnostic::error(name.span, message));
+            self.skip_braces();
+            return ExprKind::Error;
+        }
+        if let Some(qualifier) = qualifier {
+            let message = format!("`{}::{}` is a function: call it with `(…)`", qualifier.text, name.text);
+            self.report_and_go_on(Diagnostic::error(qualifier.span.to(name.span), message));
+            return ExprKind::Error;
+        }
+        ExprKind::Name(name.text)
+    }
+
+    /// `()` or `(expression)`.
+    fn parenthesized(&mut self) -> Expr {
+        let open = self.advance().span;
+        if self.eat(TokenKind::CloseParen) {
+            return Expr { kind: ExprKind::Unit, span: self.span_from(open), height: 0 };
+        }
+        let inner = self.expression();
+        if self.at(TokenKind::Comma) {
+            let diagnostic = Diagnostic::error(self.token().span, "there are no tuples");
+            self.report(diagnostic.hint("a list is written with brackets: `[a, b]`"));
+        }
+        if !self.eat(TokenKind::CloseParen) {
+            self.report(Diagnostic::error(open, "this `(` is never closed"));
+        }
+        Expr { span: self.span_from(open), ..inner }
+    }
+
+    fn if_expression(&mut self) -> ExprKind {
+        let mut branches: Vec<(Expr, Block)> = Vec::new();
+        let mut otherwise = None;
+        loop {
+            self.advance();
+            let condition = self.expression();
+            branches.push((condition, self.block("`if`")));
+            if !self.eat(TokenKind::Else) {
+                break;
+            }
+            if !self.at(TokenKind::If) {
+                otherwise = Some(self.block("`else`"));
+                break;
+            }
+        }
+        ExprKind::If { branches, otherwise }
+    }
+}
+
+/// How high a node made of these parts is.
+pub(super) fn height(kind: &ExprKind) -> u16 {
+    let all = |exprs: &mut dyn Iterator<Item = &Expr>| exprs.map(|expr| expr.height).max().unwrap_or(0);
+    let below = match kind {
+        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::Str(_) => return 0,
+        ExprKind::Unit | ExprKind::Name(_) | ExprKind::Error => return 0,
+        ExprKind::List(elements) => all(&mut elements.iter()),
+        ExprKind::Unary { operand, .. } | ExprKind::As { operand, .. } => operand.height,
+        ExprKind::Binary { left, right, .. } | ExprKind::Range { start: left, end: right } => {
+            left.height.max(right.height)
+        }
+        ExprKind::Call { arguments, .. } => all(&mut arguments.iter().map(|argument| &argument.value)),
+        ExprKind::Method { receiver, arguments, .. } => {
+            all(&mut arguments.iter().map(|argument| &argument.value)).max(receiver.height)
+        }
+        ExprKind::Field { receiver, .. } => receiver.height,
+        ExprKind::Index { receiver, indices } => {
+            let parts = indices.iter().flat_map(|index| match index {
+                Index::At(at) => [Some(at), None],
+                Index::Slice { start, end, .. } => [start.as_ref(), end.as_ref()],
+            });
+            all(&mut parts.flatten()).max(receiver.height)
+        }
+        ExprKind::If { branches, otherwise } => {
+            let branches = branches.iter().map(|(condition, block)| condition.height.max(block.height)).max();
+            branches.unwrap_or(0).max(otherwise.as_ref().map_or(0, |block| block.height))
+        }
+        ExprKind::Block(block) => block.height,
+        ExprKind::With { buffer, body } => buffer.height.max(body.height),
+    };
+    below.saturating_add(1)
+}

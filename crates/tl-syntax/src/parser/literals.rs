@@ -1,0 +1,144 @@
+//! The values of numbers and strings.
+
+use std::sync::Arc;
+
+use crate::ast::{Expr, ExprKind};
+use crate::parser::{Parser, error_expr};
+use crate::token::TokenKind;
+use crate::{Diagnostic, Span};
+
+/// One more than the largest `int`: the size of the smallest, written with `-` before it.
+const MIN_INT_SIZE: u64 = 1 << 63;
+
+impl Parser<'_> {
+    /// A number as an expression; `negative` says that a `-` stands directly before it.
+    pub(super) fn number(&mut self, negative: bool) -> Expr {
+        let token = self.advance();
+        let kind = match token.kind {
+            TokenKind::Float => ExprKind::Float(self.float(token.span)),
+            TokenKind::Int => {
+                let value = self.integer(token.span);
+                match i64::try_from(value) {
+                    Ok(value) => ExprKind::Int(value),
+                    Err(_) if negative && value == MIN_INT_SIZE => ExprKind::Int(i64::MIN),
+                    Err(_) => {
+                        self.report_and_go_on(too_large(token.span));
+                        return error_expr(token.span);
+                    }
+                }
+            }
+            _ => {
+                let message = format!("`{}` is not a number", self.slice(token.span));
+                let hint =
+                    "a name does not begin with a digit; numbers are written `42`, `1_000`, `0xff`, `3.14`, `1e-5`";
+                self.report_and_go_on(Diagnostic::error(token.span, message).hint(hint));
+                return error_expr(token.span);
+            }
+        };
+        Expr { kind, span: token.span, height: 0 }
+    }
+
+    /// Whether the current token is the size of the smallest `int`, which is a number only behind a `-`.
+    pub(super) fn at_min_int_size(&self) -> bool {
+        self.at(TokenKind::Int) && integer_value(self.slice(self.token().span)) == Some(MIN_INT_SIZE)
+    }
+
+    pub(super) fn integer(&mut self, span: Span) -> u64 {
+        match integer_value(self.slice(span)) {
+            Some(value) => value,
+            None if self.slice(span).trim_start_matches("0x").trim_matches('_').is_empty() => {
+                self.report_and_go_on(Diagnostic::error(span, "there are no digits behind `0x`"));
+                0
+            }
+            None => {
+                self.report_and_go_on(too_large(span));
+                0
+            }
+        }
+    }
+
+    fn float(&mut self, span: Span) -> f64 {
+        let digits: String = self.slice(span).chars().filter(|c| *c != '_').collect();
+        let value = digits.parse::<f64>().unwrap_or(f64::INFINITY);
+        if value.is_infinite() {
+            self.report_and_go_on(Diagnostic::error(span, "this number is too large for a `float` (at most 1.8e308)"));
+            return 0.0;
+        }
+        value
+    }
+
+    /// The text that a string token means.
+    pub(super) fn string(&mut self, span: Span) -> Arc<str> {
+        let token = self.slice(span);
+        let inner = token.strip_prefix('"').unwrap_or(token);
+        let (inner, closed) = split_closing_quote(inner);
+        let mut problem = None;
+        let base = span.start + 1;
+        let mut text = String::with_capacity(inner.len());
+        let mut chars = inner.char_indices();
+        while let Some((at, c)) = chars.next() {
+            if c != '\\' {
+                text.push(c);
+                continue;
+            }
+            match escape(&mut chars) {
+                Some(c) => text.push(c),
+                None => {
+                    let end = chars.as_str().len();
+                    let escape = Span { start: base + at as u32, end: base + (inner.len() - end) as u32, ..span };
+                    let hint = "the escapes are \\n \\t \\r \\0 \\\\ \\\" \\' and \\u{1F600}";
+                    problem = problem.or(Some(Diagnostic::error(escape, "this escape means nothing").hint(hint)));
+                }
+            }
+        }
+        if !closed {
+            // What follows is probably not what was meant either, so nothing is said about it.
+            let diagnostic = Diagnostic::error(span, "this string is not closed on its line");
+            self.report(diagnostic.hint("a newline inside a string is written `\\n`"));
+        } else if let Some(problem) = problem {
+            self.report_and_go_on(problem);
+        }
+        text.into()
+    }
+}
+
+fn too_large(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "this number is too large for an `int` (at most 9223372036854775807)")
+        .hint("write it with a decimal point to have a `float`")
+}
+
+fn integer_value(text: &str) -> Option<u64> {
+    let digits: String = text.chars().filter(|c| *c != '_').collect();
+    match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => digits.parse().ok(),
+    }
+}
+
+/// Cuts the closing quote off, unless it belongs to an escape.
+fn split_closing_quote(inner: &str) -> (&str, bool) {
+    match inner.strip_suffix('"') {
+        Some(text) if text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0 => (text, true),
+        _ => (inner, false),
+    }
+}
+
+/// The character that the escape behind a backslash means.
+fn escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
+    match chars.next()?.1 {
+        'n' => Some('\n'),
+        't' => Some('\t'),
+        'r' => Some('\r'),
+        '0' => Some('\0'),
+        c @ ('\\' | '"' | '\'') => Some(c),
+        'u' => {
+            let rest = chars.as_str().strip_prefix('{')?;
+            let digits = rest.get(..rest.find('}')?)?;
+            for _ in 0..digits.chars().count() + 2 {
+                chars.next();
+            }
+            u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! The kinds of tokens. Comments and blanks are dropped here; which newlines count is `lexer`'s business.
+
+use logos::{Lexer, Logos};
+
+use crate::Span;
+
+/// What a stretch of text is.
+#[derive(Logos, Clone, Copy, Debug, PartialEq, Eq)]
+#[logos(skip r"[ \t\r\x0C\u{feff}]+")]
+#[logos(skip(r"//[^\n]*", allow_greedy = true))]
+pub(crate) enum TokenKind {
+    #[regex(r"[\p{XID_Start}_]\p{XID_Continue}*")]
+    Identifier,
+    #[regex(r"[0-9][0-9_]*|0x[0-9a-fA-F_]+", priority = 20)]
+    Int,
+    #[regex(r"[0-9][0-9_]*\.[0-9][0-9_]*([eE][+-]?[0-9]+)?|[0-9][0-9_]*[eE][+-]?[0-9]+", priority = 20)]
+    Float,
+    /// Digits with letters behind them that make no number.
+    #[regex(r"[0-9][0-9_]*(\.[0-9][0-9_]*)?\p{XID_Start}\p{XID_Continue}*", priority = 10)]
+    BadNumber,
+    /// A string, closed or not: it ends at the line's end at the latest.
+    #[regex(r#""([^"\\\n]|\\[^\n])*"?"#)]
+    Str,
+    #[regex(r"\n")]
+    Newline,
+    /// `/* … */` that nothing closes; closed ones are skipped.
+    #[token("/*", block_comment)]
+    OpenComment,
+
+    #[token("and")]
+    And,
+    #[token("as")]
+    As,
+    #[token("break")]
+    Break,
+    #[token("buffer_trace")]
+    BufferTrace,
+    #[token("continue")]
+    Continue,
+    #[token("else")]
+    Else,
+    #[token("false")]
+    False,
+    #[token("fn")]
+    Fn,
+    #[token("for")]
+    For,
+    #[token("frozen")]
+    Frozen,
+    #[token("if")]
+    If,
+    #[token("impl")]
+    Impl,
+    #[token("import")]
+    Import,
+    #[token("in")]
+    In,
+    #[token("learn")]
+    Learn,
+    #[token("learnable")]
+    Learnable,
+    #[token("let")]
+    Let,
+    #[token("loop")]
+    Loop,
+    #[token("main")]
+    Main,
+    #[token("mut")]
+    Mut,
+    #[token("not")]
+    Not,
+    #[token("or")]
+    Or,
+    #[token("return")]
+    Return,
+    #[token("struct")]
+    Struct,
+    #[token("tensor")]
+    Tensor,
+    #[token("true")]
+    True,
+    #[token("while")]
+    While,
+    #[token("with")]
+    With,
+
+    #[token("(")]
+    OpenParen,
+    #[token(")")]
+    CloseParen,
+    #[token("[")]
+    OpenBracket,
+    #[token("]")]
+    CloseBracket,
+    #[token("{")]
+    OpenBrace,
+    #[token("}")]
+    CloseBrace,
+    #[token(",")]
+    Comma,
+    #[token(";")]
+    Semicolon,
+    #[token(":")]
+    Colon,
+    #[token("::")]
+    ColonColon,
+    #[token(":=")]
+    ColonEqual,
+    #[token("=")]
+    Equal,
+    #[token("->")]
+    Arrow,
+    #[token(".")]
+    Dot,
+    #[token("..")]
+    DotDot,
+    #[token("?")]
+    Question,
+    #[token("+")]
+    Plus,
+    #[token("-")]
+    Minus,
+    #[token("*")]
+    Star,
+    #[token("**")]
+    StarStar,
+    #[token("/")]
+    Slash,
+    #[token("%")]
+    Percent,
+    #[token("@")]
+    At,
+    #[token("==")]
+    EqualEqual,
+    #[token("!=")]
+    NotEqual,
+    #[token("<")]
+    Less,
+    #[token("<=")]
+    LessEqual,
+    #[token(">")]
+    Greater,
+    #[token(">=")]
+    GreaterEqual,
+
+    /// What no token begins with.
+    Unknown,
+    /// Behind the last token.
+    End,
+}
+
+/// Skips a comment, which may hold comments. One that is not closed is a token, reaching to the text's end.
+fn block_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
+    let rest = lexer.remainder().as_bytes();
+    let (mut depth, mut at) = (1_usize, 0);
+    while depth > 0 {
+        match (rest.get(at), rest.get(at + 1)) {
+            (None, _) => {
+                lexer.bump(rest.len());
+                return logos::Filter::Emit(());
+            }
+            (Some(b'*'), Some(b'/')) => (depth, at) = (depth - 1, at + 2),
+            (Some(b'/'), Some(b'*')) => (depth, at) = (depth + 1, at + 2),
+            _ => at += 1,
+        }
+    }
+    lexer.bump(at);
+    logos::Filter::Skip
+}
+
+/// One token and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub(crate) kind: TokenKind,
+    pub(crate) span: Span,
+}
+
+/// The words that cannot be names.
+pub const KEYWORDS: &[&str] = &[
+    "and",
+    "as",
+    "break",
+    "buffer_trace",
+    "continue",
+    "else",
+    "false",
+    "fn",
+    "for",
+    "frozen",
+    "if",
+    "impl",
+    "import",
+    "in",
+    "learn",
+    "learnable",
+    "let",
+    "loop",
+    "main",
+    "mut",
+    "not",
+    "or",
+    "return",
+    "struct",
+    "tensor",
+    "true",
+    "while",
+    "with",
+];
+
+impl TokenKind {
+    /// How a message names this kind.
+    pub(crate) fn describe(self) -> &'static str {
+        use TokenKind::*;
+        match self {
+            Identifier => "a name",
+            Int | Float | BadNumber => "a number",
+            Str => "a string",
+            Newline => "the end of the line",
+            OpenComment => "a comment",
+            Unknown => "an unknown character",
+            End => "the end of the file",
+            OpenParen => "`(`",
+            CloseParen => "`)`",
+            OpenBracket => "`[`",
+            CloseBracket => "`]`",
+            OpenBrace => "`{`",
+            CloseBrace => "`}`",
+            Comma => "`,`",
+            Semicolon => "`;`",
+            Colon => "`:`",
+            Equal => "`=`",
+            In => "`in`",
+            _ => "this",
+        }
+    }
+
+    /// Whether the word or sign begins a statement and nothing else.
+    pub(crate) fn begins_only_statements(self) -> bool {
+        use TokenKind::*;
+        matches!(self, Fn | Import | Let | Main | Tensor | Struct | Impl | For | While | Loop | Return)
+    }
+
+    pub(crate) fn is_keyword(self) -> bool {
+        (TokenKind::And as u8..=TokenKind::With as u8).contains(&(self as u8))
+    }
+}

@@ -1,0 +1,163 @@
+//! What the program understands on its command line.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
+#[derive(Debug, Parser)]
+#[command(name = "tl", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a program and run it
+    Run(RunArguments),
+    /// Check a program without running it
+    Check {
+        /// The program, a .tl file
+        file: PathBuf,
+    },
+    /// Generate text with a model
+    Generate(GenerateArguments),
+    /// Show what a model file holds: architecture, sizes, formats, tensors
+    Info {
+        /// The model, a .gguf file
+        model: PathBuf,
+    },
+}
+
+/// Arguments of `tl run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The program, a .tl file
+    pub(crate) file: PathBuf,
+    /// Arguments for the program, which it sees as args()
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// Arguments of `tl generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// The model, a .gguf file
+    pub(crate) model: PathBuf,
+    /// The text to go on from
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// The most tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) max_tokens: usize,
+    /// 0 always takes the likeliest token; higher is more varied
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    pub(crate) temperature: f32,
+    /// The same seed gives the same text
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Choose among the K likeliest tokens only; 0 is all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Choose among the likeliest tokens whose probabilities add up to P
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub(crate) top_p: f32,
+    /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// The type of what lies between the weights
+    #[arg(long, value_enum, default_value_t = Activations::Float16)]
+    pub(crate) activations: Activations,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// Arguments of every command that computes.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArguments {
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Print the device's memory statistics at the end, on standard error; `json` as one object on its last line
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) memory_stats: Option<StatisticsForm>,
+}
+
+/// Types of activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Activations {
+    /// Half precision: less memory, as good for generating
+    Float16,
+    /// Single precision
+    Float32,
+}
+
+/// How statistics are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatisticsForm {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Joins `--memory-stats json` into one argument. The form may be left out, so that clap itself would take the
+/// argument behind it, such as a file's name, for the form.
+pub(crate) fn join_memory_stats(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut is_open = true;
+    for arg in args {
+        let is_form = [OsStr::new("json"), OsStr::new("text")].contains(&arg.as_os_str());
+        match joined.last_mut().filter(|last| is_open && is_form && *last == "--memory-stats") {
+            Some(last) => {
+                last.push("=");
+                last.push(&arg);
+            }
+            None => {
+                is_open &= arg != "--";
+                joined.push(arg);
+            }
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_stats_takes_its_form_or_none() {
+        let check = |line: &str, expected: Option<(Option<StatisticsForm>, &[&str])>| {
+            let args = join_memory_stats(line.split(' ').map(OsString::from));
+            let parsed = Arguments::try_parse_from(args).ok().and_then(|parsed| match parsed.command {
+                Command::Run(run) => Some((run.device.memory_stats, run.args)),
+                _ => None,
+            });
+            let expected = expected.map(|(form, args)| (form, args.iter().map(|&arg| arg.to_owned()).collect()));
+            assert_eq!(parsed, expected, "{line}");
+        };
+        check("tl run a.tl", Some((None, &[])));
+        check("tl run a.tl --memory-stats", Some((Some(StatisticsForm::Text), &[])));
+        check("tl run a.tl --memory-stats json", Some((Some(StatisticsForm::Json), &[])));
+        check("tl run --memory-stats json a.tl", Some((Some(StatisticsForm::Json), &[])));
+        check("tl run --memory-stats=text a.tl", Some((Some(StatisticsForm::Text), &[])));
+        check("tl run --memory-stats a.tl", Some((Some(StatisticsForm::Text), &[])));
+        check("tl run a.tl -- --memory-stats json", Some((None, &["--memory-stats", "json"])));
+        check("tl run a.tl b.tl", None);
+        check("tl run --memory-stats=xml a.tl", None);
+        check("tl run --threads 0 a.tl", None);
+    }
+}

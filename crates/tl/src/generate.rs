@@ -1,0 +1,110 @@
+//! `tl generate`: text from a model, in memory that is reserved before the first token.
+
+use serde_json::{Map, Value, json};
+use tl_device::{Device, TensorBuffer};
+use tl_model::{
+    Activations, DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions, Timings, Tokenizer,
+};
+
+use crate::arguments::{self, GenerateArguments};
+use crate::output::{self, Stop};
+use crate::statistics;
+
+/// Prints the prompt and the text that the model goes on with, as it comes.
+pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
+    let device = crate::device(&arguments.device)?;
+    let activations = match arguments.activations {
+        arguments::Activations::Float16 => Activations::Float16,
+        arguments::Activations::Float32 => Activations::Float32,
+    };
+    let model = Model::load(&arguments.model, &device).map_err(Stop::failed)?.with_activations(activations);
+    let tokenizer = model.tokenizer().map_err(Stop::failed)?;
+    let prompt = tokenizer.encode(&arguments.prompt);
+    let options = options(arguments, &model, prompt.len());
+    let buffer = TensorBuffer::new(&device);
+    let context = options.context.unwrap_or(model.config().context_length);
+    buffer.reserve_for_activations(model.config(), context, activations).map_err(Stop::failed)?;
+    device.set_tensor_buffer(buffer);
+    let mut generator = Generator::new(&model, &prompt, &options).map_err(Stop::failed)?;
+    let run = print_text(&mut generator, &tokenizer, &prompt, &device);
+    if let Err(Stop::Failed(_)) = run {
+        // The message begins a line.
+        output::print("\n")?;
+    }
+    // What happened until then is worth knowing also where the run failed.
+    if let Some(form) = arguments.device.memory_stats {
+        let report = Report { timings: generator.timings(), decoding: run.as_ref().ok().copied() };
+        statistics::print(&device, form, Some(&report));
+    }
+    run.map(drop)
+}
+
+fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> GenerateOptions {
+    let sampling = SamplingOptions {
+        temperature: arguments.temperature,
+        top_k: arguments.top_k,
+        top_p: arguments.top_p,
+        seed: arguments.seed,
+    };
+    // As much as this run can use; a prompt that is too long is told so by the generator.
+    let enough = prompt_len.saturating_add(arguments.max_tokens).clamp(1, model.config().context_length);
+    GenerateOptions { max_tokens: arguments.max_tokens, context: Some(arguments.context.unwrap_or(enough)), sampling }
+}
+
+/// Allocations of the device after the first token.
+type Decoding = u64;
+
+fn print_text(
+    generator: &mut Generator,
+    tokenizer: &Tokenizer,
+    prompt: &[u32],
+    device: &Device,
+) -> Result<Decoding, Stop> {
+    // The stream goes through the prompt too, which tells it whether a space that comes next is the text's own.
+    let mut stream = DecodeStream::from_start();
+    for &id in prompt {
+        output::print(stream.next(tokenizer, id).map_err(Stop::failed)?)?;
+    }
+    let mut first = None;
+    for token in generator {
+        let token = token.map_err(Stop::failed)?;
+        output::print(stream.next(tokenizer, token).map_err(Stop::failed)?)?;
+        first.get_or_insert_with(|| device.stats().allocation_count);
+    }
+    output::print(stream.finish())?;
+    output::print("\n")?;
+    let allocations = device.stats().allocation_count;
+    Ok(allocations - first.unwrap_or(allocations))
+}
+
+/// What `--memory-stats` tells of the run beside the memory.
+pub(crate) struct Report {
+    timings: Timings,
+    /// Allocations while decoding, where the run came to its end.
+    decoding: Option<Decoding>,
+}
+
+impl Report {
+    /// The report for people.
+    pub(crate) fn text(&self) -> String {
+        let Timings { prompt_tokens, decoded_tokens, .. } = self.timings;
+        let mut text = format!(
+            "prompt of {prompt_tokens} tokens at {:.1} tokens/s, then {decoded_tokens} tokens at {:.1} tokens/s",
+            self.timings.prefill_rate(),
+            self.timings.decode_rate()
+        );
+        if let Some(allocations) = self.decoding {
+            text += &format!("\nallocations while decoding: {allocations}");
+        }
+        text
+    }
+
+    /// Adds the report to an object.
+    pub(crate) fn add_to(&self, object: &mut Map<String, Value>) {
+        object.insert("prompt_tokens".to_owned(), json!(self.timings.prompt_tokens));
+        object.insert("prefill_tokens_per_second".to_owned(), json!(self.timings.prefill_rate()));
+        object.insert("decoded_tokens".to_owned(), json!(self.timings.decoded_tokens));
+        object.insert("decode_tokens_per_second".to_owned(), json!(self.timings.decode_rate()));
+        object.insert("allocations_while_decoding".to_owned(), json!(self.decoding));
+    }
+}

@@ -1,0 +1,37 @@
+//! Standard output and what ends the program early.
+//!
+//! A reader that goes away (`tl … | head`) is no failure: the program then ends quietly.
+
+use std::io::{self, Write};
+
+/// Why a command ends before its end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Something is wrong: one message for people.
+    Failed(String),
+    /// A program ended itself with this code, or its errors have been printed.
+    Exit(u8),
+    /// Nobody reads the output any more.
+    Closed,
+}
+
+impl Stop {
+    /// A failure with this message.
+    pub(crate) fn failed(error: impl ToString) -> Stop {
+        Stop::Failed(error.to_string())
+    }
+}
+
+/// Prints to standard output at once, so that text appears as it comes.
+pub(crate) fn print(text: &str) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Stop::Closed,
+        _ => Stop::Failed(format!("standard output cannot be written: {error}")),
+    })
+}
+
+/// Prints a line to standard error; nothing is left to tell where that fails.
+pub(crate) fn print_error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,127 @@
+//! `tl run` and `tl check`: programs, and the outside as they see it.
+
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Instant;
+
+use tl_device::Device;
+use tl_lang::{Host, Interpreter, Outcome, ProgramError, SourceText};
+
+use crate::arguments::RunArguments;
+use crate::output::{self, Stop, print_error};
+use crate::{render, statistics};
+
+/// The longest source file that is read; a program is not a hundredth of it.
+const MAX_SOURCE_BYTES: u64 = 64 << 20;
+
+/// Checks and runs a program.
+pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
+    let device = crate::device(&arguments.device)?;
+    let mut host = Terminal::new(arguments.args.clone());
+    let source = host.main_file(&arguments.file)?;
+    let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
+    // What happened until then is worth knowing also where the program failed.
+    let end = finish(result);
+    if let Some(form) = arguments.device.memory_stats {
+        statistics::print(&device, form, None);
+    }
+    end
+}
+
+/// Checks a program without running it.
+pub(crate) fn check(file: &Path) -> Result<(), Stop> {
+    let mut host = Terminal::new(Vec::new());
+    let source = host.main_file(file)?;
+    finish(Interpreter::with_host(&Device::cpu(), &mut host).check_named(&source.name, &source.text))
+}
+
+fn finish(result: Result<Outcome, ProgramError>) -> Result<(), Stop> {
+    match result {
+        Ok(outcome) => {
+            render::print(&outcome.sources, &outcome.warnings, &[]);
+            match outcome.exit_code {
+                0 => Ok(()),
+                // The operating system keeps the lowest byte.
+                code => Err(Stop::Exit(code as u8)),
+            }
+        }
+        Err(error) => {
+            render::print(&error.sources, &error.diagnostics, &error.calls);
+            Err(Stop::Exit(1))
+        }
+    }
+}
+
+/// The outside: standard output, the file system, the environment, the clock.
+struct Terminal {
+    args: Vec<String>,
+    start: Instant,
+}
+
+impl Terminal {
+    fn new(args: Vec<String>) -> Terminal {
+        Terminal { args, start: Instant::now() }
+    }
+
+    fn main_file(&mut self, path: &Path) -> Result<SourceText, Stop> {
+        let failed = |problem: String| Stop::Failed(format!("{}: {problem}", path.display()));
+        read(path).map_err(failed)
+    }
+}
+
+impl Host for Terminal {
+    fn print(&mut self, text: &str) {
+        // A program cannot go on without its output; the interpreter has no way to stop it from here.
+        match output::print(text) {
+            Ok(()) => {}
+            Err(Stop::Failed(message)) => {
+                print_error(&format!("error: {message}"));
+                process::exit(1);
+            }
+            Err(Stop::Closed | Stop::Exit(_)) => process::exit(0),
+        }
+    }
+
+    fn read_source(&mut self, path: &str, importer: &str) -> Result<SourceText, String> {
+        let folder = Path::new(importer).parent().unwrap_or(Path::new(""));
+        read(&folder.join(path))
+    }
+
+    fn open_path(&mut self, path: &str) -> Result<PathBuf, String> {
+        Ok(PathBuf::from(path))
+    }
+
+    fn args(&mut self) -> Vec<String> {
+        self.args.clone()
+    }
+
+    fn env(&mut self, name: &str) -> Option<String> {
+        // The standard library panics on names that no variable can have.
+        let is_possible = !name.is_empty() && !name.contains(['=', '\0']);
+        is_possible.then(|| std::env::var(name).ok()).flatten()
+    }
+
+    fn time_ms(&mut self) -> f64 {
+        self.start.elapsed().as_secs_f64() * 1000.0
+    }
+}
+
+/// Reads a source file. Its name is the same however the path was written, and short where it lies below the working folder.
+fn read(path: &Path) -> Result<SourceText, String> {
+    let whole = path.canonicalize().map_err(|error| error.to_string())?;
+    let metadata = whole.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("this is no file; give the path of a .tl file".to_owned());
+    }
+    if metadata.len() > MAX_SOURCE_BYTES {
+        return Err(format!("the file has {} bytes, which is too long for a program", metadata.len()));
+    }
+    let bytes = std::fs::read(&whole).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        format!("byte {at} is not UTF-8; save the file as UTF-8 text")
+    })?;
+    let working = std::env::current_dir().and_then(|folder| folder.canonicalize());
+    let name = working.ok().and_then(|folder| whole.strip_prefix(folder).ok()).unwrap_or(&whole);
+    Ok(SourceText { name: name.display().to_string(), text })
+}

@@ -1,0 +1,123 @@
+//! `--memory-stats`: what the device's memory did, for people or as one JSON object.
+
+use serde_json::{Value, json};
+use tl_device::{Device, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats, bytes as display_bytes};
+
+use crate::arguments::StatisticsForm;
+use crate::generate::Report;
+use crate::output::print_error;
+
+/// Prints the statistics on standard error, with what there is to report of a generation.
+pub(crate) fn print(device: &Device, form: StatisticsForm, report: Option<&Report>) {
+    let (memory, buffer) = (device.stats(), device.tensor_buffer_stats());
+    match form {
+        StatisticsForm::Text => {
+            print_error(&text(&memory, &buffer));
+            report.iter().for_each(|report| print_error(&report.text()));
+        }
+        StatisticsForm::Json => {
+            let mut object = json(&memory, &buffer);
+            if let (Some(report), Some(object)) = (report, object.as_object_mut()) {
+                report.add_to(object);
+            }
+            print_error(&object.to_string());
+        }
+    }
+}
+
+fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
+    let mut lines = vec![
+        format!("memory of the device, {} from the system:", display_bytes(memory.driver_bytes)),
+        format!(
+            "  live {} (peak {}), reserved and free {}, pooled {} of at most {}, waste {}",
+            display_bytes(memory.live_bytes),
+            display_bytes(memory.peak_bytes),
+            display_bytes(memory.reserved_free_bytes),
+            display_bytes(memory.pooled_bytes),
+            display_bytes(memory.pool_cap_bytes),
+            display_bytes(memory.waste_bytes)
+        ),
+        format!(
+            "  parameters {}, mapped from files {}",
+            display_bytes(memory.learnable_bytes),
+            display_bytes(memory.mapped_bytes)
+        ),
+        format!(
+            "  allocations {}, frees {}, pool reuses {}, evictions {}",
+            memory.allocation_count, memory.free_count, memory.pool_reuse_count, memory.eviction_count
+        ),
+        format!(
+            "reserved buffers {} ({}), taken {}, reused {}, fallbacks {}, hit rate {:.1}%",
+            buffer.reserved_count,
+            display_bytes(buffer.reserved_bytes),
+            buffer.taken_count,
+            buffer.reused_count,
+            buffer.fallback_count,
+            buffer.hit_rate() * 100.0
+        ),
+    ];
+    lines.extend(buffer.by_layout.iter().map(|row| {
+        format!(
+            "  {:<10} {:<24} reserved {:>4}, most at once {:>4}, taken {:>7}, fallbacks {:>4}",
+            kind(row),
+            row.layout.to_string(),
+            row.reserved_count,
+            row.most_in_use,
+            row.taken_count,
+            row.fallback_count
+        )
+    }));
+    lines.join("\n")
+}
+
+fn json(memory: &MemoryStats, buffer: &TensorBufferStats) -> Value {
+    let by_layout: Vec<Value> = buffer.by_layout.iter().map(row).collect();
+    json!({
+        "reserved": buffer.reserved_count,
+        "taken": buffer.taken_count,
+        "reused": buffer.reused_count,
+        "fallbacks": buffer.fallback_count,
+        "hit_rate": buffer.hit_rate(),
+        "in_use": buffer.in_use_count,
+        "reserved_bytes": buffer.reserved_bytes,
+        "live_bytes": memory.live_bytes,
+        "peak_bytes": memory.peak_bytes,
+        "pooled_bytes": memory.pooled_bytes,
+        "pool_cap_bytes": memory.pool_cap_bytes,
+        "reserved_free_bytes": memory.reserved_free_bytes,
+        "waste_bytes": memory.waste_bytes,
+        "driver_bytes": memory.driver_bytes,
+        "mapped_bytes": memory.mapped_bytes,
+        "learnable_bytes": memory.learnable_bytes,
+        "allocations": memory.allocation_count,
+        "frees": memory.free_count,
+        "evictions": memory.eviction_count,
+        "pool_reuses": memory.pool_reuse_count,
+        "by_shape": by_layout,
+    })
+}
+
+fn row(row: &LayoutStats) -> Value {
+    json!({
+        "dtype": row.layout.dtype().name(),
+        "shape": row.layout.shape().dims(),
+        "kind": kind(row),
+        "reserved": row.reserved_count,
+        "reserved_bytes": row.reserved_bytes,
+        "in_use": row.in_use_count,
+        "most_in_use": row.most_in_use,
+        "taken": row.taken_count,
+        "reused": row.reused_count,
+        "fallbacks": row.fallback_count,
+    })
+}
+
+/// How the row came to be, in the words of the calls that reserve.
+fn kind(row: &LayoutStats) -> &'static str {
+    match row.kind {
+        _ if row.reserved_count == 0 => "missed",
+        ReserveKind::Exact => "exact",
+        ReserveKind::UpTo => "up to",
+        ReserveKind::Learnable => "learnable",
+    }
+}
