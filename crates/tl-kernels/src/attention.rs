@@ -8,6 +8,7 @@ use crate::element::Element;
 use crate::isa::instantiate;
 use crate::math::exp;
 use crate::matmul::PARALLEL_MIN;
+use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
 use crate::vector::{add_weighted, dots};
 
@@ -142,11 +143,11 @@ instantiate! {
         let (first_head, n_heads) = (tile.first_col() / head_dim, tile.n_cols() / head_dim);
         let kv_head = first_head / group;
         let n_rows = n_queries * n_heads;
-        let mut queries = [0.0; TASK_ELEMS];
-        let mut sums = [0.0; TASK_ELEMS];
+        let (mut queries, mut sums) = (Scratch::<f32, TASK_ELEMS>::new(), Scratch::<f32, TASK_ELEMS>::new());
+        let (queries, sums) = (queries.zeroed(n_rows * head_dim), sums.zeroed(n_rows * head_dim));
         let mut rows = [Row { largest: f32::NEG_INFINITY, sum: 0.0, n_seen: 0 }; MAX_ROWS];
-        let mut scores = [[0.0; MAX_KEYS]; MAX_ROWS];
-        let mut block = [0.0; BLOCK_ELEMS];
+        let (mut scores, mut block) = (Scratch::<[f32; MAX_KEYS], MAX_ROWS>::new(), Scratch::<f32, BLOCK_ELEMS>::new());
+        let scores = scores.zeroed(n_rows);
         let rows = &mut rows[..n_rows];
         for (r, row) in rows.iter_mut().enumerate() {
             let (query, head) = (first_query + r / n_heads, first_head + r % n_heads);
@@ -160,12 +161,13 @@ instantiate! {
         // Later queries see more keys.
         let n_keys = rows[n_rows - 1].n_seen;
         let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
+        let block = block.zeroed(block_keys.min(n_keys) * head_dim);
         for first_key in (0..n_keys).step_by(block_keys) {
             let block = &mut block[..block_keys.min(n_keys - first_key) * head_dim];
             for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
                 C::load(isa, k.vector(first_key + key, kv_head, head_dim), vector);
             }
-            for (r, (row, scores)) in rows.iter_mut().zip(&mut scores).enumerate() {
+            for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
                 let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
                 dots(isa, &queries[r * head_dim..][..head_dim], block, scores);
                 weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
@@ -173,7 +175,7 @@ instantiate! {
             for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
                 C::load(isa, v.vector(first_key + key, kv_head, head_dim), vector);
             }
-            for (r, (row, scores)) in rows.iter().zip(&scores).enumerate() {
+            for (r, (row, scores)) in rows.iter().zip(scores.iter()).enumerate() {
                 let weights = &scores[..row.n_seen_of(first_key, block_keys)];
                 add_weighted(isa, weights, block, &mut sums[r * head_dim..][..head_dim]);
             }

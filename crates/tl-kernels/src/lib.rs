@@ -26,6 +26,7 @@ mod quant;
 mod reduce;
 mod rope;
 mod rows;
+mod scratch;
 #[cfg(test)]
 mod testing;
 mod threads;

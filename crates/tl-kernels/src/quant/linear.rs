@@ -11,6 +11,7 @@ use crate::gemm::{self, Operands, PANEL, fill_column, gemm_tile};
 use crate::isa::{Isa, instantiate};
 use crate::map::BLOCK;
 use crate::matmul::PARALLEL_MIN;
+use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
 use std::ops::Range;
 
@@ -88,10 +89,16 @@ struct Product<'a, X> {
 trait Stage {
     /// The most elements that fit.
     const CAPACITY: usize;
-    /// Takes `range` of the rows of `x`, each of `k` elements.
-    fn load<X: Element>(&mut self, isa: Isa, x: &[X], k: usize, range: Range<usize>);
-    /// Adds the dot products of the rows with the tokens to the sums, as [`Dot`] describes.
-    fn dot(&self, isa: Isa, rows: Rows<'_>, n_tokens: usize, sums: &mut [f32]);
+    /// Stages the part of the activations, and adds the dot products of the rows with them to the sums, as [`Dot`] describes.
+    fn add<X: Element>(&mut self, isa: Isa, part: Part<'_, X>, rows: Rows<'_>, sums: &mut [f32]);
+}
+
+/// The stretch `range` of `n_tokens` rows of `x`, each of `k` elements.
+struct Part<'a, X> {
+    x: &'a [X],
+    k: usize,
+    range: Range<usize>,
+    n_tokens: usize,
 }
 
 impl<X: Element> Product<'_, X> {
@@ -100,13 +107,14 @@ impl<X: Element> Product<'_, X> {
         let (n_tokens, n_cols) = (tile.n_rows(), tile.n_cols());
         let x = &self.x[tile.first_row() * self.k..][..n_tokens * self.k];
         // The sums of column j are at j * n_tokens.
-        let mut sums = [0.0; TILE_SUMS];
-        let sums = &mut sums[..n_tokens * n_cols];
+        let mut sums = Scratch::<f32, TILE_SUMS>::new();
+        let sums = sums.zeroed(n_tokens * n_cols);
         if let Some(bias) = self.bias {
-            let mut start = [0.0; TILE_SUMS];
-            bias.load(isa, tile.first_col(), &mut start[..n_cols]);
+            let mut start = Scratch::<f32, TILE_SUMS>::new();
+            let start = start.zeroed(n_cols);
+            bias.load(isa, tile.first_col(), start);
             for (sums, start) in sums.chunks_exact_mut(n_tokens).zip(start) {
-                sums.fill(start);
+                sums.fill(*start);
             }
         }
         let stretch = capacity(stage) / n_tokens / MAX_BLOCK * MAX_BLOCK;
@@ -116,8 +124,7 @@ impl<X: Element> Product<'_, X> {
             let range = first..self.k.min(first + stretch);
             let bytes = &self.weight.bytes[tile.first_col() * stride + format.row_bytes(first)..];
             let rows = Rows { bytes, stride, length: format.row_bytes(range.len()) };
-            stage.load(isa, x, self.k, range);
-            stage.dot(isa, rows, n_tokens, sums);
+            stage.add(isa, Part { x, k: self.k, range, n_tokens }, rows, sums);
         }
         for token in 0..n_tokens {
             let mut values = [0.0; BLOCK];
@@ -139,64 +146,55 @@ const fn capacity<S: Stage>(_stage: &S) -> usize {
 
 struct FloatStage {
     dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32]),
-    x: [f32; STAGE_FLOATS],
-    length: usize,
+    x: Scratch<f32, STAGE_FLOATS>,
 }
 
 impl FloatStage {
     fn new(dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])) -> Self {
-        FloatStage { dot, x: [0.0; STAGE_FLOATS], length: 0 }
+        FloatStage { dot, x: Scratch::new() }
     }
 }
 
 impl Stage for FloatStage {
     const CAPACITY: usize = STAGE_FLOATS;
 
-    fn load<X: Element>(&mut self, isa: Isa, x: &[X], k: usize, range: Range<usize>) {
-        self.length = x.len() / k * range.len();
-        for (x, row) in x.chunks_exact(k).zip(self.x.chunks_exact_mut(range.len())) {
+    fn add<X: Element>(&mut self, isa: Isa, part: Part<'_, X>, rows: Rows<'_>, sums: &mut [f32]) {
+        let Part { x, k, ref range, n_tokens } = part;
+        let staged = self.x.zeroed(n_tokens * range.len());
+        for (x, row) in x.chunks_exact(k).zip(staged.chunks_exact_mut(range.len())) {
             load_row(isa, &x[range.clone()], row);
         }
-    }
-
-    fn dot(&self, isa: Isa, rows: Rows<'_>, n_tokens: usize, sums: &mut [f32]) {
-        (self.dot)(isa, rows, &self.x[..self.length], n_tokens, sums);
+        (self.dot)(isa, rows, staged, n_tokens, sums);
     }
 }
 
+/// Blocks of a stage of 8-bit activations.
+const STAGE_BLOCKS: usize = STAGE_BYTES / activations::BLOCK;
+
 struct IntegerStage {
     dot: fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32]),
-    scales: [f32; STAGE_BYTES / activations::BLOCK],
-    values: [[i8; activations::BLOCK]; STAGE_BYTES / activations::BLOCK],
-    n_blocks: usize,
+    scales: Scratch<f32, STAGE_BLOCKS>,
+    values: Scratch<[i8; activations::BLOCK], STAGE_BLOCKS>,
 }
 
 impl IntegerStage {
     fn new(dot: fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32])) -> Self {
-        IntegerStage {
-            dot,
-            scales: [0.0; STAGE_BYTES / activations::BLOCK],
-            values: [[0; activations::BLOCK]; STAGE_BYTES / activations::BLOCK],
-            n_blocks: 0,
-        }
+        IntegerStage { dot, scales: Scratch::new(), values: Scratch::new() }
     }
 }
 
 impl Stage for IntegerStage {
     const CAPACITY: usize = STAGE_BYTES;
 
-    fn load<X: Element>(&mut self, isa: Isa, x: &[X], k: usize, range: Range<usize>) {
+    fn add<X: Element>(&mut self, isa: Isa, part: Part<'_, X>, rows: Rows<'_>, sums: &mut [f32]) {
+        let Part { x, k, ref range, n_tokens } = part;
         let row_blocks = range.len() / activations::BLOCK;
-        self.n_blocks = x.len() / k * row_blocks;
-        let scales = self.scales.chunks_exact_mut(row_blocks);
-        let values = self.values.chunks_exact_mut(row_blocks);
-        for ((x, scales), values) in x.chunks_exact(k).zip(scales).zip(values) {
+        let scales = self.scales.zeroed(n_tokens * row_blocks);
+        let values = self.values.zeroed(n_tokens * row_blocks);
+        let staged = scales.chunks_exact_mut(row_blocks).zip(values.chunks_exact_mut(row_blocks));
+        for (x, (scales, values)) in x.chunks_exact(k).zip(staged) {
             quantize_activations(isa, &x[range.clone()], scales, values);
         }
-    }
-
-    fn dot(&self, isa: Isa, rows: Rows<'_>, n_tokens: usize, sums: &mut [f32]) {
-        let (scales, values) = (&self.scales[..self.n_blocks], &self.values[..self.n_blocks]);
         (self.dot)(isa, rows, Activations { scales, values }, n_tokens, sums);
     }
 }

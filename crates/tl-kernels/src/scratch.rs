@@ -1,0 +1,40 @@
+//! Room on the stack that is cleared only as far as it is used.
+#![allow(unsafe_code)]
+
+use bytemuck::Zeroable;
+use std::mem::MaybeUninit;
+
+/// Room for up to `N` values. Making it costs nothing.
+pub(crate) struct Scratch<T, const N: usize>([MaybeUninit<T>; N]);
+
+impl<T: Copy + Zeroable, const N: usize> Scratch<T, N> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Scratch([const { MaybeUninit::uninit() }; N])
+    }
+
+    /// The first `len` values, zeros now. Panics where there is no room for them.
+    #[inline(always)]
+    pub(crate) fn zeroed(&mut self, len: usize) -> &mut [T] {
+        let part = &mut self.0[..len];
+        for value in part.iter_mut() {
+            value.write(T::zeroed());
+        }
+        // SAFETY: every value of the part has just been written, and the slice borrows the room exclusively.
+        unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_is_zero() {
+        let mut scratch = Scratch::<f32, 100>::new();
+        for len in [0, 1, 7, 100] {
+            assert_eq!(scratch.zeroed(len), vec![0.0; len]);
+            scratch.zeroed(len).fill(1.0);
+        }
+    }
+}
