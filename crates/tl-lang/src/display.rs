@@ -103,7 +103,9 @@ fn elements(tensor: &Tensor) -> Option<Vec<f64>> {
         DType::F16 => tensor.into_typed::<half::f16>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
         DType::F32 => tensor.into_typed::<f32>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
         DType::I32 => tensor.into_typed::<i32>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::Bool => tensor.into_typed::<bool>().ok()?.to_vec().ok()?.into_iter().map(|b| f64::from(u8::from(b))).collect(),
+        DType::Bool => {
+            tensor.into_typed::<bool>().ok()?.to_vec().ok()?.into_iter().map(|b| f64::from(u8::from(b))).collect()
+        }
         DType::Block(_) => return None,
     })
 }

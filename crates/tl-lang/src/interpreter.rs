@@ -176,4 +176,3 @@ fn whole(device: &Device, host: &mut dyn Host, name: &str, source: &str, runs: b
     };
     Ok(Outcome { output: String::new(), exit_code, warnings: diagnostics, sources })
 }
-

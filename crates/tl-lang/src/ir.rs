@@ -80,12 +80,31 @@ pub(crate) struct Block {
 #[derive(Debug)]
 pub(crate) enum Statement {
     /// Puts a value into a slot; `unread` where nobody reads it there.
-    Set { slot: Slot, value: Expr, unread: bool },
-    SetGlobal { index: u32, value: Expr },
+    Set {
+        slot: Slot,
+        value: Expr,
+        unread: bool,
+    },
+    SetGlobal {
+        index: u32,
+        value: Expr,
+    },
     Expr(Expr),
-    For { slot: Slot, unread: bool, iterable: Expr, body: Block, drops: Drops },
-    While { condition: Expr, body: Block, drops: Drops },
-    Loop { body: Block },
+    For {
+        slot: Slot,
+        unread: bool,
+        iterable: Expr,
+        body: Block,
+        drops: Drops,
+    },
+    While {
+        condition: Expr,
+        body: Block,
+        drops: Drops,
+    },
+    Loop {
+        body: Block,
+    },
     Break,
     Continue,
     Return(Option<Expr>),
@@ -104,37 +123,85 @@ pub(crate) struct Expr {
 pub(crate) enum ExprKind {
     Constant(Value),
     /// `last` where the value is not read again: then it is moved out.
-    Local { slot: Slot, last: bool, name: Arc<str> },
-    Global { index: u32 },
+    Local {
+        slot: Slot,
+        last: bool,
+        name: Arc<str>,
+    },
+    Global {
+        index: u32,
+    },
     Negate(Box<Expr>),
     Not(Box<Expr>),
-    Binary { operator: BinaryOperator, left: Box<Expr>, right: Box<Expr> },
+    Binary {
+        operator: BinaryOperator,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// A row of the operations' table.
-    Op { row: &'static Op, arguments: Box<[Argument]> },
+    Op {
+        row: &'static Op,
+        arguments: Box<[Argument]>,
+    },
     /// A row of this crate's table.
-    Builtin { row: &'static Builtin, arguments: Box<[Argument]> },
+    Builtin {
+        row: &'static Builtin,
+        arguments: Box<[Argument]>,
+    },
     /// A function of the program.
-    Call { function: u32, arguments: Box<[Expr]> },
+    Call {
+        function: u32,
+        arguments: Box<[Expr]>,
+    },
     /// Ends a variable's tensor: `buf.recycle(t)`.
-    Recycle { buffer: Box<Expr>, target: Recycled },
+    Recycle {
+        buffer: Box<Expr>,
+        target: Recycled,
+    },
     /// Runs with another TensorBuffer: `with buf { … }` and `buf.zeros(…)`.
-    With { buffer: Box<Expr>, body: Box<Expr> },
+    With {
+        buffer: Box<Expr>,
+        body: Box<Expr>,
+    },
     /// A copy in learnable memory.
     Learnable(Box<Expr>),
     List(Box<[Expr]>),
-    Range { start: Box<Expr>, end: Box<Expr> },
-    Index { receiver: Box<Expr>, indices: Box<[Index]> },
-    Field { receiver: Box<Expr>, name: Arc<str> },
+    Range {
+        start: Box<Expr>,
+        end: Box<Expr>,
+    },
+    Index {
+        receiver: Box<Expr>,
+        indices: Box<[Index]>,
+    },
+    Field {
+        receiver: Box<Expr>,
+        name: Arc<str>,
+    },
     /// Another dtype or number type.
-    Convert { operand: Box<Expr>, to: Declared },
+    Convert {
+        operand: Box<Expr>,
+        to: Declared,
+    },
     /// A tensor made of a list of numbers.
-    FromList { operand: Box<Expr>, dtype: DType },
+    FromList {
+        operand: Box<Expr>,
+        dtype: DType,
+    },
     /// Makes a value what a declaration says, or says why it is not.
-    Expect { operand: Box<Expr>, ty: Declared, what: Expected },
+    Expect {
+        operand: Box<Expr>,
+        ty: Declared,
+        what: Expected,
+    },
     If(Box<If>),
     Block(Block),
     /// Memory for a declared tensor.
-    Declare { ty: Declared, storage: TensorStorage, value: Option<Box<Expr>> },
+    Declare {
+        ty: Declared,
+        storage: TensorStorage,
+        value: Option<Box<Expr>>,
+    },
 }
 
 /// What a checked declaration belongs to, for messages.

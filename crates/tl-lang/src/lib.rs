@@ -19,5 +19,5 @@ mod text;
 mod value;
 
 pub use host::{CapturedHost, Host, SourceText};
-pub use library::{Entry, reference};
 pub use interpreter::{Interpreter, Outcome, ProgramError};
+pub use library::{Entry, reference};

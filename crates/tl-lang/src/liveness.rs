@@ -12,12 +12,8 @@ const EXACT_LOOP_DEPTH: u32 = 6;
 
 /// Marks the ends of all values of a function.
 pub(crate) fn mark(function: &mut Function) {
-    let mut walk = Walk {
-        live: SlotSet::new(function.slots),
-        holds_memory: &function.holds_memory,
-        loops: Vec::new(),
-        depth: 0,
-    };
+    let mut walk =
+        Walk { live: SlotSet::new(function.slots), holds_memory: &function.holds_memory, loops: Vec::new(), depth: 0 };
     walk.block(&mut function.body);
 }
 
@@ -255,5 +251,129 @@ impl Walk<'_> {
         node.then_drops = self.drops(&self.live, &then);
         node.otherwise_drops = self.drops(&self.live, &otherwise);
         self.expr(&mut node.condition);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use proptest::prelude::*;
+    use tl_device::Device;
+    use tl_syntax::SourceMap;
+
+    use crate::check::{Checked, check, check_unmarked};
+    use crate::eval::{self, End};
+    use crate::host::{CapturedHost, Host};
+
+    type Check = fn(&str, &str, &mut dyn Host, &mut SourceMap) -> Checked;
+
+    /// What the program prints, and its error if it has one.
+    fn run(text: &str, check: Check) -> (String, Option<String>) {
+        let (mut host, mut sources) = (CapturedHost::default(), SourceMap::new());
+        let checked = check("t", text, &mut host, &mut sources);
+        let Some(program) = checked.program else { panic!("{text}\n{:?}", checked.diagnostics) };
+        let error = match eval::run(&program, &Device::cpu(), &mut host, 1 << 20) {
+            End::Failed(error) => Some(error.diagnostic.message),
+            End::Done | End::Exit(_) => None,
+        };
+        (host.output, error)
+    }
+
+    /// A statement over the variables `a` to `d`, which hold tensors; `i` counts down where loops end.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u8, u8, u8),
+        Shadow(u8, u8),
+        Print(u8),
+        Call(u8, u8),
+        If(u8, Vec<Step>, Vec<Step>),
+        Loop(u8, Vec<Step>),
+        While(Vec<Step>),
+        For(u8, Vec<Step>),
+        Break,
+        Continue,
+        Return(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let variable = || 0..4_u8;
+        let leaf = prop_oneof![
+            4 => (variable(), variable(), variable()).prop_map(|(a, b, c)| Step::Set(a, b, c)),
+            1 => (variable(), variable()).prop_map(|(a, b)| Step::Shadow(a, b)),
+            2 => variable().prop_map(Step::Print),
+            1 => (variable(), variable()).prop_map(|(a, b)| Step::Call(a, b)),
+            1 => Just(Step::Break),
+            1 => Just(Step::Continue),
+            1 => variable().prop_map(Step::Return),
+        ];
+        let step = leaf.prop_recursive(4, 40, 5, move |step| {
+            let block = || prop::collection::vec(step.clone(), 0..5);
+            prop_oneof![
+                2 => (0..4_u8, block(), block()).prop_map(|(a, then, other)| Step::If(a, then, other)),
+                1 => (0..4_u8, block()).prop_map(|(a, body)| Step::Loop(a, body)),
+                1 => block().prop_map(Step::While),
+                1 => (0..4_u8, block()).prop_map(|(a, body)| Step::For(a, body)),
+            ]
+        });
+        prop::collection::vec(step, 1..8)
+    }
+
+    fn name(variable: u8) -> char {
+        char::from(b'a' + variable % 4)
+    }
+
+    fn write_steps(text: &mut String, steps: &[Step], in_loop: bool) {
+        for step in steps {
+            match step {
+                Step::Set(a, b, c) => writeln!(text, "{} = {} * 0.5 + {}", name(*a), name(*b), name(*c)),
+                Step::Shadow(a, b) => writeln!(text, "let {} = {} + 1", name(*a), name(*b)),
+                Step::Print(a) => writeln!(text, "print(sum({}))", name(*a)),
+                Step::Call(a, b) => writeln!(text, "{} = both({}, {})", name(*a), name(*b), name(*a)),
+                Step::Break | Step::Continue if !in_loop => Ok(()),
+                // The fuel ends loops that would go on for ever.
+                Step::Break => writeln!(text, "break"),
+                Step::Continue => writeln!(text, "continue"),
+                Step::Return(a) => writeln!(text, "return {}", name(*a)),
+                Step::If(a, then, other) => {
+                    writeln!(text, "if item(sum({})) > 3.0 or fuel % 2 == 0 {{", name(*a)).unwrap();
+                    write_steps(text, then, in_loop);
+                    writeln!(text, "}} else {{").unwrap();
+                    write_steps(text, other, in_loop);
+                    writeln!(text, "}}")
+                }
+                Step::Loop(a, body) => {
+                    writeln!(text, "loop {{\nfuel = fuel - 1\nif fuel < 0 {{ break }}\n{0} = {0} * 0.5", name(*a))
+                        .unwrap();
+                    write_steps(text, body, true);
+                    writeln!(text, "}}")
+                }
+                Step::While(body) => {
+                    writeln!(text, "while fuel > 0 {{\nfuel = fuel - 1").unwrap();
+                    write_steps(text, body, true);
+                    writeln!(text, "}}")
+                }
+                Step::For(a, body) => {
+                    writeln!(text, "for t in [{}, b] {{\nfuel = fuel - 1\nd = t + d", name(*a)).unwrap();
+                    write_steps(text, body, true);
+                    writeln!(text, "}}")
+                }
+            }
+            .unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ending_values_early_changes_nothing(steps in steps(), shared in any::<bool>()) {
+            let mut text = String::from("fn both(x: float32[n], y: float32[n]) -> float32[n] { let z = x - y\n z * 0.5 }\n");
+            text.push_str("fn all(fuel: int, a: float32[2], b: float32[2]) -> float32[2] {\nlet c = a + b\nlet d = [1, 2] as float32\n");
+            write_steps(&mut text, &steps, false);
+            text.push_str("print(sum(a))\nprint(sum(b))\nc + d\n}\nlet x = [3, 4] as float32\nlet y = [0, 1] as float32\n");
+            text.push_str(if shared { "print(all(12, x, x), x)\n" } else { "print(all(13, x, y))\n" });
+            let expected = run(&text, check_unmarked);
+            prop_assert!(expected.1.is_none(), "{}\n{:?}", text, expected);
+            prop_assert_eq!(run(&text, check), expected, "{}", text);
+        }
     }
 }

@@ -9,7 +9,10 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     }
     let limit = (length / 3).max(1);
     let distances = candidates.into_iter().map(|candidate| (distance(name, candidate), candidate));
-    distances.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+    distances
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
 }
 
 /// How many letters must be inserted, removed, replaced or swapped with their neighbour to make `a` of `b`.

@@ -24,7 +24,15 @@ fn programs() -> Vec<String> {
 
 /// Cuts a text into words, numbers, blanks and signs.
 fn tokens(text: &str) -> Vec<&str> {
-    let kind = |c: char| if c.is_alphanumeric() || c == '_' { 0 } else if c.is_whitespace() { 1 } else { 2 };
+    let kind = |c: char| {
+        if c.is_alphanumeric() || c == '_' {
+            0
+        } else if c.is_whitespace() {
+            1
+        } else {
+            2
+        }
+    };
     let mut tokens = Vec::new();
     let mut start = 0;
     let mut last = None;
@@ -50,9 +58,52 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     let index = any::<prop::sample::Index>;
     let words = [
-        "0", "-1", "9223372036854775807", "1.5", "\"s\"", "[]", "[1, \"a\"]", "x", "n", "shape", "float16", "ones([2])", "()", "..",
-        "{", "}", "(", ")", "if", "else", "for", "while", "loop", "return", "break", "let", "fn", "@", "**", "as", "and", "not",
-        "with", "tensor", "learnable", "import", "=", ":=", "?", "main", "continue", "model", "buf", "recycle", "true", "struct",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "1.5",
+        "\"s\"",
+        "[]",
+        "[1, \"a\"]",
+        "x",
+        "n",
+        "shape",
+        "float16",
+        "ones([2])",
+        "()",
+        "..",
+        "{",
+        "}",
+        "(",
+        ")",
+        "if",
+        "else",
+        "for",
+        "while",
+        "loop",
+        "return",
+        "break",
+        "let",
+        "fn",
+        "@",
+        "**",
+        "as",
+        "and",
+        "not",
+        "with",
+        "tensor",
+        "learnable",
+        "import",
+        "=",
+        ":=",
+        "?",
+        "main",
+        "continue",
+        "model",
+        "buf",
+        "recycle",
+        "true",
+        "struct",
     ];
     prop_oneof![
         index().prop_map(Change::Delete),
@@ -119,5 +170,33 @@ proptest! {
         if !has_loop {
             let _ = Interpreter::with_captured(&Device::cpu(), CapturedHost::default()).run(&text);
         }
+    }
+}
+
+#[test]
+fn deep_programs() {
+    let chain = |n: usize| "if a > 1 { 1 }".to_string() + &" else if a > 2 { 2 }".repeat(n) + " else { 3 }";
+    let nested_chains = (0..60).fold("1".to_string(), |inner, _| {
+        "if a > 1 { 1 }".to_string() + &" else if a > 2 { 2 }".repeat(150) + &format!(" else {{ {inner} }}")
+    });
+    for (text, is_right) in [
+        (format!("let a = 1\nprint({}a{})", "(".repeat(90), ")".repeat(90)), true),
+        (format!("let a = 1\nprint(a{})", "+a".repeat(500)), true),
+        (format!("let a = 1\nprint(a{})", "+a".repeat(5000)), false),
+        (format!("let a = 1\nlet b = {}", chain(150)), true),
+        (format!("let a = 1\nlet b = {}", chain(5000)), false),
+        (format!("let a = 1\nlet b = {nested_chains}\nprint(b)"), true),
+        (format!("let a = 1\n{}a = a + 1{}", "for i in 0..1 { ".repeat(60), " }".repeat(60)), true),
+        (format!("let a = 1\n{}let x = [1]{}", "while a < 2 { a = a + 1; ".repeat(60), " }".repeat(60)), true),
+        ("let a = 1\n".to_string() + &"a = a + 1\n".repeat(20_000), true),
+        // Many variables times many branches: what is known of each is followed only so far.
+        (
+            (0..4000).map(|n| format!("let v{n} = {n}\nif v{n} < 0 {{ v{n} = 1 }}\n")).collect::<String>()
+                + "print(v7)",
+            true,
+        ),
+    ] {
+        let result = Interpreter::new(&Device::cpu()).run(&text);
+        assert_eq!(result.is_ok(), is_right, "{}…: {:?}", &text[..40], result.err().map(|error| error.to_string()));
     }
 }

@@ -73,6 +73,20 @@ pub enum Fault {
         /// The second size.
         right: Size,
     },
+    /// An argument that is missing or not of the kind that its parameter takes.
+    Argument {
+        /// The parameter.
+        parameter: &'static str,
+        /// What it takes, "a tensor".
+        expected: &'static str,
+    },
+    /// More arguments than parameters.
+    Arguments {
+        /// How many there may be.
+        most: usize,
+        /// How many there are.
+        found: usize,
+    },
     /// An operand with the wrong number of dimensions.
     Rank {
         /// The parameter.
@@ -150,6 +164,8 @@ impl Fault {
         match self {
             Fault::Unknown => ("cannot be decided before the program runs".into(), None),
             Fault::Sizes { rule, left, right } => ((*rule).into(), Some(format!("{left} and {right}"))),
+            Fault::Argument { parameter, expected } => (format!("{parameter} must be {expected}"), None),
+            Fault::Arguments { most, found } => (format!("there are {found} arguments for {most} parameters"), None),
             Fault::Rank { operand, expected, found } => {
                 (format!("{operand} must have {expected}"), Some(format!("it has {found}")))
             }

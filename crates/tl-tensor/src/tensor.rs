@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use half::f16;
 use smallvec::SmallVec;
-use tl_device::{DType, Device, Layout, Lease, Role, Shape, Storage};
+use tl_device::{DType, Device, Layout, Lease, Purpose, Role, Shape, Storage};
 
 use crate::ops::{Arg, Operand, apply, create};
 use crate::{Error, Fault};
@@ -78,11 +78,14 @@ pub struct Raw {
     strides: Strides,
 }
 
-/// Strides of a contiguous tensor.
+/// Strides of a contiguous tensor; all 0 for one without elements, so that no kernel steps out of its empty memory.
 pub(crate) fn contiguous_strides(dims: &[usize]) -> Strides {
+    if dims.contains(&0) {
+        return SmallVec::from_elem(0, dims.len());
+    }
     let mut strides: Strides = SmallVec::from_elem(1, dims.len());
     for i in (1..dims.len()).rev() {
-        strides[i - 1] = strides[i].saturating_mul(dims[i].max(1));
+        strides[i - 1] = strides[i].saturating_mul(dims[i]);
     }
     strides
 }
@@ -134,11 +137,11 @@ impl Raw {
 }
 
 pub(crate) fn is_contiguous(dims: &[usize], strides: &[usize]) -> bool {
+    if dims.contains(&0) {
+        return true;
+    }
     let mut expected = 1;
     for (&dim, &stride) in dims.iter().zip(strides).rev() {
-        if dim == 0 {
-            return true;
-        }
         if dim != 1 && stride != expected {
             return false;
         }
@@ -309,7 +312,7 @@ impl Raw {
 
 /// The one way in which tensors get memory.
 pub(crate) fn take(device: &Device, layout: &Layout, role: Role, op: &'static str) -> Result<Lease, Error> {
-    device.take(layout, role).map_err(|error| Error::Memory { op, error })
+    device.take(layout, Purpose { role, op }).map_err(|error| Error::Memory { op, error })
 }
 
 impl<T: Element> Tensor<T> {
@@ -453,7 +456,7 @@ impl TensorMut {
     /// # Errors
     /// [`Error::Memory`] where there is none.
     pub fn new(device: &Device, layout: &Layout) -> Result<TensorMut, Error> {
-        let lease = take(device, layout, Role::Activation, "kv_cache")?;
+        let lease = take(device, layout, Role::Cache, "kv_cache")?;
         let rows = layout.shape().first().copied().unwrap_or(1);
         let row_bytes = lease.bytes().len() / rows.max(1);
         let strides = contiguous_strides(layout.shape());

@@ -7,9 +7,10 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::Size;
 
+use crate::check::checker::{Checker, wrong};
 use crate::check::conversions::{in_brackets, with_conversion_hint};
+use crate::check::scope::State;
 use crate::check::types::{Bindings, Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::check::{Checker, wrong};
 use crate::ir::{self, Argument, Expr, ExprKind, Recycled};
 use crate::library::{self, Builtin, Kind, Types};
 use crate::value::HandleKind;
@@ -144,7 +145,13 @@ impl Checker {
         wrong(span)
     }
 
-    fn unknown_method(&mut self, receiver: &Typed, receiver_name: Option<Arc<str>>, name: &ast::Name, arguments: &[ast::Argument]) {
+    fn unknown_method(
+        &mut self,
+        receiver: &Typed,
+        receiver_name: Option<Arc<str>>,
+        name: &ast::Name,
+        arguments: &[ast::Argument],
+    ) {
         for argument in arguments {
             self.expr(&argument.value);
         }
@@ -156,8 +163,11 @@ impl Checker {
         };
         if self.function_names.contains_key(&name.text) {
             let receiver = receiver_name.as_deref().unwrap_or("x").to_string();
-            diagnostic = diagnostic.hint(format!("`{0}` is a function of this program: `{0}({receiver}, …)`", name.text));
-        } else if let Some(near) = crate::names::nearest(&name.text, methods.into_iter().chain(library::function_names())) {
+            diagnostic =
+                diagnostic.hint(format!("`{0}` is a function of this program: `{0}({receiver}, …)`", name.text));
+        } else if let Some(near) =
+            crate::names::nearest(&name.text, methods.into_iter().chain(library::function_names()))
+        {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
         }
         self.report(diagnostic);
@@ -201,9 +211,9 @@ impl Checker {
         }
         if let ast::ExprKind::Name(name) = &value.kind
             && let Some(id) = self.scopes().find(name)
-            && let Some(state) = self.scopes().states.get_mut(id)
+            && let Some(state) = self.state(id).cloned()
         {
-            state.recycled = Some(span);
+            self.scopes().set(id, State { recycled: Some(span), ..state });
             self.frame.assigned.push(id);
         }
         let target = match target.expr.kind {
@@ -229,7 +239,8 @@ impl Checker {
         let unnamed = slots.iter().filter(|slot| !slot.is_rest).count();
         let mut next = 0;
         let named = arguments.iter().map(|argument| (argument.name.as_ref(), &argument.value));
-        let mut values: Vec<(Option<&ast::Name>, Typed)> = receiver.into_iter().map(|receiver| (None, receiver)).collect();
+        let mut values: Vec<(Option<&ast::Name>, Typed)> =
+            receiver.into_iter().map(|receiver| (None, receiver)).collect();
         for (name, value) in named {
             let value = self.expr(value);
             values.push((name, value));
@@ -266,15 +277,26 @@ impl Checker {
                 }
             }
         }
-        let is_missing = |(slot, argument): (&Slot<'_>, &Option<Typed>)| slot.is_required && argument.is_none();
-        let missing = slots.iter().zip(&bound.arguments).filter(|pair| is_missing((pair.0, pair.1)) && !pair.0.is_rest);
-        let missing: Vec<String> = missing.map(|(slot, _)| format!("`{}`", slot.name)).collect();
-        if !missing.is_empty() && bound.is_complete {
-            let message = format!("`{callee}` needs {}", missing.join(" and "));
-            self.report(Diagnostic::error(span, message).hint(usage(callee, slots)));
-            bound.is_complete = false;
+        if bound.is_complete {
+            bound.is_complete = self.nothing_is_missing(callee, slots, &bound.arguments, span);
         }
         bound
+    }
+
+    fn nothing_is_missing(
+        &mut self,
+        callee: &str,
+        slots: &[Slot<'_>],
+        arguments: &[Option<Typed>],
+        span: Span,
+    ) -> bool {
+        let missing = slots.iter().zip(arguments).filter(|(slot, argument)| slot.is_required && argument.is_none());
+        let missing: Vec<String> = missing.map(|(slot, _)| format!("`{}`", slot.name)).collect();
+        if !missing.is_empty() {
+            let message = format!("`{callee}` needs {}", missing.join(" and "));
+            self.report(Diagnostic::error(span, message).hint(usage(callee, slots)));
+        }
+        missing.is_empty()
     }
 
     fn unknown_argument(&mut self, callee: &str, slots: &[Slot<'_>], name: &ast::Name) {
@@ -356,10 +378,10 @@ impl Checker {
         let fits = match (&param.kind, &value.ty) {
             (_, Type::Unknown | Type::Never) | (Kind::Any | Kind::Rest, _) => true,
             (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
-            (Kind::Text, Type::Str) | (Kind::DType, Type::DType) | (Kind::Ints, Type::Int) => true,
+            (Kind::Text, Type::Str) | (Kind::DType, Type::Dtype) | (Kind::Ints, Type::Int) => true,
             (Kind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
             (Kind::List, Type::List(_)) => true,
-            (Kind::Tensor, ty) if ty.may_become_tensor() => return self.to_tensor(value, tl_device::DType::F16),
+            (Kind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
             (Kind::Tensor, ty) => ty.may_be_tensor(),
             (Kind::Handle(kind), Type::Handle(given)) => kind == given,
             (Kind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),

@@ -8,8 +8,8 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
+use crate::check::checker::{Checker, wrong};
 use crate::check::types::{Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::check::Checker;
 use crate::ir::{Declared, Expected, Expr, ExprKind};
 use crate::value::Value;
 
@@ -36,13 +36,16 @@ impl Checker {
                 Expected::Conversion => format!("`as` names {}", show_declared(declared, &names)),
             };
             let message = format!("{place}, and is given {}{}", self.show(&value.ty), in_brackets(&reason));
-            let diagnostic = Diagnostic::error(span, message);
-            self.report(with_conversion_hint(diagnostic, declared, &value.ty));
+            let mut diagnostic = with_conversion_hint(Diagnostic::error(span, message), declared, &value.ty);
+            if let (true, Expected::Variable(name)) = (diagnostic.hints.is_empty(), &what) {
+                diagnostic = diagnostic.hint(format!("`let {name} = …` declares another variable of that name"));
+            }
+            self.report(diagnostic);
             return Typed::new(Expr::unit(span), declared_type(declared, &Size::Named));
         }
         let ty = refined(declared_type(declared, &Size::Named), &value.ty);
         if let Declared::Float = declared {
-            return self.to_float(value);
+            return self.float_of(value);
         }
         if is_certain(declared, &value.ty) {
             return value;
@@ -53,7 +56,7 @@ impl Checker {
     }
 
     /// A number as a `float`.
-    pub(super) fn to_float(&mut self, value: Typed) -> Typed {
+    pub(super) fn float_of(&mut self, value: Typed) -> Typed {
         if value.ty != Type::Int {
             return value;
         }
@@ -66,7 +69,7 @@ impl Checker {
     }
 
     /// A list of numbers as a tensor.
-    pub(super) fn to_tensor(&mut self, value: Typed, dtype: DType) -> Typed {
+    pub(super) fn tensor_of(&mut self, value: Typed, dtype: DType) -> Typed {
         let span = value.span();
         let sizes = match &value.known {
             Known::Ints(sizes) => Some([Size::Known(sizes.len() as i64)].into_iter().collect()),
@@ -106,32 +109,33 @@ impl Checker {
             ast::TypeKind::Int => self.convert(value, Declared::Int, span),
             ast::TypeKind::Float => self.convert(value, Declared::Float, span),
             ast::TypeKind::Bool => self.convert(value, Declared::Bool, span),
-            ast::TypeKind::Error => super::wrong(span),
+            ast::TypeKind::Error => wrong(span),
             _ => {
                 let diagnostic = Diagnostic::error(written.span, "`as` converts numbers and tensors only");
                 self.report(diagnostic.hint("`str(x)` makes a string"));
-                super::wrong(span)
+                wrong(span)
             }
         }
     }
 
     fn cast(&mut self, value: Typed, dtype: DType, span: Span) -> Typed {
         if value.ty.may_become_tensor() {
-            return self.to_tensor(value, dtype);
+            return self.tensor_of(value, dtype);
         }
         if !value.ty.may_be_tensor() {
             let message = format!("{} cannot become a tensor of {dtype}", self.show(&value.ty));
             let mut diagnostic = Diagnostic::error(value.span(), message);
             if value.ty.is_number() {
-                diagnostic = diagnostic.hint("a number takes the type of the tensor that it meets; `full([], x)` makes a tensor of it");
+                diagnostic = diagnostic
+                    .hint("a number takes the type of the tensor that it meets; `full([], x)` makes a tensor of it");
             }
             self.report(diagnostic);
-            return super::wrong(span);
+            return wrong(span);
         }
         let name = Arc::from("cast");
         let dtype_value = Typed {
             expr: Expr::new(ExprKind::Constant(Value::DType(dtype)), span),
-            ty: Type::DType,
+            ty: Type::Dtype,
             known: Known::DType(dtype),
         };
         self.op_by_name(&name, vec![Some(value), Some(dtype_value)], span)
@@ -151,7 +155,9 @@ impl Checker {
             let message = format!("{} cannot be converted to {}", self.show(&value.ty), self.show(&ty));
             let mut diagnostic = Diagnostic::error(value.span(), message);
             match (&value.ty, &to) {
-                (Type::Tensor(_), _) => diagnostic = diagnostic.hint("`item(t)` gives the value of a tensor with one element"),
+                (Type::Tensor(_), _) => {
+                    diagnostic = diagnostic.hint("`item(t)` gives the value of a tensor with one element")
+                }
                 (Type::Str, _) => diagnostic = diagnostic.hint("`int(s)` and `float(s)` read a number from a string"),
                 (_, Declared::Bool) => diagnostic = diagnostic.hint("compare it: `x != 0`"),
                 _ => {}

@@ -8,9 +8,9 @@ use tl_syntax::ast::{self, BinaryOperator, UnaryOperator};
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, Sizes};
 
+use crate::check::checker::{Checker, wrong};
 use crate::check::scope::Place;
 use crate::check::types::{Known, Type, Typed};
-use crate::check::{Checker, wrong};
 use crate::ir::{Block, Drops, Expr, ExprKind, If};
 use crate::library;
 use crate::value::{HandleKind, Value};
@@ -73,7 +73,9 @@ impl Checker {
             Typed::new(Expr::new(kind, expr.span), if diverges { Type::Never } else { Type::Unit })
         };
         match &expr.kind {
-            ast::ExprKind::If { branches, otherwise } => self.if_expression(branches, otherwise.as_ref(), expr.span, false),
+            ast::ExprKind::If { branches, otherwise } => {
+                self.if_expression(branches, otherwise.as_ref(), expr.span, false)
+            }
             ast::ExprKind::Block(block) => {
                 let (block, diverges) = self.block_for_effect(block);
                 typed(ExprKind::Block(block), diverges)
@@ -125,7 +127,7 @@ impl Checker {
         }
         if let Some(dtype) = dtype_named(name) {
             let kind = ExprKind::Constant(Value::DType(dtype));
-            return Typed { expr: Expr::new(kind, span), ty: Type::DType, known: Known::DType(dtype) };
+            return Typed { expr: Expr::new(kind, span), ty: Type::Dtype, known: Known::DType(dtype) };
         }
         self.unknown_name(name, span);
         wrong(span)
@@ -153,7 +155,7 @@ impl Checker {
         let mut elements: Vec<Typed> = elements.iter().map(|element| self.expr(element)).collect();
         let has_float = elements.iter().any(|element| element.ty == Type::Float);
         if has_float && elements.iter().all(|element| element.ty.is_number()) {
-            elements = elements.into_iter().map(|element| self.to_float(element)).collect();
+            elements = elements.into_iter().map(|element| self.float_of(element)).collect();
         }
         let joined = elements.iter().map(|element| element.ty.clone()).reduce(|a, b| a.join(&b));
         let known = known_elements(&elements);
@@ -206,7 +208,9 @@ impl Checker {
             }
         }
         let known = match (&operand.known, negates) {
-            (Known::Int(Size::Known(n)), true) => n.checked_neg().map_or(Known::Nothing, |n| Known::Int(Size::Known(n))),
+            (Known::Int(Size::Known(n)), true) => {
+                n.checked_neg().map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
+            }
             (Known::Bool(value), false) => Known::Bool(!value),
             _ => Known::Nothing,
         };
@@ -226,7 +230,7 @@ impl Checker {
     ) -> Typed {
         let left = self.expr(left);
         // What is known behind the right side of `and` holds only if it was evaluated.
-        let before = matches!(operator, BinaryOperator::And | BinaryOperator::Or).then(|| self.scopes().states.clone());
+        let before = matches!(operator, BinaryOperator::And | BinaryOperator::Or).then(|| self.scopes().snapshot());
         let right = self.expr(right);
         if let Some(before) = before {
             self.scopes().join(&before);
@@ -247,24 +251,15 @@ impl Checker {
         }
         let Some(((condition, then), rest)) = branches.split_first() else {
             let (block, ty, known) = match otherwise {
-                Some(block) if has_value => self.block_for_value(block),
-                Some(block) => {
-                    let (block, diverges) = self.block_for_effect(block);
-                    (block, if diverges { Type::Never } else { Type::Unit }, Known::Nothing)
-                }
+                Some(block) => self.branch(block, has_value),
                 None => (Block::default(), Type::Unit, Known::Nothing),
             };
             return Typed { expr: Expr::new(ExprKind::Block(block), span), ty, known };
         };
         let condition = self.condition(condition);
-        let before = self.scopes().states.clone();
-        let (then_block, then_type, then_known) = if has_value {
-            self.block_for_value(then)
-        } else {
-            let (block, diverges) = self.block_for_effect(then);
-            (block, if diverges { Type::Never } else { Type::Unit }, Known::Nothing)
-        };
-        let after_then = self.scopes().states.clone();
+        let before = self.scopes().snapshot();
+        let (then_block, then_type, then_known) = self.branch(then, has_value);
+        let after_then = self.scopes().snapshot();
         self.scopes().restore(before);
         let other = self.if_expression(rest, otherwise, span, has_value);
         if other.ty == Type::Never {
@@ -293,6 +288,14 @@ impl Checker {
         let drops = Drops::new();
         let node = If { condition, then: then_block, then_drops: drops.clone(), otherwise, otherwise_drops: drops };
         Typed { expr: Expr::new(ExprKind::If(Box::new(node)), span), ty, known }
+    }
+
+    fn branch(&mut self, block: &ast::Block, has_value: bool) -> (Block, Type, Known) {
+        if has_value {
+            return self.block_for_value(block);
+        }
+        let (block, diverges) = self.block_for_effect(block);
+        (block, if diverges { Type::Never } else { Type::Unit }, Known::Nothing)
     }
 
     fn branches_differ(&mut self, one: &Type, other: &Type, span: Span) {

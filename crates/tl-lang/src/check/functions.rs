@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, Item, StatementKind};
 
+use crate::check::checker::{Checker, Global, Signature};
 use crate::check::files::Loaded;
 use crate::check::scope::{Place, State, Variable};
 use crate::check::types::{Known, Type, declared_type};
-use crate::check::{Checker, Global, Signature};
 use crate::ir::{self, Block, Declared, DeclaredDim, Parameter, Program, Statement};
 use crate::value::HandleKind;
 use tl_tensor::ops::Size;
@@ -29,7 +29,8 @@ impl Checker {
         self.quiet -= 1;
         let globals = self.number_globals();
         let entry = self.entry(files);
-        let functions = bodies.iter().enumerate().map(|(index, function)| self.function_body(index, function)).collect();
+        let functions =
+            bodies.iter().enumerate().map(|(index, function)| self.function_body(index, function)).collect();
         Program { functions, entry, globals }
     }
 
@@ -69,6 +70,14 @@ impl Checker {
             parameters.push(Parameter { name, ty: self.declared(&parameter.ty, Some(&mut sizes)) });
         }
         let result = function.result.as_ref().map_or(Declared::Unit, |ty| self.declared(ty, Some(&mut sizes)));
+        for parameter in &function.parameters {
+            let name = &parameter.name.text;
+            if sizes.contains(name) {
+                let message = format!("`{name}` is a parameter and a size at once");
+                let hint = "give one of them another name: a size is an `int` in the body by itself";
+                self.report(Diagnostic::error(parameter.name.span, message).hint(hint));
+            }
+        }
         Signature { name: function.name.text.clone(), span: function.name.span, parameters, result, sizes }
     }
 
@@ -140,7 +149,8 @@ impl Checker {
             Some(Known::Int(Size::Known(n))) if n >= 0 => DeclaredDim::Known(n as usize),
             _ => {
                 let message = format!("`{name}` is not a size that is known here");
-                let hint = "a size is a number, `?`, a name from the function's signature, or a variable with a known value";
+                let hint =
+                    "a size is a number, `?`, a name from the function's signature, or a variable with a known value";
                 self.report(Diagnostic::error(span, message).hint(hint));
                 DeclaredDim::Any
             }
@@ -153,14 +163,21 @@ impl Checker {
             for item in &file.tree.items {
                 let Item::Statement(statement) = item else { continue };
                 let (name, is_declaration) = match &statement.kind {
-                    StatementKind::Let { name, .. } | StatementKind::Assign { name, declares: true, .. } => (name, false),
+                    StatementKind::Let { name, .. } | StatementKind::Assign { name, declares: true, .. } => {
+                        (name, false)
+                    }
                     StatementKind::Tensor(declaration) => (&declaration.name, true),
                     _ => continue,
                 };
                 if file.is_main || is_declaration {
                     let index = self.globals.len() as u32;
                     if !self.global_names.contains_key(&name.text) {
-                        self.globals.push(Global { name: name.text.clone(), state: None, is_used: false, is_assigned: false });
+                        self.globals.push(Global {
+                            name: name.text.clone(),
+                            state: None,
+                            is_used: false,
+                            is_assigned: false,
+                        });
                         self.global_names.insert(name.text.clone(), index);
                     }
                 } else {
@@ -173,8 +190,12 @@ impl Checker {
     /// Keeps those top-level names that functions touch, and numbers them.
     fn number_globals(&mut self) -> Vec<Arc<str>> {
         self.globals.retain(|global| global.is_used);
-        self.global_names =
-            self.globals.iter().enumerate().map(|(index, global)| (global.name.clone(), index as u32)).collect::<HashMap<_, _>>();
+        self.global_names = self
+            .globals
+            .iter()
+            .enumerate()
+            .map(|(index, global)| (global.name.clone(), index as u32))
+            .collect::<HashMap<_, _>>();
         self.globals.iter().map(|global| global.name.clone()).collect()
     }
 
@@ -196,7 +217,8 @@ impl Checker {
         self.main(files, &mut body);
         self.scopes().close();
         let span = tl_syntax::Span::default();
-        let head = Signature { name: "main".into(), span, parameters: Vec::new(), result: Declared::Unit, sizes: Vec::new() };
+        let head =
+            Signature { name: "main".into(), span, parameters: Vec::new(), result: Declared::Unit, sizes: Vec::new() };
         self.finish(head, body)
     }
 
@@ -241,7 +263,8 @@ impl Checker {
 
     fn declare_parameters(&mut self, head: &Signature, function: &ast::Function) {
         let span = |at: usize| function.parameters.get(at).map_or(head.span, |parameter| parameter.name.span);
-        let types: Vec<Type> = head.parameters.iter().map(|parameter| declared_type(&parameter.ty, &Size::Named)).collect();
+        let types: Vec<Type> =
+            head.parameters.iter().map(|parameter| declared_type(&parameter.ty, &Size::Named)).collect();
         for ty in &types {
             self.frame.new_slot(ty);
         }
@@ -256,7 +279,8 @@ impl Checker {
         }
         for (at, (parameter, ty)) in head.parameters.iter().zip(types).enumerate() {
             let declared = Some(parameter.ty.clone());
-            let variable = Variable { name: parameter.name.clone(), span: span(at), place: Place::Slot(at as u32), declared };
+            let variable =
+                Variable { name: parameter.name.clone(), span: span(at), place: Place::Slot(at as u32), declared };
             self.scopes().declare(variable, State::of(ty, Known::Nothing));
         }
     }

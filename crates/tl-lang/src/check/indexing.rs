@@ -6,8 +6,8 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
+use crate::check::checker::{Checker, wrong};
 use crate::check::types::{Known, Type, Typed};
-use crate::check::{Checker, wrong};
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library;
 use crate::value::HandleKind;
@@ -57,10 +57,7 @@ impl Checker {
             ast::Index::Slice { start, end, .. } => {
                 let start = start.as_ref().map(|start| self.int(start, "a slice's start"));
                 let end = end.as_ref().map(|end| self.int(end, "a slice's end"));
-                let what = IndexKnown::Slice(
-                    start.as_ref().map_or(Size::Known(0), known),
-                    end.as_ref().map(known),
-                );
+                let what = IndexKnown::Slice(start.as_ref().map_or(Size::Known(0), known), end.as_ref().map(known));
                 (Index::Slice { start: start.map(|start| start.expr), end: end.map(|end| end.expr) }, what)
             }
         }
@@ -141,9 +138,7 @@ impl Checker {
         let receiver = self.expr(receiver);
         let ty = match &receiver.ty {
             Type::Unknown | Type::Never => Some(Type::Unknown),
-            Type::Record(record) => {
-                record.fields.iter().find(|(field, _)| *field == &*name.text).map(|(_, ty)| ty())
-            }
+            Type::Record(record) => record.fields.iter().find(|(field, _)| *field == &*name.text).map(|(_, ty)| ty()),
             Type::Handle(kind) => library::field_type(*kind, &name.text),
             _ => None,
         };
@@ -193,7 +188,9 @@ fn slice_size(size: Size, start: Size, end: Option<Size>, axis: usize) -> Result
             (_, Size::Known(0)) => size,
             (Size::Known(size), Size::Known(start)) if start > 0 => {
                 if start > size {
-                    return Err(format!("the slice from {start} is out of range for dimension {axis}, which has size {size}"));
+                    return Err(format!(
+                        "the slice from {start} is out of range for dimension {axis}, which has size {size}"
+                    ));
                 }
                 Size::Known(size - start)
             }

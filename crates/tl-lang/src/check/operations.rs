@@ -8,8 +8,8 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::Fault;
 use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
 
+use crate::check::checker::{Checker, wrong};
 use crate::check::types::{Known, Type, Typed, show_tensor};
-use crate::check::{Checker, wrong};
 use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If};
 use crate::value::{HandleKind, Value};
 
@@ -71,16 +71,16 @@ impl Checker {
         let is_ints = |ty: &Type| matches!(ty, Type::List(element) if matches!(**element, Type::Int | Type::Unknown));
         let ok = match (param.kind, &value.ty) {
             (_, Type::Unknown | Type::Never) => true,
-            (Kind::Ids, ty) if ty.may_become_tensor() => return self.to_tensor(value, DType::I32),
+            (Kind::Ids, ty) if ty.may_become_tensor() => return self.tensor_of(value, DType::I32),
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber, ty) if ty.may_become_tensor() => {
-                return self.to_tensor(value, dtype);
+                return self.tensor_of(value, dtype);
             }
             (Kind::Tensor | Kind::Weight | Kind::Ids, ty) => ty.may_be_tensor(),
             (Kind::TensorOrNumber, ty) => ty.may_be_tensor() || ty.is_number(),
             (Kind::Tensors, Type::List(element)) => element.may_be_tensor(),
             (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
             (Kind::Ints, ty) => *ty == Type::Int || is_ints(ty),
-            (Kind::Text, Type::Str) | (Kind::DType, Type::DType) => true,
+            (Kind::Text, Type::Str) | (Kind::DType, Type::Dtype) => true,
             _ => false,
         };
         if !ok {
@@ -111,7 +111,9 @@ impl Checker {
                 for ty in &types {
                     match ty {
                         ArgType::Tensor(ty) => operands.push(show_tensor(ty, &self.frame.sizes)),
-                        ArgType::Tensors(all) => operands.extend(all.iter().map(|ty| show_tensor(ty, &self.frame.sizes))),
+                        ArgType::Tensors(all) => {
+                            operands.extend(all.iter().map(|ty| show_tensor(ty, &self.frame.sizes)))
+                        }
                         _ => {}
                     }
                 }
@@ -133,8 +135,7 @@ impl Checker {
         use BinaryOperator::{Add, And, MatMul, Or};
         let is_tensor = |ty: &Type| matches!(ty, Type::Tensor(_) | Type::Handle(HandleKind::Node));
         let with_tensor = is_tensor(&left.ty) || is_tensor(&right.ty);
-        let may_meet_tensor =
-            |ty: &Type| ty.may_be_tensor() || ty.may_become_tensor() || ty.is_number();
+        let may_meet_tensor = |ty: &Type| ty.may_be_tensor() || ty.may_become_tensor() || ty.is_number();
         if operator == MatMul || (with_tensor && may_meet_tensor(&left.ty) && may_meet_tensor(&right.ty)) {
             return self.op_by_name(operator_row(operator), vec![Some(left), Some(right)], span);
         }
@@ -197,7 +198,7 @@ fn comparison(operator: BinaryOperator, a: &Type, b: &Type) -> bool {
     match (a, b) {
         (a, b) if a.is_number() && b.is_number() => true,
         (Type::Str, Type::Str) => true,
-        (Type::Bool, Type::Bool) | (Type::DType, Type::DType) | (Type::Unit, Type::Unit) => is_equality,
+        (Type::Bool, Type::Bool) | (Type::Dtype, Type::Dtype) | (Type::Unit, Type::Unit) => is_equality,
         (Type::List(a), Type::List(b)) => is_equality && (a.same_kind(b) || (a.is_number() && b.is_number())),
         _ => false,
     }
@@ -206,8 +207,12 @@ fn comparison(operator: BinaryOperator, a: &Type, b: &Type) -> bool {
 fn known_arithmetic(operator: BinaryOperator, a: Size, b: Size) -> Known {
     let (Size::Known(a), Size::Known(b)) = (a, b) else {
         return match (operator, a, b) {
-            (BinaryOperator::Multiply, Size::Known(1), size) | (BinaryOperator::Multiply, size, Size::Known(1)) => Known::Int(size),
-            (BinaryOperator::Add, Size::Known(0), size) | (BinaryOperator::Add, size, Size::Known(0)) => Known::Int(size),
+            (BinaryOperator::Multiply, Size::Known(1), size) | (BinaryOperator::Multiply, size, Size::Known(1)) => {
+                Known::Int(size)
+            }
+            (BinaryOperator::Add, Size::Known(0), size) | (BinaryOperator::Add, size, Size::Known(0)) => {
+                Known::Int(size)
+            }
             (BinaryOperator::Divide, size, Size::Known(1)) => Known::Int(size),
             _ => Known::Nothing,
         };

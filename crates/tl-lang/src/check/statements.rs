@@ -3,9 +3,9 @@
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
 
-use crate::check::scope::{Place, State, Variable, VariableId};
+use crate::check::checker::{Checker, Loop};
+use crate::check::scope::{Place, Snapshot, State, Variable, VariableId, join};
 use crate::check::types::{Known, Type, Typed};
-use crate::check::{Checker, Loop};
 use crate::ir::{self, Block, Declared, Drops, Expected, Expr, Statement};
 
 /// Loops nested deeper than this are not tried: every variable that is known before them is forgotten.
@@ -87,7 +87,7 @@ impl Checker {
                 let (condition, body) = self.loop_rounds(|checker| {
                     let condition = checker.condition(condition);
                     // What is known where the condition is false is what is known behind the loop.
-                    let after = checker.scopes().states.clone();
+                    let after = checker.scopes().snapshot();
                     let (body, diverges) = checker.block_for_effect(body);
                     ((condition, body), diverges, Some(after))
                 });
@@ -112,7 +112,13 @@ impl Checker {
         diverges
     }
 
-    fn let_statement(&mut self, name: &ast::Name, ty: Option<&ast::Type>, value: &ast::Expr, into: &mut Vec<Statement>) {
+    fn let_statement(
+        &mut self,
+        name: &ast::Name,
+        ty: Option<&ast::Type>,
+        value: &ast::Expr,
+        into: &mut Vec<Statement>,
+    ) {
         let mut value = self.expr(value);
         let declared = ty.map(|ty| self.declared(ty, None));
         if let Some(declared) = &declared {
@@ -158,7 +164,13 @@ impl Checker {
         if changes { State::of(ty.widened(), Known::Nothing) } else { State::of(ty, known) }
     }
 
-    fn assignment(&mut self, name: &ast::Name, declares: bool, value: &ast::Expr, into: &mut Vec<Statement>) -> Diverges {
+    fn assignment(
+        &mut self,
+        name: &ast::Name,
+        declares: bool,
+        value: &ast::Expr,
+        into: &mut Vec<Statement>,
+    ) -> Diverges {
         let value = self.expr(value);
         let diverges = value.ty == Type::Never;
         match self.scopes().find(&name.text) {
@@ -185,12 +197,13 @@ impl Checker {
     }
 
     fn assign(&mut self, id: VariableId, name: &ast::Name, value: Typed, into: &mut Vec<Statement>) {
-        let (Some(variable), Some(state)) = (self.frame.scopes.variables.get(id).cloned(), self.state(id).cloned()) else {
+        let (Some(variable), Some(state)) = (self.frame.scopes.variables.get(id).cloned(), self.state(id).cloned())
+        else {
             return;
         };
         let value = match &variable.declared {
             Some(declared) => self.expect(value, declared, Expected::Variable(name.text.clone())),
-            None if state.ty == Type::Float && value.ty == Type::Int => self.to_float(value),
+            None if state.ty == Type::Float && value.ty == Type::Int => self.float_of(value),
             None => value,
         };
         if variable.declared.is_none() && !state.ty.same_kind(&value.ty) {
@@ -205,9 +218,7 @@ impl Checker {
         self.frame.assigned.push(id);
         let ty = if ty.is_open() { state.ty.widened() } else { ty };
         let state = self.state_of(variable.place, ty, known);
-        if let Some(entry) = self.scopes().states.get_mut(id) {
-            *entry = state;
-        }
+        self.scopes().set(id, state);
     }
 
     fn tensor_declaration(&mut self, declaration: &ast::TensorDeclaration, into: &mut Vec<Statement>) {
@@ -246,7 +257,9 @@ impl Checker {
                 let mut diagnostic = Diagnostic::error(iterable.span(), message);
                 match other {
                     Type::Int => diagnostic = diagnostic.hint("write `0..n` for the numbers below `n`"),
-                    Type::Tensor(_) => diagnostic = diagnostic.hint("go over the rows with `for i in 0..shape(x)[0]` and `x[i]`"),
+                    Type::Tensor(_) => {
+                        diagnostic = diagnostic.hint("go over the rows with `for i in 0..shape(x)[0]` and `x[i]`")
+                    }
                     _ => {}
                 }
                 self.report(diagnostic);
@@ -255,7 +268,7 @@ impl Checker {
         };
         let slot = self.frame.new_slot(&element);
         let body = self.loop_rounds(|checker| {
-            let after = checker.scopes().states.clone();
+            let after = checker.scopes().snapshot();
             checker.scopes().open();
             let place = Place::Slot(slot);
             let variable = Variable { name: name.text.clone(), span: name.span, place, declared: None };
@@ -280,12 +293,9 @@ impl Checker {
 
     /// Checks a loop's round with what is known of the variables in every round. `round` gives what is known where the
     /// loop ends by itself.
-    fn loop_rounds<T>(&mut self, mut round: impl FnMut(&mut Self) -> (T, Diverges, Option<Vec<State>>)) -> T {
-        let depth = self.frame.loops.len();
-        if depth >= MAX_TRIAL_DEPTH {
-            for state in &mut self.frame.scopes.states {
-                *state = State { recycled: state.recycled, ..State::of(state.ty.widened(), Known::Nothing) };
-            }
+    fn loop_rounds<T>(&mut self, mut round: impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>)) -> T {
+        if self.frame.loops.len() >= MAX_TRIAL_DEPTH || self.frame.scopes.is_coarse() {
+            self.scopes().forget_all();
         } else {
             // A second trial finds what changes only because something else did; what a third would find is forgotten.
             let changed = self.trial(&mut round, false) && self.trial(&mut round, false);
@@ -311,10 +321,11 @@ impl Checker {
     /// that it assigns. Says whether anything was forgotten.
     fn trial<T>(
         &mut self,
-        round: &mut impl FnMut(&mut Self) -> (T, Diverges, Option<Vec<State>>),
+        round: &mut impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>),
         forget_all: bool,
     ) -> bool {
-        let before = self.scopes().states.clone();
+        let before = self.scopes().snapshot();
+        let variables = self.frame.scopes.variables.len();
         let (slots, assigned) = (self.frame.holds_memory.len(), self.frame.assigned.len());
         let global_types: Vec<Option<Type>> = self.globals.iter().map(|global| global.state.clone()).collect();
         self.quiet += 1;
@@ -322,23 +333,25 @@ impl Checker {
         let (_, diverges, _) = round(self);
         let left = self.frame.loops.pop().unwrap_or_default();
         self.quiet -= 1;
-        let mut end = before.clone();
-        if !diverges {
-            join_states(&mut end, &self.frame.scopes.states);
-        }
-        if let Some(at_continue) = &left.at_continue {
-            join_states(&mut end, at_continue);
+        let mut end = (!diverges).then(|| self.scopes().snapshot());
+        if let Some(at_continue) = left.at_continue {
+            match &mut end {
+                Some(end) => join(end, &at_continue),
+                None => end = Some(at_continue),
+            }
         }
         let assigned: Vec<VariableId> = self.frame.assigned.drain(assigned..).collect();
         self.frame.holds_memory.truncate(slots);
-        self.frame.scopes.truncate(before);
+        self.scopes().truncate(variables);
+        self.scopes().restore(before.clone());
         for (global, ty) in self.globals.iter_mut().zip(global_types) {
             global.state = ty;
         }
         let mut changed = false;
-        for (id, (state, end)) in self.frame.scopes.states.iter_mut().zip(end).enumerate() {
-            if *state != end || (forget_all && assigned.contains(&id)) {
-                *state = State::of(state.ty.join(&end.ty).widened(), Known::Nothing);
+        for (id, (before, end)) in before.iter().zip(end.unwrap_or_default()).enumerate() {
+            let joined = before.join(&end);
+            if joined != *before || (forget_all && assigned.contains(&id)) {
+                self.scopes().set(id, State::of(joined.ty.widened(), Known::Nothing));
                 changed = true;
             }
         }
@@ -349,17 +362,13 @@ impl Checker {
 
     fn leave_round(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
         let is_break = matches!(statement.kind, StatementKind::Break);
-        let states = self.scopes().states.clone();
         let Some(round) = self.frame.loops.last_mut() else {
             let word = if is_break { "break" } else { "continue" };
             self.error(statement.span, format!("`{word}` stands outside a loop"));
             return false;
         };
         let place = if is_break { &mut round.at_break } else { &mut round.at_continue };
-        match place {
-            Some(known) => join_states(known, &states),
-            None => *place = Some(states),
-        }
+        self.frame.scopes.join_into(place);
         into.push(if is_break { Statement::Break } else { Statement::Continue });
         true
     }
@@ -397,13 +406,5 @@ fn set(place: Place, value: Expr) -> Statement {
     match place {
         Place::Slot(slot) => Statement::Set { slot, value, unread: false },
         Place::Global(index) => Statement::SetGlobal { index, value },
-    }
-}
-
-fn join_states(states: &mut [State], other: &[State]) {
-    for (state, other) in states.iter_mut().zip(other) {
-        if state != other {
-            *state = state.join(other);
-        }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Type {
     Str,
     Unit,
     Range,
-    DType,
+    Dtype,
     Tensor(TensorType),
     List(Box<Type>),
     Record(&'static RecordType),
@@ -75,11 +75,13 @@ impl Typed {
             (Type::Bool, _) => ArgType::Bool(None),
             (Type::Str, Known::Text(text)) => ArgType::Text(Some(text)),
             (Type::Str, _) => ArgType::Text(None),
-            (Type::DType, Known::DType(dtype)) => ArgType::DType(Some(*dtype)),
-            (Type::DType, _) => ArgType::DType(None),
+            (Type::Dtype, Known::DType(dtype)) => ArgType::DType(Some(*dtype)),
+            (Type::Dtype, _) => ArgType::DType(None),
             (Type::List(_), Known::Ints(sizes)) => ArgType::Ints(sizes.clone()),
             (Type::List(element), _) => match &**element {
-                Type::Tensor(ty) => ArgType::Tensors([TensorType { dtype: ty.dtype, sizes: None }].into_iter().collect()),
+                Type::Tensor(ty) => {
+                    ArgType::Tensors([TensorType { dtype: ty.dtype, sizes: None }].into_iter().collect())
+                }
                 _ => ArgType::Tensor(TensorType::default()),
             },
             _ => ArgType::Tensor(TensorType::default()),
@@ -98,7 +100,7 @@ impl Type {
 
     /// Whether a value of this type may hold memory that is worth giving back early.
     pub(crate) fn holds_memory(&self) -> bool {
-        !matches!(self, Type::Int | Type::Float | Type::Bool | Type::Unit | Type::Range | Type::DType)
+        !matches!(self, Type::Int | Type::Float | Type::Bool | Type::Unit | Type::Range | Type::Dtype)
     }
 
     pub(crate) fn is_number(&self) -> bool {
@@ -114,8 +116,7 @@ impl Type {
     pub(crate) fn may_become_tensor(&self) -> bool {
         match self {
             Type::List(element) => {
-                element.may_become_tensor()
-                    || matches!(**element, Type::Int | Type::Float | Type::Bool | Type::Unknown)
+                element.may_become_tensor() || matches!(**element, Type::Int | Type::Float | Type::Bool | Type::Unknown)
             }
             _ => false,
         }
@@ -132,7 +133,9 @@ impl Type {
             (a, b) if a.is_open() || b.is_open() => true,
             (Type::List(a), Type::List(b)) => a.same_kind(b),
             (Type::Tensor(_), Type::Tensor(_)) => true,
-            (Type::Tensor(_), Type::Handle(HandleKind::Node)) | (Type::Handle(HandleKind::Node), Type::Tensor(_)) => true,
+            (Type::Tensor(_), Type::Handle(HandleKind::Node)) | (Type::Handle(HandleKind::Node), Type::Tensor(_)) => {
+                true
+            }
             (a, b) => a == b,
         }
     }
@@ -182,12 +185,19 @@ pub(crate) type Bindings = Vec<Option<Size>>;
 ///
 /// # Errors
 /// The rule that is broken, without the types themselves; empty if the kinds alone say it.
-pub(crate) fn accepts(declared: &Declared, given: &Type, bindings: &mut Bindings, names: &[Arc<str>]) -> Result<(), String> {
+pub(crate) fn accepts(
+    declared: &Declared,
+    given: &Type,
+    bindings: &mut Bindings,
+    names: &[Arc<str>],
+) -> Result<(), String> {
     let fits = match (declared, given) {
         (_, Type::Unknown | Type::Never) | (Declared::Unknown, _) => true,
         (Declared::Int, Type::Int) | (Declared::Float, Type::Int | Type::Float) => true,
         (Declared::Bool, Type::Bool) | (Declared::Str, Type::Str) | (Declared::Unit, Type::Unit) => true,
-        (Declared::Tensor(dtype, dims), Type::Tensor(given)) => return accepts_tensor(*dtype, dims, given, bindings, names),
+        (Declared::Tensor(dtype, dims), Type::Tensor(given)) => {
+            return accepts_tensor(*dtype, dims, given, bindings, names);
+        }
         (Declared::Tensor(..), given) => given.may_be_tensor() || given.may_become_tensor(),
         (Declared::List(declared), Type::List(given)) => return accepts(declared, given, bindings, names),
         (Declared::Handle(declared), Type::Handle(given)) => declared == given,
@@ -277,7 +287,7 @@ pub(crate) fn show(ty: &Type, names: &[Arc<str>]) -> String {
         Type::Str => "string".into(),
         Type::Unit => "()".into(),
         Type::Range => "a range".into(),
-        Type::DType => "a dtype".into(),
+        Type::Dtype => "a dtype".into(),
         Type::Tensor(ty) => show_tensor(ty, names),
         Type::List(element) => match &**element {
             Type::Unknown | Type::Never => "a list".into(),
@@ -300,7 +310,9 @@ pub(crate) fn show_tensor(ty: &TensorType, names: &[Arc<str>]) -> String {
                 let _ = match size {
                     Size::Known(n) => write!(text, "{separator}{n}"),
                     Size::Unknown => write!(text, "{separator}?"),
-                    Size::Named(name) => write!(text, "{separator}{}", names.get(*name as usize).map_or("?", |name| name)),
+                    Size::Named(name) => {
+                        write!(text, "{separator}{}", names.get(*name as usize).map_or("?", |name| name))
+                    }
                 };
             }
             text.push(']');

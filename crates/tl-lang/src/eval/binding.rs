@@ -8,7 +8,7 @@ use tl_device::{DType, Device};
 use tl_tensor::Tensor;
 
 use crate::check::dtype_fits;
-use crate::eval::Evaluator;
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Declared, DeclaredDim};
 use crate::library;
 use crate::value::{Handle, Value};

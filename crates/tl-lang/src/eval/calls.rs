@@ -8,7 +8,7 @@ use tl_tensor::ops::{Arg, Kind, Op};
 
 use crate::check::show_declared;
 use crate::eval::binding::{Sizes, fit};
-use crate::eval::{Evaluated, Evaluator, Interrupt, MAX_CALLS, address_here, called_from, error_at, failed};
+use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, MAX_CALLS, address_here, called_from, error_at, failed};
 use crate::ir::{Argument, Expr, Function};
 use crate::library::{self, Args, Builtin};
 use crate::value::{Handle, Ints, Value};
@@ -90,7 +90,9 @@ impl<'a> Evaluator<'a> {
             arguments.push(match (param.kind, value) {
                 (Kind::Tensors, _) => Arg::Tensors(&tensors),
                 (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::Default::arg),
-                (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => Arg::from(tensor),
+                (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
+                    Arg::from(tensor)
+                }
                 (Kind::TensorOrNumber | Kind::Number | Kind::Int, Value::Int(n)) => Arg::Int(*n),
                 (Kind::TensorOrNumber | Kind::Number, Value::Float(x)) => Arg::Number(*x),
                 (Kind::Ints, Value::Ints(ints)) => Arg::Ints(ints.as_slice()),
@@ -122,7 +124,9 @@ impl<'a> Evaluator<'a> {
                 tensors.push(tensor);
                 Ok(())
             }
-            other => Err(error_at(span, format!("`{}` takes a list of tensors, and one is {}", row.name, other.describe()))),
+            other => {
+                Err(error_at(span, format!("`{}` takes a list of tensors, and one is {}", row.name, other.describe())))
+            }
         };
         match self.stack.get(at).cloned() {
             Some(Value::List(values)) => values.iter().cloned().try_for_each(add)?,
@@ -166,7 +170,8 @@ impl<'a> Evaluator<'a> {
             self.push(argument)?;
         }
         if self.open_calls >= MAX_CALLS || address_here() < self.stack_end {
-            let message = format!("`{}` is called more deeply than there is room for ({} calls)", function.name, self.open_calls);
+            let message =
+                format!("`{}` is called more deeply than there is room for ({} calls)", function.name, self.open_calls);
             return Err(error_at(span, message));
         }
         let saved = (self.frame, self.sizes, self.function);

@@ -5,7 +5,7 @@ use tl_syntax::Span;
 use tl_syntax::ast::TensorStorage;
 use tl_tensor::Tensor;
 
-use crate::eval::{Evaluated, Evaluator, error_at, failed};
+use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
 use crate::ir::{Declared, DeclaredDim, Expected, Expr, ExprKind, Recycled};
 use crate::library::{self, Failure};
 use crate::value::{Handle, Value};
@@ -79,7 +79,8 @@ impl Evaluator<'_> {
             ExprKind::Range { start, end } => match (self.expr(start)?, self.expr(end)?) {
                 (Value::Int(start), Value::Int(end)) => Ok(Value::Range(start, end)),
                 (start, end) => {
-                    let message = format!("a range goes from int to int, not from {} to {}", start.describe(), end.describe());
+                    let message =
+                        format!("a range goes from int to int, not from {} to {}", start.describe(), end.describe());
                     Err(error_at(span, message))
                 }
             },
@@ -89,7 +90,8 @@ impl Evaluator<'_> {
             }
             ExprKind::FromList { operand, dtype } => {
                 let value = self.expr(operand)?;
-                let tensor = library::from_list(self.device, &value, *dtype).map_err(|failure| failed(failure, span))?;
+                let tensor =
+                    library::from_list(self.device, &value, *dtype).map_err(|failure| failed(failure, span))?;
                 Ok(Value::Tensor(tensor))
             }
             ExprKind::Expect { operand, ty, what } => {
@@ -110,9 +112,7 @@ impl Evaluator<'_> {
     pub(super) fn global(&self, index: u32, span: Span) -> Evaluated<&Value> {
         let name = || self.program.globals.get(index as usize).map_or("?", |name| name);
         match self.globals.get(index as usize) {
-            None | Some(Value::Absent) => {
-                Err(error_at(span, format!("`{}` is read before it has a value", name())))
-            }
+            None | Some(Value::Absent) => Err(error_at(span, format!("`{}` is read before it has a value", name()))),
             Some(value @ Value::Recycled(_)) => Err(missing(value, name(), span)),
             Some(value) => Ok(value),
         }
@@ -137,8 +137,10 @@ impl Evaluator<'_> {
             Value::Tensor(tensor) => match buffer.recycle(tensor) {
                 Ok(()) => Ok(Value::Unit),
                 Err(_) => {
-                    let message = format!("`{name}` cannot be recycled: another variable, list or view still holds its memory");
-                    let failure = Failure::new(message).hint("let it go by itself: its memory comes back with its last use");
+                    let message =
+                        format!("`{name}` cannot be recycled: another variable, list or view still holds its memory");
+                    let failure =
+                        Failure::new(message).hint("let it go by itself: its memory comes back with its last use");
                     Err(failed(failure, span))
                 }
             },
@@ -150,7 +152,9 @@ impl Evaluator<'_> {
     fn with(&mut self, buffer: &Expr, body: &Expr, span: Span) -> Evaluated<Value> {
         let buffer = match self.expr(buffer)? {
             Value::Handle(Handle::TensorBuffer(buffer)) => buffer,
-            other => return Err(error_at(buffer.span, format!("`with` takes a TensorBuffer, not {}", other.describe()))),
+            other => {
+                return Err(error_at(buffer.span, format!("`with` takes a TensorBuffer, not {}", other.describe())));
+            }
         };
         let device = self.device;
         let set = |buffer| device.replace_tensor_buffer(buffer).map_err(|error| failed(error.into(), span));
@@ -210,7 +214,7 @@ impl Evaluator<'_> {
 }
 
 #[cold]
-fn missing(value: &Value, name: &str, span: Span) -> crate::eval::Interrupt {
+fn missing(value: &Value, name: &str, span: Span) -> Interrupt {
     let mut error = crate::eval::RunError {
         diagnostic: tl_syntax::Diagnostic::error(span, format!("`{name}` has no value here")),
         calls: Vec::new(),
@@ -219,7 +223,7 @@ fn missing(value: &Value, name: &str, span: Span) -> crate::eval::Interrupt {
         let message = format!("`{name}` was recycled before, and is used here");
         error.diagnostic = tl_syntax::Diagnostic::error(span, message).label(*at, "recycled here");
     }
-    crate::eval::Interrupt::Error(Box::new(error))
+    Interrupt::Error(Box::new(error))
 }
 
 /// A tensor's copy in learnable memory.

@@ -5,7 +5,7 @@ use tl_syntax::Span;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, apply};
 
-use crate::eval::{Evaluated, Evaluator, error_at, failed};
+use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library::{self, Failure};
 use crate::value::{Handle, Value};
@@ -46,7 +46,9 @@ impl Evaluator<'_> {
                 Index::At(at) => match self.expr(at)? {
                     Value::Int(n) => Ok(At::One(n)),
                     Value::Range(start, end) => Ok(At::Slice(start, Some(end))),
-                    other => Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe()))),
+                    other => {
+                        Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe())))
+                    }
                 },
                 Index::Slice { start, end } => {
                     let start = start.as_ref().map_or(Ok(0), |start| self.int(start))?;
@@ -80,7 +82,8 @@ impl Evaluator<'_> {
 
     fn tensor_at(&self, tensor: &Tensor, at: &[At]) -> Result<Value, Failure> {
         if at.len() > tensor.rank() {
-            let message = format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
+            let message =
+                format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
             return Err(Failure::new(message));
         }
         let (Some(select), Some(slice)) = (self.select, self.slice) else {
@@ -91,7 +94,10 @@ impl Evaluator<'_> {
         for (original, at) in at.iter().enumerate() {
             let size = tensor.dims().get(original).copied().unwrap_or(0) as i64;
             let whole = |problem: &str| {
-                Failure::new(format!("{problem} is out of range for dimension {original}, which has size {size}: {}", tensor.layout()))
+                Failure::new(format!(
+                    "{problem} is out of range for dimension {original}, which has size {size}: {}",
+                    tensor.layout()
+                ))
             };
             match *at {
                 At::Slice(0, None) => axis += 1,

@@ -6,7 +6,7 @@ use tl_tensor::ops::{Arg, Op, apply, by_name};
 
 use crate::arithmetic::{self, NoResult};
 use crate::check::operator_row;
-use crate::eval::{Evaluated, Evaluator, error_at, failed};
+use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
 use crate::library::Failure;
 use crate::value::{Value, equal};
 
@@ -29,7 +29,13 @@ impl Evaluator<'_> {
         }
     }
 
-    pub(super) fn binary(&mut self, operator: BinaryOperator, left: Value, right: Value, span: Span) -> Evaluated<Value> {
+    pub(super) fn binary(
+        &mut self,
+        operator: BinaryOperator,
+        left: Value,
+        right: Value,
+        span: Span,
+    ) -> Evaluated<Value> {
         match (&left, &right) {
             (Value::Int(a), Value::Int(b)) => return ints(operator, *a, *b, span),
             (Value::Float(a), Value::Float(b)) => return floats(operator, *a, *b, span),
@@ -110,7 +116,7 @@ fn ints(operator: BinaryOperator, a: i64, b: i64, span: Span) -> Evaluated<Value
 }
 
 #[cold]
-fn no_result(problem: NoResult, operator: BinaryOperator, a: i64, b: i64, span: Span) -> crate::eval::Interrupt {
+fn no_result(problem: NoResult, operator: BinaryOperator, a: i64, b: i64, span: Span) -> Interrupt {
     let expression = format!("{a} {} {b}", operator.symbol());
     let failure = match problem {
         NoResult::Overflow => Failure::new(format!("{expression} is too large for an int")),

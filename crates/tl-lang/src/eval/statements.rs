@@ -1,6 +1,6 @@
 //! Statements and blocks.
 
-use crate::eval::{Evaluated, Evaluator, Interrupt, error_at};
+use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at};
 use crate::ir::{Block, Expr, Slot, Statement};
 use crate::value::Value;
 
@@ -107,7 +107,9 @@ impl Evaluator<'_> {
     pub(super) fn condition(&mut self, condition: &Expr) -> Evaluated<bool> {
         match self.expr(condition)? {
             Value::Bool(truth) => Ok(truth),
-            other => Err(error_at(condition.span, format!("a condition must be a bool, and this is {}", other.describe()))),
+            other => {
+                Err(error_at(condition.span, format!("a condition must be a bool, and this is {}", other.describe())))
+            }
         }
     }
 }

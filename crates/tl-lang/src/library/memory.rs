@@ -194,7 +194,7 @@ static SHAPE_STATS: RecordType = RecordType {
     name: "statistics of a shape",
     fields: &[
         ("shape", || Type::list(Type::Int)),
-        ("dtype", || Type::DType),
+        ("dtype", || Type::Dtype),
         ("kind", || Type::Str),
         ("reserved", || Type::Int),
         ("in_use", || Type::Int),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tl_device::Mapping;
 use tl_model::{
-    Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, LlamaConfig, Model, ModelNode, SamplingOptions,
-    Tokenizer,
+    Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, LlamaConfig, Model, ModelNode,
+    SamplingOptions, Tokenizer,
 };
 use tl_tensor::Tensor;
 use tl_tensor::ops::TensorType;
@@ -35,7 +35,9 @@ pub(super) static ROWS: &[Builtin] = &[
             let activations = match args.dtype(1)? {
                 tl_device::DType::F16 => Activations::Float16,
                 tl_device::DType::F32 => Activations::Float32,
-                other => return Err(Failure::new(format!("load_model: activations are float16 or float32, not {other}"))),
+                other => {
+                    return Err(Failure::new(format!("load_model: activations are float16 or float32, not {other}")));
+                }
             };
             Ok(Value::Handle(Handle::Model(model.with_activations(activations))))
         },
@@ -325,7 +327,7 @@ pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
 /// A stored constant as the number that was meant: 1e-5 rather than its nearest `f32`.
 fn shortest(x: f32) -> f64 {
     let mut digits = Digits { bytes: [0; 64], len: 0 };
-    let text = match write!(digits, "{x}") {
+    let text = match write!(digits, "{x:e}") {
         Ok(()) => digits.bytes.get(..digits.len).and_then(|bytes| std::str::from_utf8(bytes).ok()),
         Err(_) => None,
     };
@@ -358,7 +360,9 @@ fn child(node: &ModelNode, name: &str) -> Result<Value, Failure> {
     match node.child(name) {
         Some(child) => node_value(child),
         // A model without a table of its own for the output uses that of the input.
-        None if name == "output" && node.path().is_empty() && node.child("token_embd").is_some() => child(node, "token_embd"),
+        None if name == "output" && node.path().is_empty() && node.child("token_embd").is_some() => {
+            child(node, "token_embd")
+        }
         None => {
             let path = node.path();
             let place = if path.is_empty() { "this model".to_string() } else { format!("`{path}`") };

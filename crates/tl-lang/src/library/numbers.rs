@@ -40,7 +40,9 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[Param::required("x", Kind::Number)],
         result: same_type,
         run: |_, args| match args.value(0) {
-            Value::Int(n) => n.checked_abs().map(Value::Int).ok_or_else(|| Failure::new("abs: the result is too large for an int")),
+            Value::Int(n) => {
+                n.checked_abs().map(Value::Int).ok_or_else(|| Failure::new("abs: the result is too large for an int"))
+            }
             _ => Ok(Value::Float(args.number(0)?.abs())),
         },
         ..Builtin::BASE
@@ -127,7 +129,7 @@ const INT_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
 /// A float without its fraction.
 pub(crate) fn truncate(x: f64) -> Result<i64, Failure> {
-    if x >= -INT_BOUND && x < INT_BOUND {
+    if (-INT_BOUND..INT_BOUND).contains(&x) {
         return Ok(x.trunc() as i64);
     }
     Err(Failure::new(format!("{x:?} cannot be an int")))

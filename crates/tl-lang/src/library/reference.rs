@@ -31,7 +31,9 @@ pub fn reference() -> Vec<Entry> {
         };
         entry(op.name.to_string(), chapter, &params, op.doc)
     });
-    let builtins = super::CHAPTERS.iter().flat_map(|(chapter, rows)| rows.iter().map(move |row| builtin_entry(chapter, row)));
+    let builtins = super::table::CHAPTERS
+        .iter()
+        .flat_map(|(chapter, rows)| rows.iter().map(move |row| builtin_entry(chapter, row)));
     operations.chain(builtins).collect()
 }
 
@@ -78,7 +80,9 @@ mod tests {
     #[test]
     fn signatures() {
         let all = reference();
-        for expected in ["softmax(x, dim: -1)", "KvCache.clear()", "print(…, end: \"\\n\")", "buffer_reserve(shape, n, [dtype])"] {
+        for expected in
+            ["softmax(x, dim: -1)", "KvCache.clear()", "print(…, end: \"\\n\")", "buffer_reserve(shape, n, [dtype])"]
+        {
             assert!(all.iter().any(|entry| entry.signature == expected), "{expected}");
         }
     }

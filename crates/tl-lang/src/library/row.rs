@@ -150,11 +150,14 @@ impl Types<'_> {
     }
 }
 
+/// A field's name and type.
+pub(crate) type Field = (&'static str, fn() -> Type);
+
 /// What records of one kind have.
 #[derive(Debug, PartialEq)]
 pub(crate) struct RecordType {
     pub(crate) name: &'static str,
-    pub(crate) fields: &'static [(&'static str, fn() -> Type)],
+    pub(crate) fields: &'static [Field],
     /// Fields that are printed otherwise than their values alone would be.
     pub(crate) special: &'static [(&'static str, Shown)],
 }
@@ -303,7 +306,9 @@ impl Args<'_> {
             _ => return Err(self.wrong(index, "a list of ints")),
         };
         ints.iter()
-            .map(|n| usize::try_from(*n).map_err(|_| Failure::new(format!("`{}`: the size {n} is negative", self.row.name))))
+            .map(|n| {
+                usize::try_from(*n).map_err(|_| Failure::new(format!("`{}`: the size {n} is negative", self.row.name)))
+            })
             .collect()
     }
 

@@ -88,7 +88,9 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[Param::required("x", Kind::Tensor)],
         result: |types| {
             let known = match types.ty(0) {
-                Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) => Known::Int(Size::Known(sizes.len() as i64)),
+                Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) => {
+                    Known::Int(Size::Known(sizes.len() as i64))
+                }
                 _ => Known::Nothing,
             };
             (Type::Int, known)
@@ -303,7 +305,12 @@ fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> 
             Value::Int(n) => *n as f64,
             Value::Float(x) => *x,
             Value::Bool(b) => f64::from(u8::from(*b)),
-            other => return Err(Failure::new(format!("a tensor is made of numbers, and the list has {}", other.describe()))),
+            other => {
+                return Err(Failure::new(format!(
+                    "a tensor is made of numbers, and the list has {}",
+                    other.describe()
+                )));
+            }
         });
         return Ok(());
     };
@@ -317,7 +324,9 @@ fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> 
         }
         other => {
             let found = other.list_len().map_or_else(|| other.describe(), |len| format!("a list of {len}"));
-            let message = format!("the parts of a list that becomes a tensor must have equal lengths: {found} stands where {first} belong");
+            let message = format!(
+                "the parts of a list that becomes a tensor must have equal lengths: {found} stands where {first} belong"
+            );
             Err(Failure::new(message))
         }
     }

@@ -11,10 +11,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "assert",
         doc: "Ends the program with an error where the condition is false.",
-        params: &[
-            Param::required("condition", Kind::Bool),
-            Param::optional("message", Kind::Text, Default::Text("")),
-        ],
+        params: &[Param::required("condition", Kind::Bool), Param::optional("message", Kind::Text, Default::Text(""))],
         run: |_, args| {
             if args.bool(0)? {
                 return Ok(Value::Unit);
@@ -71,7 +68,9 @@ fn assert_close(args: &Args<'_>) -> Result<Value, Failure> {
             None => Ok(Value::Unit),
             Some(at) => {
                 let (a, b) = (a.get(at).copied().unwrap_or_default(), b.get(at).copied().unwrap_or_default());
-                Err(Failure::new(format!("assertion failed: element {at} is {a:?}, not close to {b:?} (tolerance {tolerance:?})")))
+                Err(Failure::new(format!(
+                    "assertion failed: element {at} is {a:?}, not close to {b:?} (tolerance {tolerance:?})"
+                )))
             }
         };
     }

@@ -2,7 +2,7 @@
 
 use crate::Diagnostic;
 use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, UnaryOperator};
-use crate::parser::{Parser, error_expr};
+use crate::parser::cursor::{Parser, error_expr};
 use crate::token::TokenKind;
 
 /// How tightly operators bind; a larger number binds tighter.

@@ -2,7 +2,7 @@
 
 use crate::Diagnostic;
 use crate::ast::{File, Function, Import, Item, Main, Parameter, Type, TypeKind};
-use crate::parser::Parser;
+use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
 impl Parser<'_> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ast::{Expr, ExprKind};
-use crate::parser::{Parser, error_expr};
+use crate::parser::cursor::{Parser, error_expr};
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 

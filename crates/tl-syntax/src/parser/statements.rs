@@ -1,7 +1,7 @@
 //! Blocks and statements, and where they end.
 
 use crate::ast::{Block, Expr, ExprKind, Statement, StatementKind, TensorDeclaration, TensorStorage};
-use crate::parser::Parser;
+use crate::parser::cursor::{Parser, error_expr};
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 
@@ -115,11 +115,11 @@ impl Parser<'_> {
                     format!("`{}` stands at the top level of a file, not inside a block", self.slice(token.span));
                 self.report(Diagnostic::error(token.span, message));
                 self.synchronize();
-                StatementKind::Expr(super::error_expr(token.span))
+                StatementKind::Expr(error_expr(token.span))
             }
             TokenKind::Struct | TokenKind::Impl => {
                 self.unavailable();
-                StatementKind::Expr(super::error_expr(token.span))
+                StatementKind::Expr(error_expr(token.span))
             }
             _ => self.expression_statement(),
         }
@@ -134,7 +134,7 @@ impl Parser<'_> {
         if !self.eat(TokenKind::Equal) {
             let diagnostic = self.expected("`=` and the variable's value");
             self.report(diagnostic.hint("a variable begins with a value, as in `let x = 0`"));
-            return StatementKind::Let { name, ty, value: super::error_expr(self.token().span) };
+            return StatementKind::Let { name, ty, value: error_expr(self.token().span) };
         }
         StatementKind::Let { name, ty, value: self.expression() }
     }

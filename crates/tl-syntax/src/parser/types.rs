@@ -2,7 +2,7 @@
 
 use crate::Diagnostic;
 use crate::ast::{Dim, DimKind, TensorDtype, Type, TypeKind};
-use crate::parser::Parser;
+use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
 impl Parser<'_> {

@@ -73,7 +73,7 @@ pub(crate) fn for_each_index<const N: usize>(
     }
     let mut index: SmallVec<[usize; 8]> = SmallVec::from_elem(0, dims.len());
     let mut offsets = [0; N];
-    let total: usize = dims.iter().product();
+    let total = dims.iter().fold(1, |n: usize, &dim| n.saturating_mul(dim));
     for i in 0..total {
         body(i, offsets);
         for axis in (0..dims.len()).rev() {

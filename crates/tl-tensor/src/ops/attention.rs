@@ -1,15 +1,12 @@
 //! Attention in one pass.
 
-use tl_kernels::Heads;
+use tl_kernels::{Heads, MAX_HEAD_DIM};
 
 use super::rule::{RuleArgs, Size, TensorType, same};
 use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&ATTENTION];
-
-/// The largest head that the kernel has room for.
-const MAX_HEAD_DIM: i64 = 1024;
 
 static ATTENTION: Op = Op {
     name: "attention",
@@ -26,18 +23,33 @@ static ATTENTION: Op = Op {
         optional("scale", Kind::Number, Default::Absent),
     ],
     rule,
-    run: Run::Kernel(|call| {
-        let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
-        let head_dim = q.dims[2];
-        let scale = match call.arg(4) {
-            Arg::None => 1.0 / (head_dim as f64).sqrt(),
-            _ => call.number(4)?,
-        };
-        with_float!(q.dtype, "q", T => with_float!(k.dtype, "k", C => {
-            run::<T, C>(call, (&q, &k, &v), scale as f32)
-        }))
-    }),
+    run: Run::PreparedKernel {
+        must_copy,
+        kernel: |call| {
+            let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
+            let head_dim = q.dims[2];
+            let scale = match call.arg(4) {
+                Arg::None => 1.0 / (head_dim as f64).sqrt(),
+                _ => call.number(4)?,
+            };
+            with_float!(q.dtype, "q", T => with_float!(k.dtype, "k", C => {
+                run::<T, C>(call, (&q, &k, &v), scale as f32)
+            }))
+        },
+    },
 };
+
+/// The elements of a head must lie one after the other; tokens and heads may lie anywhere.
+fn must_copy(args: &[Arg], index: usize) -> bool {
+    match args.get(index) {
+        Some(Arg::Tensor(raw)) => !has_whole_heads(&raw.operand()),
+        _ => false,
+    }
+}
+
+fn has_whole_heads(operand: &Operand) -> bool {
+    operand.is_contiguous() || operand.strides.last() == Some(&1)
+}
 
 fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     let (q, q_dtype) = args.ranked(0, 3, "q", "3 dimensions, [n, heads, d]")?;
@@ -64,7 +76,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         return Err(Fault::Sizes { rule: "the heads of q are no multiple of the heads of k", left: q[1], right: k[1] });
     }
     if let Size::Known(d) = q[2]
-        && d > MAX_HEAD_DIM
+        && d > MAX_HEAD_DIM as i64
     {
         return Err(Fault::Value { operand: "the size of a head", expected: "1024 or less", found: d as f64 });
     }
@@ -72,8 +84,8 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
 }
 
 fn heads<'a, T: bytemuck::Pod>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fault> {
-    if operand.strides[2] != 1 && operand.dims[2] > 1 {
-        let expected = "contiguous within a head (use `contiguous(x)`)";
+    if !has_whole_heads(operand) {
+        let expected = "contiguous within a head";
         return Err(Fault::DType { operand: "q, k and v", expected, found: operand.dtype });
     }
     Ok(Heads {

@@ -36,13 +36,14 @@ static CAST: Op = Op {
         let (isa, dtype, threads) = (call.threads.isa(), call.dtype, call.threads);
         match (operand.dtype, dtype) {
             (DType::F16, DType::F32) => {
-                Ok(tl_kernels::unary::<f16, f32>(threads, operand.kernel_view()?, call.out()?, |x| x))
+                tl_kernels::unary::<f16, f32>(threads, operand.kernel_view()?, call.out()?, |x| x);
             }
             (DType::F32, DType::F16) => {
-                Ok(tl_kernels::unary::<f32, f16>(threads, operand.kernel_view()?, call.out()?, |x| x))
+                tl_kernels::unary::<f32, f16>(threads, operand.kernel_view()?, call.out()?, |x| x);
             }
-            _ => copy_into(isa, &operand, dtype, call.out),
+            _ => copy_into(isa, &operand, dtype, call.out)?,
         }
+        Ok(())
     }),
 };
 
@@ -80,15 +81,17 @@ pub(crate) fn store_f32(isa: Isa, src: &[f32], dtype: DType, out: &mut [u8]) {
     }
 }
 
-/// Copies an operand into contiguous bytes of another type.
+/// Copies an operand into contiguous bytes of its own or another type.
 pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
-    if let DType::Block(_) = source.dtype {
-        return dequantize(isa, source, dtype, out);
-    }
     if source.dtype == dtype && source.is_contiguous() {
         let len = out.len();
         out.copy_from_slice(source.bytes.get(..len).unwrap_or_default());
         return Ok(());
+    }
+    match (source.dtype, dtype) {
+        (DType::Block(_), DType::Block(_)) => return copy_rows(source, out),
+        (DType::Block(_), _) => return dequantize(isa, source, dtype, out),
+        _ => {}
     }
     if source.is_contiguous() && source.dtype.is_float() && dtype.is_float() {
         return with_float!(source.dtype, "x", T => {
@@ -106,16 +109,42 @@ pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut 
     Ok(())
 }
 
-/// Rows of blocks to floats. A weight's last dimension is always contiguous.
-fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
-    let weight = source.weight()?;
-    let (block_elems, block_bytes) = (weight.format.block_elems, weight.format.block_bytes);
-    let Some((&n, outer)) = source.dims.split_last() else { return Ok(()) };
-    let outer_strides = source.strides.get(..outer.len()).unwrap_or_default();
-    if source.strides.last() != Some(&1) && n > 1 {
-        let expected = "a weight that is not transposed";
-        return Err(Fault::DType { operand: "x", expected, found: source.dtype });
+/// The rows of a weight in a stored format: the dimensions before the rows, their strides, and the elements of a row. A
+/// row is the last dimension; a format without blocks can also be read element by element.
+fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize), Fault> {
+    match (source.dims.split_last(), source.strides.split_last()) {
+        (Some((&n, outer)), Some((&stride, outer_strides))) if stride == 1 || n == 1 || source.dims.contains(&0) => {
+            Ok((outer, outer_strides, n))
+        }
+        _ if source.dtype.block_elems() == 1 => Ok((source.dims, source.strides, 1)),
+        _ => {
+            let expected = "a weight that is not transposed";
+            Err(Fault::DType { operand: "x", expected, found: source.dtype })
+        }
     }
+}
+
+/// Rows of blocks as they are, one after the other.
+fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), Fault> {
+    let (outer, strides, n) = rows_of(source)?;
+    let format = source.weight_format()?;
+    let row_bytes = n / format.block_elems * format.block_bytes;
+    for_each_index(outer, [strides], |row, [offset]| {
+        let start = offset / format.block_elems * format.block_bytes;
+        if let Some(bytes) = source.bytes.get(start..start + row_bytes)
+            && let Some(out) = out.get_mut(row * row_bytes..(row + 1) * row_bytes)
+        {
+            out.copy_from_slice(bytes);
+        }
+    });
+    Ok(())
+}
+
+/// Rows of blocks to floats.
+fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
+    let (outer, outer_strides, n) = rows_of(source)?;
+    let format = source.weight_format()?;
+    let (block_elems, block_bytes) = (format.block_elems, format.block_bytes);
     const TILE: usize = 1024;
     let mut tile = [0f32; TILE];
     for_each_index(outer, [outer_strides], |row, [offset]| {
@@ -124,7 +153,7 @@ fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> R
             let len = TILE.min(n - column);
             let from = start + column / block_elems * block_bytes;
             let bytes = source.bytes.get(from..from + len / block_elems * block_bytes).unwrap_or_default();
-            (weight.format.dequantize)(isa, bytes, &mut tile[..len]);
+            (format.dequantize)(isa, bytes, &mut tile[..len]);
             let at = (row * n + column) * dtype.block_bytes();
             if let Some(out) = out.get_mut(at..at + len * dtype.block_bytes()) {
                 store_f32(isa, &tile[..len], dtype, out);

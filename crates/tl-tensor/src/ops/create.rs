@@ -3,7 +3,7 @@
 use tl_device::{DType, Device, Layout, Role};
 
 use super::access::write;
-use super::rule::{RuleArgs, Size, Sizes, TensorType};
+use super::rule::{RuleArgs, Size, Sizes, TensorType, dimension};
 use super::{Arg, Call, Default, Group, Kind, Op, Run, optional, required};
 use crate::tensor::{Raw, take};
 use crate::{Error, Fault};
@@ -13,13 +13,6 @@ pub(super) static OPS: &[&Op] = &[&ZEROS, &ONES, &FULL, &ARANGE, &EYE, &POSITION
 /// Sizes given by the program, none of them negative.
 fn shape(args: &RuleArgs, index: usize) -> Result<Sizes, Fault> {
     args.ints(index)?.iter().map(|&size| dimension(size)).collect()
-}
-
-fn dimension(size: Size) -> Result<Size, Fault> {
-    match size {
-        Size::Known(n) if n < 0 => Err(Fault::Value { operand: "a dimension", expected: "0 or more", found: n as f64 }),
-        size => Ok(size),
-    }
 }
 
 /// The type asked for, which must be one that activations can have.
@@ -168,7 +161,9 @@ static POSITIONAL_ENCODING: Op = Op {
     },
     run: Run::Kernel(|call| {
         let d = call.dims[1];
-        for p in 0..call.dims[0] {
+        // Positions of nothing may be many.
+        let n_positions = if d == 0 { 0 } else { call.dims[0] };
+        for p in 0..n_positions {
             for i in 0..d {
                 let angle = p as f64 / 10000f64.powf((i / 2 * 2) as f64 / d as f64);
                 write(call.dtype, call.out, p * d + i, if i % 2 == 0 { angle.sin() } else { angle.cos() });

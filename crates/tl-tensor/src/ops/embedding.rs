@@ -2,7 +2,7 @@
 
 use tl_device::DType;
 
-use super::rule::{Size, Sizes, TensorType};
+use super::rule::{Size, Sizes, TensorType, weight_rule};
 use super::{Arg, Default, Group, Kind, Op, Run, optional, required, with_float};
 use crate::{Element, Error, Fault, Tensor};
 
@@ -29,10 +29,10 @@ static EMBEDDING: Op = Op {
         }
         let mut sizes = Sizes::from_slice(ids);
         match args.ranked(0, 2, "table", "2 dimensions, [rows, n]") {
-            Ok((_, Some(found @ (DType::I32 | DType::Bool)))) => {
-                return Err(Fault::DType { operand: "table", expected: "a float type or a weight format", found });
+            Ok((table, dtype)) => {
+                weight_rule("table", dtype)?;
+                sizes.push(table[1]);
             }
-            Ok((table, _)) => sizes.push(table[1]),
             Err(Fault::Unknown) => sizes.push(Size::Unknown),
             Err(fault) => return Err(fault),
         }

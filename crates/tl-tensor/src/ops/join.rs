@@ -34,7 +34,7 @@ static CONCAT: Op = Op {
             }
             for (i, (size, &other)) in sizes.iter_mut().zip(other).enumerate() {
                 *size = match (*size, other) {
-                    (Size::Known(a), Size::Known(b)) if i == axis => Size::Known(a + b),
+                    (Size::Known(a), Size::Known(b)) if i == axis => Size::Known(a.saturating_add(b)),
                     _ if i == axis => Size::Unknown,
                     (size, other) => same("the other sizes differ", size, other)?,
                 };

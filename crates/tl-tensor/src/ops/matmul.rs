@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use tl_device::DType;
 use tl_kernels::Matrix;
 
-use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, same};
+use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, same, weight_rule};
 use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, broadcast_strides, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
@@ -20,7 +20,7 @@ static MATMUL: Op = Op {
     params: &[required("a", Kind::Tensor), required("b", Kind::Weight)],
     rule: |args| {
         let ((a, a_dtype), (b, b_dtype)) = (args.tensor(0)?, args.tensor(1)?);
-        let dtype = product_dtype("a", a_dtype, b_dtype)?;
+        let dtype = product_dtype(("a", a_dtype), ("b", b_dtype))?;
         if a.is_empty() || b.is_empty() {
             let operand = if a.is_empty() { "a" } else { "b" };
             return Err(Fault::Rank { operand, expected: "1 dimension or more", found: 0 });
@@ -39,20 +39,40 @@ static MATMUL: Op = Op {
         sizes.extend(a_row.into_iter().chain(b_column));
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(matmul),
+    run: Run::PreparedKernel { must_copy, kernel: matmul },
 };
 
-/// The result's type: the activation's. A weight's stored format never counts as mixing; two activations must agree.
-fn product_dtype(operand: &'static str, x: Option<DType>, weight: Option<DType>) -> Result<Option<DType>, Fault> {
-    match (x, weight) {
-        (Some(found), _) if !found.is_float() => {
-            Err(Fault::DType { operand, expected: "float16 or float32 (cast it first, `x as float32`)", found })
-        }
-        (_, Some(found @ (DType::I32 | DType::Bool))) => {
-            Err(Fault::DType { operand: "b", expected: "float16, float32 or a weight format", found })
-        }
-        (x, _) => Ok(x),
+/// Floats are multiplied as they lie. Where the right operand is a stored weight, the left one must lie contiguous, and
+/// the weight in rows or as the transposed view of contiguous rows.
+fn must_copy(args: &[Arg], index: usize) -> bool {
+    let Some(Arg::Tensor(weight)) = args.get(1) else { return false };
+    let weight = weight.operand();
+    match weight.dtype {
+        DType::Block(_) if index == 0 => true,
+        DType::Block(_) => !is_transposed(&weight) && weight.strides.last() != Some(&1),
+        _ => false,
     }
+}
+
+/// Whether a weight of two dimensions is the transposed view of contiguous rows that are whole numbers of blocks.
+fn is_transposed(weight: &Operand) -> bool {
+    let (k, n) = (weight.dims[0], weight.dims[1]);
+    let has_whole_rows = k.is_multiple_of(weight.dtype.block_elems());
+    has_whole_rows && (weight.strides[0] == 1 || k == 1) && (weight.strides[1] == k || n == 1)
+}
+
+/// The result's type: the activation's. The other operand's type never counts as mixing, since it may be a weight, which
+/// keeps the type that it was stored in.
+fn product_dtype(
+    (operand, x): (&'static str, Option<DType>),
+    (weight, weight_dtype): (&'static str, Option<DType>),
+) -> Result<Option<DType>, Fault> {
+    if let Some(found) = x.filter(|dtype| !dtype.is_float()) {
+        let expected = "float16 or float32 (cast it first, `x as float32`)";
+        return Err(Fault::DType { operand, expected, found });
+    }
+    weight_rule(weight, weight_dtype)?;
+    Ok(x)
 }
 
 fn split_left(a: &[Size]) -> (&[Size], Option<Size>, Size) {
@@ -118,19 +138,17 @@ fn matmul(call: &mut Call) -> Result<(), Fault> {
 /// along the result, is unpacked tile by tile, each tile used for all rows of `x`.
 fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), Fault> {
     let threads = call.threads;
-    if !x.is_contiguous() {
-        let expected = "contiguous where it meets a stored weight (use `contiguous(x)`)";
-        return Err(Fault::DType { operand: "a", expected, found: x.dtype });
-    }
-    let weight = w.weight()?;
-    if w.strides[0] == 1 && n != 1 {
+    if is_transposed(w) {
+        let weight = w.weight()?;
         return with_float!(x.dtype, "a", T => {
             tl_kernels::linear::<T, T>(threads, x.slice()?, m, k, weight, None, n, call.out()?);
             Ok(())
         });
     }
     const COLUMNS: usize = 256;
-    let (row_bytes, format) = (weight.format.row_bytes(w.strides[0]), weight.format);
+    let format = w.weight_format()?;
+    // A single row has no stride to speak of.
+    let row_bytes = if k > 1 { format.row_bytes(w.strides[0]) } else { 0 };
     with_float!(x.dtype, "a", T => {
         let x = x.slice::<T>()?;
         let out = call.out::<T>()?;
@@ -140,7 +158,7 @@ fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize,
                 let (mut sums, mut tile) = ([0f32; COLUMNS], [0f32; COLUMNS]);
                 for i in 0..k {
                     let start = i * row_bytes + format.row_bytes(column);
-                    let bytes = weight.bytes.get(start..start + format.row_bytes(width)).unwrap_or_default();
+                    let bytes = w.bytes.get(start..start + format.row_bytes(width)).unwrap_or_default();
                     (format.dequantize)(threads.isa(), bytes, &mut tile[..width]);
                     let factor = tl_kernels::Element::to_f32(x[row * k + i]);
                     for (sum, w) in sums.iter_mut().zip(&tile) {
@@ -187,19 +205,20 @@ fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         // Of a weight that comes from a file, nothing is known before the program runs.
         Err(Fault::Unknown) => {
             sizes.push(Size::Unknown);
-            return Ok(TensorType::new(product_dtype("x", dtype, None)?, sizes));
+            return Ok(TensorType::new(product_dtype(("x", dtype), ("w", None))?, sizes));
         }
         Err(fault) => return Err(fault),
     };
     same("the inner sizes differ", inner, w[1])?;
     if args.is_tensor(2)
-        && let Ok((b, _)) = args.tensor(2)
+        && let Ok((b, b_dtype)) = args.tensor(2)
     {
+        weight_rule("b", b_dtype)?;
         let [b] = b else { return Err(Fault::Rank { operand: "b", expected: "1 dimension, [n]", found: b.len() }) };
         same("the bias has another size than the rows of w", w[0], *b)?;
     }
     sizes.push(w[0]);
-    Ok(TensorType::new(product_dtype("x", dtype, w_dtype)?, sizes))
+    Ok(TensorType::new(product_dtype(("x", dtype), ("w", w_dtype))?, sizes))
 }
 
 impl<T> Tensor<T> {

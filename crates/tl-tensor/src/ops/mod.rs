@@ -6,6 +6,7 @@
 //! and put its row into [`OPS`].
 
 pub(crate) mod access;
+mod argument;
 mod attention;
 pub(crate) mod cast;
 pub(crate) mod create;
@@ -23,13 +24,15 @@ mod view;
 
 use smallvec::SmallVec;
 use tl_device::{DType, Device, Layout, Role};
-use tl_kernels::{Threads, View, Weight};
+use tl_kernels::{Threads, View, Weight, WeightKernels};
 
+pub use argument::{Arg, Default, Kind, Param};
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
 
 use crate::tensor::{Raw, contiguous_strides, is_contiguous, take};
 use crate::{Error, Fault, Tensor};
 
+pub(crate) use argument::{optional, required};
 pub(crate) use view::CONTIGUOUS;
 
 /// A row of [`OPS`].
@@ -71,103 +74,6 @@ pub enum Group {
     Transformer,
 }
 
-/// A parameter of an operation.
-pub struct Param {
-    /// Its name, which callers may use.
-    pub name: &'static str,
-    /// What it takes.
-    pub kind: Kind,
-    /// What it is when left out; `None`: it must be given.
-    pub default: Option<Default>,
-}
-
-/// What a parameter takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// A tensor of activations.
-    Tensor,
-    /// A tensor that may also be a weight in a stored format.
-    Weight,
-    /// A tensor or a plain number, which takes the tensors' type.
-    TensorOrNumber,
-    /// A list of tensors.
-    Tensors,
-    /// A tensor of `int32`, or a list of integers.
-    Ids,
-    /// An integer.
-    Int,
-    /// A list of integers.
-    Ints,
-    /// A plain number.
-    Number,
-    /// A truth value.
-    Bool,
-    /// A text.
-    Text,
-    /// A data type's name.
-    DType,
-}
-
-/// The value of a parameter that is left out.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Default {
-    /// Nothing; the operation does without.
-    Absent,
-    /// This integer.
-    Int(i64),
-    /// This number.
-    Number(f64),
-    /// This truth value.
-    Bool(bool),
-}
-
-impl Default {
-    /// The default as an argument.
-    pub fn arg(self) -> Arg<'static> {
-        match self {
-            Default::Absent => Arg::None,
-            Default::Int(n) => Arg::Int(n),
-            Default::Number(x) => Arg::Number(x),
-            Default::Bool(value) => Arg::Bool(value),
-        }
-    }
-}
-
-/// A parameter that must be given.
-pub(crate) const fn required(name: &'static str, kind: Kind) -> Param {
-    Param { name, kind, default: None }
-}
-
-/// A parameter that may be left out.
-pub(crate) const fn optional(name: &'static str, kind: Kind, default: Default) -> Param {
-    Param { name, kind, default: Some(default) }
-}
-
-/// An argument of [`apply`], by the position of its parameter.
-#[derive(Clone)]
-pub enum Arg<'a> {
-    /// Left out.
-    None,
-    /// A tensor.
-    Tensor(&'a Raw),
-    /// Memory that is read like a tensor: rows of a [`TensorMut`](crate::TensorMut).
-    Operand(Operand<'a>),
-    /// A list of tensors.
-    Tensors(&'a [Tensor]),
-    /// A number with a fraction.
-    Number(f64),
-    /// An integer; taken wherever a number is.
-    Int(i64),
-    /// A list of integers.
-    Ints(&'a [i64]),
-    /// A truth value.
-    Bool(bool),
-    /// A text.
-    Text(&'a str),
-    /// A data type.
-    DType(DType),
-}
-
 /// A tensor as a kernel reads it: bytes from its first element on, dimensions, strides.
 #[derive(Clone, Copy)]
 pub struct Operand<'a> {
@@ -201,12 +107,18 @@ impl<'a> Operand<'a> {
         is_contiguous(self.dims, self.strides)
     }
 
-    /// The operand as a weight: rows of blocks.
+    /// The operand as a weight: rows of blocks, without what lies behind it. Not for views with gaps, whose rows the
+    /// caller finds by their strides in `bytes`.
     pub(crate) fn weight(&self) -> Result<Weight<'a>, Fault> {
+        let format = self.weight_format()?;
+        let len = self.n_elems() / format.block_elems * format.block_bytes;
+        Ok(Weight { bytes: self.bytes.get(..len).unwrap_or_default(), format })
+    }
+
+    pub(crate) fn weight_format(&self) -> Result<&'static WeightKernels, Fault> {
         let expected = "a float type or a weight format";
         let fault = Fault::DType { operand: "a weight", expected, found: self.dtype };
-        let format = crate::quant::format_of(self.dtype).ok_or(fault)?;
-        Ok(Weight { bytes: self.bytes, format: format.kernels })
+        crate::quant::format_of(self.dtype).map(|format| format.kernels).ok_or(fault)
     }
 }
 
@@ -218,6 +130,13 @@ pub enum Run {
     Kernel(fn(&mut Call) -> Result<(), Fault>),
     /// As `Kernel`, on operands that lie contiguous; others are copied first.
     ContiguousKernel(fn(&mut Call) -> Result<(), Fault>),
+    /// As `Kernel`, on operands of which those that the kernel cannot read as they lie are copied first.
+    PreparedKernel {
+        /// Whether the operand at this position must be copied.
+        must_copy: fn(&[Arg], usize) -> bool,
+        /// The kernel.
+        kernel: fn(&mut Call) -> Result<(), Fault>,
+    },
 }
 
 /// What a kernel gets: its arguments and the memory of its result.
@@ -330,17 +249,24 @@ pub fn by_name(name: &str) -> Option<&'static Op> {
 
 /// Does an operation: checks the arguments by its rule, takes the memory of the result, runs the kernel.
 ///
-/// `args` stand in the order of `op.params`; what is left out at the end has its default.
+/// `args` stand in the order of `op.params`; what is left out, at the end or as [`Arg::None`], has its default.
 ///
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule, [`Error::Memory`] where the result finds no memory.
 pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
-    if args.len() < op.params.len() {
-        let defaults = op.params[args.len()..].iter().map(|param| param.default.map_or(Arg::None, Default::arg));
-        let all: SmallVec<[Arg<'_>; 8]> = args.iter().cloned().chain(defaults).collect();
-        return apply_all(op, device, &all);
+    let is_default_needed = |(i, param): (usize, &Param)| {
+        matches!(args.get(i), None | Some(Arg::None)) && !matches!(param.default, None | Some(Default::Absent))
+    };
+    if args.len() >= op.params.len() && !op.params.iter().enumerate().any(is_default_needed) {
+        return apply_all(op, device, args);
     }
-    apply_all(op, device, args)
+    let all: SmallVec<[Arg<'_>; 8]> = (0..op.params.len().max(args.len()))
+        .map(|i| match (args.get(i), op.params.get(i)) {
+            (None | Some(Arg::None), Some(param)) => param.default.map_or(Arg::None, Default::arg),
+            (arg, _) => arg.cloned().unwrap_or(Arg::None),
+        })
+        .collect();
+    apply_all(op, device, &all)
 }
 
 fn apply_all(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
@@ -350,6 +276,9 @@ fn apply_all(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
             let Some(Arg::Tensor(source)) = args.first() else {
                 return Err(fault_of(op, args, Fault::Unknown));
             };
+            if layout.shape().checked_elems().is_none() {
+                return Err(Error::Memory { op: op.name, error: tl_device::Error::TooLarge { layout } });
+            }
             match view(source, args, &layout) {
                 Some(raw) => Ok(raw),
                 None => {
@@ -359,37 +288,54 @@ fn apply_all(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
             }
         }
         Run::Kernel(kernel) => run_kernel(op, kernel, device, args, &layout),
-        Run::ContiguousKernel(kernel) => {
-            let is_ready = |arg: &Arg| operand_of(arg).is_none_or(|operand| operand.is_contiguous());
-            if args.iter().all(is_ready) {
-                return run_kernel(op, kernel, device, args, &layout);
-            }
-            let copies: Result<SmallVec<[Option<Raw>; 8]>, Error> = args
-                .iter()
-                .map(|arg| match arg {
-                    Arg::Tensor(raw) if !raw.is_contiguous() => raw.contiguous().map(Some),
-                    _ => Ok(None),
-                })
-                .collect();
-            let copies = copies?;
-            let ready: SmallVec<[Arg<'_>; 8]> = args
-                .iter()
-                .zip(&copies)
-                .map(|(arg, copy)| copy.as_ref().map_or_else(|| arg.clone(), Arg::Tensor))
-                .collect();
-            run_kernel(op, kernel, device, &ready, &layout)
-        }
+        Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, &layout),
+        Run::PreparedKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, &layout),
     }
+}
+
+/// Runs a kernel after the operands that it cannot read as they lie have been copied.
+fn run_prepared(
+    op: &'static Op,
+    must_copy: fn(&[Arg], usize) -> bool,
+    kernel: fn(&mut Call) -> Result<(), Fault>,
+    device: &Device,
+    args: &[Arg<'_>],
+    layout: &Layout,
+) -> Result<Raw, Error> {
+    let copied = |i: usize| match &args[i] {
+        Arg::Tensor(raw) if !raw.is_contiguous() && must_copy(args, i) => Some(*raw),
+        _ => None,
+    };
+    if (0..args.len()).all(|i| copied(i).is_none()) {
+        return run_kernel(op, kernel, device, args, layout);
+    }
+    let copies: Result<SmallVec<[Option<Raw>; 8]>, Error> =
+        (0..args.len()).map(|i| copied(i).map(Raw::contiguous).transpose()).collect();
+    let copies = copies?;
+    let ready: SmallVec<[Arg<'_>; 8]> =
+        args.iter().zip(&copies).map(|(arg, copy)| copy.as_ref().map_or_else(|| arg.clone(), Arg::Tensor)).collect();
+    run_kernel(op, kernel, device, &ready, layout)
 }
 
 /// The layout of the result, by the operation's rule.
 fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, Fault> {
-    let is_elsewhere = |arg: &Arg| matches!(arg, Arg::Tensor(raw) if !raw.device().is_same(device));
+    argument::check(op.params, args)?;
+    let is_elsewhere = |arg: &Arg| match arg {
+        Arg::Tensor(raw) => !raw.device().is_same(device),
+        Arg::Tensors(tensors) => tensors.iter().any(|tensor| !tensor.device().is_same(device)),
+        _ => false,
+    };
     if args.iter().any(is_elsewhere) {
         return Err(Fault::Devices);
     }
     let types: SmallVec<[ArgType<'_>; 6]> = args.iter().map(ArgType::from).collect();
-    (op.rule)(&RuleArgs(&types))?.layout().ok_or(Fault::Unknown)
+    // Here everything is known but what two plain numbers are to an operation on tensors.
+    let no_tensor = || Fault::Argument { parameter: "one of the operands", expected: "a tensor" };
+    match (op.rule)(&RuleArgs(&types)) {
+        Ok(result) => result.layout().ok_or_else(no_tensor),
+        Err(Fault::Unknown) => Err(no_tensor()),
+        Err(fault) => Err(fault),
+    }
 }
 
 fn run_kernel(
@@ -400,6 +346,10 @@ fn run_kernel(
     layout: &Layout,
 ) -> Result<Raw, Error> {
     let mut lease = take(device, layout, Role::Activation, op.name)?;
+    if device.is_simulated() {
+        // There are no bytes to compute; what counts is that the memory was taken.
+        return Ok(Raw::new(lease.share(), layout));
+    }
     let (dtype, dims) = (layout.dtype(), layout.shape().dims());
     let mut call = Call { threads: device.threads(), args, dtype, dims, out: lease.bytes_mut() };
     kernel(&mut call).map_err(|fault| fault_of(op, args, fault))?;

@@ -1,6 +1,6 @@
 //! Normalizations over the last dimension, and SwiGLU.
 
-use super::rule::{RuleArgs, Size, TensorType, same};
+use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
 use super::{Arg, Call, Default, Group, Kind, Op, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
@@ -17,7 +17,10 @@ fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorT
     };
     for &(index, operand) in parameters {
         match args.tensor(index) {
-            Ok((&[size], _)) => drop(same("the parameter has another size than the last dimension of x", size, n)?),
+            Ok((&[size], dtype)) => {
+                weight_rule(operand, dtype)?;
+                same("the parameter has another size than the last dimension of x", size, n)?;
+            }
             Ok((sizes, _)) => return Err(Fault::Rank { operand, expected: "1 dimension, [n]", found: sizes.len() }),
             Err(_) => {}
         }

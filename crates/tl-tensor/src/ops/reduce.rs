@@ -192,7 +192,8 @@ fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), Fault> {
 fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), Fault> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
-    let (n, inner) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
+    // The stride of a dimension of size 1 says nothing, so the distance comes from the sizes.
+    let (n, inner) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.dims[axis + 1..].iter().product()));
     let out = call.out::<i32>()?;
     for (i, out) in out.iter_mut().enumerate() {
         let at = |j: usize| reader.at(i / inner * inner * n + i % inner + j * inner);

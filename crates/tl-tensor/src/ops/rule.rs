@@ -40,10 +40,11 @@ impl Size {
         }
     }
 
-    /// The product, where both factors are known or one is 1.
+    /// The product, where both factors are known or one is 1. One that does not fit is the largest number, which is no
+    /// tensor's.
     pub fn times(self, other: Size) -> Size {
         match (self, other) {
-            (Size::Known(a), Size::Known(b)) => a.checked_mul(b).map_or(Size::Unknown, Size::Known),
+            (Size::Known(a), Size::Known(b)) => Size::Known(a.saturating_mul(b)),
             (Size::Known(1), size) | (size, Size::Known(1)) => size,
             _ => Size::Unknown,
         }
@@ -217,12 +218,10 @@ impl<'a> RuleArgs<'a> {
     pub fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, Fault> {
         let mut common: Option<DType> = None;
         for &index in indices {
-            match self.at(index) {
-                ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) => match common {
-                    Some(first) if first != *dtype => return Err(Fault::Mixed { left: first, right: *dtype }),
-                    _ => common = Some(*dtype),
-                },
-                _ => {}
+            let ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) = self.at(index) else { continue };
+            match common {
+                Some(first) if first != *dtype => return Err(Fault::Mixed { left: first, right: *dtype }),
+                _ => common = Some(*dtype),
             }
         }
         let has_number = indices.iter().any(|&index| matches!(self.at(index), ArgType::Number));
@@ -239,6 +238,24 @@ impl<'a> RuleArgs<'a> {
 pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Fault> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(Fault::Axis { axis, rank })
+}
+
+/// What can be a weight: floats, and the formats that weights are stored in.
+pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), Fault> {
+    match dtype {
+        Some(found @ (DType::I32 | DType::Bool)) => {
+            Err(Fault::DType { operand, expected: "float16, float32 or a weight format", found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The size of a dimension, which is not negative.
+pub(crate) fn dimension(size: Size) -> Result<Size, Fault> {
+    match size {
+        Size::Known(n) if n < 0 => Err(Fault::Value { operand: "a dimension", expected: "0 or more", found: n as f64 }),
+        size => Ok(size),
+    }
 }
 
 /// The sizes as one, or the fault that they differ.

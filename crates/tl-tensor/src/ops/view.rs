@@ -82,7 +82,11 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, Fault> {
         };
     }
     let hole = match (total, given) {
-        (Size::Known(from), Size::Known(to)) if to == 0 || from % to != 0 => return Err(Fault::Elements { from, to }),
+        (_, Size::Known(0)) => {
+            let expected = "absent where another dimension is 0, because any size would do";
+            return Err(Fault::Value { operand: "-1", expected, found: -1.0 });
+        }
+        (Size::Known(from), Size::Known(to)) if from % to != 0 => return Err(Fault::Elements { from, to }),
         (Size::Known(from), Size::Known(to)) => Size::Known(from / to),
         _ => Size::Unknown,
     };
@@ -250,6 +254,7 @@ static BROADCAST_TO: Op = Op {
         let (sizes, dtype) = args.tensor(0)?;
         refuse_blocks(dtype)?;
         let target = args.ints(1)?;
+        target.iter().try_for_each(|&size| super::rule::dimension(size).map(drop))?;
         if target.len() < sizes.len() {
             let expected = "no more dimensions than the shape it is broadcast to";
             return Err(Fault::Rank { operand: "x", expected, found: sizes.len() });
@@ -317,8 +322,16 @@ static SLICE: Op = Op {
     }),
 };
 
+/// Whether a view can take part of this dimension: in a transposed weight, blocks run along another one than the last.
+fn is_divisible(source: &Raw, axis: usize) -> bool {
+    source.dtype().block_elems() == 1 || source.strides()[axis].is_multiple_of(source.dtype().block_elems())
+}
+
 /// The view that starts at index `first` of `axis`.
 fn narrowed(source: &Raw, layout: &Layout, axis: usize, first: i64) -> Option<Raw> {
+    if !is_divisible(source, axis) {
+        return None;
+    }
     let offset = source.strides()[axis] * usize::try_from(first).ok()?;
     Some(source.view(layout.shape().clone(), source.strides().into(), offset))
 }
@@ -371,7 +384,7 @@ static SELECT: Op = Op {
     },
     run: Run::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
-        let index = int(args, 2)?;
+        let index = int(args, 2).filter(|_| is_divisible(source, axis))?;
         let index = if index < 0 { index + source.shape()[axis] as i64 } else { index };
         let offset = source.strides()[axis] * usize::try_from(index).ok()?;
         let mut strides: Strides = source.strides().into();
@@ -395,11 +408,11 @@ pub(crate) static CONTIGUOUS: Op = Op {
 
 fn copy(call: &mut Call) -> Result<(), Fault> {
     let operand = call.operand(0)?;
-    match operand.dtype.block_bytes() {
-        1 => tl_kernels::copy::<u8>(call.threads, operand.kernel_view()?, call.out()?),
-        2 if operand.dtype == DType::F16 => tl_kernels::copy::<u16>(call.threads, operand.kernel_view()?, call.out()?),
-        4 => tl_kernels::copy::<u32>(call.threads, operand.kernel_view()?, call.out()?),
-        _ => return super::cast::copy_into(call.threads.isa(), &operand, call.dtype, call.out),
+    match operand.dtype {
+        DType::Bool => tl_kernels::copy::<u8>(call.threads, operand.kernel_view()?, call.out()?),
+        DType::F16 => tl_kernels::copy::<u16>(call.threads, operand.kernel_view()?, call.out()?),
+        DType::F32 | DType::I32 => tl_kernels::copy::<u32>(call.threads, operand.kernel_view()?, call.out()?),
+        DType::Block(_) => return super::cast::copy_into(call.threads.isa(), &operand, call.dtype, call.out),
     }
     Ok(())
 }

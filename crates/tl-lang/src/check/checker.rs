@@ -1,0 +1,124 @@
+//! The checker's state: what the program declares, and the function that is being checked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tl_syntax::{Diagnostic, Span};
+
+use crate::check::scope::{Scopes, Snapshot, State, VariableId};
+use crate::check::types::{Type, Typed, show};
+use crate::ir::{Block, Declared, Expr, Function, Parameter, Slot};
+
+/// Behind this many nobody reads on.
+const MAX_DIAGNOSTICS: usize = 100;
+
+/// A function's head, which calls are checked against.
+pub(super) struct Signature {
+    pub(super) name: Arc<str>,
+    pub(super) span: Span,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) result: Declared,
+    pub(super) sizes: Vec<Arc<str>>,
+}
+
+/// The function whose body is being checked.
+#[derive(Default)]
+pub(super) struct Frame {
+    pub(super) scopes: Scopes,
+    /// For each slot given out, whether it may hold memory.
+    pub(super) holds_memory: Vec<bool>,
+    /// The names of the signature's sizes.
+    pub(super) sizes: Vec<Arc<str>>,
+    /// The result's type; `None` at the top level, where nothing is returned.
+    pub(super) result: Option<Declared>,
+    /// Whether statements stand at the top level itself, where variables may be global.
+    pub(super) is_top_level: bool,
+    /// The loops around this point, outermost first.
+    pub(super) loops: Vec<Loop>,
+    /// The variables assigned so far, in order; trial rounds of loops look at what they added.
+    pub(super) assigned: Vec<VariableId>,
+}
+
+/// A loop around the point that the checker has reached.
+#[derive(Default)]
+pub(super) struct Loop {
+    /// What is known at its `break`s, joined; `None` where there is none.
+    pub(super) at_break: Option<Snapshot>,
+    /// What is known at its `continue`s.
+    pub(super) at_continue: Option<Snapshot>,
+}
+
+impl Frame {
+    pub(super) fn new_slot(&mut self, ty: &Type) -> Slot {
+        self.holds_memory.push(ty.holds_memory());
+        self.holds_memory.len() as Slot - 1
+    }
+}
+
+/// A top-level variable that functions read.
+pub(super) struct Global {
+    pub(super) name: Arc<str>,
+    /// The type of all values that it is given; `None` before the first.
+    pub(super) state: Option<Type>,
+    pub(super) is_used: bool,
+    /// Whether functions assign to it, so that a call may change it.
+    pub(super) is_assigned: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Checker {
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) functions: Vec<Signature>,
+    pub(super) function_names: HashMap<Arc<str>, u32>,
+    pub(super) globals: Vec<Global>,
+    pub(super) global_names: HashMap<Arc<str>, u32>,
+    /// Names that imported files give values to, which are not taken over.
+    pub(super) left_out: HashMap<Arc<str>, String>,
+    pub(super) frame: Frame,
+    /// In a trial round of a loop nothing is reported.
+    pub(super) quiet: u32,
+}
+
+impl Checker {
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+        if self.quiet == 0 && self.diagnostics.len() < MAX_DIAGNOSTICS {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    pub(super) fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.report(Diagnostic::error(span, message));
+    }
+
+    pub(super) fn scopes(&mut self) -> &mut Scopes {
+        &mut self.frame.scopes
+    }
+
+    pub(super) fn state(&self, id: VariableId) -> Option<&State> {
+        self.frame.scopes.state(id)
+    }
+
+    /// A type as a message shows it, with the names of this function's sizes.
+    pub(super) fn show(&self, ty: &Type) -> String {
+        show(ty, &self.frame.sizes)
+    }
+
+    /// Takes the finished frame apart.
+    pub(super) fn finish(&mut self, head: Signature, body: Block) -> Function {
+        let frame = std::mem::take(&mut self.frame);
+        Function {
+            name: head.name,
+            parameters: head.parameters,
+            result: head.result,
+            sizes: head.sizes,
+            slots: frame.holds_memory.len() as u32,
+            body,
+            holds_memory: frame.holds_memory,
+        }
+    }
+}
+
+/// Something wrong that has been reported.
+pub(super) fn wrong(span: Span) -> Typed {
+    Typed::new(Expr::unit(span), Type::Unknown)
+}

@@ -1,0 +1,129 @@
+//! The table of all rows, and how they are found.
+
+use tl_tensor::ops;
+
+use super::row::{Builtin, Failure};
+use super::{lists, memory, models, numbers, outside, sampling, tensors, testing, text};
+use crate::check::Type;
+use crate::value::{HandleKind, Value};
+
+/// Every builtin, by chapters of the reference.
+pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
+    ("Tensors", tensors::ROWS),
+    ("Numbers", numbers::ROWS),
+    ("Lists", lists::ROWS),
+    ("Text", text::ROWS),
+    ("Memory", memory::ROWS),
+    ("Models", models::ROWS),
+    ("Sampling", sampling::ROWS),
+    ("Assertions", testing::ROWS),
+    ("Outside", outside::ROWS),
+];
+
+fn rows() -> impl Iterator<Item = &'static Builtin> {
+    CHAPTERS.iter().flat_map(|(_, rows)| rows.iter())
+}
+
+/// The function of that name.
+pub(crate) fn builtin(name: &str) -> Option<&'static Builtin> {
+    rows().find(|row| row.owner.is_none() && row.name == name)
+}
+
+/// The method of that name of a kind of handle.
+pub(crate) fn method(owner: HandleKind, name: &str) -> Option<&'static Builtin> {
+    rows().find(|row| row.owner == Some(owner) && row.name == name)
+}
+
+/// The first method of that name, whatever its owner.
+pub(crate) fn any_method(name: &str) -> Option<&'static Builtin> {
+    rows().find(|row| row.owner.is_some() && row.name == name)
+}
+
+/// The methods of a kind of handle.
+pub(crate) fn method_names(owner: HandleKind) -> Vec<&'static str> {
+    rows().filter(|row| row.owner == Some(owner)).map(|row| row.name).collect()
+}
+
+/// Whether a function of that name exists, an operation included.
+pub(crate) fn is_known(name: &str) -> bool {
+    builtin(name).is_some() || ops::by_name(name).is_some()
+}
+
+/// The names of all functions, operations included.
+pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
+    rows().filter(|row| row.owner.is_none()).map(|row| row.name).chain(ops::all().map(|op| op.name))
+}
+
+/// Whether the builtin makes tensors out of nothing, so that a TensorBuffer has it as a method.
+pub(crate) fn makes_tensors(name: &str) -> bool {
+    ops::by_name(name).is_some_and(|op| op.group == ops::Group::Create)
+        || builtin(name).is_some_and(|row| row.makes_tensors)
+}
+
+/// What is planned and not there yet.
+pub(crate) fn unavailable(name: &str) -> Option<&'static str> {
+    match name {
+        "buffer_reserve_plan" | "buffer_seal" | "buffer_unseal" | "save" => Some("is not available in this version"),
+        _ => None,
+    }
+}
+
+/// The type of a handle's field.
+pub(crate) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
+    models::field_type(kind, name)
+}
+
+/// The fields of a kind of handle that are always there.
+pub(crate) fn field_names(kind: HandleKind) -> Vec<&'static str> {
+    models::field_names(kind)
+}
+
+/// The field of a value.
+///
+/// # Errors
+/// There is no such field.
+pub(crate) fn field(value: &Value, name: &str) -> Result<Value, Failure> {
+    match value {
+        Value::Record(record) => {
+            let index = record.ty.fields.iter().position(|(field, _)| *field == name);
+            let value = index.and_then(|index| record.values.get(index));
+            value.cloned().ok_or_else(|| Failure::new(format!("{} has no field `{name}`", record.ty.name)))
+        }
+        Value::Handle(handle) => models::field(handle, name),
+        other => Err(Failure::new(format!("{} has no field `{name}`", other.describe()))),
+    }
+}
+
+/// The element of a handle.
+///
+/// # Errors
+/// The handle has none there.
+pub(crate) fn handle_element(value: &Value, index: i64) -> Result<Value, Failure> {
+    models::element(value, index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Types;
+    use super::*;
+
+    #[test]
+    fn rows_are_in_order() {
+        let mut seen = std::collections::HashSet::new();
+        for row in rows() {
+            assert!(seen.insert((row.owner.map(HandleKind::name), row.name)), "{} stands twice", row.name);
+            assert!(row.doc.ends_with('.'), "{}: the documentation is no sentence", row.name);
+            let first_optional = row.params.iter().position(|param| param.default.is_some());
+            let last_required = row.params.iter().rposition(|param| param.default.is_none());
+            if let (Some(optional), Some(required)) = (first_optional, last_required) {
+                assert!(
+                    optional > required,
+                    "{}: a parameter that must be given stands behind one with a default",
+                    row.name
+                );
+            }
+            // Whatever is known of the arguments, a result rule gives a type.
+            (row.result)(&Types(&[]));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The parser's state: where it is in the tokens, what it has reported, how deep it is.
+
+use std::sync::Arc;
+
+use crate::ast::{Expr, ExprKind, Name};
+use crate::parser::MAX_TREE_HEIGHT;
+use crate::parser::expressions::height;
+use crate::token::{Token, TokenKind};
+use crate::{Diagnostic, Span};
+
+/// How deep brackets, blocks and prefixes may be nested.
+pub(super) const MAX_NESTING: u32 = 200;
+
+/// Behind this many nobody reads on.
+pub(super) const MAX_DIAGNOSTICS: usize = 50;
+
+pub(super) struct Parser<'a> {
+    pub(super) text: &'a str,
+    /// Ends with an `End`.
+    pub(super) tokens: Vec<Token>,
+    pub(super) position: usize,
+    pub(super) nesting: u32,
+    /// Set by an error, cleared at the statement's end; meanwhile errors are kept quiet.
+    pub(super) recovering: bool,
+    /// Set where reading on makes no sense; nothing is reported any more.
+    pub(super) gave_up: bool,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl Parser<'_> {
+    pub(super) fn token(&self) -> Token {
+        self.ahead(0)
+    }
+
+    pub(super) fn kind(&self) -> TokenKind {
+        self.token().kind
+    }
+
+    pub(super) fn ahead(&self, by: usize) -> Token {
+        let end = Token { kind: TokenKind::End, span: Span::default() };
+        self.tokens.get(self.position + by).or(self.tokens.last()).copied().unwrap_or(end)
+    }
+
+    /// The token before the current one.
+    pub(super) fn previous(&self) -> Token {
+        match self.position.checked_sub(1) {
+            Some(at) => self.tokens.get(at).copied().unwrap_or(self.token()),
+            None => self.token(),
+        }
+    }
+
+    pub(super) fn advance(&mut self) -> Token {
+        let token = self.token();
+        if token.kind != TokenKind::End {
+            self.position += 1;
+        }
+        token
+    }
+
+    pub(super) fn at(&self, kind: TokenKind) -> bool {
+        self.kind() == kind
+    }
+
+    pub(super) fn eat(&mut self, kind: TokenKind) -> bool {
+        let found = self.at(kind);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    pub(super) fn slice(&self, span: Span) -> &str {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or("")
+    }
+
+    /// From `start` to the end of what was read last.
+    pub(super) fn span_from(&self, start: Span) -> Span {
+        let previous = self.previous().span;
+        if previous.end <= start.start { start } else { start.to(previous) }
+    }
+
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+        if self.recovering || self.gave_up {
+            return;
+        }
+        self.recovering = true;
+        self.report_and_go_on(diagnostic);
+    }
+
+    /// For what is wrong without upsetting the reading.
+    pub(super) fn report_and_go_on(&mut self, diagnostic: Diagnostic) {
+        if self.gave_up {
+            return;
+        }
+        let span = diagnostic.span();
+        self.diagnostics.push(diagnostic);
+        if self.diagnostics.len() >= MAX_DIAGNOSTICS {
+            self.diagnostics.push(Diagnostic::error(span, "too many errors: what follows was not looked at"));
+            self.give_up();
+        }
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.gave_up = true;
+        self.position = self.tokens.len().saturating_sub(1);
+    }
+
+    /// How a message shows the current token.
+    pub(super) fn found(&self) -> String {
+        let token = self.token();
+        match token.kind {
+            TokenKind::Identifier | TokenKind::Int | TokenKind::Float | TokenKind::Unknown => {
+                format!("`{}`", self.slice(token.span))
+            }
+            kind if kind.is_keyword() => format!("the keyword `{}`", self.slice(token.span)),
+            kind if kind.describe() == "this" => format!("`{}`", self.slice(token.span)),
+            kind => kind.describe().to_string(),
+        }
+    }
+
+    pub(super) fn expected(&mut self, what: &str) -> Diagnostic {
+        Diagnostic::error(self.token().span, format!("expected {what}, found {}", self.found()))
+    }
+
+    pub(super) fn expect(&mut self, kind: TokenKind, context: &str) -> bool {
+        let found = self.eat(kind);
+        if !found {
+            let what = format!("{}{context}", kind.describe());
+            let diagnostic = self.expected(&what);
+            self.report(diagnostic);
+        }
+        found
+    }
+
+    /// A name; an empty one if there is none, which is reported.
+    pub(super) fn name(&mut self, what: &str) -> Name {
+        let token = self.token();
+        if token.kind == TokenKind::Identifier {
+            self.advance();
+            return Name { text: self.slice(token.span).into(), span: token.span };
+        }
+        let mut diagnostic = self.expected(what);
+        if token.kind.is_keyword() {
+            diagnostic = diagnostic.hint("a keyword cannot be a name; choose another");
+        }
+        self.report(diagnostic);
+        Name { text: Arc::from(""), span: token.span }
+    }
+
+    /// Runs a part that may contain itself. Where that goes too deep, gives `fallback` and stops reading.
+    pub(super) fn nested<T>(&mut self, fallback: impl FnOnce(Span) -> T, part: impl FnOnce(&mut Self) -> T) -> T {
+        if self.nesting >= MAX_NESTING {
+            let span = self.token().span;
+            let message = format!("this is nested more than {MAX_NESTING} levels deep");
+            self.recovering = false;
+            self.report(Diagnostic::error(span, message).hint("give the inner parts names with `let`"));
+            self.give_up();
+            return fallback(span);
+        }
+        self.nesting += 1;
+        let result = part(self);
+        self.nesting -= 1;
+        result
+    }
+
+    /// Makes an expression, unless the tree would grow too high.
+    pub(super) fn node(&mut self, kind: ExprKind, span: Span) -> Expr {
+        let height = height(&kind);
+        if height >= MAX_TREE_HEIGHT {
+            let message = format!("this expression has more than {MAX_TREE_HEIGHT} levels");
+            self.report(Diagnostic::error(span, message).hint("split it with `let`"));
+            return error_expr(span);
+        }
+        Expr { kind, span, height }
+    }
+
+    /// Reads over `{ … }` with everything inside; the current token is the `{`.
+    pub(super) fn skip_braces(&mut self) {
+        let mut depth = 0_usize;
+        loop {
+            match self.advance().kind {
+                TokenKind::OpenBrace => depth += 1,
+                TokenKind::CloseBrace => depth = depth.saturating_sub(1),
+                TokenKind::End => return,
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// After an error: reads on to where the next statement may begin.
+    pub(super) fn synchronize(&mut self) {
+        loop {
+            match self.kind() {
+                TokenKind::Newline | TokenKind::Semicolon | TokenKind::CloseBrace | TokenKind::End => return,
+                TokenKind::OpenBrace => self.skip_braces(),
+                _ => drop(self.advance()),
+            }
+        }
+    }
+}
+
+pub(super) fn error_expr(span: Span) -> Expr {
+    Expr { kind: ExprKind::Error, span, height: 0 }
+}

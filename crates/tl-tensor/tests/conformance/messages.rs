@@ -1,0 +1,293 @@
+//! What wrong calls answer: the operation, the operands, the rule that they break, and the values that break it.
+
+use tl_device::{DType, Device, TensorBuffer};
+use tl_tensor::ops::{self, Arg};
+use tl_tensor::quant::FORMATS;
+use tl_tensor::{CreateTensors, Tensor};
+
+use crate::nd::Nd;
+use crate::values::{Input, refusal, stored, tensor, weight};
+
+fn check(device: &Device, name: &str, args: &[Arg<'_>], expected: &str) {
+    let error = refusal(device, ops::by_name(name).unwrap(), args);
+    assert_eq!(error.to_string(), expected);
+}
+
+fn zeros(device: &Device, dtype: DType, dims: &[usize]) -> Input {
+    Input::contiguous(device, dtype, Nd::from_fn(dims, |_| stored(dtype, 0.0)))
+}
+
+fn half(device: &Device, dims: &[usize]) -> Input {
+    zeros(device, DType::F16, dims)
+}
+
+#[test]
+fn sizes_that_do_not_fit() {
+    let device = crate::device();
+    let [a, b, v] = [half(&device, &[8, 512]), half(&device, &[256, 128]), half(&device, &[512])];
+    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    let two = |name, expected| check(name, &[a.arg(), b.arg()], expected);
+    two("matmul", "matmul: the inner sizes differ: [8, 512] @ [256, 128] (512 and 256)");
+    two("linear", "linear: the inner sizes differ: [8, 512], [256, 128] (512 and 128)");
+    two("add", "add: the shapes do not broadcast: [8, 512], [256, 128] (8 and 256)");
+    two("swiglu", "swiglu: gate and up differ: [8, 512], [256, 128] (8 and 256)");
+    two("rms_norm", "rms_norm: w must have 1 dimension, [n]: [8, 512], [256, 128] (it has 2)");
+    check(
+        "layer_norm",
+        &[b.arg(), v.arg()],
+        "layer_norm: the parameter has another size than the last dimension of x: [256, 128], [512] (512 and 128)",
+    );
+    check(
+        "reshape",
+        &[a.arg(), Arg::Ints(&[3, -1])],
+        "reshape: the number of elements must stay the same: [8, 512] (4096 and 3)",
+    );
+    check(
+        "reshape",
+        &[a.arg(), Arg::Ints(&[7, 7])],
+        "reshape: the number of elements must stay the same: [8, 512] (4096 and 49)",
+    );
+    check("reshape", &[a.arg(), Arg::Ints(&[-1, -1])], "reshape: -1 must be given once, not 2: [8, 512]");
+    check(
+        "reshape",
+        &[v.arg(), Arg::Ints(&[1 << 62, 4, -1])],
+        "reshape: the number of elements must stay the same: [512] (512 and 9223372036854775807)",
+    );
+    check(
+        "broadcast_to",
+        &[v.arg(), Arg::Ints(&[2, 3])],
+        "broadcast_to: the shapes do not broadcast: [512] (512 and 3)",
+    );
+    check(
+        "broadcast_to",
+        &[v.arg(), Arg::Ints(&[-2, 512])],
+        "broadcast_to: a dimension must be 0 or more, not -2: [512]",
+    );
+    check(
+        "squeeze",
+        &[a.arg(), Arg::Int(0)],
+        "squeeze: only a dimension of size 1 can be left out: [8, 512] (8 and 1)",
+    );
+    check(
+        "einsum",
+        &[Arg::Text("ij,jk->ik"), a.arg(), b.arg()],
+        "einsum: one letter stands for two sizes: [8, 512], [256, 128] (512 and 256)",
+    );
+    check(
+        "einsum",
+        &[Arg::Text("ij,jk"), a.arg(), b.arg()],
+        "einsum: there is no `->` in \"ij,jk\": [8, 512], [256, 128]",
+    );
+    check(
+        "einsum",
+        &[Arg::Text("i->i"), a.arg()],
+        "einsum: an operand has another number of dimensions than letters in \"i->i\": [8, 512]",
+    );
+    let tensors = [a.tensor.clone(), b.tensor.clone()];
+    check("concat", &[Arg::Tensors(&tensors)], "concat: the other sizes differ: [8, 512], [256, 128] (512 and 128)");
+    check("concat", &[Arg::Tensors(&[])], "concat: the number of tensors must be 1 or more, not 0");
+    let (q, k) = (half(&device, &[1, 6, 8]), half(&device, &[1, 4, 8]));
+    check(
+        "attention",
+        &[q.arg(), k.arg(), k.arg()],
+        "attention: the heads of q are no multiple of the heads of k: [1, 6, 8], [1, 4, 8], [1, 4, 8] (6 and 4)",
+    );
+    check(
+        "attention",
+        &[a.arg(), k.arg(), k.arg()],
+        "attention: q must have 3 dimensions, [n, heads, d]: [8, 512], [1, 4, 8], [1, 4, 8] (it has 2)",
+    );
+    let large = half(&device, &[1, 1, 1026]);
+    check(
+        "attention",
+        &[large.arg(), large.arg(), large.arg()],
+        "attention: the size of a head must be 1024 or less, not 1026: [1, 1, 1026], [1, 1, 1026], [1, 1, 1026]",
+    );
+}
+
+#[test]
+fn places_that_are_not_there() {
+    let device = crate::device();
+    let x = half(&device, &[3, 4]);
+    let empty = half(&device, &[0, 4]);
+    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    check("sum", &[x.arg(), Arg::Int(2)], "sum: there is no dimension 2: [3, 4] (0 to 1, or -2 to -1 from the end)");
+    check(
+        "softmax",
+        &[half(&device, &[]).arg()],
+        "softmax: there is no dimension -1: the tensor is a single number: []",
+    );
+    check("select", &[x.arg(), Arg::Int(0), Arg::Int(3)], "select: index 3 is out of range for size 3: [3, 4]");
+    check("select", &[x.arg(), Arg::Int(0), Arg::Int(-4)], "select: index -4 is out of range for size 3: [3, 4]");
+    check(
+        "slice",
+        &[x.arg(), Arg::Int(1), Arg::Int(2), Arg::Int(5)],
+        "slice: index 5 is out of range for size 4: [3, 4]",
+    );
+    check(
+        "slice",
+        &[x.arg(), Arg::Int(1), Arg::Int(3), Arg::Int(1)],
+        "slice: end must be no smaller than start, not 1: [3, 4]",
+    );
+    check("slice_last", &[empty.arg(), Arg::Int(0)], "slice_last: index -1 is out of range for size 0: [0, 4]");
+    check("argmax", &[empty.arg()], "argmax: the number of elements must be 1 or more, not 0: [0, 4]");
+    check("permute", &[x.arg(), Arg::Ints(&[0, 0])], "permute: dims must be every dimension once, not 0: [3, 4]");
+    let ids = Input::contiguous(&device, DType::I32, Nd::new(&[2], vec![1.0, 3.0]));
+    check("embedding", &[x.arg(), ids.arg()], "embedding: index 3 is out of range for size 3: [3, 4], [2]");
+    check(
+        "index_select",
+        &[x.arg(), Arg::Int(0), ids.arg()],
+        "index_select: index 3 is out of range for size 3: [3, 4], [2]",
+    );
+    let ids = Input::contiguous(&device, DType::I32, Nd::new(&[1, 1], vec![-5.0]));
+    check("gather", &[x.arg(), Arg::Int(1), ids.arg()], "gather: index -5 is out of range for size 4: [3, 4], [1, 1]");
+    check(
+        "scatter",
+        &[x.arg(), Arg::Int(1), ids.arg(), half(&device, &[1, 1]).arg()],
+        "scatter: index -5 is out of range for size 4: [3, 4], [1, 1], [1, 1]",
+    );
+}
+
+#[test]
+fn types_that_do_not_fit() {
+    let device = crate::device();
+    let (x, y, i) = (half(&device, &[4]), zeros(&device, DType::F32, &[4]), zeros(&device, DType::I32, &[4]));
+    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    check(
+        "add",
+        &[x.arg(), y.arg()],
+        "add: float16 and float32 do not mix; convert one of them, `x as float16` or `x as float32`: float16[4], float32[4]",
+    );
+    check("exp", &[i.arg()], "exp: x must be float16 or float32 (cast it first, `x as float32`), not int32: int32[4]");
+    check(
+        "add",
+        &[i.arg(), Arg::Number(0.5)],
+        "add: a tensor that meets a fraction must be a float type, not int32: int32[4]",
+    );
+    check(
+        "where",
+        &[x.arg(), x.arg(), x.arg()],
+        "where: c must be bool, not float16: float16[4], float16[4], float16[4]",
+    );
+    check(
+        "embedding",
+        &[half(&device, &[4, 4]).arg(), x.arg()],
+        "embedding: ids must be int32, not float16: float16[4, 4], float16[4]",
+    );
+    check(
+        "rms_norm",
+        &[x.arg(), i.arg()],
+        "rms_norm: w must be float16, float32 or a weight format, not int32: float16[4], int32[4]",
+    );
+    check(
+        "linear",
+        &[x.arg(), zeros(&device, DType::Bool, &[1, 4]).arg()],
+        "linear: w must be float16, float32 or a weight format, not bool: float16[4], bool[1, 4]",
+    );
+    let q8_0 = FORMATS.iter().find(|format| format.dtype.name() == "q8_0").unwrap();
+    let (w, _) = weight(&device, q8_0, &[64, 64], (-1.0, 1.0));
+    check(
+        "add",
+        &[Arg::from(&w), Arg::Number(1.0)],
+        "add: an operand must be an activation (cast the weight first, `w as float16`), not q8_0: q8_0[64, 64]",
+    );
+    check(
+        "slice",
+        &[Arg::from(&w), Arg::Int(1), Arg::Int(0), Arg::Int(32)],
+        "slice: x must be an activation (cast the weight first), not q8_0: q8_0[64, 64]",
+    );
+    check("cast", &[Arg::from(&w), Arg::DType(DType::I32)], "cast: x must be an activation, not q8_0: q8_0[64, 64]");
+    check(
+        "cast",
+        &[x.arg(), Arg::DType(q8_0.dtype)],
+        "cast: dtype must be float16, float32, int32 or bool, not q8_0: float16[4]",
+    );
+    // The blocks of a transposed weight run along its first dimension, which cannot be cut then either.
+    let transposed = w.transpose(0, 1).unwrap();
+    for error in [transposed.slice(0, 1, 3).unwrap_err(), transposed.select(0, 1).unwrap_err()] {
+        assert_eq!(error.to_string(), "contiguous: x must be a weight that is not transposed, not q8_0: q8_0[64, 64]");
+    }
+    let error = tensor(&device, DType::F16, &Nd::scalar(1.0)).into_typed::<f32>().unwrap_err();
+    assert_eq!(error.to_string(), "this tensor is float16, not float32; convert it first with `cast`");
+}
+
+#[test]
+fn values_out_of_their_range() {
+    let device = crate::device();
+    let x = half(&device, &[2, 2, 6]);
+    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    check("arange", &[Arg::Int(0), Arg::Int(5), Arg::Int(0)], "arange: step must be other than 0, not 0");
+    check("zeros", &[Arg::Ints(&[2, -3])], "zeros: a dimension must be 0 or more, not -3");
+    check("clamp", &[x.arg(), Arg::Int(3), Arg::Int(1)], "clamp: min must be no larger than max, not 3: [2, 2, 6]");
+    check("clamp", &[x.arg(), Arg::Number(f64::NAN)], "clamp: min must be no larger than max, not NaN: [2, 2, 6]");
+    check("rope", &[x.arg(), Arg::Int(-1)], "rope: pos must be 0 or more, not -1: [2, 2, 6]");
+    check("rope", &[x.arg(), Arg::Int(0), Arg::Int(0)], "rope: base must be more than 0, not 0: [2, 2, 6]");
+    check(
+        "rope",
+        &[x.arg(), Arg::Int(0), Arg::None, Arg::Int(5)],
+        "rope: dims must be even and no more than the head's size, not 5: [2, 2, 6]",
+    );
+    check(
+        "rms_norm",
+        &[x.arg(), half(&device, &[6]).arg(), Arg::Number(-1.0)],
+        "rms_norm: eps must be 0 or more, not -1: [2, 2, 6], [6]",
+    );
+    check(
+        "zeros",
+        &[Arg::Ints(&[1 << 62, 1 << 62])],
+        "zeros: float16[4611686018427387904, 4611686018427387904] is too large: its size in bytes does not fit the address space",
+    );
+    check(
+        "broadcast_to",
+        &[half(&device, &[]).arg(), Arg::Ints(&[1 << 40, 1 << 40])],
+        "broadcast_to: float16[1099511627776, 1099511627776] is too large: its size in bytes does not fit the address space",
+    );
+    check(
+        "arange",
+        &[Arg::Int(i64::MIN), Arg::Int(i64::MAX)],
+        "arange: int32[9223372036854775807] is too large: its size in bytes does not fit the address space",
+    );
+    let q4_0 = FORMATS.iter().find(|format| format.dtype.name() == "q4_0").unwrap();
+    let error = device.zeros(tl_device::Layout::new(q4_0.dtype, [32])).unwrap_err();
+    assert_eq!(error.to_string(), "zeros: dtype must be float16, float32, int32 or bool, not q4_0");
+    let error = Tensor::<f32>::from_vec(&device, vec![1.0; 5], vec![2, 3]).unwrap_err();
+    assert_eq!(error.to_string(), "5 values do not fill the shape [2, 3], which takes 6");
+}
+
+#[test]
+fn arguments_of_another_kind() {
+    let device = crate::device();
+    let x = half(&device, &[4]);
+    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    check("exp", &[], "exp: x must be a tensor");
+    check("exp", &[Arg::Int(3)], "exp: x must be a tensor");
+    check("exp", &[x.arg(), x.arg()], "exp: there are 2 arguments for 1 parameters: [4], [4]");
+    check("add", &[Arg::Int(1), Arg::Number(2.0)], "add: one of the operands must be a tensor");
+    check("reshape", &[x.arg(), Arg::Int(4)], "reshape: shape must be a list of integers: [4]");
+    check("sum", &[x.arg(), Arg::Number(0.0)], "sum: dim must be an integer: [4]");
+    check("einsum", &[x.arg(), x.arg()], "einsum: spec must be a text: [4], [4]");
+    check("einsum", &[Arg::Text("i,i->"), x.arg()], "einsum: there are fewer operands than parts in \"i,i->\": [4]");
+    check(
+        "einsum",
+        &[Arg::Text("i->"), x.arg(), x.arg()],
+        "einsum: two operands were given, but there is one in \"i->\": [4], [4]",
+    );
+    check("cast", &[x.arg(), Arg::Text("float32")], "cast: dtype must be a data type: [4]");
+}
+
+#[test]
+fn devices_and_memory() {
+    let (device, other) = (crate::device(), crate::device());
+    let (x, y) = (half(&device, &[4]), half(&other, &[4]));
+    check(&device, "add", &[x.arg(), y.arg()], "add: the operands lie on different devices: [4], [4]");
+    let tensors = [x.tensor.clone(), y.tensor.clone()];
+    check(&device, "concat", &[Arg::Tensors(&tensors)], "concat: the operands lie on different devices: [4], [4]");
+    let error = refusal(&device, ops::by_name("zeros").unwrap(), &[Arg::Ints(&[1 << 50])]).to_string();
+    assert!(error.starts_with("zeros: out of memory: float16[1125899906842624] needs 2048.0 TiB"), "{error}");
+    // A wrong call takes no memory.
+    let buffer = TensorBuffer::new(&device);
+    buffer.reserve(vec![4], 1).unwrap();
+    device.set_tensor_buffer(buffer.clone());
+    refusal(&device, ops::by_name("add").unwrap(), &[x.arg(), half(&device, &[3]).arg()]);
+    assert_eq!((buffer.stats().taken_count, buffer.stats().in_use_count), (0, 0));
+}

@@ -1,0 +1,235 @@
+//! References of what transformers are made of.
+
+use tl_device::{DType, Device};
+use tl_tensor::ops::{Arg, Op};
+use tl_tensor::quant::FORMATS;
+
+use crate::Try;
+use crate::nd::Nd;
+use crate::values::{EXACT, FEW_ROUNDINGS, FLOATS, Input, Tolerance, arrangements, check, random, weight};
+
+pub(crate) fn reference(name: &str) -> Option<Try> {
+    Some(match name {
+        "rms_norm" => rms_norm,
+        "layer_norm" => layer_norm,
+        "swiglu" => swiglu,
+        "rope" => rope,
+        "attention" => attention,
+        "embedding" => embedding,
+        _ => return None,
+    })
+}
+
+/// Sums of squares and a root, and with a mean subtracted some cancellation.
+const NORMALIZED: Tolerance = Tolerance { absolute: 2e-6, relative: 2e-6 };
+
+fn rms_norm(device: &Device, op: &'static Op) {
+    for dtype in FLOATS {
+        for format in FORMATS {
+            for dims in [&[32][..], &[3, 64], &[2, 0, 32], &[2, 3, 32], &[65, 1024]] {
+                let n = dims[dims.len() - 1];
+                let (w, w_nd) = weight(device, format, &[n], (-2.0, 2.0));
+                let (rows, rows_nd) = weight(device, format, &[4, n], (-2.0, 2.0));
+                let row = (rows.select(0, 2).unwrap(), rows_nd.sliced(0, 2, 3).reshaped(&[n]));
+                for x in arrangements(device, dtype, &random(dtype, dims, (-3.0, 3.0))) {
+                    for (w, w_nd) in [&(w.clone(), w_nd.clone()), &row] {
+                        for (eps, rest) in [(1e-5, vec![]), (0.5, vec![Arg::Number(0.5)]), (1.0, vec![Arg::Int(1)])] {
+                            let expected = x.nd.along(dims.len() - 1, n, |line| {
+                                let mean = line.iter().map(|x| x * x).sum::<f64>() / n as f64;
+                                line.iter().zip(&w_nd.data).map(|(x, w)| x / (mean + eps).sqrt() * w).collect()
+                            });
+                            let args: Vec<Arg> = [x.arg(), Arg::from(w)].into_iter().chain(rest).collect();
+                            check(device, op, &args, &format!("{}, {w:?}", x.label), (dtype, &expected), NORMALIZED);
+                        }
+                    }
+                }
+            }
+        }
+        // A last dimension without elements, or with one.
+        for (dims, n) in [(&[3, 0][..], 0), (&[3, 1], 1)] {
+            let x = Input::contiguous(device, dtype, random(dtype, dims, (0.5, 1.0)));
+            let w = Input::contiguous(device, dtype, random(dtype, &[n], (0.5, 1.0)));
+            let expected = Nd::from_fn(dims, |_| w.nd.data[0]);
+            let near = Tolerance { absolute: 1e-4, relative: 0.0 };
+            check(device, op, &[x.arg(), w.arg()], &x.label, (dtype, &expected), near);
+        }
+    }
+}
+
+fn layer_norm(device: &Device, op: &'static Op) {
+    for dtype in FLOATS {
+        for format in FORMATS {
+            for dims in [&[32][..], &[3, 64], &[0, 32], &[2, 3, 32], &[65, 1024]] {
+                let n = dims[dims.len() - 1];
+                let (w, w_nd) = weight(device, format, &[n], (-2.0, 2.0));
+                let (bias, bias_nd) = weight(device, format, &[n], (-1.0, 3.0));
+                for x in arrangements(device, dtype, &random(dtype, dims, (-3.0, 3.0))) {
+                    for (has_bias, eps) in [(true, 1e-5), (false, 1e-5), (true, 0.25), (false, 0.25)] {
+                        let expected = x.nd.along(dims.len() - 1, n, |line| {
+                            let mean = line.iter().sum::<f64>() / n as f64;
+                            let variance = line.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
+                            let scale = 1.0 / (variance + eps).sqrt();
+                            let shift = |i: usize| if has_bias { bias_nd.data[i] } else { 0.0 };
+                            (0..n).map(|i| (line[i] - mean) * scale * w_nd.data[i] + shift(i)).collect()
+                        });
+                        let bias = if has_bias { Arg::from(&bias) } else { Arg::None };
+                        let eps = if eps == 1e-5 { Arg::None } else { Arg::Number(eps) };
+                        let args = [x.arg(), Arg::from(&w), bias, eps];
+                        check(device, op, &args, &format!("{}, {w:?}", x.label), (dtype, &expected), NORMALIZED);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn swiglu(device: &Device, op: &'static Op) {
+    for dtype in FLOATS {
+        for dims in [&[][..], &[1], &[0, 3], &[7], &[3, 5], &[2, 3, 4], &[257, 300]] {
+            let gates = arrangements(device, dtype, &random(dtype, dims, (-9.0, 9.0)));
+            let ups = arrangements(device, dtype, &random(dtype, dims, (-2.0, 2.0)));
+            for (gate, up) in gates.iter().map(|gate| (gate, &ups[0])).chain(ups.iter().map(|up| (&gates[0], up))) {
+                let expected = Nd::from_fn(dims, |i| {
+                    let x = gate.nd.at(i);
+                    x / (1.0 + (-x).exp()) * up.nd.at(i)
+                });
+                let label = format!("{} and {}", gate.label, up.label);
+                check(device, op, &[gate.arg(), up.arg()], &label, (dtype, &expected), FEW_ROUNDINGS);
+            }
+        }
+    }
+}
+
+fn rope(device: &Device, op: &'static Op) {
+    for dtype in FLOATS {
+        for dims in [&[1, 1, 2][..], &[5, 2, 8], &[3, 1, 64], &[0, 2, 4], &[2, 0, 4], &[2, 3, 0], &[70, 4, 128]] {
+            for x in arrangements(device, dtype, &random(dtype, dims, (-3.0, 3.0))) {
+                let d = dims[2];
+                let cases = [
+                    (0, 1e4, d, vec![]),
+                    (7, 1e4, d, vec![Arg::Int(7)]),
+                    (2000, 5e5, d, vec![Arg::Int(2000), Arg::Number(5e5)]),
+                    (3, 100.0, d / 4 * 2, vec![Arg::Int(3), Arg::Int(100), Arg::Int(d as i64 / 4 * 2)]),
+                    (1, 1e4, 0, vec![Arg::Int(1), Arg::None, Arg::Int(0)]),
+                ];
+                for (pos, base, rotated, rest) in cases {
+                    let expected = Nd::from_fn(dims, |i| {
+                        let (t, h, j) = (i[0], i[1], i[2]);
+                        if j >= rotated {
+                            return x.nd.at(i);
+                        }
+                        let pair = j / 2 * 2;
+                        let angle = (pos + t) as f64 * f64::powf(base, -(pair as f64) / rotated as f64);
+                        let (a, b) = (x.nd.at(&[t, h, pair]), x.nd.at(&[t, h, pair + 1]));
+                        if j == pair { a * angle.cos() - b * angle.sin() } else { a * angle.sin() + b * angle.cos() }
+                    });
+                    let label = format!("{} at {pos}", x.label);
+                    let args: Vec<Arg> = std::iter::once(x.arg()).chain(rest).collect();
+                    let tolerance = Tolerance { absolute: 2e-6, relative: 0.0 };
+                    check(device, op, &args, &label, (dtype, &expected), tolerance);
+                }
+            }
+        }
+    }
+}
+
+/// `softmax(q kᵀ · scale) v`; a query that sees no key gets zeros.
+fn attention_of(q: &Nd, k: &Nd, v: &Nd, is_causal: bool, scale: f64) -> Nd {
+    let (n, heads, d) = (q.dims[0], q.dims[1], q.dims[2]);
+    let (m, kv_heads) = (k.dims[0], k.dims[1]);
+    let lines = Nd::from_fn(&[n, heads, 1], |_| 0.0);
+    let mut result = Nd::from_fn(&q.dims, |_| 0.0);
+    for (row, _) in lines.data.iter().enumerate() {
+        let (i, h) = (row / heads, row % heads);
+        let g = h / (heads / kv_heads);
+        let visible = if is_causal { (i + 1 + m).saturating_sub(n) } else { m };
+        let score = |j: usize| scale * (0..d).map(|e| q.at(&[i, h, e]) * k.at(&[j, g, e])).sum::<f64>();
+        let scores: Vec<f64> = (0..visible).map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+        for e in 0..d {
+            let weighted = |(j, score): (usize, &f64)| (score - largest).exp() / sum * v.at(&[j, g, e]);
+            result.data[row * d + e] = scores.iter().enumerate().map(weighted).sum();
+        }
+    }
+    result
+}
+
+fn attention(device: &Device, op: &'static Op) {
+    let cases: &[(&[usize], &[usize])] = &[
+        (&[1, 1, 1], &[1, 1, 1]),
+        (&[1, 4, 8], &[7, 2, 8]),
+        (&[5, 2, 8], &[5, 2, 8]),
+        (&[3, 6, 16], &[7, 3, 16]),
+        (&[4, 2, 8], &[2, 1, 8]),
+        (&[3, 2, 8], &[0, 2, 8]),
+        (&[0, 2, 8], &[3, 2, 8]),
+        (&[2, 0, 8], &[3, 2, 8]),
+        (&[2, 2, 0], &[3, 2, 0]),
+        (&[33, 4, 64], &[100, 2, 64]),
+    ];
+    // Exponentials of sums of products, then a weighted mean of values up to 2.
+    let tolerance = Tolerance { absolute: 5e-6, relative: 2e-6 };
+    for (dtype, cache) in [(DType::F16, DType::F16), (DType::F32, DType::F32), (DType::F32, DType::F16)] {
+        for (q, kv) in cases {
+            let qs = arrangements(device, dtype, &random(dtype, q, (-2.0, 2.0)));
+            let ks = arrangements(device, cache, &random(cache, kv, (-2.0, 2.0)));
+            let vs = arrangements(device, cache, &random(cache, kv, (-1.0, 2.0)));
+            let triples = (qs.iter().map(|q| (q, &ks[0], &vs[0])))
+                .chain(ks.iter().map(|k| (&qs[0], k, &vs[0])))
+                .chain(vs.iter().map(|v| (&qs[0], &ks[0], v)));
+            for (q, k, v) in triples {
+                let label = format!("{}, {}, {}", q.label, k.label, v.label);
+                let own = 1.0 / (q.nd.dims[2] as f64).sqrt();
+                let cases = [
+                    (true, own, vec![]),
+                    (false, own, vec![Arg::Bool(false)]),
+                    (true, 0.25, vec![Arg::None, Arg::Number(0.25)]),
+                    (false, 2.0, vec![Arg::Bool(false), Arg::Int(2)]),
+                ];
+                for (is_causal, scale, rest) in cases {
+                    let expected = attention_of(&q.nd, &k.nd, &v.nd, is_causal, scale);
+                    let args: Vec<Arg> = [q.arg(), k.arg(), v.arg()].into_iter().chain(rest).collect();
+                    check(device, op, &args, &label, (dtype, &expected), tolerance);
+                }
+            }
+        }
+    }
+}
+
+fn embedding(device: &Device, op: &'static Op) {
+    for format in FORMATS {
+        for (rows, n) in [(1, 32), (9, 64), (300, 1024)] {
+            let (table, nd) = weight(device, format, &[rows, n], (-2.0, 2.0));
+            let (larger, larger_nd) = weight(device, format, &[rows + 2, n], (-2.0, 2.0));
+            let part = (larger.slice(0, 1, rows + 1).unwrap(), larger_nd.sliced(0, 1, rows + 1));
+            for ids in [&[][..], &[0], &[3], &[2, 2], &[100]] {
+                let ids = random(DType::I32, ids, (0.0, rows as f64));
+                for ids in arrangements(device, DType::I32, &ids) {
+                    for (table, nd) in [&(table.clone(), nd.clone()), &part] {
+                        let dims = [&ids.nd.dims[..], &[n]].concat();
+                        let rank = ids.nd.rank();
+                        let row = |i: &[usize]| nd.at(&[ids.nd.at(&i[..rank]) as usize, i[rank]]);
+                        let expected = Nd::from_fn(&dims, row);
+                        let label = format!("{table:?} and {}", ids.label);
+                        let args = [Arg::from(table), ids.arg()];
+                        check(device, op, &args, &label, (DType::F16, &expected), EXACT);
+                        for dtype in FLOATS {
+                            let args = [Arg::from(table), ids.arg(), Arg::DType(dtype)];
+                            check(device, op, &args, &label, (dtype, &expected), EXACT);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // A float table need not lie contiguous.
+    for dtype in FLOATS {
+        let ids = Input::contiguous(device, DType::I32, Nd::new(&[3], vec![2.0, 0.0, 2.0]));
+        for table in arrangements(device, dtype, &random(dtype, &[3, 5], (-2.0, 2.0))) {
+            let expected = Nd::from_fn(&[3, 5], |i| table.nd.at(&[ids.nd.data[i[0]] as usize, i[1]]));
+            let args = [table.arg(), ids.arg(), Arg::DType(dtype)];
+            check(device, op, &args, &table.label, (dtype, &expected), EXACT);
+        }
+    }
+}
