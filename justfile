@@ -21,6 +21,10 @@ demo *ARGS:
 count:
     cargo run --release -p tensorlogic --example count
 
+# Write docs/builtins.md from the tables of builtins.
+reference:
+    cargo run -q -p tl-lang --example reference > docs/builtins.md
+
 # The documentation, in a browser.
 doc:
     cargo doc --workspace --no-deps --open

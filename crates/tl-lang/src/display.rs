@@ -54,6 +54,11 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) {
         }
         Value::Handle(Handle::Model(model)) => write!(text, "Model({})", model.path().display()),
         Value::Handle(Handle::Node(node)) => write!(text, "ModelNode({})", node.path()),
+        Value::Handle(Handle::Plan(plan)) => {
+            let statements: Vec<String> = plan.rows.iter().map(|row| row.statement()).collect();
+            text.push_str(&statements.join("\n"));
+            Ok(())
+        }
         Value::Handle(handle) => write!(text, "{}", handle.kind().name()),
         Value::Recycled(_) => write!(text, "recycled"),
     };

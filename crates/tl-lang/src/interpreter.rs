@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tl_device::Device;
-use tl_syntax::{Diagnostic, SourceMap, Span};
+use tl_syntax::{Diagnostic, FileId, SourceMap, Span};
 
 use crate::check::{Checked, check};
 use crate::eval::{self, End};
@@ -175,4 +175,16 @@ fn whole(device: &Device, host: &mut dyn Host, name: &str, source: &str, runs: b
         Some(End::Failed(error)) => return Err(fail(vec![error.diagnostic], error.calls, sources)),
     };
     Ok(Outcome { output: String::new(), exit_code, warnings: diagnostics, sources })
+}
+
+/// A place in a program as the number that a device writes into traces and errors: the file in the high half, the byte in
+/// the low one.
+pub(crate) fn location(span: Span) -> u64 {
+    u64::from(span.file.0) << 32 | u64::from(span.start)
+}
+
+/// The place that a number in a trace or an error means: the reverse of what the interpreter gives the device.
+pub fn span_of_location(location: u64) -> Span {
+    let start = location as u32;
+    Span { file: FileId((location >> 32) as u32), start, end: start }
 }

@@ -165,6 +165,8 @@ pub(crate) enum ExprKind {
     },
     /// A copy in learnable memory.
     Learnable(Box<Expr>),
+    /// Runs the block, recording what its memory does: `buffer_trace { … }`.
+    Trace(Box<Expr>),
     List(Box<[Expr]>),
     Range {
         start: Box<Expr>,

@@ -19,5 +19,5 @@ mod text;
 mod value;
 
 pub use host::{CapturedHost, Host, SourceText};
-pub use interpreter::{Interpreter, Outcome, ProgramError};
+pub use interpreter::{Interpreter, Outcome, ProgramError, span_of_location};
 pub use library::{Entry, reference};

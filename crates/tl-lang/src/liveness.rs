@@ -215,6 +215,7 @@ impl Walk<'_> {
                 self.expr(body);
                 self.expr(buffer);
             }
+            ExprKind::Trace(body) => self.expr(body),
             ExprKind::Index { receiver, indices } => {
                 self.indices(indices);
                 self.expr(receiver);

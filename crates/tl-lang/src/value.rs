@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tl_device::{DType, TensorBuffer};
+use tl_device::{DType, ReservationPlan, TensorBuffer};
 use tl_model::{DecodeStream, KvCache, Model, ModelNode, Tokenizer};
 use tl_syntax::Span;
 use tl_tensor::Tensor;
@@ -60,6 +60,7 @@ pub(crate) enum Handle {
     DecodeStream(Arc<Mutex<Decoding>>),
     KvCache(Arc<Mutex<KvCache>>),
     TensorBuffer(TensorBuffer),
+    Plan(Arc<ReservationPlan>),
 }
 
 /// A tokenizer and where it is in a text.
@@ -78,10 +79,11 @@ pub(crate) enum HandleKind {
     DecodeStream,
     KvCache,
     TensorBuffer,
+    Plan,
 }
 
 impl HandleKind {
-    pub(crate) const ALL: [HandleKind; 7] = [
+    pub(crate) const ALL: [HandleKind; 8] = [
         HandleKind::Model,
         HandleKind::Node,
         HandleKind::Config,
@@ -89,6 +91,7 @@ impl HandleKind {
         HandleKind::DecodeStream,
         HandleKind::KvCache,
         HandleKind::TensorBuffer,
+        HandleKind::Plan,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -100,6 +103,7 @@ impl HandleKind {
             HandleKind::DecodeStream => "DecodeStream",
             HandleKind::KvCache => "KvCache",
             HandleKind::TensorBuffer => "TensorBuffer",
+            HandleKind::Plan => "ReservationPlan",
         }
     }
 
@@ -118,6 +122,7 @@ impl Handle {
             Handle::DecodeStream(_) => HandleKind::DecodeStream,
             Handle::KvCache(_) => HandleKind::KvCache,
             Handle::TensorBuffer(_) => HandleKind::TensorBuffer,
+            Handle::Plan(_) => HandleKind::Plan,
         }
     }
 }

@@ -374,6 +374,11 @@ pub enum ExprKind {
         /// What runs with it.
         body: Block,
     },
+    /// `buffer_trace { … }`
+    Trace {
+        /// What is recorded.
+        body: Block,
+    },
     /// Already reported.
     Error,
 }

@@ -162,6 +162,7 @@ impl Printer {
                 p.child(buffer);
                 p.block(body);
             }),
+            ExprKind::Trace { body } => self.list("trace", |p| p.block(body)),
             ExprKind::Error => self.0.push_str("<error>"),
         }
     }
@@ -356,7 +357,7 @@ fn diagnostics() {
             "learn { objective: e,\nepochs: 3 }\na b",
             &["1:1 `learn` is not available in this version", "3:3 expected the end of the statement, found `b`"],
         ),
-        ("let p = buffer_trace { f() }", &["1:9 `buffer_trace` is not available in this version"]),
+        ("let p = buffer_trace f()", &["1:22 expected `{` and the block of `buffer_trace`, found `f`"]),
         ("let p = Layer { w: w }", &["1:9 struct literals such as `Layer { … }` are not available in this version"]),
         (
             "main { fn f() { } }\na b",

@@ -63,6 +63,7 @@ impl Checker {
                 let body = Box::new(Expr::new(ExprKind::Block(block), body.span));
                 Typed { expr: Expr::new(ExprKind::With { buffer: Box::new(buffer), body }, span), ty, known }
             }
+            ast::ExprKind::Trace { body } => self.trace(body, span),
             ast::ExprKind::Error => wrong(span),
         }
     }
@@ -88,6 +89,14 @@ impl Checker {
             }
             _ => self.expr(expr),
         }
+    }
+
+    /// The block's own value is not used: the trace's is the plan.
+    fn trace(&mut self, body: &ast::Block, span: Span) -> Typed {
+        let (block, diverges) = self.block_for_effect(body);
+        let body = Box::new(Expr::new(ExprKind::Block(block), body.span));
+        let ty = if diverges { Type::Never } else { Type::Handle(HandleKind::Plan) };
+        Typed::new(Expr::new(ExprKind::Trace(body), span), ty)
     }
 
     fn buffer(&mut self, buffer: &ast::Expr) -> Expr {

@@ -153,6 +153,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn run_builtin(&mut self, row: &'static Builtin, first: usize, span: Span) -> Evaluated<Value> {
+        self.device.set_location(crate::interpreter::location(span));
         let mut stack = std::mem::take(&mut self.stack);
         let values = stack.get_mut(first..).unwrap_or_default();
         let mut args = Args { row, values };

@@ -1,5 +1,7 @@
 //! Expressions that are neither calls nor indices.
 
+use std::sync::Arc;
+
 use tl_device::{Layout, Role};
 use tl_syntax::Span;
 use tl_syntax::ast::TensorStorage;
@@ -64,6 +66,7 @@ impl Evaluator<'_> {
         match &expr.kind {
             ExprKind::Recycle { buffer, target } => self.recycle(buffer, target, span),
             ExprKind::With { buffer, body } => self.with(buffer, body, span),
+            ExprKind::Trace(body) => self.trace(body),
             ExprKind::Learnable(value) => {
                 let value = self.expr(value)?;
                 learnable(value).map_err(|failure| failed(failure, span))
@@ -163,6 +166,14 @@ impl Evaluator<'_> {
         // However the block ended, what was there before comes back.
         set(before)?;
         result
+    }
+
+    fn trace(&mut self, body: &Expr) -> Evaluated<Value> {
+        self.device.start_trace();
+        let result = self.expr(body);
+        // However the block ended, the recording ends with it.
+        let plan = self.device.stop_trace().plan();
+        result.map(|_| Value::Handle(Handle::Plan(Arc::new(plan))))
     }
 
     fn expected(&mut self, mut value: Value, ty: &Declared, what: &Expected, span: Span) -> Evaluated<Value> {

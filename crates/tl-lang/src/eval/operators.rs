@@ -93,6 +93,7 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn apply(&self, row: &'static Op, arguments: &[Arg<'_>], span: Span) -> Evaluated<Value> {
+        self.device.set_location(crate::interpreter::location(span));
         match apply(row, self.device, arguments) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
             Err(error) => Err(failed(Failure::from(error), span)),

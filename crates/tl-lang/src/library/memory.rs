@@ -38,6 +38,37 @@ pub(super) static ROWS: &[Builtin] = &[
         ..Builtin::BASE
     },
     Builtin {
+        name: "buffer_reserve_plan",
+        doc: "Reserves what `buffer_trace { … }` found, on the current device now.",
+        params: &[Param::required("plan", Kind::Handle(HandleKind::Plan))],
+        run: |context, args| {
+            let Handle::Plan(plan) = args.handle(0, HandleKind::Plan)? else {
+                return Err(Failure::new("not a ReservationPlan"));
+            };
+            plan.reserve(&current(context.device)?)?;
+            Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "buffer_seal",
+        doc: "From here on, a tensor that would need a new allocation is an error that names the `buffer_reserve` line it wants.",
+        run: |context, _| {
+            context.device.seal();
+            Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "buffer_unseal",
+        doc: "Allows new allocations again.",
+        run: |context, _| {
+            context.device.unseal();
+            Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
         name: "buffer_stats",
         doc: "What the device's memory holds and did, a record.",
         result: stats_type,

@@ -290,6 +290,7 @@ pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
         (HandleKind::Config, name) => LlamaConfig::FIELDS.contains(&name).then_some(Type::Int),
         (HandleKind::KvCache, "len" | "capacity" | "layers") => Some(Type::Int),
         (HandleKind::Tokenizer, "vocab_size" | "bos" | "eos") => Some(Type::Int),
+        (HandleKind::Plan, "bytes" | "count") => Some(Type::Int),
         _ => None,
     }
 }
@@ -299,6 +300,7 @@ pub(super) fn field_names(kind: HandleKind) -> Vec<&'static str> {
         HandleKind::Config => LlamaConfig::FIELDS.to_vec(),
         HandleKind::KvCache => vec!["len", "capacity", "layers"],
         HandleKind::Tokenizer => vec!["vocab_size", "bos", "eos"],
+        HandleKind::Plan => vec!["bytes", "count"],
         _ => Vec::new(),
     }
 }
@@ -318,6 +320,8 @@ pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
         (Handle::KvCache(cache), "capacity") => Ok(Value::Int(cache.lock().capacity() as i64)),
         (Handle::KvCache(cache), "layers") => Ok(Value::Int(cache.lock().n_layers() as i64)),
         (Handle::Tokenizer(tokenizer), "vocab_size") => Ok(Value::Int(tokenizer.vocab_size() as i64)),
+        (Handle::Plan(plan), "bytes") => Ok(Value::Int(i64::try_from(plan.bytes()).unwrap_or(i64::MAX))),
+        (Handle::Plan(plan), "count") => Ok(Value::Int(plan.count() as i64)),
         (Handle::Tokenizer(tokenizer), "bos") => special(tokenizer.bos(), name),
         (Handle::Tokenizer(tokenizer), "eos") => special(tokenizer.eos(), name),
         (handle, _) => Err(Failure::new(format!("{} has no field `{name}`", handle.kind().name()))),

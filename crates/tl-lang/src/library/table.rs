@@ -63,7 +63,7 @@ pub(crate) fn makes_tensors(name: &str) -> bool {
 /// What is planned and not there yet.
 pub(crate) fn unavailable(name: &str) -> Option<&'static str> {
     match name {
-        "buffer_reserve_plan" | "buffer_seal" | "buffer_unseal" | "save" => Some("is not available in this version"),
+        "save" => Some("is not available in this version"),
         _ => None,
     }
 }

@@ -123,6 +123,7 @@ impl Parser<'_> {
                 | Not
                 | If
                 | With
+                | BufferTrace
         )
     }
 
@@ -258,7 +259,11 @@ impl Parser<'_> {
                 let buffer = Box::new(self.expression());
                 ExprKind::With { buffer, body: self.block("`with`") }
             }
-            TokenKind::BufferTrace | TokenKind::Learn => {
+            TokenKind::BufferTrace => {
+                self.advance();
+                ExprKind::Trace { body: self.block("`buffer_trace`") }
+            }
+            TokenKind::Learn => {
                 self.unavailable();
                 ExprKind::Error
             }
@@ -364,6 +369,7 @@ pub(super) fn height(kind: &ExprKind) -> u16 {
         }
         ExprKind::Block(block) => block.height,
         ExprKind::With { buffer, body } => buffer.height.max(body.height),
+        ExprKind::Trace { body } => body.height,
     };
     below.saturating_add(1)
 }

@@ -197,15 +197,17 @@ fn not_assignable(equal: Span, target: &Expr) -> Diagnostic {
 
 fn begins_statement(kind: TokenKind) -> bool {
     use TokenKind::*;
-    kind.begins_only_statements() || matches!(kind, Identifier | If | Break | Continue | With | OpenBrace | CloseBrace)
+    kind.begins_only_statements()
+        || matches!(kind, Identifier | If | Break | Continue | With | BufferTrace | OpenBrace | CloseBrace)
 }
 
 /// Whether the statement is an expression of which one would expect that its value is used.
 fn leaves_a_value(statement: &Statement) -> bool {
     match &statement.kind {
-        StatementKind::Expr(expr) => {
-            !matches!(expr.kind, ExprKind::If { .. } | ExprKind::Block(_) | ExprKind::With { .. } | ExprKind::Error)
-        }
+        StatementKind::Expr(expr) => !matches!(
+            expr.kind,
+            ExprKind::If { .. } | ExprKind::Block(_) | ExprKind::With { .. } | ExprKind::Trace { .. } | ExprKind::Error
+        ),
         _ => false,
     }
 }
