@@ -1,6 +1,6 @@
 //! The CPU device's memory: aligned blocks from the system allocator and files mapped into memory.
 //!
-//! One of the two places in this crate with `unsafe` (the other is the mapping). Nothing here counts or pools; that is
+//! One of the places in this crate with `unsafe`. Nothing here counts or pools; that is
 //! `memory.rs`. The rule that makes the writing sound is kept by [`Lease`](crate::Lease): a block is written only
 //! through the one handle that exists on it.
 #![allow(unsafe_code)]
@@ -27,8 +27,8 @@ pub(crate) enum Block {
     Part { whole: Arc<Slot>, start: NonNull<u8>, len: usize },
     /// A part of a mapped file.
     Mapped { mapping: Arc<Mmap>, offset: usize, len: usize },
-    /// No bytes at all, for planning: only the count is real.
-    Simulated { capacity: usize },
+    /// No bytes at all, for planning: only the count is real. A piece of an arena names it.
+    Simulated { capacity: usize, whole: Option<Arc<Slot>> },
 }
 
 // SAFETY: a block owns its bytes (or a read-only mapping); nothing in it is tied to a thread. Writing goes through
@@ -55,15 +55,15 @@ impl Block {
                 let start = unsafe { start.add(offset) };
                 Block::Part { whole: whole.clone(), start, len }
             }
-            _ => Block::Simulated { capacity: len },
+            _ => Block::Simulated { capacity: len, whole: Some(whole.clone()) },
         }
     }
 
-    /// Whether this is a piece of that arena. On a simulated device, where there is only one, always.
+    /// Whether this is a piece of that arena.
     pub(crate) fn is_part_of(&self, arena: &Arc<Slot>) -> bool {
         match self {
-            Block::Part { whole, .. } => Arc::ptr_eq(whole, arena),
-            _ => true,
+            Block::Part { whole, .. } | Block::Simulated { whole: Some(whole), .. } => Arc::ptr_eq(whole, arena),
+            _ => false,
         }
     }
 
@@ -72,7 +72,7 @@ impl Block {
         match self {
             Block::Heap { capacity, .. } => *capacity,
             Block::Part { len, .. } | Block::Mapped { len, .. } => *len,
-            Block::Simulated { capacity } => *capacity,
+            Block::Simulated { capacity, .. } => *capacity,
         }
     }
 
@@ -137,7 +137,7 @@ fn heap_layout(capacity: usize) -> Option<HeapLayout> {
 
 /// Bytes that can be had without swapping, by the kernel's estimate and the control group's limit; `None` where the
 /// system does not say.
-pub(crate) fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;

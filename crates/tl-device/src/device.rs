@@ -23,7 +23,8 @@ pub struct MemoryOptions {
     pub limit_bytes: Option<usize>,
     /// Beyond this many bytes the pool is emptied before anything is allocated; `None`: never.
     pub soft_limit_bytes: Option<usize>,
-    /// Makes the allocation with this number, counted from 1, fail once: for tests.
+    /// Makes the allocation with this number, counted from 1, fail, also when it is repeated after a trim; the ones that come
+    /// later succeed. For tests.
     pub fail_allocation: Option<u64>,
     /// Fill memory with not-a-number when it is handed out and when it comes back, so that a kernel that reads what
     /// nobody wrote is seen. Default off.
@@ -119,6 +120,14 @@ impl Device {
     }
 
     /// A device that only counts: see [`Simulation`].
+    ///
+    /// ```
+    /// # use tl_device::{Device, Layout, Role, Simulation};
+    /// let device = Device::simulated(Simulation::default());
+    /// let _cache = device.take(&Layout::from(vec![4096, 32, 128]), Role::Cache)?;
+    /// assert_eq!(device.stats().cache_bytes, 32 << 20); // and no memory was used for it
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn simulated(simulation: Simulation) -> Device {
         Device::cpu_with(&DeviceOptions { simulation: Some(simulation), ..DeviceOptions::default() })
     }
@@ -210,6 +219,14 @@ impl Device {
 
     /// From here on, a request that would be a new allocation is an error, [`Error::Sealed`], that names the operation, the
     /// layout and the reservation that would have served it.
+    ///
+    /// ```
+    /// # use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.seal();
+    /// let error = device.take(&Layout::from(vec![8, 512]), Role::Activation).err().unwrap();
+    /// assert!(error.to_string().ends_with("buffer_reserve([8, 512], 1)"));
+    /// ```
     pub fn seal(&self) {
         self.memory.lock().is_sealed = true;
     }
@@ -230,12 +247,12 @@ impl Device {
         self.memory.set_location(location);
     }
 
-    /// Begins to record what happens to memory. A trace that is being recorded is thrown away.
+    /// Begins to record what happens to memory. Traces nest: each records what happens until its own end.
     pub fn start_trace(&self) {
         self.memory.lock().start_trace();
     }
 
-    /// Ends the recording and gives what was recorded; nothing where none was begun.
+    /// Ends the recording that was begun last and gives what was recorded; nothing where none was begun.
     pub fn stop_trace(&self) -> Trace {
         self.memory.lock().stop_trace()
     }
@@ -248,6 +265,24 @@ impl Device {
 
     /// Sets what is called, with the bytes that are missing, before a request fails for want of memory; the request is
     /// then repeated once. It may drop tensors and clear reservations.
+    ///
+    /// ```
+    /// # use std::sync::Mutex;
+    /// # use tl_device::{Device, DeviceOptions, Layout, Lease, Role};
+    /// let mut options = DeviceOptions::default();
+    /// options.memory.limit_bytes = Some(4096);
+    /// let device = Device::cpu_with(&options);
+    /// static CACHED: Mutex<Vec<Lease>> = Mutex::new(Vec::new());
+    /// CACHED.lock().unwrap().push(device.take(&Layout::from(vec![1500]), Role::Activation)?);
+    /// device.on_out_of_memory(|_missing_bytes| {
+    ///     let cached = std::mem::take(&mut *CACHED.lock().unwrap());
+    ///     let device = cached[0].device().clone();
+    ///     drop(cached);
+    ///     device.trim();
+    /// });
+    /// assert!(device.take(&Layout::from(vec![1500]), Role::Activation).is_ok());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn on_out_of_memory(&self, hook: impl Fn(usize) + Send + Sync + 'static) {
         self.memory.set_hook(Some(Arc::new(hook)));
     }

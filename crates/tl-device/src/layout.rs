@@ -99,8 +99,15 @@ impl fmt::Debug for DType {
 }
 
 /// The dimensions of a tensor, outermost first. Prints as `[512, 128]`.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, Eq)]
 pub struct Shape(SmallVec<[usize; 6]>);
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Self) -> bool {
+        // A loop: for so few numbers the call that comparing slices makes would cost more.
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a == b)
+    }
+}
 
 impl Shape {
     /// The dimensions as given.
@@ -116,8 +123,12 @@ impl Shape {
     /// The number of elements, or `None` where it does not fit a `usize`; also where the dimensions other than 0 have no
     /// product that fits, so that whoever multiplies some of the dimensions cannot overflow.
     pub fn checked_elems(&self) -> Option<usize> {
-        let product = self.0.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim.max(1)))?;
-        Some(if self.0.contains(&0) { 0 } else { product })
+        let (mut product, mut is_empty) = (1usize, false);
+        for &dim in &self.0 {
+            product = product.checked_mul(dim.max(1))?;
+            is_empty |= dim == 0;
+        }
+        Some(if is_empty { 0 } else { product })
     }
 }
 
@@ -134,9 +145,14 @@ impl FromIterator<usize> for Shape {
 }
 impl Hash for Shape {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // The products of the dimensions do not wait for each other, as they would if each were hashed after the one before.
+        let mut sum = self.0.len() as u64;
+        let mut factor = 0x9e37_79b9_7f4a_7c15_u64;
         for &dim in &self.0 {
-            state.write_usize(dim);
+            sum = sum.wrapping_add((dim as u64).wrapping_mul(factor));
+            factor = factor.rotate_left(23);
         }
+        state.write_u64(sum);
     }
 }
 impl From<Vec<usize>> for Shape {
@@ -204,15 +220,19 @@ impl Layout {
     /// # Errors
     /// [`Error::TooLarge`] where the count does not fit the address space, [`Error::PartialBlock`] where the last
     /// dimension is not a whole number of blocks of the format.
+    #[inline]
     pub fn len_bytes(&self) -> Result<usize, Error> {
-        let block = self.dtype.block_elems();
-        let last = self.shape.last().copied().unwrap_or(1);
-        if last % block != 0 {
-            return Err(Error::PartialBlock { layout: self.clone(), block_elems: block });
-        }
-        self.shape
-            .checked_elems()
-            .map(|n| n / block)
+        let elems = match self.dtype {
+            DType::Block(format) => {
+                let last = self.shape.last().copied().unwrap_or(1);
+                if last % format.block_elems != 0 {
+                    return Err(Error::PartialBlock { layout: self.clone(), block_elems: format.block_elems });
+                }
+                self.shape.checked_elems().map(|n| n / format.block_elems)
+            }
+            _ => self.shape.checked_elems(),
+        };
+        elems
             .and_then(|n| n.checked_mul(self.dtype.block_bytes()))
             .filter(|&n| n <= isize::MAX as usize)
             .ok_or_else(|| Error::TooLarge { layout: self.clone() })

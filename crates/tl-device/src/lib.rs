@@ -20,10 +20,11 @@ mod reserve;
 mod state;
 mod stats;
 mod storage;
+mod sync;
 mod tensor_buffer;
 mod trace;
 
-pub use cpu::Mapping;
+pub use cpu::{Mapping, available_bytes};
 pub use device::{BufferPool, Device, DeviceOptions, MemoryOptions, Scope, Simulation};
 pub use error::{Error, bytes};
 pub use layout::{BlockFormat, DType, Layout, Shape};

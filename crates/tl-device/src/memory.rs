@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tl_kernels::Threads;
 
 use crate::arena::{Guide, Ranges};
@@ -18,6 +18,7 @@ use crate::pool::{Evicted, Pool, class_bytes};
 use crate::state::{Request, State};
 use crate::stats::{BufferPoolStats, MemoryStats, ReserveKind, TensorBufferStats};
 use crate::storage::{Home, Lease, Slot};
+use crate::sync::{Guard, Lock};
 use crate::tensor_buffer::TensorBuffer;
 use crate::trace::{Action, ArenaPlan, Source};
 use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions};
@@ -53,7 +54,7 @@ impl From<Role> for Purpose {
 const UNASKED_BYTES: usize = 64 << 20;
 
 pub(crate) struct Memory {
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Bytes asked of the system since it was last asked what it has left.
     unasked: AtomicUsize,
     /// Allocations until the one that is to fail, for tests; 0: none.
@@ -80,7 +81,7 @@ impl Memory {
         let simulation = options.simulation.as_ref();
         let pool = Pool::new(memory.pool_max_bytes, memory.max_buffers_per_size);
         Memory {
-            state: Mutex::new(State::new(pool, simulation.is_some_and(|simulation| simulation.is_delayed))),
+            state: Lock::new(State::new(pool, simulation.is_some_and(|simulation| simulation.is_delayed))),
             unasked: AtomicUsize::new(0),
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
             location: AtomicU64::new(0),
@@ -99,7 +100,7 @@ impl Memory {
         self.is_simulated
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 
@@ -119,17 +120,21 @@ impl Memory {
     /// Memory for a tensor of this layout, from the first source that has it.
     pub(crate) fn take(&self, device: &Device, layout: &Layout, purpose: Purpose) -> Result<Lease, Error> {
         let request = self.request(layout, purpose)?;
+        let mut state = self.lock();
+        let current = state.current.as_ref().map(TensorBuffer::id);
+        if let Some(slot) = current.and_then(|id| state.take_reserved(device, id, request)) {
+            drop(state);
+            return Ok(self.lease(slot, request.len_bytes));
+        }
         let class = match purpose.role {
             Role::Activation | Role::Cache => class_bytes(request.len_bytes),
             Role::Learnable => request.len_bytes.max(1).checked_next_multiple_of(ALIGN),
         };
         let class = class.ok_or_else(|| Error::TooLarge { layout: layout.clone() })?;
-        let mut state = self.lock();
-        let current = state.current.as_ref().map(TensorBuffer::id);
-        let mut slot = current.and_then(|id| state.take_reserved(device, id, request));
-        if slot.is_none() && purpose.role != Role::Learnable {
-            slot = state.take_pooled(device, class, request);
-        }
+        let slot = match purpose.role {
+            Role::Activation | Role::Cache => state.take_pooled(device, class, request),
+            Role::Learnable => None,
+        };
         let is_refused = slot.is_none() && state.is_sealed;
         drop(state);
         let slot = match slot {
@@ -177,7 +182,7 @@ impl Memory {
             return Err(Refusal::System);
         }
         if self.is_simulated {
-            return Ok(Block::Simulated { capacity });
+            return Ok(Block::Simulated { capacity, whole: None });
         }
         let mut block = Block::allocate(capacity).ok_or(Refusal::System)?;
         // The pages come now: what the system then says is available takes them into account.
@@ -199,10 +204,17 @@ impl Memory {
         }
     }
 
-    /// Whether this is the allocation that a test wants to fail.
+    /// Whether this is the allocation that a test wants to fail, or its repetition.
     fn is_to_fail(&self) -> bool {
-        let count_down = |n: u64| n.checked_sub(1);
-        self.until_failure.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down) == Ok(1)
+        const REPETITION: u64 = u64::MAX;
+        let count_down = |n: u64| match n {
+            0 => None,
+            1 => Some(REPETITION),
+            REPETITION => Some(0),
+            n => Some(n - 1),
+        };
+        let before = self.until_failure.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down);
+        matches!(before, Ok(1 | REPETITION))
     }
 
     /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large

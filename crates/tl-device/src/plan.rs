@@ -81,10 +81,11 @@ pub struct PlanError {
     pub problem: &'static str,
 }
 
-/// Layouts that differ only along one axis.
+/// Layouts that differ only along one axis, or along two that always have the same size (attention's scores, `[h, n, n]`).
 pub(crate) struct Family {
     bound: Layout,
     axis: usize,
+    twin: Option<usize>,
 }
 
 impl Family {
@@ -92,7 +93,18 @@ impl Family {
         let bound = self.bound.shape();
         layout.dtype() == self.bound.dtype()
             && layout.shape().len() == bound.len()
-            && layout.shape().iter().zip(bound.iter()).enumerate().all(|(i, (a, b))| i == self.axis || a == b)
+            && layout.shape().iter().zip(bound.iter()).enumerate().all(|(i, (a, b))| self.grows_along(i) || a == b)
+            && self.twin.is_none_or(|twin| layout.shape()[twin] == layout.shape()[self.axis])
+    }
+
+    fn grows_along(&self, axis: usize) -> bool {
+        axis == self.axis || self.twin == Some(axis)
+    }
+
+    /// The ways in which layouts of this rank may grow.
+    fn ways(rank: usize) -> impl Iterator<Item = (usize, Option<usize>)> {
+        let pairs = (0..rank).flat_map(move |axis| (axis + 1..rank).map(move |twin| (axis, Some(twin))));
+        (0..rank).map(|axis| (axis, None)).chain(pairs)
     }
 }
 
@@ -137,14 +149,17 @@ impl ReservationPlan {
             if families.iter().any(|family| family.has(&row.layout)) {
                 continue;
             }
-            for axis in 0..row.layout.shape().len() {
-                let mut family = Family { bound: row.layout.clone(), axis };
+            for (axis, twin) in Family::ways(row.layout.shape().len()) {
+                let mut family = Family { bound: row.layout.clone(), axis, twin };
+                if !family.has(&row.layout) {
+                    continue;
+                }
                 let members: Vec<&PlanRow> =
                     self.rows.iter().filter(|row| row.kind == ReserveKind::Exact && family.has(&row.layout)).collect();
                 if members.len() >= GROWING_SIZES {
                     let largest = members.iter().map(|row| row.layout.shape()[axis]).max().unwrap_or(0);
-                    let dims =
-                        row.layout.shape().iter().enumerate().map(|(i, &dim)| if i == axis { largest } else { dim });
+                    let dims = row.layout.shape().iter().enumerate();
+                    let dims = dims.map(|(i, &dim)| if family.grows_along(i) { largest } else { dim });
                     family.bound = Layout::new(row.layout.dtype(), dims.collect::<Shape>());
                     families.push(family);
                     break;
@@ -244,5 +259,21 @@ mod tests {
         assert_eq!(families.len(), 1);
         plan.join(&families[0], 3);
         assert_eq!(plan.to_string(), "exact float16[9, 3] 1\nup_to float16[8, 10] 3\n");
+    }
+
+    #[test]
+    fn two_sizes_that_grow_together_become_a_bound() {
+        let mut plan = ReservationPlan::default();
+        for n in 1..=9 {
+            plan.need(&Layout::from(vec![4, n, n]), ReserveKind::Exact, 1);
+        }
+        // Many layouts of one rank are no family.
+        for n in 1..=9 {
+            plan.need(&Layout::from(vec![n, 100 - n]), ReserveKind::Exact, 1);
+        }
+        let families = plan.growing_families();
+        assert_eq!(families.len(), 1);
+        plan.join(&families[0], 2);
+        assert_eq!((plan.rows.len(), plan.rows[9].statement().as_str()), (10, "buffer_reserve_up_to([4, 9, 9], 2)"));
     }
 }

@@ -18,11 +18,13 @@ pub(crate) type Evicted = SmallVec<[Arc<Slot>; 4]>;
 /// The smallest size class, in bytes, that holds `len_bytes`; `None` where it does not fit an address.
 pub(crate) fn class_bytes(len_bytes: usize) -> Option<usize> {
     let units = len_bytes.div_ceil(ALIGN).max(1);
-    let step = match units {
-        0..=4 => 1,
-        _ => 1usize << (units - 1).ilog2().saturating_sub(2),
+    // The next multiple of this power of two, without the division that a number of any kind would take.
+    let below_step = match units {
+        0..=4 => 0,
+        _ => (1usize << (units - 1).ilog2().saturating_sub(2)) - 1,
     };
-    units.checked_next_multiple_of(step)?.checked_mul(ALIGN).filter(|&n| n <= isize::MAX as usize)
+    let units = units.checked_add(below_step)? & !below_step;
+    units.checked_mul(ALIGN).filter(|&n| n <= isize::MAX as usize)
 }
 
 const NONE: u32 = u32::MAX;

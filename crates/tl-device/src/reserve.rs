@@ -4,7 +4,6 @@
 //! that a step that starts from the same state takes the same buffers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::arena::{Guide, Ranges};
 use crate::cpu::Block;
@@ -68,6 +67,7 @@ impl Entry {
         self.free[index / 64] |= 1 << (index % 64);
     }
 
+    #[inline]
     fn take(&mut self) -> Option<Arc<Slot>> {
         let (word, bits) = self.free.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
         let bit = bits.trailing_zeros();
@@ -78,9 +78,7 @@ impl Entry {
         self.in_use += 1;
         self.most_in_use = self.most_in_use.max(self.in_use);
         self.taken += 1;
-        if slot.used.swap(true, Ordering::Relaxed) {
-            self.reused += 1;
-        }
+        self.reused += u64::from(slot.mark_used());
         Some(slot)
     }
 
@@ -190,14 +188,22 @@ impl Reserve {
 
     /// A free slot for an activation: of exactly this layout, else of the smallest bound that covers it, else a piece of the
     /// arena.
+    #[inline]
     pub(crate) fn take(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<(Arc<Slot>, Source)> {
         let exact = self.exact.get(layout).and_then(|&at| self.entries[at as usize].take());
-        let slot = exact.or_else(|| {
-            let entries = &mut self.entries;
-            self.bounds.iter().find_map(|&at| {
-                let entry = &mut entries[at as usize];
-                if entry.layout.covers(layout) { entry.take() } else { None }
-            })
+        if let Some(slot) = exact {
+            self.taken += 1;
+            return Some((slot, Source::Reserve));
+        }
+        self.take_other(device, layout, len_bytes)
+    }
+
+    /// A slot of the smallest bound that covers the layout, else a piece of the arena.
+    fn take_other(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<(Arc<Slot>, Source)> {
+        let entries = &mut self.entries;
+        let slot = self.bounds.iter().find_map(|&at| {
+            let entry = &mut entries[at as usize];
+            if entry.layout.covers(layout) { entry.take() } else { None }
         });
         let slot = match slot {
             Some(slot) => Some((slot, Source::Reserve)),
@@ -230,7 +236,7 @@ impl Reserve {
             let block = Block::part(&arena.whole, offset, bytes);
             Slot::new(device, block, Home::Arena { id: self.id, offset }, false)
         });
-        slot.used.store(true, Ordering::Relaxed);
+        slot.mark_used();
         Some(slot)
     }
 
@@ -277,6 +283,7 @@ impl Reserve {
 
     /// Takes back a slot whose last handle is gone, or returns it where the reserve does not keep it: learnable memory that
     /// was not recycled, and what was out when its entry was cleared.
+    #[inline]
     pub(crate) fn give_back(&mut self, slot: Arc<Slot>, entry: u32, index: u32, recycled: bool) -> Option<Arc<Slot>> {
         let index = index as usize;
         let Some(entry) = self.entries.get_mut(entry as usize).filter(|entry| entry.owns(&slot, index)) else {

@@ -42,7 +42,10 @@ pub(crate) struct State {
     kept: Option<Device>,
     /// Slots that came back and wait for queued work; `None` where nothing is queued.
     returning: Option<VecDeque<Arc<Slot>>>,
-    trace: Option<Recorder>,
+    /// Traces that are being written, the one begun last at the end.
+    traces: Vec<Recorder>,
+    /// The id of the next take that is recorded.
+    next_take: u64,
     scopes: Vec<ScopePeak>,
 }
 
@@ -50,7 +53,6 @@ pub(crate) struct State {
 struct Recorder {
     start: Instant,
     trace: Trace,
-    next_id: u64,
 }
 
 /// The peak since a scope was opened.
@@ -71,7 +73,8 @@ impl State {
             out: 0,
             kept: None,
             returning: is_delayed.then(VecDeque::new),
-            trace: None,
+            traces: Vec::new(),
+            next_take: 1,
             scopes: Vec::new(),
         }
     }
@@ -82,6 +85,7 @@ impl State {
     }
 
     /// Books a slot out. Whoever calls this hands the slot to a lease.
+    #[inline]
     pub(crate) fn go_out(&mut self, device: &Device, slot: &Slot, request: Request, source: Source) {
         if self.out == 0 {
             self.kept = Some(device.clone());
@@ -97,18 +101,24 @@ impl State {
             }
         }
         slot.trace_id.store(0, Ordering::Relaxed);
-        if let Some(recorder) = &mut self.trace {
-            let id = recorder.next_id;
-            recorder.next_id += 1;
-            slot.trace_id.store(id, Ordering::Relaxed);
-            let (layout, location) = (request.layout.clone(), request.location);
-            let Purpose { role, op } = request.purpose;
-            self.record(Action::Take { id, layout, role, op, location, source });
+        if !self.traces.is_empty() {
+            self.record_take(slot, request, source);
         }
+    }
+
+    #[cold]
+    fn record_take(&mut self, slot: &Slot, request: Request, source: Source) {
+        let id = self.next_take;
+        self.next_take += 1;
+        slot.trace_id.store(id, Ordering::Relaxed);
+        let (layout, location) = (request.layout.clone(), request.location);
+        let Purpose { role, op } = request.purpose;
+        self.record(Action::Take { id, layout, role, op, location, source });
     }
 
     /// Takes a slot back. What leaves the device is put into `freed`; the result is the handle that kept the memory, if no
     /// slot is out any more. The caller drops both outside the lock.
+    #[inline]
     pub(crate) fn come_back(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Device> {
         self.out -= 1;
         if slot.home == Home::Mapped {
@@ -116,7 +126,7 @@ impl State {
         } else {
             self.ledger.come_back(&slot);
         }
-        if self.trace.is_some() {
+        if !self.traces.is_empty() {
             self.record(Action::Return { id: slot.trace_id.load(Ordering::Relaxed) });
         }
         match &mut self.returning {
@@ -143,6 +153,7 @@ impl State {
     }
 
     /// Puts a slot where it belongs.
+    #[inline]
     fn keep_or_free(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
         let capacity = slot.block.capacity() as u64;
         let before = freed.len();
@@ -153,7 +164,7 @@ impl State {
                 freed.extend(evicted);
             }
             Home::Reserve { id, entry, index } => {
-                let recycled = slot.recycled.swap(false, Ordering::Relaxed);
+                let recycled = slot.take_recycled();
                 let not_kept = match self.reserve(id) {
                     Some(reserve) => reserve.give_back(slot, entry, index, recycled),
                     None => Some(slot),
@@ -289,23 +300,25 @@ impl State {
     }
 
     pub(crate) fn start_trace(&mut self) {
-        self.trace = Some(Recorder { start: Instant::now(), trace: Trace::default(), next_id: 1 });
+        self.traces.push(Recorder { start: Instant::now(), trace: Trace::default() });
     }
 
     pub(crate) fn stop_trace(&mut self) -> Trace {
-        self.trace.take().map(|recorder| recorder.trace).unwrap_or_default()
+        self.traces.pop().map(|recorder| recorder.trace).unwrap_or_default()
     }
 
     pub(crate) fn record(&mut self, action: Action) {
         let pooled_bytes = self.pool.idle_bytes() as u64;
-        let Some(recorder) = &mut self.trace else { return };
-        recorder.trace.events.push(Event {
-            time_ns: recorder.start.elapsed().as_nanos() as u64,
-            action,
-            live_bytes: self.ledger.live,
-            reserved_free_bytes: self.ledger.reserved_free,
-            pooled_bytes,
-            driver_bytes: self.ledger.driver,
-        });
+        let (live_bytes, reserved_free_bytes) = (self.ledger.live, self.ledger.reserved_free);
+        for recorder in &mut self.traces {
+            recorder.trace.events.push(Event {
+                time_ns: recorder.start.elapsed().as_nanos() as u64,
+                action: action.clone(),
+                live_bytes,
+                reserved_free_bytes,
+                pooled_bytes,
+                driver_bytes: self.ledger.driver,
+            });
+        }
     }
 }

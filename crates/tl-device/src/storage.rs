@@ -12,17 +12,18 @@
 //! [`Lease`] is the unique, writable handle that a request yields; [`Lease::share`] turns it into a [`Storage`], which is
 //! read-only and can be cloned. There is no way back, so a reader never sees a writer.
 //!
-//! This file and `cpu.rs` are where the crate needs `unsafe`.
+//! This file, `cpu.rs` and `sync.rs` are where the crate needs `unsafe`.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::Device;
 use crate::cpu::Block;
 use crate::memory::{Memory, Role};
+use crate::sync::HandleCount;
 
 /// Who gets the slot when its last handle goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,19 +46,18 @@ pub(crate) struct Slot {
     /// The device that the slot belongs to. Not counted: valid while the slot is out, and not to be dropped.
     device: ManuallyDrop<Device>,
     /// Whether the reserve is to keep this learnable slot when its last handle goes.
-    pub(crate) recycled: AtomicBool,
+    recycled: AtomicBool,
     /// Whether the memory is a parameter's. Never handed to an activation.
     pub(crate) learnable: bool,
     /// Whether the slot has been handed out before. Changed under the memory's lock.
-    pub(crate) used: AtomicBool,
+    used: AtomicBool,
     /// The id of the slot's present take in the trace that is being recorded; 0: none. Changed under the memory's lock.
     pub(crate) trace_id: AtomicU64,
     /// What the slot is out for. Changed under the memory's lock.
     role: AtomicU8,
     /// Bytes of the layout that the slot serves at present. Changed by the first handle, while it is the only one.
     len_bytes: AtomicUsize,
-    /// How many handles there are.
-    handles: AtomicUsize,
+    handles: HandleCount,
 }
 
 impl Slot {
@@ -75,7 +75,7 @@ impl Slot {
             trace_id: AtomicU64::new(0),
             role: AtomicU8::new(0),
             len_bytes: AtomicUsize::new(0),
-            handles: AtomicUsize::new(0),
+            handles: HandleCount::none(),
         })
     }
 
@@ -98,6 +98,30 @@ impl Slot {
             Role::Learnable => 2,
         };
         self.role.store(number, Ordering::Relaxed);
+    }
+
+    // A plain load and store, where an exchange would cost ten times as much: what changes under a lock, or through the
+    // only handle, has one writer at a time.
+
+    /// Notes that the slot goes out. Whether it had been out before.
+    pub(crate) fn mark_used(&self) -> bool {
+        let was_used = self.used.load(Ordering::Relaxed);
+        self.used.store(true, Ordering::Relaxed);
+        was_used
+    }
+
+    /// The reserve is to keep the slot when its last handle goes. The caller has the only one.
+    pub(crate) fn recycle(&self) {
+        self.recycled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Slot::recycle`] was called since the slot went out.
+    pub(crate) fn take_recycled(&self) -> bool {
+        let is_recycled = self.recycled.load(Ordering::Relaxed);
+        if is_recycled {
+            self.recycled.store(false, Ordering::Relaxed);
+        }
+        is_recycled
     }
 
     /// Fills the slot with bytes that are not-a-number in every float type.
@@ -131,7 +155,7 @@ impl Storage {
 
     /// Whether this is the only handle. Only [`TensorBuffer::recycle`](crate::TensorBuffer::recycle) asks.
     pub(crate) fn is_unique(&self) -> bool {
-        self.slot().handles.load(Ordering::Acquire) == 1
+        self.slot().handles.is_one()
     }
 
     /// Whether the memory is a parameter's: reserved as learnable, or mapped from a file.
@@ -153,22 +177,15 @@ impl Storage {
 
 impl Clone for Storage {
     fn clone(&self) -> Self {
-        // Relaxed suffices: the handle that is cloned keeps the slot out of its owner's hands.
-        self.slot().handles.fetch_add(1, Ordering::Relaxed);
+        self.slot().handles.add();
         Storage { slot: self.slot }
     }
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        let handles = &self.slot().handles;
-        // A handle that finds itself alone stays alone, since only a handle can be cloned: it need not count down. Release
-        // and acquire: whatever other threads read through theirs happens before the slot is written again.
-        if handles.load(Ordering::Acquire) != 1 {
-            if handles.fetch_sub(1, Ordering::Release) != 1 {
-                return;
-            }
-            fence(Ordering::Acquire);
+        if !self.slot().handles.is_last() {
+            return;
         }
         // SAFETY: this is the last handle, so the count that `Lease::new` put into the pointer is this function's.
         let slot = unsafe { Arc::from_raw(self.slot.as_ptr()) };
@@ -188,7 +205,7 @@ pub struct Lease {
 impl Lease {
     /// The first handle on a slot that its owner has just handed out for `len_bytes` bytes.
     pub(crate) fn new(slot: Arc<Slot>, len_bytes: usize) -> Lease {
-        slot.handles.store(1, Ordering::Relaxed);
+        slot.handles.first();
         slot.len_bytes.store(len_bytes, Ordering::Relaxed);
         // SAFETY: `Arc::into_raw` never gives a null pointer.
         let slot = unsafe { NonNull::new_unchecked(Arc::into_raw(slot).cast_mut()) };

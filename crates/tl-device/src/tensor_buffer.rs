@@ -1,7 +1,6 @@
 //! `TensorBuffer`: memory reserved by exact layout before it is used.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::memory::{Memory, Role};
@@ -96,6 +95,18 @@ impl TensorBuffer {
     /// Allocates `count` buffers that serve every layout of this type and rank that is no larger in any dimension: for
     /// sizes that grow with the sequence. An exact reservation of the layout goes first.
     ///
+    /// ```
+    /// # use tl_device::{Device, Layout, TensorBuffer};
+    /// # let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve_up_to(vec![32, 2048], 1)?;
+    /// for n in [1, 2, 2048] {
+    ///     assert!(buffer.take(vec![32, n])?.is_some());
+    /// }
+    /// assert!(buffer.take(vec![32, 2049])?.is_none());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
     pub fn reserve_up_to(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
@@ -112,6 +123,29 @@ impl TensorBuffer {
 
     /// Makes one block serve every activation that no other reservation serves: the block that
     /// [`Trace::arena`](crate::Trace::arena) found. A former arena goes when its last piece is back.
+    ///
+    /// ```
+    /// # use tl_device::{Device, Layout, Role, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let step = || -> Result<(), tl_device::Error> {
+    ///     let a = device.take(&Layout::from(vec![64, 64]), Role::Activation)?;
+    ///     let b = device.take(&Layout::from(vec![64]), Role::Activation)?;
+    ///     drop(a);
+    ///     let c = device.take(&Layout::from(vec![64, 64]), Role::Activation)?;
+    ///     drop((b, c));
+    ///     Ok(())
+    /// };
+    /// device.start_trace();
+    /// step()?;
+    /// let plan = device.stop_trace().arena();
+    /// assert_eq!(plan.size_bytes, plan.lower_bound_bytes);
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve_arena(&plan)?;
+    /// device.set_tensor_buffer(buffer.clone());
+    /// step()?;
+    /// assert_eq!((buffer.stats().arena_taken_count, buffer.stats().fallback_count), (3, 0));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
@@ -158,6 +192,34 @@ impl TensorBuffer {
     /// Ends a value and puts its memory back where it came from. A parameter's memory, which a mere drop would free, goes
     /// back to the learnable reserve.
     ///
+    /// ```
+    /// # use tl_device::{Device, Layout, Role, Storage, TensorBuffer};
+    /// # struct Value(Storage);
+    /// # impl AsRef<Storage> for Value { fn as_ref(&self) -> &Storage { &self.0 } }
+    /// # let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve_learnable(vec![8], 1)?;
+    /// device.set_tensor_buffer(buffer.clone());
+    /// let weight = Value(device.take(&Layout::from(vec![8]), Role::Learnable)?.share());
+    /// buffer.recycle(weight)?;
+    /// assert_eq!(buffer.stats().reserved_count, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The value is moved in, so using it afterwards does not compile:
+    ///
+    /// ```compile_fail,E0382
+    /// # use tl_device::{Device, Layout, Role, Storage, TensorBuffer};
+    /// # struct Value(Storage);
+    /// # impl AsRef<Storage> for Value { fn as_ref(&self) -> &Storage { &self.0 } }
+    /// # let device = Device::cpu();
+    /// # let buffer = TensorBuffer::new(&device);
+    /// # let weight = Value(device.take(&Layout::from(vec![8]), Role::Learnable)?.share());
+    /// buffer.recycle(weight)?;
+    /// println!("{:?}", weight.0.bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`StillShared`] with the value where another tensor or view holds the same memory.
     pub fn recycle<T: AsRef<Storage>>(&self, value: T) -> Result<(), StillShared<T>> {
@@ -165,7 +227,7 @@ impl TensorBuffer {
         if !storage.is_unique() {
             return Err(StillShared(value));
         }
-        storage.slot().recycled.store(true, Ordering::Relaxed);
+        storage.slot().recycle();
         drop(value);
         Ok(())
     }

@@ -44,7 +44,7 @@ impl fmt::Display for Source {
 pub enum Action {
     /// A tensor got memory.
     Take {
-        /// Names the tensor for its return; counts from 1.
+        /// Names the tensor for its return; counts up from 1 over all traces of a device.
         id: u64,
         /// What it is.
         layout: Layout,
@@ -59,7 +59,7 @@ pub enum Action {
     },
     /// A tensor's memory came back.
     Return {
-        /// The id of its `Take`; ids that were taken before the trace began are 0.
+        /// The id of its `Take`. What was taken before the trace began has 0 here, or an id that is in no `Take` of this trace.
         id: u64,
     },
     /// Buffers were reserved.
@@ -124,7 +124,18 @@ impl ArenaPlan {
 
 impl Trace {
     /// The reservations that serve everything that the trace took: for each layout the most that were live at once.
-    /// Layouts that differ in one dimension only and take many sizes there (a sequence that grows) become one bound.
+    /// Layouts that differ in one dimension only and take many sizes there (a sequence that grows) become one bound; so do those
+    /// that differ in two whose sizes are always equal.
+    ///
+    /// ```
+    /// # use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// let held = [1, 2].map(|_| device.take(&Layout::from(vec![8, 512]), Role::Activation));
+    /// drop(held);
+    /// let plan = device.stop_trace().plan();
+    /// assert_eq!(plan.rows[0].statement(), "buffer_reserve([8, 512], 2)");
+    /// ```
     pub fn plan(&self) -> ReservationPlan {
         let mut live: HashMap<u64, (Layout, ReserveKind)> = HashMap::new();
         let mut plan = ReservationPlan::default();

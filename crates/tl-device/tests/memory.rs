@@ -10,6 +10,8 @@ use tl_device::{
     TensorBuffer, TensorBufferStats,
 };
 
+#[path = "memory/limited.rs"]
+mod limited;
 #[path = "memory/random.rs"]
 mod random;
 
@@ -137,6 +139,22 @@ fn a_step_from_the_same_state_takes_the_same_buffers() {
     let first = step();
     assert_eq!(step(), first);
     assert_eq!(step(), first);
+}
+
+#[test]
+fn the_lowest_free_buffer_goes_out_first() {
+    let layout = f16(&[64]);
+    let (device, _buffer) = reserved(&layout, 200);
+    let mut held: Vec<Option<Lease>> = (0..200).map(|_| Some(take(&device, &layout))).collect();
+    let places: Vec<usize> = held.iter().flatten().map(address).collect();
+    // Whatever the order in which they come back.
+    for index in [150, 3, 70, 199, 0, 64] {
+        held[index] = None;
+    }
+    for index in [0, 3, 64, 70, 150, 199] {
+        held[index] = Some(take(&device, &layout));
+        assert_eq!(held[index].as_ref().map(address), Some(places[index]));
+    }
 }
 
 #[test]
