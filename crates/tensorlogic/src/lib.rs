@@ -64,12 +64,13 @@
 
 pub use half::f16;
 pub use tl_device::{
-    BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats,
-    ReserveKind, Role, Shape, StillShared, Storage, TensorBuffer, TensorBufferStats, bytes,
+    Action, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Event, Layout, LayoutStats, Lease,
+    Mapping, MemoryOptions, MemoryStats, PlanRow, Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape,
+    Simulation, Source, StillShared, Storage, TensorBuffer, TensorBufferStats, Trace, bytes,
 };
 pub use tl_model::{
-    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, Model, ModelError, ReserveFor, Sampler,
-    SamplingOptions, Tokenizer,
+    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, MemoryPlan, Model, ModelError,
+    Planner, ReserveFor, Sampler, SamplingOptions, SyntheticModel, Tokenizer,
 };
 pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
 

@@ -226,6 +226,29 @@ pub enum ModelError {
         source: std::io::Error,
     },
 
+    /// A name that is none of those that are known.
+    #[error("there is no {what} `{name}`; there are {known}")]
+    UnknownName {
+        /// What it was to name: `shape`, `format`.
+        what: &'static str,
+        /// The name given.
+        name: String,
+        /// The names that are known.
+        known: String,
+    },
+
+    /// A file that cannot be written; what was there before stays as it was.
+    #[error("{}: the file of {} cannot be written: {source}; nothing was left behind",
+        .path.display(), tl_device::bytes(*len_bytes))]
+    Write {
+        /// The path as it was given.
+        path: PathBuf,
+        /// How long the whole file would have been.
+        len_bytes: u64,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+
     /// Something wrong with a model file, whose path is added here.
     #[error("{}: {error}", .path.display())]
     File {

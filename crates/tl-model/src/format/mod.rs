@@ -4,5 +4,6 @@ pub mod gguf;
 mod reader;
 pub mod tensor_type;
 mod value;
+pub mod write;
 
 pub use tensor_type::TensorType;

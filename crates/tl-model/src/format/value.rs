@@ -49,6 +49,25 @@ pub enum ValueType {
 }
 
 impl Value<'_> {
+    /// The type.
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Value::U8(_) => ValueType::U8,
+            Value::I8(_) => ValueType::I8,
+            Value::U16(_) => ValueType::U16,
+            Value::I16(_) => ValueType::I16,
+            Value::U32(_) => ValueType::U32,
+            Value::I32(_) => ValueType::I32,
+            Value::U64(_) => ValueType::U64,
+            Value::I64(_) => ValueType::I64,
+            Value::F32(_) => ValueType::F32,
+            Value::F64(_) => ValueType::F64,
+            Value::Bool(_) => ValueType::Bool,
+            Value::String(_) => ValueType::String,
+            Value::Array(_) => ValueType::Array,
+        }
+    }
+
     /// The type, in words, for a message: `a string`, `an array of 7 u32`.
     pub fn describe(&self) -> String {
         match self {
@@ -111,6 +130,25 @@ impl ValueType {
             12 => ValueType::F64,
             _ => return None,
         })
+    }
+
+    /// The number in the file.
+    pub(super) fn id(self) -> u32 {
+        match self {
+            ValueType::U8 => 0,
+            ValueType::I8 => 1,
+            ValueType::U16 => 2,
+            ValueType::I16 => 3,
+            ValueType::U32 => 4,
+            ValueType::I32 => 5,
+            ValueType::F32 => 6,
+            ValueType::Bool => 7,
+            ValueType::String => 8,
+            ValueType::Array => 9,
+            ValueType::U64 => 10,
+            ValueType::I64 => 11,
+            ValueType::F64 => 12,
+        }
     }
 
     /// The type's name, as messages and listings show it.

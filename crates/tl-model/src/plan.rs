@@ -1,0 +1,222 @@
+//! What a model takes in memory, found before anything of it is taken: the model is loaded on a device that only
+//! counts, everything is reserved there, and the counters of that device are the answer.
+//!
+//! It reads the file's metadata and its list of tensors, none of the weights.
+
+use std::fmt;
+use std::path::Path;
+
+use tl_device::{Device, DeviceOptions, LayoutStats, Simulation, TensorBuffer, bytes};
+
+use crate::error::Result;
+use crate::kv_cache::KvCache;
+use crate::model::{Activations, Model};
+use crate::reserve::ReserveFor;
+
+/// The memory of a model for a context, by the counters of a device: what that device will hold when the model is
+/// loaded and everything is reserved, to the byte.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MemoryPlan {
+    /// Tokens that there is room for.
+    pub context: usize,
+    /// The type of the activations and the KV cache.
+    pub activations: Activations,
+    /// Bytes of the weights, mapped from the file.
+    pub weight_bytes: u64,
+    /// Bytes of the KV cache.
+    pub cache_bytes: u64,
+    /// Bytes of the buffers for activations, rounding of all buffers included.
+    pub activation_bytes: u64,
+    /// The buffers, the KV cache's and the activations', one row for each layout.
+    pub rows: Vec<LayoutStats>,
+}
+
+impl MemoryPlan {
+    /// All bytes that the device holds.
+    pub fn total_bytes(&self) -> u64 {
+        self.weight_bytes + self.cache_bytes + self.activation_bytes
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    /// One line: what it takes, in parts and in all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a context of {} tokens takes {} ({} bytes): weights {}, KV cache {}, activations {}",
+            self.context,
+            bytes(self.total_bytes()),
+            self.total_bytes(),
+            bytes(self.weight_bytes),
+            bytes(self.cache_bytes),
+            bytes(self.activation_bytes)
+        )
+    }
+}
+
+/// A model on a device that only counts.
+///
+/// ```
+/// use tl_model::{Activations, Planner};
+/// let planner = Planner::open("../../models/demo-q4_0.gguf", Activations::Float16)?;
+/// let plan = planner.plan(128)?;
+/// assert_eq!(plan.cache_bytes, 2 * 22 * 128 * 32 * 2);
+/// assert_eq!(planner.longest_context(plan.total_bytes())?, Some(128));
+/// # Ok::<(), tl_model::ModelError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Planner {
+    model: Model,
+}
+
+impl Planner {
+    /// Reads the file's metadata and list of tensors, and checks them as [`Model::load`] does.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn open(path: impl AsRef<Path>, activations: Activations) -> Result<Planner> {
+        let mut options = DeviceOptions::default();
+        options.threads = 1;
+        options.simulation = Some(Simulation::default());
+        let model = Model::load(path, &Device::cpu_with(&options))?.with_activations(activations);
+        Ok(Planner { model })
+    }
+
+    /// The model, on the device that only counts: its configuration and its tokenizer are those of the file.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What this many tokens take.
+    ///
+    /// # Errors
+    /// A context that the model was not trained for, sizes that cannot be addressed.
+    pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
+        let (device, activations) = (self.model.device(), self.model.activations());
+        let buffer = TensorBuffer::new(device);
+        buffer.reserve_for_activations(self.model.config(), context, activations)?;
+        device.set_tensor_buffer(buffer.clone());
+        let cache = KvCache::for_model(&self.model, context);
+        let stats = device.stats();
+        let _ = device.replace_tensor_buffer(None);
+        cache?;
+        Ok(MemoryPlan {
+            context,
+            activations,
+            weight_bytes: stats.mapped_bytes,
+            cache_bytes: stats.cache_bytes,
+            activation_bytes: stats.driver_bytes - stats.cache_bytes,
+            rows: buffer.stats().by_layout,
+        })
+    }
+
+    /// The longest context whose plan stays within `limit_bytes`, at most the model's own; `None` where not even one
+    /// token does.
+    ///
+    /// # Errors
+    /// Sizes that cannot be addressed.
+    pub fn longest_context(&self, limit_bytes: u64) -> Result<Option<usize>> {
+        let fits = |context| -> Result<bool> { Ok(self.plan(context)?.total_bytes() <= limit_bytes) };
+        let most = self.model.config().context_length;
+        if fits(most)? {
+            return Ok(Some(most));
+        }
+        // A longer context never takes less: between one that fits and one that does not lies the longest.
+        let (mut longest, mut too_long) = (0, most);
+        while too_long - longest > 1 {
+            let middle = longest + (too_long - longest) / 2;
+            if fits(middle)? {
+                longest = middle;
+            } else {
+                too_long = middle;
+            }
+        }
+        Ok(Some(longest).filter(|&context| context > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{GenerateOptions, Generator};
+    use crate::testing::project_file;
+    use tl_device::MemoryStats;
+
+    /// The counters of a real device on which the model was loaded and generated until the context was full.
+    fn measured(path: &Path, context: usize, activations: Activations, limit: Option<u64>) -> Result<MemoryStats> {
+        let mut options = DeviceOptions::default();
+        options.memory.limit_bytes = limit.map(|limit| limit as usize);
+        let device = Device::cpu_with(&options);
+        let model = Model::load(path, &device)?.with_activations(activations);
+        let buffer = TensorBuffer::new(&device);
+        buffer.reserve_for_activations(model.config(), context, activations)?;
+        device.set_tensor_buffer(buffer);
+        let prompt: Vec<u32> = (0..context as u32).map(|i| 3 + i % 1000).collect();
+        let options = GenerateOptions { max_tokens: 1, context: Some(context), ..GenerateOptions::default() };
+        let mut generator = Generator::new(&model, &prompt, &options)?;
+        let held = device.stats();
+        generator.next().transpose()?;
+        assert_eq!(device.stats().driver_bytes, held.driver_bytes);
+        Ok(held)
+    }
+
+    #[test]
+    fn what_was_said_is_what_is_taken() {
+        for (name, activations) in [
+            ("demo-q4_0", Activations::Float16),
+            ("demo-q8_0", Activations::Float32),
+            ("demo-f16", Activations::Float16),
+        ] {
+            let path = project_file(&format!("models/{name}.gguf"));
+            let planner = Planner::open(&path, activations).unwrap();
+            for context in [1, 2, 63, 256] {
+                let what = format!("{name}, {context}");
+                let plan = planner.plan(context).unwrap();
+                let stats = measured(&path, context, activations, Some(plan.total_bytes())).unwrap();
+                assert_eq!(plan.weight_bytes, stats.mapped_bytes, "{what}");
+                assert_eq!(plan.cache_bytes, stats.cache_bytes, "{what}");
+                assert_eq!(plan.cache_bytes + plan.activation_bytes, stats.driver_bytes, "{what}");
+                // A byte less is refused.
+                let error = measured(&path, context, activations, Some(plan.total_bytes() - 1)).unwrap_err();
+                assert!(error.to_string().contains("over the memory limit"), "{what}: {error}");
+                assert_eq!(planner.longest_context(plan.total_bytes()).unwrap(), Some(context), "{what}");
+            }
+            // Planning leaves nothing behind that the next plan would count.
+            assert_eq!(planner.plan(63).unwrap(), planner.plan(63).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_longest_context() {
+        let planner = Planner::open(project_file("models/demo-q4_0.gguf"), Activations::Float16).unwrap();
+        let check = |limit: u64, expected: Option<usize>| {
+            assert_eq!(planner.longest_context(limit).unwrap(), expected, "{limit}");
+        };
+        let total = |context| planner.plan(context).unwrap().total_bytes();
+        check(0, None);
+        check(total(1) - 1, None);
+        check(total(1), Some(1));
+        check(total(100), Some(100));
+        check(total(101) - 1, Some(100));
+        check(total(256), Some(256));
+        check(u64::MAX, Some(256));
+        for context in [0, 257, usize::MAX] {
+            let error = planner.plan(context).unwrap_err().to_string();
+            assert!(error.contains("this model works for 1 to 256"), "{error}");
+        }
+    }
+
+    #[test]
+    fn says_what_it_takes() {
+        let plan =
+            Planner::open(project_file("models/demo-q4_0.gguf"), Activations::Float16).unwrap().plan(256).unwrap();
+        let text = plan.to_string();
+        assert!(text.starts_with("a context of 256 tokens takes ") && text.contains("KV cache 704.0 KiB"), "{text}");
+        assert_eq!(
+            plan.rows.iter().map(|row| row.reserved_bytes).sum::<u64>(),
+            plan.cache_bytes + plan.activation_bytes
+        );
+        assert!(Planner::open(project_file("Cargo.toml"), Activations::Float16).is_err());
+    }
+}

@@ -1,0 +1,455 @@
+//! Models of a named shape with random weights: files to measure on, where what is computed does not matter and how long
+//! it takes does.
+//!
+//! The weights are normally distributed, the norms ones. They depend on the seed, the tensor's place in the file and the
+//! element's place in the tensor, and on nothing else: not on the threads, and not on the format, so that files of
+//! one seed in two formats hold the same weights up to rounding. A tensor is never in memory as a whole.
+
+use std::path::Path;
+
+use tl_device::{DType, Device};
+use tl_tensor::Random;
+use tl_tensor::quant::{FORMATS, Format, format_of};
+
+use crate::error::{ModelError, Result};
+use crate::format::TensorType;
+use crate::format::write::GgufHeader;
+
+/// The sizes of a model whose weights are made up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyntheticShape {
+    /// The name that users choose it by.
+    pub name: &'static str,
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Width of the residual stream.
+    pub dim: usize,
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key and value heads.
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Width of the feed-forward network.
+    pub ffn_dim: usize,
+    /// Number of tokens.
+    pub vocab_size: usize,
+    /// The longest sequence in tokens.
+    pub context_length: usize,
+    /// The base of the rotary embedding's frequencies.
+    pub rope_base: f32,
+    /// The epsilon of the root-mean-square normalization.
+    pub rms_eps: f32,
+}
+
+/// TinyLlama 1.1B (Zhang et al., 2024).
+const TINYLLAMA: SyntheticShape = SyntheticShape {
+    name: "tinyllama-1.1b",
+    n_layers: 22,
+    dim: 2048,
+    n_heads: 32,
+    n_kv_heads: 4,
+    head_dim: 64,
+    ffn_dim: 5632,
+    vocab_size: 32000,
+    context_length: 2048,
+    rope_base: 10000.0,
+    rms_eps: 1e-5,
+};
+
+/// The smallest with everything in it, for tests: its rows are whole blocks of every format.
+const TINY: SyntheticShape = SyntheticShape {
+    name: "tiny",
+    n_layers: 2,
+    dim: 256,
+    n_heads: 4,
+    n_kv_heads: 2,
+    head_dim: 64,
+    ffn_dim: 512,
+    vocab_size: 512,
+    context_length: 128,
+    ..TINYLLAMA
+};
+
+impl SyntheticShape {
+    /// Every shape that has a name.
+    pub const ALL: &[SyntheticShape] = &[TINYLLAMA, TINY];
+
+    /// Tensors of the file in its order: name, sizes, whether it is a norm.
+    fn tensors(&self) -> Vec<(String, Vec<usize>, bool)> {
+        let SyntheticShape { dim, n_heads, n_kv_heads, head_dim, ffn_dim, vocab_size, .. } = *self;
+        let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let mut tensors = vec![("token_embd.weight".to_owned(), vec![vocab_size, dim], false)];
+        for layer in 0..self.n_layers {
+            let mut add = |role: &str, dims: &[usize]| {
+                tensors.push((format!("blk.{layer}.{role}.weight"), dims.to_vec(), dims.len() == 1));
+            };
+            add("attn_norm", &[dim]);
+            add("attn_q", &[q, dim]);
+            add("attn_k", &[kv, dim]);
+            add("attn_v", &[kv, dim]);
+            add("attn_output", &[dim, q]);
+            add("ffn_norm", &[dim]);
+            add("ffn_gate", &[ffn_dim, dim]);
+            add("ffn_up", &[ffn_dim, dim]);
+            add("ffn_down", &[dim, ffn_dim]);
+        }
+        tensors.push(("output_norm.weight".to_owned(), vec![dim], true));
+        tensors.push(("output.weight".to_owned(), vec![vocab_size, dim], false));
+        tensors
+    }
+}
+
+/// A model with made-up weights, as it is going to be written.
+///
+/// ```
+/// use tl_device::Device;
+/// use tl_model::{Model, SyntheticModel};
+/// # let path = std::env::temp_dir().join(format!("tl-synth-doc-{}.gguf", std::process::id()));
+/// let device = Device::cpu();
+/// SyntheticModel::new("tiny", "q4_0", 7)?.write(&path, &device)?;
+/// assert_eq!(Model::load(&path, &device)?.config().dim, 256);
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), tl_model::ModelError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct SyntheticModel {
+    shape: &'static SyntheticShape,
+    format: &'static Format,
+    seed: u64,
+}
+
+impl SyntheticModel {
+    /// A model of the named shape with its weights in the named format (`f32`, `f16`, `bf16`, `q8_0`, `q4_0`, in capitals
+    /// or not).
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownName`], with the names that there are.
+    pub fn new(shape: &str, format: &str, seed: u64) -> Result<SyntheticModel> {
+        let unknown = |what, name: &str, known: Vec<String>| ModelError::UnknownName {
+            what,
+            name: name.to_owned(),
+            known: known.join(", "),
+        };
+        let shapes = SyntheticShape::ALL;
+        let shape = shapes
+            .iter()
+            .find(|row| row.name == shape)
+            .ok_or_else(|| unknown("shape", shape, shapes.iter().map(|row| row.name.to_owned()).collect()))?;
+        let found = FORMATS.iter().filter(|row| row.kernels.quantize.is_some());
+        let found = found.clone().find(|row| format_name(row).eq_ignore_ascii_case(format)).ok_or_else(|| {
+            unknown("format to write weights in", format, found.map(|row| format_name(row).to_lowercase()).collect())
+        })?;
+        Ok(SyntheticModel { shape, format: found, seed })
+    }
+
+    /// Writes the file with all of the device's threads; returns its length in bytes.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`]: the file that was there, if any, is then as it was.
+    pub fn write(&self, path: impl AsRef<Path>, device: &Device) -> Result<u64> {
+        let float = format_of(DType::F32).unwrap_or(self.format);
+        let mut header = self.header();
+        let tensors = self.shape.tensors();
+        for (name, dims, is_norm) in &tensors {
+            let format = if *is_norm { float } else { self.format };
+            header.tensor(name, dims, TensorType::from_id(format.gguf_id))?;
+        }
+        let mut writer = header.create(path)?;
+        let normal = Normal::new(0.02);
+        for (index, (_, dims, is_norm)) in tensors.iter().enumerate() {
+            let n_elems: usize = dims.iter().product();
+            if *is_norm {
+                writer.write(&1f32.to_le_bytes().repeat(n_elems))?;
+                continue;
+            }
+            let chunks = Chunks { format: self.format, normal: &normal, seed: self.seed, tensor: index as u64 };
+            chunks.write(n_elems, device, |bytes| writer.write(bytes))?;
+        }
+        writer.finish()
+    }
+
+    /// The metadata that a llama needs, here and in other programs.
+    fn header(&self) -> GgufHeader {
+        let shape = self.shape;
+        // The named shapes are far from the largest u32.
+        let size = |n: usize| n as u32;
+        let mut header = GgufHeader::new();
+        header
+            .string("general.architecture", "llama")
+            .string("general.name", &format!("synthetic-{}", shape.name))
+            .u32("llama.context_length", size(shape.context_length))
+            .u32("llama.embedding_length", size(shape.dim))
+            .u32("llama.block_count", size(shape.n_layers))
+            .u32("llama.feed_forward_length", size(shape.ffn_dim))
+            .u32("llama.attention.head_count", size(shape.n_heads))
+            .u32("llama.attention.head_count_kv", size(shape.n_kv_heads))
+            .u32("llama.rope.dimension_count", size(shape.head_dim))
+            .f32("llama.attention.layer_norm_rms_epsilon", shape.rms_eps)
+            .f32("llama.rope.freq_base", shape.rope_base)
+            .u32("llama.vocab_size", size(shape.vocab_size))
+            .u32("general.quantization_version", 2);
+        if let Some(file_type) = file_type(self.format) {
+            header.u32("general.file_type", file_type);
+        }
+        add_tokenizer(&mut header, shape.vocab_size);
+        header
+    }
+}
+
+fn format_name(format: &Format) -> &'static str {
+    TensorType::from_id(format.gguf_id).name().unwrap_or_default()
+}
+
+/// The number by which a file says what most of its weights are stored in (llama.cpp's `llama_ftype`).
+fn file_type(format: &Format) -> Option<u32> {
+    Some(match format_name(format) {
+        "F32" => 0,
+        "F16" => 1,
+        "Q4_0" => 2,
+        "Q4_1" => 3,
+        "Q8_0" => 7,
+        "Q5_0" => 8,
+        "Q5_1" => 9,
+        "BF16" => 32,
+        _ => return None,
+    })
+}
+
+/// A tokenizer of the kind `llama`: the marks, the 256 bytes, ASCII, and words that nobody says.
+fn add_tokenizer(header: &mut GgufHeader, vocab_size: usize) {
+    const NORMAL: i32 = 1;
+    const UNKNOWN: i32 = 2;
+    const CONTROL: i32 = 3;
+    const BYTE: i32 = 6;
+    let marks = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)].map(|(mark, kind)| (mark.to_owned(), kind));
+    let bytes = (0..=255u8).map(|byte| (format!("<0x{byte:02X}>"), BYTE));
+    let ascii = ('!'..='~').map(|c| (c.to_string(), NORMAL));
+    let words = (0..).map(|n| (format!("▁{}", word(n)), NORMAL));
+    let pieces = ascii.chain([("▁".to_owned(), NORMAL)]).chain(words);
+    let tokens: Vec<(String, i32)> = marks.into_iter().chain(bytes).chain(pieces).take(vocab_size).collect();
+    let mut rank = 0.0;
+    let score = |(_, kind): &(String, i32)| match *kind {
+        // What is joined first stands first.
+        NORMAL => {
+            rank -= 1.0;
+            rank
+        }
+        _ => 0.0,
+    };
+    let scores: Vec<f32> = tokens.iter().map(score).collect();
+    let kinds: Vec<i32> = tokens.iter().map(|(_, kind)| *kind).collect();
+    let tokens: Vec<String> = tokens.into_iter().map(|(token, _)| token).collect();
+    header
+        .string("tokenizer.ggml.model", "llama")
+        .strings("tokenizer.ggml.tokens", &tokens)
+        .f32s("tokenizer.ggml.scores", &scores)
+        .i32s("tokenizer.ggml.token_type", &kinds)
+        .u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .u32("tokenizer.ggml.unknown_token_id", 0)
+        .bool("tokenizer.ggml.add_bos_token", true);
+}
+
+/// The n-th word over the letters, short ones first.
+fn word(n: usize) -> String {
+    const LETTERS: &[u8] = b"etaoinshrdlucmwfgypbvkjxqz";
+    let (rest, letter) = (n / LETTERS.len(), char::from(LETTERS[n % LETTERS.len()]));
+    match rest {
+        0 => letter.to_string(),
+        _ => word(rest - 1) + letter.encode_utf8(&mut [0; 4]),
+    }
+}
+
+/// Elements that one random sequence gives; a whole number of blocks in every format.
+const CHUNK_ELEMS: usize = 4096;
+/// Chunks that are made before they are written.
+const STAGED_CHUNKS: usize = 128;
+
+/// The weights of one tensor.
+struct Chunks<'a> {
+    format: &'static Format,
+    normal: &'a Normal,
+    seed: u64,
+    tensor: u64,
+}
+
+impl Chunks<'_> {
+    /// Gives all bytes of the tensor to `put`, in order.
+    fn write(&self, n_elems: usize, device: &Device, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let kernels = self.format.kernels;
+        let chunk_bytes = kernels.row_bytes(CHUNK_ELEMS);
+        let mut staged = vec![0; chunk_bytes * STAGED_CHUNKS];
+        for first in (0..n_elems).step_by(CHUNK_ELEMS * STAGED_CHUNKS) {
+            let n_staged = (n_elems - first).min(CHUNK_ELEMS * STAGED_CHUNKS);
+            let bytes = &mut staged[..kernels.row_bytes(n_staged)];
+            device.threads().for_chunks(bytes, chunk_bytes, &|index, bytes| {
+                let n = bytes.len() / kernels.block_bytes * kernels.block_elems;
+                self.fill((first / CHUNK_ELEMS + index) as u64, n, bytes);
+            });
+            put(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, chunk: u64, n_elems: usize, bytes: &mut [u8]) {
+        let place = Random::new(self.tensor << 40 | chunk).next_u64();
+        let mut random = Random::new(self.seed ^ place);
+        let mut values = [0f32; CHUNK_ELEMS];
+        for pair in values.as_chunks_mut::<2>().0 {
+            let bits = random.next_u64();
+            *pair = [self.normal.value(bits as u32), self.normal.value((bits >> 32) as u32)];
+        }
+        if let Some(quantize) = self.format.kernels.quantize {
+            quantize(&values[..n_elems], bytes);
+        }
+    }
+}
+
+/// A normal distribution around 0 as a table of its quantiles: a number for 32 random bits in a few instructions, where
+/// logarithm and cosine would take longer than everything else.
+struct Normal {
+    quantiles: Box<[f32]>,
+}
+
+impl Normal {
+    /// The bits that choose an interval of the table; the rest choose a place in it.
+    const INDEX_BITS: u32 = 13;
+
+    fn new(std: f64) -> Normal {
+        let n = (1usize << Self::INDEX_BITS) + 1;
+        // The density, added up from one side in steps that are fine beside the table's; the other side is its mirror
+        // image. The ends stand for the tails, 3.8 deviations out.
+        const STEP: f64 = 1.0 / 16384.0;
+        let density = |x: f64| (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
+        let mut quantiles = vec![0f32; n];
+        let (mut x, mut below) = (0f64, 0.5f64);
+        for index in n / 2..n {
+            let wanted = (index as f64 + 0.5) / n as f64;
+            while below < wanted {
+                below += density(x + STEP / 2.0) * STEP;
+                x += STEP;
+            }
+            quantiles[index] = (x * std) as f32;
+            quantiles[n - 1 - index] = -quantiles[index];
+        }
+        Normal { quantiles: quantiles.into() }
+    }
+
+    fn value(&self, bits: u32) -> f32 {
+        const REST: u32 = 32 - Normal::INDEX_BITS;
+        let index = (bits >> REST) as usize;
+        let within = (bits & ((1 << REST) - 1)) as f32 / (1 << REST) as f32;
+        let (from, to) = (self.quantiles[index], self.quantiles[index + 1]);
+        from + (to - from) * within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::gguf::Gguf;
+    use crate::generate::{GenerateOptions, Generator};
+    use crate::model::Model;
+    use std::path::PathBuf;
+
+    struct TempFile(PathBuf);
+
+    impl TempFile {
+        fn new(name: &str) -> TempFile {
+            TempFile(std::env::temp_dir().join(format!("tl-synth-{}-{name}.gguf", std::process::id())))
+        }
+    }
+
+    impl Drop for TempFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn write(format: &str, seed: u64, threads: usize) -> Vec<u8> {
+        let file = TempFile::new(&format!("{format}-{seed}-{threads}"));
+        let mut options = tl_device::DeviceOptions::default();
+        options.threads = threads;
+        let len =
+            SyntheticModel::new("tiny", format, seed).unwrap().write(&file.0, &Device::cpu_with(&options)).unwrap();
+        let bytes = std::fs::read(&file.0).unwrap();
+        assert_eq!(bytes.len() as u64, len);
+        bytes
+    }
+
+    fn values(bytes: &[u8], name: &str) -> Vec<f32> {
+        let gguf = Gguf::parse(bytes).unwrap();
+        let tensor = gguf.tensor(name).unwrap();
+        let format = tl_tensor::quant::format_by_gguf_id(tensor.tensor_type.id()).unwrap();
+        let mut values = vec![0.0; tensor.dims.iter().product()];
+        (format.kernels.dequantize)(Device::cpu().threads().isa(), &bytes[tensor.data.clone()], &mut values);
+        values
+    }
+
+    /// The same weights in every format, up to its rounding of values of about 0.02 (5 deviations: 0.1).
+    #[test]
+    fn weights_are_the_same_in_every_format() {
+        let exact = write("f32", 3, 1);
+        for (format, most) in [("F16", 5e-5), ("bf16", 4e-4), ("q8_0", 5e-4), ("q4_0", 8e-3)] {
+            let rounded = write(format, 3, 2);
+            for name in ["token_embd.weight", "blk.1.ffn_down.weight", "output.weight"] {
+                let pairs = values(&exact, name).into_iter().zip(values(&rounded, name));
+                let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(largest > 0.0 && largest < most, "{format} {name}: {largest}");
+            }
+            assert!(values(&rounded, "blk.0.attn_norm.weight").iter().all(|&x| x == 1.0));
+        }
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let first = write("q4_0", 1, 1);
+        assert!(first == write("q4_0", 1, 2));
+        assert!(first != write("q4_0", 2, 1));
+        // No two tensors are alike, nor two parts of one.
+        let one = values(&write("f32", 1, 1), "token_embd.weight");
+        assert_ne!(one[..CHUNK_ELEMS], one[CHUNK_ELEMS..2 * CHUNK_ELEMS]);
+        assert_ne!(one, values(&write("f32", 1, 1), "output.weight"));
+    }
+
+    #[test]
+    fn weights_are_normal() {
+        let values = values(&write("f32", 9, 1), "blk.0.ffn_up.weight");
+        let n = values.len() as f64;
+        let moment = |power: i32| values.iter().map(|&x| (f64::from(x) / 0.02).powi(power)).sum::<f64>() / n;
+        // Five standard errors of 131,072 samples, and half a percent for the tails that the table cuts off.
+        let (mean, variance, skew, kurtosis) = (moment(1), moment(2), moment(3), moment(4));
+        assert!(mean.abs() < 0.014 && (variance - 1.0).abs() < 0.025, "{mean} {variance}");
+        assert!(skew.abs() < 0.054 && (kurtosis - 3.0).abs() < 0.17, "{skew} {kurtosis}");
+        let within = |limit: f32| values.iter().filter(|x| x.abs() < limit).count() as f64 / n;
+        assert!((within(0.02) - 0.6827).abs() < 0.007 && (within(0.04) - 0.9545).abs() < 0.003);
+    }
+
+    #[test]
+    fn a_model_decodes() {
+        for format in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+            let file = TempFile::new(&format!("decode-{format}"));
+            let device = Device::cpu();
+            SyntheticModel::new("tiny", format, 5).unwrap().write(&file.0, &device).unwrap();
+            let model = Model::load(&file.0, &device).unwrap();
+            let tokenizer = model.tokenizer().unwrap();
+            assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (512, Some(1), Some(2)));
+            let ids = tokenizer.encode("to be ~ ä");
+            assert_eq!(tokenizer.decode(&ids).unwrap(), "to be ~ ä", "{ids:?}");
+            let options = GenerateOptions { max_tokens: 10, ..GenerateOptions::default() };
+            let n = Generator::new(&model, &ids, &options).unwrap().map(Result::unwrap).count();
+            assert!(n > 0, "{format}");
+        }
+    }
+
+    #[test]
+    fn unknown_names() {
+        let check = |shape: &str, format: &str, expected: &str| {
+            let error = SyntheticModel::new(shape, format, 0).map(drop).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("huge", "f16", "no shape `huge`; there are tinyllama-1.1b, tiny");
+        check("tiny", "q9", "no format to write weights in `q9`; there are f32, f16, bf16, q8_0, q4_0");
+    }
+}
