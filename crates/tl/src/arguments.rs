@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::size;
+
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
 #[command(name = "tl", version, max_term_width = 100)]
@@ -26,6 +28,10 @@ pub(crate) enum Command {
     },
     /// Generate text with a model
     Generate(GenerateArguments),
+    /// Say what a model will take in memory, before anything is taken, or what a program needs, by running it once
+    Plan(PlanArguments),
+    /// Write a model of a named shape with random weights, to measure on
+    Synth(SynthArguments),
     /// Show what a model file holds: architecture, sizes, formats, tensors
     Info {
         /// The model, a .gguf file
@@ -42,7 +48,37 @@ pub(crate) struct RunArguments {
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
     #[command(flatten)]
+    pub(crate) reservations: ReservationArguments,
+    #[command(flatten)]
     pub(crate) device: DeviceArguments,
+}
+
+/// Reservations that the program does not make itself.
+#[derive(Debug, Args)]
+pub(crate) struct ReservationArguments {
+    /// Reserve what this file says before the program starts (`tl plan -o FILE` writes one), and tell at the end where
+    /// it does not fit the program
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arena", "tune"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// Run the program twice: first without output, recording, then for real, in one block of memory that is planned
+    /// by what was recorded
+    #[arg(long, conflicts_with = "tune")]
+    pub(crate) arena: bool,
+    /// Let the steps up to the N-th output [default: 16] run on the pool, then reserve what they needed, and tell at the
+    /// end how many requests that served. A step is what lies between two outputs
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "16",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) tune: Option<u32>,
+    /// Refuse every new allocation: from the program's first statement on with --plan or --arena, from the tuning on with
+    /// --tune, otherwise from its first output on
+    #[arg(long)]
+    pub(crate) sealed: bool,
 }
 
 /// Arguments of `tl generate`.
@@ -78,15 +114,85 @@ pub(crate) struct GenerateArguments {
     pub(crate) device: DeviceArguments,
 }
 
-/// Arguments of every command that computes.
+/// Arguments of `tl plan`.
 #[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The model, a .gguf file, or the program, a .tl file, which is run once; what it prints goes to standard error
+    pub(crate) file: PathBuf,
+    /// Arguments for the program, which it sees as args()
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+    /// Of a program: write its plan to a file for `tl run --plan`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Of a program: say how large one block would be that serves all its activations
+    #[arg(long)]
+    pub(crate) arena: bool,
+    /// Of a program: threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Of a model: memory for this many tokens, prompt and text together [default: as many as the model was trained for]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// Of a model: the type of what lies between the weights [default: float16]
+    #[arg(long, value_enum)]
+    pub(crate) activations: Option<Activations>,
+    /// Of a model: compare with this many bytes (300MB, 2GiB) and not with what the machine has; of a program: the most that
+    /// it may take
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) memory_limit: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl PlanArguments {
+    /// Whether the file is a program; all others are models.
+    pub(crate) fn is_script(&self) -> bool {
+        self.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tl"))
+    }
+}
+
+/// Arguments of `tl synth`.
+#[derive(Debug, Args)]
+pub(crate) struct SynthArguments {
+    /// The file to write
+    pub(crate) out: PathBuf,
+    /// The sizes: tinyllama-1.1b, tiny
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shape: String,
+    /// The format of the weights: f32, f16, bf16, q8_0, q4_0
+    #[arg(long, value_name = "NAME")]
+    pub(crate) format: String,
+    /// The same seed gives the same weights
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Arguments of every command that computes.
+#[derive(Debug, Default, Args)]
 pub(crate) struct DeviceArguments {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// The most bytes that the device may hold, weights included: 300MB, 2GiB [default: what the machine has]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) memory_limit: Option<usize>,
     /// Print the device's memory statistics at the end, on standard error; `json` as one object on its last line
     #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) memory_stats: Option<StatisticsForm>,
+    /// Write a page that shows what happened to memory: the buffers over time, tables, the reservations that would do
+    #[arg(long, value_name = "OUT.html")]
+    pub(crate) memory_report: Option<PathBuf>,
+    /// Write what happened to memory as trace events for ui.perfetto.dev and chrome://tracing
+    #[arg(long, value_name = "OUT.json")]
+    pub(crate) memory_trace: Option<PathBuf>,
+    /// Empty the pool of idle buffers rather than hold more than this
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) soft_memory_limit: Option<usize>,
 }
 
 /// Types of activations.
@@ -96,6 +202,15 @@ pub(crate) enum Activations {
     Float16,
     /// Single precision
     Float32,
+}
+
+impl From<Activations> for tl_model::Activations {
+    fn from(activations: Activations) -> Self {
+        match activations {
+            Activations::Float16 => tl_model::Activations::Float16,
+            Activations::Float32 => tl_model::Activations::Float32,
+        }
+    }
 }
 
 /// How statistics are printed.
@@ -159,5 +274,9 @@ mod tests {
         check("tl run a.tl b.tl", None);
         check("tl run --memory-stats=xml a.tl", None);
         check("tl run --threads 0 a.tl", None);
+        check("tl run --arena --tune a.tl", None);
+        check("tl run --plan a.plan --arena a.tl", None);
+        check("tl run --tune=0 a.tl", None);
+        check("tl run --memory-limit lots a.tl", None);
     }
 }

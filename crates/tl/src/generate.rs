@@ -3,20 +3,24 @@
 use serde_json::{Map, Value, json};
 use tl_device::{Device, TensorBuffer};
 use tl_model::{
-    Activations, DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions, Timings, Tokenizer,
+    Activations, DecodeStream, GenerateOptions, Generator, Model, Planner, ReserveFor, SamplingOptions, Timings,
+    Tokenizer,
 };
+use tl_syntax::SourceMap;
 
-use crate::arguments::{self, GenerateArguments};
+use crate::arguments::GenerateArguments;
 use crate::output::{self, Stop};
-use crate::statistics;
+use crate::report::Recording;
+use crate::{plan, statistics};
 
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let device = crate::device(&arguments.device)?;
-    let activations = match arguments.activations {
-        arguments::Activations::Float16 => Activations::Float16,
-        arguments::Activations::Float32 => Activations::Float32,
-    };
+    let activations = arguments.activations.into();
+    if let Some(limit) = arguments.device.memory_limit {
+        check_limit(arguments, activations, limit)?;
+    }
+    let recording = Recording::start(&arguments.device, &device)?;
     let model = Model::load(&arguments.model, &device).map_err(Stop::failed)?.with_activations(activations);
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
     let prompt = tokenizer.encode(&arguments.prompt);
@@ -32,11 +36,22 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
         output::print("\n")?;
     }
     // What happened until then is worth knowing also where the run failed.
+    let title = arguments.model.display().to_string();
+    let recorded = recording.finish(&device, &title, &SourceMap::new());
     if let Some(form) = arguments.device.memory_stats {
         let report = Report { timings: generator.timings(), decoding: run.as_ref().ok().copied() };
         statistics::print(&device, form, Some(&report));
     }
-    run.map(drop)
+    run.map(drop).and(recorded)
+}
+
+/// Refuses what would not stay within the limit, before anything is loaded.
+fn check_limit(arguments: &GenerateArguments, activations: Activations, limit: usize) -> Result<(), Stop> {
+    let planner = Planner::open(&arguments.model, activations).map_err(Stop::failed)?;
+    let model = planner.model();
+    let prompt = model.tokenizer().map_err(Stop::failed)?.encode(&arguments.prompt);
+    let context = options(arguments, model, prompt.len()).context;
+    plan::check_limit(&planner, context.unwrap_or(model.config().context_length), limit)
 }
 
 fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> GenerateOptions {

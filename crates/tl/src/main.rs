@@ -6,9 +6,16 @@ mod arguments;
 mod generate;
 mod info;
 mod output;
+mod plan;
+mod plan_script;
+mod progress;
 mod render;
+mod report;
+mod reservations;
 mod script;
+mod size;
 mod statistics;
+mod synth;
 
 use std::process::ExitCode;
 
@@ -24,6 +31,9 @@ fn main() -> ExitCode {
         Command::Run(run) => script::run(&run),
         Command::Check { file } => script::check(&file),
         Command::Generate(generate) => generate::run(&generate),
+        Command::Plan(plan) if plan.is_script() => plan_script::run(&plan),
+        Command::Plan(plan) => plan::run(&plan),
+        Command::Synth(synth) => synth::run(&synth),
         Command::Info { model } => info::run(&model),
     };
     match result {
@@ -43,6 +53,8 @@ fn device(arguments: &DeviceArguments) -> Result<Device, Stop> {
     if let Some(threads) = arguments.threads {
         options.threads = threads.into();
     }
+    options.memory.limit_bytes = arguments.memory_limit;
+    options.memory.soft_limit_bytes = arguments.soft_memory_limit;
     if let Some(value) = std::env::var_os(POOL_CAP) {
         let cap = value.to_str().and_then(|value| value.parse::<usize>().ok()).and_then(|mib| mib.checked_mul(1 << 20));
         let problem = || Stop::Failed(format!("{POOL_CAP} is {value:?}, expected a whole number of mebibytes"));

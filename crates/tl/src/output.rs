@@ -31,6 +31,12 @@ pub(crate) fn print(text: &str) -> Result<(), Stop> {
     })
 }
 
+/// Prints to standard error at once, what a program says while its plan goes to standard output.
+pub(crate) fn print_to_stderr(text: &str) -> Result<(), Stop> {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
 /// Prints a line to standard error; nothing is left to tell where that fails.
 pub(crate) fn print_error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Instant;
 
-use tl_device::Device;
+use tl_device::{Device, Trace};
 use tl_lang::{Host, Interpreter, Outcome, ProgramError, SourceText};
+use tl_syntax::SourceMap;
 
-use crate::arguments::RunArguments;
+use crate::arguments::{DeviceArguments, RunArguments};
 use crate::output::{self, Stop, print_error};
+use crate::progress::Progress;
+use crate::report::Recording;
+use crate::reservations::Reservations;
 use crate::{render, statistics};
 
 /// The longest source file that is read; a program is not a hundredth of it.
@@ -17,68 +21,106 @@ const MAX_SOURCE_BYTES: u64 = 64 << 20;
 /// Checks and runs a program.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     let device = crate::device(&arguments.device)?;
-    let mut host = Terminal::new(arguments.args.clone());
-    let source = host.main_file(&arguments.file)?;
+    let source = main_file(&arguments.file)?;
+    let recording = Recording::start(&arguments.device, &device)?;
+    let mut host = Terminal::new(arguments.args.clone(), output::print);
+    host.reservations = Some(Reservations::prepare(arguments, &source, &device)?);
+    host.progress = Progress::start(&device);
     let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
+    drop(host.progress.take());
+    let (end, sources) = finish(result);
     // What happened until then is worth knowing also where the program failed.
-    let end = finish(result);
+    let recorded = recording.finish(&device, &source.name, &sources);
+    host.reservations.iter().for_each(Reservations::tell);
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
-    end
+    end.and(recorded)
+}
+
+/// Runs a program on a device of its own, printing what it prints with `print`. Gives what happened to memory, and the
+/// program's exit code.
+pub(crate) fn record(
+    source: &SourceText,
+    args: &[String],
+    arguments: &DeviceArguments,
+    print: Print,
+) -> Result<(Trace, u8), Stop> {
+    let device = crate::device(arguments)?;
+    let mut host = Terminal::new(args.to_vec(), print);
+    device.start_trace();
+    let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
+    let is_run = result.is_ok();
+    match finish(result).0 {
+        Ok(()) => Ok((device.stop_trace(), 0)),
+        Err(Stop::Exit(code)) if is_run => Ok((device.stop_trace(), code)),
+        Err(stop) => Err(stop),
+    }
 }
 
 /// Checks a program without running it.
 pub(crate) fn check(file: &Path) -> Result<(), Stop> {
-    let mut host = Terminal::new(Vec::new());
-    let source = host.main_file(file)?;
-    finish(Interpreter::with_host(&Device::cpu(), &mut host).check_named(&source.name, &source.text))
+    let mut host = Terminal::new(Vec::new(), output::print);
+    let source = main_file(file)?;
+    finish(Interpreter::with_host(&Device::cpu(), &mut host).check_named(&source.name, &source.text)).0
 }
 
-fn finish(result: Result<Outcome, ProgramError>) -> Result<(), Stop> {
+/// Prints what is to be said at a program's end. Gives how it ends, and the texts that its places are in.
+fn finish(result: Result<Outcome, ProgramError>) -> (Result<(), Stop>, SourceMap) {
     match result {
         Ok(outcome) => {
             render::print(&outcome.sources, &outcome.warnings, &[]);
-            match outcome.exit_code {
+            let end = match outcome.exit_code {
                 0 => Ok(()),
                 // The operating system keeps the lowest byte.
                 code => Err(Stop::Exit(code as u8)),
-            }
+            };
+            (end, outcome.sources)
         }
         Err(error) => {
             render::print(&error.sources, &error.diagnostics, &error.calls);
-            Err(Stop::Exit(1))
+            (Err(Stop::Exit(1)), error.sources)
         }
     }
 }
+
+/// Prints a program's output.
+type Print = fn(&str) -> Result<(), Stop>;
 
 /// The outside: standard output, the file system, the environment, the clock.
 struct Terminal {
     args: Vec<String>,
     start: Instant,
+    print: Print,
+    progress: Option<Progress>,
+    /// Are told of each output.
+    reservations: Option<Reservations>,
 }
 
 impl Terminal {
-    fn new(args: Vec<String>) -> Terminal {
-        Terminal { args, start: Instant::now() }
+    fn new(args: Vec<String>, print: Print) -> Terminal {
+        Terminal { args, start: Instant::now(), print, progress: None, reservations: None }
     }
+}
 
-    fn main_file(&mut self, path: &Path) -> Result<SourceText, Stop> {
-        let failed = |problem: String| Stop::Failed(format!("{}: {problem}", path.display()));
-        read(path).map_err(failed)
-    }
+/// Reads the file that a program begins with.
+pub(crate) fn main_file(path: &Path) -> Result<SourceText, Stop> {
+    read(path).map_err(|problem| Stop::Failed(format!("{}: {problem}", path.display())))
 }
 
 impl Host for Terminal {
     fn print(&mut self, text: &str) {
         // A program cannot go on without its output; the interpreter has no way to stop it from here.
-        match output::print(text) {
-            Ok(()) => {}
-            Err(Stop::Failed(message)) => {
+        let printed = (self.print)(text);
+        let told = printed.and_then(|()| self.reservations.as_mut().map_or(Ok(()), Reservations::at_output));
+        let Err(stop) = told else { return };
+        drop(self.progress.take());
+        match stop {
+            Stop::Failed(message) => {
                 print_error(&format!("error: {message}"));
                 process::exit(1);
             }
-            Err(Stop::Closed | Stop::Exit(_)) => process::exit(0),
+            Stop::Closed | Stop::Exit(_) => process::exit(0),
         }
     }
 

@@ -56,6 +56,14 @@ fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
             buffer.hit_rate() * 100.0
         ),
     ];
+    if buffer.arena_bytes > 0 {
+        lines.push(format!(
+            "  arena {}, used at most {}, served {}",
+            display_bytes(buffer.arena_bytes),
+            display_bytes(buffer.arena_most_bytes),
+            buffer.arena_taken_count
+        ));
+    }
     lines.extend(buffer.by_layout.iter().map(|row| {
         format!(
             "  {:<10} {:<24} reserved {:>4}, most at once {:>4}, taken {:>7}, fallbacks {:>4}",
@@ -80,6 +88,8 @@ fn json(memory: &MemoryStats, buffer: &TensorBufferStats) -> Value {
         "hit_rate": buffer.hit_rate(),
         "in_use": buffer.in_use_count,
         "reserved_bytes": buffer.reserved_bytes,
+        "arena_bytes": buffer.arena_bytes,
+        "arena_taken": buffer.arena_taken_count,
         "live_bytes": memory.live_bytes,
         "peak_bytes": memory.peak_bytes,
         "pooled_bytes": memory.pooled_bytes,

@@ -1,0 +1,327 @@
+//! `--plan`, `--arena`, `--tune`, `--sealed`: reservations that a program does not make itself, and what became of them.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Instant;
+
+use tl_device::{
+    Action, ArenaPlan, Device, PlanRow, ReservationPlan, Role, Source, TensorBuffer, TensorBufferStats, Trace,
+    bytes as display_bytes,
+};
+use tl_lang::SourceText;
+
+use crate::arguments::RunArguments;
+use crate::output::{Stop, print_error};
+use crate::script;
+
+/// The longest plan that is read.
+const MAX_PLAN_BYTES: u64 = 16 << 20;
+
+/// The most requests of one step that an arena is planned for; the time that this takes grows with their square.
+const MAX_STEP_REQUESTS: usize = 20_000;
+
+/// The most lines about what a plan misses.
+const MAX_LINES: usize = 20;
+
+/// What is done around a program, and while it runs.
+pub(crate) struct Reservations {
+    device: Device,
+    /// What was reserved before it began.
+    plan: Option<ReservationPlan>,
+    arena: Option<ArenaPlan>,
+    tuning: Option<Tuning>,
+    seal: Seal,
+    /// Allocations before the sealing began that no reservation asked for.
+    unreserved: u64,
+}
+
+/// Whether and when the device is sealed.
+#[derive(PartialEq)]
+enum Seal {
+    Never,
+    AtOutput,
+    AtTuning,
+    Done,
+}
+
+/// Watches a program's first steps, and then reserves what they needed.
+struct Tuning {
+    /// The output at which the reservations are made.
+    wanted: u32,
+    outputs: u32,
+    start: Instant,
+    /// When the last step began, since `start`.
+    step_start_ns: u64,
+    done: Option<Tuned>,
+}
+
+/// What the tuning reserved, and the counts at that moment.
+struct Tuned {
+    plan: ReservationPlan,
+    taken: u64,
+    fallbacks: u64,
+    allocations: u64,
+}
+
+impl Reservations {
+    /// Reserves what is to be reserved before the program starts. With `--arena` this runs the program once.
+    pub(crate) fn prepare(arguments: &RunArguments, source: &SourceText, device: &Device) -> Result<Self, Stop> {
+        let wanted = &arguments.reservations;
+        let mut reservations = Reservations {
+            device: device.clone(),
+            plan: None,
+            arena: None,
+            tuning: None,
+            seal: Seal::Never,
+            unreserved: 0,
+        };
+        if let Some(path) = &wanted.plan {
+            let plan = read_plan(path)?;
+            plan.reserve(&reservations.buffer()?).map_err(Stop::failed)?;
+            reservations.plan = Some(plan);
+        }
+        if wanted.arena {
+            let (trace, _) = script::record(source, &arguments.args, &arguments.device, |_| Ok(()))?;
+            reservations.reserve_arena(&trace)?;
+        }
+        if let Some(outputs) = wanted.tune {
+            device.start_trace();
+            let start = Instant::now();
+            reservations.tuning = Some(Tuning { wanted: outputs, outputs: 0, start, step_start_ns: 0, done: None });
+        }
+        if wanted.sealed {
+            reservations.seal = match () {
+                () if wanted.plan.is_some() || wanted.arena => Seal::Done,
+                () if wanted.tune.is_some() => Seal::AtTuning,
+                () => Seal::AtOutput,
+            };
+            if reservations.seal == Seal::Done {
+                device.seal();
+            }
+        }
+        Ok(reservations)
+    }
+
+    /// The buffer that the device takes from.
+    fn buffer(&self) -> Result<TensorBuffer, Stop> {
+        if let Some(buffer) = self.device.tensor_buffer() {
+            return Ok(buffer);
+        }
+        let buffer = TensorBuffer::new(&self.device);
+        self.device.replace_tensor_buffer(Some(buffer.clone())).map_err(Stop::failed)?;
+        Ok(buffer)
+    }
+
+    /// An arena for the activations of the trace, and buffers of their own for what stays from step to step.
+    fn reserve_arena(&mut self, trace: &Trace) -> Result<(), Stop> {
+        let arena = plan_arena(trace).map_err(Stop::Failed)?;
+        let stays = only(trace, |role, _| role != Role::Activation).plan();
+        let buffer = self.buffer()?;
+        stays.reserve(&buffer).map_err(Stop::failed)?;
+        if arena.size_bytes > 0 {
+            buffer.reserve_arena(&arena).map_err(Stop::failed)?;
+        }
+        self.arena = Some(arena);
+        Ok(())
+    }
+
+    /// The program printed something.
+    pub(crate) fn at_output(&mut self) -> Result<(), Stop> {
+        if self.seal == Seal::AtOutput {
+            self.device.seal();
+            self.seal = Seal::Done;
+            let reserved = self.device.tensor_buffer_stats().reserved_count as u64;
+            self.unreserved = self.device.stats().allocation_count.saturating_sub(reserved);
+        }
+        let Some(tuning) = self.tuning.as_mut().filter(|tuning| tuning.done.is_none()) else { return Ok(()) };
+        tuning.outputs += 1;
+        let step_start_ns = tuning.step_start_ns;
+        if tuning.outputs < tuning.wanted {
+            tuning.step_start_ns = tuning.start.elapsed().as_nanos() as u64;
+            return Ok(());
+        }
+        let done = self.reserve_for_steps(step_start_ns)?;
+        if let Some(tuning) = &mut self.tuning {
+            tuning.done = Some(done);
+        }
+        if self.seal == Seal::AtTuning {
+            self.device.seal();
+            self.seal = Seal::Done;
+        }
+        Ok(())
+    }
+
+    /// Reserves what the steps so far needed, the last of which began at this time of the trace.
+    fn reserve_for_steps(&self, step_start_ns: u64) -> Result<Tuned, Stop> {
+        let plan = tuned_plan(&self.device.stop_trace(), step_start_ns);
+        // What is reserved now takes the place of what the pool holds.
+        self.device.trim();
+        plan.reserve(&self.buffer()?).map_err(Stop::failed)?;
+        let (buffer, memory) = (self.device.tensor_buffer_stats(), self.device.stats());
+        let (taken, fallbacks) = (buffer.taken_count, buffer.fallback_count);
+        Ok(Tuned { plan, taken, fallbacks, allocations: memory.allocation_count })
+    }
+
+    /// Says on standard error, after the program's end, how the reservations fitted.
+    pub(crate) fn tell(&self) {
+        let stats = self.device.tensor_buffer_stats();
+        if let Some(plan) = &self.plan {
+            misfits(plan, &stats).iter().for_each(|line| print_error(line));
+        }
+        if let Some(arena) = &self.arena {
+            print_error(&arena_line(arena, &stats));
+        }
+        if let Some(tuning) = &self.tuning {
+            print_error(&tuning.line(&stats, self.device.stats().allocation_count));
+        }
+        if self.unreserved > 0 {
+            print_error(&format!(
+                "warning: --sealed began at the program's first output; before it there were {} allocations that no \
+                 reservation asked for",
+                self.unreserved
+            ));
+        }
+        if matches!(self.seal, Seal::AtOutput | Seal::AtTuning) {
+            print_error("warning: --sealed had no effect: the program ended before the output that it begins at");
+        }
+    }
+}
+
+impl Tuning {
+    fn line(&self, stats: &TensorBufferStats, allocations: u64) -> String {
+        let Some(done) = &self.done else {
+            return format!(
+                "not tuned: the program printed {} times, and --tune waits for {} outputs; --tune=N waits for N",
+                self.outputs, self.wanted
+            );
+        };
+        // A program may have changed to another buffer since.
+        let taken = stats.taken_count.saturating_sub(done.taken);
+        let asked = taken + stats.fallback_count.saturating_sub(done.fallbacks);
+        let rate = if asked == 0 { 100.0 } else { taken as f64 / asked as f64 * 100.0 };
+        format!(
+            "tuned after {} outputs: reserved {} buffers of {} layouts, {}; since then they served {taken} of {asked} \
+             requests (hit rate {rate:.1}%), and there were {} allocations",
+            self.wanted,
+            done.plan.count(),
+            done.plan.rows.len(),
+            display_bytes(done.plan.bytes()),
+            allocations.saturating_sub(done.allocations)
+        )
+    }
+}
+
+fn read_plan(path: &Path) -> Result<ReservationPlan, Stop> {
+    let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
+    let len = path.metadata().map_err(|error| failed(&error))?.len();
+    if len > MAX_PLAN_BYTES {
+        return Err(failed(&format!("the file has {len} bytes, which is too long for a plan")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    text.parse().map_err(|error| failed(&error))
+}
+
+/// The events of the tensors that `which` names, by role and source, and all others that are of no tensor.
+fn only(trace: &Trace, which: impl Fn(Role, Source) -> bool) -> Trace {
+    let mut ids = HashSet::new();
+    let mut is_kept = |action: &Action| match action {
+        Action::Take { id, role, source, .. } => which(*role, *source) && ids.insert(*id),
+        Action::Return { id } => ids.contains(id),
+        _ => true,
+    };
+    Trace { events: trace.events.iter().filter(|event| is_kept(&event.action)).cloned().collect() }
+}
+
+/// The arena for a trace.
+///
+/// # Errors
+/// Where a step is too long to be planned.
+pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
+    let mut live = HashSet::new();
+    let (mut requests, mut most) = (0, 0);
+    for event in &trace.events {
+        match &event.action {
+            Action::Take { id, role: Role::Activation, .. } => {
+                live.insert(*id);
+                requests += 1;
+                most = requests.max(most);
+            }
+            Action::Return { id } if live.remove(id) && live.is_empty() => requests = 0,
+            _ => {}
+        }
+    }
+    if most > MAX_STEP_REQUESTS {
+        return Err(format!(
+            "no arena can be planned: a step lasts from one moment without activations to the next, and here one has {most} \
+             requests, more than {MAX_STEP_REQUESTS}; let go of tensors between steps, or use --plan"
+        ));
+    }
+    Ok(trace.arena())
+}
+
+/// What the steps that were watched needed beside the reservations that there were: the most of each layout at once,
+/// without what is there to stay.
+fn tuned_plan(trace: &Trace, step_start_ns: u64) -> ReservationPlan {
+    let returned: HashSet<u64> = trace
+        .events
+        .iter()
+        .filter_map(|event| match event.action {
+            Action::Return { id } => Some(id),
+            _ => None,
+        })
+        .collect();
+    let stays: HashSet<u64> = trace
+        .events
+        .iter()
+        .filter_map(|event| match event.action {
+            Action::Take { id, .. } if event.time_ns < step_start_ns && !returned.contains(&id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    let is_missed = |role, source| role == Role::Activation && matches!(source, Source::Pool | Source::Device);
+    let mut missed = only(trace, is_missed);
+    missed.events.retain(|event| match &event.action {
+        Action::Take { id, .. } => !stays.contains(id),
+        _ => true,
+    });
+    missed.plan()
+}
+
+/// Where a plan and what was asked for do not agree; nothing where they do.
+fn misfits(plan: &ReservationPlan, stats: &TensorBufferStats) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in &plan.rows {
+        let is_used = |row: &PlanRow| {
+            let mut rows = stats.by_layout.iter().filter(|seen| seen.reserved_count > 0);
+            rows.any(|seen| seen.layout == row.layout && seen.kind == row.kind && seen.taken_count > 0)
+        };
+        if row.count > 0 && !is_used(row) {
+            lines.push(format!("  never used: {} ({})", row.statement(), display_bytes(row.bytes())));
+        }
+    }
+    for row in stats.by_layout.iter().filter(|row| row.fallback_count > 0) {
+        lines.push(format!("  not enough: {} was missing {} times", row.layout, row.fallback_count));
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    if lines.len() > MAX_LINES {
+        let more = lines.len() - MAX_LINES;
+        lines.truncate(MAX_LINES);
+        lines.push(format!("  and {more} more"));
+    }
+    lines.insert(0, "warning: the plan does not fit the program; `tl plan` makes one that does".to_owned());
+    lines
+}
+
+fn arena_line(arena: &ArenaPlan, stats: &TensorBufferStats) -> String {
+    format!(
+        "arena of {}, {:.3} × the {} that are live at once; it served {} of {} requests, {} fell back",
+        display_bytes(arena.size_bytes as u64),
+        arena.ratio(),
+        display_bytes(arena.lower_bound_bytes as u64),
+        stats.arena_taken_count,
+        stats.taken_count + stats.fallback_count,
+        stats.fallback_count
+    )
+}

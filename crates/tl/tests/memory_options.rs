@@ -1,0 +1,260 @@
+//! The options that reserve, limit, seal and show memory, as users run them.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs the program in the project's root, with the words of `line` and then `rest` as its arguments.
+fn run(line: &str, rest: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tl"));
+    command.args(line.split_whitespace()).args(rest).current_dir(root()).env_remove("TL_BUFFER_MAX_MB");
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What a command that succeeds prints on standard output and on standard error.
+fn printed(line: &str, rest: &[&str]) -> (String, String) {
+    let output = run(line, rest);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{line}: {stderr}");
+    (stdout, stderr)
+}
+
+fn temp_path(name: &str) -> String {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name).to_str().unwrap().to_owned()
+}
+
+fn temp_file(name: &str, contents: &str) -> String {
+    let path = temp_path(name);
+    std::fs::write(&path, contents).unwrap();
+    path
+}
+
+/// The example that generates text, with its own reservations left out.
+fn generate_unreserved(name: &str, head: &str) -> String {
+    let source = std::fs::read_to_string(root().join("examples/generate.tl")).unwrap();
+    let (before, rest) = source.split_once("// What one step of n").unwrap();
+    let (_, main) = rest.split_once("main {").unwrap();
+    let reserves =
+        |line: &&str| line.trim_start().starts_with("buffer_reserve") || line.trim_start().starts_with("reserve_step");
+    let lines: Vec<&str> = main.lines().filter(|line| !reserves(line)).collect();
+    temp_file(name, &format!("{before}main {{\n{head}{}\n", lines.join("\n")))
+}
+
+/// The generated text, without the figures behind it.
+fn generated(stdout: &str) -> &str {
+    stdout.split_once("\n\nbuffers reserved:").unwrap().0
+}
+
+#[test]
+fn reports_and_traces_are_written() {
+    let (page, trace) = (temp_path("report.html"), temp_path("trace.json"));
+    let commands: [(&str, &[&str]); 2] = [
+        ("run examples/generate.tl", &[]),
+        ("generate models/demo-q8_0.gguf --max-tokens 10", &["--prompt", "A trait object"]),
+    ];
+    for (line, rest) in commands {
+        printed(line, &[&["--memory-report", &page, "--memory-trace", &trace], rest].concat());
+        let html = std::fs::read_to_string(&page).unwrap();
+        for part in ["<!doctype html>", "buffer_reserve([1, 96], 3)", "float16[1, 1536]</td>", "rms_norm", "</html>"] {
+            assert!(html.contains(part), "{line}: {part}");
+        }
+        assert!(!html.contains("http"), "{line}: the page needs something else");
+        let object: Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+        let events = object["traceEvents"].as_array().unwrap();
+        let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
+        assert!(of("X") > 1000 && of("C") > of("X") && of("M") > 10, "{line}");
+        let has_places = events.iter().any(|event| event["args"]["place"] == "examples/generate.tl:11");
+        assert_eq!(has_places && html.contains("examples/generate.tl:11"), line.starts_with("run"), "{line}");
+        std::fs::remove_file(&page).unwrap();
+        std::fs::remove_file(&trace).unwrap();
+    }
+    let failing = temp_file("failing.tl", "let x = ones([7, 9])\nassert(false, \"stop\")");
+    assert_eq!(run("run", &["--memory-report", &page, &failing]).status.code(), Some(1));
+    assert!(std::fs::read_to_string(&page).unwrap().contains("float16[7, 9]"), "also of a program that failed");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_the_run() {
+    let program = temp_file("prints.tl", "print(\"ran\")");
+    for option in ["--memory-report", "--memory-trace"] {
+        for path in ["/none/there.html", env!("CARGO_TARGET_TMPDIR")] {
+            let output = run("run", &[option, path, &program]);
+            let stderr = text(&output.stderr);
+            assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{stderr}");
+            assert!(stderr.contains(path) && stderr.contains("cannot be written"), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let program = temp_file("large.tl", "let x = ones([1000, 1000])\nprint(\"done\")");
+    let check = |limit: &str, code: i32, expected: &str| {
+        let output = run("run --memory-limit", &[limit, &program]);
+        let stderr = text(&output.stderr);
+        assert!(output.status.code() == Some(code) && stderr.contains(expected), "{limit}: {stderr}");
+    };
+    check("1MB", 1, "of the limit of 976.6 KiB");
+    check("1MB", 1, "float16[1000, 1000]");
+    check("3MB", 0, "");
+    check("4000000", 0, "");
+    check("lots", 2, "expected a size");
+    check("-3", 2, "");
+    let plan = temp_file("large.plan", "exact float16[1000, 1000] 3\n");
+    let output = run("run --memory-limit 5MB --plan", &[&plan, &program]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("limit"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_soft_limit_empties_the_pool() {
+    let source = "fn once(n: int) { let x = ones([n]) }\nfor i in 1..6 { once(100000 * i) }";
+    let program = temp_file("sizes.tl", source);
+    let pooled = |rest: &[&str]| {
+        let (_, stderr) = printed("run --memory-stats=json", &[rest, &[&program]].concat());
+        let object: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+        object["pooled_bytes"].as_u64().unwrap()
+    };
+    let without = pooled(&[]);
+    assert!(without > 2_000_000, "{without}");
+    assert!(pooled(&["--soft-memory-limit", "1MB"]) < without / 2);
+}
+
+#[test]
+fn sealed_programs_name_what_they_would_allocate() {
+    printed("run --sealed examples/generate.tl", &[]);
+    let program = generate_unreserved("sealed.tl", "");
+    let output = run("run --sealed", &[&program]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for part in ["memory is sealed", "int32[4]", "buffer_reserve([4], 1, int32)", "sealed.tl:", "embedding("] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let late = temp_file("late.tl", "let x = ones([8])\nprint(\"done\")");
+    assert!(printed("run --sealed", &[&late]).1.contains("before it there were 1 allocations"));
+    let silent = temp_file("silent.tl", "let x = ones([8])");
+    assert!(printed("run --sealed", &[&silent]).1.contains("--sealed had no effect"));
+    let none = temp_file("none.plan", "");
+    assert_eq!(run("run --sealed --plan", &[&none, &silent]).status.code(), Some(1), "sealed from the start");
+}
+
+#[test]
+fn a_plan_serves_the_program_that_it_was_made_for() {
+    let (program, plan) = (generate_unreserved("planned.tl", ""), temp_path("planned.plan"));
+    let (lines, stderr) = printed("plan", &[&program, "-o", &plan]);
+    assert!(stderr.starts_with("A trait object"), "the output goes to standard error: {stderr}");
+    let (alone, _) = printed("run", &[&program]);
+    let (planned, stderr) = printed("run --sealed", &["--plan", &plan, &program]);
+    assert_eq!(generated(&planned), generated(&alone));
+    assert!(planned.contains("100.0%, fallbacks: 0") && stderr.is_empty(), "{planned}{stderr}");
+    // The lines can be put into the program as they are.
+    let pasted = generate_unreserved("pasted.tl", &lines);
+    let (stdout, stderr) = printed("run --sealed", &[&pasted]);
+    assert!(stdout.contains("100.0%, fallbacks: 0") && stderr.is_empty(), "{stdout}{stderr}");
+    assert_eq!(generated(&stdout), generated(&alone));
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_told_of() {
+    let program = temp_file("misfit.tl", "let x = ones([8, 8])\nlet y = ones([8, 8])\nprint(sum(x + y))");
+    let plan = temp_file("misfit.plan", "# a remark\nexact float16[8, 8] 1\nup_to float16[99, 3] 2\n");
+    let (_, stderr) = printed("run", &["--plan", &plan, &program]);
+    for part in ["the plan does not fit", "never used: buffer_reserve_up_to([99, 3], 2)", "not enough: float16[8, 8]"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let check = |contents: &str, expected: &str| {
+        let output = run("run --plan", &[&temp_file("wrong.plan", contents), &program]);
+        let stderr = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains(expected), "{stderr}");
+        assert!(output.stdout.is_empty() && stderr.contains("wrong.plan"), "{stderr}");
+    };
+    check("exact float16[8, 8] 1\nsome", "line 2 of the plan");
+    check("exact float16[8] 1\nexact float17[8] 1", "the data type is none of");
+    let output = run("run --plan none.plan", &[&program]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("none.plan: No such file"));
+}
+
+#[test]
+fn plans_of_programs_in_both_forms() {
+    let program = temp_file("small.tl", "print(args())\nlet x = ones([8, 8]) * 2\nlet y = ones([8, 8])\nexit(3)");
+    let (stdout, stderr) = printed("plan --arena", &[&program, "--", "a"]);
+    let expected = "buffer_reserve([8, 8], 2)  // 256 B\n// 2 buffers, 256 B (256 bytes)\n";
+    assert!(stdout.starts_with(expected), "{stdout}");
+    assert!(stdout.contains("// activations in one block: "), "{stdout}");
+    assert!(stderr.contains("[\"a\"]") && stderr.contains("exit code 3"), "{stderr}");
+    let object: Value = serde_json::from_str(&printed("plan --json --arena", &[&program]).0).unwrap();
+    assert_eq!(object["total_bytes"].as_u64().unwrap(), object["arena"]["lower_bound_bytes"].as_u64().unwrap());
+    assert_eq!(object["buffers"][0]["layout"], "float16[8, 8]");
+    for option in ["--context 5", "--activations float16"] {
+        let output = run(&format!("plan {option}"), &[&program]);
+        assert!(output.status.code() == Some(1) && text(&output.stderr).contains("is for models only"), "{option}");
+    }
+    let source = "let x = ones([4, 4])\nlet p = buffer_trace { let y = ones([8]) }\nlet z = ones([4, 4]) + x";
+    let (stdout, _) = printed("plan", &[&temp_file("own_trace.tl", source)]);
+    assert!(stdout.contains("([4, 4], ") && stdout.contains("([8], 1)"), "also what it records itself: {stdout}");
+    let failing = temp_file("plan_failing.tl", "let x = ones([8])\nassert(false, \"stop\")");
+    let output = run("plan", &[&failing]);
+    assert!(output.status.code() == Some(1) && output.stdout.is_empty() && text(&output.stderr).contains("stop"));
+}
+
+#[test]
+fn an_arena_serves_all_activations() {
+    let program = generate_unreserved("arena.tl", "");
+    let (alone, _) = printed("run", &[&program]);
+    let (stdout, stderr) = printed("run --arena --sealed", &[&program]);
+    assert_eq!(generated(&stdout), generated(&alone), "printed once, and the same");
+    assert!(stdout.contains("allocations while decoding: 0\n") && stderr.contains(", 0 fell back"), "{stdout}{stderr}");
+    let ratio = stderr.split_once("arena of ").and_then(|(_, rest)| rest.split_once(", "));
+    let ratio: f64 = ratio.unwrap().1.split_once(" ×").unwrap().0.parse().unwrap();
+    assert!((1.0..=1.05).contains(&ratio), "{stderr}");
+    let failing = temp_file("arena_failing.tl", "print(1)\nlet x = ones([8])\nassert(false, \"stop\")");
+    let output = run("run --arena", &[&failing]);
+    assert!(output.status.code() == Some(1) && output.stdout.is_empty() && text(&output.stderr).contains("stop"));
+}
+
+#[test]
+fn tuning_reserves_what_the_first_steps_needed() {
+    let program = generate_unreserved("tuned.tl", "");
+    let (alone, _) = printed("run", &[&program]);
+    let page = format!("run --tune --memory-report {}", temp_path("tuned.html"));
+    for line in ["run --tune", "run --tune=4", "run --tune --sealed", &page] {
+        let (stdout, stderr) = printed(line, &[&program]);
+        assert_eq!(generated(&stdout), generated(&alone), "{line}");
+        assert!(stderr.contains("(hit rate 100.0%), and there were 0 allocations"), "{line}: {stderr}");
+    }
+    let short = temp_file("short.tl", "print(1)\nlet x = ones([8])");
+    let (_, stderr) = printed("run --tune", &[&short]);
+    assert!(stderr.contains("not tuned: the program printed 1 times"), "{stderr}");
+}
+
+/// `script` of util-linux gives a program a terminal.
+#[test]
+fn a_line_shows_progress_on_a_terminal_only() {
+    let source =
+        "let t = time_ms()\nlet x = ones([1024])\nwhile time_ms() - t < 1500.0 { let y = x + x }\nprint(\"done\")";
+    let program = temp_file("long.tl", source);
+    let out = temp_path("long.out");
+    let shown = |redirect: &str| {
+        let line = format!("'{}' run '{program}' {redirect}", env!("CARGO_BIN_EXE_tl"));
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(std::process::Stdio::null());
+        command.output().map(|output| text(&output.stdout))
+    };
+    let Ok(mixed) = shown("") else {
+        eprintln!("skipped: there is no `script` to give the program a terminal");
+        return;
+    };
+    assert!(mixed.contains("done") && !mixed.contains("peak"), "{mixed:?}");
+    let alone = shown(&format!("> '{out}'")).unwrap();
+    assert!(alone.contains("peak 4.0 KiB") && alone.ends_with("\r\x1b[K"), "{alone:?}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "done\n");
+    assert!(run("run", &[&program]).stderr.is_empty(), "no terminal, no line");
+}

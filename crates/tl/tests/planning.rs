@@ -1,0 +1,132 @@
+//! `tl plan` and `tl synth` as their users run them, and the limit that `tl generate` is given.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs the program in the project's root, with the words of `line` and then `rest` as its arguments.
+fn run(line: &str, rest: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tl"));
+    command.args(line.split_whitespace()).args(rest).current_dir(root()).env_remove("TL_BUFFER_MAX_MB");
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What the command prints where it succeeds.
+fn printed(line: &str, rest: &[&str]) -> String {
+    let output = run(line, rest);
+    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The command fails with this exit code and a message with this in it.
+fn check_failure(line: &str, rest: &[&str], code: i32, expected: &str) {
+    let output = run(line, rest);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.contains(expected), "{line}: {stderr}");
+    assert!(code != 1 || stderr.trim_end().lines().count() == 1, "{line}: {stderr}");
+    assert!(output.stdout.is_empty(), "{line}");
+}
+
+fn temp_path(name: &str) -> String {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name).to_str().unwrap().to_owned()
+}
+
+fn plan(line: &str) -> Value {
+    serde_json::from_str(&printed(&format!("plan --json {line}"), &[])).unwrap()
+}
+
+#[test]
+fn a_synthetic_model_generates() {
+    for format in ["f32", "F16", "bf16", "q8_0", "Q4_0"] {
+        let path = temp_path(&format!("synthetic-{format}.gguf"));
+        let said = printed(&format!("synth --shape tiny --format {format} --seed 3"), &[&path]);
+        let len = std::fs::metadata(&path).unwrap().len();
+        assert!(said.contains(&format!("({len} bytes)")), "{said}");
+        let info = printed("info", &[&path]);
+        assert!(info.contains("synthetic-tiny") && info.contains("SentencePiece BPE, 512 tokens"), "{info}");
+        assert!(info.contains(&format.to_uppercase()), "{info}");
+        let generated = printed("generate --max-tokens 5 --prompt tea", &[&path]);
+        assert!(generated.starts_with("tea"), "{generated}");
+        // The same seed gives the same bytes, in the place of those that were there.
+        let before = std::fs::read(&path).unwrap();
+        printed(&format!("synth --shape tiny --format {format} --seed 3 --threads 1"), &[&path]);
+        assert!(before == std::fs::read(&path).unwrap(), "{format}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written() {
+    let path = temp_path("never.gguf");
+    check_failure("synth --shape huge --format f16", &[&path], 1, "no shape `huge`; there are tinyllama-1.1b, tiny");
+    check_failure("synth --shape tiny --format q9", &[&path], 1, "no format to write weights in `q9`; there are f32");
+    check_failure("synth --shape tiny --format f16 none/x.gguf", &[], 1, "none/x.gguf: the file of");
+    check_failure("synth --shape tiny --format f16 models", &[], 1, "no plain file");
+    check_failure("synth --shape tiny --format f16", &[], 2, "<OUT>");
+    assert!(!std::fs::exists(&path).unwrap());
+}
+
+#[test]
+fn a_plan_is_a_table_or_an_object() {
+    let table = printed("plan models/demo-q8_0.gguf --context 100", &[]);
+    for expected in
+        ["100 tokens of context, float16", "weights  ", "KV cache  ", "activations  ", "total  ", "buffers\n"]
+    {
+        assert!(table.contains(expected), "{table}");
+    }
+    assert!(table.contains("44 × float16[100, 1, 32]"), "{table}");
+    let object = plan("models/demo-q8_0.gguf --context 100 --memory-limit 1GiB");
+    let part = |key: &str| object[key].as_u64().unwrap();
+    assert_eq!(part("cache_bytes"), 44 * 100 * 32 * 2);
+    assert_eq!(part("total_bytes"), part("weight_bytes") + part("cache_bytes") + part("activation_bytes"));
+    assert_eq!((&object["fits"], part("longest_context")), (&Value::Bool(true), 256));
+    let float32 = plan("models/demo-q8_0.gguf --context 100 --activations float32");
+    assert_eq!(float32["cache_bytes"].as_u64(), Some(44 * 100 * 32 * 4));
+    // The whole context of the model where none is given.
+    assert_eq!(plan("models/demo-q8_0.gguf")["context"].as_u64(), Some(256));
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_an_answer() {
+    let small = plan("models/demo-q8_0.gguf --context 100")["total_bytes"].as_u64().unwrap();
+    let line = format!("plan models/demo-q8_0.gguf --memory-limit {small}");
+    let table = printed(&line, &[]);
+    assert!(table.contains("does not fit") && table.contains("longest that fits      100 tokens\n"), "{table}");
+    let none = plan("models/demo-q8_0.gguf --memory-limit 1kB");
+    assert_eq!((&none["fits"], &none["longest_context"]), (&Value::Bool(false), &Value::Null));
+    check_failure("plan models/demo-q8_0.gguf --context 257", &[], 1, "this model works for 1 to 256");
+    check_failure("plan models/demo-q8_0.gguf --context 0", &[], 1, "this model works for 1 to 256");
+    check_failure("plan none.gguf", &[], 1, "none.gguf: No such file");
+    check_failure("plan README.md", &[], 1, "README.md: ");
+    check_failure("plan models/demo-q8_0.gguf --memory-limit many", &[], 2, "expected a size such as 300MB");
+    check_failure("plan models/demo-q8_0.gguf --arena", &[], 1, "--arena");
+}
+
+#[test]
+fn a_limit_bounds_all_that_generating_takes() {
+    let total = plan("models/demo-q8_0.gguf --context 60")["total_bytes"].as_u64().unwrap();
+    let generate =
+        |limit: u64| format!("generate models/demo-q8_0.gguf --context 60 --memory-limit {limit} --prompt trait");
+    assert!(printed(&generate(total), &[]).starts_with("trait"));
+    let stats = run(&(generate(total) + " --memory-stats=json"), &[]);
+    let stats: Value = serde_json::from_str(text(&stats.stderr).lines().last().unwrap()).unwrap();
+    let held = stats["driver_bytes"].as_u64().unwrap() + stats["mapped_bytes"].as_u64().unwrap();
+    assert_eq!(held, total);
+    let said = format!("takes 2.8 MiB ({total} bytes): weights 2.5 MiB");
+    check_failure(&generate(total - 1), &[], 1, &said);
+    check_failure(&generate(total - 1), &[], 1, "the longest context that fits: 59 tokens");
+    check_failure(&generate(1000), &[], 1, "not even one token fits");
+    check_failure("generate models/demo-q8_0.gguf --memory-limit 5e8 --prompt a", &[], 2, "expected a size");
+    assert!(
+        printed("generate models/demo-q8_0.gguf --memory-limit 300MB --max-tokens 3 --prompt trait", &[]).len() > 5
+    );
+}
