@@ -28,3 +28,15 @@ reference:
 # The documentation, in a browser.
 doc:
     cargo doc --workspace --no-deps --open
+
+# A benchmark of the memory: `just bench memory` for times, `just bench traces` for the table of docs/memory-traces.md.
+bench NAME *ARGS:
+    cargo bench -p tl-device --bench {{NAME}} -- {{ARGS}}
+
+# Returning and taking memory again across threads, in every interleaving.
+loom:
+    RUSTFLAGS="--cfg loom" cargo test -p tl-device --release --test loom --target-dir target/loom
+
+# A hundred thousand decoded tokens with flat memory: minutes.
+soak:
+    cargo test -p tl-model --release --test soak -- --ignored --nocapture

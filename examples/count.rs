@@ -7,12 +7,15 @@ use std::error::Error;
 use std::time::Instant;
 
 use tensorlogic::{
-    Device, DeviceOptions, GenerateOptions, Generator, MemoryOptions, Model, ReserveFor, SamplingOptions, TensorBuffer, bytes,
+    Device, DeviceOptions, GenerateOptions, Generator, MemoryOptions, Model, ReserveFor, SamplingOptions, TensorBuffer,
+    bytes,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "models/demo-q8_0.gguf".to_owned());
-    println!("| memory | allocations | of them while decoding | served again | peak of live bytes | held by the device | time |");
+    println!(
+        "| memory | allocations | of them while decoding | served again | peak of live bytes | held by the device | time |"
+    );
     println!("|---|---|---|---|---|---|---|");
     let mut texts = Vec::new();
     for (name, memory, is_reserved) in [
@@ -51,7 +54,7 @@ fn run(path: &str, name: &str, memory: MemoryOptions, is_reserved: bool) -> Resu
         let mut tokens = Vec::with_capacity(100);
         tokens.extend(generator.next().transpose()?);
         let after_prefill = device.stats().allocation_count;
-        while let Some(token) = generator.next() {
+        for token in generator {
             tokens.push(token?);
         }
         let seconds = start.elapsed().as_secs_f64();

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::time::Instant;
 
 use tensorlogic::{
-    DType, DecodeStream, Device, KvCache, LlamaConfig, Model, ReserveFor, Sampler, SamplingOptions, Tensor, TensorBuffer,
+    DType, DecodeStream, Device, KvCache, LlamaConfig, Model, ReserveFor, Sampler, SamplingOptions, Tensor,
+    TensorBuffer,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -141,7 +142,12 @@ fn main() -> Result<()> {
     let (reserve, stats) = (device.tensor_buffer_stats(), device.stats());
     writeln!(stdout, "\n")?;
     writeln!(stdout, "buffers reserved:           {}", reserve.reserved_count)?;
-    writeln!(stdout, "hit rate:                   {:.1}%, fallbacks: {}", reserve.hit_rate() * 100.0, reserve.fallback_count)?;
+    writeln!(
+        stdout,
+        "hit rate:                   {:.1}%, fallbacks: {}",
+        reserve.hit_rate() * 100.0,
+        reserve.fallback_count
+    )?;
     writeln!(stdout, "allocations while decoding: {}", stats.allocation_count - allocated)?;
     writeln!(stdout, "peak bytes:                 {}", stats.peak_bytes)?;
     writeln!(stdout, "tokens per second:          {:.0}", f64::from(n) / seconds)?;

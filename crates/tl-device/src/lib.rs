@@ -32,5 +32,5 @@ pub use memory::{Purpose, Role};
 pub use plan::{PlanError, PlanRow, ReservationPlan};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};
 pub use storage::{Lease, Storage};
-pub use tensor_buffer::{StillShared, TensorBuffer};
+pub use tensor_buffer::{HoldsMemory, StillShared, TensorBuffer};
 pub use trace::{Action, ArenaPlan, Event, Source, Trace};

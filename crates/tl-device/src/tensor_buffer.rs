@@ -64,6 +64,20 @@ impl<T> fmt::Display for StillShared<T> {
 }
 impl<T> std::error::Error for StillShared<T> {}
 
+/// What owns a handle on memory, so that [`TensorBuffer::recycle`] can end it: storage, a tensor.
+///
+/// Not for references, which own nothing.
+pub trait HoldsMemory {
+    /// The handle.
+    fn storage(&self) -> &Storage;
+}
+
+impl HoldsMemory for Storage {
+    fn storage(&self) -> &Storage {
+        self
+    }
+}
+
 impl TensorBuffer {
     /// An empty buffer for this device.
     pub fn new(device: &Device) -> TensorBuffer {
@@ -193,14 +207,12 @@ impl TensorBuffer {
     /// back to the learnable reserve.
     ///
     /// ```
-    /// # use tl_device::{Device, Layout, Role, Storage, TensorBuffer};
-    /// # struct Value(Storage);
-    /// # impl AsRef<Storage> for Value { fn as_ref(&self) -> &Storage { &self.0 } }
+    /// # use tl_device::{Device, Layout, Role, TensorBuffer};
     /// # let device = Device::cpu();
     /// let buffer = TensorBuffer::new(&device);
     /// buffer.reserve_learnable(vec![8], 1)?;
     /// device.set_tensor_buffer(buffer.clone());
-    /// let weight = Value(device.take(&Layout::from(vec![8]), Role::Learnable)?.share());
+    /// let weight = device.take(&Layout::from(vec![8]), Role::Learnable)?.share();
     /// buffer.recycle(weight)?;
     /// assert_eq!(buffer.stats().reserved_count, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -209,21 +221,19 @@ impl TensorBuffer {
     /// The value is moved in, so using it afterwards does not compile:
     ///
     /// ```compile_fail,E0382
-    /// # use tl_device::{Device, Layout, Role, Storage, TensorBuffer};
-    /// # struct Value(Storage);
-    /// # impl AsRef<Storage> for Value { fn as_ref(&self) -> &Storage { &self.0 } }
+    /// # use tl_device::{Device, Layout, Role, TensorBuffer};
     /// # let device = Device::cpu();
     /// # let buffer = TensorBuffer::new(&device);
-    /// # let weight = Value(device.take(&Layout::from(vec![8]), Role::Learnable)?.share());
+    /// # let weight = device.take(&Layout::from(vec![8]), Role::Learnable)?.share();
     /// buffer.recycle(weight)?;
-    /// println!("{:?}", weight.0.bytes());
+    /// println!("{:?}", weight.bytes());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// [`StillShared`] with the value where another tensor or view holds the same memory.
-    pub fn recycle<T: AsRef<Storage>>(&self, value: T) -> Result<(), StillShared<T>> {
-        let storage = value.as_ref();
+    pub fn recycle<T: HoldsMemory>(&self, value: T) -> Result<(), StillShared<T>> {
+        let storage = value.storage();
         if !storage.is_unique() {
             return Err(StillShared(value));
         }

@@ -6,8 +6,8 @@
 use std::sync::mpsc;
 
 use tl_device::{
-    BlockFormat, DType, Device, DeviceOptions, Error, Layout, Lease, Mapping, MemoryOptions, Role, Storage,
-    TensorBuffer, TensorBufferStats,
+    BlockFormat, DType, Device, DeviceOptions, Error, HoldsMemory, Layout, Lease, Mapping, MemoryOptions, Role,
+    Storage, TensorBuffer, TensorBufferStats,
 };
 
 #[path = "memory/limited.rs"]
@@ -75,8 +75,8 @@ fn counts(stats: &TensorBufferStats) -> (usize, usize, u64, u64, u64) {
 /// A value that holds memory, as a tensor does.
 struct Value(Storage);
 
-impl AsRef<Storage> for Value {
-    fn as_ref(&self) -> &Storage {
+impl HoldsMemory for Value {
+    fn storage(&self) -> &Storage {
         &self.0
     }
 }

@@ -5,8 +5,6 @@
 
 use std::cmp::Ordering;
 
-use half::f16;
-use tl_device::{DType, Storage};
 use tl_tensor::Tensor;
 
 use crate::error::{ModelError, Result};
@@ -214,24 +212,12 @@ fn read_logits<T>(tensor: &Tensor<T>, values: &mut Vec<f32>) -> Result<()> {
             format!("they have the shape {}, expected one row, [vocab_size] or [1, vocab_size]", tensor.shape());
         return Err(ModelError::Logits { problem });
     }
-    // A view of a part of its memory, such as the last row of many, is copied out of it first.
-    let expected = tensor.n_elems() * tensor.dtype().block_bytes();
-    let is_whole =
-        |tensor: &Tensor| tensor.raw().is_contiguous() && AsRef::<Storage>::as_ref(tensor).bytes().len() == expected;
-    let mut tensor = tensor.clone().into_dyn();
-    if !is_whole(&tensor) {
-        tensor = tensor.add(0.0)?;
+    if !tensor.dtype().is_float() {
+        let problem = format!("they are {}, expected float16 or float32", tensor.dtype());
+        return Err(ModelError::Logits { problem });
     }
-    let bytes = AsRef::<Storage>::as_ref(&tensor).bytes();
-    match tensor.dtype() {
-        DType::F16 => values.extend(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32())),
-        DType::F32 => values.extend(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes))),
-        found => {
-            let problem = format!("they are {found}, expected float16 or float32");
-            return Err(ModelError::Logits { problem });
-        }
-    }
-    Ok(())
+    values.resize(tensor.n_elems(), 0.0);
+    Ok(tensor.read_f32(values)?)
 }
 
 fn check_options(options: &SamplingOptions) -> Result<()> {

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use half::f16;
 use smallvec::SmallVec;
-use tl_device::{DType, Device, Layout, Lease, Purpose, Role, Shape, Storage};
+use tl_device::{DType, Device, HoldsMemory, Layout, Lease, Purpose, Role, Shape, Storage};
 
 use crate::ops::{Arg, Operand, apply, create};
 use crate::{Error, Fault};
@@ -178,8 +178,8 @@ impl<T> Clone for Tensor<T> {
     }
 }
 
-impl<T> AsRef<Storage> for Tensor<T> {
-    fn as_ref(&self) -> &Storage {
+impl<T> HoldsMemory for Tensor<T> {
+    fn storage(&self) -> &Storage {
         &self.raw.storage
     }
 }
@@ -281,6 +281,20 @@ impl<T> Tensor<T> {
         let source = raw.operand().bytes.get(..len).unwrap_or_default();
         lease.bytes_mut().copy_from_slice(source);
         Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// Copies all elements, in the order of their indices, into `out` as `f32`. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] where `out` has another length, [`Error::Op`] for a transposed weight in a block format.
+    pub fn read_f32(&self, out: &mut [f32]) -> Result<(), Error> {
+        let expected = self.n_elems();
+        if out.len() != expected {
+            return Err(Error::DataLength { given: out.len(), shape: self.raw.shape.clone(), expected });
+        }
+        let isa = self.device().threads().isa();
+        crate::ops::cast::copy_into(isa, &self.raw.operand(), DType::F32, bytemuck::cast_slice_mut(out))
+            .map_err(|fault| Error::Op { op: "read_f32", operands: vec![self.layout().to_string()], fault })
     }
 
     /// All elements in the order of their indices, as `U`.

@@ -93,7 +93,7 @@ pub(crate) struct GenerateArguments {
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) max_tokens: usize,
     /// 0 always takes the likeliest token; higher is more varied
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
     /// The same seed gives the same text
     #[arg(long, value_name = "S", default_value_t = 0)]

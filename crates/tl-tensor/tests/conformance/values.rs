@@ -190,5 +190,5 @@ pub(crate) fn weight(device: &Device, format: &Format, dims: &[usize], (low, hig
 
 /// Where the memory of a tensor starts.
 pub(crate) fn storage_of(tensor: &Tensor) -> *const u8 {
-    AsRef::<tl_device::Storage>::as_ref(tensor).bytes().as_ptr()
+    tl_device::HoldsMemory::storage(tensor).bytes().as_ptr()
 }
