@@ -114,7 +114,7 @@ pub(crate) const fn optional(name: &'static str, kind: Kind, default: Default) -
     Param { name, kind, default: Some(default) }
 }
 
-/// An argument of [`apply`], by the position of its parameter.
+/// An argument of [`apply`](super::apply), by the position of its parameter.
 #[derive(Clone)]
 pub enum Arg<'a> {
     /// Left out.
