@@ -37,6 +37,14 @@ bench NAME *ARGS:
 loom:
     RUSTFLAGS="--cfg loom" cargo test -p tl-device --release --test loom --target-dir target/loom
 
+# What `tl plan` says against what a process then takes, for a model file.
+plan-check *MODELS:
+    scripts/plan-check.sh {{MODELS}}
+
+# What memory costs without pools, with the pool, reserved, in an arena.
+memory-cost *MODELS:
+    cargo run --release -p tensorlogic --example memory_cost -- {{MODELS}}
+
 # A hundred thousand decoded tokens with flat memory: minutes.
 soak:
     cargo test -p tl-model --release --test soak -- --ignored --nocapture

@@ -381,7 +381,8 @@ impl Memory {
         freed.extend(reserve.set_arena(whole, Guide::new(plan.steps.clone())));
         let old: u64 = freed.iter().map(|slot| slot.block.capacity() as u64).sum();
         state.ledger.allocated(1, size as u64);
-        state.ledger.reserved_free += size as u64 - old;
+        state.ledger.reserved_free += size as u64;
+        state.ledger.reserved_free -= old;
         state.book_freed(&freed);
         state.record(Action::Reserve { layout, count: 1, kind: ReserveKind::UpTo });
         drop(state);

@@ -127,9 +127,11 @@ impl Layer {
         let k = h.linear(&self.attn_k)?;
         let v = h.linear(&self.attn_v)?.reshape([n, n_kv_heads, head_dim])?;
         drop(h);
-        let q = q.reshape([n, n_heads, head_dim])?.rope_partial(pos, rope_base, rope_dim)?;
-        let k = k.reshape([n, n_kv_heads, head_dim])?.rope_partial(pos, rope_base, rope_dim)?;
-        Ok(cache.attend(index, &q, &k, &v)?.reshape([n, n_heads * head_dim])?)
+        let rotated_q = q.reshape([n, n_heads, head_dim])?.rope_partial(pos, rope_base, rope_dim)?;
+        drop(q);
+        let rotated_k = k.reshape([n, n_kv_heads, head_dim])?.rope_partial(pos, rope_base, rope_dim)?;
+        drop(k);
+        Ok(cache.attend(index, &rotated_q, &rotated_k, &v)?.reshape([n, n_heads * head_dim])?)
     }
 
     /// `x: [n, dim] → [n, dim]`.
