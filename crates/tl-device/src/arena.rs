@@ -33,6 +33,11 @@ impl Ranges {
         self.size
     }
 
+    /// The widest free range.
+    pub(crate) fn largest_free(&self) -> usize {
+        self.free.iter().map(|(_, len)| *len).max().unwrap_or(0)
+    }
+
     /// Bytes of all pieces that are out.
     pub(crate) fn used(&self) -> usize {
         self.used

@@ -22,10 +22,10 @@ pub enum Error {
     },
     /// Neither reserve, pool nor device has the memory, also after the pool was trimmed and the request repeated.
     #[error(
-        "out of memory: {what} needs {}, and the machine has {} available (live {}, reserved free {}, pooled {}, pool cap {}); \
+        "out of memory: {what} needs {}, and the machine has {} available (live {}, reserved free {}, pooled {}, largest free {}, pool cap {}); \
          use smaller sizes or fewer buffers, a smaller context, or free memory",
         bytes(*requested_bytes as u64), available(*available_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
-        bytes(stats.pooled_bytes), bytes(stats.pool_cap_bytes)
+        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.pool_cap_bytes)
     )]
     OutOfMemory {
         /// What the memory was for, `float16[512, 128]` or `20 buffers of float16[512, 128]`.
@@ -39,10 +39,10 @@ pub enum Error {
     },
     /// The device's limit would be passed, also after the pool was trimmed.
     #[error(
-        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, mapped {}; \
+        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, mapped {}; \
          raise the limit, or use smaller sizes, fewer buffers or a smaller context",
         bytes(*requested_bytes as u64), bytes(*limit_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
-        bytes(stats.pooled_bytes), bytes(stats.mapped_bytes)
+        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes)
     )]
     Limit {
         /// What the memory was for.

@@ -83,6 +83,7 @@ impl Ledger {
             eviction_count: self.evictions,
             pool_reuse_count: self.pool_reuses,
             pool_cap_bytes: pool_cap,
+            ..MemoryStats::default()
         }
     }
 }

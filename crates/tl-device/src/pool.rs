@@ -79,6 +79,11 @@ impl Pool {
         self.idle_count
     }
 
+    /// The largest idle slot.
+    pub(crate) fn largest_bytes(&self) -> usize {
+        self.classes.iter().filter(|(_, idle)| !idle.is_empty()).map(|(bytes, _)| *bytes).max().unwrap_or(0)
+    }
+
     /// Size classes that have been used so far.
     pub(crate) fn class_count(&self) -> usize {
         self.classes.len()

@@ -317,6 +317,13 @@ impl Reserve {
         freed
     }
 
+    /// The largest buffer that is free, or the widest gap of the arena.
+    pub(crate) fn largest_free_bytes(&self) -> usize {
+        let entries = self.entries.iter().filter(|entry| entry.free.iter().any(|bits| *bits != 0));
+        let arenas = self.arenas.iter().filter(|arena| !arena.is_given_up);
+        entries.map(|entry| entry.capacity).chain(arenas.map(|arena| arena.ranges.largest_free())).max().unwrap_or(0)
+    }
+
     pub(crate) fn stats(&self) -> TensorBufferStats {
         let mut stats = TensorBufferStats {
             taken_count: self.taken,

@@ -281,7 +281,11 @@ impl State {
 /// Statistics, scopes and traces.
 impl State {
     pub(crate) fn stats(&self) -> MemoryStats {
-        self.ledger.stats(self.pool.idle_bytes() as u64, self.pool.cap_bytes() as u64)
+        let reserved = self.reserves.iter().map(Reserve::largest_free_bytes).max().unwrap_or(0);
+        MemoryStats {
+            largest_free_bytes: reserved.max(self.pool.largest_bytes()) as u64,
+            ..self.ledger.stats(self.pool.idle_bytes() as u64, self.pool.cap_bytes() as u64)
+        }
     }
 
     pub(crate) fn open_scope(&mut self) -> (u64, MemoryStats) {

@@ -21,6 +21,8 @@ pub struct MemoryStats {
     /// Bytes between the layouts of tensors and the buffers they lie in (alignment, size classes, bounds), and of buffers
     /// that came back and wait for queued work.
     pub waste_bytes: u64,
+    /// The largest buffer that is free: idle in the pool, reserved and not out, or the widest gap of an arena.
+    pub largest_free_bytes: u64,
     /// Bytes of files that tensors read through a mapping.
     pub mapped_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.

@@ -105,7 +105,9 @@ impl<T> Lock<T> {
 fn pause(round: u32) {
     match round {
         // About as long as the lock is held.
-        0..4 => (0..8 << round).for_each(|_| std::hint::spin_loop()),
+        // Much longer than the lock is held, so that the holder takes and returns several times meanwhile: a lock that
+        // changes cores with every use costs more than the wait.
+        0..4 => (0..64 << round).for_each(|_| std::hint::spin_loop()),
         4..20 => std::thread::yield_now(),
         _ => std::thread::sleep(std::time::Duration::from_micros(10 << (round - 20).min(6))),
     }
