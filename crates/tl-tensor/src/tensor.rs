@@ -118,6 +118,11 @@ impl Raw {
         &self.shape
     }
 
+    /// Whether the memory is a parameter's.
+    pub(crate) fn is_learnable(&self) -> bool {
+        self.storage.is_learnable()
+    }
+
     pub(crate) fn strides(&self) -> &[usize] {
         &self.strides
     }
@@ -249,7 +254,7 @@ impl<T> Tensor<T> {
 
     /// Whether the memory is a parameter's: from the learnable reserve, or mapped from a file.
     pub fn is_learnable(&self) -> bool {
-        self.raw.storage.is_learnable()
+        self.raw.is_learnable()
     }
 
     /// The same tensor with its element type unknown to the compiler.

@@ -115,6 +115,9 @@ fn batch<'a>(operand: &Operand<'a>, is_left: bool) -> Batch<'a> {
 
 fn matmul(call: &mut Call) -> Result<(), Fault> {
     let (a, b) = (call.operand(0)?, call.operand(1)?);
+    if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
+        return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
+    }
     let (left, right) = (batch(&a, true), batch(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
     if let DType::Block(_) = b.dtype {

@@ -164,6 +164,11 @@ impl<'a> Call<'a> {
         operand_of(self.arg(index))
     }
 
+    /// Whether the argument is a parameter's tensor: learnable, or mapped from a model's file.
+    pub(crate) fn is_weight(&self, index: usize) -> bool {
+        matches!(self.arg(index), Arg::Tensor(raw) if raw.is_learnable())
+    }
+
     pub(crate) fn number(&self, index: usize) -> Result<f64, Fault> {
         match self.arg(index) {
             Arg::Number(x) => Ok(*x),

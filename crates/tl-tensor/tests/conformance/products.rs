@@ -293,7 +293,11 @@ fn weights_keep_their_type() {
     let w = Input::contiguous(&device, DType::F16, random(DType::F16, &[8, 5], (-2.0, 2.0)));
     let expected = product(&x.nd, &w.nd);
     let by_name = |name| tl_tensor::ops::by_name(name).unwrap();
-    check(&device, by_name("matmul"), &[x.arg(), w.arg()], "mixed", (DType::F32, &expected), sum_of(8, 4.0));
+    // A weight may have another type than the activations; two activations may not.
+    let weight = w.tensor.to_learnable().unwrap();
+    check(&device, by_name("matmul"), &[x.arg(), Arg::from(&weight)], "mixed", (DType::F32, &expected), sum_of(8, 4.0));
+    let mixed = tl_tensor::ops::apply(by_name("matmul"), &device, &[x.arg(), w.arg()]).err().unwrap().to_string();
+    assert!(mixed.contains("float32 and float16 do not mix"), "{mixed}");
     let transposed: Tensor = w.tensor.transpose(0, 1).unwrap();
     let args = [x.arg(), Arg::from(&transposed)];
     check(&device, by_name("linear"), &args, "mixed", (DType::F32, &expected), sum_of(8, 4.0));
