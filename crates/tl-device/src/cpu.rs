@@ -137,6 +137,14 @@ fn heap_layout(capacity: usize) -> Option<HeapLayout> {
 
 /// Bytes that can be had without swapping, by the kernel's estimate and the control group's limit; `None` where the
 /// system does not say.
+///
+/// ```
+/// use tl_device::{Device, DeviceOptions, Layout, Role, available_bytes};
+/// let mut options = DeviceOptions::default();
+/// options.memory.limit_bytes = available_bytes().map(|bytes| bytes as usize / 2);
+/// let device = Device::cpu_with(&options);
+/// assert!(device.take(&Layout::from(vec![8, 512]), Role::Activation).is_ok());
+/// ```
 pub fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -171,6 +179,16 @@ fn available_in_group() -> Option<u64> {
 /// A file mapped into memory, read-only. Cheap to clone.
 ///
 /// The file must not be truncated while it is mapped: the operating system answers a read beyond its end with a signal.
+///
+/// ```
+/// use tl_device::{Device, Mapping};
+/// let device = Device::cpu();
+/// let file = Mapping::open("Cargo.toml")?;
+/// let weight = device.adopt(&file, 0, 9)?.share();
+/// drop(file); // the weight keeps the mapping
+/// assert_eq!(weight.bytes(), b"[package]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mapping {
     map: Arc<Mmap>,
@@ -178,6 +196,14 @@ pub struct Mapping {
 
 impl Mapping {
     /// Maps the whole file.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use tl_device::Mapping;
+    /// assert!(Mapping::open("Cargo.toml").is_ok());
+    /// assert_eq!(Mapping::open("src").unwrap_err().kind(), ErrorKind::IsADirectory);
+    /// assert_eq!(Mapping::open("absent.gguf").unwrap_err().kind(), ErrorKind::NotFound);
+    /// ```
     ///
     /// # Errors
     /// What the operating system says: the file is missing, is a folder, may not be read.
@@ -193,6 +219,13 @@ impl Mapping {
     }
 
     /// The file's bytes.
+    ///
+    /// ```
+    /// use tl_device::Mapping;
+    /// let file = Mapping::open("Cargo.toml")?;
+    /// assert!(file.bytes().starts_with(b"[package]"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }

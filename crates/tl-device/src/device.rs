@@ -12,6 +12,15 @@ use crate::trace::Trace;
 use crate::{Error, Layout, Lease, Mapping};
 
 /// Limits and habits of a device's memory.
+///
+/// ```
+/// use tl_device::{Device, DeviceOptions, Error, Layout, Role};
+/// let mut options = DeviceOptions::default();
+/// options.memory.limit_bytes = Some(4096);
+/// let device = Device::cpu_with(&options);
+/// let refused = device.take(&Layout::from(vec![8, 512]), Role::Activation).err();
+/// assert!(matches!(refused, Some(Error::Limit { requested_bytes: 8192, .. })));
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MemoryOptions {
@@ -46,12 +55,31 @@ impl Default for MemoryOptions {
 
 impl MemoryOptions {
     /// No pooling: every request that no reservation serves is an allocation.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions, Layout, MemoryOptions, Role};
+    /// let mut options = DeviceOptions::default();
+    /// options.memory = MemoryOptions::unpooled();
+    /// let device = Device::cpu_with(&options);
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!(device.stats().driver_bytes, 0);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn unpooled() -> Self {
         MemoryOptions { pool_max_bytes: 0, ..Self::default() }
     }
 }
 
 /// How to make a device.
+///
+/// ```
+/// use tl_device::{Device, DeviceOptions};
+/// let mut options = DeviceOptions::default();
+/// options.threads = 2;
+/// options.memory.pool_max_bytes = 64 << 20;
+/// let device = Device::cpu_with(&options);
+/// assert_eq!(device.stats().pool_cap_bytes, 64 << 20);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeviceOptions {
@@ -64,6 +92,16 @@ pub struct DeviceOptions {
 }
 
 /// A device that only counts: its buffers have no bytes, and operations on it compute nothing.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role, Simulation};
+/// let mut simulation = Simulation::default();
+/// simulation.is_delayed = true;
+/// let device = Device::simulated(simulation);
+/// drop(device.take(&Layout::from(vec![8, 512]), Role::Activation)?);
+/// assert_eq!(device.returning_count(), 1);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Simulation {
@@ -106,11 +144,25 @@ impl fmt::Debug for Device {
 
 impl Device {
     /// A CPU device of its own, with its own memory and threads.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// assert_eq!((device.name(), device.stats().driver_bytes), ("cpu", 0));
+    /// ```
     pub fn cpu() -> Device {
         Device::cpu_with(&DeviceOptions::default())
     }
 
     /// A CPU device with these options.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions};
+    /// let mut options = DeviceOptions::default();
+    /// options.threads = 1;
+    /// let device = Device::cpu_with(&options);
+    /// assert_eq!(device.threads().count(), 1);
+    /// ```
     pub fn cpu_with(options: &DeviceOptions) -> Device {
         Device { memory: Arc::new(Memory::new(options)) }
     }
@@ -133,31 +185,78 @@ impl Device {
     }
 
     /// The name that users see.
+    ///
+    /// ```
+    /// use tl_device::{Device, Simulation};
+    /// assert_eq!(Device::cpu().name(), "cpu");
+    /// assert_eq!(Device::simulated(Simulation::default()).name(), "simulated");
+    /// ```
     pub fn name(&self) -> &'static str {
         if self.is_simulated() { "simulated" } else { "cpu" }
     }
 
     /// Whether the device only counts, and operations on it compute nothing.
+    ///
+    /// ```
+    /// use tl_device::{Device, Simulation};
+    /// assert!(!Device::cpu().is_simulated());
+    /// assert!(Device::simulated(Simulation::default()).is_simulated());
+    /// ```
     pub fn is_simulated(&self) -> bool {
         self.memory.is_simulated()
     }
 
     /// How many buffers of a simulated device came back and wait for [`Device::complete`].
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role, Simulation};
+    /// let mut simulation = Simulation::default();
+    /// simulation.is_delayed = true;
+    /// let device = Device::simulated(simulation);
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!((device.returning_count(), device.stats().pooled_bytes), (1, 0));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn returning_count(&self) -> usize {
         self.memory.lock().returning()
     }
 
     /// Says that the work that the `index`-th waiting buffer waits for is done; `false` where there is no such buffer.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role, Simulation};
+    /// let mut simulation = Simulation::default();
+    /// simulation.is_delayed = true;
+    /// let device = Device::simulated(simulation);
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert!(device.complete(0));
+    /// assert_eq!((device.returning_count(), device.buffer_pool().stats().total_pooled), (0, 1));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn complete(&self, index: usize) -> bool {
         self.memory.complete(index)
     }
 
     /// Whether both handles mean the same device.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// assert!(device.is_same(&device.clone()));
+    /// assert!(!device.is_same(&Device::cpu()));
+    /// ```
     pub fn is_same(&self, other: &Device) -> bool {
         Arc::ptr_eq(&self.memory, &other.memory)
     }
 
     /// The threads that compute.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions};
+    /// let mut options = DeviceOptions::default();
+    /// options.threads = 2;
+    /// assert_eq!(Device::cpu_with(&options).threads().count(), 2);
+    /// ```
     pub fn threads(&self) -> &Threads {
         self.memory.threads()
     }
@@ -169,6 +268,16 @@ impl Device {
     /// Memory for a tensor: from the tensor buffer, else the pool (never for parameters), else the system. Its contents
     /// are left over from an earlier use.
     ///
+    /// ```
+    /// use tl_device::{Device, Layout, Purpose, Role};
+    /// let device = Device::cpu();
+    /// let purpose = Purpose { role: Role::Activation, op: "matmul" };
+    /// let mut memory = device.take(&Layout::from(vec![8, 512]), purpose)?;
+    /// memory.bytes_mut().fill(0);
+    /// assert_eq!(memory.bytes(), [0; 8192]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`] after the pool was emptied and the request repeated; [`Error::TooLarge`] and
     /// [`Error::PartialBlock`] for impossible layouts.
@@ -177,6 +286,16 @@ impl Device {
     }
 
     /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`] and against the limit.
+    ///
+    /// ```
+    /// use tl_device::{Device, Mapping};
+    /// let device = Device::cpu();
+    /// let file = Mapping::open("Cargo.toml")?;
+    /// let memory = device.adopt(&file, 1, 7)?;
+    /// assert_eq!(memory.bytes(), b"package");
+    /// assert_eq!(device.stats().mapped_bytes, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::OutsideFile`] where it reaches beyond the file's end, [`Error::Limit`].
@@ -188,6 +307,17 @@ impl Device {
 
     /// From here on, operations on this device take from `buffer`. The former one is let go.
     ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 1)?;
+    /// device.set_tensor_buffer(buffer.clone());
+    /// let _memory = device.take(&Layout::from(vec![8, 512]), Role::Activation)?;
+    /// assert_eq!(buffer.stats().in_use_count, 1);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// Where the buffer was made for another device; [`Device::replace_tensor_buffer`] gives an error instead.
     pub fn set_tensor_buffer(&self, buffer: TensorBuffer) {
@@ -197,6 +327,16 @@ impl Device {
     }
 
     /// Sets or (with `None`) unsets the tensor buffer and gives back the one that was set.
+    ///
+    /// ```
+    /// use tl_device::{Device, Error, TensorBuffer};
+    /// let device = Device::cpu();
+    /// assert!(device.replace_tensor_buffer(Some(TensorBuffer::new(&device)))?.is_none());
+    /// assert!(device.replace_tensor_buffer(None)?.is_some());
+    /// let foreign = TensorBuffer::new(&Device::cpu());
+    /// assert_eq!(device.replace_tensor_buffer(Some(foreign)).err(), Some(Error::OtherDevice));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::OtherDevice`] where the buffer was made for another device.
@@ -208,11 +348,27 @@ impl Device {
     }
 
     /// The tensor buffer that operations take from.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// assert!(device.tensor_buffer().is_none());
+    /// device.set_tensor_buffer(TensorBuffer::new(&device));
+    /// assert!(device.tensor_buffer().is_some());
+    /// ```
     pub fn tensor_buffer(&self) -> Option<TensorBuffer> {
         self.memory.lock().current.clone()
     }
 
     /// The reactive pool.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![8, 512]), Role::Activation)?);
+    /// assert_eq!(device.buffer_pool().stats().total_memory, 8192);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn buffer_pool(&self) -> BufferPool<'_> {
         BufferPool { memory: &self.memory }
     }
@@ -232,32 +388,90 @@ impl Device {
     }
 
     /// Allows allocations again.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let layout = Layout::from(vec![8, 512]);
+    /// device.seal();
+    /// assert!(device.take(&layout, Role::Activation).is_err());
+    /// device.unseal();
+    /// assert!(device.take(&layout, Role::Activation).is_ok());
+    /// ```
     pub fn unseal(&self) {
         self.memory.lock().is_sealed = false;
     }
 
     /// Whether new allocations are refused.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// assert!(!device.is_sealed());
+    /// device.seal();
+    /// assert!(device.is_sealed());
+    /// ```
     pub fn is_sealed(&self) -> bool {
         self.memory.lock().is_sealed
     }
 
     /// Names the place in the program that runs from here on, for traces and errors: any number that the caller can turn
     /// into a place again; 0: none.
+    ///
+    /// ```
+    /// use tl_device::{Device, Error, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.seal();
+    /// device.set_location(17); // a line number, say
+    /// let refused = device.take(&Layout::from(vec![8]), Role::Activation).err();
+    /// assert!(matches!(refused, Some(Error::Sealed { location: 17, .. })));
+    /// ```
     pub fn set_location(&self, location: u64) {
         self.memory.set_location(location);
     }
 
     /// Begins to record what happens to memory. Traces nest: each records what happens until its own end.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!(device.stop_trace().events.len(), 2); // taken, returned
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn start_trace(&self) {
         self.memory.lock().start_trace();
     }
 
     /// Ends the recording that was begun last and gives what was recorded; nothing where none was begun.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace(); // the outer one
+    /// device.start_trace();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!(device.stop_trace().events.len(), 2); // the inner one
+    /// assert_eq!(device.stop_trace().events.len(), 2); // the outer one recorded it too
+    /// assert!(device.stop_trace().events.is_empty());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn stop_trace(&self) -> Trace {
         self.memory.lock().stop_trace()
     }
 
     /// Measures from here on: counts and the peak since now. Scopes may nest.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![8, 512]), Role::Activation)?);
+    /// let scope = device.scope();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!((device.stats().peak_bytes, scope.stats().peak_bytes), (8192, 16));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn scope(&self) -> Scope {
         let (id, start) = self.memory.lock().open_scope();
         Scope { device: self.clone(), id, start }
@@ -288,21 +502,62 @@ impl Device {
     }
 
     /// Frees everything that is idle in the pool. Reservations stay.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![8, 512]), Role::Activation)?);
+    /// assert_eq!(device.stats().pooled_bytes, 8192);
+    /// device.trim();
+    /// assert_eq!(device.stats().driver_bytes, 0);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn trim(&self) {
         self.memory.trim();
     }
 
     /// What the device holds.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let _weight = device.take(&Layout::from(vec![64]), Role::Learnable)?;
+    /// let _cache = device.take(&Layout::from(vec![32]), Role::Cache)?;
+    /// let stats = device.stats();
+    /// assert_eq!((stats.live_bytes, stats.learnable_bytes, stats.cache_bytes), (192, 128, 64));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn stats(&self) -> MemoryStats {
         self.memory.stats()
     }
 
     /// What the current tensor buffer holds and did; all zeros where none is set.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 4)?;
+    /// assert_eq!(device.tensor_buffer_stats().reserved_count, 0);
+    /// device.set_tensor_buffer(buffer);
+    /// assert_eq!(device.tensor_buffer_stats().reserved_count, 4);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn tensor_buffer_stats(&self) -> TensorBufferStats {
         self.memory.current_reserve_stats()
     }
 
     /// Lets [`MemoryStats::peak_bytes`] start again from what is live now.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![1000]), Role::Activation)?);
+    /// assert_eq!(device.stats().peak_bytes, 2000);
+    /// device.reset_peak();
+    /// assert_eq!(device.stats().peak_bytes, 0);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn reset_peak(&self) {
         self.memory.reset_peak();
     }
@@ -329,6 +584,16 @@ pub struct Scope {
 
 impl Scope {
     /// The device's statistics, the counts and the peak being those since the scope was opened.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// let scope = device.scope();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!((scope.stats().allocation_count, scope.stats().pool_reuse_count), (0, 1));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn stats(&self) -> MemoryStats {
         let state = self.device.memory.lock();
         let (now, start) = (state.stats(), &self.start);
@@ -350,17 +615,46 @@ impl Drop for Scope {
 }
 
 /// A device's reactive pool: what no reservation serves is kept here when it comes back, by size class, up to a cap.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// for _ in 0..3 {
+///     drop(device.take(&Layout::from(vec![8, 512]), Role::Activation)?);
+/// }
+/// let stats = device.buffer_pool().stats();
+/// assert_eq!((stats.allocation_count, stats.reuse_count), (1, 2));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 pub struct BufferPool<'a> {
     memory: &'a Arc<Memory>,
 }
 
 impl BufferPool<'_> {
     /// What the pool holds and did.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// let stats = device.buffer_pool().stats();
+    /// assert_eq!((stats.total_pooled, stats.total_memory), (1, 64)); // 16 bytes lie in a buffer of 64
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn stats(&self) -> BufferPoolStats {
         self.memory.pool_stats()
     }
 
     /// Frees everything that is idle.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// device.buffer_pool().clear();
+    /// assert_eq!(device.buffer_pool().stats().total_pooled, 0);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn clear(&self) {
         self.memory.trim();
     }

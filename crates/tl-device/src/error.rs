@@ -3,6 +3,18 @@
 use crate::{Layout, MemoryStats, PlanRow, ReserveKind, Role};
 
 /// A memory request that cannot be served.
+///
+/// ```
+/// use tl_device::{Device, Error, Layout, Role, bytes};
+/// let device = Device::cpu();
+/// device.seal();
+/// match device.take(&Layout::from(vec![8, 512]), Role::Activation) {
+///     Err(Error::Sealed { op, layout, .. }) => println!("{op} wanted {}", bytes(layout.len_bytes()? as u64)),
+///     Err(error) => return Err(error),
+///     Ok(_) => unreachable!("nothing was reserved"),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -85,6 +97,12 @@ pub enum Error {
 }
 
 /// A count of bytes for people: `512 B`, `1.5 MiB`.
+///
+/// ```
+/// use tl_device::bytes;
+/// assert_eq!(bytes(512), "512 B");
+/// assert_eq!(bytes(3 << 19), "1.5 MiB");
+/// ```
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     if n < 1024 {

@@ -12,6 +12,13 @@ use smallvec::SmallVec;
 use crate::Error;
 
 /// The data type of a tensor's elements, as stored.
+///
+/// ```
+/// use tl_device::{DType, Layout};
+/// let token_ids = Layout::new(DType::I32, [128]);
+/// assert_eq!(token_ids.dtype(), DType::I32);
+/// assert_eq!(token_ids.to_string(), "int32[128]");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE half precision, two bytes.
@@ -27,6 +34,15 @@ pub enum DType {
 }
 
 /// A storage format of weights: `block_elems` elements in `block_bytes` bytes. Identified by its number in GGUF files.
+///
+/// ```
+/// use tl_device::{BlockFormat, DType, Layout};
+/// static Q4_0: BlockFormat = BlockFormat { name: "q4_0", id: 2, block_elems: 32, block_bytes: 18 };
+/// let weight = Layout::new(DType::Block(&Q4_0), [3, 64]);
+/// assert_eq!(weight.to_string(), "q4_0[3, 64]");
+/// assert_eq!(weight.len_bytes()?, 3 * 2 * 18);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct BlockFormat {
     /// The name that users see, `q4_0`.
@@ -53,6 +69,12 @@ impl Hash for BlockFormat {
 
 impl DType {
     /// The name that programs use: `float16`, `int32`, `q4_0`.
+    ///
+    /// ```
+    /// use tl_device::DType;
+    /// assert_eq!(DType::F16.name(), "float16");
+    /// assert_eq!(DType::I32.name(), "int32");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             DType::F16 => "float16",
@@ -64,11 +86,24 @@ impl DType {
     }
 
     /// Whether this is `float16` or `float32`, the types that activations have.
+    ///
+    /// ```
+    /// use tl_device::DType;
+    /// assert!(DType::F16.is_float());
+    /// assert!(!DType::I32.is_float());
+    /// ```
     pub fn is_float(self) -> bool {
         matches!(self, DType::F16 | DType::F32)
     }
 
     /// Elements in a block; 1 for everything but block formats.
+    ///
+    /// ```
+    /// use tl_device::{BlockFormat, DType};
+    /// static Q8_0: BlockFormat = BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 };
+    /// assert_eq!(DType::Block(&Q8_0).block_elems(), 32);
+    /// assert_eq!(DType::F32.block_elems(), 1);
+    /// ```
     pub fn block_elems(self) -> usize {
         match self {
             DType::Block(format) => format.block_elems,
@@ -77,6 +112,13 @@ impl DType {
     }
 
     /// Bytes of a block: the element size for everything but block formats.
+    ///
+    /// ```
+    /// use tl_device::{BlockFormat, DType};
+    /// static Q8_0: BlockFormat = BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 };
+    /// assert_eq!(DType::Block(&Q8_0).block_bytes(), 34);
+    /// assert_eq!(DType::F32.block_bytes(), 4);
+    /// ```
     pub fn block_bytes(self) -> usize {
         match self {
             DType::F16 => 2,
@@ -99,6 +141,13 @@ impl fmt::Debug for DType {
 }
 
 /// The dimensions of a tensor, outermost first. Prints as `[512, 128]`.
+///
+/// ```
+/// use tl_device::Shape;
+/// let shape = Shape::from([512, 128]);
+/// assert_eq!((shape.len(), shape[0]), (2, 512));
+/// assert_eq!(shape.to_string(), "[512, 128]");
+/// ```
 #[derive(Clone, Default, Eq)]
 pub struct Shape(SmallVec<[usize; 6]>);
 
@@ -111,17 +160,38 @@ impl PartialEq for Shape {
 
 impl Shape {
     /// The dimensions as given.
+    ///
+    /// ```
+    /// use tl_device::Shape;
+    /// let scalar = Shape::new(&[]);
+    /// assert_eq!(scalar.len(), 0);
+    /// assert_eq!(Shape::new(&[8, 512]).to_string(), "[8, 512]");
+    /// ```
     pub fn new(dims: &[usize]) -> Self {
         Shape(SmallVec::from_slice(dims))
     }
 
     /// The dimensions, outermost first.
+    ///
+    /// ```
+    /// use tl_device::Shape;
+    /// let shape = Shape::from([32, 8, 512]);
+    /// let [heads, rows, head_dim] = shape.dims() else { panic!("not of rank 3") };
+    /// assert_eq!((*heads, *rows, *head_dim), (32, 8, 512));
+    /// ```
     pub fn dims(&self) -> &[usize] {
         &self.0
     }
 
     /// The number of elements, or `None` where it does not fit a `usize`; also where the dimensions other than 0 have no
     /// product that fits, so that whoever multiplies some of the dimensions cannot overflow.
+    ///
+    /// ```
+    /// use tl_device::Shape;
+    /// assert_eq!(Shape::from([512, 128]).checked_elems(), Some(65_536));
+    /// assert_eq!(Shape::from([512, 0]).checked_elems(), Some(0));
+    /// assert_eq!(Shape::from([usize::MAX, 2]).checked_elems(), None);
+    /// ```
     pub fn checked_elems(&self) -> Option<usize> {
         let (mut product, mut is_empty) = (1usize, false);
         for &dim in &self.0 {
@@ -201,21 +271,47 @@ pub struct Layout {
 
 impl Layout {
     /// The layout of a tensor with this type and these dimensions.
+    ///
+    /// ```
+    /// use tl_device::{DType, Layout};
+    /// let scores = Layout::new(DType::F32, [32, 10, 10]);
+    /// assert_eq!(scores.to_string(), "float32[32, 10, 10]");
+    /// ```
     pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
         Layout { dtype, shape: shape.into() }
     }
 
     /// The type of the elements.
+    ///
+    /// ```
+    /// use tl_device::{DType, Layout};
+    /// assert_eq!(Layout::new(DType::Bool, [10, 10]).dtype(), DType::Bool);
+    /// assert_eq!(Layout::from(vec![10, 10]).dtype(), DType::F16);
+    /// ```
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
     /// The dimensions.
+    ///
+    /// ```
+    /// use tl_device::Layout;
+    /// let layout = Layout::from(vec![512, 128]);
+    /// assert_eq!(layout.shape().dims(), [512, 128]);
+    /// ```
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
     /// The bytes that a contiguous tensor of this layout takes.
+    ///
+    /// ```
+    /// use tl_device::{DType, Error, Layout};
+    /// assert_eq!(Layout::from(vec![512, 128]).len_bytes()?, 512 * 128 * 2);
+    /// let impossible = Layout::new(DType::F32, [usize::MAX, 2]);
+    /// assert!(matches!(impossible.len_bytes(), Err(Error::TooLarge { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::TooLarge`] where the count does not fit the address space, [`Error::PartialBlock`] where the last

@@ -24,6 +24,16 @@ use crate::trace::{Action, ArenaPlan, Source};
 use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions};
 
 /// What the memory is for.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// let _weight = device.take(&Layout::from(vec![100]), Role::Learnable)?;
+/// let _keys = device.take(&Layout::from(vec![50]), Role::Cache)?;
+/// let stats = device.stats();
+/// assert_eq!((stats.learnable_bytes, stats.cache_bytes, stats.activation_bytes()), (200, 100, 0));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The result of an operation: from the tensor buffer, the pool, or the device.
@@ -35,6 +45,15 @@ pub enum Role {
 }
 
 /// What the memory is for, and which operation asks.
+///
+/// ```
+/// use tl_device::{Action, Device, Layout, Purpose, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// drop(device.take(&Layout::from(vec![8]), Purpose { role: Role::Activation, op: "softmax" })?);
+/// assert!(matches!(device.stop_trace().events[0].action, Action::Take { op: "softmax", .. }));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purpose {
     /// What it is for.

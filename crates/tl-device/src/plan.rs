@@ -10,6 +10,13 @@ use crate::{DType, Error, Layout, ReserveKind, Shape, TensorBuffer};
 const GROWING_SIZES: usize = 8;
 
 /// A reservation.
+///
+/// ```
+/// use tl_device::{Layout, PlanRow, ReservationPlan, ReserveKind};
+/// let row = PlanRow { layout: Layout::from(vec![32, 2048]), kind: ReserveKind::UpTo, count: 2 };
+/// let plan = ReservationPlan { rows: vec![row] };
+/// assert_eq!(plan.to_string(), "up_to float16[32, 2048] 2\n");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanRow {
     /// The layout that each buffer serves, or its bound.
@@ -22,6 +29,12 @@ pub struct PlanRow {
 
 impl PlanRow {
     /// Bytes of its buffers.
+    ///
+    /// ```
+    /// use tl_device::{Layout, PlanRow, ReserveKind};
+    /// let row = PlanRow { layout: Layout::from(vec![8]), kind: ReserveKind::Exact, count: 3 };
+    /// assert_eq!(row.bytes(), 3 * 64); // 16 bytes each, rounded up to 64
+    /// ```
     pub fn bytes(&self) -> u64 {
         let each = self.layout.len_bytes().unwrap_or(usize::MAX).max(1).next_multiple_of(ALIGN);
         each as u64 * self.count as u64
@@ -68,6 +81,12 @@ pub struct ReservationPlan {
 }
 
 /// A line of a plan that says nothing sensible.
+///
+/// ```
+/// use tl_device::ReservationPlan;
+/// let error = "exact float16[8] 4\nexact float17[8] 1".parse::<ReservationPlan>().unwrap_err();
+/// assert_eq!((error.line, error.text.as_str()), (2, "exact float17[8] 1"));
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "line {line} of the plan, {text:?}: {problem}; a line is `exact float16[8, 512] 4`, or `up_to`, or `learnable`"
@@ -110,16 +129,39 @@ impl Family {
 
 impl ReservationPlan {
     /// Bytes of all buffers.
+    ///
+    /// ```
+    /// use tl_device::ReservationPlan;
+    /// let plan: ReservationPlan = "exact float16[8, 512] 4\nexact float32[512] 1".parse()?;
+    /// assert_eq!(plan.bytes(), 4 * 8192 + 2048);
+    /// # Ok::<(), tl_device::PlanError>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.rows.iter().map(PlanRow::bytes).sum()
     }
 
     /// Buffers in all.
+    ///
+    /// ```
+    /// use tl_device::ReservationPlan;
+    /// let plan: ReservationPlan = "exact float16[8, 512] 4\nexact float32[512] 1".parse()?;
+    /// assert_eq!(plan.count(), 5);
+    /// # Ok::<(), tl_device::PlanError>(())
+    /// ```
     pub fn count(&self) -> usize {
         self.rows.iter().map(|row| row.count).sum()
     }
 
     /// Makes the plan's `count` for a layout at least this.
+    ///
+    /// ```
+    /// use tl_device::{Layout, ReservationPlan, ReserveKind};
+    /// let mut plan = ReservationPlan::default();
+    /// for count in [2, 4, 3] {
+    ///     plan.need(&Layout::from(vec![8, 512]), ReserveKind::Exact, count);
+    /// }
+    /// assert_eq!(plan.to_string(), "exact float16[8, 512] 4\n");
+    /// ```
     pub fn need(&mut self, layout: &Layout, kind: ReserveKind, count: usize) {
         match self.rows.iter_mut().find(|row| row.kind == kind && row.layout == *layout) {
             Some(row) => row.count = row.count.max(count),
@@ -128,6 +170,15 @@ impl ReservationPlan {
     }
 
     /// Carries the plan out.
+    ///
+    /// ```
+    /// use tl_device::{Device, ReservationPlan, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// "exact float16[8, 512] 4".parse::<ReservationPlan>()?.reserve(&buffer)?;
+    /// assert_eq!(buffer.stats().reserved_count, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`TensorBuffer::reserve`]; the rows before the one that failed stay reserved.

@@ -5,6 +5,16 @@ use crate::Layout;
 /// What a device holds, in bytes, and how often it was asked.
 ///
 /// At all times `live + reserved free + pooled + waste = driver`.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// let _held = device.take(&Layout::from(vec![1000]), Role::Activation)?;
+/// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+/// let s = device.stats();
+/// assert_eq!(s.live_bytes + s.reserved_free_bytes + s.pooled_bytes + s.waste_bytes, s.driver_bytes);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MemoryStats {
@@ -43,12 +53,29 @@ pub struct MemoryStats {
 
 impl MemoryStats {
     /// Bytes of activations: what is live and neither parameter nor KV cache.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let _x = device.take(&Layout::from(vec![50]), Role::Activation)?;
+    /// assert_eq!(device.stats().activation_bytes(), 100);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn activation_bytes(&self) -> u64 {
         self.live_bytes - self.learnable_bytes - self.cache_bytes
     }
 }
 
 /// What a [`BufferPool`](crate::BufferPool) holds and did.
+///
+/// ```
+/// use tl_device::{BufferPoolStats, Device, Layout, Role};
+/// let device = Device::cpu();
+/// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+/// let BufferPoolStats { total_pooled, reuse_count, .. } = device.buffer_pool().stats();
+/// assert_eq!((total_pooled, reuse_count), (1, 0));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct BufferPoolStats {
@@ -67,6 +94,15 @@ pub struct BufferPoolStats {
 }
 
 /// How a reservation serves requests.
+///
+/// ```
+/// use tl_device::{Device, ReserveKind, TensorBuffer};
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// buffer.reserve_up_to(vec![32, 2048], 1)?;
+/// assert_eq!(buffer.stats().by_layout[0].kind, ReserveKind::UpTo);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReserveKind {
     /// Exactly its layout.
@@ -78,6 +114,17 @@ pub enum ReserveKind {
 }
 
 /// What a [`TensorBuffer`](crate::TensorBuffer) holds and did.
+///
+/// ```
+/// use tl_device::{Device, TensorBuffer};
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// buffer.reserve(vec![8, 512], 1)?;
+/// let _memory = buffer.take(vec![8, 512])?;
+/// assert!(buffer.take(vec![8, 512])?.is_none());
+/// assert_eq!((buffer.stats().taken_count, buffer.stats().fallback_count), (1, 1));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TensorBufferStats {
@@ -105,6 +152,16 @@ pub struct TensorBufferStats {
 
 impl TensorBufferStats {
     /// `taken / (taken + fallbacks)`, from 0 to 1; 0 while nothing was asked for.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 1)?;
+    /// let _held = [buffer.take(vec![8, 512])?, buffer.take(vec![8, 512])?];
+    /// assert_eq!(buffer.stats().hit_rate(), 0.5);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn hit_rate(&self) -> f64 {
         let asked = self.taken_count + self.fallback_count;
         if asked == 0 { 0.0 } else { self.taken_count as f64 / asked as f64 }
@@ -112,6 +169,18 @@ impl TensorBufferStats {
 }
 
 /// A row of [`TensorBufferStats::by_layout`].
+///
+/// ```
+/// use tl_device::{Device, Layout, TensorBuffer};
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// buffer.reserve(vec![8], 1)?;
+/// buffer.take(vec![9])?;
+/// let missed = &buffer.stats().by_layout[1];
+/// assert_eq!(missed.layout, Layout::from(vec![9]));
+/// assert_eq!((missed.reserved_count, missed.fallback_count), (0, 1));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LayoutStats {

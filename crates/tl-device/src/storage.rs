@@ -135,6 +135,18 @@ impl Slot {
 }
 
 /// Memory that one tensor or several views of it read. Cloning counts a handle; nothing is copied or allocated.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// let storage = device.take(&Layout::from(vec![8]), Role::Activation)?.share();
+/// let view = storage.clone();
+/// drop(storage);
+/// assert_eq!(device.stats().live_bytes, 16); // the view still reads it
+/// drop(view);
+/// assert_eq!(device.stats().live_bytes, 0);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 pub struct Storage {
     /// From `Arc::into_raw`; the handles on a slot own it together.
     slot: NonNull<Slot>,
@@ -148,6 +160,15 @@ unsafe impl Sync for Storage {}
 
 impl Storage {
     /// The bytes of the layout that this memory was taken for.
+    ///
+    /// ```
+    /// use tl_device::{DType, Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut memory = device.take(&Layout::new(DType::Bool, [3]), Role::Activation)?;
+    /// memory.bytes_mut().copy_from_slice(&[1, 0, 1]);
+    /// assert_eq!(memory.share().bytes(), [1, 0, 1]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn bytes(&self) -> &[u8] {
         let slot = self.slot();
         slot.block.bytes().get(..slot.len_bytes()).unwrap_or_default()
@@ -159,6 +180,15 @@ impl Storage {
     }
 
     /// Whether the memory is a parameter's: reserved as learnable, or mapped from a file.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let layout = Layout::from(vec![8]);
+    /// assert!(device.take(&layout, Role::Learnable)?.share().is_learnable());
+    /// assert!(!device.take(&layout, Role::Activation)?.share().is_learnable());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn is_learnable(&self) -> bool {
         self.slot().learnable
     }
@@ -169,6 +199,14 @@ impl Storage {
     }
 
     /// The device that the memory belongs to.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let storage = device.take(&Layout::from(vec![8]), Role::Activation)?.share();
+    /// assert!(storage.device().is_same(&device));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn device(&self) -> &Device {
         // The slot is out, so the device's memory exists.
         &self.slot().device
@@ -198,6 +236,16 @@ impl Drop for Storage {
 }
 
 /// Memory that its holder alone uses, and may write. Dropping it gives the memory back.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// let mut memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+/// memory.bytes_mut().fill(0);
+/// drop(memory);
+/// assert_eq!(device.stats().live_bytes, 0);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 pub struct Lease {
     storage: Storage,
 }
@@ -213,11 +261,28 @@ impl Lease {
     }
 
     /// The bytes, to read.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// assert_eq!(memory.bytes().len(), 16); // the layout's bytes, however large the buffer is
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn bytes(&self) -> &[u8] {
         self.storage.bytes()
     }
 
     /// The bytes, to write. What is in them at first is left over from an earlier use.
+    ///
+    /// ```
+    /// use tl_device::{DType, Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut memory = device.take(&Layout::new(DType::F32, [1]), Role::Activation)?;
+    /// memory.bytes_mut().copy_from_slice(&1.5f32.to_ne_bytes());
+    /// assert_eq!(memory.bytes(), 1.5f32.to_ne_bytes());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let slot = self.storage.slot();
         let len = slot.len_bytes();
@@ -228,11 +293,30 @@ impl Lease {
     }
 
     /// Ends the writing: from here on the memory is read-only and can be shared.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// memory.bytes_mut().fill(7);
+    /// let storage = memory.share();
+    /// let view = storage.clone();
+    /// assert_eq!(view.bytes().as_ptr(), storage.bytes().as_ptr()); // the same memory
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn share(self) -> Storage {
         self.storage
     }
 
     /// The device that the memory belongs to.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// assert!(memory.device().is_same(&device));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn device(&self) -> &Device {
         self.storage.device()
     }

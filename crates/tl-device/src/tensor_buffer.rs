@@ -50,6 +50,18 @@ impl fmt::Debug for TensorBuffer {
 }
 
 /// A value that could not be recycled because something else still holds its memory.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role, StillShared, TensorBuffer};
+/// let device = Device::cpu();
+/// let buffer = TensorBuffer::new(&device);
+/// let storage = device.take(&Layout::from(vec![8]), Role::Activation)?.share();
+/// let view = storage.clone();
+/// let StillShared(storage) = buffer.recycle(storage).unwrap_err();
+/// drop(view);
+/// assert!(buffer.recycle(storage).is_ok());
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 pub struct StillShared<T>(pub T);
 
 impl<T> fmt::Debug for StillShared<T> {
@@ -67,8 +79,30 @@ impl<T> std::error::Error for StillShared<T> {}
 /// What owns a handle on memory, so that [`TensorBuffer::recycle`] can end it: storage, a tensor.
 ///
 /// Not for references, which own nothing.
+///
+/// ```
+/// use tl_device::{Device, HoldsMemory, Layout, Role, Storage, TensorBuffer};
+/// struct Weight(Storage);
+/// impl HoldsMemory for Weight {
+///     fn storage(&self) -> &Storage {
+///         &self.0
+///     }
+/// }
+/// let device = Device::cpu();
+/// let weight = Weight(device.take(&Layout::from(vec![8]), Role::Activation)?.share());
+/// assert!(TensorBuffer::new(&device).recycle(weight).is_ok());
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 pub trait HoldsMemory {
     /// The handle.
+    ///
+    /// ```
+    /// use tl_device::{Device, HoldsMemory, Layout, Role};
+    /// let device = Device::cpu();
+    /// let memory = device.take(&Layout::from(vec![8]), Role::Activation)?.share();
+    /// assert_eq!(memory.storage().bytes().len(), 16); // storage holds itself
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     fn storage(&self) -> &Storage;
 }
 
@@ -80,6 +114,13 @@ impl HoldsMemory for Storage {
 
 impl TensorBuffer {
     /// An empty buffer for this device.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// assert_eq!(buffer.stats().reserved_bytes, 0);
+    /// ```
     pub fn new(device: &Device) -> TensorBuffer {
         let id = device.memory().lock().add_reserve();
         TensorBuffer { handle: Arc::new(Handle { memory: Arc::downgrade(device.memory()), id }) }
@@ -99,6 +140,16 @@ impl TensorBuffer {
 
     /// Allocates `count` buffers of exactly this layout (`float16` where only dimensions are given) and touches their
     /// pages. They are added to those that are there.
+    ///
+    /// ```
+    /// use tl_device::{DType, Device, Layout, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![512, 128], 10)?;
+    /// buffer.reserve(Layout::new(DType::F32, [512]), 2)?;
+    /// assert_eq!(buffer.stats().reserved_bytes, 10 * 512 * 128 * 2 + 2 * 512 * 4);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::TooLarge`]; then nothing was reserved.
@@ -128,6 +179,16 @@ impl TensorBuffer {
     }
 
     /// Allocates `count` buffers for parameters of this layout. Activations never get them.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve_learnable(vec![512, 128], 1)?;
+    /// assert!(buffer.take(vec![512, 128])?.is_none());
+    /// assert!(buffer.take_learnable(vec![512, 128])?.is_some());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
@@ -170,6 +231,15 @@ impl TensorBuffer {
 
     /// From here on, a request on the buffer's device that would be a new allocation is an error: see [`Device::seal`].
     ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.seal()?;
+    /// assert!(device.is_sealed());
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::DeviceGone`].
     pub fn seal(&self) -> Result<(), Error> {
@@ -179,6 +249,17 @@ impl TensorBuffer {
 
     /// A free buffer for an activation, or `None` where all that fit are out (which counts as a fallback).
     ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 1)?;
+    /// let memory = buffer.take(vec![8, 512])?;
+    /// assert!(memory.is_some());
+    /// assert!(buffer.take(vec![8, 512])?.is_none()); // the only one is out
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::PartialBlock`] for impossible layouts, [`Error::DeviceGone`].
     pub fn take(&self, layout: impl Into<Layout>) -> Result<Option<Lease>, Error> {
@@ -186,6 +267,16 @@ impl TensorBuffer {
     }
 
     /// A free buffer for a parameter, or `None` where all of this layout are out.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve_learnable(vec![8], 1)?;
+    /// let weight = buffer.take_learnable(vec![8])?;
+    /// assert!(weight.is_some_and(|weight| weight.share().is_learnable()));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`TensorBuffer::take`].
@@ -243,17 +334,49 @@ impl TensorBuffer {
     }
 
     /// Frees all reserved buffers and the arena. The ones in use are freed when their tensors are dropped.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 4)?;
+    /// buffer.clear();
+    /// assert_eq!(device.stats().driver_bytes, 0);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn clear(&self) {
         self.clear_where(true, |_, _| true);
     }
 
     /// Frees the buffers reserved for activations of this shape, of every data type, bounds included.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 4)?;
+    /// buffer.reserve(vec![8], 1)?;
+    /// buffer.clear_shape([8, 512]);
+    /// assert_eq!(buffer.stats().reserved_count, 1);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn clear_shape(&self, shape: impl Into<Shape>) {
         let shape = shape.into();
         self.clear_where(false, |layout, kind| kind != ReserveKind::Learnable && *layout.shape() == shape);
     }
 
     /// Frees the buffers reserved for parameters of this shape, of every data type.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve_learnable(vec![8, 512], 4)?;
+    /// buffer.reserve(vec![8, 512], 1)?;
+    /// buffer.clear_learnable_shape([8, 512]);
+    /// assert_eq!(buffer.stats().reserved_count, 1); // the one for activations
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn clear_learnable_shape(&self, shape: impl Into<Shape>) {
         let shape = shape.into();
         self.clear_where(false, |layout, kind| kind == ReserveKind::Learnable && *layout.shape() == shape);
@@ -266,6 +389,16 @@ impl TensorBuffer {
     }
 
     /// What the buffer holds and did.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8, 512], 4)?;
+    /// let _memory = buffer.take(vec![8, 512])?;
+    /// assert_eq!((buffer.stats().reserved_count, buffer.stats().in_use_count), (4, 1));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn stats(&self) -> TensorBufferStats {
         self.handle.memory.upgrade().map(|memory| memory.lock().reserve_stats(self.id())).unwrap_or_default()
     }

@@ -13,6 +13,16 @@ use crate::plan::ReservationPlan;
 use crate::{Layout, ReserveKind};
 
 /// Where a request's memory came from.
+///
+/// ```
+/// use tl_device::{Action, Device, Layout, Role, Source};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// let _memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+/// let trace = device.stop_trace();
+/// assert!(matches!(trace.events[0].action, Action::Take { source: Source::Device, .. }));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// A reserved buffer.
@@ -40,6 +50,18 @@ impl fmt::Display for Source {
 }
 
 /// What happened.
+///
+/// ```
+/// use tl_device::{Action, Device, Layout, Purpose, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// let purpose = Purpose { role: Role::Activation, op: "softmax" };
+/// drop(device.take(&Layout::from(vec![8]), purpose)?);
+/// let events = device.stop_trace().events;
+/// assert!(matches!(events[0].action, Action::Take { id: 1, op: "softmax", .. }));
+/// assert_eq!(events[1].action, Action::Return { id: 1 });
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// A tensor got memory.
@@ -81,6 +103,16 @@ pub enum Action {
 }
 
 /// An action, when it happened, and what the device held right after it.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+/// let live: Vec<u64> = device.stop_trace().events.iter().map(|event| event.live_bytes).collect();
+/// assert_eq!(live, [16, 0]);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Nanoseconds since the trace began.
@@ -98,6 +130,16 @@ pub struct Event {
 }
 
 /// Everything that happened between `start_trace` and `stop_trace`.
+///
+/// ```
+/// use tl_device::{Action, Device, Layout, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// let _held = [8, 9].map(|n| device.take(&Layout::from(vec![n]), Role::Activation));
+/// let trace = device.stop_trace();
+/// let takes = trace.events.iter().filter(|event| matches!(event.action, Action::Take { .. }));
+/// assert_eq!(takes.count(), 2);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trace {
     /// In the order in which it happened.
@@ -105,6 +147,15 @@ pub struct Trace {
 }
 
 /// What serves a trace as one block: its size, and a place for each piece of its steps.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// let _held = [512, 512].map(|n| device.take(&Layout::from(vec![n]), Role::Activation));
+/// let plan = device.stop_trace().arena();
+/// assert_eq!((plan.size_bytes, plan.lower_bound_bytes), (2048, 2048));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArenaPlan {
     /// The size of the block.
@@ -117,6 +168,15 @@ pub struct ArenaPlan {
 
 impl ArenaPlan {
     /// Size over lower bound; 1 for an empty trace.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// drop(device.take(&Layout::from(vec![512]), Role::Activation)?);
+    /// assert_eq!(device.stop_trace().arena().ratio(), 1.0); // nothing is wasted
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn ratio(&self) -> f64 {
         if self.lower_bound_bytes == 0 { 1.0 } else { self.size_bytes as f64 / self.lower_bound_bytes as f64 }
     }
@@ -183,6 +243,19 @@ impl Trace {
 
     /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
     /// placed on its own with its lifetimes known; equal steps are placed once.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// let scores = device.take(&Layout::from(vec![512]), Role::Activation)?;
+    /// let weights = device.take(&Layout::from(vec![512]), Role::Activation)?;
+    /// drop(scores);
+    /// let _output = device.take(&Layout::from(vec![512]), Role::Activation)?; // where the scores were
+    /// drop(weights);
+    /// assert_eq!(device.stop_trace().arena().size_bytes, 2 * 1024);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
     pub fn arena(&self) -> ArenaPlan {
         let mut plan = ArenaPlan { size_bytes: 0, lower_bound_bytes: 0, steps: Vec::new() };
         let mut step = TracedStep::default();
