@@ -387,6 +387,24 @@ impl Device {
         self.memory.lock().is_sealed = true;
     }
 
+    /// Seals the device as soon as something other than a parameter asks for memory: what was reserved before then must do.
+    ///
+    /// ```
+    /// use tl_device::{Device, Error, Layout, Role, TensorBuffer};
+    /// let device = Device::cpu();
+    /// device.seal_at_first_use();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8], 1)?;
+    /// device.set_tensor_buffer(buffer);
+    /// let _first = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// let second = device.take(&Layout::from(vec![8]), Role::Activation);
+    /// assert!(matches!(second, Err(Error::Sealed { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn seal_at_first_use(&self) {
+        self.memory.lock().seals_at_use = true;
+    }
+
     /// Allows allocations again.
     ///
     /// ```

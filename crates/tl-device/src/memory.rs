@@ -140,6 +140,9 @@ impl Memory {
     pub(crate) fn take(&self, device: &Device, layout: &Layout, purpose: Purpose) -> Result<Lease, Error> {
         let request = self.request(layout, purpose)?;
         let mut state = self.lock();
+        if state.seals_at_use && purpose.role != Role::Learnable {
+            (state.seals_at_use, state.is_sealed) = (false, true);
+        }
         let current = state.current.as_ref().map(TensorBuffer::id);
         if let Some(slot) = current.and_then(|id| state.take_reserved(device, id, request)) {
             drop(state);

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) ledger: Ledger,
     /// Whether new allocations are refused.
     pub(crate) is_sealed: bool,
+    /// Whether the next request for an activation seals the device.
+    pub(crate) seals_at_use: bool,
     /// Slots that are out, mapped ones included.
     out: usize,
     /// A handle on the memory itself while slots are out, so that they need not hold one each.
@@ -70,6 +72,7 @@ impl State {
             current: None,
             ledger: Ledger::default(),
             is_sealed: false,
+            seals_at_use: false,
             out: 0,
             kept: None,
             returning: is_delayed.then(VecDeque::new),

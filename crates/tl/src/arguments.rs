@@ -76,7 +76,7 @@ pub(crate) struct ReservationArguments {
     )]
     pub(crate) tune: Option<u32>,
     /// Refuse every new allocation: from the program's first statement on with --plan or --arena, from the tuning on with
-    /// --tune, otherwise from its first output on
+    /// --tune, otherwise from its first tensor on (what it reserves before that must do; parameters do not count)
     #[arg(long)]
     pub(crate) sealed: bool,
 }

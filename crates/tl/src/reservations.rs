@@ -31,15 +31,13 @@ pub(crate) struct Reservations {
     arena: Option<ArenaPlan>,
     tuning: Option<Tuning>,
     seal: Seal,
-    /// Allocations before the sealing began that no reservation asked for.
-    unreserved: u64,
 }
 
 /// Whether and when the device is sealed.
 #[derive(PartialEq)]
 enum Seal {
     Never,
-    AtOutput,
+    AtUse,
     AtTuning,
     Done,
 }
@@ -67,14 +65,8 @@ impl Reservations {
     /// Reserves what is to be reserved before the program starts. With `--arena` this runs the program once.
     pub(crate) fn prepare(arguments: &RunArguments, source: &SourceText, device: &Device) -> Result<Self, Stop> {
         let wanted = &arguments.reservations;
-        let mut reservations = Reservations {
-            device: device.clone(),
-            plan: None,
-            arena: None,
-            tuning: None,
-            seal: Seal::Never,
-            unreserved: 0,
-        };
+        let mut reservations =
+            Reservations { device: device.clone(), plan: None, arena: None, tuning: None, seal: Seal::Never };
         if let Some(path) = &wanted.plan {
             let plan = read_plan(path)?;
             plan.reserve(&reservations.buffer()?).map_err(Stop::failed)?;
@@ -93,10 +85,12 @@ impl Reservations {
             reservations.seal = match () {
                 () if wanted.plan.is_some() || wanted.arena => Seal::Done,
                 () if wanted.tune.is_some() => Seal::AtTuning,
-                () => Seal::AtOutput,
+                () => Seal::AtUse,
             };
-            if reservations.seal == Seal::Done {
-                device.seal();
+            match reservations.seal {
+                Seal::Done => device.seal(),
+                Seal::AtUse => device.seal_at_first_use(),
+                _ => {}
             }
         }
         Ok(reservations)
@@ -127,12 +121,6 @@ impl Reservations {
 
     /// The program printed something.
     pub(crate) fn at_output(&mut self) -> Result<(), Stop> {
-        if self.seal == Seal::AtOutput {
-            self.device.seal();
-            self.seal = Seal::Done;
-            let reserved = self.device.tensor_buffer_stats().reserved_count as u64;
-            self.unreserved = self.device.stats().allocation_count.saturating_sub(reserved);
-        }
         let Some(tuning) = self.tuning.as_mut().filter(|tuning| tuning.done.is_none()) else { return Ok(()) };
         tuning.outputs += 1;
         let step_start_ns = tuning.step_start_ns;
@@ -174,15 +162,8 @@ impl Reservations {
         if let Some(tuning) = &self.tuning {
             print_error(&tuning.line(&stats, self.device.stats().allocation_count));
         }
-        if self.unreserved > 0 {
-            print_error(&format!(
-                "warning: --sealed began at the program's first output; before it there were {} allocations that no \
-                 reservation asked for",
-                self.unreserved
-            ));
-        }
-        if matches!(self.seal, Seal::AtOutput | Seal::AtTuning) {
-            print_error("warning: --sealed had no effect: the program ended before the output that it begins at");
+        if self.seal == Seal::AtTuning {
+            print_error("warning: --sealed had no effect: the program ended before the tuning that it begins at");
         }
     }
 }
