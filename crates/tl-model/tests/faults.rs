@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
-use tl_model::{Activations, GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions};
+use tl_model::{Activations, GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions, SyntheticModel};
 
 const CONTEXT: usize = 16;
 const MAX_TOKENS: usize = 3;
@@ -93,7 +93,21 @@ fn each_allocation_of_a_small_model_fails_in_turn() {
     assert_eq!(counts[1], counts[3], "{counts:?}");
 }
 
-/// The demo model has 22 layers: the prompt's and the first steps' allocations, pool on and off.
+/// Two layers, three tokens, pool off and on, reserved and not.
+#[test]
+fn each_allocation_of_two_layers_fails_in_turn() {
+    let file = std::env::temp_dir().join(format!("tl-faults-{}.gguf", std::process::id()));
+    SyntheticModel::new("tiny", "q8_0", 7).and_then(|model| model.write(&file, &Device::cpu())).expect("a model file");
+    let path = file.to_str().expect("a path in Unicode");
+    for is_pooled in [false, true] {
+        for is_reserved in [false, true] {
+            assert!(fail_each(path, is_pooled, is_reserved) > 10);
+        }
+    }
+    drop(std::fs::remove_file(&file));
+}
+
+/// The demo model has 22 layers: the prompt's and the first steps' allocations.
 #[test]
 fn each_allocation_of_the_demo_model_fails_in_turn() {
     assert!(fail_each("models/demo-q4_0.gguf", true, false) > 44);

@@ -135,7 +135,9 @@ fn sealed_programs_name_what_they_would_allocate() {
     let output = run("run --sealed", &[&program]);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    for part in ["memory is sealed", "float16[104, 1, 32]", "buffer_reserve([104, 1, 32], 1)", "sealed.tl:", "kv_cache("] {
+    for part in
+        ["memory is sealed", "float16[104, 1, 32]", "buffer_reserve([104, 1, 32], 1)", "sealed.tl:", "kv_cache("]
+    {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
     // Sealing begins with the first tensor, which must have been reserved itself; so must everything after it.
