@@ -54,7 +54,7 @@ fn run(path: &str, name: &str, memory: MemoryOptions, is_reserved: bool) -> Resu
         let mut tokens = Vec::with_capacity(100);
         tokens.extend(generator.next().transpose()?);
         let after_prefill = device.stats().allocation_count;
-        for token in generator {
+        for token in generator.by_ref() {
             tokens.push(token?);
         }
         let seconds = start.elapsed().as_secs_f64();
