@@ -27,6 +27,9 @@ pub(crate) enum Block {
     Part { whole: Arc<Slot>, start: NonNull<u8>, len: usize },
     /// A part of a mapped file.
     Mapped { mapping: Arc<Mmap>, offset: usize, len: usize },
+    /// A buffer of a GPU, whose bytes the host cannot see.
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::Buffer),
     /// No bytes at all, for planning: only the count is real. A piece of an arena names it.
     Simulated { capacity: usize, whole: Option<Arc<Slot>> },
 }
@@ -72,11 +75,22 @@ impl Block {
         match self {
             Block::Heap { capacity, .. } => *capacity,
             Block::Part { len, .. } | Block::Mapped { len, .. } => *len,
+            #[cfg(feature = "gpu")]
+            Block::Gpu(buffer) => buffer.capacity(),
             Block::Simulated { capacity, .. } => *capacity,
         }
     }
 
-    /// All bytes of the block, to read.
+    /// The buffer, where it is one of a GPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn gpu(&self) -> Option<&crate::gpu::Buffer> {
+        match self {
+            Block::Gpu(buffer) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// All bytes of the block, to read. None that the host could see: those of a GPU, of a simulated block.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             // SAFETY: the block owns `capacity` bytes at `start`, zeroed when allocated, so all are initialized. They are
@@ -86,11 +100,13 @@ impl Block {
             // the arena's own bytes are never looked at while it is one.
             Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *len) },
             Block::Mapped { mapping, offset, len } => mapping.get(*offset..*offset + *len).unwrap_or_default(),
+            #[cfg(feature = "gpu")]
+            Block::Gpu(_) => &[],
             Block::Simulated { .. } => &[],
         }
     }
 
-    /// All bytes of the block, to write; none for a mapping, which is read-only, and a simulated block.
+    /// All bytes of the block, to write; none for a mapping, which is read-only, and for what the host cannot see.
     ///
     /// # Safety
     /// The caller is the only one that uses this block's bytes for as long as the slice lives.
@@ -101,6 +117,8 @@ impl Block {
             Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *capacity) },
             // SAFETY: as for reading, and the caller vouches for exclusive use of the piece.
             Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *len) },
+            #[cfg(feature = "gpu")]
+            Block::Gpu(_) => &mut [],
             Block::Mapped { .. } | Block::Simulated { .. } => &mut [],
         }
     }

@@ -9,7 +9,7 @@ use crate::memory::{Memory, Purpose};
 use crate::stats::{BufferPoolStats, MemoryStats, TensorBufferStats};
 use crate::tensor_buffer::TensorBuffer;
 use crate::trace::Trace;
-use crate::{Error, Layout, Lease, Mapping};
+use crate::{Error, GpuInfo, GpuOptions, GpuStats, Launch, Layout, Lease, Mapping, ShaderTarget};
 
 /// Limits and habits of a device's memory.
 ///
@@ -89,6 +89,8 @@ pub struct DeviceOptions {
     pub memory: MemoryOptions,
     /// Makes a device without memory, for planning and for tests.
     pub simulation: Option<Simulation>,
+    /// How a GPU is chosen and opened. Of no meaning to a CPU device.
+    pub gpu: GpuOptions,
 }
 
 /// A device that only counts: its buffers have no bytes, and operations on it compute nothing.
@@ -108,6 +110,8 @@ pub struct Simulation {
     /// Whether a buffer that comes back waits until [`Device::complete`] says that the work that reads it is done, as on a
     /// GPU.
     pub is_delayed: bool,
+    /// Whether operations take the memory that they would take on a GPU.
+    pub is_gpu: bool,
 }
 
 /// Called with the bytes that are missing, before a request fails for want of memory. It may free what it can.
@@ -116,7 +120,7 @@ pub(crate) type OutOfMemoryHook = dyn Fn(usize) + Send + Sync;
 impl Default for DeviceOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        DeviceOptions { threads, memory: MemoryOptions::default(), simulation: None }
+        DeviceOptions { threads, memory: MemoryOptions::default(), simulation: None, gpu: GpuOptions::default() }
     }
 }
 
@@ -167,6 +171,172 @@ impl Device {
         Device { memory: Arc::new(Memory::new(options)) }
     }
 
+    /// The best GPU of this machine, a software device where there is no other.
+    ///
+    /// ```no_run
+    /// use tl_device::Device;
+    /// let device = Device::gpu()?;
+    /// println!("{}", device.gpu_info().unwrap().name);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] where there is none, [`Error::Gpu`] where it cannot be opened.
+    #[cfg(feature = "gpu")]
+    pub fn gpu() -> Result<Device, Error> {
+        Device::gpu_with(&DeviceOptions::default())
+    }
+
+    /// The GPU that the options choose. Its memory is that of [`DeviceOptions::memory`]; the threads serve the operations that
+    /// have no program for the GPU.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions, Error, GpuChoice};
+    /// let mut options = DeviceOptions::default();
+    /// options.gpu.choice = GpuChoice::Name("no such device".to_owned());
+    /// assert!(matches!(Device::gpu_with(&options), Err(Error::NoGpu { .. })));
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Device::gpu`].
+    #[cfg(feature = "gpu")]
+    pub fn gpu_with(options: &DeviceOptions) -> Result<Device, Error> {
+        Ok(Device { memory: Arc::new(Memory::on_gpu(options)?) })
+    }
+
+    /// All GPUs of this machine, the best first, with what they can.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// for gpu in Device::gpus() {
+    ///     println!("{}: {} ({}, {})", gpu.index, gpu.name, gpu.backend, gpu.kind.name());
+    /// }
+    /// ```
+    #[cfg(feature = "gpu")]
+    pub fn gpus() -> Vec<GpuInfo> {
+        crate::gpu::list()
+    }
+
+    /// What the GPU says of itself; `None` for another device.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// assert!(Device::cpu().gpu_info().is_none());
+    /// ```
+    pub fn gpu_info(&self) -> Option<&GpuInfo> {
+        #[cfg(feature = "gpu")]
+        return self.memory.gpu().map(|gpu| gpu.info());
+        #[cfg(not(feature = "gpu"))]
+        return None;
+    }
+
+    /// What was made and done on the GPU; `None` for another device.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// assert!(Device::cpu().gpu_stats().is_none());
+    /// ```
+    pub fn gpu_stats(&self) -> Option<GpuStats> {
+        #[cfg(feature = "gpu")]
+        return self.memory.gpu().map(|gpu| {
+            let host_fallbacks = self.memory.host_fallback_count();
+            GpuStats { host_fallbacks, ..gpu.stats() }
+        });
+        #[cfg(not(feature = "gpu"))]
+        return None;
+    }
+
+    /// Whether operations run on a GPU, or are planned as if they did (see [`Simulation::is_gpu`]).
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// assert!(!Device::cpu().is_gpu());
+    /// ```
+    pub fn is_gpu(&self) -> bool {
+        self.memory.is_gpu()
+    }
+
+    /// What programs for this GPU may use; `None` for another device.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// assert!(Device::cpu().shader_target().is_none());
+    /// ```
+    pub fn shader_target(&self) -> Option<&ShaderTarget> {
+        #[cfg(feature = "gpu")]
+        return self.memory.gpu().map(|gpu| gpu.target());
+        #[cfg(not(feature = "gpu"))]
+        return None;
+    }
+
+    /// Records the run of a program on the GPU, behind everything that was recorded before. Waits for nothing.
+    ///
+    /// ```
+    /// use tl_device::{Binding, Device, Error, Launch, Layout, Role};
+    /// let device = Device::cpu();
+    /// let source = |_: &_| "@compute @workgroup_size(1) fn main() {}".to_owned();
+    /// let (name, variant, reads, writes) = ("nothing", 0, &[][..], &[][..]);
+    /// let launch =
+    ///     Launch { name, variant, source: &source, reads, writes, reports_faults: false, immediates: &[], groups: 1 };
+    /// assert!(matches!(device.launch(&launch), Err(Error::NotGpu { .. })));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotGpu`] for another device, [`Error::Gpu`] where the program is not taken or the device has failed.
+    pub fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = self.memory.gpu() {
+            return gpu.launch(launch);
+        }
+        let _ = launch;
+        Err(Error::NotGpu { device: self.name().to_owned() })
+    }
+
+    /// Waits until the device has done everything that it was given. A CPU device has always done it.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// assert!(Device::cpu().synchronize().is_ok());
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device has failed.
+    pub fn synchronize(&self) -> Result<(), Error> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = self.memory.gpu() {
+            return gpu.synchronize();
+        }
+        Ok(())
+    }
+
+    /// Counts an operation that ran on the CPU because it has no program for this GPU. Whether it is the first of its name,
+    /// so that the user can be told once.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// assert!(device.count_host_fallback("einsum"));
+    /// assert!(!device.count_host_fallback("einsum"));
+    /// ```
+    pub fn count_host_fallback(&self, op: &'static str) -> bool {
+        let is_new = self.memory.count_host_fallback(op);
+        if is_new && let Some(listener) = &*self.memory.fallback_listener.lock() {
+            listener(op);
+        }
+        is_new
+    }
+
+    /// Sets what is called with the name of an operation when it first runs on the CPU for want of a program for the GPU.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// device.on_host_fallback(|op| eprintln!("{op} runs on the CPU"));
+    /// ```
+    pub fn on_host_fallback(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+        *self.memory.fallback_listener.lock() = Some(Box::new(listener));
+    }
+
     pub(crate) fn from_memory(memory: Arc<Memory>) -> Device {
         Device { memory }
     }
@@ -192,7 +362,11 @@ impl Device {
     /// assert_eq!(Device::simulated(Simulation::default()).name(), "simulated");
     /// ```
     pub fn name(&self) -> &'static str {
-        if self.is_simulated() { "simulated" } else { "cpu" }
+        match (self.is_simulated(), self.is_gpu()) {
+            (true, _) => "simulated",
+            (false, true) => "gpu",
+            (false, false) => "cpu",
+        }
     }
 
     /// Whether the device only counts, and operations on it compute nothing.

@@ -1,5 +1,6 @@
 //! What can go wrong with memory. Variants carry the figures; the words are made here and nowhere else.
 
+use crate::gpu_options::GpuChoice;
 use crate::{Layout, MemoryStats, PlanRow, ReserveKind, Role};
 
 /// A memory request that cannot be served.
@@ -34,7 +35,7 @@ pub enum Error {
     },
     /// Neither reserve, pool nor device has the memory, also after the pool was trimmed and the request repeated.
     #[error(
-        "out of memory: {what} needs {}, and the machine has {} available (live {}, reserved free {}, pooled {}, largest free {}, pool cap {}); \
+        "out of memory: {what} needs {}, and {place} has {} available (live {}, reserved free {}, pooled {}, largest free {}, pool cap {}); \
          use smaller sizes or fewer buffers, a smaller context, or free memory",
         bytes(*requested_bytes as u64), available(*available_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
         bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.pool_cap_bytes)
@@ -44,7 +45,9 @@ pub enum Error {
         what: String,
         /// Bytes asked for in all.
         requested_bytes: usize,
-        /// What the operating system said was available, where it says.
+        /// `the machine`, or the GPU's name.
+        place: String,
+        /// What the operating system said was available, or what the GPU has beyond what is in use, where it is known.
         available_bytes: Option<u64>,
         /// The device's statistics at that moment.
         stats: Box<MemoryStats>,
@@ -88,12 +91,115 @@ pub enum Error {
         /// How many the file has.
         file_bytes: usize,
     },
+    /// No GPU that can be used, or none of those asked for.
+    #[error("{}", no_gpu(choice, found))]
+    NoGpu {
+        /// What was asked for.
+        choice: GpuChoice,
+        /// The GPUs that there are.
+        found: Vec<String>,
+    },
+    /// A GPU that does not do what it should.
+    #[error("GPU {adapter:?}: {problem}")]
+    Gpu {
+        /// Its name.
+        adapter: String,
+        /// What happened.
+        problem: GpuProblem,
+    },
+    /// A program on the GPU met an index that it has nothing for. Noticed when the host next read from the device.
+    #[error("index {index} is out of range for size {size} (found when a result was read from the GPU)")]
+    Index {
+        /// The index.
+        index: i32,
+        /// How many there are.
+        size: u32,
+    },
+    /// Something that only a GPU can do was asked of another device.
+    #[error("this needs a GPU, and the device is {device}; open one with Device::gpu() or --device gpu")]
+    NotGpu {
+        /// The device's name.
+        device: String,
+    },
+    /// A part of a file was to be used as it lies, on a GPU.
+    #[error("a GPU cannot read a mapped file: take memory and write the file's bytes into it")]
+    NotMappable,
+    /// An arena was asked of a GPU.
+    #[error(
+        "a GPU has no arenas: a piece of a buffer cannot be written while another piece is read; reserve whole buffers"
+    )]
+    NoArena,
     /// The device that a tensor buffer belongs to is gone.
     #[error("the device of this tensor buffer no longer exists")]
     DeviceGone,
     /// A tensor buffer was given to a device that it was not made for.
     #[error("this tensor buffer belongs to another device; make one with TensorBuffer::new(&device) for this one")]
     OtherDevice,
+}
+
+/// What can go wrong with a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GpuProblem {
+    /// It lacks what every program needs.
+    #[error("it lacks {missing}; use another device, or the CPU")]
+    Lacks {
+        /// What.
+        missing: &'static str,
+    },
+    /// The device is out of memory.
+    #[error("it is out of memory; use a smaller model or context, or the CPU")]
+    OutOfMemory,
+    /// A buffer beyond the device's limit.
+    #[error("a buffer of {} is more than its limit of {}; use smaller sizes, or the CPU", bytes(*bytes_asked), bytes(*max_bytes))]
+    BufferTooLarge {
+        /// Bytes asked for.
+        bytes_asked: u64,
+        /// The most that it allows.
+        max_bytes: u64,
+    },
+    /// The device is gone: taken out, reset by the system, its driver crashed.
+    #[error("it was lost: {message}; start again, and if it happens again update the driver or use the CPU")]
+    Lost {
+        /// What the driver says.
+        message: String,
+    },
+    /// The device has not done in time what it was given.
+    #[error("it has not answered for {seconds} s, and counts as hung; use smaller sizes, another device, or the CPU")]
+    Hung {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A program that the driver does not take.
+    #[error("its driver does not take the program `{name}`: {message}")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// What the driver says.
+        message: String,
+    },
+    /// The driver refused something.
+    #[error("its driver refused: {message}")]
+    Refused {
+        /// What it says.
+        message: String,
+    },
+    /// Memory that is not on this device.
+    #[error("it was given memory of another device")]
+    ForeignMemory,
+}
+
+fn no_gpu(choice: &GpuChoice, found: &[String]) -> String {
+    let asked = match choice {
+        GpuChoice::Best => "no GPU that can be used".to_owned(),
+        GpuChoice::BestHardware => "no GPU in hardware that can be used".to_owned(),
+        GpuChoice::Index(index) => format!("no GPU number {index}"),
+        GpuChoice::Name(name) => format!("no GPU whose name contains {name:?}"),
+    };
+    match found {
+        [] => format!("{asked}: the machine shows none (a driver for Vulkan, Metal or Direct3D 12 is needed)"),
+        _ => format!("{asked}; there are: {}", found.join(", ")),
+    }
 }
 
 /// A count of bytes for people: `512 B`, `1.5 MiB`.

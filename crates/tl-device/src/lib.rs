@@ -11,6 +11,10 @@ mod arena;
 mod cpu;
 mod device;
 mod error;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod gpu_options;
+mod launch;
 mod layout;
 mod ledger;
 mod memory;
@@ -26,7 +30,9 @@ mod trace;
 
 pub use cpu::{Mapping, available_bytes};
 pub use device::{BufferPool, Device, DeviceOptions, MemoryOptions, Scope, Simulation};
-pub use error::{Error, bytes};
+pub use error::{Error, GpuProblem, bytes};
+pub use gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions, GpuStats};
+pub use launch::{Binding, Launch, MAX_IMMEDIATE_BYTES, ShaderTarget};
 pub use layout::{BlockFormat, DType, Layout, Shape};
 pub use memory::{Purpose, Role};
 pub use plan::{PlanError, PlanRow, ReservationPlan};

@@ -14,6 +14,8 @@ use tl_kernels::Threads;
 use crate::arena::{Guide, Ranges};
 use crate::cpu::{self, ALIGN, Block};
 use crate::device::OutOfMemoryHook;
+#[cfg(feature = "gpu")]
+use crate::gpu::Gpu;
 use crate::pool::{Evicted, Pool, class_bytes};
 use crate::state::{Request, State};
 use crate::stats::{BufferPoolStats, MemoryStats, ReserveKind, TensorBufferStats};
@@ -83,6 +85,14 @@ pub(crate) struct Memory {
     hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
     options: MemoryOptions,
     is_simulated: bool,
+    /// Whether operations behave as on a GPU: it is one, or a simulation of one.
+    is_gpu: bool,
+    /// The GPU whose memory this is; `None`: the CPU's.
+    #[cfg(feature = "gpu")]
+    gpu: Option<Arc<Gpu>>,
+    /// Operations that ran on the CPU for want of a program for the GPU, each named once, and how often that happened.
+    host_fallbacks: Mutex<(Vec<&'static str>, u64)>,
+    pub(crate) fallback_listener: Mutex<Option<Box<dyn Fn(&'static str) + Send + Sync>>>,
     threads: Threads,
 }
 
@@ -92,6 +102,9 @@ enum Refusal {
     System,
     /// The limit would be passed.
     Limit,
+    /// The device has failed, or cannot do this at all.
+    #[cfg(feature = "gpu")]
+    Other(Error),
 }
 
 impl Memory {
@@ -107,8 +120,44 @@ impl Memory {
             hook: Mutex::new(None),
             options: memory.clone(),
             is_simulated: simulation.is_some(),
+            is_gpu: simulation.is_some_and(|simulation| simulation.is_gpu),
+            #[cfg(feature = "gpu")]
+            gpu: None,
+            host_fallbacks: Mutex::default(),
+            fallback_listener: Mutex::new(None),
             threads: Threads::new(options.threads.max(1)),
         }
+    }
+
+    /// The memory of a GPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn on_gpu(options: &DeviceOptions) -> Result<Memory, Error> {
+        let gpu = crate::gpu::open(&options.gpu)?;
+        Ok(Memory { gpu: Some(gpu), is_gpu: true, ..Memory::new(options) })
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn gpu(&self) -> Option<&Arc<Gpu>> {
+        self.gpu.as_ref()
+    }
+
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.is_gpu
+    }
+
+    /// Counts an operation that ran on the CPU for want of a program. Whether it is the first of its name.
+    pub(crate) fn count_host_fallback(&self, op: &'static str) -> bool {
+        let mut fallbacks = self.host_fallbacks.lock();
+        fallbacks.1 += 1;
+        let is_new = !fallbacks.0.contains(&op);
+        if is_new {
+            fallbacks.0.push(op);
+        }
+        is_new
+    }
+
+    pub(crate) fn host_fallback_count(&self) -> u64 {
+        self.host_fallbacks.lock().1
     }
 
     pub(crate) fn threads(&self) -> &Threads {
@@ -168,11 +217,14 @@ impl Memory {
     }
 
     fn lease(&self, slot: Arc<Slot>, len_bytes: usize) -> Lease {
-        let mut lease = Lease::new(slot, len_bytes);
         if self.options.nan_fill {
-            lease.bytes_mut().fill(0xff);
+            // SAFETY: the slot was just handed out, and its first handle is made below.
+            #[allow(unsafe_code)]
+            unsafe {
+                slot.fill_with_nan();
+            }
         }
-        lease
+        Lease::new(slot, len_bytes)
     }
 
     #[cold]
@@ -205,6 +257,13 @@ impl Memory {
         }
         if self.is_simulated {
             return Ok(Block::Simulated { capacity, whole: None });
+        }
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &self.gpu {
+            return crate::gpu::Buffer::create(gpu, capacity).map(Block::Gpu).map_err(|refused| match refused {
+                crate::gpu::Refused::OutOfMemory => Refusal::System,
+                crate::gpu::Refused::Other(error) => Refusal::Other(error),
+            });
         }
         let mut block = Block::allocate(capacity).ok_or(Refusal::System)?;
         // The pages come now: what the system then says is available takes them into account.
@@ -242,6 +301,10 @@ impl Memory {
     /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large
     /// requests or in many small ones; when it says that memory is short, what is idle goes first.
     fn is_available(&self, bytes: usize) -> bool {
+        #[cfg(feature = "gpu")]
+        if self.gpu.is_some() {
+            return self.available_bytes().is_none_or(|available| bytes as u64 <= available);
+        }
         let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if unasked < UNASKED_BYTES || self.is_simulated {
             return true;
@@ -253,6 +316,16 @@ impl Memory {
         cpu::available_bytes().is_none_or(|available| bytes as u64 <= available)
     }
 
+    /// What the machine says is available, or what a GPU has beyond what this device holds.
+    pub(crate) fn available_bytes(&self) -> Option<u64> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &self.gpu {
+            let held = self.lock().ledger.driver;
+            return gpu.info().memory_bytes.map(|bytes| bytes.saturating_sub(held));
+        }
+        cpu::available_bytes()
+    }
+
     /// What `request` yields, if necessary at the second attempt, after everything idle was freed and the hook was asked to
     /// free what it can.
     fn or_after_trim<T>(
@@ -261,10 +334,18 @@ impl Memory {
         what: impl Fn() -> String,
         request: impl Fn() -> Result<T, Refusal>,
     ) -> Result<T, Error> {
-        if let Ok(result) = request() {
-            return Ok(result);
+        match request() {
+            Ok(result) => return Ok(result),
+            #[cfg(feature = "gpu")]
+            Err(Refusal::Other(error)) => return Err(error),
+            Err(_) => {}
         }
         self.trim();
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &self.gpu {
+            // What queued work still uses is freed only when that work is done.
+            gpu.synchronize()?;
+        }
         let hook = self.hook.lock().clone();
         if let Some(hook) = hook {
             hook(bytes);
@@ -276,9 +357,23 @@ impl Memory {
     fn out_of_memory(&self, what: String, requested_bytes: usize, refusal: &Refusal) -> Error {
         let stats = Box::new(self.stats());
         match (refusal, self.options.limit_bytes) {
+            #[cfg(feature = "gpu")]
+            (Refusal::Other(error), _) => error.clone(),
             (Refusal::Limit, Some(limit)) => Error::Limit { what, requested_bytes, limit_bytes: limit as u64, stats },
-            _ => Error::OutOfMemory { what, requested_bytes, available_bytes: cpu::available_bytes(), stats },
+            _ => {
+                let available_bytes = self.available_bytes();
+                Error::OutOfMemory { what, requested_bytes, place: self.place(), available_bytes, stats }
+            }
         }
+    }
+
+    /// Whose memory it is, in words.
+    fn place(&self) -> String {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &self.gpu {
+            return format!("GPU {:?}", gpu.info().name);
+        }
+        "the machine".to_owned()
     }
 
     /// Takes back a slot whose last handle is gone. Called by [`Storage`](crate::Storage) when it is dropped, which then
@@ -311,7 +406,10 @@ impl Memory {
     }
 
     pub(crate) fn stats(&self) -> MemoryStats {
-        self.lock().stats()
+        let stats = self.lock().stats();
+        #[cfg(feature = "gpu")]
+        let stats = MemoryStats { staging_bytes: self.gpu.as_ref().map_or(0, |gpu| gpu.staging_bytes()), ..stats };
+        stats
     }
 
     pub(crate) fn pool_stats(&self) -> BufferPoolStats {
@@ -334,6 +432,9 @@ impl Memory {
 
     /// A part of a mapped file as storage; it counts as mapped, not as memory of the device, but against the limit.
     pub(crate) fn adopt_mapped(&self, device: &Device, block: Block) -> Result<Lease, Error> {
+        if self.is_gpu && !self.is_simulated {
+            return Err(Error::NotMappable);
+        }
         let len = block.capacity();
         let what = || "a weight in a mapped file".to_owned();
         self.or_after_trim(len, what, || self.check_limit(len))?;
@@ -387,6 +488,9 @@ impl Memory {
 
     /// Gives a reserve an arena; a former one goes when its pieces are back.
     pub(crate) fn reserve_arena(&self, device: &Device, id: u64, plan: &ArenaPlan) -> Result<(), Error> {
+        if self.is_gpu {
+            return Err(Error::NoArena);
+        }
         let bytes = plan.size_bytes;
         let layout = Layout::new(crate::DType::Bool, [bytes]);
         let request = self.request(&layout, Purpose { role: Role::Activation, op: "reserve_arena" })?;

@@ -35,6 +35,8 @@ pub struct MemoryStats {
     pub largest_free_bytes: u64,
     /// Bytes of files that tensors read through a mapping.
     pub mapped_bytes: u64,
+    /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
+    pub staging_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
     pub learnable_bytes: u64,
     /// Bytes of KV caches, a part of `live_bytes`.

@@ -20,10 +20,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use crate::Device;
 use crate::cpu::Block;
 use crate::memory::{Memory, Role};
 use crate::sync::HandleCount;
+use crate::{Device, Error};
 
 /// Who gets the slot when its last handle goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,11 +124,29 @@ impl Slot {
         is_recycled
     }
 
+    /// Gives `sink` the bytes from `offset` on.
+    pub(crate) fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let end = offset.saturating_add(len);
+        assert!(end <= self.len_bytes(), "bytes {offset}..{end} of {}", self.len_bytes());
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = self.block.gpu() {
+            return buffer.read(offset, len, sink);
+        }
+        sink(self.block.bytes().get(offset..end).unwrap_or_default());
+        Ok(())
+    }
+
     /// Fills the slot with bytes that are not-a-number in every float type.
     ///
     /// # Safety
     /// No handle on the slot exists but, at most, the caller's own.
     pub(crate) unsafe fn fill_with_nan(&self) {
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = self.block.gpu() {
+            // A device that has failed says so at the next use.
+            let _ = buffer.fill(u32::MAX);
+            return;
+        }
         // SAFETY: no other handle exists, so nobody else uses the bytes.
         unsafe { self.block.bytes_mut() }.fill(0xff);
     }
@@ -159,7 +177,8 @@ unsafe impl Send for Storage {}
 unsafe impl Sync for Storage {}
 
 impl Storage {
-    /// The bytes of the layout that this memory was taken for.
+    /// The bytes of the layout that this memory was taken for; empty where they lie on a GPU (see [`Storage::read`]) and on a
+    /// simulated device.
     ///
     /// ```
     /// use tl_device::{DType, Device, Layout, Role};
@@ -172,6 +191,39 @@ impl Storage {
     pub fn bytes(&self) -> &[u8] {
         let slot = self.slot();
         slot.block.bytes().get(..slot.len_bytes()).unwrap_or_default()
+    }
+
+    /// Bytes of the layout that the memory was taken for, wherever they lie.
+    pub fn len_bytes(&self) -> usize {
+        self.slot().len_bytes()
+    }
+
+    /// Whether both handles are on the same memory.
+    pub fn is_same(&self, other: &Storage) -> bool {
+        self.slot == other.slot
+    }
+
+    /// Gives `sink` the bytes from `offset` on, `len` of them, in order and in as few pieces as the device allows. On a GPU
+    /// this waits until the device has computed them.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// memory.write(0, &[7; 16])?;
+    /// let mut found = Vec::new();
+    /// memory.share().read(4, 8, &mut |bytes| found.extend_from_slice(bytes))?;
+    /// assert_eq!(found, [7; 8]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device has failed, [`Error::Index`] where a program met an index out of range.
+    ///
+    /// # Panics
+    /// If the range reaches beyond the layout's bytes.
+    pub fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        self.slot().read(offset, len, sink)
     }
 
     /// Whether this is the only handle. Only [`TensorBuffer::recycle`](crate::TensorBuffer::recycle) asks.
@@ -290,6 +342,81 @@ impl Lease {
         // storage only by value. So this is the only handle, and `&mut self` makes this the only slice.
         let bytes = unsafe { slot.block.bytes_mut() };
         bytes.get_mut(..len).unwrap_or_default()
+    }
+
+    /// Copies bytes to `offset`, wherever the memory lies. On a GPU `offset` is a multiple of 4, and the copy takes its place
+    /// behind the work that was given to the device before.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// memory.write(0, &[1; 16])?;
+    /// assert_eq!(memory.bytes(), [1; 16]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device has failed.
+    ///
+    /// # Panics
+    /// If the bytes reach beyond the layout's.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let slot = self.storage.slot();
+        let end = offset.saturating_add(bytes.len());
+        assert!(end <= slot.len_bytes(), "bytes {offset}..{end} of {}", slot.len_bytes());
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = slot.block.gpu() {
+            return buffer.write(offset, bytes);
+        }
+        if let Some(own) = self.bytes_mut().get_mut(offset..end) {
+            own.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// Sets every group of four bytes to `word` in the machine's order, wherever the memory lies.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut memory = device.take(&Layout::from(vec![7]), Role::Activation)?;
+    /// memory.fill(0x3c00_3c00)?; // ones
+    /// assert_eq!(memory.bytes()[12..], [0x00, 0x3c]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device has failed.
+    pub fn fill(&mut self, word: u32) -> Result<(), Error> {
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = self.storage.slot().block.gpu() {
+            return buffer.fill(word);
+        }
+        for bytes in self.bytes_mut().chunks_mut(4) {
+            bytes.copy_from_slice(&word.to_ne_bytes()[..bytes.len()]);
+        }
+        Ok(())
+    }
+
+    /// As [`Storage::read`].
+    ///
+    /// # Errors
+    /// As for [`Storage::read`].
+    ///
+    /// # Panics
+    /// As for [`Storage::read`].
+    pub fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        self.storage.read(offset, len, sink)
+    }
+
+    /// Bytes of the layout that the memory was taken for, wherever they lie.
+    pub fn len_bytes(&self) -> usize {
+        self.storage.slot().len_bytes()
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        self.storage.slot()
     }
 
     /// Ends the writing: from here on the memory is read-only and can be shared.

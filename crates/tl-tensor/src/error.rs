@@ -20,12 +20,12 @@ pub enum Error {
         /// The rule that they break.
         fault: Fault,
     },
-    /// The result of an operation found no memory.
+    /// The result of an operation found no memory, or the device failed.
     #[error("{op}: {error}")]
     Memory {
         /// The operation's name.
         op: &'static str,
-        /// Why there is none.
+        /// Why.
         error: tl_device::Error,
     },
     /// Data of another length than the shape says.
@@ -151,6 +151,8 @@ pub enum Fault {
     },
     /// Operands that lie on different devices.
     Devices,
+    /// The device refused, or has failed.
+    Device(tl_device::Error),
     /// Bytes of a mapped file that are not aligned for their type.
     Unaligned {
         /// The type.
@@ -186,6 +188,7 @@ impl Fault {
                 ("the number of elements must stay the same".into(), Some(format!("{from} and {to}")))
             }
             Fault::Spec { spec, problem } => (format!("{problem} in {spec:?}"), None),
+            Fault::Device(error) => (error.to_string(), None),
             Fault::Devices => ("the operands lie on different devices".into(), None),
             Fault::Unaligned { dtype } => (format!("the file's data is not aligned for {dtype}"), None),
         }

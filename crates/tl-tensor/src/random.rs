@@ -69,16 +69,20 @@ impl Random {
         }
         let mut lease = take(device, layout, Role::Activation, op)?;
         let mut block = [0f32; 256];
+        let mut stored = [0u8; 256 * 4];
         let isa = device.threads().isa();
-        let bytes_per_block = block.len() * layout.dtype().block_bytes();
-        for bytes in lease.bytes_mut().chunks_mut(bytes_per_block) {
-            let n = bytes.len() / layout.dtype().block_bytes();
+        let size = layout.dtype().block_bytes();
+        let mut at = 0;
+        while at < lease.len_bytes() {
+            let n = block.len().min((lease.len_bytes() - at) / size);
             block[..n].fill_with(|| next(self));
             // The largest uniform float32 rounds to 1 in float16; keep to the promised range.
             if op == "rand" && layout.dtype() == DType::F16 {
                 block[..n].iter_mut().for_each(|x| *x = x.min(f16::ONE.to_f32() - f16::EPSILON.to_f32() / 2.0));
             }
-            store_f32(isa, &block[..n], layout.dtype(), bytes);
+            store_f32(isa, &block[..n], layout.dtype(), &mut stored[..n * size]);
+            lease.write(at, &stored[..n * size]).map_err(|error| Error::Memory { op, error })?;
+            at += n * size;
         }
         Ok(Tensor::from_raw(Raw::new(lease.share(), layout)))
     }

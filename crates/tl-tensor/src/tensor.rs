@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use half::f16;
 use smallvec::SmallVec;
-use tl_device::{DType, Device, HoldsMemory, Layout, Lease, Purpose, Role, Shape, Storage};
+use tl_device::{Binding, DType, Device, HoldsMemory, Layout, Lease, Purpose, Role, Shape, Storage};
 
 use crate::ops::{Arg, Operand, apply, create};
 use crate::{Error, Fault};
@@ -31,6 +31,8 @@ mod sealed {
     pub trait Stored: Sized {
         type Bytes: bytemuck::Pod + Send + Sync;
         fn to_stored(self) -> Self::Bytes;
+        /// Elements as they lie in memory.
+        fn stored(elements: &[Self]) -> &[u8];
         fn from_stored(stored: Self::Bytes) -> Self;
     }
 }
@@ -44,6 +46,9 @@ macro_rules! element {
             type Bytes = $type;
             fn to_stored(self) -> $type {
                 self
+            }
+            fn stored(elements: &[$type]) -> &[u8] {
+                bytemuck::cast_slice(elements)
             }
             fn from_stored(stored: $type) -> $type {
                 stored
@@ -61,6 +66,9 @@ impl sealed::Stored for bool {
     type Bytes = u8;
     fn to_stored(self) -> u8 {
         u8::from(self)
+    }
+    fn stored(elements: &[bool]) -> &[u8] {
+        bytemuck::cast_slice(elements)
     }
     fn from_stored(stored: u8) -> bool {
         stored != 0
@@ -137,7 +145,15 @@ impl Raw {
         let block = self.dtype.block_elems();
         let start = self.offset / block * self.dtype.block_bytes();
         let bytes = self.storage.bytes().get(start..).unwrap_or_default();
-        Operand { dtype: self.dtype, bytes, dims: &self.shape, strides: &self.strides }
+        Operand {
+            dtype: self.dtype,
+            bytes,
+            binding: self.device().is_gpu().then(|| Binding::read(&self.storage)),
+            offset: self.offset,
+            is_weight: self.is_learnable(),
+            dims: &self.shape,
+            strides: &self.strides,
+        }
     }
 }
 
@@ -282,9 +298,19 @@ impl<T> Tensor<T> {
         let raw = self.raw.contiguous()?;
         let layout = Layout::new(raw.dtype, raw.shape.clone());
         let mut lease = take(raw.device(), &layout, Role::Learnable, "to_learnable")?;
-        let len = lease.bytes().len();
-        let source = raw.operand().bytes.get(..len).unwrap_or_default();
-        lease.bytes_mut().copy_from_slice(source);
+        raw.copy_bytes(&mut lease).map_err(|error| Error::Memory { op: "to_learnable", error })?;
+        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// A copy on another device.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none, or where one of the devices has failed.
+    pub fn to_device(&self, device: &Device) -> Result<Tensor<T>, Error> {
+        let raw = self.raw.contiguous()?;
+        let layout = Layout::new(raw.dtype, raw.shape.clone());
+        let mut lease = take(device, &layout, Role::Activation, "to_device")?;
+        raw.copy_bytes(&mut lease).map_err(|error| Error::Memory { op: "to_device", error })?;
         Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
     }
 
@@ -298,8 +324,31 @@ impl<T> Tensor<T> {
             return Err(Error::DataLength { given: out.len(), shape: self.raw.shape.clone(), expected });
         }
         let isa = self.device().threads().isa();
-        crate::ops::cast::copy_into(isa, &self.raw.operand(), DType::F32, bytemuck::cast_slice_mut(out))
-            .map_err(|fault| Error::Op { op: "read_f32", operands: vec![self.layout().to_string()], fault })
+        let copy = |operand: &Operand, out: &mut [f32]| {
+            crate::ops::cast::copy_into(isa, operand, DType::F32, bytemuck::cast_slice_mut(out))
+                .map_err(|fault| Error::Op { op: "read_f32", operands: vec![self.layout().to_string()], fault })
+        };
+        if !self.device().is_gpu() {
+            return copy(&self.raw.operand(), out);
+        }
+        if self.device().is_simulated() || expected == 0 {
+            return Ok(());
+        }
+        let raw = self.raw.contiguous()?;
+        let (block_elems, block_bytes) = (raw.dtype.block_elems(), raw.dtype.block_bytes());
+        let (start, len) = (raw.offset / block_elems * block_bytes, expected / block_elems * block_bytes);
+        let (mut rest, mut result) = (out, Ok(()));
+        raw.storage
+            .read(start, len, &mut |bytes| {
+                let n = bytes.len() / block_bytes * block_elems;
+                let (part, behind) = std::mem::take(&mut rest).split_at_mut(n);
+                let (dims, strides) = ([n], [1]);
+                let operand = Operand { bytes, binding: None, dims: &dims, strides: &strides, ..raw.operand() };
+                result = std::mem::replace(&mut result, Ok(())).and_then(|()| copy(&operand, part));
+                rest = behind;
+            })
+            .map_err(|error| Error::Memory { op: "read_f32", error })?;
+        result
     }
 
     /// All elements in the order of their indices, as `U`.
@@ -311,10 +360,18 @@ impl<T> Tensor<T> {
             return Err(Error::ElementType { expected: U::DTYPE, found: self.raw.dtype });
         }
         let raw = self.raw.contiguous()?;
-        let len = self.n_elems() * self.raw.dtype.block_bytes();
-        let bytes = raw.operand().bytes.get(..len).unwrap_or_default();
-        let stored = bytes.chunks_exact(size_of::<U::Bytes>()).map(bytemuck::pod_read_unaligned::<U::Bytes>);
-        Ok(stored.map(U::from_stored).collect())
+        let size = self.raw.dtype.block_bytes();
+        let mut elements = Vec::with_capacity(self.n_elems());
+        if self.n_elems() == 0 {
+            return Ok(elements);
+        }
+        raw.storage
+            .read(raw.offset * size, self.n_elems() * size, &mut |bytes| {
+                let stored = bytes.chunks_exact(size).map(bytemuck::pod_read_unaligned::<U::Bytes>);
+                elements.extend(stored.map(U::from_stored));
+            })
+            .map_err(|error| Error::Memory { op: "to_vec", error })?;
+        Ok(elements)
     }
 }
 
@@ -326,6 +383,19 @@ impl Raw {
         } else {
             apply(&crate::ops::CONTIGUOUS, self.device(), &[Arg::Tensor(self)])
         }
+    }
+
+    /// Copies the bytes of a contiguous tensor, which may lie on another device.
+    fn copy_bytes(&self, lease: &mut Lease) -> Result<(), tl_device::Error> {
+        let start = self.offset / self.dtype.block_elems() * self.dtype.block_bytes();
+        let (mut at, mut result) = (0, Ok(()));
+        self.storage.read(start, lease.len_bytes(), &mut |bytes| {
+            if result.is_ok() {
+                result = lease.write(at, bytes);
+            }
+            at += bytes.len();
+        })?;
+        result
     }
 }
 
@@ -352,9 +422,10 @@ impl<T: Element> Tensor<T> {
     pub fn full(device: &Device, shape: impl Into<Shape>, value: T) -> Result<Tensor<T>, Error> {
         let layout = Layout::new(T::DTYPE, shape);
         let mut lease = take(device, &layout, Role::Activation, "full")?;
-        if let Some(elements) = elements_mut::<T>(&mut lease) {
-            elements.fill(value.to_stored());
-        }
+        let stored = value.to_stored();
+        let bytes = bytemuck::bytes_of(&stored);
+        let word: [u8; 4] = std::array::from_fn(|i| bytes[i % bytes.len()]);
+        lease.fill(u32::from_ne_bytes(word)).map_err(|error| Error::Memory { op: "full", error })?;
         Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
     }
 
@@ -384,12 +455,20 @@ impl<T: Element> Tensor<T> {
             return Err(Error::DataLength { given: data.len(), shape: layout.shape().clone(), expected });
         }
         let mut lease = take(device, &layout, Role::Activation, "from_vec")?;
-        if let Some(elements) = elements_mut::<T>(&mut lease) {
-            for (element, &value) in elements.iter_mut().zip(data) {
-                *element = value.to_stored();
-            }
-        }
+        lease.write(0, T::stored(data)).map_err(|error| Error::Memory { op: "from_vec", error })?;
         Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+    }
+
+    /// As [`Tensor::from_vec`], for code that is to run on a GPU and nowhere else.
+    ///
+    /// # Errors
+    /// As for [`Tensor::from_vec`], and [`Error::Memory`] where the device is none.
+    pub fn from_vec_gpu(device: &Device, data: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        if !device.is_gpu() {
+            let error = tl_device::Error::NotGpu { device: device.name().to_owned() };
+            return Err(Error::Memory { op: "from_vec_gpu", error });
+        }
+        Tensor::from_slice(device, &data, shape)
     }
 
     /// All elements in the order of their indices.
@@ -401,10 +480,6 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-fn elements_mut<T: Element>(lease: &mut Lease) -> Option<&mut [T::Bytes]> {
-    bytemuck::try_cast_slice_mut(lease.bytes_mut()).ok()
-}
-
 impl Tensor {
     /// A contiguous tensor over memory that holds exactly this layout: a weight in a mapped file.
     ///
@@ -412,15 +487,16 @@ impl Tensor {
     /// [`Error::DataLength`] where the memory is of another size, [`Error::Memory`] for an impossible layout.
     pub fn from_lease(lease: Lease, layout: &Layout) -> Result<Tensor, Error> {
         let expected = layout.len_bytes().map_err(|error| Error::Memory { op: "from_lease", error })?;
-        let given = lease.bytes().len();
+        let given = lease.len_bytes();
         if given != expected {
             return Err(Error::DataLength { given, shape: layout.shape().clone(), expected });
         }
-        let is_aligned = match layout.dtype() {
-            DType::F16 => bytemuck::try_cast_slice::<u8, u16>(lease.bytes()).is_ok(),
-            DType::F32 | DType::I32 => bytemuck::try_cast_slice::<u8, u32>(lease.bytes()).is_ok(),
-            DType::Bool | DType::Block(_) => true,
-        };
+        let is_aligned = lease.bytes().is_empty()
+            || match layout.dtype() {
+                DType::F16 => bytemuck::try_cast_slice::<u8, u16>(lease.bytes()).is_ok(),
+                DType::F32 | DType::I32 => bytemuck::try_cast_slice::<u8, u32>(lease.bytes()).is_ok(),
+                DType::Bool | DType::Block(_) => true,
+            };
         if !is_aligned {
             let fault = Fault::Unaligned { dtype: layout.dtype() };
             return Err(Error::Op { op: "from_lease", operands: vec![layout.to_string()], fault });
@@ -477,7 +553,7 @@ impl TensorMut {
     pub fn new(device: &Device, layout: &Layout) -> Result<TensorMut, Error> {
         let lease = take(device, layout, Role::Cache, "kv_cache")?;
         let rows = layout.shape().first().copied().unwrap_or(1);
-        let row_bytes = lease.bytes().len() / rows.max(1);
+        let row_bytes = lease.len_bytes() / rows.max(1);
         let strides = contiguous_strides(layout.shape());
         Ok(TensorMut { lease, layout: layout.clone(), strides, row_bytes })
     }
@@ -509,6 +585,10 @@ impl TensorMut {
             return Err(Error::Rows { start, end, rows });
         }
         let target = self.layout.dtype();
+        if raw.device().is_gpu() {
+            let first = start * self.row_bytes / target.block_bytes();
+            return crate::ops::join::write_rows(&mut self.lease, target, first, &raw.operand()).map_err(fault);
+        }
         let threads = raw.device().threads().isa();
         let bytes = self.lease.bytes_mut().get_mut(start * self.row_bytes..end * self.row_bytes).unwrap_or_default();
         crate::ops::cast::copy_into(threads, &raw.operand(), target, bytes).map_err(fault)
@@ -518,6 +598,14 @@ impl TensorMut {
     pub fn rows<'a>(&'a self, n: usize, dims: &'a mut Shape) -> Operand<'a> {
         let all = self.layout.shape();
         *dims = all.iter().enumerate().map(|(i, &dim)| if i == 0 { n.min(dim) } else { dim }).collect();
-        Operand { dtype: self.layout.dtype(), bytes: self.lease.bytes(), dims, strides: &self.strides }
+        Operand {
+            dtype: self.layout.dtype(),
+            bytes: self.lease.bytes(),
+            binding: self.lease.device().is_gpu().then(|| Binding::read_lease(&self.lease)),
+            offset: 0,
+            is_weight: false,
+            dims,
+            strides: &self.strides,
+        }
     }
 }

@@ -32,12 +32,28 @@ mod values;
 /// Tries one operation in every way that its reference knows.
 type Try = fn(&Device, &'static Op);
 
-fn device() -> Device {
+fn options() -> DeviceOptions {
     let mut options = DeviceOptions::default();
     options.threads = 3;
     // What a kernel reads without anybody having written it shows in the result.
     options.memory.nan_fill = true;
-    Device::cpu_with(&options)
+    options
+}
+
+fn device() -> Device {
+    Device::cpu_with(&options())
+}
+
+/// A GPU, or `None` where there is none and `TL_REQUIRE_GPU` does not ask for one.
+fn gpu(options: &DeviceOptions) -> Option<Device> {
+    match Device::gpu_with(options) {
+        Ok(device) => Some(device),
+        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
 }
 
 fn reference(name: &str) -> Option<Try> {
@@ -63,6 +79,31 @@ fn every_row_agrees_with_its_reference() {
             scope.spawn(move || {
                 let device = device();
                 for op in ops::all().skip(half).step_by(2) {
+                    reference(op.name).expect("none is missing")(&device, op);
+                }
+            });
+        }
+    });
+}
+
+/// `TL_OPS`, where it is set, names the operations to try, separated by commas.
+fn is_asked_for(op: &Op) -> bool {
+    std::env::var("TL_OPS").map_or(true, |names| names.split(',').any(|name| name == op.name))
+}
+
+#[test]
+fn every_row_agrees_with_its_reference_on_a_gpu() {
+    // With everything that the device offers, and with what every device has.
+    let plain = {
+        let mut options = options();
+        (options.gpu.use_f16, options.gpu.use_subgroups, options.gpu.use_matrix) = (false, false, false);
+        options
+    };
+    std::thread::scope(|scope| {
+        for options in [options(), plain] {
+            scope.spawn(move || {
+                let Some(device) = gpu(&options) else { return };
+                for op in ops::all().filter(|op| is_asked_for(op)) {
                     reference(op.name).expect("none is missing")(&device, op);
                 }
             });

@@ -219,7 +219,7 @@ impl Evaluator<'_> {
 
     fn zeros(&self, layout: &Layout, role: Role) -> Result<Value, Failure> {
         let mut lease = self.device.take(layout, role)?;
-        lease.bytes_mut().fill(0);
+        lease.fill(0).map_err(|error| tl_tensor::Error::Memory { op: "tensor", error })?;
         Ok(Value::Tensor(Tensor::from_lease(lease, layout)?))
     }
 }

@@ -37,6 +37,7 @@ static ATTENTION: Op = Op {
             }))
         },
     },
+    gpu: None,
 };
 
 /// The elements of a head must lie one after the other; tokens and heads may lie anywhere.

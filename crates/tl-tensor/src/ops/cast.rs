@@ -5,8 +5,9 @@ use tl_device::DType;
 use tl_kernels::{Element, Isa};
 
 use super::access::{Reader, for_each_index, write};
+use super::elementwise::copy_gpu;
 use super::rule::{RuleArgs, TensorType};
-use super::{Arg, Call, Group, Kind, Op, Operand, Run, required, with_float};
+use super::{Arg, Call, Group, Kind, Op, Operand, Ran, Run, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&CAST];
@@ -44,6 +45,16 @@ static CAST: Op = Op {
             _ => copy_into(isa, &operand, dtype, call.out)?,
         }
         Ok(())
+    }),
+    gpu: Some(|call| {
+        let source = call.operand(0)?.dtype;
+        match (source, call.dtype) {
+            // Integers and weights are few, and rounded as the CPU rounds them.
+            (DType::I32 | DType::Block(_), _) | (_, DType::I32) => Ok(Ran::NoProgram),
+            (DType::Bool, DType::Bool) => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
+            (_, DType::Bool) => copy_gpu(call, "cast", &|x| format!("v[k] = !({x} == 0.0);"), [0.0; 2]),
+            _ => copy_gpu(call, "cast", &|x| format!("v[k] = f32({x});"), [0.0; 2]),
+        }
     }),
 };
 

@@ -4,7 +4,7 @@ use tl_device::{DType, Device, Layout, Role};
 
 use super::access::write;
 use super::rule::{RuleArgs, Size, Sizes, TensorType, dimension};
-use super::{Arg, Call, Default, Group, Kind, Op, Run, optional, required};
+use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required};
 use crate::tensor::{Raw, take};
 use crate::{Error, Fault};
 
@@ -32,6 +32,7 @@ static ZEROS: Op = Op {
     params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, Default::Absent)],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
     run: Run::Kernel(|call| fill(call, 0.0)),
+    gpu: Some(|call| fill_gpu(call, 0.0)),
 };
 
 static ONES: Op = Op {
@@ -41,6 +42,7 @@ static ONES: Op = Op {
     params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, Default::Absent)],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
     run: Run::Kernel(|call| fill(call, 1.0)),
+    gpu: Some(|call| fill_gpu(call, 1.0)),
 };
 
 static FULL: Op = Op {
@@ -57,29 +59,35 @@ static FULL: Op = Op {
         let value = call.number(1)?;
         fill(call, value)
     }),
+    gpu: Some(|call| {
+        let value = call.number(1)?;
+        fill_gpu(call, value)
+    }),
 };
 
 fn fill(call: &mut Call, value: f64) -> Result<(), Fault> {
-    fill_bytes(call.dtype, call.out, value);
+    let word = word_of(call.dtype, value).to_ne_bytes();
+    for bytes in call.out.chunks_mut(4) {
+        bytes.copy_from_slice(&word[..bytes.len()]);
+    }
     Ok(())
 }
 
-fn fill_bytes(dtype: DType, out: &mut [u8], value: f64) {
-    let size = dtype.block_bytes();
-    if out.is_empty() {
-        return;
+fn fill_gpu(call: &mut Call, value: f64) -> Result<Ran, Fault> {
+    let word = word_of(call.dtype, value);
+    if let Some(lease) = call.lease.as_deref_mut() {
+        lease.fill(word).map_err(Fault::Device)?;
     }
-    if value == 0.0 && value.is_sign_positive() {
-        return out.fill(0);
+    Ok(Ran::OnGpu)
+}
+
+/// Four bytes of elements that all have this value.
+fn word_of(dtype: DType, value: f64) -> u32 {
+    let mut word = [0; 4];
+    for i in 0..4 / dtype.block_bytes().min(4) {
+        write(dtype, &mut word, i, value);
     }
-    write(dtype, out, 0, value);
-    // Doubling copies: the part that is filled is copied behind itself.
-    let mut filled = size;
-    while filled < out.len() {
-        let len = filled.min(out.len() - filled);
-        out.copy_within(..len, filled);
-        filled += len;
-    }
+    u32::from_ne_bytes(word)
 }
 
 /// A tensor of one value, for the methods of `Tensor` and `Device`.
@@ -89,7 +97,7 @@ pub(crate) fn filled(device: &Device, layout: Layout, value: f64, op: &'static s
         let fault = Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found };
         return Err(Error::Op { op, operands: Vec::new(), fault });
     }
-    fill_bytes(layout.dtype(), lease.bytes_mut(), value);
+    lease.fill(word_of(layout.dtype(), value)).map_err(|error| Error::Memory { op, error })?;
     Ok(Raw::new(lease.share(), &layout))
 }
 
@@ -123,6 +131,7 @@ static ARANGE: Op = Op {
         }
         Ok(())
     }),
+    gpu: None,
 };
 
 fn count(start: i64, end: i64, step: i64) -> i64 {
@@ -147,6 +156,7 @@ static EYE: Op = Op {
         }
         Ok(())
     }),
+    gpu: None,
 };
 
 static POSITIONAL_ENCODING: Op = Op {
@@ -171,6 +181,7 @@ static POSITIONAL_ENCODING: Op = Op {
         }
         Ok(())
     }),
+    gpu: None,
 };
 
 static CAUSAL_MASK: Op = Op {
@@ -196,6 +207,7 @@ static CAUSAL_MASK: Op = Op {
         }
         Ok(())
     }),
+    gpu: None,
 };
 
 impl crate::Tensor<bool> {

@@ -34,6 +34,7 @@ static EINSUM: Op = Op {
         Ok(TensorType::new(dtype, spec.result.bytes().map(size_of).collect::<Sizes>()))
     },
     run: Run::Kernel(einsum),
+    gpu: None,
 };
 
 /// A specification, taken apart: letters of the left operand, of the right one, of the result.
@@ -121,7 +122,15 @@ fn einsum(call: &mut Call) -> Result<(), Fault> {
     let spec = Spec::parse(text)?;
     let a = call.operand(1)?;
     let one_bytes = [0u8; 0];
-    let one = Operand { dtype: a.dtype, bytes: &one_bytes, dims: &[], strides: &[] };
+    let one = Operand {
+        dtype: a.dtype,
+        bytes: &one_bytes,
+        binding: None,
+        offset: 0,
+        is_weight: false,
+        dims: &[],
+        strides: &[],
+    };
     let (b, right) = match (call.optional_operand(2), spec.right) {
         (Some(b), Some(right)) => (b, right),
         _ => (one, ""),

@@ -1,13 +1,17 @@
 //! Operations on each element for itself: one row each.
 //!
-//! A row gives the formula twice: in `f32`, which runs vectorized on float tensors, and in `f64`, which serves integers,
-//! truth values and comparisons exactly. To add one, add a line to a table below.
+//! A row gives the formula up to three times: in `f32`, which runs vectorized on float tensors; in `f64`, which serves integers,
+//! truth values and comparisons exactly; in WGSL, for float tensors on a GPU. To add one, add a line to a table below.
 
-use tl_device::DType;
+use smallvec::SmallVec;
+use tl_device::{Binding, DType};
 
 use super::access::{Reader, for_each_index, write};
+use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, TensorType, broadcast};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, broadcast_strides, optional, required, with_float};
+use super::{
+    Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
+};
 use crate::{Error, Fault, Tensor};
 
 /// Elements for which a stored format has no meaning.
@@ -54,9 +58,9 @@ fn unary_exact(call: &mut Call, f: fn(f64) -> f64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Rows of functions that only floats have: name, formula, doc.
+/// Rows of functions that only floats have: name, doc, formula, formula in WGSL.
 macro_rules! float_functions {
-    ($($row:ident $name:ident $doc:literal $f:expr;)*) => {
+    ($($row:ident $name:ident $doc:literal $f:expr, $wgsl:literal;)*) => {
         $(static $row: Op = Op {
             name: stringify!($name),
             group: Group::Elementwise,
@@ -64,6 +68,7 @@ macro_rules! float_functions {
             params: &[required("x", Kind::Tensor)],
             rule: float_rule,
             run: Run::Kernel(|call| unary_float(call, $f)),
+            gpu: Some(|call| unary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static FLOAT_FUNCTIONS: &[&Op] = &[$(&$row),*];
         impl<T> Tensor<T> {
@@ -79,24 +84,24 @@ macro_rules! float_functions {
 }
 
 float_functions! {
-    EXP exp "`e^x`. Float tensors." tl_kernels::exp;
-    LOG log "The natural logarithm; NaN below 0. Float tensors." f32::ln;
-    SQRT sqrt "The square root; NaN below 0. Float tensors." f32::sqrt;
-    SIN sin "The sine, `x` in radians. Float tensors." f32::sin;
-    COS cos "The cosine, `x` in radians. Float tensors." f32::cos;
-    TAN tan "The tangent, `x` in radians. Float tensors." f32::tan;
-    TANH tanh "The hyperbolic tangent. Float tensors." tl_kernels::tanh;
-    SIGMOID sigmoid "`1 / (1 + e^-x)`. Float tensors." tl_kernels::sigmoid;
-    SILU silu "`x · sigmoid(x)` (Elfwing et al., 2017). Float tensors." tl_kernels::silu;
-    GELU gelu "`x · Φ(x)`, Φ being the normal distribution (Hendrycks, Gimpel, 2016). Float tensors." tl_kernels::gelu;
-    FLOOR floor "The largest integer no larger. Float tensors." f32::floor;
-    CEIL ceil "The smallest integer no smaller. Float tensors." f32::ceil;
-    ROUND round "The nearest integer, ties to even. Float tensors." f32::round_ties_even;
+    EXP exp "`e^x`. Float tensors." tl_kernels::exp, "exp(x)";
+    LOG log "The natural logarithm; NaN below 0. Float tensors." f32::ln, "log(x)";
+    SQRT sqrt "The square root; NaN below 0. Float tensors." f32::sqrt, "sqrt(x)";
+    SIN sin "The sine, `x` in radians. Float tensors." f32::sin, "sin(x)";
+    COS cos "The cosine, `x` in radians. Float tensors." f32::cos, "cos(x)";
+    TAN tan "The tangent, `x` in radians. Float tensors." f32::tan, "tan(x)";
+    TANH tanh "The hyperbolic tangent. Float tensors." tl_kernels::tanh, "tanh_(x)";
+    SIGMOID sigmoid "`1 / (1 + e^-x)`. Float tensors." tl_kernels::sigmoid, "sigmoid(x)";
+    SILU silu "`x · sigmoid(x)` (Elfwing et al., 2017). Float tensors." tl_kernels::silu, "x * sigmoid(x)";
+    GELU gelu "`x · Φ(x)`, Φ being the normal distribution (Hendrycks, Gimpel, 2016). Float tensors." tl_kernels::gelu, "gelu(x)";
+    FLOOR floor "The largest integer no larger. Float tensors." f32::floor, "floor(x)";
+    CEIL ceil "The smallest integer no smaller. Float tensors." f32::ceil, "ceil(x)";
+    ROUND round "The nearest integer, ties to even. Float tensors." f32::round_ties_even, "round(x)";
 }
 
-/// Rows of functions that integers have too: name, formula in `f32`, formula in `f64`, doc.
+/// Rows of functions that integers have too: name, doc, formula in `f32`, formula in `f64`, formula in WGSL.
 macro_rules! number_functions {
-    ($($row:ident $name:ident $doc:literal $f:expr, $exact:expr;)*) => {
+    ($($row:ident $name:ident $doc:literal $f:expr, $exact:expr, $wgsl:literal;)*) => {
         $(static $row: Op = Op {
             name: stringify!($name),
             group: Group::Elementwise,
@@ -104,6 +109,7 @@ macro_rules! number_functions {
             params: &[required("x", Kind::Tensor)],
             rule: number_rule,
             run: Run::Kernel(|call| if call.dtype.is_float() { unary_float(call, $f) } else { unary_exact(call, $exact) }),
+            gpu: Some(|call| unary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static NUMBER_FUNCTIONS: &[&Op] = &[$(&$row),*];
         impl<T> Tensor<T> {
@@ -119,9 +125,9 @@ macro_rules! number_functions {
 }
 
 number_functions! {
-    ABS abs "The absolute value." f32::abs, f64::abs;
-    NEG neg "The negative; written `-x`." |x| -x, |x| -x;
-    RELU relu "`max(x, 0)`." |x: f32| if x < 0.0 { 0.0 } else { x }, |x| if x < 0.0 { 0.0 } else { x };
+    ABS abs "The absolute value." f32::abs, f64::abs, "abs(x)";
+    NEG neg "The negative; written `-x`." |x| -x, |x| -x, "-x";
+    RELU relu "`max(x, 0)`." |x: f32| if x < 0.0 { 0.0 } else { x }, |x| if x < 0.0 { 0.0 } else { x }, "select(x, 0.0, x < 0.0)";
 }
 
 static IS_NAN: Op = Op {
@@ -131,6 +137,7 @@ static IS_NAN: Op = Op {
     params: &[required("x", Kind::Tensor)],
     rule: |args| Ok(TensorType { dtype: Some(DType::Bool), ..number_rule(args)? }),
     run: Run::Kernel(|call| unary_exact(call, |x| f64::from(x.is_nan()))),
+    gpu: Some(|call| unary_gpu(call, "is_nan", "is_nan(x)")),
 };
 
 static LOGICAL_NOT: Op = Op {
@@ -140,7 +147,200 @@ static LOGICAL_NOT: Op = Op {
     params: &[required("x", Kind::Tensor)],
     rule: |args| Ok(TensorType { dtype: Some(DType::Bool), ..number_rule(args)? }),
     run: Run::Kernel(|call| unary_exact(call, |x| f64::from(x == 0.0))),
+    gpu: Some(|call| unary_gpu(call, "logical_not", "x == 0.0")),
 };
+
+/// Functions that the formulas in WGSL use.
+const MATH: &str = "
+fn infinity() -> f32 { return bitcast<f32>(0x7f800000u | p.zero); }
+fn not_a_number() -> f32 { return bitcast<f32>(0x7fc00000u | p.zero); }
+// Comparisons with what is not a number are false, `!=` among them.
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+fn is_infinite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }
+fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(-x)); }
+// Near 0 by its power series, where the quotient cancels.
+fn tanh_(x: f32) -> f32 {
+    let s = x * x;
+    let near = x * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 + s * (-17.0 / 315.0 + s * (62.0 / 2835.0)))));
+    return select(1.0 - 2.0 / (exp(2.0 * x) + 1.0), near, abs(x) < 0.3);
+}
+// The error function (Abramowitz, Stegun, 7.1.26), to 1.5e-7.
+fn erf(x: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.3275911 * abs(x));
+    let y = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return sign(x) * (1.0 - y * exp(-x * x));
+}
+fn gelu(x: f32) -> f32 { return 0.5 * x * (1.0 + erf(x * 0.70710678)); }
+fn minimum(a: f32, b: f32) -> f32 { return select(b, a, is_nan(a) || a < b); }
+fn maximum(a: f32, b: f32) -> f32 { return select(b, a, is_nan(a) || a > b); }
+// A power of a negative number is one only for whole exponents.
+fn pow_(a: f32, b: f32) -> f32 {
+    if b == 0.0 || a == 1.0 { return 1.0; }
+    if is_nan(a) || is_nan(b) { return not_a_number(); }
+    let size = select(pow(abs(a), b), 1.0, a == -1.0);
+    if a >= 0.0 { return size; }
+    if b != trunc(b) { return not_a_number(); }
+    return select(-size, size, b * 0.5 == trunc(b * 0.5));
+}
+// Without its lower 12 bits, so that a product of two such numbers is exact.
+fn upper(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u); }
+// The product with the quotient is taken away in exact parts; the quotient is off by one where it was rounded to a whole
+// number.
+fn remainder(a: f32, b: f32) -> f32 {
+    if is_infinite(b) && !is_infinite(a) { return a; }
+    let q = trunc(a / b);
+    let q1 = upper(q);
+    let b1 = upper(b);
+    var r = a - q1 * b1 - (q - q1) * b1 - q1 * (b - b1) - (q - q1) * (b - b1);
+    if r != 0.0 && (r < 0.0) != (a < 0.0) { r += select(-abs(b), abs(b), a >= 0.0); }
+    if abs(r) >= abs(b) { r -= select(-abs(b), abs(b), a >= 0.0); }
+    return r;
+}";
+
+/// Element `i` of `name`, as a number, in a program whose operand lies flat or at strides; or the number that stands for it.
+fn element(name: &str, is_number: bool, is_flat: bool) -> String {
+    match (is_number, is_flat) {
+        (true, _) => format!("p.{name}_number"),
+        (false, true) => format!("f32(load_{name}(p.{name}_offset + i))"),
+        (false, false) => format!("f32(load_{name}(p.{name}_offset + index(i, p.dims, p.{name}_strides)))"),
+    }
+}
+
+/// The body of a program that computes elements `4 i .. 4 i + 3` of the result, each by `formula` of `i`.
+fn elements_body(dtype: DType, formula: &str) -> String {
+    let kind = gpu::kind_of(dtype);
+    format!(
+        "let four = group * {WORKGROUP}u + lane;
+    if four * 4u >= p.n {{ return; }}
+    var v: vec4<{kind}>;
+    for (var k = 0u; k < 4u; k++) {{
+        let i = four * 4u + k;
+        {formula}
+    }}
+    store4_out(four, v);"
+    )
+}
+
+/// Workgroups for a result of `n` elements.
+fn groups(n: usize) -> usize {
+    n.div_ceil(4 * WORKGROUP as usize)
+}
+
+fn unary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Ran, Fault> {
+    map_gpu(call, name, formula, [0.0; 2])
+}
+
+/// `formula` of each element `x` and of two numbers, `p.c0` and `p.c1`.
+fn map_gpu(call: &mut Call, name: &'static str, formula: &str, numbers: [f32; 2]) -> Result<Ran, Fault> {
+    let x = call.operand(0)?;
+    // Integers are exact only in their own arithmetic, and truth values have none.
+    if x.dtype == DType::I32 || x.dtype == DType::Bool && call.dtype == DType::Bool && name != "logical_not" {
+        return Ok(Ran::NoProgram);
+    }
+    copy_gpu(call, name, &|i| format!("let x = f32({i}); v[k] = {formula};"), numbers)
+}
+
+/// Each element by `statement`, which is given the element and sets `v[k]`.
+pub(super) fn copy_gpu(
+    call: &mut Call,
+    name: &'static str,
+    statement: &dyn Fn(&str) -> String,
+    numbers: [f32; 2],
+) -> Result<Ran, Fault> {
+    let x = call.operand(0)?;
+    let is_flat = x.is_contiguous();
+    let Some((dims, [strides])) = gpu::collapse(x.dims, [x.strides]).filter(|_| x.fits_u32()) else {
+        return Ok(Ran::NoProgram);
+    };
+    let place = x.place()?;
+    let (n, dtype) = (call.n_out(), call.dtype);
+    let source = |wgsl: Wgsl| {
+        let element = if is_flat { "load_x(p.offset + i)" } else { "load_x(p.offset + index(i, p.dims, p.strides))" };
+        wgsl.read("x", x.dtype)
+            .write("out", dtype)
+            .params("dims: vec4<u32>, strides: vec4<u32>, n: u32, offset: u32, c0: f32, c1: f32, zero: u32")
+            .text(gpu::INDEX)
+            .text(MATH)
+            .main(WORKGROUP, &elements_body(dtype, &statement(element)))
+    };
+    let dtypes = [x.dtype, dtype];
+    let program = Program { name, dtypes: &dtypes, flags: u32::from(is_flat), reports_faults: false, source: &source };
+    let [c0, c1] = numbers.map(f32::to_bits);
+    let mut words = Immediates::new();
+    words.extend_from_slice(&dims);
+    words.extend_from_slice(&strides);
+    words.extend_from_slice(&[n as u32, place.offset, c0, c1, 0]);
+    call.launch(&program, &[place.binding], &words, groups(n))
+}
+
+/// `formula` of the elements `a` and `b`, which broadcast.
+fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Ran, Fault> {
+    let (a, b) = (side(call, 0)?, side(call, 1)?);
+    let is_served = |side: &Side| match side {
+        Side::Tensor(operand) => operand.dtype != DType::I32 && operand.fits_u32(),
+        Side::Number(_) => true,
+    };
+    let dims = call.dims;
+    let (a_strides, b_strides) = (a.strides(dims), b.strides(dims));
+    let collapsed = gpu::collapse(dims, [&a_strides, &b_strides]);
+    let Some((dims4, strides)) = collapsed.filter(|_| is_served(&a) && is_served(&b)) else {
+        return Ok(Ran::NoProgram);
+    };
+    let dtype = call.dtype;
+    // Truth values have no arithmetic of their own: it is done on 0 and 1, and left to the CPU where the result is one.
+    if dtype == DType::I32 || dtype == DType::Bool && !COMPARISONS.iter().any(|op| op.name == name) {
+        return Ok(Ran::NoProgram);
+    }
+    let is_flat = |side: &Side| matches!(side, Side::Tensor(x) if x.dims == dims && x.is_contiguous());
+    let is_number = |side: &Side| matches!(side, Side::Number(_));
+    let (a_kind, b_kind) = ((is_number(&a), is_flat(&a)), (is_number(&b), is_flat(&b)));
+    let dtype_of = |side: &Side| match side {
+        Side::Tensor(operand) => operand.dtype,
+        Side::Number(_) => DType::F32,
+    };
+    let dtypes = [dtype_of(&a), dtype_of(&b), dtype];
+    let source = |mut wgsl: Wgsl| {
+        if !a_kind.0 {
+            wgsl = wgsl.read("a", dtypes[0]);
+        }
+        if !b_kind.0 {
+            wgsl = wgsl.read("b", dtypes[1]);
+        }
+        let (a, b) = (element("a", a_kind.0, a_kind.1), element("b", b_kind.0, b_kind.1));
+        wgsl.write("out", dtype)
+            .params(
+                "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, n: u32, a_offset: u32, b_offset: u32,
+                 a_number: f32, b_number: f32, zero: u32",
+            )
+            .text(gpu::INDEX)
+            .text(MATH)
+            .main(WORKGROUP, &elements_body(dtype, &format!("let a = {a}; let b = {b}; v[k] = {formula};")))
+    };
+    let bits = [a_kind.0, a_kind.1, b_kind.0, b_kind.1];
+    let flags = bits.iter().fold(0, |flags, &bit| flags << 1 | u32::from(bit));
+    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let mut reads: SmallVec<[Binding; 2]> = SmallVec::new();
+    let mut words = Immediates::new();
+    words.extend_from_slice(&dims4);
+    strides.iter().for_each(|strides| words.extend_from_slice(strides));
+    let (mut offsets, mut numbers) = ([0; 2], [0; 2]);
+    for (i, side) in [&a, &b].into_iter().enumerate() {
+        match side {
+            Side::Tensor(operand) => {
+                let place = operand.place()?;
+                offsets[i] = place.offset;
+                reads.push(place.binding);
+            }
+            Side::Number(number) => numbers[i] = (*number as f32).to_bits(),
+        }
+    }
+    let n = call.n_out();
+    words.push(n as u32);
+    words.extend_from_slice(&offsets);
+    words.extend_from_slice(&numbers);
+    words.push(0);
+    call.launch(&program, &reads, &words, groups(n))
+}
 
 /// Both operands broadcast to one shape and of one type.
 fn binary_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
@@ -225,9 +425,9 @@ fn binary_exact(call: &mut Call, f: fn(f64, f64) -> f64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Rows of arithmetic on two operands: name, operator or function, doc, formula in `f32`, formula in `f64`.
+/// Rows of arithmetic on two operands: name, doc, formula in `f32`, formula in `f64`, formula in WGSL.
 macro_rules! arithmetic {
-    ($($row:ident $name:ident $doc:literal $f:expr, $exact:expr;)*) => {
+    ($($row:ident $name:ident $doc:literal $f:expr, $exact:expr, $wgsl:literal;)*) => {
         $(static $row: Op = Op {
             name: stringify!($name),
             group: Group::Elementwise,
@@ -235,6 +435,7 @@ macro_rules! arithmetic {
             params: &[required("a", Kind::TensorOrNumber), required("b", Kind::TensorOrNumber)],
             rule: binary_rule,
             run: Run::Kernel(|call| if call.dtype.is_float() { binary_float(call, $f) } else { binary_exact(call, $exact) }),
+            gpu: Some(|call| binary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static ARITHMETIC: &[&Op] = &[$(&$row),*];
         impl<T> Tensor<T> {
@@ -250,22 +451,24 @@ macro_rules! arithmetic {
 }
 
 arithmetic! {
-    ADD add "`a + b`, broadcasting as NumPy does. Integers stay within their range." |a, b| a + b, |a, b| a + b;
-    SUB sub "`a - b`, broadcasting as NumPy does. Integers stay within their range." |a, b| a - b, |a, b| a - b;
-    MUL mul "`a * b`, broadcasting as NumPy does. Integers stay within their range." |a, b| a * b, |a, b| a * b;
+    ADD add "`a + b`, broadcasting as NumPy does. Integers stay within their range." |a, b| a + b, |a, b| a + b, "a + b";
+    SUB sub "`a - b`, broadcasting as NumPy does. Integers stay within their range." |a, b| a - b, |a, b| a - b, "a - b";
+    MUL mul "`a * b`, broadcasting as NumPy does. Integers stay within their range." |a, b| a * b, |a, b| a * b, "a * b";
     DIV div "`a / b`, broadcasting as NumPy does. Integers are truncated; by 0 they give their largest or smallest value, \
-             and 0 / 0 gives 0." |a, b| a / b, |a, b| a / b;
-    REM rem "`a % b`, the remainder with the sign of `a`, broadcasting as NumPy does." |a, b| a % b, |a, b| a % b;
-    POW pow "`a ** b`, broadcasting as NumPy does." f32::powf, f64::powf;
+             and 0 / 0 gives 0." |a, b| a / b, |a, b| a / b, "a / b";
+    REM rem "`a % b`, the remainder with the sign of `a`, broadcasting as NumPy does." |a, b| a % b, |a, b| a % b, "remainder(a, b)";
+    POW pow "`a ** b`, broadcasting as NumPy does." f32::powf, f64::powf, "pow_(a, b)";
     MINIMUM minimum "The smaller of the two; NaN where one is NaN."
-        |a: f32, b: f32| if a.is_nan() || a < b { a } else { b }, |a, b| if a.is_nan() || a < b { a } else { b };
+        |a: f32, b: f32| if a.is_nan() || a < b { a } else { b }, |a, b| if a.is_nan() || a < b { a } else { b },
+        "minimum(a, b)";
     MAXIMUM maximum "The larger of the two; NaN where one is NaN."
-        |a: f32, b: f32| if a.is_nan() || a > b { a } else { b }, |a, b| if a.is_nan() || a > b { a } else { b };
+        |a: f32, b: f32| if a.is_nan() || a > b { a } else { b }, |a, b| if a.is_nan() || a > b { a } else { b },
+        "maximum(a, b)";
 }
 
-/// Rows of comparisons and logic: name, doc, formula.
+/// Rows of comparisons and logic: name, doc, formula, formula in WGSL.
 macro_rules! comparisons {
-    ($($row:ident $name:ident $method:ident $doc:literal $f:expr;)*) => {
+    ($($row:ident $name:ident $method:ident $doc:literal $f:expr, $wgsl:literal;)*) => {
         $(static $row: Op = Op {
             name: stringify!($name),
             group: Group::Elementwise,
@@ -273,6 +476,7 @@ macro_rules! comparisons {
             params: &[required("a", Kind::TensorOrNumber), required("b", Kind::TensorOrNumber)],
             rule: |args| Ok(TensorType { dtype: Some(DType::Bool), ..binary_rule(args)? }),
             run: Run::Kernel(|call| binary_exact(call, |a: f64, b: f64| f64::from($f(a, b)))),
+            gpu: Some(|call| binary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static COMPARISONS: &[&Op] = &[$(&$row),*];
         impl<T> Tensor<T> {
@@ -288,16 +492,16 @@ macro_rules! comparisons {
 }
 
 comparisons! {
-    EQUAL equal equal "`a == b` for each element. `→ bool[..]`." |a, b| a == b;
-    NOT_EQUAL not_equal not_equal "`a != b` for each element. `→ bool[..]`." |a, b| a != b;
-    LESS less less "`a < b` for each element. `→ bool[..]`." |a, b| a < b;
-    LESS_EQUAL less_equal less_equal "`a <= b` for each element. `→ bool[..]`." |a, b| a <= b;
-    GREATER greater greater "`a > b` for each element. `→ bool[..]`." |a, b| a > b;
-    GREATER_EQUAL greater_equal greater_equal "`a >= b` for each element. `→ bool[..]`." |a, b| a >= b;
+    EQUAL equal equal "`a == b` for each element. `→ bool[..]`." |a, b| a == b, "a == b";
+    NOT_EQUAL not_equal not_equal "`a != b` for each element. `→ bool[..]`." |a, b| a != b, "!(a == b)";
+    LESS less less "`a < b` for each element. `→ bool[..]`." |a, b| a < b, "a < b";
+    LESS_EQUAL less_equal less_equal "`a <= b` for each element. `→ bool[..]`." |a, b| a <= b, "a <= b";
+    GREATER greater greater "`a > b` for each element. `→ bool[..]`." |a, b| a > b, "a > b";
+    GREATER_EQUAL greater_equal greater_equal "`a >= b` for each element. `→ bool[..]`." |a, b| a >= b, "a >= b";
     LOGICAL_AND logical_and logical_and "Whether both are other than 0; written `a and b`. `→ bool[..]`."
-        |a: f64, b: f64| a != 0.0 && b != 0.0;
+        |a: f64, b: f64| a != 0.0 && b != 0.0, "!(a == 0.0) && !(b == 0.0)";
     LOGICAL_OR logical_or logical_or "Whether one is other than 0; written `a or b`. `→ bool[..]`."
-        |a: f64, b: f64| a != 0.0 || b != 0.0;
+        |a: f64, b: f64| a != 0.0 || b != 0.0, "!(a == 0.0) || !(b == 0.0)";
 }
 
 static CLAMP: Op = Op {
@@ -311,14 +515,7 @@ static CLAMP: Op = Op {
     ],
     rule: number_rule,
     run: Run::Kernel(|call| {
-        let bound = |index, otherwise| match call.arg(index) {
-            Arg::None => Ok(otherwise),
-            _ => call.number(index),
-        };
-        let (low, high) = (bound(1, f64::NEG_INFINITY)?, bound(2, f64::INFINITY)?);
-        if low.is_nan() || high.is_nan() || low > high {
-            return Err(Fault::Value { operand: "min", expected: "no larger than max", found: low });
-        }
+        let (low, high) = clamp_bounds(call)?;
         if call.dtype.is_float() {
             let (low, high) = (low as f32, high as f32);
             return unary_float(call, move |x| {
@@ -337,7 +534,23 @@ static CLAMP: Op = Op {
         for_each_index(x.dims, [x.strides], |i, [at]| write(dtype, out, i, reader.at(at).clamp(low, high)));
         Ok(())
     }),
+    gpu: Some(|call| {
+        let (low, high) = clamp_bounds(call)?;
+        map_gpu(call, "clamp", "select(select(x, p.c1, x > p.c1), p.c0, x < p.c0)", [low as f32, high as f32])
+    }),
 };
+
+fn clamp_bounds(call: &Call) -> Result<(f64, f64), Fault> {
+    let bound = |index, otherwise| match call.arg(index) {
+        Arg::None => Ok(otherwise),
+        _ => call.number(index),
+    };
+    let (low, high) = (bound(1, f64::NEG_INFINITY)?, bound(2, f64::INFINITY)?);
+    if low.is_nan() || high.is_nan() || low > high {
+        return Err(Fault::Value { operand: "min", expected: "no larger than max", found: low });
+    }
+    Ok((low, high))
+}
 
 static WHERE: Op = Op {
     name: "where",
@@ -373,7 +586,65 @@ static WHERE: Op = Op {
         });
         Ok(())
     }),
+    gpu: Some(where_gpu),
 };
+
+/// `a` where the condition holds, else `b`.
+fn where_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let condition = call.operand(0)?;
+    let (a, b) = (side(call, 1)?, side(call, 2)?);
+    let (dims, dtype) = (call.dims, call.dtype);
+    let c_strides = broadcast_strides(condition.dims, condition.strides, dims);
+    let (a_strides, b_strides) = (a.strides(dims), b.strides(dims));
+    let Some((dims4, strides)) = gpu::collapse(dims, [&c_strides, &a_strides, &b_strides]) else {
+        return Ok(Ran::NoProgram);
+    };
+    if !dtype.is_float() || !condition.fits_u32() {
+        return Ok(Ran::NoProgram);
+    }
+    let is_number = [matches!(a, Side::Number(_)), matches!(b, Side::Number(_))];
+    let source = |mut wgsl: Wgsl| {
+        wgsl = wgsl.read("c", DType::Bool);
+        for (name, is_number) in ["a", "b"].into_iter().zip(is_number) {
+            if !is_number {
+                wgsl = wgsl.read(name, dtype);
+            }
+        }
+        let (a, b) = (element("a", is_number[0], false), element("b", is_number[1], false));
+        let condition = "load_c(p.c_offset + index(i, p.dims, p.c_strides))";
+        wgsl.write("out", dtype)
+            .params(
+                "dims: vec4<u32>, c_strides: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, n: u32, c_offset: u32,
+                 a_offset: u32, b_offset: u32, a_number: f32, b_number: f32",
+            )
+            .text(gpu::INDEX)
+            .main(WORKGROUP, &elements_body(dtype, &format!("v[k] = select({b}, {a}, {condition});")))
+    };
+    let dtypes = [dtype];
+    let flags = u32::from(is_number[0]) << 1 | u32::from(is_number[1]);
+    let program = Program { name: "where", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let mut words = Immediates::new();
+    words.extend_from_slice(&dims4);
+    strides.iter().for_each(|strides| words.extend_from_slice(strides));
+    let place = condition.place()?;
+    let mut reads: SmallVec<[Binding; 3]> = SmallVec::from_slice(&[place.binding]);
+    let (mut offsets, mut numbers) = ([place.offset, 0, 0], [0; 2]);
+    for (i, side) in [&a, &b].into_iter().enumerate() {
+        match side {
+            Side::Tensor(operand) => {
+                let place = operand.place()?;
+                offsets[i + 1] = place.offset;
+                reads.push(place.binding);
+            }
+            Side::Number(number) => numbers[i] = (*number as f32).to_bits(),
+        }
+    }
+    let n = call.n_out();
+    words.push(n as u32);
+    words.extend_from_slice(&offsets);
+    words.extend_from_slice(&numbers);
+    call.launch(&program, &reads, &words, groups(n))
+}
 
 static APPLY_ATTENTION_MASK: Op = Op {
     name: "apply_attention_mask",
@@ -400,6 +671,13 @@ static APPLY_ATTENTION_MASK: Op = Op {
             binary_exact(call, |score, visible| if visible != 0.0 { score } else { f64::NEG_INFINITY })
         } else {
             binary_float(call, |score, mask| score + mask)
+        }
+    }),
+    gpu: Some(|call| {
+        if call.operand(1)?.dtype == DType::Bool {
+            binary_gpu(call, "visible", "select(-infinity(), a, b != 0.0)")
+        } else {
+            binary_gpu(call, "mask", "a + b")
         }
     }),
 };

@@ -47,6 +47,7 @@ static EMBEDDING: Op = Op {
                 .map_err(|out_of_range| Fault::Index { index: i64::from(out_of_range.id), size: rows as i64 })
         })
     }),
+    gpu: None,
 };
 
 impl<T> Tensor<T> {

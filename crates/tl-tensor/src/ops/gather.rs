@@ -60,6 +60,7 @@ static INDEX_SELECT: Op = Op {
         places[axis] = index.strides[0];
         pick(call, &strides, &places, step, x.dims[axis])
     }),
+    gpu: None,
 };
 
 static GATHER: Op = Op {
@@ -84,6 +85,7 @@ static GATHER: Op = Op {
         let places = Strides::from_slice(index.strides);
         pick(call, &strides, &places, step, x.dims[axis])
     }),
+    gpu: None,
 };
 
 fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
@@ -158,6 +160,7 @@ static SCATTER: Op = Op {
         });
         result
     }),
+    gpu: None,
 };
 
 impl<T> Tensor<T> {

@@ -1,7 +1,10 @@
 //! Tensors joined along a dimension.
 
+use tl_device::{Binding, DType, Lease};
+
+use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
 use super::rule::{Size, Sizes, TensorType, normalize_axis, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Run, optional, required};
+use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&CONCAT];
@@ -50,6 +53,7 @@ static CONCAT: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     run: Run::Kernel(concat),
+    gpu: Some(concat_gpu),
 };
 
 fn concat(call: &mut Call) -> Result<(), Fault> {
@@ -69,8 +73,11 @@ fn concat(call: &mut Call) -> Result<(), Fault> {
         let (threads, dtype) = (call.threads, call.dtype);
         let out = &mut *call.out;
         super::access::for_each_index(outer_dims, [outer_strides], |i, [at]| {
-            let piece = super::Operand {
+            let piece = Operand {
                 dtype,
+                binding: None,
+                offset: 0,
+                is_weight: false,
                 bytes: operand.bytes.get(at * size..).unwrap_or_default(),
                 dims: &operand.dims[axis..],
                 strides: &operand.strides[axis..],
@@ -86,6 +93,97 @@ fn concat(call: &mut Call) -> Result<(), Fault> {
         start += len;
     }
     Ok(())
+}
+
+/// Where a part goes: of every `block` elements of the result, `len` from `first` on are the part's. `whole` is what the
+/// program looks at: from element 0, unless the part is in one piece.
+struct Target {
+    block: usize,
+    first: usize,
+    len: usize,
+    n_out: usize,
+}
+
+/// Copies an operand into its places of a tensor and leaves the others as they are.
+fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Target) -> Result<Ran, Fault> {
+    let Some((dims, [strides])) = gpu::collapse(x.dims, [x.strides]).filter(|_| x.fits_u32()) else {
+        return Ok(Ran::NoProgram);
+    };
+    let is_plain = |dtype: DType| dtype.is_float();
+    if x.dtype != dtype && !(is_plain(x.dtype) && is_plain(dtype)) || target.n_out > u32::MAX as usize {
+        return Ok(Ran::NoProgram);
+    }
+    let source = |wgsl: Wgsl| {
+        wgsl.read("x", x.dtype)
+            .write("out", dtype)
+            .params(
+                "dims: vec4<u32>, strides: vec4<u32>, offset: u32, block: u32, first: u32, len: u32, start: u32, end: u32",
+            )
+            .text(gpu::INDEX)
+            .main(
+                WORKGROUP,
+                "let four = p.start / 4u + group * 256u + lane;
+    if four * 4u >= p.end { return; }
+    var v = load4_out(four);
+    for (var k = 0u; k < 4u; k++) {
+        let i = four * 4u + k;
+        let row = i / p.block;
+        let column = i - row * p.block;
+        if i < p.end && column >= p.first && column < p.first + p.len {
+            v[k] = load_x(p.offset + index(row * p.len + column - p.first, p.dims, p.strides));
+        }
+    }
+    store4_out(four, v);",
+            )
+    };
+    let dtypes = [x.dtype, dtype];
+    let program = Program { name: "place", dtypes: &dtypes, flags: 0, reports_faults: false, source: &source };
+    let at = x.place()?;
+    let is_one_piece = target.block >= target.n_out;
+    let (start, end) = if is_one_piece { (target.first, target.first + target.len) } else { (0, target.n_out) };
+    let mut words = Immediates::new();
+    words.extend_from_slice(&dims);
+    words.extend_from_slice(&strides);
+    let numbers = [at.offset as usize, target.block.max(1), target.first, target.len, start, end];
+    words.extend(numbers.iter().map(|&number| number as u32));
+    let groups = (end.div_ceil(4) - start / 4).div_ceil(WORKGROUP as usize);
+    if end == start {
+        return Ok(Ran::OnGpu);
+    }
+    let device = lease.device().clone();
+    gpu::launch(&device, &program, &[at.binding], &[Binding::write(lease)], &words, groups)
+}
+
+fn concat_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let Arg::Tensors(tensors) = call.arg(0) else { return Err(Fault::Unknown) };
+    let axis = normalize_axis(call.int(1)?, call.dims.len())?;
+    let (dtype, n_out) = (call.dtype, call.n_out());
+    let block: usize = call.dims[axis..].iter().product();
+    let Some(lease) = call.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
+    let mut first = 0;
+    for tensor in *tensors {
+        let operand = tensor.raw().operand();
+        let len = operand.dims[axis..].iter().product::<usize>();
+        let target = Target { block, first, len, n_out };
+        if place(lease, dtype, &operand, &target)? == Ran::NoProgram {
+            return Ok(Ran::NoProgram);
+        }
+        first += len;
+    }
+    Ok(Ran::OnGpu)
+}
+
+/// Copies an operand to the elements from `first` on, converting between float types.
+pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Operand) -> Result<(), Fault> {
+    if lease.device().is_simulated() {
+        return Ok(());
+    }
+    let n_out = lease.len_bytes() / dtype.block_bytes();
+    let target = Target { block: n_out, first, len: x.n_elems(), n_out };
+    match place(lease, dtype, x, &target)? {
+        Ran::OnGpu => Ok(()),
+        Ran::NoProgram => Err(Fault::DType { operand: "rows", expected: "of the cache's type", found: x.dtype }),
+    }
 }
 
 impl Tensor {

@@ -40,6 +40,7 @@ static MATMUL: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     run: Run::PreparedKernel { must_copy, kernel: matmul },
+    gpu: None,
 };
 
 /// Floats are multiplied as they lie. Where the right operand is a stored weight, the left one must lie contiguous, and
@@ -195,6 +196,7 @@ static LINEAR: Op = Op {
             Ok(())
         })
     }),
+    gpu: None,
 };
 
 fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {

@@ -14,7 +14,9 @@ mod einsum;
 mod elementwise;
 mod embedding;
 mod gather;
-mod join;
+pub(crate) mod gpu;
+mod host;
+pub(crate) mod join;
 mod matmul;
 mod norm;
 mod reduce;
@@ -23,10 +25,11 @@ mod rule;
 mod view;
 
 use smallvec::SmallVec;
-use tl_device::{DType, Device, Layout, Role};
+use tl_device::{Binding, DType, Device, Layout, Lease, Role};
 use tl_kernels::{Threads, View, Weight, WeightKernels};
 
 pub use argument::{Arg, Default, Kind, Param};
+pub use gpu::{GpuRun, Ran};
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
 
 use crate::tensor::{Raw, contiguous_strides, is_contiguous, take};
@@ -49,6 +52,8 @@ pub struct Op {
     pub rule: fn(&RuleArgs) -> Result<TensorType, Fault>,
     /// How it is done.
     pub run: Run,
+    /// How a GPU does it; `None`: it does not, and the CPU does it instead. Views need nothing.
+    pub gpu: Option<GpuRun>,
 }
 
 impl std::fmt::Debug for Op {
@@ -74,11 +79,18 @@ pub enum Group {
     Transformer,
 }
 
-/// A tensor as a kernel reads it: bytes from its first element on, dimensions, strides.
+/// A tensor as a kernel reads it: bytes from its first element on or their place on a GPU, dimensions, strides.
 #[derive(Clone, Copy)]
 pub struct Operand<'a> {
     pub(crate) dtype: DType,
+    /// From the first element on; none where they lie on a GPU.
     pub(crate) bytes: &'a [u8],
+    /// The memory on a GPU that the elements lie in; `None`: they are in `bytes`.
+    pub(crate) binding: Option<Binding<'a>>,
+    /// The first element, counted in elements from the start of that memory.
+    pub(crate) offset: usize,
+    /// Whether it is a parameter's tensor: learnable, or mapped from a model's file.
+    pub(crate) is_weight: bool,
     pub(crate) dims: &'a [usize],
     pub(crate) strides: &'a [usize],
 }
@@ -141,13 +153,17 @@ pub enum Run {
 
 /// What a kernel gets: its arguments and the memory of its result.
 pub struct Call<'a> {
+    pub(crate) device: &'a Device,
     pub(crate) threads: &'a Threads,
     args: &'a [Arg<'a>],
     /// The type of the result.
     pub(crate) dtype: DType,
     /// The dimensions of the result, which is contiguous.
     pub(crate) dims: &'a [usize],
+    /// The result's bytes; none where they lie on a GPU.
     pub(crate) out: &'a mut [u8],
+    /// The result's memory on a GPU.
+    pub(crate) lease: Option<&'a mut Lease>,
 }
 
 impl<'a> Call<'a> {
@@ -166,7 +182,7 @@ impl<'a> Call<'a> {
 
     /// Whether the argument is a parameter's tensor: learnable, or mapped from a model's file.
     pub(crate) fn is_weight(&self, index: usize) -> bool {
-        matches!(self.arg(index), Arg::Tensor(raw) if raw.is_learnable())
+        self.optional_operand(index).is_some_and(|operand| operand.is_weight)
     }
 
     pub(crate) fn number(&self, index: usize) -> Result<f64, Fault> {
@@ -355,14 +371,47 @@ fn run_kernel(
         // There are no bytes to compute; what counts is that the memory was taken.
         return Ok(Raw::new(lease.share(), layout));
     }
+    if device.is_gpu() {
+        return run_on_gpu(op, kernel, device, args, layout, lease);
+    }
     let (dtype, dims) = (layout.dtype(), layout.shape().dims());
-    let mut call = Call { threads: device.threads(), args, dtype, dims, out: lease.bytes_mut() };
+    let out = lease.bytes_mut();
+    let mut call = Call { device, threads: device.threads(), args, dtype, dims, out, lease: None };
     kernel(&mut call).map_err(|fault| fault_of(op, args, fault))?;
+    Ok(Raw::new(lease.share(), layout))
+}
+
+/// Launches the operation's program; where there is none for these arguments, the CPU does the work on copies.
+fn run_on_gpu(
+    op: &'static Op,
+    kernel: fn(&mut Call) -> Result<(), Fault>,
+    device: &Device,
+    args: &[Arg<'_>],
+    layout: &Layout,
+    mut lease: Lease,
+) -> Result<Raw, Error> {
+    let (dtype, dims) = (layout.dtype(), layout.shape().dims());
+    let ran = match op.gpu {
+        Some(_) if layout.shape().contains(&0) => Ran::OnGpu,
+        Some(gpu) => {
+            let (threads, lease) = (device.threads(), Some(&mut lease));
+            gpu(&mut Call { device, threads, args, dtype, dims, out: &mut [], lease })
+                .map_err(|fault| fault_of(op, args, fault))?
+        }
+        None => Ran::NoProgram,
+    };
+    if ran == Ran::NoProgram {
+        device.count_host_fallback(op.name);
+        host::run(op, kernel, device, args, layout, &mut lease)?;
+    }
     Ok(Raw::new(lease.share(), layout))
 }
 
 #[cold]
 fn fault_of(op: &'static Op, args: &[Arg<'_>], fault: Fault) -> Error {
+    if let Fault::Device(error) = fault {
+        return Error::Memory { op: op.name, error };
+    }
     let mut operands = Vec::new();
     for arg in args {
         match arg {

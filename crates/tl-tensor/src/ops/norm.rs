@@ -55,6 +55,7 @@ static RMS_NORM: Op = Op {
             Ok(())
         })
     }),
+    gpu: None,
 };
 
 static LAYER_NORM: Op = Op {
@@ -78,6 +79,7 @@ static LAYER_NORM: Op = Op {
             Ok(())
         })
     }),
+    gpu: None,
 };
 
 static SWIGLU: Op = Op {
@@ -105,6 +107,7 @@ static SWIGLU: Op = Op {
             Ok(())
         })
     }),
+    gpu: None,
 };
 
 impl<T> Tensor<T> {

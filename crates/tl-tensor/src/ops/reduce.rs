@@ -140,6 +140,7 @@ macro_rules! reductions {
             params: PARAMS,
             rule: $rule,
             run: Run::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
+            gpu: None,
         };)*
         impl<T> Tensor<T> {
             $(#[doc = $doc]
@@ -210,6 +211,7 @@ static ARGMAX: Op = Op {
     params: PARAMS,
     rule: place_rule,
     run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
+    gpu: None,
 };
 
 static ARGMIN: Op = Op {
@@ -219,6 +221,7 @@ static ARGMIN: Op = Op {
     params: PARAMS,
     rule: place_rule,
     run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
+    gpu: None,
 };
 
 fn softmax_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
@@ -268,6 +271,7 @@ static SOFTMAX: Op = Op {
     params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
     rule: softmax_rule,
     run: Run::ContiguousKernel(|call| softmax(call, false)),
+    gpu: None,
 };
 
 static LOG_SOFTMAX: Op = Op {
@@ -277,6 +281,7 @@ static LOG_SOFTMAX: Op = Op {
     params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
     rule: softmax_rule,
     run: Run::ContiguousKernel(|call| softmax(call, true)),
+    gpu: None,
 };
 
 impl<T> Tensor<T> {

@@ -61,6 +61,7 @@ static ROPE: Op = Op {
             Ok(())
         })
     }),
+    gpu: None,
 };
 
 impl<T> Tensor<T> {

@@ -3,8 +3,9 @@
 
 use tl_device::{DType, Layout, Shape};
 
+use super::elementwise::copy_gpu;
 use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, normalize_axis, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Run, broadcast_strides, optional, required, strides_of};
+use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, broadcast_strides, optional, required, strides_of};
 use crate::tensor::Raw;
 use crate::{Error, Fault, Strides, Tensor};
 
@@ -55,6 +56,7 @@ static RESHAPE: Op = Op {
         Ok(TensorType::new(dtype, reshaped(sizes, args.ints(1)?)?))
     },
     run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
+    gpu: None,
 };
 
 fn product(sizes: &[Size]) -> Size {
@@ -142,6 +144,7 @@ static FLATTEN: Op = Op {
         Ok(TensorType::new(dtype, [product(sizes)].as_slice()))
     },
     run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
+    gpu: None,
 };
 
 static TRANSPOSE: Op = Op {
@@ -166,6 +169,7 @@ static TRANSPOSE: Op = Op {
         strides.swap(axis(args, 1, rank)?, axis(args, 2, rank)?);
         Some(source.view(layout.shape().clone(), strides, 0))
     }),
+    gpu: None,
 };
 
 static PERMUTE: Op = Op {
@@ -202,6 +206,7 @@ static PERMUTE: Op = Op {
             dims.iter().map(|&dim| normalize_axis(dim, rank).ok().map(|axis| source.strides()[axis])).collect();
         Some(source.view(layout.shape().clone(), strides?, 0))
     }),
+    gpu: None,
 };
 
 static SQUEEZE: Op = Op {
@@ -223,6 +228,7 @@ static SQUEEZE: Op = Op {
         strides.remove(axis(args, 1, source.shape().len())?);
         Some(source.view(layout.shape().clone(), strides, 0))
     }),
+    gpu: None,
 };
 
 static UNSQUEEZE: Op = Op {
@@ -243,6 +249,7 @@ static UNSQUEEZE: Op = Op {
         strides.insert(axis(args, 1, source.shape().len() + 1)?, 1);
         Some(source.view(layout.shape().clone(), strides, 0))
     }),
+    gpu: None,
 };
 
 static BROADCAST_TO: Op = Op {
@@ -270,6 +277,7 @@ static BROADCAST_TO: Op = Op {
         let strides = broadcast_strides(source.shape(), source.strides(), layout.shape());
         Some(source.view(layout.shape().clone(), strides, 0))
     }),
+    gpu: None,
 };
 
 /// The bounds of a slice as indices: negative ones count from the end, and both must lie within the dimension.
@@ -320,6 +328,7 @@ static SLICE: Op = Op {
         let (first, _) = bounds(source.shape()[axis] as i64, int(args, 2)?, int(args, 3)?).ok()?;
         narrowed(source, layout, axis, first)
     }),
+    gpu: None,
 };
 
 /// Whether a view can take part of this dimension: in a transposed weight, blocks run along another one than the last.
@@ -356,6 +365,7 @@ static SLICE_LAST: Op = Op {
         let axis = axis(args, 1, source.shape().len())?;
         narrowed(source, layout, axis, source.shape()[axis] as i64 - 1)
     }),
+    gpu: None,
 };
 
 fn index_in(size: Size, index: Size) -> Result<(), Fault> {
@@ -391,6 +401,7 @@ static SELECT: Op = Op {
         strides.remove(axis);
         Some(source.view(layout.shape().clone(), strides, offset))
     }),
+    gpu: None,
 };
 
 /// A copy whose elements lie one after the other.
@@ -404,6 +415,10 @@ pub(crate) static CONTIGUOUS: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     run: Run::Kernel(copy),
+    gpu: Some(|call| match call.dtype {
+        DType::Block(_) => Ok(Ran::NoProgram),
+        _ => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
+    }),
 };
 
 fn copy(call: &mut Call) -> Result<(), Fault> {

@@ -1,0 +1,217 @@
+//! Finding GPUs, asking them what they can, opening one.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::programs::Programs;
+use super::stream::Stream;
+use super::{Counts, Failure, Gpu};
+use crate::gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions};
+use crate::launch::{MAX_IMMEDIATE_BYTES, ShaderTarget};
+use crate::{Error, GpuProblem};
+
+/// Backends that there are programs for. OpenGL is not among them: it lacks what the programs need.
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+
+/// What every device must have.
+const REQUIRED: wgpu::Features = wgpu::Features::IMMEDIATES;
+
+fn instance(validation: bool) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = BACKENDS;
+    descriptor.flags = if validation { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() };
+    // Beyond this share of what the driver says it can give, a buffer is refused rather than the device lost.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
+    wgpu::Instance::new(descriptor)
+}
+
+/// Adapters with what they say of themselves, the best first.
+fn adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, GpuInfo)> {
+    let found = Gpu::wait_for(instance.enumerate_adapters(BACKENDS));
+    let mut all: Vec<_> = found.into_iter().map(|adapter| (info(&adapter), adapter)).collect();
+    all.sort_by_key(|(info, _)| info.kind);
+    let number = |(index, (info, adapter)): (usize, (GpuInfo, _))| (adapter, GpuInfo { index, ..info });
+    all.into_iter().enumerate().map(number).collect()
+}
+
+/// All GPUs of the machine.
+pub(crate) fn list() -> Vec<GpuInfo> {
+    adapters(&instance(false)).into_iter().map(|(_, info)| info).collect()
+}
+
+fn info(adapter: &wgpu::Adapter) -> GpuInfo {
+    let (about, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let kind = match about.device_type {
+        wgpu::DeviceType::DiscreteGpu => GpuKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => GpuKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => GpuKind::Virtual,
+        wgpu::DeviceType::Cpu => GpuKind::Software,
+        wgpu::DeviceType::Other => GpuKind::Other,
+    };
+    let backend = match about.backend {
+        wgpu::Backend::Vulkan => "vulkan",
+        wgpu::Backend::Metal => "metal",
+        wgpu::Backend::Dx12 => "dx12",
+        _ => "other",
+    };
+    let missing = if !features.contains(REQUIRED) {
+        Some("small parameters beside a program (immediates)")
+    } else if (limits.max_immediate_size as usize) < MAX_IMMEDIATE_BYTES {
+        Some("128 bytes of small parameters beside a program (immediates)")
+    } else if limits.max_compute_invocations_per_workgroup < 256 || limits.max_storage_buffers_per_shader_stage < 8 {
+        Some("workgroups of 256 invocations and 8 buffers for a program")
+    } else {
+        None
+    };
+    let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
+    GpuInfo {
+        index: 0,
+        name: about.name.clone(),
+        backend,
+        driver: format!("{} {}", about.driver, about.driver_info).trim().to_owned(),
+        kind,
+        memory_bytes: memory_bytes(adapter, about.backend),
+        has_f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroup: has_subgroups.then_some((about.subgroup_min_size, about.subgroup_max_size)),
+        matrix_shapes: matrix_shapes(adapter),
+        max_buffer_bytes: limits.max_buffer_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_workgroup_size: limits.max_compute_invocations_per_workgroup,
+        missing,
+    }
+}
+
+fn matrix_shapes(adapter: &wgpu::Adapter) -> Vec<String> {
+    let shape = |shape: wgpu::CooperativeMatrixProperties| {
+        let (m, n, k) = (shape.m_size, shape.n_size, shape.k_size);
+        format!("{m}×{n}×{k} {:?} → {:?}", shape.ab_type, shape.cr_type).to_lowercase()
+    };
+    adapter.cooperative_matrix_properties().into_iter().map(shape).collect()
+}
+
+/// Whether products of `float16` matrices of this size, summed in `float32`, have an instruction.
+fn has_matrix(adapter: &wgpu::Adapter, size: u32) -> bool {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    adapter.cooperative_matrix_properties().iter().any(|shape| {
+        (shape.m_size, shape.n_size, shape.k_size) == (size, size, size) && shape.ab_type == F16 && shape.cr_type == F32
+    })
+}
+
+/// The size of the device's largest heap of its own memory. Only Vulkan is asked; wgpu offers no question for all backends.
+fn memory_bytes(adapter: &wgpu::Adapter, backend: wgpu::Backend) -> Option<u64> {
+    if backend != wgpu::Backend::Vulkan {
+        return None;
+    }
+    #[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
+    {
+        // SAFETY: nothing is changed or destroyed: the handles are asked for properties while the adapter lives.
+        let properties = unsafe {
+            let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+            let instance = vulkan.shared_instance().raw_instance();
+            instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
+        };
+        const DEVICE_LOCAL: u32 = 1;
+        let heaps = properties.memory_heaps.iter().take(properties.memory_heap_count as usize);
+        heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "windows", target_os = "android")))]
+    {
+        let _ = adapter;
+        None
+    }
+}
+
+/// The adapter that was asked for.
+fn choose(all: Vec<(wgpu::Adapter, GpuInfo)>, choice: &GpuChoice) -> Result<(wgpu::Adapter, GpuInfo), Error> {
+    let names: Vec<String> = all.iter().map(|(_, info)| info.name.clone()).collect();
+    let is_chosen = |info: &GpuInfo| match choice {
+        GpuChoice::Best => info.missing.is_none(),
+        GpuChoice::BestHardware => info.missing.is_none() && info.kind != GpuKind::Software,
+        GpuChoice::Index(index) => info.index == *index,
+        GpuChoice::Name(name) => info.name.to_lowercase().contains(&name.to_lowercase()),
+    };
+    let found = all.into_iter().find(|(_, info)| is_chosen(info));
+    let (adapter, info) = found.ok_or_else(|| Error::NoGpu { choice: choice.clone(), found: names })?;
+    match info.missing {
+        Some(missing) => {
+            let problem = GpuProblem::Lacks { missing };
+            Err(Error::Gpu { adapter: info.name, problem })
+        }
+        None => Ok((adapter, info)),
+    }
+}
+
+/// Opens the GPU that the options ask for.
+pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
+    let instance = instance(options.validation);
+    let (adapter, info) = choose(adapters(&instance), &options.choice)?;
+    let limits = adapter.limits();
+    let wanted = |feature: wgpu::Features, is_wanted: bool| {
+        if is_wanted { adapter.features() & feature } else { wgpu::Features::empty() }
+    };
+    let matrix = wanted(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, options.use_matrix && options.use_f16);
+    let features = REQUIRED
+        | wanted(wgpu::Features::SHADER_F16, options.use_f16)
+        | wanted(wgpu::Features::SUBGROUP, options.use_subgroups)
+        | wanted(wgpu::Features::PIPELINE_CACHE, options.pipeline_cache.is_some())
+        | matrix;
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("tensorlogic"),
+        required_features: features,
+        required_limits: limits.clone(),
+        // SAFETY: the one experimental feature is used by programs that are checked against plain ones before they serve.
+        experimental_features: if matrix.is_empty() {
+            wgpu::ExperimentalFeatures::disabled()
+        } else {
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        },
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        trace: wgpu::Trace::Off,
+    };
+    let refused = |error: wgpu::RequestDeviceError| {
+        let problem = GpuProblem::Refused { message: error.to_string() };
+        Error::Gpu { adapter: info.name.clone(), problem }
+    };
+    let (device, queue) = Gpu::wait_for(adapter.request_device(&descriptor)).map_err(refused)?;
+    let failure = Arc::new(Failure::default());
+    listen(&device, &failure);
+    let has = |feature| features.contains(feature);
+    let target = ShaderTarget {
+        has_f16: has(wgpu::Features::SHADER_F16),
+        subgroup: info.subgroup.filter(|_| has(wgpu::Features::SUBGROUP)),
+        has_matrix_16: !matrix.is_empty() && has_matrix(&adapter, 16),
+        has_matrix_8: !matrix.is_empty() && has_matrix(&adapter, 8),
+        max_workgroup_size: limits.max_compute_invocations_per_workgroup,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_binding_bytes: info.max_binding_bytes.min(options.max_binding_bytes.unwrap_or(u64::MAX)),
+        binding_alignment: limits.min_storage_buffer_offset_alignment.max(4),
+    };
+    let programs = Programs::new(&device, &adapter.get_info(), options.pipeline_cache.as_deref());
+    let stream = Stream::new(&device);
+    let counts = Counts::default();
+    let (programs, stream) = (Mutex::new(programs), Mutex::new(stream));
+    let gpu = Gpu { device, queue, info, target, timeout: options.timeout, counts, failure, programs, stream };
+    gpu.check()?;
+    Ok(Arc::new(gpu))
+}
+
+/// Keeps what the device says on its own account, where wgpu would end the process.
+fn listen(device: &wgpu::Device, failure: &Arc<Failure>) {
+    let kept = failure.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        kept.set(match error {
+            wgpu::Error::OutOfMemory { .. } => GpuProblem::OutOfMemory,
+            error => GpuProblem::Refused { message: error.to_string() },
+        });
+    }));
+    let kept = failure.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // The device is also "lost" when it is closed on purpose.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            kept.set(GpuProblem::Lost { message });
+        }
+    });
+}

@@ -1,0 +1,237 @@
+//! What is made once and used again: pipelines, and the bind groups that tie buffers to them.
+//!
+//! Bind groups recur because reserved buffers do. They are kept until one of their buffers goes.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use smallvec::SmallVec;
+
+use super::{Gpu, count};
+use crate::launch::{Binding, MAX_IMMEDIATE_BYTES, ShaderTarget};
+use crate::{Error, GpuProblem};
+
+/// Bind groups that are kept at the most. A model's step uses a few hundred; without reservations the pool's buffers meet in
+/// ever new combinations.
+const MAX_BIND_GROUPS: usize = 1 << 16;
+
+/// How many bindings are read and how many written.
+pub(super) type Signature = (u8, u8);
+
+/// What stands at a binding: the buffer's id, where it begins, how long it is.
+type Place = (u64, u64, u64);
+
+/// A place with its buffer.
+pub(super) type Bound<'a> = (Place, &'a wgpu::Buffer);
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct GroupKey {
+    signature: Signature,
+    places: SmallVec<[Place; 8]>,
+}
+
+struct Layouts {
+    bindings: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+pub(super) struct Programs {
+    layouts: HashMap<Signature, Layouts>,
+    pipelines: HashMap<(&'static str, u64), wgpu::ComputePipeline>,
+    groups: HashMap<GroupKey, wgpu::BindGroup>,
+    /// The bind groups of each buffer.
+    groups_of: HashMap<u64, SmallVec<[GroupKey; 2]>>,
+    next_id: u64,
+    cache: Option<DiskCache>,
+}
+
+/// Compiled programs, kept in a file for the next start.
+struct DiskCache {
+    path: PathBuf,
+    cache: wgpu::PipelineCache,
+    /// Pipelines made since the file was written.
+    is_changed: bool,
+}
+
+impl Programs {
+    pub(super) fn new(device: &wgpu::Device, adapter: &wgpu::AdapterInfo, folder: Option<&Path>) -> Programs {
+        let key = wgpu::util::pipeline_cache_key(adapter);
+        let can = device.features().contains(wgpu::Features::PIPELINE_CACHE);
+        let path = folder.zip(key).filter(|_| can).map(|(folder, key)| folder.join(key));
+        let cache = path.map(|path| DiskCache::open(device, path));
+        Programs {
+            layouts: HashMap::new(),
+            pipelines: HashMap::new(),
+            groups: HashMap::new(),
+            groups_of: HashMap::new(),
+            next_id: 1,
+            cache,
+        }
+    }
+
+    pub(super) fn next_buffer_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// Drops the bind groups of a buffer that goes.
+    pub(super) fn forget(&mut self, buffer: u64) {
+        let Some(keys) = self.groups_of.remove(&buffer) else { return };
+        for key in keys {
+            self.groups.remove(&key);
+            for place in &key.places {
+                if let Some(others) = self.groups_of.get_mut(&place.0) {
+                    others.retain(|other| *other != key);
+                }
+            }
+        }
+    }
+
+    fn layouts(&mut self, device: &wgpu::Device, signature: Signature) -> &Layouts {
+        self.layouts.entry(signature).or_insert_with(|| {
+            let (reads, writes) = signature;
+            let entry = |binding: u8| wgpu::BindGroupLayoutEntry {
+                binding: u32::from(binding),
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: binding < reads },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            };
+            let entries: Vec<_> = (0..reads + writes).map(entry).collect();
+            let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            let bindings = device.create_bind_group_layout(&descriptor);
+            let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&bindings)],
+                immediate_size: MAX_IMMEDIATE_BYTES as u32,
+            });
+            Layouts { bindings, pipeline }
+        })
+    }
+
+    /// The pipeline of a program, compiled where this is its first launch.
+    pub(super) fn pipeline(
+        &mut self,
+        gpu: &Gpu,
+        key: (&'static str, u64),
+        signature: Signature,
+        source: &dyn Fn(&ShaderTarget) -> String,
+    ) -> Result<wgpu::ComputePipeline, Error> {
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let source = source(&gpu.target);
+        let validation = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = gpu.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(key.0), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        // SAFETY: accesses stay checked; the loops of the programs all count up to a bound that they are given.
+        let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, checks) };
+        self.layouts(&gpu.device, signature);
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(key.0),
+            layout: self.layouts.get(&signature).map(|layouts| &layouts.pipeline),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Programs write what they share before they read it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: self.cache.as_ref().map(|kept| &kept.cache),
+        });
+        let problem = [Gpu::wait_for(internal.pop()), Gpu::wait_for(validation.pop())];
+        if let Some(error) = problem.into_iter().flatten().next() {
+            let problem = GpuProblem::Program { name: key.0, message: error.to_string() };
+            return Err(gpu.error(problem));
+        }
+        count(&gpu.counts.pipelines, 1);
+        if let Some(cache) = &mut self.cache {
+            cache.is_changed = true;
+        }
+        self.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// The bind group of these buffers, made where they meet for the first time.
+    pub(super) fn bind_group(&mut self, gpu: &Gpu, signature: Signature, bound: &[Bound<'_>]) -> wgpu::BindGroup {
+        let key = GroupKey { signature, places: bound.iter().map(|(place, _)| *place).collect() };
+        if let Some(group) = self.groups.get(&key) {
+            return group.clone();
+        }
+        if self.groups.len() >= MAX_BIND_GROUPS {
+            self.groups.clear();
+            self.groups_of.clear();
+        }
+        let mut entries: SmallVec<[wgpu::BindGroupEntry; 8]> = SmallVec::new();
+        for (index, &((_, offset, len), buffer)) in bound.iter().enumerate() {
+            let size = std::num::NonZeroU64::new(len);
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
+            entries.push(wgpu::BindGroupEntry { binding: index as u32, resource });
+        }
+        let layouts = self.layouts(&gpu.device, key.signature);
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layouts.bindings, entries: &entries };
+        let group = gpu.device.create_bind_group(&descriptor);
+        count(&gpu.counts.bind_groups, 1);
+        for place in &key.places {
+            let groups = self.groups_of.entry(place.0).or_default();
+            if !groups.contains(&key) {
+                groups.push(key.clone());
+            }
+        }
+        self.groups.insert(key, group.clone());
+        group
+    }
+
+    /// Writes what was compiled to its file, where there is one and something is new.
+    pub(super) fn save(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.save();
+        }
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
+/// What a binding shows of which buffer.
+pub(super) fn place<'a>(gpu: &Gpu, binding: &Binding<'a>) -> Result<Bound<'a>, Error> {
+    let buffer = binding.slot.block.gpu().ok_or_else(|| gpu.error(GpuProblem::ForeignMemory))?;
+    let behind = buffer.capacity() as u64 - binding.offset_bytes;
+    let len = if binding.len_bytes == 0 { behind } else { binding.len_bytes.next_multiple_of(4).min(behind) };
+    Ok(((buffer.id, binding.offset_bytes, len), &buffer.raw))
+}
+
+impl DiskCache {
+    fn open(device: &wgpu::Device, path: PathBuf) -> DiskCache {
+        let data = std::fs::read(&path).ok();
+        let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
+        // SAFETY: the file is written by `save` alone, whole or not at all, and wgpu checks that the data is of this
+        // adapter and driver; other data is left unused (`fallback`).
+        let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+        DiskCache { path, cache, is_changed: false }
+    }
+
+    /// A cache that cannot be written costs time at the next start and nothing else, so nobody is told.
+    fn save(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
+        let Some(data) = self.cache.get_data() else { return };
+        let beside = self.path.with_extension(format!("{}.part", std::process::id()));
+        let written = self.path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok())
+            && std::fs::write(&beside, &data).is_ok()
+            && std::fs::rename(&beside, &self.path).is_ok();
+        if !written {
+            let _ = std::fs::remove_file(&beside);
+        }
+    }
+}

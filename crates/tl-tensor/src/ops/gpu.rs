@@ -1,0 +1,343 @@
+//! How operations run on a GPU: programs in WGSL, written out for the data types at hand, and their launches.
+//!
+//! An operation's program stands in the operation's own file. It computes in `f32`; data types and stored formats choose
+//! only how elements are loaded and stored, by the functions that [`Wgsl`] writes for each binding: `load_x(i)` for element
+//! `i` of `x`, `store4_out(i, v)` for elements `4 i .. 4 i + 3` of the result. Results are stored four at a time so that the
+//! same program serves types of one, two and four bytes: no two invocations write into one word. The last store may reach
+//! beyond the result, into the padding that every buffer has.
+//!
+//! This file knows how programs are put together and launched. It must not know any operation.
+
+use std::fmt::Write as _;
+
+use smallvec::SmallVec;
+use tl_device::{Binding, DType, Launch, ShaderTarget};
+
+use super::{Call, Operand};
+use crate::Fault;
+
+/// Whether there is a program for these arguments; where there is none, the operation runs on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// The program was launched.
+    OnGpu,
+    /// Nothing was done.
+    NoProgram,
+}
+
+/// What an operation does on a GPU.
+pub type GpuRun = fn(&mut Call) -> Result<Ran, Fault>;
+
+/// The numbers of a launch.
+pub(crate) type Immediates = SmallVec<[u32; 32]>;
+
+/// Invocations of a workgroup, unless a program says otherwise.
+pub(crate) const WORKGROUP: u32 = 256;
+
+/// A program that is being written: extensions, bindings with their loads and stores, numbers, functions, the body.
+pub(crate) struct Wgsl<'a> {
+    target: &'a ShaderTarget,
+    /// What must stand at the very beginning.
+    enables: String,
+    text: String,
+    n_bindings: usize,
+}
+
+impl<'a> Wgsl<'a> {
+    pub(crate) fn new(target: &'a ShaderTarget) -> Wgsl<'a> {
+        let enables = if target.has_f16 { "enable f16;\n".to_owned() } else { String::new() };
+        Wgsl { target, enables, text: String::new(), n_bindings: 0 }
+    }
+
+    pub(crate) fn target(&self) -> &ShaderTarget {
+        self.target
+    }
+
+    /// An extension of the language.
+    pub(crate) fn enable(mut self, name: &str) -> Self {
+        let _ = writeln!(self.enables, "enable {name};");
+        self
+    }
+
+    /// Functions or constants.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self.text.push('\n');
+        self
+    }
+
+    /// A binding that is read: `load_NAME(i: u32)` gives element `i`, as `f32`; `int32` as `i32`, `bool` as `bool`.
+    pub(crate) fn read(self, name: &str, dtype: DType) -> Self {
+        let (stored, kind, value) = match dtype {
+            DType::F32 => ("f32", "f32", "DATA[i]"),
+            DType::F16 if self.target.has_f16 => ("f16", "f32", "f32(DATA[i])"),
+            DType::F16 => ("u32", "f32", "unpack2x16float(DATA[i >> 1u])[i & 1u]"),
+            DType::I32 => ("i32", "i32", "DATA[i]"),
+            DType::Bool => ("u32", "bool", "((DATA[i >> 2u] >> ((i & 3u) * 8u)) & 0xffu) != 0u"),
+            // The one format without blocks: the upper half of a `float32`.
+            DType::Block(_) => ("u32", "f32", "bitcast<f32>(((DATA[i >> 1u] >> ((i & 1u) * 16u)) & 0xffffu) << 16u)"),
+        };
+        let data = format!("{name}_data");
+        let mut all = self.binding(&data, "read", stored);
+        let value = value.replace("DATA", &data);
+        let _ = writeln!(all.text, "fn load_{name}(i: u32) -> {kind} {{ return {value}; }}");
+        all
+    }
+
+    /// A binding that is read as plain words, `NAME_data[i]`: what the loads of stored formats work on.
+    pub(crate) fn read_words(self, name: &str) -> Self {
+        self.binding(&format!("{name}_data"), "read", "u32")
+    }
+
+    /// The result: `store4_NAME(i: u32, v)` stores elements `4 i .. 4 i + 3`, `load4_NAME(i: u32)` gives what is there. `v` is
+    /// a `vec4<f32>`, of `int32` a `vec4<i32>`, of `bool` a `vec4<bool>`.
+    pub(crate) fn write(self, name: &str, dtype: DType) -> Self {
+        let (stored, kind, store, load) = match dtype {
+            DType::F32 => ("vec4<f32>", "vec4<f32>", "DATA[i] = v;", "DATA[i]"),
+            DType::F16 if self.target.has_f16 => {
+                ("vec4<f16>", "vec4<f32>", "DATA[i] = vec4<f16>(v);", "vec4<f32>(DATA[i])")
+            }
+            DType::F16 => (
+                "vec2<u32>",
+                "vec4<f32>",
+                "DATA[i] = vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw));",
+                "vec4<f32>(unpack2x16float(DATA[i].x), unpack2x16float(DATA[i].y))",
+            ),
+            DType::I32 => ("vec4<i32>", "vec4<i32>", "DATA[i] = v;", "DATA[i]"),
+            DType::Bool | DType::Block(_) => (
+                "u32",
+                "vec4<bool>",
+                "let w = select(vec4<u32>(0u), vec4<u32>(1u, 0x100u, 0x10000u, 0x1000000u), v); \
+                 DATA[i] = w.x | w.y | w.z | w.w;",
+                "(vec4<u32>(DATA[i]) & vec4<u32>(0xffu, 0xff00u, 0xff0000u, 0xff000000u)) != vec4<u32>(0u)",
+            ),
+        };
+        let data = format!("{name}_data");
+        let mut all = self.binding(&data, "read_write", stored);
+        let (store, load) = (store.replace("DATA", &data), load.replace("DATA", &data));
+        let _ = writeln!(all.text, "fn store4_{name}(i: u32, v: {kind}) {{ {store} }}");
+        let _ = writeln!(all.text, "fn load4_{name}(i: u32) -> {kind} {{ return {load}; }}");
+        all
+    }
+
+    /// The device's word for indices out of range, behind all other bindings: `report(index, size)`. The launch says
+    /// `reports_faults`.
+    pub(crate) fn faults(mut self) -> Self {
+        self.text.push_str("struct Fault { flag: atomic<u32>, index: i32, size: u32, unused: u32 }\n");
+        let mut all = self.declare("fault", "read_write", "Fault");
+        all.text.push_str(
+            "fn report(index: i32, size: u32) {
+                 if atomicExchange(&fault.flag, 1u) == 0u { fault.index = index; fault.size = size; }
+             }\n",
+        );
+        all
+    }
+
+    fn binding(self, data: &str, access: &str, stored: &str) -> Self {
+        self.declare(data, access, &format!("array<{stored}>"))
+    }
+
+    fn declare(mut self, name: &str, access: &str, kind: &str) -> Self {
+        let binding = self.n_bindings;
+        self.n_bindings += 1;
+        let _ = writeln!(self.text, "@group(0) @binding({binding}) var<storage, {access}> {name}: {kind};");
+        self
+    }
+
+    /// The numbers: fields of `p`, as `n: u32, eps: f32`, in the order of the launch's immediates. Vectors stand where their
+    /// alignment puts them, so give them first.
+    pub(crate) fn params(mut self, fields: &str) -> Self {
+        let _ = writeln!(self.text, "struct Params {{ {fields} }}\nvar<immediate> p: Params;");
+        self
+    }
+
+    /// The entry point. `body` may use `group` (the workgroup's number; there may be a few more than were asked for) and
+    /// `lane` (the invocation's number in the workgroup).
+    pub(crate) fn main(self, workgroup: u32, body: &str) -> String {
+        self.main_with("", workgroup, body)
+    }
+
+    /// As [`Wgsl::main`], with more built-in values: `@builtin(subgroup_size) subgroup_size: u32, `.
+    pub(crate) fn main_with(mut self, builtins: &str, workgroup: u32, body: &str) -> String {
+        let _ = write!(
+            self.text,
+            "@compute @workgroup_size({workgroup})
+fn main({builtins}@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {{
+    let group = workgroup.x + workgroup.y * workgroups.x;
+    {body}
+}}
+"
+        );
+        self.enables + &self.text
+    }
+}
+
+/// A program and what tells it apart from others of its name.
+pub(crate) struct Program<'a> {
+    /// Its name; with the data types and `flags` it stands for one text.
+    pub(crate) name: &'static str,
+    /// The data types that it is written out for.
+    pub(crate) dtypes: &'a [DType],
+    /// Whatever else the text depends on.
+    pub(crate) flags: u32,
+    /// Whether it has the word for indices out of range.
+    pub(crate) reports_faults: bool,
+    /// Writes the text.
+    pub(crate) source: &'a dyn Fn(Wgsl) -> String,
+}
+
+impl Program<'_> {
+    /// A number for data types and flags.
+    fn variant(&self) -> u64 {
+        let code = |dtype: &DType| match dtype {
+            DType::F16 => 1,
+            DType::F32 => 2,
+            DType::I32 => 3,
+            DType::Bool => 4,
+            DType::Block(format) => 5 + u64::from(format.id),
+        };
+        self.dtypes.iter().fold(u64::from(self.flags), |variant, dtype| variant << 8 | code(dtype))
+    }
+}
+
+/// An operand's place in memory and where it begins there, for a program.
+pub(crate) struct Place<'a> {
+    pub(crate) binding: Binding<'a>,
+    /// The first element, counted from the binding's start.
+    pub(crate) offset: u32,
+}
+
+impl<'a> Operand<'a> {
+    /// Where the operand lies on the GPU; a fault where it does not, or lies beyond what a program can count.
+    pub(crate) fn place(&self) -> Result<Place<'a>, Fault> {
+        let binding = self.binding.ok_or(Fault::Devices)?;
+        let offset = u32::try_from(self.offset).map_err(|_| Fault::Unknown)?;
+        Ok(Place { binding, offset })
+    }
+
+    /// Whether every element has a number of 32 bits.
+    pub(crate) fn fits_u32(&self) -> bool {
+        let span: usize =
+            self.dims.iter().zip(self.strides).map(|(&dim, &stride)| dim.saturating_sub(1) * stride).sum();
+        self.offset.saturating_add(span) < u32::MAX as usize / 4
+    }
+}
+
+impl Call<'_> {
+    /// Launches a program over `reads` into the result.
+    pub(crate) fn launch(
+        &mut self,
+        program: &Program,
+        reads: &[Binding],
+        immediates: &[u32],
+        groups: usize,
+    ) -> Result<Ran, Fault> {
+        let Some(lease) = self.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
+        let writes = [Binding::write(lease)];
+        launch(self.device, program, reads, &writes, immediates, groups)
+    }
+
+    /// Elements of the result.
+    pub(crate) fn n_out(&self) -> usize {
+        self.dims.iter().product()
+    }
+}
+
+/// Launches a program.
+pub(crate) fn launch(
+    device: &tl_device::Device,
+    program: &Program,
+    reads: &[Binding],
+    writes: &[Binding],
+    immediates: &[u32],
+    groups: usize,
+) -> Result<Ran, Fault> {
+    let Ok(groups) = u32::try_from(groups) else { return Ok(Ran::NoProgram) };
+    let source = |target: &ShaderTarget| (program.source)(Wgsl::new(target));
+    device
+        .launch(&Launch {
+            name: program.name,
+            variant: program.variant(),
+            source: &source,
+            reads,
+            writes,
+            reports_faults: program.reports_faults,
+            immediates,
+            groups,
+        })
+        .map_err(Fault::Device)?;
+    Ok(Ran::OnGpu)
+}
+
+/// The type of an element in a program, by which intermediate values are declared.
+pub(crate) fn kind_of(dtype: DType) -> &'static str {
+    match dtype {
+        DType::I32 => "i32",
+        DType::Bool => "bool",
+        _ => "f32",
+    }
+}
+
+/// The most dimensions that a program steps through.
+pub(crate) const MAX_RANK: usize = 4;
+
+/// Dimensions and strides of several operands of one shape, with neighbouring dimensions that lie one behind the other in
+/// all of them taken together, filled up with 1 at the front. `None` where more than [`MAX_RANK`] remain.
+pub(crate) fn collapse<const N: usize>(
+    dims: &[usize],
+    strides: [&[usize]; N],
+) -> Option<([u32; MAX_RANK], [[u32; MAX_RANK]; N])> {
+    let mut merged: SmallVec<[(usize, [usize; N]); 8]> = SmallVec::new();
+    for (axis, &dim) in dims.iter().enumerate() {
+        if dim == 1 {
+            continue;
+        }
+        let own: [usize; N] = std::array::from_fn(|operand| strides[operand][axis]);
+        match merged.last_mut() {
+            Some((last, outer)) if (0..N).all(|operand| outer[operand] == own[operand] * dim) => {
+                *last *= dim;
+                *outer = own;
+            }
+            _ => merged.push((dim, own)),
+        }
+    }
+    if merged.len() > MAX_RANK {
+        return None;
+    }
+    let first = MAX_RANK - merged.len();
+    let mut all = ([1; MAX_RANK], [[0; MAX_RANK]; N]);
+    for (i, (dim, strides)) in merged.iter().enumerate() {
+        all.0[first + i] = u32::try_from(*dim).ok()?;
+        for (operand, &stride) in strides.iter().enumerate() {
+            all.1[operand][first + i] = u32::try_from(stride).ok()?;
+        }
+    }
+    Some(all)
+}
+
+/// `index(i, dims, strides)`: where element `i` of a tensor with these dimensions lies.
+pub(crate) const INDEX: &str = "
+fn index(i: u32, dims: vec4<u32>, strides: vec4<u32>) -> u32 {
+    let a = i / dims.w;
+    let b = a / dims.z;
+    let c = b / dims.y;
+    return (i - a * dims.w) * strides.w + (a - b * dims.z) * strides.z + (b - c * dims.y) * strides.y + c * strides.x;
+}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_dimensions_become_one() {
+        let check = |dims: &[usize], a: &[usize], b: &[usize], expected: Option<([u32; 4], [[u32; 4]; 2])>| {
+            assert_eq!(collapse(dims, [a, b]), expected, "{dims:?} {a:?} {b:?}");
+        };
+        check(&[2, 3, 4], &[12, 4, 1], &[12, 4, 1], Some(([1, 1, 1, 24], [[0, 0, 0, 1]; 2])));
+        check(&[2, 3, 4], &[12, 4, 1], &[0, 0, 1], Some(([1, 1, 6, 4], [[0, 0, 4, 1], [0, 0, 0, 1]])));
+        check(&[2, 1, 4], &[4, 9, 1], &[1, 7, 2], Some(([1, 1, 2, 4], [[0, 0, 4, 1], [0, 0, 1, 2]])));
+        check(&[], &[], &[], Some(([1; 4], [[0; 4]; 2])));
+        check(&[2, 2, 2, 2, 2], &[1, 2, 4, 8, 16], &[0; 5], None);
+    }
+}

@@ -1,0 +1,81 @@
+//! Operations on a GPU's tensors that the CPU does: the operands are copied to the host, the result back. Slow, counted, and
+//! told to the user once for each operation; nothing on a model's path comes here.
+
+use smallvec::SmallVec;
+use tl_device::{Device, Layout, Lease};
+
+use super::{Arg, Call, Op, Operand, fault_of, operand_of};
+use crate::{Error, Fault, Tensor};
+
+/// Bytes of an operand on the host, aligned for every element type.
+struct Copy {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Copy {
+    fn zeroed(len: usize) -> Copy {
+        Copy { words: vec![0; len.div_ceil(8)], len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words).get(..self.len).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.words).get_mut(..self.len).unwrap_or_default()
+    }
+
+    /// The bytes of an operand from its first element to the end of its memory.
+    fn of(operand: &Operand) -> Result<Copy, tl_device::Error> {
+        let Some(binding) = operand.binding else { return Ok(Copy::zeroed(0)) };
+        let start = operand.offset / operand.dtype.block_elems() * operand.dtype.block_bytes();
+        let mut copy = Copy::zeroed(binding.len_bytes().saturating_sub(start));
+        let mut at = 0;
+        let len = copy.len;
+        let bytes = copy.bytes_mut();
+        binding.download(start, len, &mut |part| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        })?;
+        Ok(copy)
+    }
+}
+
+/// Runs the CPU's kernel on copies and writes the result to `lease`.
+pub(super) fn run(
+    op: &'static Op,
+    kernel: fn(&mut Call) -> Result<(), Fault>,
+    device: &Device,
+    args: &[Arg<'_>],
+    layout: &Layout,
+    lease: &mut Lease,
+) -> Result<(), Error> {
+    let memory = |error| Error::Memory { op: op.name, error };
+    let operands: SmallVec<[Option<Operand<'_>>; 8]> = args.iter().map(operand_of).collect();
+    let copies: Result<SmallVec<[Copy; 8]>, tl_device::Error> =
+        operands.iter().map(|operand| operand.as_ref().map_or(Ok(Copy::zeroed(0)), Copy::of)).collect();
+    let copies = copies.map_err(memory)?;
+    let mut lists: SmallVec<[Vec<Tensor>; 1]> = SmallVec::new();
+    for arg in args {
+        if let Arg::Tensors(tensors) = arg {
+            let host = Device::cpu();
+            lists.push(tensors.iter().map(|tensor| tensor.to_device(&host)).collect::<Result<_, _>>()?);
+        }
+    }
+    let mut lists = lists.iter();
+    let on_host: SmallVec<[Arg<'_>; 8]> = args
+        .iter()
+        .zip(operands.iter().zip(&copies))
+        .map(|(arg, (operand, copy))| match (arg, operand) {
+            (_, Some(operand)) => Arg::Operand(Operand { bytes: copy.bytes(), binding: None, offset: 0, ..*operand }),
+            (Arg::Tensors(_), None) => Arg::Tensors(lists.next().map_or(&[], Vec::as_slice)),
+            (arg, None) => arg.clone(),
+        })
+        .collect();
+    let mut out = Copy::zeroed(lease.len_bytes());
+    let (dtype, dims, threads) = (layout.dtype(), layout.shape().dims(), device.threads());
+    let mut call = Call { device, threads, args: &on_host, dtype, dims, out: out.bytes_mut(), lease: None };
+    kernel(&mut call).map_err(|fault| fault_of(op, args, fault))?;
+    lease.write(0, out.bytes()).map_err(memory)
+}
