@@ -112,6 +112,41 @@ pub struct Simulation {
     pub is_delayed: bool,
     /// Whether operations take the memory that they would take on a GPU.
     pub is_gpu: bool,
+    /// What programs of a simulated GPU may use; `None`: what every GPU can.
+    pub target: Option<ShaderTarget>,
+    /// Called with every launch on a simulated GPU: for tests that look at the programs.
+    pub on_launch: Option<LaunchListener>,
+}
+
+impl Simulation {
+    pub(crate) fn target(&self) -> ShaderTarget {
+        self.target.clone().unwrap_or_default()
+    }
+}
+
+/// Is shown every launch of a simulated GPU.
+#[derive(Clone)]
+pub struct LaunchListener(Arc<dyn Fn(&Launch) + Send + Sync>);
+
+impl LaunchListener {
+    /// A listener that does this.
+    ///
+    /// ```
+    /// use tl_device::{Device, LaunchListener, Simulation};
+    /// let mut simulation = Simulation::default();
+    /// simulation.is_gpu = true;
+    /// simulation.on_launch = Some(LaunchListener::new(|launch| println!("{}", launch.name)));
+    /// assert!(Device::simulated(simulation).is_gpu());
+    /// ```
+    pub fn new(listener: impl Fn(&Launch) + Send + Sync + 'static) -> LaunchListener {
+        LaunchListener(Arc::new(listener))
+    }
+}
+
+impl fmt::Debug for LaunchListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LaunchListener")
+    }
 }
 
 /// Called with the bytes that are missing, before a request fails for want of memory. It may free what it can.
@@ -264,9 +299,10 @@ impl Device {
     /// ```
     pub fn shader_target(&self) -> Option<&ShaderTarget> {
         #[cfg(feature = "gpu")]
-        return self.memory.gpu().map(|gpu| gpu.target());
-        #[cfg(not(feature = "gpu"))]
-        return None;
+        if let Some(gpu) = self.memory.gpu() {
+            return Some(gpu.target());
+        }
+        self.memory.simulated_target()
     }
 
     /// Records the run of a program on the GPU, behind everything that was recorded before. Waits for nothing.
@@ -288,8 +324,24 @@ impl Device {
         if let Some(gpu) = self.memory.gpu() {
             return gpu.launch(launch);
         }
-        let _ = launch;
+        if self.is_simulated() && self.is_gpu() {
+            if let Some(LaunchListener(listener)) = self.memory.launch_listener() {
+                listener(launch);
+            }
+            return Ok(());
+        }
         Err(Error::NotGpu { device: self.name().to_owned() })
+    }
+
+    /// Bytes that can still be had: what the machine says, or what a GPU has beyond what this device holds; `None` where
+    /// nobody says.
+    ///
+    /// ```
+    /// use tl_device::{Device, available_bytes};
+    /// assert_eq!(Device::cpu().available_bytes().is_some(), available_bytes().is_some());
+    /// ```
+    pub fn available_bytes(&self) -> Option<u64> {
+        self.memory.available_bytes()
     }
 
     /// Waits until the device has done everything that it was given. A CPU device has always done it.

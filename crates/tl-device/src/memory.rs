@@ -13,7 +13,7 @@ use tl_kernels::Threads;
 
 use crate::arena::{Guide, Ranges};
 use crate::cpu::{self, ALIGN, Block};
-use crate::device::OutOfMemoryHook;
+use crate::device::{LaunchListener, OutOfMemoryHook};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
 use crate::pool::{Evicted, Pool, class_bytes};
@@ -23,7 +23,7 @@ use crate::storage::{Home, Lease, Slot};
 use crate::sync::{Guard, Lock};
 use crate::tensor_buffer::TensorBuffer;
 use crate::trace::{Action, ArenaPlan, Source};
-use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions};
+use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions, ShaderTarget, Simulation};
 
 /// What the memory is for.
 ///
@@ -87,6 +87,9 @@ pub(crate) struct Memory {
     is_simulated: bool,
     /// Whether operations behave as on a GPU: it is one, or a simulation of one.
     is_gpu: bool,
+    launch_listener: Option<LaunchListener>,
+    /// What the programs of a simulated GPU may use.
+    simulated_target: Option<ShaderTarget>,
     /// The GPU whose memory this is; `None`: the CPU's.
     #[cfg(feature = "gpu")]
     gpu: Option<Arc<Gpu>>,
@@ -121,6 +124,8 @@ impl Memory {
             options: memory.clone(),
             is_simulated: simulation.is_some(),
             is_gpu: simulation.is_some_and(|simulation| simulation.is_gpu),
+            simulated_target: simulation.filter(|simulation| simulation.is_gpu).map(Simulation::target),
+            launch_listener: simulation.and_then(|simulation| simulation.on_launch.clone()),
             #[cfg(feature = "gpu")]
             gpu: None,
             host_fallbacks: Mutex::default(),
@@ -139,6 +144,14 @@ impl Memory {
     #[cfg(feature = "gpu")]
     pub(crate) fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.gpu.as_ref()
+    }
+
+    pub(crate) fn simulated_target(&self) -> Option<&ShaderTarget> {
+        self.simulated_target.as_ref()
+    }
+
+    pub(crate) fn launch_listener(&self) -> Option<&LaunchListener> {
+        self.launch_listener.as_ref()
     }
 
     pub(crate) fn is_gpu(&self) -> bool {

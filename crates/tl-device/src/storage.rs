@@ -415,6 +415,21 @@ impl Lease {
         self.storage.slot().len_bytes()
     }
 
+    /// A number of the buffer: two takes have the same one where they got the same buffer.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let first = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// let number = first.buffer_id();
+    /// drop(first);
+    /// assert_eq!(device.take(&Layout::from(vec![8]), Role::Activation)?.buffer_id(), number);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn buffer_id(&self) -> usize {
+        std::ptr::from_ref(self.storage.slot()).addr()
+    }
+
     pub(crate) fn slot(&self) -> &Slot {
         self.storage.slot()
     }

@@ -130,6 +130,16 @@ impl TensorBuffer {
         self.handle.id
     }
 
+    /// Whether its device is a GPU, or planned as one.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// assert!(!TensorBuffer::new(&Device::cpu()).is_on_gpu());
+    /// ```
+    pub fn is_on_gpu(&self) -> bool {
+        self.memory().is_ok_and(|memory| memory.is_gpu())
+    }
+
     pub(crate) fn belongs_to(&self, memory: &Arc<Memory>) -> bool {
         std::ptr::eq(self.handle.memory.as_ptr(), Arc::as_ptr(memory))
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use tl_device::{DType, Device, Layout, Mapping};
+use tl_device::{DType, Device, Layout, Mapping, Purpose, Role};
 use tl_tensor::Tensor;
 use tl_tensor::quant::{FORMATS, format_by_gguf_id};
 
@@ -192,13 +192,20 @@ pub fn is_supported_type(tensor_type: TensorType) -> bool {
     format_by_gguf_id(tensor_type.id()).is_some()
 }
 
-/// A tensor over the part of the mapping where its data lies.
+/// A tensor over the part of the mapping where its data lies, or a copy of it on a GPU.
 fn load_tensor(info: &TensorInfo<'_>, mapping: &Mapping, device: &Device) -> Result<Leaf> {
     let Some(format) = format_by_gguf_id(info.tensor_type.id()) else {
         return Ok(Leaf::Unsupported(info.tensor_type));
     };
-    let lease = device.adopt(mapping, info.data.start, info.data.len())?;
     let layout = Layout::new(format.dtype, info.dims.as_slice());
+    let lease = if device.is_gpu() {
+        // The device cannot read the file, so the bytes go there once.
+        let mut lease = device.take(&layout, Purpose { role: Role::Learnable, op: "load_model" })?;
+        lease.write(0, mapping.bytes().get(info.data.clone()).unwrap_or_default())?;
+        lease
+    } else {
+        device.adopt(mapping, info.data.start, info.data.len())?
+    };
     Ok(Leaf::Tensor(Tensor::from_lease(lease, &layout)?))
 }
 

@@ -22,7 +22,7 @@ pub struct MemoryPlan {
     pub context: usize,
     /// The type of the activations and the KV cache.
     pub activations: Activations,
-    /// Bytes of the weights, mapped from the file.
+    /// Bytes of the weights: mapped from the file, on a GPU copied to it.
     pub weight_bytes: u64,
     /// Bytes of the KV cache.
     pub cache_bytes: u64,
@@ -76,9 +76,24 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open(path: impl AsRef<Path>, activations: Activations) -> Result<Planner> {
+        Planner::open_on(path, activations, Simulation::default())
+    }
+
+    /// As [`Planner::open`], for memory on `device`: weights are read from the file by the CPU and copied to a GPU.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn open_for(path: impl AsRef<Path>, activations: Activations, device: &Device) -> Result<Planner> {
+        let mut simulation = Simulation::default();
+        simulation.is_gpu = device.is_gpu();
+        simulation.target = device.shader_target().cloned();
+        Planner::open_on(path, activations, simulation)
+    }
+
+    fn open_on(path: impl AsRef<Path>, activations: Activations, simulation: Simulation) -> Result<Planner> {
         let mut options = DeviceOptions::default();
         options.threads = 1;
-        options.simulation = Some(Simulation::default());
+        options.simulation = Some(simulation);
         let model = Model::load(path, &Device::cpu_with(&options))?.with_activations(activations);
         Ok(Planner { model })
     }
@@ -95,6 +110,8 @@ impl Planner {
     pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
         let (device, activations) = (self.model.device(), self.model.activations());
         let buffer = TensorBuffer::new(device);
+        // Weights that are not mapped, as on a GPU.
+        let loaded_bytes = device.stats().driver_bytes;
         buffer.reserve_for_activations(self.model.config(), context, activations)?;
         device.set_tensor_buffer(buffer.clone());
         let cache = KvCache::for_model(&self.model, context);
@@ -104,9 +121,9 @@ impl Planner {
         Ok(MemoryPlan {
             context,
             activations,
-            weight_bytes: stats.mapped_bytes,
+            weight_bytes: stats.mapped_bytes + loaded_bytes,
             cache_bytes: stats.cache_bytes,
-            activation_bytes: stats.driver_bytes - stats.cache_bytes,
+            activation_bytes: stats.driver_bytes - stats.cache_bytes - loaded_bytes,
             rows: buffer.stats().by_layout,
         })
     }

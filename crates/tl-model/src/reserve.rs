@@ -39,6 +39,10 @@ impl ReserveFor for TensorBuffer {
         let cache = Layout::new(dtype, [context, config.n_kv_heads, config.head_dim]);
         self.reserve(cache, 2 * config.n_layers)?;
         self.reserve(Layout::new(dtype, [1, config.vocab_size]), 1)?;
+        if self.is_on_gpu() {
+            // The token that the device chose.
+            self.reserve(Layout::new(DType::I32, []), 1)?;
+        }
         for row in Plan::of_step(config, context.min(PREFILL_CHUNK), dtype).rows {
             self.reserve_up_to(row.layout, row.most)?;
         }

@@ -122,9 +122,18 @@ impl Sampler {
 
     /// As [`Sampler::sample`], from a tensor `[vocab_size]` or `[1, vocab_size]` of `float16` or `float32`.
     ///
+    /// On a GPU, the likeliest token (temperature 0) is found there, and only its number is read back; a NaN is then not
+    /// looked for.
+    ///
     /// # Errors
     /// As for [`Sampler::sample`]; a tensor of more than one row, or of another type.
     pub fn sample_tensor<T>(&mut self, logits: &Tensor<T>) -> Result<u32> {
+        if self.options.temperature == 0.0 && logits.device().is_gpu() {
+            check_logits(logits)?;
+            let mut token = [0f32];
+            logits.argmax(None, false)?.read_f32(&mut token)?;
+            return Ok(token[0] as u32);
+        }
         let mut values = std::mem::take(&mut self.logits);
         let sampled = read_logits(logits, &mut values).and_then(|()| self.sample(&values));
         self.logits = values;
@@ -207,6 +216,13 @@ pub fn argmax(logits: &[f32]) -> Result<u32> {
 /// The elements of a tensor with one row, as float32.
 fn read_logits<T>(tensor: &Tensor<T>, values: &mut Vec<f32>) -> Result<()> {
     values.clear();
+    check_logits(tensor)?;
+    values.resize(tensor.n_elems(), 0.0);
+    Ok(tensor.read_f32(values)?)
+}
+
+/// Logits are one row of floats.
+fn check_logits<T>(tensor: &Tensor<T>) -> Result<()> {
     if tensor.dims().last() != Some(&tensor.n_elems()) {
         let problem =
             format!("they have the shape {}, expected one row, [vocab_size] or [1, vocab_size]", tensor.shape());
@@ -216,8 +232,7 @@ fn read_logits<T>(tensor: &Tensor<T>, values: &mut Vec<f32>) -> Result<()> {
         let problem = format!("they are {}, expected float16 or float32", tensor.dtype());
         return Err(ModelError::Logits { problem });
     }
-    values.resize(tensor.n_elems(), 0.0);
-    Ok(tensor.read_f32(values)?)
+    Ok(())
 }
 
 fn check_options(options: &SamplingOptions) -> Result<()> {

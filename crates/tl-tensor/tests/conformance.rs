@@ -24,6 +24,8 @@ mod nd;
 mod products;
 #[path = "conformance/reduce.rs"]
 mod reduce;
+#[path = "conformance/shaders.rs"]
+mod shaders;
 #[path = "conformance/transformer.rs"]
 mod transformer;
 #[path = "conformance/values.rs"]

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tl_device::GpuChoice;
 
 use crate::size;
 
@@ -37,6 +38,19 @@ pub(crate) enum Command {
         /// The model, a .gguf file
         model: PathBuf,
     },
+    /// List the devices that programs can run on, and what they can
+    Devices(DevicesArguments),
+}
+
+/// Arguments of `tl devices`.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArguments {
+    /// List the operations, and which of them have a program for GPUs; the others run on the CPU
+    #[arg(long)]
+    pub(crate) ops: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `tl run`.
@@ -131,6 +145,9 @@ pub(crate) struct PlanArguments {
     /// Of a program: threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// The device to plan for, as for `tl run`
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
     /// Of a model: memory for this many tokens, prompt and text together [default: as many as the model was trained for]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
@@ -175,6 +192,10 @@ pub(crate) struct SynthArguments {
 /// Arguments of every command that computes.
 #[derive(Debug, Default, Args)]
 pub(crate) struct DeviceArguments {
+    /// Where to compute: cpu, gpu (the best), gpu:N or gpu:NAME (see `tl devices`), auto (the best GPU in hardware, else the
+    /// CPU) [default: what TL_DEVICE says, else cpu]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -193,6 +214,33 @@ pub(crate) struct DeviceArguments {
     /// Empty the pool of idle buffers rather than hold more than this
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) soft_memory_limit: Option<usize>,
+}
+
+/// A device that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    /// The CPU.
+    Cpu,
+    /// A GPU.
+    Gpu(GpuChoice),
+    /// The best GPU in hardware, or the CPU where there is none.
+    Auto,
+}
+
+impl DeviceChoice {
+    /// The choice that a text names.
+    pub(crate) fn parse(text: &str) -> Result<DeviceChoice, String> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(DeviceChoice::Cpu),
+            None if text == "gpu" => Ok(DeviceChoice::Gpu(GpuChoice::Best)),
+            None if text == "auto" => Ok(DeviceChoice::Auto),
+            Some(("gpu", which)) if !which.is_empty() => {
+                let choice = which.parse().map_or_else(|_| GpuChoice::Name(which.to_owned()), GpuChoice::Index);
+                Ok(DeviceChoice::Gpu(choice))
+            }
+            _ => Err("expected cpu, gpu, gpu:NUMBER, gpu:NAME or auto".to_owned()),
+        }
+    }
 }
 
 /// Types of activations.
@@ -278,5 +326,17 @@ mod tests {
         check("tl run --plan a.plan --arena a.tl", None);
         check("tl run --tune=0 a.tl", None);
         check("tl run --memory-limit lots a.tl", None);
+        check("tl run --device tpu a.tl", None);
+        check("tl run --device gpu: a.tl", None);
+    }
+
+    #[test]
+    fn devices_by_name() {
+        let check = |text: &str, expected: DeviceChoice| assert_eq!(DeviceChoice::parse(text), Ok(expected), "{text}");
+        check("cpu", DeviceChoice::Cpu);
+        check("gpu", DeviceChoice::Gpu(GpuChoice::Best));
+        check("auto", DeviceChoice::Auto);
+        check("gpu:1", DeviceChoice::Gpu(GpuChoice::Index(1)));
+        check("gpu:rtx 4090", DeviceChoice::Gpu(GpuChoice::Name("rtx 4090".to_owned())));
     }
 }

@@ -15,10 +15,11 @@ use crate::{plan, statistics};
 
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
-    let device = crate::device(&arguments.device)?;
+    let device = crate::device::open(&arguments.device)?;
     let activations = arguments.activations.into();
-    if let Some(limit) = arguments.device.memory_limit {
-        check_limit(arguments, activations, limit)?;
+    let limit = arguments.device.memory_limit;
+    if limit.is_some() || device.is_gpu() {
+        check_room(arguments, activations, limit, &device)?;
     }
     let recording = Recording::start(&arguments.device, &device)?;
     let model = Model::load(&arguments.model, &device).map_err(Stop::failed)?.with_activations(activations);
@@ -45,13 +46,18 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     run.map(drop).and(recorded)
 }
 
-/// Refuses what would not stay within the limit, before anything is loaded.
-fn check_limit(arguments: &GenerateArguments, activations: Activations, limit: usize) -> Result<(), Stop> {
-    let planner = Planner::open(&arguments.model, activations).map_err(Stop::failed)?;
+/// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
+fn check_room(
+    arguments: &GenerateArguments,
+    activations: Activations,
+    limit: Option<usize>,
+    device: &Device,
+) -> Result<(), Stop> {
+    let planner = Planner::open_for(&arguments.model, activations, device).map_err(Stop::failed)?;
     let model = planner.model();
     let prompt = model.tokenizer().map_err(Stop::failed)?.encode(&arguments.prompt);
     let context = options(arguments, model, prompt.len()).context;
-    plan::check_limit(&planner, context.unwrap_or(model.config().context_length), limit)
+    plan::check_room(&planner, context.unwrap_or(model.config().context_length), limit, device)
 }
 
 fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> GenerateOptions {

@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 bad input (one message on standard error), 2 wrong usage, or what a program gives `exit`.
 
 mod arguments;
+mod device;
+mod devices;
 mod generate;
 mod info;
 mod output;
@@ -20,9 +22,8 @@ mod synth;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tl_device::{Device, DeviceOptions};
 
-use arguments::{Arguments, Command, DeviceArguments};
+use arguments::{Arguments, Command};
 use output::{Stop, print_error};
 
 fn main() -> ExitCode {
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Plan(plan) => plan::run(&plan),
         Command::Synth(synth) => synth::run(&synth),
         Command::Info { model } => info::run(&model),
+        Command::Devices(devices) => devices::run(&devices),
     };
     match result {
         Ok(()) | Err(Stop::Closed) => ExitCode::SUCCESS,
@@ -44,21 +46,4 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
-}
-
-/// The device of this run, made once and passed down.
-fn device(arguments: &DeviceArguments) -> Result<Device, Stop> {
-    const POOL_CAP: &str = "TL_BUFFER_MAX_MB";
-    let mut options = DeviceOptions::default();
-    if let Some(threads) = arguments.threads {
-        options.threads = threads.into();
-    }
-    options.memory.limit_bytes = arguments.memory_limit;
-    options.memory.soft_limit_bytes = arguments.soft_memory_limit;
-    if let Some(value) = std::env::var_os(POOL_CAP) {
-        let cap = value.to_str().and_then(|value| value.parse::<usize>().ok()).and_then(|mib| mib.checked_mul(1 << 20));
-        let problem = || Stop::Failed(format!("{POOL_CAP} is {value:?}, expected a whole number of mebibytes"));
-        options.memory.pool_max_bytes = cap.ok_or_else(problem)?;
-    }
-    Ok(Device::cpu_with(&options))
 }

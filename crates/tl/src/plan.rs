@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tl_device::{available_bytes, bytes as display_bytes};
+use tl_device::{Device, DeviceOptions, bytes as display_bytes};
 use tl_model::{MemoryPlan, Planner};
 
 use crate::arguments::{Activations, PlanArguments};
@@ -18,14 +18,17 @@ enum Room {
     Limit(u64),
     /// What the machine has.
     Machine(u64),
-    /// The system does not say what it has.
+    /// What the GPU has.
+    Gpu(u64),
+    /// Nobody says what there is.
     Unknown,
 }
 
 impl Room {
-    fn new(limit: Option<usize>) -> Room {
-        match (limit, available_bytes()) {
+    fn new(limit: Option<usize>, device: &Device) -> Room {
+        match (limit, device.available_bytes()) {
             (Some(limit), _) => Room::Limit(limit as u64),
+            (None, Some(available)) if device.is_gpu() => Room::Gpu(available),
             (None, Some(available)) => Room::Machine(available),
             (None, None) => Room::Unknown,
         }
@@ -33,7 +36,7 @@ impl Room {
 
     fn bytes(self) -> Option<u64> {
         match self {
-            Room::Limit(bytes) | Room::Machine(bytes) => Some(bytes),
+            Room::Limit(bytes) | Room::Machine(bytes) | Room::Gpu(bytes) => Some(bytes),
             Room::Unknown => None,
         }
     }
@@ -47,13 +50,15 @@ struct Verdict {
     longest: Option<usize>,
     /// The longest context that the model was trained for.
     most: usize,
+    is_gpu: bool,
 }
 
 impl Verdict {
-    fn new(planner: &Planner, context: usize, limit: Option<usize>) -> tl_model::Result<Verdict> {
-        let (plan, room) = (planner.plan(context)?, Room::new(limit));
+    fn new(planner: &Planner, context: usize, room: Room) -> tl_model::Result<Verdict> {
+        let plan = planner.plan(context)?;
         let longest = room.bytes().map(|bytes| planner.longest_context(bytes)).transpose()?.flatten();
-        Ok(Verdict { plan, room, longest, most: planner.model().config().context_length })
+        let (model, most) = (planner.model(), planner.model().config().context_length);
+        Ok(Verdict { plan, room, longest, most, is_gpu: model.device().is_gpu() })
     }
 
     fn fits(&self) -> bool {
@@ -82,13 +87,14 @@ impl Verdict {
                 format!("{name:<22} {:>11} {bytes:>15} bytes  {note}", display_bytes(bytes)).trim_end()
             );
         };
-        line("weights", plan.weight_bytes, "mapped from the file");
+        line("weights", plan.weight_bytes, if self.is_gpu { "copied to the GPU" } else { "mapped from the file" });
         line("KV cache", plan.cache_bytes, "");
         line("activations", plan.activation_bytes, "");
         line("total", plan.total_bytes(), "");
         match self.room {
             Room::Limit(bytes) => line("limit", bytes, self.answer()),
             Room::Machine(bytes) => line("machine has available", bytes, self.answer()),
+            Room::Gpu(bytes) => line("GPU has", bytes, self.answer()),
             Room::Unknown => {}
         }
         let _ = writeln!(text, "{:<22} {}", "longest that fits", self.advice());
@@ -108,7 +114,7 @@ impl Verdict {
         let plan = &self.plan;
         let (limit, available) = match self.room {
             Room::Limit(bytes) => (Some(bytes), None),
-            Room::Machine(bytes) => (None, Some(bytes)),
+            Room::Machine(bytes) | Room::Gpu(bytes) => (None, Some(bytes)),
             Room::Unknown => (None, None),
         };
         let buffers = plan.rows.iter().map(
@@ -133,11 +139,12 @@ impl Verdict {
 
 /// Prints the plan. That it does not fit is an answer, and no failure.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
-    let planner = Planner::open(&arguments.file, arguments.activations.unwrap_or(Activations::Float16).into())
-        .map_err(Stop::failed)?;
     check_options(arguments)?;
+    let device = crate::device::choose(arguments.device.clone(), DeviceOptions::default())?;
+    let activations = arguments.activations.unwrap_or(Activations::Float16).into();
+    let planner = Planner::open_for(&arguments.file, activations, &device).map_err(Stop::failed)?;
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
-    let verdict = Verdict::new(&planner, context, arguments.memory_limit);
+    let verdict = Verdict::new(&planner, context, Room::new(arguments.memory_limit, &device));
     let failed = |error| Stop::Failed(format!("{}: {error}", arguments.file.display()));
     let verdict = verdict.map_err(failed)?;
     output::print(&if arguments.json { verdict.json() } else { verdict.table(&arguments.file) })
@@ -160,17 +167,19 @@ fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
     }
 }
 
-/// Refuses a context that takes more than the limit, before anything is loaded.
-pub(crate) fn check_limit(planner: &Planner, context: usize, limit: usize) -> Result<(), Stop> {
-    let verdict = Verdict::new(planner, context, Some(limit)).map_err(Stop::failed)?;
-    if verdict.fits() {
-        return Ok(());
-    }
+/// Refuses a context that takes more than the limit, or than the GPU has, before anything is loaded.
+pub(crate) fn check_room(planner: &Planner, context: usize, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
+    let verdict = Verdict::new(planner, context, Room::new(limit, device)).map_err(Stop::failed)?;
+    let Some(bytes) = verdict.room.bytes().filter(|_| !verdict.fits()) else { return Ok(()) };
+    let what = match verdict.room {
+        Room::Limit(_) => "the limit of",
+        _ => "the device has:",
+    };
     let path = planner.model().path().display();
     Err(Stop::Failed(format!(
-        "{path}: {}, more than the limit of {} ({limit} bytes); the longest context that fits: {}",
+        "{path}: {}, more than {what} {} ({bytes} bytes); the longest context that fits: {}",
         verdict.plan,
-        display_bytes(limit as u64),
+        display_bytes(bytes),
         verdict.advice()
     )))
 }

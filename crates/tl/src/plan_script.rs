@@ -14,6 +14,7 @@ use crate::{report, script};
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     check_options(arguments)?;
     let device = DeviceArguments {
+        device: arguments.device.clone(),
         threads: arguments.threads,
         memory_limit: arguments.memory_limit,
         ..DeviceArguments::default()

@@ -20,7 +20,7 @@ const MAX_SOURCE_BYTES: u64 = 64 << 20;
 
 /// Checks and runs a program.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
-    let device = crate::device(&arguments.device)?;
+    let device = crate::device::open(&arguments.device)?;
     let source = main_file(&arguments.file)?;
     let recording = Recording::start(&arguments.device, &device)?;
     let mut host = Terminal::new(arguments.args.clone(), output::print);
@@ -46,7 +46,7 @@ pub(crate) fn record(
     arguments: &DeviceArguments,
     print: Print,
 ) -> Result<(Trace, u8), Stop> {
-    let device = crate::device(arguments)?;
+    let device = crate::device::open(arguments)?;
     let mut host = Terminal::new(args.to_vec(), print);
     device.start_trace();
     let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);

@@ -1,7 +1,7 @@
 //! `--memory-stats`: what the device's memory did, for people or as one JSON object.
 
 use serde_json::{Value, json};
-use tl_device::{Device, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats, bytes as display_bytes};
+use tl_device::{Device, GpuStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats, bytes as display_bytes};
 
 use crate::arguments::StatisticsForm;
 use crate::generate::Report;
@@ -13,12 +13,17 @@ pub(crate) fn print(device: &Device, form: StatisticsForm, report: Option<&Repor
     match form {
         StatisticsForm::Text => {
             print_error(&text(&memory, &buffer));
+            device.gpu_stats().iter().for_each(|gpu| print_error(&gpu_text(gpu)));
             report.iter().for_each(|report| print_error(&report.text()));
         }
         StatisticsForm::Json => {
             let mut object = json(&memory, &buffer);
-            if let (Some(report), Some(object)) = (report, object.as_object_mut()) {
-                report.add_to(object);
+            if let Some(object) = object.as_object_mut() {
+                object.insert("device".to_owned(), json!(device.gpu_info().map_or(device.name(), |gpu| &gpu.name)));
+                if let Some(gpu) = device.gpu_stats() {
+                    object.insert("gpu".to_owned(), gpu_json(&gpu));
+                }
+                report.iter().for_each(|report| report.add_to(object));
             }
             print_error(&object.to_string());
         }
@@ -76,6 +81,43 @@ fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
         )
     }));
     lines.join("\n")
+}
+
+fn gpu_text(gpu: &GpuStats) -> String {
+    format!(
+        "GPU: made {} buffers, {} bind groups, {} pipelines; {} programs run in {} submissions\n  \
+         uploads {} ({}), readbacks {} ({}), staging {}, operations done by the CPU {}",
+        gpu.buffers_created,
+        gpu.bind_groups_created,
+        gpu.pipelines_created,
+        gpu.dispatches,
+        gpu.submissions,
+        gpu.uploads,
+        display_bytes(gpu.upload_bytes),
+        gpu.readbacks,
+        display_bytes(gpu.readback_bytes),
+        display_bytes(gpu.staging_bytes),
+        gpu.host_fallbacks
+    )
+}
+
+fn gpu_json(gpu: &GpuStats) -> Value {
+    json!({
+        "buffers_created": gpu.buffers_created,
+        "bind_groups_created": gpu.bind_groups_created,
+        "pipelines_created": gpu.pipelines_created,
+        "dispatches": gpu.dispatches,
+        "submissions": gpu.submissions,
+        "uploads": gpu.uploads,
+        "upload_bytes": gpu.upload_bytes,
+        "readbacks": gpu.readbacks,
+        "readback_bytes": gpu.readback_bytes,
+        "staging_bytes": gpu.staging_bytes,
+        "host_fallbacks": gpu.host_fallbacks,
+        "driver_buffers": gpu.driver_buffers,
+        "driver_bind_groups": gpu.driver_bind_groups,
+        "driver_pipelines": gpu.driver_pipelines,
+    })
 }
 
 fn json(memory: &MemoryStats, buffer: &TensorBufferStats) -> Value {

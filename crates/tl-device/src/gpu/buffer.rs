@@ -2,7 +2,7 @@
 //! there are no arenas here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::{Gpu, count};
 use crate::{Error, GpuProblem};
@@ -13,7 +13,7 @@ pub(crate) struct Buffer {
     /// Never given twice: what bind groups are found by.
     pub(super) id: u64,
     pub(super) gpu: Arc<Gpu>,
-    /// The submission that used the buffer last.
+    /// The number of the batch that used the buffer last; 0: none. What is written to it later goes behind that batch.
     pub(super) last_use: AtomicU64,
     capacity: usize,
 }
@@ -50,11 +50,6 @@ impl Buffer {
 
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// The number of the submission that used the buffer last; 0: none.
-    pub(crate) fn last_use(&self) -> u64 {
-        self.last_use.load(Ordering::Relaxed)
     }
 
     /// The bytes from `offset` on, in pieces: `sink` gets each, in order. Waits for what was recorded before.

@@ -263,7 +263,8 @@ impl Gpu {
     pub(super) fn write(&self, buffer: &Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.check()?;
         let mut stream = self.stream.lock();
-        buffer.last_use.store(stream.serial, Ordering::Relaxed);
+        let last_use = buffer.last_use.swap(stream.serial, Ordering::Relaxed);
+        debug_assert!(last_use <= stream.serial, "what still reads the buffer was recorded before");
         let mut at = offset;
         let mut rest = bytes;
         while !rest.is_empty() {

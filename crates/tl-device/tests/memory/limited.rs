@@ -6,7 +6,7 @@ use tl_device::{
     Action, Device, DeviceOptions, Error, Layout, Lease, MemoryStats, Role, Simulation, Source, TensorBuffer, Trace,
 };
 
-use super::check_sums;
+use super::{check_sums, fill, is_all_of};
 
 const LIMIT: usize = 40_000;
 const SOFT_LIMIT: usize = 25_000;
@@ -76,7 +76,8 @@ impl World {
         options.memory.limit_bytes = Some(LIMIT);
         options.memory.soft_limit_bytes = Some(SOFT_LIMIT);
         options.simulation = simulation;
-        let device = Device::cpu_with(&options);
+        let is_simulated = options.simulation.is_some();
+        let device = if is_simulated { Device::cpu_with(&options) } else { crate::open(&options) };
         let buffer = TensorBuffer::new(&device);
         device.set_tensor_buffer(buffer.clone());
         device.start_trace();
@@ -108,6 +109,7 @@ impl World {
                 };
                 self.check_refusal(result.err(), &before);
             }
+            Step::Arena(_) if self.device.is_gpu() => {}
             Step::Arena(layouts) => {
                 let result = self.buffer.reserve_arena(&arena_of(layouts));
                 self.check_refusal(result.err(), &before);
@@ -132,7 +134,7 @@ impl World {
         match self.device.take(&layout, role) {
             Ok(mut lease) => {
                 self.n_taken = self.n_taken.wrapping_add(1);
-                lease.bytes_mut().fill(self.n_taken);
+                fill(&mut lease, self.n_taken);
                 self.pieces.push(Piece { lease, layout, pattern: self.n_taken, role });
                 if self.is_sealed {
                     assert_eq!(self.device.stats().allocation_count, before.allocation_count, "sealed");
@@ -174,11 +176,13 @@ impl World {
         if self.device.is_simulated() {
             return;
         }
-        let mut ranges: Vec<_> = self.pieces.iter().map(|piece| piece.lease.bytes().as_ptr_range()).collect();
-        ranges.sort_by_key(|range| (range.start, range.end));
-        assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "two pieces overlap");
+        if !self.device.is_gpu() {
+            let mut ranges: Vec<_> = self.pieces.iter().map(|piece| piece.lease.bytes().as_ptr_range()).collect();
+            ranges.sort_by_key(|range| (range.start, range.end));
+            assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "two pieces overlap");
+        }
         for piece in &self.pieces {
-            assert!(piece.lease.bytes().iter().all(|&byte| byte == piece.pattern), "{} was overwritten", piece.layout);
+            assert!(is_all_of(&piece.lease, piece.pattern), "{} was overwritten", piece.layout);
         }
     }
 
@@ -254,7 +258,7 @@ fn check(steps: &[Step], simulation: Option<Simulation>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if crate::ON_GPU { 12 } else { 400 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn bounds_hold_on_a_device_with_bytes(steps in steps()) {

@@ -11,7 +11,9 @@ use tl_tensor::{Random, Tensor};
 
 use crate::Try;
 use crate::nd::Nd;
-use crate::values::{ALL, EXACT, Input, arrangements, check, elements, is_same_memory, random, stored, tensor, weight};
+use crate::values::{
+    ALL, EXACT, Input, arrangements, assert_elements, check, elements, is_same_memory, random, stored, tensor, weight,
+};
 
 const SHAPES: &[&[usize]] = &[&[], &[1], &[7], &[0], &[3, 0, 2], &[3, 5], &[1, 4, 1], &[2, 3, 4], &[33, 1100]];
 
@@ -219,7 +221,7 @@ fn contiguous(device: &Device, op: &'static Op) {
         assert!(result.raw().is_contiguous());
         assert!(!is_same_memory(&result, &input.tensor), "the operation always copies");
         let method = input.tensor.contiguous().unwrap();
-        assert_eq!(elements(&method), input.nd.data);
+        assert_elements(&method, &input.nd);
         let is_same = is_same_memory(&method, &input.tensor);
         assert_eq!(is_same, input.tensor.raw().is_contiguous(), "the method copies where it must");
     });
@@ -233,7 +235,7 @@ fn contiguous(device: &Device, op: &'static Op) {
         ] {
             let copy = Tensor::from(tl_tensor::ops::apply(op, device, &[Arg::from(&view)]).unwrap());
             assert_eq!((copy.dtype(), copy.dims()), (format.dtype, &nd.dims[..]));
-            assert_eq!(elements(&copy.cast::<f32>().unwrap().into_dyn()), nd.data, "{}", format.dtype);
+            assert_elements(&copy.cast::<f32>().unwrap().into_dyn(), &nd);
         }
     }
 }

@@ -53,6 +53,13 @@ pub(crate) fn elements(tensor: &Tensor) -> Vec<f64> {
     }
 }
 
+/// The tensor has exactly these elements; on a simulated device it has none to compare.
+pub(crate) fn assert_elements(tensor: &Tensor, expected: &Nd) {
+    if !tensor.device().is_simulated() {
+        assert_eq!(elements(tensor), expected.data, "{}", tensor.layout());
+    }
+}
+
 /// A tensor, its elements, and how it lies in memory.
 pub(crate) struct Input {
     pub(crate) tensor: Tensor,

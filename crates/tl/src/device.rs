@@ -1,0 +1,91 @@
+//! The device of a run: chosen by arguments and environment, made once, and passed down.
+
+use std::path::PathBuf;
+
+use tl_device::{Device, DeviceOptions, GpuChoice, GpuInfo, GpuKind};
+
+use crate::arguments::{DeviceArguments, DeviceChoice};
+use crate::output::{Stop, print_error};
+
+/// Names the device where no argument does.
+const DEVICE: &str = "TL_DEVICE";
+/// Caps the pool of idle buffers.
+const POOL_CAP: &str = "TL_BUFFER_MAX_MB";
+
+/// The device that the arguments ask for.
+pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
+    let mut options = DeviceOptions::default();
+    if let Some(threads) = arguments.threads {
+        options.threads = threads.into();
+    }
+    options.memory.limit_bytes = arguments.memory_limit;
+    options.memory.soft_limit_bytes = arguments.soft_memory_limit;
+    if let Some(value) = std::env::var_os(POOL_CAP) {
+        let cap = value.to_str().and_then(|value| value.parse::<usize>().ok()).and_then(|mib| mib.checked_mul(1 << 20));
+        let problem = || Stop::Failed(format!("{POOL_CAP} is {value:?}, expected a whole number of mebibytes"));
+        options.memory.pool_max_bytes = cap.ok_or_else(problem)?;
+    }
+    choose(arguments.device.clone(), options)
+}
+
+/// The device that was asked for, by the argument or else the environment.
+pub(crate) fn choose(asked: Option<DeviceChoice>, options: DeviceOptions) -> Result<Device, Stop> {
+    let choice = match (asked, std::env::var_os(DEVICE)) {
+        (Some(choice), _) => choice,
+        (None, None) => DeviceChoice::Cpu,
+        (None, Some(value)) => {
+            let text = value.to_string_lossy();
+            DeviceChoice::parse(&text).map_err(|problem| Stop::Failed(format!("{DEVICE} is {text:?}, {problem}")))?
+        }
+    };
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::cpu_with(&options)),
+        DeviceChoice::Gpu(choice) => gpu(choice, options).map_err(Stop::failed),
+        DeviceChoice::Auto => {
+            let cpu = options.clone();
+            gpu(GpuChoice::BestHardware, options).or_else(|error| {
+                print_error(&format!("device: the CPU ({error})"));
+                Ok(Device::cpu_with(&cpu))
+            })
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn gpu(choice: GpuChoice, mut options: DeviceOptions) -> Result<Device, tl_device::Error> {
+    options.gpu.choice = choice;
+    options.gpu.pipeline_cache = cache_folder();
+    let device = Device::gpu_with(&options)?;
+    if let Some(info) = device.gpu_info() {
+        print_error(&format!("device: {}", describe(info)));
+    }
+    device.on_host_fallback(|op| {
+        print_error(&format!("note: {op} has no program for these arguments on the GPU; the CPU does it, slowly"));
+    });
+    Ok(device)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu(choice: GpuChoice, _options: DeviceOptions) -> Result<Device, tl_device::Error> {
+    Err(tl_device::Error::NoGpu { choice, found: Vec::new() })
+}
+
+/// A GPU in a few words.
+pub(crate) fn describe(info: &GpuInfo) -> String {
+    let kind = if info.kind == GpuKind::Software { ", a program on the CPU" } else { "" };
+    format!("GPU {}, {} ({}{kind})", info.index, info.name, info.backend)
+}
+
+/// Where compiled programs are kept from run to run.
+#[cfg(feature = "gpu")]
+fn cache_folder() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = if cfg!(target_os = "windows") {
+        from("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        from("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))
+    };
+    base.map(|base| base.join("tensorlogic"))
+}
