@@ -29,9 +29,10 @@ reference:
 doc:
     cargo doc --workspace --no-deps --open
 
-# A benchmark of the memory: `just bench memory` for times, `just bench traces` for the table of docs/memory-traces.md.
+# A benchmark: `memory` for times of takes and returns, `traces` for the table of docs/memory-traces.md, `gpu` for a GPU's
+# speed and memory beside its limits.
 bench NAME *ARGS:
-    cargo bench -p tl-device --bench {{NAME}} -- {{ARGS}}
+    cargo bench --bench {{NAME}} -- {{ARGS}}
 
 # Returning and taking memory again across threads, in every interleaving.
 loom:

@@ -152,6 +152,9 @@ impl fmt::Debug for LaunchListener {
 /// Called with the bytes that are missing, before a request fails for want of memory. It may free what it can.
 pub(crate) type OutOfMemoryHook = dyn Fn(usize) + Send + Sync;
 
+/// Called with the name of an operation when it first runs on the CPU for want of a program.
+pub(crate) type FallbackListener = dyn Fn(&'static str) + Send + Sync;
+
 impl Default for DeviceOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -158,6 +158,17 @@ pub enum GpuProblem {
         /// The most that it allows.
         max_bytes: u64,
     },
+    /// A tensor beyond what a program may see at once.
+    #[error(
+        "a program would have to see {} at once, and its limit is {}; use smaller sizes, or the CPU",
+        bytes(*bytes_asked), bytes(*max_bytes)
+    )]
+    BindingTooLarge {
+        /// Bytes to be seen.
+        bytes_asked: u64,
+        /// The most that it allows.
+        max_bytes: u64,
+    },
     /// The device is gone: taken out, reset by the system, its driver crashed.
     #[error("it was lost: {message}; start again, and if it happens again update the driver or use the CPU")]
     Lost {

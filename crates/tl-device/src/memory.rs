@@ -13,7 +13,7 @@ use tl_kernels::Threads;
 
 use crate::arena::{Guide, Ranges};
 use crate::cpu::{self, ALIGN, Block};
-use crate::device::{LaunchListener, OutOfMemoryHook};
+use crate::device::{FallbackListener, LaunchListener, OutOfMemoryHook};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
 use crate::pool::{Evicted, Pool, class_bytes};
@@ -95,7 +95,7 @@ pub(crate) struct Memory {
     gpu: Option<Arc<Gpu>>,
     /// Operations that ran on the CPU for want of a program for the GPU, each named once, and how often that happened.
     host_fallbacks: Mutex<(Vec<&'static str>, u64)>,
-    pub(crate) fallback_listener: Mutex<Option<Box<dyn Fn(&'static str) + Send + Sync>>>,
+    pub(crate) fallback_listener: Mutex<Option<Box<FallbackListener>>>,
     threads: Threads,
 }
 

@@ -204,7 +204,7 @@ impl Storage {
     }
 
     /// Gives `sink` the bytes from `offset` on, `len` of them, in order and in as few pieces as the device allows. On a GPU
-    /// this waits until the device has computed them.
+    /// this waits until the device has computed them, and `sink` must not use the device.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -373,6 +373,44 @@ impl Lease {
             own.copy_from_slice(bytes);
         }
         Ok(())
+    }
+
+    /// Copies the bytes of `source` from `offset` on, as many as this memory has; `source` may lie on another device. On one
+    /// GPU nothing goes through the host.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// let mut first = device.take(&Layout::from(vec![8]), Role::Activation)?;
+    /// first.write(0, &[7; 16])?;
+    /// let mut second = device.take(&Layout::from(vec![4]), Role::Learnable)?;
+    /// second.copy_from(&first.share(), 8)?;
+    /// assert_eq!(second.bytes(), [7; 8]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where a device has failed.
+    ///
+    /// # Panics
+    /// If `source` has fewer bytes behind `offset`.
+    pub fn copy_from(&mut self, source: &Storage, offset: usize) -> Result<(), Error> {
+        let len = self.len_bytes();
+        #[cfg(feature = "gpu")]
+        if let (Some(from), Some(to)) = (source.slot().block.gpu(), self.storage.slot().block.gpu())
+            && self.device().is_same(source.device())
+            && offset.is_multiple_of(4)
+        {
+            return from.copy_to(offset, to, len);
+        }
+        if self.device().is_same(source.device()) && !self.device().is_gpu() {
+            let bytes = source.bytes().get(offset..offset + len).unwrap_or_default();
+            return self.write(0, bytes);
+        }
+        // Not written while it is read: whoever reads a device holds it.
+        let mut bytes = Vec::with_capacity(len);
+        source.read(offset, len, &mut |part| bytes.extend_from_slice(part))?;
+        self.write(0, &bytes)
     }
 
     /// Sets every group of four bytes to `word` in the machine's order, wherever the memory lies.

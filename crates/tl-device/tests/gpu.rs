@@ -253,3 +253,56 @@ fn what_a_gpu_cannot_do() {
     let error = launch_add(&device, Binding::read_lease(&foreign), &mut out, 8, 1).unwrap_err();
     assert!(error.to_string().contains("another device"), "{error}");
 }
+
+#[test]
+fn a_device_that_does_not_answer_counts_as_hung() {
+    let mut options = options();
+    options.gpu.timeout = std::time::Duration::ZERO;
+    let Some(device) = gpu(&options) else { return };
+    let n = 1 << 20;
+    let mut x = upload(&device, &vec![1; n]);
+    for _ in 0..20 {
+        x = add(&device, &x, n, 1);
+    }
+    let error = read_words(&x).unwrap_err().to_string();
+    let name = &device.gpu_info().unwrap().name;
+    assert!(error.contains("hung") && error.contains(name.as_str()), "{error}");
+    // What comes later fails with it rather than wait again.
+    assert!(device.synchronize().unwrap_err().to_string().contains("hung"));
+    assert!(device.take(&words(1 << 16), Role::Activation).is_err());
+}
+
+#[test]
+fn a_tensor_beyond_the_binding_limit_is_an_error() {
+    let mut options = options();
+    options.gpu.max_binding_bytes = Some(4096);
+    let Some(device) = gpu(&options) else { return };
+    let x = upload(&device, &[1; 2000]);
+    let mut out = device.take(&words(2000), Role::Activation).unwrap();
+    let error = launch_add(&device, Binding::read(&x), &mut out, 2000, 1).unwrap_err().to_string();
+    assert!(error.contains("8.0 KiB") && error.contains("4.0 KiB"), "{error}");
+    let parts = Binding::read(&x).part(0, 4096);
+    let mut small = device.take(&words(1000), Role::Activation).unwrap();
+    launch_add(&device, parts, &mut small, 1000, 1).unwrap();
+    assert_eq!(read_words(&small.share()).unwrap(), [2; 1000]);
+}
+
+#[test]
+fn several_threads_share_a_device() {
+    let Some(device) = gpu(&options()) else { return };
+    std::thread::scope(|scope| {
+        for thread in 0..4u32 {
+            let device = &device;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let mut x = upload(device, &[thread * 1000 + round; 500]);
+                    for _ in 0..10 {
+                        x = add(device, &x, 500, 1);
+                    }
+                    assert_eq!(read_words(&x).unwrap(), [thread * 1000 + round + 10; 500]);
+                }
+            });
+        }
+    });
+    assert_eq!(device.stats().live_bytes, 0);
+}

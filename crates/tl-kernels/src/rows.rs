@@ -138,7 +138,11 @@ instantiate! {
         isa: Isa, x: &[T], w: Weight<'_>, b: Option<Weight<'_>>, eps: f32, out: &mut [T],
     ) {
         let n = x.len() as f32;
-        let mean = fold(x.len(), 0.0, load_row(isa, x), add, add) / n;
+        // From the first element on, so that a row of equal elements has exactly their mean.
+        let mut first = [0.0];
+        T::load(isa, &x[..1], &mut first);
+        let first = first[0];
+        let mean = first + fold(x.len(), 0.0, load_row(isa, x), |sum, x| sum + (x - first), add) / n;
         let squares = fold(x.len(), 0.0, load_row(isa, x), |sum, x| isa.mul_add(x - mean, x - mean, sum), add);
         let scale = 1.0 / (squares / n + eps).sqrt();
         map_row(isa, x, out, Some(w), b, |x, w, b| isa.mul_add((x - mean) * scale, w, b));

@@ -70,11 +70,11 @@ fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
 }
 
 /// What differs between a case and its run; empty if nothing does.
-fn run(path: &Path) -> String {
+fn run(path: &Path, device: &Device) -> String {
     let text = std::fs::read_to_string(path).expect("the case can be read");
     let case = read(&text);
     let host = CapturedHost { files: case.files, arguments: case.arguments, ..CapturedHost::default() };
-    let mut interpreter = Interpreter::with_captured(&Device::cpu(), host);
+    let mut interpreter = Interpreter::with_captured(device, host);
     let (output, diagnostics, sources) = match interpreter.run(&case.text) {
         Ok(outcome) => (outcome.output, outcome.warnings, outcome.sources),
         Err(error) => (error.output, error.diagnostics, error.sources),
@@ -104,6 +104,22 @@ fn run(path: &Path) -> String {
 
 #[test]
 fn programs() {
+    check(Device::cpu);
+}
+
+/// Skipped where the machine has no GPU, unless `TL_REQUIRE_GPU` is set.
+#[cfg(feature = "gpu")]
+#[test]
+fn programs_on_a_gpu() {
+    match Device::gpu() {
+        Ok(_) => check(|| Device::gpu().expect("there was one just now")),
+        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
+        Err(error) => eprintln!("skipped: {error}"),
+    }
+}
+
+/// Runs all programs, each on a device of its own.
+fn check(device: impl Fn() -> Device) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/lang");
     let mut paths: Vec<_> = std::fs::read_dir(&folder)
         .expect("there are cases")
@@ -114,7 +130,7 @@ fn programs() {
     assert!(paths.len() > 5, "the cases are not in {}", folder.display());
     let mut report = String::new();
     for path in paths {
-        let problems = run(&path);
+        let problems = run(&path, &device());
         if !problems.is_empty() {
             writeln!(report, "--- {}\n{problems}", path.file_name().unwrap_or_default().to_string_lossy()).unwrap();
         }

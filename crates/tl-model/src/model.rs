@@ -50,6 +50,7 @@ struct Inner {
     mapping: Mapping,
     device: Device,
     config: LlamaConfig,
+    names: Vec<String>,
     tree: Tree,
     llama: Llama,
     tokenizer: OnceLock<Arc<Tokenizer>>,
@@ -137,6 +138,11 @@ impl Model {
         self.inner.tensor(name)
     }
 
+    /// All tensors that can be computed on, with their full names, in the order of the file.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> + Clone {
+        self.inner.names.iter().filter_map(|name| Some((name.as_str(), self.tensor(name).ok()?)))
+    }
+
     /// The root of the tree of tensors.
     pub fn root(&self) -> ModelNode {
         ModelNode { inner: self.inner.clone(), node: ROOT }
@@ -157,9 +163,10 @@ impl Inner {
         }
         let tree = Tree::new(leaves.into_iter());
         let llama = Llama::new(&config, gguf.tensors().iter().map(|info| info.name), &tree)?;
+        let names = gguf.tensors().iter().map(|info| info.name.to_owned()).collect();
         drop(gguf);
         let (path, device) = (path.to_owned(), device.clone());
-        Ok(Inner { path, mapping, device, config, tree, llama, tokenizer: OnceLock::new() })
+        Ok(Inner { path, mapping, device, config, names, tree, llama, tokenizer: OnceLock::new() })
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {

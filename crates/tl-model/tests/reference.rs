@@ -45,8 +45,9 @@ const EIGHT_BITS: Tolerance = Tolerance { relative: 0.02, largest: 0.5 };
 /// is off by 0.0209 (q8_0) and 0.0214 (q4_0) there.
 const EIGHT_BITS_RANDOM: Tolerance = Tolerance { relative: 0.03, largest: 0.5 };
 
-fn tolerance(is_quantized: bool, activations: Activations) -> Tolerance {
-    match (is_quantized, activations) {
+/// On the CPU activations are rounded for products with quantized weights, on a GPU they are not.
+fn tolerance(device: &Device, is_quantized: bool, activations: Activations) -> Tolerance {
+    match (is_quantized && !device.is_gpu(), activations) {
         (true, _) => EIGHT_BITS,
         (false, Activations::Float16) => FLOAT16,
         (false, Activations::Float32) => FLOAT32,
@@ -86,16 +87,15 @@ fn check_norms(rows: &[Vec<f64>], expected: &Value, tolerance: Tolerance, what: 
     assert!(relative <= tolerance.relative, "{what}: the norms are off by {relative}: {off:?}");
 }
 
-fn check_demo(format: &str) {
+fn check_demo(format: &str, device: &Device) {
     let reference = json("tests/data/reference.json");
-    let device = Device::cpu();
-    let loaded = Model::load(project_file(&format!("models/demo-{format}.gguf")), &device).unwrap();
+    let loaded = Model::load(project_file(&format!("models/demo-{format}.gguf")), device).unwrap();
     let tokenizer = loaded.tokenizer().unwrap();
     let cases = reference[format].as_array().unwrap();
     assert_eq!(cases.len(), 4);
     for (case, activations) in cases.iter().flat_map(|case| BOTH.map(|activations| (case, activations))) {
         let model = loaded.with_activations(activations);
-        let tolerance = tolerance(format != "f16", activations);
+        let tolerance = tolerance(device, format != "f16", activations);
         let prompt = ids(&case["ids"]);
         assert_eq!(tokenizer.encode(case["prompt"].as_str().unwrap()), prompt);
         for at_once in [true, false] {
@@ -126,31 +126,63 @@ fn check_greedy(model: &Model, case: &Value, prompt: &[u32]) {
     assert_eq!(text, case["greedy_text"].as_str().unwrap());
 }
 
+/// A GPU, or `None` where there is none and `TL_REQUIRE_GPU` does not ask for one.
+#[cfg(feature = "gpu")]
+fn gpu() -> Option<Device> {
+    match Device::gpu() {
+        Ok(device) => Some(device),
+        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu() -> Option<Device> {
+    None
+}
+
+/// Nothing on a model's path is done by the CPU.
+fn check_no_fallback(device: &Device) {
+    assert_eq!(device.gpu_stats().map_or(0, |stats| stats.host_fallbacks), 0);
+}
+
 #[test]
 fn demo_f16() {
-    check_demo("f16");
+    check_demo("f16", &Device::cpu());
 }
 
 #[test]
 fn demo_q8_0() {
-    check_demo("q8_0");
+    check_demo("q8_0", &Device::cpu());
 }
 
 #[test]
 fn demo_q4_0() {
-    check_demo("q4_0");
+    check_demo("q4_0", &Device::cpu());
 }
 
-fn check_random(format: &str, is_quantized: bool) {
+#[test]
+fn demo_on_a_gpu() {
+    let Some(device) = gpu() else { return };
+    for format in ["f16", "q8_0", "q4_0"] {
+        check_demo(format, &device);
+    }
+    check_no_fallback(&device);
+}
+
+fn check_random(format: &str, is_quantized: bool, device: &Device) {
     let reference = json("tests/data/random-reference.json");
     let ids = ids(&reference["ids"]);
     let file = format!("random-{format}.gguf");
     let case = &reference["files"][&file];
-    let device = Device::cpu();
-    let loaded = Model::load(project_file(&format!("tests/data/{file}")), &device).unwrap();
+    let loaded = Model::load(project_file(&format!("tests/data/{file}")), device).unwrap();
     for activations in BOTH {
         let model = loaded.with_activations(activations);
-        let tolerance = if is_quantized { EIGHT_BITS_RANDOM } else { tolerance(false, activations) };
+        let is_rounded = is_quantized && !device.is_gpu();
+        let tolerance = if is_rounded { EIGHT_BITS_RANDOM } else { tolerance(device, false, activations) };
         for at_once in [true, false] {
             let what = format!("{file}, {activations:?}, at once: {at_once}");
             let rows = logits(&model, &ids, at_once);
@@ -165,10 +197,33 @@ fn check_random(format: &str, is_quantized: bool) {
     }
 }
 
+/// The formats, and whether the CPU rounds activations for them.
+const RANDOM_FORMATS: [(&str, bool); 11] = [
+    ("f16", false),
+    ("bf16", false),
+    ("q8_0", true),
+    ("q4_0", true),
+    ("q4_1", true),
+    ("q5_0", true),
+    ("q5_1", true),
+    ("iq4_nl", true),
+    ("q4_k_s", true),
+    ("q5_k_s", true),
+    ("q6_k", true),
+];
+
 #[test]
 fn random_formats() {
-    check_random("f16", false);
-    check_random("bf16", false);
-    check_random("q8_0", true);
-    check_random("q4_0", true);
+    for (format, is_quantized) in RANDOM_FORMATS {
+        check_random(format, is_quantized, &Device::cpu());
+    }
+}
+
+#[test]
+fn random_formats_on_a_gpu() {
+    let Some(device) = gpu() else { return };
+    for &(format, is_quantized) in &RANDOM_FORMATS[..4] {
+        check_random(format, is_quantized, &device);
+    }
+    check_no_fallback(&device);
 }

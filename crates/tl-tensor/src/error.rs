@@ -152,7 +152,7 @@ pub enum Fault {
     /// Operands that lie on different devices.
     Devices,
     /// The device refused, or has failed.
-    Device(tl_device::Error),
+    Device(Box<tl_device::Error>),
     /// Bytes of a mapped file that are not aligned for their type.
     Unaligned {
         /// The type.

@@ -388,14 +388,7 @@ impl Raw {
     /// Copies the bytes of a contiguous tensor, which may lie on another device.
     fn copy_bytes(&self, lease: &mut Lease) -> Result<(), tl_device::Error> {
         let start = self.offset / self.dtype.block_elems() * self.dtype.block_bytes();
-        let (mut at, mut result) = (0, Ok(()));
-        self.storage.read(start, lease.len_bytes(), &mut |bytes| {
-            if result.is_ok() {
-                result = lease.write(at, bytes);
-            }
-            at += bytes.len();
-        })?;
-        result
+        lease.copy_from(&self.storage, start)
     }
 }
 

@@ -162,10 +162,10 @@ pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
         label: Some("tensorlogic"),
         required_features: features,
         required_limits: limits.clone(),
-        // SAFETY: the one experimental feature is used by programs that are checked against plain ones before they serve.
         experimental_features: if matrix.is_empty() {
             wgpu::ExperimentalFeatures::disabled()
         } else {
+            // SAFETY: matrix instructions are used by programs of this project alone, within the bounds of their buffers.
             unsafe { wgpu::ExperimentalFeatures::enabled() }
         },
         memory_hints: wgpu::MemoryHints::MemoryUsage,

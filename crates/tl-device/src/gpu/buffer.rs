@@ -62,6 +62,11 @@ impl Buffer {
         self.gpu.write(self, offset, bytes)
     }
 
+    /// Copies bytes to the beginning of another buffer of the device. `offset` is a multiple of 4.
+    pub(crate) fn copy_to(&self, offset: usize, to: &Buffer, len: usize) -> Result<(), Error> {
+        self.gpu.copy(self, offset, to, len)
+    }
+
     /// Sets every word.
     pub(crate) fn fill(&self, word: u32) -> Result<(), Error> {
         self.gpu.fill(self, word)

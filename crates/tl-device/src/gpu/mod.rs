@@ -140,3 +140,27 @@ impl Gpu {
         pollster::block_on(future)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Device, DeviceOptions, Layout, Role};
+
+    #[test]
+    fn a_lost_device_is_an_error_with_its_name() {
+        let Ok(device) = Device::gpu_with(&DeviceOptions::default()) else {
+            assert!(std::env::var_os("TL_REQUIRE_GPU").is_none(), "TL_REQUIRE_GPU is set, and there is no GPU");
+            return;
+        };
+        let mut memory = device.take(&Layout::new(DType::I32, [16]), Role::Activation).unwrap();
+        memory.fill(1).unwrap();
+        device.synchronize().unwrap();
+        let gpu = device.memory().gpu().unwrap().clone();
+        gpu.device.destroy();
+        let mut messages = Vec::new();
+        messages.extend(memory.fill(2).err());
+        messages.extend(memory.read(0, 64, &mut |_| {}).err());
+        messages.extend(device.synchronize().err());
+        assert!(!messages.is_empty(), "nothing was noticed");
+        assert!(messages.iter().all(|error| error.to_string().contains(&gpu.info.name)), "{messages:?}");
+    }
+}

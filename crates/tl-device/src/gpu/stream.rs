@@ -259,6 +259,21 @@ impl Gpu {
         self.record(&mut stream, &pipeline, &group, &[word, n_words as u32], groups)
     }
 
+    pub(super) fn copy(&self, from: &Buffer, offset: usize, to: &Buffer, len: usize) -> Result<(), Error> {
+        self.check()?;
+        if len == 0 {
+            return Ok(());
+        }
+        let mut stream = self.stream.lock();
+        for buffer in [from, to] {
+            buffer.last_use.store(stream.serial, Ordering::Relaxed);
+        }
+        // Copies are of whole words; behind a layout's bytes there is room for the rest of one.
+        let len = (len.next_multiple_of(4) as u64).min(from.capacity() as u64 - offset as u64);
+        stream.between(&self.device).copy_buffer_to_buffer(&from.raw, offset as u64, &to.raw, 0, len);
+        Ok(())
+    }
+
     /// Writes behind everything that was recorded before: the bytes go through the ring, and a copy is recorded.
     pub(super) fn write(&self, buffer: &Buffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.check()?;

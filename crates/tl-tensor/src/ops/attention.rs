@@ -2,8 +2,9 @@
 
 use tl_kernels::{Heads, MAX_HEAD_DIM};
 
+use super::attention_gpu;
 use super::rule::{RuleArgs, Size, TensorType, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, optional, required, with_float};
+use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&ATTENTION];
@@ -27,18 +28,30 @@ static ATTENTION: Op = Op {
         must_copy,
         kernel: |call| {
             let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
-            let head_dim = q.dims[2];
-            let scale = match call.arg(4) {
-                Arg::None => 1.0 / (head_dim as f64).sqrt(),
-                _ => call.number(4)?,
-            };
+            let scale = scale(call, &q)?;
             with_float!(q.dtype, "q", T => with_float!(k.dtype, "k", C => {
-                run::<T, C>(call, (&q, &k, &v), scale as f32)
+                run::<T, C>(call, (&q, &k, &v), scale)
             }))
         },
     },
-    gpu: None,
+    gpu: Some(|call| {
+        let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
+        if ![&q, &k, &v].into_iter().all(has_whole_heads) {
+            return Ok(Ran::NoProgram);
+        }
+        let (scale, is_causal) = (scale(call, &q)?, call.bool(3));
+        attention_gpu::run(call, [&q, &k, &v], scale, is_causal)
+    }),
 };
+
+/// The factor of the scores.
+fn scale(call: &Call, q: &Operand) -> Result<f32, Fault> {
+    let scale = match call.arg(4) {
+        Arg::None => 1.0 / (q.dims[2] as f64).sqrt(),
+        _ => call.number(4)?,
+    };
+    Ok(scale as f32)
+}
 
 /// The elements of a head must lie one after the other; tokens and heads may lie anywhere.
 fn must_copy(args: &[Arg], index: usize) -> bool {

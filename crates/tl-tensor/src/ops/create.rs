@@ -3,6 +3,7 @@
 use tl_device::{DType, Device, Layout, Role};
 
 use super::access::write;
+use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, dimension};
 use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required};
 use crate::tensor::{Raw, take};
@@ -76,7 +77,7 @@ fn fill(call: &mut Call, value: f64) -> Result<(), Fault> {
 fn fill_gpu(call: &mut Call, value: f64) -> Result<Ran, Fault> {
     let word = word_of(call.dtype, value);
     if let Some(lease) = call.lease.as_deref_mut() {
-        lease.fill(word).map_err(Fault::Device)?;
+        lease.fill(word).map_err(|error| Fault::Device(Box::new(error)))?;
     }
     Ok(Ran::OnGpu)
 }
@@ -131,7 +132,16 @@ static ARANGE: Op = Op {
         }
         Ok(())
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let (start, step, n) = (call.int(0)?, call.int(2)?, call.dims[0]);
+        let last = i128::from(start) + (n.max(1) - 1) as i128 * i128::from(step);
+        // What every type has, without rounding on the way.
+        let largest = if call.dtype == DType::I32 { i128::from(i32::MAX) } else { 1 << 11 };
+        if last.abs() > largest || i128::from(start).abs() > largest {
+            return Ok(Ran::NoProgram);
+        }
+        index_gpu(call, "arange", "p.start + i * p.step", [start as i32, step as i32])
+    }),
 };
 
 fn count(start: i64, end: i64, step: i64) -> i64 {
@@ -156,7 +166,7 @@ static EYE: Op = Op {
         }
         Ok(())
     }),
-    gpu: None,
+    gpu: Some(|call| index_gpu(call, "eye", "select(0, 1, i / p.columns == i % p.columns)", [0; 2])),
 };
 
 static POSITIONAL_ENCODING: Op = Op {
@@ -207,8 +217,44 @@ static CAUSAL_MASK: Op = Op {
         }
         Ok(())
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let behind = call.dims[1] as i64 - call.dims[0] as i64;
+        let formula = "select(0, 1, i % p.columns <= i / p.columns + p.start)";
+        match i32::try_from(behind) {
+            Ok(behind) => index_gpu(call, "causal_mask", formula, [behind, 0]),
+            Err(_) => Ok(Ran::NoProgram),
+        }
+    }),
 };
+
+/// Elements that are a whole number made of their index `i`, a row's length and two numbers.
+fn index_gpu(call: &mut Call, name: &'static str, formula: &'static str, numbers: [i32; 2]) -> Result<Ran, Fault> {
+    let (dtype, n) = (call.dtype, call.n_out());
+    if n > i32::MAX as usize / 4 {
+        return Ok(Ran::NoProgram);
+    }
+    let kind = gpu::kind_of(dtype);
+    let source = |wgsl: Wgsl| {
+        wgsl.write("out", dtype).params("n: i32, columns: i32, start: i32, step: i32").main(
+            WORKGROUP,
+            &format!(
+                "let four = group * {WORKGROUP}u + lane;
+    if i32(four) * 4 >= p.n {{ return; }}
+    var v: vec4<{kind}>;
+    for (var k = 0; k < 4; k++) {{
+        let i = i32(four) * 4 + k;
+        v[k] = {kind}({formula});
+    }}
+    store4_out(four, v);"
+            ),
+        )
+    };
+    let program = Program { name, dtypes: &[dtype], flags: 0, reports_faults: false, source: &source };
+    let columns = call.dims.last().copied().unwrap_or(1);
+    let mut words = Immediates::from_slice(&[n as u32, columns as u32]);
+    words.extend(numbers.map(|number| number as u32));
+    call.launch(&program, &[], &words, n.div_ceil(4 * WORKGROUP as usize))
+}
 
 impl crate::Tensor<bool> {
     /// Which of `m` keys each of `n` queries may see: see the operation `causal_mask`.

@@ -1,11 +1,13 @@
 //! `einsum`: sums of products, written with a letter for each dimension.
 
 use smallvec::SmallVec;
+use tl_device::DType;
 use tl_kernels::Matrix;
 
 use super::access::{Reader, for_each_index, write};
+use super::product_gpu::{self, Side};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, optional, required, with_float};
+use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&EINSUM];
@@ -34,7 +36,7 @@ static EINSUM: Op = Op {
         Ok(TensorType::new(dtype, spec.result.bytes().map(size_of).collect::<Sizes>()))
     },
     run: Run::Kernel(einsum),
-    gpu: None,
+    gpu: Some(einsum_gpu),
 };
 
 /// A specification, taken apart: letters of the left operand, of the right one, of the result.
@@ -72,6 +74,17 @@ impl<'a> Spec<'a> {
             seen.push(letter);
         }
         Ok(spec)
+    }
+
+    /// The letters that the result lacks.
+    fn summed(&self) -> SmallVec<[u8; 8]> {
+        let mut summed: SmallVec<[u8; 8]> = SmallVec::new();
+        for letter in self.left.bytes().chain(self.right.unwrap_or_default().bytes()) {
+            if !self.result.as_bytes().contains(&letter) && !summed.contains(&letter) {
+                summed.push(letter);
+            }
+        }
+        summed
     }
 
     fn fault(&self, problem: &'static str) -> Fault {
@@ -121,74 +134,98 @@ fn einsum(call: &mut Call) -> Result<(), Fault> {
     let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
     let spec = Spec::parse(text)?;
     let a = call.operand(1)?;
-    let one_bytes = [0u8; 0];
-    let one = Operand {
-        dtype: a.dtype,
-        bytes: &one_bytes,
-        binding: None,
-        offset: 0,
-        is_weight: false,
-        dims: &[],
-        strides: &[],
-    };
+    let one = no_operand(a.dtype);
     let (b, right) = match (call.optional_operand(2), spec.right) {
         (Some(b), Some(right)) => (b, right),
         _ => (one, ""),
     };
-    let mut summed: SmallVec<[u8; 8]> = SmallVec::new();
-    for letter in spec.left.bytes().chain(right.bytes()) {
-        if !spec.result.as_bytes().contains(&letter) && !summed.contains(&letter) {
-            summed.push(letter);
-        }
-    }
-    let in_both = |letter: &u8| spec.left.as_bytes().contains(letter) && right.as_bytes().contains(letter);
-    if summed.len() == 1 && in_both(&summed[0]) {
-        return products(call, &spec, (&a, spec.left), (&b, right), summed[0]);
+    let summed = spec.summed();
+    if let Some(products) = Products::new(&spec, &a, &b, &summed) {
+        return run_products(call, &products);
     }
     sum_of_products(call, &spec, (&a, spec.left), (&b, right), &summed)
 }
 
-/// One letter is summed: a batch of matrix products. The result's last dimension gives the columns, the one before it the
-/// rows where it belongs to the other operand alone; all others are the batch. So the result is written in its own order.
-fn products(
-    call: &mut Call,
-    spec: &Spec,
-    (a, left): (&Operand, &str),
-    (b, right): (&Operand, &str),
-    summed: u8,
-) -> Result<(), Fault> {
-    let result = spec.result.as_bytes();
-    let only_in =
-        |letter: u8, own: &str, other: &str| own.as_bytes().contains(&letter) && !other.as_bytes().contains(&letter);
-    // The operand that has the last letter to itself gives the columns; it takes the place on the right.
-    let is_swapped = result.last().is_some_and(|&last| only_in(last, left, right));
-    let ((x, x_letters), (w, w_letters)) = if is_swapped { ((b, right), (a, left)) } else { ((a, left), (b, right)) };
-    let mut batch = result;
-    let column = batch.last().copied().filter(|&last| only_in(last, w_letters, x_letters));
-    if column.is_some() {
-        batch = &batch[..batch.len() - 1];
+/// Batches of matrix products have a program, other sums of products do not.
+fn einsum_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
+    let spec = Spec::parse(text)?;
+    let (a, Some(b)) = (call.operand(1)?, call.optional_operand(2)) else { return Ok(Ran::NoProgram) };
+    let Some(products) = Products::new(&spec, &a, &b, &spec.summed()) else { return Ok(Ran::NoProgram) };
+    let Products { x, w, n_batch, x_batch, w_batch, x_strides, w_strides, sizes: [m, k, n] } = products;
+    let x = Side { operand: x, batch: &x_batch, outer: x_strides[0], inner: x_strides[1] };
+    let w = Side { operand: w, batch: &w_batch, outer: w_strides[1], inner: w_strides[0] };
+    let batch_dims = call.dims.get(..n_batch).unwrap_or_default();
+    product_gpu::run(call, batch_dims, &x, &w, &product_gpu::Sizes { m, k, n })
+}
+
+/// What stands for the second operand where there is none.
+fn no_operand<'a>(dtype: DType) -> Operand<'a> {
+    Operand { dtype, bytes: &[], binding: None, offset: 0, is_weight: false, dims: &[], strides: &[] }
+}
+
+/// A specification that sums over one letter of both operands: a batch of matrix products. The result's last dimension
+/// gives the columns, the one before it the rows where it belongs to the other operand alone; all others are the batch. So
+/// the result is written in its own order.
+struct Products<'a> {
+    x: &'a Operand<'a>,
+    w: &'a Operand<'a>,
+    /// Dimensions of the batch: the first of the result.
+    n_batch: usize,
+    x_batch: Strides,
+    w_batch: Strides,
+    /// Along rows and sum.
+    x_strides: [usize; 2],
+    /// Along sum and columns.
+    w_strides: [usize; 2],
+    /// Rows, sum, columns.
+    sizes: [usize; 3],
+}
+
+impl<'a> Products<'a> {
+    /// `None` where the specification is another sum.
+    fn new(spec: &Spec<'a>, a: &'a Operand<'a>, b: &'a Operand<'a>, summed: &[u8]) -> Option<Products<'a>> {
+        let (left, right, result) = (spec.left, spec.right.unwrap_or_default(), spec.result.as_bytes());
+        let has = |letters: &str, letter: u8| letters.as_bytes().contains(&letter);
+        let &[summed] = summed else { return None };
+        if !has(left, summed) || !has(right, summed) {
+            return None;
+        }
+        let only_in = |letter: u8, own: &str, other: &str| has(own, letter) && !has(other, letter);
+        // The operand that has the last letter to itself gives the columns; it takes the place on the right.
+        let is_swapped = result.last().is_some_and(|&last| only_in(last, left, right));
+        let ((x, x_letters), (w, w_letters)) =
+            if is_swapped { ((b, right), (a, left)) } else { ((a, left), (b, right)) };
+        let mut batch = result;
+        let column = batch.last().copied().filter(|&last| only_in(last, w_letters, x_letters));
+        batch = &batch[..batch.len() - usize::from(column.is_some())];
+        let row = batch.last().copied().filter(|&last| only_in(last, x_letters, w_letters));
+        batch = &batch[..batch.len() - usize::from(row.is_some())];
+        let stride = |letter: Option<u8>, letters, operand| letter.map_or(0, |l| stride_of(l, letters, operand));
+        let size =
+            |letter: Option<u8>, letters, operand| letter.and_then(|l| size_of(l, letters, operand)).unwrap_or(1);
+        let strides = |letters, operand| batch.iter().map(|&letter| stride_of(letter, letters, operand)).collect();
+        let inner = Some(summed);
+        Some(Products {
+            x,
+            w,
+            n_batch: batch.len(),
+            x_batch: strides(x_letters, x),
+            w_batch: strides(w_letters, w),
+            x_strides: [stride(row, x_letters, x), stride(inner, x_letters, x)],
+            w_strides: [stride(inner, w_letters, w), stride(column, w_letters, w)],
+            sizes: [size(row, x_letters, x), size(inner, x_letters, x), size(column, w_letters, w)],
+        })
     }
-    let row = batch.last().copied().filter(|&last| only_in(last, x_letters, w_letters));
-    if row.is_some() {
-        batch = &batch[..batch.len() - 1];
-    }
-    let stride =
-        |letter: Option<u8>, letters: &str, operand: &Operand| letter.map_or(0, |l| stride_of(l, letters, operand));
-    let size = |letter: Option<u8>, letters: &str, operand: &Operand| {
-        letter.and_then(|letter| size_of(letter, letters, operand)).unwrap_or(1)
-    };
-    let (m, n) = (size(row, x_letters, x), size(column, w_letters, w));
-    let k = size(Some(summed), x_letters, x);
-    let batch_dims = &call.dims[..batch.len()];
-    let x_batch: Strides = batch.iter().map(|&letter| stride_of(letter, x_letters, x)).collect();
-    let w_batch: Strides = batch.iter().map(|&letter| stride_of(letter, w_letters, w)).collect();
-    let threads = call.threads;
-    let (x_row, x_inner) = (stride(row, x_letters, x), stride(Some(summed), x_letters, x));
-    let (w_inner, w_column) = (stride(Some(summed), w_letters, w), stride(column, w_letters, w));
+}
+
+fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
+    let Products { x, w, n_batch, x_batch, w_batch, x_strides, w_strides, sizes: [m, k, n] } = products;
+    let (threads, batch_dims) = (call.threads, call.dims.get(..*n_batch).unwrap_or_default());
     with_float!(call.dtype, "an operand", T => {
-        let x = Matrix { data: x.data::<T>()?, row_stride: x_row, col_stride: x_inner };
-        let w = Matrix { data: w.data::<T>()?, row_stride: w_inner, col_stride: w_column };
-        tl_kernels::batch_matmul(threads, batch_dims, (x, &x_batch), (w, &w_batch), m, k, n, call.out::<T>()?);
+        let x = Matrix { data: x.data::<T>()?, row_stride: x_strides[0], col_stride: x_strides[1] };
+        let w = Matrix { data: w.data::<T>()?, row_stride: w_strides[0], col_stride: w_strides[1] };
+        tl_kernels::batch_matmul(threads, batch_dims, (x, x_batch), (w, w_batch), *m, *k, *n, call.out::<T>()?);
         Ok(())
     })
 }

@@ -2,8 +2,11 @@
 
 use tl_device::DType;
 
-use super::rule::{Size, Sizes, TensorType, weight_rule};
-use super::{Arg, Default, Group, Kind, Op, Run, optional, required, with_float};
+use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
+use super::linear_gpu::parts;
+use super::rule::{Size, Sizes, TensorType, weight_rule, whole_rows};
+use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
+use crate::quant::wgsl::WeightLoads;
 use crate::{Element, Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&EMBEDDING];
@@ -31,6 +34,7 @@ static EMBEDDING: Op = Op {
         match args.ranked(0, 2, "table", "2 dimensions, [rows, n]") {
             Ok((table, dtype)) => {
                 weight_rule("table", dtype)?;
+                whole_rows("table", dtype, table[1])?;
                 sizes.push(table[1]);
             }
             Err(Fault::Unknown) => sizes.push(Size::Unknown),
@@ -47,8 +51,84 @@ static EMBEDDING: Op = Op {
                 .map_err(|out_of_range| Fault::Index { index: i64::from(out_of_range.id), size: rows as i64 })
         })
     }),
-    gpu: None,
+    gpu: Some(embedding_gpu),
 };
+
+/// A stretch of a row to an invocation: as many elements as the format unpacks at once.
+const STRETCHES: &str = "let stretch = group * {lanes}u + lane;
+    let place = stretch / p.stretches;
+    if place >= p.n_ids { return; }
+    let column = (stretch - place * p.stretches) * {part}u;
+    let id = load_ids(p.ids_offset + place);
+    if is_shown(id) {
+        let start = p.offset + (u32(id) - p.first) * p.n + column;
+        var v = part_w(start, start + {part}u);
+        for (var k = 0u; k < {quads}u; k++) { store4_out(((place * p.n + column) >> 2u) + k, v[k]); }
+    }";
+
+/// Four elements to an invocation, each of a row of its own, for rows that do not come in fours. Elements of rows that this
+/// part of the table does not show stay as they are.
+const ELEMENTS: &str = "let four = group * {lanes}u + lane;
+    let n_out = p.n_ids * p.n;
+    if four * 4u >= n_out { return; }
+    var v = load4_out(four);
+    for (var k = 0u; k < 4u; k++) {
+        let i = min(four * 4u + k, n_out - 1u);
+        let place = i / p.n;
+        let id = load_ids(p.ids_offset + place);
+        if is_shown(id) { v[k] = element_w(p.offset + (u32(id) - p.first) * p.n + i - place * p.n); }
+    }
+    store4_out(four, v);";
+
+/// Whether the part of the table at hand has this row. A row that no part has is an error.
+const IS_SHOWN: &str = "fn is_shown(id: i32) -> bool {
+    if id < 0 || u32(id) >= p.rows {
+        report(id, p.rows);
+        return false;
+    }
+    return u32(id) >= p.first && u32(id) - p.first < p.n_rows;
+}";
+
+fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let (table, ids) = (call.operand(0)?, call.operand(1)?);
+    let (rows, n, n_ids) = (table.dims[0], table.dims[1], ids.n_elems());
+    let is_wide = n.is_multiple_of(8) && table.offset.is_multiple_of(8);
+    let is_counted = rows <= i32::MAX as usize && ids.fits_u32() && call.n_out() <= u32::MAX as usize / 8;
+    let (Some(loads), Some(target)) = (WeightLoads::new(table.dtype, is_wide), call.device.shader_target()) else {
+        return Ok(Ran::NoProgram);
+    };
+    let Some(parts) = parts(target, &table, n, rows).filter(|_| is_counted) else { return Ok(Ran::NoProgram) };
+    let in_fours = n.is_multiple_of(4);
+    let dtype = call.dtype;
+    let source = |wgsl: Wgsl| {
+        let wgsl = loads.declare(wgsl.text(WeightLoads::shared()), "w").read("ids", DType::I32).write("out", dtype);
+        let body = if in_fours { STRETCHES } else { ELEMENTS };
+        let text = body
+            .replace("{lanes}", &WORKGROUP.to_string())
+            .replace("{part}", &loads.part().to_string())
+            .replace("{quads}", &(loads.part() / 4).to_string());
+        wgsl.faults()
+            .params(
+                "n: u32, n_ids: u32, stretches: u32, rows: u32, first: u32, n_rows: u32, offset: u32, ids_offset: u32",
+            )
+            .text(IS_SHOWN)
+            .main(WORKGROUP, &text)
+    };
+    let flags = u32::from(is_wide) << 1 | u32::from(in_fours);
+    let dtypes = [table.dtype, dtype];
+    let program = Program { name: "embedding", dtypes: &dtypes, flags, reports_faults: true, source: &source };
+    let (table, ids) = (table.place()?, ids.place()?);
+    let stretches = n / loads.part() as usize;
+    let invocations = if in_fours { n_ids * stretches } else { (n_ids * n).div_ceil(4) };
+    for part in parts {
+        let reads = [part.binding(&table.binding), ids.binding];
+        let numbers = [n, n_ids, stretches, rows, part.first, part.n_rows];
+        let mut words: Immediates = numbers.iter().map(|&number| number as u32).collect();
+        words.extend_from_slice(&[table.offset, ids.offset]);
+        call.launch(&program, &reads, &words, invocations.div_ceil(WORKGROUP as usize))?;
+    }
+    Ok(Ran::OnGpu)
+}
 
 impl<T> Tensor<T> {
     /// The rows of this table that `ids` name, as `U`: see the operation `embedding`.

@@ -3,8 +3,9 @@
 use tl_device::DType;
 
 use super::access::{Reader, for_each_index, write};
+use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis, same};
-use super::{Arg, Call, Group, Kind, Op, Run, required};
+use super::{Arg, Call, Group, Kind, Op, Operand, Ran, Run, required};
 use crate::{Error, Fault, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&INDEX_SELECT, &GATHER, &SCATTER];
@@ -52,15 +53,13 @@ static INDEX_SELECT: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     run: Run::Kernel(|call| {
-        let (x, index) = (call.operand(0)?, call.operand(2)?);
-        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
-        let mut strides = Strides::from_slice(x.strides);
-        let step = std::mem::take(&mut strides[axis]);
-        let mut places: Strides = Strides::from_elem(0, x.dims.len());
-        places[axis] = index.strides[0];
-        pick(call, &strides, &places, step, x.dims[axis])
+        let way = Way::of_positions(call)?;
+        pick(call, &way)
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let way = Way::of_positions(call)?;
+        pick_gpu(call, &way)
+    }),
 };
 
 static GATHER: Op = Op {
@@ -78,14 +77,13 @@ static GATHER: Op = Op {
         Ok(TensorType::new(dtype, index))
     },
     run: Run::Kernel(|call| {
-        let (x, index) = (call.operand(0)?, call.operand(2)?);
-        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
-        let mut strides = Strides::from_slice(x.strides);
-        let step = std::mem::take(&mut strides[axis]);
-        let places = Strides::from_slice(index.strides);
-        pick(call, &strides, &places, step, x.dims[axis])
+        let way = Way::of_elements(call)?;
+        pick(call, &way)
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let way = Way::of_elements(call)?;
+        pick_gpu(call, &way)
+    }),
 };
 
 fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
@@ -104,16 +102,92 @@ fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Fills the result with `x` at `strides` plus `step` times the index found at `places`.
-fn pick(call: &mut Call, strides: &[usize], places: &[usize], step: usize, size: usize) -> Result<(), Fault> {
+/// Where elements are picked: `x` at `strides` plus `step` times the index, one of `size`, found at `places`.
+struct Way {
+    strides: Strides,
+    places: Strides,
+    step: usize,
+    size: usize,
+}
+
+impl Way {
+    /// An index for a whole position.
+    fn of_positions(call: &Call) -> Result<Way, Fault> {
+        let way = Way::of_elements(call)?;
+        let index = call.operand(2)?;
+        let axis = normalize_axis(call.int(1)?, way.strides.len())?;
+        let mut places = Strides::from_elem(0, way.strides.len());
+        places[axis] = index.strides[0];
+        Ok(Way { places, ..way })
+    }
+
+    /// An index for every element.
+    fn of_elements(call: &Call) -> Result<Way, Fault> {
+        let (x, index) = (call.operand(0)?, call.operand(2)?);
+        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
+        let mut strides = Strides::from_slice(x.strides);
+        let step = std::mem::take(&mut strides[axis]);
+        Ok(Way { strides, places: Strides::from_slice(index.strides), step, size: x.dims[axis] })
+    }
+}
+
+fn pick(call: &mut Call, way: &Way) -> Result<(), Fault> {
     let (x, index) = (Reader::new(&call.operand(0)?)?, Reader::new(&call.operand(2)?)?);
     let (dtype, out) = (call.dtype, &mut *call.out);
     let mut result = Ok(());
-    for_each_index(call.dims, [strides, places], |i, [at, place]| match checked(index.at(place), size) {
-        Ok(n) => write(dtype, out, i, x.at(at + n * step)),
+    for_each_index(call.dims, [&way.strides, &way.places], |i, [at, place]| match checked(index.at(place), way.size) {
+        Ok(n) => write(dtype, out, i, x.at(at + n * way.step)),
         Err(fault) => result = Err(fault),
     });
     result
+}
+
+/// Four elements of the result to an invocation.
+const PICK: &str = "let four = group * 256u + lane;
+    if four * 4u >= p.n { return; }
+    var v: vec4<KIND>;
+    for (var k = 0u; k < 4u; k++) {
+        let i = four * 4u + k;
+        if i >= p.n { break; }
+        let named = load_index(p.index_offset + index(i, p.dims, p.places));
+        let n = select(named, named + i32(p.size), named < 0);
+        if n < 0 || n >= i32(p.size) {
+            report(named, p.size);
+        } else {
+            v[k] = load_x(p.offset + index(i, p.dims, p.strides) + u32(n) * p.step);
+        }
+    }
+    store4_out(four, v);";
+
+fn pick_gpu(call: &mut Call, way: &Way) -> Result<Ran, Fault> {
+    let (x, index) = (call.operand(0)?, call.operand(2)?);
+    let collapsed = gpu::collapse(call.dims, [&way.strides, &way.places]);
+    let is_small = |operand: &Operand| operand.fits_u32() && operand.dims.iter().all(|&dim| dim <= i32::MAX as usize);
+    let Some((dims, [strides, places])) = collapsed.filter(|_| is_small(&x) && is_small(&index)) else {
+        return Ok(Ran::NoProgram);
+    };
+    let (dtype, n) = (call.dtype, call.n_out());
+    if n > u32::MAX as usize / 8 {
+        return Ok(Ran::NoProgram);
+    }
+    let source = |wgsl: Wgsl| {
+        wgsl.read("x", dtype)
+            .read("index", DType::I32)
+            .write("out", dtype)
+            .faults()
+            .params(
+                "dims: vec4<u32>, strides: vec4<u32>, places: vec4<u32>, n: u32, offset: u32, index_offset: u32,
+                 step: u32, size: u32",
+            )
+            .text(gpu::INDEX)
+            .main(WORKGROUP, &PICK.replace("KIND", gpu::kind_of(dtype)))
+    };
+    let (x, index) = (x.place()?, index.place()?);
+    let program = Program { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
+    let mut words = Immediates::new();
+    [dims, strides, places].iter().for_each(|four| words.extend_from_slice(four));
+    words.extend([n, x.offset as usize, index.offset as usize, way.step, way.size].map(|number| number as u32));
+    call.launch(&program, &[x.binding, index.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
 static SCATTER: Op = Op {

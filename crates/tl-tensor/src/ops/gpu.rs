@@ -89,6 +89,30 @@ impl<'a> Wgsl<'a> {
         self.binding(&format!("{name}_data"), "read", "u32")
     }
 
+    /// A binding that is read as an array of `stored`, `NAME_data[i]`.
+    pub(crate) fn read_as(self, name: &str, stored: &str) -> Self {
+        self.binding(&format!("{name}_data"), "read", stored)
+    }
+
+    /// As [`Wgsl::read`], four at a time: `load4_NAME(i: u32)` gives elements `4 i .. 4 i + 3` as a vector. Not for `bool`.
+    pub(crate) fn read4(self, name: &str, dtype: DType) -> Self {
+        let (stored, value) = match dtype {
+            DType::F16 if self.target.has_f16 => ("vec4<f16>", "vec4<f32>(DATA[i])"),
+            DType::F16 => ("vec2<u32>", "vec4<f32>(unpack2x16float(DATA[i].x), unpack2x16float(DATA[i].y))"),
+            DType::I32 => ("vec4<i32>", "DATA[i]"),
+            DType::Block(_) => (
+                "vec2<u32>",
+                "bitcast<vec4<f32>>((DATA[i].xxyy << vec4<u32>(16u, 0u, 16u, 0u)) & vec4<u32>(0xffff0000u))",
+            ),
+            _ => ("vec4<f32>", "DATA[i]"),
+        };
+        let data = format!("{name}_data");
+        let mut all = self.binding(&data, "read", stored);
+        let (kind, value) = (kind_of(dtype), value.replace("DATA", &data));
+        let _ = writeln!(all.text, "fn load4_{name}(i: u32) -> vec4<{kind}> {{ return {value}; }}");
+        all
+    }
+
     /// The result: `store4_NAME(i: u32, v)` stores elements `4 i .. 4 i + 3`, `load4_NAME(i: u32)` gives what is there. `v` is
     /// a `vec4<f32>`, of `int32` a `vec4<i32>`, of `bool` a `vec4<bool>`.
     pub(crate) fn write(self, name: &str, dtype: DType) -> Self {
@@ -117,6 +141,16 @@ impl<'a> Wgsl<'a> {
         let (store, load) = (store.replace("DATA", &data), load.replace("DATA", &data));
         let _ = writeln!(all.text, "fn store4_{name}(i: u32, v: {kind}) {{ {store} }}");
         let _ = writeln!(all.text, "fn load4_{name}(i: u32) -> {kind} {{ return {load}; }}");
+        all
+    }
+
+    /// The result, stored one by one: `store_NAME(i: u32, v: f32)`. Only for `float32`, and for `float16` where the device has
+    /// it, since no two invocations may write into one word.
+    pub(crate) fn write_each(self, name: &str, dtype: DType) -> Self {
+        let stored = if dtype == DType::F16 { "f16" } else { "f32" };
+        let data = format!("{name}_data");
+        let mut all = self.binding(&data, "read_write", stored);
+        let _ = writeln!(all.text, "fn store_{name}(i: u32, v: f32) {{ {data}[i] = {stored}(v); }}");
         all
     }
 
@@ -197,7 +231,8 @@ impl Program<'_> {
             DType::Bool => 4,
             DType::Block(format) => 5 + u64::from(format.id),
         };
-        self.dtypes.iter().fold(u64::from(self.flags), |variant, dtype| variant << 8 | code(dtype))
+        let start = u64::from(self.flags) << 4 | self.dtypes.len() as u64;
+        self.dtypes.iter().fold(start, |variant, dtype| variant << 8 | code(dtype))
     }
 }
 
@@ -266,7 +301,7 @@ pub(crate) fn launch(
             immediates,
             groups,
         })
-        .map_err(Fault::Device)?;
+        .map_err(|error| Fault::Device(Box::new(error)))?;
     Ok(Ran::OnGpu)
 }
 

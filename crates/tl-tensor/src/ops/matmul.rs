@@ -4,8 +4,12 @@ use smallvec::SmallVec;
 use tl_device::DType;
 use tl_kernels::Matrix;
 
-use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, same, weight_rule};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Run, broadcast_strides, optional, required, with_float};
+use super::linear_gpu::{self, Linear};
+use super::product_gpu;
+use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, same, weight_rule, whole_rows};
+use super::{
+    Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
+};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&MATMUL, &LINEAR];
@@ -40,7 +44,7 @@ static MATMUL: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     run: Run::PreparedKernel { must_copy, kernel: matmul },
-    gpu: None,
+    gpu: Some(matmul_gpu),
 };
 
 /// Floats are multiplied as they lie. Where the right operand is a stored weight, the left one must lie contiguous, and
@@ -138,6 +142,31 @@ fn matmul(call: &mut Call) -> Result<(), Fault> {
     }))
 }
 
+/// Float operands as they lie; contiguous activations with the transposed view of a weight as `linear` has it. A weight in
+/// blocks as it is has no program.
+fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let (a, b) = (call.operand(0)?, call.operand(1)?);
+    if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
+        return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
+    }
+    let (left, right) = (batch(&a, true), batch(&b, false));
+    let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
+    if b.dims.len() == 2 && a.is_contiguous() && is_transposed(&b) {
+        let m = m * left.dims.iter().product::<usize>();
+        return linear_gpu::run(call, &Linear { x: &a, w: &b, bias: None, m, k, n });
+    }
+    if let DType::Block(_) = b.dtype {
+        return Ok(Ran::NoProgram);
+    }
+    let batch_rank = left.dims.len().max(right.dims.len());
+    let batch_dims = &call.dims[..batch_rank.min(call.dims.len())];
+    let a_strides = broadcast_strides(left.dims, left.strides, batch_dims);
+    let b_strides = broadcast_strides(right.dims, right.strides, batch_dims);
+    let a = product_gpu::Side { operand: &a, batch: &a_strides, outer: left.rows.1, inner: left.columns.1 };
+    let b = product_gpu::Side { operand: &b, batch: &b_strides, outer: right.columns.1, inner: right.rows.1 };
+    product_gpu::run(call, batch_dims, &a, &b, &product_gpu::Sizes { m, k, n })
+}
+
 /// `x @ w` for a weight in blocks. Its transposed view is what `linear` computes; the weight itself, whose blocks run
 /// along the result, is unpacked tile by tile, each tile used for all rows of `x`.
 fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), Fault> {
@@ -196,7 +225,12 @@ static LINEAR: Op = Op {
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let (x, w, bias) = (call.operand(0)?, call.operand(1)?, call.optional_operand(2));
+        let (n, k) = (w.dims[0], w.dims[1]);
+        let m = x.dims[..x.dims.len() - 1].iter().product();
+        linear_gpu::run(call, &Linear { x: &x, w: &w, bias: bias.as_ref(), m, k, n })
+    }),
 };
 
 fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
@@ -215,6 +249,7 @@ fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         Err(fault) => return Err(fault),
     };
     same("the inner sizes differ", inner, w[1])?;
+    whole_rows("w", w_dtype, w[1])?;
     if args.is_tensor(2)
         && let Ok((b, b_dtype)) = args.tensor(2)
     {

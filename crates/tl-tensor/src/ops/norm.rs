@@ -1,7 +1,9 @@
 //! Normalizations over the last dimension, and SwiGLU.
 
+use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
+use super::rows_gpu::RowMap;
 use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
-use super::{Arg, Call, Default, Group, Kind, Op, Run, optional, required, with_float};
+use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&RMS_NORM, &LAYER_NORM, &SWIGLU];
@@ -55,7 +57,12 @@ static RMS_NORM: Op = Op {
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let (w, eps) = (call.operand(1)?, eps(call, 2)?);
+        let weights = [("w", w)];
+        RowMap { name: "rms_norm", statistics: [ROOT_MEAN_SQUARE, ""], formula: "x * a * w", weights: &weights, eps }
+            .launch(call)
+    }),
 };
 
 static LAYER_NORM: Op = Op {
@@ -79,7 +86,18 @@ static LAYER_NORM: Op = Op {
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(|call| {
+        let (w, b, eps) = (call.operand(1)?, call.optional_operand(2), eps(call, 3)?);
+        let program =
+            RowMap { name: "layer_norm", statistics: [MEAN_AND_VARIANCE, ""], formula: "", weights: &[], eps };
+        match b {
+            Some(b) => {
+                let weights = [("w", w), ("bias", b)];
+                RowMap { weights: &weights, formula: "(x - a) * b * w + bias", ..program }.launch(call)
+            }
+            None => RowMap { weights: &[("w", w)], formula: "(x - a) * b * w", ..program }.launch(call),
+        }
+    }),
 };
 
 static SWIGLU: Op = Op {
@@ -107,8 +125,70 @@ static SWIGLU: Op = Op {
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(swiglu_gpu),
 };
+
+/// The factor of a row.
+const ROOT_MEAN_SQUARE: &str = "
+fn statistics(start: u32) -> vec2<f32> {
+    var sum = 0.0;
+    for (var j = own_lane; j * 4u < p.n; j += {lanes}u) {
+        let x = row4(start, j, 0.0);
+        sum += dot(x, x);
+    }
+    return vec2<f32>(1.0 / sqrt(all_sum(sum) / f32(p.n) + p.eps), 0.0);
+}";
+
+/// Mean and factor of a row. Deviations are squared after the mean is known: squares of large values would cancel. The mean
+/// is taken of differences to the first element, so that of equal elements it is their value to the last bit.
+const MEAN_AND_VARIANCE: &str = "
+fn statistics(start: u32) -> vec2<f32> {
+    var sum = vec4<f32>();
+    let near = row4(start, 0u, 0.0).x;
+    for (var j = own_lane; j * 4u < p.n; j += {lanes}u) { sum += row4(start, j, near) - near; }
+    let mean = near + all_sum(dot(sum, vec4<f32>(1.0))) / f32(p.n);
+    var squares = 0.0;
+    for (var j = own_lane; j * 4u < p.n; j += {lanes}u) {
+        let x = row4(start, j, mean) - mean;
+        squares += dot(x, x);
+    }
+    return vec2<f32>(mean, 1.0 / sqrt(all_sum(squares) / f32(p.n) + p.eps));
+}";
+
+fn swiglu_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let (gate, up) = (call.operand(0)?, call.operand(1)?);
+    if !(gate.fits_u32() && up.fits_u32()) {
+        return Ok(Ran::NoProgram);
+    }
+    let is_wide = gate.offset.is_multiple_of(4) && up.offset.is_multiple_of(4);
+    let dtype = call.dtype;
+    let source = |wgsl: Wgsl| {
+        let (wgsl, load) = if is_wide {
+            let load = "let g = load4_gate((p.gate >> 2u) + four); let u = load4_up((p.up >> 2u) + four);";
+            (wgsl.read4("gate", dtype).read4("up", dtype), load)
+        } else {
+            let load = "let g_at = p.gate + four * 4u;
+    let u_at = p.up + four * 4u;
+    let g = vec4<f32>(load_gate(g_at), load_gate(g_at + 1u), load_gate(g_at + 2u), load_gate(g_at + 3u));
+    let u = vec4<f32>(load_up(u_at), load_up(u_at + 1u), load_up(u_at + 2u), load_up(u_at + 3u));";
+            (wgsl.read("gate", dtype).read("up", dtype), load)
+        };
+        wgsl.write("out", dtype).params("n: u32, gate: u32, up: u32").main(
+            WORKGROUP,
+            &format!(
+                "let four = group * {WORKGROUP}u + lane;
+    if four * 4u >= p.n {{ return; }}
+    {load}
+    store4_out(four, g / (1.0 + exp(-g)) * u);"
+            ),
+        )
+    };
+    let (gate, up, n) = (gate.place()?, up.place()?, call.n_out());
+    let flags = u32::from(is_wide);
+    let program = Program { name: "swiglu", dtypes: &[dtype], flags, reports_faults: false, source: &source };
+    let words = Immediates::from_slice(&[n as u32, gate.offset, up.offset]);
+    call.launch(&program, &[gate.binding, up.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
+}
 
 impl<T> Tensor<T> {
     /// Root-mean-square normalization over the last dimension: see the operation `rms_norm`.

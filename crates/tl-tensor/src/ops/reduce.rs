@@ -4,8 +4,9 @@ use tl_device::DType;
 use tl_kernels::{ArgReduceOp, ReduceOp, View};
 
 use super::access::{Reader, for_each_index, write};
+use super::reduce_gpu::{self, Reduction};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis};
-use super::{Arg, Call, Default, Group, Kind, Op, Param, Run, optional, required, with_float};
+use super::{Arg, Call, Default, Group, Kind, Op, Param, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN, &SOFTMAX, &LOG_SOFTMAX];
@@ -131,6 +132,11 @@ fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(
     Ok(())
 }
 
+fn reduce_on_gpu(call: &mut Call, reduction: Reduction) -> Result<Ran, Fault> {
+    let axis = axis(call, call.operand(0)?.dims.len())?;
+    reduce_gpu::reduce(call, axis, reduction)
+}
+
 macro_rules! reductions {
     ($($row:ident $name:ident $rule:ident $op:ident $plain:expr, $doc:literal;)*) => {
         $(static $row: Op = Op {
@@ -140,7 +146,7 @@ macro_rules! reductions {
             params: PARAMS,
             rule: $rule,
             run: Run::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
-            gpu: None,
+            gpu: Some(|call| reduce_on_gpu(call, Reduction::$op)),
         };)*
         impl<T> Tensor<T> {
             $(#[doc = $doc]
@@ -211,7 +217,7 @@ static ARGMAX: Op = Op {
     params: PARAMS,
     rule: place_rule,
     run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
-    gpu: None,
+    gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMax)),
 };
 
 static ARGMIN: Op = Op {
@@ -221,7 +227,7 @@ static ARGMIN: Op = Op {
     params: PARAMS,
     rule: place_rule,
     run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
-    gpu: None,
+    gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMin)),
 };
 
 fn softmax_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
@@ -263,6 +269,11 @@ fn softmax(call: &mut Call, is_log: bool) -> Result<(), Fault> {
     Ok(())
 }
 
+fn softmax_on_gpu(call: &mut Call, is_log: bool) -> Result<Ran, Fault> {
+    let axis = normalize_axis(call.int(1)?, call.operand(0)?.dims.len())?;
+    reduce_gpu::softmax(call, axis, is_log)
+}
+
 static SOFTMAX: Op = Op {
     name: "softmax",
     group: Group::Reduce,
@@ -271,7 +282,7 @@ static SOFTMAX: Op = Op {
     params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
     rule: softmax_rule,
     run: Run::ContiguousKernel(|call| softmax(call, false)),
-    gpu: None,
+    gpu: Some(|call| softmax_on_gpu(call, false)),
 };
 
 static LOG_SOFTMAX: Op = Op {
@@ -281,7 +292,7 @@ static LOG_SOFTMAX: Op = Op {
     params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
     rule: softmax_rule,
     run: Run::ContiguousKernel(|call| softmax(call, true)),
-    gpu: None,
+    gpu: Some(|call| softmax_on_gpu(call, true)),
 };
 
 impl<T> Tensor<T> {

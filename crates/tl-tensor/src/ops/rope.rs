@@ -2,8 +2,10 @@
 
 use tl_kernels::RopeStyle;
 
+use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
+use super::rows_gpu::workgroup_for;
 use super::rule::{Size, TensorType};
-use super::{Arg, Default, Group, Kind, Op, Run, optional, required, with_float};
+use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&ROPE];
@@ -45,24 +47,175 @@ static ROPE: Op = Op {
     run: Run::ContiguousKernel(|call| {
         let x = call.operand(0)?;
         let (n_tokens, n_heads, head_dim) = (x.dims[0], x.dims[1], x.dims[2]);
-        let pos = call.int(1)? as usize;
-        let base = call.number(2)?;
-        if !(base > 0.0 && base.is_finite()) {
-            return Err(Fault::Value { operand: "base", expected: "more than 0", found: base });
-        }
-        let rotary_dim = match call.arg(3) {
-            Arg::None => head_dim,
-            _ => call.int(3)? as usize,
-        };
+        let (pos, base, rotary_dim) = (call.int(1)? as usize, base(call)?, rotary_dim(call, head_dim)?);
         let (threads, style) = (call.threads, RopeStyle::Interleaved);
         with_float!(x.dtype, "x", T => {
             let (x, out) = (x.slice::<T>()?, call.out()?);
-            tl_kernels::rope(threads, x, n_tokens, n_heads, head_dim, rotary_dim, pos, base as f32, style, out);
+            tl_kernels::rope(threads, x, n_tokens, n_heads, head_dim, rotary_dim, pos, base, style, out);
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(rope_gpu),
 };
+
+fn base(call: &Call) -> Result<f32, Fault> {
+    let base = call.number(2)?;
+    if !(base > 0.0 && base.is_finite()) {
+        return Err(Fault::Value { operand: "base", expected: "more than 0", found: base });
+    }
+    Ok(base as f32)
+}
+
+fn rotary_dim(call: &Call, head_dim: usize) -> Result<usize, Fault> {
+    match call.arg(3) {
+        Arg::None => Ok(head_dim),
+        _ => Ok(call.int(3)? as usize),
+    }
+}
+
+/// The most pairs of a head whose frequencies the numbers of a launch describe.
+const MAX_PAIRS: usize = 256;
+
+/// Frequencies of pairs `d`, `4 d`, `16 d` and `64 d`, for the digits `d` from 0 to 3 of a pair's number to the base of 4: 64
+/// bits of fraction, the upper half first. The product of four of them is a pair's frequency in whole turns for a token: the
+/// first four carry the division by a turn. The first entry of each later digit is 1 and left out.
+fn frequencies(base: f32, n_pairs: usize) -> [u32; 26] {
+    let fraction = |x: f64| (x * 2f64.powi(64)) as u64;
+    let of_pair = |pair: usize| f64::from(base).powf(-(pair as f64) / n_pairs.max(1) as f64);
+    let mut words = [0; 26];
+    for (entry, words) in words.chunks_exact_mut(2).enumerate() {
+        let frequency = match entry {
+            0..4 => of_pair(entry) / std::f64::consts::TAU,
+            _ => of_pair(((entry - 4) % 3 + 1) << (2 * ((entry - 4) / 3 + 1))),
+        };
+        let bits = fraction(frequency);
+        words.copy_from_slice(&[(bits >> 32) as u32, bits as u32]);
+    }
+    words
+}
+
+/// `turn(pair)`: sine and cosine of a pair's angle at a position.
+///
+/// A position times a frequency in `f32` would lose the angle's turn after a few thousand positions. So angles are whole
+/// numbers, 2^32 to a turn, whose multiplication wraps around with the turns and is exact on every device.
+const TURN: &str = "
+fn high(a: u32, b: u32) -> u32 {
+    let low = (a & 0xffffu) * (b & 0xffffu);
+    let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
+    let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
+    return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);
+}
+// The product of two fractions, to a few units of the last of 64 bits.
+fn product(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    let low = a.x * b.x;
+    let second = low + high(a.x, b.y);
+    let third = second + high(a.y, b.x);
+    return vec2<u32>(high(a.x, b.x) + u32(second < low) + u32(third < second), third);
+}
+fn n_tokens() -> u32 { return p.frequencies[6].z; }
+// Elements of a token.
+fn token_size() -> u32 { return p.frequencies[6].w; }
+fn frequency(entry: u32) -> vec2<u32> {
+    let two = p.frequencies[entry >> 1u];
+    return select(two.xy, two.zw, (entry & 1u) == 1u);
+}
+fn turn(pair: u32, position: u32) -> vec2<f32> {
+    var f = frequency(pair & 3u);
+    for (var digit = 1u; digit < 4u; digit++) {
+        let d = (pair >> (2u * digit)) & 3u;
+        if d > 0u { f = product(f, frequency(digit * 3u + d)); }
+    }
+    let angle = position * f.x + high(position, f.y);
+    let quarter = (angle + 0x20000000u) >> 30u;
+    // Between -1/8 and 1/8 of a turn: by the power series.
+    let t = f32(bitcast<i32>(angle - (quarter << 30u))) * (6.283185307179586 / 4294967296.0);
+    let s = t * t;
+    let sin = t * (1.0 + s * (-1.0 / 6.0 + s * (1.0 / 120.0 + s * (-1.0 / 5040.0 + s * (1.0 / 362880.0)))));
+    let cos = 1.0 + s * (-0.5 + s * (1.0 / 24.0 + s * (-1.0 / 720.0 + s * (1.0 / 40320.0 - s * (1.0 / 3628800.0)))));
+    let swapped = select(vec2<f32>(sin, cos), vec2<f32>(cos, -sin), (quarter & 1u) == 1u);
+    return select(swapped, -swapped, quarter >= 2u);
+}
+fn rotated(x: vec2<f32>, turn: vec2<f32>) -> vec2<f32> {
+    return vec2<f32>(x.x * turn.y - x.y * turn.x, x.x * turn.x + x.y * turn.y);
+}";
+
+/// A workgroup for a token: the angles once, then all heads. Four elements do not span heads.
+const TOKEN: &str = "if group >= n_tokens() { return; }
+    let n_pairs = p.rotary_dim >> 1u;
+    for (var pair = lane; pair < n_pairs; pair += {lanes}u) { turns[pair] = turn(pair, p.position + group); }
+    workgroupBarrier();
+    let quads = token_size() >> 2u;
+    let in_head = p.head_dim >> 2u;
+    for (var j = lane; j < quads; j += {lanes}u) {
+        let pair = (j % in_head) * 2u;
+        var x = LOAD;
+        if pair < n_pairs { x = vec4<f32>(rotated(x.xy, turns[pair]), x.zw); }
+        if pair + 1u < n_pairs { x = vec4<f32>(x.xy, rotated(x.zw, turns[pair + 1u])); }
+        store4_out(group * quads + j, x);
+    }";
+
+/// Each element for itself, for heads that do not come in fours.
+const EACH: &str = "let four = group * {lanes}u + lane;
+    let n = n_tokens() * token_size();
+    if four * 4u >= n { return; }
+    var v: vec4<f32>;
+    for (var k = 0u; k < 4u; k++) {
+        let i = min(four * 4u + k, n - 1u);
+        let token = i / token_size();
+        let in_head = (i - token * token_size()) % p.head_dim;
+        let x = load_x(p.offset + i);
+        if in_head < p.rotary_dim {
+            let at = p.offset + i - (in_head & 1u);
+            let both = rotated(vec2<f32>(load_x(at), load_x(at + 1u)), turn(in_head >> 1u, p.position + token));
+            v[k] = both[in_head & 1u];
+        } else {
+            v[k] = x;
+        }
+    }
+    store4_out(four, v);";
+
+fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
+    let x = call.operand(0)?;
+    let (n_tokens, head_dim) = (x.dims[0], x.dims[2]);
+    let (pos, base, rotary_dim) = (call.int(1)?, base(call)?, rotary_dim(call, head_dim)?);
+    let Some(position) = u32::try_from(pos).ok().filter(|pos| pos.checked_add(n_tokens as u32).is_some()) else {
+        return Ok(Ran::NoProgram);
+    };
+    // Frequencies are fractions: they fall from pair to pair.
+    if rotary_dim / 2 > MAX_PAIRS || base <= 1.0 || !x.fits_u32() {
+        return Ok(Ran::NoProgram);
+    }
+    let in_fours = head_dim.is_multiple_of(4);
+    let is_wide = in_fours && x.offset.is_multiple_of(4);
+    let (dtype, token) = (call.dtype, x.dims[1] * head_dim);
+    let lanes = if in_fours { workgroup_for(token) } else { WORKGROUP };
+    let source = |wgsl: Wgsl| {
+        let (wgsl, load) = if is_wide {
+            (wgsl.read4("x", dtype), "load4_x((p.offset >> 2u) + group * quads + j)")
+        } else {
+            (wgsl.read("x", dtype).text(LOAD_FOUR), "load_four(p.offset + (group * quads + j) * 4u)")
+        };
+        wgsl.write("out", dtype)
+            .params("frequencies: array<vec4<u32>, 7>, head_dim: u32, rotary_dim: u32, position: u32, offset: u32")
+            .text(TURN)
+            .text(&format!("var<workgroup> turns: array<vec2<f32>, {MAX_PAIRS}>;"))
+            .main(
+                lanes,
+                &if in_fours { TOKEN } else { EACH }.replace("{lanes}", &lanes.to_string()).replace("LOAD", load),
+            )
+    };
+    let place = x.place()?;
+    let flags = lanes << 2 | u32::from(is_wide) << 1 | u32::from(in_fours);
+    let program = Program { name: "rope", dtypes: &[dtype], flags, reports_faults: false, source: &source };
+    let mut words = Immediates::from_slice(&frequencies(base, rotary_dim / 2));
+    // Two numbers fill the last vector.
+    words.extend_from_slice(&[n_tokens as u32, token as u32]);
+    words.extend_from_slice(&[head_dim as u32, rotary_dim as u32, position, place.offset]);
+    let groups = if in_fours { n_tokens } else { call.n_out().div_ceil(4 * WORKGROUP as usize) };
+    call.launch(&program, &[place.binding], &words, groups)
+}
+
+const LOAD_FOUR: &str = "fn load_four(i: u32) -> vec4<f32> { return vec4<f32>(load_x(i), load_x(i + 1u), load_x(i + 2u), load_x(i + 3u)); }";
 
 impl<T> Tensor<T> {
     /// Rotary position embedding of `[n, heads, d]`, the first token being at `pos`: see the operation `rope`.

@@ -240,6 +240,16 @@ pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Fault> {
     from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(Fault::Axis { axis, rank })
 }
 
+/// Rows of a weight are whole blocks of its format; those of a transposed view of one are not.
+pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), Fault> {
+    match (dtype, row) {
+        (Some(found), Size::Known(n)) if n as usize % found.block_elems() != 0 => {
+            Err(Fault::DType { operand, expected: "a weight that is not transposed", found })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What can be a weight: floats, and the formats that weights are stored in.
 pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), Fault> {
     match dtype {

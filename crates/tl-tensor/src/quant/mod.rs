@@ -2,6 +2,8 @@
 //!
 //! A format is a row here and its block codec and dot products in `tl-kernels`. Everything else reads the row.
 
+pub(crate) mod wgsl;
+
 use tl_device::{BlockFormat, DType};
 use tl_kernels::WeightKernels;
 

@@ -6,7 +6,9 @@ use tl_tensor::quant::FORMATS;
 
 use crate::Try;
 use crate::nd::{Nd, broadcast_dims};
-use crate::values::{ALL, EXACT, FEW_ROUNDINGS, FLOATS, Input, Tolerance, arrangements, check, random, weight};
+use crate::values::{
+    ALL, EXACT, FEW_ROUNDINGS, FLOATS, Input, Tolerance, arrangements, check, random, weight, whole_rows,
+};
 
 /// The last one is split over threads.
 const SHAPES: &[&[usize]] = &[&[], &[1], &[7], &[0], &[2, 0, 3], &[3, 5], &[2, 3, 4], &[257, 300]];
@@ -277,6 +279,7 @@ fn cast(device: &Device, op: &'static Op) {
     }
     for format in FORMATS {
         for dims in [&[32][..], &[3, 64], &[2, 3, 32], &[0, 32], &[3, 2048 + 32]] {
+            let dims = &whole_rows(format, dims)[..];
             let (w, nd) = weight(device, format, dims, (-2.0, 2.0));
             for target in FLOATS {
                 check(device, op, &[Arg::from(&w), Arg::DType(target)], &format!("{w:?}"), (target, &nd), EXACT);

@@ -8,7 +8,7 @@ use tl_tensor::quant::{FORMATS, Format};
 
 use crate::Try;
 use crate::nd::{Nd, broadcast_dims};
-use crate::values::{FLOATS, Input, Tolerance, arrangements, check, check_each, random, sum_of, weight};
+use crate::values::{FLOATS, Input, Tolerance, arrangements, check, check_each, random, sum_of, weight, whole_rows};
 
 pub(crate) fn reference(name: &str) -> Option<Try> {
     Some(match name {
@@ -88,9 +88,16 @@ fn matmul(device: &Device, op: &'static Op) {
 /// A stored weight on the right, as it is and as its transposed view; rows of a larger one; and a left side that does
 /// not lie contiguous.
 fn stored_weights(device: &Device, op: &'static Op, dtype: DType, format: &Format) {
-    for (m, k, n) in
-        [(1usize, 32usize, 64usize), (3, 64, 32), (70, 96, 320), (1, 32, 1), (2, 64, 1), (0, 32, 32), (2, 3, 32)]
-    {
+    for (m, k, n) in [
+        (1usize, 32usize, 64usize),
+        (3, 64, 32),
+        (70, 96, 320),
+        (1, 32, 1),
+        (2, 64, 1),
+        (0, 32, 32),
+        (2, 3, 32),
+        (3, 256, 256),
+    ] {
         let inputs = arrangements(device, dtype, &random(dtype, &[m, k], (-2.0, 2.0)));
         let mut weights = Vec::new();
         if n.is_multiple_of(format.dtype.block_elems()) {
@@ -142,10 +149,16 @@ fn weight_tolerance(format: &Format, x: &Nd, w: &Nd) -> impl Fn(usize) -> Tolera
 fn linear(device: &Device, op: &'static Op) {
     for dtype in FLOATS {
         for format in FORMATS {
-            for (x, n) in
-                [(&[64][..], 3), (&[5, 32], 1), (&[2, 3, 96], 40), (&[70, 64], 257), (&[0, 32], 4), (&[2, 32], 0)]
-            {
-                linear_case(device, op, dtype, format, x, n);
+            for (x, n) in [
+                (&[64][..], 3),
+                (&[5, 32], 1),
+                (&[2, 3, 96], 40),
+                (&[70, 64], 257),
+                (&[70, 64], 256),
+                (&[0, 32], 4),
+                (&[2, 32], 0),
+            ] {
+                linear_case(device, op, dtype, format, &whole_rows(format, x), n);
             }
         }
     }

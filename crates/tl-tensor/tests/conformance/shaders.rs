@@ -67,7 +67,8 @@ fn write(module: &naga::Module, info: &ModuleInfo, has_matrix: bool) -> Result<(
 fn every_program_can_be_written_for_every_backend() {
     let plain = ShaderTarget::default();
     let mut rich = plain.clone();
-    (rich.has_f16, rich.subgroup, rich.has_matrix_16, rich.has_matrix_8) = (true, Some((4, 128)), true, true);
+    (rich.has_f16, rich.subgroup, rich.has_matrix_16, rich.has_matrix_8) = (true, Some((32, 32)), true, true);
+    rich.max_workgroup_bytes = 32 << 10;
     let mut small_matrix = rich.clone();
     small_matrix.has_matrix_16 = false;
     for target in [plain, rich, small_matrix] {

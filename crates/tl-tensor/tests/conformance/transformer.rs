@@ -6,7 +6,7 @@ use tl_tensor::quant::FORMATS;
 
 use crate::Try;
 use crate::nd::Nd;
-use crate::values::{EXACT, FEW_ROUNDINGS, FLOATS, Input, Tolerance, arrangements, check, random, weight};
+use crate::values::{EXACT, FEW_ROUNDINGS, FLOATS, Input, Tolerance, arrangements, check, random, weight, whole_rows};
 
 pub(crate) fn reference(name: &str) -> Option<Try> {
     Some(match name {
@@ -27,6 +27,7 @@ fn rms_norm(device: &Device, op: &'static Op) {
     for dtype in FLOATS {
         for format in FORMATS {
             for dims in [&[32][..], &[3, 64], &[2, 0, 32], &[2, 3, 32], &[65, 1024]] {
+                let dims = &whole_rows(format, dims)[..];
                 let n = dims[dims.len() - 1];
                 let (w, w_nd) = weight(device, format, &[n], (-2.0, 2.0));
                 let (rows, rows_nd) = weight(device, format, &[4, n], (-2.0, 2.0));
@@ -60,6 +61,7 @@ fn layer_norm(device: &Device, op: &'static Op) {
     for dtype in FLOATS {
         for format in FORMATS {
             for dims in [&[32][..], &[3, 64], &[0, 32], &[2, 3, 32], &[65, 1024]] {
+                let dims = &whole_rows(format, dims)[..];
                 let n = dims[dims.len() - 1];
                 let (w, w_nd) = weight(device, format, &[n], (-2.0, 2.0));
                 let (bias, bias_nd) = weight(device, format, &[n], (-1.0, 3.0));
@@ -200,6 +202,7 @@ fn attention(device: &Device, op: &'static Op) {
 fn embedding(device: &Device, op: &'static Op) {
     for format in FORMATS {
         for (rows, n) in [(1, 32), (9, 64), (300, 1024)] {
+            let n = whole_rows(format, &[n])[0];
             let (table, nd) = weight(device, format, &[rows, n], (-2.0, 2.0));
             let (larger, larger_nd) = weight(device, format, &[rows + 2, n], (-2.0, 2.0));
             let part = (larger.slice(0, 1, rows + 1).unwrap(), larger_nd.sliced(0, 1, rows + 1));

@@ -200,6 +200,15 @@ pub(crate) fn weight(device: &Device, format: &Format, dims: &[usize], (low, hig
     (tensor, Nd::new(dims, rounded.into_iter().map(f64::from).collect()))
 }
 
+/// Dimensions whose rows are whole blocks of a format: the last one, or the next larger that is.
+pub(crate) fn whole_rows(format: &Format, dims: &[usize]) -> Vec<usize> {
+    let mut dims = dims.to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = last.next_multiple_of(format.dtype.block_elems());
+    }
+    dims
+}
+
 /// Whether two tensors are views of the same memory.
 pub(crate) fn is_same_memory(a: &Tensor, b: &Tensor) -> bool {
     tl_device::HoldsMemory::storage(a).is_same(tl_device::HoldsMemory::storage(b))

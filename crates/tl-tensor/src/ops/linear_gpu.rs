@@ -1,0 +1,432 @@
+//! `x · wᵀ + b` on a GPU, straight from a weight's blocks.
+//!
+//! For a few tokens a workgroup takes four rows of the weight and its invocations stride along them, so that the weight,
+//! which is what costs, is read once and in wide loads. For many tokens a workgroup computes a square of the result from
+//! tiles in its shared memory, where every part of the weight is unpacked once. Results whose rows are no multiple of four
+//! take a plain program, because results are stored four at a time.
+//!
+//! A weight larger than one binding may show is bound in parts of whole rows, each its own launch.
+
+use std::fmt::Write as _;
+
+use smallvec::SmallVec;
+use tl_device::{Binding, DType, ShaderTarget};
+
+use super::gpu::{Program, WORKGROUP, Wgsl};
+use super::linear_matrix::{self, Matrix};
+use super::{Call, Operand, Ran};
+use crate::Fault;
+use crate::quant::wgsl::WeightLoads;
+
+/// Tokens up to which a workgroup computes whole sums of four rows.
+const FEW_TOKENS: usize = 8;
+/// Invocations of a workgroup that does; twice as many where there are few rows, to have enough loads under way.
+const FEW_LANES: u32 = 64;
+/// Rows of a weight that are few.
+const FEW_ROWS: usize = 4096;
+/// Rows and columns of a square of the result.
+pub(super) const TILE: usize = 64;
+/// Invocations that compute a square, each eight rows and four columns of it.
+pub(super) const TILE_LANES: u32 = 128;
+
+/// A product: `x: [m, k]`, contiguous; `w: [n, k]`, whole rows one after the other; `bias: [n]`.
+pub(super) struct Linear<'a> {
+    pub(super) x: &'a Operand<'a>,
+    pub(super) w: &'a Operand<'a>,
+    pub(super) bias: Option<&'a Operand<'a>>,
+    pub(super) m: usize,
+    pub(super) k: usize,
+    pub(super) n: usize,
+}
+
+/// What the text of a program depends on.
+struct Loads {
+    x: DType,
+    out: DType,
+    w: WeightLoads,
+    bias: Option<WeightLoads>,
+    is_x_wide: bool,
+}
+
+/// How a program goes about it.
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    /// Sums of at most so many tokens and four rows in a workgroup of so many lanes.
+    Few { tokens: usize, lanes: u32 },
+    /// Squares of the result.
+    Many,
+    /// Larger parts of the result, with matrix instructions.
+    Matrix(Matrix),
+    /// Each element on its own.
+    Each,
+}
+
+const PARAMS: &str = "k: u32, m: u32, n: u32, n_rows: u32, first: u32, x_offset: u32, w_offset: u32, b_offset: u32";
+
+/// Launches the product into the result of the call.
+pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
+    let Linear { x, w, bias, m, k, n } = *linear;
+    let (x_place, w_place) = (x.place()?, w.place()?);
+    let bias_place = bias.map(Operand::place).transpose()?;
+    let is_counted = |n_elems: usize| n_elems < u32::MAX as usize / 2;
+    let fits = is_counted(m * k) && is_counted(m * n) && x.fits_u32();
+    let is_wide = k.is_multiple_of(8) && w_place.offset.is_multiple_of(8);
+    let (Some(w_loads), true) = (WeightLoads::new(w.dtype, is_wide), fits) else { return Ok(Ran::NoProgram) };
+    let bias_loads = bias.and_then(|bias| WeightLoads::new(bias.dtype, false));
+    if bias.is_some() && bias_loads.is_none() {
+        return Ok(Ran::NoProgram);
+    }
+    let Some(target) = call.device.shader_target() else { return Ok(Ran::NoProgram) };
+    let is_x_wide = k.is_multiple_of(4) && x_place.offset.is_multiple_of(4);
+    let Some(parts) = parts(target, w, k, n) else { return Ok(Ran::NoProgram) };
+    let plan = Plan::new(target, linear, &w_loads);
+    if plan == Plan::Each && parts.len() > 1 {
+        return Ok(Ran::NoProgram);
+    }
+    let loads = Loads { x: x.dtype, out: call.dtype, w: w_loads, bias: bias_loads, is_x_wide };
+    let source = |wgsl: Wgsl| loads.source(wgsl, plan);
+    let dtypes = [x.dtype, w.dtype, bias.map_or(DType::Bool, |bias| bias.dtype), call.dtype];
+    let (name, size) = plan.name();
+    let flags = (size as u32) << 2 | u32::from(is_wide) << 1 | u32::from(is_x_wide);
+    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    for part in parts {
+        let mut reads: SmallVec<[Binding; 3]> =
+            SmallVec::from_slice(&[x_place.binding, part.binding(&w_place.binding)]);
+        reads.extend(bias_place.as_ref().map(|place| place.binding));
+        let numbers = [k, m, n, part.n_rows, part.first].map(|number| number as u32);
+        let offsets = [x_place.offset, w_place.offset, bias_place.as_ref().map_or(0, |place| place.offset)];
+        let words: SmallVec<[u32; 8]> = numbers.into_iter().chain(offsets).collect();
+        call.launch(&program, &reads, &words, plan.groups(m, part.n_rows))?;
+    }
+    Ok(Ran::OnGpu)
+}
+
+impl Plan {
+    fn new(target: &ShaderTarget, linear: &Linear, w: &WeightLoads) -> Plan {
+        let Linear { x, m, k, n, .. } = *linear;
+        if !n.is_multiple_of(4) && m > 1 {
+            return Plan::Each;
+        }
+        if m > FEW_TOKENS {
+            return Matrix::new(target, m, x.dtype, linear.w.dtype).map_or(Plan::Many, Plan::Matrix);
+        }
+        let is_busy = n >= FEW_ROWS || k < (2 * FEW_LANES * w.part()) as usize;
+        Plan::Few { tokens: m.next_power_of_two(), lanes: if is_busy { FEW_LANES } else { 2 * FEW_LANES } }
+    }
+
+    /// The program's name, and a number for what its text depends on besides.
+    fn name(self) -> (&'static str, usize) {
+        match self {
+            Plan::Few { tokens, lanes } => ("linear of few", tokens + 16 * (lanes / FEW_LANES) as usize),
+            Plan::Many => ("linear of many", 0),
+            Plan::Matrix(matrix) => ("linear with matrices", matrix.size),
+            Plan::Each => ("linear of each", 0),
+        }
+    }
+
+    /// Workgroups for so many tokens and rows of the weight.
+    fn groups(self, m: usize, n_rows: usize) -> usize {
+        match self {
+            Plan::Few { .. } => n_rows.div_ceil(4),
+            Plan::Many => n_rows.div_ceil(TILE) * m.div_ceil(TILE),
+            Plan::Matrix(_) => n_rows.div_ceil(linear_matrix::ROWS) * m.div_ceil(linear_matrix::TOKENS),
+            Plan::Each => (m * n_rows).div_ceil(4 * WORKGROUP as usize),
+        }
+    }
+}
+
+/// Rows of a weight that one binding shows.
+pub(super) struct Part {
+    pub(super) first: usize,
+    pub(super) n_rows: usize,
+    /// Where the binding begins and how long it is; `None`: it is the whole weight.
+    bytes: Option<(u64, u64)>,
+}
+
+impl Part {
+    pub(super) fn binding<'a>(&self, whole: &Binding<'a>) -> Binding<'a> {
+        self.bytes.map_or(*whole, |(start, len)| whole.part(start, len))
+    }
+}
+
+/// The parts that a weight is bound in: as many rows as a binding may show, so many that each part begins where a binding
+/// may, and at a multiple of four. `None` where a few rows are too much, or a part has elements beyond what can be counted.
+pub(super) fn parts(target: &ShaderTarget, w: &Operand, k: usize, n: usize) -> Option<SmallVec<[Part; 4]>> {
+    let (elems, bytes) = (w.dtype.block_elems(), w.dtype.block_bytes());
+    let whole = w.binding.map_or(0, |binding| binding.len_bytes() as u64);
+    let is_counted = |n_elems: usize| n_elems < u32::MAX as usize;
+    if whole <= target.max_binding_bytes && is_counted(w.offset + n * k) {
+        return Some(SmallVec::from_iter([Part { first: 0, n_rows: n, bytes: None }]));
+    }
+    let (row, before) = ((k / elems * bytes) as u64, (w.offset / elems * bytes) as u64);
+    let alignment = u64::from(target.binding_alignment);
+    // The least number of rows whose bytes are a multiple of the alignment, which is a power of two.
+    let rows_apart = (alignment >> row.trailing_zeros().min(alignment.trailing_zeros())).max(4);
+    let most =
+        target.max_binding_bytes.checked_sub(before)?.checked_div(row)?.min(u64::from(u32::MAX / 2) / k.max(1) as u64);
+    let n_rows = (most / rows_apart * rows_apart) as usize;
+    if n_rows == 0 || !is_counted(w.offset) {
+        return None;
+    }
+    let part = |first: usize| {
+        let n_rows = n_rows.min(n - first);
+        Part { first, n_rows, bytes: Some((first as u64 * row, before + n_rows as u64 * row)) }
+    };
+    Some((0..n).step_by(n_rows).map(part).collect())
+}
+
+impl Loads {
+    fn source(&self, wgsl: Wgsl, plan: Plan) -> String {
+        let mut wgsl = if self.is_x_wide { wgsl.read4("x", self.x) } else { wgsl.read("x", self.x) };
+        wgsl = wgsl.text(WeightLoads::shared());
+        wgsl = self.w.declare(wgsl, "w");
+        if let Some(bias) = self.bias {
+            wgsl = bias.declare(wgsl, "b");
+        }
+        let load = if self.is_x_wide {
+            "return load4_x(i >> 2u);"
+        } else {
+            "var v = vec4<f32>();
+    for (var k = 0u; k < 4u; k++) { if i + k < end { v[k] = load_x(i + k); } }
+    return v;"
+        };
+        let bias =
+            if self.bias.is_some() { "element_b(p.b_offset + p.first + min(row, p.n_rows - 1u))" } else { "0.0" };
+        let wgsl = wgsl.write("out", self.out).params(PARAMS).text(&format!(
+            "fn x4(i: u32, end: u32) -> vec4<f32> {{ {load} }}
+fn bias(row: u32) -> f32 {{ return {bias}; }}
+fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), bias(row + 2u), bias(row + 3u)); }}"
+        ));
+        match plan {
+            Plan::Few { tokens, lanes } => self.few(wgsl, tokens, lanes),
+            Plan::Many => self.many(wgsl),
+            Plan::Matrix(matrix) => matrix.source(wgsl, self.w),
+            Plan::Each => self.each(wgsl),
+        }
+    }
+
+    /// The eight or fewer quarters of a part of `x` from `at` on, as an array.
+    fn x_part(&self, at: &str, end: &str) -> String {
+        let quarters = self.w.part() / 4;
+        let all: Vec<String> = (0..quarters).map(|j| format!("x4({at} + {}u, {end})", 4 * j)).collect();
+        format!("array<vec4<f32>, {quarters}>({})", all.join(", "))
+    }
+
+    /// Four rows of the weight and up to `tokens` tokens in a workgroup, whose lanes stride over the parts of the rows.
+    fn few(&self, wgsl: Wgsl, tokens: usize, lanes: u32) -> String {
+        let (part, subgroup) = (self.w.part(), wgsl.target().subgroup);
+        let n_shared = subgroup.map_or(lanes, |(least, _)| lanes.div_ceil(least.max(1))) * tokens as u32;
+        let mut body = String::from("let row = group * 4u;\n    if row >= p.n_rows { return; }\n");
+        for j in 0..4 {
+            let _ = writeln!(body, "    let w_at{j} = p.w_offset + min(row + {j}u, p.n_rows - 1u) * p.k;");
+        }
+        for t in 0..tokens {
+            let _ = writeln!(body, "    let x_at{t} = p.x_offset + min({t}u, p.m - 1u) * p.k;");
+            let _ = writeln!(body, "    var s{t} = vec4<f32>();");
+        }
+        let _ = writeln!(body, "    for (var i = lane * {part}u; i < p.k; i += {}u) {{", part * lanes);
+        body.push_str(&if tokens == 1 { self.one_token() } else { self.some_tokens(tokens) });
+        body.push_str("    }\n");
+        body.push_str(&total(tokens, lanes, subgroup.is_some()));
+        let _ =
+            write!(body, "    if lane < p.m {{ store4_out((lane * p.n + p.first + row) / 4u, total + bias4(row)); }}");
+        let wgsl = wgsl.text(&format!("var<workgroup> shared_sums: array<vec4<f32>, {n_shared}>;"));
+        wgsl.main_with(if subgroup.is_some() { SUBGROUP } else { "" }, lanes, &body)
+    }
+
+    fn one_token(&self) -> String {
+        let x = self.x_part("x_at0 + i", "x_at0 + p.k");
+        let sums = if self.w.reads_sums() {
+            "dot(x[0] + x[1] + x[2] + x[3], vec4<f32>(1.0)), dot(x[4] + x[5] + x[6] + x[7], vec4<f32>(1.0))"
+        } else {
+            ""
+        };
+        let dot = |j| format!("dot_w(w_at{j} + i, w_at{j} + p.k, x, sums)");
+        format!(
+            "        let x = {x};
+        let sums = vec2<f32>({sums});
+        s0 += vec4<f32>({}, {}, {}, {});\n",
+            dot(0),
+            dot(1),
+            dot(2),
+            dot(3)
+        )
+    }
+
+    /// The parts of the four rows are unpacked once, then the tokens are loaded four elements at a time.
+    fn some_tokens(&self, tokens: usize) -> String {
+        let mut text = String::new();
+        for j in 0..4 {
+            let _ = writeln!(text, "        let w{j} = part_w(w_at{j} + i, w_at{j} + p.k);");
+        }
+        for t in 0..tokens {
+            for q in 0..self.w.part() / 4 {
+                let _ = writeln!(
+                    text,
+                    "        {{ let x = x4(x_at{t} + i + {at}u, x_at{t} + p.k);
+          s{t} += vec4<f32>(dot(w0[{q}], x), dot(w1[{q}], x), dot(w2[{q}], x), dot(w3[{q}], x)); }}",
+                    at = 4 * q
+                );
+            }
+        }
+        text
+    }
+
+    /// A square of the result in a workgroup.
+    fn many(&self, wgsl: Wgsl) -> String {
+        let part = self.w.part();
+        let n_parts = TILE as u32 * 32 / part;
+        let mut store = String::new();
+        for c in 0..part / 4 {
+            let _ = writeln!(store, "            right[place(row, part * {}u + {c}u)] = v[{c}];", part / 4);
+        }
+        let body = format!(
+            "let n_down = (p.m + 63u) / 64u;
+    let across = group / n_down;
+    let top = (group - across * n_down) * 64u;
+    let start = across * 64u;
+    if start >= p.n_rows {{ return; }}
+    {TILE_SUMS}
+    for (var base = 0u; base < p.k; base += 32u) {{
+        workgroupBarrier();
+        for (var q = lane; q < 512u; q += {TILE_LANES}u) {{
+            let row = q >> 3u;
+            let i = base + (q & 7u) * 4u;
+            var v = vec4<f32>();
+            let at = p.x_offset + (top + row) * p.k;
+            if top + row < p.m && i < p.k {{ v = x4(at + i, at + p.k); }}
+            left[place(row, q & 7u)] = v;
+        }}
+        for (var q = lane; q < {n_parts}u; q += {TILE_LANES}u) {{
+            let row = q & 63u;
+            let part = q >> 6u;
+            let i = base + part * {part}u;
+            var v = array<vec4<f32>, {quarters}>();
+            let at = p.w_offset + (start + row) * p.k;
+            if start + row < p.n_rows && i < p.k {{ v = part_w(at + i, at + p.k); }}
+{store}        }}
+        workgroupBarrier();
+        {products}
+    }}
+    let row = start + columns;
+    if row >= p.n_rows {{ return; }}
+    let shift = bias4(row);
+    {stores}",
+            stores = eight_rows(|r| format!(
+                "if top + rows + {r}u < p.m {{ store4_out(((top + rows + {r}u) * p.n + p.first + row) / 4u, s{r} + shift); }}"
+            )),
+            products = tile_products(),
+            quarters = part / 4,
+        );
+        wgsl.text(TILE_MEMORY).main(TILE_LANES, &body)
+    }
+
+    /// Four neighbouring elements by each invocation.
+    fn each(&self, wgsl: Wgsl) -> String {
+        let part = self.w.part();
+        let mut products = String::from("0.0");
+        for q in 0..part / 4 {
+            let _ = write!(products, " + dot(w[{q}], x4(x_at + i + {}u, x_at + p.k))", 4 * q);
+        }
+        let body = format!(
+            "let four = group * {WORKGROUP}u + lane;
+    if four * 4u >= p.m * p.n {{ return; }}
+    var v = vec4<f32>();
+    for (var e = 0u; e < 4u; e++) {{
+        let at = four * 4u + e;
+        let token = at / p.n;
+        let row = at - token * p.n;
+        let x_at = p.x_offset + token * p.k;
+        let w_at = p.w_offset + row * p.k;
+        if token < p.m {{
+            var sum = bias(row);
+            for (var i = 0u; i < p.k; i += {part}u) {{
+                let w = part_w(w_at + i, w_at + p.k);
+                sum += {products};
+            }}
+            v[e] = sum;
+        }}
+    }}
+    store4_out(four, v);"
+        );
+        wgsl.main(WORKGROUP, &body)
+    }
+}
+
+/// The built-in values of programs that add up across subgroups.
+const SUBGROUP: &str = "@builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) n_subgroups: u32,
+        @builtin(subgroup_invocation_id) within: u32, ";
+
+/// Adds `s0, s1, ..` of all lanes: lane `t` has the total of `s{t}` in `total`.
+fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
+    let mut text = String::new();
+    if has_subgroups {
+        for t in 0..tokens {
+            let _ = writeln!(text, "    let sum{t} = subgroupAdd(s{t});");
+        }
+        text.push_str("    if within == 0u {\n");
+        for t in 0..tokens {
+            let _ = writeln!(text, "        shared_sums[subgroup * {tokens}u + {t}u] = sum{t};");
+        }
+        let _ = write!(
+            text,
+            "    }}
+    workgroupBarrier();
+    var total = vec4<f32>();
+    if lane < {tokens}u {{
+        for (var i = 0u; i < n_subgroups; i++) {{ total += shared_sums[i * {tokens}u + lane]; }}
+    }}\n"
+        );
+        return text;
+    }
+    for t in 0..tokens {
+        let _ = writeln!(text, "    shared_sums[{t}u * {lanes}u + lane] = s{t};");
+    }
+    let _ = writeln!(text, "    for (var apart = {}u; apart > 0u; apart = apart >> 1u) {{", lanes / 2);
+    text.push_str("        workgroupBarrier();\n        if lane < apart {\n");
+    for t in 0..tokens {
+        let at = t as u32 * lanes;
+        let _ = writeln!(text, "            shared_sums[{at}u + lane] += shared_sums[{at}u + lane + apart];");
+    }
+    text.push_str("        }\n    }\n    workgroupBarrier();\n");
+    let _ = writeln!(text, "    let total = shared_sums[min(lane, {}u) * {lanes}u];", tokens - 1);
+    text
+}
+
+/// The tiles of both sides: 64 rows of 32 elements, four elements at a place. Places are mixed so that neighbouring
+/// invocations, four rows apart, read from different banks.
+pub(super) const TILE_MEMORY: &str = "
+var<workgroup> left: array<vec4<f32>, 512>;
+var<workgroup> right: array<vec4<f32>, 512>;
+fn place(row: u32, quarter: u32) -> u32 { return row * 8u + (quarter ^ ((row >> 2u) & 7u)); }";
+
+/// The sums of an invocation, `s0 .. s7`: eight rows of four columns, and where they are in the square.
+pub(super) const TILE_SUMS: &str = "let rows = (lane >> 4u) * 8u;
+    let columns = (lane & 15u) * 4u;
+    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
+    var s4 = vec4<f32>(); var s5 = vec4<f32>(); var s6 = vec4<f32>(); var s7 = vec4<f32>();";
+
+/// A statement for each of the eight rows of an invocation. They are written out so that the sums stay in registers.
+pub(super) fn eight_rows(statement: impl Fn(usize) -> String) -> String {
+    (0..8).map(|r| statement(r) + "\n    ").collect()
+}
+
+/// Adds the products of the tiles to the sums.
+pub(super) fn tile_products() -> String {
+    let columns: String = (0..4).map(|c| format!("let b{c} = right[place(columns + {c}u, q)];\n    ")).collect();
+    let rows = eight_rows(|r| {
+        format!(
+            "{{ let a = left[place(rows + {r}u, q)]; s{r} += vec4<f32>(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3)); }}"
+        )
+    });
+    format!("for (var q = 0u; q < 8u; q++) {{\n    {columns}{rows}}}")
+}
+
+/// The text of a program with matrix instructions, with a bias, for activations of `float16`.
+#[cfg(test)]
+pub(super) fn matrix_program(target: &ShaderTarget, w: DType, matrix: Matrix) -> String {
+    let loads = |dtype, is_wide| WeightLoads::new(dtype, is_wide).expect("a weight's type");
+    let (w, bias) = (loads(w, true), Some(loads(DType::F32, false)));
+    let loads = Loads { x: DType::F16, out: DType::F16, w, bias, is_x_wide: true };
+    loads.source(Wgsl::new(target), Plan::Matrix(matrix))
+}
