@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tl_kernels::Threads;
 
+#[cfg(feature = "gpu")]
+use crate::GpuChoice;
 use crate::memory::{Memory, Purpose};
 use crate::stats::{BufferPoolStats, MemoryStats, TensorBufferStats};
 use crate::tensor_buffer::TensorBuffer;
@@ -333,6 +335,37 @@ impl Device {
             }
             return Ok(());
         }
+        Err(Error::NotGpu { device: self.name().to_owned() })
+    }
+
+    /// Whether the GPU's matrix instructions may be used. They are an experimental part of the drivers, so that `check` tries
+    /// them first, once for each device: on two further devices on the same GPU, with their own memory, of which only the
+    /// first has them. A simulated GPU is trusted.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// assert!(!Device::cpu().trusts_matrices(|_with, _without| true));
+    /// ```
+    pub fn trusts_matrices(&self, check: impl FnOnce(&Device, &Device) -> bool) -> bool {
+        if self.is_simulated() {
+            return self.is_gpu();
+        }
+        *self.memory.matrix_trust.get_or_init(|| match (self.sibling(true), self.sibling(false)) {
+            (Ok(with), Ok(without)) => with.memory.matrix_trust.set(true).is_ok() && check(&with, &without),
+            _ => false,
+        })
+    }
+
+    /// Another device on the same GPU, with memory of its own.
+    fn sibling(&self, use_matrix: bool) -> Result<Device, Error> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = self.memory.gpu() {
+            let mut options = DeviceOptions::default();
+            options.gpu.choice = GpuChoice::Index(gpu.info().index);
+            options.gpu.use_matrix = use_matrix;
+            return Device::gpu_with(&options);
+        }
+        let _ = use_matrix;
         Err(Error::NotGpu { device: self.name().to_owned() })
     }
 

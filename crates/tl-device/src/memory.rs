@@ -5,8 +5,8 @@
 //! every event has its place in one order. The system allocator is never called under the lock, and a lock that is busy is
 //! waited for: memory that comes back is never thrown away instead.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tl_kernels::Threads;
@@ -95,6 +95,8 @@ pub(crate) struct Memory {
     gpu: Option<Arc<Gpu>>,
     /// Operations that ran on the CPU for want of a program for the GPU, each named once, and how often that happened.
     host_fallbacks: Mutex<(Vec<&'static str>, u64)>,
+    /// Whether the GPU's matrix instructions were tried and found right.
+    pub(crate) matrix_trust: OnceLock<bool>,
     pub(crate) fallback_listener: Mutex<Option<Box<FallbackListener>>>,
     threads: Threads,
 }
@@ -129,6 +131,7 @@ impl Memory {
             #[cfg(feature = "gpu")]
             gpu: None,
             host_fallbacks: Mutex::default(),
+            matrix_trust: OnceLock::new(),
             fallback_listener: Mutex::new(None),
             threads: Threads::new(options.threads.max(1)),
         }

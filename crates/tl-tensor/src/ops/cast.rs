@@ -49,7 +49,11 @@ static CAST: Op = Op {
     gpu: Some(|call| {
         let source = call.operand(0)?.dtype;
         match (source, call.dtype) {
-            // Integers and weights are few, and rounded as the CPU rounds them.
+            // In two parts, each of which a `f32` has exactly, so that only their sum is rounded.
+            (DType::I32, DType::F16 | DType::F32) => {
+                let sum = |x: &str| format!("let x = {x}; v[k] = f32(x >> 12u) * 4096.0 + f32(x & 4095);");
+                copy_gpu(call, "cast", &sum, [0.0; 2])
+            }
             (DType::I32 | DType::Block(_), _) | (_, DType::I32) => Ok(Ran::NoProgram),
             (DType::Bool, DType::Bool) => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
             (_, DType::Bool) => copy_gpu(call, "cast", &|x| format!("v[k] = !({x} == 0.0);"), [0.0; 2]),

@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 
 use smallvec::SmallVec;
-use tl_device::{Binding, DType, ShaderTarget};
+use tl_device::{Binding, DType, Device, ShaderTarget};
 
 use super::gpu::{Program, WORKGROUP, Wgsl};
 use super::linear_matrix::{self, Matrix};
@@ -79,7 +79,7 @@ pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
     let Some(target) = call.device.shader_target() else { return Ok(Ran::NoProgram) };
     let is_x_wide = k.is_multiple_of(4) && x_place.offset.is_multiple_of(4);
     let Some(parts) = parts(target, w, k, n) else { return Ok(Ran::NoProgram) };
-    let plan = Plan::new(target, linear, &w_loads);
+    let plan = Plan::new(call.device, target, linear, &w_loads);
     if plan == Plan::Each && parts.len() > 1 {
         return Ok(Ran::NoProgram);
     }
@@ -102,13 +102,15 @@ pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
 }
 
 impl Plan {
-    fn new(target: &ShaderTarget, linear: &Linear, w: &WeightLoads) -> Plan {
+    fn new(device: &Device, target: &ShaderTarget, linear: &Linear, w: &WeightLoads) -> Plan {
         let Linear { x, m, k, n, .. } = *linear;
         if !n.is_multiple_of(4) && m > 1 {
             return Plan::Each;
         }
         if m > FEW_TOKENS {
-            return Matrix::new(target, m, x.dtype, linear.w.dtype).map_or(Plan::Many, Plan::Matrix);
+            let matrix = Matrix::new(target, m, x.dtype, linear.w.dtype);
+            let matrix = matrix.filter(|_| device.trusts_matrices(linear_matrix::agree));
+            return matrix.map_or(Plan::Many, Plan::Matrix);
         }
         let is_busy = n >= FEW_ROWS || k < (2 * FEW_LANES * w.part()) as usize;
         Plan::Few { tokens: m.next_power_of_two(), lanes: if is_busy { FEW_LANES } else { 2 * FEW_LANES } }

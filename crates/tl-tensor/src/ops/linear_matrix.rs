@@ -7,10 +7,12 @@
 
 use std::fmt::Write as _;
 
-use tl_device::{DType, ShaderTarget};
+use half::f16;
+use tl_device::{DType, Device, ShaderTarget};
 
 use super::gpu::Wgsl;
 use crate::quant::wgsl::WeightLoads;
+use crate::{Error, Random, Tensor};
 
 /// Tokens of a workgroup.
 pub(super) const TOKENS: usize = 128;
@@ -22,6 +24,27 @@ const MIN_TOKENS: usize = 32;
 const STRIDE: usize = 40;
 /// Bytes of shared memory: two tiles of `float16`, and four squares of sums.
 const SHARED_BYTES: usize = (TOKENS + ROWS) * STRIDE * 2 + 4 * 16 * 16 * 4;
+
+/// Whether the matrix instructions of the first device give what the programs of the second give, which has none: every
+/// part of a tile, tokens and rows beyond one, a bias.
+pub(super) fn agree(with: &Device, without: &Device) -> bool {
+    let (m, k, n) = (TOKENS + 2, 96, 2 * ROWS + 4);
+    let product = |device: &Device| -> Result<Vec<f16>, Error> {
+        let mut random = Random::new(1);
+        let mut tensor = |dims: &[usize]| {
+            let values: Vec<f16> =
+                (0..dims.iter().product()).map(|_| f16::from_f32(random.uniform() * 2.0 - 1.0)).collect();
+            Tensor::from_vec(device, values, dims)
+        };
+        let (x, w, bias) = (tensor(&[m, k])?, tensor(&[n, k])?, tensor(&[n])?);
+        x.linear_with_bias(&w, &bias)?.to_vec()
+    };
+    let (Ok(found), Ok(expected)) = (product(with), product(without)) else { return false };
+    // Sums of 96 products of numbers up to 1, rounded to `float16`.
+    found.len() == m * n
+        && expected.len() == m * n
+        && found.iter().zip(&expected).all(|(found, expected)| (found.to_f32() - expected.to_f32()).abs() < 0.05)
+}
 
 /// How a device multiplies matrices.
 #[derive(Clone, Copy, PartialEq)]

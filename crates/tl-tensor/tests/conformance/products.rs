@@ -147,17 +147,13 @@ fn weight_tolerance(format: &Format, x: &Nd, w: &Nd) -> impl Fn(usize) -> Tolera
 }
 
 fn linear(device: &Device, op: &'static Op) {
+    // Rows of the result that are no multiple of four have a plain program on a GPU, which a software device takes long for.
+    let many = if device.is_gpu() { 256 } else { 257 };
     for dtype in FLOATS {
         for format in FORMATS {
-            for (x, n) in [
-                (&[64][..], 3),
-                (&[5, 32], 1),
-                (&[2, 3, 96], 40),
-                (&[70, 64], 257),
-                (&[70, 64], 256),
-                (&[0, 32], 4),
-                (&[2, 32], 0),
-            ] {
+            for (x, n) in
+                [(&[64][..], 3), (&[5, 32], 1), (&[2, 3, 96], 40), (&[70, 64], many), (&[0, 32], 4), (&[2, 32], 0)]
+            {
                 linear_case(device, op, dtype, format, &whole_rows(format, x), n);
             }
         }
@@ -180,7 +176,12 @@ fn linear_case(device: &Device, op: &'static Op, dtype: DType, format: &Format, 
             let label = format!("{} and {w:?}", x.label);
             let tolerance = weight_tolerance(format, &x.nd, &transposed);
             check_each(device, op, &[x.arg(), Arg::from(w)], &label, (dtype, &expected), &tolerance);
-            for bias_format in FORMATS.iter().filter(|bias| n.is_multiple_of(bias.dtype.block_elems())) {
+            // On a GPU each pair of formats is a program of its own: there a block format meets floats and itself.
+            let is_tried = |bias: &Format| {
+                let is_pair = !device.is_gpu() || bias.dtype.block_elems() == 1 || bias.dtype == format.dtype;
+                is_pair && n.is_multiple_of(bias.dtype.block_elems())
+            };
+            for bias_format in FORMATS.iter().filter(|bias| is_tried(bias)) {
                 let (bias, bias_nd) = weight(device, bias_format, &[n], (-3.0, 3.0));
                 let shifted = Nd::from_fn(&expected.dims, |i| expected.at(i) + bias_nd.broadcast_at(&i[i.len() - 1..]));
                 let args = [x.arg(), Arg::from(w), Arg::from(&bias)];
