@@ -64,9 +64,10 @@
 
 pub use half::f16;
 pub use tl_device::{
-    Action, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Event, Layout, LayoutStats, Lease,
-    Mapping, MemoryOptions, MemoryStats, PlanRow, Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape,
-    Simulation, Source, StillShared, Storage, TensorBuffer, TensorBufferStats, Trace, bytes,
+    Action, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Event, GpuChoice, GpuInfo, GpuKind,
+    GpuOptions, GpuProblem, GpuStats, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats, PlanRow,
+    Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape, Simulation, Source, StillShared, Storage, TensorBuffer,
+    TensorBufferStats, Trace, bytes,
 };
 pub use tl_model::{
     Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, MemoryPlan, Model, ModelError,

@@ -306,3 +306,19 @@ fn several_threads_share_a_device() {
     });
     assert_eq!(device.stats().live_bytes, 0);
 }
+
+#[test]
+fn the_pool_is_emptied_and_the_request_repeated() {
+    let mut options = options();
+    options.memory.limit_bytes = Some(1_200_000);
+    let Some(device) = gpu(&options) else { return };
+    let x = upload(&device, &vec![3; 120_000]);
+    let sum = add(&device, &x, 100_000, 4);
+    drop(x);
+    assert!(device.stats().pooled_bytes >= 480_000, "{:?}", device.stats());
+    // Beside what is live there is room for this only without what the pool holds, which queued work still reads.
+    let y = upload(&device, &vec![5; 140_000]);
+    assert_eq!((device.stats().pooled_bytes, device.stats().eviction_count), (0, 0));
+    assert_eq!(read_words(&sum).unwrap()[..100_000], vec![7; 100_000]);
+    assert_eq!(read_words(&y).unwrap(), vec![5; 140_000]);
+}
