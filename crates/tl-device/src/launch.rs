@@ -57,9 +57,9 @@ impl Default for ShaderTarget {
 #[derive(Clone, Copy)]
 pub struct Binding<'a> {
     pub(crate) slot: &'a Slot,
-    pub(crate) offset_bytes: u64,
+    offset_bytes: u64,
     /// 0: all that is behind the offset.
-    pub(crate) len_bytes: u64,
+    len_bytes: u64,
 }
 
 impl<'a> Binding<'a> {
@@ -81,6 +81,11 @@ impl<'a> Binding<'a> {
     /// A part of the memory. The offset is a multiple of [`ShaderTarget::binding_alignment`].
     pub fn part(self, offset_bytes: u64, len_bytes: u64) -> Binding<'a> {
         Binding { offset_bytes, len_bytes, ..self }
+    }
+
+    /// The bytes that the program sees: the first, and how many; 0: all that are behind it.
+    pub fn range(&self) -> (u64, u64) {
+        (self.offset_bytes, self.len_bytes)
     }
 
     /// Bytes of the layout that the memory was taken for.

@@ -172,6 +172,7 @@ impl Memory {
         is_new
     }
 
+    #[cfg(feature = "gpu")]
     pub(crate) fn host_fallback_count(&self) -> u64 {
         self.host_fallbacks.lock().1
     }

@@ -1,8 +1,6 @@
 //! The device of a run: chosen by arguments and environment, made once, and passed down.
 
-use std::path::PathBuf;
-
-use tl_device::{Device, DeviceOptions, GpuChoice, GpuInfo, GpuKind};
+use tl_device::{Device, DeviceOptions, GpuChoice};
 
 use crate::arguments::{DeviceArguments, DeviceChoice};
 use crate::output::{Stop, print_error};
@@ -71,15 +69,16 @@ fn gpu(choice: GpuChoice, _options: DeviceOptions) -> Result<Device, tl_device::
 }
 
 /// A GPU in a few words.
-pub(crate) fn describe(info: &GpuInfo) -> String {
-    let kind = if info.kind == GpuKind::Software { ", a program on the CPU" } else { "" };
+#[cfg(feature = "gpu")]
+fn describe(info: &tl_device::GpuInfo) -> String {
+    let kind = if info.kind == tl_device::GpuKind::Software { ", a program on the CPU" } else { "" };
     format!("GPU {}, {} ({}{kind})", info.index, info.name, info.backend)
 }
 
 /// Where compiled programs are kept from run to run.
 #[cfg(feature = "gpu")]
-fn cache_folder() -> Option<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+fn cache_folder() -> Option<std::path::PathBuf> {
+    let from = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|path| path.is_absolute());
     let base = if cfg!(target_os = "windows") {
         from("LOCALAPPDATA")
     } else if cfg!(target_os = "macos") {

@@ -205,13 +205,14 @@ impl Drop for Programs {
 /// What a binding shows of which buffer.
 pub(super) fn place<'a>(gpu: &Gpu, binding: &Binding<'a>) -> Result<Bound<'a>, Error> {
     let buffer = binding.slot.block.gpu().ok_or_else(|| gpu.error(GpuProblem::ForeignMemory))?;
-    let behind = buffer.capacity() as u64 - binding.offset_bytes;
-    let len = if binding.len_bytes == 0 { behind } else { binding.len_bytes.next_multiple_of(4).min(behind) };
+    let (offset, asked) = binding.range();
+    let behind = buffer.capacity() as u64 - offset;
+    let len = if asked == 0 { behind } else { asked.next_multiple_of(4).min(behind) };
     let max_bytes = gpu.target.max_binding_bytes;
     if len > max_bytes {
         return Err(gpu.error(GpuProblem::BindingTooLarge { bytes_asked: len, max_bytes }));
     }
-    Ok(((buffer.id, binding.offset_bytes, len), &buffer.raw))
+    Ok(((buffer.id, offset, len), &buffer.raw))
 }
 
 impl DiskCache {
