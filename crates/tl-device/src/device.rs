@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tl_kernels::Threads;
+use tl_kernels::{Isa, Threads};
 
 #[cfg(feature = "gpu")]
 use crate::GpuChoice;
@@ -87,6 +87,8 @@ impl MemoryOptions {
 pub struct DeviceOptions {
     /// Threads to compute with. Default: one for each core that the process may use.
     pub threads: usize,
+    /// The instructions to compute with; `None`: the best that the CPU has.
+    pub isa: Option<Isa>,
     /// Limits of the memory.
     pub memory: MemoryOptions,
     /// Makes a device without memory, for planning and for tests.
@@ -160,7 +162,13 @@ pub(crate) type FallbackListener = dyn Fn(&'static str) + Send + Sync;
 impl Default for DeviceOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        DeviceOptions { threads, memory: MemoryOptions::default(), simulation: None, gpu: GpuOptions::default() }
+        DeviceOptions {
+            threads,
+            isa: None,
+            memory: MemoryOptions::default(),
+            simulation: None,
+            gpu: GpuOptions::default(),
+        }
     }
 }
 

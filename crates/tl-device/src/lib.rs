@@ -39,4 +39,5 @@ pub use plan::{PlanError, PlanRow, ReservationPlan};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};
 pub use storage::{Lease, Storage};
 pub use tensor_buffer::{HoldsMemory, StillShared, TensorBuffer};
+pub use tl_kernels::Isa;
 pub use trace::{Action, ArenaPlan, Event, Source, Trace};

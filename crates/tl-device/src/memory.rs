@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tl_kernels::Threads;
+use tl_kernels::{Isa, Threads};
 
 use crate::arena::{Guide, Ranges};
 use crate::cpu::{self, ALIGN, Block};
@@ -133,7 +133,7 @@ impl Memory {
             host_fallbacks: Mutex::default(),
             matrix_trust: OnceLock::new(),
             fallback_listener: Mutex::new(None),
-            threads: Threads::new(options.threads.max(1)),
+            threads: Threads::with_isa(options.threads.max(1), options.isa.unwrap_or_else(Isa::detect)),
         }
     }
 

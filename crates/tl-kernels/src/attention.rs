@@ -2,15 +2,19 @@
 //!
 //! A task takes some queries and some query heads that share a key-value head, so that a key is loaded once for all of
 //! them. Keys come in blocks: scores of the block, a new running maximum, rescaled sums (the online softmax of Milakov and
-//! Gimelshein, 2018; the tiling is that of Dao and others, "FlashAttention", 2022).
+//! Gimelshein, 2018; the tiling is that of Dao and others, "FlashAttention", 2022). For one query there may be fewer tasks
+//! than threads want; then tasks take parts of the keys, and what they gather is joined in the end.
+#![allow(unsafe_code)]
 
 use crate::element::Element;
-use crate::isa::instantiate;
+use crate::isa::{Isa, instantiate};
 use crate::math::exp;
 use crate::matmul::PARALLEL_MIN;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
 use crate::vector::{add_weighted, dots};
+use crate::workspace::Line;
+use std::ops::Range;
 
 /// The largest head.
 pub const MAX_HEAD_DIM: usize = 1024;
@@ -19,9 +23,12 @@ const TASK_ELEMS: usize = 2 * 1024;
 /// The most rows (a query and a head) of a task.
 const MAX_ROWS: usize = 16;
 /// Elements of keys, then of values, that a task holds on the stack.
-const BLOCK_ELEMS: usize = 4 * 1024;
-/// The most keys of a block.
+const BLOCK_ELEMS: usize = 8 * 1024;
+/// The fewest keys of a part.
+const MIN_PART: usize = 128;
+/// The most keys of a block, and those of heads that leave no room for so many.
 const MAX_KEYS: usize = 64;
+const HALF_KEYS: usize = 32;
 
 /// Vectors of heads in a slice: element `(token, head, i)` is `data[token * token_stride + head * head_stride + i]`.
 #[derive(Debug)]
@@ -86,11 +93,49 @@ pub fn attention<T: Element, C: Element>(
     let enough_tasks = |heads: &usize| !parallel || q.n_tokens * q.n_heads / heads >= threads.count();
     let divisors = (1..=group.min(max_rows)).rev().filter(|heads| group.is_multiple_of(*heads));
     let heads = divisors.into_iter().find(enough_tasks).unwrap_or(1);
+    let operands = Operands { q, k, v, head_dim, group, scale, causal };
+    if parallel && q.n_tokens == 1 {
+        let n_tasks = q.n_heads / heads;
+        let n_parts = (4 * threads.count()).div_ceil(n_tasks).min(k.n_tokens / MIN_PART);
+        if n_tasks < 4 * threads.count() && n_parts > 1 && attention_in_parts(threads, operands, heads, n_parts, out) {
+            return;
+        }
+    }
     let queries = (max_rows / heads).max(1);
     let n_cols = q.n_heads * head_dim;
     let tiling = Tiling { n_cols, group_rows: q.n_tokens, tile_rows: queries, tile_cols: heads * head_dim };
-    let operands = Operands { q, k, v, head_dim, group, scale, causal };
     threads.for_tiles_if(parallel, out, tiling, &|mut tile| attention_tile(threads.isa(), operands, &mut tile));
+}
+
+/// One query: each task takes some heads and a part of the keys. Does nothing, and says so, where the workspace is too small
+/// for what the tasks gather.
+fn attention_in_parts<T: Element, C: Element>(
+    threads: &Threads,
+    operands: Operands<'_, T, C>,
+    heads: usize,
+    n_parts: usize,
+    out: &mut [T],
+) -> bool {
+    let Operands { q, k, head_dim, .. } = operands;
+    let isa = threads.isa();
+    // Of each head its sums, and behind them its row.
+    let head_lines = (head_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
+    let task_lines = heads * head_lines;
+    let mut workspace = threads.workspace();
+    let Some(gathered) = workspace.get_mut(..q.n_heads * n_parts * head_lines) else { return false };
+    let part_keys = k.n_tokens.div_ceil(n_parts).next_multiple_of(MAX_KEYS);
+    threads.for_chunks(gathered, task_lines, &|task, lines| {
+        let first_head = task / n_parts * heads;
+        let first_key = task % n_parts * part_keys;
+        let keys = first_key..(first_key + part_keys).min(k.n_tokens);
+        gather_part(isa, operands, first_head, keys, lines);
+    });
+    for (h, out) in out.chunks_exact_mut(head_dim).enumerate() {
+        let (task, head) = (h / heads, h % heads);
+        let part = |part: usize| &gathered[(task * n_parts + part) * task_lines + head * head_lines..][..head_lines];
+        join_parts(isa, (0..n_parts).map(part), out);
+    }
+    true
 }
 
 struct Operands<'a, T, C> {
@@ -129,6 +174,8 @@ struct Row {
 }
 
 impl Row {
+    const NEW: Row = Row { largest: f32::NEG_INFINITY, sum: 0.0, n_seen: 0 };
+
     /// How many keys of the block from `first_key` on the row sees.
     #[inline(always)]
     fn n_seen_of(&self, first_key: usize, block_keys: usize) -> usize {
@@ -136,50 +183,22 @@ impl Row {
     }
 }
 
+/// What a task gathers: of each row, the weighted sum of the values, not yet divided by the sum of the weights.
+struct Gathered {
+    rows: [Row; MAX_ROWS],
+    sums: Scratch<f32, TASK_ELEMS>,
+}
+
 instantiate! {
     fn attention_tile[T: Element, C: Element](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
-        let Operands { q, k, v, head_dim, group, scale, .. } = operands;
+        let head_dim = operands.head_dim;
         let (first_query, n_queries) = (tile.first_row(), tile.n_rows());
         let (first_head, n_heads) = (tile.first_col() / head_dim, tile.n_cols() / head_dim);
-        let kv_head = first_head / group;
         let n_rows = n_queries * n_heads;
-        let (mut queries, mut sums) = (Scratch::<f32, TASK_ELEMS>::new(), Scratch::<f32, TASK_ELEMS>::new());
-        let (queries, sums) = (queries.zeroed(n_rows * head_dim), sums.zeroed(n_rows * head_dim));
-        let mut rows = [Row { largest: f32::NEG_INFINITY, sum: 0.0, n_seen: 0 }; MAX_ROWS];
-        let (mut scores, mut block) = (Scratch::<[f32; MAX_KEYS], MAX_ROWS>::new(), Scratch::<f32, BLOCK_ELEMS>::new());
-        let scores = scores.zeroed(n_rows);
-        let rows = &mut rows[..n_rows];
-        for (r, row) in rows.iter_mut().enumerate() {
-            let (query, head) = (first_query + r / n_heads, first_head + r % n_heads);
-            row.n_seen = operands.n_seen(query);
-            let query_values = &mut queries[r * head_dim..][..head_dim];
-            T::load(isa, q.vector(query, head, head_dim), query_values);
-            for value in query_values {
-                *value *= scale;
-            }
-        }
-        // Later queries see more keys.
-        let n_keys = rows[n_rows - 1].n_seen;
-        let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
-        let block = block.zeroed(block_keys.min(n_keys) * head_dim);
-        for first_key in (0..n_keys).step_by(block_keys) {
-            let block = &mut block[..block_keys.min(n_keys - first_key) * head_dim];
-            for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
-                C::load(isa, k.vector(first_key + key, kv_head, head_dim), vector);
-            }
-            for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
-                let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
-                dots(isa, &queries[r * head_dim..][..head_dim], block, scores);
-                weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
-            }
-            for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
-                C::load(isa, v.vector(first_key + key, kv_head, head_dim), vector);
-            }
-            for (r, (row, scores)) in rows.iter().zip(scores.iter()).enumerate() {
-                let weights = &scores[..row.n_seen_of(first_key, block_keys)];
-                add_weighted(isa, weights, block, &mut sums[r * head_dim..][..head_dim]);
-            }
-        }
+        let mut gathered = Gathered { rows: [Row::NEW; MAX_ROWS], sums: Scratch::new() };
+        let sums = gathered.sums.zeroed(n_rows * head_dim);
+        let rows = &mut gathered.rows[..n_rows];
+        gather(isa, operands, (first_query, first_head, n_heads), 0..operands.k.n_tokens, rows, sums);
         for (r, row) in rows.iter().enumerate() {
             let sums = &mut sums[r * head_dim..][..head_dim];
             let scale = if row.n_seen == 0 { 0.0 } else { 1.0 / row.sum };
@@ -189,26 +208,196 @@ instantiate! {
             T::store(isa, sums, &mut tile.row_mut(r / n_heads)[r % n_heads * head_dim..][..head_dim]);
         }
     }
+
+    /// Gathers over some of the keys for some heads of the only query.
+    fn gather_part[T: Element, C: Element](
+        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, lines: &mut [Line],
+    ) {
+        let head_dim = operands.head_dim;
+        let head_lines = (head_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
+        let n_rows = lines.len() / head_lines;
+        let mut gathered = Gathered { rows: [Row::NEW; MAX_ROWS], sums: Scratch::new() };
+        let sums = gathered.sums.zeroed(n_rows * head_dim);
+        let rows = &mut gathered.rows[..n_rows];
+        gather(isa, operands, (0, first_head, n_rows), keys, rows, sums);
+        for (r, row) in rows.iter().enumerate() {
+            let (values, last) = lines[r * head_lines..][..head_lines].split_at_mut(head_lines - 1);
+            bytemuck::cast_slice_mut(values)[..head_dim].copy_from_slice(&sums[r * head_dim..][..head_dim]);
+            bytemuck::cast_slice_mut(last)[..2].copy_from_slice(&[row.largest, row.sum]);
+        }
+    }
+
+    /// Joins what the parts of a head gathered.
+    fn join_parts['a, T: Element, I: Iterator<Item = &'a [Line]> + Clone](isa: Isa, parts: I, out: &mut [T]) {
+        let row = |lines: &[Line]| -> [f32; 2] {
+            let last: &[f32] = bytemuck::cast_slice(&lines[lines.len() - 1..]);
+            [last[0], last[1]]
+        };
+        let largest = parts.clone().map(|lines| row(lines)[0]).fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+        let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+        let mut sums = [0.0; MAX_HEAD_DIM];
+        let sums = &mut sums[..out.len()];
+        let mut total = 0.0;
+        for lines in parts {
+            let [largest, sum] = row(lines);
+            let rescale = exp(largest - shift);
+            total += sum * rescale;
+            for (sum, value) in sums.iter_mut().zip(bytemuck::cast_slice::<_, f32>(lines)) {
+                *sum += value * rescale;
+            }
+        }
+        for sum in sums.iter_mut() {
+            *sum /= total;
+        }
+        T::store(isa, sums, out);
+    }
+}
+
+/// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on.
+#[inline(always)]
+fn gather<T: Element, C: Element>(
+    isa: Isa,
+    operands: Operands<'_, T, C>,
+    (first_query, first_head, n_heads): (usize, usize, usize),
+    keys: Range<usize>,
+    rows: &mut [Row],
+    sums: &mut [f32],
+) {
+    let Operands { q, k, v, head_dim, group, scale, .. } = operands;
+    let kv_head = first_head / group;
+    let mut queries = Scratch::<f32, TASK_ELEMS>::new();
+    let queries = queries.zeroed(rows.len() * head_dim);
+    let mut scores = Scratch::<Scores, MAX_ROWS>::new();
+    let scores = scores.zeroed(rows.len());
+    let mut block = Scratch::<f32, BLOCK_ELEMS>::new();
+    let mut columns = Scratch::<[f32; LANES], { BLOCK_ELEMS / LANES }>::new();
+    for (r, row) in rows.iter_mut().enumerate() {
+        let (query, head) = (first_query + r / n_heads, first_head + r % n_heads);
+        row.n_seen = operands.n_seen(query).min(keys.end);
+        let query_values = &mut queries[r * head_dim..][..head_dim];
+        T::load(isa, q.vector(query, head, head_dim), query_values);
+        for value in query_values {
+            *value *= scale;
+        }
+    }
+    // Later queries see more keys.
+    let n_keys = rows.last().map_or(0, |row| row.n_seen);
+    let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
+    let block = block.zeroed(block_keys.min(n_keys) * head_dim);
+    let columns = columns.zeroed(block_keys * head_dim / LANES);
+    for first_key in (keys.start..n_keys).step_by(block_keys) {
+        let block = &mut block[..block_keys.min(n_keys - first_key) * head_dim];
+        for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
+            C::load(isa, k.vector(first_key + key, kv_head, head_dim), vector);
+        }
+        score(isa, queries, block, head_dim, block_keys, columns, scores);
+        for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
+            let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
+            weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
+        }
+        for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
+            C::load(isa, v.vector(first_key + key, kv_head, head_dim), vector);
+        }
+        weighted(isa, scores, |r| rows[r].n_seen_of(first_key, block_keys), block, head_dim, sums);
+    }
+}
+
+/// The scores of a row, later its weights.
+type Scores = [f32; MAX_KEYS];
+/// Keys of a register.
+const LANES: usize = 16;
+
+/// The dot products of all queries with all keys of a block.
+#[inline(always)]
+fn score(
+    isa: Isa,
+    queries: &[f32],
+    keys: &[f32],
+    head_dim: usize,
+    block_keys: usize,
+    columns: &mut [[f32; LANES]],
+    scores: &mut [Scores],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() && head_dim.is_multiple_of(LANES) {
+        // SAFETY: this `Isa` proves AVX-512.
+        if block_keys == MAX_KEYS {
+            // SAFETY: this `Isa` proves AVX-512.
+            return unsafe { score_columns::<{ MAX_KEYS / LANES }>(queries, keys, head_dim, columns, scores) };
+        }
+        if block_keys == HALF_KEYS {
+            // SAFETY: this `Isa` proves AVX-512.
+            return unsafe { score_columns::<{ HALF_KEYS / LANES }>(queries, keys, head_dim, columns, scores) };
+        }
+    }
+    for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
+        dots(isa, query, keys, &mut scores[..keys.len() / head_dim]);
+    }
+}
+
+/// As [`score`], for blocks of `16 N` keys, which become columns.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn score_columns<const N: usize>(
+    queries: &[f32],
+    keys: &[f32],
+    head_dim: usize,
+    columns: &mut [[f32; LANES]],
+    scores: &mut [Scores],
+) {
+    use crate::vector::avx512;
+    let (columns, _) = columns.as_chunks_mut::<N>();
+    avx512::transpose_rows(keys, head_dim, columns);
+    for (queries, scores) in queries.chunks(4 * head_dim).zip(scores.chunks_mut(4)) {
+        let mut found = [[[0.0; LANES]; N]; 4];
+        let found = &mut found[..scores.len()];
+        avx512::scores(queries, columns, found);
+        for (scores, found) in scores.iter_mut().zip(found) {
+            scores[..N * LANES].copy_from_slice(found.as_flattened());
+        }
+    }
+}
+
+/// Adds the weighted values of a block, of which row `r` sees the first `n_seen(r)`.
+#[inline(always)]
+fn weighted(
+    isa: Isa,
+    weights: &[Scores],
+    n_seen: impl Fn(usize) -> usize,
+    values: &[f32],
+    head_dim: usize,
+    sums: &mut [f32],
+) {
+    let mut first = 0;
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() && head_dim.is_multiple_of(LANES) {
+        // What all rows see goes together; what the first does not see, it must not meet: it may be NaN.
+        first = n_seen(0);
+        // SAFETY: this `Isa` proves AVX-512.
+        unsafe { crate::vector::avx512::add_weighted(weights, &values[..first * head_dim], head_dim, sums) };
+    }
+    for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(head_dim)).enumerate() {
+        let seen = first..n_seen(r);
+        if !seen.is_empty() {
+            add_weighted(isa, &weights[seen.clone()], &values[seen.start * head_dim..seen.end * head_dim], sums);
+        }
+    }
 }
 
 /// e^x for `x <= 0`, and 0 where that is too small to count beside the 1 of the largest score: products with subnormal
 /// numbers take the CPU a hundred times longer than others.
 #[inline(always)]
 fn weight(x: f32) -> f32 {
-    if x < -80.0 { 0.0 } else { exp(x) }
+    let value = exp(x);
+    if x < -80.0 { 0.0 } else { value }
 }
 
-/// Turns a block's scores into weights under the new running maximum, and rescales what the row has gathered.
+/// Turns a block's scores into weights under the new running maximum, and rescales what the row has gathered. The loops go over
+/// whole arrays, so that they become vector instructions.
 #[inline(always)]
 fn weigh(row: &mut Row, scores: &mut [f32], sums: &mut [f32]) {
-    let (groups, rest) = scores.as_chunks_mut::<8>();
-    let mut lanes = [row.largest; 8];
-    for group in groups.iter() {
-        for (lane, score) in lanes.iter_mut().zip(group) {
-            *lane = if *score > *lane { *score } else { *lane };
-        }
-    }
-    let largest = lanes.iter().chain(rest.iter()).fold(row.largest, |a, b| if *b > a { *b } else { a });
+    let largest = fold_lanes(scores, row.largest, |a, b| if b > a { b } else { a });
     // While nothing but -inf has been seen, any finite shift will do: the weights are zero.
     let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
     if largest > row.largest {
@@ -219,18 +408,29 @@ fn weigh(row: &mut Row, scores: &mut [f32], sums: &mut [f32]) {
         }
         row.largest = largest;
     }
-    let mut totals = [0.0; 8];
+    let (groups, rest) = scores.as_chunks_mut::<LANES>();
     for group in groups {
-        for (total, score) in totals.iter_mut().zip(group) {
+        for score in group {
             *score = weight(*score - shift);
-            *total += *score;
         }
     }
-    for (total, score) in totals.iter_mut().zip(rest) {
+    for score in rest {
         *score = weight(*score - shift);
-        *total += *score;
     }
-    row.sum += totals.iter().sum::<f32>();
+    row.sum += fold_lanes(scores, 0.0, |a, b| a + b);
+}
+
+/// Folds values in 16 lanes, each of which begins with `start`, and the lanes in the end.
+#[inline(always)]
+fn fold_lanes(values: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let (groups, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [start; LANES];
+    for group in groups {
+        for (lane, value) in lanes.iter_mut().zip(group) {
+            *lane = join(*lane, *value);
+        }
+    }
+    lanes.iter().chain(rest).fold(start, |a, b| join(a, *b))
 }
 
 #[cfg(test)]
@@ -288,6 +488,11 @@ mod tests {
                 }
             }
             check::<f32, f16>([1, 300, 32, 4, 64], causal);
+            check::<f32, f16>([1, 1337, 8, 2, 64], causal);
+            check::<f16, f16>([1, 2000, 3, 1, 80], causal);
+            check::<f32, f32>([1, 600, 5, 5, 33], causal);
+            check::<f16, f16>([50, 200, 4, 1, 48], causal);
+            check::<f32, f16>([3, 200, 4, 1, 128], causal);
             check::<f16, f32>([7, 100, 11, 1, 128], causal);
             check::<f32, bf16>([20, 70, 2, 2, 1024], causal);
             check::<f32, f32>([5, 40, 48, 2, 1], causal);

@@ -32,11 +32,7 @@ impl Random {
 
 /// Threads to test with: every instruction set of this machine, alone and with workers.
 pub(crate) fn all_threads() -> Vec<Threads> {
-    let mut isas = vec![Isa::portable()];
-    if Isa::detect() != Isa::portable() {
-        isas.push(Isa::detect());
-    }
-    isas.into_iter().flat_map(|isa| [1, 3].map(|count| Threads::with_isa(count, isa))).collect()
+    Isa::all().flat_map(|isa| [1, 3].map(|count| Threads::with_isa(count, isa))).collect()
 }
 
 /// Fails unless each `found[i]` is within `absolute + relative * |expected[i]|`; NaN and infinities must be the same.

@@ -25,6 +25,7 @@
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;
+use crate::workspace::{Line, Workspace, WorkspaceGuard};
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -53,6 +54,8 @@ pub struct Threads {
     /// The running workers. Whoever holds the lock owns them all: it is the owner of the run.
     workers: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
+    /// What [`Threads::workspace`] lends.
+    workspace: Mutex<Option<Workspace>>,
 }
 
 struct Shared {
@@ -94,6 +97,7 @@ impl Threads {
             count: count.clamp(1, ACTIVE as usize),
             isa,
             workers: Mutex::new(Vec::new()),
+            workspace: Mutex::new(None),
             shared: Arc::new(Shared {
                 control: AtomicU64::new(0),
                 job: UnsafeCell::new(Job { body: std::ptr::null(), n_tasks: 0 }),
@@ -106,6 +110,13 @@ impl Threads {
                 owner_sleeps: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// The threads' own memory, a fixed piece, for one product at a time: who asks while another has it waits.
+    /// It is allocated when first asked for, and never grows.
+    pub(crate) fn workspace(&self) -> impl std::ops::DerefMut<Target = [Line]> {
+        let guard = lock(&self.workspace);
+        WorkspaceGuard::new(guard)
     }
 
     /// How many threads share a run, the caller's included.

@@ -56,7 +56,7 @@ fn kernels_do_not_allocate() {
         let matrix = Matrix { data: &x[..], row_stride: 256, col_stride: 1 };
         matmul(&threads, matrix, matrix, 256, 256, 256, &mut wide);
         batch_matmul(&threads, &[4], (matrix, &[64]), (matrix, &[0]), 64, 64, 256, &mut wide);
-        for format in [&F32, &F16, &BF16, &Q8_0, &Q4_0] {
+        for format in [&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_1, &Q5_0, &Q5_1, &IQ4_NL, &Q4_K, &Q5_K, &Q6_K] {
             let weight = Weight { bytes: &bytes[..format.row_bytes(64 * 256)], format };
             for m in [1, 100] {
                 linear(&threads, &x[..m * 256], m, 256, weight, None, 64, &mut y[..m * 64]);
@@ -73,6 +73,9 @@ fn kernels_do_not_allocate() {
             };
             let (q, kv) = (heads(n, 16, &x[..]), heads(256, 4, &x[..]));
             attention(&threads, q, kv, kv, 64, 0.125, true, &mut y[..n * 1024]);
+            // So many keys that several tasks share a head's.
+            let (q, kv) = (heads(n, 4, &x[..]), heads(1024, 1, &x[..]));
+            attention(&threads, q, kv, kv, 64, 0.125, true, &mut y[..n * 256]);
         }
     };
     run_all();

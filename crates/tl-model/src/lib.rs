@@ -25,12 +25,15 @@
 
 pub mod arch;
 pub mod config;
+pub mod cost;
 pub mod error;
 pub mod format;
 pub mod generate;
 pub mod kv_cache;
 pub mod model;
 pub mod plan;
+pub mod quantize;
+mod recipe;
 pub mod reserve;
 pub mod sampling;
 pub mod synth;
@@ -40,6 +43,7 @@ pub mod tokenizer;
 mod tree;
 
 pub use config::{ConfigValue, LlamaConfig};
+pub use cost::DecodeBytes;
 pub use error::{ModelError, Result};
 pub use format::TensorType;
 pub use format::gguf::{Gguf, TensorInfo, Value};
@@ -48,6 +52,7 @@ pub use generate::{Finish, GenerateOptions, Generator, Timings};
 pub use kv_cache::KvCache;
 pub use model::{Activations, Model, ModelNode, is_supported_type};
 pub use plan::{MemoryPlan, Planner};
+pub use quantize::{Quantization, QuantizeProgress, QuantizeReport};
 pub use reserve::ReserveFor;
 pub use sampling::{Sampler, SamplingOptions};
 pub use synth::{SyntheticModel, SyntheticShape};

@@ -260,7 +260,7 @@ mod tests {
     use crate::testing::{GgufWriter, project_file};
 
     const F32_ID: u32 = 0;
-    const Q6_K_ID: u32 = 14;
+    const Q2_K_ID: u32 = 10;
 
     /// Writes bytes to a file of their own, which is removed at the end.
     struct TempFile(PathBuf);
@@ -361,11 +361,11 @@ mod tests {
             let writer = file(|_| None, "").tensor(unknown, &[1], F32_ID, &[0; 4]);
             check("unknown", writer, &format!("`{unknown}`, which is no part"));
         }
-        let writer = file(|_| None, "output_norm.weight").tensor("output_norm.weight", &[256], Q6_K_ID, &[0; 210]);
+        let writer = file(|_| None, "output_norm.weight").tensor("output_norm.weight", &[256], Q2_K_ID, &[0; 84]);
         check(
             "format",
             writer,
-            "`output_norm.weight` is stored as Q6_K, which cannot be computed on; use a file in one of: F32",
+            "`output_norm.weight` is stored as Q2_K, which cannot be computed on; use a file in one of: F32",
         );
         check("other", GgufWriter::default().string("general.architecture", "bert"), "architecture is `bert`");
     }

@@ -9,11 +9,12 @@ use std::path::Path;
 
 use tl_device::{DType, Device};
 use tl_tensor::Random;
-use tl_tensor::quant::{FORMATS, Format, format_of};
+use tl_tensor::quant::{Format, format_of};
 
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 use crate::format::write::GgufHeader;
+use crate::recipe::Recipe;
 
 /// The sizes of a model whose weights are made up.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,32 +116,25 @@ impl SyntheticShape {
 #[derive(Clone, Copy)]
 pub struct SyntheticModel {
     shape: &'static SyntheticShape,
-    format: &'static Format,
+    recipe: &'static Recipe,
     seed: u64,
 }
 
 impl SyntheticModel {
-    /// A model of the named shape with its weights in the named format (`f32`, `f16`, `bf16`, `q8_0`, `q4_0`, in capitals
-    /// or not).
+    /// A model of the named shape with its weights in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m` and so on, in
+    /// capitals or not).
     ///
     /// # Errors
     /// [`ModelError::UnknownName`], with the names that there are.
     pub fn new(shape: &str, format: &str, seed: u64) -> Result<SyntheticModel> {
-        let unknown = |what, name: &str, known: Vec<String>| ModelError::UnknownName {
-            what,
-            name: name.to_owned(),
-            known: known.join(", "),
-        };
         let shapes = SyntheticShape::ALL;
-        let shape = shapes
-            .iter()
-            .find(|row| row.name == shape)
-            .ok_or_else(|| unknown("shape", shape, shapes.iter().map(|row| row.name.to_owned()).collect()))?;
-        let found = FORMATS.iter().filter(|row| row.kernels.quantize.is_some());
-        let found = found.clone().find(|row| format_name(row).eq_ignore_ascii_case(format)).ok_or_else(|| {
-            unknown("format to write weights in", format, found.map(|row| format_name(row).to_lowercase()).collect())
+        let shape = shapes.iter().find(|row| row.name == shape).ok_or_else(|| ModelError::UnknownName {
+            what: "shape",
+            name: shape.to_owned(),
+            known: shapes.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
         })?;
-        Ok(SyntheticModel { shape, format: found, seed })
+        let recipe = Recipe::named(format)?;
+        Ok(SyntheticModel { shape, recipe, seed })
     }
 
     /// Writes the file with all of the device's threads; returns its length in bytes.
@@ -148,23 +142,28 @@ impl SyntheticModel {
     /// # Errors
     /// [`ModelError::Write`]: the file that was there, if any, is then as it was.
     pub fn write(&self, path: impl AsRef<Path>, device: &Device) -> Result<u64> {
-        let float = format_of(DType::F32).unwrap_or(self.format);
         let mut header = self.header();
         let tensors = self.shape.tensors();
+        let format = |name: &str, is_norm: bool| match is_norm {
+            true => format_of(DType::F32),
+            false => self.recipe.format(name, self.shape.n_layers),
+        };
         for (name, dims, is_norm) in &tensors {
-            let format = if *is_norm { float } else { self.format };
-            header.tensor(name, dims, TensorType::from_id(format.gguf_id))?;
+            if let Some(format) = format(name, *is_norm) {
+                header.tensor(name, dims, TensorType::from_id(format.gguf_id))?;
+            }
         }
         let mut writer = header.create(path)?;
         let normal = Normal::new(0.02);
-        for (index, (_, dims, is_norm)) in tensors.iter().enumerate() {
+        for (index, (name, dims, is_norm)) in tensors.iter().enumerate() {
             let n_elems: usize = dims.iter().product();
-            if *is_norm {
-                writer.write(&1f32.to_le_bytes().repeat(n_elems))?;
-                continue;
+            match format(name, *is_norm) {
+                Some(format) if !is_norm => {
+                    let chunks = Chunks { format, normal: &normal, seed: self.seed, tensor: index as u64 };
+                    chunks.write(n_elems, device, |bytes| writer.write(bytes))?;
+                }
+                _ => writer.write(&1f32.to_le_bytes().repeat(n_elems))?,
             }
-            let chunks = Chunks { format: self.format, normal: &normal, seed: self.seed, tensor: index as u64 };
-            chunks.write(n_elems, device, |bytes| writer.write(bytes))?;
         }
         writer.finish()
     }
@@ -188,32 +187,11 @@ impl SyntheticModel {
             .f32("llama.attention.layer_norm_rms_epsilon", shape.rms_eps)
             .f32("llama.rope.freq_base", shape.rope_base)
             .u32("llama.vocab_size", size(shape.vocab_size))
-            .u32("general.quantization_version", 2);
-        if let Some(file_type) = file_type(self.format) {
-            header.u32("general.file_type", file_type);
-        }
+            .u32("general.quantization_version", 2)
+            .u32("general.file_type", self.recipe.file_type);
         add_tokenizer(&mut header, shape.vocab_size);
         header
     }
-}
-
-fn format_name(format: &Format) -> &'static str {
-    TensorType::from_id(format.gguf_id).name().unwrap_or_default()
-}
-
-/// The number by which a file says what most of its weights are stored in (llama.cpp's `llama_ftype`).
-fn file_type(format: &Format) -> Option<u32> {
-    Some(match format_name(format) {
-        "F32" => 0,
-        "F16" => 1,
-        "Q4_0" => 2,
-        "Q4_1" => 3,
-        "Q8_0" => 7,
-        "Q5_0" => 8,
-        "Q5_1" => 9,
-        "BF16" => 32,
-        _ => return None,
-    })
 }
 
 /// A tokenizer of the kind `llama`: the marks, the 256 bytes, ASCII, and words that nobody says.
@@ -391,7 +369,20 @@ mod tests {
     #[test]
     fn weights_are_the_same_in_every_format() {
         let exact = write("f32", 3, 1);
-        for (format, most) in [("F16", 5e-5), ("bf16", 4e-4), ("q8_0", 5e-4), ("q4_0", 8e-3)] {
+        for (format, most) in [
+            ("F16", 5e-5),
+            ("bf16", 4e-4),
+            ("q8_0", 5e-4),
+            ("q4_0", 1e-2),
+            ("q4_1", 8e-3),
+            ("q5_0", 6e-3),
+            ("q5_1", 5e-3),
+            ("iq4_nl", 2e-2),
+            ("q4_k", 1e-2),
+            ("q5_k", 6e-3),
+            ("q6_k", 4e-3),
+            ("Q4_K_M", 1e-2),
+        ] {
             let rounded = write(format, 3, 2);
             for name in ["token_embd.weight", "blk.1.ffn_down.weight", "output.weight"] {
                 let pairs = values(&exact, name).into_iter().zip(values(&rounded, name));
@@ -428,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_model_decodes() {
-        for format in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+        for format in Recipe::all().iter().map(|recipe| recipe.name) {
             let file = TempFile::new(&format!("decode-{format}"));
             let device = Device::cpu();
             SyntheticModel::new("tiny", format, 5).unwrap().write(&file.0, &device).unwrap();
@@ -450,6 +441,6 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check("huge", "f16", "no shape `huge`; there are tinyllama-1.1b, tiny");
-        check("tiny", "q9", "no format to write weights in `q9`; there are f32, f16, bf16, q8_0, q4_0");
+        check("tiny", "q9", "no format to write weights in `q9`; there are f32, f16, bf16, q8_0, q4_0, q4_1,");
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tl_device::GpuChoice;
 
 use crate::size;
@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Plan(PlanArguments),
     /// Write a model of a named shape with random weights, to measure on
     Synth(SynthArguments),
+    /// Measure a model's speed, and what it reaches of the machine's limits
+    Bench(BenchArguments),
+    /// Write a model's weights again in another format
+    Quantize(QuantizeArguments),
     /// Show what a model file holds: architecture, sizes, formats, tensors
     Info {
         /// The model, a .gguf file
@@ -178,12 +182,79 @@ pub(crate) struct SynthArguments {
     /// The sizes: tinyllama-1.1b, tiny
     #[arg(long, value_name = "NAME")]
     pub(crate) shape: String,
-    /// The format of the weights: f32, f16, bf16, q8_0, q4_0
+    /// The format of the weights: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q4_k, q5_k, q6_k, or a mix: q4_k_m, q5_k_m
     #[arg(long, value_name = "NAME")]
     pub(crate) format: String,
     /// The same seed gives the same weights
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Arguments of `tl bench`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["model", "synth"])))]
+pub(crate) struct BenchArguments {
+    /// The model, a .gguf file
+    pub(crate) model: Option<PathBuf>,
+    /// Measure a model with random weights (tinyllama-1.1b:q4_0), written to a temporary file and removed again; `tl synth`
+    /// has the names
+    #[arg(long, value_name = "SHAPE:FORMAT", value_parser = SynthChoice::parse)]
+    pub(crate) synth: Option<SynthChoice>,
+    /// Tokens that go through the model at once, into an empty cache; 0 measures none [default: those of 128,512 that the
+    /// model has a context for]
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub(crate) prefill: Option<Vec<usize>>,
+    /// Tokens that go through the model one after the other; 0 measures none
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) decode: usize,
+    /// Tokens that are in the cache before the decoded ones [default: those of 0,1024 that the model has a context for]
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub(crate) depth: Option<Vec<usize>>,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) reps: u32,
+    /// The type of what lies between the weights
+    #[arg(long, value_enum, default_value_t = Activations::Float16)]
+    pub(crate) activations: Activations,
+    /// Print one JSON object on each line, one line for each test
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// With --json: also measure the machine's own limits, which takes up to 2 GiB for a moment; the table always has them
+    #[arg(long, requires = "json")]
+    pub(crate) limits: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// A model with random weights that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SynthChoice {
+    /// The name of the sizes.
+    pub(crate) shape: String,
+    /// The name of the weights' format.
+    pub(crate) format: String,
+}
+
+impl SynthChoice {
+    /// The choice that a text names.
+    fn parse(text: &str) -> Result<SynthChoice, String> {
+        let (shape, format) = text.split_once(':').ok_or("expected SHAPE:FORMAT, such as tinyllama-1.1b:q4_0")?;
+        Ok(SynthChoice { shape: shape.to_owned(), format: format.to_owned() })
+    }
+}
+
+/// Arguments of `tl quantize`.
+#[derive(Debug, Args)]
+pub(crate) struct QuantizeArguments {
+    /// The model to read, a .gguf file
+    pub(crate) input: PathBuf,
+    /// The file to write
+    pub(crate) output: PathBuf,
+    /// The format of the weights: q8_0, q4_0, q4_k_m, f16 and so on; norms stay float32
+    pub(crate) format: String,
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,

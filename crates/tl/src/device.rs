@@ -1,12 +1,14 @@
 //! The device of a run: chosen by arguments and environment, made once, and passed down.
 
-use tl_device::{Device, DeviceOptions, GpuChoice};
+use tl_device::{Device, DeviceOptions, GpuChoice, Isa};
 
 use crate::arguments::{DeviceArguments, DeviceChoice};
 use crate::output::{Stop, print_error};
 
 /// Names the device where no argument does.
 const DEVICE: &str = "TL_DEVICE";
+/// Names the instructions that the CPU computes with.
+const CPU: &str = "TL_CPU";
 /// Caps the pool of idle buffers.
 const POOL_CAP: &str = "TL_BUFFER_MAX_MB";
 
@@ -27,7 +29,15 @@ pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
 }
 
 /// The device that was asked for, by the argument or else the environment.
-pub(crate) fn choose(asked: Option<DeviceChoice>, options: DeviceOptions) -> Result<Device, Stop> {
+pub(crate) fn choose(asked: Option<DeviceChoice>, mut options: DeviceOptions) -> Result<Device, Stop> {
+    if let Some(value) = std::env::var_os(CPU) {
+        let isa = value.to_str().and_then(Isa::named);
+        let problem = || {
+            let names: Vec<&str> = Isa::all().map(Isa::name).collect();
+            Stop::Failed(format!("{CPU} is {value:?}, and this CPU has {}", names.join(", ")))
+        };
+        options.isa = Some(isa.ok_or_else(problem)?);
+    }
     let choice = match (asked, std::env::var_os(DEVICE)) {
         (Some(choice), _) => choice,
         (None, None) => DeviceChoice::Cpu,

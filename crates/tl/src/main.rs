@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 bad input (one message on standard error), 2 wrong usage, or what a program gives `exit`.
 
 mod arguments;
+mod bench;
 mod device;
 mod devices;
 mod generate;
@@ -11,6 +12,7 @@ mod output;
 mod plan;
 mod plan_script;
 mod progress;
+mod quantize;
 mod render;
 mod report;
 mod reservations;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Command::Plan(plan) if plan.is_script() => plan_script::run(&plan),
         Command::Plan(plan) => plan::run(&plan),
         Command::Synth(synth) => synth::run(&synth),
+        Command::Bench(bench) => bench::run(&bench),
+        Command::Quantize(quantize) => quantize::run(&quantize),
         Command::Info { model } => info::run(&model),
         Command::Devices(devices) => devices::run(&devices),
     };

@@ -55,7 +55,7 @@ fn devices_and_operations_are_listed() {
 fn devices_that_are_not_there() {
     let check = |line: &str, device: Option<&str>, expected: (i32, &str)| {
         let mut command = tl(line);
-        device.iter().for_each(|device| drop(command.env("TL_DEVICE", device)));
+        command.envs(device.map(|device| ("TL_DEVICE", device)));
         let output = command.output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(expected.0), "{line}: {stderr}");

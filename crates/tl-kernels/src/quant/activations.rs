@@ -1,49 +1,185 @@
-//! Activations in blocks of 32 signed bytes with one scale: the other operand of integer dot products. They are made
-//! tile by tile on the stack and never stored.
+//! Activations in blocks of 32 signed bytes with one scale: the other operand of integer dot products. They are made once
+//! per product, in the workspace of the threads: as rows for a few tokens, as panels of 16 tokens for many.
+#![allow(unsafe_code)]
 
+use super::block::{IntegerKernels, STRETCH};
 use crate::element::Element;
-use crate::isa::instantiate;
+use crate::isa::{Isa, instantiate};
+use crate::workspace::Line;
+use bytemuck::{Pod, Zeroable};
 
 /// Values that share a scale.
 pub(crate) const BLOCK: usize = 32;
+/// Tokens of a panel: the 32-bit lanes of a 512-bit register.
+pub(crate) const LANES: usize = 16;
 
-/// Rows of blocks: row `t` has the blocks `t * n_blocks ..`, and value `i` of block `b` is `scales[b] * values[b][i]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Activations<'a> {
-    /// The scale of each block.
-    pub scales: &'a [f32],
-    /// The values of each block, -127 to 127.
-    pub values: &'a [[i8; BLOCK]],
+/// A stretch of one token: value `i` is `scales[i / 32] * values[i]`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct RowStretch {
+    /// -127 to 127; zeros beyond the end of the row.
+    pub(crate) values: [i8; STRETCH],
+    pub(crate) scales: [f32; STRETCH / BLOCK],
+    /// The sum of each block as it is meant: the scale times the sum of the values. It is what a minimum is multiplied by.
+    pub(crate) totals: [f32; STRETCH / BLOCK],
+    /// The sums of 16 values each.
+    pub(crate) sums: [i32; STRETCH / 16],
 }
 
-impl<'a> Activations<'a> {
-    /// The blocks of row `row`, of rows of `n_blocks`.
+// SAFETY: arrays of 256, 32, 32 and 64 bytes at their alignment: 384 bytes without padding, and every pattern is a value.
+unsafe impl Zeroable for RowStretch {}
+// SAFETY: as above.
+unsafe impl Pod for RowStretch {}
+
+/// One token's activations.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a>(&'a [RowStretch]);
+
+impl<'a> Row<'a> {
+    /// The lines that a row of `k` elements takes.
+    pub(crate) fn n_lines(k: usize) -> usize {
+        k.div_ceil(STRETCH) * (size_of::<RowStretch>() / size_of::<Line>())
+    }
+
+    /// The row that [`quantize_row`] made.
+    pub(crate) fn new(lines: &'a [Line]) -> Row<'a> {
+        Row(bytemuck::cast_slice(lines))
+    }
+
     #[inline(always)]
-    pub(crate) fn row(&self, row: usize, n_blocks: usize) -> Activations<'a> {
-        Activations {
-            scales: &self.scales[row * n_blocks..][..n_blocks],
-            values: &self.values[row * n_blocks..][..n_blocks],
-        }
+    pub(crate) fn stretches(self) -> &'a [RowStretch] {
+        self.0
+    }
+}
+
+/// A block of each of 16 tokens, so that a register holds the same four elements of all of them.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct PanelBlock {
+    /// Four elements of each token, eight times.
+    pub(crate) values: [[[i8; 4]; LANES]; BLOCK / 4],
+    pub(crate) scales: [f32; LANES],
+    /// What a format's offset or minimum is accounted by. For each half of the block and each token: minus the offset
+    /// times the sum of the values; for formats with minima, the bits of the `f32` that is the scale times that sum.
+    /// Formats with groups of 32 have the whole block in the first.
+    pub(crate) corrections: [[i32; LANES]; 2],
+}
+
+// SAFETY: arrays of 512, 64 and 128 bytes: 704 bytes without padding, and every pattern is a value.
+unsafe impl Zeroable for PanelBlock {}
+// SAFETY: as above.
+unsafe impl Pod for PanelBlock {}
+
+impl PanelBlock {
+    /// The lines that a panel of `k` elements, a multiple of the block, takes.
+    pub(crate) fn n_lines(k: usize) -> usize {
+        k / BLOCK * (size_of::<PanelBlock>() / size_of::<Line>())
     }
 }
 
 instantiate! {
-    /// Quantizes whole blocks of `x`: the scale is the largest size over 127, values are rounded to nearest. A block with
-    /// an infinity or NaN gets a scale that is one, so that it is not lost.
-    pub(crate) fn quantize_activations[X: Element](
-        isa: Isa, x: &[X], scales: &mut [f32], values: &mut [[i8; BLOCK]],
+    /// Quantizes a token, whose length is a multiple of 32, into the lines of a [`Row`].
+    pub(crate) fn quantize_row[X: Element](isa: Isa, x: &[X], lines: &mut [Line]) {
+        for (x, stretch) in x.chunks(STRETCH).zip(bytemuck::cast_slice_mut::<_, RowStretch>(lines)) {
+            assert!(x.len().is_multiple_of(BLOCK), "whole blocks");
+            let mut floats = [[0.0; BLOCK]; STRETCH / BLOCK];
+            X::load(isa, x, &mut floats.as_flattened_mut()[..x.len()]);
+            quantize_blocks(isa, &floats, stretch.values.as_chunks_mut().0, &mut stretch.scales);
+            sum_row(isa, stretch);
+        }
+    }
+
+    /// Quantizes up to 16 tokens of `k` elements each, from `first` on, into the lines of a panel, as many blocks as these hold;
+    /// missing tokens are zeros.
+    pub(crate) fn quantize_panel[X: Element](
+        isa: Isa, x: &[X], k: usize, first: usize, format: &IntegerKernels, lines: &mut [Line],
     ) {
-        let (blocks, rest) = x.as_chunks::<BLOCK>();
-        assert!(rest.is_empty() && blocks.len() == scales.len() && blocks.len() == values.len());
-        let mut floats = [0.0; BLOCK];
-        for ((block, scale), values) in blocks.iter().zip(scales).zip(values) {
-            X::load(isa, block, &mut floats);
-            *scale = quantize_block(&floats, values);
+        let blocks: &mut [PanelBlock] = bytemuck::cast_slice_mut(lines);
+        let mut values = [[0; BLOCK]; LANES];
+        let mut floats = [[0.0; BLOCK]; LANES];
+        for (b, block) in blocks.iter_mut().enumerate() {
+            for (x, floats) in x.chunks_exact(k).zip(&mut floats) {
+                X::load(isa, &x[first + b * BLOCK..][..BLOCK], floats);
+            }
+            quantize_blocks(isa, &floats, &mut values, &mut block.scales);
+            interleave(isa, &values, &mut block.values);
+            correct_panel(isa, format, block);
         }
     }
 }
 
-/// Quantizes one block; returns its scale.
+/// Quantizes each block; see [`quantize_block`].
+#[inline(always)]
+fn quantize_blocks<const N: usize>(isa: Isa, x: &[[f32; BLOCK]; N], values: &mut [[i8; BLOCK]], scales: &mut [f32; N]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { avx512::quantize_blocks(x, values, scales) };
+    }
+    for ((x, values), scale) in x.iter().zip(values).zip(scales) {
+        *scale = quantize_block(x, values);
+    }
+}
+
+/// Fills in the sums and totals of a stretch that is quantized.
+#[inline(always)]
+fn sum_row(isa: Isa, stretch: &mut RowStretch) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        unsafe { avx512::sums_of_16(&stretch.values, &mut stretch.sums) };
+    }
+    if !isa.has_avx512() {
+        for (sum, values) in stretch.sums.iter_mut().zip(stretch.values.as_chunks::<16>().0) {
+            *sum = values.iter().map(|&value| i32::from(value)).sum();
+        }
+    }
+    let (pairs, _) = stretch.sums.as_chunks::<2>();
+    for ((total, scale), [low, high]) in stretch.totals.iter_mut().zip(&stretch.scales).zip(pairs) {
+        *total = scale * (low + high) as f32;
+    }
+}
+
+/// Four elements of each token, step by step.
+#[inline(always)]
+fn interleave(isa: Isa, values: &[[i8; BLOCK]; LANES], steps: &mut [[[i8; 4]; LANES]; BLOCK / 4]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { avx512::interleave(values, steps) };
+    }
+    for (step, lanes) in steps.iter_mut().enumerate() {
+        for (lane, values) in lanes.iter_mut().zip(values) {
+            *lane = values.as_chunks().0[step];
+        }
+    }
+}
+
+/// Fills in the corrections of a block whose values and scales are there.
+#[inline(always)]
+fn correct_panel(_isa: Isa, format: &IntegerKernels, block: &mut PanelBlock) {
+    let mut sums = [[0i32; LANES]; 2];
+    for (step, lanes) in block.values.iter().enumerate() {
+        let sums = &mut sums[step / (BLOCK / 4 / 2)];
+        for (sum, values) in sums.iter_mut().zip(lanes) {
+            *sum += values.iter().map(|&value| i32::from(value)).sum::<i32>();
+        }
+    }
+    if format.group == BLOCK {
+        let [low, high] = &mut sums;
+        low.iter_mut().zip(&*high).for_each(|(low, high)| *low += high);
+        *high = [0; LANES];
+    }
+    let offset = -i32::from(format.offset);
+    for (corrections, sums) in block.corrections.iter_mut().zip(&sums) {
+        for ((correction, sum), scale) in corrections.iter_mut().zip(sums).zip(&block.scales) {
+            *correction = if format.has_minima { (scale * *sum as f32).to_bits() as i32 } else { offset * sum };
+        }
+    }
+}
+
+/// Quantizes one block; returns its scale. The scale is the largest size over 127, values are rounded to nearest. A block with an
+/// infinity or NaN gets a scale that is one, so that it is not lost.
 #[inline(always)]
 pub(crate) fn quantize_block(x: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
     // As integers, the sizes of floats keep their order, and NaN comes last.
@@ -57,27 +193,111 @@ pub(crate) fn quantize_block(x: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 
     largest / 127.0
 }
 
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{BLOCK, LANES, STRETCH};
+    use crate::quant::dot::avx2::load_bytes;
+    use crate::quant::dot::avx512::{load_16, load_64};
+    use std::arch::x86_64::*;
+
+    /// The blocks' largest values first, so that one division serves all of them.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(super) fn quantize_blocks<const N: usize>(
+        x: &[[f32; BLOCK]; N],
+        values: &mut [[i8; BLOCK]],
+        scales: &mut [f32; N],
+    ) {
+        let halves = |x: &[f32; BLOCK]| {
+            let (halves, _) = x.as_chunks::<16>();
+            [load_16(&halves[0]), load_16(&halves[1])]
+        };
+        let mut inverses = [0.0; N];
+        for (scale, x) in scales.iter_mut().zip(x) {
+            // As integers, the sizes of floats keep their order, and NaN comes last.
+            let [low, high] = halves(x).map(|x| _mm512_castps_si512(_mm512_abs_ps(x)));
+            *scale = f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(low, high)));
+        }
+        for (inverse, scale) in inverses.iter_mut().zip(scales) {
+            let largest = *scale;
+            *inverse = if largest < 1e-30 { 0.0 } else { 127.0 / largest };
+            *scale = largest / 127.0;
+        }
+        for ((x, values), inverse) in x.iter().zip(values).zip(inverses) {
+            let inverse = _mm512_set1_ps(inverse);
+            let [low, high] = halves(x).map(|x| _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse))));
+            // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
+            unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), _mm256_set_m128i(high, low)) };
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(super) fn sums_of_16(values: &[i8; STRETCH], sums: &mut [i32; STRETCH / 16]) {
+        let ones = _mm512_set1_epi8(1);
+        for (values, sums) in values.as_chunks::<64>().0.iter().zip(sums.as_chunks_mut::<4>().0) {
+            let fours = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, load_64(values));
+            let pairs = _mm512_add_epi32(fours, _mm512_shuffle_epi32::<0b10_11_00_01>(fours));
+            let all = _mm512_add_epi32(pairs, _mm512_shuffle_epi32::<0b01_00_11_10>(pairs));
+            let first = _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, all));
+            // SAFETY: the reference covers the 16 bytes, and the instruction asks for no alignment.
+            unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), first) };
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(super) fn interleave(values: &[[i8; BLOCK]; LANES], steps: &mut [[[i8; 4]; LANES]; BLOCK / 4]) {
+        use crate::vector::avx512::{store, transpose};
+        // Half of a transposition: a token has but eight words.
+        let rows = std::array::from_fn(|t| _mm512_castsi256_si512(load_bytes(&values[t])));
+        for (lanes, column) in steps.iter_mut().zip(transpose(rows)) {
+            store(lanes, column);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Random, all_threads};
+    use crate::testing::Random;
 
+    /// Quantizes one token as a row and as the third of a panel, and looks at every value, scale and sum.
     fn check(x: &[f32]) {
-        for threads in all_threads() {
-            let n_blocks = x.len() / BLOCK;
-            let (mut scales, mut values) = (vec![0.0; n_blocks], vec![[0; BLOCK]; n_blocks]);
-            quantize_activations(threads.isa(), x, &mut scales, &mut values);
-            for ((block, scale), values) in x.as_chunks::<BLOCK>().0.iter().zip(scales).zip(values) {
-                for (x, value) in block.iter().zip(values) {
-                    assert!(
-                        (x - scale * f32::from(value)).abs() <= (scale * 0.50001).max(1e-30),
-                        "{x} {scale} {value}"
-                    );
-                    assert_ne!(value, -128);
-                }
+        let k = x.len();
+        for isa in Isa::all() {
+            let mut lines = vec![Line([7; 64]); Row::n_lines(k)];
+            quantize_row(isa, x, &mut lines);
+            let row = Row::new(&lines);
+            let mut panel_lines = vec![Line([7; 64]); PanelBlock::n_lines(k)];
+            let tokens = [vec![1.0; 2 * k], x.to_vec()].concat();
+            if k > 0 {
+                quantize_panel(isa, &tokens, k, 0, &Q4_0_LIKE, &mut panel_lines);
+            }
+            let panel: &[PanelBlock] = bytemuck::cast_slice(&panel_lines);
+            for (i, x) in x.iter().enumerate() {
+                let (stretch, within) = (&row.stretches()[i / STRETCH], i % STRETCH);
+                let (value, scale) = (stretch.values[within], stretch.scales[within / BLOCK]);
+                let off = (x - scale * f32::from(value)).abs();
+                assert!(off <= (scale * 0.50001).max(1e-30), "{x} {scale} {value}");
+                assert_ne!(value, -128);
+                let block = &panel[i / BLOCK];
+                assert_eq!((block.values[i % BLOCK / 4][2][i % 4], block.scales[2]), (value, scale));
+                assert_eq!((block.values[i % BLOCK / 4][3][i % 4], block.scales[3]), (0, 0.0));
+            }
+            for (b, block) in panel.iter().enumerate() {
+                let stretch = &row.stretches()[b / 8];
+                let sum = stretch.sums[b % 8 * 2] + stretch.sums[b % 8 * 2 + 1];
+                let values = &stretch.values[b % 8 * BLOCK..][..BLOCK];
+                assert_eq!(sum, values.iter().map(|&value| i32::from(value)).sum::<i32>());
+                assert_eq!(stretch.totals[b % 8], stretch.scales[b % 8] * sum as f32);
+                assert_eq!([block.corrections[0][2], block.corrections[0][3]], [-8 * sum, 0]);
             }
         }
     }
+
+    const Q4_0_LIKE: IntegerKernels =
+        IntegerKernels { group: 32, offset: 8, has_minima: false, unpack: |_, _, _| (), dot: |_, _, _, _| () };
 
     #[test]
     fn within_half_a_step() {

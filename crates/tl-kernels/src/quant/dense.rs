@@ -3,7 +3,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::dot::avx2;
-use super::{Dot, Rows, WeightKernels};
+use super::{Dot, FloatDot, Rows, WeightKernels};
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use half::{bf16, f16};
@@ -15,7 +15,7 @@ pub static F16: WeightKernels = dense::<f16>(dot_f16);
 /// `bf16`, 16 bits per weight.
 pub static BF16: WeightKernels = dense::<bf16>(dot_bf16);
 
-const fn dense<T: Element>(dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])) -> WeightKernels {
+const fn dense<T: Element>(dot: FloatDot) -> WeightKernels {
     WeightKernels {
         block_elems: 1,
         block_bytes: size_of::<T>(),
@@ -29,6 +29,10 @@ const fn dense<T: Element>(dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])) ->
 const CHUNK: usize = 64;
 
 instantiate! {
+    fn load[T: Element](isa: Isa, src: &[T], dst: &mut [f32]) {
+        T::load(isa, src, dst);
+    }
+
     fn dequantize_through[T: Element](isa: Isa, bytes: &[u8], out: &mut [f32], aligned: &mut [T; CHUNK]) {
         assert_eq!(bytes.len(), out.len() * size_of::<T>());
         for (bytes, out) in bytes.chunks(CHUNK * size_of::<T>()).zip(out.chunks_mut(CHUNK)) {
@@ -40,13 +44,11 @@ instantiate! {
 
     /// Dot products in eight sums.
     fn dot_through[T: Element](
-        isa: Isa, rows: Rows<'_>, x: &[f32], n_tokens: usize, out: &mut [f32], aligned: &mut [T; CHUNK],
+        isa: Isa, rows: Rows<'_>, x: &[f32], out: &mut [f32], aligned: &mut [T; CHUNK],
     ) {
-        let row_elems = rows.length / size_of::<T>();
         let mut weights = [0.0; CHUNK];
-        for (index, out) in out.iter_mut().enumerate() {
-            let row = rows.row(index / n_tokens);
-            let x = &x[index % n_tokens * row_elems..][..row_elems];
+        for (j, out) in out.iter_mut().enumerate() {
+            let row = rows.row(j);
             let mut sums = [0.0; 8];
             for (bytes, x) in row.chunks(CHUNK * size_of::<T>()).zip(x.chunks(CHUNK)) {
                 dequantize_through(isa, bytes, &mut weights[..x.len()], aligned);
@@ -67,7 +69,11 @@ instantiate! {
 }
 
 fn dequantize<T: Element>(isa: Isa, bytes: &[u8], out: &mut [f32]) {
-    dequantize_through(isa, bytes, out, &mut [T::zeroed(); CHUNK]);
+    // What a file maps is aligned, as a rule.
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(aligned) => load::<T>(isa, aligned, out),
+        Err(_) => dequantize_through(isa, bytes, out, &mut [T::zeroed(); CHUNK]),
+    }
 }
 
 fn quantize<T: Element>(x: &[f32], bytes: &mut [u8]) {
@@ -80,17 +86,17 @@ fn quantize<T: Element>(x: &[f32], bytes: &mut [u8]) {
 /// Defines a dense dot product: `$unpack` of `dot::avx2` turns the bytes of eight elements into `f32`.
 macro_rules! dense_dot {
     ($name:ident, $element:ty, $unpack:ident) => {
-        fn $name(isa: Isa, rows: Rows<'_>, x: &[f32], n_tokens: usize, out: &mut [f32]) {
+        fn $name(isa: Isa, rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
             #[cfg(target_arch = "x86_64")]
             if isa.has_avx2() && rows.length % (8 * size_of::<$element>()) == 0 {
                 #[target_feature(enable = "avx2,fma,f16c")]
-                fn dot_avx2(rows: Rows<'_>, x: &[f32], n_tokens: usize, out: &mut [f32]) {
-                    avx2::float::<{ 8 * size_of::<$element>() }>(rows, x, n_tokens, out, |bytes| avx2::$unpack(bytes));
+                fn dot_avx2(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+                    avx2::float::<{ 8 * size_of::<$element>() }>(rows, x, out, |bytes| avx2::$unpack(bytes));
                 }
                 // SAFETY: this `Isa` proves avx2, fma and f16c.
-                return unsafe { dot_avx2(rows, x, n_tokens, out) };
+                return unsafe { dot_avx2(rows, x, out) };
             }
-            dot_through(isa, rows, x, n_tokens, out, &mut [<$element as bytemuck::Zeroable>::zeroed(); CHUNK]);
+            dot_through(isa, rows, x, out, &mut [<$element as bytemuck::Zeroable>::zeroed(); CHUNK]);
         }
     };
 }

@@ -1,37 +1,25 @@
-//! `y = x W^T + b` straight from a weight's blocks. The weight is read once per tile of tokens and never dequantized whole.
+//! `y = x W^T + b` straight from a weight's blocks. The weight is never dequantized whole.
 //!
-//! Three ways, by format and number of tokens: integer formats quantize tiles of the activations and take integer dot
-//! products; float formats take float dot products for a few tokens, where reading the weight is all the time there is,
-//! and the blocked product of `gemm` for many.
+//! The activations are brought into the form that the format multiplies with, once, in the threads' workspace; then tiles
+//! of the output are shared out. For a few tokens (`few`) that is rows, and reading the weight is all the time there is; for
+//! many (`many`) it is panels of 16 tokens, against which stretches of the weight are unpacked. More tokens than the workspace
+//! holds go in parts, and where it holds not even one, the blocked product of `gemm` needs none.
 
-use super::activations::{self, Activations, quantize_activations};
-use super::{Dot, MAX_BLOCK, Rows, Weight};
+use super::{Weight, few, many};
 use crate::element::Element;
 use crate::gemm::{self, Operands, PANEL, fill_column, gemm_tile};
-use crate::isa::{Isa, instantiate};
-use crate::map::BLOCK;
+use crate::isa::Isa;
 use crate::matmul::PARALLEL_MIN;
-use crate::scratch::Scratch;
-use crate::threads::{Threads, Tile, Tiling};
-use std::ops::Range;
+use crate::threads::{Threads, Tiling};
 
-/// Activations that a tile of dot products holds on the stack: its tokens times a stretch of `k`.
-const STAGE_FLOATS: usize = 4 * 1024;
-/// The same, in 8 bits.
-const STAGE_BYTES: usize = 16 * 1024;
-/// Sums that a tile of dot products holds on the stack: its tokens times its columns.
-const TILE_SUMS: usize = 4 * 1024;
-/// Tokens of a tile of dot products.
-const TILE_TOKENS: usize = 16;
-/// Multiply-adds beside which setting up a tile of dot products is not felt.
-const TILE_WORK: usize = 32 * 1024;
-/// Up to this many tokens, float formats take dot products.
-const FEW_TOKENS: usize = 4;
+/// Up to this many tokens, rows are multiplied one token after the other.
+pub(crate) const FEW_TOKENS: usize = 4;
 
 /// `y[t, j] = sum over i of x[t, i] * weight[j, i], + bias[j]`.
 ///
 /// `x: [m, k]` and `y: [m, n]` contiguous, `weight: [n, k]` in any format, `bias: [n]` in any format. Float formats sum in
-/// `f32`; the integer formats round each 32 activations to 8 bits first. `k` is a multiple of the format's block, and
+/// `f32`; the integer formats round each 32 activations to 8 bits first, or, with AMX and more than four tokens, activations
+/// and weights to `bf16`, which is nearer. With AMX an infinity among many tokens becomes NaN. `k` is a multiple of the format's block, and
 /// of 32 for integer formats. Each row of `y` depends on its own row of `x` alone.
 #[expect(clippy::too_many_arguments, reason = "the sizes of a product are three numbers")]
 pub fn linear<X: Element, Y: Element>(
@@ -50,171 +38,41 @@ pub fn linear<X: Element, Y: Element>(
     if let Some(bias) = bias {
         assert_eq!(bias.bytes.len(), bias.format.row_bytes(n), "linear: bytes of the bias");
     }
-    let isa = threads.isa();
-    let product = Product { x, k, weight, bias };
-    let parallel = y.len().saturating_mul(k) >= PARALLEL_MIN;
-    let n_threads = if parallel { threads.count() } else { 1 };
-    match weight.format.dot {
-        Dot::Float(_) if m > FEW_TOKENS => {
-            let (tile_rows, tile_cols) = gemm::tile_size(1, m, n, n_threads);
-            let tiling = Tiling { n_cols: n, group_rows: m, tile_rows, tile_cols };
-            threads.for_tiles_if(parallel, y, tiling, &|mut tile| {
-                gemm_tile(isa, &product, k, tile.first_row(), &mut tile);
-            });
-        }
-        dot => {
-            let tile_rows = m.clamp(1, TILE_TOKENS);
-            // One thread takes as much as fits; several share about four tiles each, of enough work to be worth taking.
-            let share = if parallel { n.div_ceil(4 * threads.count()) } else { n };
-            let enough = TILE_WORK / (tile_rows * k).max(1);
-            let tile_cols = share.max(enough).clamp(1, TILE_SUMS / tile_rows);
-            let tiling = Tiling { n_cols: n, group_rows: m, tile_rows, tile_cols };
-            threads.for_tiles_if(parallel, y, tiling, &|mut tile| match dot {
-                Dot::Float(dot) => product.dot_tile(isa, &mut FloatStage::new(dot), &mut tile),
-                Dot::Integer(dot) => product.dot_tile(isa, &mut IntegerStage::new(dot), &mut tile),
-            });
+    if y.is_empty() {
+        return;
+    }
+    let product = Product { k, n, weight, bias, parallel: y.len().saturating_mul(k) >= PARALLEL_MIN };
+    let capacity = if m <= FEW_TOKENS { few::capacity(&product) } else { many::capacity::<X>(threads.isa(), &product) };
+    if k == 0 || capacity == 0 {
+        return blocked(threads, x, m, &product, y);
+    }
+    // Parts of equal size.
+    let part = m.div_ceil(m.div_ceil(capacity));
+    for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
+        if m <= FEW_TOKENS {
+            few::multiply(threads, x, &product, y);
+        } else {
+            many::multiply(threads, x, &product, y);
         }
     }
 }
 
-/// The operands of a linear layer.
-struct Product<'a, X> {
-    x: &'a [X],
-    k: usize,
-    weight: Weight<'a>,
-    bias: Option<Weight<'a>>,
+/// A linear layer without its activations.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    /// Elements of a row of the weight.
+    pub(crate) k: usize,
+    /// Rows of the weight.
+    pub(crate) n: usize,
+    pub(crate) weight: Weight<'a>,
+    pub(crate) bias: Option<Weight<'a>>,
+    /// Whether it is worth waking the workers.
+    pub(crate) parallel: bool,
 }
 
-/// A stretch of a tile's activations, in the form that a dot product takes.
-trait Stage {
-    /// The most elements that fit.
-    const CAPACITY: usize;
-    /// Stages the part of the activations, and adds the dot products of the rows with them to the sums, as [`Dot`] describes.
-    fn add<X: Element>(&mut self, isa: Isa, part: Part<'_, X>, rows: Rows<'_>, sums: &mut [f32]);
-}
-
-/// The stretch `range` of `n_tokens` rows of `x`, each of `k` elements.
-struct Part<'a, X> {
-    x: &'a [X],
-    k: usize,
-    range: Range<usize>,
-    n_tokens: usize,
-}
-
-impl<X: Element> Product<'_, X> {
-    /// Dot products of every column of the tile with every token of it, by stretches of `k` that fit the stage.
-    fn dot_tile<Y: Element>(&self, isa: Isa, stage: &mut impl Stage, tile: &mut Tile<'_, Y>) {
-        let (n_tokens, n_cols) = (tile.n_rows(), tile.n_cols());
-        let x = &self.x[tile.first_row() * self.k..][..n_tokens * self.k];
-        // The sums of column j are at j * n_tokens.
-        let mut sums = Scratch::<f32, TILE_SUMS>::new();
-        let sums = sums.zeroed(n_tokens * n_cols);
-        if let Some(bias) = self.bias {
-            let mut start = Scratch::<f32, TILE_SUMS>::new();
-            let start = start.zeroed(n_cols);
-            bias.load(isa, tile.first_col(), start);
-            for (sums, start) in sums.chunks_exact_mut(n_tokens).zip(start) {
-                sums.fill(*start);
-            }
-        }
-        let stretch = capacity(stage) / n_tokens / MAX_BLOCK * MAX_BLOCK;
-        let format = self.weight.format;
-        let stride = format.row_bytes(self.k);
-        for first in (0..self.k).step_by(stretch) {
-            let range = first..self.k.min(first + stretch);
-            let bytes = &self.weight.bytes[tile.first_col() * stride + format.row_bytes(first)..];
-            let rows = Rows { bytes, stride, length: format.row_bytes(range.len()) };
-            stage.add(isa, Part { x, k: self.k, range, n_tokens }, rows, sums);
-        }
-        for token in 0..n_tokens {
-            let mut values = [0.0; BLOCK];
-            for (block, out) in tile.row_mut(token).chunks_mut(BLOCK).enumerate() {
-                let values = &mut values[..out.len()];
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value = sums[(block * BLOCK + i) * n_tokens + token];
-                }
-                Y::store(isa, values, out);
-            }
-        }
-    }
-}
-
-/// The capacity of a stage at hand.
-const fn capacity<S: Stage>(_stage: &S) -> usize {
-    S::CAPACITY
-}
-
-struct FloatStage {
-    dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32]),
-    x: Scratch<f32, STAGE_FLOATS>,
-}
-
-impl FloatStage {
-    fn new(dot: fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])) -> Self {
-        FloatStage { dot, x: Scratch::new() }
-    }
-}
-
-impl Stage for FloatStage {
-    const CAPACITY: usize = STAGE_FLOATS;
-
-    fn add<X: Element>(&mut self, isa: Isa, part: Part<'_, X>, rows: Rows<'_>, sums: &mut [f32]) {
-        let Part { x, k, ref range, n_tokens } = part;
-        let staged = self.x.zeroed(n_tokens * range.len());
-        for (x, row) in x.chunks_exact(k).zip(staged.chunks_exact_mut(range.len())) {
-            load_row(isa, &x[range.clone()], row);
-        }
-        (self.dot)(isa, rows, staged, n_tokens, sums);
-    }
-}
-
-/// Blocks of a stage of 8-bit activations.
-const STAGE_BLOCKS: usize = STAGE_BYTES / activations::BLOCK;
-
-struct IntegerStage {
-    dot: fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32]),
-    scales: Scratch<f32, STAGE_BLOCKS>,
-    values: Scratch<[i8; activations::BLOCK], STAGE_BLOCKS>,
-}
-
-impl IntegerStage {
-    fn new(dot: fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32])) -> Self {
-        IntegerStage { dot, scales: Scratch::new(), values: Scratch::new() }
-    }
-}
-
-impl Stage for IntegerStage {
-    const CAPACITY: usize = STAGE_BYTES;
-
-    fn add<X: Element>(&mut self, isa: Isa, part: Part<'_, X>, rows: Rows<'_>, sums: &mut [f32]) {
-        let Part { x, k, ref range, n_tokens } = part;
-        let row_blocks = range.len() / activations::BLOCK;
-        let scales = self.scales.zeroed(n_tokens * row_blocks);
-        let values = self.values.zeroed(n_tokens * row_blocks);
-        let staged = scales.chunks_exact_mut(row_blocks).zip(values.chunks_exact_mut(row_blocks));
-        for (x, (scales, values)) in x.chunks_exact(k).zip(staged) {
-            quantize_activations(isa, &x[range.clone()], scales, values);
-        }
-        (self.dot)(isa, rows, Activations { scales, values }, n_tokens, sums);
-    }
-}
-
-impl<X: Element> Operands for Product<'_, X> {
-    #[inline(always)]
-    fn load_a(&self, isa: Isa, row: usize, first_k: usize, dst: &mut [f32]) {
-        X::load(isa, &self.x[row * self.k + first_k..][..dst.len()], dst);
-    }
-
-    #[inline(always)]
-    fn load_b(&self, isa: Isa, first_col: usize, n_cols: usize, first_k: usize, panel: &mut [[f32; PANEL]]) {
-        for col in 0..n_cols {
-            let first = (first_col + col) * self.k + first_k;
-            fill_column(panel, col, |values| self.weight.load(isa, first, values));
-        }
-    }
-
-    #[inline(always)]
-    fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
+impl Product<'_> {
+    /// What the sums of the columns from `first_col` on begin with.
+    pub(crate) fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
         match self.bias {
             Some(bias) => bias.load(isa, first_col, dst),
             None => dst.fill(0.0),
@@ -222,21 +80,48 @@ impl<X: Element> Operands for Product<'_, X> {
     }
 }
 
-instantiate! {
-    fn load_row[X: Element](isa: Isa, src: &[X], dst: &mut [f32]) {
-        X::load(isa, src, dst);
+/// The product without a workspace, all in `f32`.
+fn blocked<X: Element, Y: Element>(threads: &Threads, x: &[X], m: usize, product: &Product<'_>, y: &mut [Y]) {
+    let n_threads = if product.parallel { threads.count() } else { 1 };
+    let (tile_rows, tile_cols) = gemm::tile_size(1, m, product.n, n_threads);
+    let tiling = Tiling { n_cols: product.n, group_rows: m, tile_rows, tile_cols };
+    let operands = Blocked { x, product };
+    threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
+        gemm_tile(threads.isa(), &operands, product.k, tile.first_row(), &mut tile);
+    });
+}
+
+struct Blocked<'a, X> {
+    x: &'a [X],
+    product: &'a Product<'a>,
+}
+
+impl<X: Element> Operands for Blocked<'_, X> {
+    #[inline(always)]
+    fn load_a(&self, isa: Isa, row: usize, first_k: usize, dst: &mut [f32]) {
+        X::load(isa, &self.x[row * self.product.k + first_k..][..dst.len()], dst);
+    }
+
+    #[inline(always)]
+    fn load_b(&self, isa: Isa, first_col: usize, n_cols: usize, first_k: usize, panel: &mut [[f32; PANEL]]) {
+        for col in 0..n_cols {
+            let first = (first_col + col) * self.product.k + first_k;
+            fill_column(panel, col, |values| self.product.weight.load(isa, first, values));
+        }
+    }
+
+    #[inline(always)]
+    fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
+        self.product.load_start(isa, first_col, dst);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{BF16, F16, F32, Q4_0, Q8_0, WeightKernels, gather_rows};
+    use crate::quant::{Dot, F16, FORMATS, Q4_0, Q8_0, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use half::{bf16, f16};
-
-    const FORMATS: [(&str, &WeightKernels); 5] =
-        [("F32", &F32), ("F16", &F16), ("BF16", &BF16), ("Q8_0", &Q8_0), ("Q4_0", &Q4_0)];
 
     /// Random rows of a format, one byte into a vector so that nothing is aligned, and what they mean.
     fn random_weight(format: &WeightKernels, n: usize, k: usize, random: &mut Random) -> (Vec<u8>, Vec<f32>) {
@@ -252,6 +137,7 @@ mod tests {
         (m, k, n): (usize, usize, usize),
         with_bias: bool,
     ) {
+        let k = k.next_multiple_of(format.block_elems);
         let mut random = Random::new((m * 7 + k * 3 + n) as u64);
         let (bytes, weights) = random_weight(format, n, k, &mut random);
         let (bias_bytes, bias) = random_weight(&F16, 1, n, &mut random);
@@ -289,10 +175,10 @@ mod tests {
             check::<f32, f32>(format, (1, 20_000 / 32 * 32, 65), false);
             check::<f32, f16>(format, (100, 1056, 257), true);
         }
-        for format in &FORMATS[..3] {
+        for &format in &FORMATS[..3] {
             for k in [1, 7, 31, 33, 255, 257] {
-                check::<bf16, f32>(*format, (1, k, 257), true);
-                check::<f16, bf16>(*format, (9, k, 31), false);
+                check::<bf16, f32>(format, (1, k, 257), true);
+                check::<f16, bf16>(format, (9, k, 31), false);
             }
         }
     }
@@ -322,13 +208,13 @@ mod tests {
     fn a_row_does_not_depend_on_the_others() {
         for (name, format) in FORMATS {
             let mut random = Random::new(4);
-            let (bytes, _) = random_weight(format, 65, 96, &mut random);
+            let (bytes, _) = random_weight(format, 65, 256, &mut random);
             let weight = Weight { bytes: &bytes[1..], format };
-            let mut x = random.vec::<f32>(20 * 96);
-            x[5 * 96] = f32::NAN;
+            let mut x = random.vec::<f32>(20 * 256);
+            x[5 * 256] = f32::NAN;
             for threads in all_threads() {
                 let mut y = vec![0.0f32; 20 * 65];
-                linear(&threads, &x, 20, 96, weight, None, 65, &mut y);
+                linear(&threads, &x, 20, 256, weight, None, 65, &mut y);
                 for (row, y) in y.chunks(65).enumerate() {
                     assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{name} row {row}");
                 }
@@ -339,7 +225,7 @@ mod tests {
     #[test]
     fn rows_are_gathered() {
         for (name, format) in FORMATS {
-            let (n_rows, k) = (37, 288);
+            let (n_rows, k) = (37, 288usize.next_multiple_of(format.block_elems));
             let (bytes, values) = random_weight(format, n_rows, k, &mut Random::new(5));
             let table = Weight { bytes: &bytes[1..], format };
             let ids: Vec<i32> = (0..300).map(|i| (i * 7 % n_rows) as i32).collect();
@@ -387,16 +273,18 @@ mod tests {
 
     #[test]
     fn quantizing_stays_within_a_step() {
-        for ((name, format), step) in FORMATS.into_iter().zip([0.0, 5e-4, 4e-3, 4.5e-3, 0.126]) {
-            let mut x = Random::new(6).vec::<f32>(32 * 50);
-            x[..32].fill(0.0);
+        // Of values in -1 .. 1: half a level, and what rounding scales and minima adds.
+        let steps = [0.0, 5e-4, 4e-3, 4.5e-3, 0.126, 0.08, 0.07, 0.04, 0.16, 0.09, 0.05, 0.045];
+        for ((name, format), step) in FORMATS.into_iter().zip(steps) {
+            let mut x = Random::new(6).vec::<f32>(256 * 7);
+            x[..256].fill(0.0);
             let mut bytes = vec![0; format.row_bytes(x.len())];
             (format.quantize.unwrap())(&x, &mut bytes);
             let mut found = vec![0.0; x.len()];
             (format.dequantize)(Isa::detect(), &bytes, &mut found);
             let expected: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
             assert_close(name, &found, &expected, step, 0.0);
-            assert!(found[..32].iter().all(|&v| v == 0.0));
+            assert!(found[..256].iter().all(|&v| v == 0.0));
         }
     }
 }

@@ -1,24 +1,49 @@
 //! Weights as files store them: rows of blocks, one [`WeightKernels`] for each block format.
 //!
-//! A format is a file here with one constant in it. What the formats share stands beside them: `activations` (8-bit
-//! blocks of the other operand), `dot` (row times activations), `linear` and `gather`, which know no format by name.
-//! Nothing here knows how a file names its formats.
+//! A format is a file here with one constant in it. What the formats share stands beside them: `block` (what a format of
+//! small integers has to say of itself), `activations` (8-bit blocks of the other operand), `dot` (a row times one token's
+//! activations), `search` (finding scales), `linear` and `gather`, which know no format by name. Nothing here knows how a
+//! file names its formats.
+#![allow(unsafe_code)]
 
 mod activations;
+mod block;
 mod dense;
 mod dot;
+mod few;
 mod gather;
+mod iq4_nl;
+mod k_scales;
 mod linear;
+mod many;
+mod nibbles;
 mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
+mod search;
 
+use crate::element::half_to_f32;
 use crate::isa::Isa;
+use block::dot_unpacked;
+use half::f16;
 
-pub use activations::Activations;
+pub use block::IntegerKernels;
 pub use dense::{BF16, F16, F32};
 pub use gather::{RowOutOfRange, gather_rows};
+pub use iq4_nl::IQ4_NL;
 pub use linear::linear;
 pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
+pub use q4_k::Q4_K;
+pub use q5_0::Q5_0;
+pub use q5_1::Q5_1;
+pub use q5_k::Q5_K;
+pub use q6_k::Q6_K;
 pub use q8_0::Q8_0;
 
 /// The most elements that a block of any format may have.
@@ -42,15 +67,17 @@ pub struct WeightKernels {
 /// Writes `f32` values as whole blocks.
 pub type Quantize = fn(&[f32], &mut [u8]);
 
-/// `out[j * n_tokens + t] +=` the dot product of row `j` of the weight with token `t` of the activations, which are as
-/// long as the rows. The functions take the rows, the activations of all tokens, `n_tokens` and `out`.
+/// How rows of a weight are multiplied by activations.
 #[derive(Clone, Copy, Debug)]
 pub enum Dot {
-    /// Against `f32` activations, token after token; sums in `f32`.
-    Float(fn(Isa, Rows<'_>, &[f32], usize, &mut [f32])),
+    /// Against `f32` activations; sums in `f32`.
+    Float(FloatDot),
     /// Against 8-bit blocks of activations; sums in `i32` within a block, in `f32` across blocks.
-    Integer(fn(Isa, Rows<'_>, Activations<'_>, usize, &mut [f32])),
+    Integer(IntegerKernels),
 }
+
+/// `out[j] +=` the dot product of row `j` of the weight with the activations, which are as long as the rows.
+pub type FloatDot = fn(Isa, Rows<'_>, &[f32], &mut [f32]);
 
 /// Rows of whole blocks, or the same stretch of each row.
 #[derive(Clone, Copy, Debug)]
@@ -120,3 +147,39 @@ impl Weight<'_> {
         }
     }
 }
+
+/// The `f16` at byte `at` of a block.
+#[inline(always)]
+fn half_at(isa: Isa, block: &[u8], at: usize) -> f32 {
+    let bytes = [block[at], block[at + 1]];
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() {
+        // SAFETY: this `Isa` proves f16c.
+        return unsafe { dot::avx2::half_to_f32(bytes) };
+    }
+    half_to_f32(u16::from_le_bytes(bytes))
+}
+
+/// Stores an `f16` at byte `at` of a block; returns what it came to.
+fn store_half(block: &mut [u8], at: usize, value: f32) -> f32 {
+    let half = f16::from_f32(value);
+    block[at..at + 2].copy_from_slice(&half.to_le_bytes());
+    half.to_f32()
+}
+
+/// Every format by name: floats first.
+#[cfg(test)]
+pub(crate) static FORMATS: [(&str, &WeightKernels); 12] = [
+    ("F32", &F32),
+    ("F16", &F16),
+    ("BF16", &BF16),
+    ("Q8_0", &Q8_0),
+    ("Q4_0", &Q4_0),
+    ("Q4_1", &Q4_1),
+    ("Q5_0", &Q5_0),
+    ("Q5_1", &Q5_1),
+    ("IQ4_NL", &IQ4_NL),
+    ("Q4_K", &Q4_K),
+    ("Q5_K", &Q5_K),
+    ("Q6_K", &Q6_K),
+];

@@ -2,81 +2,85 @@
 //! `16 + j`; value = scale * (half - 8). Source: the GGML formats of GGUF.
 #![allow(unsafe_code)]
 
-use super::activations::Activations;
-use super::{Dot, Rows, WeightKernels, dot};
-use crate::isa::{Isa, instantiate};
-use half::f16;
+use super::block::{BlockFormat, integer};
+use super::nibbles::{pack_halves, unpack_halves};
+use super::search::{inverse, round_to_level, signed_scale};
+use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+use crate::isa::Isa;
+use crate::quant::activations::Row;
 
 const ELEMS: usize = 32;
 const BYTES: usize = 18;
 
 /// Q4_0, 4.5 bits per weight.
-pub static Q4_0: WeightKernels = WeightKernels {
-    block_elems: ELEMS,
-    block_bytes: BYTES,
-    dequantize,
-    quantize: Some(quantize),
-    dot: Dot::Integer(dot),
-};
+pub static Q4_0: WeightKernels = integer::<Format>(quantize, dot);
 
-instantiate! {
-    fn dequantize(isa: Isa, bytes: &[u8], out: &mut [f32]) {
-        let (blocks, outputs) = (bytes.as_chunks::<BYTES>().0, out.as_chunks_mut::<ELEMS>().0);
-        assert_eq!(blocks.len(), outputs.len());
-        for (block, output) in blocks.iter().zip(outputs) {
-            let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-            for (value, weight) in output.iter_mut().zip(unpack(block)) {
-                *value = scale * f32::from(weight);
-            }
-        }
+#[derive(Clone, Copy)]
+struct Format;
+
+impl BlockFormat for Format {
+    const ELEMS: usize = ELEMS;
+    const BYTES: usize = BYTES;
+    const GROUP: usize = 32;
+    const OFFSET: u8 = 8;
+    const HAS_MINIMA: bool = false;
+
+    #[inline(always)]
+    fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
+        scales[0] = half_at(isa, block, 0);
+        unpack_halves(&block[2..], values);
     }
 }
 
-/// The element of largest size becomes -8 exactly, so that the scale may be negative; the rest is rounded and stays below 8.
 fn quantize(x: &[f32], bytes: &mut [u8]) {
     let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
     assert_eq!(inputs.len(), blocks.len());
     for (x, block) in inputs.iter().zip(blocks) {
-        let largest = x.iter().fold(0.0, |max: f32, &x| if x.abs() > max.abs() { x } else { max });
-        let scale = largest / -8.0;
-        let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
-        let half_byte = |x: f32| (x * inverse + 8.5).clamp(0.0, 15.0) as u8;
-        block[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-        for j in 0..ELEMS / 2 {
-            block[2 + j] = half_byte(x[j]) | half_byte(x[ELEMS / 2 + j]) << 4;
-        }
+        let scale = store_half(block, 0, signed_scale(x, 8));
+        let inverse = inverse(scale);
+        pack_halves(&mut block[2..], |j| round_to_level(x[j] * inverse, -8, 7) + 8);
     }
 }
 
-#[inline(always)]
-fn unpack(block: &[u8; BYTES]) -> [i8; ELEMS] {
-    let mut values = [0; ELEMS];
-    for j in 0..ELEMS / 2 {
-        values[j] = (block[2 + j] & 15) as i8 - 8;
-        values[ELEMS / 2 + j] = (block[2 + j] >> 4) as i8 - 8;
+fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { dot_avx512(rows, x, out) };
     }
-    values
-}
-
-fn dot(isa: Isa, rows: Rows<'_>, x: Activations<'_>, n_tokens: usize, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
         // SAFETY: this `Isa` proves avx2, fma and f16c.
-        return unsafe { dot_avx2(rows, x, n_tokens, out) };
+        return unsafe { dot_avx2(rows, x, out) };
     }
-    dot::integer(rows, x, n_tokens, out, unpack);
+    dot_unpacked::<Format>(isa, rows, x, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_avx2(rows: Rows<'_>, x: Activations<'_>, n_tokens: usize, out: &mut [f32]) {
-    use dot::avx2::load_half;
-    use std::arch::x86_64::*;
-    dot::avx2::integer(rows, x, n_tokens, out, |block: &[u8; BYTES]| {
-        let [_, _, pairs @ ..] = block;
-        let pairs = load_half(pairs);
-        let both = _mm256_set_m128i(_mm_srli_epi16::<4>(pairs), pairs);
-        let halves = _mm256_and_si256(both, _mm256_set1_epi8(15));
-        _mm256_sub_epi8(halves, _mm256_set1_epi8(8))
+fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::avx2::{Block, blocks, half_to_f32, halves};
+    blocks::<BYTES, false>(rows, x, out, |block| {
+        let scale = half_to_f32([block[0], block[1]]);
+        Block { values: halves(&block[2..]), scale, low: -8.0 * scale }
     });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::avx512;
+    use super::nibbles::avx512::{Halves, add_products, four_blocks, half_scales};
+    avx512::rows(
+        rows,
+        x,
+        out,
+        |x| Halves::new(x, Format::OFFSET),
+        |sums, bytes: &[u8; 8 * BYTES], x| {
+            add_products(sums, x, |h| {
+                (four_blocks::<BYTES, 2, { 8 * BYTES }>(bytes, h), half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
+            })
+        },
+        |sums| avx512::total(sums),
+    );
 }

@@ -1,32 +1,32 @@
 //! Q8_0: blocks of an `f16` scale and 32 signed bytes (34 bytes); value = scale * byte. Source: the GGML formats of GGUF.
 #![allow(unsafe_code)]
 
-use super::activations::{Activations, quantize_block};
-use super::{Dot, Rows, WeightKernels, dot};
-use crate::isa::{Isa, instantiate};
-use half::f16;
+use super::activations::{Row, quantize_block};
+use super::block::{BlockFormat, integer};
+use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+use crate::isa::Isa;
 
 const ELEMS: usize = 32;
 const BYTES: usize = 34;
 
 /// Q8_0, 8.5 bits per weight.
-pub static Q8_0: WeightKernels = WeightKernels {
-    block_elems: ELEMS,
-    block_bytes: BYTES,
-    dequantize,
-    quantize: Some(quantize),
-    dot: Dot::Integer(dot),
-};
+pub static Q8_0: WeightKernels = integer::<Format>(quantize, dot);
 
-instantiate! {
-    fn dequantize(isa: Isa, bytes: &[u8], out: &mut [f32]) {
-        let (blocks, outputs) = (bytes.as_chunks::<BYTES>().0, out.as_chunks_mut::<ELEMS>().0);
-        assert_eq!(blocks.len(), outputs.len());
-        for (block, output) in blocks.iter().zip(outputs) {
-            let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-            for (value, byte) in output.iter_mut().zip(unpack(block)) {
-                *value = scale * f32::from(byte);
-            }
+#[derive(Clone, Copy)]
+struct Format;
+
+impl BlockFormat for Format {
+    const ELEMS: usize = ELEMS;
+    const BYTES: usize = BYTES;
+    const GROUP: usize = 32;
+    const OFFSET: u8 = 128;
+    const HAS_MINIMA: bool = false;
+
+    #[inline(always)]
+    fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
+        scales[0] = half_at(isa, block, 0);
+        for (value, byte) in values.iter_mut().zip(&block[2..]) {
+            *value = byte ^ 128;
         }
     }
 }
@@ -36,32 +36,74 @@ fn quantize(x: &[f32], bytes: &mut [u8]) {
     assert_eq!(inputs.len(), blocks.len());
     for (x, block) in inputs.iter().zip(blocks) {
         let mut values = [0; ELEMS];
-        let scale = f16::from_f32(quantize_block(x, &mut values));
-        block[..2].copy_from_slice(&scale.to_le_bytes());
+        store_half(block, 0, quantize_block(x, &mut values));
         block[2..].copy_from_slice(bytemuck::cast_slice(&values));
     }
 }
 
-#[inline(always)]
-fn unpack(block: &[u8; BYTES]) -> [i8; ELEMS] {
-    std::array::from_fn(|i| block[2 + i] as i8)
-}
-
-fn dot(isa: Isa, rows: Rows<'_>, x: Activations<'_>, n_tokens: usize, out: &mut [f32]) {
+fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { dot_avx512(rows, x, out) };
+    }
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
         // SAFETY: this `Isa` proves avx2, fma and f16c.
-        return unsafe { dot_avx2(rows, x, n_tokens, out) };
+        return unsafe { dot_avx2(rows, x, out) };
     }
-    dot::integer(rows, x, n_tokens, out, unpack);
+    dot_unpacked::<Format>(isa, rows, x, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_avx2(rows: Rows<'_>, x: Activations<'_>, n_tokens: usize, out: &mut [f32]) {
-    use dot::avx2::load_bytes;
-    dot::avx2::integer(rows, x, n_tokens, out, |block: &[u8; BYTES]| {
-        let [_, _, values @ ..] = block;
-        load_bytes(values)
+fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::avx2::{Block, blocks, half_to_f32, load_bytes};
+    blocks::<BYTES, true>(rows, x, out, |block| {
+        let [low, high, values @ ..] = block;
+        Block { values: load_bytes(values), scale: half_to_f32([*low, *high]), low: 0.0 }
     });
 }
+
+/// Two blocks to a register.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::block::array;
+    use super::dot::avx2::load_bytes;
+    use super::dot::avx512::{self, Quarters, load_64};
+    use std::arch::x86_64::*;
+    avx512::rows(
+        rows,
+        x,
+        out,
+        |x| Quarters::new(x, Format::OFFSET),
+        |mut sums, bytes: &[u8; 8 * BYTES], x| {
+            for q in 0..4 {
+                let pair: &[u8; 2 * BYTES] = array(&bytes[q * 2 * BYTES..][..2 * BYTES]);
+                let first = _mm512_castsi256_si512(load_bytes(array(&pair[2..34])));
+                let both = _mm512_inserti64x4::<1>(first, load_bytes(array(&pair[36..])));
+                let weights = _mm512_xor_si512(both, _mm512_set1_epi8(-128));
+                let scales = _mm512_permutexvar_epi8(load_64(&SCALES), load_64(array(&pair[..64])));
+                let scales = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
+                let products = _mm512_dpbusd_epi32(x.start[q], weights, x.values[q]);
+                let scales = _mm512_mul_ps(scales, x.scales[q]);
+                sums[q % 2] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sums[q % 2]);
+            }
+            sums
+        },
+        |sums| avx512::total(sums),
+    );
+}
+
+/// Where the two bytes of the scale of each of two blocks are, eight times each.
+#[cfg(target_arch = "x86_64")]
+const SCALES: [u8; 64] = {
+    let mut table = [0; 64];
+    let mut i = 0;
+    while i < 32 {
+        table[i] = (i / 16 * BYTES + i % 2) as u8;
+        i += 1;
+    }
+    table
+};

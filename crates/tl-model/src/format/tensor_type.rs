@@ -119,6 +119,40 @@ mod tests {
         check(u32::MAX, "type 4294967295", None);
     }
 
+    /// Every weight of the files in `tests/data`, against what another program made of them: one row element by element, and the
+    /// sums of all tensors.
+    #[test]
+    fn weights_mean_what_the_reference_says() {
+        let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
+        let reference = std::fs::read(data.join("random-reference.json")).unwrap();
+        let reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
+        let mut formats = std::collections::BTreeSet::new();
+        for (file, case) in reference["files"].as_object().unwrap() {
+            let Ok(bytes) = std::fs::read(data.join(file)) else { continue };
+            let gguf = crate::format::gguf::Gguf::parse(&bytes).unwrap();
+            for (name, sum) in case["sum_of_all_weights"].as_object().unwrap() {
+                let tensor = gguf.tensor(&format!("{name}.weight")).unwrap();
+                let id = tensor.tensor_type.id();
+                let format = tl_tensor::quant::format_by_gguf_id(id).unwrap();
+                let mut values = vec![0.0; tensor.dims.iter().product()];
+                let isa = tl_device::Device::cpu().threads().isa();
+                (format.kernels.dequantize)(isa, &bytes[tensor.data.clone()], &mut values);
+                let (found, expected): (f64, _) = (values.iter().map(|&v| f64::from(v)).sum(), sum.as_f64().unwrap());
+                assert!((found - expected).abs() < 2e-4 * (1.0 + expected.abs()), "{file} {name}: {found} {expected}");
+                if name == "blk.0.ffn_down" {
+                    formats.insert(tensor.tensor_type.to_string());
+                    let row = case["blk.0.ffn_down row 5"].as_array().unwrap();
+                    for (found, expected) in values[5 * row.len()..].iter().zip(row) {
+                        let (found, expected) = (f64::from(*found), expected.as_f64().unwrap());
+                        assert!((found - expected).abs() < 1e-6, "{file}: {found} {expected}");
+                    }
+                }
+            }
+        }
+        // All but F32, of which there is no file.
+        assert_eq!(formats.len(), tl_tensor::quant::FORMATS.len() - 1, "{formats:?}");
+    }
+
     #[test]
     fn numbers_and_names_are_unique() {
         for (i, a) in TYPES.iter().enumerate() {

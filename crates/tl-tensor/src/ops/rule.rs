@@ -243,7 +243,7 @@ pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Fault> {
 /// Rows of a weight are whole blocks of its format; those of a transposed view of one are not.
 pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), Fault> {
     match (dtype, row) {
-        (Some(found), Size::Known(n)) if n as usize % found.block_elems() != 0 => {
+        (Some(found), Size::Known(n)) if !(n as usize).is_multiple_of(found.block_elems()) => {
             Err(Fault::DType { operand, expected: "a weight that is not transposed", found })
         }
         _ => Ok(()),

@@ -17,17 +17,40 @@ pub struct Format {
     pub kernels: &'static WeightKernels,
 }
 
-static BF16: BlockFormat = BlockFormat { name: "bf16", id: 30, block_elems: 1, block_bytes: 2 };
-static Q4_0: BlockFormat = BlockFormat { name: "q4_0", id: 2, block_elems: 32, block_bytes: 18 };
-static Q8_0: BlockFormat = BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 };
+const fn block(name: &'static str, id: u32, block_elems: usize, block_bytes: usize) -> BlockFormat {
+    BlockFormat { name, id, block_elems, block_bytes }
+}
+
+static BF16: BlockFormat = block("bf16", 30, 1, 2);
+static Q8_0: BlockFormat = block("q8_0", 8, 32, 34);
+static Q4_0: BlockFormat = block("q4_0", 2, 32, 18);
+static Q4_1: BlockFormat = block("q4_1", 3, 32, 20);
+static Q5_0: BlockFormat = block("q5_0", 6, 32, 22);
+static Q5_1: BlockFormat = block("q5_1", 7, 32, 24);
+static IQ4_NL: BlockFormat = block("iq4_nl", 20, 32, 18);
+static Q4_K: BlockFormat = block("q4_k", 12, 256, 144);
+static Q5_K: BlockFormat = block("q5_k", 13, 256, 176);
+static Q6_K: BlockFormat = block("q6_k", 14, 256, 210);
+
+/// A format of blocks; those of files and of tensors have one number.
+const fn blocks(format: &'static BlockFormat, kernels: &'static WeightKernels) -> Format {
+    Format { dtype: DType::Block(format), gguf_id: format.id, kernels }
+}
 
 /// Every format that weights can be computed on in.
 pub static FORMATS: &[Format] = &[
     Format { dtype: DType::F32, gguf_id: 0, kernels: &tl_kernels::F32 },
     Format { dtype: DType::F16, gguf_id: 1, kernels: &tl_kernels::F16 },
-    Format { dtype: DType::Block(&BF16), gguf_id: 30, kernels: &tl_kernels::BF16 },
-    Format { dtype: DType::Block(&Q8_0), gguf_id: 8, kernels: &tl_kernels::Q8_0 },
-    Format { dtype: DType::Block(&Q4_0), gguf_id: 2, kernels: &tl_kernels::Q4_0 },
+    blocks(&BF16, &tl_kernels::BF16),
+    blocks(&Q8_0, &tl_kernels::Q8_0),
+    blocks(&Q4_0, &tl_kernels::Q4_0),
+    blocks(&Q4_1, &tl_kernels::Q4_1),
+    blocks(&Q5_0, &tl_kernels::Q5_0),
+    blocks(&Q5_1, &tl_kernels::Q5_1),
+    blocks(&IQ4_NL, &tl_kernels::IQ4_NL),
+    blocks(&Q4_K, &tl_kernels::Q4_K),
+    blocks(&Q5_K, &tl_kernels::Q5_K),
+    blocks(&Q6_K, &tl_kernels::Q6_K),
 ];
 
 /// The row with this type number in GGUF files.

@@ -1,0 +1,141 @@
+//! What the kernels reach: linear layers of every format, with one token and with many, and attention.
+//!
+//! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read`, which
+//! only adds the bytes up. `many/N`: as many tokens; billions of multiply-adds a second. `attention`: one query over a
+//! cache in `f16`, GB/s of keys and values; and queries over themselves. Instruction sets are compared within a run: all
+//! that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
+#![allow(missing_docs)] // made by the macro `criterion_group`
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use half::f16;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tl_kernels::*;
+
+const THREADS: usize = 2;
+/// Rows and columns of the weight.
+const N: usize = 2048;
+const K: usize = 2048;
+/// Bytes of all copies of a weight.
+const COLD_BYTES: usize = 256 << 20;
+
+static FORMATS: [(&str, &WeightKernels); 12] = [
+    ("F32", &F32),
+    ("F16", &F16),
+    ("BF16", &BF16),
+    ("Q8_0", &Q8_0),
+    ("Q4_0", &Q4_0),
+    ("Q4_1", &Q4_1),
+    ("Q5_0", &Q5_0),
+    ("Q5_1", &Q5_1),
+    ("IQ4_NL", &IQ4_NL),
+    ("Q4_K", &Q4_K),
+    ("Q5_K", &Q5_K),
+    ("Q6_K", &Q6_K),
+];
+
+/// The sets to measure, from the best down.
+fn threads() -> Vec<Threads> {
+    let wanted = std::env::var("TL_BENCH_ISA").ok();
+    let mut sets: Vec<Isa> = Isa::all().collect();
+    sets.retain(|isa| wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|name| name == isa.name())));
+    sets.reverse();
+    sets.into_iter().map(|isa| Threads::with_isa(THREADS, isa)).collect()
+}
+
+fn values(n: usize) -> Vec<f16> {
+    (0..n).map(|i| f16::from_f32((i * 7919 % 2003) as f32 / 1001.0 - 1.0)).collect()
+}
+
+fn weight(format: &WeightKernels) -> Vec<u8> {
+    let values: Vec<f32> = values(N * K).into_iter().map(f32::from).collect();
+    let mut bytes = vec![0; N * format.row_bytes(K)];
+    if let Some(quantize) = format.quantize {
+        quantize(&values, &mut bytes);
+    }
+    bytes
+}
+
+fn read(threads: &Threads, bytes: &[u8]) -> u64 {
+    let chunks: Vec<&[u8]> = bytes.chunks(128 << 10).collect();
+    let total = AtomicU64::new(0);
+    threads.run(chunks.len(), &|chunk| {
+        let (words, _) = chunks[chunk].as_chunks::<8>();
+        let sum = words.iter().fold(0u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)));
+        total.fetch_add(sum, Relaxed);
+    });
+    total.into_inner()
+}
+
+fn one(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one");
+    let x = values(K);
+    let mut y = vec![f16::ZERO; N];
+    for (name, format) in FORMATS {
+        let bytes = weight(format);
+        let n_bytes = bytes.len();
+        let copies = bytes.repeat(COLD_BYTES / n_bytes);
+        group.throughput(Throughput::Bytes(copies.len() as u64));
+        for threads in threads() {
+            let isa = threads.isa().name();
+            group.bench_function(BenchmarkId::new(format!("{name}/read"), isa), |bencher| {
+                bencher.iter(|| black_box(read(&threads, &copies)));
+            });
+            group.bench_function(BenchmarkId::new(name, isa), |bencher| {
+                bencher.iter(|| {
+                    for bytes in copies.chunks_exact(n_bytes) {
+                        linear(&threads, &x, 1, K, Weight { bytes, format }, None, N, &mut y);
+                    }
+                });
+            });
+        }
+    }
+}
+
+fn many(criterion: &mut Criterion) {
+    for m in [8, 128, 512] {
+        let mut group = criterion.benchmark_group(format!("many/{m}"));
+        group.throughput(Throughput::Elements((m * K * N) as u64));
+        let x = values(m * K);
+        let mut y = vec![f16::ZERO; m * N];
+        for (name, format) in FORMATS {
+            let bytes = weight(format);
+            for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
+                group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
+                    let weight = Weight { bytes: &bytes, format };
+                    bencher.iter(|| linear(&threads, &x, m, K, weight, None, N, &mut y));
+                });
+            }
+        }
+    }
+}
+
+fn attend(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("attention");
+    for (n, m, n_heads, kv_heads, d) in [(1, 1024, 32, 4, 64), (1, 8192, 32, 8, 128), (512, 512, 32, 4, 64)] {
+        let (q, cache) = (values(n * n_heads * d), values(m * kv_heads * d));
+        let mut out = vec![f16::ZERO; n * n_heads * d];
+        let q = Heads { data: &q[..], n_tokens: n, n_heads, token_stride: n_heads * d, head_stride: d };
+        let cache = Heads { data: &cache[..], n_tokens: m, n_heads: kv_heads, token_stride: d, head_stride: m * d };
+        group.throughput(match n {
+            1 => Throughput::Bytes((2 * m * kv_heads * d * size_of::<f16>()) as u64),
+            _ => Throughput::Elements((n * m * n_heads * d) as u64),
+        });
+        for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
+            group.bench_function(BenchmarkId::new(format!("{n}x{m}x{d}"), threads.isa().name()), |bencher| {
+                bencher.iter(|| attention(&threads, q, cache, cache, d, 0.125, true, &mut out));
+            });
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1));
+    targets = one, many, attend
+}
+criterion_main!(benches);

@@ -1,0 +1,175 @@
+//! What the block formats of small integers have in common: a block is unpacked into unsigned bytes and the scale and
+//! minimum of each group of them, and everything that is not worth instructions of its own works from there.
+#![allow(unsafe_code)]
+
+use super::activations::Row;
+use super::{Dot, Quantize, Rows, WeightKernels, dot};
+use crate::isa::{Isa, instantiate};
+use bytemuck::Zeroable;
+
+/// Elements that are unpacked at a time: one block of the large formats, several of the small ones.
+pub(crate) const STRETCH: usize = 256;
+/// The smallest group of elements with a scale of its own.
+pub(crate) const MIN_GROUP: usize = 16;
+
+/// A format whose elements are `scale * (byte - OFFSET) + minimum`, scale and minimum by groups of [`GROUP`](Self::GROUP).
+pub(crate) trait BlockFormat: Copy + Send + Sync + 'static {
+    /// Elements of a block; a divisor of [`STRETCH`].
+    const ELEMS: usize;
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Elements that share a scale: 16 or 32.
+    const GROUP: usize;
+    /// What stands for zero. Formats with minima have none.
+    const OFFSET: u8;
+    /// Whether groups have a minimum.
+    const HAS_MINIMA: bool;
+
+    /// Unpacks one block: its bytes, and the scale (and minimum) of each group.
+    fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]);
+}
+
+/// Up to [`STRETCH`] elements of a row, unpacked.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Stretch {
+    pub(crate) values: [u8; STRETCH],
+    /// By groups of the format; the rest is zero.
+    pub(crate) scales: [f32; STRETCH / MIN_GROUP],
+    pub(crate) minima: [f32; STRETCH / MIN_GROUP],
+}
+
+// SAFETY: bytes and floats, of which zeros are values.
+unsafe impl Zeroable for Stretch {}
+
+impl Stretch {
+    pub(crate) const ZERO: Stretch =
+        Stretch { values: [0; STRETCH], scales: [0.0; STRETCH / MIN_GROUP], minima: [0.0; STRETCH / MIN_GROUP] };
+}
+
+/// What the products need to know of a format of small integers.
+#[derive(Clone, Copy)]
+pub struct IntegerKernels {
+    pub(crate) group: usize,
+    pub(crate) offset: u8,
+    pub(crate) has_minima: bool,
+    /// Unpacks whole blocks, at most a stretch of them.
+    pub(crate) unpack: fn(Isa, &[u8], &mut Stretch),
+    /// `out[j] +=` the dot product of row `j` with the activations.
+    pub(crate) dot: RowDot,
+}
+
+/// `out[j] +=` the dot product of row `j` with the activations.
+pub(crate) type RowDot = fn(Isa, Rows<'_>, Row<'_>, &mut [f32]);
+
+impl std::fmt::Debug for IntegerKernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IntegerKernels").field("group", &self.group).field("offset", &self.offset).finish()
+    }
+}
+
+/// A format as a marker value, so that functions can be generic over it.
+#[derive(Clone, Copy)]
+struct Marker<F>(std::marker::PhantomData<F>);
+
+impl<F: BlockFormat> Marker<F> {
+    const NEW: Marker<F> = Marker(std::marker::PhantomData);
+}
+
+/// The row of a format. What has no dot product of its own has [`dot_unpacked`].
+pub(crate) const fn integer<F: BlockFormat>(quantize: Quantize, dot: RowDot) -> WeightKernels {
+    WeightKernels {
+        block_elems: F::ELEMS,
+        block_bytes: F::BYTES,
+        dequantize: dequantize::<F>,
+        quantize: Some(quantize),
+        dot: Dot::Integer(IntegerKernels {
+            group: F::GROUP,
+            offset: F::OFFSET,
+            has_minima: F::HAS_MINIMA,
+            unpack: unpack::<F>,
+            dot,
+        }),
+    }
+}
+
+fn dequantize<F: BlockFormat>(isa: Isa, bytes: &[u8], out: &mut [f32]) {
+    dequantize_format(isa, Marker::<F>::NEW, bytes, out);
+}
+
+/// Never inlined: what it is inlined into does not become vector instructions.
+#[inline(never)]
+fn unpack<F: BlockFormat>(isa: Isa, bytes: &[u8], stretch: &mut Stretch) {
+    unpack_format(isa, Marker::<F>::NEW, bytes, stretch);
+}
+
+/// Dot products by way of [`Stretch`]es: right for every format, and the fastest where unpacking is most of the work.
+pub(crate) fn dot_unpacked<F: BlockFormat>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    dot_format(isa, Marker::<F>::NEW, rows, x, out);
+}
+
+instantiate! {
+    fn unpack_format[F: BlockFormat](isa: Isa, format: Marker<F>, bytes: &[u8], stretch: &mut Stretch) {
+        unpack_blocks::<F>(isa, bytes, stretch);
+    }
+
+    fn dequantize_format[F: BlockFormat](isa: Isa, format: Marker<F>, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(bytes.len() / F::BYTES * F::ELEMS, out.len());
+        let mut stretch = Stretch::ZERO;
+        for (bytes, out) in bytes.chunks(STRETCH / F::ELEMS * F::BYTES).zip(out.chunks_mut(STRETCH)) {
+            unpack::<F>(isa, bytes, &mut stretch);
+            let groups = stretch.values.chunks_exact(F::GROUP).zip(out.chunks_exact_mut(F::GROUP));
+            for ((values, out), (scale, minimum)) in groups.zip(stretch.scales.iter().zip(&stretch.minima)) {
+                for (out, value) in out.iter_mut().zip(values) {
+                    let value = f32::from(i16::from(*value) - i16::from(F::OFFSET));
+                    *out = if F::HAS_MINIMA { scale * value + minimum } else { scale * value };
+                }
+            }
+        }
+    }
+
+    fn dot_format[F: BlockFormat](isa: Isa, format: Marker<F>, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+        let mut stretch = Stretch::ZERO;
+        for (j, out) in out.iter_mut().enumerate() {
+            for (bytes, x) in rows.row(j).chunks(STRETCH / F::ELEMS * F::BYTES).zip(x.stretches()) {
+                unpack::<F>(isa, bytes, &mut stretch);
+                *out += dot::stretch::<F>(isa, &stretch, x);
+            }
+        }
+    }
+}
+
+/// Unpacks at most a stretch of blocks; the scales of what a short one leaves of the stretch are zero.
+#[inline(always)]
+fn unpack_blocks<F: BlockFormat>(isa: Isa, bytes: &[u8], stretch: &mut Stretch) {
+    let n_groups = F::ELEMS / F::GROUP;
+    let values = stretch.values.chunks_exact_mut(F::ELEMS);
+    let scales = stretch.scales.chunks_exact_mut(n_groups).zip(stretch.minima.chunks_exact_mut(n_groups));
+    for ((block, values), (scales, minima)) in bytes.chunks_exact(F::BYTES).zip(values).zip(scales) {
+        F::unpack(isa, block, values, scales, minima);
+    }
+    let used = bytes.len() / F::BYTES * n_groups;
+    if used < stretch.scales.len() {
+        stretch.scales[used..].fill(0.0);
+        stretch.minima[used..].fill(0.0);
+    }
+}
+
+/// The array that the slice is. Panics where its length is another.
+#[inline(always)]
+pub(crate) fn array<T, const N: usize>(slice: &[T]) -> &[T; N] {
+    match slice.first_chunk() {
+        Some(array) if slice.len() == N => array,
+        _ => panic!("{} values instead of {N}", slice.len()),
+    }
+}
+
+/// As [`array`], to be written.
+#[inline(always)]
+pub(crate) fn array_mut<T, const N: usize>(slice: &mut [T]) -> &mut [T; N] {
+    let len = slice.len();
+    match slice.first_chunk_mut() {
+        Some(array) if len == N => array,
+        _ => panic!("{len} values instead of {N}"),
+    }
+}

@@ -1,0 +1,81 @@
+//! Linear layers of a few tokens: the weight is read once, and each row of it is multiplied by one token after the other.
+
+use super::activations::{Row, quantize_row};
+use super::linear::{FEW_TOKENS, Product};
+use super::{Dot, Rows};
+use crate::element::Element;
+use crate::isa::instantiate;
+use crate::scratch::Scratch;
+use crate::threads::{Threads, Tiling};
+use crate::workspace::{Line, WORKSPACE_BYTES};
+
+/// The most rows of the weight of a tile.
+const TILE_ROWS: usize = 512;
+/// Bytes of the weight of a tile, about: enough that taking it is not felt, few enough that the last tiles of a product end
+/// together.
+const TILE_BYTES: usize = 48 * 1024;
+/// Tokens worth waking the workers for when they are quantized.
+const PARALLEL_ELEMS: usize = 64 * 1024;
+
+/// The tokens that the workspace holds.
+pub(crate) fn capacity(product: &Product<'_>) -> usize {
+    (WORKSPACE_BYTES / size_of::<Line>() / token_lines(product).max(1)).min(FEW_TOKENS)
+}
+
+/// The lines of the workspace that a token takes.
+fn token_lines(product: &Product<'_>) -> usize {
+    match product.weight.format.dot {
+        Dot::Float(_) => (product.k * size_of::<f32>()).div_ceil(size_of::<Line>()),
+        Dot::Integer(_) => Row::n_lines(product.k),
+    }
+}
+
+/// As [`linear`](super::linear()), for no more tokens than [`capacity`].
+pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], product: &Product<'_>, y: &mut [Y]) {
+    let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
+    let n_lines = token_lines(product);
+    let n_tokens = y.len() / n;
+    let mut workspace = threads.workspace();
+    let lines = &mut workspace[..n_tokens * n_lines];
+    let tiling = Tiling { n_cols: n_lines, group_rows: n_tokens, tile_rows: 1, tile_cols: n_lines };
+    threads.for_tiles_if(product.parallel && x.len() >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
+        let x = &x[tile.first_row() * k..][..k];
+        match weight.format.dot {
+            Dot::Float(_) => load_row(isa, x, bytemuck::cast_slice_mut(tile.row_mut(0))),
+            Dot::Integer(_) => quantize_row(isa, x, tile.row_mut(0)),
+        }
+    });
+    let lines = &*lines;
+    let row_bytes = weight.format.row_bytes(k);
+    let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
+    // Whole groups of rows that are walked together.
+    let tile_cols = if tile_cols > 4 { tile_cols / 4 * 4 } else { tile_cols };
+    let tiling = Tiling { n_cols: n, group_rows: n_tokens, tile_rows: n_tokens, tile_cols };
+    threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
+        let (first, n_rows) = (tile.first_col(), tile.n_cols());
+        let rows = Rows { bytes: &weight.bytes[first * row_bytes..], stride: row_bytes, length: row_bytes };
+        let mut sums = Scratch::<f32, TILE_ROWS>::new();
+        let sums = sums.zeroed(n_rows);
+        for (t, lines) in lines.chunks_exact(n_lines).enumerate() {
+            product.load_start(isa, first, sums);
+            match weight.format.dot {
+                Dot::Float(dot) => dot(isa, rows, &bytemuck::cast_slice(lines)[..k], sums),
+                Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(lines), sums),
+            }
+            store(isa, sums, tile.row_mut(t));
+        }
+    });
+}
+
+instantiate! {
+    /// The rest of the lines is zero.
+    fn load_row[X: Element](isa: Isa, src: &[X], dst: &mut [f32]) {
+        let (row, rest) = dst.split_at_mut(src.len());
+        X::load(isa, src, row);
+        rest.fill(0.0);
+    }
+
+    fn store[Y: Element](isa: Isa, src: &[f32], dst: &mut [Y]) {
+        Y::store(isa, src, dst);
+    }
+}

@@ -1,0 +1,275 @@
+//! Integer products: 8-bit panels against unpacked bytes; sums in `i32` within a group of the format, in `f32` across.
+#![allow(unsafe_code)]
+
+use super::{IntegerKernels, LANES, Lanes, TILE_ROWS, Way};
+use crate::element::Element;
+use crate::isa::{Isa, instantiate};
+use crate::quant::activations::{BLOCK, PanelBlock, quantize_panel};
+use crate::quant::block::{self, Stretch};
+use crate::workspace::Line;
+use std::ops::Range;
+
+/// Rows whose sums fit the registers.
+const ROWS: usize = 6;
+
+#[derive(Clone, Copy)]
+pub(super) struct Integers {
+    pub(super) kernels: IntegerKernels,
+}
+
+impl Way for Integers {
+    const STRETCH: usize = block::STRETCH;
+    const ROWS: usize = ROWS;
+    type Session = ();
+    type Row = Stretch;
+
+    fn session(&self) {}
+
+    fn stretch_lines(&self, n_elems: usize) -> usize {
+        PanelBlock::n_lines(n_elems)
+    }
+
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
+        quantize_panel(isa, x, k, range.start, &self.kernels, lines);
+    }
+
+    fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Stretch) {
+        (self.kernels.unpack)(isa, bytes, row);
+    }
+
+    fn multiply(&self, isa: Isa, (): &(), rows: &[Stretch], panels: &[&[Line]], sums: &mut [[Lanes; TILE_ROWS]]) {
+        let kernel = match (self.kernels.group, self.kernels.has_minima) {
+            (BLOCK, false) => kernels::<BLOCK, false>,
+            (BLOCK, true) => kernels::<BLOCK, true>,
+            (_, false) => kernels::<16, false>,
+            (_, true) => kernels::<16, true>,
+        };
+        kernel(isa, rows, self.kernels.offset, panels, sums);
+    }
+}
+
+/// All row groups with one or two panels.
+fn kernels<const GROUP: usize, const MINIMA: bool>(
+    isa: Isa,
+    rows: &[Stretch],
+    offset: u8,
+    panels: &[&[Line]],
+    sums: &mut [[Lanes; TILE_ROWS]],
+) {
+    for (g, rows) in rows.as_chunks::<ROWS>().0.iter().enumerate() {
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_avx512()
+            && let ([a, b], [x, x_b]) = (&mut *sums, panels)
+        {
+            let x = [bytemuck::cast_slice(x), bytemuck::cast_slice(x_b)];
+            let sums = [&mut a.as_chunks_mut().0[g], &mut b.as_chunks_mut().0[g]];
+            // SAFETY: this `Isa` proves AVX-512.
+            unsafe { avx512::kernel::<GROUP, MINIMA, 2>(rows, x, sums) };
+            continue;
+        }
+        for (sums, x) in sums.iter_mut().zip(panels) {
+            let x: &[PanelBlock] = bytemuck::cast_slice(x);
+            let sums = &mut sums.as_chunks_mut::<ROWS>().0[g];
+            #[cfg(target_arch = "x86_64")]
+            if isa.has_avx512() {
+                // SAFETY: this `Isa` proves AVX-512.
+                unsafe { avx512::kernel::<GROUP, MINIMA, 1>(rows, [x], [sums]) };
+                continue;
+            }
+            #[cfg(target_arch = "x86_64")]
+            if isa.has_avx2() {
+                // SAFETY: this `Isa` proves avx2 and fma.
+                unsafe { avx2::kernel::<GROUP, MINIMA>(rows, offset, x, sums) };
+                continue;
+            }
+            for (row, sums) in rows.iter().zip(sums) {
+                portable(isa, Groups::<GROUP, MINIMA>, row, x, sums);
+            }
+        }
+    }
+}
+
+struct Groups<const GROUP: usize, const MINIMA: bool>;
+
+instantiate! {
+    fn portable[const GROUP: usize, const MINIMA: bool](
+        isa: Isa, groups: Groups<GROUP, MINIMA>, row: &Stretch, x: &[PanelBlock], sums: &mut Lanes,
+    ) {
+        let groups = row.values.as_chunks::<GROUP>().0;
+        for (g, weights) in groups.iter().enumerate().take(x.len() * BLOCK / GROUP) {
+            let block = &x[g * GROUP / BLOCK];
+            let half = g % (BLOCK / GROUP);
+            let corrections = &block.corrections[half];
+            let mut products = if MINIMA { [0; LANES] } else { *corrections };
+            let steps = block.values[half * GROUP / 4..][..GROUP / 4].iter();
+            for (values, weights) in steps.zip(weights.as_chunks::<4>().0) {
+                for (product, values) in products.iter_mut().zip(values) {
+                    for i in 0..4 {
+                        *product += i32::from(weights[i]) * i32::from(values[i]);
+                    }
+                }
+            }
+            for lane in 0..LANES {
+                sums[lane] += row.scales[g] * block.scales[lane] * products[lane] as f32;
+                if MINIMA {
+                    sums[lane] += row.minima[g] * f32::from_bits(corrections[lane] as u32);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{BLOCK, LANES, Lanes, PanelBlock, ROWS, Stretch};
+    use crate::quant::dot::avx512::load_16;
+    use std::arch::x86_64::*;
+
+    /// Six rows with `N` panels. The sums of a group are in registers, as are the sums across groups.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(super) fn kernel<const GROUP: usize, const MINIMA: bool, const N: usize>(
+        rows: &[Stretch; ROWS],
+        x: [&[PanelBlock]; N],
+        mut sums: [&mut [Lanes; ROWS]; N],
+    ) {
+        let n_blocks = x[0].len();
+        let x: [&[PanelBlock]; N] = std::array::from_fn(|p| &x[p][..n_blocks]);
+        let mut totals: [[__m512; ROWS]; N] = std::array::from_fn(|p| std::array::from_fn(|r| load_16(&sums[p][r])));
+        let values: [&[[u8; GROUP]]; ROWS] = std::array::from_fn(|r| rows[r].values.as_chunks::<GROUP>().0);
+        for b in 0..n_blocks {
+            for half in 0..BLOCK / GROUP {
+                let g = b * (BLOCK / GROUP) + half;
+                let weights: [&[u8; GROUP]; ROWS] = std::array::from_fn(|r| &values[r][g]);
+                let corrections: [__m512i; N] = std::array::from_fn(|p| load(&x[p][b].corrections[half]));
+                let start = if MINIMA { [_mm512_setzero_si512(); N] } else { corrections };
+                let mut products = [start; ROWS];
+                for step in 0..GROUP / 4 {
+                    let x: [__m512i; N] =
+                        std::array::from_fn(|p| load(bytemuck::cast_ref(&x[p][b].values[half * GROUP / 4 + step])));
+                    for (products, weights) in products.iter_mut().zip(&weights) {
+                        let four = [0, 1, 2, 3].map(|i| weights[step * 4 + i]);
+                        let weights = _mm512_set1_epi32(i32::from_le_bytes(four));
+                        for (product, x) in products.iter_mut().zip(x) {
+                            *product = _mm512_dpbusd_epi32(*product, weights, x);
+                        }
+                    }
+                }
+                for p in 0..N {
+                    let scales = load_16(&x[p][b].scales);
+                    for r in 0..ROWS {
+                        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(products[r][p]), scales);
+                        let scale = _mm512_set1_ps(rows[r].scales[g]);
+                        totals[p][r] = _mm512_fmadd_ps(product, scale, totals[p][r]);
+                        if MINIMA {
+                            let minimum = _mm512_set1_ps(rows[r].minima[g]);
+                            totals[p][r] = _mm512_fmadd_ps(minimum, _mm512_castsi512_ps(corrections[p]), totals[p][r]);
+                        }
+                    }
+                }
+            }
+        }
+        for (sums, totals) in sums.iter_mut().zip(totals) {
+            for (sums, total) in sums.iter_mut().zip(totals) {
+                // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
+                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), total) };
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load(values: &[i32; LANES]) -> __m512i {
+        // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
+        unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{BLOCK, Lanes, PanelBlock, ROWS, Stretch};
+    use crate::vector::avx2::load;
+    use std::arch::x86_64::*;
+
+    /// Rows whose sums fit the sixteen registers beside what they are made of.
+    const FEW: usize = 3;
+
+    /// Six rows with a panel.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn kernel<const GROUP: usize, const MINIMA: bool>(
+        rows: &[Stretch; ROWS],
+        offset: u8,
+        x: &[PanelBlock],
+        sums: &mut [Lanes; ROWS],
+    ) {
+        let (rows, _) = rows.as_chunks::<FEW>();
+        let (sums, _) = sums.as_chunks_mut::<FEW>();
+        for (rows, sums) in rows.iter().zip(sums) {
+            if offset < 128 {
+                few::<GROUP, MINIMA, false>(rows, offset, x, sums);
+            } else {
+                few::<GROUP, MINIMA, true>(rows, offset, x, sums);
+            }
+        }
+    }
+
+    /// `WIDE`: the weights need all eight bits, and two of their products with activations overflow 16 bits unless the
+    /// offset is taken off first; others take it off the sums.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn few<const GROUP: usize, const MINIMA: bool, const WIDE: bool>(
+        rows: &[Stretch; FEW],
+        offset: u8,
+        x: &[PanelBlock],
+        sums: &mut [Lanes; FEW],
+    ) {
+        let ones = _mm256_set1_epi16(1);
+        for (b, block) in x.iter().enumerate() {
+            for half in 0..BLOCK / GROUP {
+                let g = b * (BLOCK / GROUP) + half;
+                let (corrections, _) = block.corrections[half].as_chunks::<8>();
+                let start = [0, 1].map(|h| match MINIMA || WIDE {
+                    true => _mm256_setzero_si256(),
+                    false => load_i32(&corrections[h]),
+                });
+                let mut products = [start; FEW];
+                for step in 0..GROUP / 4 {
+                    let values: &[[i32; 8]; 2] = bytemuck::cast_ref(&block.values[half * GROUP / 4 + step]);
+                    let x = [load_i32(&values[0]), load_i32(&values[1])];
+                    for (products, row) in products.iter_mut().zip(rows) {
+                        let four = [0, 1, 2, 3].map(|i| row.values[g * GROUP + step * 4 + i]);
+                        let weights = _mm256_set1_epi32(i32::from_le_bytes(four));
+                        for (product, x) in products.iter_mut().zip(x) {
+                            let pairs = if WIDE {
+                                let weights = _mm256_sub_epi8(weights, _mm256_set1_epi8(offset as i8));
+                                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
+                            } else {
+                                _mm256_maddubs_epi16(weights, x)
+                            };
+                            *product = _mm256_add_epi32(*product, _mm256_madd_epi16(pairs, ones));
+                        }
+                    }
+                }
+                for ((products, row), sums) in products.iter().zip(rows).zip(&mut *sums) {
+                    let halves = sums.as_chunks_mut::<8>().0.iter_mut().zip(block.scales.as_chunks::<8>().0);
+                    for (h, (sums, scales)) in halves.enumerate() {
+                        let product = _mm256_mul_ps(_mm256_cvtepi32_ps(products[h]), load(scales));
+                        let mut total = _mm256_fmadd_ps(product, _mm256_set1_ps(row.scales[g]), load(sums));
+                        if MINIMA {
+                            let weighted = _mm256_castsi256_ps(load_i32(&corrections[h]));
+                            total = _mm256_fmadd_ps(_mm256_set1_ps(row.minima[g]), weighted, total);
+                        }
+                        // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
+                        unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), total) };
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load_i32(values: &[i32; 8]) -> __m256i {
+        // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
+        unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
+    }
+}

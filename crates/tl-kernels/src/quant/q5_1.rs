@@ -1,0 +1,94 @@
+//! Q5_1: blocks of an `f16` scale, an `f16` minimum, 4 bytes of fifth bits (bit `j` for element `j`) and 16 bytes of halves
+//! as in Q4_1 (24 bytes); value = scale * level + minimum. Source: the GGML formats of GGUF.
+#![allow(unsafe_code)]
+
+use super::activations::Row;
+use super::block::{BlockFormat, array, integer};
+use super::nibbles::{add_fifth_bits, pack_fifths, unpack_halves};
+use super::search::{inverse, round_to_level, scale_and_minimum};
+use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+use crate::isa::Isa;
+
+const ELEMS: usize = 32;
+const BYTES: usize = 24;
+
+/// Q5_1, 6 bits per weight.
+pub static Q5_1: WeightKernels = integer::<Format>(quantize, dot);
+
+#[derive(Clone, Copy)]
+struct Format;
+
+impl BlockFormat for Format {
+    const ELEMS: usize = ELEMS;
+    const BYTES: usize = BYTES;
+    const GROUP: usize = 32;
+    const OFFSET: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[inline(always)]
+    fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
+        scales[0] = half_at(isa, block, 0);
+        minima[0] = half_at(isa, block, 2);
+        unpack_halves(&block[8..], values);
+        add_fifth_bits(u32::from_le_bytes(*array(&block[4..8])), values);
+    }
+}
+
+fn quantize(x: &[f32], bytes: &mut [u8]) {
+    let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
+    assert_eq!(inputs.len(), blocks.len());
+    for (x, block) in inputs.iter().zip(blocks) {
+        let (scale, minimum) = scale_and_minimum(x, 31, false);
+        let inverse = inverse(store_half(block, 0, scale));
+        let minimum = store_half(block, 2, minimum);
+        pack_fifths(&mut block[4..], |j| round_to_level((x[j] - minimum) * inverse, 0, 31));
+    }
+}
+
+fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { dot_avx512(rows, x, out) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() {
+        // SAFETY: this `Isa` proves avx2, fma and f16c.
+        return unsafe { dot_avx2(rows, x, out) };
+    }
+    dot_unpacked::<Format>(isa, rows, x, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::avx2::{Block, blocks, fifth_bits, half_to_f32, halves};
+    use std::arch::x86_64::_mm256_or_si256;
+    blocks::<BYTES, false>(rows, x, out, |block| Block {
+        values: _mm256_or_si256(halves(&block[8..]), fifth_bits(&block[4..8])),
+        scale: half_to_f32([block[0], block[1]]),
+        low: half_to_f32([block[2], block[3]]),
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::avx512;
+    use super::nibbles::avx512::{Halves, add_fifths, add_minima, add_products, four_blocks, half_scales};
+    avx512::rows(
+        rows,
+        x,
+        out,
+        |x| Halves::new(x, Format::OFFSET),
+        |sums, bytes: &[u8; 8 * BYTES], x| {
+            let sums = add_products(sums, x, |h| {
+                let halves = four_blocks::<BYTES, 8, { 8 * BYTES }>(bytes, h);
+                let levels = add_fifths::<BYTES, 4, { 8 * BYTES }>(bytes, h, halves);
+                (levels, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
+            });
+            add_minima(sums, x, |h| half_scales::<BYTES, 2, { 8 * BYTES }>(bytes, h))
+        },
+        |sums| avx512::total(sums),
+    );
+}

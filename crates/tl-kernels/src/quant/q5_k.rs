@@ -1,0 +1,104 @@
+//! Q5_K: blocks of 256 elements (176 bytes): scales and minima as in Q4_K, 32 bytes of fifth bits (bit `s` of byte `j` is that of
+//! element `j` of sub-block `s`), and 128 bytes of halves as in Q4_K. value = scale * level - minimum. Source: the GGML formats
+//! of GGUF.
+#![allow(unsafe_code)]
+
+use super::activations::Row;
+use super::block::{BlockFormat, integer};
+use super::k_scales::{quantize_levels, unpack_scales};
+use super::nibbles::{pack_groups, unpack_groups};
+use super::{Rows, WeightKernels, dot_unpacked};
+use crate::isa::Isa;
+
+const ELEMS: usize = 256;
+const BYTES: usize = 176;
+/// Where the fifth bits are, and where the halves.
+const FIFTHS: usize = 16;
+const HALVES: usize = 48;
+
+/// Q5_K, 5.5 bits per weight.
+pub static Q5_K: WeightKernels = integer::<Format>(quantize, dot);
+
+#[derive(Clone, Copy)]
+struct Format;
+
+impl BlockFormat for Format {
+    const ELEMS: usize = ELEMS;
+    const BYTES: usize = BYTES;
+    const GROUP: usize = 32;
+    const OFFSET: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[inline(always)]
+    fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
+        unpack_scales(isa, block, scales, minima);
+        unpack_groups(&block[HALVES..], values);
+        for (sub, values) in values.chunks_exact_mut(32).enumerate() {
+            for (value, bits) in values.iter_mut().zip(&block[FIFTHS..HALVES]) {
+                *value |= (bits >> sub & 1) << 4;
+            }
+        }
+    }
+}
+
+fn quantize(x: &[f32], bytes: &mut [u8]) {
+    let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
+    assert_eq!(inputs.len(), blocks.len());
+    for (x, block) in inputs.iter().zip(blocks) {
+        let levels = quantize_levels(x, 31, block);
+        block[FIFTHS..HALVES].fill(0);
+        for (sub, levels) in levels.as_chunks::<32>().0.iter().enumerate() {
+            for (bits, level) in block[FIFTHS..HALVES].iter_mut().zip(levels) {
+                *bits |= (level >> 4) << sub;
+            }
+        }
+        pack_groups(&levels.map(|level| level & 15), &mut block[HALVES..]);
+    }
+}
+
+fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { dot_avx512(rows, x, out) };
+    }
+    dot_unpacked::<Format>(isa, rows, x, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::block::array;
+    use super::dot::avx2::load_bytes;
+    use super::dot::avx512::{self, load_64};
+    use super::k_scales::avx512::{Subs, add, total};
+    use std::arch::x86_64::*;
+    // The bit of each half of a register comes to place 4: sub-blocks 0 and 2, 1 and 3 to the left, 4 and 6, 5 and 7 to the right.
+    let shifts = |low: i16, high: i16| {
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(_mm256_set1_epi16(low)), _mm256_set1_epi16(high))
+    };
+    let shifts = [shifts(4, 2), shifts(3, 1), shifts(0, 2), shifts(1, 3)];
+    avx512::rows(
+        rows,
+        x,
+        out,
+        |x| Subs::new(x),
+        |sums, bytes: &[u8; BYTES], x| {
+            let (halves, _) = bytes[HALVES..].as_chunks::<64>();
+            let fifths = _mm512_broadcast_i64x4(load_bytes(array(&bytes[FIFTHS..HALVES])));
+            let (mask, bit) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
+            let [a, b] = [load_64(&halves[0]), load_64(&halves[1])];
+            let with_fifth = |halves: __m512i, bits: __m512i| {
+                _mm512_or_si512(_mm512_and_si512(halves, mask), _mm512_and_si512(bits, bit))
+            };
+            let levels = [
+                with_fifth(a, _mm512_sllv_epi16(fifths, shifts[0])),
+                with_fifth(_mm512_srli_epi16::<4>(a), _mm512_sllv_epi16(fifths, shifts[1])),
+                with_fifth(b, _mm512_srlv_epi16(fifths, shifts[2])),
+                with_fifth(_mm512_srli_epi16::<4>(b), _mm512_srlv_epi16(fifths, shifts[3])),
+            ];
+            add(sums, array(&bytes[..16]), levels, x)
+        },
+        |sums| total(sums),
+    );
+}

@@ -1,0 +1,470 @@
+//! Writing a model's weights again in another format.
+//!
+//! Metadata is kept but for the key that names the format. A tensor is never in memory as a whole: its elements go
+//! through `float32` a piece at a time. It must not know what kind of model it is, beyond the names by which a mix of
+//! formats tells what matters more.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tl_device::{DType, Device, Mapping};
+use tl_tensor::quant::{FORMATS, Format, format_by_gguf_id, format_of};
+
+use crate::error::{ModelError, Result};
+use crate::format::TensorType;
+use crate::format::gguf::{Gguf, TensorInfo};
+use crate::format::write::{GgufHeader, GgufWriter};
+use crate::recipe::Recipe;
+
+const FILE_TYPE: &str = "general.file_type";
+const QUANTIZATION_VERSION: &str = "general.quantization_version";
+/// The version of the block formats that is written, where a file does not say so already.
+const CURRENT_VERSION: u32 = 2;
+
+/// Elements that are converted at a time; a whole number of blocks in every format.
+const CHUNK_ELEMS: usize = 4096;
+/// Chunks that are made before they are written.
+const STAGED_CHUNKS: usize = 128;
+
+/// A model file that is going to be written in another format.
+///
+/// ```
+/// use tl_device::Device;
+/// use tl_model::{Model, Quantization};
+/// # let path = std::env::temp_dir().join(format!("tl-quantize-doc-{}.gguf", std::process::id()));
+/// let device = Device::cpu();
+/// let report = Quantization::open("../../models/demo-f16.gguf", "q8_0")?.write(&path, &device, &mut |_| ())?;
+/// assert!(report.written_bytes < 3_000_000 && report.without_whole_blocks.is_empty());
+/// assert_eq!(Model::load(&path, &device)?.config().dim, 96);
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), tl_model::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Quantization {
+    path: PathBuf,
+    mapping: Mapping,
+    recipe: &'static Recipe,
+}
+
+/// How far writing has come: before each tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizeProgress<'a> {
+    /// The tensor that is next.
+    pub tensor: &'a str,
+    /// Bytes of the file that has been read.
+    pub read_bytes: u64,
+    /// Bytes of the tensors in all.
+    pub total_bytes: u64,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct QuantizeReport {
+    /// Length of the file that was read.
+    pub read_bytes: u64,
+    /// Length of the file that was written.
+    pub written_bytes: u64,
+    /// Weights whose rows are no whole number of the format's blocks, and which are `float16` therefore.
+    pub without_whole_blocks: Vec<String>,
+    /// Weights that had lost bits before, in the format that was read, and were converted from it.
+    pub already_quantized: usize,
+}
+
+/// What becomes of a tensor.
+enum Step {
+    /// Its bytes go over as they are.
+    Keep,
+    /// It is converted.
+    Convert { from: &'static Format, to: &'static Format },
+}
+
+impl Step {
+    fn tensor_type(&self, tensor: &TensorInfo<'_>) -> TensorType {
+        match self {
+            Step::Keep => tensor.tensor_type,
+            Step::Convert { to, .. } => TensorType::from_id(to.gguf_id),
+        }
+    }
+}
+
+impl Quantization {
+    /// Maps the file, to be written in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m` and so on, in capitals or
+    /// not).
+    ///
+    /// # Errors
+    /// An unknown format ([`ModelError::UnknownName`], with the names that there are), a file that cannot be read.
+    pub fn open(path: impl AsRef<Path>, format: &str) -> Result<Quantization> {
+        let path = path.as_ref().to_owned();
+        let recipe = Recipe::named(format)?;
+        let io = |source| ModelError::Io { path: path.clone(), source };
+        let mapping = Mapping::open(&path).map_err(io)?;
+        Ok(Quantization { path, mapping, recipe })
+    }
+
+    /// Writes the file with all of the device's threads: weights of two dimensions in the format, those of one (norms) as
+    /// `float32`, others as they are. Tells `progress` before each tensor.
+    ///
+    /// # Errors
+    /// A file that is no GGUF file or damaged, a weight in a format that cannot be read, a weight that is no finite number, or
+    /// [`ModelError::Write`]: the target is then as it was.
+    pub fn write(
+        &self,
+        target: impl AsRef<Path>,
+        device: &Device,
+        progress: &mut dyn FnMut(QuantizeProgress<'_>),
+    ) -> Result<QuantizeReport> {
+        let bytes = self.mapping.bytes();
+        let read = |error| ModelError::File { path: self.path.clone(), error: Box::new(error) };
+        let gguf = Gguf::parse(bytes).map_err(read)?;
+        let mut report = QuantizeReport { read_bytes: bytes.len() as u64, ..QuantizeReport::default() };
+        let steps = self.steps(&gguf, &mut report).map_err(read)?;
+        let header = self.header(&gguf, &steps).map_err(read)?;
+        let target = target.as_ref();
+        let mut writer = header.create(target)?;
+        let len = |tensor: &TensorInfo<'_>| tensor.data.len() as u64;
+        let total_bytes = gguf.tensors().iter().map(len).sum();
+        let mut read_bytes = 0;
+        for (tensor, step) in gguf.tensors().iter().zip(&steps) {
+            progress(QuantizeProgress { tensor: tensor.name, read_bytes, total_bytes });
+            let data = bytes.get(tensor.data.clone()).unwrap_or_default();
+            match *step {
+                Step::Keep => writer.write(data)?,
+                Step::Convert { from, to } => {
+                    let is_finite = Conversion { from, to, device }.write(data, &mut writer)?;
+                    if !is_finite {
+                        return Err(not_finite(tensor.name, target, report.read_bytes));
+                    }
+                }
+            }
+            read_bytes += len(tensor);
+        }
+        report.written_bytes = writer.finish()?;
+        Ok(report)
+    }
+
+    /// What becomes of each tensor.
+    fn steps(&self, gguf: &Gguf<'_>, report: &mut QuantizeReport) -> Result<Vec<Step>> {
+        let architecture = gguf.string("general.architecture")?.unwrap_or_default();
+        let n_layers = gguf.integer(&format!("{architecture}.block_count"))?.unwrap_or(0);
+        let n_layers = usize::try_from(n_layers).unwrap_or(usize::MAX);
+        gguf.tensors().iter().map(|tensor| self.step(tensor, n_layers, report)).collect()
+    }
+
+    fn step(&self, tensor: &TensorInfo<'_>, n_layers: usize, report: &mut QuantizeReport) -> Result<Step> {
+        let Some(mut to) = self.target(tensor, n_layers) else {
+            // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
+            return match tensor.tensor_type.block_bytes() {
+                Some(_) => Ok(Step::Keep),
+                None => Err(unreadable(tensor)),
+            };
+        };
+        let row = tensor.dims.last().copied().unwrap_or(1);
+        if !row.is_multiple_of(to.kernels.block_elems) {
+            report.without_whole_blocks.push(tensor.name.to_owned());
+            to = format_of(DType::F16).unwrap_or(to);
+        }
+        if to.gguf_id == tensor.tensor_type.id() {
+            return Ok(Step::Keep);
+        }
+        let from = format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unreadable(tensor))?;
+        report.already_quantized += usize::from(from.kernels.block_elems > 1);
+        Ok(Step::Convert { from, to })
+    }
+
+    /// The format that a tensor is to have; `None` for one that stays what it is.
+    fn target(&self, tensor: &TensorInfo<'_>, n_layers: usize) -> Option<&'static Format> {
+        match tensor.dims.len() {
+            2 if tensor.name.ends_with(".weight") => self.recipe.format(tensor.name, n_layers),
+            // Norms and biases, unless they are numbers of another kind, such as indices.
+            1 if format_by_gguf_id(tensor.tensor_type.id()).is_some() => format_of(DType::F32),
+            _ => None,
+        }
+    }
+
+    fn header(&self, gguf: &Gguf<'_>, steps: &[Step]) -> Result<GgufHeader> {
+        let mut header = GgufHeader::new();
+        for (key, value) in gguf.metadata() {
+            match key {
+                FILE_TYPE => header.u32(FILE_TYPE, self.recipe.file_type),
+                _ => header.value(key, value),
+            };
+        }
+        if gguf.value(FILE_TYPE).is_none() {
+            header.u32(FILE_TYPE, self.recipe.file_type);
+        }
+        if gguf.value(QUANTIZATION_VERSION).is_none() {
+            header.u32(QUANTIZATION_VERSION, CURRENT_VERSION);
+        }
+        for (tensor, step) in gguf.tensors().iter().zip(steps) {
+            header.tensor(tensor.name, &tensor.dims, step.tensor_type(tensor))?;
+        }
+        Ok(header)
+    }
+}
+
+fn unreadable(tensor: &TensorInfo<'_>) -> ModelError {
+    let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
+    let (name, format) = (tensor.name.to_owned(), tensor.tensor_type.to_string());
+    ModelError::TensorFormat { name, format, supported: supported.join(", ") }
+}
+
+fn not_finite(tensor: &str, target: &Path, len_bytes: u64) -> ModelError {
+    let problem = format!("tensor `{tensor}` has weights that are no finite numbers in the new format");
+    let source = io::Error::new(io::ErrorKind::InvalidData, problem);
+    ModelError::Write { path: target.to_owned(), len_bytes, source }
+}
+
+/// The way of one tensor from one format to another.
+struct Conversion<'a> {
+    from: &'static Format,
+    to: &'static Format,
+    device: &'a Device,
+}
+
+impl Conversion<'_> {
+    /// Writes all of the tensor; `false` where a value is no finite number.
+    fn write(&self, data: &[u8], writer: &mut GgufWriter) -> Result<bool> {
+        let (from, to) = (self.from.kernels, self.to.kernels);
+        let (from_bytes, to_bytes) = (from.row_bytes(CHUNK_ELEMS), to.row_bytes(CHUNK_ELEMS));
+        let mut staged = vec![0; to_bytes * STAGED_CHUNKS];
+        for part in data.chunks(from_bytes * STAGED_CHUNKS) {
+            let n_elems = part.len() / from.block_bytes * from.block_elems;
+            let bytes = staged.get_mut(..to.row_bytes(n_elems)).unwrap_or_default();
+            let is_finite = std::sync::atomic::AtomicBool::new(true);
+            self.device.threads().for_chunks(bytes, to_bytes, &|index, bytes| {
+                let first = index * from_bytes;
+                let source = part.get(first..part.len().min(first + from_bytes)).unwrap_or_default();
+                if !self.convert(source, bytes) {
+                    is_finite.store(false, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+            if !is_finite.into_inner() {
+                return Ok(false);
+            }
+            writer.write(bytes)?;
+        }
+        Ok(true)
+    }
+
+    /// At most [`CHUNK_ELEMS`] elements; `false` where one is no finite number, before or after.
+    fn convert(&self, source: &[u8], target: &mut [u8]) -> bool {
+        let (from, isa) = (self.from.kernels, self.device.threads().isa());
+        let mut values = [0f32; CHUNK_ELEMS];
+        let n_elems = source.len() / from.block_bytes * from.block_elems;
+        let values = values.get_mut(..n_elems).unwrap_or_default();
+        (from.dequantize)(isa, source, values);
+        let Some(quantize) = self.to.kernels.quantize.filter(|_| values.iter().all(|x| x.is_finite())) else {
+            return false;
+        };
+        quantize(values, target);
+        // What fits float32 need not fit the scales of the new format.
+        (self.to.kernels.dequantize)(isa, target, values);
+        values.iter().all(|x| x.is_finite())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv_cache::KvCache;
+    use crate::model::{Activations, Model};
+    use crate::synth::SyntheticModel;
+    use crate::testing::{GgufWriter as TestWriter, project_file};
+
+    struct TempFile(PathBuf);
+
+    impl TempFile {
+        fn new(name: &str) -> TempFile {
+            TempFile(std::env::temp_dir().join(format!("tl-quantize-{}-{name}.gguf", std::process::id())))
+        }
+    }
+
+    impl Drop for TempFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn quantize(from: &Path, format: &str, to: &Path) -> Result<QuantizeReport> {
+        Quantization::open(from, format)?.write(to, &Device::cpu(), &mut |_| ())
+    }
+
+    /// The logits of a text's last token.
+    fn logits(path: &Path) -> Vec<f32> {
+        let model = Model::load(path, &Device::cpu()).unwrap().with_activations(Activations::Float32);
+        let prompt = model.tokenizer().unwrap().encode("The borrow checker makes sure that references");
+        let mut cache = KvCache::for_model(&model, 64).unwrap();
+        let logits = model.forward(&prompt, &mut cache).unwrap();
+        let mut values = vec![0.0; logits.n_elems()];
+        logits.read_f32(&mut values).unwrap();
+        values
+    }
+
+    /// The root mean square of the difference, in parts of the logits' own deviation.
+    fn distance(a: &[f32], b: &[f32]) -> f64 {
+        let n = a.len() as f64;
+        let mean = a.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+        let variance = a.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+        let square = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>() / n;
+        (square / variance).sqrt()
+    }
+
+    /// The demo model in every format. The tolerance is twice what was found, a few percent for four bits and half of that for
+    /// each bit more; of the formats with blocks of 256 only the rows that are as long lose bits here.
+    #[test]
+    fn logits_are_near_the_original() {
+        let source = project_file("models/demo-f16.gguf");
+        let exact = logits(&source);
+        for (format, most) in [
+            ("f32", 1e-6),
+            ("bf16", 0.004),
+            ("q8_0", 0.012),
+            ("q5_1", 0.07),
+            ("q5_0", 0.09),
+            ("q4_1", 0.11),
+            ("q4_0", 0.14),
+            ("iq4_nl", 0.15),
+            ("q6_k", 0.014),
+            ("q5_k", 0.03),
+            ("Q4_K_M", 0.023),
+        ] {
+            let file = TempFile::new(format);
+            quantize(&source, format, &file.0).unwrap();
+            let found = distance(&exact, &logits(&file.0));
+            assert!(found <= most && (found > 0.0 || format == "f32"), "{format}: {found}");
+        }
+        assert_eq!(distance(&exact, &logits(&source)), 0.0);
+    }
+
+    /// Every format from floats, from itself, and back: what is written is what the recipe says, and all else is as it was.
+    #[test]
+    fn every_format_there_and_back() {
+        let (source, target) = (TempFile::new("from"), TempFile::new("to"));
+        for from in Recipe::all() {
+            SyntheticModel::new("tiny", from.name, 1).unwrap().write(&source.0, &Device::cpu()).unwrap();
+            let is_tried = |to: &&Recipe| from.name == "f32" || to.name == "f16" || to.name == from.name;
+            for to in Recipe::all().iter().filter(is_tried) {
+                let what = format!("{} to {}", from.name, to.name);
+                let report = quantize(&source.0, to.name, &target.0).unwrap();
+                let (old, new) = (std::fs::read(&source.0).unwrap(), std::fs::read(&target.0).unwrap());
+                assert_eq!((report.read_bytes, report.written_bytes), (old.len() as u64, new.len() as u64));
+                assert!(report.without_whole_blocks.is_empty(), "{what}");
+                if from.name == to.name {
+                    assert_eq!(report.already_quantized, 0, "{what}");
+                    assert!(old == new, "{what}");
+                }
+                let (old, new) = (Gguf::parse(&old).unwrap(), Gguf::parse(&new).unwrap());
+                assert_eq!(new.integer(FILE_TYPE).unwrap(), Some(to.file_type.into()));
+                let rest = |gguf: &Gguf<'_>| {
+                    let pairs = gguf.metadata().filter(|(key, _)| *key != FILE_TYPE);
+                    pairs.map(|pair| format!("{pair:?}")).collect::<Vec<_>>()
+                };
+                assert_eq!(rest(&old), rest(&new), "{what}");
+                for (old, new) in old.tensors().iter().zip(new.tensors()) {
+                    assert_eq!((old.name, &old.dims), (new.name, &new.dims));
+                    let expected = match old.dims.len() {
+                        1 => 0,
+                        _ => to.format(old.name, 2).unwrap().gguf_id,
+                    };
+                    assert_eq!(new.tensor_type.id(), expected, "{what}: {}", old.name);
+                }
+                Model::load(&target.0, &Device::cpu()).unwrap();
+            }
+        }
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    /// The same bytes, whatever the number of threads; longer than one piece, and no multiple of it.
+    #[test]
+    fn threads_do_not_matter() {
+        let (source, one, three) = (TempFile::new("threads"), TempFile::new("one"), TempFile::new("three"));
+        let n = (CHUNK_ELEMS * STAGED_CHUNKS / 32 + 129) * 32;
+        let values: Vec<f32> = (0..n).map(|i| (i as f32).sin()).collect();
+        let file = TestWriter::default().tensor("a.weight", &[n as u64 / 32, 32], 0, &floats(&values));
+        std::fs::write(&source.0, file.finish()).unwrap();
+        for (path, threads) in [(&one.0, 1), (&three.0, 3)] {
+            let mut options = tl_device::DeviceOptions::default();
+            options.threads = threads;
+            let device = Device::cpu_with(&options);
+            Quantization::open(&source.0, "q8_0").unwrap().write(path, &device, &mut |_| ()).unwrap();
+        }
+        let bytes = std::fs::read(&one.0).unwrap();
+        assert!(bytes == std::fs::read(&three.0).unwrap());
+        let gguf = Gguf::parse(&bytes).unwrap();
+        let mut found = vec![0.0; n];
+        let data = &bytes[gguf.tensor("a.weight").unwrap().data.clone()];
+        (tl_kernels_of("q8_0").kernels.dequantize)(Device::cpu().threads().isa(), data, &mut found);
+        // Half a step of the largest scale, 1 / 127, and what float16 takes from the scale.
+        assert!(values.iter().zip(&found).all(|(a, b)| (a - b).abs() < 0.0045));
+    }
+
+    fn tl_kernels_of(name: &str) -> &'static Format {
+        Recipe::named(name).unwrap().format("a.weight", 0).unwrap()
+    }
+
+    #[test]
+    fn odd_tensors() {
+        let (source, target) = (TempFile::new("odd"), TempFile::new("odd-out"));
+        let file = TestWriter::default()
+            .string("general.name", "odd")
+            .tensor("narrow.weight", &[2, 48], 0, &floats(&[0.5; 96]))
+            .tensor("norm.weight", &[3], 1, &[0, 0x3c, 0, 0x40, 0, 0x42])
+            .tensor("indices", &[2], 26, &[1, 0, 0, 0, 2, 0, 0, 0])
+            .tensor("cube.weight", &[1, 2, 32], 0, &floats(&[2.0; 64]))
+            .tensor("table", &[2, 32], 0, &floats(&[3.0; 64]))
+            .tensor("wide.weight", &[2, 64], 0, &floats(&[-1.0; 128]))
+            .tensor("none.weight", &[0, 64], 0, &[]);
+        std::fs::write(&source.0, file.finish()).unwrap();
+        let mut seen = Vec::new();
+        let work = Quantization::open(&source.0, "q4_0").unwrap();
+        let report = work.write(&target.0, &Device::cpu(), &mut |at| seen.push((at.tensor.to_owned(), at.read_bytes)));
+        assert_eq!(report.unwrap().without_whole_blocks, ["narrow.weight"]);
+        assert_eq!(seen.first().unwrap(), &("narrow.weight".to_owned(), 0));
+        assert_eq!(seen.last().unwrap().0, "none.weight");
+        let bytes = std::fs::read(&target.0).unwrap();
+        let gguf = Gguf::parse(&bytes).unwrap();
+        let check = |name: &str, format: &str, first: Option<&[u8]>| {
+            let tensor = gguf.tensor(name).unwrap();
+            assert_eq!(tensor.tensor_type.to_string(), format, "{name}");
+            assert!(first.is_none_or(|first| bytes[tensor.data.clone()].starts_with(first)), "{name}");
+        };
+        check("narrow.weight", "F16", Some(&[0, 0x38, 0, 0x38]));
+        check("norm.weight", "F32", Some(&floats(&[1.0, 2.0, 3.0])));
+        check("indices", "I32", Some(&[1, 0, 0, 0, 2, 0, 0, 0]));
+        check("cube.weight", "F32", Some(&floats(&[2.0])));
+        check("table", "F32", Some(&floats(&[3.0])));
+        check("wide.weight", "Q4_0", None);
+        check("none.weight", "Q4_0", Some(&[]));
+        assert_eq!(gguf.integer(FILE_TYPE).unwrap(), Some(2));
+        assert_eq!(gguf.integer(QUANTIZATION_VERSION).unwrap(), Some(2));
+        assert_eq!(gguf.string("general.name").unwrap(), Some("odd"));
+    }
+
+    #[test]
+    fn what_cannot_be_converted() {
+        let check = |name: &str, file: TestWriter, format: &str, expected: &str| {
+            let (source, target) = (TempFile::new(name), TempFile::new(&format!("{name}-out")));
+            std::fs::write(&source.0, file.finish()).unwrap();
+            std::fs::write(&target.0, b"before").unwrap();
+            let error = quantize(&source.0, format, &target.0).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(std::fs::read(&target.0).unwrap(), b"before", "{name}");
+        };
+        let weight = |x: f32| TestWriter::default().tensor("a.weight", &[1, 256], 0, &floats(&[x; 256]));
+        check("nan", weight(f32::NAN), "q4_k", "tensor `a.weight` has weights that are no finite numbers");
+        check("infinite", weight(f32::INFINITY), "q8_0", "tensor `a.weight` has weights");
+        check("large", weight(1e30), "f16", "tensor `a.weight` has weights");
+        check("large-scale", weight(1e30), "q6_k", "tensor `a.weight` has weights");
+        check("format", weight(1.0), "q9", "there is no format to write weights in `q9`");
+        let unread = TestWriter::default().tensor("a.weight", &[1, 256], 10, &[0; 84]);
+        check("unread", unread, "q8_0", "tensor `a.weight` is stored as Q2_K, which cannot be computed on");
+        let none = quantize(Path::new("none.gguf"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();
+        assert!(none.contains("none.gguf: No such file"), "{none}");
+        let no_model = quantize(&project_file("Cargo.toml"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();
+        assert!(no_model.contains("Cargo.toml: not a GGUF file"), "{no_model}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Which format each weight of a file gets: one format for all, or a mix that gives more bits to what matters more.
+
+use tl_tensor::quant::{FORMATS, Format};
+
+use crate::error::{ModelError, Result};
+use crate::format::TensorType;
+
+/// A format or mix of formats by its name.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    /// The name that users choose it by.
+    pub(crate) name: &'static str,
+    /// The format of most weights, as GGUF files name it.
+    most: &'static str,
+    /// The format of those that matter more, if they have another: the output, and `attn_v` and `ffn_down` of some layers.
+    important: Option<&'static str>,
+    /// The number by which a file says so (llama.cpp's `llama_ftype`).
+    pub(crate) file_type: u32,
+}
+
+const fn pure(name: &'static str, most: &'static str, file_type: u32) -> Recipe {
+    Recipe { name, most, important: None, file_type }
+}
+
+const fn mixed(name: &'static str, most: &'static str, important: &'static str, file_type: u32) -> Recipe {
+    Recipe { name, most, important: Some(important), file_type }
+}
+
+static RECIPES: &[Recipe] = &[
+    pure("f32", "F32", 0),
+    pure("f16", "F16", 1),
+    pure("bf16", "BF16", 32),
+    pure("q8_0", "Q8_0", 7),
+    pure("q4_0", "Q4_0", 2),
+    pure("q4_1", "Q4_1", 3),
+    pure("q5_0", "Q5_0", 8),
+    pure("q5_1", "Q5_1", 9),
+    pure("iq4_nl", "IQ4_NL", 25),
+    pure("q4_k", "Q4_K", 14),
+    pure("q5_k", "Q5_K", 16),
+    pure("q6_k", "Q6_K", 18),
+    mixed("q4_k_m", "Q4_K", "Q6_K", 15),
+    mixed("q5_k_m", "Q5_K", "Q6_K", 17),
+];
+
+impl Recipe {
+    /// The recipe of that name, in capitals or not.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownName`], with the names that there are.
+    pub(crate) fn named(name: &str) -> Result<&'static Recipe> {
+        RECIPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).ok_or_else(|| ModelError::UnknownName {
+            what: "format to write weights in",
+            name: name.to_owned(),
+            known: RECIPES.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Every recipe.
+    #[cfg(test)]
+    pub(crate) fn all() -> &'static [Recipe] {
+        RECIPES
+    }
+
+    /// The format of the tensor of that name, of a model of `n_layers`.
+    pub(crate) fn format(&self, tensor: &str, n_layers: usize) -> Option<&'static Format> {
+        let name = self.important.filter(|_| is_important(tensor, n_layers)).unwrap_or(self.most);
+        FORMATS.iter().find(|row| TensorType::from_id(row.gguf_id).name() == Some(name))
+    }
+}
+
+/// The rule of llama.cpp's mixes: the output, and the values and the last feed-forward weight of the first and the last eighth
+/// of the layers and of every third between.
+fn is_important(tensor: &str, n_layers: usize) -> bool {
+    if tensor == "output.weight" {
+        return true;
+    }
+    let Some((layer, role)) = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { return false };
+    let Ok(layer) = layer.parse::<usize>() else { return false };
+    let eighth = n_layers / 8;
+    let is_chosen = layer < eighth || layer >= n_layers.saturating_mul(7) / 8 || layer.saturating_sub(eighth) % 3 == 2;
+    is_chosen && matches!(role, "attn_v.weight" | "ffn_down.weight")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::gguf::Gguf;
+    use crate::synth::SyntheticModel;
+
+    /// Files that are made up and files that are converted follow one rule.
+    #[test]
+    fn made_up_models_follow_the_same_recipes() {
+        for recipe in RECIPES {
+            let path = std::env::temp_dir().join(format!("tl-recipe-{}-{}.gguf", std::process::id(), recipe.name));
+            SyntheticModel::new("tiny", recipe.name, 0).unwrap().write(&path, &tl_device::Device::cpu()).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            let gguf = Gguf::parse(&bytes).unwrap();
+            assert_eq!(gguf.integer("general.file_type").unwrap(), Some(recipe.file_type.into()), "{}", recipe.name);
+            for tensor in gguf.tensors().iter().filter(|tensor| tensor.dims.len() == 2) {
+                let expected = recipe.format(tensor.name, 2).unwrap().gguf_id;
+                assert_eq!(tensor.tensor_type.id(), expected, "{} of {}", tensor.name, recipe.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_recipe_names_formats_that_can_be_written() {
+        for recipe in RECIPES {
+            for name in ["output.weight", "blk.0.attn_q.weight"] {
+                let format = recipe.format(name, 2).unwrap_or_else(|| panic!("{} of {name}", recipe.name));
+                assert!(format.kernels.quantize.is_some());
+            }
+        }
+        let is_named =
+            |row: &Format| RECIPES.iter().any(|recipe| TensorType::from_id(row.gguf_id).name() == Some(recipe.most));
+        assert!(FORMATS.iter().all(is_named));
+    }
+
+    #[test]
+    fn a_mix_gives_more_bits_to_what_matters() {
+        let mix = Recipe::named("Q4_K_M").unwrap();
+        let of = |name: &str| TensorType::from_id(mix.format(name, 22).unwrap().gguf_id).to_string();
+        let in_more = |role: &str| -> Vec<usize> {
+            (0..22).filter(|layer| of(&format!("blk.{layer}.{role}.weight")) == "Q6_K").collect()
+        };
+        assert_eq!(in_more("attn_v"), [0, 1, 4, 7, 10, 13, 16, 19, 20, 21]);
+        assert_eq!(in_more("ffn_down"), in_more("attn_v"));
+        assert!(in_more("attn_q").is_empty());
+        assert_eq!((of("output.weight"), of("token_embd.weight")), ("Q6_K".to_owned(), "Q4_K".to_owned()));
+        // Names that a file may give.
+        for odd in ["", "blk.", "blk.x.attn_v.weight", "blk.18446744073709551615.attn_v.weight"] {
+            assert!(mix.format(odd, usize::MAX).is_some());
+        }
+    }
+
+    #[test]
+    fn unknown_names() {
+        let error = Recipe::named("q9").unwrap_err().to_string();
+        assert!(error.contains("no format to write weights in `q9`; there are f32, f16, bf16, q8_0,"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! What the machine itself can do: how fast memory is read, and how fast `float32` is multiplied and added.
+//!
+//! Both are measured with the threads that the model runs on, by loops that do nothing else. Integer and matrix
+//! instructions compute faster than `float32` does; their peak is not measured.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use tl_device::{Device, available_bytes};
+use tl_kernels::limits;
+
+/// Bytes that a thread reads at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+/// A buffer that no cache holds where the caches' sizes are not known.
+const LEAST_BUFFER_BYTES: usize = 512 << 20;
+const MOST_BUFFER_BYTES: usize = 2 << 30;
+/// How often each is measured; the best counts.
+const PASSES: usize = 8;
+
+/// The limits, each `None` where it cannot be measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    /// Bytes that are read per second.
+    pub(super) bytes_per_second: Option<f64>,
+    /// Length of the buffer that was read.
+    pub(super) buffer_bytes: usize,
+    /// Additions and multiplications of `float32` per second.
+    pub(super) operations_per_second: Option<f64>,
+}
+
+impl Limits {
+    /// Measures on this device's threads; takes a second or two.
+    pub(super) fn measure(device: &Device) -> Limits {
+        let buffer_bytes = buffer_bytes();
+        let bytes_per_second = read_bandwidth(device, buffer_bytes);
+        Limits { bytes_per_second, buffer_bytes, operations_per_second: peak(device) }
+    }
+}
+
+/// Twice what the largest cache holds, if there is as much to spare.
+fn buffer_bytes() -> usize {
+    let wanted = largest_cache().saturating_mul(2).clamp(LEAST_BUFFER_BYTES, MOST_BUFFER_BYTES);
+    let spare = available_bytes().map_or(wanted, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
+    wanted.min(spare) / CHUNK_BYTES * CHUNK_BYTES
+}
+
+/// Bytes of the first core's largest cache; 0 where the system does not say.
+fn largest_cache() -> usize {
+    let size = |index: usize| {
+        let text = std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
+        crate::size::parse(text.trim()).ok()
+    };
+    (0..8).filter_map(size).max().unwrap_or(0)
+}
+
+/// Bytes per second that all threads read together; `None` where there is no memory for it.
+fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
+    let mut buffer: Vec<u64> = Vec::new();
+    buffer.try_reserve_exact(len_bytes / 8).ok()?;
+    // Written, so that every page is there.
+    buffer.resize(len_bytes / 8, 1);
+    let n_chunks = len_bytes / CHUNK_BYTES;
+    let isa = device.threads().isa();
+    let pass = || {
+        device.threads().run(n_chunks, &|chunk| {
+            let words = buffer.get(chunk * (CHUNK_BYTES / 8)..).and_then(|words| words.get(..CHUNK_BYTES / 8));
+            black_box(limits::read(isa, words.unwrap_or_default()));
+        });
+    };
+    (n_chunks > 0).then(|| len_bytes as f64 / best_seconds(pass))
+}
+
+/// Operations per second that all threads compute together; `None` on an x86 processor without fused multiply-add.
+fn peak(device: &Device) -> Option<f64> {
+    if cfg!(target_arch = "x86_64") && device.threads().isa().name() == "portable" {
+        return None;
+    }
+    let isa = device.threads().isa();
+    // Small tasks: a thread that is held up leaves more of them to the others.
+    let n_tasks = 16 * device.threads().count();
+    const ROUNDS: usize = 20_000;
+    let operations = limits::multiply_adds(isa, ROUNDS) * n_tasks as f64;
+    let pass = || {
+        device.threads().run(n_tasks, &|_| {
+            black_box(limits::multiply_adds(isa, ROUNDS));
+        });
+    };
+    Some(operations / best_seconds(pass))
+}
+
+/// The time of the fastest pass.
+fn best_seconds(pass: impl Fn()) -> f64 {
+    let seconds = |_| {
+        let start = Instant::now();
+        pass();
+        start.elapsed().as_secs_f64().max(1e-9)
+    };
+    (0..PASSES).map(seconds).fold(f64::INFINITY, f64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_plausible() {
+        let limits = Limits::measure(&Device::cpu());
+        // A slow phone reads a gigabyte a second, and no memory of today reads ten terabytes.
+        assert!(limits.bytes_per_second.is_some_and(|rate| (1e8..1e13).contains(&rate)), "{limits:?}");
+        assert!(limits.operations_per_second.is_none_or(|rate| (1e8..1e15).contains(&rate)), "{limits:?}");
+        assert!(limits.buffer_bytes.is_multiple_of(CHUNK_BYTES) && limits.buffer_bytes <= MOST_BUFFER_BYTES);
+    }
+}

@@ -1,0 +1,182 @@
+//! How measurements are shown: a table for people, lines of JSON for programs.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tl_device::bytes as display_bytes;
+use tl_model::Model;
+
+use super::limits::Limits;
+use super::{Measured, Test};
+
+/// How measurements are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Table,
+    Json,
+}
+
+/// What all measurements have in common.
+pub(super) struct Heading<'a> {
+    pub(super) title: &'a str,
+    pub(super) model: &'a Model,
+    /// `None` where they were not measured: on a GPU, and for lines of JSON that were not to have them.
+    pub(super) limits: Option<Limits>,
+    pub(super) reps: u32,
+}
+
+/// What a test moves or computes, and how much of it each second.
+struct Work {
+    /// What each token takes, in words.
+    each: String,
+    /// Bytes or operations per token.
+    per_token: f64,
+    per_second: f64,
+    limit: Option<f64>,
+}
+
+impl Heading<'_> {
+    /// What comes before the first row.
+    pub(super) fn text(&self, form: Form) -> String {
+        if form == Form::Json {
+            return String::new();
+        }
+        let config = self.model.config();
+        let n_elems: usize = self.model.tensors().map(|(_, tensor)| tensor.n_elems()).sum();
+        let repetitions =
+            if self.reps == 1 { "one repetition".to_owned() } else { format!("{} repetitions", self.reps) };
+        let mut text = format!(
+            "{}: {} weights in {}, {} layers, {} activations\n{}, {repetitions}\n",
+            self.title,
+            count(n_elems),
+            self.formats(),
+            config.n_layers,
+            self.model.activations().dtype(),
+            self.computing(),
+        );
+        match self.limits {
+            Some(limits) => text += &limits_text(limits),
+            None => text += "a GPU's own limits are not measured\n",
+        }
+        text += &format!(
+            "\n{:<12} {:>9}  {:>20}   {:<34} {:>13}   {}\n",
+            "test", "tokens/s", "min to max", "each token", "each second", "of the limit"
+        );
+        text
+    }
+
+    /// Formats of the matrices.
+    fn formats(&self) -> String {
+        let matrices = self.model.tensors().filter(|(_, tensor)| tensor.rank() == 2);
+        let names: BTreeSet<String> = matrices.map(|(_, tensor)| tensor.dtype().to_string()).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
+    /// Where it runs.
+    fn computing(&self) -> String {
+        let device = self.model.device();
+        match device.gpu_info() {
+            Some(info) => format!("GPU {}", info.name),
+            None => {
+                let threads = device.threads();
+                let plural = if threads.count() == 1 { "" } else { "s" };
+                format!("{} thread{plural} with the instructions of {}", threads.count(), threads.isa().name())
+            }
+        }
+    }
+
+    /// What a test shows.
+    pub(super) fn row(&self, form: Form, measured: &Measured) -> String {
+        match form {
+            Form::Table => self.table_row(measured),
+            Form::Json => self.json_row(measured),
+        }
+    }
+
+    fn table_row(&self, measured: &Measured) -> String {
+        let work = self.work(measured);
+        let (unit, limit) = match measured.test {
+            Test::Prefill(_) => ("GFLOP/s", "float32"),
+            Test::Decode { .. } => ("GB/s", "reading"),
+        };
+        let percent = work.limit.map(|rate| format!("{:.0}% of {limit}", 100.0 * work.per_second / rate));
+        let row = format!(
+            "{:<12} {:>9.2}  {:>8.2} to {:>8.2}   {:<34} {:>13}   {}",
+            measured.test.name(),
+            measured.median(),
+            measured.slowest(),
+            measured.fastest(),
+            work.each,
+            format!("{:.1} {unit}", work.per_second / 1e9),
+            percent.unwrap_or_default()
+        );
+        format!("{}\n", row.trim_end())
+    }
+
+    fn json_row(&self, measured: &Measured) -> String {
+        let work = self.work(measured);
+        let device = self.model.device();
+        let is_decode = matches!(measured.test, Test::Decode { .. });
+        let tokens = measured.rates.len() * measured.test.n_tokens();
+        let mut object = json!({
+            "test": measured.test.name(),
+            "tokens_per_second": measured.rates,
+            "model": self.title,
+            "device": device.gpu_info().map_or(device.name(), |gpu| &gpu.name),
+            "threads": device.threads().count(),
+            "instructions": device.threads().isa().name(),
+            "activations": self.model.activations().dtype().to_string(),
+            "median_tokens_per_second": measured.median(),
+            "allocations_per_token": measured.allocation_count as f64 / tokens.max(1) as f64,
+        });
+        let keys = match is_decode {
+            true => ["bytes_per_token", "bytes_per_second", "limit_bytes_per_second"],
+            false => ["operations_per_token", "operations_per_second", "limit_operations_per_second"],
+        };
+        if let Some(object) = object.as_object_mut() {
+            let values = [Some(work.per_token), Some(work.per_second), work.limit];
+            for (key, value) in keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))) {
+                object.insert(key.to_owned(), json!(value));
+            }
+        }
+        format!("{object}\n")
+    }
+
+    fn work(&self, measured: &Measured) -> Work {
+        let limits = self.limits.unwrap_or_default();
+        let (per_token, each, limit) = match measured.test {
+            Test::Prefill(count) => {
+                let operations = self.model.prefill_operations(count) / count.max(1) as f64;
+                (operations, format!("{:.3} GFLOP", operations / 1e9), limits.operations_per_second)
+            }
+            Test::Decode { count, depth } => {
+                // From depth + 1 to depth + count tokens are held, the new one included.
+                let (first, last) =
+                    (self.model.decode_bytes(depth.saturating_add(1)), self.model.decode_bytes(depth + count));
+                let cache = (first.cache as f64 + last.cache as f64) / 2.0;
+                let each = format!("weights {}, cache {}", display_bytes(first.weights), display_bytes(cache as u64));
+                (first.weights as f64 + cache, each, limits.bytes_per_second)
+            }
+        };
+        Work { each, per_token, per_second: per_token * measured.median(), limit }
+    }
+}
+
+/// A number of weights as people say it: `1.10 billion`.
+fn count(n: usize) -> String {
+    let n = n as f64;
+    if n < 1e9 { format!("{:.2} million", n / 1e6) } else { format!("{:.2} billion", n / 1e9) }
+}
+
+fn limits_text(limits: Limits) -> String {
+    let reading = limits.bytes_per_second.map(|rate| {
+        let buffer = display_bytes(limits.buffer_bytes as u64);
+        format!("reads {:.1} GB/s from {buffer}", rate / 1e9)
+    });
+    let computing = limits.operations_per_second.map(|rate| format!("computes {:.1} GFLOP/s in float32", rate / 1e9));
+    let known: Vec<String> = reading.into_iter().chain(computing).collect();
+    match known.is_empty() {
+        true => String::new(),
+        false => format!("this machine, with the same threads, {}\n", known.join(" and ")),
+    }
+}

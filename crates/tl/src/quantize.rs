@@ -1,0 +1,77 @@
+//! `tl quantize`: a model's weights in another format.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use tl_device::{Device, DeviceOptions, bytes as display_bytes};
+use tl_model::{Quantization, QuantizeProgress, QuantizeReport};
+
+use crate::arguments::QuantizeArguments;
+use crate::output::{self, Stop, print_error};
+
+/// Goes to the line's first column and clears it.
+const CLEAR: &str = "\r\x1b[K";
+/// Names that a note lists before it counts the rest.
+const NAMED: usize = 3;
+
+/// Writes the file and says how large it became, and what did not go as one would think.
+pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
+    let QuantizeArguments { input, output: target, format, threads } = arguments;
+    let work = Quantization::open(input, format).map_err(Stop::failed)?;
+    if is_same_file(input, target) {
+        let path = target.display();
+        return Err(Stop::Failed(format!("{path} is the file that is read; write to another")));
+    }
+    let mut options = DeviceOptions::default();
+    if let Some(threads) = *threads {
+        options.threads = threads.into();
+    }
+    let start = Instant::now();
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut progress = |at: QuantizeProgress<'_>| {
+        if is_terminal {
+            let percent = 100.0 * at.read_bytes as f64 / at.total_bytes.max(1) as f64;
+            // Names are a file's: no control characters to the terminal.
+            let name: String = at.tensor.chars().filter(|c| !c.is_control()).take(60).collect();
+            let _ = write!(std::io::stderr(), "{CLEAR}{percent:3.0}%  {name}");
+        }
+    };
+    let written = work.write(target, &Device::cpu_with(&options), &mut progress);
+    if is_terminal {
+        let _ = write!(std::io::stderr(), "{CLEAR}");
+    }
+    let report = written.map_err(Stop::failed)?;
+    print_notes(&report);
+    output::print(&format!(
+        "{}: {} ({} bytes), before {}, in {:.1} s\n",
+        target.display(),
+        display_bytes(report.written_bytes),
+        report.written_bytes,
+        display_bytes(report.read_bytes),
+        start.elapsed().as_secs_f64()
+    ))
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn print_notes(report: &QuantizeReport) {
+    let narrow = &report.without_whole_blocks;
+    if !narrow.is_empty() {
+        let named = narrow.iter().take(NAMED).map(|name| name.escape_debug().to_string()).collect::<Vec<_>>();
+        let more = narrow.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        print_error(&format!(
+            "note: rows that are no whole number of the format's blocks: float16 instead for {}{more}",
+            named.join(", ")
+        ));
+    }
+    if report.already_quantized > 0 {
+        print_error(&format!(
+            "note: {} tensors were quantized before, and what that lost stays lost; a float file as the source is better",
+            report.already_quantized
+        ));
+    }
+}
