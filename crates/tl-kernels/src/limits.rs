@@ -1,5 +1,6 @@
 //! Loops that do nothing but reach a limit of the machine, so that a measurement can say how near it comes: reading memory,
 //! and multiply-adds of `f32`.
+#![allow(unsafe_code)]
 
 use std::hint::black_box;
 
@@ -8,9 +9,30 @@ use crate::isa::{Isa, instantiate};
 /// Chains of multiply-adds: as many as hide the latency of one.
 const CHAINS: usize = 12;
 
+/// The sum of the words. What it comes to is of no interest; the words have been read.
+pub fn read(isa: Isa, words: &[u64]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: the CPU has AVX-512, says the `Isa`.
+        return unsafe { avx512::read(words) };
+    }
+    narrow_read(isa, words)
+}
+
+/// Multiply-adds in registers, `rounds` times over; how many operations that were, a multiply-add being two.
+pub fn multiply_adds(isa: Isa, rounds: usize) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: the CPU has AVX-512, says the `Isa`.
+        black_box(unsafe { avx512::multiply_adds(rounds) });
+        return (2 * CHAINS * 16 * rounds) as f64;
+    }
+    black_box(narrow_multiply_adds(isa, rounds));
+    (2 * CHAINS * 8 * rounds) as f64
+}
+
 instantiate! {
-    /// The sum of the words. What it comes to is of no interest; the words have been read.
-    pub fn read(isa: Isa, words: &[u64]) -> u64 {
+    fn narrow_read(isa: Isa, words: &[u64]) -> u64 {
         let mut sums = [0u64; 32];
         for words in words.as_chunks::<32>().0 {
             for (sum, word) in sums.iter_mut().zip(words) {
@@ -20,25 +42,51 @@ instantiate! {
         sums.iter().fold(0, |sum, part| sum.wrapping_add(*part))
     }
 
-    /// Multiply-adds in registers, `rounds` times over; how many operations that were, a multiply-add being two.
-    pub fn multiply_adds(isa: Isa, rounds: usize) -> f64 {
-        if isa.has_avx512() { chains::<16>(isa, rounds) } else { chains::<8>(isa, rounds) }
+    fn narrow_multiply_adds(isa: Isa, rounds: usize) -> f32 {
+        let (factor, term) = (black_box(0.5f32), black_box(1.0f32));
+        let mut sums = [[term; 8]; CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                for lane in sum {
+                    *lane = isa.mul_add(*lane, factor, term);
+                }
+            }
+        }
+        sums.iter().flatten().sum()
     }
 }
 
-#[inline(always)]
-fn chains<const LANES: usize>(isa: Isa, rounds: usize) -> f64 {
-    let (factor, term) = (black_box(0.5f32), black_box(1.0f32));
-    let mut sums = [[term; LANES]; CHAINS];
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            for lane in sum {
-                *lane = isa.mul_add(*lane, factor, term);
+/// Left to itself, the compiler keeps to 256 bits.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::CHAINS;
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn read(words: &[u64]) -> u64 {
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for words in words.as_chunks::<32>().0 {
+            for (sum, words) in sums.iter_mut().zip(words.as_chunks::<8>().0) {
+                // SAFETY: eight words are 64 bytes, at any alignment.
+                let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+                *sum = _mm512_add_epi64(*sum, words);
             }
         }
+        sums.into_iter().fold(0u64, |sum, part| sum.wrapping_add(_mm512_reduce_add_epi64(part) as u64))
     }
-    black_box(sums);
-    (2 * CHAINS * LANES * rounds) as f64
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn multiply_adds(rounds: usize) -> f32 {
+        let (factor, term) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(1.0)));
+        let mut sums = [term; CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, factor, term);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
 }
 
 #[cfg(test)]
