@@ -110,6 +110,15 @@ impl Isa {
         return false;
     }
 
+    /// The same without AVX-512, for rows that are too short for it.
+    pub(crate) const fn without_avx512(self) -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        if self.has_avx512() {
+            return Isa(Level::Avx2);
+        }
+        self
+    }
+
     /// Whether AMX tiles of `bf16`, and AVX-512 BF16, may be used.
     #[inline(always)]
     pub(crate) const fn has_amx(self) -> bool {

@@ -14,6 +14,8 @@ const TILE_ROWS: usize = 512;
 /// Bytes of the weight of a tile, about: enough that taking it is not felt, few enough that the last tiles of a product end
 /// together.
 const TILE_BYTES: usize = 48 * 1024;
+/// Rows shorter than this are not worth the setting up of AVX-512's sums.
+const SHORT_ROW: usize = 512;
 /// Tokens worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
@@ -46,6 +48,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         }
     });
     let lines = &*lines;
+    let dot_isa = if k < SHORT_ROW { isa.without_avx512() } else { isa };
     let row_bytes = weight.format.row_bytes(k);
     let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
     // Whole groups of rows that are walked together.
@@ -59,8 +62,8 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         for (t, lines) in lines.chunks_exact(n_lines).enumerate() {
             product.load_start(isa, first, sums);
             match weight.format.dot {
-                Dot::Float(dot) => dot(isa, rows, &bytemuck::cast_slice(lines)[..k], sums),
-                Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(lines), sums),
+                Dot::Float(dot) => dot(dot_isa, rows, &bytemuck::cast_slice(lines)[..k], sums),
+                Dot::Integer(kernels) => (kernels.dot)(dot_isa, rows, Row::new(lines), sums),
             }
             store(isa, sums, tile.row_mut(t));
         }
