@@ -45,19 +45,18 @@ pub(crate) struct Gpu {
     stream: Mutex<Stream>,
 }
 
-// Said here once, and checked field by field in `fields_can_be_shared`: left to itself, the compiler would go through all of
+// Said here once, and checked field by field below: left to itself, the compiler would go through all of
 // wgpu's types for every crate that holds a device, deeper than its default limit allows.
 // SAFETY: every field is `Send`.
 unsafe impl Send for Gpu {}
 // SAFETY: every field is `Sync`.
 unsafe impl Sync for Gpu {}
 
-#[allow(dead_code)]
-fn fields_can_be_shared() {
-    fn check<T: Send + Sync>() {}
+const _: () = {
+    const fn check<T: Send + Sync>() {}
     check::<(wgpu::Device, wgpu::Queue, GpuInfo, ShaderTarget, Duration, Counts)>();
     check::<(Arc<Failure>, Mutex<Programs>, Mutex<Stream>)>();
-}
+};
 
 /// How often things were made and done. Each is counted in the one place where it happens.
 #[derive(Default)]
