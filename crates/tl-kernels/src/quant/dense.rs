@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
-use super::dot::avx2;
+use super::dot::{avx2, avx512};
 use super::{Dot, FloatDot, Rows, WeightKernels};
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
@@ -83,10 +83,19 @@ fn quantize<T: Element>(x: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// Defines a dense dot product: `$unpack` of `dot::avx2` turns the bytes of eight elements into `f32`.
+/// Defines a dense dot product: `$unpack` of `dot::avx512` turns the bytes of 16 elements into `f32`, that of `dot::avx2` eight.
 macro_rules! dense_dot {
     ($name:ident, $element:ty, $unpack:ident) => {
         fn $name(isa: Isa, rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+            #[cfg(target_arch = "x86_64")]
+            if isa.has_avx512() && rows.length % (16 * size_of::<$element>()) == 0 {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+                fn dot_avx512(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+                    avx512::float::<{ 16 * size_of::<$element>() }>(rows, x, out, |bytes| avx512::$unpack(bytes));
+                }
+                // SAFETY: this `Isa` proves AVX-512.
+                return unsafe { dot_avx512(rows, x, out) };
+            }
             #[cfg(target_arch = "x86_64")]
             if isa.has_avx2() && rows.length % (8 * size_of::<$element>()) == 0 {
                 #[target_feature(enable = "avx2,fma,f16c")]

@@ -82,11 +82,15 @@ pub(crate) mod avx512 {
     const SCALE_AND_MINIMUM: [[i32; 16]; 1] = spread([[0, 1]]);
 
     /// A stretch of activations in the order of the halves of the bytes: sub-blocks 0 and 2, 1 and 3, 4 and 6, 5 and 7.
+    #[derive(Clone, Copy)]
     pub(crate) struct Subs {
         values: [__m512i; 4],
         /// The eight scales, then the eight totals.
         factors: __m512,
     }
+
+    // SAFETY: registers, of which zeros are values.
+    unsafe impl bytemuck::Zeroable for Subs {}
 
     impl Subs {
         #[inline]

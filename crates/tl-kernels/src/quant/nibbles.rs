@@ -70,6 +70,7 @@ pub(crate) mod avx512 {
 
     /// A stretch of activations in the order of the halves of four blocks: for half `h` of the stretch, the first 16
     /// elements of its four blocks, and the last 16.
+    #[derive(Clone, Copy)]
     pub(crate) struct Halves {
         low: [__m512i; 2],
         high: [__m512i; 2],
@@ -80,6 +81,9 @@ pub(crate) mod avx512 {
         /// The total of each block in the first of its four lanes.
         totals: [__m512; 2],
     }
+
+    // SAFETY: registers, of which zeros are values.
+    unsafe impl bytemuck::Zeroable for Halves {}
 
     impl Halves {
         #[inline]

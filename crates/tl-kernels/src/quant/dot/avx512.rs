@@ -1,18 +1,22 @@
 //! Dot products with AVX-512 and its VNNI: 64 products of bytes an instruction, unsigned weights with signed activations.
 //!
-//! [`rows`] walks four rows at once, so that what is prepared of the activations (reordered, with the products of the
-//! format's offset) serves four times and four chains of sums hide each other's latency.
+//! A weight is read from memory once for each token, and reading it is nearly all the time there is. So rows are walked one
+//! after the other, as they lie, which the hardware's prefetching follows best, and memory is asked for some way ahead. What
+//! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
+use super::avx2::load_bytes;
 use super::{BlockFormat, RowStretch, Stretch};
 use crate::quant::activations::Row;
+use crate::scratch::Scratch;
+use bytemuck::Zeroable;
 use std::arch::x86_64::*;
 
-/// How far ahead of the bytes at hand memory is asked for, in each row that is long.
-const PREFETCH_BYTES: usize = 1024;
-/// Rows that are walked at once and are no longer than this together make way for the next ones: those are asked for.
-const MAX_AHEAD: usize = 16 * 1024;
-/// Rows that are walked at once.
-const ROWS: usize = 4;
+/// How far ahead of the bytes at hand memory is asked for.
+const PREFETCH_BYTES: usize = 4096;
+/// Stretches of activations that are prepared at a time: 8,192 elements.
+const PREPARED: usize = 32;
+/// Sums of a row of floats.
+const FLOAT_SUMS: usize = 4;
 
 /// The sums of one row: of the products, and of what formats keep apart.
 pub(crate) type Sums = [__m512; 2];
@@ -21,7 +25,7 @@ pub(crate) type Sums = [__m512; 2];
 /// a stretch of activations what `add` needs; `add` adds a stretch of a row to sums; `total` makes a number of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-pub(crate) fn rows<const BYTES: usize, P>(
+pub(crate) fn rows<const BYTES: usize, P: Copy + Zeroable>(
     rows: super::Rows<'_>,
     x: Row<'_>,
     out: &mut [f32],
@@ -29,61 +33,97 @@ pub(crate) fn rows<const BYTES: usize, P>(
     add: impl Fn(Sums, &[u8; BYTES], &P) -> Sums,
     total: impl Fn(Sums) -> f32,
 ) {
-    let ahead = if ROWS * rows.stride <= MAX_AHEAD { ROWS * rows.stride } else { PREFETCH_BYTES };
-    let (groups, rest) = out.as_chunks_mut::<ROWS>();
-    for (g, out) in groups.iter_mut().enumerate() {
-        let rows = std::array::from_fn(|r| rows.row(g * ROWS + r));
-        let sums = some_rows::<BYTES, ROWS, P>(rows, ahead, x, &prepare, &add);
-        for (out, sums) in out.iter_mut().zip(sums) {
-            *out += total(sums);
+    let mut room = Scratch::<P, PREPARED>::new();
+    for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
+        let prepared = room.zeroed(stretches.len());
+        for (prepared, stretch) in prepared.iter_mut().zip(stretches) {
+            *prepared = prepare(stretch);
         }
-    }
-    for (r, out) in rest.iter_mut().enumerate() {
-        let [sums] = some_rows::<BYTES, 1, P>([rows.row(groups.len() * ROWS + r)], ahead, x, &prepare, &add);
-        *out += total(sums);
+        let first = part * PREPARED * BYTES;
+        let length = (rows.length - first).min(PREPARED * BYTES);
+        for (j, out) in out.iter_mut().enumerate() {
+            *out += total(row_sums(&rows.row(j)[first..][..length], prepared, &add));
+        }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn some_rows<const BYTES: usize, const N: usize, P>(
-    rows: [&[u8]; N],
-    ahead: usize,
-    x: Row<'_>,
-    prepare: &impl Fn(&RowStretch) -> P,
-    add: &impl Fn(Sums, &[u8; BYTES], &P) -> Sums,
-) -> [Sums; N] {
-    let n_whole = rows[0].len() / BYTES;
-    let chunks: [&[[u8; BYTES]]; N] = rows.map(|row| &row.as_chunks::<BYTES>().0[..n_whole]);
-    let stretches = x.stretches();
-    let mut sums = [[_mm512_setzero_ps(); 2]; N];
-    for (s, stretch) in stretches[..n_whole].iter().enumerate() {
-        let prepared = prepare(stretch);
-        for (sums, chunks) in sums.iter_mut().zip(&chunks) {
-            prefetch(&chunks[s], ahead);
-            *sums = add(*sums, &chunks[s], &prepared);
-        }
+fn row_sums<const BYTES: usize, P>(row: &[u8], prepared: &[P], add: &impl Fn(Sums, &[u8; BYTES], &P) -> Sums) -> Sums {
+    let mut sums = [_mm512_setzero_ps(); 2];
+    let (stretches, rest) = row.as_chunks::<BYTES>();
+    for (stretch, prepared) in stretches.iter().zip(prepared) {
+        prefetch(stretch);
+        sums = add(sums, stretch, prepared);
     }
-    if rows[0].len() > n_whole * BYTES {
-        let prepared = prepare(&stretches[n_whole]);
-        for (sums, row) in sums.iter_mut().zip(&rows) {
-            // Zeros are blocks with a scale of zero.
-            let mut padded = [0; BYTES];
-            let rest = &row[n_whole * BYTES..];
-            padded[..rest.len()].copy_from_slice(rest);
-            *sums = add(*sums, &padded, &prepared);
-        }
+    if !rest.is_empty() {
+        // Zeros are blocks with a scale of zero.
+        let mut padded = [0; BYTES];
+        padded[..rest.len()].copy_from_slice(rest);
+        sums = add(sums, &padded, &prepared[stretches.len()]);
     }
     sums
 }
 
-/// Asks for the lines so far ahead. A hint: it reads nothing, wherever it points.
+/// Dot products of rows whose elements lie in groups of 16, `BYTES` bytes each, which `unpack` makes `f32`; a row is a whole
+/// number of groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+pub(crate) fn float<const BYTES: usize>(
+    rows: super::Rows<'_>,
+    x: &[f32],
+    out: &mut [f32],
+    unpack: impl Fn(&[u8; BYTES]) -> __m512,
+) {
+    let (x, _) = x.as_chunks::<16>();
+    let (x_whole, x_rest) = x.as_chunks::<FLOAT_SUMS>();
+    for (j, out) in out.iter_mut().enumerate() {
+        let (row, _) = rows.row(j).as_chunks::<BYTES>();
+        let (whole, rest) = row.as_chunks::<FLOAT_SUMS>();
+        let mut sums = [_mm512_setzero_ps(); FLOAT_SUMS];
+        for (groups, x) in whole.iter().zip(x_whole) {
+            prefetch(groups);
+            for (sum, (group, x)) in sums.iter_mut().zip(groups.iter().zip(x)) {
+                *sum = _mm512_fmadd_ps(unpack(group), load_16(x), *sum);
+            }
+        }
+        for (sum, (group, x)) in sums.iter_mut().zip(rest.iter().zip(x_rest)) {
+            *sum = _mm512_fmadd_ps(unpack(group), load_16(x), *sum);
+        }
+        let [a, b, c, d] = sums;
+        *out += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+    }
+}
+
+/// Sixteen `f32` at any alignment.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn prefetch<const BYTES: usize>(at: &[u8; BYTES], ahead: usize) {
-    let ahead = at.as_ptr().cast::<i8>().wrapping_add(ahead);
-    for line in 0..BYTES.div_ceil(64) {
-        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64));
+pub(crate) fn unpack_f32(bytes: &[u8; 64]) -> __m512 {
+    _mm512_castsi512_ps(load_64(bytes))
+}
+
+/// Sixteen `f16` at any alignment.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn unpack_f16(bytes: &[u8; 32]) -> __m512 {
+    _mm512_cvtph_ps(load_bytes(bytes))
+}
+
+/// Sixteen `bf16` at any alignment: the upper halves of `f32`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn unpack_bf16(bytes: &[u8; 32]) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_bytes(bytes))))
+}
+
+/// Asks for the lines that come so far behind what is at hand, into the second cache: there more requests may be under way
+/// than the first has room for. A hint: it reads nothing, wherever it points.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch<T>(at: &T) {
+    let ahead = std::ptr::from_ref(at).cast::<i8>().wrapping_add(PREFETCH_BYTES);
+    for line in 0..size_of::<T>().div_ceil(64) {
+        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line * 64));
     }
 }
 
@@ -110,6 +150,7 @@ pub(crate) fn stretch<F: BlockFormat>(w: &Stretch, x: &RowStretch) -> f32 {
 }
 
 /// A stretch of activations as it lies, 64 elements to a register.
+#[derive(Clone, Copy)]
 pub(crate) struct Quarters {
     pub(crate) values: [__m512i; 4],
     /// Minus the offset times the sums of the values.
@@ -117,6 +158,9 @@ pub(crate) struct Quarters {
     /// The scale of each block over its eight lanes.
     pub(crate) scales: [__m512; 4],
 }
+
+// SAFETY: registers, of which zeros are values.
+unsafe impl Zeroable for Quarters {}
 
 impl Quarters {
     #[inline]
@@ -136,6 +180,7 @@ impl Quarters {
 }
 
 /// A stretch of activations as it lies, for formats with scales for 16 elements.
+#[derive(Clone, Copy)]
 pub(crate) struct Sixteens {
     pub(crate) values: [__m512i; 4],
     /// Minus the offset times the sums of the values.
@@ -143,6 +188,9 @@ pub(crate) struct Sixteens {
     /// The scale of each 16 elements.
     pub(crate) scales: __m512,
 }
+
+// SAFETY: registers, of which zeros are values.
+unsafe impl Zeroable for Sixteens {}
 
 impl Sixteens {
     #[inline]
