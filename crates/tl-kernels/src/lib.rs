@@ -19,6 +19,7 @@ compile_error!("weights are little endian, and are read as they lie");
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod chain;
 mod element;
 mod gemm;
 mod isa;
@@ -38,6 +39,7 @@ mod vector;
 mod workspace;
 
 pub use attention::{Heads, MAX_HEAD_DIM, attention};
+pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::Element;
 pub use isa::Isa;
 pub use map::{View, binary, copy, unary};

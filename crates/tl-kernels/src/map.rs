@@ -11,7 +11,7 @@ use crate::threads::Threads;
 /// Elements in a block on the stack.
 pub(crate) const BLOCK: usize = 256;
 /// Elements that one task maps; no more than this run on the calling thread.
-const CHUNK: usize = 32 * 1024;
+pub(crate) const CHUNK: usize = 32 * 1024;
 
 /// A strided view of a slice. The first element is `data[0]`; dimension `i` has `dims[i]` elements, `strides[i]` apart.
 #[derive(Debug)]
@@ -68,6 +68,12 @@ impl<'a, T> View<'a, T> {
             self.strides,
             self.data.len()
         );
+    }
+
+    /// As [`View::assert_inside`], and panics unless there are so many elements.
+    pub(crate) fn assert_fits(&self, len: usize) {
+        self.assert_inside();
+        assert_eq!(self.len(), len, "elements of {:?} and of the output", self.dims);
     }
 
     /// The length and stride of the view's runs: the longest suffix of dimensions that is evenly spaced. Also the number

@@ -56,26 +56,22 @@ fn kernels<const GROUP: usize, const MINIMA: bool>(
     panels: &[&[Line]],
     sums: &mut [[Lanes; TILE_ROWS]],
 ) {
-    for (g, rows) in rows.as_chunks::<ROWS>().0.iter().enumerate() {
-        #[cfg(target_arch = "x86_64")]
-        if isa.has_avx512()
-            && let ([a, b], [x, x_b]) = (&mut *sums, panels)
-        {
-            let x = [bytemuck::cast_slice(x), bytemuck::cast_slice(x_b)];
-            let sums = [&mut a.as_chunks_mut().0[g], &mut b.as_chunks_mut().0[g]];
-            // SAFETY: this `Isa` proves AVX-512.
-            unsafe { avx512::kernel::<GROUP, MINIMA, 2>(rows, x, sums) };
-            continue;
-        }
-        for (sums, x) in sums.iter_mut().zip(panels) {
-            let x: &[PanelBlock] = bytemuck::cast_slice(x);
-            let sums = &mut sums.as_chunks_mut::<ROWS>().0[g];
-            #[cfg(target_arch = "x86_64")]
-            if isa.has_avx512() {
-                // SAFETY: this `Isa` proves AVX-512.
-                unsafe { avx512::kernel::<GROUP, MINIMA, 1>(rows, [x], [sums]) };
-                continue;
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        unsafe {
+            match (sums, panels) {
+                ([a, b], [x, x_b]) => avx512::kernels::<GROUP, MINIMA, 2>(rows, [blocks(x), blocks(x_b)], [a, b]),
+                ([a], [x]) => avx512::kernels::<GROUP, MINIMA, 1>(rows, [blocks(x)], [a]),
+                _ => unreachable!("one or two panels"),
             }
+        }
+        return;
+    }
+    for (g, rows) in rows.as_chunks::<ROWS>().0.iter().enumerate() {
+        for (sums, x) in sums.iter_mut().zip(panels) {
+            let x = blocks(x);
+            let sums = &mut sums.as_chunks_mut::<ROWS>().0[g];
             #[cfg(target_arch = "x86_64")]
             if isa.has_avx2() {
                 // SAFETY: this `Isa` proves avx2 and fma.
@@ -87,6 +83,10 @@ fn kernels<const GROUP: usize, const MINIMA: bool>(
             }
         }
     }
+}
+
+fn blocks(panel: &[Line]) -> &[PanelBlock] {
+    bytemuck::cast_slice(panel)
 }
 
 struct Groups<const GROUP: usize, const MINIMA: bool>;
@@ -121,59 +121,117 @@ instantiate! {
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{BLOCK, LANES, Lanes, PanelBlock, ROWS, Stretch};
+    use super::{BLOCK, LANES, Lanes, PanelBlock, ROWS, Stretch, TILE_ROWS};
     use crate::quant::dot::avx512::load_16;
     use std::arch::x86_64::*;
 
-    /// Six rows with `N` panels. The sums of a group are in registers, as are the sums across groups.
+    /// Elements that share scales on both sides are multiplied in fours.
+    type Steps = [[i8; 4]; LANES];
+    /// The sums of some rows with `N` panels.
+    type Totals<const N: usize> = [[__m512; N]; ROWS];
+
+    /// All rows, in groups of six, with `N` panels.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(super) fn kernel<const GROUP: usize, const MINIMA: bool, const N: usize>(
-        rows: &[Stretch; ROWS],
+    pub(super) fn kernels<const GROUP: usize, const MINIMA: bool, const N: usize>(
+        rows: &[Stretch],
         x: [&[PanelBlock]; N],
-        mut sums: [&mut [Lanes; ROWS]; N],
+        sums: [&mut [Lanes; TILE_ROWS]; N],
     ) {
-        let n_blocks = x[0].len();
-        let x: [&[PanelBlock]; N] = std::array::from_fn(|p| &x[p][..n_blocks]);
-        let mut totals: [[__m512; ROWS]; N] = std::array::from_fn(|p| std::array::from_fn(|r| load_16(&sums[p][r])));
-        let values: [&[[u8; GROUP]]; ROWS] = std::array::from_fn(|r| rows[r].values.as_chunks::<GROUP>().0);
-        for b in 0..n_blocks {
-            for half in 0..BLOCK / GROUP {
-                let g = b * (BLOCK / GROUP) + half;
-                let weights: [&[u8; GROUP]; ROWS] = std::array::from_fn(|r| &values[r][g]);
-                let corrections: [__m512i; N] = std::array::from_fn(|p| load(&x[p][b].corrections[half]));
-                let start = if MINIMA { [_mm512_setzero_si512(); N] } else { corrections };
-                let mut products = [start; ROWS];
-                for step in 0..GROUP / 4 {
-                    let x: [__m512i; N] =
-                        std::array::from_fn(|p| load(bytemuck::cast_ref(&x[p][b].values[half * GROUP / 4 + step])));
-                    for (products, weights) in products.iter_mut().zip(&weights) {
-                        let four = [0, 1, 2, 3].map(|i| weights[step * 4 + i]);
-                        let weights = _mm512_set1_epi32(i32::from_le_bytes(four));
-                        for (product, x) in products.iter_mut().zip(x) {
-                            *product = _mm512_dpbusd_epi32(*product, weights, x);
-                        }
-                    }
+        for (g, rows) in rows.as_chunks::<ROWS>().0.iter().enumerate() {
+            let mut totals = [[_mm512_setzero_ps(); N]; ROWS];
+            for p in 0..N {
+                for r in 0..ROWS {
+                    totals[r][p] = load_16(&sums[p][g * ROWS + r]);
                 }
+            }
+            // A short stretch has as many blocks in each panel.
+            for (b, (first, last)) in x[0].iter().zip(x[N - 1]).enumerate().take(BLOCKS) {
+                let mut blocks = [first; N];
+                blocks[N - 1] = last;
+                if GROUP == BLOCK {
+                    add_group::<0, 8, MINIMA, N>(rows, b, b * BLOCK, blocks, &mut totals);
+                } else {
+                    add_group::<0, 4, MINIMA, N>(rows, 2 * b, b * BLOCK, blocks, &mut totals);
+                    add_group::<4, 4, MINIMA, N>(rows, 2 * b + 1, b * BLOCK + 16, blocks, &mut totals);
+                }
+            }
+            for p in 0..N {
+                for r in 0..ROWS {
+                    // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
+                    unsafe { _mm512_storeu_ps(sums[p][g * ROWS + r].as_mut_ptr(), totals[r][p]) };
+                }
+            }
+        }
+    }
+
+    /// Blocks of a stretch.
+    const BLOCKS: usize = crate::quant::block::STRETCH / BLOCK;
+
+    /// Adds the products of group `g` of the rows, whose weights begin at `first`, with the `STEPS` steps of the panels' blocks from
+    /// `STEP` on. The sums of the group are in registers, as are the totals.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    fn add_group<const STEP: usize, const STEPS: usize, const MINIMA: bool, const N: usize>(
+        rows: &[Stretch; ROWS],
+        g: usize,
+        first: usize,
+        x: [&PanelBlock; N],
+        totals: &mut Totals<N>,
+    ) {
+        let half = STEP / 4;
+        let mut products = [[_mm512_setzero_si512(); N]; ROWS];
+        for products in &mut products {
+            for p in 0..N {
+                if !MINIMA {
+                    products[p] = load(&x[p].corrections[half]);
+                }
+            }
+        }
+        // Two steps to a turn, which the compiler does not do by itself.
+        for pair in 0..STEPS / 2 {
+            for step in [2 * pair, 2 * pair + 1] {
+                let mut values = [_mm512_setzero_si512(); N];
                 for p in 0..N {
-                    let scales = load_16(&x[p][b].scales);
-                    for r in 0..ROWS {
-                        let product = _mm512_mul_ps(_mm512_cvtepi32_ps(products[r][p]), scales);
-                        let scale = _mm512_set1_ps(rows[r].scales[g]);
-                        totals[p][r] = _mm512_fmadd_ps(product, scale, totals[p][r]);
-                        if MINIMA {
-                            let minimum = _mm512_set1_ps(rows[r].minima[g]);
-                            totals[p][r] = _mm512_fmadd_ps(minimum, _mm512_castsi512_ps(corrections[p]), totals[p][r]);
-                        }
+                    values[p] = load_steps(&x[p].values[STEP + step]);
+                }
+                for (products, row) in products.iter_mut().zip(rows) {
+                    let weights = four(row, first + step * 4);
+                    for p in 0..N {
+                        products[p] = _mm512_dpbusd_epi32(products[p], weights, values[p]);
                     }
                 }
             }
         }
-        for (sums, totals) in sums.iter_mut().zip(totals) {
-            for (sums, total) in sums.iter_mut().zip(totals) {
-                // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
-                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), total) };
+        let mut x_scales = [_mm512_setzero_ps(); N];
+        let mut weighted = [_mm512_setzero_ps(); N];
+        for p in 0..N {
+            x_scales[p] = load_16(&x[p].scales);
+            weighted[p] = _mm512_castsi512_ps(load(&x[p].corrections[half]));
+        }
+        for (row, (products, totals)) in rows.iter().zip(products.iter().zip(totals)) {
+            let scale = _mm512_set1_ps(row.scales[g]);
+            for p in 0..N {
+                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(products[p]), x_scales[p]);
+                totals[p] = _mm512_fmadd_ps(product, scale, totals[p]);
+                if MINIMA {
+                    totals[p] = _mm512_fmadd_ps(_mm512_set1_ps(row.minima[g]), weighted[p], totals[p]);
+                }
             }
         }
+    }
+
+    /// Four weights from `at` on, in every lane.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn four(row: &Stretch, at: usize) -> __m512i {
+        let [a, b, c, d] = [row.values[at], row.values[at + 1], row.values[at + 2], row.values[at + 3]];
+        _mm512_set1_epi32(i32::from_le_bytes([a, b, c, d]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load_steps(values: &Steps) -> __m512i {
+        load(bytemuck::cast_ref(values))
     }
 
     #[inline]
