@@ -111,20 +111,27 @@ fn many(criterion: &mut Criterion) {
     }
 }
 
+/// One query over the caches of all layers, so that they come from memory as in a decoding step, and a prompt over itself.
 fn attend(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     for (n, m, n_heads, kv_heads, d) in [(1, 1024, 32, 4, 64), (1, 8192, 32, 8, 128), (512, 512, 32, 4, 64)] {
-        let (q, cache) = (values(n * n_heads * d), values(m * kv_heads * d));
+        let n_layers = if n == 1 { COLD_BYTES / 8 / (2 * m * kv_heads * d * size_of::<f16>()) } else { 1 };
+        let q = values(n * n_heads * d);
+        let caches = vec![values(m * kv_heads * d); 2 * n_layers];
         let mut out = vec![f16::ZERO; n * n_heads * d];
         let q = Heads { data: &q[..], n_tokens: n, n_heads, token_stride: n_heads * d, head_stride: d };
-        let cache = Heads { data: &cache[..], n_tokens: m, n_heads: kv_heads, token_stride: d, head_stride: m * d };
+        let heads = |data| Heads { data, n_tokens: m, n_heads: kv_heads, token_stride: kv_heads * d, head_stride: d };
         group.throughput(match n {
-            1 => Throughput::Bytes((2 * m * kv_heads * d * size_of::<f16>()) as u64),
+            1 => Throughput::Bytes((n_layers * 2 * m * kv_heads * d * size_of::<f16>()) as u64),
             _ => Throughput::Elements((n * m * n_heads * d) as u64),
         });
         for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
             group.bench_function(BenchmarkId::new(format!("{n}x{m}x{d}"), threads.isa().name()), |bencher| {
-                bencher.iter(|| attention(&threads, q, cache, cache, d, 0.125, true, &mut out));
+                bencher.iter(|| {
+                    for [keys, values] in caches.as_chunks().0 {
+                        attention(&threads, q, heads(&keys[..]), heads(&values[..]), d, 0.125, true, &mut out);
+                    }
+                });
             });
         }
     }

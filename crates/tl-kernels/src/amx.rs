@@ -162,6 +162,29 @@ impl Session {
     }
 }
 
+/// Products of tiles that are in registers, `rounds` times four; how many multiply-adds that were.
+///
+/// # Safety
+/// [`is_available`] has said so.
+pub(crate) unsafe fn multiply_adds(rounds: usize) -> f64 {
+    // SAFETY: says the caller.
+    let _session = unsafe { Session::new() };
+    for _ in 0..rounds {
+        // SAFETY: the session configured the tiles, and nothing but them is touched.
+        unsafe {
+            asm!(
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+    }
+    (4 * TILE * TILE * 32 * rounds) as f64
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         // SAFETY: the session configured the tiles, on this thread.

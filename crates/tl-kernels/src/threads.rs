@@ -36,9 +36,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long an idle thread watches for work before it parks: longer than the gap between two operations of a
-/// decoding step, shorter than anybody notices.
-const SPIN: Duration = Duration::from_micros(40);
+/// How long an idle thread watches for work before it parks: longer than what lies between two products of a decoding step,
+/// the choice of a token and its printing included, shorter than anybody notices.
+const SPIN: Duration = Duration::from_micros(1000);
 
 /// `control`: the active workers in the low bits, two flags, and the number of the job above them.
 const ACTIVE: u64 = 0xFFFF;

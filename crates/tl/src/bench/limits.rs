@@ -1,13 +1,14 @@
-//! What the machine itself can do: how fast memory is read, and how fast `float32` is multiplied and added.
+//! What the machine itself can do: how fast memory is read, and how fast numbers are multiplied and added, in `float32` and
+//! in what the products of a prompt are computed in.
 //!
-//! Both are measured with the threads that the model runs on, by loops that do nothing else. Integer and matrix
-//! instructions compute faster than `float32` does; their peak is not measured.
+//! All are measured with the threads that the model runs on, by loops that do nothing else.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use tl_device::{Device, available_bytes};
-use tl_kernels::limits;
+use tl_kernels::Isa;
+use tl_kernels::limits::{self, Arithmetic};
 
 /// Bytes that a thread reads at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -25,15 +26,25 @@ pub(super) struct Limits {
     /// Length of the buffer that was read.
     pub(super) buffer_bytes: usize,
     /// Additions and multiplications of `float32` per second.
-    pub(super) operations_per_second: Option<f64>,
+    pub(super) float32: Option<f64>,
+    /// What the products of a prompt are computed in, and the additions and multiplications of it per second.
+    pub(super) products: Option<(&'static str, f64)>,
 }
 
 impl Limits {
-    /// Measures on this device's threads; takes a second or two.
-    pub(super) fn measure(device: &Device) -> Limits {
+    /// Measures on this device's threads, for weights that are quantized or not; takes a second or two.
+    pub(super) fn measure(device: &Device, is_quantized: bool) -> Limits {
         let buffer_bytes = buffer_bytes();
         let bytes_per_second = read_bandwidth(device, buffer_bytes);
-        Limits { bytes_per_second, buffer_bytes, operations_per_second: peak(device) }
+        let isa = device.threads().isa();
+        let name = Arithmetic::of(isa, is_quantized).name();
+        let product_multiply_adds = |isa, rounds| limits::product_multiply_adds(isa, is_quantized, rounds);
+        Limits {
+            bytes_per_second,
+            buffer_bytes,
+            float32: peak(device, limits::multiply_adds),
+            products: peak(device, product_multiply_adds).map(|rate| (name, rate)),
+        }
     }
 }
 
@@ -70,8 +81,9 @@ fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
     (n_chunks > 0).then(|| len_bytes as f64 / best_seconds(pass))
 }
 
-/// Operations per second that all threads compute together; `None` on an x86 processor without fused multiply-add.
-fn peak(device: &Device) -> Option<f64> {
+/// Operations per second that all threads compute together in `compute`, which is told how many rounds to go and says how many
+/// operations those were; `None` on an x86 processor without fused multiply-add.
+fn peak(device: &Device, compute: impl Fn(Isa, usize) -> f64 + Sync) -> Option<f64> {
     if cfg!(target_arch = "x86_64") && device.threads().isa().name() == "portable" {
         return None;
     }
@@ -79,10 +91,10 @@ fn peak(device: &Device) -> Option<f64> {
     // Small tasks: a thread that is held up leaves more of them to the others.
     let n_tasks = 16 * device.threads().count();
     const ROUNDS: usize = 20_000;
-    let operations = limits::multiply_adds(isa, ROUNDS) * n_tasks as f64;
+    let operations = compute(isa, ROUNDS) * n_tasks as f64;
     let pass = || {
         device.threads().run(n_tasks, &|_| {
-            black_box(limits::multiply_adds(isa, ROUNDS));
+            black_box(compute(isa, ROUNDS));
         });
     };
     Some(operations / best_seconds(pass))
@@ -104,10 +116,11 @@ mod tests {
 
     #[test]
     fn limits_are_plausible() {
-        let limits = Limits::measure(&Device::cpu());
+        let limits = Limits::measure(&Device::cpu(), true);
         // A slow phone reads a gigabyte a second, and no memory of today reads ten terabytes.
         assert!(limits.bytes_per_second.is_some_and(|rate| (1e8..1e13).contains(&rate)), "{limits:?}");
-        assert!(limits.operations_per_second.is_none_or(|rate| (1e8..1e15).contains(&rate)), "{limits:?}");
+        assert!(limits.float32.is_none_or(|rate| (1e8..1e15).contains(&rate)), "{limits:?}");
+        assert!(limits.products.is_none_or(|(_, rate)| (1e8..1e15).contains(&rate)), "{limits:?}");
         assert!(limits.buffer_bytes.is_multiple_of(CHUNK_BYTES) && limits.buffer_bytes <= MOST_BUFFER_BYTES);
     }
 }

@@ -32,7 +32,7 @@ struct Work {
     /// Bytes or operations per token.
     per_token: f64,
     per_second: f64,
-    limit: Option<f64>,
+    limit: Option<(&'static str, f64)>,
 }
 
 impl Heading<'_> {
@@ -95,11 +95,11 @@ impl Heading<'_> {
 
     fn table_row(&self, measured: &Measured) -> String {
         let work = self.work(measured);
-        let (unit, limit) = match measured.test {
-            Test::Prefill(_) => ("GFLOP/s", "float32"),
-            Test::Decode { .. } => ("GB/s", "reading"),
+        let unit = match measured.test {
+            Test::Prefill(_) => "GFLOP/s",
+            Test::Decode { .. } => "GB/s",
         };
-        let percent = work.limit.map(|rate| format!("{:.0}% of {limit}", 100.0 * work.per_second / rate));
+        let percent = work.limit.map(|(name, rate)| format!("{:.0}% of {name}", 100.0 * work.per_second / rate));
         let row = format!(
             "{:<12} {:>9.2}  {:>8.2} to {:>8.2}   {:<34} {:>13}   {}",
             measured.test.name(),
@@ -134,7 +134,7 @@ impl Heading<'_> {
             false => ["operations_per_token", "operations_per_second", "limit_operations_per_second"],
         };
         if let Some(object) = object.as_object_mut() {
-            let values = [Some(work.per_token), Some(work.per_second), work.limit];
+            let values = [Some(work.per_token), Some(work.per_second), work.limit.map(|(_, rate)| rate)];
             for (key, value) in keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))) {
                 object.insert(key.to_owned(), json!(value));
             }
@@ -147,7 +147,7 @@ impl Heading<'_> {
         let (per_token, each, limit) = match measured.test {
             Test::Prefill(count) => {
                 let operations = self.model.prefill_operations(count) / count.max(1) as f64;
-                (operations, format!("{:.3} GFLOP", operations / 1e9), limits.operations_per_second)
+                (operations, format!("{:.3} GFLOP", operations / 1e9), limits.products)
             }
             Test::Decode { count, depth } => {
                 // From depth + 1 to depth + count tokens are held, the new one included.
@@ -155,7 +155,7 @@ impl Heading<'_> {
                     (self.model.decode_bytes(depth.saturating_add(1)), self.model.decode_bytes(depth + count));
                 let cache = (first.cache as f64 + last.cache as f64) / 2.0;
                 let each = format!("weights {}, cache {}", display_bytes(first.weights), display_bytes(cache as u64));
-                (first.weights as f64 + cache, each, limits.bytes_per_second)
+                (first.weights as f64 + cache, each, limits.bytes_per_second.map(|rate| ("reading", rate)))
             }
         };
         Work { each, per_token, per_second: per_token * measured.median(), limit }
@@ -173,7 +173,11 @@ fn limits_text(limits: Limits) -> String {
         let buffer = display_bytes(limits.buffer_bytes as u64);
         format!("reads {:.1} GB/s from {buffer}", rate / 1e9)
     });
-    let computing = limits.operations_per_second.map(|rate| format!("computes {:.1} GFLOP/s in float32", rate / 1e9));
+    let float32 = limits.float32.map(|rate| ("float32", rate));
+    // Once where both are the same.
+    let products = limits.products.filter(|(name, _)| *name != "float32");
+    let computing = [float32, products].into_iter().flatten();
+    let computing = computing.map(|(name, rate)| format!("computes {:.1} GFLOP/s in {name}", rate / 1e9));
     let known: Vec<String> = reading.into_iter().chain(computing).collect();
     match known.is_empty() {
         true => String::new(),
