@@ -1,10 +1,23 @@
 //! Finding the scale of a group of weights: rounding to the largest value alone wastes levels on it, so several scales are
 //! tried, each is replaced by the one that fits the rounded values best (least squares), and the smallest error wins.
+//!
+//! All tries go through the values side by side, a lane each, so that the compiler makes vectors of them while each one's sums
+//! keep their order: what is found depends on no instruction set.
 
 /// Scales that are tried on either side of the one that the largest value suggests.
-const TRIES: i32 = 8;
+const TRIES: usize = 8;
+/// One lane for each try, from the smallest scale to the largest, and some that are not looked at to fill the last vector.
+const LANES: usize = (2 * TRIES + 1).next_multiple_of(4);
 /// Their distance, in levels.
 const TRY_STEP: f32 = 0.1;
+
+/// A number for each try.
+type Lanes = [f32; LANES];
+
+/// The number of each try, from its distance to the middle one.
+fn lanes(of: impl Fn(f32) -> f32) -> Lanes {
+    std::array::from_fn(|lane| of(lane as f32 - TRIES as f32))
+}
 
 /// Values of larger size count more: they matter more in products. `variance` keeps the small ones from being ignored.
 fn importance(x: f32, variance: f32) -> f32 {
@@ -23,16 +36,18 @@ pub(crate) fn signed_scale(x: &[f32], levels: i32) -> f32 {
         return 0.0;
     }
     let variance = mean_square(x);
-    let (mut best, mut best_gain) = (largest / -levels as f32, 0.0);
-    for step in -TRIES..=TRIES {
-        let inverse = -(levels as f32 + step as f32 * TRY_STEP) / largest;
-        let (mut product, mut square) = (0.0, 0.0);
-        for &x in x {
-            let level = round_to_level(x * inverse, -levels, levels - 1) as f32;
-            let weight = importance(x, variance);
-            product += weight * x * level;
-            square += weight * level * level;
+    let inverses = lanes(|step| -(levels as f32 + step * TRY_STEP) / largest);
+    let (mut products, mut squares): (Lanes, Lanes) = ([0.0; LANES], [0.0; LANES]);
+    for &x in x {
+        let weight = importance(x, variance);
+        for lane in 0..LANES {
+            let level = nearest_level(x * inverses[lane], -levels, levels - 1);
+            products[lane] += weight * x * level;
+            squares[lane] += weight * level * level;
         }
+    }
+    let (mut best, mut best_gain) = (largest / -levels as f32, 0.0);
+    for (product, square) in products.into_iter().zip(squares).take(2 * TRIES + 1) {
         // The error is a constant less this.
         let gain = product * product / square;
         if gain > best_gain {
@@ -52,8 +67,7 @@ pub(crate) fn table_scale(x: &[f32], levels: &[i8], nearest: impl Fn(f32) -> i32
     let variance = mean_square(x);
     let end = f32::from(levels[0]);
     let (mut best, mut best_gain) = (largest / end, 0.0);
-    for step in -TRIES..=TRIES {
-        let inverse = end * (1.0 + step as f32 * TRY_STEP / 4.0) / largest;
+    for inverse in lanes(|step| end * (1.0 + step * TRY_STEP / 4.0) / largest).into_iter().take(2 * TRIES + 1) {
         let (mut product, mut square) = (0.0, 0.0);
         for &x in x {
             let level = f32::from(levels[nearest(x * inverse) as usize]);
@@ -83,51 +97,83 @@ pub(crate) fn scale_and_minimum(x: &[f32], top: i32, minimum_at_most_zero: bool)
         return (0.0, low);
     }
     let variance = mean_square(x);
-    let error = |scale: f32, minimum: f32| -> f32 {
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        let square = |&x: &f32| {
-            let level = round_to_level((x - minimum) * inverse, 0, top) as f32;
-            importance(x, variance) * (x - scale * level - minimum).powi(2)
-        };
-        x.iter().map(square).sum()
-    };
-    let mut best = (range / top as f32, low);
-    let mut best_error = error(best.0, best.1);
-    for step in -TRIES..=TRIES {
-        let inverse = (top as f32 + step as f32 * TRY_STEP) / range;
-        let (scale, minimum) = fit(x, variance, top, inverse, low, minimum_at_most_zero);
-        let error = if scale > 0.0 { error(scale, minimum) } else { f32::INFINITY };
-        if error < best_error {
-            (best, best_error) = ((scale, minimum), error);
+    let inverses = lanes(|step| (top as f32 + step * TRY_STEP) / range);
+    let (mut scales, mut minima) = fits(x, variance, top, &inverses, low, minimum_at_most_zero);
+    // The first lane beyond the tries: what the range alone suggests.
+    let plain = 2 * TRIES + 1;
+    (scales[plain], minima[plain]) = (range / top as f32, low);
+    let errors = errors(x, variance, top, &scales, &minima);
+    let mut best = plain;
+    for lane in 0..plain {
+        if scales[lane] > 0.0 && errors[lane] < errors[best] {
+            best = lane;
         }
     }
-    best
+    (scales[best], minima[best])
 }
 
-/// The least-squares scale and minimum for the levels that `inverse` and `low` give.
-fn fit(x: &[f32], variance: f32, top: i32, inverse: f32, low: f32, minimum_at_most_zero: bool) -> (f32, f32) {
-    let [mut weights, mut levels, mut squares, mut values, mut products] = [0.0f32; 5];
+/// The weighted squares of what each scale and minimum leaves.
+fn errors(x: &[f32], variance: f32, top: i32, scales: &Lanes, minima: &Lanes) -> Lanes {
+    let inverses = scales.map(|scale| if scale > 0.0 { 1.0 / scale } else { 0.0 });
+    let mut errors = [0.0; LANES];
     for &x in x {
-        let level = round_to_level((x - low) * inverse, 0, top) as f32;
+        let weight = importance(x, variance);
+        for lane in 0..LANES {
+            let level = nearest_level((x - minima[lane]) * inverses[lane], 0, top);
+            let rest = x - scales[lane] * level - minima[lane];
+            errors[lane] += weight * (rest * rest);
+        }
+    }
+    errors
+}
+
+/// The least-squares scales and minima for the levels that the inverses and `low` give.
+fn fits(x: &[f32], variance: f32, top: i32, inverses: &Lanes, low: f32, at_most_zero: bool) -> (Lanes, Lanes) {
+    let [mut levels, mut squares, mut products]: [Lanes; 3] = [[0.0; LANES]; 3];
+    let [mut weights, mut values] = [0.0f32; 2];
+    for &x in x {
         let weight = importance(x, variance);
         weights += weight;
-        levels += weight * level;
-        squares += weight * level * level;
         values += weight * x;
-        products += weight * level * x;
+        for lane in 0..LANES {
+            let level = nearest_level((x - low) * inverses[lane], 0, top);
+            levels[lane] += weight * level;
+            squares[lane] += weight * level * level;
+            products[lane] += weight * level * x;
+        }
     }
-    let determinant = weights * squares - levels * levels;
-    if determinant <= 0.0 {
-        return (0.0, low);
+    let (mut scales, mut minima) = ([0.0; LANES], [low; LANES]);
+    for lane in 0..LANES {
+        let (levels, squares, products) = (levels[lane], squares[lane], products[lane]);
+        let determinant = weights * squares - levels * levels;
+        if determinant > 0.0 {
+            scales[lane] = (weights * products - levels * values) / determinant;
+            minima[lane] = (squares * values - levels * products) / determinant;
+            if at_most_zero && minima[lane] > 0.0 {
+                (scales[lane], minima[lane]) = (products / squares, 0.0);
+            }
+        }
     }
-    let scale = (weights * products - levels * values) / determinant;
-    let minimum = (squares * values - levels * products) / determinant;
-    if minimum_at_most_zero && minimum > 0.0 { (products / squares, 0.0) } else { (scale, minimum) }
+    (scales, minima)
 }
 
 /// The nearest level in the range; the lowest for NaN.
 pub(crate) fn round_to_level(x: f32, lowest: i32, highest: i32) -> i32 {
-    (x.clamp(lowest as f32, highest as f32) + 0.5).floor().max(lowest as f32) as i32
+    nearest_level(x, lowest, highest) as i32
+}
+
+/// As [`round_to_level`], as a number with a fraction that is 0.
+#[inline(always)]
+fn nearest_level(x: f32, lowest: i32, highest: i32) -> f32 {
+    /// Added, it leaves no bits for a fraction.
+    const WHOLE: f32 = (3 << 22) as f32;
+    let (lowest, highest) = (lowest as f32, highest as f32);
+    let x = if x > lowest { x } else { lowest };
+    let up = if x < highest { x } else { highest } + 0.5;
+    // Rounded down by what every vector unit has: `floor` is a call on a CPU that is not known to have it, and conversions
+    // to integers and back are not made vectors of.
+    let near = (up + WHOLE) - WHOLE;
+    if near > up { near - 1.0 } else { near }
 }
 
 /// The inverse of a scale, and 0 of 0.
