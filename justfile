@@ -49,3 +49,18 @@ memory-cost *MODELS:
 # A hundred thousand decoded tokens with flat memory: minutes.
 soak:
     cargo test -p tl-model --release --test soak -- --ignored --nocapture
+
+# TensorLogic beside llama.cpp and candle on the same files, in turns; `--help` says how.
+compare *ARGS:
+    cargo build --release -p tl
+    scripts/compare.py --tl "${CARGO_TARGET_DIR:-target}/release/tl" {{ARGS}}
+
+# How far predictions are from llama.cpp's, for each instruction set; `--help` says how.
+divergence *ARGS:
+    cargo build --release -p tl
+    scripts/divergence.py --tl "${CARGO_TARGET_DIR:-target}/release/tl" {{ARGS}}
+
+# Heap allocations and system calls of a decoded token, counted from outside. Linux; needs strace.
+outside-counts MODEL="models/demo-q4_0.gguf":
+    cargo build --release -p tl
+    scripts/outside-counts.sh "${CARGO_TARGET_DIR:-target}/release/tl" {{MODEL}}

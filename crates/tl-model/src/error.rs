@@ -19,6 +19,16 @@ pub enum ModelError {
         found: Vec<u8>,
     },
 
+    /// The file does not begin with the mark of a file of log-probabilities.
+    #[error(
+        "no file of log-probabilities: it begins with {found:02x?}, such a file with `_logits_`; \
+         `tl perplexity --save` writes one, and llama-perplexity --kl-divergence-base"
+    )]
+    NotLogProbs {
+        /// The first bytes of the file, at most eight.
+        found: Vec<u8>,
+    },
+
     /// A version of the container that is not read.
     #[error("GGUF version {version}{} is not supported (2 and 3 are); convert the model again with a current converter",
         if *big_endian { " of a big-endian file" } else { "" })]
@@ -197,6 +207,17 @@ pub enum ModelError {
         id: u32,
         /// The number of tokens.
         vocab_size: usize,
+    },
+
+    /// A window of a text that predictions cannot be made in.
+    #[error("a window of {asked} tokens: this model works for {shortest} to {limit}")]
+    Window {
+        /// Tokens asked for.
+        asked: usize,
+        /// The fewest that there must be.
+        shortest: usize,
+        /// The most that there may be.
+        limit: usize,
     },
 
     /// A sampling option outside its range.

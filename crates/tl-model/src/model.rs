@@ -15,7 +15,7 @@ use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 use crate::format::gguf::{Gguf, TensorInfo};
 use crate::tokenizer::Tokenizer;
-use crate::tree::{Digits, Leaf, ROOT, Tree};
+use crate::tree::{ChildPlace, Leaf, ROOT, Tree};
 
 /// The type of what lies between the weights, and of the KV cache that is made for a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,13 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct ModelNode {
     inner: Arc<Inner>,
+    node: u32,
+}
+
+/// A borrowed [`ModelNode`]: a walk over such places keeps no count of who holds the model.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeRef<'a> {
+    inner: &'a Arc<Inner>,
     node: u32,
 }
 
@@ -148,6 +155,11 @@ impl Model {
         ModelNode { inner: self.inner.clone(), node: ROOT }
     }
 
+    /// The root of the tree of tensors, borrowed.
+    pub fn root_ref(&self) -> NodeRef<'_> {
+        NodeRef { inner: &self.inner, node: ROOT }
+    }
+
     pub(crate) fn llama(&self) -> &Llama {
         &self.inner.llama
     }
@@ -223,20 +235,24 @@ impl ModelNode {
         Some(ModelNode { inner: self.inner.clone(), node })
     }
 
-    /// The child whose name is this number: `blk[3]`. Allocates nothing.
+    /// The same place, borrowed.
+    pub fn by_ref(&self) -> NodeRef<'_> {
+        NodeRef { inner: &self.inner, node: self.node }
+    }
+
+    /// The child whose name is this number, counted from 0 without a gap: `blk[3]`. Allocates nothing.
     pub fn index(&self, index: usize) -> Option<ModelNode> {
-        self.child(Digits::new(index).as_str())
+        self.by_ref().index(index).map(NodeRef::to_node)
     }
 
     /// How many children have a number for a name, counted from 0 without a gap.
     pub fn n_indexed(&self) -> usize {
-        (0..self.inner.tree.children(self.node).len()).take_while(|&i| self.index(i).is_some()).count()
+        self.inner.tree.indexed(self.node).len()
     }
 
     /// Names of the children, sorted.
     pub fn child_names(&self) -> impl Iterator<Item = &str> {
-        let tree = &self.inner.tree;
-        tree.children(self.node).iter().map(|&child| tree.name(child))
+        self.inner.tree.child_names(self.node).iter().map(|name| &**name)
     }
 
     /// The full name of this place: `blk.3.attn_q.weight`; empty for the root.
@@ -249,7 +265,33 @@ impl ModelNode {
     /// # Errors
     /// The tensor's format cannot be computed on.
     pub fn tensor(&self) -> Result<Option<&Tensor>> {
-        self.inner.tree.leaf(self.node).map(|leaf| computable(leaf, || self.path())).transpose()
+        self.by_ref().tensor()
+    }
+}
+
+impl<'a> NodeRef<'a> {
+    /// The child of that name. `place` is for one name, and makes the next walk shorter.
+    pub fn child(self, name: &str, place: &mut ChildPlace) -> Option<NodeRef<'a>> {
+        self.inner.tree.child_at(self.node, name, place).map(|node| NodeRef { node, ..self })
+    }
+
+    /// As [`ModelNode::index`].
+    pub fn index(self, index: usize) -> Option<NodeRef<'a>> {
+        self.inner.tree.indexed(self.node).get(index).map(|&node| NodeRef { node, ..self })
+    }
+
+    /// As [`ModelNode::tensor`].
+    ///
+    /// # Errors
+    /// As for [`ModelNode::tensor`].
+    pub fn tensor(self) -> Result<Option<&'a Tensor>> {
+        let tree = &self.inner.tree;
+        tree.leaf(self.node).map(|leaf| computable(leaf, || tree.path(self.node))).transpose()
+    }
+
+    /// The same place, for keeping.
+    pub fn to_node(self) -> ModelNode {
+        ModelNode { inner: self.inner.clone(), node: self.node }
     }
 }
 

@@ -1,8 +1,10 @@
 //! A model's tensors by the parts of their names, so that `model.blk[3].attn_q.weight` is a walk.
 //!
-//! Nodes lie in one list and refer to each other by number. Walking compares names and allocates nothing.
+//! Nodes refer to each other by number; those of one parent stand in a row, sorted by name. What a walk looks at lies
+//! close together, apart from names and tensors. Walking allocates nothing.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tl_tensor::Tensor;
 
@@ -15,15 +17,30 @@ pub(crate) const ROOT: u32 = 0;
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
+    /// Of each node, the last part of its name.
+    names: Vec<Box<str>>,
+    leaves: Vec<Option<Leaf>>,
+    /// The children whose names are numbers, those of one node in a row, counted from 0 without a gap.
+    indexed: Vec<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
-    name: Box<str>,
     parent: u32,
-    /// Sorted by name.
-    children: Vec<u32>,
-    leaf: Option<Leaf>,
+    first_child: u32,
+    n_children: u32,
+    first_indexed: u32,
+    n_indexed: u32,
+    /// What the children's names hash to: equal where the names are.
+    kind: u64,
+}
+
+/// Where among its siblings a child was found: in nodes of this kind, it is there again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChildPlace {
+    kind: u64,
+    position: u32,
+    is_known: bool,
 }
 
 /// What the file has under a full name.
@@ -35,45 +52,65 @@ pub(crate) enum Leaf {
     Unsupported(TensorType),
 }
 
+/// The tree while names are added: the children of a node are anywhere.
+#[derive(Default)]
+struct Draft<'a> {
+    name: &'a str,
+    children: Vec<usize>,
+    leaf: Option<Leaf>,
+}
+
 impl Tree {
     /// Builds the tree of these names, whose parts are separated by dots.
     pub(crate) fn new<'a>(leaves: impl Iterator<Item = (&'a str, Leaf)>) -> Tree {
-        let mut tree = Tree { nodes: vec![Node::default()] };
-        let mut known: HashMap<(u32, &'a str), u32> = HashMap::new();
-        for (name, leaf) in leaves {
-            let mut at = ROOT;
-            for part in name.split('.') {
-                at = *known.entry((at, part)).or_insert_with(|| tree.add(at, part));
+        let mut drafts = vec![Draft::default()];
+        let mut known: HashMap<(usize, &'a str), usize> = HashMap::new();
+        for (path, leaf) in leaves {
+            let mut at = 0;
+            for name in path.split('.') {
+                at = *known.entry((at, name)).or_insert_with(|| {
+                    let id = drafts.len();
+                    drafts.push(Draft { name, ..Draft::default() });
+                    drafts[at].children.push(id);
+                    id
+                });
             }
-            if let Some(node) = tree.nodes.get_mut(at as usize) {
-                node.leaf = Some(leaf);
-            }
+            drafts[at].leaf = Some(leaf);
         }
-        tree.sort();
+        Tree::arranged(drafts)
+    }
+
+    /// Numbers the nodes so that the children of each stand in a row.
+    fn arranged(mut drafts: Vec<Draft<'_>>) -> Tree {
+        let mut tree = Tree { nodes: vec![Node::default()], names: vec!["".into()], leaves: vec![], indexed: vec![] };
+        let mut order = vec![0];
+        // A name has a few bytes at least: a file whose nodes have larger numbers is larger than any disk.
+        for at in 0..drafts.len() {
+            let draft = order[at];
+            tree.leaves.push(drafts[draft].leaf.take());
+            let mut children = std::mem::take(&mut drafts[draft].children);
+            children.sort_by_key(|&child| drafts[child].name);
+            let mut hasher = DefaultHasher::new();
+            (tree.nodes[at].first_child, tree.nodes[at].n_children) = (order.len() as u32, children.len() as u32);
+            for child in children {
+                drafts[child].name.hash(&mut hasher);
+                tree.nodes.push(Node { parent: at as u32, ..Node::default() });
+                tree.names.push(drafts[child].name.into());
+                order.push(child);
+            }
+            let numbered = (0..).map_while(|number| tree.child(at as u32, Digits::new(number).as_str()));
+            let numbered: Vec<u32> = numbered.collect();
+            tree.nodes[at].kind = hasher.finish();
+            (tree.nodes[at].first_indexed, tree.nodes[at].n_indexed) =
+                (tree.indexed.len() as u32, numbered.len() as u32);
+            tree.indexed.extend(numbered);
+        }
         tree
-    }
-
-    fn add(&mut self, parent: u32, name: &str) -> u32 {
-        // A name has a few bytes at least: a file with more nodes than this is larger than any disk.
-        let id = self.nodes.len() as u32;
-        self.nodes.push(Node { name: name.into(), parent, ..Node::default() });
-        if let Some(parent) = self.nodes.get_mut(parent as usize) {
-            parent.children.push(id);
-        }
-        id
-    }
-
-    fn sort(&mut self) {
-        for at in 0..self.nodes.len() {
-            let mut children = std::mem::take(&mut self.nodes[at].children);
-            children.sort_by(|&a, &b| self.name(a).cmp(self.name(b)));
-            self.nodes[at].children = children;
-        }
     }
 
     /// The last part of a node's name.
     pub(crate) fn name(&self, node: u32) -> &str {
-        self.nodes.get(node as usize).map_or("", |node| &node.name)
+        self.names.get(node as usize).map_or("", |name| name)
     }
 
     /// The whole name of a node.
@@ -87,21 +124,39 @@ impl Tree {
         parts.join(".")
     }
 
-    /// The children of a node, sorted by name.
-    pub(crate) fn children(&self, node: u32) -> &[u32] {
-        self.nodes.get(node as usize).map_or(&[], |node| &node.children)
+    /// The names of a node's children, sorted.
+    pub(crate) fn child_names(&self, node: u32) -> &[Box<str>] {
+        let Some(node) = self.nodes.get(node as usize) else { return &[] };
+        let first = node.first_child as usize;
+        self.names.get(first..first + node.n_children as usize).unwrap_or_default()
     }
 
     /// The child of that name.
     pub(crate) fn child(&self, node: u32, name: &str) -> Option<u32> {
-        let children = self.children(node);
-        let found = children.binary_search_by(|&child| self.name(child).cmp(name));
-        found.ok().and_then(|i| children.get(i)).copied()
+        let position = self.child_names(node).binary_search_by(|child| (**child).cmp(name)).ok()?;
+        self.nodes.get(node as usize).map(|node| node.first_child + position as u32)
+    }
+
+    /// As [`Tree::child`], for a walk that is repeated: `place` is its own, and used for one name only.
+    pub(crate) fn child_at(&self, node: u32, name: &str, place: &mut ChildPlace) -> Option<u32> {
+        let parent = self.nodes.get(node as usize)?;
+        if !(place.is_known && place.kind == parent.kind && place.position < parent.n_children) {
+            let position = self.child(node, name)? - parent.first_child;
+            *place = ChildPlace { kind: parent.kind, position, is_known: true };
+        }
+        Some(parent.first_child + place.position)
+    }
+
+    /// The children whose names are numbers, counted from 0 without a gap.
+    pub(crate) fn indexed(&self, node: u32) -> &[u32] {
+        let Some(node) = self.nodes.get(node as usize) else { return &[] };
+        let first = node.first_indexed as usize;
+        self.indexed.get(first..first + node.n_indexed as usize).unwrap_or_default()
     }
 
     /// What the node itself stands for.
     pub(crate) fn leaf(&self, node: u32) -> Option<&Leaf> {
-        self.nodes.get(node as usize).and_then(|node| node.leaf.as_ref())
+        self.leaves.get(node as usize).and_then(Option::as_ref)
     }
 
     /// The node of a whole name.
@@ -151,10 +206,32 @@ mod tests {
         }
         let blk = tree.child(ROOT, "blk").unwrap();
         assert!(tree.leaf(blk).is_none());
-        let layers: Vec<&str> = tree.children(blk).iter().map(|&layer| tree.name(layer)).collect();
-        assert_eq!(layers, ["0", "10", "2"]);
+        assert!(tree.child_names(blk).iter().map(|name| &**name).eq(["0", "10", "2"]));
+        for (number, expected) in [(0, Some("0")), (1, None), (2, None)] {
+            let found = tree.indexed(blk).get(number).map(|&layer| tree.name(layer));
+            assert_eq!(found, expected, "`1` is missing, so `2` is not counted");
+        }
         for missing in ["blk.1", "blk", "x", "blk.0.q.weight.x"] {
             assert!(tree.find(missing).and_then(|node| tree.leaf(node)).is_none(), "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn repeated_walks() {
+        let leaf = || Leaf::Unsupported(TensorType::from_id(0));
+        let one = Tree::new(["0.a", "0.b", "1.b", "1.a", "2.b", "3.c.d"].map(|name| (name, leaf())).into_iter());
+        let other = Tree::new(["0.b.a", "0.b.c", "1.a", "1.b", "1.c"].map(|name| (name, leaf())).into_iter());
+        for name in ["a", "b", "c", "d"] {
+            // One place goes through nodes of several kinds, of two trees.
+            let mut place = ChildPlace::default();
+            for _ in 0..2 {
+                for (tree, node) in
+                    [(&one, "0"), (&one, "1"), (&one, "2"), (&other, "1"), (&other, "0.b"), (&one, "3.c")]
+                {
+                    let node = tree.find(node).unwrap();
+                    assert_eq!(tree.child_at(node, name, &mut place), tree.child(node, name), "{name}");
+                }
+            }
         }
     }
 

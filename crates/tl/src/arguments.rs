@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Synth(SynthArguments),
     /// Measure a model's speed, and what it reaches of the machine's limits
     Bench(BenchArguments),
+    /// Say how well a model predicts a text, and how far its predictions are from those of a reference
+    Perplexity(PerplexityArguments),
     /// Write a model's weights again in another format
     Quantize(QuantizeArguments),
     /// Show what a model file holds: architecture, sizes, formats, tensors
@@ -243,6 +245,45 @@ impl SynthChoice {
     fn parse(text: &str) -> Result<SynthChoice, String> {
         let (shape, format) = text.split_once(':').ok_or("expected SHAPE:FORMAT, such as tinyllama-1.1b:q4_0")?;
         Ok(SynthChoice { shape: shape.to_owned(), format: format.to_owned() })
+    }
+}
+
+/// Arguments of `tl perplexity`.
+#[derive(Debug, Args)]
+pub(crate) struct PerplexityArguments {
+    /// The model, a .gguf file
+    pub(crate) model: PathBuf,
+    /// The text, a file
+    #[arg(required_unless_present = "against", conflicts_with = "against")]
+    pub(crate) text: Option<PathBuf>,
+    /// Compare with the log-probabilities in this file, on its text: one that --save has written, or llama.cpp's
+    /// `llama-perplexity --kl-divergence-base`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+    /// Tokens in each window, of which the second half is predicted [default: 512, or what the model was trained for]
+    #[arg(long, value_name = "N", conflicts_with = "against")]
+    pub(crate) context: Option<usize>,
+    /// The most windows to go through [default: all that the text has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) windows: Option<u32>,
+    /// Write the log-probabilities of all tokens to this file, in llama.cpp's format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// The type of what lies between the weights
+    #[arg(long, value_enum, default_value_t = Activations::Float16)]
+    pub(crate) activations: Activations,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+impl PerplexityArguments {
+    /// The most windows to go through.
+    pub(crate) fn most_windows(&self) -> usize {
+        // No text has more than a usize can count.
+        self.windows.map_or(usize::MAX, |n| n as usize)
     }
 }
 

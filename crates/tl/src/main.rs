@@ -9,6 +9,7 @@ mod devices;
 mod generate;
 mod info;
 mod output;
+mod perplexity;
 mod plan;
 mod plan_script;
 mod progress;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Plan(plan) => plan::run(&plan),
         Command::Synth(synth) => synth::run(&synth),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Perplexity(perplexity) => perplexity::run(&perplexity),
         Command::Quantize(quantize) => quantize::run(&quantize),
         Command::Info { model } => info::run(&model),
         Command::Devices(devices) => devices::run(&devices),

@@ -19,10 +19,7 @@ const NAMED: usize = 3;
 pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     let QuantizeArguments { input, output: target, format, threads } = arguments;
     let work = Quantization::open(input, format).map_err(Stop::failed)?;
-    if is_same_file(input, target) {
-        let path = target.display();
-        return Err(Stop::Failed(format!("{path} is the file that is read; write to another")));
-    }
+    refuse_own_input(input, target)?;
     let mut options = DeviceOptions::default();
     if let Some(threads) = *threads {
         options.threads = threads.into();
@@ -53,8 +50,15 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     ))
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// Refuses to write to the file that is read.
+pub(crate) fn refuse_own_input(input: &Path, target: &Path) -> Result<(), Stop> {
+    match (input.canonicalize(), target.canonicalize()) {
+        (Ok(input), Ok(other)) if input == other => {
+            let path = target.display();
+            Err(Stop::Failed(format!("{path} is the file that is read; write to another")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print_notes(report: &QuantizeReport) {

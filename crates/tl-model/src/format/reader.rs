@@ -18,7 +18,7 @@ impl<'a> Reader<'a> {
         (self.bytes.len() - self.pos) as u64
     }
 
-    fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8]> {
+    pub(super) fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8]> {
         let end = usize::try_from(len).ok().and_then(|len| self.pos.checked_add(len));
         match end.and_then(|end| self.bytes.get(self.pos..end)) {
             Some(taken) => {

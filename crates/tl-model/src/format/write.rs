@@ -1,15 +1,12 @@
 //! Writing GGUF, version 3, in two stages: a [`GgufHeader`] collects metadata and the list of tensors, and a
 //! [`GgufWriter`] then takes the tensors' data in that order, as much at a time as the caller likes.
 //!
-//! The bytes go to a file of another name beside the target, which takes the target's name when everything is there:
-//! whatever goes wrong, the target is what it was, and nothing half-written lies around. It must not know what the
-//! metadata means, and never holds a tensor in memory.
+//! It must not know what the metadata means, and never holds a tensor in memory.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
+use super::beside::Beside;
 use super::tensor_type::TensorType;
 use super::value::{Value, ValueType};
 use crate::error::{ModelError, Result};
@@ -18,8 +15,6 @@ const VERSION: u32 = 3;
 /// Alignment of the tensors' data, the format's default.
 const ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
-/// Bytes that are gathered before the system is asked to write them.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// Metadata and tensors of a file that is to be written.
 ///
@@ -201,37 +196,17 @@ impl GgufHeader {
         let header = self.bytes();
         let len_bytes = self.next_offset.saturating_add(header.len() as u64);
         let failed = |source| ModelError::Write { path: path.to_owned(), len_bytes, source };
-        let (part, file) = open_beside(path).map_err(failed)?;
-        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        let lengths = self.lengths.into_iter();
-        let mut writer = GgufWriter { file, part, path: path.to_owned(), lengths, left: 0, pad: 0, len_bytes };
+        let file = Beside::create(path).map_err(failed)?;
+        let mut writer = GgufWriter { file, lengths: self.lengths.into_iter(), left: 0, pad: 0, len_bytes };
         writer.put(&header)?;
         Ok(writer)
     }
 }
 
-/// A file beside `path` that does not exist yet.
-fn open_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        // A folder, or a device: it must not be replaced by a file.
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is no plain file"));
-    }
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "names no file"))?;
-    let mut part_name = OsString::from(".");
-    part_name.push(name);
-    part_name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(part_name);
-    let file = OpenOptions::new().write(true).create_new(true).open(&part)?;
-    Ok((part, file))
-}
-
 /// A file that is being written. One that is dropped before [`GgufWriter::finish`] leaves nothing behind.
 #[derive(Debug)]
 pub struct GgufWriter {
-    file: BufWriter<File>,
-    /// Where the bytes are until the file is complete; empty when they have their name.
-    part: PathBuf,
-    path: PathBuf,
+    file: Beside,
     /// Bytes of the tensors that have not begun.
     lengths: std::vec::IntoIter<u64>,
     /// Bytes that the tensor that has begun still needs.
@@ -243,11 +218,11 @@ pub struct GgufWriter {
 
 impl GgufWriter {
     fn failed(&self, source: io::Error) -> ModelError {
-        ModelError::Write { path: self.path.clone(), len_bytes: self.len_bytes, source }
+        ModelError::Write { path: self.file.path().to_owned(), len_bytes: self.len_bytes, source }
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| self.failed(source))
+        self.file.put(bytes).map_err(|source| self.failed(source))
     }
 
     /// Writes the next bytes of the tensors' data: of the tensors in the order in which they were added, in parts that
@@ -300,20 +275,10 @@ impl GgufWriter {
             let missing = io::Error::new(io::ErrorKind::InvalidInput, "less data than the tensors have");
             return Err(self.failed(missing));
         }
-        let complete = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        let named = complete.and_then(|()| fs::rename(&self.part, &self.path));
-        named.map_err(|source| self.failed(source))?;
-        self.part = PathBuf::new();
-        Ok(self.len_bytes)
-    }
-}
-
-impl Drop for GgufWriter {
-    fn drop(&mut self) {
-        if !self.part.as_os_str().is_empty() {
-            // Nothing is left to tell where this fails too.
-            let _ = fs::remove_file(&self.part);
-        }
+        let GgufWriter { file, len_bytes, .. } = self;
+        let path = file.path().to_owned();
+        file.finish().map_err(|source| ModelError::Write { path, len_bytes, source })?;
+        Ok(len_bytes)
     }
 }
 
@@ -327,6 +292,8 @@ mod tests {
     use super::*;
     use crate::format::gguf::Gguf;
     use crate::testing::project_bytes;
+    use std::fs;
+    use std::path::PathBuf;
 
     /// A folder of its own, removed at the end.
     struct Folder(PathBuf);
@@ -461,7 +428,7 @@ mod tests {
         let folder = Folder::new("full");
         let mut writer = small().create(folder.0.join("a.gguf")).unwrap();
         // Nothing has been written yet but into the buffer, which goes where every byte is one too many.
-        writer.file = BufWriter::new(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        writer.file.redirect(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
         writer.write(&[0; 12]).unwrap();
         let error = writer.finish().unwrap_err().to_string();
         assert!(error.contains("No space left"), "{error}");

@@ -1,0 +1,295 @@
+//! How well a model predicts a text, and how far its predictions are from another's: perplexity and Kullback-Leibler
+//! divergence over windows of tokens.
+//!
+//! The windows do not overlap, and the predictions of each one's second half are looked at, so that each has at least half a
+//! window to go by. Where the tokenizer puts a token before a text, each window's first token is replaced by it. That is what
+//! llama.cpp's `llama-perplexity` does; the figures can be compared.
+
+use crate::error::{ModelError, Result};
+use crate::format::log_probs::{LogProbsRow, first_scored, log_sum_exp};
+use crate::kv_cache::KvCache;
+use crate::model::Model;
+
+/// Tokens whose logits are in memory at once: enough to compute at the speed of prefill.
+const PART: usize = 128;
+/// The shortest window that has a prediction in its second half.
+const SHORTEST: usize = 3;
+
+/// A model that goes through windows of a text.
+///
+/// ```
+/// use tl_model::{Model, Perplexity, Predictions};
+/// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
+/// let text = "fn main() { let x = 1; }";
+/// let tokens = model.tokenizer()?.encode(text);
+/// let mut perplexity = Perplexity::default();
+/// Predictions::new(&model, tokens.len())?.window(&tokens, &mut |next, logits| {
+///     perplexity.add(next, logits);
+///     Ok(())
+/// })?;
+/// assert!(perplexity.value() < model.config().vocab_size as f64);
+/// # Ok::<(), tl_model::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Predictions<'a> {
+    model: &'a Model,
+    cache: KvCache,
+    window: usize,
+    /// The token that each window begins with, where there is one.
+    begin: Option<u32>,
+}
+
+impl<'a> Predictions<'a> {
+    /// Takes a KV cache for windows of so many tokens.
+    ///
+    /// # Errors
+    /// A window that is too short to predict from, or longer than the model was trained for; a file without a tokenizer;
+    /// memory that cannot be had.
+    pub fn new(model: &'a Model, window: usize) -> Result<Predictions<'a>> {
+        let limit = model.config().context_length;
+        if window < SHORTEST || window > limit {
+            return Err(ModelError::Window { asked: window, shortest: SHORTEST, limit });
+        }
+        let tokenizer = model.tokenizer()?;
+        // An empty text has nothing but the tokens that are put around every text.
+        let begin = tokenizer.bos().filter(|bos| tokenizer.encode("").first() == Some(bos));
+        Ok(Predictions { model, cache: KvCache::for_model(model, window)?, window, begin })
+    }
+
+    /// Runs a window; gives `each` the token that came next and the logits of all tokens in its place, for every prediction of
+    /// the second half.
+    ///
+    /// # Errors
+    /// What `each` gives, a window of another length, an id outside the vocabulary, memory that cannot be had.
+    pub fn window(&mut self, tokens: &[u32], each: &mut dyn FnMut(u32, &[f32]) -> Result<()>) -> Result<()> {
+        if tokens.len() != self.window {
+            return Err(ModelError::Window { asked: tokens.len(), shortest: self.window, limit: self.window });
+        }
+        let vocab_size = self.model.config().vocab_size;
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(ModelError::TokenId { id, vocab_size });
+        }
+        let mut ids = tokens.to_vec();
+        if let (Some(first), Some(begin)) = (ids.first_mut(), self.begin) {
+            *first = begin;
+        }
+        self.cache.clear();
+        // Behind the last token nothing is known.
+        let (before, scored) = ids[..self.window - 1].split_at(first_scored(self.window));
+        self.model.forward(before, &mut self.cache)?;
+        let mut nexts = tokens[before.len() + 1..].iter();
+        for part in scored.chunks(PART) {
+            let logits = self.model.forward_all(part, &mut self.cache)?.cast::<f32>()?.to_vec()?;
+            for (logits, &next) in logits.chunks_exact(vocab_size).zip(&mut nexts) {
+                each(next, logits)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The perplexity of tokens: the exponential of the mean of their negative log-likelihoods.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Perplexity {
+    n: u64,
+    sum: f64,
+    sum_of_squares: f64,
+}
+
+impl Perplexity {
+    /// Adds a token that was predicted with these logits of all tokens.
+    pub fn add(&mut self, next: u32, logits: &[f32]) {
+        let logit = logits.get(next as usize).copied().map_or(f64::NEG_INFINITY, f64::from);
+        self.add_nll(log_sum_exp(logits) - logit);
+    }
+
+    fn add_nll(&mut self, nll: f64) {
+        self.n += 1;
+        self.sum += nll;
+        self.sum_of_squares += nll * nll;
+    }
+
+    /// Tokens so far.
+    pub fn n_tokens(&self) -> u64 {
+        self.n
+    }
+
+    /// The perplexity; not a number before the first token.
+    pub fn value(&self) -> f64 {
+        (self.sum / self.n as f64).exp()
+    }
+
+    /// Its standard error, from the spread of the log-likelihoods; not a number before the second token.
+    pub fn standard_error(&self) -> f64 {
+        let mean = self.sum / self.n as f64;
+        let variance = (self.sum_of_squares / self.n as f64 - mean * mean).max(0.0);
+        self.value() * (variance / (self.n as f64 - 1.0)).sqrt()
+    }
+}
+
+/// How far predictions are from those of a reference: for each the Kullback-Leibler divergence `Σ p (ln p - ln q)`, with `p` the
+/// reference's probability of a token and `q` the one that is looked at, both among the tokens whose `p` is known, and whether
+/// both find the same token likeliest.
+#[derive(Clone, Debug, Default)]
+pub struct Divergence {
+    reference: Perplexity,
+    values: Vec<f64>,
+    same_top: u64,
+    scratch: Vec<f64>,
+}
+
+impl Divergence {
+    /// Adds a prediction, of which the reference's log-probabilities and the logits are known, and the token that came.
+    pub fn add(&mut self, reference: &LogProbsRow<'_>, next: u32, logits: &[f32]) {
+        self.scratch.clear();
+        self.scratch.extend(reference.known());
+        // Of the known tokens alone, both add up to 1; the file's numbers are rounded besides.
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let (mut sum_p, mut sum_q) = (0.0, 0.0);
+        for (&log_p, &logit) in self.scratch.iter().zip(logits).filter(|&(&log_p, _)| log_p > f64::NEG_INFINITY) {
+            sum_p += log_p.exp();
+            sum_q += f64::from(logit - most).exp();
+        }
+        let (total_p, total_q) = (sum_p.ln(), f64::from(most) + sum_q.ln());
+        let term = |(&log_p, &logit): (&f64, &f32)| match log_p - total_p {
+            f64::NEG_INFINITY => 0.0,
+            log_p => log_p.exp() * (log_p - (f64::from(logit) - total_q)),
+        };
+        self.values.push(self.scratch.iter().zip(logits).map(term).sum());
+        let top = first_greatest(self.scratch.iter().copied());
+        self.same_top += u64::from(top == first_greatest(logits.iter().map(|&x| f64::from(x))));
+        let log_p = reference.values().nth(next as usize).unwrap_or(f64::NEG_INFINITY);
+        self.reference.add_nll(-log_p);
+    }
+
+    /// The reference's own perplexity.
+    pub fn reference(&self) -> &Perplexity {
+        &self.reference
+    }
+
+    /// The mean of the divergences; not a number before the first.
+    pub fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len() as f64
+    }
+
+    /// The value that a share of the divergences, from 0 to 1, does not exceed; not a number before the first.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let index = (share * sorted.len() as f64).ceil() as usize;
+        sorted.get(index.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The share of predictions, from 0 to 1, whose likeliest token is the reference's.
+    pub fn same_top(&self) -> f64 {
+        self.same_top as f64 / self.values.len() as f64
+    }
+}
+
+/// The place of the greatest value, of equals the first.
+fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (index, value) in values.enumerate() {
+        if best.is_none_or(|(_, best)| value > best) {
+            best = Some((index, value));
+        }
+    }
+    best.map(|(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
+    use crate::testing::project_file;
+    use tl_device::Device;
+
+    fn demo() -> Model {
+        Model::load(project_file("models/demo-f16.gguf"), &Device::cpu()).unwrap()
+    }
+
+    /// Every prediction is the one that the model gives when it goes through the window token by token.
+    #[test]
+    fn predictions_are_the_models() {
+        let model = demo();
+        for window in [3, 4, 5, 64, 256] {
+            let tokens: Vec<u32> = (0..window as u32).map(|i| 300 + i % 90).collect();
+            let mut seen = Vec::new();
+            let mut keep = |next, logits: &[f32]| {
+                seen.push((next, logits.to_vec()));
+                Ok(())
+            };
+            Predictions::new(&model, window).unwrap().window(&tokens, &mut keep).unwrap();
+            assert_eq!(seen.len(), rows_of(window));
+            let mut cache = KvCache::for_model(&model, window).unwrap();
+            for at in 0..window - 1 {
+                let id = if at == 0 { model.tokenizer().unwrap().bos().unwrap() } else { tokens[at] };
+                let logits = model.forward(&[id], &mut cache).unwrap().cast::<f32>().unwrap().to_vec().unwrap();
+                if let Some((next, found)) = at.checked_sub(window / 2).and_then(|row| seen.get(row)) {
+                    assert_eq!(*next, tokens[at + 1]);
+                    // One token and many are multiplied in another order, in float16 between the weights.
+                    let far = logits.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(far < 0.15, "{window}, {at}: {far}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_predicted() {
+        let model = demo();
+        let check = |window: usize, expected: &str| {
+            let error = Predictions::new(&model, window).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(0, "a window of 0 tokens");
+        check(2, "works for 3 to 256");
+        check(257, "works for 3 to 256");
+        let mut predictions = Predictions::new(&model, 4).unwrap();
+        let mut window = |tokens: &[u32]| predictions.window(tokens, &mut |_, _| Ok(())).unwrap_err().to_string();
+        assert!(window(&[1; 3]).contains("a window of 3 tokens"));
+        assert!(window(&[1, 1, 1, 1 << 30]).contains("token id 1073741824"));
+    }
+
+    #[test]
+    fn perplexity_of_known_distributions() {
+        let mut perplexity = Perplexity::default();
+        assert!(perplexity.value().is_nan());
+        // Eight tokens that are equally likely.
+        (0..8).for_each(|next| perplexity.add(next, &[1.5; 8]));
+        assert!((perplexity.value() - 8.0).abs() < 1e-9 && perplexity.standard_error().abs() < 1e-6);
+        // Half and a quarter: the geometric mean of 2 and 4, and a spread of ln 2 between two.
+        let mut perplexity = Perplexity::default();
+        let logits = [0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()];
+        (0..2).for_each(|next| perplexity.add(next, &logits));
+        assert!((perplexity.value() - 8f64.sqrt()).abs() < 1e-6);
+        assert!((perplexity.standard_error() - 8f64.sqrt() * 2f64.ln() / 2.0).abs() < 1e-6);
+    }
+
+    /// Against probabilities of a half, a quarter and a quarter, through a file.
+    #[test]
+    fn divergence_of_known_distributions() {
+        let path = std::env::temp_dir().join(format!("tl-divergence-{}", std::process::id()));
+        let mut writer = LogProbsWriter::create(&path, 5, 3, &[0; 5]).unwrap();
+        let reference = [0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()];
+        (0..2).for_each(|_| writer.row(&reference).unwrap());
+        writer.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let file = LogProbs::parse(&bytes).unwrap();
+        let mut divergence = Divergence::default();
+        let uniform = [7.0f32; 3];
+        for (row, logits) in file.rows().zip([&reference, &uniform]) {
+            divergence.add(&row, 0, logits);
+        }
+        // The entropy of the uniform distribution less that of the reference.
+        let expected = 3f64.ln() - 1.5 * 2f64.ln();
+        assert!((divergence.mean() - expected / 2.0).abs() < 1e-5, "{divergence:?}");
+        assert!((divergence.quantile(1.0) - expected).abs() < 1e-5 && divergence.quantile(0.5).abs() < 1e-5);
+        assert_eq!(divergence.same_top(), 1.0);
+        assert!((divergence.reference().value() - 2.0).abs() < 1e-4);
+        divergence.add(&file.rows().next().unwrap(), 0, &[0.0, 1.0, 0.0]);
+        assert!((divergence.same_top() - 2.0 / 3.0).abs() < 1e-9);
+        assert!(Divergence::default().quantile(0.99).is_nan());
+    }
+}
