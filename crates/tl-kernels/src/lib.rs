@@ -22,6 +22,7 @@ mod attention;
 mod chain;
 mod element;
 mod gemm;
+mod gemv;
 mod isa;
 pub mod limits;
 mod map;
@@ -42,7 +43,7 @@ pub use attention::{Heads, MAX_HEAD_DIM, attention};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::Element;
 pub use isa::Isa;
-pub use map::{View, binary, copy, unary};
+pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, sigmoid, silu, tanh};
 pub use matmul::{Matrix, batch_matmul, matmul};
 pub use quant::{

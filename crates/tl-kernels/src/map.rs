@@ -94,29 +94,66 @@ impl<'a, T> View<'a, T> {
         (length, stride, 0)
     }
 
-    /// The rest of the run that contains element `index`, in the order of the dimensions.
-    fn run_at(&self, index: usize, (length, stride, n_outer): (usize, usize, usize)) -> Run {
-        let within = index % length;
-        let mut outer = index / length;
-        let mut start = within * stride;
-        for axis in (0..n_outer).rev() {
-            start += outer % self.dims[axis] * self.strides[axis];
-            outer /= self.dims[axis];
-        }
-        Run { start, stride, length: length - within }
-    }
-
     /// Calls `visit` with the runs that make up elements `first .. first + count`, and with each run's place among them.
     #[inline(always)]
     fn for_runs(&self, first: usize, count: usize, mut visit: impl FnMut(Run, usize)) {
-        let runs = self.runs();
+        let (length, stride, n_outer) = self.runs();
+        let (outer_dims, outer_strides) = (&self.dims[..n_outer], &self.strides[..n_outer]);
+        let mut within = first % length;
+        let mut outer = Odometer::at(first / length, outer_dims, outer_strides);
         let mut done = 0;
         while done < count {
-            let mut run = self.run_at(first + done, runs);
-            run.length = run.length.min(count - done);
-            let length = run.length;
+            let run =
+                Run { start: outer.offset + within * stride, stride, length: (length - within).min(count - done) };
+            let run_length = run.length;
             visit(run, done);
-            done += length;
+            done += run_length;
+            within = 0;
+            outer.step(outer_dims, outer_strides);
+        }
+    }
+}
+
+/// Dimensions whose indices an odometer keeps; of more, it divides for those before them.
+const KEPT: usize = 4;
+
+/// Where an index of several dimensions points to, and the indices of the last of them.
+struct Odometer {
+    index: usize,
+    kept: [usize; KEPT],
+    offset: usize,
+}
+
+impl Odometer {
+    #[inline(always)]
+    fn at(index: usize, dims: &[usize], strides: &[usize]) -> Odometer {
+        let (mut kept, mut offset, mut rest) = ([0; KEPT], 0, index);
+        for axis in (0..dims.len()).rev() {
+            let at = rest % dims[axis];
+            rest /= dims[axis];
+            offset += at * strides[axis];
+            if let Some(place) = kept.get_mut(dims.len() - 1 - axis) {
+                *place = at;
+            }
+        }
+        Odometer { index, kept, offset }
+    }
+
+    /// To the next index, in the order of the dimensions; behind the last, to the first.
+    #[inline(always)]
+    fn step(&mut self, dims: &[usize], strides: &[usize]) {
+        self.index += 1;
+        for (kept, axis) in self.kept.iter_mut().zip((0..dims.len()).rev()) {
+            *kept += 1;
+            self.offset += strides[axis];
+            if *kept < dims[axis] {
+                return;
+            }
+            self.offset -= strides[axis] * dims[axis];
+            *kept = 0;
+        }
+        if dims.len() > KEPT {
+            *self = Odometer::at(self.index, dims, strides);
         }
     }
 }
@@ -133,6 +170,29 @@ impl<T: Element> View<'_, T> {
                 stride => {
                     for (d, s) in dst.iter_mut().zip(self.data[run.start..].iter().step_by(stride)) {
                         *d = s.to_f32();
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl View<'_, u8> {
+    /// `dst[i]` = whether element `first + i` is anything but 0.
+    #[inline(always)]
+    fn load_flags(&self, first: usize, dst: &mut [bool]) {
+        self.for_runs(first, dst.len(), |run, at| {
+            let dst = &mut dst[at..at + run.length];
+            match run.stride {
+                0 => dst.fill(self.data[run.start] != 0),
+                1 => {
+                    for (d, s) in dst.iter_mut().zip(&self.data[run.start..]) {
+                        *d = *s != 0;
+                    }
+                }
+                stride => {
+                    for (d, s) in dst.iter_mut().zip(self.data[run.start..].iter().step_by(stride)) {
+                        *d = *s != 0;
                     }
                 }
             }
@@ -167,6 +227,14 @@ pub fn binary<A: Element, B: Element, U: Element>(
     threads.for_chunks(out, CHUNK, &|chunk, out| binary_chunk(threads.isa(), a, b, chunk * CHUNK, out, f));
 }
 
+/// `out[i] = x[i]` where `shown[i]` is not 0, `other` elsewhere, for two views of the same dimensions.
+pub fn mask<T: Element>(threads: &Threads, x: View<'_, T>, shown: View<'_, u8>, other: f32, out: &mut [T]) {
+    x.assert_fits(out.len());
+    shown.assert_inside();
+    assert_eq!(x.dims, shown.dims, "mask: dimensions");
+    threads.for_chunks(out, CHUNK, &|chunk, out| mask_chunk(threads.isa(), x, shown, other, chunk * CHUNK, out));
+}
+
 /// Writes the view's elements contiguously, in the order of its dimensions.
 pub fn copy<T: Copy + Send + Sync>(threads: &Threads, x: View<'_, T>, out: &mut [T]) {
     x.assert_inside();
@@ -197,6 +265,19 @@ instantiate! {
                 *value = f(*value);
             }
             U::store(isa, values, out);
+        }
+    }
+
+    fn mask_chunk[T: Element](isa: Isa, x: View<'_, T>, shown: View<'_, u8>, other: f32, first: usize, out: &mut [T]) {
+        let (mut values, mut flags) = ([0.0; BLOCK], [false; BLOCK]);
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            let (values, flags) = (&mut values[..out.len()], &mut flags[..out.len()]);
+            x.load(isa, first + block * BLOCK, values);
+            shown.load_flags(first + block * BLOCK, flags);
+            for (value, is_shown) in values.iter_mut().zip(flags.iter()) {
+                *value = if *is_shown { *value } else { other };
+            }
+            T::store(isa, values, out);
         }
     }
 
@@ -271,6 +352,13 @@ mod tests {
                 binary(&threads, a, b, &mut out, |a, b| a - 2.0 * b);
                 let expected: Vec<f64> = wide_a.iter().zip(&wide_b).map(|(a, b)| a - 2.0 * b).collect();
                 assert_close(&what, &out, &expected, 2e-7, rounding::<U>());
+                let flags: Vec<u8> = (0..extent(a_strides)).map(|i| (i % 3 != 1) as u8 * 2).collect();
+                let flags = View { data: &flags, dims, strides: a_strides };
+                let mut masked = vec![B::from_f32(9.0); wide_b.len()];
+                mask(&threads, b, flags, -5.0, &mut masked);
+                let shown = elements(&flags).into_iter().zip(&wide_b);
+                let expected: Vec<f64> = shown.map(|(flag, b)| if flag != 0 { *b } else { -5.0 }).collect();
+                assert_close(&what, &masked, &expected, 0.0, 0.0);
                 let mut copied = vec![B::from_f32(9.0); wide_b.len()];
                 copy(&threads, b, &mut copied);
                 assert_close(&what, &copied, &wide_b, 0.0, 0.0);

@@ -3,6 +3,7 @@
 
 use crate::element::Element;
 use crate::gemm::{Operands, PANEL, fill_column, gemm_tile, tile_size};
+use crate::gemv;
 use crate::isa::Isa;
 use crate::threads::{Threads, Tiling};
 
@@ -69,11 +70,13 @@ pub fn batch_matmul<A: Element, B: Element, Y: Element>(
     let tiling = Tiling { n_cols: n, group_rows: m, tile_rows, tile_cols };
     threads.for_tiles_if(parallel, y, tiling, &|mut tile| {
         let batch = tile.first_row() / m;
-        let operands = Pair {
-            a: Matrix { data: &a.data[offset(batch, batch_dims, a_strides)..], ..a },
-            b: Matrix { data: &b.data[offset(batch, batch_dims, b_strides)..], ..b },
-        };
-        gemm_tile(isa, &operands, k, tile.first_row() % m, &mut tile);
+        let a = Matrix { data: &a.data[offset(batch, batch_dims, a_strides)..], ..a };
+        let b = Matrix { data: &b.data[offset(batch, batch_dims, b_strides)..], ..b };
+        let first_row = tile.first_row() % m;
+        if (1..=gemv::MAX_ROWS).contains(&m) && k > 0 && gemv::is_served(&b) {
+            return gemv::gemv_tile(isa, a, b, k, first_row, &mut tile);
+        }
+        gemm_tile(isa, &Pair { a, b }, k, first_row, &mut tile);
     });
 }
 
@@ -179,6 +182,14 @@ mod tests {
     #[test]
     fn products_of_awkward_sizes() {
         let sizes = [0, 1, 2, 5, 6, 7, 16, 31, 33, 97, 255, 257];
+        for (k, n) in [(0, 5), (1, 1), (16, 64), (33, 67), (64, 128), (257, 130), (600, 3)] {
+            for m in [1, 2] {
+                for transposed in [(false, false), (false, true), (true, false), (true, true)] {
+                    check::<f32, f16, f32>(3, (m, k, n), transposed);
+                    check::<f16, f16, f16>(1, (m, k, n), transposed);
+                }
+            }
+        }
         let mut random = Random::new(3);
         let mut size = || sizes[random.bits() as usize % sizes.len()];
         for i in 0..60 {

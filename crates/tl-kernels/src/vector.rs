@@ -64,7 +64,12 @@ pub(crate) mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     fn dots_of<const ROWS: usize>(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
         let (groups_x, rest_x) = x.as_chunks::<8>();
-        let groups: [&[[f32; 8]]; ROWS] = std::array::from_fn(|r| &rows[r].as_chunks().0[..groups_x.len()]);
+        // Loops and no closures: a closure has the instructions of this function, and what calls it has not, so that neither
+        // would be inlined.
+        let mut groups: [&[[f32; 8]]; ROWS] = [&[]; ROWS];
+        for (groups, row) in groups.iter_mut().zip(rows) {
+            *groups = &row.as_chunks().0[..groups_x.len()];
+        }
         let mut sums = [_mm256_setzero_ps(); ROWS];
         for (g, x) in groups_x.iter().enumerate() {
             let x = load(x);
@@ -72,10 +77,14 @@ pub(crate) mod avx2 {
                 *sum = _mm256_fmadd_ps(load(&groups[g]), x, *sum);
             }
         }
-        std::array::from_fn(|r| {
-            let rest = rows[r][groups_x.len() * 8..].iter().zip(rest_x);
-            rest.fold(horizontal_sum(sums[r]), |sum, (a, b)| sum + a * b)
-        })
+        let mut dots = [0.0; ROWS];
+        for ((dot, sum), row) in dots.iter_mut().zip(sums).zip(rows) {
+            *dot = horizontal_sum(sum);
+            for (a, b) in row[groups_x.len() * 8..].iter().zip(rest_x) {
+                *dot += a * b;
+            }
+        }
+        dots
     }
 
     /// 32 sums at a time stay in registers while the rows go by.
@@ -105,7 +114,10 @@ pub(crate) mod avx2 {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn add_columns<const GROUPS: usize>(weights: &[f32], rows: &[f32], n: usize, first: usize, sums: &mut [[f32; 8]]) {
-        let mut registers: [__m256; GROUPS] = std::array::from_fn(|g| load(&sums[g]));
+        let mut registers = [_mm256_setzero_ps(); GROUPS];
+        for (register, sums) in registers.iter_mut().zip(&*sums) {
+            *register = load(sums);
+        }
         for (weight, row) in weights.iter().zip(rows.chunks_exact(n)) {
             let weight = _mm256_set1_ps(*weight);
             let (groups, _) = row[first..first + 8 * GROUPS].as_chunks::<8>();

@@ -2,13 +2,15 @@
 //! parameters, literals are values. The checker builds it, `liveness` marks in it where values end, and nothing of the
 //! syntax is left but the places.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tl_device::DType;
+use tl_model::ChildPlace;
 use tl_syntax::Span;
 use tl_syntax::ast::{BinaryOperator, TensorStorage};
-use tl_tensor::ops::Op;
+use tl_tensor::ops::{Kind, Op, Run, Site};
 
 use crate::library::Builtin;
 use crate::value::{HandleKind, Value};
@@ -139,10 +141,7 @@ pub(crate) enum ExprKind {
         right: Box<Expr>,
     },
     /// A row of the operations' table.
-    Op {
-        row: &'static Op,
-        arguments: Box<[Argument]>,
-    },
+    Op(Box<OpCall>),
     /// A row of this crate's table.
     Builtin {
         row: &'static Builtin,
@@ -179,6 +178,8 @@ pub(crate) enum ExprKind {
     Field {
         receiver: Box<Expr>,
         name: Arc<str>,
+        /// Where among the parts of a model's node it was found last.
+        place: Cell<ChildPlace>,
     },
     /// Another dtype or number type.
     Convert {
@@ -204,6 +205,24 @@ pub(crate) enum ExprKind {
         storage: TensorStorage,
         value: Option<Box<Expr>>,
     },
+}
+
+/// A call of a row of the operations' table.
+#[derive(Debug)]
+pub(crate) struct OpCall {
+    pub(crate) row: &'static Op,
+    pub(crate) arguments: Box<[Argument]>,
+    /// Whether variables among the arguments are read where they lie, when all arguments are there: none of these can put
+    /// anything else into a variable meanwhile.
+    pub(crate) reads_in_place: bool,
+    /// Whether it is elementwise and some of its operands are links.
+    pub(crate) ends_chain: bool,
+    /// Whether it is a link: elementwise, and read by such an operation alone, with which it is computed in one pass.
+    pub(crate) is_link: bool,
+    /// Which parameter takes a list of tensors.
+    pub(crate) tensors: Option<usize>,
+    /// What the call's last run found, for the next one.
+    pub(crate) site: RefCell<Site>,
 }
 
 /// What a checked declaration belongs to, for messages.
@@ -246,7 +265,115 @@ pub(crate) enum Index {
     Slice { start: Option<Expr>, end: Option<Expr> },
 }
 
+impl OpCall {
+    pub(crate) fn new(row: &'static Op, mut arguments: Box<[Argument]>) -> OpCall {
+        let ends_chain = row.map().is_some() && OpCall::mark_links(&mut arguments);
+        let reads_in_place = arguments.iter().all(Argument::changes_no_variable);
+        let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
+        let site = RefCell::default();
+        OpCall { row, arguments, reads_in_place, ends_chain, is_link: false, tensors, site }
+    }
+
+    /// Makes links of the elementwise operations among the operands, and says whether there are any. None is made of one
+    /// before an operand that takes memory while it is evaluated: what waits keeps its own operands, and so would need
+    /// more at once than without chains.
+    fn mark_links(arguments: &mut [Argument]) -> bool {
+        let mut has_links = false;
+        for argument in arguments.iter_mut().rev() {
+            let Argument::One(expr) = argument else { continue };
+            if let ExprKind::Op(call) = &mut expr.kind
+                && call.row.map().is_some()
+            {
+                call.is_link = true;
+                has_links = true;
+            }
+            if !expr.takes_no_memory() {
+                break;
+            }
+        }
+        has_links
+    }
+}
+
+impl Argument {
+    fn changes_no_variable(&self) -> bool {
+        match self {
+            Argument::Missing => true,
+            Argument::One(expr) => expr.changes_no_variable(),
+            Argument::Several(exprs) => exprs.iter().all(Expr::changes_no_variable),
+        }
+    }
+}
+
 impl Expr {
+    /// Whether evaluating it, as an operand of a chain, makes no tensor; false where that takes a closer look.
+    fn takes_no_memory(&self) -> bool {
+        match &self.kind {
+            ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
+            ExprKind::Field { receiver, .. } => receiver.takes_no_memory(),
+            // Views take none, but for the rare ones that strides cannot express.
+            ExprKind::Index { receiver, .. } => receiver.takes_no_memory(),
+            ExprKind::Op(call) => {
+                (call.is_link || matches!(call.row.run, Run::View(_)))
+                    && call.arguments.iter().all(|argument| match argument {
+                        Argument::One(expr) => expr.takes_no_memory(),
+                        Argument::Missing | Argument::Several(_) => true,
+                    })
+            }
+            // Of numbers; those of tensors are operations.
+            ExprKind::Binary { left, right, .. } => left.takes_no_memory() && right.takes_no_memory(),
+            _ => false,
+        }
+    }
+
+    /// Whether an operation may read it where it lies: a variable, or a field of one.
+    pub(crate) fn lies_somewhere(&self) -> bool {
+        match &self.kind {
+            ExprKind::Local { .. } => true,
+            ExprKind::Field { receiver, .. } => receiver.lies_somewhere(),
+            _ => false,
+        }
+    }
+
+    /// The variable that it or its fields' path begins with, where this is its last read.
+    pub(crate) fn ending_variable(&self) -> Option<Slot> {
+        match &self.kind {
+            ExprKind::Local { slot, last: true, .. } => Some(*slot),
+            ExprKind::Field { receiver, .. } | ExprKind::Index { receiver, .. } => receiver.ending_variable(),
+            _ => None,
+        }
+    }
+
+    /// Whether evaluating it leaves the function's variables as they are; false where that takes a closer look.
+    fn changes_no_variable(&self) -> bool {
+        match &self.kind {
+            // A function that is called has variables of its own.
+            ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
+            ExprKind::Negate(operand)
+            | ExprKind::Not(operand)
+            | ExprKind::Field { receiver: operand, .. }
+            | ExprKind::Convert { operand, .. }
+            | ExprKind::FromList { operand, .. }
+            | ExprKind::Expect { operand, .. } => operand.changes_no_variable(),
+            ExprKind::Binary { left, right, .. } => left.changes_no_variable() && right.changes_no_variable(),
+            ExprKind::Op(call) => call.reads_in_place,
+            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => {
+                arguments.iter().all(Expr::changes_no_variable)
+            }
+            ExprKind::Index { receiver, indices } => {
+                receiver.changes_no_variable()
+                    && indices.iter().all(|index| match index {
+                        Index::At(at) => at.changes_no_variable(),
+                        Index::Slice { start, end } => {
+                            [start, end].into_iter().flatten().all(Expr::changes_no_variable)
+                        }
+                    })
+            }
+            ExprKind::Builtin { arguments, .. } => arguments.iter().all(Argument::changes_no_variable),
+            _ => false,
+        }
+    }
+
     pub(crate) fn new(kind: ExprKind, span: Span) -> Expr {
         Expr { kind, span }
     }

@@ -1,5 +1,6 @@
 //! `x[…]` and `x.name`.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use tl_syntax::ast;
@@ -146,7 +147,8 @@ impl Checker {
             self.unknown_field(&receiver, name);
             return wrong(span);
         };
-        let kind = ExprKind::Field { receiver: Box::new(receiver.expr), name: Arc::clone(&name.text) };
+        let (receiver, name) = (Box::new(receiver.expr), Arc::clone(&name.text));
+        let kind = ExprKind::Field { receiver, name, place: Cell::default() };
         Typed::new(Expr::new(kind, span), ty)
     }
 

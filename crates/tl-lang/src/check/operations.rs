@@ -10,7 +10,7 @@ use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
 
 use crate::check::checker::{Checker, wrong};
 use crate::check::types::{Known, Type, Typed, show_tensor};
-use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If};
+use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If, OpCall};
 use crate::value::{HandleKind, Value};
 
 /// The operation that an operator is on tensors.
@@ -64,7 +64,7 @@ impl Checker {
         }
         let ty = self.apply_rule(op, &values, span);
         let arguments = values.into_iter().zip(op.params).map(|(value, param)| argument(value, param)).collect();
-        Typed::new(Expr::new(ExprKind::Op { row: op, arguments }, span), ty)
+        Typed::new(Expr::new(ExprKind::Op(Box::new(OpCall::new(op, arguments))), span), ty)
     }
 
     fn op_argument(&mut self, op: &Op, param: &Param, value: Typed, dtype: DType, fits: &mut bool) -> Typed {

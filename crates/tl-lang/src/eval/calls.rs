@@ -4,14 +4,29 @@ use smallvec::SmallVec;
 use tl_device::DType;
 use tl_syntax::Span;
 use tl_tensor::Tensor;
-use tl_tensor::ops::{Arg, Kind, Op};
+use tl_tensor::ops::{Arg, Kind, Op, Param, apply_at};
 
 use crate::check::show_declared;
 use crate::eval::binding::{Sizes, fit};
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, MAX_CALLS, address_here, called_from, error_at, failed};
-use crate::ir::{Argument, Expr, Function};
-use crate::library::{self, Args, Builtin};
+use crate::eval::expressions::missing;
+use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
+use crate::library::{self, Args, Builtin, Failure};
 use crate::value::{Handle, Ints, Value};
+
+/// Where an operation's operand is read.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'e> {
+    /// Left out.
+    Missing,
+    Constant(&'e Value),
+    /// This value of the stack: a variable, or what was evaluated for the operation.
+    Stack(usize),
+    /// A path that leads to a model's weight.
+    Weight(&'e Expr),
+    /// Several tensors, behind the other operands.
+    Tensors,
+}
 
 impl<'a> Evaluator<'a> {
     fn push(&mut self, expr: &Expr) -> Evaluated<()> {
@@ -24,44 +39,89 @@ impl<'a> Evaluator<'a> {
     fn push_ints(&mut self, elements: &[Expr]) -> Evaluated<()> {
         let mut ints: SmallVec<[i64; 8]> = SmallVec::new();
         for element in elements {
-            match self.expr(element)? {
-                Value::Int(n) => ints.push(n),
-                other => {
-                    return Err(error_at(element.span, format!("this must be an int, and is {}", other.describe())));
-                }
-            }
+            ints.push(self.int(element)?);
         }
         self.stack.push(Value::Ints(Ints::new(&ints)));
         Ok(())
     }
 
-    pub(super) fn op(&mut self, row: &'static Op, arguments: &[Argument], span: Span) -> Evaluated<Value> {
+    #[inline(never)]
+    pub(super) fn op(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
+        if call.ends_chain {
+            return self.chain(call, span);
+        }
         let first = self.stack.len();
-        for (argument, param) in arguments.iter().zip(row.params) {
-            match argument {
-                Argument::Missing => self.stack.push(Value::Absent),
-                Argument::One(expr) => {
-                    self.push(expr)?;
-                    self.prepare(param.kind, expr.span)?;
+        let mut places: SmallVec<[Place<'_>; 8]> = SmallVec::new();
+        for (argument, param) in call.arguments.iter().zip(call.row.params) {
+            places.push(match argument {
+                Argument::Missing => Place::Missing,
+                Argument::One(expr) => self.operand(expr, param.kind, call.reads_in_place)?,
+                Argument::Several(elements) if param.kind == Kind::Ints => {
+                    self.push_ints(elements)?;
+                    Place::Stack(self.stack.len() - 1)
                 }
-                Argument::Several(elements) if param.kind == Kind::Ints => self.push_ints(elements)?,
-                Argument::Several(elements) => {
-                    // Tensors stand behind the other arguments, in a row; their parameter's place says how many they are.
-                    self.stack.push(Value::Int(elements.len() as i64));
-                }
-            }
+                Argument::Several(_) => Place::Tensors,
+            });
         }
         let tensors_at = self.stack.len();
-        for argument in arguments {
-            if let Argument::Several(elements) = argument
-                && tensors_of(row)
-            {
-                elements.iter().try_for_each(|element| self.push(element))?;
+        if let Some(Argument::Several(elements)) = call.tensors.and_then(|at| call.arguments.get(at)) {
+            elements.iter().try_for_each(|element| self.push(element))?;
+        }
+        let result = self.run_op(call, &places, tensors_at, span);
+        self.stack.truncate(first);
+        if call.reads_in_place {
+            for argument in &call.arguments {
+                if let Argument::One(expr) = argument
+                    && expr.lies_somewhere()
+                {
+                    self.drop_slots(expr.ending_variable().as_slice());
+                }
             }
         }
-        let result = self.run_op(row, first, tensors_at, span);
-        self.stack.truncate(first);
         result
+    }
+
+    /// Where an operand is to be read: a variable where it lies, if that may be; anything else on top of the stack.
+    pub(super) fn operand<'e>(&mut self, expr: &'e Expr, kind: Kind, in_place: bool) -> Evaluated<Place<'e>> {
+        match &expr.kind {
+            ExprKind::Constant(value @ (Value::Int(_) | Value::Float(_))) if kind != Kind::Ints => {
+                return Ok(Place::Constant(value));
+            }
+            ExprKind::Constant(value @ (Value::Bool(_) | Value::Str(_) | Value::DType(_))) => {
+                return Ok(Place::Constant(value));
+            }
+            ExprKind::Local { slot, name, .. } if in_place => {
+                let place = self.frame + *slot as usize;
+                match self.stack.get(place) {
+                    Some(Value::Tensor(_)) => return Ok(Place::Stack(place)),
+                    Some(Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => return Ok(Place::Stack(place)),
+                    None | Some(Value::Absent | Value::Recycled(_)) => {
+                        return Err(missing(self.slot(*slot), name, expr.span));
+                    }
+                    // It stays where it is: whether this is its last read is said of when the operation has read it.
+                    Some(value) => self.stack.push(value.clone()),
+                }
+                self.prepare(kind, expr.span)?;
+                return Ok(Place::Stack(self.stack.len() - 1));
+            }
+            ExprKind::Field { .. } if in_place && expr.lies_somewhere() => {
+                if takes_tensor(kind) && self.weight_at(expr).is_some() {
+                    return Ok(Place::Weight(expr));
+                }
+                let value = self.path(expr)?;
+                self.stack.push(value);
+                self.prepare(kind, expr.span)?;
+                return Ok(Place::Stack(self.stack.len() - 1));
+            }
+            _ => {}
+        }
+        self.push(expr)?;
+        self.prepare(kind, expr.span)?;
+        Ok(Place::Stack(self.stack.len() - 1))
+    }
+
+    fn weight_at(&self, path: &Expr) -> Option<&Tensor> {
+        self.node_at(path)?.tensor().ok()?
     }
 
     /// Makes of the value on top of the stack what the parameter takes, where only the running program knows what it is.
@@ -82,42 +142,82 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    fn run_op(&mut self, row: &'static Op, first: usize, tensors_at: usize, span: Span) -> Evaluated<Value> {
-        let tensors = if tensors_of(row) { self.take_tensors(first, tensors_at, row, span)? } else { SmallVec::new() };
-        let values = self.stack.get(first..tensors_at).unwrap_or(&[]);
+    fn run_op(&mut self, call: &OpCall, places: &[Place<'_>], tensors_at: usize, span: Span) -> Evaluated<Value> {
+        let row = call.row;
+        let tensors = match call.tensors {
+            Some(at) => self.take_tensors(places.get(at).copied(), tensors_at, row, span)?,
+            None => SmallVec::new(),
+        };
         let mut arguments: SmallVec<[Arg<'_>; 8]> = SmallVec::new();
-        for (value, param) in values.iter().zip(row.params) {
-            arguments.push(match (param.kind, value) {
-                (Kind::Tensors, _) => Arg::Tensors(&tensors),
-                (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::Default::arg),
-                (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
-                    Arg::from(tensor)
-                }
-                (Kind::TensorOrNumber | Kind::Number | Kind::Int, Value::Int(n)) => Arg::Int(*n),
-                (Kind::TensorOrNumber | Kind::Number, Value::Float(x)) => Arg::Number(*x),
-                (Kind::Ints, Value::Ints(ints)) => Arg::Ints(ints.as_slice()),
-                (Kind::Bool, Value::Bool(truth)) => Arg::Bool(*truth),
-                (Kind::Text, Value::Str(text)) => Arg::Text(text),
-                (Kind::DType, Value::DType(dtype)) => Arg::DType(*dtype),
-                (_, value) => {
-                    let message = format!("`{}`: `{}` cannot be {}", row.name, param.name, value.describe());
-                    return Err(error_at(span, message));
-                }
+        for (place, param) in places.iter().zip(row.params) {
+            arguments.push(match place {
+                Place::Tensors => Arg::Tensors(&tensors),
+                _ if param.kind == Kind::Tensors => Arg::Tensors(&tensors),
+                place => self.argument(*place, row, param, span)?,
             });
         }
-        self.apply(row, &arguments, span)
+        self.device.set_location(crate::interpreter::location(span));
+        match apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments) {
+            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Err(error) => Err(failed(Failure::from(error), span)),
+        }
+    }
+
+    /// What stands at a place, as the parameter takes it.
+    #[inline]
+    pub(super) fn argument<'s>(
+        &'s self,
+        place: Place<'s>,
+        row: &'static Op,
+        param: &Param,
+        span: Span,
+    ) -> Evaluated<Arg<'s>> {
+        let Some(value) = self.value_at(&place) else { return Ok(self.weight(&place)) };
+        Ok(match (param.kind, value) {
+            (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
+                Arg::from(tensor)
+            }
+            (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::Default::arg),
+            (Kind::TensorOrNumber | Kind::Number | Kind::Int, Value::Int(n)) => Arg::Int(*n),
+            (Kind::TensorOrNumber | Kind::Number, Value::Float(x)) => Arg::Number(*x),
+            (Kind::Ints, Value::Ints(ints)) => Arg::Ints(ints.as_slice()),
+            (Kind::Bool, Value::Bool(truth)) => Arg::Bool(*truth),
+            (Kind::Text, Value::Str(text)) => Arg::Text(text),
+            (Kind::DType, Value::DType(dtype)) => Arg::DType(*dtype),
+            (_, value) => {
+                let message = format!("`{}`: `{}` cannot be {}", row.name, param.name, value.describe());
+                return Err(error_at(span, message));
+            }
+        })
+    }
+
+    /// The value at a place that has one by itself.
+    pub(super) fn value_at<'s>(&'s self, place: &Place<'s>) -> Option<&'s Value> {
+        match *place {
+            Place::Constant(value) => Some(value),
+            Place::Stack(at) => Some(self.stack.get(at).unwrap_or(&Value::Absent)),
+            Place::Missing | Place::Tensors => Some(&Value::Absent),
+            Place::Weight(_) => None,
+        }
+    }
+
+    /// A model's weight, where the place is the path to one.
+    pub(super) fn weight<'s>(&'s self, place: &Place<'s>) -> Arg<'s> {
+        match *place {
+            Place::Weight(path) => self.weight_at(path).map_or(Arg::None, Arg::from),
+            _ => Arg::None,
+        }
     }
 
     /// The tensors of a list parameter: those in a row behind the arguments, or the elements of a list.
     #[inline(never)]
     fn take_tensors(
         &mut self,
-        first: usize,
+        place: Option<Place<'_>>,
         tensors_at: usize,
         row: &'static Op,
         span: Span,
     ) -> Evaluated<SmallVec<[Tensor; 4]>> {
-        let at = first + row.params.iter().position(|param| param.kind == Kind::Tensors).unwrap_or(0);
         let mut tensors = SmallVec::new();
         let mut add = |value: Value| match value {
             Value::Tensor(tensor) => {
@@ -128,13 +228,19 @@ impl<'a> Evaluator<'a> {
                 Err(error_at(span, format!("`{}` takes a list of tensors, and one is {}", row.name, other.describe())))
             }
         };
-        match self.stack.get(at).cloned() {
+        let list = match place {
+            Some(Place::Stack(at)) => self.stack.get(at).cloned(),
+            Some(Place::Constant(value)) => Some(value.clone()),
+            _ => None,
+        };
+        match list {
             Some(Value::List(values)) => values.iter().cloned().try_for_each(add)?,
             _ => self.stack.drain(tensors_at..).try_for_each(&mut add)?,
         }
         Ok(tensors)
     }
 
+    #[inline(never)]
     pub(super) fn builtin(&mut self, row: &'static Builtin, arguments: &[Argument], span: Span) -> Evaluated<Value> {
         let first = self.stack.len();
         let mut rest: &[Expr] = &[];
@@ -162,6 +268,7 @@ impl<'a> Evaluator<'a> {
         result.map_err(|failure| failed(failure, span))
     }
 
+    #[inline(never)]
     pub(super) fn call(&mut self, function: u32, arguments: &[Expr], span: Span) -> Evaluated<Value> {
         let Some(function) = self.program.functions.get(function as usize) else {
             return Err(error_at(span, "this function does not exist"));
@@ -205,9 +312,9 @@ impl<'a> Evaluator<'a> {
     }
 
     fn bind_parameters(&mut self, function: &Function, first: usize, sizes: &mut Sizes, span: Span) -> Evaluated<()> {
-        for (index, parameter) in function.parameters.iter().enumerate() {
-            let mut value = self.stack.get_mut(first + index).map(std::mem::take).unwrap_or_default();
-            let fitted = fit(self.device, &mut value, &parameter.ty, sizes);
+        let device = self.device;
+        for (value, parameter) in self.stack.iter_mut().skip(first).zip(&function.parameters) {
+            let fitted = fit(device, value, &parameter.ty, sizes);
             if let Err(reason) = fitted {
                 let wanted = show_declared(&parameter.ty, &function.sizes);
                 let (given, reason) = (value.describe(), reason.in_brackets(&function.sizes));
@@ -215,14 +322,11 @@ impl<'a> Evaluator<'a> {
                     format!("`{}`: `{}` is {wanted}, and is given {given}{reason}", function.name, parameter.name);
                 return Err(error_at(span, message));
             }
-            if let Some(place) = self.stack.get_mut(first + index) {
-                *place = value;
-            }
         }
         Ok(())
     }
 }
 
-fn tensors_of(row: &Op) -> bool {
-    row.params.iter().any(|param| param.kind == Kind::Tensors)
+fn takes_tensor(kind: Kind) -> bool {
+    matches!(kind, Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids)
 }

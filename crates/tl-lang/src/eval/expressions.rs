@@ -13,10 +13,10 @@ use crate::library::{self, Failure};
 use crate::value::{Handle, Value};
 
 impl Evaluator<'_> {
+    /// Evaluates an expression. What is evaluated most often is here, and what needs room on the stack elsewhere.
     pub(super) fn expr(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
-            ExprKind::Constant(value) => Ok(value.clone()),
             ExprKind::Local { slot, last, name } => {
                 let place = self.slot(*slot);
                 match place {
@@ -26,7 +26,37 @@ impl Evaluator<'_> {
                     value => Ok(value.clone()),
                 }
             }
+            ExprKind::Op(call) => self.op(call, span),
+            ExprKind::Field { .. } => {
+                let value = self.path(expr)?;
+                self.drop_slots(expr.ending_variable().as_slice());
+                Ok(value)
+            }
+            ExprKind::Call { function, arguments } => self.call(*function, arguments, span),
+            ExprKind::Builtin { row, arguments } => self.builtin(row, arguments, span),
+            ExprKind::Block(block) => self.block(block),
+            _ => self.common(expr),
+        }
+    }
+
+    #[inline(never)]
+    fn common(&mut self, expr: &Expr) -> Evaluated<Value> {
+        let span = expr.span;
+        match &expr.kind {
+            ExprKind::Constant(value) => Ok(value.clone()),
             ExprKind::Global { index } => self.global(*index, span).cloned(),
+            ExprKind::Binary { operator, left, right } => {
+                let left = self.expr(left)?;
+                let right = self.expr(right)?;
+                self.binary(*operator, left, right, span)
+            }
+            ExprKind::Index { receiver, indices } => match self.node_value(expr) {
+                Some(value) => {
+                    self.drop_slots(expr.ending_variable().as_slice());
+                    Ok(value)
+                }
+                None => self.index(receiver, indices, span),
+            },
             ExprKind::Negate(operand) => {
                 let operand = self.expr(operand)?;
                 self.negate(operand, span)
@@ -35,14 +65,6 @@ impl Evaluator<'_> {
                 let operand = self.expr(operand)?;
                 self.not(operand, span)
             }
-            ExprKind::Binary { operator, left, right } => {
-                let left = self.expr(left)?;
-                let right = self.expr(right)?;
-                self.binary(*operator, left, right, span)
-            }
-            ExprKind::Op { row, arguments } => self.op(row, arguments, span),
-            ExprKind::Builtin { row, arguments } => self.builtin(row, arguments, span),
-            ExprKind::Call { function, arguments } => self.call(*function, arguments, span),
             ExprKind::If(node) => {
                 if self.condition(&node.condition)? {
                     self.drop_slots(&node.then_drops);
@@ -52,9 +74,6 @@ impl Evaluator<'_> {
                     self.block(&node.otherwise)
                 }
             }
-            ExprKind::Block(block) => self.block(block),
-            ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
-            ExprKind::Field { receiver, name } => self.field(receiver, name, span),
             _ => self.rarer(expr),
         }
     }
@@ -225,7 +244,7 @@ impl Evaluator<'_> {
 }
 
 #[cold]
-fn missing(value: &Value, name: &str, span: Span) -> Interrupt {
+pub(super) fn missing(value: &Value, name: &str, span: Span) -> Interrupt {
     let mut error = crate::eval::RunError {
         diagnostic: tl_syntax::Diagnostic::error(span, format!("`{name}` has no value here")),
         calls: Vec::new(),

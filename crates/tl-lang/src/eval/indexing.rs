@@ -1,11 +1,13 @@
 //! `x[…]` and `x.name` on running values.
 
 use smallvec::SmallVec;
+use tl_model::NodeRef;
 use tl_syntax::Span;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, apply};
 
 use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
+use crate::eval::expressions::missing;
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library::{self, Failure};
 use crate::value::{Handle, Value};
@@ -19,6 +21,65 @@ enum At {
 }
 
 impl Evaluator<'_> {
+    /// The place in a model that a path such as `model.blk[i].attn_q` means, read where its variable lies; `None` where
+    /// it is something else, or nothing.
+    pub(super) fn node_at(&self, path: &Expr) -> Option<NodeRef<'_>> {
+        match &path.kind {
+            ExprKind::Local { slot, .. } => node_of(self.stack.get(self.frame + *slot as usize)?),
+            ExprKind::Global { index } => node_of(self.globals.get(*index as usize)?),
+            // A model has this field beside its parts.
+            ExprKind::Field { name, .. } if &**name == "config" => None,
+            ExprKind::Field { receiver, name, place } => {
+                let mut found = place.get();
+                let child = self.node_at(receiver)?.child(name, &mut found);
+                place.set(found);
+                child
+            }
+            ExprKind::Index { receiver, indices } => {
+                let [Index::At(at)] = &**indices else { return None };
+                let number = match &at.kind {
+                    ExprKind::Constant(Value::Int(n)) => *n,
+                    ExprKind::Local { slot, .. } => match self.stack.get(self.frame + *slot as usize)? {
+                        Value::Int(n) => *n,
+                        _ => return None,
+                    },
+                    _ => return None,
+                };
+                self.node_at(receiver)?.index(usize::try_from(number).ok()?)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value of such a path.
+    #[inline(never)]
+    pub(super) fn node_value(&self, path: &Expr) -> Option<Value> {
+        let node = self.node_at(path)?;
+        Some(match node.tensor().ok()? {
+            Some(tensor) => Value::Tensor(tensor.clone()),
+            None => Value::Handle(Handle::Node(node.to_node())),
+        })
+    }
+
+    /// The value of a field. A variable that its path begins with is read where it lies, and stays.
+    pub(super) fn path(&mut self, expr: &Expr) -> Evaluated<Value> {
+        if let Some(value) = self.node_value(expr) {
+            return Ok(value);
+        }
+        let ExprKind::Field { receiver, name, .. } = &expr.kind else { return self.expr(expr) };
+        let result = match &receiver.kind {
+            ExprKind::Local { slot, name: variable, .. } => match self.slot(*slot) {
+                place @ (Value::Absent | Value::Recycled(_)) => return Err(missing(place, variable, receiver.span)),
+                value => library::field(value, name),
+            },
+            ExprKind::Global { index } => library::field(self.global(*index, receiver.span)?, name),
+            ExprKind::Field { .. } => library::field(&self.path(receiver)?, name),
+            _ => library::field(&self.expr(receiver)?, name),
+        };
+        result.map_err(|failure| failed(failure, expr.span))
+    }
+
+    #[inline(never)]
     pub(super) fn index(&mut self, receiver: &Expr, indices: &[Index], span: Span) -> Evaluated<Value> {
         // A variable that lives on is looked into where it lies.
         if let ExprKind::Local { slot, last: false, .. } = &receiver.kind {
@@ -59,7 +120,7 @@ impl Evaluator<'_> {
             .collect()
     }
 
-    fn int(&mut self, expr: &Expr) -> Evaluated<i64> {
+    pub(super) fn int(&mut self, expr: &Expr) -> Evaluated<i64> {
         match self.expr(expr)? {
             Value::Int(n) => Ok(n),
             other => Err(error_at(expr.span, format!("this must be an int, and is {}", other.describe()))),
@@ -118,20 +179,13 @@ impl Evaluator<'_> {
         }
         Ok(Value::Tensor(view))
     }
+}
 
-    pub(super) fn field(&mut self, receiver: &Expr, name: &str, span: Span) -> Evaluated<Value> {
-        let result = match &receiver.kind {
-            ExprKind::Local { slot, last: false, .. } => {
-                let place = self.frame + *slot as usize;
-                match self.stack.get(place) {
-                    Some(value) if !matches!(value, Value::Absent | Value::Recycled(_)) => library::field(value, name),
-                    _ => library::field(&self.expr(receiver)?, name),
-                }
-            }
-            ExprKind::Global { index } => library::field(self.global(*index, receiver.span)?, name),
-            _ => library::field(&self.expr(receiver)?, name),
-        };
-        result.map_err(|failure| failed(failure, span))
+fn node_of(value: &Value) -> Option<NodeRef<'_>> {
+    match value {
+        Value::Handle(Handle::Node(node)) => Some(node.by_ref()),
+        Value::Handle(Handle::Model(model)) => Some(model.root_ref()),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod binding;
 mod calls;
+mod chains;
 mod evaluator;
 mod expressions;
 mod indexing;

@@ -2,7 +2,7 @@
 
 use tl_syntax::Span;
 use tl_syntax::ast::BinaryOperator;
-use tl_tensor::ops::{Arg, Op, apply, by_name};
+use tl_tensor::ops::{Arg, apply, by_name};
 
 use crate::arithmetic::{self, NoResult};
 use crate::check::operator_row;
@@ -84,19 +84,17 @@ impl Evaluator<'_> {
             })
             .collect();
         match (by_name(row), arguments) {
-            (Some(row), Some(arguments)) if has_tensor => self.apply(row, &arguments, span),
+            (Some(row), Some(arguments)) if has_tensor => {
+                self.device.set_location(crate::interpreter::location(span));
+                match apply(row, self.device, &arguments) {
+                    Ok(raw) => Ok(Value::Tensor(raw.into())),
+                    Err(error) => Err(failed(Failure::from(error), span)),
+                }
+            }
             _ => {
                 let kinds: Vec<String> = operands.iter().map(Value::describe).collect();
                 Err(error_at(span, format!("`{symbol}` cannot be applied to {}", kinds.join(" and "))))
             }
-        }
-    }
-
-    pub(super) fn apply(&self, row: &'static Op, arguments: &[Arg<'_>], span: Span) -> Evaluated<Value> {
-        self.device.set_location(crate::interpreter::location(span));
-        match apply(row, self.device, arguments) {
-            Ok(raw) => Ok(Value::Tensor(raw.into())),
-            Err(error) => Err(failed(Failure::from(error), span)),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Models, tokenizers, caches, and whole generation.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -328,29 +327,21 @@ pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
     }
 }
 
-/// A stored constant as the number that was meant: 1e-5 rather than its nearest `f32`.
+/// A stored constant as the number that was meant: 1e-5 rather than its nearest `f32`. That is the number with the fewest
+/// decimal digits among those that the same `f32` is nearest to.
 fn shortest(x: f32) -> f64 {
-    let mut digits = Digits { bytes: [0; 64], len: 0 };
-    let text = match write!(digits, "{x:e}") {
-        Ok(()) => digits.bytes.get(..digits.len).and_then(|bytes| std::str::from_utf8(bytes).ok()),
-        Err(_) => None,
-    };
-    text.and_then(|text| text.parse().ok()).unwrap_or(f64::from(x))
-}
-
-/// A number's digits, without the heap.
-struct Digits {
-    bytes: [u8; 64],
-    len: usize,
-}
-
-impl std::fmt::Write for Digits {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let place = self.bytes.get_mut(self.len..self.len + text.len()).ok_or(std::fmt::Error)?;
-        place.copy_from_slice(text.as_bytes());
-        self.len += text.len();
-        Ok(())
+    let wide = f64::from(x);
+    let magnitude = wide.abs().log10().floor();
+    // Between these, every power of 10 that shifts a digit to the ones is exact.
+    if !(-14.0..=22.0).contains(&magnitude) {
+        return wide;
     }
+    let decimal = |n_digits: i32| {
+        let shift = n_digits - 1 - magnitude as i32;
+        let power = 10f64.powi(shift.abs());
+        if shift < 0 { (wide / power).round() * power } else { (wide * power).round() / power }
+    };
+    (1..=9).map(decimal).find(|decimal| *decimal as f32 == x).unwrap_or(wide)
 }
 
 fn special(id: Option<u32>, name: &str) -> Result<Value, Failure> {
@@ -392,10 +383,45 @@ pub(super) fn element(value: &Value, index: i64) -> Result<Value, Failure> {
     let Value::Handle(Handle::Node(node)) = value else {
         return Err(Failure::new(format!("{} has no elements to index", value.describe())));
     };
-    let len = node.n_indexed() as i64;
-    let place = if index < 0 { index.saturating_add(len) } else { index };
+    // Counting the parts is a walk over all of them, so it is done only where the count matters.
+    let place = if index < 0 { index.saturating_add(node.n_indexed() as i64) } else { index };
     match usize::try_from(place).ok().and_then(|place| node.index(place)) {
         Some(child) => node_value(child),
-        None => Err(Failure::new(format!("index {index} is out of range: `{}` has {len} parts", node.path()))),
+        None => {
+            let (path, len) = (node.path(), node.n_indexed());
+            Err(Failure::new(format!("index {index} is out of range: `{path}` has {len} parts")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_constants() {
+        for (x, expected) in [
+            (1e-5, 1e-5),
+            (1e-6, 1e-6),
+            (10_000.0, 1e4),
+            (500_000.0, 5e5),
+            (-0.1, -0.1),
+            (0.088_388_35, 0.088_388_35),
+            (0.0, 0.0),
+            (1e-30, f64::from(1e-30_f32)),
+            (f32::INFINITY, f64::INFINITY),
+        ] {
+            assert_eq!(shortest(x), expected, "{x:e}");
+        }
+        assert!(shortest(f32::NAN).is_nan());
+        // As printing and reading it does.
+        let mut bits = 1_u32;
+        for _ in 0..100_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = f32::from_bits(bits);
+            if (1e-13..1e22).contains(&x.abs()) {
+                assert_eq!(shortest(x), format!("{x:e}").parse::<f64>().unwrap(), "{x:e}");
+            }
+        }
     }
 }

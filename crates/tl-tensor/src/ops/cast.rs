@@ -7,7 +7,7 @@ use tl_kernels::{Element, Isa};
 use super::access::{Reader, for_each_index, write};
 use super::elementwise::copy_gpu;
 use super::rule::{RuleArgs, TensorType};
-use super::{Arg, Call, Group, Kind, Op, Operand, Ran, Run, required, with_float};
+use super::{Arg, Call, Group, Kind, Map, Op, Operand, Ran, Run, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&CAST];
@@ -32,7 +32,7 @@ static CAST: Op = Op {
             _ => Ok(TensorType::new(dtype, sizes)),
         }
     },
-    run: Run::Kernel(|call: &mut Call| {
+    run: Run::Elementwise(Map::Store, |call: &mut Call| {
         let operand = call.operand(0)?;
         let (isa, dtype, threads) = (call.threads.isa(), call.dtype, call.threads);
         match (operand.dtype, dtype) {

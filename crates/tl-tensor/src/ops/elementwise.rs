@@ -10,7 +10,7 @@ use super::access::{Reader, for_each_index, write};
 use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, TensorType, broadcast};
 use super::{
-    Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
+    Arg, Call, Default, Group, Kind, Map, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
 };
 use crate::{Error, Fault, Tensor};
 
@@ -67,7 +67,10 @@ macro_rules! float_functions {
             doc: $doc,
             params: &[required("x", Kind::Tensor)],
             rule: float_rule,
-            run: Run::Kernel(|call| unary_float(call, $f)),
+            run: Run::Elementwise(
+                Map::Unary(|isa, x| tl_kernels::map_block(isa, x, $f)),
+                |call| unary_float(call, $f),
+            ),
             gpu: Some(|call| unary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static FLOAT_FUNCTIONS: &[&Op] = &[$(&$row),*];
@@ -108,7 +111,10 @@ macro_rules! number_functions {
             doc: $doc,
             params: &[required("x", Kind::Tensor)],
             rule: number_rule,
-            run: Run::Kernel(|call| if call.dtype.is_float() { unary_float(call, $f) } else { unary_exact(call, $exact) }),
+            run: Run::Elementwise(
+                Map::Unary(|isa, x| tl_kernels::map_block(isa, x, $f)),
+                |call| if call.dtype.is_float() { unary_float(call, $f) } else { unary_exact(call, $exact) },
+            ),
             gpu: Some(|call| unary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static NUMBER_FUNCTIONS: &[&Op] = &[$(&$row),*];
@@ -434,7 +440,10 @@ macro_rules! arithmetic {
             doc: $doc,
             params: &[required("a", Kind::TensorOrNumber), required("b", Kind::TensorOrNumber)],
             rule: binary_rule,
-            run: Run::Kernel(|call| if call.dtype.is_float() { binary_float(call, $f) } else { binary_exact(call, $exact) }),
+            run: Run::Elementwise(
+                Map::Binary(|isa, a, b| tl_kernels::map_blocks(isa, a, b, $f)),
+                |call| if call.dtype.is_float() { binary_float(call, $f) } else { binary_exact(call, $exact) },
+            ),
             gpu: Some(|call| binary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static ARITHMETIC: &[&Op] = &[$(&$row),*];
@@ -667,8 +676,16 @@ static APPLY_ATTENTION_MASK: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     run: Run::Kernel(|call| {
-        if call.operand(1)?.dtype == DType::Bool {
-            binary_exact(call, |score, visible| if visible != 0.0 { score } else { f64::NEG_INFINITY })
+        let (scores, mask) = (call.operand(0)?, call.operand(1)?);
+        if mask.dtype == DType::Bool {
+            let dims = call.dims;
+            let strides = [&scores, &mask].map(|x| broadcast_strides(x.dims, x.strides, dims));
+            let shown = tl_kernels::View { data: mask.bytes, dims, strides: &strides[1] };
+            with_float!(call.dtype, "scores", T => {
+                let scores = tl_kernels::View { data: scores.data::<T>()?, dims, strides: &strides[0] };
+                tl_kernels::mask(call.threads, scores, shown, f32::NEG_INFINITY, call.out()?);
+                Ok(())
+            })
         } else {
             binary_float(call, |score, mask| score + mask)
         }

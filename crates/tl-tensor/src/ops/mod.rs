@@ -10,6 +10,7 @@ mod argument;
 mod attention;
 mod attention_gpu;
 pub(crate) mod cast;
+mod chain;
 pub(crate) mod create;
 mod einsum;
 mod elementwise;
@@ -28,15 +29,18 @@ mod reduce_gpu;
 mod rope;
 mod rows_gpu;
 mod rule;
+mod site;
 mod view;
 
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Lease, Role};
-use tl_kernels::{Threads, View, Weight, WeightKernels};
+use tl_kernels::{BinaryMap, Threads, UnaryMap, View, Weight, WeightKernels};
 
 pub use argument::{Arg, Default, Kind, Param};
+pub use chain::{Link, MAX_LINKS, MAX_WAITING, apply_chain, link_layout};
 pub use gpu::{GpuRun, Ran};
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
+pub use site::Site;
 
 use crate::tensor::{Raw, contiguous_strides, is_contiguous, take};
 use crate::{Error, Fault, Tensor};
@@ -146,6 +150,9 @@ pub enum Run {
     View(fn(&Raw, &[Arg], &Layout) -> Option<Raw>),
     /// The result is computed into new memory.
     Kernel(fn(&mut Call) -> Result<(), Fault>),
+    /// As `Kernel`; on floats, each element of the result comes from one of each operand, so that several such operations
+    /// may be done in one pass.
+    Elementwise(Map, fn(&mut Call) -> Result<(), Fault>),
     /// As `Kernel`, on operands that lie contiguous; others are copied first.
     ContiguousKernel(fn(&mut Call) -> Result<(), Fault>),
     /// As `Kernel`, on operands of which those that the kernel cannot read as they lie are copied first.
@@ -155,6 +162,27 @@ pub enum Run {
         /// The kernel.
         kernel: fn(&mut Call) -> Result<(), Fault>,
     },
+}
+
+/// What an elementwise operation does with a block of floats. Its operands are its first arguments.
+#[derive(Clone, Copy)]
+pub enum Map {
+    /// Of one operand.
+    Unary(UnaryMap),
+    /// Of two operands, which broadcast.
+    Binary(BinaryMap),
+    /// Nothing but that the result is stored in another type.
+    Store,
+}
+
+impl Op {
+    /// What the operation does with a block of floats, where it is elementwise.
+    pub fn map(&self) -> Option<Map> {
+        match self.run {
+            Run::Elementwise(map, _) => Some(map),
+            _ => None,
+        }
+    }
 }
 
 /// What a kernel gets: its arguments and the memory of its result.
@@ -281,11 +309,34 @@ pub fn by_name(name: &str) -> Option<&'static Op> {
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule, [`Error::Memory`] where the result finds no memory.
 pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+    with_defaults(op, args, |args| {
+        let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+        run(op, device, args, &layout)
+    })
+}
+
+/// As [`apply`], for a place in a program that does the operation again and again: `site` is that place's own. There is
+/// an argument for each parameter, defaults included.
+///
+/// # Errors
+/// As for [`apply`].
+pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+    if let Some(layout) = site.recall(op, args) {
+        check_devices(device, args).map_err(|fault| fault_of(op, args, fault))?;
+        return run(op, device, args, layout);
+    }
+    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+    site.remember(op, args, &layout);
+    run(op, device, args, &layout)
+}
+
+/// Gives `body` the arguments of all parameters.
+fn with_defaults<T>(op: &'static Op, args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> T) -> T {
     let is_default_needed = |(i, param): (usize, &Param)| {
         matches!(args.get(i), None | Some(Arg::None)) && !matches!(param.default, None | Some(Default::Absent))
     };
     if args.len() >= op.params.len() && !op.params.iter().enumerate().any(is_default_needed) {
-        return apply_all(op, device, args);
+        return body(args);
     }
     let all: SmallVec<[Arg<'_>; 8]> = (0..op.params.len().max(args.len()))
         .map(|i| match (args.get(i), op.params.get(i)) {
@@ -293,30 +344,33 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
             (arg, _) => arg.cloned().unwrap_or(Arg::None),
         })
         .collect();
-    apply_all(op, device, &all)
+    body(&all)
 }
 
-fn apply_all(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
-    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+/// Does an operation whose result has this layout by its rule.
+fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> Result<Raw, Error> {
     match op.run {
         Run::View(view) => {
             let Some(Arg::Tensor(source)) = args.first() else {
                 return Err(fault_of(op, args, Fault::Unknown));
             };
             if layout.shape().checked_elems().is_none() {
-                return Err(Error::Memory { op: op.name, error: tl_device::Error::TooLarge { layout } });
+                return Err(Error::Memory {
+                    op: op.name,
+                    error: tl_device::Error::TooLarge { layout: layout.clone() },
+                });
             }
-            match view(source, args, &layout) {
+            match view(source, args, layout) {
                 Some(raw) => Ok(raw),
                 None => {
                     let source = source.contiguous()?;
-                    view(&source, args, &layout).ok_or_else(|| fault_of(op, args, Fault::Unknown))
+                    view(&source, args, layout).ok_or_else(|| fault_of(op, args, Fault::Unknown))
                 }
             }
         }
-        Run::Kernel(kernel) => run_kernel(op, kernel, device, args, &layout),
-        Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, &layout),
-        Run::PreparedKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, &layout),
+        Run::Kernel(kernel) | Run::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, layout),
+        Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, layout),
+        Run::PreparedKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, layout),
     }
 }
 
@@ -347,14 +401,7 @@ fn run_prepared(
 /// The layout of the result, by the operation's rule.
 fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, Fault> {
     argument::check(op.params, args)?;
-    let is_elsewhere = |arg: &Arg| match arg {
-        Arg::Tensor(raw) => !raw.device().is_same(device),
-        Arg::Tensors(tensors) => tensors.iter().any(|tensor| !tensor.device().is_same(device)),
-        _ => false,
-    };
-    if args.iter().any(is_elsewhere) {
-        return Err(Fault::Devices);
-    }
+    check_devices(device, args)?;
     let types: SmallVec<[ArgType<'_>; 6]> = args.iter().map(ArgType::from).collect();
     // Here everything is known but what two plain numbers are to an operation on tensors.
     let no_tensor = || Fault::Argument { parameter: "one of the operands", expected: "a tensor" };
@@ -363,6 +410,16 @@ fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, F
         Err(Fault::Unknown) => Err(no_tensor()),
         Err(fault) => Err(fault),
     }
+}
+
+/// All operands lie on the device that the operation runs on.
+fn check_devices(device: &Device, args: &[Arg<'_>]) -> Result<(), Fault> {
+    let is_elsewhere = |arg: &Arg| match arg {
+        Arg::Tensor(raw) => !raw.device().is_same(device),
+        Arg::Tensors(tensors) => tensors.iter().any(|tensor| !tensor.device().is_same(device)),
+        _ => false,
+    };
+    if args.iter().any(is_elsewhere) { Err(Fault::Devices) } else { Ok(()) }
 }
 
 fn run_kernel(

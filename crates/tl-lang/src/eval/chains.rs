@@ -1,0 +1,241 @@
+//! Chains: elementwise operations in each other's arguments, computed in one pass.
+//!
+//! Everything is evaluated in the order that it is written in, and each operation's rule is asked when its turn comes, so
+//! that errors are those of the operations one by one. Only the elements wait: an operation that another one reads is a
+//! link, and the last one computes them all. Where an operation cannot be a link, what waits for it is computed first.
+
+use smallvec::SmallVec;
+use tl_device::Layout;
+use tl_syntax::Span;
+use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, Operand, apply_at, apply_chain, link_layout};
+
+use crate::eval::calls::Place;
+use crate::eval::evaluator::{Evaluated, Evaluator, failed};
+use crate::ir::{Argument, Expr, ExprKind, OpCall, Slot};
+use crate::library::Failure;
+use crate::value::Value;
+
+/// The links so far, and where their operands are read.
+struct Chain<'e, 'v> {
+    links: SmallVec<[Link; MAX_LINKS]>,
+    /// One for each link that is an operand, in their order.
+    operands: SmallVec<[Place<'e>; MAX_LINKS]>,
+    /// Whether variables are read where they lie.
+    in_place: bool,
+    ending: &'v mut Ending,
+}
+
+/// Variables whose last read is in the chain.
+type Ending = SmallVec<[Slot; 8]>;
+
+/// An operand of a link.
+struct Node {
+    /// Its first link.
+    first: usize,
+    /// Its layout, where it waits to be computed; a value that is there already has none.
+    planned: Option<Layout>,
+    /// Results that wait at once while it is computed.
+    waiting: usize,
+}
+
+impl<'e> Chain<'e, '_> {
+    /// Adds a value that is there already.
+    fn value(&mut self, place: Place<'e>) -> Node {
+        let first = self.links.len();
+        self.links.push(Link::Operand);
+        self.operands.push(place);
+        Node { first, planned: None, waiting: 1 }
+    }
+
+    /// Which operands the links from `first` to before `end` have.
+    fn operands_of(&self, first: usize, end: usize) -> std::ops::Range<usize> {
+        let count = |links: Option<&[Link]>| {
+            links.unwrap_or_default().iter().filter(|link| matches!(link, Link::Operand)).count()
+        };
+        let before = count(self.links.get(..first));
+        before..before + count(self.links.get(first..end))
+    }
+}
+
+impl Evaluator<'_> {
+    /// An elementwise operation some of whose operands are links.
+    #[inline(never)]
+    pub(super) fn chain(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
+        let mut ending = SmallVec::new();
+        let value = self.part(call, call.reads_in_place, &mut ending, span)?;
+        self.drop_slots(&ending);
+        Ok(value)
+    }
+
+    /// A chain, or the part of a longer one that is computed by itself. The variables whose last read is in it are added to
+    /// `ending`.
+    fn part(&mut self, call: &OpCall, in_place: bool, ending: &mut Ending, span: Span) -> Evaluated<Value> {
+        let height = self.stack.len();
+        let mut chain = Chain { links: SmallVec::new(), operands: SmallVec::new(), in_place, ending };
+        let node = self.link(&mut chain, call, span)?;
+        let value = match &node.planned {
+            Some(layout) => self.compute(&chain, 0, chain.links.len(), layout, span)?,
+            // It was done by itself, and its result was the last to be put there.
+            None => self.stack.pop().unwrap_or_default(),
+        };
+        self.stack.truncate(height);
+        Ok(value)
+    }
+
+    /// Evaluates an operation's operands and adds it to the chain, or does it where it cannot be a link.
+    fn link<'e>(&mut self, chain: &mut Chain<'e, '_>, call: &'e OpCall, span: Span) -> Evaluated<Node> {
+        let mut nodes: SmallVec<[Node; 2]> = SmallVec::new();
+        for (argument, param) in call.arguments.iter().zip(call.row.params) {
+            let Argument::One(expr) = argument else { continue };
+            nodes.push(match &expr.kind {
+                _ if param.kind == Kind::DType => continue,
+                ExprKind::Op(inner) if inner.is_link && chain.links.len() < MAX_LINKS / 2 => {
+                    self.link(chain, inner, expr.span)?
+                }
+                ExprKind::Op(inner) if inner.is_link => {
+                    let value = self.part(inner, chain.in_place, chain.ending, expr.span)?;
+                    self.stack.push(value);
+                    chain.value(Place::Stack(self.stack.len() - 1))
+                }
+                _ => self.chain_operand(chain, expr, param.kind)?,
+            });
+        }
+        self.device.set_location(crate::interpreter::location(span));
+        let Some(layout) = self.plan(chain, &nodes, call, span)? else {
+            return self.unchained(chain, nodes, call, span);
+        };
+        // What has another size does not wait: it would be computed again for each element that it meets.
+        let is_full = chain.links.len() + 4 > MAX_LINKS;
+        for at in (0..nodes.len()).rev() {
+            let Some(Node { planned: Some(planned), waiting, .. }) = nodes.get(at) else { continue };
+            let is_other = planned.shape().checked_elems() != layout.shape().checked_elems();
+            if is_other || is_full || at + waiting > MAX_WAITING {
+                self.settle(chain, &mut nodes, at, span)?;
+            }
+        }
+        chain.links.push(Link::Op(call.row, layout.dtype()));
+        let first = nodes.first().map_or(0, |node| node.first);
+        let waiting = nodes.iter().enumerate().map(|(at, node)| at + node.waiting).max().unwrap_or(1);
+        Ok(Node { first, planned: Some(layout), waiting })
+    }
+
+    /// An operand that is no link.
+    fn chain_operand<'e>(&mut self, chain: &mut Chain<'e, '_>, expr: &'e Expr, kind: Kind) -> Evaluated<Node> {
+        let place = self.operand(expr, kind, chain.in_place)?;
+        if chain.in_place && expr.lies_somewhere() {
+            chain.ending.extend(expr.ending_variable());
+        }
+        Ok(chain.value(place))
+    }
+
+    /// The layout of the operation's result, if it can be a link; by its rule, which may find its operands wrong.
+    fn plan(&self, chain: &Chain<'_, '_>, nodes: &[Node], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
+        let arguments = self.link_arguments(chain, nodes, call, span)?;
+        let layout = link_layout(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
+        layout.map_err(|error| failed(Failure::from(error), span))
+    }
+
+    /// An operation's arguments; what waits has no elements.
+    fn link_arguments<'s, 'e: 's>(
+        &'s self,
+        chain: &Chain<'e, '_>,
+        nodes: &'s [Node],
+        call: &'s OpCall,
+        span: Span,
+    ) -> Evaluated<SmallVec<[Arg<'s>; 3]>> {
+        let mut arguments = SmallVec::new();
+        let mut nodes = nodes.iter();
+        for (argument, param) in call.arguments.iter().zip(call.row.params) {
+            arguments.push(match (argument, param.kind) {
+                (Argument::One(Expr { kind: ExprKind::Constant(Value::DType(dtype)), .. }), Kind::DType) => {
+                    Arg::DType(*dtype)
+                }
+                _ => match nodes.next() {
+                    Some(Node { planned: Some(layout), .. }) => Arg::Operand(Operand::planned(layout)),
+                    Some(node) => {
+                        let at = chain.operands_of(0, node.first).end;
+                        let place = chain.operands.get(at).copied().unwrap_or(Place::Missing);
+                        self.argument(place, call.row, param, span)?
+                    }
+                    None => Arg::None,
+                },
+            });
+        }
+        Ok(arguments)
+    }
+
+    /// Does an operation that cannot be a link, after what waits for it.
+    fn unchained<'e>(
+        &mut self,
+        chain: &mut Chain<'e, '_>,
+        mut nodes: SmallVec<[Node; 2]>,
+        call: &'e OpCall,
+        span: Span,
+    ) -> Evaluated<Node> {
+        for at in (0..nodes.len()).rev() {
+            if nodes.get(at).is_some_and(|node| node.planned.is_some()) {
+                self.settle(chain, &mut nodes, at, span)?;
+            }
+        }
+        let arguments = self.link_arguments(chain, &nodes, call, span)?;
+        let made = apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
+        let made = made.map_err(|error| failed(Failure::from(error), span))?;
+        drop(arguments);
+        let first = nodes.first().map_or(0, |node| node.first);
+        let operands = chain.operands_of(first, chain.links.len());
+        chain.operands.truncate(operands.start);
+        chain.links.truncate(first);
+        self.stack.push(Value::Tensor(made.into()));
+        Ok(chain.value(Place::Stack(self.stack.len() - 1)))
+    }
+
+    /// Computes an operand that waits, so that it is a value.
+    fn settle(&mut self, chain: &mut Chain<'_, '_>, nodes: &mut [Node], at: usize, span: Span) -> Evaluated<()> {
+        let end = nodes.get(at + 1).map_or(chain.links.len(), |next| next.first);
+        let Some(Node { first, planned: Some(layout), .. }) = nodes.get(at) else { return Ok(()) };
+        let first = *first;
+        let value = self.compute(chain, first, end, layout, span)?;
+        self.stack.push(value);
+        let operands = chain.operands_of(first, end);
+        chain.operands.drain(operands.clone());
+        chain.operands.insert(operands.start, Place::Stack(self.stack.len() - 1));
+        chain.links.drain(first + 1..end);
+        if let Some(link) = chain.links.get_mut(first) {
+            *link = Link::Operand;
+        }
+        for (index, node) in nodes.iter_mut().enumerate().skip(at) {
+            if index == at {
+                *node = Node { first, planned: None, waiting: 1 };
+            } else {
+                node.first -= end - first - 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the links from `first` to before `end` give.
+    fn compute(
+        &self,
+        chain: &Chain<'_, '_>,
+        first: usize,
+        end: usize,
+        layout: &Layout,
+        span: Span,
+    ) -> Evaluated<Value> {
+        let places = chain.operands.get(chain.operands_of(first, end)).unwrap_or_default();
+        let operands: SmallVec<[Arg<'_>; MAX_LINKS]> = places
+            .iter()
+            .map(|place| match self.value_at(place) {
+                Some(Value::Tensor(tensor)) => Arg::from(tensor),
+                Some(Value::Int(n)) => Arg::Int(*n),
+                Some(Value::Float(x)) => Arg::Number(*x),
+                _ => self.weight(place),
+            })
+            .collect();
+        let links = chain.links.get(first..end).unwrap_or_default();
+        match apply_chain(self.device, &operands, links, layout) {
+            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Err(error) => Err(failed(Failure::from(error), span)),
+        }
+    }
+}
