@@ -76,8 +76,9 @@ count() { # generate|script TITLE
         case "$name" in
         futex | sched_yield) ;;
         write) written=$((after - before)) ;;
-        # That a thread starts a little earlier or later is worth a call or two in a whole run.
-        *) [ $((after - before)) -le $(((more - few) / 10)) ] || status=1 ;;
+        # Where the system puts a thread's memory decides over some calls of the allocator at the start: a few in a whole run, fewer
+        # than one for each four tokens.
+        *) [ $((after - before)) -le $(((more - few) / 4 + 1)) ] || status=1 ;;
         esac
     done < <(join -a 1 -a 2 -e 0 -o 0,1.2,2.2 "$folder/few" "$folder/more")
     echo
