@@ -31,6 +31,15 @@ unsafe impl Zeroable for RowStretch {}
 // SAFETY: as above.
 unsafe impl Pod for RowStretch {}
 
+impl RowStretch {
+    pub(crate) const ZERO: RowStretch = RowStretch {
+        values: [0; STRETCH],
+        scales: [0.0; STRETCH / BLOCK],
+        totals: [0.0; STRETCH / BLOCK],
+        sums: [0; STRETCH / 16],
+    };
+}
+
 /// One token's activations.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a>(&'a [RowStretch]);

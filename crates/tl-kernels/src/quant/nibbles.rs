@@ -117,6 +117,14 @@ pub(crate) mod avx512 {
         }
     }
 
+    /// The products of four blocks, those of half `h` of a stretch, whose values [`four_blocks`] gives: of each, four lanes with the
+    /// sum of eight products.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(crate) fn four_products(x: &Halves, h: usize, [low, high]: [__m512i; 2]) -> __m512i {
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(x.start[h], low, x.low[h]), high, x.high[h])
+    }
+
     /// Adds the products of a stretch: `half(h)` gives the values of half `h`, as [`four_blocks`] orders them, and the scales of its
     /// blocks over four lanes each.
     #[inline]
@@ -124,8 +132,8 @@ pub(crate) mod avx512 {
     pub(crate) fn add_products(sums: Sums, x: &Halves, half: impl Fn(usize) -> ([__m512i; 2], __m512)) -> Sums {
         let mut sums = sums;
         for (h, sum) in sums.iter_mut().enumerate() {
-            let ([low, high], scales) = half(h);
-            let products = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(x.start[h], low, x.low[h]), high, x.high[h]);
+            let (halves, scales) = half(h);
+            let products = four_products(x, h, halves);
             *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(scales, x.scales[h]), *sum);
         }
         sums
@@ -142,8 +150,7 @@ pub(crate) mod avx512 {
         sums
     }
 
-    /// The low and the high halves of the four blocks of half `h` of a stretch of `BYTES` bytes, blocks of `BLOCK` bytes whose 16
-    /// bytes begin at `AT`.
+    /// The low and the high halves of the four blocks from `4 h` on, of `BLOCK` bytes each, whose 16 bytes begin at `AT`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
     pub(crate) fn four_blocks<const BLOCK: usize, const AT: usize, const BYTES: usize>(

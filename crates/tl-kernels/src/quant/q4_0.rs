@@ -70,17 +70,84 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::avx512;
-    use super::nibbles::avx512::{Halves, add_products, four_blocks, half_scales};
+    use wide::{Pair, add};
     avx512::rows(
         rows,
         x,
         out,
-        |x| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x| {
-            add_products(sums, x, |h| {
-                (four_blocks::<BYTES, 2, { 8 * BYTES }>(bytes, h), half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
-            })
-        },
+        |x: [&_; 2]| Pair::new(x),
+        |sums, bytes, x| add(sums, bytes, x),
         |sums| avx512::total(sums),
     );
+}
+
+/// 16 blocks at a time. The products of a block's elements stay below 2^15 when they are added up in eights, and in sixteens, so
+/// that four registers of sums, of four blocks each, shrink to one with a lane for each block. Only then come the scales, one
+/// for each lane: to spread each over the lanes of its block's sums, four times, takes longer.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use super::{BYTES, BlockFormat, Format};
+    use crate::quant::activations::RowStretch;
+    use crate::quant::block::array;
+    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64};
+    use crate::quant::nibbles::avx512::{Halves, four_blocks, four_products};
+    use std::arch::x86_64::*;
+
+    /// Two stretches of activations.
+    #[derive(Clone, Copy)]
+    pub(super) struct Pair {
+        stretches: [Halves; 2],
+        /// Of each block, in the order of the lanes.
+        scales: __m512,
+    }
+
+    // SAFETY: registers, of which zeros are values.
+    unsafe impl bytemuck::Zeroable for Pair {}
+
+    /// The block whose sum a lane ends up with: lane `4 b + q` has block `b` of four `q`.
+    const BLOCK_OF_LANE: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+
+    /// Where the scales of four `q` are in its first 64 bytes, two bytes for each lane.
+    const SCALES: [[u8; 64]; 4] = {
+        let mut tables = [[0; 64]; 4];
+        let mut i = 0;
+        while i < 4 * 4 * 2 {
+            let (q, b, byte) = (i / 8, i / 2 % 4, i % 2);
+            tables[q][2 * (4 * b + q) + byte] = (b * BYTES + byte) as u8;
+            i += 1;
+        }
+        tables
+    };
+    /// The bytes that four `q` gives.
+    const OF_FOUR: [u64; 4] = [0x0303_0303, 0x0C0C_0C0C, 0x3030_3030, 0xC0C0_C0C0];
+
+    impl Pair {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+        pub(super) fn new([a, b]: [&RowStretch; 2]) -> Pair {
+            let scales = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(load_8(&a.scales)), load_8(&b.scales));
+            Pair {
+                stretches: [Halves::new(a, Format::OFFSET), Halves::new(b, Format::OFFSET)],
+                scales: _mm512_permutexvar_ps(indexes(&BLOCK_OF_LANE), scales),
+            }
+        }
+    }
+
+    /// Adds the products of 16 blocks.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(super) fn add([sum, other]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair) -> Sums {
+        let four =
+            |q: usize| four_products(&x.stretches[q / 2], q % 2, four_blocks::<BYTES, 2, { 16 * BYTES }>(bytes, q));
+        let ones = _mm512_set1_epi16(1);
+        let halve = |a: __m512i, b: __m512i| _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones);
+        let products = halve(halve(four(0), four(1)), halve(four(2), four(3)));
+        let mut scales = _mm512_setzero_si512();
+        for q in 0..4 {
+            let first = load_64(array(&bytes[4 * q * BYTES..][..64]));
+            scales = _mm512_mask_permutexvar_epi8(scales, OF_FOUR[q], load_64(&SCALES[q]), first);
+        }
+        let scales = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(scales)), x.scales);
+        [_mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sum), other]
+    }
 }

@@ -78,7 +78,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |x| Halves::new(x, Format::OFFSET),
+        |[x]| Halves::new(x, Format::OFFSET),
         |sums, bytes: &[u8; 8 * BYTES], x| {
             let sums = add_products(sums, x, |h| {
                 (four_blocks::<BYTES, 4, { 8 * BYTES }>(bytes, h), half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))

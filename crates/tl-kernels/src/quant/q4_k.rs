@@ -62,7 +62,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |x| Subs::new(x),
+        |[x]| Subs::new(x),
         |sums, bytes: &[u8; BYTES], x| {
             let (header, halves) = bytes.split_at(16);
             let (halves, _) = halves.as_chunks::<64>();

@@ -80,7 +80,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |x| Halves::new(x, Format::OFFSET),
+        |[x]| Halves::new(x, Format::OFFSET),
         |sums, bytes: &[u8; 8 * BYTES], x| {
             let sums = add_products(sums, x, |h| {
                 let halves = four_blocks::<BYTES, 8, { 8 * BYTES }>(bytes, h);

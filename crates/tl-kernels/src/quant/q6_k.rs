@@ -101,7 +101,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |x| Sixteens::new(x, Format::OFFSET),
+        |[x]| Sixteens::new(x, Format::OFFSET),
         |mut sums, bytes: &[u8; BYTES], x| {
             let bytes_of_scales = _mm512_cvtepi8_epi32(load_half(array(&bytes[SCALES..SCALE])));
             let scale = _mm512_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));

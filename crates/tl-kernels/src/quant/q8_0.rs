@@ -77,7 +77,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |x| Quarters::new(x, Format::OFFSET),
+        |[x]| Quarters::new(x, Format::OFFSET),
         |mut sums, bytes: &[u8; 8 * BYTES], x| {
             for q in 0..4 {
                 let pair: &[u8; 2 * BYTES] = array(&bytes[q * 2 * BYTES..][..2 * BYTES]);

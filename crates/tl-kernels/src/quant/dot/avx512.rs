@@ -21,26 +21,30 @@ const FLOAT_SUMS: usize = 4;
 /// The sums of one row: of the products, and of what formats keep apart.
 pub(crate) type Sums = [__m512; 2];
 
-/// `out[j] +=` the dot product of row `j` with `x`, for a format whose stretches have `BYTES` bytes. `prepare` makes of
-/// a stretch of activations what `add` needs; `add` adds a stretch of a row to sums; `total` makes a number of them.
+/// `out[j] +=` the dot product of row `j` with `x`, for a format of which `N` stretches have `BYTES` bytes. `prepare` makes of
+/// `N` stretches of activations what `add` needs; `add` adds as many of a row to sums; `total` makes a number of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-pub(crate) fn rows<const BYTES: usize, P: Copy + Zeroable>(
+pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
     rows: super::Rows<'_>,
     x: Row<'_>,
     out: &mut [f32],
-    prepare: impl Fn(&RowStretch) -> P,
+    prepare: impl Fn([&RowStretch; N]) -> P,
     add: impl Fn(Sums, &[u8; BYTES], &P) -> Sums,
     total: impl Fn(Sums) -> f32,
 ) {
+    const { assert!(PREPARED.is_multiple_of(N)) };
     let mut room = Scratch::<P, PREPARED>::new();
     for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
-        let prepared = room.zeroed(stretches.len());
-        for (prepared, stretch) in prepared.iter_mut().zip(stretches) {
-            *prepared = prepare(stretch);
+        let prepared = room.zeroed(stretches.len().div_ceil(N));
+        for (prepared, stretches) in prepared.iter_mut().zip(stretches.chunks(N)) {
+            let mut group = [&RowStretch::ZERO; N];
+            group.iter_mut().zip(stretches).for_each(|(place, stretch)| *place = stretch);
+            *prepared = prepare(group);
         }
-        let first = part * PREPARED * BYTES;
-        let length = (rows.length - first).min(PREPARED * BYTES);
+        let part_bytes = PREPARED / N * BYTES;
+        let first = part * part_bytes;
+        let length = (rows.length - first).min(part_bytes);
         for (j, out) in out.iter_mut().enumerate() {
             *out += total(row_sums(&rows.row(j)[first..][..length], prepared, &add));
         }

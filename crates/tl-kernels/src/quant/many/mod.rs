@@ -17,6 +17,7 @@ use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
+use crate::vector::prefetch;
 use crate::workspace::{Line, WORKSPACE_BYTES};
 use bytemuck::Zeroable;
 use float::Floats;
@@ -189,6 +190,8 @@ fn multiply_tile<W: Way, Y: Element>(
         let bytes = format.row_bytes(range.start)..format.row_bytes(range.end);
         for (r, row) in rows[..n_rows].iter_mut().enumerate() {
             let stored = &product.weight.bytes[(first_row + r) * row_bytes..][..row_bytes];
+            // The rows are walked side by side, which the hardware's prefetching does not follow.
+            prefetch(&stored[bytes.end..(bytes.end + bytes.len()).min(row_bytes)]);
             way.unpack(isa, &stored[bytes.clone()], row);
         }
         // Where the last stretch is shorter, its lines are the first of each panel's.
