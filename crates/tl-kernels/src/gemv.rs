@@ -7,7 +7,7 @@ use crate::isa::{Isa, instantiate};
 use crate::matmul::Matrix;
 use crate::scratch::Scratch;
 use crate::threads::Tile;
-use crate::vector::{add_weighted, dots};
+use crate::vector::{add_weighted, dots, prefetch};
 
 /// The most rows; with more, a loaded piece of the matrix serves more rows in the blocked loop of `gemm`.
 pub(crate) const MAX_ROWS: usize = 2;
@@ -45,13 +45,13 @@ instantiate! {
                     let block = &mut block[..part.len() * sums.len()];
                     if b.col_stride == 1 {
                         for (i, row) in block.chunks_exact_mut(sums.len()).enumerate() {
-                            ask_for(isa, start, (i + AHEAD) * b.row_stride, row.len());
+                            ask_for(start, (i + AHEAD) * b.row_stride, row.len());
                             B::load(isa, &start[i * b.row_stride..][..row.len()], row);
                         }
                         add_weighted(isa, part, block, sums);
                     } else {
                         for (c, column) in block.chunks_exact_mut(part.len()).enumerate() {
-                            ask_for(isa, start, (c + AHEAD) * b.col_stride, column.len());
+                            ask_for(start, (c + AHEAD) * b.col_stride, column.len());
                             B::load(isa, &start[c * b.col_stride..][..column.len()], column);
                         }
                         let mut products = [0.0; COLUMNS];
@@ -69,19 +69,9 @@ instantiate! {
 
 /// Asks for elements that are loaded soon: they lie too far from each other for the CPU to guess.
 #[inline(always)]
-#[allow(unused_variables, reason = "other CPUs are not asked")]
-fn ask_for<T>(isa: Isa, data: &[T], start: usize, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2()
-        && let Some(elements) = data.get(start..start + len)
-    {
-        for line in 0..size_of_val(elements).div_ceil(64) {
-            // SAFETY: a hint that every x86-64 CPU has; it reads nothing, wherever it points.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(elements.as_ptr().cast::<i8>().wrapping_add(line * 64));
-            }
-        }
+fn ask_for<T>(data: &[T], start: usize, len: usize) {
+    if let Some(elements) = data.get(start..start + len) {
+        prefetch(elements);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The worker threads that kernels share their work among, and the only place where threads share memory.
 //!
-//! A run publishes one job (a borrowed closure and a number of tasks); the caller and the workers take task numbers from
-//! a counter until none is left. This module knows nothing of what the tasks do.
+//! A run publishes one job (a borrowed closure and a number of tasks), and gives each thread a range of the task numbers. A
+//! thread takes those of its own range one after the other, so that tasks that lie side by side in memory are read as one
+//! stream, which the hardware's prefetching follows; then it takes the last ones of the others' ranges, until none is left.
+//! This module knows nothing of what the tasks do.
 //!
 //! # Why the sharing is sound
 //!
@@ -13,6 +15,10 @@
 //! erased in the job, is called only while the owner's borrow of it lives. Every access to `control` is at least
 //! acquire/release, so that what happens inside a job is seen by whoever comes after it: the job by the workers, their results
 //! by the owner. A panic in a task is caught on its thread, and the owner waits all the same.
+//!
+//! *The tasks.* A range is one word, its first number and its end. Taking a task replaces the word by one that has a task
+//! less, with a compare-exchange, so each number is taken once, from the front or from the back. A range only shrinks while a
+//! job runs, and the owner fills the ranges anew when it writes the job.
 //!
 //! *Parking.* A worker announces that it sleeps and then looks at `control` again, under the mutex that its condition
 //! variable releases; the owner opens `control` and then looks for sleepers. All four accesses are sequentially
@@ -61,8 +67,8 @@ pub struct Threads {
 struct Shared {
     control: AtomicU64,
     job: UnsafeCell<Job>,
-    /// The next task number of the job.
-    next: AtomicUsize,
+    /// The task numbers that are left of each thread's range; the owner's is the first.
+    ranges: Box<[Range]>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     parking: Mutex<()>,
     wake: Condvar,
@@ -71,12 +77,49 @@ struct Shared {
     owner_sleeps: AtomicBool,
 }
 
-/// A borrowed closure and how many tasks it has.
+/// A borrowed closure.
 #[derive(Clone, Copy)]
 struct Job {
     /// Points to the owner's reference to the closure, whose lifetime it forgets.
     body: *const (),
-    n_tasks: usize,
+}
+
+/// Task numbers, in a line of the cache of its own: the first in the upper half of the word, the end in the lower one.
+#[derive(Default)]
+#[repr(align(64))]
+struct Range(AtomicU64);
+
+impl Range {
+    fn set(&self, tasks: std::ops::Range<u32>) {
+        self.0.store(u64::from(tasks.start) << 32 | u64::from(tasks.end), SeqCst);
+    }
+
+    /// Takes the first task.
+    fn take_first(&self) -> Option<u32> {
+        self.take(|tasks| (tasks.start, tasks.start + 1..tasks.end))
+    }
+
+    /// Takes the last task.
+    fn take_last(&self) -> Option<u32> {
+        self.take(|tasks| (tasks.end - 1, tasks.start..tasks.end - 1))
+    }
+
+    /// `split` gives a task of a range that is not empty, and the others.
+    fn take(&self, split: impl Fn(std::ops::Range<u32>) -> (u32, std::ops::Range<u32>)) -> Option<u32> {
+        let mut word = self.0.load(SeqCst);
+        loop {
+            let tasks = (word >> 32) as u32..word as u32;
+            if tasks.is_empty() {
+                return None;
+            }
+            let (task, rest) = split(tasks);
+            let rest = u64::from(rest.start) << 32 | u64::from(rest.end);
+            match self.0.compare_exchange_weak(word, rest, SeqCst, SeqCst) {
+                Ok(_) => return Some(task),
+                Err(now) => word = now,
+            }
+        }
+    }
 }
 
 // SAFETY: `job` is the only field that is not `Sync` by itself; the module's header says why its accesses never meet. The
@@ -93,15 +136,16 @@ impl Threads {
 
     /// As [`Threads::new`], with the given instructions: for tests and comparisons.
     pub fn with_isa(count: usize, isa: Isa) -> Threads {
+        let count = count.clamp(1, ACTIVE as usize);
         Threads {
-            count: count.clamp(1, ACTIVE as usize),
+            count,
             isa,
             workers: Mutex::new(Vec::new()),
             workspace: Mutex::new(None),
             shared: Arc::new(Shared {
                 control: AtomicU64::new(0),
-                job: UnsafeCell::new(Job { body: std::ptr::null(), n_tasks: 0 }),
-                next: AtomicUsize::new(0),
+                job: UnsafeCell::new(Job { body: std::ptr::null() }),
+                ranges: (0..count).map(|_| Range::default()).collect(),
                 panic: Mutex::new(None),
                 parking: Mutex::new(()),
                 wake: Condvar::new(),
@@ -134,9 +178,11 @@ impl Threads {
     /// caller's thread. If a task panics, no new ones are started and the panic goes on in the caller. Allocates nothing
     /// once the workers run.
     pub fn run(&self, n_tasks: usize, body: &(dyn Fn(usize) + Sync)) {
-        let owned = if n_tasks > 1 && self.count > 1 { self.own_workers() } else { None };
+        // More tasks than a range counts are none that anybody waits for.
+        let n_shared = u32::try_from(n_tasks).ok().filter(|n| *n > 1 && self.count > 1);
+        let owned = n_shared.and_then(|n| Some((n, self.own_workers()?)));
         match owned {
-            Some(workers) => {
+            Some((n_tasks, workers)) => {
                 self.shared.run(n_tasks, body);
                 let panic = lock(&self.shared.panic).take();
                 drop(workers);
@@ -159,7 +205,7 @@ impl Threads {
             for index in 1..self.count {
                 let shared = Arc::clone(&self.shared);
                 let thread = thread::Builder::new().name(format!("tl-cpu-{index}"));
-                match thread.spawn(move || shared.work()) {
+                match thread.spawn(move || shared.work(index)) {
                     Ok(worker) => workers.push(worker),
                     Err(_) => break,
                 }
@@ -257,20 +303,23 @@ impl std::fmt::Debug for Threads {
 
 impl Shared {
     /// Runs a job; the caller owns the workers.
-    fn run(&self, n_tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, n_tasks: u32, body: &(dyn Fn(usize) + Sync)) {
         // SAFETY: the caller is the owner, and `control` is closed without active workers, as the last run left it.
-        unsafe { *self.job.get() = Job { body: (&raw const body).cast(), n_tasks } };
-        self.next.store(0, SeqCst);
+        unsafe { *self.job.get() = Job { body: (&raw const body).cast() } };
+        let bound = |thread: usize| (u64::from(n_tasks) * thread as u64 / self.ranges.len() as u64) as u32;
+        for (thread, range) in self.ranges.iter().enumerate() {
+            range.set(bound(thread)..bound(thread + 1));
+        }
         let number = self.control.load(SeqCst) & !(JOB - 1);
         self.control.store(number.wrapping_add(JOB) | OPEN, SeqCst);
         if self.n_sleepers.load(SeqCst) > 0 {
             let _parking = lock(&self.parking);
-            for _ in 1..n_tasks.min(self.n_sleepers.load(SeqCst) + 1) {
+            for _ in 1..(n_tasks as usize).min(self.n_sleepers.load(SeqCst) + 1) {
                 self.wake.notify_one();
             }
         }
 
-        self.take_tasks();
+        self.take_tasks(0);
         self.control.fetch_and(!OPEN, SeqCst);
         if !spin_until(|| self.control.load(SeqCst) & ACTIVE == 0) {
             let mut parking = lock(&self.parking);
@@ -283,7 +332,7 @@ impl Shared {
     }
 
     /// A worker's life: joins each job that it sees open, once, until shutdown.
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         let mut last_job = 0;
         loop {
             let control = self.wait_for_job(last_job);
@@ -293,7 +342,7 @@ impl Shared {
             let entered = self.control.compare_exchange(control, control + 1, SeqCst, SeqCst);
             if entered.is_ok() {
                 last_job = control & !(JOB - 1);
-                self.take_tasks();
+                self.take_tasks(thread);
                 self.control.fetch_sub(1, SeqCst);
                 if self.owner_sleeps.load(SeqCst) {
                     drop(lock(&self.parking));
@@ -327,24 +376,28 @@ impl Shared {
         control
     }
 
-    /// Takes tasks of the open job until none is left. The caller is the owner, or a worker that has entered.
-    fn take_tasks(&self) {
+    /// Takes tasks of the open job until none is left: those of the thread's range, then the others' last ones. The caller is
+    /// the owner, whose number is 0, or a worker that has entered.
+    fn take_tasks(&self, thread: usize) {
         // SAFETY: nobody writes the job while the owner runs it or a worker is active (see the header).
         let job = unsafe { *self.job.get() };
         // SAFETY: `run` put the address of such a reference there, on its own stack, and does not return before this
         // function does.
         let body = unsafe { *job.body.cast::<&(dyn Fn(usize) + Sync)>() };
+        let (before, own_and_after) = self.ranges.split_at(thread);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let task = self.next.fetch_add(1, SeqCst);
-                if task >= job.n_tasks {
-                    break;
+            let Some((own, after)) = own_and_after.split_first() else { return };
+            while let Some(task) = own.take_first() {
+                body(task as usize);
+            }
+            for other in after.iter().chain(before) {
+                while let Some(task) = other.take_last() {
+                    body(task as usize);
                 }
-                body(task);
             }
         }));
         if let Err(payload) = result {
-            self.next.store(job.n_tasks, SeqCst);
+            self.ranges.iter().for_each(|range| range.set(0..0));
             lock(&self.panic).get_or_insert(payload);
         }
     }

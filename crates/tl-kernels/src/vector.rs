@@ -41,13 +41,14 @@ pub(crate) fn add_weighted(isa: Isa, weights: &[f32], rows: &[f32], sums: &mut [
 
 /// Asks for the lines of what will be read next but a little, into the second cache.
 #[inline(always)]
-pub(crate) fn prefetch<T>(_values: &[T]) {
+#[allow(unused_variables, reason = "other CPUs are not asked")]
+pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in 0..size_of_val(_values).div_ceil(64) {
+    for line in 0..size_of_val(values).div_ceil(64) {
         // SAFETY: a hint that every x86-64 CPU takes; it reads nothing, wherever it points.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(_values.as_ptr().cast::<i8>().wrapping_add(line * 64));
+            _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().cast::<i8>().wrapping_add(line * 64));
         }
     }
 }
