@@ -1,0 +1,167 @@
+//! What a device is made with: threads, instructions, limits of its memory, and what is simulated.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tl_kernels::Isa;
+
+use crate::{GpuOptions, Launch, ShaderTarget};
+
+/// Limits and habits of a device's memory.
+///
+/// ```
+/// use tl_device::{Device, DeviceOptions, Error, Layout, Role};
+/// let mut options = DeviceOptions::default();
+/// options.memory.limit_bytes = Some(4096);
+/// let device = Device::cpu_with(&options);
+/// let refused = device.take(&Layout::from(vec![8, 512]), Role::Activation).err();
+/// assert!(matches!(refused, Some(Error::Limit { requested_bytes: 8192, .. })));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MemoryOptions {
+    /// The most bytes that the pool may hold idle. 0 switches pooling off. Default 512 MiB.
+    pub pool_max_bytes: usize,
+    /// The most idle buffers of one size class. Default 10.
+    pub max_buffers_per_size: usize,
+    /// The most bytes that the device may hold, weights in mapped files included; `None`: what the system gives.
+    pub limit_bytes: Option<usize>,
+    /// Beyond this many bytes the pool is emptied before anything is allocated; `None`: never.
+    pub soft_limit_bytes: Option<usize>,
+    /// Makes the allocation with this number, counted from 1, fail, also when it is repeated after a trim; the ones that come
+    /// later succeed. For tests.
+    pub fail_allocation: Option<u64>,
+    /// Fill memory with not-a-number when it is handed out and when it comes back, so that a kernel that reads what
+    /// nobody wrote is seen. Default off.
+    pub nan_fill: bool,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        MemoryOptions {
+            pool_max_bytes: 512 << 20,
+            max_buffers_per_size: 10,
+            limit_bytes: None,
+            soft_limit_bytes: None,
+            fail_allocation: None,
+            nan_fill: false,
+        }
+    }
+}
+
+impl MemoryOptions {
+    /// No pooling: every request that no reservation serves is an allocation.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions, Layout, MemoryOptions, Role};
+    /// let mut options = DeviceOptions::default();
+    /// options.memory = MemoryOptions::unpooled();
+    /// let device = Device::cpu_with(&options);
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!(device.stats().driver_bytes, 0);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn unpooled() -> Self {
+        MemoryOptions { pool_max_bytes: 0, ..Self::default() }
+    }
+}
+
+/// How to make a device.
+///
+/// ```
+/// use tl_device::{Device, DeviceOptions};
+/// let mut options = DeviceOptions::default();
+/// options.threads = 2;
+/// options.memory.pool_max_bytes = 64 << 20;
+/// let device = Device::cpu_with(&options);
+/// assert_eq!(device.stats().pool_cap_bytes, 64 << 20);
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeviceOptions {
+    /// Threads to compute with. Default: one for each core that the process may use.
+    pub threads: usize,
+    /// The instructions to compute with; `None`: the best that the CPU has.
+    pub isa: Option<Isa>,
+    /// Limits of the memory.
+    pub memory: MemoryOptions,
+    /// Makes a device without memory, for planning and for tests.
+    pub simulation: Option<Simulation>,
+    /// How a GPU is chosen and opened. Of no meaning to a CPU device.
+    pub gpu: GpuOptions,
+}
+
+/// A device that only counts: its buffers have no bytes, and operations on it compute nothing.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role, Simulation};
+/// let mut simulation = Simulation::default();
+/// simulation.is_delayed = true;
+/// let device = Device::simulated(simulation);
+/// drop(device.take(&Layout::from(vec![8, 512]), Role::Activation)?);
+/// assert_eq!(device.returning_count(), 1);
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Simulation {
+    /// Whether a buffer that comes back waits until [`Device::complete`] says that the work that reads it is done, as on a
+    /// GPU.
+    pub is_delayed: bool,
+    /// Whether operations take the memory that they would take on a GPU.
+    pub is_gpu: bool,
+    /// What programs of a simulated GPU may use; `None`: what every GPU can.
+    pub target: Option<ShaderTarget>,
+    /// Called with every launch on a simulated GPU: for tests that look at the programs.
+    pub on_launch: Option<LaunchListener>,
+}
+
+impl Simulation {
+    pub(crate) fn target(&self) -> ShaderTarget {
+        self.target.clone().unwrap_or_default()
+    }
+}
+
+/// Is shown every launch of a simulated GPU.
+#[derive(Clone)]
+pub struct LaunchListener(pub(super) Arc<dyn Fn(&Launch) + Send + Sync>);
+
+impl LaunchListener {
+    /// A listener that does this.
+    ///
+    /// ```
+    /// use tl_device::{Device, LaunchListener, Simulation};
+    /// let mut simulation = Simulation::default();
+    /// simulation.is_gpu = true;
+    /// simulation.on_launch = Some(LaunchListener::new(|launch| println!("{}", launch.name)));
+    /// assert!(Device::simulated(simulation).is_gpu());
+    /// ```
+    pub fn new(listener: impl Fn(&Launch) + Send + Sync + 'static) -> LaunchListener {
+        LaunchListener(Arc::new(listener))
+    }
+}
+
+impl fmt::Debug for LaunchListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LaunchListener")
+    }
+}
+
+/// Called with the bytes that are missing, before a request fails for want of memory. It may free what it can.
+pub(crate) type OutOfMemoryHook = dyn Fn(usize) + Send + Sync;
+
+/// Called with the name of an operation when it first runs on the CPU for want of a program.
+pub(crate) type FallbackListener = dyn Fn(&'static str) + Send + Sync;
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        DeviceOptions {
+            threads,
+            isa: None,
+            memory: MemoryOptions::default(),
+            simulation: None,
+            gpu: GpuOptions::default(),
+        }
+    }
+}
