@@ -167,8 +167,11 @@ macro_rules! instantiate {
         #[inline]
         $visibility fn $name $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? {
             #[inline(always)]
-            #[allow(unused_variables)]
-            fn body $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? $body
+            fn body $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? {
+                // Many a body leaves the instructions to the compiler, and some arguments carry nothing but a type.
+                let _ = (&$isa $(, &$argument)*);
+                $body
+            }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]

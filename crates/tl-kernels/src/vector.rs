@@ -39,10 +39,10 @@ pub(crate) fn add_weighted(isa: Isa, weights: &[f32], rows: &[f32], sums: &mut [
     }
 }
 
-/// Asks for the lines of what will be read next but a little, into the second cache.
+/// Asks for the lines of what will be read next but a little, into the second cache. Only x86-64 is asked.
 #[inline(always)]
-#[allow(unused_variables, reason = "other CPUs are not asked")]
 pub(crate) fn prefetch<T>(values: &[T]) {
+    let _ = values;
     #[cfg(target_arch = "x86_64")]
     for line in 0..size_of_val(values).div_ceil(64) {
         // SAFETY: a hint that every x86-64 CPU takes; it reads nothing, wherever it points.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::activations::Row;
-use super::{Dot, Quantize, Rows, WeightKernels, dot};
+use super::{Dot, Rows, WeightKernels, dot};
 use crate::isa::{Isa, instantiate};
 use bytemuck::Zeroable;
 
@@ -25,9 +25,23 @@ pub(crate) trait BlockFormat: Copy + Send + Sync + 'static {
     /// Whether groups have a minimum.
     const HAS_MINIMA: bool;
 
+    /// The dot product with AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: RowDot;
+    /// The dot product with AVX2, where it is faster than to unpack first.
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: Option<RowDot> = None;
+
     /// Unpacks one block: its bytes, and the scale (and minimum) of each group.
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]);
+
+    /// Writes the values of one block as near as the format can.
+    fn quantize(x: &[f32], block: &mut [u8]);
 }
+
+/// `out[j] +=` the dot product of row `j` with the activations. To be called where its instructions exist.
+#[cfg(target_arch = "x86_64")]
+pub(crate) type RowDot = unsafe fn(Rows<'_>, Row<'_>, &mut [f32]);
 
 /// Up to [`STRETCH`] elements of a row, unpacked.
 #[derive(Clone, Copy)]
@@ -56,11 +70,8 @@ pub struct IntegerKernels {
     /// Unpacks whole blocks, at most a stretch of them.
     pub(crate) unpack: fn(Isa, &[u8], &mut Stretch),
     /// `out[j] +=` the dot product of row `j` with the activations.
-    pub(crate) dot: RowDot,
+    pub(crate) dot: fn(Isa, Rows<'_>, Row<'_>, &mut [f32]),
 }
-
-/// `out[j] +=` the dot product of row `j` with the activations.
-pub(crate) type RowDot = fn(Isa, Rows<'_>, Row<'_>, &mut [f32]);
 
 impl std::fmt::Debug for IntegerKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,19 +87,19 @@ impl<F: BlockFormat> Marker<F> {
     const NEW: Marker<F> = Marker(std::marker::PhantomData);
 }
 
-/// The row of a format. What has no dot product of its own has [`dot_unpacked`].
-pub(crate) const fn integer<F: BlockFormat>(quantize: Quantize, dot: RowDot) -> WeightKernels {
+/// The row of a format.
+pub(crate) const fn integer<F: BlockFormat>() -> WeightKernels {
     WeightKernels {
         block_elems: F::ELEMS,
         block_bytes: F::BYTES,
         dequantize: dequantize::<F>,
-        quantize: Some(quantize),
+        quantize: Some(quantize::<F>),
         dot: Dot::Integer(IntegerKernels {
             group: F::GROUP,
             offset: F::OFFSET,
             has_minima: F::HAS_MINIMA,
             unpack: unpack::<F>,
-            dot,
+            dot: dot::<F>,
         }),
     }
 }
@@ -103,8 +114,27 @@ fn unpack<F: BlockFormat>(isa: Isa, bytes: &[u8], stretch: &mut Stretch) {
     unpack_format(isa, Marker::<F>::NEW, bytes, stretch);
 }
 
-/// Dot products by way of [`Stretch`]es: right for every format, and the fastest where unpacking is most of the work.
-pub(crate) fn dot_unpacked<F: BlockFormat>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+fn quantize<F: BlockFormat>(x: &[f32], bytes: &mut [u8]) {
+    assert_eq!(x.len() / F::ELEMS, bytes.len() / F::BYTES);
+    for (x, block) in x.chunks_exact(F::ELEMS).zip(bytes.chunks_exact_mut(F::BYTES)) {
+        F::quantize(x, block);
+    }
+}
+
+/// The format's own dot product; where it has none for these instructions, that of [`Stretch`]es, which is right for all.
+fn dot<F: BlockFormat>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves AVX-512.
+        return unsafe { F::AVX512(rows, x, out) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2()
+        && let Some(dot) = F::AVX2
+    {
+        // SAFETY: this `Isa` proves avx2, fma and f16c.
+        return unsafe { dot(rows, x, out) };
+    }
     dot_format(isa, Marker::<F>::NEW, rows, x, out);
 }
 

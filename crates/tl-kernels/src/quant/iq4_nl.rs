@@ -2,11 +2,12 @@
 //! closer together near zero; value = scale * level. Source: the GGML formats of GGUF.
 #![allow(unsafe_code)]
 
-use super::activations::Row;
 use super::block::{BlockFormat, integer};
 use super::nibbles::{pack_halves, unpack_halves};
 use super::search::{inverse, table_scale};
-use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+#[cfg(target_arch = "x86_64")]
+use super::{Rows, activations::Row, block::RowDot};
+use super::{WeightKernels, half_at, store_half};
 use crate::isa::Isa;
 
 const ELEMS: usize = 32;
@@ -28,7 +29,7 @@ pub(super) const UNSIGNED: [u8; 16] = {
 };
 
 /// IQ4_NL, 4.5 bits per weight.
-pub static IQ4_NL: WeightKernels = integer::<Format>(quantize, dot);
+pub static IQ4_NL: WeightKernels = integer::<Format>();
 
 #[derive(Clone, Copy)]
 struct Format;
@@ -39,12 +40,22 @@ impl BlockFormat for Format {
     const GROUP: usize = 32;
     const OFFSET: u8 = OFFSET;
     const HAS_MINIMA: bool = false;
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: RowDot = dot_avx512;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: Option<RowDot> = Some(dot_avx2);
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
         scales[0] = half_at(isa, block, 0);
         unpack_halves(&block[2..], values);
         look_up(values);
+    }
+
+    #[inline]
+    fn quantize(x: &[f32], block: &mut [u8]) {
+        let inverse = inverse(store_half(block, 0, table_scale(x, &LEVELS, nearest)));
+        pack_halves(&mut block[2..], |j| nearest(x[j] * inverse));
     }
 }
 
@@ -61,29 +72,6 @@ pub(super) fn nearest(x: f32) -> i32 {
     let above = LEVELS.partition_point(|&level| f32::from(level) < x).clamp(1, LEVELS.len() - 1);
     let (low, high) = (f32::from(LEVELS[above - 1]), f32::from(LEVELS[above]));
     (if x - low <= high - x { above - 1 } else { above }) as i32
-}
-
-fn quantize(x: &[f32], bytes: &mut [u8]) {
-    let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
-    assert_eq!(inputs.len(), blocks.len());
-    for (x, block) in inputs.iter().zip(blocks) {
-        let inverse = inverse(store_half(block, 0, table_scale(x, &LEVELS, nearest)));
-        pack_halves(&mut block[2..], |j| nearest(x[j] * inverse));
-    }
-}
-
-fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe { dot_avx512(rows, x, out) };
-    }
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2() {
-        // SAFETY: this `Isa` proves avx2, fma and f16c.
-        return unsafe { dot_avx2(rows, x, out) };
-    }
-    dot_unpacked::<Format>(isa, rows, x, out);
 }
 
 #[cfg(target_arch = "x86_64")]

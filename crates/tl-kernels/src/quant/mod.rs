@@ -29,7 +29,6 @@ mod search;
 
 use crate::element::half_to_f32;
 use crate::isa::Isa;
-use block::dot_unpacked;
 use half::f16;
 
 pub use block::IntegerKernels;

@@ -5,15 +5,16 @@
 use super::block::{BlockFormat, integer};
 use super::nibbles::{pack_halves, unpack_halves};
 use super::search::{inverse, round_to_level, signed_scale};
-use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+#[cfg(target_arch = "x86_64")]
+use super::{Rows, activations::Row, block::RowDot};
+use super::{WeightKernels, half_at, store_half};
 use crate::isa::Isa;
-use crate::quant::activations::Row;
 
 const ELEMS: usize = 32;
 const BYTES: usize = 18;
 
 /// Q4_0, 4.5 bits per weight.
-pub static Q4_0: WeightKernels = integer::<Format>(quantize, dot);
+pub static Q4_0: WeightKernels = integer::<Format>();
 
 #[derive(Clone, Copy)]
 struct Format;
@@ -24,36 +25,23 @@ impl BlockFormat for Format {
     const GROUP: usize = 32;
     const OFFSET: u8 = 8;
     const HAS_MINIMA: bool = false;
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: RowDot = dot_avx512;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: Option<RowDot> = Some(dot_avx2);
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
         scales[0] = half_at(isa, block, 0);
         unpack_halves(&block[2..], values);
     }
-}
 
-fn quantize(x: &[f32], bytes: &mut [u8]) {
-    let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
-    assert_eq!(inputs.len(), blocks.len());
-    for (x, block) in inputs.iter().zip(blocks) {
+    #[inline]
+    fn quantize(x: &[f32], block: &mut [u8]) {
         let scale = store_half(block, 0, signed_scale(x, 8));
         let inverse = inverse(scale);
         pack_halves(&mut block[2..], |j| round_to_level(x[j] * inverse, -8, 7) + 8);
     }
-}
-
-fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe { dot_avx512(rows, x, out) };
-    }
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2() {
-        // SAFETY: this `Isa` proves avx2, fma and f16c.
-        return unsafe { dot_avx2(rows, x, out) };
-    }
-    dot_unpacked::<Format>(isa, rows, x, out);
 }
 
 #[cfg(target_arch = "x86_64")]

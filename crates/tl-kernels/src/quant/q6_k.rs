@@ -4,10 +4,11 @@
 //! formats of GGUF.
 #![allow(unsafe_code)]
 
-use super::activations::Row;
 use super::block::{BlockFormat, integer};
 use super::search::{inverse, round_to_level, signed_scale};
-use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+#[cfg(target_arch = "x86_64")]
+use super::{Rows, activations::Row, block::RowDot};
+use super::{WeightKernels, half_at, store_half};
 use crate::isa::Isa;
 
 const ELEMS: usize = 256;
@@ -18,7 +19,7 @@ const SCALES: usize = 192;
 const SCALE: usize = 208;
 
 /// Q6_K, 6.6 bits per weight.
-pub static Q6_K: WeightKernels = integer::<Format>(quantize, dot);
+pub static Q6_K: WeightKernels = integer::<Format>();
 
 #[derive(Clone, Copy)]
 struct Format;
@@ -29,6 +30,8 @@ impl BlockFormat for Format {
     const GROUP: usize = 16;
     const OFFSET: u8 = 32;
     const HAS_MINIMA: bool = false;
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: RowDot = dot_avx512;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
@@ -46,12 +49,9 @@ impl BlockFormat for Format {
             }
         }
     }
-}
 
-fn quantize(x: &[f32], bytes: &mut [u8]) {
-    let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
-    assert_eq!(inputs.len(), blocks.len());
-    for (x, block) in inputs.iter().zip(blocks) {
+    #[inline]
+    fn quantize(x: &[f32], block: &mut [u8]) {
         let (groups, _) = x.as_chunks::<16>();
         let wanted: [f32; 16] = std::array::from_fn(|g| signed_scale(&groups[g], 32));
         let largest = wanted.iter().fold(0.0, |max: f32, &s| if s.abs() > max.abs() { s } else { max });
@@ -74,15 +74,6 @@ fn quantize(x: &[f32], bytes: &mut [u8]) {
             }
         }
     }
-}
-
-fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe { dot_avx512(rows, x, out) };
-    }
-    dot_unpacked::<Format>(isa, rows, x, out);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,16 +1,18 @@
 //! Q8_0: blocks of an `f16` scale and 32 signed bytes (34 bytes); value = scale * byte. Source: the GGML formats of GGUF.
 #![allow(unsafe_code)]
 
-use super::activations::{Row, quantize_block};
-use super::block::{BlockFormat, integer};
-use super::{Rows, WeightKernels, dot_unpacked, half_at, store_half};
+use super::activations::quantize_block;
+use super::block::{BlockFormat, array, integer};
+#[cfg(target_arch = "x86_64")]
+use super::{Rows, activations::Row, block::RowDot};
+use super::{WeightKernels, half_at, store_half};
 use crate::isa::Isa;
 
 const ELEMS: usize = 32;
 const BYTES: usize = 34;
 
 /// Q8_0, 8.5 bits per weight.
-pub static Q8_0: WeightKernels = integer::<Format>(quantize, dot);
+pub static Q8_0: WeightKernels = integer::<Format>();
 
 #[derive(Clone, Copy)]
 struct Format;
@@ -21,6 +23,10 @@ impl BlockFormat for Format {
     const GROUP: usize = 32;
     const OFFSET: u8 = 128;
     const HAS_MINIMA: bool = false;
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: RowDot = dot_avx512;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: Option<RowDot> = Some(dot_avx2);
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
@@ -29,30 +35,13 @@ impl BlockFormat for Format {
             *value = byte ^ 128;
         }
     }
-}
 
-fn quantize(x: &[f32], bytes: &mut [u8]) {
-    let (inputs, blocks) = (x.as_chunks::<ELEMS>().0, bytes.as_chunks_mut::<BYTES>().0);
-    assert_eq!(inputs.len(), blocks.len());
-    for (x, block) in inputs.iter().zip(blocks) {
+    #[inline]
+    fn quantize(x: &[f32], block: &mut [u8]) {
         let mut values = [0; ELEMS];
-        store_half(block, 0, quantize_block(x, &mut values));
+        store_half(block, 0, quantize_block(array(x), &mut values));
         block[2..].copy_from_slice(bytemuck::cast_slice(&values));
     }
-}
-
-fn dot(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe { dot_avx512(rows, x, out) };
-    }
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2() {
-        // SAFETY: this `Isa` proves avx2, fma and f16c.
-        return unsafe { dot_avx2(rows, x, out) };
-    }
-    dot_unpacked::<Format>(isa, rows, x, out);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -69,7 +58,6 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::block::array;
     use super::dot::avx2::load_bytes;
     use super::dot::avx512::{self, Quarters, load_64};
     use std::arch::x86_64::*;
