@@ -9,7 +9,6 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tl_kernels::*;
 
@@ -57,19 +56,22 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
     bytes
 }
 
-fn read(threads: &Threads, bytes: &[u8]) -> u64 {
-    let chunks: Vec<&[u8]> = bytes.chunks(128 << 10).collect();
-    let total = AtomicU64::new(0);
+fn read(threads: &Threads, words: &[u64]) {
+    let chunks: Vec<&[u64]> = words.chunks((128 << 10) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
-        let (words, _) = chunks[chunk].as_chunks::<8>();
-        let sum = words.iter().fold(0u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)));
-        total.fetch_add(sum, Relaxed);
+        black_box(limits::read(threads.isa(), chunks[chunk]));
     });
-    total.into_inner()
 }
 
 fn one(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one");
+    let words = vec![1u64; COLD_BYTES / 8];
+    group.throughput(Throughput::Bytes(COLD_BYTES as u64));
+    for threads in threads() {
+        group.bench_function(BenchmarkId::new("read", threads.isa().name()), |bencher| {
+            bencher.iter(|| read(&threads, &words));
+        });
+    }
     let x = values(K);
     let mut y = vec![f16::ZERO; N];
     for (name, format) in FORMATS {
@@ -79,9 +81,6 @@ fn one(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(copies.len() as u64));
         for threads in threads() {
             let isa = threads.isa().name();
-            group.bench_function(BenchmarkId::new(format!("{name}/read"), isa), |bencher| {
-                bencher.iter(|| black_box(read(&threads, &copies)));
-            });
             group.bench_function(BenchmarkId::new(name, isa), |bencher| {
                 bencher.iter(|| {
                     for bytes in copies.chunks_exact(n_bytes) {

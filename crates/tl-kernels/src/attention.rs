@@ -284,7 +284,8 @@ fn gather<T: Element, C: Element>(
     let n_keys = rows.last().map_or(0, |row| row.n_seen);
     let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
     let block = block.zeroed(block_keys.min(n_keys) * head_dim);
-    let columns = columns.zeroed(block_keys * head_dim / LANES);
+    let n_columns = if takes_columns(isa, head_dim, block_keys) { block_keys * head_dim / LANES } else { 0 };
+    let columns = columns.zeroed(n_columns);
     for first_key in (keys.start..n_keys).step_by(block_keys) {
         let block = &mut block[..block_keys.min(n_keys - first_key) * head_dim];
         for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
@@ -307,7 +308,13 @@ type Scores = [f32; MAX_KEYS];
 /// Keys of a register.
 const LANES: usize = 16;
 
-/// The dot products of all queries with all keys of a block.
+/// Whether [`score`] makes columns of a block's keys.
+#[inline(always)]
+fn takes_columns(isa: Isa, head_dim: usize, block_keys: usize) -> bool {
+    isa.has_avx512() && head_dim.is_multiple_of(LANES) && [MAX_KEYS, HALF_KEYS].contains(&block_keys)
+}
+
+/// The dot products of all queries with all keys of a block. `columns`: room for it, where [`takes_columns`] says so.
 #[inline(always)]
 fn score(
     isa: Isa,
@@ -319,16 +326,14 @@ fn score(
     scores: &mut [Scores],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() && head_dim.is_multiple_of(LANES) {
-        // SAFETY: this `Isa` proves AVX-512.
-        if block_keys == MAX_KEYS {
-            // SAFETY: this `Isa` proves AVX-512.
-            return unsafe { score_columns::<{ MAX_KEYS / LANES }>(queries, keys, head_dim, columns, scores) };
-        }
-        if block_keys == HALF_KEYS {
-            // SAFETY: this `Isa` proves AVX-512.
-            return unsafe { score_columns::<{ HALF_KEYS / LANES }>(queries, keys, head_dim, columns, scores) };
-        }
+    if takes_columns(isa, head_dim, block_keys) {
+        // SAFETY: this `Isa` proves AVX-512, says `takes_columns`.
+        return unsafe {
+            match block_keys {
+                MAX_KEYS => score_columns::<{ MAX_KEYS / LANES }>(queries, keys, head_dim, columns, scores),
+                _ => score_columns::<{ HALF_KEYS / LANES }>(queries, keys, head_dim, columns, scores),
+            }
+        };
     }
     for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
         dots(isa, query, keys, &mut scores[..keys.len() / head_dim]);

@@ -30,8 +30,8 @@ impl Source<'_> {
     /// Panics unless the source has so many elements.
     fn assert_fits(&self, len: usize) {
         match self {
-            Source::F16(view) => view.assert_fits(len),
-            Source::F32(view) => view.assert_fits(len),
+            Source::F16(view) => view.assert_fits("chain", len),
+            Source::F32(view) => view.assert_fits("chain", len),
             Source::Number(_) => {}
         }
     }

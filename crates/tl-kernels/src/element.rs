@@ -1,7 +1,7 @@
 //! The float element types that kernels load from and store to. Values are `f32` in between.
 #![allow(unsafe_code)]
 
-use crate::isa::Isa;
+use crate::isa::{Isa, instantiate};
 use half::{bf16, f16};
 
 /// A float type that tensors are stored in: `f16`, `bf16` or `f32`.
@@ -109,6 +109,18 @@ impl Element for f16 {
     #[inline(always)]
     fn from_f32(value: f32) -> f16 {
         f16::from_f32(value)
+    }
+}
+
+instantiate! {
+    /// [`Element::load`] in the instructions named.
+    pub(crate) fn load[T: Element](isa: Isa, src: &[T], dst: &mut [f32]) {
+        T::load(isa, src, dst);
+    }
+
+    /// [`Element::store`] in the instructions named.
+    pub(crate) fn store[T: Element](isa: Isa, src: &[f32], dst: &mut [T]) {
+        T::store(isa, src, dst);
     }
 }
 

@@ -1,4 +1,4 @@
-//! One tile of a matrix product: the blocked loop under `matmul` and under `linear` with many tokens.
+//! One tile of a matrix product: the blocked loop under `matmul`, and under `linear` where rows are too long for the workspace.
 //!
 //! A tile of the output accumulates in `f32` on the stack while the inner dimension goes by in steps of [`DEPTH`]: the rows of
 //! `a` are loaded once per step, the columns of `b` in panels of [`PANEL`], and a micro-kernel of [`MICRO_ROWS`] rows by one

@@ -5,13 +5,14 @@
 //! Invariants, in every module:
 //!
 //! - A kernel never allocates on the heap and asks its caller for no scratch memory: work is cut into tiles that fit
-//!   fixed arrays on the stack (at most about 450 KiB). The one exception is the workspace of [`Threads`], 4 MiB that are
-//!   allocated by the first product and never grow: activations are quantized or rearranged there, once for all threads.
+//!   fixed arrays on the stack (some hundred KiB). The one exception is the workspace of [`Threads`], 4 MiB that are
+//!   allocated by the first product or attention and never grow: activations are quantized or rearranged there, and parts of
+//!   attention gathered, once for all threads.
 //! - Arithmetic is in `f32` (`i32` inside integer dot products). Element types and block formats choose only how
 //!   values are loaded and stored.
 //! - Sizes and strides are the caller's promise. A broken promise panics with the sizes; it never reads or writes
 //!   outside the slices. Whoever takes sizes from a user checks them first.
-//! - The instruction set is detected once, by [`Threads::new`], and travels as a value ([`Isa`]).
+//! - The instruction set is chosen once, where [`Threads`] are made, and travels as a value ([`Isa`]).
 
 #[cfg(target_endian = "big")]
 compile_error!("weights are little endian, and are read as they lie");
@@ -47,8 +48,8 @@ pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, sigmoid, silu, tanh};
 pub use matmul::{Matrix, batch_matmul, matmul};
 pub use quant::{
-    BF16, Dot, F16, F32, FloatDot, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Quantize,
-    RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear,
+    BF16, Dot, F16, F32, FloatKernels, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    Quantize, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear,
 };
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
 pub use rope::{RopeStyle, rope};

@@ -4,12 +4,14 @@
 
 use std::hint::black_box;
 
+use crate::element::Element;
 use crate::isa::{Isa, instantiate};
+use crate::quant::{WeightKernels, arithmetic};
 
 /// Chains of multiply-adds: as many as hide the latency of one.
 const CHAINS: usize = 12;
 
-/// The sum of the words. What it comes to is of no interest; the words have been read.
+/// The sum of the words but up to 31 at the end. What it comes to is of no interest; the words have been read.
 pub fn read(isa: Isa, words: &[u64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512() {
@@ -36,22 +38,19 @@ pub fn multiply_adds(isa: Isa, rounds: usize) -> f64 {
 pub enum Arithmetic {
     /// `f32`.
     Float32,
-    /// Products of bytes, sums in `i32`: AVX-512's VNNI.
+    /// Products of bytes, sums in `i32`.
     Integer,
     /// Products of `bf16`, sums in `f32`: AMX.
-    Tiles,
+    Tiles {
+        /// How many it takes for one multiply-add of a weight and an activation: those of all their `bf16` parts.
+        products: usize,
+    },
 }
 
 impl Arithmetic {
-    /// That of weights in blocks of small integers, or in floats, with these instructions.
-    pub fn of(isa: Isa, is_quantized: bool) -> Arithmetic {
-        if isa.has_amx() {
-            Arithmetic::Tiles
-        } else if isa.has_avx512() && is_quantized {
-            Arithmetic::Integer
-        } else {
-            Arithmetic::Float32
-        }
+    /// That of a weight in this format and activations in `X`.
+    pub fn of<X: Element>(isa: Isa, format: &WeightKernels) -> Arithmetic {
+        arithmetic::<X>(isa, format)
     }
 
     /// As people call it.
@@ -59,26 +58,35 @@ impl Arithmetic {
         match self {
             Arithmetic::Float32 => "float32",
             Arithmetic::Integer => "8-bit integers",
-            Arithmetic::Tiles => "bfloat16 tiles",
+            Arithmetic::Tiles { products: 1 } => "bfloat16 tiles",
+            Arithmetic::Tiles { .. } => "split bfloat16 tiles",
         }
     }
-}
 
-/// As [`multiply_adds`], in the arithmetic of products.
-pub fn product_multiply_adds(isa: Isa, is_quantized: bool, rounds: usize) -> f64 {
-    match Arithmetic::of(isa, is_quantized) {
-        #[cfg(target_arch = "x86_64")]
-        Arithmetic::Tiles => {
-            // SAFETY: the CPU has AMX and the system lets it be used, says the `Isa`.
-            2.0 * unsafe { crate::amx::multiply_adds(rounds) }
+    /// As [`multiply_adds`], in this arithmetic and the instructions of `isa`, which has them. `None` where the portable
+    /// loops leave it to the compiler how integers are multiplied.
+    pub fn multiply_adds(self, isa: Isa, rounds: usize) -> Option<f64> {
+        match self {
+            Arithmetic::Float32 => Some(multiply_adds(isa, rounds)),
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Tiles { products } if isa.has_amx() => {
+                // SAFETY: the CPU has AMX and the system lets it be used, says the `Isa`.
+                Some(2.0 * unsafe { crate::amx::multiply_adds(rounds) } / products as f64)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Integer if isa.has_avx512() => {
+                // SAFETY: the CPU has AVX-512 and its VNNI, says the `Isa`.
+                black_box(unsafe { avx512::byte_multiply_adds(rounds) });
+                Some((2 * CHAINS * 64 * rounds) as f64)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Integer if isa.has_avx2() => {
+                // SAFETY: the CPU has AVX2, says the `Isa`.
+                black_box(unsafe { byte_multiply_adds_avx2(rounds) });
+                Some((2 * CHAINS * 32 * rounds) as f64)
+            }
+            _ => None,
         }
-        #[cfg(target_arch = "x86_64")]
-        Arithmetic::Integer => {
-            // SAFETY: the CPU has AVX-512, says the `Isa`.
-            black_box(unsafe { avx512::byte_multiply_adds(rounds) });
-            (2 * CHAINS * 64 * rounds) as f64
-        }
-        _ => multiply_adds(isa, rounds),
     }
 }
 
@@ -105,6 +113,25 @@ instantiate! {
         }
         sums.iter().flatten().sum()
     }
+}
+
+/// Three instructions for 32 multiply-adds.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn byte_multiply_adds_avx2(rounds: usize) -> i32 {
+    use std::arch::x86_64::*;
+    let (unsigned, signed) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(-1)));
+    let ones = _mm256_set1_epi16(1);
+    let mut sums = [_mm256_setzero_si256(); CHAINS];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            // What is multiplied depends on the sum, so that nothing moves out of the loop.
+            let pairs = _mm256_maddubs_epi16(_mm256_xor_si256(unsigned, *sum), signed);
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+        }
+    }
+    let total = sums.into_iter().fold(_mm256_setzero_si256(), |total, sum| _mm256_xor_si256(total, sum));
+    _mm256_extract_epi32::<0>(total)
 }
 
 /// Left to itself, the compiler keeps to 256 bits.
@@ -155,16 +182,33 @@ mod avx512 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::{BF16, F16, F32, Q4_0};
+    use half::f16;
 
     #[test]
-    fn they_do_what_they_say() {
+    fn whole_groups_of_words_are_read() {
         let words: Vec<u64> = (0..100).collect();
         for isa in Isa::all() {
-            // Whole groups of 32 are read.
             assert_eq!(read(isa, &words), (0..96).sum::<u64>());
-            assert!(multiply_adds(isa, 10) >= 2.0 * 12.0 * 8.0 * 10.0);
-            assert!(product_multiply_adds(isa, true, 10) >= multiply_adds(isa, 10));
-            assert!(product_multiply_adds(isa, false, 10) >= multiply_adds(isa, 10));
+        }
+    }
+
+    #[test]
+    fn arithmetic_is_that_of_the_products() {
+        for isa in Isa::all() {
+            let of = |format| Arithmetic::of::<f16>(isa, format);
+            let tiles = |products| Arithmetic::Tiles { products };
+            assert_eq!(of(&F32), Arithmetic::Float32);
+            let expected = if isa.has_amx() {
+                [tiles(4), tiles(2), tiles(1)]
+            } else {
+                [Arithmetic::Float32, Arithmetic::Float32, Arithmetic::Integer]
+            };
+            assert_eq!([of(&F16), of(&BF16), of(&Q4_0)], expected, "{isa:?}");
+            // Every arithmetic has its loop, but for integers without instructions of their own.
+            let has_loop = |format| of(format).multiply_adds(isa, 10).is_some_and(|count| count > 0.0);
+            assert!(has_loop(&F32) && has_loop(&F16) && has_loop(&BF16), "{isa:?}");
+            assert_eq!(has_loop(&Q4_0), isa != Isa::portable(), "{isa:?}");
         }
     }
 }

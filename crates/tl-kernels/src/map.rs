@@ -70,10 +70,10 @@ impl<'a, T> View<'a, T> {
         );
     }
 
-    /// As [`View::assert_inside`], and panics unless there are so many elements.
-    pub(crate) fn assert_fits(&self, len: usize) {
+    /// As [`View::assert_inside`], and panics unless `op` has room for so many elements.
+    pub(crate) fn assert_fits(&self, op: &str, len: usize) {
         self.assert_inside();
-        assert_eq!(self.len(), len, "elements of {:?} and of the output", self.dims);
+        assert_eq!(self.len(), len, "{op}: lengths of input and output");
     }
 
     /// The length and stride of the view's runs: the longest suffix of dimensions that is evenly spaced. Also the number
@@ -207,8 +207,7 @@ pub fn unary<T: Element, U: Element>(
     out: &mut [U],
     f: impl Fn(f32) -> f32 + Sync + Copy,
 ) {
-    x.assert_inside();
-    assert_eq!(x.len(), out.len(), "unary: lengths of input and output");
+    x.assert_fits("unary", out.len());
     threads.for_chunks(out, CHUNK, &|chunk, out| unary_chunk(threads.isa(), x, chunk * CHUNK, out, f));
 }
 
@@ -220,16 +219,15 @@ pub fn binary<A: Element, B: Element, U: Element>(
     out: &mut [U],
     f: impl Fn(f32, f32) -> f32 + Sync + Copy,
 ) {
-    a.assert_inside();
+    a.assert_fits("binary", out.len());
     b.assert_inside();
     assert_eq!(a.dims, b.dims, "binary: dimensions");
-    assert_eq!(a.len(), out.len(), "binary: lengths of input and output");
     threads.for_chunks(out, CHUNK, &|chunk, out| binary_chunk(threads.isa(), a, b, chunk * CHUNK, out, f));
 }
 
 /// `out[i] = x[i]` where `shown[i]` is not 0, `other` elsewhere, for two views of the same dimensions.
 pub fn mask<T: Element>(threads: &Threads, x: View<'_, T>, shown: View<'_, u8>, other: f32, out: &mut [T]) {
-    x.assert_fits(out.len());
+    x.assert_fits("mask", out.len());
     shown.assert_inside();
     assert_eq!(x.dims, shown.dims, "mask: dimensions");
     threads.for_chunks(out, CHUNK, &|chunk, out| mask_chunk(threads.isa(), x, shown, other, chunk * CHUNK, out));
@@ -237,8 +235,7 @@ pub fn mask<T: Element>(threads: &Threads, x: View<'_, T>, shown: View<'_, u8>, 
 
 /// Writes the view's elements contiguously, in the order of its dimensions.
 pub fn copy<T: Copy + Send + Sync>(threads: &Threads, x: View<'_, T>, out: &mut [T]) {
-    x.assert_inside();
-    assert_eq!(x.len(), out.len(), "copy: lengths of input and output");
+    x.assert_fits("copy", out.len());
     threads.for_chunks(out, CHUNK, &|chunk, out| {
         x.for_runs(chunk * CHUNK, out.len(), |run, at| {
             let out = &mut out[at..at + run.length];

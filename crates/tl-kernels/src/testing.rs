@@ -1,4 +1,4 @@
-//! What the tests of this crate share: random numbers, both instruction sets, closeness.
+//! What the tests of this crate share: random numbers, every instruction set, closeness.
 
 use crate::element::Element;
 use crate::isa::Isa;

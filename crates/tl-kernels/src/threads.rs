@@ -52,7 +52,7 @@ const OPEN: u64 = 1 << 16;
 const SHUTDOWN: u64 = 1 << 17;
 const JOB: u64 = 1 << 18;
 
-/// A CPU's worker threads. They are started by the first parallel run, spin for some microseconds when idle, then
+/// A CPU's worker threads. They are started by the first parallel run, spin for a millisecond when idle, then
 /// park, and are joined on drop.
 pub struct Threads {
     count: usize,
@@ -134,7 +134,7 @@ impl Threads {
         Threads::with_isa(count, Isa::detect())
     }
 
-    /// As [`Threads::new`], with the given instructions: for tests and comparisons.
+    /// As [`Threads::new`], with the given instructions, one of [`Isa::all`].
     pub fn with_isa(count: usize, isa: Isa) -> Threads {
         let count = count.clamp(1, ACTIVE as usize);
         Threads {

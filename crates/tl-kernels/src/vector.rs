@@ -1,4 +1,5 @@
-//! Dot products and weighted sums of one vector against many in a row, all `f32`: the inner loops of attention.
+//! What several kernels do with vectors: dot products and weighted sums of one against many in a row (attention, products
+//! of a few rows), transposed registers, and asking for memory ahead.
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;

@@ -1,5 +1,5 @@
-//! No kernel allocates on the heap: every one of them runs, once to start the workers and once under a count of the
-//! process's allocations.
+//! No kernel allocates on the heap: every one of them runs, and linear layers in every format on each of their paths, once to
+//! start the workers and once under a count of the process's allocations.
 #![allow(unsafe_code)]
 
 use half::f16;
@@ -33,7 +33,7 @@ fn kernels_do_not_allocate() {
     const N: usize = 64 * 1024;
     let threads = Threads::new(3);
     let x = vec![f16::from_f32(0.5); N];
-    let bytes = vec![1u8; 2 * N];
+    let bytes = vec![1u8; 4 * N];
     let mut y = vec![f16::ZERO; N];
     let mut wide = vec![0.0f32; N];
     let mut indexes = vec![0i32; 256];
@@ -42,6 +42,11 @@ fn kernels_do_not_allocate() {
         unary(&threads, view, &mut y, gelu);
         binary(&threads, view, view, &mut wide, |a, b| a + b);
         copy(&threads, view, &mut y);
+        mask(&threads, view, View { data: &bytes[..N], dims: &[256, 256], strides: &[256, 1] }, 0.0, &mut y);
+        let sources = [Source::F16(view), Source::Number(2.0)];
+        let double: BinaryMap = |_, a, b| a.iter_mut().zip(b).for_each(|(a, b)| *a *= b);
+        let steps = [Step::Load(0), Step::Load(1), Step::Binary(double), Step::Round];
+        chain(&threads, &sources, &steps, &mut y);
         softmax(&threads, &x, 256, &mut y);
         log_softmax(&threads, &x, 256, &mut y);
         swiglu(&threads, &x, &x, &mut y);
@@ -55,9 +60,13 @@ fn kernels_do_not_allocate() {
         rope(&threads, &x, 64, 16, 64, 64, 5, 1e4, RopeStyle::Halves, &mut y);
         let matrix = Matrix { data: &x[..], row_stride: 256, col_stride: 1 };
         matmul(&threads, matrix, matrix, 256, 256, 256, &mut wide);
+        matmul(&threads, matrix, matrix, 1, 256, 256, &mut wide[..256]);
         batch_matmul(&threads, &[4], (matrix, &[64]), (matrix, &[0]), 64, 64, 256, &mut wide);
         for format in [&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_1, &Q5_0, &Q5_1, &IQ4_NL, &Q4_K, &Q5_K, &Q6_K] {
             let weight = Weight { bytes: &bytes[..format.row_bytes(64 * 256)], format };
+            // Rows that are long enough for every dot product of the format.
+            let long = Weight { bytes: &bytes[..format.row_bytes(64 * 1024)], format };
+            linear(&threads, &x[..1024], 1, 1024, long, None, 64, &mut y[..64]);
             for m in [1, 100] {
                 linear(&threads, &x[..m * 256], m, 256, weight, None, 64, &mut y[..m * 64]);
             }

@@ -112,7 +112,7 @@ instantiate! {
             }
             quantize_blocks(isa, &floats, &mut values, &mut block.scales);
             interleave(isa, &values, &mut block.values);
-            correct_panel(isa, format, block);
+            correct_panel(format, block);
         }
     }
 }
@@ -166,7 +166,7 @@ fn interleave(isa: Isa, values: &[[i8; BLOCK]; LANES], steps: &mut [[[i8; 4]; LA
 
 /// Fills in the corrections of a block whose values and scales are there.
 #[inline(always)]
-fn correct_panel(_isa: Isa, format: &IntegerKernels, block: &mut PanelBlock) {
+fn correct_panel(format: &IntegerKernels, block: &mut PanelBlock) {
     let mut sums = [[0i32; LANES]; 2];
     for (step, lanes) in block.values.iter().enumerate() {
         let sums = &mut sums[step / (BLOCK / 4 / 2)];

@@ -89,6 +89,7 @@ impl<F: BlockFormat> Marker<F> {
 
 /// The row of a format.
 pub(crate) const fn integer<F: BlockFormat>() -> WeightKernels {
+    const { assert!(F::GROUP == 32 || F::GROUP == 16 && !F::HAS_MINIMA, "what the products know") };
     WeightKernels {
         block_elems: F::ELEMS,
         block_bytes: F::BYTES,
@@ -114,8 +115,14 @@ fn unpack<F: BlockFormat>(isa: Isa, bytes: &[u8], stretch: &mut Stretch) {
     unpack_format(isa, Marker::<F>::NEW, bytes, stretch);
 }
 
+/// Panics unless the bytes are whole blocks of so many elements.
+fn assert_blocks<F: BlockFormat>(bytes: &[u8], n_elems: usize) {
+    let is_whole = bytes.len().is_multiple_of(F::BYTES) && bytes.len() / F::BYTES * F::ELEMS == n_elems;
+    assert!(is_whole, "{} bytes and {n_elems} elements in blocks of {} and {}", bytes.len(), F::BYTES, F::ELEMS);
+}
+
 fn quantize<F: BlockFormat>(x: &[f32], bytes: &mut [u8]) {
-    assert_eq!(x.len() / F::ELEMS, bytes.len() / F::BYTES);
+    assert_blocks::<F>(bytes, x.len());
     for (x, block) in x.chunks_exact(F::ELEMS).zip(bytes.chunks_exact_mut(F::BYTES)) {
         F::quantize(x, block);
     }
@@ -144,7 +151,7 @@ instantiate! {
     }
 
     fn dequantize_format[F: BlockFormat](isa: Isa, format: Marker<F>, bytes: &[u8], out: &mut [f32]) {
-        assert_eq!(bytes.len() / F::BYTES * F::ELEMS, out.len());
+        assert_blocks::<F>(bytes, out.len());
         let mut stretch = Stretch::ZERO;
         for (bytes, out) in bytes.chunks(STRETCH / F::ELEMS * F::BYTES).zip(out.chunks_mut(STRETCH)) {
             unpack::<F>(isa, bytes, &mut stretch);

@@ -3,8 +3,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::dot::{avx2, avx512};
-use super::{Dot, FloatDot, Rows, WeightKernels};
-use crate::element::Element;
+use super::{Dot, FloatDot, FloatKernels, Rows, WeightKernels};
+use crate::element::{Element, load};
 use crate::isa::{Isa, instantiate};
 use half::{bf16, f16};
 
@@ -21,7 +21,7 @@ const fn dense<T: Element>(dot: FloatDot) -> WeightKernels {
         block_bytes: size_of::<T>(),
         dequantize: dequantize::<T>,
         quantize: Some(quantize::<T>),
-        dot: Dot::Float(dot),
+        dot: Dot::Float(FloatKernels { dot, bf16_parts: T::BF16_PARTS }),
     }
 }
 
@@ -29,10 +29,6 @@ const fn dense<T: Element>(dot: FloatDot) -> WeightKernels {
 const CHUNK: usize = 64;
 
 instantiate! {
-    fn load[T: Element](isa: Isa, src: &[T], dst: &mut [f32]) {
-        T::load(isa, src, dst);
-    }
-
     fn dequantize_through[T: Element](isa: Isa, bytes: &[u8], out: &mut [f32], aligned: &mut [T; CHUNK]) {
         assert_eq!(bytes.len(), out.len() * size_of::<T>());
         for (bytes, out) in bytes.chunks(CHUNK * size_of::<T>()).zip(out.chunks_mut(CHUNK)) {

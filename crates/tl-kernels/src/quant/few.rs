@@ -3,7 +3,7 @@
 use super::activations::{Row, quantize_row};
 use super::linear::{FEW_TOKENS, Product};
 use super::{Dot, Rows};
-use crate::element::Element;
+use crate::element::{Element, store};
 use crate::isa::instantiate;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tiling};
@@ -16,7 +16,7 @@ const TILE_ROWS: usize = 512;
 const TILE_BYTES: usize = 48 * 1024;
 /// Rows shorter than this are not worth the setting up of AVX-512's sums.
 const SHORT_ROW: usize = 512;
-/// Tokens worth waking the workers for when they are quantized.
+/// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
 /// The tokens that the workspace holds.
@@ -51,8 +51,8 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     let dot_isa = if k < SHORT_ROW { isa.without_avx512() } else { isa };
     let row_bytes = weight.format.row_bytes(k);
     let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
-    // Whole groups of rows that are walked together.
-    let tile_cols = if tile_cols > 4 { tile_cols / 4 * 4 } else { tile_cols };
+    // AVX2 walks pairs of rows.
+    let tile_cols = if tile_cols > 2 { tile_cols / 2 * 2 } else { tile_cols };
     let tiling = Tiling { n_cols: n, group_rows: n_tokens, tile_rows: n_tokens, tile_cols };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
         let (first, n_rows) = (tile.first_col(), tile.n_cols());
@@ -62,7 +62,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         for (t, lines) in lines.chunks_exact(n_lines).enumerate() {
             product.load_start(isa, first, sums);
             match weight.format.dot {
-                Dot::Float(dot) => dot(dot_isa, rows, &bytemuck::cast_slice(lines)[..k], sums),
+                Dot::Float(kernels) => (kernels.dot)(dot_isa, rows, &bytemuck::cast_slice(lines)[..k], sums),
                 Dot::Integer(kernels) => (kernels.dot)(dot_isa, rows, Row::new(lines), sums),
             }
             store(isa, sums, tile.row_mut(t));
@@ -76,9 +76,5 @@ instantiate! {
         let (row, rest) = dst.split_at_mut(src.len());
         X::load(isa, src, row);
         rest.fill(0.0);
-    }
-
-    fn store[Y: Element](isa: Isa, src: &[f32], dst: &mut [Y]) {
-        Y::store(isa, src, dst);
     }
 }

@@ -1,8 +1,8 @@
 //! Looking up rows of a table: the embedding.
 
 use super::Weight;
-use crate::element::Element;
-use crate::isa::{Isa, instantiate};
+use crate::element::{Element, store};
+use crate::isa::Isa;
 use crate::map::BLOCK;
 use crate::threads::{Threads, Tiling};
 
@@ -62,11 +62,5 @@ fn gather_row<Y: Element>(isa: Isa, table: Weight<'_>, first: usize, out: &mut [
         let values = &mut values[..out.len()];
         table.load(isa, first + block * BLOCK, values);
         store(isa, values, out);
-    }
-}
-
-instantiate! {
-    fn store[Y: Element](isa: Isa, src: &[f32], dst: &mut [Y]) {
-        Y::store(isa, src, dst);
     }
 }

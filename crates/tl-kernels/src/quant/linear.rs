@@ -119,7 +119,7 @@ impl<X: Element> Operands for Blocked<'_, X> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{Dot, F16, FORMATS, Q4_0, Q8_0, WeightKernels, gather_rows};
+    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use half::{bf16, f16};
 
@@ -175,6 +175,11 @@ mod tests {
             check::<f32, f32>(format, (1, 20_000 / 32 * 32, 65), false);
             check::<f32, f16>(format, (100, 1056, 257), true);
         }
+        // More tokens than the workspace holds, many of them and few.
+        for format in [FORMATS[0], FORMATS[3]] {
+            check::<f32, f32>(format, (600, 64, 33), true);
+        }
+        check::<f32, f32>(FORMATS[0], (4, 300_000, 3), true);
         for &format in &FORMATS[..3] {
             for k in [1, 7, 31, 33, 255, 257] {
                 check::<bf16, f32>(format, (1, k, 257), true);
@@ -201,6 +206,24 @@ mod tests {
                 linear(&threads, &x, 1, 4096, weight, None, 40, &mut y);
                 assert_close(format.0, &y, &expected, 2e-2, 1e-6);
             }
+        }
+    }
+
+    #[test]
+    fn a_row_too_long_for_the_workspace() {
+        // Whole numbers, whose sums are exact in any order.
+        let k = 1_100_000;
+        assert!(k * size_of::<f32>() > crate::workspace::WORKSPACE_BYTES);
+        let mut random = Random::new(10);
+        let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| (random.unit() * 2.0).round()).collect() };
+        let (x, weights) = (numbers(k), numbers(2 * k));
+        let expected: Vec<f64> =
+            weights.chunks(k).map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum()).collect();
+        for threads in all_threads() {
+            let mut y = vec![f32::NAN; 2];
+            let weight = Weight { bytes: bytemuck::cast_slice(&weights), format: &F32 };
+            linear(&threads, &x, 1, k, weight, None, 2, &mut y);
+            assert_close("a long row", &y, &expected, 0.0, 0.0);
         }
     }
 

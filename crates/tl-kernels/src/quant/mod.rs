@@ -1,9 +1,10 @@
 //! Weights as files store them: rows of blocks, one [`WeightKernels`] for each block format.
 //!
 //! A format is a file here with one constant in it. What the formats share stands beside them: `block` (what a format of
-//! small integers has to say of itself), `activations` (8-bit blocks of the other operand), `dot` (a row times one token's
-//! activations), `search` (finding scales), `linear` and `gather`, which know no format by name. Nothing here knows how a
-//! file names its formats.
+//! small integers has to say of itself), `nibbles` and `k_scales` (how several formats store numbers), `search` (finding
+//! scales), `activations` (8-bit blocks of the other operand), `dot` (a row times one token's activations). `linear`, with
+//! `few` for a few tokens and `many` for many, and `gather` know no format by name. Nothing here knows how a file names its
+//! formats.
 #![allow(unsafe_code)]
 
 mod activations;
@@ -36,6 +37,7 @@ pub use dense::{BF16, F16, F32};
 pub use gather::{RowOutOfRange, gather_rows};
 pub use iq4_nl::IQ4_NL;
 pub use linear::linear;
+pub(crate) use many::arithmetic;
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;
 pub use q4_k::Q4_K;
@@ -70,13 +72,21 @@ pub type Quantize = fn(&[f32], &mut [u8]);
 #[derive(Clone, Copy, Debug)]
 pub enum Dot {
     /// Against `f32` activations; sums in `f32`.
-    Float(FloatDot),
+    Float(FloatKernels),
     /// Against 8-bit blocks of activations; sums in `i32` within a block, in `f32` across blocks.
     Integer(IntegerKernels),
 }
 
+/// What the products need to know of a float format.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatKernels {
+    pub(crate) dot: FloatDot,
+    /// How many `bf16` it takes to add up to any value.
+    pub(crate) bf16_parts: usize,
+}
+
 /// `out[j] +=` the dot product of row `j` of the weight with the activations, which are as long as the rows.
-pub type FloatDot = fn(Isa, Rows<'_>, &[f32], &mut [f32]);
+pub(crate) type FloatDot = fn(Isa, Rows<'_>, &[f32], &mut [f32]);
 
 /// Rows of whole blocks, or the same stretch of each row.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,5 @@
-//! What the formats of 32 elements in 16 bytes share: the low half of byte `j` is element `j`, the high half element `16 + j`.
+//! Elements in halves of bytes. In blocks of 32, the low half of byte `j` is element `j`, the high half element `16 + j`; in
+//! the groups of Q4_K and Q5_K, 64 elements in 32 bytes, the high half is element `32 + j`.
 #![allow(unsafe_code)]
 
 /// The 16 bytes as 32 values.

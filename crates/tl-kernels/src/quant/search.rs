@@ -6,9 +6,11 @@
 
 /// Scales that are tried on either side of the one that the largest value suggests.
 const TRIES: usize = 8;
-/// One lane for each try, from the smallest scale to the largest, and some that are not looked at to fill the last vector.
+/// One lane for each try, from the smallest scale to the largest, and more to fill the last vector: one of them has the scale that
+/// the range alone suggests, the others are not looked at.
 const LANES: usize = (2 * TRIES + 1).next_multiple_of(4);
-/// Their distance, in levels.
+const _: () = assert!(LANES > 2 * TRIES + 1);
+/// The distance between tries, in levels.
 const TRY_STEP: f32 = 0.1;
 
 /// A number for each try.

@@ -6,9 +6,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use half::f16;
 use tl_device::{Device, available_bytes};
 use tl_kernels::Isa;
 use tl_kernels::limits::{self, Arithmetic};
+use tl_model::{Activations, Model};
+use tl_tensor::quant::format_of;
 
 /// Bytes that a thread reads at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -32,20 +35,35 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Measures on this device's threads, for weights that are quantized or not; takes a second or two.
-    pub(super) fn measure(device: &Device, is_quantized: bool) -> Limits {
+    /// Measures on this device's threads, for products in this arithmetic; takes a second or two.
+    pub(super) fn measure(device: &Device, products: Arithmetic) -> Limits {
         let buffer_bytes = buffer_bytes();
         let bytes_per_second = read_bandwidth(device, buffer_bytes);
-        let isa = device.threads().isa();
-        let name = Arithmetic::of(isa, is_quantized).name();
-        let product_multiply_adds = |isa, rounds| limits::product_multiply_adds(isa, is_quantized, rounds);
         Limits {
             bytes_per_second,
             buffer_bytes,
-            float32: peak(device, limits::multiply_adds),
-            products: peak(device, product_multiply_adds).map(|rate| (name, rate)),
+            float32: peak(device, Arithmetic::Float32),
+            products: peak(device, products).map(|rate| (products.name(), rate)),
         }
     }
+}
+
+/// What most of the products of a prompt with a model's weights are computed in.
+pub(super) fn of_products(model: &Model) -> Arithmetic {
+    let isa = model.device().threads().isa();
+    let mut elems: Vec<(Arithmetic, usize)> = Vec::new();
+    for (_, tensor) in model.tensors().filter(|(_, tensor)| tensor.rank() == 2) {
+        let Some(format) = format_of(tensor.dtype()) else { continue };
+        let arithmetic = match model.activations() {
+            Activations::Float16 => Arithmetic::of::<f16>(isa, format.kernels),
+            Activations::Float32 => Arithmetic::of::<f32>(isa, format.kernels),
+        };
+        match elems.iter_mut().find(|(known, _)| *known == arithmetic) {
+            Some((_, n)) => *n += tensor.n_elems(),
+            None => elems.push((arithmetic, tensor.n_elems())),
+        }
+    }
+    elems.into_iter().max_by_key(|(_, n)| *n).map_or(Arithmetic::Float32, |(arithmetic, _)| arithmetic)
 }
 
 /// Twice what the largest cache holds, if there is as much to spare.
@@ -81,20 +99,20 @@ fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
     (n_chunks > 0).then(|| len_bytes as f64 / best_seconds(pass))
 }
 
-/// Operations per second that all threads compute together in `compute`, which is told how many rounds to go and says how many
-/// operations those were; `None` on an x86 processor without fused multiply-add.
-fn peak(device: &Device, compute: impl Fn(Isa, usize) -> f64 + Sync) -> Option<f64> {
-    if cfg!(target_arch = "x86_64") && device.threads().isa().name() == "portable" {
+/// Operations per second that all threads compute together; `None` where there is no loop for them: on x86-64, with
+/// portable instructions.
+fn peak(device: &Device, arithmetic: Arithmetic) -> Option<f64> {
+    let isa = device.threads().isa();
+    if cfg!(target_arch = "x86_64") && isa == Isa::portable() {
         return None;
     }
-    let isa = device.threads().isa();
     // Small tasks: a thread that is held up leaves more of them to the others.
     let n_tasks = 16 * device.threads().count();
     const ROUNDS: usize = 20_000;
-    let operations = compute(isa, ROUNDS) * n_tasks as f64;
+    let operations = arithmetic.multiply_adds(isa, ROUNDS)? * n_tasks as f64;
     let pass = || {
         device.threads().run(n_tasks, &|_| {
-            black_box(compute(isa, ROUNDS));
+            black_box(arithmetic.multiply_adds(isa, ROUNDS));
         });
     };
     Some(operations / best_seconds(pass))
@@ -116,7 +134,7 @@ mod tests {
 
     #[test]
     fn limits_are_plausible() {
-        let limits = Limits::measure(&Device::cpu(), true);
+        let limits = Limits::measure(&Device::cpu(), Arithmetic::Integer);
         // A slow phone reads a gigabyte a second, and no memory of today reads ten terabytes.
         assert!(limits.bytes_per_second.is_some_and(|rate| (1e8..1e13).contains(&rate)), "{limits:?}");
         assert!(limits.float32.is_none_or(|rate| (1e8..1e15).contains(&rate)), "{limits:?}");

@@ -115,14 +115,9 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
         // What is mapped stays, and whatever ends the program, no file is left behind.
         drop(source);
     }
-    let elems = |wanted: bool| -> usize {
-        let tensors = model.tensors().filter(|(_, tensor)| (tensor.dtype().block_elems() > 1) == wanted);
-        tensors.map(|(_, tensor)| tensor.n_elems()).sum()
-    };
-    let is_quantized = elems(true) > elems(false);
     // A GPU's limits are not those of the threads that drive it.
-    let limits =
-        (!device.is_gpu() && (arguments.limits || !arguments.json)).then(|| Limits::measure(&device, is_quantized));
+    let limits = (!device.is_gpu() && (arguments.limits || !arguments.json))
+        .then(|| Limits::measure(&device, limits::of_products(&model)));
     let form = if arguments.json { Form::Json } else { Form::Table };
     let heading = Heading { title: &title, model: &model, limits, reps: arguments.reps };
     let run = Bench::new(&model, context).and_then(|mut bench| bench.print_all(&tests, &heading, form));

@@ -4,12 +4,15 @@
 //! after the other, as they lie, which the hardware's prefetching follows best, and memory is asked for some way ahead. What
 //! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
+use super::RowStretch;
 use super::avx2::load_bytes;
-use super::{BlockFormat, RowStretch, Stretch};
 use crate::quant::activations::Row;
 use crate::scratch::Scratch;
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
+
+/// Lane numbers as a register.
+pub(crate) use crate::vector::avx512::load as indexes;
 
 /// How far ahead of the bytes at hand memory is asked for.
 const PREFETCH_BYTES: usize = 4096;
@@ -131,28 +134,6 @@ fn prefetch<T>(at: &T) {
     }
 }
 
-/// As [`super::products`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-pub(crate) fn stretch<F: BlockFormat>(w: &Stretch, x: &RowStretch) -> f32 {
-    let x_scales = _mm512_castps256_ps512(load_8(&x.scales));
-    // With groups of 32 the upper eight lanes are not used.
-    let x_scales = if F::GROUP == 32 { x_scales } else { _mm512_permutexvar_ps(indexes(&DOUBLED), x_scales) };
-    let scales = _mm512_mul_ps(load_16(&w.scales), x_scales);
-    let offset = _mm512_set1_epi8(F::OFFSET as i8);
-    let mut sum = _mm512_setzero_ps();
-    let quarters = w.values.as_chunks::<64>().0.iter().zip(x.values.as_chunks::<64>().0);
-    for (q, (w, x)) in quarters.enumerate() {
-        let x = load_64(x);
-        let start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_dpbusd_epi32(_mm512_setzero_si512(), offset, x));
-        let products = _mm512_dpbusd_epi32(start, load_64(w), x);
-        let spread = if F::GROUP == 32 { &PAIRS[q] } else { &FOURS[q] };
-        let scale = _mm512_permutexvar_ps(indexes(spread), scales);
-        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum);
-    }
-    _mm512_reduce_add_ps(sum)
-}
-
 /// A stretch of activations as it lies, 64 elements to a register.
 #[derive(Clone, Copy)]
 pub(crate) struct Quarters {
@@ -254,12 +235,4 @@ pub(crate) fn load_16(values: &[f32; 16]) -> __m512 {
 pub(crate) fn load_8(values: &[f32; 8]) -> __m256 {
     // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
-}
-
-/// Lane numbers as a register.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn indexes(values: &[i32; 16]) -> __m512i {
-    // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
-    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
 }

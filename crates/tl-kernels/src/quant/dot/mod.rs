@@ -18,17 +18,14 @@ use crate::isa::Isa;
 #[inline(always)]
 pub(crate) fn stretch<F: BlockFormat>(isa: Isa, w: &Stretch, x: &RowStretch) -> f32 {
     let sum = products::<F>(isa, w, x);
-    if F::HAS_MINIMA { sum + minima::<F>(w, x) } else { sum }
+    // A minimum stands for 32 elements, as a total does.
+    let minima = || w.minima.iter().zip(&x.totals).map(|(minimum, total)| minimum * total).sum::<f32>();
+    if F::HAS_MINIMA { sum + minima() } else { sum }
 }
 
 /// The part of the scales.
 #[inline(always)]
 fn products<F: BlockFormat>(isa: Isa, w: &Stretch, x: &RowStretch) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe { avx512::stretch::<F>(w, x) };
-    }
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
         // SAFETY: this `Isa` proves avx2, fma and f16c.
@@ -40,19 +37,6 @@ fn products<F: BlockFormat>(isa: Isa, w: &Stretch, x: &RowStretch) -> f32 {
         let products =
             w_values.iter().zip(x_values).map(|(&w, &x)| (i32::from(w) - i32::from(F::OFFSET)) * i32::from(x));
         total += w.scales[g] * x.scales[g * F::GROUP / BLOCK] * products.sum::<i32>() as f32;
-    }
-    total
-}
-
-/// The part of the minima.
-#[inline(always)]
-fn minima<F: BlockFormat>(w: &Stretch, x: &RowStretch) -> f32 {
-    if F::GROUP == BLOCK {
-        return w.minima.iter().zip(&x.totals).map(|(minimum, total)| minimum * total).sum();
-    }
-    let mut total = 0.0;
-    for (g, (minimum, sum)) in w.minima.iter().zip(&x.sums).enumerate() {
-        total += minimum * x.scales[g / 2] * *sum as f32;
     }
     total
 }

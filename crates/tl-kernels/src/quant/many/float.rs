@@ -101,6 +101,7 @@ instantiate! {
 mod avx512 {
     use super::{Lanes, ROWS, STRETCH};
     use crate::quant::dot::avx512::load_16;
+    use crate::vector::avx512::store;
     use std::arch::x86_64::*;
 
     /// Twelve rows with `N` panels, all sums in registers.
@@ -124,8 +125,7 @@ mod avx512 {
         }
         for (p, sums) in sums.iter_mut().enumerate() {
             for (sums, totals) in sums.iter_mut().zip(&totals) {
-                // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
-                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), totals[p]) };
+                store(sums, _mm512_castps_si512(totals[p]));
             }
         }
     }

@@ -41,8 +41,7 @@ impl Way for Integers {
         let kernel = match (self.kernels.group, self.kernels.has_minima) {
             (BLOCK, false) => kernels::<BLOCK, false>,
             (BLOCK, true) => kernels::<BLOCK, true>,
-            (_, false) => kernels::<16, false>,
-            (_, true) => kernels::<16, true>,
+            _ => kernels::<16, false>,
         };
         kernel(isa, rows, self.kernels.offset, panels, sums);
     }
@@ -123,6 +122,7 @@ instantiate! {
 mod avx512 {
     use super::{BLOCK, LANES, Lanes, PanelBlock, ROWS, Stretch, TILE_ROWS};
     use crate::quant::dot::avx512::load_16;
+    use crate::vector::avx512::{load, store};
     use std::arch::x86_64::*;
 
     /// Elements that share scales on both sides are multiplied in fours.
@@ -157,8 +157,7 @@ mod avx512 {
             }
             for p in 0..N {
                 for r in 0..ROWS {
-                    // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
-                    unsafe { _mm512_storeu_ps(sums[p][g * ROWS + r].as_mut_ptr(), totals[r][p]) };
+                    store(&mut sums[p][g * ROWS + r], _mm512_castps_si512(totals[r][p]));
                 }
             }
         }
@@ -231,14 +230,7 @@ mod avx512 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn load_steps(values: &Steps) -> __m512i {
-        load(bytemuck::cast_ref(values))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn load(values: &[i32; LANES]) -> __m512i {
-        // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
-        unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+        load::<i32>(bytemuck::cast_ref(values))
     }
 }
 

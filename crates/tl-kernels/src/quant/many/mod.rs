@@ -12,9 +12,10 @@ mod integer;
 mod tiles;
 
 use super::linear::Product;
-use super::{Dot, IntegerKernels};
-use crate::element::Element;
+use super::{Dot, IntegerKernels, WeightKernels};
+use crate::element::{Element, store};
 use crate::isa::{Isa, instantiate};
+use crate::limits::Arithmetic;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
 use crate::vector::prefetch;
@@ -96,13 +97,22 @@ enum AnyWay<'a> {
     SplitTiles(Tiles<'a, 2>),
 }
 
+/// What products of many tokens of `X` with a weight of this format are computed in.
+pub(crate) fn arithmetic<X: Element>(isa: Isa, format: &WeightKernels) -> Arithmetic {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(parts) = tiles::parts::<X>(isa, format) {
+        return Arithmetic::Tiles { products: parts.iter().product() };
+    }
+    match format.dot {
+        Dot::Integer(_) => Arithmetic::Integer,
+        Dot::Float(_) => Arithmetic::Float32,
+    }
+}
+
 fn way<'a, X: Element>(isa: Isa, product: &Product<'a>) -> AnyWay<'a> {
     #[cfg(target_arch = "x86_64")]
-    if let Some([weight_parts, activation_parts]) = tiles::parts::<X>(isa, product) {
-        return match weight_parts {
-            1 => AnyWay::Tiles(Tiles::new(product, activation_parts)),
-            _ => AnyWay::SplitTiles(Tiles::new(product, activation_parts)),
-        };
+    if let Some(way) = tiles::way::<X>(isa, product) {
+        return way;
     }
     match product.weight.format.dot {
         Dot::Integer(kernels) => AnyWay::Integer(Integers { kernels }),
@@ -229,10 +239,6 @@ instantiate! {
                 *value = sums[t] + start;
             }
         }
-    }
-
-    fn store[Y: Element](isa: Isa, src: &[f32], dst: &mut [Y]) {
-        Y::store(isa, src, dst);
     }
 }
 

@@ -5,18 +5,16 @@
 //! their activations are split into `bf16` parts that add up to them, and all parts are multiplied with all.
 #![allow(unsafe_code)]
 
-use super::{LANES, Lanes, Product, TILE_ROWS, Way};
+use super::{AnyWay, LANES, Lanes, Product, TILE_ROWS, Way};
 use crate::amx::{Session, TILE};
-use crate::element::Element;
-use crate::isa::{Isa, instantiate};
-use crate::quant::block::{self, Stretch};
-use crate::quant::{BF16, Dot, F16, IntegerKernels, WeightKernels};
+use crate::element::{Element, load};
+use crate::isa::Isa;
+use crate::quant::block::{STRETCH, Stretch};
+use crate::quant::{Dot, IntegerKernels, WeightKernels};
 use crate::workspace::Line;
 use bytemuck::Zeroable;
 use std::ops::Range;
 
-/// Elements of a row that are unpacked at a time.
-const STRETCH: usize = 256;
 /// Elements of a step: 64 bytes of `bf16`.
 const STEP: usize = 32;
 /// The most parts of a weight and of an activation.
@@ -45,29 +43,29 @@ pub(super) struct Row<const PARTS: usize> {
 // SAFETY: numbers, of which zeros are values.
 unsafe impl<const PARTS: usize> Zeroable for Row<PARTS> {}
 
-/// The parts that a product needs, of weights and of activations `X`, where there are tiles and they are faster. A part has 8 of
-/// the 8, 11 and 24 bits that the float types have.
-pub(super) fn parts<X: Element>(isa: Isa, product: &Product<'_>) -> Option<[usize; 2]> {
-    let format = product.weight.format;
+/// How many `bf16` parts of a weight are multiplied with how many of activations `X`, where there are tiles and they are
+/// faster.
+pub(super) fn parts<X: Element>(isa: Isa, format: &WeightKernels) -> Option<[usize; 2]> {
     match format.dot {
         _ if !isa.has_amx() => None,
         Dot::Integer(_) => Some([1, 1]),
-        Dot::Float(_) if std::ptr::eq(format, &BF16) => Some([1, X::BF16_PARTS]),
-        Dot::Float(_) if std::ptr::eq(format, &F16) => Some([2, X::BF16_PARTS]),
+        Dot::Float(kernels) if kernels.bf16_parts <= MAX_WEIGHT_PARTS => Some([kernels.bf16_parts, X::BF16_PARTS]),
         Dot::Float(_) => None,
     }
 }
 
-impl<'a, const PARTS: usize> Tiles<'a, PARTS> {
-    /// The way for what [`parts`] found, which is the proof of AMX.
-    pub(super) fn new(product: &Product<'a>, activation_parts: usize) -> Self {
-        let format = product.weight.format;
-        let integers = match format.dot {
-            Dot::Integer(kernels) => Some(kernels),
-            Dot::Float(_) => None,
-        };
-        Tiles { format, integers, activation_parts }
-    }
+/// The way of tiles for a product, where it is the way.
+pub(super) fn way<'a, X: Element>(isa: Isa, product: &Product<'a>) -> Option<AnyWay<'a>> {
+    let format = product.weight.format;
+    let [weight_parts, activation_parts] = parts::<X>(isa, format)?;
+    let integers = match format.dot {
+        Dot::Integer(kernels) => Some(kernels),
+        Dot::Float(_) => None,
+    };
+    Some(match weight_parts {
+        1 => AnyWay::Tiles(Tiles { format, integers, activation_parts }),
+        _ => AnyWay::SplitTiles(Tiles { format, integers, activation_parts }),
+    })
 }
 
 impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
@@ -77,7 +75,7 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
     type Row = Row<PARTS>;
 
     fn session(&self) -> Session {
-        // SAFETY: this way exists only where `parts` saw an `Isa` that proves AMX.
+        // SAFETY: only `way` makes this, where `parts` saw an `Isa` that proves AMX.
         unsafe { Session::new() }
     }
 
@@ -90,7 +88,7 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
         for (token, x) in tokens.iter_mut().zip(x.chunks_exact(k)) {
             load(isa, &x[range.clone()], &mut token[..range.len()]);
         }
-        // SAFETY: this way exists only for an `Isa` that proves AMX, and with it AVX-512 BF16.
+        // SAFETY: only `way` makes this, where `parts` saw an `Isa` that proves AMX, and with it AVX-512 BF16.
         unsafe { avx512::pack(&tokens, self.activation_parts, bytemuck::cast_slice_mut(lines)) };
     }
 
@@ -103,12 +101,9 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
             return unsafe { avx512::split_row(&values, n_elems.next_multiple_of(STEP), &mut row.parts) };
         };
         let mut stretch = Stretch::ZERO;
-        let half_bytes = block::STRETCH / self.format.block_elems * self.format.block_bytes;
-        for (bytes, row) in bytes.chunks(half_bytes).zip(row.parts[0].as_chunks_mut().0) {
-            (kernels.unpack)(isa, bytes, &mut stretch);
-            // SAFETY: as in `pack`.
-            unsafe { avx512::round_stretch(&stretch, &kernels, row) };
-        }
+        (kernels.unpack)(isa, bytes, &mut stretch);
+        // SAFETY: as in `pack`.
+        unsafe { avx512::round_stretch(&stretch, &kernels, &mut row.parts[0]) };
     }
 
     fn multiply(
@@ -158,16 +153,10 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
     }
 }
 
-instantiate! {
-    fn load[X: Element](isa: Isa, src: &[X], dst: &mut [f32]) {
-        X::load(isa, src, dst);
-    }
-}
-
 mod avx512 {
     use super::{LANES, MAX_PARTS, STEP, STRETCH};
     use crate::quant::IntegerKernels;
-    use crate::quant::block::{self, Stretch};
+    use crate::quant::block::Stretch;
     use crate::quant::dot::avx2::load_half;
     use crate::vector::avx512::{load, store, transpose};
     use std::arch::x86_64::*;
@@ -229,7 +218,7 @@ mod avx512 {
 
     /// The values of a stretch of small integers, rounded.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,f16c")]
-    pub(super) fn round_stretch(stretch: &Stretch, kernels: &IntegerKernels, row: &mut [u16; block::STRETCH]) {
+    pub(super) fn round_stretch(stretch: &Stretch, kernels: &IntegerKernels, row: &mut [u16; STRETCH]) {
         let offset = f32::from(kernels.offset);
         let blocks = stretch.values.as_chunks::<STEP>().0.iter().zip(row.as_chunks_mut::<STEP>().0);
         for (b, (values, row)) in blocks.enumerate() {
