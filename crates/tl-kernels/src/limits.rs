@@ -138,6 +138,7 @@ fn byte_multiply_adds_avx2(rounds: usize) -> i32 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::CHAINS;
+    use crate::quant::ask_ahead;
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
@@ -145,10 +146,11 @@ mod avx512 {
     pub(super) fn read(words: &[u64]) -> u64 {
         let mut sums = [_mm512_setzero_si512(); 4];
         for words in words.as_chunks::<32>().0 {
-            for (sum, words) in sums.iter_mut().zip(words.as_chunks::<8>().0) {
+            for (i, (sum, group)) in sums.iter_mut().zip(words.as_chunks::<8>().0).enumerate() {
+                ask_ahead(words, i, 4);
                 // SAFETY: eight words are 64 bytes, at any alignment.
-                let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
-                *sum = _mm512_add_epi64(*sum, words);
+                let group = unsafe { _mm512_loadu_si512(group.as_ptr().cast()) };
+                *sum = _mm512_add_epi64(*sum, group);
             }
         }
         sums.into_iter().fold(0u64, |sum, part| sum.wrapping_add(_mm512_reduce_add_epi64(part) as u64))

@@ -102,6 +102,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         |[x]| Halves::new(x, Format::OFFSET),
         |sums, bytes: &[u8; 8 * BYTES], x| {
             add_products(sums, x, |h| {
+                avx512::ask_ahead(bytes, h, 2);
                 let numbers = four_blocks::<BYTES, 2, { 8 * BYTES }>(bytes, h);
                 let values = numbers.map(|numbers| _mm512_shuffle_epi8(levels, numbers));
                 (values, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))

@@ -77,7 +77,7 @@ mod wide {
     use super::{BYTES, BlockFormat, Format};
     use crate::quant::activations::RowStretch;
     use crate::quant::block::array;
-    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64};
+    use crate::quant::dot::avx512::{Sums, ask_ahead, indexes, load_8, load_64};
     use crate::quant::nibbles::avx512::{Halves, four_blocks, four_products};
     use std::arch::x86_64::*;
 
@@ -125,8 +125,10 @@ mod wide {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
     pub(super) fn add([sum, other]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair) -> Sums {
-        let four =
-            |q: usize| four_products(&x.stretches[q / 2], q % 2, four_blocks::<BYTES, 2, { 16 * BYTES }>(bytes, q));
+        let four = |q: usize| {
+            ask_ahead(bytes, q, 4);
+            four_products(&x.stretches[q / 2], q % 2, four_blocks::<BYTES, 2, { 16 * BYTES }>(bytes, q))
+        };
         let ones = _mm512_set1_epi16(1);
         let halve = |a: __m512i, b: __m512i| _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones);
         let products = halve(halve(four(0), four(1)), halve(four(2), four(3)));

@@ -69,6 +69,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         |[x]| Halves::new(x, Format::OFFSET),
         |sums, bytes: &[u8; 8 * BYTES], x| {
             let sums = add_products(sums, x, |h| {
+                avx512::ask_ahead(bytes, h, 2);
                 (four_blocks::<BYTES, 4, { 8 * BYTES }>(bytes, h), half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
             });
             add_minima(sums, x, |h| half_scales::<BYTES, 2, { 8 * BYTES }>(bytes, h))

@@ -87,7 +87,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 with_fifth(b, _mm512_srlv_epi16(fifths, shifts[2])),
                 with_fifth(_mm512_srli_epi16::<4>(b), _mm512_srlv_epi16(fifths, shifts[3])),
             ];
-            add(sums, array(&bytes[..16]), levels, x)
+            add(sums, bytes, levels, x)
         },
         |sums| total(sums),
     );

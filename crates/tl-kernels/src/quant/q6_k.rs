@@ -110,6 +110,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 ];
                 for (i, levels) in levels.into_iter().enumerate() {
                     let q = 2 * part + i;
+                    avx512::ask_ahead(bytes, q, 4);
                     let products = _mm512_dpbusd_epi32(x.start[q], levels, x.values[q]);
                     let scale = _mm512_permutexvar_ps(indexes(&FOURS[q]), scales);
                     sums[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sums[i]);

@@ -68,6 +68,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         |[x]| Quarters::new(x, Format::OFFSET),
         |mut sums, bytes: &[u8; 8 * BYTES], x| {
             for q in 0..4 {
+                avx512::ask_ahead(bytes, q, 4);
                 let pair: &[u8; 2 * BYTES] = array(&bytes[q * 2 * BYTES..][..2 * BYTES]);
                 let first = _mm512_castsi256_si512(load_bytes(array(&pair[2..34])));
                 let both = _mm512_inserti64x4::<1>(first, load_bytes(array(&pair[36..])));
