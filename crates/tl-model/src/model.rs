@@ -299,27 +299,10 @@ impl<'a> NodeRef<'a> {
 mod tests {
     use super::*;
     use crate::kv_cache::KvCache;
-    use crate::testing::{GgufWriter, project_file};
+    use crate::testing::{GgufWriter, TempFile, project_file};
 
     const F32_ID: u32 = 0;
     const Q2_K_ID: u32 = 10;
-
-    /// Writes bytes to a file of their own, which is removed at the end.
-    struct TempFile(PathBuf);
-
-    impl TempFile {
-        fn new(name: &str, bytes: &[u8]) -> TempFile {
-            let path = std::env::temp_dir().join(format!("tl-model-{}-{name}.gguf", std::process::id()));
-            std::fs::write(&path, bytes).unwrap();
-            TempFile(path)
-        }
-    }
-
-    impl Drop for TempFile {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
 
     /// A model of two layers, 8 wide, 2 heads, 1 for keys and values, 5 tokens; `change` may replace sizes or leave a
     /// tensor out.
@@ -363,7 +346,7 @@ mod tests {
     }
 
     fn load(name: &str, writer: &GgufWriter) -> Result<Model> {
-        let file = TempFile::new(name, &writer.finish());
+        let file = TempFile::with(name, &writer.finish());
         Model::load(&file.0, &Device::cpu())
     }
 
@@ -421,7 +404,7 @@ mod tests {
         check("models/none.gguf", "none.gguf: No such file");
         check("models", "models: ");
         check("Cargo.toml", "Cargo.toml: not a GGUF file");
-        assert!(Model::load(TempFile::new("empty", b"").0.clone(), &Device::cpu()).is_err());
+        assert!(Model::load(TempFile::with("empty", b"").0.clone(), &Device::cpu()).is_err());
     }
 
     #[test]

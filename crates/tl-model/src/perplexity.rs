@@ -201,7 +201,7 @@ fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
-    use crate::testing::project_file;
+    use crate::testing::{TempFile, project_file};
     use tl_device::Device;
 
     fn demo() -> Model {
@@ -269,13 +269,12 @@ mod tests {
     /// Against probabilities of a half, a quarter and a quarter, through a file.
     #[test]
     fn divergence_of_known_distributions() {
-        let path = std::env::temp_dir().join(format!("tl-divergence-{}", std::process::id()));
-        let mut writer = LogProbsWriter::create(&path, 5, 3, &[0; 5]).unwrap();
+        let target = TempFile::new("divergence");
+        let mut writer = LogProbsWriter::create(&target.0, 5, 3, &[0; 5]).unwrap();
         let reference = [0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()];
         (0..2).for_each(|_| writer.row(&reference).unwrap());
         writer.finish().unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let bytes = std::fs::read(&target.0).unwrap();
         let file = LogProbs::parse(&bytes).unwrap();
         let mut divergence = Divergence::default();
         let uniform = [7.0f32; 3];

@@ -270,21 +270,7 @@ mod tests {
     use crate::kv_cache::KvCache;
     use crate::model::{Activations, Model};
     use crate::synth::SyntheticModel;
-    use crate::testing::{GgufWriter as TestWriter, project_file};
-
-    struct TempFile(PathBuf);
-
-    impl TempFile {
-        fn new(name: &str) -> TempFile {
-            TempFile(std::env::temp_dir().join(format!("tl-quantize-{}-{name}.gguf", std::process::id())))
-        }
-    }
-
-    impl Drop for TempFile {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
+    use crate::testing::{GgufWriter as TestWriter, TempFile, project_file};
 
     fn quantize(from: &Path, format: &str, to: &Path) -> Result<QuantizeReport> {
         Quantization::open(from, format)?.write(to, &Device::cpu(), &mut |_| ())

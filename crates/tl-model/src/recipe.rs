@@ -87,15 +87,15 @@ mod tests {
     use super::*;
     use crate::format::gguf::Gguf;
     use crate::synth::SyntheticModel;
+    use crate::testing::TempFile;
 
     /// Files that are made up and files that are converted follow one rule.
     #[test]
     fn made_up_models_follow_the_same_recipes() {
         for recipe in RECIPES {
-            let path = std::env::temp_dir().join(format!("tl-recipe-{}-{}.gguf", std::process::id(), recipe.name));
-            SyntheticModel::new("tiny", recipe.name, 0).unwrap().write(&path, &tl_device::Device::cpu()).unwrap();
-            let bytes = std::fs::read(&path).unwrap();
-            std::fs::remove_file(&path).unwrap();
+            let file = TempFile::new(recipe.name);
+            SyntheticModel::new("tiny", recipe.name, 0).unwrap().write(&file.0, &tl_device::Device::cpu()).unwrap();
+            let bytes = std::fs::read(&file.0).unwrap();
             let gguf = Gguf::parse(&bytes).unwrap();
             assert_eq!(gguf.integer("general.file_type").unwrap(), Some(recipe.file_type.into()), "{}", recipe.name);
             for tensor in gguf.tensors().iter().filter(|tensor| tensor.dims.len() == 2) {

@@ -329,21 +329,7 @@ mod tests {
     use crate::format::gguf::Gguf;
     use crate::generate::{GenerateOptions, Generator};
     use crate::model::Model;
-    use std::path::PathBuf;
-
-    struct TempFile(PathBuf);
-
-    impl TempFile {
-        fn new(name: &str) -> TempFile {
-            TempFile(std::env::temp_dir().join(format!("tl-synth-{}-{name}.gguf", std::process::id())))
-        }
-    }
-
-    impl Drop for TempFile {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
+    use crate::testing::TempFile;
 
     fn write(format: &str, seed: u64, threads: usize) -> Vec<u8> {
         let file = TempFile::new(&format!("{format}-{seed}-{threads}"));

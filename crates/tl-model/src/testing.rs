@@ -1,6 +1,8 @@
-//! What the tests of this crate share: a writer of small GGUF files, and the files that come with the project.
+//! What the tests of this crate share: a writer of small GGUF files, files that are removed again, and the files that come
+//! with the project.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A file of the project by its path from the root.
 pub(crate) fn project_file(path: &str) -> PathBuf {
@@ -10,6 +12,30 @@ pub(crate) fn project_file(path: &str) -> PathBuf {
 /// The bytes of a file of the project.
 pub(crate) fn project_bytes(path: &str) -> Vec<u8> {
     std::fs::read(project_file(path)).unwrap()
+}
+
+/// The path of a file that no other test has, in the system's folder for such; what is written there is removed at the end.
+pub(crate) struct TempFile(pub(crate) PathBuf);
+
+impl TempFile {
+    pub(crate) fn new(name: &str) -> TempFile {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let index = COUNT.fetch_add(1, Ordering::Relaxed);
+        TempFile(std::env::temp_dir().join(format!("tl-model-{}-{index}-{name}", std::process::id())))
+    }
+
+    /// The file with these bytes in it.
+    pub(crate) fn with(name: &str, bytes: &[u8]) -> TempFile {
+        let file = TempFile::new(name);
+        std::fs::write(&file.0, bytes).unwrap();
+        file
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Writes a GGUF file into memory, pair by pair; what it is told it writes, true or not.

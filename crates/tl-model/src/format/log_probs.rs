@@ -225,21 +225,7 @@ impl LogProbsWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
-
-    struct TempFile(PathBuf);
-
-    impl TempFile {
-        fn new(name: &str) -> TempFile {
-            TempFile(std::env::temp_dir().join(format!("tl-log-probs-{}-{name}", std::process::id())))
-        }
-    }
-
-    impl Drop for TempFile {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
+    use crate::testing::TempFile;
 
     /// Two windows of 5 tokens, so that 2 are looked at in each; a vocabulary of `v`.
     fn written(name: &str, v: usize, logits: impl Fn(usize, usize) -> f32) -> Vec<u8> {
