@@ -14,7 +14,7 @@ use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 use crate::format::gguf::{Gguf, TensorInfo};
 use crate::format::write::{GgufHeader, GgufWriter};
-use crate::recipe::Recipe;
+use crate::recipe::{OUTPUT, Recipe};
 
 const FILE_TYPE: &str = "general.file_type";
 const QUANTIZATION_VERSION: &str = "general.quantization_version";
@@ -148,38 +148,9 @@ impl Quantization {
         let architecture = gguf.string("general.architecture")?.unwrap_or_default();
         let n_layers = gguf.integer(&format!("{architecture}.block_count"))?.unwrap_or(0);
         let n_layers = usize::try_from(n_layers).unwrap_or(usize::MAX);
-        gguf.tensors().iter().map(|tensor| self.step(tensor, n_layers, report)).collect()
-    }
-
-    fn step(&self, tensor: &TensorInfo<'_>, n_layers: usize, report: &mut QuantizeReport) -> Result<Step> {
-        let Some(mut to) = self.target(tensor, n_layers) else {
-            // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
-            return match tensor.tensor_type.block_bytes() {
-                Some(_) => Ok(Step::Keep),
-                None => Err(unreadable(tensor)),
-            };
-        };
-        let row = tensor.dims.last().copied().unwrap_or(1);
-        if !row.is_multiple_of(to.kernels.block_elems) {
-            report.without_whole_blocks.push(tensor.name.to_owned());
-            to = format_of(DType::F16).unwrap_or(to);
-        }
-        if to.gguf_id == tensor.tensor_type.id() {
-            return Ok(Step::Keep);
-        }
-        let from = format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unreadable(tensor))?;
-        report.already_quantized += usize::from(from.kernels.block_elems > 1);
-        Ok(Step::Convert { from, to })
-    }
-
-    /// The format that a tensor is to have; `None` for one that stays what it is.
-    fn target(&self, tensor: &TensorInfo<'_>, n_layers: usize) -> Option<&'static Format> {
-        match tensor.dims.len() {
-            2 if tensor.name.ends_with(".weight") => self.recipe.format(tensor.name, n_layers),
-            // Norms and biases, unless they are numbers of another kind, such as indices.
-            1 if format_by_gguf_id(tensor.tensor_type.id()).is_some() => format_of(DType::F32),
-            _ => None,
-        }
+        let has_output = gguf.tensor(OUTPUT).is_some();
+        let of_weight = |name: &str| self.recipe.format(name, n_layers, has_output);
+        gguf.tensors().iter().map(|tensor| step(tensor, target(tensor, of_weight), report)).collect()
     }
 
     fn header(&self, gguf: &Gguf<'_>, steps: &[Step]) -> Result<GgufHeader> {
@@ -200,6 +171,38 @@ impl Quantization {
             header.tensor(tensor.name, &tensor.dims, step.tensor_type(tensor))?;
         }
         Ok(header)
+    }
+}
+
+/// What becomes of a tensor that is to have this format; what is worth telling goes into the report.
+fn step(tensor: &TensorInfo<'_>, target: Option<&'static Format>, report: &mut QuantizeReport) -> Result<Step> {
+    let Some(mut to) = target else {
+        // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
+        return match tensor.tensor_type.block_bytes() {
+            Some(_) => Ok(Step::Keep),
+            None => Err(unreadable(tensor)),
+        };
+    };
+    let row = tensor.dims.last().copied().unwrap_or(1);
+    if !row.is_multiple_of(to.kernels.block_elems) {
+        report.without_whole_blocks.push(tensor.name.to_owned());
+        to = format_of(DType::F16).unwrap_or(to);
+    }
+    if to.gguf_id == tensor.tensor_type.id() {
+        return Ok(Step::Keep);
+    }
+    let from = format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unreadable(tensor))?;
+    report.already_quantized += usize::from(from.kernels.block_elems > 1);
+    Ok(Step::Convert { from, to })
+}
+
+/// The format that a tensor is to have, by its name where it is a weight; `None` for one that stays what it is.
+fn target(tensor: &TensorInfo<'_>, of_weight: impl Fn(&str) -> Option<&'static Format>) -> Option<&'static Format> {
+    match tensor.dims.len() {
+        2 if tensor.name.ends_with(".weight") => of_weight(tensor.name),
+        // Norms and biases, unless they are numbers of another kind, such as indices.
+        1 if format_by_gguf_id(tensor.tensor_type.id()).is_some() => format_of(DType::F32),
+        _ => None,
     }
 }
 
@@ -351,7 +354,7 @@ mod tests {
                     assert_eq!((old.name, &old.dims), (new.name, &new.dims));
                     let expected = match old.dims.len() {
                         1 => 0,
-                        _ => to.format(old.name, 2).unwrap().gguf_id,
+                        _ => to.format(old.name, 2, true).unwrap().gguf_id,
                     };
                     assert_eq!(new.tensor_type.id(), expected, "{what}: {}", old.name);
                 }
@@ -389,7 +392,7 @@ mod tests {
     }
 
     fn tl_kernels_of(name: &str) -> &'static Format {
-        Recipe::named(name).unwrap().format("a.weight", 0).unwrap()
+        Recipe::named(name).unwrap().format("a.weight", 0, true).unwrap()
     }
 
     #[test]
@@ -428,6 +431,27 @@ mod tests {
         assert_eq!(gguf.integer(FILE_TYPE).unwrap(), Some(2));
         assert_eq!(gguf.integer(QUANTIZATION_VERSION).unwrap(), Some(2));
         assert_eq!(gguf.string("general.name").unwrap(), Some("odd"));
+    }
+
+    /// The embedding is the output of a file that has no other, and then matters as much.
+    #[test]
+    fn a_shared_embedding_is_the_output() {
+        let check = |has_output: bool, expected: &str| {
+            let (source, target) = (TempFile::new("tied"), TempFile::new("tied-out"));
+            let weight = floats(&[0.5; 256]);
+            let mut file = TestWriter::default().tensor("token_embd.weight", &[1, 256], 0, &weight);
+            if has_output {
+                file = file.tensor("output.weight", &[1, 256], 0, &weight);
+            }
+            std::fs::write(&source.0, file.finish()).unwrap();
+            quantize(&source.0, "q4_k_m", &target.0).unwrap();
+            let bytes = std::fs::read(&target.0).unwrap();
+            let gguf = Gguf::parse(&bytes).unwrap();
+            let found = gguf.tensors().iter().map(|tensor| tensor.tensor_type.to_string()).collect::<Vec<_>>();
+            assert_eq!(found.join(" "), expected);
+        };
+        check(false, "Q6_K");
+        check(true, "Q4_K Q6_K");
     }
 
     #[test]

@@ -5,6 +5,10 @@ use tl_tensor::quant::{FORMATS, Format};
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 
+/// The name of the output's weight. A file without it has its embedding for one.
+pub(crate) const OUTPUT: &str = "output.weight";
+const EMBEDDING: &str = "token_embd.weight";
+
 /// A format or mix of formats by its name.
 #[derive(Debug)]
 pub(crate) struct Recipe {
@@ -62,17 +66,17 @@ impl Recipe {
         RECIPES
     }
 
-    /// The format of the tensor of that name, of a model of `n_layers`.
-    pub(crate) fn format(&self, tensor: &str, n_layers: usize) -> Option<&'static Format> {
-        let name = self.important.filter(|_| is_important(tensor, n_layers)).unwrap_or(self.most);
+    /// The format of the tensor of that name, of a model of `n_layers`, with an [`OUTPUT`] of its own or not.
+    pub(crate) fn format(&self, tensor: &str, n_layers: usize, has_output: bool) -> Option<&'static Format> {
+        let name = self.important.filter(|_| is_important(tensor, n_layers, has_output)).unwrap_or(self.most);
         FORMATS.iter().find(|row| TensorType::from_id(row.gguf_id).name() == Some(name))
     }
 }
 
-/// The rule of llama.cpp's mixes: the output, and the values and the last feed-forward weight of the first and the last eighth
-/// of the layers and of every third between.
-fn is_important(tensor: &str, n_layers: usize) -> bool {
-    if tensor == "output.weight" {
+/// The rule of llama.cpp's mixes: the output or the embedding that serves as one, and the values and the last feed-forward weight
+/// of the first and the last eighth of the layers and of every third between.
+fn is_important(tensor: &str, n_layers: usize, has_output: bool) -> bool {
+    if tensor == if has_output { OUTPUT } else { EMBEDDING } {
         return true;
     }
     let Some((layer, role)) = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { return false };
@@ -99,7 +103,7 @@ mod tests {
             let gguf = Gguf::parse(&bytes).unwrap();
             assert_eq!(gguf.integer("general.file_type").unwrap(), Some(recipe.file_type.into()), "{}", recipe.name);
             for tensor in gguf.tensors().iter().filter(|tensor| tensor.dims.len() == 2) {
-                let expected = recipe.format(tensor.name, 2).unwrap().gguf_id;
+                let expected = recipe.format(tensor.name, 2, true).unwrap().gguf_id;
                 assert_eq!(tensor.tensor_type.id(), expected, "{} of {}", tensor.name, recipe.name);
             }
         }
@@ -109,7 +113,7 @@ mod tests {
     fn every_recipe_names_formats_that_can_be_written() {
         for recipe in RECIPES {
             for name in ["output.weight", "blk.0.attn_q.weight"] {
-                let format = recipe.format(name, 2).unwrap_or_else(|| panic!("{} of {name}", recipe.name));
+                let format = recipe.format(name, 2, true).unwrap_or_else(|| panic!("{} of {name}", recipe.name));
                 assert!(format.kernels.quantize.is_some());
             }
         }
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn a_mix_gives_more_bits_to_what_matters() {
         let mix = Recipe::named("Q4_K_M").unwrap();
-        let of = |name: &str| TensorType::from_id(mix.format(name, 22).unwrap().gguf_id).to_string();
+        let of = |name: &str| TensorType::from_id(mix.format(name, 22, true).unwrap().gguf_id).to_string();
         let in_more = |role: &str| -> Vec<usize> {
             (0..22).filter(|layer| of(&format!("blk.{layer}.{role}.weight")) == "Q6_K").collect()
         };
@@ -131,7 +135,7 @@ mod tests {
         assert_eq!((of("output.weight"), of("token_embd.weight")), ("Q6_K".to_owned(), "Q4_K".to_owned()));
         // Names that a file may give.
         for odd in ["", "blk.", "blk.x.attn_v.weight", "blk.18446744073709551615.attn_v.weight"] {
-            assert!(mix.format(odd, usize::MAX).is_some());
+            assert!(mix.format(odd, usize::MAX, false).is_some());
         }
     }
 

@@ -146,7 +146,7 @@ impl SyntheticModel {
         let tensors = self.shape.tensors();
         let format = |name: &str, is_norm: bool| match is_norm {
             true => format_of(DType::F32),
-            false => self.recipe.format(name, self.shape.n_layers),
+            false => self.recipe.format(name, self.shape.n_layers, true),
         };
         for (name, dims, is_norm) in &tensors {
             if let Some(format) = format(name, *is_norm) {
