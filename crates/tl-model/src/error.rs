@@ -146,6 +146,18 @@ pub enum ModelError {
         supported: String,
     },
 
+    /// A weight that another format cannot hold, or that was no finite number before.
+    #[error(
+        "tensor `{tensor}` has weights that are no finite numbers in {format}; \
+         take a file whose weights are, or a format that reaches further, such as bf16"
+    )]
+    NotFinite {
+        /// The tensor's name.
+        tensor: String,
+        /// The format in which they were to be written.
+        format: String,
+    },
+
     /// A metadata key that is needed and not there.
     #[error(
         "the file has no metadata key `{key}`, which says {meaning}; convert the model again with a current converter"

@@ -197,13 +197,14 @@ pub(crate) fn tensor_of<'a>(tree: &'a Tree, name: &str) -> Result<&'a Tensor> {
 fn computable(leaf: &Leaf, name: impl FnOnce() -> String) -> Result<&Tensor> {
     match leaf {
         Leaf::Tensor(tensor) => Ok(tensor),
-        Leaf::Unsupported(tensor_type) => {
-            let supported: Vec<String> =
-                FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
-            let (format, supported) = (tensor_type.to_string(), supported.join(", "));
-            Err(ModelError::TensorFormat { name: name(), format, supported })
-        }
+        Leaf::Unsupported(tensor_type) => Err(unsupported(&name(), *tensor_type)),
     }
+}
+
+/// That the tensor of that name cannot be computed on.
+pub(crate) fn unsupported(name: &str, tensor_type: TensorType) -> ModelError {
+    let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
+    ModelError::TensorFormat { name: name.to_owned(), format: tensor_type.to_string(), supported: supported.join(", ") }
 }
 
 /// Whether tensors of this type can be computed on.

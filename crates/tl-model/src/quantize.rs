@@ -4,16 +4,16 @@
 //! through `float32` a piece at a time. It must not know what kind of model it is, beyond the names by which a mix of
 //! formats tells what matters more.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use tl_device::{DType, Device, Mapping};
-use tl_tensor::quant::{FORMATS, Format, format_by_gguf_id, format_of};
+use tl_tensor::quant::{Format, format_by_gguf_id, format_of};
 
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 use crate::format::gguf::{Gguf, TensorInfo};
 use crate::format::write::{GgufHeader, GgufWriter};
+use crate::model::unsupported;
 use crate::recipe::{OUTPUT, Recipe};
 
 const FILE_TYPE: &str = "general.file_type";
@@ -133,7 +133,8 @@ impl Quantization {
                 Step::Convert { from, to } => {
                     let is_finite = Conversion { from, to, device }.write(data, &mut writer)?;
                     if !is_finite {
-                        return Err(not_finite(tensor.name, target, report.read_bytes));
+                        let (tensor, format) = (tensor.name.to_owned(), step.tensor_type(tensor).to_string());
+                        return Err(read(ModelError::NotFinite { tensor, format }));
                     }
                 }
             }
@@ -180,7 +181,7 @@ fn step(tensor: &TensorInfo<'_>, target: Option<&'static Format>, report: &mut Q
         // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
         return match tensor.tensor_type.block_bytes() {
             Some(_) => Ok(Step::Keep),
-            None => Err(unreadable(tensor)),
+            None => Err(unsupported(tensor.name, tensor.tensor_type)),
         };
     };
     let row = tensor.dims.last().copied().unwrap_or(1);
@@ -191,7 +192,8 @@ fn step(tensor: &TensorInfo<'_>, target: Option<&'static Format>, report: &mut Q
     if to.gguf_id == tensor.tensor_type.id() {
         return Ok(Step::Keep);
     }
-    let from = format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unreadable(tensor))?;
+    let from =
+        format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unsupported(tensor.name, tensor.tensor_type))?;
     report.already_quantized += usize::from(from.kernels.block_elems > 1);
     Ok(Step::Convert { from, to })
 }
@@ -204,18 +206,6 @@ fn target(tensor: &TensorInfo<'_>, of_weight: impl Fn(&str) -> Option<&'static F
         1 if format_by_gguf_id(tensor.tensor_type.id()).is_some() => format_of(DType::F32),
         _ => None,
     }
-}
-
-fn unreadable(tensor: &TensorInfo<'_>) -> ModelError {
-    let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
-    let (name, format) = (tensor.name.to_owned(), tensor.tensor_type.to_string());
-    ModelError::TensorFormat { name, format, supported: supported.join(", ") }
-}
-
-fn not_finite(tensor: &str, target: &Path, len_bytes: u64) -> ModelError {
-    let problem = format!("tensor `{tensor}` has weights that are no finite numbers in the new format");
-    let source = io::Error::new(io::ErrorKind::InvalidData, problem);
-    ModelError::Write { path: target.to_owned(), len_bytes, source }
 }
 
 /// The way of one tensor from one format to another.
@@ -462,10 +452,17 @@ mod tests {
             std::fs::write(&target.0, b"before").unwrap();
             let error = quantize(&source.0, format, &target.0).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+            // What is wrong is the file that is read.
+            assert!(name == "format" || error.starts_with(source.0.to_str().unwrap()), "{error}");
             assert_eq!(std::fs::read(&target.0).unwrap(), b"before", "{name}");
         };
         let weight = |x: f32| TestWriter::default().tensor("a.weight", &[1, 256], 0, &floats(&[x; 256]));
-        check("nan", weight(f32::NAN), "q4_k", "tensor `a.weight` has weights that are no finite numbers");
+        check(
+            "nan",
+            weight(f32::NAN),
+            "q4_k",
+            "tensor `a.weight` has weights that are no finite numbers in Q4_K; take",
+        );
         check("infinite", weight(f32::INFINITY), "q8_0", "tensor `a.weight` has weights");
         check("large", weight(1e30), "f16", "tensor `a.weight` has weights");
         check("large-scale", weight(1e30), "q6_k", "tensor `a.weight` has weights");
