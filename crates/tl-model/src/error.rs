@@ -29,6 +29,20 @@ pub enum ModelError {
         found: Vec<u8>,
     },
 
+    /// A text whose log-probabilities make no file.
+    #[error(
+        "{n_tokens} tokens in windows of {window}, from a vocabulary of {vocab_size}: a file of log-probabilities has windows of 3 \
+         tokens or more and nothing left over, and counts windows, their tokens and the vocabulary from 1 to 2147483647"
+    )]
+    LogProbsSizes {
+        /// Tokens of a window.
+        window: usize,
+        /// Tokens of the vocabulary.
+        vocab_size: usize,
+        /// Tokens of the text.
+        n_tokens: usize,
+    },
+
     /// A version of the container that is not read.
     #[error("GGUF version {version}{} is not supported (2 and 3 are); convert the model again with a current converter",
         if *big_endian { " of a big-endian file" } else { "" })]

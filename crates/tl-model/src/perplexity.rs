@@ -6,14 +6,12 @@
 //! llama.cpp's `llama-perplexity` does; the figures can be compared.
 
 use crate::error::{ModelError, Result};
-use crate::format::log_probs::{LogProbsRow, first_scored, log_sum_exp};
+use crate::format::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 
 /// Tokens whose logits are in memory at once: enough to compute at the speed of prefill.
 const PART: usize = 128;
-/// The shortest window that has a prediction in its second half.
-const SHORTEST: usize = 3;
 
 /// A model that goes through windows of a text.
 ///
@@ -47,8 +45,8 @@ impl<'a> Predictions<'a> {
     /// memory that cannot be had.
     pub fn new(model: &'a Model, window: usize) -> Result<Predictions<'a>> {
         let limit = model.config().context_length;
-        if window < SHORTEST || window > limit {
-            return Err(ModelError::Window { asked: window, shortest: SHORTEST, limit });
+        if window < SHORTEST_WINDOW || window > limit {
+            return Err(ModelError::Window { asked: window, shortest: SHORTEST_WINDOW, limit });
         }
         let tokenizer = model.tokenizer()?;
         // An empty text has nothing but the tokens that are put around every text.

@@ -18,6 +18,8 @@ use crate::error::{ModelError, Result};
 const MAGIC: &[u8; 8] = b"_logits_";
 /// Step and lowest value.
 const ROW_HEADER_BYTES: usize = 8;
+/// The shortest window that has a prediction in its second half.
+pub(crate) const SHORTEST_WINDOW: usize = 3;
 /// How far below the greatest logit one is still told apart.
 const RANGE: f32 = 16.0;
 
@@ -68,7 +70,7 @@ impl<'a> LogProbs<'a> {
             return Err(ModelError::NotLogProbs { found: bytes.iter().copied().take(MAGIC.len()).collect() });
         }
         let mut reader = Reader { bytes, pos: MAGIC.len() };
-        let window = size(&mut reader, "the number of tokens in a window", 3)?;
+        let window = size(&mut reader, "the number of tokens in a window", SHORTEST_WINDOW as u32)?;
         let vocab_size = size(&mut reader, "the size of the vocabulary", 1)?;
         let n_windows = size(&mut reader, "the number of windows", 1)?;
         let tokens = reader.take(4 * n_windows as u64 * window as u64, "the tokens")?;
@@ -157,21 +159,25 @@ impl LogProbsWriter {
     /// Begins the file that will be `path`: `tokens` in windows of `window`, a whole number of them.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: a folder that is missing or may not be written to, a target that is no plain file, more than the
-    /// format can count, a full disk.
+    /// [`ModelError::LogProbsSizes`]: windows of fewer than 3 tokens, no window, a rest, no vocabulary, more than the format can
+    /// count. [`ModelError::TokenId`]: a token outside the vocabulary. [`ModelError::Write`]: a folder that is missing or may not
+    /// be written to, a target that is no plain file, a full disk.
     pub fn create(path: impl AsRef<Path>, window: usize, vocab_size: usize, tokens: &[u32]) -> Result<LogProbsWriter> {
         let path = path.as_ref();
         let n_windows = tokens.len() / window.max(1);
+        let is_whole = window >= SHORTEST_WINDOW && n_windows > 0 && tokens.len().is_multiple_of(window);
+        let sizes = [window, vocab_size, n_windows].map(i32::try_from);
+        let (true, [Ok(window_i32), Ok(vocab_size_i32 @ 1..), Ok(n_windows_i32)]) = (is_whole, sizes) else {
+            return Err(ModelError::LogProbsSizes { window, vocab_size, n_tokens: tokens.len() });
+        };
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(ModelError::TokenId { id, vocab_size });
+        }
         let left = n_windows * rows_of(window);
-        let tokens = tokens.get(..n_windows * window).unwrap_or_default();
         let len_bytes = (MAGIC.len() + 12 + 4 * tokens.len()) as u64 + left as u64 * row_bytes(vocab_size) as u64;
         let failed = |source| ModelError::Write { path: path.to_owned(), len_bytes, source };
-        let sizes = [window, vocab_size, n_windows].map(i32::try_from);
-        let [Ok(window), Ok(vocab_size_i32), Ok(n_windows)] = sizes else {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "more than the format can count")));
-        };
         let mut head = MAGIC.to_vec();
-        [window, vocab_size_i32, n_windows].iter().for_each(|size| head.extend(size.to_le_bytes()));
+        [window_i32, vocab_size_i32, n_windows_i32].iter().for_each(|size| head.extend(size.to_le_bytes()));
         tokens.iter().for_each(|id| head.extend(id.to_le_bytes()));
         let mut file = Beside::create(path).map_err(failed)?;
         file.put(&head).map_err(failed)?;
@@ -321,7 +327,25 @@ mod tests {
         check(&[3], "rows are missing");
         check(&[3, 3, 3], "no place in the file");
         check(&[2], "no place in the file");
-        let error = LogProbsWriter::create(std::env::temp_dir(), 5, 3, &[]).unwrap_err().to_string();
+        let error = LogProbsWriter::create(std::env::temp_dir(), 5, 3, &[0; 5]).unwrap_err().to_string();
         assert!(error.contains("no plain file"), "{error}");
+    }
+
+    /// Nothing is written that would be refused when it is read, and nothing is left out.
+    #[test]
+    fn sizes_that_make_no_file() {
+        let file = TempFile::new("sizes");
+        let check = |window: usize, vocab_size: usize, tokens: &[u32], expected: &str| {
+            let error = LogProbsWriter::create(&file.0, window, vocab_size, tokens).unwrap_err().to_string();
+            assert!(error.contains(expected) && !file.0.exists(), "{error}");
+        };
+        check(0, 3, &[0; 5], "5 tokens in windows of 0, from a vocabulary of 3");
+        check(2, 3, &[0; 4], "4 tokens in windows of 2");
+        check(5, 0, &[0; 5], "from a vocabulary of 0");
+        check(5, 3, &[], "0 tokens in windows of 5");
+        check(5, 3, &[0; 4], "4 tokens in windows of 5");
+        check(5, 3, &[0; 11], "11 tokens in windows of 5");
+        check(5, usize::MAX, &[0; 5], &format!("from a vocabulary of {}:", usize::MAX));
+        check(5, 3, &[0, 1, 2, 3, 0], "token id 3 is outside the vocabulary of 3 tokens");
     }
 }
