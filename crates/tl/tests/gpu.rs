@@ -1,15 +1,16 @@
 //! The program on a GPU, as its users run it. What needs a GPU is skipped where there is none, unless `TL_REQUIRE_GPU` is set.
 #![cfg(feature = "gpu")]
 
+mod common;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 fn tl(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tl"));
-    command.args(line.split_whitespace()).current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."));
-    command.env_remove("TL_BUFFER_MAX_MB").env_remove("TL_DEVICE").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    let mut command = common::tl(line, &[]);
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

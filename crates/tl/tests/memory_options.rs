@@ -1,24 +1,13 @@
 //! The options that reserve, limit, seal and show memory, as users run them.
 
+mod common;
+
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Runs the program in the project's root, with the words of `line` and then `rest` as its arguments.
-fn run(line: &str, rest: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tl"));
-    command.args(line.split_whitespace()).args(rest).current_dir(root()).env_remove("TL_BUFFER_MAX_MB");
-    command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use common::{root, run, text};
 
 /// What a command that succeeds prints on standard output and on standard error.
 fn printed(line: &str, rest: &[&str]) -> (String, String) {

@@ -1,24 +1,12 @@
 //! `tl plan` and `tl synth` as their users run them, and the limit that `tl generate` is given.
 
+mod common;
+
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Runs the program in the project's root, with the words of `line` and then `rest` as its arguments.
-fn run(line: &str, rest: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tl"));
-    command.args(line.split_whitespace()).args(rest).current_dir(root()).env_remove("TL_BUFFER_MAX_MB");
-    command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use common::{run, text};
 
 /// What the command prints where it succeeds.
 fn printed(line: &str, rest: &[&str]) -> String {

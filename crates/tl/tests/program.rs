@@ -1,28 +1,12 @@
 //! The program as its users run it: what it prints, where, and how it ends.
 
+mod common;
+
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The program in the project's root, with the words of `line` and then `rest` as its arguments.
-fn tl(line: &str, rest: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tl"));
-    command.args(line.split_whitespace()).args(rest).current_dir(root());
-    command.env_remove("TL_BUFFER_MAX_MB");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn run(line: &str, rest: &[&str]) -> Output {
-    tl(line, rest).output().unwrap()
-}
+use common::{root, run, text, tl};
 
 /// A file of its own for bytes that are no model.
 fn temp_file(name: &str, bytes: &[u8]) -> PathBuf {

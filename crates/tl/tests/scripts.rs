@@ -1,40 +1,22 @@
 //! The scripts that compare with other programs, which are played here by small ones of the shell.
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use common::{Folder, root};
 
 const TL: &str = env!("CARGO_BIN_EXE_tl");
 
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    /// A program with these lines.
-    fn program(&self, name: &str, lines: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A program in the folder with these lines.
+fn program(folder: &Folder, name: &str, lines: &str) -> String {
+    let path = folder.file(name);
+    fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
 }
 
 /// Whether a program is there that a script needs; says so where it is not.
@@ -68,14 +50,16 @@ fn compares_speed() {
         return;
     }
     let folder = Folder::new("compare");
-    let bench = folder.program(
+    let bench = program(
+        &folder,
         "llama-bench",
         r#"case "$*" in
 *"-n 0"*) echo '{"n_prompt": 8, "n_gen": 0, "n_depth": 0, "samples_ts": [1e9, 3e9]}' ;;
 *) echo '{"n_prompt": 0, "n_gen": 4, "n_depth": 5, "samples_ts": [0.5, 0.75]}' ;;
 esac"#,
     );
-    let candle = folder.program(
+    let candle = program(
+        &folder,
         "candle",
         r#"echo "loading"; [ "$RAYON_NUM_THREADS" = 1 ] && [ "$3" = 8 ] && echo "RES pp8: min 1.0 median 9.0 max 2.0 tok/s"
 [ "$5" = 4 ] && [ "$7" = 5 ] && echo "RES tg4: min 0.25 median 9.0 max 0.25 tok/s"; true"#,
@@ -94,7 +78,7 @@ esac"#,
     let rows = fs::read_to_string(&samples).unwrap();
     assert_eq!(rows.lines().filter(|row| row.contains(r#""what": "speed""#)).count(), 6, "{rows}");
 
-    let broken = folder.program("broken", "echo no such kernel >&2; exit 3");
+    let broken = program(&folder, "broken", "echo no such kernel >&2; exit 3");
     let output = script("compare.py", &[&line[..], &[&broken]].concat());
     check(
         &output,
@@ -112,7 +96,7 @@ fn compares_load() {
         return;
     }
     let folder = Folder::new("load");
-    let completion = folder.program("llama-completion", "sleep 30 & kill $!; echo x");
+    let completion = program(&folder, "llama-completion", "sleep 30 & kill $!; echo x");
     let line = ["models/demo-q4_0.gguf", "--tl", TL, "--measure", "load", "--rounds", "2", "--context", "64"];
     let output = script("compare.py", &[&line[..], &["--llama-completion", &completion]].concat());
     check(
@@ -134,7 +118,7 @@ fn measures_divergence() {
     // The options as the script gives them: -m MODEL -f TEXT -c N -b N -ub N --chunks K -t T --kl-divergence-base FILE
     let lines =
         format!(r#"{TL} perplexity "$2" "$4" --context "$6" --windows "${{12}}" --threads "${{14}}" --save "${{16}}""#);
-    let other = folder.program("llama-perplexity", &lines);
+    let other = program(&folder, "llama-perplexity", &lines);
     let line =
         ["models/demo-q8_0.gguf", "--tl", TL, "--context", "24", "--windows", "2", "--cpu", ",portable", "--exact"];
     let output = script("divergence.py", &[&line[..], &["--llama-perplexity", &other]].concat());
@@ -153,10 +137,10 @@ fn measures_divergence() {
     let mean: f64 = exact.parse().unwrap();
     assert!(1e-9 < mean && mean < 0.01, "{stdout}");
 
-    let broken = folder.program("broken", "echo cannot >&2; exit 4");
+    let broken = program(&folder, "broken", "echo cannot >&2; exit 4");
     let output = script("divergence.py", &[&line[..], &["--llama-perplexity", &broken]].concat());
     check(&output, 1, &["divergence.py: ", "ended with status 4", "cannot"]);
-    let silent = folder.program("silent", "touch \"${16}\"");
+    let silent = program(&folder, "silent", "touch \"${16}\"");
     let output = script("divergence.py", &[&line[..], &["--llama-perplexity", &silent]].concat());
     check(&output, 1, &["is no file of log-probabilities"]);
 }
