@@ -14,10 +14,7 @@ const POOL_CAP: &str = "TL_BUFFER_MAX_MB";
 
 /// The device that the arguments ask for.
 pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
-    let mut options = DeviceOptions::default();
-    if let Some(threads) = arguments.threads {
-        options.threads = threads.into();
-    }
+    let mut options = options(arguments.threads)?;
     options.memory.limit_bytes = arguments.memory_limit;
     options.memory.soft_limit_bytes = arguments.soft_memory_limit;
     if let Some(value) = std::env::var_os(POOL_CAP) {
@@ -28,8 +25,13 @@ pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
     choose(arguments.device.clone(), options)
 }
 
-/// The device that was asked for, by the argument or else the environment.
-pub(crate) fn choose(asked: Option<DeviceChoice>, mut options: DeviceOptions) -> Result<Device, Stop> {
+/// Options with the threads that were asked for and the instructions that the environment names, which every command computes
+/// with.
+pub(crate) fn options(threads: Option<u16>) -> Result<DeviceOptions, Stop> {
+    let mut options = DeviceOptions::default();
+    if let Some(threads) = threads {
+        options.threads = threads.into();
+    }
     if let Some(value) = std::env::var_os(CPU) {
         let isa = value.to_str().and_then(Isa::named);
         let problem = || {
@@ -38,6 +40,11 @@ pub(crate) fn choose(asked: Option<DeviceChoice>, mut options: DeviceOptions) ->
         };
         options.isa = Some(isa.ok_or_else(problem)?);
     }
+    Ok(options)
+}
+
+/// The device that was asked for, by the argument or else the environment.
+pub(crate) fn choose(asked: Option<DeviceChoice>, options: DeviceOptions) -> Result<Device, Stop> {
     let choice = match (asked, std::env::var_os(DEVICE)) {
         (Some(choice), _) => choice,
         (None, None) => DeviceChoice::Cpu,

@@ -14,11 +14,11 @@ pub(crate) fn run(arguments: &DevicesArguments) -> Result<(), Stop> {
     if arguments.ops {
         return output::print(&if arguments.json { ops_json() } else { ops_text() });
     }
+    let cpu = Device::cpu_with(&crate::device::options(None)?);
     #[cfg(feature = "gpu")]
     let gpus = Device::gpus();
     #[cfg(not(feature = "gpu"))]
     let gpus: Vec<GpuInfo> = Vec::new();
-    let cpu = Device::cpu();
     output::print(&if arguments.json { json(&cpu, &gpus) } else { text(&cpu, &gpus) })
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tl_device::{Device, DeviceOptions, bytes as display_bytes};
+use tl_device::{Device, bytes as display_bytes};
 use tl_model::{MemoryPlan, Planner};
 
 use crate::arguments::{Activations, PlanArguments};
@@ -140,7 +140,7 @@ impl Verdict {
 /// Prints the plan. That it does not fit is an answer, and no failure.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     check_options(arguments)?;
-    let device = crate::device::choose(arguments.device.clone(), DeviceOptions::default())?;
+    let device = crate::device::choose(arguments.device.clone(), crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
     let planner = Planner::open_for(&arguments.file, activations, &device).map_err(Stop::failed)?;
     let context = arguments.context.unwrap_or(planner.model().config().context_length);

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use tl_device::{Device, DeviceOptions, bytes as display_bytes};
+use tl_device::{Device, bytes as display_bytes};
 use tl_model::{Quantization, QuantizeProgress, QuantizeReport};
 
 use crate::arguments::QuantizeArguments;
@@ -20,10 +20,7 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     let QuantizeArguments { input, output: target, format, threads } = arguments;
     let work = Quantization::open(input, format).map_err(Stop::failed)?;
     refuse_own_input(input, target)?;
-    let mut options = DeviceOptions::default();
-    if let Some(threads) = *threads {
-        options.threads = threads.into();
-    }
+    let device = Device::cpu_with(&crate::device::options(*threads)?);
     let start = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
     let mut progress = |at: QuantizeProgress<'_>| {
@@ -34,7 +31,7 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
             let _ = write!(std::io::stderr(), "{CLEAR}{percent:3.0}%  {name}");
         }
     };
-    let written = work.write(target, &Device::cpu_with(&options), &mut progress);
+    let written = work.write(target, &device, &mut progress);
     if is_terminal {
         let _ = write!(std::io::stderr(), "{CLEAR}");
     }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
-use common::{root, run, text, tl};
+use common::{Folder, root, run, text, tl};
 
 /// A file of its own for bytes that are no model.
 fn temp_file(name: &str, bytes: &[u8]) -> PathBuf {
@@ -38,6 +38,31 @@ fn bad_input_is_one_message_and_exit_code_1() {
     check("generate models/demo-q4_0.gguf --context 257 --prompt a", &[], "this model works for 1 to 256");
     check("generate models/demo-q4_0.gguf --context 2 --prompt", &["one two three"], "the context has room for 2");
     check("generate models/demo-q4_0.gguf --prompt", &[&"long ".repeat(300)], "the context has room for 256");
+}
+
+#[test]
+fn the_environment_names_the_instructions() {
+    let folder = Folder::new("instructions");
+    let target = folder.file("x.gguf");
+    let run = |line: &str, value: &str| tl(line, &[]).env("TL_CPU", value).output().unwrap();
+    let devices = text(&run("devices --json", "portable").stdout);
+    assert!(devices.contains(r#""instructions":"portable""#), "{devices}");
+    let demo = "models/demo-f16.gguf";
+    for line in [
+        "devices".to_owned(),
+        format!("synth {target} --shape tiny --format f16"),
+        format!("quantize {demo} {target} q8_0"),
+        format!("plan {demo}"),
+        format!("bench {demo}"),
+        format!("generate {demo} --prompt a"),
+        "run examples/tensor_buffer_demo.tl".to_owned(),
+    ] {
+        let output = run(&line, "none");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
+        assert!(stderr.starts_with(r#"error: TL_CPU is "none", and this CPU has portable"#), "{line}: {stderr}");
+    }
+    assert!(folder.names().is_empty());
 }
 
 #[test]
