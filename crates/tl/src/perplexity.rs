@@ -1,6 +1,5 @@
 //! `tl perplexity`: how well a model predicts a text, and how far its predictions are from another's.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -10,12 +9,10 @@ use tl_syntax::SourceMap;
 
 use crate::arguments::PerplexityArguments;
 use crate::output::{self, Stop};
+use crate::progress::Line;
 use crate::quantize::refuse_own_input;
 use crate::report::Recording;
 use crate::statistics;
-
-/// Goes to the line's first column and clears it.
-const CLEAR: &str = "\r\x1b[K";
 
 /// Runs the text through the model and prints what comes of it.
 pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
@@ -120,12 +117,10 @@ fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) 
     let n_windows = text.windows.len();
     let divergence = text.rows.is_some().then(Divergence::default);
     let mut found = Found { window: text.window, n_windows, perplexity: Perplexity::default(), divergence };
-    let is_terminal = std::io::stderr().is_terminal();
+    let line = Line::new();
     let mut through = Ok(());
     for (index, window) in text.windows.iter().enumerate() {
-        if is_terminal {
-            let _ = write!(std::io::stderr(), "{CLEAR}window {} of {n_windows}", index + 1);
-        }
+        line.show(&format!("window {} of {n_windows}", index + 1));
         let mut each = |next: u32, logits: &[f32]| {
             found.perplexity.add(next, logits);
             if let (Some(divergence), Some(row)) = (&mut found.divergence, text.rows.as_mut().and_then(Iterator::next))
@@ -138,9 +133,6 @@ fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) 
         if through.is_err() {
             break;
         }
-    }
-    if is_terminal {
-        let _ = write!(std::io::stderr(), "{CLEAR}");
     }
     let saved = through.and_then(|()| writer.map_or(Ok(0), LogProbsWriter::finish));
     saved.map(|_| found).map_err(Stop::failed)

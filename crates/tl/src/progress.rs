@@ -1,7 +1,7 @@
-//! A line on standard error that shows what a program holds while it runs.
+//! A line on standard error that says how far something has come, and goes away when it ends.
 //!
-//! It is shown only where standard error is a terminal and standard output is not, so that the two do not mix. Another
-//! thread writes it; what it reads are the device's counters. It goes away when the run ends.
+//! [`Line`] shows what it is told, where standard error is a terminal. [`Progress`] shows what a program holds while it runs, where
+//! standard output is none, so that the two do not mix: another thread writes it, and what it reads are the device's counters.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,7 +19,40 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Goes to the line's first column and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// The line, as long as this lives.
+/// Whether there is a terminal on which a line can be cleared.
+fn can_clear() -> bool {
+    let is_able = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    is_able && std::io::stderr().is_terminal()
+}
+
+/// A line that each text replaces, as long as this lives; none where there is no terminal for it.
+pub(crate) struct Line {
+    can_clear: bool,
+}
+
+impl Line {
+    /// A line that is still empty.
+    pub(crate) fn new() -> Line {
+        Line { can_clear: can_clear() }
+    }
+
+    /// Shows this text, without its control characters: names in it may be a file's.
+    pub(crate) fn show(&self, text: &str) {
+        if self.can_clear {
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
+            // A line that could not be shown is no reason to fail.
+            let _ = write!(std::io::stderr(), "{CLEAR}{text}");
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.show("");
+    }
+}
+
+/// The line of a run, as long as this lives.
 pub(crate) struct Progress {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
@@ -29,8 +62,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins to show what this device holds, where there is a terminal to show it on.
     pub(crate) fn start(device: &Device) -> Option<Progress> {
-        let can_clear = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
-        if !can_clear || !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
+        if !can_clear() || std::io::stdout().is_terminal() {
             return None;
         }
         let (stop, stopped) = channel();

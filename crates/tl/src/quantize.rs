@@ -1,6 +1,5 @@
 //! `tl quantize`: a model's weights in another format.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -9,9 +8,8 @@ use tl_model::{Quantization, QuantizeProgress, QuantizeReport};
 
 use crate::arguments::QuantizeArguments;
 use crate::output::{self, Stop, print_error};
+use crate::progress::Line;
 
-/// Goes to the line's first column and clears it.
-const CLEAR: &str = "\r\x1b[K";
 /// Names that a note lists before it counts the rest.
 const NAMED: usize = 3;
 
@@ -22,19 +20,13 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     refuse_own_input(input, target)?;
     let device = Device::cpu_with(&crate::device::options(*threads)?);
     let start = Instant::now();
-    let is_terminal = std::io::stderr().is_terminal();
+    let line = Line::new();
     let mut progress = |at: QuantizeProgress<'_>| {
-        if is_terminal {
-            let percent = 100.0 * at.read_bytes as f64 / at.total_bytes.max(1) as f64;
-            // Names are a file's: no control characters to the terminal.
-            let name: String = at.tensor.chars().filter(|c| !c.is_control()).take(60).collect();
-            let _ = write!(std::io::stderr(), "{CLEAR}{percent:3.0}%  {name}");
-        }
+        let percent = 100.0 * at.read_bytes as f64 / at.total_bytes.max(1) as f64;
+        line.show(&format!("{percent:3.0}%  {:.60}", at.tensor));
     };
     let written = work.write(target, &device, &mut progress);
-    if is_terminal {
-        let _ = write!(std::io::stderr(), "{CLEAR}");
-    }
+    drop(line);
     let report = written.map_err(Stop::failed)?;
     print_notes(&report);
     output::print(&format!(
