@@ -209,9 +209,9 @@ pub(crate) struct BenchArguments {
     /// model has a context for]
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     pub(crate) prefill: Option<Vec<usize>>,
-    /// Tokens that go through the model one after the other; 0 measures none
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub(crate) decode: usize,
+    /// Tokens that go through the model one after the other; 0 measures none [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) decode: Option<usize>,
     /// Tokens that are in the cache before the decoded ones [default: those of 0,1024 that the model has a context for]
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     pub(crate) depth: Option<Vec<usize>>,
@@ -224,7 +224,8 @@ pub(crate) struct BenchArguments {
     /// Print one JSON object on each line, one line for each test
     #[arg(long)]
     pub(crate) json: bool,
-    /// With --json: also measure the machine's own limits, which takes up to 2 GiB for a moment; the table always has them
+    /// With --json, on the CPU only: also measure the machine's own limits, which takes up to 2 GiB for a moment; the table
+    /// always has them
     #[arg(long, requires = "json")]
     pub(crate) limits: bool,
     #[command(flatten)]

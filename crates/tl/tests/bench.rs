@@ -119,6 +119,7 @@ fn mistakes_are_one_line() {
     check("bench --synth tiny:q9", 1, "no format to write weights in `q9`");
     check(&format!("bench {demo} --prefill 512"), 1, "works for 1 to 256; lower --prefill");
     check(&format!("bench {demo} --depth 200"), 1, "works for 1 to 256; lower --depth or --decode");
+    check(&format!("bench {demo} --decode 300"), 1, "works for 1 to 256; lower --decode");
     check(&format!("bench {demo} --prefill 0 --decode 0"), 1, "nothing to measure");
     check("bench", 2, "--synth");
     check("bench --synth tiny", 2, "expected SHAPE:FORMAT");

@@ -88,6 +88,16 @@ fn a_model_says_the_same_as_on_the_cpu() {
 }
 
 #[test]
+fn a_gpu_has_no_limits_to_measure() {
+    if !has_gpu() {
+        return;
+    }
+    let (code, text, stderr) = run("bench models/demo-q4_0.gguf --prefill 4 --decode 0 --json --limits --device gpu");
+    assert!(code == Some(1) && text.is_empty(), "{text}");
+    assert!(stderr.contains("error: --limits measures the CPU, and this runs on the GPU "), "{stderr}");
+}
+
+#[test]
 fn too_little_memory_is_said_before_loading() {
     if !has_gpu() {
         return;

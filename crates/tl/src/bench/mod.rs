@@ -1,7 +1,7 @@
 //! `tl bench`: how fast a model is, and what that is of the machine's own limits.
 //!
-//! Memory is reserved first, as `tl generate` does, and everything runs once before it is measured. A step is what it is when
-//! text is generated: the model, and the choice of the likeliest token.
+//! Memory is reserved first, as `tl generate` does, and what is measured has run before: the same prompt, a decoded token. A step
+//! is what it is when text is generated: the model, and the choice of the likeliest token.
 
 mod limits;
 mod report;
@@ -23,6 +23,7 @@ use limits::Limits;
 use report::{Form, Heading};
 
 const DEFAULT_PREFILL: [usize; 2] = [128, 512];
+const DEFAULT_DECODE: usize = 64;
 const DEFAULT_DEPTH: [usize; 2] = [0, 1024];
 
 /// One thing that is measured.
@@ -98,6 +99,10 @@ impl Measured {
 /// Measures and prints, a line as soon as it is known.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     let device = crate::device::open(&arguments.device)?;
+    if arguments.limits && device.is_gpu() {
+        let name = device.gpu_info().map_or(device.name(), |gpu| &gpu.name);
+        return Err(Stop::Failed(format!("--limits measures the CPU, and this runs on the GPU {name}; leave it out")));
+    }
     let activations = arguments.activations.into();
     let source = Source::open(arguments, &device)?;
     let planner = Planner::open_for(source.path(), activations, &device).map_err(Stop::failed)?;
@@ -130,11 +135,14 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
 
 /// The tests that were asked for, or of those that are usual the ones that the model has a context for.
 fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
-    let count = arguments.decode;
+    let count = arguments.decode.unwrap_or(DEFAULT_DECODE);
     let prefill = arguments.prefill.as_deref().unwrap_or(&DEFAULT_PREFILL);
     let depth = arguments.depth.as_deref().unwrap_or(&DEFAULT_DEPTH);
     let prefill = prefill.iter().map(|&count| (Test::Prefill(count), arguments.prefill.is_some()));
-    let decode = depth.iter().map(|&depth| (Test::Decode { count, depth }, arguments.depth.is_some()));
+    let decode = depth.iter().map(|&depth| {
+        let is_asked_for = arguments.depth.is_some() || (depth == 0 && arguments.decode.is_some());
+        (Test::Decode { count, depth }, is_asked_for)
+    });
     let (mut tests, mut notes) = (Vec::new(), Vec::new());
     for (test, is_asked_for) in prefill.chain(decode).filter(|(test, _)| test.n_tokens() > 0) {
         let (needed, name, options) = (test.context(), test.name(), test.options());
@@ -255,7 +263,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Starts the threads and touches all weights and buffers.
+    /// Starts the threads and touches all weights.
     fn warm_up(&mut self) -> tl_model::Result<()> {
         let len = self.tokens.len().min(64);
         self.fill(len)?;
@@ -264,8 +272,10 @@ impl Bench<'_> {
     }
 
     fn measure(&mut self, test: Test, reps: u32) -> tl_model::Result<Measured> {
-        if let Test::Decode { depth, .. } = test {
-            self.fill(depth)?;
+        match test {
+            // Once unmeasured: it is the first to touch buffers of its size.
+            Test::Prefill(count) => self.fill(count)?,
+            Test::Decode { depth, .. } => self.fill(depth)?,
         }
         let count = |model: &Model| model.device().stats().allocation_count;
         let before = count(self.model);
@@ -347,6 +357,12 @@ mod tests {
             Err("tg64d200 needs a context of 264 tokens, but this model works for 1 to 256; lower --depth or"),
         );
         check("--depth 0 --decode 257", 256, Err("lower --decode"));
+        check("--decode 256", 256, Ok(&["pp128", "tg256"]));
+        check(
+            "--decode 257",
+            256,
+            Err("tg257 needs a context of 257 tokens, but this model works for 1 to 256; lower --dec"),
+        );
         check("--depth 18446744073709551615", 256, Err("lower --depth"));
     }
 
