@@ -56,6 +56,7 @@ pub use model::{Activations, Model, ModelNode, NodeRef, is_supported_type};
 pub use perplexity::{Divergence, Perplexity, Predictions};
 pub use plan::{MemoryPlan, Planner};
 pub use quantize::{Quantization, QuantizeProgress, QuantizeReport};
+pub use recipe::weight_formats;
 pub use reserve::ReserveFor;
 pub use sampling::{Sampler, SamplingOptions};
 pub use synth::{SyntheticModel, SyntheticShape};

@@ -47,6 +47,15 @@ static RECIPES: &[Recipe] = &[
     mixed("q5_k_m", "Q5_K", "Q6_K", 17),
 ];
 
+/// Names of the formats, and mixes of formats, that weights can be written in.
+///
+/// ```
+/// assert!(tl_model::weight_formats().any(|name| name == "q4_k_m"));
+/// ```
+pub fn weight_formats() -> impl Iterator<Item = &'static str> {
+    RECIPES.iter().map(|recipe| recipe.name)
+}
+
 impl Recipe {
     /// The recipe of that name, in capitals or not.
     ///
@@ -56,7 +65,7 @@ impl Recipe {
         RECIPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).ok_or_else(|| ModelError::UnknownName {
             what: "format to write weights in",
             name: name.to_owned(),
-            known: RECIPES.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
+            known: weight_formats().collect::<Vec<_>>().join(", "),
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tl_device::GpuChoice;
+use tl_model::{SyntheticShape, weight_formats};
 
 use crate::size;
 
@@ -181,11 +182,11 @@ impl PlanArguments {
 pub(crate) struct SynthArguments {
     /// The file to write
     pub(crate) out: PathBuf,
-    /// The sizes: tinyllama-1.1b, tiny
-    #[arg(long, value_name = "NAME")]
+    /// The sizes
+    #[arg(long, value_name = "NAME", help = help_with_names("The sizes", SyntheticShape::ALL.iter().map(|shape| shape.name)))]
     pub(crate) shape: String,
-    /// The format of the weights: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q4_k, q5_k, q6_k, or a mix: q4_k_m, q5_k_m
-    #[arg(long, value_name = "NAME")]
+    /// The format of the weights
+    #[arg(long, value_name = "NAME", help = help_with_names("The format of the weights, or a mix", weight_formats()))]
     pub(crate) format: String,
     /// The same seed gives the same weights
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -230,6 +231,11 @@ pub(crate) struct BenchArguments {
     pub(crate) limits: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
+}
+
+/// What an option is, and the names that it takes.
+fn help_with_names<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {
+    format!("{what}: {}", names.collect::<Vec<_>>().join(", "))
 }
 
 /// A model with random weights that was asked for.
@@ -295,7 +301,8 @@ pub(crate) struct QuantizeArguments {
     pub(crate) input: PathBuf,
     /// The file to write
     pub(crate) output: PathBuf,
-    /// The format of the weights: q8_0, q4_0, q4_k_m, f16 and so on; norms stay float32
+    /// The format of the weights
+    #[arg(help = help_with_names("The format of the weights, or a mix (norms stay float32)", weight_formats()))]
     pub(crate) format: String,
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
