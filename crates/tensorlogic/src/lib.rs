@@ -65,13 +65,15 @@
 pub use half::f16;
 pub use tl_device::{
     Action, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Event, GpuChoice, GpuInfo, GpuKind,
-    GpuOptions, GpuProblem, GpuStats, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats, PlanRow,
+    GpuOptions, GpuProblem, GpuStats, Isa, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats, PlanRow,
     Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape, Simulation, Source, StillShared, Storage, TensorBuffer,
     TensorBufferStats, Trace, bytes,
 };
 pub use tl_model::{
-    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, MemoryPlan, Model, ModelError,
-    Planner, ReserveFor, Sampler, SamplingOptions, SyntheticModel, Tokenizer,
+    Activations, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, LogProbs,
+    LogProbsRow, LogProbsWriter, MemoryPlan, Model, ModelError, Perplexity, Planner, Predictions, Quantization,
+    QuantizeProgress, QuantizeReport, ReserveFor, Sampler, SamplingOptions, SyntheticModel, SyntheticShape, Tokenizer,
+    weight_formats,
 };
 pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
 
