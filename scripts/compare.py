@@ -29,7 +29,8 @@ as the environment variable RAYON_NUM_THREADS says, and prints one line for each
 where NAME begins with pp or tg, and A, B, C are tokens per second over its repetitions. It is asked for one test at a time
 (`--pp N --tg 0`, or `--pp 0 --tg N --depth D`); anything else that it prints is ignored.
 
-Exit status: 0 measured; 1 a program failed on a file (the tables have what there is); 2 wrong usage, or a program is missing.
+Exit status: 0 measured; 1 a program failed on a file (the tables have what there is); 2 wrong usage, or a program is missing;
+130 interrupted (the tables have what there is).
 """
 import argparse
 import collections
@@ -54,6 +55,10 @@ TIMEOUT_SECONDS = 3600
 
 class Failure(Exception):
     """A program that did not do what it was asked, in words."""
+
+
+# What one program's failure looks like; KeyError and ValueError come from lines that are not what they should be.
+FAILURES = (Failure, KeyError, ValueError)
 
 
 class Test(collections.namedtuple("Test", "kind count depth")):
@@ -88,13 +93,18 @@ def run(command, environment=None, first_after=None):
         clock = threading.Timer(TIMEOUT_SECONDS, process.kill)
         clock.start()
         output, first = bytearray(), None
-        while piece := os.read(process.stdout.fileno(), 1 << 16):
-            output += piece
-            if first is None and first_after is not None and len(output) > first_after:
-                first = time.perf_counter() - start
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            while piece := os.read(process.stdout.fileno(), 1 << 16):
+                output += piece
+                if first is None and first_after is not None and len(output) > first_after:
+                    first = time.perf_counter() - start
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            process.kill()
+            raise
+        finally:
+            clock.cancel()
         seconds = time.perf_counter() - start
-        clock.cancel()
         process.stdout.close()
         # Popen is told what it did not see itself.
         process.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
@@ -204,6 +214,8 @@ class Seen:
         self.samples[key] += values
 
     def failed(self, program, model, problem):
+        if not isinstance(problem, Failure):
+            problem = f"printed something else than expected: {type(problem).__name__}: {problem}"
         if (program, model) not in self.failures:
             print(f"compare.py: {program}, {model}: {problem}", file=sys.stderr)
         self.failures[program, model] = problem
@@ -239,7 +251,7 @@ def speed(arguments, seen, programs):
             for test, rates, resident in program.speed(model, threads, arguments.tests, arguments.reps):
                 seen.add(("speed", program.name, model.name, threads, test), rates)
                 seen.add(("resident", program.name, model.name), [resident])
-        except Failure as problem:
+        except FAILURES as problem:
             seen.failed(program.name, model.name, problem)
 
 
@@ -252,7 +264,7 @@ def load(arguments, seen, programs):
     for program, model, threads in turns(arguments, programs):
         try:
             done = program.load(model, threads, arguments.context)
-        except Failure as problem:
+        except FAILURES as problem:
             seen.failed(program.name, model.name, problem)
             continue
         if done.first_seconds is not None:
@@ -394,10 +406,19 @@ def main():
         quick += [LlamaCompletion(arguments.llama_completion, extra) for extra in ("--repack", "--no-repack")]
     seen = Seen()
     before = busy()
-    if "speed" in arguments.measure:
-        speed(arguments, seen, fast)
-    if "load" in arguments.measure:
-        load(arguments, seen, quick)
+    try:
+        if "speed" in arguments.measure:
+            speed(arguments, seen, fast)
+        if "load" in arguments.measure:
+            load(arguments, seen, quick)
+    finally:
+        # Also of a run that was ended before its end: what it has measured took long.
+        print_all(arguments, seen, before, fast, quick)
+    return 1 if seen.failures else 0
+
+
+def print_all(arguments, seen, before, fast, quick):
+    """The tables, and every number into a file where one was named."""
     machine = f"{processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     print(f"{machine}; processes that wanted a core: {before} before, {busy()} after\n")
     if "speed" in arguments.measure:
@@ -410,7 +431,6 @@ def main():
         arguments.samples.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for (name, model), problem in seen.failures.items():
         print(f"{name} failed on {model}: {problem}\n")
-    return 1 if seen.failures else 0
 
 
 if __name__ == "__main__":

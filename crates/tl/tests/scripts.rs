@@ -85,6 +85,18 @@ esac"#,
         1,
         &["broken -m models/demo-q4_0.gguf", "ended with status 3", "no such kernel", "| – |", "llama.cpp failed on"],
     );
+    // Lines that are no JSON, or lack what they should have, are that program's failure; the others' figures are printed.
+    for odd in [r#"echo '{"n_prompt": 8,'"#, r#"echo '{"n_gen": 4}'"#] {
+        let odd = program(&folder, "odd", odd);
+        let output = script("compare.py", &[&line[..], &[&odd]].concat());
+        check(&output, 1, &["llama.cpp failed on", "printed something else than expected", "| 0.2 (0.2 to 0.2) | "]);
+    }
+    // Interrupted in the last of three programs: what there is by then is printed and kept.
+    fs::remove_file(&samples).unwrap();
+    let waiting = program(&folder, "waiting", "kill -INT $PPID; sleep 1");
+    let output = script("compare.py", &[&line[..], &[&bench, "--llama-bench", &waiting]].concat());
+    check(&output, 130, &["| file | threads | test |", "| – |"]);
+    assert!(fs::read_to_string(&samples).unwrap().contains(r#""program": "TensorLogic""#));
     check(&script("compare.py", &[&line[..], &["none"]].concat()), 2, &["none: no such program"]);
     check(&script("compare.py", &["none.gguf", "--tl", TL]), 2, &["none.gguf: no such file"]);
     check(&script("compare.py", &["models/demo-q4_0.gguf", "--tl", TL, "--tests", "pp0"]), 2, &["'pp0' is no test"]);
