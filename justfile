@@ -29,8 +29,8 @@ reference:
 doc:
     cargo doc --workspace --no-deps --open
 
-# A benchmark: `memory` for times of takes and returns, `traces` for the table of docs/memory-traces.md, `gpu` for a GPU's
-# speed and memory beside its limits.
+# A benchmark: `memory` for times of takes and returns, `traces` for the table of docs/memory-traces.md, `kernels` for the inner
+# loops of products with weights, format by format, `gpu` for a GPU's speed and memory beside its limits.
 bench NAME *ARGS:
     cargo bench --bench {{NAME}} -- {{ARGS}}
 
