@@ -1,7 +1,6 @@
 //! What a `Device` does where it is a GPU; a CPU device answers too, with nothing or an error.
 
 #[cfg(feature = "gpu")]
-#[cfg(feature = "gpu")]
 use std::sync::Arc;
 
 use super::{Device, LaunchListener};
