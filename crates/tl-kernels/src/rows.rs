@@ -1,7 +1,7 @@
 //! Operations along contiguous rows: softmax and the normalizations; and SwiGLU, which feeds them.
 //!
-//! A row is read in blocks of `f32` on the stack, once per pass that its formula needs; nothing of a row's length is ever
-//! stored. Reductions of strided views are in `reduce`.
+//! A row is read in blocks of `f32` on the stack, once per pass that its formula needs; but the exponentials of a row that is not
+//! too long are computed once and kept. Reductions of strided views are in `reduce`.
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
@@ -9,10 +9,14 @@ use crate::map::{BLOCK, View, binary};
 use crate::math::{exp, silu};
 use crate::quant::Weight;
 use crate::reduce::{add, fold, larger};
+use crate::scratch::Scratch;
 use crate::threads::Threads;
 
 /// Elements that a task reads; what is smaller runs on the calling thread.
 pub(crate) const TASK_ELEMS: usize = 32 * 1024;
+
+/// The most elements of a row that softmax keeps.
+const KEPT: usize = 4096;
 
 /// `out[r, i] = e^x[r, i] / sum over j of e^x[r, j]`, shifted by the row's largest value. `x`, `out`: `[rows, n]` contiguous.
 /// A row with a NaN, with +inf, or of -inf alone gives NaN.
@@ -115,6 +119,20 @@ fn map_row<T: Element>(
 
 instantiate! {
     fn softmax_row[T: Element](isa: Isa, x: &[T], out: &mut [T]) {
+        if x.len() <= KEPT {
+            let mut kept = Scratch::<f32, KEPT>::new();
+            let values = kept.zeroed(x.len());
+            T::load(isa, x, values);
+            let largest = fold(values.len(), f32::NEG_INFINITY, load_row(isa, values), larger, larger);
+            for value in values.iter_mut() {
+                *value = exp(*value - largest);
+            }
+            let scale = 1.0 / fold(values.len(), 0.0, load_row(isa, values), add, add);
+            for value in values.iter_mut() {
+                *value *= scale;
+            }
+            return T::store(isa, values, out);
+        }
         let largest = fold(x.len(), f32::NEG_INFINITY, load_row(isa, x), larger, larger);
         let sum = fold(x.len(), 0.0, load_row(isa, x), |sum, x| sum + exp(x - largest), add);
         let scale = 1.0 / sum;
