@@ -103,7 +103,8 @@ pub fn attention<T: Element, C: Element>(
     }
     let queries = (max_rows / heads).max(1);
     let n_cols = q.n_heads * head_dim;
-    let tiling = Tiling { n_cols, group_rows: q.n_tokens, tile_rows: queries, tile_cols: heads * head_dim };
+    let tiling =
+        Tiling { n_cols, group_rows: q.n_tokens, row_step: 1, tile_rows: queries, tile_cols: heads * head_dim };
     threads.for_tiles_if(parallel, out, tiling, &|mut tile| attention_tile(threads.isa(), operands, &mut tile));
 }
 

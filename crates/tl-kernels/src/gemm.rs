@@ -1,24 +1,27 @@
 //! One tile of a matrix product: the blocked loop under `matmul`, and under `linear` where rows are too long for the workspace.
 //!
 //! A tile of the output accumulates in `f32` on the stack while the inner dimension goes by in steps of [`DEPTH`]: the rows of
-//! `a` are loaded once per step, the columns of `b` in panels of [`PANEL`], and a micro-kernel of [`MICRO_ROWS`] rows by one
-//! panel keeps its sums in registers. Where the operands come from is the business of [`Operands`].
+//! `a` are loaded once per step, the columns of `b` in panels of [`PANEL`], and a micro-kernel of a few rows by one panel keeps
+//! its sums in registers. Where the operands come from is the business of [`Operands`].
 #![allow(unsafe_code)]
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
+use crate::scratch::Scratch;
 use crate::threads::Tile;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{avx2, avx512};
 
-/// Columns of a panel: two AVX2 registers.
+/// Columns of a panel: an AVX-512 register, two of AVX2.
 pub(crate) const PANEL: usize = 16;
 /// Steps of the inner dimension that are loaded at a time.
 const DEPTH: usize = 256;
 /// The most columns of a tile.
 const TILE_COLS: usize = 128;
-/// The most rows of a tile for large products.
+/// The most rows of a tile.
 const TILE_ROWS: usize = 96;
-/// Rows whose sums fit the registers beside a panel.
-const MICRO_ROWS: usize = 6;
+/// The most rows of a micro-kernel: so many sums fit the registers of AVX-512 and hide how long an addition takes.
+const MICRO_ROWS: usize = 12;
 
 /// Two factors `a [m, k]` and `b [k, n]`, and what their product is added to.
 pub(crate) trait Operands {
@@ -30,68 +33,38 @@ pub(crate) trait Operands {
     fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]);
 }
 
-/// The stack memory of a tile of up to `ROWS` rows, a multiple of [`MICRO_ROWS`].
-struct Scratch<const ROWS: usize> {
-    a: [[f32; DEPTH]; ROWS],
-    b: [[f32; PANEL]; DEPTH],
-    sums: [[[f32; PANEL]; ROWS]; TILE_COLS / PANEL],
-}
-
-impl<const ROWS: usize> Scratch<ROWS> {
-    #[inline(always)]
-    fn new() -> Self {
-        Scratch { a: [[0.0; DEPTH]; ROWS], b: [[0.0; PANEL]; DEPTH], sums: [[[0.0; PANEL]; ROWS]; TILE_COLS / PANEL] }
-    }
-}
-
-/// Computes the tile, whose first row is row `first_row` of `a`. The tile has at most [`TILE_ROWS`] x [`TILE_COLS`] elements.
-pub(crate) fn gemm_tile<O: Operands, Y: Element>(
-    isa: Isa,
-    operands: &O,
-    k: usize,
-    first_row: usize,
-    tile: &mut Tile<'_, Y>,
-) {
-    if tile.n_rows() <= MICRO_ROWS {
-        scratch_tile(isa, operands, k, first_row, tile, &mut Scratch::<MICRO_ROWS>::new());
-    } else {
-        scratch_tile(isa, operands, k, first_row, tile, &mut Scratch::<TILE_ROWS>::new());
-    }
-}
-
 instantiate! {
-    fn scratch_tile[const ROWS: usize, O: Operands, Y: Element](
-        isa: Isa, operands: &O, k: usize, first_row: usize, tile: &mut Tile<'_, Y>, scratch: &mut Scratch<ROWS>,
+    /// Computes the tile, whose first row is row `first_row` of `a`. The tile has at most [`TILE_ROWS`] x [`TILE_COLS`] elements.
+    pub(crate) fn gemm_tile[O: Operands, Y: Element](
+        isa: Isa, operands: &O, k: usize, first_row: usize, tile: &mut Tile<'_, Y>,
     ) {
         let (n_rows, n_cols, first_col) = (tile.n_rows(), tile.n_cols(), tile.first_col());
-        let Scratch { a, b, sums } = scratch;
-        let n_panels = n_cols.div_ceil(PANEL);
-        for (panel, sums) in sums[..n_panels].iter_mut().enumerate() {
+        let (n_panels, max_depth) = (n_cols.div_ceil(PANEL), k.min(DEPTH));
+        let mut a = Scratch::<f32, { TILE_ROWS * DEPTH }>::new();
+        let mut b = Scratch::<[f32; PANEL], DEPTH>::new();
+        let mut sums = Scratch::<[f32; PANEL], { TILE_ROWS * (TILE_COLS / PANEL) }>::new();
+        let (a, b, sums) = (a.zeroed(n_rows * max_depth), b.zeroed(max_depth), sums.zeroed(n_panels * n_rows));
+        for (panel, sums) in sums.chunks_exact_mut(n_rows).enumerate() {
             let col = panel * PANEL;
             let mut start = [0.0; PANEL];
             operands.load_start(isa, first_col + col, &mut start[..PANEL.min(n_cols - col)]);
-            sums[..n_rows].fill(start);
+            sums.fill(start);
         }
         for first_k in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - first_k);
-            for (row, a) in a[..n_rows].iter_mut().enumerate() {
-                operands.load_a(isa, first_row + row, first_k, &mut a[..depth]);
+            let (a, b) = (&mut a[..n_rows * depth], &mut b[..depth]);
+            for (row, a) in a.chunks_exact_mut(depth).enumerate() {
+                operands.load_a(isa, first_row + row, first_k, a);
             }
-            for (panel, sums) in sums[..n_panels].iter_mut().enumerate() {
+            for (panel, sums) in sums.chunks_exact_mut(n_rows).enumerate() {
                 let col = panel * PANEL;
-                let b = &mut b[..depth];
                 operands.load_b(isa, first_col + col, PANEL.min(n_cols - col), first_k, b);
-                let rows = n_rows.next_multiple_of(MICRO_ROWS);
-                let (a, _) = a[..rows].as_chunks::<MICRO_ROWS>();
-                let (sums, _) = sums[..rows].as_chunks_mut::<MICRO_ROWS>();
-                for (a, sums) in a.iter().zip(sums) {
-                    micro_kernel(isa, a, b, sums);
-                }
+                multiply(isa, a, b, sums);
             }
         }
         let mut values = [[0.0; PANEL]; TILE_COLS / PANEL];
         for row in 0..n_rows {
-            for (values, sums) in values.iter_mut().zip(&sums[..n_panels]) {
+            for (values, sums) in values.iter_mut().zip(sums.chunks_exact(n_rows)) {
                 *values = sums[row];
             }
             Y::store(isa, &values.as_flattened()[..n_cols], tile.row_mut(row));
@@ -110,15 +83,61 @@ pub(crate) fn fill_column(panel: &mut [[f32; PANEL]], col: usize, load: impl FnO
     }
 }
 
-/// `sums[r][c] +=` the sum over `i` of `a[r][i] * b[i][c]`.
+/// Fills a panel with columns that lie each for itself: `load(c, i, values)` brings the elements from `i` on of column `c`.
 #[inline(always)]
-fn micro_kernel(isa: Isa, a: &[[f32; DEPTH]; MICRO_ROWS], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; MICRO_ROWS]) {
+pub(crate) fn fill_columns(
+    isa: Isa,
+    panel: &mut [[f32; PANEL]],
+    n_cols: usize,
+    mut load: impl FnMut(usize, usize, &mut [f32]),
+) {
+    let mut columns = [[0.0; PANEL]; PANEL];
+    let (squares, rest) = panel.as_chunks_mut::<PANEL>();
+    for (block, square) in squares.iter_mut().enumerate() {
+        for (col, column) in columns[..n_cols].iter_mut().enumerate() {
+            load(col, block * PANEL, column);
+        }
+        transpose(isa, &columns, square);
+    }
+    if !rest.is_empty() {
+        for (col, column) in columns[..n_cols].iter_mut().enumerate() {
+            load(col, squares.len() * PANEL, &mut column[..rest.len()]);
+        }
+        let mut square = [[0.0; PANEL]; PANEL];
+        transpose(isa, &columns, &mut square);
+        rest.copy_from_slice(&square[..rest.len()]);
+    }
+}
+
+/// `columns[i][j] = rows[j][i]`.
+#[inline(always)]
+fn transpose(isa: Isa, rows: &[[f32; PANEL]; PANEL], columns: &mut [[f32; PANEL]; PANEL]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves avx512f.
+        return unsafe { avx512::transpose_square(rows, columns) };
+    }
+    for (j, row) in rows.iter().enumerate() {
+        for (column, value) in columns.iter_mut().zip(row) {
+            column[j] = *value;
+        }
+    }
+}
+
+/// `sums[r][c] +=` the sum over `i` of `a[r][i] * b[i][c]`. `a: [sums.len(), b.len()]`.
+#[inline(always)]
+fn multiply(isa: Isa, a: &[f32], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx512() {
+        // SAFETY: this `Isa` proves avx512f.
+        return unsafe { multiply_avx512(a, b, sums) };
+    }
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
         // SAFETY: this `Isa` proves avx2 and fma.
-        return unsafe { micro_kernel_avx2(a, b, sums) };
+        return unsafe { multiply_avx2(a, b, sums) };
     }
-    for (a, sums) in a.iter().zip(sums) {
+    for (a, sums) in a.chunks_exact(b.len()).zip(sums) {
         let mut row = *sums;
         for (a, b) in a.iter().zip(b) {
             for (sum, b) in row.iter_mut().zip(b) {
@@ -129,39 +148,145 @@ fn micro_kernel(isa: Isa, a: &[[f32; DEPTH]; MICRO_ROWS], b: &[[f32; PANEL]], su
     }
 }
 
+/// Calls the micro-kernel with as many rows as it can take until none is left: the numbers of rows fall, the last is 1. Beside
+/// each stands in how many parts a row is summed.
+#[cfg(target_arch = "x86_64")]
+macro_rules! for_rows {
+    ($micro:ident, $a:expr, $b:expr, $sums:expr; $($rows:literal: $parts:literal),+) => {
+        let (a, b, sums) = ($a, $b, $sums);
+        $(let (tiles, sums) = sums.as_chunks_mut::<$rows>();
+        let (tiles_a, a) = a.split_at(tiles.len() * $rows * b.len());
+        for (a, sums) in tiles_a.chunks_exact($rows * b.len()).zip(tiles) {
+            $micro::<$rows, $parts>(a, b, sums);
+        })+
+        debug_assert!(a.is_empty() && sums.is_empty());
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
-#[target_feature(enable = "avx2,fma")]
-fn micro_kernel_avx2(a: &[[f32; DEPTH]; MICRO_ROWS], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; MICRO_ROWS]) {
+#[target_feature(enable = "avx512f")]
+fn multiply_avx512(a: &[f32], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]]) {
+    const { assert!(MICRO_ROWS == 12) };
+    for_rows!(micro_kernel_avx512, a, b, sums; 12: 1, 8: 1, 4: 2, 3: 4, 2: 4, 1: 8);
+}
+
+/// An addition waits for the one before it: with few rows, parts keep the CPU busy meanwhile.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn micro_kernel_avx512<const ROWS: usize, const PARTS: usize>(
+    a: &[f32],
+    b: &[[f32; PANEL]],
+    sums: &mut [[f32; PANEL]; ROWS],
+) {
     use std::arch::x86_64::*;
-    let load = |values: &[f32; PANEL]| {
-        // SAFETY: the reference covers both halves, and the instruction asks for no alignment.
-        unsafe { [_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(8))] }
-    };
-    let mut registers: [[__m256; 2]; MICRO_ROWS] = std::array::from_fn(|r| load(&sums[r]));
-    assert!(b.len() <= DEPTH);
-    for (i, b) in b.iter().enumerate() {
-        let b = load(b);
-        for (register, a) in registers.iter_mut().zip(a) {
-            let a = _mm256_set1_ps(a[i]);
-            register[0] = _mm256_fmadd_ps(a, b[0], register[0]);
-            register[1] = _mm256_fmadd_ps(a, b[1], register[1]);
+    let (steps, rest) = b.as_chunks::<PARTS>();
+    let mut rows: [(&[[f32; PARTS]], &[f32]); ROWS] = [(&[], &[]); ROWS];
+    for (row, a) in rows.iter_mut().zip(a.chunks_exact(b.len())) {
+        *row = a.as_chunks();
+    }
+    let mut registers = [[_mm512_setzero_ps(); PARTS]; ROWS];
+    for (register, sums) in registers.iter_mut().zip(&*sums) {
+        register[0] = _mm512_castsi512_ps(avx512::load(sums));
+    }
+    for (i, b) in steps.iter().enumerate() {
+        for (register, (row, _)) in registers.iter_mut().zip(&rows) {
+            let a = &row[i];
+            for part in 0..PARTS {
+                let b = _mm512_castsi512_ps(avx512::load(&b[part]));
+                register[part] = _mm512_fmadd_ps(_mm512_set1_ps(a[part]), b, register[part]);
+            }
+        }
+    }
+    for (i, b) in rest.iter().enumerate() {
+        let b = _mm512_castsi512_ps(avx512::load(b));
+        for (register, (_, row)) in registers.iter_mut().zip(&rows) {
+            register[0] = _mm512_fmadd_ps(_mm512_set1_ps(row[i]), b, register[0]);
         }
     }
     for (sums, register) in sums.iter_mut().zip(registers) {
+        let mut total = register[0];
+        for part in &register[1..] {
+            total = _mm512_add_ps(total, *part);
+        }
+        avx512::store(sums, _mm512_castps_si512(total));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_avx2(a: &[f32], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]]) {
+    for_rows!(micro_kernel_avx2, a, b, sums; 6: 1, 4: 1, 3: 2, 2: 2, 1: 4);
+}
+
+/// As for AVX-512, with two registers a panel.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn micro_kernel_avx2<const ROWS: usize, const PARTS: usize>(
+    a: &[f32],
+    b: &[[f32; PANEL]],
+    sums: &mut [[f32; PANEL]; ROWS],
+) {
+    use std::arch::x86_64::*;
+    let (steps, rest) = b.as_chunks::<PARTS>();
+    let mut rows: [(&[[f32; PARTS]], &[f32]); ROWS] = [(&[], &[]); ROWS];
+    for (row, a) in rows.iter_mut().zip(a.chunks_exact(b.len())) {
+        *row = a.as_chunks();
+    }
+    let mut registers = [[[_mm256_setzero_ps(); 2]; PARTS]; ROWS];
+    for (register, sums) in registers.iter_mut().zip(&*sums) {
+        register[0] = halves(sums);
+    }
+    for (i, b) in steps.iter().enumerate() {
+        for part in 0..PARTS {
+            let b = halves(&b[part]);
+            for (register, (row, _)) in registers.iter_mut().zip(&rows) {
+                let a = _mm256_set1_ps(row[i][part]);
+                register[part][0] = _mm256_fmadd_ps(a, b[0], register[part][0]);
+                register[part][1] = _mm256_fmadd_ps(a, b[1], register[part][1]);
+            }
+        }
+    }
+    for (i, b) in rest.iter().enumerate() {
+        let b = halves(b);
+        for (register, (_, row)) in registers.iter_mut().zip(&rows) {
+            let a = _mm256_set1_ps(row[i]);
+            register[0][0] = _mm256_fmadd_ps(a, b[0], register[0][0]);
+            register[0][1] = _mm256_fmadd_ps(a, b[1], register[0][1]);
+        }
+    }
+    for (sums, register) in sums.iter_mut().zip(registers) {
+        let [mut left, mut right] = register[0];
+        for part in &register[1..] {
+            left = _mm256_add_ps(left, part[0]);
+            right = _mm256_add_ps(right, part[1]);
+        }
         // SAFETY: the reference covers both halves, and the instruction asks for no alignment.
         unsafe {
-            _mm256_storeu_ps(sums.as_mut_ptr(), register[0]);
-            _mm256_storeu_ps(sums.as_mut_ptr().add(8), register[1]);
+            _mm256_storeu_ps(sums.as_mut_ptr(), left);
+            _mm256_storeu_ps(sums.as_mut_ptr().add(8), right);
         }
     }
 }
 
-/// The rows and columns of the tiles of an `[m, n]` product, smaller where `n_threads` would have too few of them.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx")]
+fn halves(row: &[f32; PANEL]) -> [std::arch::x86_64::__m256; 2] {
+    let (halves, _) = row.as_chunks::<8>();
+    [avx2::load(&halves[0]), avx2::load(&halves[1])]
+}
+
+/// The rows and columns of the tiles of an `[m, n]` product: rows in equal parts, whole micro-kernels; columns fewer where
+/// `n_threads` would have too few tiles.
 pub(crate) fn tile_size(n_batches: usize, m: usize, n: usize, n_threads: usize) -> (usize, usize) {
-    let rows = if m <= MICRO_ROWS { MICRO_ROWS } else { TILE_ROWS };
+    let tiles_down = m.div_ceil(TILE_ROWS).max(1);
+    let rows = m.div_ceil(tiles_down).next_multiple_of(MICRO_ROWS).clamp(1, TILE_ROWS);
     let mut cols = TILE_COLS;
-    while cols > 2 * PANEL && n_batches * m.div_ceil(rows) * n.div_ceil(cols) < 3 * n_threads {
+    while n_threads > 1 && cols > 2 * PANEL && n_batches * tiles_down * n.div_ceil(cols) < 3 * n_threads {
         cols /= 2;
     }
     (rows, cols)

@@ -24,46 +24,52 @@ pub(crate) fn is_served<T>(b: &Matrix<'_, T>) -> bool {
 }
 
 instantiate! {
-    /// Computes the tile of `a b`, whose first row is row `first_row` of `a: [.., k]`.
+    /// Computes the tile of `a b`, whose first row is row `first_row` of `a: [.., k]`. The tile has at most [`MAX_ROWS`] rows.
     pub(crate) fn gemv_tile[A: Element, B: Element, Y: Element](
         isa: Isa, a: Matrix<'_, A>, b: Matrix<'_, B>, k: usize, first_row: usize, tile: &mut Tile<'_, Y>,
     ) {
-        let first_col = tile.first_col();
+        let (n_rows, n_cols) = (tile.n_rows(), tile.n_cols());
         let mut scratch = Scratch::<f32, { DEPTH * COLUMNS }>::new();
-        let block = scratch.zeroed(COLUMNS.min(tile.n_cols()) * DEPTH.min(k));
-        for row in 0..tile.n_rows() {
-            let x = Matrix { data: &a.data[(first_row + row) * a.row_stride..], ..a };
-            for (index, out) in tile.row_mut(row).chunks_mut(COLUMNS).enumerate() {
-                let first_col = first_col + index * COLUMNS;
-                let mut sums = [0.0; COLUMNS];
-                let sums = &mut sums[..out.len()];
-                for first_k in (0..k).step_by(DEPTH) {
-                    let mut part = [0.0; DEPTH];
-                    let part = &mut part[..DEPTH.min(k - first_k)];
-                    load(isa, &x.data[first_k * x.col_stride..], x.col_stride, part);
-                    let start = &b.data[first_k * b.row_stride + first_col * b.col_stride..];
-                    let block = &mut block[..part.len() * sums.len()];
-                    if b.col_stride == 1 {
-                        for (i, row) in block.chunks_exact_mut(sums.len()).enumerate() {
-                            ask_for(start, (i + AHEAD) * b.row_stride, row.len());
-                            B::load(isa, &start[i * b.row_stride..][..row.len()], row);
-                        }
-                        add_weighted(isa, part, block, sums);
-                    } else {
-                        for (c, column) in block.chunks_exact_mut(part.len()).enumerate() {
-                            ask_for(start, (c + AHEAD) * b.col_stride, column.len());
-                            B::load(isa, &start[c * b.col_stride..][..column.len()], column);
-                        }
-                        let mut products = [0.0; COLUMNS];
-                        dots(isa, part, block, &mut products[..sums.len()]);
-                        for (sum, product) in sums.iter_mut().zip(products) {
-                            *sum += product;
-                        }
-                    }
+        let block = scratch.zeroed(COLUMNS.min(n_cols) * DEPTH.min(k));
+        for col in (0..n_cols).step_by(COLUMNS) {
+            let width = COLUMNS.min(n_cols - col);
+            let first_col = tile.first_col() + col;
+            let mut sums = [[0.0; COLUMNS]; MAX_ROWS];
+            for first_k in (0..k).step_by(DEPTH) {
+                let depth = DEPTH.min(k - first_k);
+                let block = &mut block[..depth * width];
+                let start = &b.data[first_k * b.row_stride + first_col * b.col_stride..];
+                // Rows of the matrix, or its columns: what lies in one piece.
+                let (stride, len) = if b.col_stride == 1 { (b.row_stride, width) } else { (b.col_stride, depth) };
+                for (i, piece) in block.chunks_exact_mut(len).enumerate() {
+                    ask_for(start, (i + AHEAD) * stride, len);
+                    B::load(isa, &start[i * stride..][..len], piece);
                 }
-                Y::store(isa, sums, out);
+                for (row, sums) in sums[..n_rows].iter_mut().enumerate() {
+                    let mut part = [0.0; DEPTH];
+                    let part = &mut part[..depth];
+                    let x = &a.data[(first_row + row) * a.row_stride + first_k * a.col_stride..];
+                    load(isa, x, a.col_stride, part);
+                    add_products(isa, part, block, b.col_stride == 1, &mut sums[..width]);
+                }
+            }
+            for (row, sums) in sums[..n_rows].iter().enumerate() {
+                Y::store(isa, &sums[..width], &mut tile.row_mut(row)[col..col + width]);
             }
         }
+    }
+}
+
+/// `sums +=` the product of `x` with a block whose rows, or else columns, lie one after the other.
+#[inline(always)]
+fn add_products(isa: Isa, x: &[f32], block: &[f32], has_rows: bool, sums: &mut [f32]) {
+    if has_rows {
+        return add_weighted(isa, x, block, sums);
+    }
+    let mut products = [0.0; COLUMNS];
+    dots(isa, x, block, &mut products[..sums.len()]);
+    for (sum, product) in sums.iter_mut().zip(products) {
+        *sum += product;
     }
 }
 

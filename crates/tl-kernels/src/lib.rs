@@ -46,7 +46,7 @@ pub use element::Element;
 pub use isa::Isa;
 pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, sigmoid, silu, tanh};
-pub use matmul::{Matrix, batch_matmul, matmul};
+pub use matmul::{Batch, Matrix, batch_matmul, matmul};
 pub use quant::{
     BF16, Dot, F16, F32, FloatKernels, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
     Quantize, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear,

@@ -25,9 +25,10 @@
 //! consistent, so one of the two sees the other and no wake-up is lost. The same holds for an owner that waits for the
 //! last worker.
 //!
-//! *The output.* `for_tiles` takes the output as `&mut`, cuts it into rectangles that do not overlap, and runs each
-//! task number once; a [`Tile`] lends only rows of its own rectangle, through `&mut self`. So no element is reachable
-//! from two tasks.
+//! *The output.* `for_tiles` takes the output as `&mut`, a whole number of groups. A row of the output is named by its group
+//! and its number in the group, and each such pair by one row only, inside the output (see [`Tiling::row`]). A tile is a
+//! rectangle of rows and columns of one group; those of a group do not overlap, and each task number runs once. A [`Tile`]
+//! lends only rows of its own rectangle, through `&mut self`. So no element is reachable from two tasks.
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;
@@ -216,7 +217,7 @@ impl Threads {
 
     /// Calls `body(i, chunk)` for the i-th `chunk_len` elements of `out`, in parallel; the last chunk may be shorter.
     pub fn for_chunks<T: Send>(&self, out: &mut [T], chunk_len: usize, body: &(dyn Fn(usize, &mut [T]) + Sync)) {
-        let tiling = Tiling { n_cols: out.len(), group_rows: 1, tile_rows: 1, tile_cols: chunk_len };
+        let tiling = Tiling { n_cols: out.len(), group_rows: 1, row_step: 1, tile_rows: 1, tile_cols: chunk_len };
         self.for_tiles(out, tiling, &|mut tile| {
             body(tile.first_col() / chunk_len, tile.row_mut(0));
         });
@@ -238,26 +239,30 @@ impl Threads {
         if out.is_empty() {
             return;
         }
-        let Tiling { n_cols, group_rows, tile_rows, tile_cols } = tiling;
+        let Tiling { n_cols, group_rows, row_step, tile_rows, tile_cols } = tiling;
         assert!(tile_rows > 0 && tile_cols > 0, "empty tiles");
-        let fits = group_rows.checked_mul(n_cols).is_some_and(|group| out.len().is_multiple_of(group));
-        assert!(fits, "{} elements in groups of {group_rows} rows of {n_cols}", out.len());
+        let group_len = n_cols.checked_mul(group_rows);
+        let fits = group_len
+            .and_then(|len| len.checked_mul(row_step))
+            .is_some_and(|interleaved| out.len().is_multiple_of(interleaved));
+        assert!(fits, "{} elements in groups of {group_rows} rows of {n_cols}, {row_step} apart", out.len());
         let n_groups = out.len() / (group_rows * n_cols);
         let tiles_down = group_rows.div_ceil(tile_rows);
         let tiles_across = n_cols.div_ceil(tile_cols);
         let start = Start(out.as_mut_ptr());
         let task = |task| {
-            let row_in_group = task % tiles_down * tile_rows;
+            let first_row = task % tiles_down * tile_rows;
             let first_col = task / tiles_down % tiles_across * tile_cols;
-            let first_row = task / tiles_down / tiles_across * group_rows + row_in_group;
+            let group = task / tiles_down / tiles_across;
             body(Tile {
+                group,
                 first_row,
                 first_col,
-                n_rows: tile_rows.min(group_rows - row_in_group),
+                n_rows: tile_rows.min(group_rows - first_row),
                 n_cols: tile_cols.min(n_cols - first_col),
-                row_stride: n_cols,
-                // SAFETY: the tile's first element lies inside `out`.
-                start: unsafe { start.pointer().add(first_row * n_cols + first_col) },
+                row_stride: n_cols * row_step,
+                // SAFETY: the row lies inside `out`, and the column inside the row.
+                start: unsafe { start.pointer().add(tiling.row(group, first_row) * n_cols + first_col) },
                 out: PhantomData,
             });
         };
@@ -273,10 +278,22 @@ pub struct Tiling {
     pub n_cols: usize,
     /// Rows that belong together, such as the rows of one matrix of a batch: no tile covers rows of two groups.
     pub group_rows: usize,
+    /// From a row of a group to its next one, in rows of the output: 1 where a group's rows lie one after the other. With `s`,
+    /// `s` groups take turns, as the matrices in a batch `[outer, group_rows, s, n_cols]` do.
+    pub row_step: usize,
     /// The most rows of a tile.
     pub tile_rows: usize,
     /// The most columns of a tile.
     pub tile_cols: usize,
+}
+
+impl Tiling {
+    /// The row of the output that is row `row` of group `group`. Of `row_step` groups that take turns, the rows of the output
+    /// are numbered `turn * row_step + group`, with a turn for each row of a group: so two different pairs are two different
+    /// rows, and those of `n` groups (a multiple of `row_step`) with `row < group_rows` are the rows below `n * group_rows`.
+    fn row(&self, group: usize, row: usize) -> usize {
+        (group / self.row_step * self.group_rows + row) * self.row_step + group % self.row_step
+    }
 }
 
 impl Drop for Threads {
@@ -439,6 +456,7 @@ impl<T> Start<T> {
 /// A rectangle of an output that one task alone writes; see [`Threads::for_tiles`].
 #[derive(Debug)]
 pub struct Tile<'a, T> {
+    group: usize,
     first_row: usize,
     first_col: usize,
     n_rows: usize,
@@ -449,7 +467,12 @@ pub struct Tile<'a, T> {
 }
 
 impl<T> Tile<'_, T> {
-    /// The first row of the output that the tile covers.
+    /// Which group's rows the tile covers.
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    /// The first row of its group that the tile covers.
     pub fn first_row(&self) -> usize {
         self.first_row
     }
@@ -472,7 +495,8 @@ impl<T> Tile<'_, T> {
     /// The tile's part of its `row`-th row: `n_cols` elements.
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.n_rows, "row {row} of a tile of {}", self.n_rows);
-        // SAFETY: the tile's rows lie inside the output, no other tile covers them, and `&mut self` lends one at a time.
+        // SAFETY: the tile's rows are `row_stride` apart (see `Tiling::row`) and lie inside the output, no other tile covers them,
+        // and `&mut self` lends one at a time.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.row_stride), self.n_cols) }
     }
 }
@@ -530,15 +554,19 @@ mod tests {
     #[test]
     fn tiles_cover_the_output_once() {
         let threads = Threads::new(3);
-        for (groups, group_rows, n_cols) in [(0, 1, 5), (1, 1, 1), (2, 3, 7), (3, 33, 31), (1, 100, 64)] {
+        let sizes =
+            [(0, 1, 1, 5), (1, 1, 1, 1), (2, 3, 1, 7), (3, 33, 1, 31), (1, 100, 1, 64), (6, 5, 3, 7), (7, 1, 7, 2)];
+        for (groups, group_rows, row_step, n_cols) in sizes {
             for (tile_rows, tile_cols) in [(1, 1), (2, 3), (7, 100), (100, 7)] {
                 let mut out = vec![0usize; groups * group_rows * n_cols];
-                let tiling = Tiling { n_cols, group_rows, tile_rows, tile_cols };
+                let tiling = Tiling { n_cols, group_rows, row_step, tile_rows, tile_cols };
                 threads.for_tiles(&mut out, tiling, &|mut tile| {
-                    let last_row = tile.first_row() + tile.n_rows() - 1;
-                    assert_eq!(tile.first_row() / group_rows, last_row / group_rows);
+                    assert!(tile.first_row() + tile.n_rows() <= group_rows);
+                    let (outer, inner) = (tile.group() / row_step, tile.group() % row_step);
                     for row in 0..tile.n_rows() {
-                        let first = (tile.first_row() + row) * n_cols + tile.first_col();
+                        let row_of_group = tile.first_row() + row;
+                        let row_of_out = (outer * group_rows + row_of_group) * row_step + inner;
+                        let first = row_of_out * n_cols + tile.first_col();
                         for (col, value) in tile.row_mut(row).iter_mut().enumerate() {
                             *value += first + col + 1;
                         }
@@ -547,6 +575,13 @@ mod tests {
                 assert!(out.iter().enumerate().all(|(i, &v)| v == i + 1));
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "12 elements in groups of 2 rows of 2, 2 apart")]
+    fn groups_that_take_turns_are_whole() {
+        let tiling = Tiling { n_cols: 2, group_rows: 2, row_step: 2, tile_rows: 1, tile_cols: 1 };
+        Threads::new(1).for_tiles(&mut [0; 12], tiling, &|_| {});
     }
 
     #[test]

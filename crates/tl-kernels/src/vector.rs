@@ -201,6 +201,20 @@ pub(crate) mod avx512 {
         columns
     }
 
+    /// As [`transpose`], from memory to memory.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn transpose_square(rows: &[[f32; 16]; 16], columns: &mut [[f32; 16]; 16]) {
+        // A loop and no closure, which would not be inlined.
+        let mut registers = [_mm512_setzero_si512(); 16];
+        for (register, row) in registers.iter_mut().zip(rows) {
+            *register = load(row);
+        }
+        for (column, transposed) in columns.iter_mut().zip(transpose(registers)) {
+            store(column, transposed);
+        }
+    }
+
     /// `scores[r][j]` = the dot product of row `r`, of `keys.len()` elements, with column `j` of `keys`, whose rows are `N`
     /// registers wide.
     #[inline]

@@ -39,7 +39,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     let n_tokens = y.len() / n;
     let mut workspace = threads.workspace();
     let lines = &mut workspace[..n_tokens * n_lines];
-    let tiling = Tiling { n_cols: n_lines, group_rows: n_tokens, tile_rows: 1, tile_cols: n_lines };
+    let tiling = Tiling { n_cols: n_lines, group_rows: n_tokens, row_step: 1, tile_rows: 1, tile_cols: n_lines };
     threads.for_tiles_if(product.parallel && x.len() >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
         let x = &x[tile.first_row() * k..][..k];
         match weight.format.dot {
@@ -53,7 +53,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
     // AVX2 walks pairs of rows.
     let tile_cols = if tile_cols > 2 { tile_cols / 2 * 2 } else { tile_cols };
-    let tiling = Tiling { n_cols: n, group_rows: n_tokens, tile_rows: n_tokens, tile_cols };
+    let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows: n_tokens, tile_cols };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
         let (first, n_rows) = (tile.first_col(), tile.n_cols());
         let rows = Rows { bytes: &weight.bytes[first * row_bytes..], stride: row_bytes, length: row_bytes };

@@ -45,7 +45,7 @@ pub fn gather_rows<Y: Element>(
     }
     // About 32 thousand elements are worth a task.
     let tile_rows = (32 * 1024 / k.max(1)).max(1);
-    let tiling = Tiling { n_cols: k, group_rows: ids.len(), tile_rows, tile_cols: k.max(1) };
+    let tiling = Tiling { n_cols: k, group_rows: ids.len(), row_step: 1, tile_rows, tile_cols: k.max(1) };
     threads.for_tiles(out, tiling, &|mut tile| {
         for row in 0..tile.n_rows() {
             let id = ids[tile.first_row() + row] as usize;

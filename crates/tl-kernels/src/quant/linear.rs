@@ -84,7 +84,7 @@ impl Product<'_> {
 fn blocked<X: Element, Y: Element>(threads: &Threads, x: &[X], m: usize, product: &Product<'_>, y: &mut [Y]) {
     let n_threads = if product.parallel { threads.count() } else { 1 };
     let (tile_rows, tile_cols) = gemm::tile_size(1, m, product.n, n_threads);
-    let tiling = Tiling { n_cols: product.n, group_rows: m, tile_rows, tile_cols };
+    let tiling = Tiling { n_cols: product.n, group_rows: m, row_step: 1, tile_rows, tile_cols };
     let operands = Blocked { x, product };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
         gemm_tile(threads.isa(), &operands, product.k, tile.first_row(), &mut tile);

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 use tl_device::DType;
-use tl_kernels::Matrix;
+use tl_kernels::{Batch, Matrix};
 
 use super::access::{Reader, for_each_index, write};
 use super::product_gpu::{self, Side};
@@ -156,7 +156,7 @@ fn einsum_gpu(call: &mut Call) -> Result<Ran, Fault> {
     let x = Side { operand: x, batch: &x_batch, outer: x_strides[0], inner: x_strides[1] };
     let w = Side { operand: w, batch: &w_batch, outer: w_strides[1], inner: w_strides[0] };
     let batch_dims = call.dims.get(..n_batch).unwrap_or_default();
-    product_gpu::run(call, batch_dims, &x, &w, &product_gpu::Sizes { m, k, n })
+    product_gpu::run(call, batch_dims, &x, &w, &product_gpu::Sizes { m, k, n, n_inner: 1 })
 }
 
 /// What stands for the second operand where there is none.
@@ -225,7 +225,8 @@ fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
     with_float!(call.dtype, "an operand", T => {
         let x = Matrix { data: x.data::<T>()?, row_stride: x_strides[0], col_stride: x_strides[1] };
         let w = Matrix { data: w.data::<T>()?, row_stride: w_strides[0], col_stride: w_strides[1] };
-        tl_kernels::batch_matmul(threads, batch_dims, (x, x_batch), (w, w_batch), *m, *k, *n, call.out::<T>()?);
+        let batch = Batch { dims: batch_dims, n_inner: 0, a_strides: x_batch, b_strides: w_batch };
+        tl_kernels::batch_matmul(threads, batch, x, w, [*m, *k, *n], call.out::<T>()?);
         Ok(())
     })
 }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 use tl_device::DType;
-use tl_kernels::Matrix;
+use tl_kernels::{Batch, Matrix};
 
 use super::linear_gpu::{self, Linear};
 use super::product_gpu;
@@ -97,19 +97,19 @@ fn split_right(b: &[Size]) -> (&[Size], Size, Option<Size>) {
 }
 
 /// An operand as a batch of matrices: its batch dimensions with their strides, rows and columns with theirs.
-struct Batch<'a> {
+struct Matrices<'a> {
     dims: &'a [usize],
     strides: &'a [usize],
     rows: (usize, usize),
     columns: (usize, usize),
 }
 
-fn batch<'a>(operand: &Operand<'a>, is_left: bool) -> Batch<'a> {
+fn matrices<'a>(operand: &Operand<'a>, is_left: bool) -> Matrices<'a> {
     let (dims, strides) = (operand.dims, operand.strides);
     match dims.len() {
-        1 if is_left => Batch { dims: &[], strides: &[], rows: (1, 0), columns: (dims[0], strides[0]) },
-        1 => Batch { dims: &[], strides: &[], rows: (dims[0], strides[0]), columns: (1, 0) },
-        rank => Batch {
+        1 if is_left => Matrices { dims: &[], strides: &[], rows: (1, 0), columns: (dims[0], strides[0]) },
+        1 => Matrices { dims: &[], strides: &[], rows: (dims[0], strides[0]), columns: (1, 0) },
+        rank => Matrices {
             dims: &dims[..rank - 2],
             strides: &strides[..rank - 2],
             rows: (dims[rank - 2], strides[rank - 2]),
@@ -123,7 +123,7 @@ fn matmul(call: &mut Call) -> Result<(), Fault> {
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
         return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
     }
-    let (left, right) = (batch(&a, true), batch(&b, false));
+    let (left, right) = (matrices(&a, true), matrices(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
     if let DType::Block(_) = b.dtype {
         return weight_product(call, &a, &b, m * left.dims.iter().product::<usize>(), k, n);
@@ -136,8 +136,8 @@ fn matmul(call: &mut Call) -> Result<(), Fault> {
     with_float!(a.dtype, "a", A => with_float!(b.dtype, "b", B => {
         let a = Matrix { data: a.data::<A>()?, row_stride: left.rows.1, col_stride: left.columns.1 };
         let b = Matrix { data: b.data::<B>()?, row_stride: right.rows.1, col_stride: right.columns.1 };
-        let y = call.out::<A>()?;
-        tl_kernels::batch_matmul(threads, batch_dims, (a, &a_strides), (b, &b_strides), m, k, n, y);
+        let batch = Batch { dims: batch_dims, n_inner: 0, a_strides: &a_strides, b_strides: &b_strides };
+        tl_kernels::batch_matmul(threads, batch, a, b, [m, k, n], call.out::<A>()?);
         Ok(())
     }))
 }
@@ -149,7 +149,7 @@ fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
         return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
     }
-    let (left, right) = (batch(&a, true), batch(&b, false));
+    let (left, right) = (matrices(&a, true), matrices(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
     if b.dims.len() == 2 && a.is_contiguous() && is_transposed(&b) {
         let m = m * left.dims.iter().product::<usize>();
@@ -164,7 +164,7 @@ fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
     let b_strides = broadcast_strides(right.dims, right.strides, batch_dims);
     let a = product_gpu::Side { operand: &a, batch: &a_strides, outer: left.rows.1, inner: left.columns.1 };
     let b = product_gpu::Side { operand: &b, batch: &b_strides, outer: right.columns.1, inner: right.rows.1 };
-    product_gpu::run(call, batch_dims, &a, &b, &product_gpu::Sizes { m, k, n })
+    product_gpu::run(call, batch_dims, &a, &b, &product_gpu::Sizes { m, k, n, n_inner: 1 })
 }
 
 /// `x @ w` for a weight in blocks. Its transposed view is what `linear` computes; the weight itself, whose blocks run

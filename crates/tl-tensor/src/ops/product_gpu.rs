@@ -18,20 +18,23 @@ pub(super) struct Side<'a> {
     pub(super) inner: usize,
 }
 
-/// The sizes of one product: `[m, k] · [k, n]`.
+/// The sizes of one product, `[m, k] · [k, n]`, and how many products of the batch, neighbours in it, take turns in each row of
+/// the result: `[.., m, n_inner, n]`.
 pub(super) struct Sizes {
     pub(super) m: usize,
     pub(super) k: usize,
     pub(super) n: usize,
+    pub(super) n_inner: usize,
 }
 
 const PARAMS: &str =
-    "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, m: u32, k: u32, n: u32, n_batch: u32,
+    "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, m: u32, k: u32, n: u32, n_batch: u32, n_inner: u32,
     a_offset: u32, b_offset: u32, a_outer: u32, a_inner: u32, b_outer: u32, b_inner: u32";
 
-/// Launches a product for every index of the batch into the result of the call, which has the order batch, row, column.
+/// Launches a product for every index of the batch into the result of the call, which has the order batch, row, batch
+/// again where products take turns, column.
 pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, sizes: &Sizes) -> Result<Ran, Fault> {
-    let Sizes { m, k, n } = *sizes;
+    let Sizes { m, k, n, n_inner } = *sizes;
     let is_served = |side: &Side| side.operand.dtype.is_float() && side.operand.fits_u32();
     let collapsed = gpu::collapse(batch_dims, [a.batch, b.batch]).filter(|_| is_served(a) && is_served(b));
     let fits = call.n_out() < u32::MAX as usize / 2;
@@ -55,7 +58,7 @@ pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, siz
     let mut words = Immediates::new();
     words.extend_from_slice(&dims);
     strides.iter().for_each(|strides| words.extend_from_slice(strides));
-    words.extend([m, k, n, n_batch].map(|number| number as u32));
+    words.extend([m, k, n, n_batch, n_inner].map(|number| number as u32));
     words.extend([a_place.offset, b_place.offset]);
     words.extend([a.outer, a.inner, b.outer, b.inner].map(|stride| stride as u32));
     let groups = match stores {
@@ -84,9 +87,9 @@ fn source(wgsl: Wgsl, [a, b, out]: [DType; 3], stores: Stores, is_along_sum: [bo
         return wgsl.main(WORKGROUP, FLAT);
     }
     let store = if stores == Stores::Four {
-        "store4_out((at + r * p.n + column) / 4u, s);"
+        "store4_out((at + r * step + column) / 4u, s);"
     } else {
-        "for (var c = 0u; c < 4u; c++) { if column + c < p.n { store_out(at + r * p.n + column + c, s[c]); } }"
+        "for (var c = 0u; c < 4u; c++) { if column + c < p.n { store_out(at + r * step + column + c, s[c]); } }"
     };
     let store_rows = eight_rows(|r| {
         format!("{{ let r = top + rows + {r}u; let s = s{r}; if r < p.m && column < p.n {{ {store} }} }}")
@@ -109,7 +112,8 @@ fn source(wgsl: Wgsl, [a, b, out]: [DType; 3], stores: Stores, is_along_sum: [bo
         workgroupBarrier();
         {products}
     }}
-    let at = batch * p.m * p.n;
+    let step = p.n_inner * p.n;
+    let at = (batch / p.n_inner * p.m * p.n_inner + batch % p.n_inner) * p.n;
     let column = start + columns;
     {store_rows}",
         left = tile("a", "left", "top", "m", is_along_sum[0]),
@@ -149,8 +153,10 @@ const FLAT: &str = "let four = group * 256u + lane;
         let at = four * 4u + e;
         let whole = at / p.n;
         let column = at - whole * p.n;
-        let batch = whole / p.m;
-        let row = whole - batch * p.m;
+        let turn = whole / p.n_inner;
+        let outer = turn / p.m;
+        let row = turn - outer * p.m;
+        let batch = outer * p.n_inner + whole - turn * p.n_inner;
         if at < n_out {
             let a_at = p.a_offset + index(batch, p.dims, p.a_strides) + row * p.a_outer;
             let b_at = p.b_offset + index(batch, p.dims, p.b_strides) + column * p.b_outer;

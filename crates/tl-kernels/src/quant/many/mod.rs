@@ -141,7 +141,7 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     let mut workspace = threads.workspace();
     let panels = &mut workspace[..n_panels * panel_lines(way, k)];
     let n_cols = n_panels * n_lines;
-    let tiling = Tiling { n_cols, group_rows: panels.len() / n_cols, tile_rows: 1, tile_cols: n_lines };
+    let tiling = Tiling { n_cols, group_rows: panels.len() / n_cols, row_step: 1, tile_rows: 1, tile_cols: n_lines };
     threads.for_tiles_if(product.parallel, panels, tiling, &|mut tile| {
         let first = tile.first_col() / n_lines * LANES;
         let tokens = &x[first * k..(first + LANES).min(n_tokens) * k];
@@ -159,7 +159,7 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     // Small enough tiles that no thread waits long for another's last.
     let few = n.div_ceil(TILE_ROWS) * n_tokens.div_ceil(tile_rows) < 12 * n_threads && n_threads > 1;
     let tile_cols = if few { (TILE_ROWS / 2).next_multiple_of(W::ROWS) } else { TILE_ROWS };
-    let tiling = Tiling { n_cols: n, group_rows: n_tokens, tile_rows, tile_cols };
+    let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows, tile_cols };
     let panels = Panels { lines: panels, n_panels, n_lines };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| multiply_tile(way, isa, product, panels, &mut tile));
 }
