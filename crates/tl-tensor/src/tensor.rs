@@ -84,6 +84,18 @@ pub struct Raw {
     offset: usize,
     shape: Shape,
     strides: Strides,
+    /// Of one dimension, elements that count several times. What has this is read as [`Raw::split`] has it, or copied;
+    /// einsum alone reads it as it lies.
+    repeat: Option<Repeat>,
+}
+
+/// A dimension that repeats each of its elements: element `i` lies `i / times` strides from the first. It is what becomes of two
+/// dimensions, the second with stride 0, when `reshape` makes one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Repeat {
+    pub(crate) axis: usize,
+    /// 2 or more; the size of the dimension is a multiple of it.
+    pub(crate) times: usize,
 }
 
 /// Strides of a contiguous tensor; all 0 for one without elements, so that no kernel steps out of its empty memory.
@@ -103,12 +115,45 @@ impl Raw {
     pub(crate) fn new(storage: Storage, layout: &Layout) -> Raw {
         let shape = layout.shape().clone();
         let strides = contiguous_strides(&shape);
-        Raw { storage, dtype: layout.dtype(), offset: 0, shape, strides }
+        Raw { storage, dtype: layout.dtype(), offset: 0, shape, strides, repeat: None }
     }
 
     /// The same memory seen with other dimensions, strides and offset (relative to this view's own).
     pub(crate) fn view(&self, shape: Shape, strides: Strides, offset: usize) -> Raw {
-        Raw { storage: self.storage.clone(), dtype: self.dtype, offset: self.offset + offset, shape, strides }
+        self.view_with_repeat(shape, strides, offset, None)
+    }
+
+    /// As [`Raw::view`], with a dimension that repeats its elements.
+    pub(crate) fn view_with_repeat(
+        &self,
+        shape: Shape,
+        strides: Strides,
+        offset: usize,
+        repeat: Option<Repeat>,
+    ) -> Raw {
+        self.assert_plain();
+        let offset = self.offset + offset;
+        Raw { storage: self.storage.clone(), dtype: self.dtype, offset, shape, strides, repeat }
+    }
+
+    /// Whether a dimension repeats its elements, so that strides alone do not say where elements lie.
+    pub(crate) fn has_repeat(&self) -> bool {
+        self.repeat.is_some()
+    }
+
+    /// Strides say all only where nothing repeats: whoever asks for them must have made sure.
+    fn assert_plain(&self) {
+        assert!(self.repeat.is_none(), "a tensor with a repeated dimension is read as if it had none");
+    }
+
+    /// The same elements in the same order, the dimension that repeats its elements as two: a plain view.
+    pub(crate) fn split(&self) -> Raw {
+        let Some(Repeat { axis, times }) = self.repeat else { return self.clone() };
+        let (mut dims, mut strides) = (Strides::from_slice(&self.shape), self.strides.clone());
+        dims[axis] /= times;
+        dims.insert(axis + 1, times);
+        strides.insert(axis + 1, 0);
+        Raw { shape: dims.into_iter().collect(), strides, repeat: None, ..self.clone() }
     }
 
     /// The device that the tensor lies on.
@@ -132,16 +177,23 @@ impl Raw {
     }
 
     pub(crate) fn strides(&self) -> &[usize] {
+        self.assert_plain();
         &self.strides
     }
 
     /// Whether the elements lie one after the other in the order of their indices.
     pub fn is_contiguous(&self) -> bool {
-        is_contiguous(&self.shape, &self.strides)
+        self.repeat.is_none() && is_contiguous(&self.shape, &self.strides)
     }
 
     /// The tensor as an operation reads it.
-    pub fn operand(&self) -> Operand<'_> {
+    pub(crate) fn operand(&self) -> Operand<'_> {
+        self.assert_plain();
+        self.operand_with_repeat()
+    }
+
+    /// The tensor as an operation reads it that looks at [`Operand::repeat`].
+    pub(crate) fn operand_with_repeat(&self) -> Operand<'_> {
         let block = self.dtype.block_elems();
         let start = self.offset / block * self.dtype.block_bytes();
         let bytes = self.storage.bytes().get(start..).unwrap_or_default();
@@ -153,6 +205,7 @@ impl Raw {
             is_weight: self.is_learnable(),
             dims: &self.shape,
             strides: &self.strides,
+            repeat: self.repeat,
         }
     }
 }
@@ -329,7 +382,7 @@ impl<T> Tensor<T> {
                 .map_err(|fault| Error::Op { op: "read_f32", operands: vec![self.layout().to_string()], fault })
         };
         if !self.device().is_gpu() {
-            return copy(&self.raw.operand(), out);
+            return copy(&self.raw.split().operand(), out);
         }
         if self.device().is_simulated() || expected == 0 {
             return Ok(());
@@ -379,10 +432,10 @@ impl Raw {
     /// This tensor, or a contiguous copy where it is not contiguous.
     pub(crate) fn contiguous(&self) -> Result<Raw, Error> {
         if self.is_contiguous() {
-            Ok(self.clone())
-        } else {
-            apply(&crate::ops::CONTIGUOUS, self.device(), &[Arg::Tensor(self)])
+            return Ok(self.clone());
         }
+        let copy = apply(&crate::ops::CONTIGUOUS, self.device(), &[Arg::Tensor(&self.split())])?;
+        Ok(if self.has_repeat() { copy.view(self.shape.clone(), contiguous_strides(&self.shape), 0) } else { copy })
     }
 
     /// Copies the bytes of a contiguous tensor, which may lie on another device.
@@ -580,11 +633,12 @@ impl TensorMut {
         let target = self.layout.dtype();
         if raw.device().is_gpu() {
             let first = start * self.row_bytes / target.block_bytes();
-            return crate::ops::join::write_rows(&mut self.lease, target, first, &raw.operand()).map_err(fault);
+            let rows = raw.split();
+            return crate::ops::join::write_rows(&mut self.lease, target, first, &rows.operand()).map_err(fault);
         }
         let threads = raw.device().threads().isa();
         let bytes = self.lease.bytes_mut().get_mut(start * self.row_bytes..end * self.row_bytes).unwrap_or_default();
-        crate::ops::cast::copy_into(threads, &raw.operand(), target, bytes).map_err(fault)
+        crate::ops::cast::copy_into(threads, &raw.split().operand(), target, bytes).map_err(fault)
     }
 
     /// The first `n` rows, as an operation reads them. `dims` is room for their dimensions.
@@ -599,6 +653,7 @@ impl TensorMut {
             is_weight: false,
             dims,
             strides: &self.strides,
+            repeat: None,
         }
     }
 }

@@ -9,7 +9,8 @@ use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
 use super::{
-    Arg, Map, Op, Operand, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run, with_float,
+    Arg, Map, Op, Operand, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run,
+    with_float, with_plain,
 };
 use crate::tensor::{Raw, take};
 use crate::{Error, Fault, Strides};
@@ -33,7 +34,16 @@ impl<'a> Operand<'a> {
     /// What a link of a chain will give: an argument for rules, without elements.
     pub fn planned(layout: &'a Layout) -> Operand<'a> {
         let dims = layout.shape().dims();
-        Operand { dtype: layout.dtype(), bytes: &[], binding: None, offset: 0, is_weight: false, dims, strides: &[] }
+        Operand {
+            dtype: layout.dtype(),
+            bytes: &[],
+            binding: None,
+            offset: 0,
+            is_weight: false,
+            dims,
+            strides: &[],
+            repeat: None,
+        }
     }
 }
 
@@ -86,6 +96,16 @@ pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout
         }
         return run(op, device, &args, layout);
     }
+    with_plain(operands, |operands| run_chain(op, device, operands, links, layout))
+}
+
+fn run_chain(
+    op: &'static Op,
+    device: &Device,
+    operands: &[Arg<'_>],
+    links: &[Link],
+    layout: &Layout,
+) -> Result<Raw, Error> {
     let fault = |fault| fault_of(op, operands, fault);
     let mut lease = take(device, layout, Role::Activation, op.name)?;
     if !device.is_simulated() {

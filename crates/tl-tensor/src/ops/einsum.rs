@@ -1,13 +1,13 @@
 //! `einsum`: sums of products, written with a letter for each dimension.
 
 use smallvec::SmallVec;
-use tl_device::DType;
 use tl_kernels::{Batch, Matrix};
 
 use super::access::{Reader, for_each_index, write};
 use super::product_gpu::{self, Side};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, same};
 use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required, with_float};
+use crate::tensor::Repeat;
 use crate::{Error, Fault, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&EINSUM];
@@ -35,7 +35,7 @@ static EINSUM: Op = Op {
             |letter: u8| sizes.iter().find(|(known, _)| *known == letter).map_or(Size::Unknown, |(_, size)| *size);
         Ok(TensorType::new(dtype, spec.result.bytes().map(size_of).collect::<Sizes>()))
     },
-    run: Run::Kernel(einsum),
+    run: Run::RepeatKernel { must_copy, kernel: einsum },
     gpu: Some(einsum_gpu),
 };
 
@@ -50,7 +50,8 @@ struct Spec<'a> {
 impl<'a> Spec<'a> {
     fn parse(text: &'a str) -> Result<Spec<'a>, Fault> {
         let fault = |problem| Fault::Spec { spec: text.to_owned(), problem };
-        let (operands, result) = text.split_once("->").ok_or_else(|| fault("there is no `->`"))?;
+        let arrow = text.as_bytes().windows(2).position(|two| two == b"->").ok_or_else(|| fault("there is no `->`"))?;
+        let (operands, result) = (&text[..arrow], &text[arrow + 2..]);
         let (left, right) = match operands.split_once(',') {
             Some((left, right)) => (left.trim(), Some(right.trim())),
             None => (operands.trim(), None),
@@ -74,17 +75,6 @@ impl<'a> Spec<'a> {
             seen.push(letter);
         }
         Ok(spec)
-    }
-
-    /// The letters that the result lacks.
-    fn summed(&self) -> SmallVec<[u8; 8]> {
-        let mut summed: SmallVec<[u8; 8]> = SmallVec::new();
-        for letter in self.left.bytes().chain(self.right.unwrap_or_default().bytes()) {
-            if !self.result.as_bytes().contains(&letter) && !summed.contains(&letter) {
-                summed.push(letter);
-            }
-        }
-        summed
     }
 
     fn fault(&self, problem: &'static str) -> Fault {
@@ -120,146 +110,250 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// The stride of a letter in an operand: 0 where the operand lacks it, the sum where it stands twice (a diagonal).
-fn stride_of(letter: u8, letters: &str, operand: &Operand) -> usize {
-    letters.bytes().zip(operand.strides).filter(|(own, _)| *own == letter).map(|(_, stride)| stride).sum()
+/// Of a letter whose dimension repeats its elements in an operand, the part that counts the times. The letter itself is then the
+/// part that steps.
+fn times_of(letter: u8) -> u8 {
+    letter | 0x80
 }
 
-/// The size of a letter in the operands.
-fn size_of(letter: u8, letters: &str, operand: &Operand) -> Option<usize> {
-    letters.bytes().zip(operand.dims).find(|(own, _)| *own == letter).map(|(_, &size)| size)
+/// The letter that stands for the dimension of this argument that repeats its elements, and how often.
+fn repeated(spec: &Spec, index: usize, repeat: Option<Repeat>) -> Option<(u8, usize)> {
+    let letters = if index == 1 { spec.left } else { spec.right? };
+    let Repeat { axis, times } = repeat?;
+    Some((*letters.as_bytes().get(axis)?, times))
+}
+
+/// A repeated dimension is read as it lies, its letter taken as two everywhere. Not where it is summed over, which would make a
+/// sum over two letters of it, and not where two operands repeat one letter differently.
+fn must_copy(args: &[Arg], index: usize) -> bool {
+    let repeat = |index: usize| match args.get(index) {
+        Some(Arg::Tensor(raw)) => raw.operand_with_repeat().repeat,
+        _ => None,
+    };
+    let Some(Arg::Text(text)) = args.first() else { return false };
+    let Ok(spec) = Spec::parse(text) else { return false };
+    let Some((letter, times)) = repeated(&spec, index, repeat(index)) else { return false };
+    let differs = |(other, n): (u8, usize)| other == letter && n != times;
+    !spec.result.as_bytes().contains(&letter) || (index == 2 && repeated(&spec, 1, repeat(1)).is_some_and(differs))
+}
+
+/// A dimension of an operand.
+#[derive(Clone, Copy, Debug)]
+struct Axis {
+    letter: u8,
+    size: usize,
+    stride: usize,
+}
+
+/// An operand with its letters.
+struct Term<'a> {
+    operand: Operand<'a>,
+    axes: SmallVec<[Axis; 8]>,
+}
+
+impl<'a> Term<'a> {
+    /// `repeated`: the letters that are two.
+    fn new(operand: Operand<'a>, letters: &str, repeated: &[(u8, usize)]) -> Term<'a> {
+        let mut axes = SmallVec::new();
+        for (axis, letter) in letters.bytes().enumerate() {
+            let (size, stride) = (operand.dims[axis], operand.strides[axis]);
+            let Some((_, times)) = repeated.iter().find(|(known, _)| *known == letter) else {
+                axes.push(Axis { letter, size, stride });
+                continue;
+            };
+            let repeats = operand.repeat.is_some_and(|repeat| repeat.axis == axis);
+            let (step, within) = if repeats { (stride, 0) } else { (stride * times, stride) };
+            axes.push(Axis { letter, size: size / times, stride: step });
+            axes.push(Axis { letter: times_of(letter), size: *times, stride: within });
+        }
+        Term { operand, axes }
+    }
+
+    fn has(&self, letter: u8) -> bool {
+        self.axes.iter().any(|axis| axis.letter == letter)
+    }
+
+    fn size(&self, letter: u8) -> Option<usize> {
+        self.axes.iter().find(|axis| axis.letter == letter).map(|axis| axis.size)
+    }
+
+    /// 0 where the operand lacks the letter, the sum where it stands twice (a diagonal).
+    fn stride(&self, letter: u8) -> usize {
+        self.axes.iter().filter(|axis| axis.letter == letter).map(|axis| axis.stride).sum()
+    }
+}
+
+/// The sum that a call asks for.
+struct Sum<'a> {
+    left: Term<'a>,
+    right: Option<Term<'a>>,
+    /// Letters and sizes of the result, in order.
+    result: SmallVec<[(u8, usize); 8]>,
+    /// Those that are summed over.
+    summed: SmallVec<[(u8, usize); 4]>,
+}
+
+impl<'a> Sum<'a> {
+    fn new(call: &Call<'a>) -> Result<Sum<'a>, Fault> {
+        let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
+        let spec = Spec::parse(text)?;
+        let a = call.operand_with_repeat(1).ok_or(Fault::Unknown)?;
+        let b = call.operand_with_repeat(2).zip(spec.right);
+        let of_b = b.and_then(|(b, _)| repeated(&spec, 2, b.repeat));
+        let repeated: SmallVec<[(u8, usize); 2]> = repeated(&spec, 1, a.repeat).into_iter().chain(of_b).collect();
+        let left = Term::new(a, spec.left, &repeated);
+        let right = b.map(|(b, letters)| Term::new(b, letters, &repeated));
+        let mut sum = Sum { left, right, result: SmallVec::new(), summed: SmallVec::new() };
+        let size = |letter: u8| sum.left.size(letter).or_else(|| sum.right.as_ref()?.size(letter)).unwrap_or(1);
+        for letter in spec.result.bytes() {
+            sum.result.push((letter, size(letter)));
+            if repeated.iter().any(|(known, _)| *known == letter) {
+                sum.result.push((times_of(letter), size(times_of(letter))));
+            }
+        }
+        for axis in sum.left.axes.iter().chain(sum.right.iter().flat_map(|term| &term.axes)) {
+            let letter = (axis.letter, axis.size);
+            if !sum.result.contains(&letter) && !sum.summed.contains(&letter) {
+                sum.summed.push(letter);
+            }
+        }
+        Ok(sum)
+    }
 }
 
 fn einsum(call: &mut Call) -> Result<(), Fault> {
-    let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
-    let spec = Spec::parse(text)?;
-    let a = call.operand(1)?;
-    let one = no_operand(a.dtype);
-    let (b, right) = match (call.optional_operand(2), spec.right) {
-        (Some(b), Some(right)) => (b, right),
-        _ => (one, ""),
-    };
-    let summed = spec.summed();
-    if let Some(products) = Products::new(&spec, &a, &b, &summed) {
-        return run_products(call, &products);
+    let sum = Sum::new(call)?;
+    match Products::new(&sum) {
+        Some(products) => run_products(call, &products),
+        None => sum_of_products(call, &sum),
     }
-    sum_of_products(call, &spec, (&a, spec.left), (&b, right), &summed)
 }
 
 /// Batches of matrix products have a program, other sums of products do not.
 fn einsum_gpu(call: &mut Call) -> Result<Ran, Fault> {
-    let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
-    let spec = Spec::parse(text)?;
-    let (a, Some(b)) = (call.operand(1)?, call.optional_operand(2)) else { return Ok(Ran::NoProgram) };
-    let Some(products) = Products::new(&spec, &a, &b, &spec.summed()) else { return Ok(Ran::NoProgram) };
-    let Products { x, w, n_batch, x_batch, w_batch, x_strides, w_strides, sizes: [m, k, n] } = products;
-    let x = Side { operand: x, batch: &x_batch, outer: x_strides[0], inner: x_strides[1] };
-    let w = Side { operand: w, batch: &w_batch, outer: w_strides[1], inner: w_strides[0] };
-    let batch_dims = call.dims.get(..n_batch).unwrap_or_default();
-    product_gpu::run(call, batch_dims, &x, &w, &product_gpu::Sizes { m, k, n, n_inner: 1 })
+    let sum = Sum::new(call)?;
+    let Some(products) = Products::new(&sum) else { return Ok(Ran::NoProgram) };
+    let Products { x, w, n_inner, k, .. } = products;
+    let ([x_inner, w_inner], [x_batch, w_batch]) = (products.inner, products.batch_strides());
+    let (row, column, dims) = (products.row, products.column, products.batch_dims());
+    let x = Side { operand: &x.operand, batch: &x_batch, outer: row.x, inner: x_inner };
+    let w = Side { operand: &w.operand, batch: &w_batch, outer: column.w, inner: w_inner };
+    let n_inner = dims[dims.len() - n_inner..].iter().product();
+    product_gpu::run(call, &dims, &x, &w, &product_gpu::Sizes { m: row.size, k, n: column.size, n_inner })
 }
 
-/// What stands for the second operand where there is none.
-fn no_operand<'a>(dtype: DType) -> Operand<'a> {
-    Operand { dtype, bytes: &[], binding: None, offset: 0, is_weight: false, dims: &[], strides: &[] }
+/// A dimension of the result, and its strides in the operands: 0 in one that lacks it, or repeats its elements along it.
+#[derive(Clone, Copy, Debug)]
+struct Dim {
+    size: usize,
+    x: usize,
+    w: usize,
 }
 
-/// A specification that sums over one letter of both operands: a batch of matrix products. The result's last dimension
-/// gives the columns, the one before it the rows where it belongs to the other operand alone; all others are the batch. So
-/// the result is written in its own order.
+impl Dim {
+    const ONE: Dim = Dim { size: 1, x: 0, w: 0 };
+
+    fn is_only_in_x(&self) -> bool {
+        self.x != 0 && self.w == 0
+    }
+
+    fn is_only_in_w(&self) -> bool {
+        self.w != 0 && self.x == 0
+    }
+
+    /// Whether this dimension, which stands before `next`, goes on where `next` ends, so that the two are one.
+    fn continues(&self, next: &Dim) -> bool {
+        self.x == next.x * next.size && self.w == next.w * next.size
+    }
+}
+
+/// A sum over one letter of both operands: a batch of matrix products. The result's last dimension gives the columns, where
+/// it belongs to one operand alone; the largest of those that only the other operand has gives the rows; all others are the
+/// batch. So the result is written in its own order: batch, rows, batch again, columns.
 struct Products<'a> {
-    x: &'a Operand<'a>,
-    w: &'a Operand<'a>,
-    /// Dimensions of the batch: the first of the result.
-    n_batch: usize,
-    x_batch: Strides,
-    w_batch: Strides,
-    /// Along rows and sum.
-    x_strides: [usize; 2],
-    /// Along sum and columns.
-    w_strides: [usize; 2],
-    /// Rows, sum, columns.
-    sizes: [usize; 3],
+    x: &'a Term<'a>,
+    w: &'a Term<'a>,
+    batch: SmallVec<[Dim; 6]>,
+    /// How many dimensions of the batch, the last ones, stand behind the rows.
+    n_inner: usize,
+    row: Dim,
+    column: Dim,
+    /// The size of what is summed over, and its strides in `x` and `w`.
+    k: usize,
+    inner: [usize; 2],
 }
 
 impl<'a> Products<'a> {
-    /// `None` where the specification is another sum.
-    fn new(spec: &Spec<'a>, a: &'a Operand<'a>, b: &'a Operand<'a>, summed: &[u8]) -> Option<Products<'a>> {
-        let (left, right, result) = (spec.left, spec.right.unwrap_or_default(), spec.result.as_bytes());
-        let has = |letters: &str, letter: u8| letters.as_bytes().contains(&letter);
-        let &[summed] = summed else { return None };
-        if !has(left, summed) || !has(right, summed) {
+    /// `None` where it is another sum.
+    fn new(sum: &'a Sum<'a>) -> Option<Products<'a>> {
+        let (mut x, mut w) = (&sum.left, sum.right.as_ref()?);
+        let &[(summed, k)] = sum.summed.as_slice() else { return None };
+        if !x.has(summed) || !w.has(summed) {
             return None;
         }
-        let only_in = |letter: u8, own: &str, other: &str| has(own, letter) && !has(other, letter);
-        // The operand that has the last letter to itself gives the columns; it takes the place on the right.
-        let is_swapped = result.last().is_some_and(|&last| only_in(last, left, right));
-        let ((x, x_letters), (w, w_letters)) =
-            if is_swapped { ((b, right), (a, left)) } else { ((a, left), (b, right)) };
-        let mut batch = result;
-        let column = batch.last().copied().filter(|&last| only_in(last, w_letters, x_letters));
-        batch = &batch[..batch.len() - usize::from(column.is_some())];
-        let row = batch.last().copied().filter(|&last| only_in(last, x_letters, w_letters));
-        batch = &batch[..batch.len() - usize::from(row.is_some())];
-        let stride = |letter: Option<u8>, letters, operand| letter.map_or(0, |l| stride_of(l, letters, operand));
-        let size =
-            |letter: Option<u8>, letters, operand| letter.and_then(|l| size_of(l, letters, operand)).unwrap_or(1);
-        let strides = |letters, operand| batch.iter().map(|&letter| stride_of(letter, letters, operand)).collect();
-        let inner = Some(summed);
-        Some(Products {
-            x,
-            w,
-            n_batch: batch.len(),
-            x_batch: strides(x_letters, x),
-            w_batch: strides(w_letters, w),
-            x_strides: [stride(row, x_letters, x), stride(inner, x_letters, x)],
-            w_strides: [stride(inner, w_letters, w), stride(column, w_letters, w)],
-            sizes: [size(row, x_letters, x), size(inner, x_letters, x), size(column, w_letters, w)],
-        })
+        let mut dims: SmallVec<[Dim; 6]> = SmallVec::new();
+        for &(letter, size) in sum.result.iter().filter(|(_, size)| *size != 1) {
+            let dim = Dim { size, x: x.stride(letter), w: w.stride(letter) };
+            match dims.last_mut() {
+                Some(last) if last.continues(&dim) => *last = Dim { size: last.size * size, ..dim },
+                _ => dims.push(dim),
+            }
+        }
+        // The operand that has the last dimension to itself takes the place on the right.
+        if dims.last().is_some_and(Dim::is_only_in_x) {
+            (x, w) = (w, x);
+            dims.iter_mut().for_each(|dim| std::mem::swap(&mut dim.x, &mut dim.w));
+        }
+        let has_column = dims.last().is_some_and(Dim::is_only_in_w);
+        let column = if has_column { dims.pop() } else { None }.unwrap_or(Dim::ONE);
+        let rows = dims.iter().enumerate().filter(|(_, dim)| dim.is_only_in_x());
+        let place = rows.max_by_key(|(_, dim)| dim.size).map(|(place, _)| place);
+        let n_inner = place.map_or(0, |place| dims.len() - 1 - place);
+        let row = place.map_or(Dim::ONE, |place| dims.remove(place));
+        let inner = [x.stride(summed), w.stride(summed)];
+        Some(Products { x, w, batch: dims, n_inner, row, column, k, inner })
+    }
+
+    fn batch_dims(&self) -> Strides {
+        self.batch.iter().map(|dim| dim.size).collect()
+    }
+
+    /// Of `x` and of `w`.
+    fn batch_strides(&self) -> [Strides; 2] {
+        [self.batch.iter().map(|dim| dim.x).collect(), self.batch.iter().map(|dim| dim.w).collect()]
     }
 }
 
 fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
-    let Products { x, w, n_batch, x_batch, w_batch, x_strides, w_strides, sizes: [m, k, n] } = products;
-    let (threads, batch_dims) = (call.threads, call.dims.get(..*n_batch).unwrap_or_default());
+    let Products { x, w, n_inner, row, column, k, inner: [x_inner, w_inner], .. } = *products;
+    let (threads, dims, [x_batch, w_batch]) = (call.threads, products.batch_dims(), products.batch_strides());
     with_float!(call.dtype, "an operand", T => {
-        let x = Matrix { data: x.data::<T>()?, row_stride: x_strides[0], col_stride: x_strides[1] };
-        let w = Matrix { data: w.data::<T>()?, row_stride: w_strides[0], col_stride: w_strides[1] };
-        let batch = Batch { dims: batch_dims, n_inner: 0, a_strides: x_batch, b_strides: w_batch };
-        tl_kernels::batch_matmul(threads, batch, x, w, [*m, *k, *n], call.out::<T>()?);
+        let x = Matrix { data: x.operand.data::<T>()?, row_stride: row.x, col_stride: x_inner };
+        let w = Matrix { data: w.operand.data::<T>()?, row_stride: w_inner, col_stride: column.w };
+        let batch = Batch { dims: &dims, n_inner, a_strides: &x_batch, b_strides: &w_batch };
+        tl_kernels::batch_matmul(threads, batch, x, w, [row.size, k, column.size], call.out::<T>()?);
         Ok(())
     })
 }
 
 /// The plain way, for every other specification: each element of the result is summed on its own.
-fn sum_of_products(
-    call: &mut Call,
-    spec: &Spec,
-    (a, left): (&Operand, &str),
-    (b, right): (&Operand, &str),
-    summed: &[u8],
-) -> Result<(), Fault> {
-    let readers = (
-        Reader::new(a)?,
-        if right.is_empty() && b.dims.is_empty() && b.bytes.is_empty() { Reader::Number(1.0) } else { Reader::new(b)? },
-    );
-    let strides = |letters: &[u8], own: &str, operand: &Operand| -> Strides {
-        letters.iter().map(|&letter| stride_of(letter, own, operand)).collect()
+fn sum_of_products(call: &mut Call, sum: &Sum) -> Result<(), Fault> {
+    let left = Reader::new(&sum.left.operand)?;
+    let right = sum.right.as_ref().map_or(Ok(Reader::Number(1.0)), |term| Reader::new(&term.operand))?;
+    let strides = |letters: &[(u8, usize)]| -> [Strides; 2] {
+        let of = |term: &Term| letters.iter().map(|&(letter, _)| term.stride(letter)).collect();
+        [of(&sum.left), sum.right.as_ref().map_or_else(|| Strides::from_elem(0, letters.len()), of)]
     };
-    let result = spec.result.as_bytes();
-    let (a_result, b_result) = (strides(result, left, a), strides(result, right, b));
-    let (a_summed, b_summed) = (strides(summed, left, a), strides(summed, right, b));
-    let sizes: Strides = summed
-        .iter()
-        .map(|&letter| size_of(letter, left, a).or_else(|| size_of(letter, right, b)).unwrap_or(1))
-        .collect();
+    let sizes = |letters: &[(u8, usize)]| -> Strides { letters.iter().map(|&(_, size)| size).collect() };
+    let ([a_result, b_result], [a_summed, b_summed]) = (strides(&sum.result), strides(&sum.summed));
+    let (dims, summed) = (sizes(&sum.result), sizes(&sum.summed));
     let (dtype, out) = (call.dtype, &mut *call.out);
-    for_each_index(call.dims, [&a_result, &b_result], |i, [at_a, at_b]| {
-        let mut sum = 0f32;
-        for_each_index(&sizes, [&a_summed, &b_summed], |_, [in_a, in_b]| {
-            sum += (readers.0.at(at_a + in_a) * readers.1.at(at_b + in_b)) as f32;
+    for_each_index(&dims, [&a_result, &b_result], |i, [at_a, at_b]| {
+        let mut total = 0f32;
+        for_each_index(&summed, [&a_summed, &b_summed], |_, [in_a, in_b]| {
+            total += (left.at(at_a + in_a) * right.at(at_b + in_b)) as f32;
         });
-        write(dtype, out, i, f64::from(sum));
+        write(dtype, out, i, f64::from(total));
     });
     Ok(())
 }

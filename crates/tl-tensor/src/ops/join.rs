@@ -81,6 +81,7 @@ fn concat(call: &mut Call) -> Result<(), Fault> {
                 bytes: operand.bytes.get(at * size..).unwrap_or_default(),
                 dims: &operand.dims[axis..],
                 strides: &operand.strides[axis..],
+                repeat: None,
             };
             if let Some(out) = out.get_mut(i * stride + start..i * stride + start + len)
                 && let Err(fault) = super::cast::copy_into(threads.isa(), &piece, dtype, out)

@@ -42,7 +42,7 @@ pub use gpu::{GpuRun, Ran};
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
 pub use site::Site;
 
-use crate::tensor::{Raw, contiguous_strides, is_contiguous, take};
+use crate::tensor::{Raw, Repeat, contiguous_strides, is_contiguous, take};
 use crate::{Error, Fault, Tensor};
 
 pub(crate) use argument::{optional, required};
@@ -103,6 +103,8 @@ pub struct Operand<'a> {
     pub(crate) is_weight: bool,
     pub(crate) dims: &'a [usize],
     pub(crate) strides: &'a [usize],
+    /// The dimension that repeats its elements. Kernels get operands without, but for those of [`Run::RepeatKernel`].
+    pub(crate) repeat: Option<Repeat>,
 }
 
 impl<'a> Operand<'a> {
@@ -126,7 +128,7 @@ impl<'a> Operand<'a> {
     }
 
     pub(crate) fn is_contiguous(&self) -> bool {
-        is_contiguous(self.dims, self.strides)
+        self.repeat.is_none() && is_contiguous(self.dims, self.strides)
     }
 
     /// The operand as a weight: rows of blocks, without what lies behind it. Not for views with gaps, whose rows the
@@ -157,6 +159,14 @@ pub enum Run {
     ContiguousKernel(fn(&mut Call) -> Result<(), Fault>),
     /// As `Kernel`, on operands of which those that the kernel cannot read as they lie are copied first.
     PreparedKernel {
+        /// Whether the operand at this position must be copied.
+        must_copy: fn(&[Arg], usize) -> bool,
+        /// The kernel.
+        kernel: fn(&mut Call) -> Result<(), Fault>,
+    },
+    /// As `PreparedKernel`, and a dimension that repeats its elements is the kernel's own business: see
+    /// [`Call::operand_with_repeat`]. For all others, operands with such a dimension are copied first.
+    RepeatKernel {
         /// Whether the operand at this position must be copied.
         must_copy: fn(&[Arg], usize) -> bool,
         /// The kernel.
@@ -211,6 +221,13 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn optional_operand(&self, index: usize) -> Option<Operand<'a>> {
+        let operand = operand_of(self.arg(index))?;
+        assert!(operand.repeat.is_none(), "an operand with a repeated dimension is read as if it had none");
+        Some(operand)
+    }
+
+    /// An operand of which a dimension may repeat its elements, if the argument is one.
+    pub(crate) fn operand_with_repeat(&self, index: usize) -> Option<Operand<'a>> {
         operand_of(self.arg(index))
     }
 
@@ -245,9 +262,10 @@ impl<'a> Call<'a> {
     }
 }
 
+/// The operand that an argument is, as it lies: for its strides to say where elements lie, nothing of it may be repeated.
 fn operand_of<'a>(arg: &Arg<'a>) -> Option<Operand<'a>> {
     match arg {
-        Arg::Tensor(raw) => Some(raw.operand()),
+        Arg::Tensor(raw) => Some(raw.operand_with_repeat()),
         Arg::Operand(operand) => Some(*operand),
         _ => None,
     }
@@ -350,6 +368,57 @@ fn with_defaults<T>(op: &'static Op, args: &[Arg<'_>], body: impl FnOnce(&[Arg<'
 /// Does an operation whose result has this layout by its rule.
 fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> Result<Raw, Error> {
     match op.run {
+        Run::RepeatKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, layout),
+        // What it does is what makes arguments plain.
+        _ if std::ptr::eq(op, &CONTIGUOUS)
+            && let Some(Arg::Tensor(raw)) = args.first()
+            && raw.has_repeat() =>
+        {
+            raw.contiguous()
+        }
+        _ => with_plain(args, |args| run_plain(op, device, args, layout)),
+    }
+}
+
+/// Gives `body` the arguments with copies of those of which a dimension repeats its elements.
+fn with_plain<T>(args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> Result<T, Error>) -> Result<T, Error> {
+    let is_plain = |arg: &Arg<'_>| match arg {
+        Arg::Tensor(raw) => !raw.has_repeat(),
+        Arg::Tensors(tensors) => !tensors.iter().any(|tensor| tensor.raw().has_repeat()),
+        _ => true,
+    };
+    if args.iter().all(is_plain) {
+        return body(args);
+    }
+    // Of each argument the tensors that take its place.
+    let mut copies: SmallVec<[SmallVec<[Tensor; 1]>; 8]> = SmallVec::new();
+    for arg in args {
+        copies.push(match arg {
+            arg if is_plain(arg) => SmallVec::new(),
+            Arg::Tensor(raw) => SmallVec::from_elem(raw.contiguous()?.into(), 1),
+            Arg::Tensors(tensors) => {
+                let plain =
+                    |tensor: &Tensor| if tensor.raw().has_repeat() { tensor.contiguous() } else { Ok(tensor.clone()) };
+                tensors.iter().map(plain).collect::<Result<_, _>>()?
+            }
+            _ => SmallVec::new(),
+        });
+    }
+    let plain: SmallVec<[Arg<'_>; 8]> = args
+        .iter()
+        .zip(&copies)
+        .map(|(arg, copies)| match (arg, copies.as_slice()) {
+            (_, []) => arg.clone(),
+            (Arg::Tensors(_), copies) => Arg::Tensors(copies),
+            (_, [copy, ..]) => Arg::Tensor(copy.raw()),
+        })
+        .collect();
+    body(&plain)
+}
+
+/// As [`run`], with arguments that strides describe.
+fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> Result<Raw, Error> {
+    match op.run {
         Run::View(view) => {
             let Some(Arg::Tensor(source)) = args.first() else {
                 return Err(fault_of(op, args, Fault::Unknown));
@@ -370,7 +439,9 @@ fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> R
         }
         Run::Kernel(kernel) | Run::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, layout),
         Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, layout),
-        Run::PreparedKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, layout),
+        Run::PreparedKernel { must_copy, kernel } | Run::RepeatKernel { must_copy, kernel } => {
+            run_prepared(op, must_copy, kernel, device, args, layout)
+        }
     }
 }
 

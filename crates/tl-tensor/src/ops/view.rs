@@ -6,7 +6,7 @@ use tl_device::{DType, Layout, Shape};
 use super::elementwise::copy_gpu;
 use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, normalize_axis, same};
 use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, broadcast_strides, optional, required, strides_of};
-use crate::tensor::Raw;
+use crate::tensor::{Raw, Repeat};
 use crate::{Error, Fault, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[
@@ -95,42 +95,68 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, Fault> {
     Ok(to.iter().map(|&size| if size == Size::Known(-1) { hole } else { size }).collect())
 }
 
-/// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself.
+/// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself; one of them
+/// may repeat each element of such a run.
 fn reshape_view(source: &Raw, shape: Shape) -> Option<Raw> {
     if source.is_contiguous() {
         let strides = strides_of(&shape);
         return Some(source.view(shape, strides, 0));
     }
-    let old: Vec<(usize, usize)> = source
-        .shape()
-        .iter()
-        .zip(source.strides())
-        .filter(|(dim, _)| **dim != 1)
-        .map(|(&dim, &stride)| (dim, stride))
-        .collect();
+    let mut runs = Runs { dims: source.shape(), strides: source.strides(), remaining: 1, stride: 1 };
     let mut strides: Strides = Strides::from_elem(1, shape.len());
-    let (mut at, mut remaining, mut stride) = (old.len(), 1, 1);
-    for i in (0..shape.len()).rev() {
-        if shape[i] == 1 {
-            continue;
-        }
-        if remaining == 1 {
-            at = at.checked_sub(1)?;
-            (remaining, stride) = old[at];
-            // Neighbouring old dimensions that continue each other serve as one.
-            while at > 0 && old[at - 1].1 == remaining * stride {
-                at -= 1;
-                remaining *= old[at].0;
+    let mut repeat = None;
+    for axis in (0..shape.len()).rev().filter(|&axis| shape[axis] != 1) {
+        runs.fill();
+        let mut size = shape[axis];
+        if runs.stride == 0 && runs.remaining > 1 && size > runs.remaining && size.is_multiple_of(runs.remaining) {
+            // All that is left of the run repeats what stands before it.
+            let times = std::mem::replace(&mut runs.remaining, 1);
+            if repeat.replace(Repeat { axis, times }).is_some() {
+                return None;
             }
+            size /= times;
+            runs.fill();
         }
-        if remaining % shape[i] != 0 {
+        strides[axis] = runs.take(size)?;
+    }
+    Some(source.view_with_repeat(shape, strides, 0, repeat))
+}
+
+/// Dimensions from the last one on, as runs of neighbours that continue each other.
+struct Runs<'a> {
+    /// The dimensions before the run.
+    dims: &'a [usize],
+    strides: &'a [usize],
+    /// Elements of the run that are not yet taken.
+    remaining: usize,
+    /// From one of these to the next.
+    stride: usize,
+}
+
+impl Runs<'_> {
+    /// Goes to the next run, where nothing of this one is left.
+    fn fill(&mut self) {
+        while let ([dims @ .., dim], [strides @ .., stride]) = (self.dims, self.strides) {
+            if self.remaining == 1 {
+                self.stride = *stride;
+            } else if *dim != 1 && *stride != self.remaining * self.stride {
+                return;
+            }
+            self.remaining *= dim;
+            (self.dims, self.strides) = (dims, strides);
+        }
+    }
+
+    /// Takes so many elements for a new dimension, and gives its stride.
+    fn take(&mut self, size: usize) -> Option<usize> {
+        if !self.remaining.is_multiple_of(size) {
             return None;
         }
-        strides[i] = stride;
-        stride *= shape[i];
-        remaining /= shape[i];
+        let stride = self.stride;
+        self.stride *= size;
+        self.remaining /= size;
+        Some(stride)
     }
-    Some(source.view(shape, strides, 0))
 }
 
 static FLATTEN: Op = Op {

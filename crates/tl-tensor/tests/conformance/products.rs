@@ -299,6 +299,63 @@ fn einsum(device: &Device, op: &'static Op) {
     }
 }
 
+/// Repeated dimensions, of tensors in every arrangement: read as they lie, or copied where they cannot be.
+#[test]
+fn einsum_of_repeated_dimensions() {
+    let device = crate::device();
+    let einsum = tl_tensor::ops::by_name("einsum").unwrap();
+    // Dimensions before the repetition; which is repeated, and how often: 1 for a plain operand.
+    let cases: &[(&str, &[usize], (usize, usize), &[usize], (usize, usize))] = &[
+        ("ihd,jhd->ihj", &[1, 6, 5], (0, 1), &[7, 2, 5], (1, 3)),
+        ("ihd,jhd->ihj", &[7, 6, 5], (0, 1), &[1, 3, 5], (1, 2)),
+        ("ihd,jhd->ihj", &[13, 32, 16], (0, 1), &[33, 4, 16], (1, 8)),
+        ("ihd,jhd->ihj", &[2, 3, 5], (0, 1), &[7, 1, 5], (1, 3)),
+        ("ihd,jhd->ihj", &[2, 3, 5], (0, 1), &[7, 3, 5], (1, 1)),
+        ("ihd,jhd->ihj", &[0, 6, 5], (0, 1), &[7, 2, 5], (1, 3)),
+        ("ihd,jhd->ihj", &[2, 6, 0], (0, 1), &[7, 2, 0], (1, 3)),
+        ("ihj,jhd->ihd", &[1, 6, 7], (0, 1), &[7, 2, 5], (1, 3)),
+        ("ihj,jhd->ihd", &[11, 32, 33], (0, 1), &[33, 4, 16], (1, 8)),
+        ("jhd,ihd->ihj", &[7, 2, 5], (1, 3), &[4, 6, 5], (0, 1)),
+        ("ihd,jhd->hij", &[3, 2, 5], (1, 3), &[7, 2, 5], (1, 3)),
+        ("ihd,jhd->ijh", &[3, 3, 5], (1, 2), &[7, 2, 5], (1, 3)),
+        ("ihd,jhd->ihj", &[3, 2, 5], (0, 2), &[7, 2, 5], (0, 2)),
+        ("ihd,jhd->ihj", &[3, 2, 5], (2, 2), &[7, 2, 10], (0, 2)),
+        ("ihd,jhd->ihj", &[3, 2, 10], (1, 2), &[7, 4, 5], (2, 2)),
+        ("ij,jk->ik", &[2, 5], (0, 3), &[5, 2], (1, 7)),
+        ("ij,jk->ki", &[2, 5], (0, 3), &[5, 2], (1, 7)),
+        ("bij,bjk->bik", &[2, 3, 5], (0, 2), &[4, 5, 3], (0, 1)),
+        ("abij,jk->abik", &[2, 2, 3, 5], (2, 2), &[5, 4], (0, 1)),
+        ("iij,jk->ik", &[2, 4, 3], (0, 2), &[3, 5], (0, 1)),
+        ("ij,ij->ij", &[2, 5], (0, 2), &[4, 5], (0, 1)),
+        ("i,j->ij", &[2], (0, 2), &[3], (0, 3)),
+        ("ij,ij->", &[2, 5], (0, 2), &[4, 5], (0, 1)),
+        ("hd,hd->h", &[2, 5], (0, 2), &[4, 5], (0, 1)),
+    ];
+    for dtype in FLOATS {
+        for (spec, a, (a_axis, a_times), b, (b_axis, b_times)) in cases {
+            let inputs = |dims: &[usize], axis: usize, times: usize| -> Vec<Input> {
+                let plain = arrangements(&device, dtype, &random(dtype, dims, (-2.0, 2.0)));
+                let is_plain = |input: &Input| !input.is_repeated();
+                let repeat = |input: Input| if times > 1 { input.repeated(axis, times) } else { input };
+                plain.into_iter().filter(is_plain).map(repeat).collect()
+            };
+            let (a, b) = (inputs(a, *a_axis, *a_times), inputs(b, *b_axis, *b_times));
+            for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (a, b))) {
+                let expected = einsum_of(spec, &[&a.nd, &b.nd]);
+                let label = format!("{spec:?}, {} and {}", a.label, b.label);
+                let tolerance = sum_of(a.nd.data.len().max(b.nd.data.len()), 4.0);
+                check(&device, einsum, &[Arg::Text(spec), a.arg(), b.arg()], &label, (dtype, &expected), tolerance);
+            }
+        }
+        for (spec, x, axis) in [("ij->ji", [3, 5], 0), ("ij->i", [3, 5], 0), ("ij->j", [3, 5], 0), ("ij->", [3, 5], 1)]
+        {
+            let x = Input::contiguous(&device, dtype, random(dtype, &x, (-2.0, 2.0))).repeated(axis, 3);
+            let expected = einsum_of(spec, &[&x.nd]);
+            check(&device, einsum, &[Arg::Text(spec), x.arg()], &x.label, (dtype, &expected), sum_of(45, 2.0));
+        }
+    }
+}
+
 /// A weight that is a plain float tensor may have another float type than the activation.
 #[test]
 fn weights_keep_their_type() {

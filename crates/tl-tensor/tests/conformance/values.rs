@@ -75,10 +75,35 @@ impl Input {
     pub(crate) fn arg(&self) -> Arg<'_> {
         Arg::Tensor(self.tensor.raw())
     }
+
+    /// Whether one of the dimensions repeats each of its elements: of such a tensor there are no views.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.label.ends_with(REPEATED)
+    }
+
+    /// Each element along a dimension `times` times, without a copy.
+    pub(crate) fn repeated(&self, axis: usize, times: usize) -> Input {
+        let nd = &self.nd;
+        let mut dims = nd.dims.clone();
+        dims.insert(axis + 1, times);
+        let broadcast = self.tensor.unsqueeze(axis as isize + 1).unwrap().broadcast_to(&dims[..]).unwrap();
+        dims.remove(axis + 1);
+        dims[axis] *= times;
+        let tensor = broadcast.reshape(&dims[..]).unwrap();
+        assert!(is_same_memory(&tensor, &self.tensor), "{dims:?} is a view");
+        let nd = Nd::from_fn(&dims, |index| {
+            let mut own = index.to_vec();
+            own[axis] /= times;
+            nd.at(&own)
+        });
+        Input { tensor, label: format!("{}, {dims:?}, {axis} {REPEATED}", self.label), nd }
+    }
 }
 
+const REPEATED: &str = "repeated";
+
 /// The same elements in every arrangement: contiguous, transposed, cut out of a larger tensor, every second element of
-/// one, and (with equal elements along the first dimension) broadcast.
+/// one, and (with equal elements along a dimension) broadcast, or each repeated.
 pub(crate) fn arrangements(device: &Device, dtype: DType, nd: &Nd) -> Vec<Input> {
     let rank = nd.rank();
     let mut all = vec![Input::contiguous(device, dtype, nd.clone())];
@@ -106,6 +131,14 @@ pub(crate) fn arrangements(device: &Device, dtype: DType, nd: &Nd) -> Vec<Input>
         let row = nd.sliced(0, 0, 1);
         let broadcast = tensor(device, dtype, &row).broadcast_to(&nd.dims[..]).unwrap();
         add(broadcast, row.broadcast_to(&nd.dims), "broadcast");
+    }
+    for (axis, &n) in nd.dims.iter().enumerate() {
+        if let Some(times) = (2..n).find(|times| n.is_multiple_of(*times)) {
+            let mut dims = nd.dims.clone();
+            dims[axis] /= times;
+            let once = Nd::from_fn(&dims, |index| nd.at(index));
+            all.push(Input::contiguous(device, dtype, once).repeated(axis, times));
+        }
     }
     all
 }
