@@ -33,16 +33,49 @@ pub(crate) trait Operands {
     fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]);
 }
 
+/// Computes the tile, whose first row is row `first_row` of `a`. The tile has at most [`TILE_ROWS`] x [`TILE_COLS`] elements.
+pub(crate) fn gemm_tile<O: Operands, Y: Element>(
+    isa: Isa,
+    operands: &O,
+    k: usize,
+    first_row: usize,
+    tile: &mut Tile<'_, Y>,
+) {
+    const PANELS: usize = TILE_COLS / PANEL;
+    if tile.n_rows() <= MICRO_ROWS {
+        tile_in_room::<{ MICRO_ROWS * DEPTH }, { MICRO_ROWS * PANELS }, O, Y>(isa, operands, k, first_row, tile);
+    } else {
+        tile_in_room::<{ TILE_ROWS * DEPTH }, { TILE_ROWS * PANELS }, O, Y>(isa, operands, k, first_row, tile);
+    }
+}
+
+/// Room on the stack for so many elements of `a` and so many panels of sums.
+struct Room<const A: usize, const SUMS: usize> {
+    a: Scratch<f32, A>,
+    b: Scratch<[f32; PANEL], DEPTH>,
+    sums: Scratch<[f32; PANEL], SUMS>,
+}
+
+/// Not inlined: each page of the room is touched when it is made, which a product of few rows would notice of the larger one.
+#[inline(never)]
+fn tile_in_room<const A: usize, const SUMS: usize, O: Operands, Y: Element>(
+    isa: Isa,
+    operands: &O,
+    k: usize,
+    first_row: usize,
+    tile: &mut Tile<'_, Y>,
+) {
+    let mut room = Room::<A, SUMS> { a: Scratch::new(), b: Scratch::new(), sums: Scratch::new() };
+    compute_tile(isa, operands, k, first_row, tile, &mut room);
+}
+
 instantiate! {
-    /// Computes the tile, whose first row is row `first_row` of `a`. The tile has at most [`TILE_ROWS`] x [`TILE_COLS`] elements.
-    pub(crate) fn gemm_tile[O: Operands, Y: Element](
-        isa: Isa, operands: &O, k: usize, first_row: usize, tile: &mut Tile<'_, Y>,
+    fn compute_tile[const A: usize, const SUMS: usize, O: Operands, Y: Element](
+        isa: Isa, operands: &O, k: usize, first_row: usize, tile: &mut Tile<'_, Y>, room: &mut Room<A, SUMS>,
     ) {
         let (n_rows, n_cols, first_col) = (tile.n_rows(), tile.n_cols(), tile.first_col());
         let (n_panels, max_depth) = (n_cols.div_ceil(PANEL), k.min(DEPTH));
-        let mut a = Scratch::<f32, { TILE_ROWS * DEPTH }>::new();
-        let mut b = Scratch::<[f32; PANEL], DEPTH>::new();
-        let mut sums = Scratch::<[f32; PANEL], { TILE_ROWS * (TILE_COLS / PANEL) }>::new();
+        let Room { a, b, sums } = room;
         let (a, b, sums) = (a.zeroed(n_rows * max_depth), b.zeroed(max_depth), sums.zeroed(n_panels * n_rows));
         for (panel, sums) in sums.chunks_exact_mut(n_rows).enumerate() {
             let col = panel * PANEL;
@@ -91,34 +124,34 @@ pub(crate) fn fill_columns(
     n_cols: usize,
     mut load: impl FnMut(usize, usize, &mut [f32]),
 ) {
-    let mut columns = [[0.0; PANEL]; PANEL];
     let (squares, rest) = panel.as_chunks_mut::<PANEL>();
     for (block, square) in squares.iter_mut().enumerate() {
-        for (col, column) in columns[..n_cols].iter_mut().enumerate() {
+        for (col, column) in square[..n_cols].iter_mut().enumerate() {
             load(col, block * PANEL, column);
         }
-        transpose(isa, &columns, square);
+        transpose(isa, square);
     }
     if !rest.is_empty() {
-        for (col, column) in columns[..n_cols].iter_mut().enumerate() {
+        let mut square = [[0.0; PANEL]; PANEL];
+        for (col, column) in square[..n_cols].iter_mut().enumerate() {
             load(col, squares.len() * PANEL, &mut column[..rest.len()]);
         }
-        let mut square = [[0.0; PANEL]; PANEL];
-        transpose(isa, &columns, &mut square);
+        transpose(isa, &mut square);
         rest.copy_from_slice(&square[..rest.len()]);
     }
 }
 
-/// `columns[i][j] = rows[j][i]`.
+/// Exchanges rows and columns.
 #[inline(always)]
-fn transpose(isa: Isa, rows: &[[f32; PANEL]; PANEL], columns: &mut [[f32; PANEL]; PANEL]) {
+fn transpose(isa: Isa, square: &mut [[f32; PANEL]; PANEL]) {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512() {
         // SAFETY: this `Isa` proves avx512f.
-        return unsafe { avx512::transpose_square(rows, columns) };
+        return unsafe { avx512::transpose_square(square) };
     }
+    let rows = *square;
     for (j, row) in rows.iter().enumerate() {
-        for (column, value) in columns.iter_mut().zip(row) {
+        for (column, value) in square.iter_mut().zip(row) {
             column[j] = *value;
         }
     }

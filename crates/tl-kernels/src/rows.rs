@@ -15,25 +15,27 @@ use crate::threads::Threads;
 /// Elements that a task reads; what is smaller runs on the calling thread.
 pub(crate) const TASK_ELEMS: usize = 32 * 1024;
 
+/// Elements that a task of softmax reads: exponentials take long enough to share small tensors too.
+const SOFTMAX_TASK_ELEMS: usize = 2 * 1024;
 /// The most elements of a row that softmax keeps.
-const KEPT: usize = 4096;
+const KEPT: usize = 2048;
 
 /// `out[r, i] = e^x[r, i] / sum over j of e^x[r, j]`, shifted by the row's largest value. `x`, `out`: `[rows, n]` contiguous.
 /// A row with a NaN, with +inf, or of -inf alone gives NaN.
 pub fn softmax<T: Element>(threads: &Threads, x: &[T], n: usize, out: &mut [T]) {
-    for_rows(threads, x, n, out, |isa, x, out| softmax_row(isa, x, out));
+    for_rows(threads, SOFTMAX_TASK_ELEMS, x, n, out, |isa, x, out| softmax_row(isa, x, out));
 }
 
 /// `out[r, i] = x[r, i] - ln(sum over j of e^x[r, j])`. Shapes and special values as in [`softmax`].
 pub fn log_softmax<T: Element>(threads: &Threads, x: &[T], n: usize, out: &mut [T]) {
-    for_rows(threads, x, n, out, |isa, x, out| log_softmax_row(isa, x, out));
+    for_rows(threads, SOFTMAX_TASK_ELEMS, x, n, out, |isa, x, out| log_softmax_row(isa, x, out));
 }
 
 /// `out[r, i] = x[r, i] * w[i] / sqrt(mean over j of x[r, j]^2 + eps)`. `x`, `out`: `[rows, n]` contiguous, `w`: `[n]` in any
 /// format. Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 pub fn rms_norm<T: Element>(threads: &Threads, x: &[T], w: Weight<'_>, n: usize, eps: f32, out: &mut [T]) {
     assert_eq!(w.bytes.len(), w.format.row_bytes(n), "rms_norm: bytes of the weight");
-    for_rows(threads, x, n, out, |isa, x, out| rms_norm_row(isa, x, w, eps, out));
+    for_rows(threads, TASK_ELEMS, x, n, out, |isa, x, out| rms_norm_row(isa, x, w, eps, out));
 }
 
 /// `out[r, i] = (x[r, i] - mean) * w[i] / sqrt(variance + eps) + b[i]`, mean and (biased) variance over row `r`. `x`, `out`:
@@ -50,7 +52,7 @@ pub fn layer_norm<T: Element>(
     for weight in [Some(w), b].into_iter().flatten() {
         assert_eq!(weight.bytes.len(), weight.format.row_bytes(n), "layer_norm: bytes of the weight and the bias");
     }
-    for_rows(threads, x, n, out, |isa, x, out| layer_norm_row(isa, x, w, b, eps, out));
+    for_rows(threads, TASK_ELEMS, x, n, out, |isa, x, out| layer_norm_row(isa, x, w, b, eps, out));
 }
 
 /// `out[i] = silu(gate[i]) * up[i]`, with `silu(x) = x / (1 + e^-x)`. Source: Shazeer, "GLU Variants Improve
@@ -62,9 +64,10 @@ pub fn swiglu<T: Element>(threads: &Threads, gate: &[T], up: &[T], out: &mut [T]
     binary(threads, view(gate), view(up), out, |gate, up| silu(gate) * up);
 }
 
-/// Calls `body` with each row of `x` and of `out`, in parallel.
+/// Calls `body` with each row of `x` and of `out`, in parallel: tasks of so many elements, or of a row.
 fn for_rows<T: Element>(
     threads: &Threads,
+    task_elems: usize,
     x: &[T],
     n: usize,
     out: &mut [T],
@@ -75,7 +78,7 @@ fn for_rows<T: Element>(
         return;
     }
     assert!(n > 0 && x.len().is_multiple_of(n), "{} elements in rows of {n}", x.len());
-    let chunk = (TASK_ELEMS / n).max(1) * n;
+    let chunk = (task_elems / n).max(1) * n;
     threads.for_chunks(out, chunk, &|index, out| {
         let x = &x[index * chunk..][..out.len()];
         for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {

@@ -288,9 +288,9 @@ pub struct Tiling {
 }
 
 impl Tiling {
-    /// The row of the output that is row `row` of group `group`. Of `row_step` groups that take turns, the rows of the output
-    /// are numbered `turn * row_step + group`, with a turn for each row of a group: so two different pairs are two different
-    /// rows, and those of `n` groups (a multiple of `row_step`) with `row < group_rows` are the rows below `n * group_rows`.
+    /// The row of the output that is row `row` of group `group`. The rows of the output are an array `[outer, group_rows, row_step]`,
+    /// and a group has those of an index of `outer` and one of `row_step`: so no row belongs to two groups, and with a number of
+    /// groups that is a multiple of `row_step`, none lies outside.
     fn row(&self, group: usize, row: usize) -> usize {
         (group / self.row_step * self.group_rows + row) * self.row_step + group % self.row_step
     }

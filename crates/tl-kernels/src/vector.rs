@@ -201,17 +201,17 @@ pub(crate) mod avx512 {
         columns
     }
 
-    /// As [`transpose`], from memory to memory.
+    /// As [`transpose`], in place.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(crate) fn transpose_square(rows: &[[f32; 16]; 16], columns: &mut [[f32; 16]; 16]) {
+    pub(crate) fn transpose_square(square: &mut [[f32; 16]; 16]) {
         // A loop and no closure, which would not be inlined.
-        let mut registers = [_mm512_setzero_si512(); 16];
-        for (register, row) in registers.iter_mut().zip(rows) {
+        let mut rows = [_mm512_setzero_si512(); 16];
+        for (register, row) in rows.iter_mut().zip(&*square) {
             *register = load(row);
         }
-        for (column, transposed) in columns.iter_mut().zip(transpose(registers)) {
-            store(column, transposed);
+        for (row, column) in square.iter_mut().zip(transpose(rows)) {
+            store(row, column);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
 use half::f16;
 use smallvec::SmallVec;
@@ -93,9 +94,24 @@ pub struct Raw {
 /// dimensions, the second with stride 0, when `reshape` makes one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Repeat {
-    pub(crate) axis: usize,
-    /// 2 or more; the size of the dimension is a multiple of it.
-    pub(crate) times: usize,
+    axis: u32,
+    /// The size of the dimension is a multiple of it.
+    times: NonZeroU32,
+}
+
+impl Repeat {
+    /// `None` where the numbers are larger than views are made for.
+    pub(crate) fn new(axis: usize, times: usize) -> Option<Repeat> {
+        Some(Repeat { axis: u32::try_from(axis).ok()?, times: NonZeroU32::new(u32::try_from(times).ok()?)? })
+    }
+
+    pub(crate) fn axis(self) -> usize {
+        self.axis as usize
+    }
+
+    pub(crate) fn times(self) -> usize {
+        self.times.get() as usize
+    }
 }
 
 /// Strides of a contiguous tensor; all 0 for one without elements, so that no kernel steps out of its empty memory.
@@ -148,7 +164,8 @@ impl Raw {
 
     /// The same elements in the same order, the dimension that repeats its elements as two: a plain view.
     pub(crate) fn split(&self) -> Raw {
-        let Some(Repeat { axis, times }) = self.repeat else { return self.clone() };
+        let Some(repeat) = self.repeat else { return self.clone() };
+        let (axis, times) = (repeat.axis(), repeat.times());
         let (mut dims, mut strides) = (Strides::from_slice(&self.shape), self.strides.clone());
         dims[axis] /= times;
         dims.insert(axis + 1, times);

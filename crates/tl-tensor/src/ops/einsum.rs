@@ -119,8 +119,8 @@ fn times_of(letter: u8) -> u8 {
 /// The letter that stands for the dimension of this argument that repeats its elements, and how often.
 fn repeated(spec: &Spec, index: usize, repeat: Option<Repeat>) -> Option<(u8, usize)> {
     let letters = if index == 1 { spec.left } else { spec.right? };
-    let Repeat { axis, times } = repeat?;
-    Some((*letters.as_bytes().get(axis)?, times))
+    let repeat = repeat?;
+    Some((*letters.as_bytes().get(repeat.axis())?, repeat.times()))
 }
 
 /// A repeated dimension is read as it lies, its letter taken as two everywhere. Not where it is summed over, which would make a
@@ -130,7 +130,7 @@ fn must_copy(args: &[Arg], index: usize) -> bool {
         Some(Arg::Tensor(raw)) => raw.operand_with_repeat().repeat,
         _ => None,
     };
-    let Some(Arg::Text(text)) = args.first() else { return false };
+    let (Some(Arg::Text(text)), Some(_)) = (args.first(), repeat(index)) else { return false };
     let Ok(spec) = Spec::parse(text) else { return false };
     let Some((letter, times)) = repeated(&spec, index, repeat(index)) else { return false };
     let differs = |(other, n): (u8, usize)| other == letter && n != times;
@@ -161,7 +161,7 @@ impl<'a> Term<'a> {
                 axes.push(Axis { letter, size, stride });
                 continue;
             };
-            let repeats = operand.repeat.is_some_and(|repeat| repeat.axis == axis);
+            let repeats = operand.repeat.is_some_and(|repeat| repeat.axis() == axis);
             let (step, within) = if repeats { (stride, 0) } else { (stride * times, stride) };
             axes.push(Axis { letter, size: size / times, stride: step });
             axes.push(Axis { letter: times_of(letter), size: *times, stride: within });

@@ -111,7 +111,7 @@ fn reshape_view(source: &Raw, shape: Shape) -> Option<Raw> {
         if runs.stride == 0 && runs.remaining > 1 && size > runs.remaining && size.is_multiple_of(runs.remaining) {
             // All that is left of the run repeats what stands before it.
             let times = std::mem::replace(&mut runs.remaining, 1);
-            if repeat.replace(Repeat { axis, times }).is_some() {
+            if repeat.replace(Repeat::new(axis, times)?).is_some() {
                 return None;
             }
             size /= times;

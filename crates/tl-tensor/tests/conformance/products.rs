@@ -299,13 +299,15 @@ fn einsum(device: &Device, op: &'static Op) {
     }
 }
 
+/// A specification and its two operands: the dimensions before any repetition; which one is repeated, and how often (1: none).
+type Repeated = (&'static str, &'static [usize], (usize, usize), &'static [usize], (usize, usize));
+
 /// Repeated dimensions, of tensors in every arrangement: read as they lie, or copied where they cannot be.
 #[test]
 fn einsum_of_repeated_dimensions() {
     let device = crate::device();
     let einsum = tl_tensor::ops::by_name("einsum").unwrap();
-    // Dimensions before the repetition; which is repeated, and how often: 1 for a plain operand.
-    let cases: &[(&str, &[usize], (usize, usize), &[usize], (usize, usize))] = &[
+    let cases: &[Repeated] = &[
         ("ihd,jhd->ihj", &[1, 6, 5], (0, 1), &[7, 2, 5], (1, 3)),
         ("ihd,jhd->ihj", &[7, 6, 5], (0, 1), &[1, 3, 5], (1, 2)),
         ("ihd,jhd->ihj", &[13, 32, 16], (0, 1), &[33, 4, 16], (1, 8)),
