@@ -4,7 +4,7 @@
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
-use crate::matmul::Matrix;
+use crate::matmul::{Matrix, load_strided};
 use crate::scratch::Scratch;
 use crate::threads::Tile;
 use crate::vector::{add_weighted, dots, prefetch};
@@ -49,7 +49,7 @@ instantiate! {
                     let mut part = [0.0; DEPTH];
                     let part = &mut part[..depth];
                     let x = &a.data[(first_row + row) * a.row_stride + first_k * a.col_stride..];
-                    load(isa, x, a.col_stride, part);
+                    load_strided(isa, x, a.col_stride, part);
                     add_products(isa, part, block, b.col_stride == 1, &mut sums[..width]);
                 }
             }
@@ -78,16 +78,5 @@ fn add_products(isa: Isa, x: &[f32], block: &[f32], has_rows: bool, sums: &mut [
 fn ask_for<T>(data: &[T], start: usize, len: usize) {
     if let Some(elements) = data.get(start..start + len) {
         prefetch(elements);
-    }
-}
-
-/// `dst[i] = src[i * stride]`.
-#[inline(always)]
-fn load<T: Element>(isa: Isa, src: &[T], stride: usize, dst: &mut [f32]) {
-    if stride == 1 {
-        return T::load(isa, &src[..dst.len()], dst);
-    }
-    for (i, dst) in dst.iter_mut().enumerate() {
-        *dst = src[i * stride].to_f32();
     }
 }

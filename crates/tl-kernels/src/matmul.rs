@@ -132,7 +132,7 @@ impl<A: Element, B: Element> Operands for Pair<'_, A, B> {
 
 /// `dst[i] = src[i * stride]`.
 #[inline(always)]
-fn load_strided<T: Element>(isa: Isa, src: &[T], stride: usize, dst: &mut [f32]) {
+pub(crate) fn load_strided<T: Element>(isa: Isa, src: &[T], stride: usize, dst: &mut [f32]) {
     if stride == 1 {
         return T::load(isa, &src[..dst.len()], dst);
     }
