@@ -14,8 +14,9 @@ const TILE_ROWS: usize = 512;
 /// Bytes of the weight of a tile, about: enough that taking it is not felt, few enough that the last tiles of a product end
 /// together.
 const TILE_BYTES: usize = 48 * 1024;
-/// Rows shorter than this are not worth the setting up of AVX-512's sums.
-const SHORT_ROW: usize = 512;
+/// Rows of small integers shorter than this are fewer than AVX-512 takes at once, and what it then does for nothing takes longer
+/// than AVX2.
+const SHORT_ROW: usize = 256;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
@@ -48,7 +49,10 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         }
     });
     let lines = &*lines;
-    let dot_isa = if k < SHORT_ROW { isa.without_avx512() } else { isa };
+    let dot_isa = match weight.format.dot {
+        Dot::Integer(_) if k < SHORT_ROW => isa.without_avx512(),
+        _ => isa,
+    };
     let row_bytes = weight.format.row_bytes(k);
     let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
     // AVX2 walks pairs of rows.
