@@ -212,9 +212,8 @@ pub(crate) enum ExprKind {
 pub(crate) struct OpCall {
     pub(crate) row: &'static Op,
     pub(crate) arguments: Box<[Argument]>,
-    /// Whether variables among the arguments are read where they lie, when all arguments are there: none of these can put
-    /// anything else into a variable meanwhile.
-    pub(crate) reads_in_place: bool,
+    /// Whether evaluating the arguments leaves the function's variables as they are; false where that takes a closer look.
+    pub(crate) changes_no_variable: bool,
     /// Whether it is elementwise and some of its operands are links.
     pub(crate) ends_chain: bool,
     /// Whether it is a link: elementwise, and read by such an operation alone, with which it is computed in one pass.
@@ -268,10 +267,16 @@ pub(crate) enum Index {
 impl OpCall {
     pub(crate) fn new(row: &'static Op, mut arguments: Box<[Argument]>) -> OpCall {
         let ends_chain = row.map().is_some() && OpCall::mark_links(&mut arguments);
-        let reads_in_place = arguments.iter().all(Argument::changes_no_variable);
+        let changes_no_variable = arguments.iter().all(Argument::changes_no_variable);
         let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
         let site = RefCell::default();
-        OpCall { row, arguments, reads_in_place, ends_chain, is_link: false, tensors, site }
+        OpCall { row, arguments, changes_no_variable, ends_chain, is_link: false, tensors, site }
+    }
+
+    /// Whether variables among the arguments are read where they lie, when all arguments are there. In a chain they are
+    /// not: others of its operands are evaluated while they wait, and may be the last to read them.
+    pub(crate) fn reads_in_place(&self) -> bool {
+        self.changes_no_variable && !self.ends_chain && !self.is_link
     }
 
     /// Makes links of the elementwise operations among the operands, and says whether there are any. None is made of one
@@ -356,7 +361,7 @@ impl Expr {
             | ExprKind::FromList { operand, .. }
             | ExprKind::Expect { operand, .. } => operand.changes_no_variable(),
             ExprKind::Binary { left, right, .. } => left.changes_no_variable() && right.changes_no_variable(),
-            ExprKind::Op(call) => call.reads_in_place,
+            ExprKind::Op(call) => call.changes_no_variable,
             ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => {
                 arguments.iter().all(Expr::changes_no_variable)
             }

@@ -4,7 +4,7 @@
 //!
 //! One walk against the direction of evaluation. Knows nothing of types but whether a slot may hold memory.
 
-use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, OpCall, Recycled, Slot, Statement};
+use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, Recycled, Slot, Statement};
 
 /// Loops nested deeper than this keep whatever their bodies mention. Each level walks its body twice, and the walks of
 /// nested loops multiply.
@@ -175,46 +175,26 @@ impl Walk<'_> {
 
     fn arguments(&mut self, arguments: &mut [Argument]) {
         for argument in arguments.iter_mut().rev() {
-            match argument {
-                Argument::Missing => {}
-                Argument::One(expr) => self.expr(expr),
-                Argument::Several(exprs) => self.exprs(exprs),
-            }
+            self.argument(argument);
         }
     }
 
-    /// Of an operation and its links, the operands that are read at its end.
-    fn read_in_place(&mut self, call: &mut OpCall) {
-        for argument in call.arguments.iter_mut().rev() {
-            match argument {
-                Argument::One(Expr { kind: ExprKind::Op(link), .. }) if link.is_link => self.read_in_place(link),
-                Argument::One(expr) if expr.lies_somewhere() => self.expr(expr),
-                _ => {}
-            }
+    fn argument(&mut self, argument: &mut Argument) {
+        match argument {
+            Argument::Missing => {}
+            Argument::One(expr) => self.expr(expr),
+            Argument::Several(exprs) => self.exprs(exprs),
         }
     }
 
-    /// The operands that are evaluated before those are read.
-    fn evaluated_before(&mut self, call: &mut OpCall) {
-        for argument in call.arguments.iter_mut().rev() {
-            match argument {
-                Argument::Missing => {}
-                Argument::One(Expr { kind: ExprKind::Op(link), .. }) if link.is_link => self.evaluated_before(link),
-                Argument::One(expr) if expr.lies_somewhere() => {}
-                Argument::One(expr) => self.expr(expr),
-                Argument::Several(exprs) => self.exprs(exprs),
-            }
-        }
-    }
-
-    /// An operation whose operands are moved or copied as they come, those of its links too.
-    fn op_in_order(&mut self, call: &mut OpCall) {
-        for argument in call.arguments.iter_mut().rev() {
-            match argument {
-                Argument::Missing => {}
-                Argument::One(Expr { kind: ExprKind::Op(link), .. }) if link.is_link => self.op_in_order(link),
-                Argument::One(expr) => self.expr(expr),
-                Argument::Several(exprs) => self.exprs(exprs),
+    /// The arguments of an operation: what is read where it lies is read when the others are there.
+    fn read_in_place(&mut self, arguments: &mut [Argument]) {
+        let lies_somewhere = |argument: &Argument| matches!(argument, Argument::One(expr) if expr.lies_somewhere());
+        for is_in_place in [true, false] {
+            for argument in arguments.iter_mut().rev() {
+                if lies_somewhere(argument) == is_in_place {
+                    self.argument(argument);
+                }
             }
         }
     }
@@ -237,11 +217,8 @@ impl Walk<'_> {
                 self.expr(right);
                 self.expr(left);
             }
-            ExprKind::Op(call) if call.reads_in_place => {
-                self.read_in_place(call);
-                self.evaluated_before(call);
-            }
-            ExprKind::Op(call) => self.op_in_order(call),
+            ExprKind::Op(call) if call.reads_in_place() => self.read_in_place(&mut call.arguments),
+            ExprKind::Op(call) => self.arguments(&mut call.arguments),
             ExprKind::Builtin { arguments, .. } => self.arguments(arguments),
             ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => self.exprs(arguments),
             ExprKind::Recycle { buffer, target } => {

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use tl_device::Device;
+use tl_device::{Device, Simulation};
 use tl_lang::Interpreter;
 
 /// An expression over the variables of [`declarations`].
@@ -149,23 +149,60 @@ fn long_chains() {
     }
 }
 
-/// A step that allocates nothing while it runs, which only a chain that takes one buffer does.
+/// The buffers that a step takes and those that it has to allocate, beside what it is given and what is reserved for it.
+fn check_buffers(device: &Device, dtype: &str, reserved: usize, body: &str, expected: &str) {
+    let program = format!(
+        "fn step(x: {dtype}[n], y: {dtype}[n]) -> {dtype}[n] {{ {body} }}
+let a = ones([64], {dtype})
+let b = ones([64], {dtype})
+buffer_clear()
+buffer_reserve([64], {reserved}, {dtype})
+let before = buffer_stats()
+let z = step(a, b)
+let after = buffer_stats()
+print(after.taken - before.taken, after.fallbacks - before.fallbacks)
+let kept = a + b
+"
+    );
+    let output = Interpreter::new(device).run(&program).map(|outcome| outcome.output);
+    assert_eq!(output.ok().as_deref().map(str::trim_end), Some(expected), "on {}\n{program}", device.name());
+}
+
 #[test]
 fn one_buffer_for_a_chain() {
-    let program = |body: &str| {
-        format!("fn step(gate: float16[n], up: float16[n]) -> float16[n] {{ {body} }}\n")
-            + "let a = ones([64]) * 0.5
-let b = ones([64]) * 0.25
-buffer_clear()
-buffer_reserve([64], 1)
-let before = buffer_stats().taken
-let y = step(a, b)
-print(buffer_stats().taken - before, buffer_stats().fallbacks)
-print(sum(a) + sum(b))
-"
-    };
-    let first_line = |body: &str| run(&program(body)).map(|output| output.lines().next().unwrap_or("").to_owned());
-    assert_eq!(first_line("gate * sigmoid(gate) * up").as_deref(), Ok("1 0"));
-    assert_eq!(first_line("-gate / (1.0 + exp(-gate) * up) + up * 2.0 - 1.0").as_deref(), Ok("1 0"));
-    assert_eq!(first_line("((gate as float32) * (up as float32)) as float16").as_deref(), Ok("1 0"));
+    let check = |dtype, body| check_buffers(&Device::cpu(), dtype, 1, body, "1 0");
+    check("float16", "x * sigmoid(x) * y");
+    check("float16", "-x / (1.0 + exp(-x) * y) + y * 2.0 - 1.0");
+    check("float16", "((x as float32) * (y as float32)) as float16");
+    check("float32", "minimum(abs(x), y * 2.0 - x)");
+}
+
+/// Where operations are no links, and where a chain is too long for one pass, what was read is free again.
+#[test]
+fn as_few_buffers_as_one_by_one() {
+    let mut simulation = Simulation::default();
+    simulation.is_gpu = true;
+    let gpu = Device::simulated(simulation);
+    for (device, dtype) in [(&Device::cpu(), "int32"), (&gpu, "int32"), (&gpu, "float16")] {
+        let check = |reserved, body, expected| check_buffers(device, dtype, reserved, body, expected);
+        check(2, "(x + y * x - y) * x + y", "5 0");
+        check(2, "-(x + (x * (y - x * (x + y))))", "6 0");
+        check(3, "(x + y) * (x - y) - (x * x + y)", "6 0");
+        // `a` and `b` end where they are added.
+        check(3, "let a = x + 1\nlet b = x * 2\n(a + b) * y", "4 0");
+        check(3, "let a = x + 1\nlet b = x * 2\ny - (a + b)", "4 0");
+        // Here `a` does not, although it is no operand of the last operation.
+        check(3, "let a = x + 1\n(a * x) + a.transpose(0, -1)", "3 0");
+        check(4, "let a = x + 1\nlet b = x * 2\n(a + b) * a[0] * b[1..2]", "5 0");
+    }
+    let left = |n| (0..n).fold("x".to_string(), |text, at| format!("({text} {} y)", ["+", "-", "*", "/"][at % 4]));
+    let right = |n| (0..n).fold("x".to_string(), |text, at| format!("(y {} {text})", ["+", "-", "*", "/"][at % 4]));
+    for dtype in ["float16", "float32"] {
+        for body in [left(40), right(40), left(80), right(80)] {
+            check_buffers(&gpu, dtype, 2, &body, &format!("{} 0", body.matches('(').count()));
+        }
+        for (body, expected) in [(left(40), "4 0"), (right(40), "7 0"), (left(80), "8 0"), (right(80), "14 0")] {
+            check_buffers(&Device::cpu(), dtype, 2, &body, expected);
+        }
+    }
 }

@@ -47,15 +47,16 @@ impl<'a> Evaluator<'a> {
 
     #[inline(never)]
     pub(super) fn op(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
-        if call.ends_chain {
+        if call.ends_chain && !self.device.is_gpu() {
             return self.chain(call, span);
         }
+        let in_place = call.reads_in_place();
         let first = self.stack.len();
         let mut places: SmallVec<[Place<'_>; 8]> = SmallVec::new();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             places.push(match argument {
                 Argument::Missing => Place::Missing,
-                Argument::One(expr) => self.operand(expr, param.kind, call.reads_in_place)?,
+                Argument::One(expr) => self.operand(expr, param.kind, in_place)?,
                 Argument::Several(elements) if param.kind == Kind::Ints => {
                     self.push_ints(elements)?;
                     Place::Stack(self.stack.len() - 1)
@@ -69,7 +70,7 @@ impl<'a> Evaluator<'a> {
         }
         let result = self.run_op(call, &places, tensors_at, span);
         self.stack.truncate(first);
-        if call.reads_in_place {
+        if in_place {
             for argument in &call.arguments {
                 if let Argument::One(expr) = argument
                     && expr.lies_somewhere()

@@ -3,6 +3,8 @@
 //! Everything is evaluated in the order that it is written in, and each operation's rule is asked when its turn comes, so
 //! that errors are those of the operations one by one. Only the elements wait: an operation that another one reads is a
 //! link, and the last one computes them all. Where an operation cannot be a link, what waits for it is computed first.
+//!
+//! Operands are on the stack of values until they have been read, and no longer.
 
 use smallvec::SmallVec;
 use tl_device::Layout;
@@ -11,22 +13,17 @@ use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, Operand, apply_at,
 
 use crate::eval::calls::Place;
 use crate::eval::evaluator::{Evaluated, Evaluator, failed};
-use crate::ir::{Argument, Expr, ExprKind, OpCall, Slot};
+use crate::ir::{Argument, Expr, ExprKind, OpCall};
 use crate::library::Failure;
 use crate::value::Value;
 
 /// The links so far, and where their operands are read.
-struct Chain<'e, 'v> {
+#[derive(Default)]
+struct Chain<'e> {
     links: SmallVec<[Link; MAX_LINKS]>,
     /// One for each link that is an operand, in their order.
     operands: SmallVec<[Place<'e>; MAX_LINKS]>,
-    /// Whether variables are read where they lie.
-    in_place: bool,
-    ending: &'v mut Ending,
 }
-
-/// Variables whose last read is in the chain.
-type Ending = SmallVec<[Slot; 8]>;
 
 /// An operand of a link.
 struct Node {
@@ -36,15 +33,16 @@ struct Node {
     planned: Option<Layout>,
     /// Results that wait at once while it is computed.
     waiting: usize,
+    span: Span,
 }
 
-impl<'e> Chain<'e, '_> {
+impl<'e> Chain<'e> {
     /// Adds a value that is there already.
-    fn value(&mut self, place: Place<'e>) -> Node {
+    fn value(&mut self, place: Place<'e>, span: Span) -> Node {
         let first = self.links.len();
         self.links.push(Link::Operand);
         self.operands.push(place);
-        Node { first, planned: None, waiting: 1 }
+        Node { first, planned: None, waiting: 1, span }
     }
 
     /// Which operands the links from `first` to before `end` have.
@@ -61,17 +59,8 @@ impl Evaluator<'_> {
     /// An elementwise operation some of whose operands are links.
     #[inline(never)]
     pub(super) fn chain(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
-        let mut ending = SmallVec::new();
-        let value = self.part(call, call.reads_in_place, &mut ending, span)?;
-        self.drop_slots(&ending);
-        Ok(value)
-    }
-
-    /// A chain, or the part of a longer one that is computed by itself. The variables whose last read is in it are added to
-    /// `ending`.
-    fn part(&mut self, call: &OpCall, in_place: bool, ending: &mut Ending, span: Span) -> Evaluated<Value> {
         let height = self.stack.len();
-        let mut chain = Chain { links: SmallVec::new(), operands: SmallVec::new(), in_place, ending };
+        let mut chain = Chain::default();
         let node = self.link(&mut chain, call, span)?;
         let value = match &node.planned {
             Some(layout) => self.compute(&chain, 0, chain.links.len(), layout, span)?,
@@ -83,7 +72,8 @@ impl Evaluator<'_> {
     }
 
     /// Evaluates an operation's operands and adds it to the chain, or does it where it cannot be a link.
-    fn link<'e>(&mut self, chain: &mut Chain<'e, '_>, call: &'e OpCall, span: Span) -> Evaluated<Node> {
+    fn link<'e>(&mut self, chain: &mut Chain<'e>, call: &'e OpCall, span: Span) -> Evaluated<Node> {
+        let height = self.stack.len();
         let mut nodes: SmallVec<[Node; 2]> = SmallVec::new();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             let Argument::One(expr) = argument else { continue };
@@ -92,17 +82,27 @@ impl Evaluator<'_> {
                 ExprKind::Op(inner) if inner.is_link && chain.links.len() < MAX_LINKS / 2 => {
                     self.link(chain, inner, expr.span)?
                 }
+                // The chain is long: this one is computed by itself.
                 ExprKind::Op(inner) if inner.is_link => {
-                    let value = self.part(inner, chain.in_place, chain.ending, expr.span)?;
+                    let value = self.chain(inner, expr.span)?;
                     self.stack.push(value);
-                    chain.value(Place::Stack(self.stack.len() - 1))
+                    chain.value(Place::Stack(self.stack.len() - 1), expr.span)
                 }
-                _ => self.chain_operand(chain, expr, param.kind)?,
+                _ => {
+                    let place = self.operand(expr, param.kind, false)?;
+                    chain.value(place, expr.span)
+                }
             });
         }
-        self.device.set_location(crate::interpreter::location(span));
         let Some(layout) = self.plan(chain, &nodes, call, span)? else {
-            return self.unchained(chain, nodes, call, span);
+            let value = self.unchained(chain, &mut nodes, call, span)?;
+            let first = nodes.first().map_or(0, |node| node.first);
+            let operands = chain.operands_of(first, chain.links.len());
+            chain.operands.truncate(operands.start);
+            chain.links.truncate(first);
+            self.stack.truncate(height);
+            self.stack.push(value);
+            return Ok(chain.value(Place::Stack(height), span));
         };
         // What has another size does not wait: it would be computed again for each element that it meets.
         let is_full = chain.links.len() + 4 > MAX_LINKS;
@@ -110,26 +110,17 @@ impl Evaluator<'_> {
             let Some(Node { planned: Some(planned), waiting, .. }) = nodes.get(at) else { continue };
             let is_other = planned.shape().checked_elems() != layout.shape().checked_elems();
             if is_other || is_full || at + waiting > MAX_WAITING {
-                self.settle(chain, &mut nodes, at, span)?;
+                self.settle(chain, &mut nodes, at)?;
             }
         }
         chain.links.push(Link::Op(call.row, layout.dtype()));
         let first = nodes.first().map_or(0, |node| node.first);
         let waiting = nodes.iter().enumerate().map(|(at, node)| at + node.waiting).max().unwrap_or(1);
-        Ok(Node { first, planned: Some(layout), waiting })
-    }
-
-    /// An operand that is no link.
-    fn chain_operand<'e>(&mut self, chain: &mut Chain<'e, '_>, expr: &'e Expr, kind: Kind) -> Evaluated<Node> {
-        let place = self.operand(expr, kind, chain.in_place)?;
-        if chain.in_place && expr.lies_somewhere() {
-            chain.ending.extend(expr.ending_variable());
-        }
-        Ok(chain.value(place))
+        Ok(Node { first, planned: Some(layout), waiting, span })
     }
 
     /// The layout of the operation's result, if it can be a link; by its rule, which may find its operands wrong.
-    fn plan(&self, chain: &Chain<'_, '_>, nodes: &[Node], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
+    fn plan(&self, chain: &Chain<'_>, nodes: &[Node], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
         let arguments = self.link_arguments(chain, nodes, call, span)?;
         let layout = link_layout(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
         layout.map_err(|error| failed(Failure::from(error), span))
@@ -138,7 +129,7 @@ impl Evaluator<'_> {
     /// An operation's arguments; what waits has no elements.
     fn link_arguments<'s, 'e: 's>(
         &'s self,
-        chain: &Chain<'e, '_>,
+        chain: &Chain<'e>,
         nodes: &'s [Node],
         call: &'s OpCall,
         span: Span,
@@ -165,39 +156,33 @@ impl Evaluator<'_> {
     }
 
     /// Does an operation that cannot be a link, after what waits for it.
-    fn unchained<'e>(
-        &mut self,
-        chain: &mut Chain<'e, '_>,
-        mut nodes: SmallVec<[Node; 2]>,
-        call: &'e OpCall,
-        span: Span,
-    ) -> Evaluated<Node> {
+    fn unchained(&mut self, chain: &mut Chain<'_>, nodes: &mut [Node], call: &OpCall, span: Span) -> Evaluated<Value> {
         for at in (0..nodes.len()).rev() {
-            if nodes.get(at).is_some_and(|node| node.planned.is_some()) {
-                self.settle(chain, &mut nodes, at, span)?;
-            }
+            self.settle(chain, nodes, at)?;
         }
-        let arguments = self.link_arguments(chain, &nodes, call, span)?;
-        let made = apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
-        let made = made.map_err(|error| failed(Failure::from(error), span))?;
-        drop(arguments);
-        let first = nodes.first().map_or(0, |node| node.first);
-        let operands = chain.operands_of(first, chain.links.len());
-        chain.operands.truncate(operands.start);
-        chain.links.truncate(first);
-        self.stack.push(Value::Tensor(made.into()));
-        Ok(chain.value(Place::Stack(self.stack.len() - 1)))
+        let arguments = self.link_arguments(chain, nodes, call, span)?;
+        self.device.set_location(crate::interpreter::location(span));
+        match apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments) {
+            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Err(error) => Err(failed(Failure::from(error), span)),
+        }
     }
 
-    /// Computes an operand that waits, so that it is a value.
-    fn settle(&mut self, chain: &mut Chain<'_, '_>, nodes: &mut [Node], at: usize, span: Span) -> Evaluated<()> {
+    /// Computes an operand that waits, so that it is a value, and lets go of what it read.
+    fn settle(&mut self, chain: &mut Chain<'_>, nodes: &mut [Node], at: usize) -> Evaluated<()> {
         let end = nodes.get(at + 1).map_or(chain.links.len(), |next| next.first);
-        let Some(Node { first, planned: Some(layout), .. }) = nodes.get(at) else { return Ok(()) };
-        let first = *first;
+        let Some(Node { first, planned: Some(layout), span, .. }) = nodes.get(at) else { return Ok(()) };
+        let (first, span) = (*first, *span);
         let value = self.compute(chain, first, end, layout, span)?;
-        self.stack.push(value);
         let operands = chain.operands_of(first, end);
-        chain.operands.drain(operands.clone());
+        for place in chain.operands.drain(operands.clone()) {
+            if let Place::Stack(read) = place
+                && let Some(read) = self.stack.get_mut(read)
+            {
+                *read = Value::Absent;
+            }
+        }
+        self.stack.push(value);
         chain.operands.insert(operands.start, Place::Stack(self.stack.len() - 1));
         chain.links.drain(first + 1..end);
         if let Some(link) = chain.links.get_mut(first) {
@@ -205,7 +190,7 @@ impl Evaluator<'_> {
         }
         for (index, node) in nodes.iter_mut().enumerate().skip(at) {
             if index == at {
-                *node = Node { first, planned: None, waiting: 1 };
+                *node = Node { first, planned: None, waiting: 1, span };
             } else {
                 node.first -= end - first - 1;
             }
@@ -213,15 +198,8 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// What the links from `first` to before `end` give.
-    fn compute(
-        &self,
-        chain: &Chain<'_, '_>,
-        first: usize,
-        end: usize,
-        layout: &Layout,
-        span: Span,
-    ) -> Evaluated<Value> {
+    /// What the links from `first` to before `end` give; the last of them stands at `span`.
+    fn compute(&self, chain: &Chain<'_>, first: usize, end: usize, layout: &Layout, span: Span) -> Evaluated<Value> {
         let places = chain.operands.get(chain.operands_of(first, end)).unwrap_or_default();
         let operands: SmallVec<[Arg<'_>; MAX_LINKS]> = places
             .iter()
@@ -229,10 +207,11 @@ impl Evaluator<'_> {
                 Some(Value::Tensor(tensor)) => Arg::from(tensor),
                 Some(Value::Int(n)) => Arg::Int(*n),
                 Some(Value::Float(x)) => Arg::Number(*x),
-                _ => self.weight(place),
+                _ => Arg::None,
             })
             .collect();
         let links = chain.links.get(first..end).unwrap_or_default();
+        self.device.set_location(crate::interpreter::location(span));
         match apply_chain(self.device, &operands, links, layout) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
             Err(error) => Err(failed(Failure::from(error), span)),
