@@ -10,7 +10,7 @@ use tl_device::DType;
 use tl_model::ChildPlace;
 use tl_syntax::Span;
 use tl_syntax::ast::{BinaryOperator, TensorStorage};
-use tl_tensor::ops::{Kind, Op, Run, Site};
+use tl_tensor::ops::{Kind, Op, Param, Run, Site};
 
 use crate::library::Builtin;
 use crate::value::{HandleKind, Value};
@@ -266,7 +266,7 @@ pub(crate) enum Index {
 
 impl OpCall {
     pub(crate) fn new(row: &'static Op, mut arguments: Box<[Argument]>) -> OpCall {
-        let ends_chain = row.map().is_some() && OpCall::mark_links(&mut arguments);
+        let ends_chain = may_be_chained(row, &arguments) && OpCall::mark_links(&mut arguments);
         let changes_no_variable = arguments.iter().all(Argument::changes_no_variable);
         let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
         let site = RefCell::default();
@@ -287,7 +287,7 @@ impl OpCall {
         for argument in arguments.iter_mut().rev() {
             let Argument::One(expr) = argument else { continue };
             if let ExprKind::Op(call) = &mut expr.kind
-                && call.row.map().is_some()
+                && may_be_chained(call.row, &call.arguments)
             {
                 call.is_link = true;
                 has_links = true;
@@ -298,6 +298,16 @@ impl OpCall {
         }
         has_links
     }
+}
+
+/// Whether an operation with these arguments may be part of a chain: it is elementwise, and what it makes of its operands
+/// is written there.
+fn may_be_chained(row: &Op, arguments: &[Argument]) -> bool {
+    let is_written = |(argument, param): (&Argument, &Param)| {
+        let is_constant = matches!(argument, Argument::One(Expr { kind: ExprKind::Constant(Value::DType(_)), .. }));
+        param.kind != Kind::DType || is_constant
+    };
+    row.map().is_some() && arguments.iter().zip(row.params).all(is_written)
 }
 
 impl Argument {
