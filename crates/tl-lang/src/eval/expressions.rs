@@ -27,9 +27,15 @@ impl Evaluator<'_> {
                 }
             }
             ExprKind::Op(call) => self.op(call, span),
-            ExprKind::Field { .. } => {
-                let value = self.path(expr)?;
-                self.drop_slots(expr.ending_variable().as_slice());
+            ExprKind::Field { receiver, name, .. } => {
+                let (value, is_in_place) = match self.node_value(expr) {
+                    Some(value) => (value, true),
+                    // An index in the path has taken the variable out already, and may have put another value there.
+                    None => (self.field(receiver, name, span)?, expr.lies_somewhere()),
+                };
+                if is_in_place {
+                    self.drop_slots(expr.ending_variable().as_slice());
+                }
                 Ok(value)
             }
             ExprKind::Call { function, arguments } => self.call(*function, arguments, span),

@@ -61,12 +61,17 @@ impl Evaluator<'_> {
         })
     }
 
-    /// The value of a field. A variable that its path begins with is read where it lies, and stays.
+    /// The value of a path of fields. A variable that it begins with is read where it lies, and stays.
     pub(super) fn path(&mut self, expr: &Expr) -> Evaluated<Value> {
         if let Some(value) = self.node_value(expr) {
             return Ok(value);
         }
         let ExprKind::Field { receiver, name, .. } = &expr.kind else { return self.expr(expr) };
+        self.field(receiver, name, expr.span)
+    }
+
+    /// The value of a field, looked up in that of its receiver.
+    pub(super) fn field(&mut self, receiver: &Expr, name: &str, span: Span) -> Evaluated<Value> {
         let result = match &receiver.kind {
             ExprKind::Local { slot, name: variable, .. } => match self.slot(*slot) {
                 place @ (Value::Absent | Value::Recycled(_)) => return Err(missing(place, variable, receiver.span)),
@@ -76,7 +81,7 @@ impl Evaluator<'_> {
             ExprKind::Field { .. } => library::field(&self.path(receiver)?, name),
             _ => library::field(&self.expr(receiver)?, name),
         };
-        result.map_err(|failure| failed(failure, expr.span))
+        result.map_err(|failure| failed(failure, span))
     }
 
     #[inline(never)]
