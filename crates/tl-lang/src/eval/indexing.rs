@@ -27,8 +27,7 @@ impl Evaluator<'_> {
         match &path.kind {
             ExprKind::Local { slot, .. } => node_of(self.stack.get(self.frame + *slot as usize)?),
             ExprKind::Global { index } => node_of(self.globals.get(*index as usize)?),
-            // A model has this field beside its parts.
-            ExprKind::Field { name, .. } if &**name == "config" => None,
+            ExprKind::Field { name, .. } if &**name == library::CONFIG => None,
             ExprKind::Field { receiver, name, place } => {
                 let mut found = place.get();
                 let child = self.node_at(receiver)?.child(name, &mut found);
@@ -54,11 +53,7 @@ impl Evaluator<'_> {
     /// The value of such a path.
     #[inline(never)]
     pub(super) fn node_value(&self, path: &Expr) -> Option<Value> {
-        let node = self.node_at(path)?;
-        Some(match node.tensor().ok()? {
-            Some(tensor) => Value::Tensor(tensor.clone()),
-            None => Value::Handle(Handle::Node(node.to_node())),
-        })
+        library::node_value(self.node_at(path)?).ok()
     }
 
     /// The value of a path of fields. A variable that it begins with is read where it lies, and stays.

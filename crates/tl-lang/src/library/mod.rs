@@ -20,7 +20,7 @@ mod text;
 
 pub use reference::{Entry, reference};
 
-pub(crate) use models::node_tensor;
+pub(crate) use models::{CONFIG, node_tensor, node_value};
 pub(crate) use numbers::truncate;
 pub(crate) use row::{Args, Builtin, Context, Default, Failure, Kind, Param, RecordType, Shown, Types};
 pub(crate) use table::{

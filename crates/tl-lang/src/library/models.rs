@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tl_device::Mapping;
 use tl_model::{
     Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, LlamaConfig, Model, ModelNode,
-    SamplingOptions, Tokenizer,
+    NodeRef, SamplingOptions, Tokenizer,
 };
 use tl_tensor::Tensor;
 use tl_tensor::ops::TensorType;
@@ -278,9 +278,12 @@ fn parts(node: &ModelNode) -> String {
     names.join(", ")
 }
 
+/// The field that a model has beside its parts.
+pub(crate) const CONFIG: &str = "config";
+
 pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
     match (kind, name) {
-        (HandleKind::Model, "config") => Some(Type::Handle(HandleKind::Config)),
+        (HandleKind::Model, CONFIG) => Some(Type::Handle(HandleKind::Config)),
         // Whether it is there, the file tells.
         (HandleKind::Model | HandleKind::Node, "weight" | "bias") => Some(Type::any_tensor()),
         (HandleKind::Model | HandleKind::Node, _) => Some(Type::Handle(HandleKind::Node)),
@@ -306,7 +309,7 @@ pub(super) fn field_names(kind: HandleKind) -> Vec<&'static str> {
 
 pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
     match (handle, name) {
-        (Handle::Model(model), "config") => Ok(Value::Handle(Handle::Config(model.clone()))),
+        (Handle::Model(model), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
         (Handle::Model(model), _) => child(&model.root(), name),
         (Handle::Node(node), _) => child(node, name),
         (Handle::Config(model), _) => match model.config().field(name) {
@@ -353,7 +356,7 @@ fn special(id: Option<u32>, name: &str) -> Result<Value, Failure> {
 
 fn child(node: &ModelNode, name: &str) -> Result<Value, Failure> {
     match node.child(name) {
-        Some(child) => node_value(child),
+        Some(child) => node_value(child.by_ref()),
         // A model without a table of its own for the output uses that of the input.
         None if name == "output" && node.path().is_empty() && node.child("token_embd").is_some() => {
             child(node, "token_embd")
@@ -371,10 +374,10 @@ fn child(node: &ModelNode, name: &str) -> Result<Value, Failure> {
 }
 
 /// A node that is a tensor is that tensor.
-fn node_value(node: ModelNode) -> Result<Value, Failure> {
+pub(crate) fn node_value(node: NodeRef<'_>) -> Result<Value, Failure> {
     match node.tensor()? {
         Some(tensor) => Ok(Value::Tensor(tensor.clone())),
-        None => Ok(Value::Handle(Handle::Node(node))),
+        None => Ok(Value::Handle(Handle::Node(node.to_node()))),
     }
 }
 
@@ -383,14 +386,11 @@ pub(super) fn element(value: &Value, index: i64) -> Result<Value, Failure> {
     let Value::Handle(Handle::Node(node)) = value else {
         return Err(Failure::new(format!("{} has no elements to index", value.describe())));
     };
-    // Counting the parts is a walk over all of them, so it is done only where the count matters.
-    let place = if index < 0 { index.saturating_add(node.n_indexed() as i64) } else { index };
+    let len = node.n_indexed() as i64;
+    let place = if index < 0 { index.saturating_add(len) } else { index };
     match usize::try_from(place).ok().and_then(|place| node.index(place)) {
-        Some(child) => node_value(child),
-        None => {
-            let (path, len) = (node.path(), node.n_indexed());
-            Err(Failure::new(format!("index {index} is out of range: `{path}` has {len} parts")))
-        }
+        Some(child) => node_value(child.by_ref()),
+        None => Err(Failure::new(format!("index {index} is out of range: `{}` has {len} parts", node.path()))),
     }
 }
 
