@@ -174,6 +174,9 @@ pub(crate) enum ExprKind {
     Index {
         receiver: Box<Expr>,
         indices: Box<[Index]>,
+        /// Whether the receiver is a variable that is looked into where it lies, when the indices are there: none of them
+        /// can put anything else into it meanwhile.
+        in_place: bool,
     },
     Field {
         receiver: Box<Expr>,
@@ -311,12 +314,26 @@ fn may_be_chained(row: &Op, arguments: &[Argument]) -> bool {
 }
 
 impl Argument {
-    fn changes_no_variable(&self) -> bool {
+    fn exprs(&self) -> &[Expr] {
         match self {
-            Argument::Missing => true,
-            Argument::One(expr) => expr.changes_no_variable(),
-            Argument::Several(exprs) => exprs.iter().all(Expr::changes_no_variable),
+            Argument::Missing => &[],
+            Argument::One(expr) => std::slice::from_ref(expr),
+            Argument::Several(exprs) => exprs,
         }
+    }
+
+    fn changes_no_variable(&self) -> bool {
+        self.exprs().iter().all(Expr::changes_no_variable)
+    }
+}
+
+impl Index {
+    fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        let (first, second) = match self {
+            Index::At(at) => (Some(at), None),
+            Index::Slice { start, end } => (start.as_ref(), end.as_ref()),
+        };
+        first.into_iter().chain(second)
     }
 }
 
@@ -375,18 +392,18 @@ impl Expr {
             ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => {
                 arguments.iter().all(Expr::changes_no_variable)
             }
-            ExprKind::Index { receiver, indices } => {
-                receiver.changes_no_variable()
-                    && indices.iter().all(|index| match index {
-                        Index::At(at) => at.changes_no_variable(),
-                        Index::Slice { start, end } => {
-                            [start, end].into_iter().flatten().all(Expr::changes_no_variable)
-                        }
-                    })
+            ExprKind::Index { receiver, indices, .. } => {
+                receiver.changes_no_variable() && indices.iter().flat_map(Index::exprs).all(Expr::changes_no_variable)
             }
             ExprKind::Builtin { arguments, .. } => arguments.iter().all(Argument::changes_no_variable),
             _ => false,
         }
+    }
+
+    pub(crate) fn index(receiver: Expr, indices: Box<[Index]>, span: Span) -> Expr {
+        let in_place = matches!(receiver.kind, ExprKind::Local { .. } | ExprKind::Global { .. })
+            && indices.iter().flat_map(Index::exprs).all(Expr::changes_no_variable);
+        Expr::new(ExprKind::Index { receiver: Box::new(receiver), indices, in_place }, span)
     }
 
     pub(crate) fn new(kind: ExprKind, span: Span) -> Expr {

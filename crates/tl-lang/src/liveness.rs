@@ -234,7 +234,11 @@ impl Walk<'_> {
                 self.expr(buffer);
             }
             ExprKind::Trace(body) => self.expr(body),
-            ExprKind::Index { receiver, indices } => {
+            ExprKind::Index { receiver, indices, in_place: true } => {
+                self.expr(receiver);
+                self.indices(indices);
+            }
+            ExprKind::Index { receiver, indices, in_place: false } => {
                 self.indices(indices);
                 self.expr(receiver);
             }

@@ -180,8 +180,7 @@ enum IndexKnown {
 
 fn indexed(receiver: Typed, indices: Vec<(Index, IndexKnown)>, ty: Type, known: Known, span: Span) -> Typed {
     let indices = indices.into_iter().map(|(index, _)| index).collect();
-    let kind = ExprKind::Index { receiver: Box::new(receiver.expr), indices };
-    Typed { known, ..Typed::new(Expr::new(kind, span), ty) }
+    Typed { known, ..Typed::new(Expr::index(receiver.expr, indices, span), ty) }
 }
 
 fn slice_size(size: Size, start: Size, end: Option<Size>, axis: usize) -> Result<Size, String> {

@@ -56,12 +56,12 @@ impl Evaluator<'_> {
                 let right = self.expr(right)?;
                 self.binary(*operator, left, right, span)
             }
-            ExprKind::Index { receiver, indices } => match self.node_value(expr) {
+            ExprKind::Index { receiver, indices, in_place } => match self.node_value(expr) {
                 Some(value) => {
                     self.drop_slots(expr.ending_variable().as_slice());
                     Ok(value)
                 }
-                None => self.index(receiver, indices, span),
+                None => self.index(receiver, indices, *in_place, span),
             },
             ExprKind::Negate(operand) => {
                 let operand = self.expr(operand)?;

@@ -34,7 +34,7 @@ impl Evaluator<'_> {
                 place.set(found);
                 child
             }
-            ExprKind::Index { receiver, indices } => {
+            ExprKind::Index { receiver, indices, .. } => {
                 let [Index::At(at)] = &**indices else { return None };
                 let number = match &at.kind {
                     ExprKind::Constant(Value::Int(n)) => *n,
@@ -80,24 +80,24 @@ impl Evaluator<'_> {
     }
 
     #[inline(never)]
-    pub(super) fn index(&mut self, receiver: &Expr, indices: &[Index], span: Span) -> Evaluated<Value> {
-        // A variable that lives on is looked into where it lies.
-        if let ExprKind::Local { slot, last: false, .. } = &receiver.kind {
+    pub(super) fn index(&mut self, receiver: &Expr, indices: &[Index], in_place: bool, span: Span) -> Evaluated<Value> {
+        if !in_place {
+            let receiver = self.expr(receiver)?;
             let at = self.evaluate_indices(indices)?;
-            let place = self.frame + *slot as usize;
-            if let Some(value) = self.stack.get(place)
-                && !matches!(value, Value::Absent | Value::Recycled(_))
-            {
-                return self.at(value, &at, span);
+            return self.at(&receiver, &at, span);
+        }
+        let at = self.evaluate_indices(indices)?;
+        match &receiver.kind {
+            ExprKind::Global { index } => self.at(self.global(*index, receiver.span)?, &at, span),
+            ExprKind::Local { slot, last: false, name } => match self.slot(*slot) {
+                place @ (Value::Absent | Value::Recycled(_)) => Err(missing(place, name, receiver.span)),
+                _ => self.at(self.stack.get(self.frame + *slot as usize).unwrap_or(&Value::Absent), &at, span),
+            },
+            _ => {
+                let receiver = self.expr(receiver)?;
+                self.at(&receiver, &at, span)
             }
         }
-        if let ExprKind::Global { index } = &receiver.kind {
-            let at = self.evaluate_indices(indices)?;
-            return self.at(self.global(*index, receiver.span)?, &at, span);
-        }
-        let receiver = self.expr(receiver)?;
-        let at = self.evaluate_indices(indices)?;
-        self.at(&receiver, &at, span)
     }
 
     fn evaluate_indices(&mut self, indices: &[Index]) -> Evaluated<SmallVec<[At; 4]>> {
