@@ -344,15 +344,14 @@ impl Expr {
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
             ExprKind::Field { receiver, .. } => receiver.takes_no_memory(),
             // Views take none, but for the rare ones that strides cannot express.
-            ExprKind::Index { receiver, .. } => receiver.takes_no_memory(),
+            ExprKind::Index { receiver, indices, .. } => {
+                receiver.takes_no_memory() && indices.iter().flat_map(Index::exprs).all(Expr::takes_no_memory)
+            }
             ExprKind::Op(call) => {
                 (call.is_link || matches!(call.row.run, Run::View(_)))
-                    && call.arguments.iter().all(|argument| match argument {
-                        Argument::One(expr) => expr.takes_no_memory(),
-                        Argument::Missing | Argument::Several(_) => true,
-                    })
+                    && call.arguments.iter().flat_map(Argument::exprs).all(Expr::takes_no_memory)
             }
-            // Of numbers; those of tensors are operations.
+            // Of numbers: where the checker knows of tensors, it is an operation.
             ExprKind::Binary { left, right, .. } => left.takes_no_memory() && right.takes_no_memory(),
             _ => false,
         }

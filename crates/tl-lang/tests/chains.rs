@@ -164,8 +164,9 @@ print(after.taken - before.taken, after.fallbacks - before.fallbacks)
 let kept = a + b
 "
     );
-    let output = Interpreter::new(device).run(&program).map(|outcome| outcome.output);
-    assert_eq!(output.ok().as_deref().map(str::trim_end), Some(expected), "on {}\n{program}", device.name());
+    let output =
+        Interpreter::new(device).run(&program).map_or_else(|error| error.to_string(), |outcome| outcome.output);
+    assert_eq!(output.trim_end(), expected, "on {}\n{program}", device.name());
 }
 
 #[test]
@@ -175,6 +176,18 @@ fn one_buffer_for_a_chain() {
     check("float16", "-x / (1.0 + exp(-x) * y) + y * 2.0 - 1.0");
     check("float16", "((x as float32) * (y as float32)) as float16");
     check("float32", "minimum(abs(x), y * 2.0 - x)");
+}
+
+/// What waits keeps its operands, so nothing waits for an operand that takes memory while it is evaluated.
+#[test]
+fn nothing_waits_for_memory() {
+    let length = "len(to_list(softmax(exp(x), -1)))";
+    for operand in [format!("x[0..{length}]"), format!("x.reshape([{length}])"), format!("x.reshape([1, {length}])[0]")]
+    {
+        // `a` and `b` end where they are multiplied. Their product, two for the operand, the result.
+        let body = format!("let a = x + 1\nlet b = x * 2\na * b * {operand}");
+        check_buffers(&Device::cpu(), "float16", 3, &body, "6 0");
+    }
 }
 
 /// Where operations are no links, and where a chain is too long for one pass, what was read is free again.
