@@ -1,8 +1,6 @@
 //! A chain of elementwise operations gives the bits and the errors that the operations one by one give: each random
 //! expression is run as it is, and with a variable for every operation, which leaves nothing to fuse.
 
-use std::fmt::Write;
-
 use proptest::prelude::*;
 use tl_device::{Device, Simulation};
 use tl_lang::Interpreter;
@@ -11,19 +9,26 @@ use tl_lang::Interpreter;
 #[derive(Clone, Debug)]
 enum Tree {
     Variable(usize),
+    /// A view of a variable, which the expression may be the last to read.
+    View(usize),
     Number(i8),
     Unary(usize, Box<Tree>),
     Binary(usize, Box<Tree>, Box<Tree>),
     Cast(usize, Box<Tree>),
+    /// A cast to a type that is known when the program runs.
+    CastTo(usize, Box<Tree>),
     /// An operation that is no link.
     Mean(Box<Tree>),
 }
 
-const VARIABLES: [&str; 10] = ["x", "row", "column", "one", "turned", "part", "scalar", "wide", "wide_row", "whole"];
+const VARIABLES: [&str; 11] =
+    ["x", "row", "column", "one", "turned", "part", "scalar", "wide", "wide_row", "whole", "larger"];
 const UNARY: [&str; 9] = ["sigmoid", "exp", "tanh", "silu", "gelu", "sqrt", "abs", "relu", "floor"];
 const BINARY: [&str; 4] = ["+", "-", "*", "/"];
 const FUNCTIONS: [&str; 2] = ["minimum", "maximum"];
 const CASTS: [&str; 3] = ["float16", "float32", "int32"];
+/// Variables that hold these types.
+const TYPES: [&str; 3] = ["half", "single", "integer"];
 
 /// Contiguous and broadcast tensors, views, other types.
 fn declarations(n: usize, m: usize) -> String {
@@ -40,6 +45,7 @@ let scalar = full([], -1.5)
 let wide = (randn([{n}, {m}]) as float32) * 1000.0
 let wide_row = randn([{m}]) as float32
 let whole = (randn([{n}, {m}]) * 3.0) as int32
+let larger = randn([{m3}, {m1}])
 "
     )
 }
@@ -48,9 +54,10 @@ fn trees() -> impl Strategy<Value = Tree> {
     let cast = |to, a| Tree::Cast(to, Box::new(a));
     let leaf = prop_oneof![
         60 => (0..7_usize).prop_map(Tree::Variable),
-        20 => (7..VARIABLES.len()).prop_map(move |at| cast(0, Tree::Variable(at))),
+        10 => (0..6_usize).prop_map(Tree::View),
+        20 => (7..10_usize).prop_map(move |at| cast(0, Tree::Variable(at))),
         20 => any::<i8>().prop_map(Tree::Number),
-        // Mixed types are an error.
+        // Mixed types are an error, which is found before the program runs; sizes that do not fit, when it does.
         1 => (7..VARIABLES.len()).prop_map(Tree::Variable),
     ];
     leaf.prop_recursive(6, 60, 2, move |tree| {
@@ -63,6 +70,8 @@ fn trees() -> impl Strategy<Value = Tree> {
             20 => (0..UNARY.len(), tree.clone()).prop_map(move |(f, a)| cast(0, Tree::Unary(f, Box::new(cast(1, a))))),
             5 => tree.clone().prop_map(move |a| cast(0, cast(2, a))),
             1 => (0..CASTS.len(), of(tree.clone())).prop_map(|(to, a)| Tree::Cast(to, a)),
+            5 => of(tree.clone()).prop_map(|a| Tree::CastTo(0, a)),
+            1 => (0..TYPES.len(), of(tree.clone())).prop_map(|(to, a)| Tree::CastTo(to, a)),
             10 => of(tree).prop_map(Tree::Mean),
         ]
     })
@@ -72,6 +81,7 @@ fn trees() -> impl Strategy<Value = Tree> {
 fn operation(tree: &Tree, operands: &[String]) -> String {
     match (tree, operands) {
         (Tree::Variable(at), _) => VARIABLES[*at].to_owned(),
+        (Tree::View(at), _) => format!("{}[0..]", VARIABLES[*at]),
         (Tree::Number(n), _) => format!("({})", f64::from(*n) / 8.0 + 0.03125),
         (Tree::Unary(f, _), [a]) => format!("{}({a})", UNARY[*f]),
         (Tree::Binary(f, ..), [a, b]) => match BINARY.get(*f) {
@@ -79,6 +89,7 @@ fn operation(tree: &Tree, operands: &[String]) -> String {
             None => format!("{}({a}, {b})", FUNCTIONS[*f - BINARY.len()]),
         },
         (Tree::Cast(to, _), [a]) => format!("({a} as {})", CASTS[*to]),
+        (Tree::CastTo(to, _), [a]) => format!("cast({a}, {})", TYPES[*to]),
         (Tree::Mean(_), [a]) => format!("mean({a}, -1, keepdim: true)"),
         _ => unreachable!("an operation has its operands"),
     }
@@ -86,8 +97,8 @@ fn operation(tree: &Tree, operands: &[String]) -> String {
 
 fn operands(tree: &Tree) -> Vec<&Tree> {
     match tree {
-        Tree::Variable(_) | Tree::Number(_) => Vec::new(),
-        Tree::Unary(_, a) | Tree::Cast(_, a) | Tree::Mean(a) => vec![a],
+        Tree::Variable(_) | Tree::View(_) | Tree::Number(_) => Vec::new(),
+        Tree::Unary(_, a) | Tree::Cast(_, a) | Tree::CastTo(_, a) | Tree::Mean(a) => vec![a],
         Tree::Binary(_, a, b) => vec![a, b],
     }
 }
@@ -96,35 +107,54 @@ fn nested(tree: &Tree) -> String {
     operation(tree, &operands(tree).into_iter().map(nested).collect::<Vec<_>>())
 }
 
-/// A statement for each operation; gives the name of its result.
-fn one_by_one(tree: &Tree, text: &mut String, count: &mut usize) -> String {
-    let operands: Vec<String> = operands(tree).into_iter().map(|tree| one_by_one(tree, text, count)).collect();
+/// Adds a line for each operation to `lines`, and what it is in the expression to `nested_as`; gives the name of its result.
+fn one_by_one(tree: &Tree, lines: &mut Vec<String>, nested_as: &mut Vec<String>) -> String {
+    let operands: Vec<String> = operands(tree).into_iter().map(|tree| one_by_one(tree, lines, nested_as)).collect();
     if operands.is_empty() {
         return operation(tree, &[]);
     }
-    *count += 1;
-    writeln!(text, "let t{count} = {}", operation(tree, &operands)).unwrap();
-    format!("t{count}")
+    let name = format!("step{}", lines.len());
+    lines.push(format!("let {name} = {}", operation(tree, &operands)));
+    nested_as.push(nested(tree));
+    name
 }
 
-/// What the program prints, or its first message.
-fn run(program: &str) -> Result<String, String> {
+/// What the program prints, or its first message and the text that it is about.
+fn run(program: &str) -> Result<String, (String, String)> {
     let outcome = Interpreter::new(&Device::cpu()).run(program);
-    outcome.map(|outcome| outcome.output).map_err(|error| error.diagnostics[0].message.clone())
+    outcome.map(|outcome| outcome.output).map_err(|error| {
+        let (diagnostic, span) = (&error.diagnostics[0], error.diagnostics[0].span());
+        let text = &program[span.start as usize..span.end as usize];
+        (diagnostic.message.clone(), text.to_owned())
+    })
 }
 
 fn check(tree: &Tree, n: usize, m: usize) -> Result<(), TestCaseError> {
     // Unknown to the checker, so that rules are asked when the program runs.
     let types = ["16[?, ?]", "16[?]", "16[?, ?]", "16[?, ?]", "16[?, ?]", "16[?, ?]", "16[]", "32[?, ?]", "32[?]"];
     let parameters = VARIABLES.iter().zip(types).map(|(name, ty)| format!("{name}: float{ty}, "));
-    let mut text = format!("fn all({}whole: int32[?, ?]) {{\n", parameters.collect::<String>());
-    let mut fused = text.clone();
-    let result = one_by_one(tree, &mut text, &mut 0);
-    for (text, result) in [(&mut text, result), (&mut fused, nested(tree))] {
-        writeln!(text, "let result = {result}\nprint(to_list(result), shape(result))\n}}").unwrap();
-        writeln!(text, "{}all({})", declarations(n, m), VARIABLES.join(", ")).unwrap();
-    }
-    prop_assert_eq!(run(&fused), run(&text), "{}\n{}", fused, text);
+    let dtypes = TYPES.iter().zip(CASTS).map(|(name, dtype)| format!("let {name} = {dtype}; "));
+    let first = format!(
+        "fn all({}whole: int32[?, ?], larger: float16[?, ?]) {{ {}",
+        parameters.collect::<String>(),
+        dtypes.collect::<String>()
+    );
+    let program = |lines: &[String], result: &str| {
+        let body = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let end = "print(result, to_list(result), shape(result))";
+        let call = format!("{}all({})", declarations(n, m), VARIABLES.join(", "));
+        format!("{first}\n{body}let result = {result}\n{end}\n}}\n{call}\n")
+    };
+    let (mut lines, mut nested_as) = (Vec::new(), Vec::new());
+    let result = one_by_one(tree, &mut lines, &mut nested_as);
+    let (text, fused) = (program(&lines, &result), program(&[], &nested(tree)));
+    // The message is about the same part of the expression.
+    let in_expression = |text: String| {
+        let names = nested_as.iter().enumerate().rev();
+        names.fold(text, |text, (at, nested)| text.replace(&format!("step{at}"), nested))
+    };
+    let expected = run(&text).map_err(|(message, text)| (message, in_expression(text)));
+    prop_assert_eq!(run(&fused), expected, "{}\n{}", fused, text);
     Ok(())
 }
 
