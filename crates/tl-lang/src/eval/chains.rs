@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 use tl_device::Layout;
 use tl_syntax::Span;
-use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, Operand, apply_at, apply_chain, link_layout};
+use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, apply_at, apply_chain, link_layout};
 
 use crate::eval::calls::Place;
 use crate::eval::evaluator::{Evaluated, Evaluator, failed};
@@ -142,7 +142,7 @@ impl Evaluator<'_> {
                     Arg::DType(*dtype)
                 }
                 _ => match nodes.next() {
-                    Some(Node { planned: Some(layout), .. }) => Arg::Operand(Operand::planned(layout)),
+                    Some(Node { planned: Some(layout), .. }) => Arg::Planned(layout),
                     Some(node) => {
                         let at = chain.operands_of(0, node.first).end;
                         let place = chain.operands.get(at).copied().unwrap_or(Place::Missing);

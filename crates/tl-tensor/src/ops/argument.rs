@@ -3,7 +3,7 @@
 //! Whether an argument is of its parameter's kind is decided here, for every operation alike; what its sizes and types must
 //! be is the operation's own rule.
 
-use tl_device::DType;
+use tl_device::{DType, Layout};
 
 use super::Operand;
 use crate::tensor::Raw;
@@ -49,9 +49,11 @@ pub enum Kind {
 impl Kind {
     fn takes(self, arg: &Arg<'_>) -> bool {
         match self {
-            Kind::Tensor | Kind::Weight | Kind::Ids => matches!(arg, Arg::Tensor(_) | Arg::Operand(_)),
+            Kind::Tensor | Kind::Weight | Kind::Ids => {
+                matches!(arg, Arg::Tensor(_) | Arg::Operand(_) | Arg::Planned(_))
+            }
             Kind::TensorOrNumber => {
-                matches!(arg, Arg::Tensor(_) | Arg::Operand(_) | Arg::Number(_) | Arg::Int(_))
+                matches!(arg, Arg::Tensor(_) | Arg::Operand(_) | Arg::Planned(_) | Arg::Number(_) | Arg::Int(_))
             }
             Kind::Tensors => matches!(arg, Arg::Tensors(_)),
             Kind::Int => matches!(arg, Arg::Int(_)),
@@ -123,6 +125,8 @@ pub enum Arg<'a> {
     Tensor(&'a Raw),
     /// Memory that is read like a tensor: rows of a [`TensorMut`](crate::TensorMut).
     Operand(Operand<'a>),
+    /// A tensor that a link of a chain will give. Only [`link_layout`](super::link_layout) takes it.
+    Planned(&'a Layout),
     /// A list of tensors.
     Tensors(&'a [Tensor]),
     /// A number with a fraction.

@@ -9,8 +9,7 @@ use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
 use super::{
-    Arg, Map, Op, Operand, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run,
-    with_float, with_plain,
+    Arg, Map, Op, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run, with_float, with_plain,
 };
 use crate::tensor::{Raw, take};
 use crate::{Error, Fault, Strides};
@@ -30,26 +29,9 @@ pub enum Link {
     Op(&'static Op, DType),
 }
 
-impl<'a> Operand<'a> {
-    /// What a link of a chain will give: an argument for rules, without elements.
-    pub fn planned(layout: &'a Layout) -> Operand<'a> {
-        let dims = layout.shape().dims();
-        Operand {
-            dtype: layout.dtype(),
-            bytes: &[],
-            binding: None,
-            offset: 0,
-            is_weight: false,
-            dims,
-            strides: &[],
-            repeat: None,
-        }
-    }
-}
-
 /// The layout of what the operation would give as a link of a chain, or `None` where it must be done by itself: on a GPU, and
 /// where other types than `float16` and `float32` take part. Site and arguments are those of
-/// [`apply_at`](super::apply_at); operands that are links themselves are [planned](Operand::planned).
+/// [`apply_at`](super::apply_at); operands that are links themselves are [`Arg::Planned`].
 ///
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule.
@@ -72,7 +54,10 @@ pub fn link_layout(
 }
 
 fn may_be_chained(arg: &Arg<'_>) -> bool {
-    operand_of(arg).is_none_or(|operand| is_chained(operand.dtype))
+    match arg {
+        Arg::Planned(layout) => is_chained(layout.dtype()),
+        arg => operand_of(arg).is_none_or(|operand| is_chained(operand.dtype)),
+    }
 }
 
 fn is_chained(dtype: DType) -> bool {
@@ -83,16 +68,25 @@ fn is_chained(dtype: DType) -> bool {
 /// memory is taken for the last link's operation.
 ///
 /// # Errors
-/// [`Error::Memory`] where the result finds no memory.
+/// [`Error::Op`] where the links are no chain that leaves one result, or the operands are none that [`link_layout`] would
+/// have taken; [`Error::Memory`] where the result finds no memory.
 pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout: &Layout) -> Result<Raw, Error> {
     let Some(&Link::Op(op, dtype)) = links.last() else {
-        return Err(Error::Op { op: "chain", operands: Vec::new(), fault: Fault::Unknown });
+        return Err(Error::Op { op: "chain", operands: Vec::new(), fault: NO_CHAIN });
     };
+    let fault = |fault| fault_of(op, operands, fault);
+    check_devices(device, operands).map_err(fault)?;
+    check_links(links, operands.len()).map_err(fault)?;
+    operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(fault)?;
     if links.iter().filter(|link| matches!(link, Link::Op(..))).count() == 1 {
-        // One operation has a kernel of its own.
+        // One operation has a kernel of its own, which takes what its rule allows.
         let mut args: SmallVec<[Arg<'_>; 4]> = operands.iter().cloned().collect();
         if let Some(Map::Store) = op.map() {
             args.push(Arg::DType(dtype));
+        }
+        let by_rule = result_layout(op, device, &args).map_err(fault)?;
+        if by_rule != *layout {
+            return Err(fault(NOT_THE_RESULT));
         }
         return run(op, device, &args, layout);
     }
@@ -112,6 +106,45 @@ fn run_chain(
         compute(device, operands, links, layout, lease.bytes_mut()).map_err(fault)?;
     }
     Ok(Raw::new(lease.share(), layout))
+}
+
+const NO_CHAIN: Fault =
+    Fault::Argument { parameter: "the links", expected: "a chain: operands before what reads them, and one result" };
+
+const NOT_THE_RESULT: Fault =
+    Fault::Argument { parameter: "the layout", expected: "that of the last operation's result" };
+
+/// The links leave one result, and need no more room than there is.
+fn check_links(links: &[Link], n_operands: usize) -> Result<(), Fault> {
+    let (mut waiting, mut loaded) = (0, 0);
+    for link in links {
+        match link {
+            Link::Operand => (waiting, loaded) = (waiting + 1, loaded + 1),
+            Link::Op(op, _) => match op.map() {
+                Some(Map::Unary(_) | Map::Store) if waiting >= 1 => {}
+                Some(Map::Binary(_)) if waiting >= 2 => waiting -= 1,
+                _ => return Err(NO_CHAIN),
+            },
+        }
+        if waiting > MAX_WAITING {
+            return Err(NO_CHAIN);
+        }
+    }
+    if waiting == 1 && loaded == n_operands { Ok(()) } else { Err(NO_CHAIN) }
+}
+
+/// It is a number, or floats that broadcast to the result.
+fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), Fault> {
+    let expected = "a number, or floats that broadcast to the result";
+    let dims = result.shape().dims();
+    let fits = match operand_of(operand) {
+        Some(own) => {
+            let mut pairs = own.dims.iter().rev().zip(dims.iter().rev());
+            is_chained(own.dtype) && own.dims.len() <= dims.len() && pairs.all(|(own, n)| own == n || *own == 1)
+        }
+        None => matches!(operand, Arg::Number(_) | Arg::Int(_)),
+    };
+    if fits { Ok(()) } else { Err(Fault::Argument { parameter: "an operand", expected }) }
 }
 
 fn compute(
@@ -166,4 +199,78 @@ fn steps(links: &[Link]) -> SmallVec<[Step; 2 * MAX_LINKS]> {
         }
     }
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{apply, by_name};
+    use crate::{CreateTensors, Tensor};
+
+    fn link(name: &str) -> Link {
+        Link::Op(by_name(name).unwrap(), DType::F32)
+    }
+
+    fn check(device: &Device, operands: &[Arg<'_>], links: &[Link], dtype: DType, expected: Option<&str>) {
+        let found = apply_chain(device, operands, links, &Layout::new(dtype, [2, 3]));
+        let found = found.err().map(|error| error.to_string());
+        let is_expected = match (&found, expected) {
+            (Some(found), Some(expected)) => found.contains(expected),
+            (found, expected) => found.is_none() && expected.is_none(),
+        };
+        assert!(is_expected, "{found:?}, not {expected:?}: {links:?}");
+    }
+
+    #[test]
+    fn what_is_no_chain_is_an_error() {
+        let device = Device::cpu();
+        let tensor = |dtype, dims: &[usize]| -> Tensor { device.ones(Layout::new(dtype, dims)).unwrap() };
+        let (x, row) = (tensor(DType::F32, &[2, 3]), tensor(DType::F32, &[3]));
+        let (half, ints) = (tensor(DType::F16, &[2, 3]), tensor(DType::I32, &[2, 3]));
+        let [x, row, half, ints]: [Arg<'_>; 4] = [&x, &row, &half, &ints].map(Arg::from);
+        let (n, add, exp) = (Link::Operand, link("add"), link("exp"));
+        let check = |operands: &[&Arg<'_>], links: &[Link], expected| {
+            let operands: Vec<Arg<'_>> = operands.iter().map(|&operand| operand.clone()).collect();
+            check(&device, &operands, links, DType::F32, expected);
+        };
+        check(&[&x, &row], &[n, n, add, exp], None);
+        check(&[&half, &Arg::Number(2.0)], &[n, n, add, exp], None);
+        check(&[&row], &[n, exp], Some("exp: the layout must be that of the last operation's result"));
+        for (operands, links) in [
+            (&[][..], &[][..]),
+            (&[&x], &[n]),
+            (&[], &[exp]),
+            (&[&x], &[n, add, exp]),
+            (&[&x, &x], &[n, n, exp, exp]),
+            (&[&x], &[n, n, add, exp]),
+            (&[&x, &x, &x], &[n, n, add, exp]),
+            (&[&x], &[n, link("softmax"), exp]),
+            (&[&x; 9], &[[n; 9], [add; 9]].concat()[..17]),
+        ] {
+            check(operands, links, Some("the links must be a chain"));
+        }
+        let (wide, deep) = (tensor(DType::F32, &[4]), tensor(DType::F32, &[1, 2, 3]));
+        let layout = Layout::new(DType::F32, [2, 3]);
+        let planned = Arg::Planned(&layout);
+        for operand in [&ints, &Arg::from(&wide), &Arg::from(&deep), &planned, &Arg::None, &Arg::Bool(true)] {
+            check(&[&x, operand], &[n, n, add, exp], Some("floats that broadcast to the result"));
+            check(&[&x, operand], &[n, n, add], Some("floats that broadcast to the result"));
+        }
+        check(&[&x, &half], &[n, n, add], Some("float32 and float16 do not mix"));
+        let other = Device::cpu();
+        let elsewhere: Tensor = other.ones(layout.clone()).unwrap();
+        check(&[&x, &Arg::from(&elsewhere)], &[n, n, add, exp], Some("different devices"));
+        let refused = apply(by_name("add").unwrap(), &device, &[x.clone(), planned]).err();
+        assert!(refused.is_some_and(|error| error.to_string().contains("computed before it is read")));
+    }
+
+    #[test]
+    fn results_of_other_types_are_an_error() {
+        let device = Device::cpu();
+        let x: Tensor = device.ones(Layout::new(DType::F32, [2, 3])).unwrap();
+        let links = [Link::Operand, link("exp"), link("exp")];
+        for links in [&links[..], &links[..2]] {
+            check(&device, &[Arg::from(&x)], links, DType::I32, Some("must be"));
+        }
+    }
 }

@@ -327,10 +327,23 @@ pub fn by_name(name: &str) -> Option<&'static Op> {
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule, [`Error::Memory`] where the result finds no memory.
 pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
-    with_defaults(op, args, |args| {
-        let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
-        run(op, device, args, &layout)
-    })
+    let is_default_needed = |(i, param): (usize, &Param)| {
+        matches!(args.get(i), None | Some(Arg::None)) && !matches!(param.default, None | Some(Default::Absent))
+    };
+    let all: SmallVec<[Arg<'_>; 8]>;
+    let args = if args.len() < op.params.len() || op.params.iter().enumerate().any(is_default_needed) {
+        all = (0..op.params.len().max(args.len()))
+            .map(|i| match (args.get(i), op.params.get(i)) {
+                (None | Some(Arg::None), Some(param)) => param.default.map_or(Arg::None, Default::arg),
+                (arg, _) => arg.cloned().unwrap_or(Arg::None),
+            })
+            .collect();
+        &all
+    } else {
+        args
+    };
+    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+    run(op, device, args, &layout)
 }
 
 /// As [`apply`], for a place in a program that does the operation again and again: `site` is that place's own. There is
@@ -339,6 +352,7 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
 /// # Errors
 /// As for [`apply`].
 pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+    debug_assert_eq!(args.len(), op.params.len(), "`{}`: an argument for each parameter", op.name);
     if let Some(layout) = site.recall(op, args) {
         check_devices(device, args).map_err(|fault| fault_of(op, args, fault))?;
         return run(op, device, args, layout);
@@ -348,25 +362,12 @@ pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'
     run(op, device, args, &layout)
 }
 
-/// Gives `body` the arguments of all parameters.
-fn with_defaults<T>(op: &'static Op, args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> T) -> T {
-    let is_default_needed = |(i, param): (usize, &Param)| {
-        matches!(args.get(i), None | Some(Arg::None)) && !matches!(param.default, None | Some(Default::Absent))
-    };
-    if args.len() >= op.params.len() && !op.params.iter().enumerate().any(is_default_needed) {
-        return body(args);
-    }
-    let all: SmallVec<[Arg<'_>; 8]> = (0..op.params.len().max(args.len()))
-        .map(|i| match (args.get(i), op.params.get(i)) {
-            (None | Some(Arg::None), Some(param)) => param.default.map_or(Arg::None, Default::arg),
-            (arg, _) => arg.cloned().unwrap_or(Arg::None),
-        })
-        .collect();
-    body(&all)
-}
-
 /// Does an operation whose result has this layout by its rule.
 fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> Result<Raw, Error> {
+    if args.iter().any(|arg| matches!(arg, Arg::Planned(_))) {
+        let fault = Fault::Argument { parameter: "an operand", expected: "computed before it is read" };
+        return Err(fault_of(op, args, fault));
+    }
     match op.run {
         Run::RepeatKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, layout),
         // What it does is what makes arguments plain.
@@ -550,6 +551,7 @@ fn fault_of(op: &'static Op, args: &[Arg<'_>], fault: Fault) -> Error {
     for arg in args {
         match arg {
             Arg::Tensors(tensors) => operands.extend(tensors.iter().map(|tensor| tensor.layout().to_string())),
+            Arg::Planned(layout) => operands.push(layout.to_string()),
             arg => operands.extend(operand_of(arg).map(|o| Layout::new(o.dtype, o.dims).to_string())),
         }
     }

@@ -302,6 +302,7 @@ impl<'a> From<&'a Arg<'a>> for ArgType<'a> {
             Arg::None => ArgType::None,
             Arg::Tensor(tensor) => ArgType::Tensor(known(tensor.dtype(), tensor.shape())),
             Arg::Operand(operand) => ArgType::Tensor(known(operand.dtype, operand.dims)),
+            Arg::Planned(layout) => ArgType::Tensor(known(layout.dtype(), layout.shape())),
             Arg::Tensors(tensors) => {
                 ArgType::Tensors(tensors.iter().map(|tensor| known(tensor.dtype(), tensor.dims())).collect())
             }

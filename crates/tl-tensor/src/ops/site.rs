@@ -89,6 +89,7 @@ fn write_arg(arg: &Arg<'_>, words: &mut impl Words) -> bool {
         Arg::None => words.word(0),
         Arg::Tensor(raw) => write_tensor(raw.dtype(), raw.shape(), words),
         Arg::Operand(operand) => write_tensor(operand.dtype, operand.dims, words),
+        Arg::Planned(layout) => write_tensor(layout.dtype(), layout.shape(), words),
         Arg::Tensors(tensors) => {
             words.word(head(2, tensors.len()))
                 && tensors.iter().all(|tensor| write_tensor(tensor.dtype(), tensor.dims(), words))
