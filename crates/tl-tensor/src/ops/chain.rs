@@ -9,7 +9,8 @@ use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
 use super::{
-    Arg, Map, Op, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run, with_float, with_plain,
+    Arg, Map, Op, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run, with_float,
+    with_plain,
 };
 use crate::tensor::{Raw, take};
 use crate::{Error, Fault, Strides};
