@@ -38,6 +38,10 @@ bench NAME *ARGS:
 loom:
     RUSTFLAGS="--cfg loom" cargo test -p tl-device --release --test loom --target-dir target/loom
 
+# Data races in the kernels' threads, by ThreadSanitizer: needs a nightly toolchain with its rust-src. Minutes.
+tsan:
+    RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu -p tl-kernels --lib --target-dir target/tsan
+
 # What `tl plan` says against what a process then takes, for a model file.
 plan-check *MODELS:
     scripts/plan-check.sh {{MODELS}}
