@@ -84,7 +84,7 @@ impl Device {
         return None;
     }
 
-    /// Whether operations run on a GPU, or are planned as if they did (see [`Simulation::is_gpu`]).
+    /// Whether operations run on a GPU, or are planned as if they did (see [`Simulation::is_gpu`](crate::Simulation::is_gpu)).
     ///
     /// ```
     /// use tl_device::Device;

@@ -215,7 +215,7 @@ impl Device {
         self.memory.take(self, layout, purpose.into())
     }
 
-    /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`] and against the limit.
+    /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`](crate::MemoryStats::mapped_bytes) and against the limit.
     ///
     /// ```
     /// use tl_device::{Device, Mapping};

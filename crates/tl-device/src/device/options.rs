@@ -105,8 +105,8 @@ pub struct DeviceOptions {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Simulation {
-    /// Whether a buffer that comes back waits until [`Device::complete`] says that the work that reads it is done, as on a
-    /// GPU.
+    /// Whether a buffer that comes back waits until [`Device::complete`](crate::Device::complete) says that the work that reads
+    /// it is done, as on a GPU.
     pub is_delayed: bool,
     /// Whether operations take the memory that they would take on a GPU.
     pub is_gpu: bool,

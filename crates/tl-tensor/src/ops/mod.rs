@@ -165,7 +165,7 @@ pub enum Run {
         kernel: fn(&mut Call) -> Result<(), Fault>,
     },
     /// As `PreparedKernel`, and a dimension that repeats its elements is the kernel's own business: see
-    /// [`Call::operand_with_repeat`]. For all others, operands with such a dimension are copied first.
+    /// `Call::operand_with_repeat`. For all others, operands with such a dimension are copied first.
     RepeatKernel {
         /// Whether the operand at this position must be copied.
         must_copy: fn(&[Arg], usize) -> bool,
