@@ -28,9 +28,9 @@ pub(crate) trait BlockFormat: Copy + Send + Sync + 'static {
     /// The dot product with AVX-512.
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot;
-    /// The dot product with AVX2, where it is faster than to unpack first.
+    /// The dot product with AVX2.
     #[cfg(target_arch = "x86_64")]
-    const AVX2: Option<RowDot> = None;
+    const AVX2: RowDot;
 
     /// Unpacks one block: its bytes, and the scale (and minimum) of each group.
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]);
@@ -128,7 +128,7 @@ fn quantize<F: BlockFormat>(x: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// The format's own dot product; where it has none for these instructions, that of [`Stretch`]es, which is right for all.
+/// The format's own dot product; without these instructions, that of [`Stretch`]es, which is right for all.
 fn dot<F: BlockFormat>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512() {
@@ -136,13 +136,17 @@ fn dot<F: BlockFormat>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         return unsafe { F::AVX512(rows, x, out) };
     }
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2()
-        && let Some(dot) = F::AVX2
-    {
+    if isa.has_avx2() {
         // SAFETY: this `Isa` proves avx2, fma and f16c.
-        return unsafe { dot(rows, x, out) };
+        return unsafe { F::AVX2(rows, x, out) };
     }
-    dot_format(isa, Marker::<F>::NEW, rows, x, out);
+    let mut stretch = Stretch::ZERO;
+    for (j, out) in out.iter_mut().enumerate() {
+        for (bytes, x) in rows.row(j).chunks(STRETCH / F::ELEMS * F::BYTES).zip(x.stretches()) {
+            unpack::<F>(isa, bytes, &mut stretch);
+            *out += dot::stretch::<F>(&stretch, x);
+        }
+    }
 }
 
 instantiate! {
@@ -161,16 +165,6 @@ instantiate! {
                     let value = f32::from(i16::from(*value) - i16::from(F::OFFSET));
                     *out = if F::HAS_MINIMA { scale * value + minimum } else { scale * value };
                 }
-            }
-        }
-    }
-
-    fn dot_format[F: BlockFormat](isa: Isa, format: Marker<F>, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-        let mut stretch = Stretch::ZERO;
-        for (j, out) in out.iter_mut().enumerate() {
-            for (bytes, x) in rows.row(j).chunks(STRETCH / F::ELEMS * F::BYTES).zip(x.stretches()) {
-                unpack::<F>(isa, bytes, &mut stretch);
-                *out += dot::stretch::<F>(isa, &stretch, x);
             }
         }
     }

@@ -55,7 +55,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     };
     let row_bytes = weight.format.row_bytes(k);
     let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
-    // AVX2 walks pairs of rows.
+    // AVX2 walks pairs of rows of floats.
     let tile_cols = if tile_cols > 2 { tile_cols / 2 * 2 } else { tile_cols };
     let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows: n_tokens, tile_cols };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {

@@ -43,7 +43,7 @@ impl BlockFormat for Format {
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
     #[cfg(target_arch = "x86_64")]
-    const AVX2: Option<RowDot> = Some(dot_avx2);
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
@@ -77,13 +77,15 @@ fn nearest(x: f32) -> i32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::avx2::{Block, blocks, half_to_f32, halves, load_half};
+    use super::dot::avx2::load_half;
+    use super::dot::pairs::{self, add_scaled, eight_halves, signed_products};
+    use super::nibbles::avx2::pair;
     use std::arch::x86_64::{_mm256_broadcastsi128_si256, _mm256_shuffle_epi8};
     let levels = _mm256_broadcastsi128_si256(load_half(&LEVELS.map(|level| level as u8)));
-    blocks::<BYTES, true>(rows, x, out, |block| Block {
-        values: _mm256_shuffle_epi8(levels, halves(&block[2..])),
-        scale: half_to_f32([block[0], block[1]]),
-        low: 0.0,
+    pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x| {
+        let products =
+            signed_products(x, |i| pair::<BYTES, 2, _>(bytes, i).map(|numbers| _mm256_shuffle_epi8(levels, numbers)));
+        add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes))
     });
 }
 

@@ -28,7 +28,7 @@ impl BlockFormat for Format {
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
     #[cfg(target_arch = "x86_64")]
-    const AVX2: Option<RowDot> = Some(dot_avx2);
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
@@ -49,11 +49,12 @@ impl BlockFormat for Format {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::avx2::{Block, blocks, half_to_f32, halves};
-    blocks::<BYTES, false>(rows, x, out, |block| Block {
-        values: halves(&block[4..]),
-        scale: half_to_f32([block[0], block[1]]),
-        low: half_to_f32([block[2], block[3]]),
+    use super::dot::pairs::{self, add_minima, add_scaled, eight_halves, products};
+    use super::nibbles::avx2::pair;
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x| {
+        let products = products(x, |i| pair::<BYTES, 4, _>(bytes, i));
+        let sums = add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes));
+        add_minima(sums, x, eight_halves::<BYTES, 2, _>(bytes))
     });
 }
 

@@ -28,6 +28,8 @@ impl BlockFormat for Format {
     const HAS_MINIMA: bool = true;
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
@@ -40,6 +42,17 @@ impl BlockFormat for Format {
         let levels = quantize_levels(array(x), 15, block);
         pack_groups(&levels, &mut block[16..]);
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::pairs::{self, products};
+    use super::k_scales::avx2::add;
+    use super::nibbles::avx2::pair_of_groups;
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x| {
+        add(sums, bytes, products(x, |i| pair_of_groups::<16, _>(bytes, i)), x)
+    });
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -28,7 +28,7 @@ impl BlockFormat for Format {
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
     #[cfg(target_arch = "x86_64")]
-    const AVX2: Option<RowDot> = Some(dot_avx2);
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
@@ -47,12 +47,11 @@ impl BlockFormat for Format {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::avx2::{Block, blocks, fifth_bits, half_to_f32, halves};
-    use std::arch::x86_64::_mm256_or_si256;
-    blocks::<BYTES, false>(rows, x, out, |block| {
-        let scale = half_to_f32([block[0], block[1]]);
-        let values = _mm256_or_si256(halves(&block[6..]), fifth_bits(&block[2..6]));
-        Block { values, scale, low: -16.0 * scale }
+    use super::dot::pairs::{self, add_scaled, eight_halves, products};
+    use super::nibbles::avx2::{add_fifths, pair};
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x| {
+        let products = products(x, |i| add_fifths::<BYTES, 2, _>(bytes, i, pair::<BYTES, 6, _>(bytes, i)));
+        add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes))
     });
 }
 

@@ -31,6 +31,8 @@ impl BlockFormat for Format {
     const HAS_MINIMA: bool = true;
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], minima: &mut [f32]) {
@@ -54,6 +56,31 @@ impl BlockFormat for Format {
         }
         pack_groups(&levels.map(|level| level & 15), &mut block[HALVES..]);
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::dot::avx2::load_half;
+    use super::dot::pairs::{self, products};
+    use super::k_scales::avx2::add;
+    use super::nibbles::avx2::pair_of_groups;
+    use std::arch::x86_64::*;
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x| {
+        // Bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, are at place `i + 4`.
+        let fifths = [FIFTHS, FIFTHS + 16].map(|at| {
+            let bits = _mm256_broadcastsi128_si256(load_half(array(&bytes[at..][..16])));
+            _mm256_blend_epi32::<0b1111_0000>(_mm256_slli_epi16::<4>(bits), bits)
+        });
+        let pair = |i: usize| {
+            let halves = pair_of_groups::<HALVES, _>(bytes, i);
+            [0, 1].map(|last| {
+                let bits = _mm256_srl_epi16(fifths[last], _mm_cvtsi32_si128(i as i32));
+                _mm256_or_si256(halves[last], _mm256_and_si256(bits, _mm256_set1_epi8(16)))
+            })
+        };
+        add(sums, bytes, products(x, pair), x)
+    });
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -32,6 +32,8 @@ impl BlockFormat for Format {
     const HAS_MINIMA: bool = false;
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
@@ -74,6 +76,44 @@ impl BlockFormat for Format {
             }
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+    use super::block::array;
+    use super::dot::avx2::{half_to_f32, load_half};
+    use super::dot::pairs::{self, ask_ahead, both, products_of_16};
+    use std::arch::x86_64::*;
+    pairs::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x| {
+        let (mask, bits) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
+        // Block `i` is in the first 128 elements, block `i + 4` in the last.
+        let pair = |i: usize| {
+            ask_ahead(bytes, i);
+            [0, 1].map(|last| {
+                let at = i % 2 * 32 + last * 16;
+                let halves = both(array(&bytes[at..][..16]), array(&bytes[at + 64..][..16]));
+                let halves = if i < 2 { halves } else { _mm256_srli_epi16::<4>(halves) };
+                let at = UPPER + last * 16;
+                let upper = both(array(&bytes[at..][..16]), array(&bytes[at + 32..][..16]));
+                let upper = match i {
+                    0 => _mm256_slli_epi16::<4>(upper),
+                    1 => _mm256_slli_epi16::<2>(upper),
+                    2 => upper,
+                    _ => _mm256_srli_epi16::<2>(upper),
+                };
+                _mm256_or_si256(_mm256_and_si256(halves, mask), _mm256_and_si256(upper, bits))
+            })
+        };
+        let [first, last] = products_of_16(x, pair).map(|products| _mm256_cvtepi32_ps(products));
+        // The scales of each block's first 16 elements and of its last are the low and the high byte of a word.
+        let scales = _mm256_cvtepi16_epi32(load_half(array(&bytes[SCALES..SCALE])));
+        let of_first = _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(scales)));
+        let of_last = _mm256_cvtepi32_ps(_mm256_srai_epi32::<8>(scales));
+        let products = _mm256_fmadd_ps(first, of_first, _mm256_mul_ps(last, of_last));
+        let scale = _mm256_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));
+        [_mm256_fmadd_ps(products, _mm256_mul_ps(scale, x.scales), sum), other]
+    });
 }
 
 #[cfg(target_arch = "x86_64")]

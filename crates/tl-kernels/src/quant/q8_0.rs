@@ -26,7 +26,7 @@ impl BlockFormat for Format {
     #[cfg(target_arch = "x86_64")]
     const AVX512: RowDot = dot_avx512;
     #[cfg(target_arch = "x86_64")]
-    const AVX2: Option<RowDot> = Some(dot_avx2);
+    const AVX2: RowDot = dot_avx2;
 
     #[inline(always)]
     fn unpack(isa: Isa, block: &[u8], values: &mut [u8], scales: &mut [f32], _minima: &mut [f32]) {
@@ -47,10 +47,13 @@ impl BlockFormat for Format {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::avx2::{Block, blocks, half_to_f32, load_bytes};
-    blocks::<BYTES, true>(rows, x, out, |block| {
-        let [low, high, values @ ..] = block;
-        Block { values: load_bytes(values), scale: half_to_f32([*low, *high]), low: 0.0 }
+    use super::dot::pairs::{self, add_scaled, ask_ahead, both, eight_halves, signed_products};
+    pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x| {
+        let pair = |i: usize| {
+            ask_ahead(bytes, i);
+            [2, 18].map(|at| both(array(&bytes[i * BYTES + at..][..16]), array(&bytes[(i + 4) * BYTES + at..][..16])))
+        };
+        add_scaled(sums, x, signed_products(x, pair), eight_halves::<BYTES, 0, _>(bytes))
     });
 }
 

@@ -1,8 +1,6 @@
-//! Dot products with AVX2.
+//! Dot products of floats with AVX2, and how its registers are loaded.
 
-use super::{BlockFormat, RowStretch, Rows, Stretch};
-use crate::quant::activations::Row;
-use crate::quant::block::array;
+use super::Rows;
 use crate::vector::avx2::{horizontal_sum, load};
 use std::arch::x86_64::*;
 
@@ -10,115 +8,6 @@ use std::arch::x86_64::*;
 const PREFETCH_BYTES: usize = 4096;
 /// Sums of a row of floats: as many registers of eight.
 const FLOAT_SUMS: usize = 4;
-
-/// As [`super::stretch`].
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn stretch<F: BlockFormat>(w: &Stretch, x: &RowStretch) -> f32 {
-    let offset = _mm256_set1_epi8(F::OFFSET as i8);
-    let ones = _mm256_set1_epi16(1);
-    let mut sum = _mm256_setzero_ps();
-    let blocks = w.values.as_chunks::<32>().0.iter().zip(x.values.as_chunks::<32>().0);
-    for (b, (weights, values)) in blocks.enumerate() {
-        let weights = _mm256_sub_epi8(load_bytes(weights), offset);
-        // One factor must be unsigned: |w| times x with the sign of w. No pair exceeds 2 * 128 * 127 < 2^15.
-        let signed = _mm256_sign_epi8(load_bytes(values), weights);
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), signed);
-        let products = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
-        let scale = if F::GROUP == 32 {
-            _mm256_set1_ps(w.scales[b] * x.scales[b])
-        } else {
-            let [low, high] = [w.scales[2 * b] * x.scales[b], w.scales[2 * b + 1] * x.scales[b]];
-            _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low))
-        };
-        sum = _mm256_fmadd_ps(products, scale, sum);
-    }
-    horizontal_sum(sum)
-}
-
-/// A block of 32 elements: `scale * value + low`.
-pub(crate) struct Block {
-    /// Unsigned bytes of at most seven bits; signed ones for `blocks::<_, true>`.
-    pub(crate) values: __m256i,
-    pub(crate) scale: f32,
-    /// The minimum, or minus the scale times what stands for zero.
-    pub(crate) low: f32,
-}
-
-/// `out[j] +=` the dot product of row `j` with `x`, for a format of blocks of 32 elements in `BYTES` bytes, which `unpack` takes
-/// apart. `SIGNED` values need no `low`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn blocks<const BYTES: usize, const SIGNED: bool>(
-    rows: Rows<'_>,
-    x: Row<'_>,
-    out: &mut [f32],
-    unpack: impl Fn(&[u8; BYTES]) -> Block,
-) {
-    let (pairs, rest) = out.as_chunks_mut::<2>();
-    for (pair, out) in pairs.iter_mut().enumerate() {
-        let sums = block_rows::<BYTES, SIGNED, 2>([rows.row(2 * pair), rows.row(2 * pair + 1)], x, &unpack);
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-    }
-    for (j, out) in rest.iter_mut().enumerate() {
-        let [sum] = block_rows::<BYTES, SIGNED, 1>([rows.row(2 * pairs.len() + j)], x, &unpack);
-        *out += sum;
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn block_rows<const BYTES: usize, const SIGNED: bool, const N: usize>(
-    rows: [&[u8]; N],
-    x: Row<'_>,
-    unpack: &impl Fn(&[u8; BYTES]) -> Block,
-) -> [f32; N] {
-    let ones = _mm256_set1_epi16(1);
-    let mut sums = [_mm256_setzero_ps(); N];
-    let mut lows = [0.0f32; N];
-    for (s, x) in x.stretches().iter().enumerate() {
-        let first = s * 8 * BYTES;
-        let n_blocks = ((rows[0].len() - first) / BYTES).min(8);
-        let rows = rows.map(|row| &row[first..].as_chunks::<BYTES>().0[..n_blocks]);
-        for b in 0..n_blocks {
-            let values = load_bytes(&x.values.as_chunks::<32>().0[b]);
-            for ((row, sum), low) in rows.iter().zip(&mut sums).zip(&mut lows) {
-                prefetch(&row[b]);
-                let block = unpack(&row[b]);
-                let pairs = if SIGNED {
-                    // One factor must be unsigned: |w| times x with the sign of w. No pair exceeds 2 * 128 * 127 < 2^15.
-                    _mm256_maddubs_epi16(_mm256_abs_epi8(block.values), _mm256_sign_epi8(values, block.values))
-                } else {
-                    *low = block.low.mul_add(x.totals[b], *low);
-                    _mm256_maddubs_epi16(block.values, values)
-                };
-                let products = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
-                *sum = _mm256_fmadd_ps(products, _mm256_set1_ps(block.scale * x.scales[b]), *sum);
-            }
-        }
-    }
-    std::array::from_fn(|r| horizontal_sum(sums[r]) + lows[r])
-}
-
-/// 16 bytes as 32 halves: the low ones, then the high ones.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn halves(bytes: &[u8]) -> __m256i {
-    let bytes = _mm256_broadcastsi128_si256(load_half(array(bytes)));
-    let high = _mm256_srli_epi16::<4>(bytes);
-    _mm256_and_si256(_mm256_blend_epi32::<0b1111_0000>(bytes, high), _mm256_set1_epi8(15))
-}
-
-/// 16 in each byte whose bit is set.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn fifth_bits(bytes: &[u8]) -> __m256i {
-    let bits = _mm256_set1_epi32(i32::from_le_bytes(*array(bytes)));
-    let spread = _mm256_set_epi64x(0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0);
-    let bit = _mm256_set1_epi64x(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
-    let set = _mm256_and_si256(_mm256_shuffle_epi8(bits, spread), bit);
-    _mm256_and_si256(_mm256_cmpeq_epi8(set, bit), _mm256_set1_epi8(16))
-}
 
 /// Dot products of rows whose elements lie in groups of eight, `BYTES` bytes each, which `unpack` makes `f32`; a row is a whole
 /// number of groups.
