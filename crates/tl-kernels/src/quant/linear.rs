@@ -209,6 +209,31 @@ mod tests {
         }
     }
 
+    /// Where sums of products in few bits would overflow.
+    #[test]
+    fn the_largest_weights_and_activations() {
+        // Where the format keeps an `f16`.
+        let places: [&[usize]; 9] = [&[0], &[0], &[0, 2], &[0], &[0, 2], &[0], &[0, 2], &[0, 2], &[208]];
+        let (k, one) = (512, f16::ONE.to_le_bytes());
+        for (&(name, format), places) in FORMATS[3..].iter().zip(places) {
+            for (fill, sign) in [0x00, 0x0F, 0x7F, 0x80, 0xF0, 0xFF].into_iter().flat_map(|f| [(f, 1.0), (f, -1.0)]) {
+                let mut bytes = vec![fill; format.row_bytes(k)];
+                for block in bytes.chunks_exact_mut(format.block_bytes) {
+                    places.iter().for_each(|&at| block[at..at + 2].copy_from_slice(&one));
+                }
+                let mut weights = vec![0.0; k];
+                (format.dequantize)(Isa::portable(), &bytes, &mut weights);
+                let expected = f64::from(sign) * weights.iter().map(|&w| f64::from(w)).sum::<f64>();
+                for threads in all_threads() {
+                    let mut y = [f32::NAN];
+                    linear(&threads, &vec![sign; k], 1, k, Weight { bytes: &bytes, format }, None, 1, &mut y);
+                    let what = format!("{name} filled with {fill:#x} {threads:?}");
+                    assert_close(&what, &y, &[expected], 1e-3, 1e-5);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_row_too_long_for_the_workspace() {
         // Whole numbers, whose sums are exact in any order.
@@ -241,6 +266,24 @@ mod tests {
                 for (row, y) in y.chunks(65).enumerate() {
                     assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{name} row {row}");
                 }
+            }
+        }
+    }
+
+    /// Where a row ends within a register, the next one must not be felt.
+    #[test]
+    fn a_row_of_the_weight_does_not_depend_on_the_others() {
+        for (name, format) in FORMATS {
+            let k = 96usize.next_multiple_of(format.block_elems);
+            let (mut bytes, _) = random_weight(format, 3, k, &mut Random::new(8));
+            let row_bytes = format.row_bytes(k);
+            // Every `f16` and `f32` among them is NaN.
+            bytes[1 + row_bytes..][..row_bytes].fill(0xFF);
+            let weight = Weight { bytes: &bytes[1..], format };
+            for threads in all_threads() {
+                let mut y = [0.0f32; 3];
+                linear(&threads, &vec![1.0f32; k], 1, k, weight, None, 3, &mut y);
+                assert_eq!(y.map(f32::is_nan), [false, true, false], "{name} {threads:?}");
             }
         }
     }
