@@ -4,8 +4,9 @@ use super::Rows;
 use crate::vector::avx2::{horizontal_sum, load};
 use std::arch::x86_64::*;
 
-/// How far ahead of the block at hand memory is asked for.
-const PREFETCH_BYTES: usize = 4096;
+/// How far ahead of the bytes at hand memory is asked for. Not a page: a line that lies a page behind the one at hand
+/// competes with it.
+const PREFETCH_BYTES: usize = 2048;
 /// Sums of a row of floats: as many registers of eight.
 const FLOAT_SUMS: usize = 4;
 
@@ -61,7 +62,7 @@ fn float_rows<const BYTES: usize, const ROWS: usize>(
 /// Asks for the bytes that a pass over a weight comes to next but a little; the hardware's own prefetching stops at the end of a page.
 #[inline]
 #[target_feature(enable = "sse")]
-pub(crate) fn prefetch<T>(at: &T) {
+fn prefetch<T>(at: &T) {
     // A hint: it reads nothing, wherever it points.
     _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast::<i8>().wrapping_add(PREFETCH_BYTES));
 }
