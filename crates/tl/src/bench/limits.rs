@@ -84,10 +84,13 @@ fn largest_cache() -> usize {
 
 /// Bytes per second that all threads read together; `None` where there is no memory for it.
 fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
-    let mut buffer: Vec<u64> = Vec::new();
-    buffer.try_reserve_exact(len_bytes / 8).ok()?;
+    let mut map = memmap2::MmapMut::map_anon(len_bytes.max(CHUNK_BYTES)).ok()?;
+    // In pages of 2 MiB, as weights are mapped.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
     // Written, so that every page is there.
-    buffer.resize(len_bytes / 8, 1);
+    map.fill(1);
+    let buffer: &[u64] = bytemuck::cast_slice(&map);
     let n_chunks = len_bytes / CHUNK_BYTES;
     let isa = device.threads().isa();
     let pass = || {
