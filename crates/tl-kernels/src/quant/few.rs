@@ -14,9 +14,9 @@ const TILE_ROWS: usize = 512;
 /// Bytes of the weight of a tile, about: enough that taking it is not felt, few enough that the last tiles of a product end
 /// together.
 const TILE_BYTES: usize = 48 * 1024;
-/// Rows of small integers shorter than this are fewer than AVX-512 takes at once, and what it then does for nothing takes longer
-/// than AVX2.
-const SHORT_ROW: usize = 256;
+/// Rows of small integers shorter than this are less than AVX-512 takes at once, or little more, and what it then does for
+/// nothing takes longer than AVX2.
+const SHORT_ROW: usize = 512;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
