@@ -204,6 +204,17 @@ fn multiply_avx512(a: &[f32], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]]) {
     for_rows!(micro_kernel_avx512, a, b, sums; 12: 1, 8: 1, 4: 2, 3: 4, 2: 4, 1: 8);
 }
 
+/// The rows of `a: [ROWS, depth]` in steps of `PARTS`, and what is left of each.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn in_steps<const ROWS: usize, const PARTS: usize>(a: &[f32], depth: usize) -> [(&[[f32; PARTS]], &[f32]); ROWS] {
+    let mut rows: [(&[[f32; PARTS]], &[f32]); ROWS] = [(&[], &[]); ROWS];
+    for (row, a) in rows.iter_mut().zip(a.chunks_exact(depth)) {
+        *row = a.as_chunks();
+    }
+    rows
+}
+
 /// An addition waits for the one before it: with few rows, parts keep the CPU busy meanwhile.
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -215,10 +226,7 @@ fn micro_kernel_avx512<const ROWS: usize, const PARTS: usize>(
 ) {
     use std::arch::x86_64::*;
     let (steps, rest) = b.as_chunks::<PARTS>();
-    let mut rows: [(&[[f32; PARTS]], &[f32]); ROWS] = [(&[], &[]); ROWS];
-    for (row, a) in rows.iter_mut().zip(a.chunks_exact(b.len())) {
-        *row = a.as_chunks();
-    }
+    let rows = in_steps::<ROWS, PARTS>(a, b.len());
     let mut registers = [[_mm512_setzero_ps(); PARTS]; ROWS];
     for (register, sums) in registers.iter_mut().zip(&*sums) {
         register[0] = _mm512_castsi512_ps(avx512::load(sums));
@@ -265,10 +273,7 @@ fn micro_kernel_avx2<const ROWS: usize, const PARTS: usize>(
 ) {
     use std::arch::x86_64::*;
     let (steps, rest) = b.as_chunks::<PARTS>();
-    let mut rows: [(&[[f32; PARTS]], &[f32]); ROWS] = [(&[], &[]); ROWS];
-    for (row, a) in rows.iter_mut().zip(a.chunks_exact(b.len())) {
-        *row = a.as_chunks();
-    }
+    let rows = in_steps::<ROWS, PARTS>(a, b.len());
     let mut registers = [[[_mm256_setzero_ps(); 2]; PARTS]; ROWS];
     for (register, sums) in registers.iter_mut().zip(&*sums) {
         register[0] = halves(sums);

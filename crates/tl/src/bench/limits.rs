@@ -84,7 +84,7 @@ fn largest_cache() -> usize {
 
 /// Bytes per second that all threads read together; `None` where there is no memory for it.
 fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
-    let mut map = memmap2::MmapMut::map_anon(len_bytes.max(CHUNK_BYTES)).ok()?;
+    let mut map = memmap2::MmapMut::map_anon(len_bytes).ok()?;
     // In pages of 2 MiB, as weights are mapped.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
