@@ -138,7 +138,7 @@ fn byte_multiply_adds_avx2(rounds: usize) -> i32 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::CHAINS;
-    use crate::quant::ask_ahead;
+    use crate::quant::Place;
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
@@ -147,7 +147,7 @@ mod avx512 {
         let mut sums = [_mm512_setzero_si512(); 4];
         for words in words.as_chunks::<32>().0 {
             for (i, (sum, group)) in sums.iter_mut().zip(words.as_chunks::<8>().0).enumerate() {
-                ask_ahead(words, i, 4);
+                Place(0).ask_ahead(words, i, 4);
                 // SAFETY: eight words are 64 bytes, at any alignment.
                 let group = unsafe { _mm512_loadu_si512(group.as_ptr().cast()) };
                 *sum = _mm512_add_epi64(*sum, group);

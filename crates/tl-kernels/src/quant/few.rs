@@ -11,9 +11,11 @@ use crate::workspace::{Line, WORKSPACE_BYTES};
 
 /// The most rows of the weight of a tile.
 const TILE_ROWS: usize = 512;
-/// Bytes of the weight of a tile, about: enough that taking it is not felt, few enough that the last tiles of a product end
-/// together.
-const TILE_BYTES: usize = 48 * 1024;
+/// Tiles of each thread, about: so many that the last ones of a product end together.
+const THREAD_TILES: usize = 12;
+/// Bytes of the weight of a tile, about, where a product is small or large: where a tile begins, memory is waited for and the
+/// activations are prepared.
+const TILE_BYTES: std::ops::RangeInclusive<usize> = 16 * 1024..=256 * 1024;
 /// Rows of small integers shorter than this are less than AVX-512 takes at once, or little more, and what it then does for
 /// nothing takes longer than AVX2.
 const SHORT_ROW: usize = 512;
@@ -54,7 +56,9 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         _ => isa,
     };
     let row_bytes = weight.format.row_bytes(k);
-    let tile_cols = (TILE_BYTES / row_bytes.max(1)).clamp(1, TILE_ROWS);
+    let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
+    let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
+    let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS);
     // AVX2 walks pairs of rows of floats.
     let tile_cols = if tile_cols > 2 { tile_cols / 2 * 2 } else { tile_cols };
     let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows: n_tokens, tile_cols };

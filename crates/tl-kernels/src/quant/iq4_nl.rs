@@ -82,9 +82,10 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::nibbles::avx2::pair;
     use std::arch::x86_64::{_mm256_broadcastsi128_si256, _mm256_shuffle_epi8};
     let levels = _mm256_broadcastsi128_si256(load_half(&LEVELS.map(|level| level as u8)));
-    pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x| {
-        let products =
-            signed_products(x, |i| pair::<BYTES, 2, _>(bytes, i).map(|numbers| _mm256_shuffle_epi8(levels, numbers)));
+    pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        let products = signed_products(x, |i| {
+            pair::<BYTES, 2, _>(bytes, i, place).map(|numbers| _mm256_shuffle_epi8(levels, numbers))
+        });
         add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes))
     });
 }
@@ -102,11 +103,12 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x| {
+        |sums, bytes: &[u8; 8 * BYTES], x, place| {
             add_products(sums, x, |h| {
-                avx512::ask_ahead(bytes, h, 2);
+                place.ask_ahead(bytes, 2 * h, 4);
                 let numbers = four_blocks::<BYTES, 2, { 8 * BYTES }>(bytes, h);
                 let values = numbers.map(|numbers| _mm512_shuffle_epi8(levels, numbers));
+                place.ask_ahead(bytes, 2 * h + 1, 4);
                 (values, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
             })
         },

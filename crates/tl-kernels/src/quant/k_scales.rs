@@ -101,8 +101,9 @@ pub(crate) mod avx2 {
 pub(crate) mod avx512 {
     use crate::quant::activations::RowStretch;
     use crate::quant::block::array;
+    use crate::quant::dot::Place;
     use crate::quant::dot::avx2::load_half;
-    use crate::quant::dot::avx512::{Sums, ask_ahead, indexes, load_8, load_64, spread};
+    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64, spread};
     use std::arch::x86_64::*;
 
     /// Of the eight scales, those of the two sub-blocks of register `q`; see [`Subs`].
@@ -143,7 +144,13 @@ pub(crate) mod avx512 {
     /// subtracted in the end.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(crate) fn add<const BYTES: usize>(sums: Sums, block: &[u8; BYTES], levels: [__m512i; 4], x: &Subs) -> Sums {
+    pub(crate) fn add<const BYTES: usize>(
+        sums: Sums,
+        block: &[u8; BYTES],
+        levels: [__m512i; 4],
+        x: &Subs,
+        place: Place,
+    ) -> Sums {
         let header = load_half(array(&block[..16]));
         // The scales from bytes 4 to 7 and 12 to 15, the minima from 8 to 11 and 12 to 15.
         let words = _mm_setr_epi8(4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -161,7 +168,7 @@ pub(crate) mod avx512 {
         let scales = _mm512_mul_ps(sixes, _mm512_mul_ps(both, x.factors));
         let [mut sum, minima] = sums;
         for (q, levels) in levels.into_iter().enumerate() {
-            ask_ahead(block, q, 4);
+            place.ask_ahead(block, q, 4);
             let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, x.values[q]);
             let scale = _mm512_permutexvar_ps(indexes(&SUB_PAIRS[q]), scales);
             sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum);

@@ -61,7 +61,8 @@ pub(crate) fn pack_fifths(bytes: &mut [u8], value: impl Fn(usize) -> i32) {
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2 {
     use crate::quant::block::array;
-    use crate::quant::dot::pairs::{ask_ahead, both};
+    use crate::quant::dot::Place;
+    use crate::quant::dot::pairs::both;
     use std::arch::x86_64::*;
 
     /// The halves of blocks `i` and `i + 4` of eight, of `BLOCK` bytes each, whose 16 bytes begin at `AT`.
@@ -70,8 +71,9 @@ pub(crate) mod avx2 {
     pub(crate) fn pair<const BLOCK: usize, const AT: usize, const BYTES: usize>(
         bytes: &[u8; BYTES],
         i: usize,
+        place: Place,
     ) -> [__m256i; 2] {
-        ask_ahead(bytes, i);
+        place.ask_ahead(bytes, i, 4);
         let halves = both(array(&bytes[i * BLOCK + AT..][..16]), array(&bytes[(i + 4) * BLOCK + AT..][..16]));
         let mask = _mm256_set1_epi8(15);
         [_mm256_and_si256(halves, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(halves), mask)]
@@ -80,8 +82,12 @@ pub(crate) mod avx2 {
     /// The halves of sub-blocks `i` and `i + 4` of the groups of Q4_K and Q5_K, whose 128 bytes begin at `AT`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(crate) fn pair_of_groups<const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES], i: usize) -> [__m256i; 2] {
-        ask_ahead(bytes, i);
+    pub(crate) fn pair_of_groups<const AT: usize, const BYTES: usize>(
+        bytes: &[u8; BYTES],
+        i: usize,
+        place: Place,
+    ) -> [__m256i; 2] {
+        place.ask_ahead(bytes, i, 4);
         [0, 1].map(|last| {
             let at = AT + i / 2 * 32 + last * 16;
             let halves = both(array(&bytes[at..][..16]), array(&bytes[at + 64..][..16]));
@@ -116,7 +122,7 @@ pub(crate) mod avx512 {
     use crate::quant::activations::RowStretch;
     use crate::quant::block::array;
     use crate::quant::dot::avx2::load_half;
-    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64, spread};
+    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64, load_opaque, spread};
     use std::arch::x86_64::*;
 
     /// Of eight scales, those of half `h` of a stretch: four, over four lanes each.
@@ -204,6 +210,21 @@ pub(crate) mod avx512 {
         sums
     }
 
+    /// The bytes of the first three of four times 16.
+    const FIRST_THREE: u64 = 0x0000_FFFF_FFFF_FFFF;
+
+    /// Where to find 16 bytes of each of three blocks of `block` bytes, from byte `at` of each.
+    const fn first_three(block: usize, at: usize) -> [u8; 64] {
+        assert!(2 * block + at + 16 <= 64, "in one register");
+        let mut table = [0; 64];
+        let mut i = 0;
+        while i < 48 {
+            table[i] = (i / 16 * block + at + i % 16) as u8;
+            i += 1;
+        }
+        table
+    }
+
     /// The low and the high halves of the four blocks from `4 h` on, of `BLOCK` bytes each, whose 16 bytes begin at `AT`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
@@ -211,11 +232,20 @@ pub(crate) mod avx512 {
         bytes: &[u8; BYTES],
         h: usize,
     ) -> [__m512i; 2] {
-        let block = |b: usize| load_half(array(&bytes[(4 * h + b) * BLOCK + AT..][..16]));
-        let four = _mm512_castsi128_si512(block(0));
-        let four = _mm512_inserti32x4::<1>(four, block(1));
-        let four = _mm512_inserti32x4::<2>(four, block(2));
-        let four = _mm512_inserti32x4::<3>(four, block(3));
+        let window = load_opaque(array(&bytes[4 * h * BLOCK + AT..][..64]));
+        four_of_window::<BLOCK, 0>(window, array(&bytes[(4 * h + 3) * BLOCK + AT..][..16]))
+    }
+
+    /// As [`four_blocks`], from 64 bytes in which the 16 of the first block begin at `AT`, and the 16 of the last one.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    pub(crate) fn four_of_window<const BLOCK: usize, const AT: usize>(
+        window: __m512i,
+        last: &[u8; 16],
+    ) -> [__m512i; 2] {
+        let last = _mm512_broadcast_i32x4(load_half(last));
+        let places = load_64(const { &first_three(BLOCK, AT) });
+        let four = _mm512_mask_permutexvar_epi8(last, FIRST_THREE, places, window);
         let mask = _mm512_set1_epi8(15);
         [_mm512_and_si512(four, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(four), mask)]
     }
@@ -229,8 +259,8 @@ pub(crate) mod avx512 {
         halves: [__m512i; 2],
     ) -> [__m512i; 2] {
         let tables = const { &[bytes_of_bits(BLOCK, AT), bytes_of_bits(BLOCK, AT + 2)] };
-        let first = load_64(array(&bytes[4 * h * BLOCK..][..64]));
-        let last = load_64(array(&bytes[4 * (h + 1) * BLOCK - 64..][..64]));
+        let first = load_opaque(array(&bytes[4 * h * BLOCK..][..64]));
+        let last = load_opaque(array(&bytes[4 * (h + 1) * BLOCK - 64..][..64]));
         let bit = _mm512_set1_epi64(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
         let sixteen = _mm512_set1_epi8(16);
         [0, 1].map(|half| {
@@ -260,11 +290,11 @@ pub(crate) mod avx512 {
     ) -> __m512 {
         let table = const { &pairs_of_bytes(BLOCK, AT) };
         // The first 64 bytes of the half have all that is wanted, or the last 64 have the rest.
-        let first = load_64(array(&bytes[4 * h * BLOCK..][..64]));
+        let first = load_opaque(array(&bytes[4 * h * BLOCK..][..64]));
         let picked = if 3 * BLOCK + AT + 2 <= 64 {
             _mm512_permutexvar_epi8(load_64(table), first)
         } else {
-            let last = load_64(array(&bytes[4 * (h + 1) * BLOCK - 64..][..64]));
+            let last = load_opaque(array(&bytes[4 * (h + 1) * BLOCK - 64..][..64]));
             _mm512_permutex2var_epi8(first, load_64(table), last)
         };
         _mm512_cvtph_ps(_mm512_castsi512_si256(picked))

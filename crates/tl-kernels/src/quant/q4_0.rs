@@ -49,8 +49,8 @@ impl BlockFormat for Format {
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::pairs::{self, add_scaled, eight_halves, products};
     use super::nibbles::avx2::pair;
-    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x| {
-        let products = products(x, |i| pair::<BYTES, 2, _>(bytes, i));
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        let products = products(x, |i| pair::<BYTES, 2, _>(bytes, i, place));
         add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes))
     });
 }
@@ -65,7 +65,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |x: [&_; 2]| Pair::new(x),
-        |sums, bytes, x| add(sums, bytes, x),
+        |sums, bytes, x, place| add(sums, bytes, x, place),
         |sums| avx512::total(sums),
     );
 }
@@ -78,8 +78,9 @@ mod wide {
     use super::{BYTES, BlockFormat, Format};
     use crate::quant::activations::RowStretch;
     use crate::quant::block::array;
-    use crate::quant::dot::avx512::{Sums, ask_ahead, indexes, load_8, load_64};
-    use crate::quant::nibbles::avx512::{Halves, four_blocks, four_products};
+    use crate::quant::dot::Place;
+    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64, load_opaque};
+    use crate::quant::nibbles::avx512::{Halves, four_of_window, four_products};
     use std::arch::x86_64::*;
 
     /// Two stretches of activations.
@@ -125,19 +126,22 @@ mod wide {
     /// Adds the products of 16 blocks.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(super) fn add([sum, other]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair) -> Sums {
+    pub(super) fn add([sum, other]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair, place: Place) -> Sums {
+        let window = |q: usize| load_opaque(array(&bytes[4 * q * BYTES..][..64]));
+        let windows = [window(0), window(1), window(2), window(3)];
         let four = |q: usize| {
-            ask_ahead(bytes, q, 4);
-            four_products(&x.stretches[q / 2], q % 2, four_blocks::<BYTES, 2, { 16 * BYTES }>(bytes, q))
+            place.ask_ahead(bytes, q, 5);
+            let last = array(&bytes[(4 * q + 3) * BYTES + 2..][..16]);
+            four_products(&x.stretches[q / 2], q % 2, four_of_window::<BYTES, 2>(windows[q], last))
         };
         let ones = _mm512_set1_epi16(1);
         let halve = |a: __m512i, b: __m512i| _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones);
         let products = halve(halve(four(0), four(1)), halve(four(2), four(3)));
         let mut scales = _mm512_setzero_si512();
         for q in 0..4 {
-            let first = load_64(array(&bytes[4 * q * BYTES..][..64]));
-            scales = _mm512_mask_permutexvar_epi8(scales, OF_FOUR[q], load_64(&SCALES[q]), first);
+            scales = _mm512_mask_permutexvar_epi8(scales, OF_FOUR[q], load_64(&SCALES[q]), windows[q]);
         }
+        place.ask_ahead(bytes, 4, 5);
         let scales = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(scales)), x.scales);
         [_mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sum), other]
     }

@@ -50,8 +50,8 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::pairs::{self, products};
     use super::k_scales::avx2::add;
     use super::nibbles::avx2::pair_of_groups;
-    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x| {
-        add(sums, bytes, products(x, |i| pair_of_groups::<16, _>(bytes, i)), x)
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x, place| {
+        add(sums, bytes, products(x, |i| pair_of_groups::<16, _>(bytes, i, place)), x)
     });
 }
 
@@ -66,13 +66,13 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Subs::new(x),
-        |sums, bytes: &[u8; BYTES], x| {
+        |sums, bytes: &[u8; BYTES], x, place| {
             let (halves, _) = bytes[16..].as_chunks::<64>();
             let mask = _mm512_set1_epi8(15);
             let [a, b] = [load_64(&halves[0]), load_64(&halves[1])];
             let low = [a, b].map(|x| _mm512_and_si512(x, mask));
             let high = [a, b].map(|x| _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask));
-            add(sums, bytes, [low[0], high[0], low[1], high[1]], x)
+            add(sums, bytes, [low[0], high[0], low[1], high[1]], x, place)
         },
         |sums| total(sums),
     );

@@ -49,8 +49,8 @@ impl BlockFormat for Format {
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::pairs::{self, add_scaled, eight_halves, products};
     use super::nibbles::avx2::{add_fifths, pair};
-    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x| {
-        let products = products(x, |i| add_fifths::<BYTES, 2, _>(bytes, i, pair::<BYTES, 6, _>(bytes, i)));
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        let products = products(x, |i| add_fifths::<BYTES, 2, _>(bytes, i, pair::<BYTES, 6, _>(bytes, i, place)));
         add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes))
     });
 }
@@ -65,11 +65,12 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x| {
+        |sums, bytes: &[u8; 8 * BYTES], x, place| {
             add_products(sums, x, |h| {
-                avx512::ask_ahead(bytes, h, 2);
+                place.ask_ahead(bytes, 2 * h, 4);
                 let halves = four_blocks::<BYTES, 6, { 8 * BYTES }>(bytes, h);
                 let levels = add_fifths::<BYTES, 2, { 8 * BYTES }>(bytes, h, halves);
+                place.ask_ahead(bytes, 2 * h + 1, 4);
                 (levels, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
             })
         },

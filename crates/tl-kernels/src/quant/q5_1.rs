@@ -52,8 +52,8 @@ impl BlockFormat for Format {
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::pairs::{self, add_minima, add_scaled, eight_halves, products};
     use super::nibbles::avx2::{add_fifths, pair};
-    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x| {
-        let products = products(x, |i| add_fifths::<BYTES, 4, _>(bytes, i, pair::<BYTES, 8, _>(bytes, i)));
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        let products = products(x, |i| add_fifths::<BYTES, 4, _>(bytes, i, pair::<BYTES, 8, _>(bytes, i, place)));
         let sums = add_scaled(sums, x, products, eight_halves::<BYTES, 0, _>(bytes));
         add_minima(sums, x, eight_halves::<BYTES, 2, _>(bytes))
     });
@@ -69,11 +69,12 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x| {
+        |sums, bytes: &[u8; 8 * BYTES], x, place| {
             let sums = add_products(sums, x, |h| {
-                avx512::ask_ahead(bytes, h, 2);
+                place.ask_ahead(bytes, 2 * h, 4);
                 let halves = four_blocks::<BYTES, 8, { 8 * BYTES }>(bytes, h);
                 let levels = add_fifths::<BYTES, 4, { 8 * BYTES }>(bytes, h, halves);
+                place.ask_ahead(bytes, 2 * h + 1, 4);
                 (levels, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
             });
             add_minima(sums, x, |h| half_scales::<BYTES, 2, { 8 * BYTES }>(bytes, h))

@@ -66,14 +66,14 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::k_scales::avx2::add;
     use super::nibbles::avx2::pair_of_groups;
     use std::arch::x86_64::*;
-    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x| {
+    pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x, place| {
         // Bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, are at place `i + 4`.
         let fifths = [FIFTHS, FIFTHS + 16].map(|at| {
             let bits = _mm256_broadcastsi128_si256(load_half(array(&bytes[at..][..16])));
             _mm256_blend_epi32::<0b1111_0000>(_mm256_slli_epi16::<4>(bits), bits)
         });
         let pair = |i: usize| {
-            let halves = pair_of_groups::<HALVES, _>(bytes, i);
+            let halves = pair_of_groups::<HALVES, _>(bytes, i, place);
             [0, 1].map(|last| {
                 let bits = _mm256_srl_epi16(fifths[last], _mm_cvtsi32_si128(i as i32));
                 _mm256_or_si256(halves[last], _mm256_and_si256(bits, _mm256_set1_epi8(16)))
@@ -100,7 +100,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Subs::new(x),
-        |sums, bytes: &[u8; BYTES], x| {
+        |sums, bytes: &[u8; BYTES], x, place| {
             let (halves, _) = bytes[HALVES..].as_chunks::<64>();
             let fifths = _mm512_broadcast_i64x4(load_bytes(array(&bytes[FIFTHS..HALVES])));
             let (mask, bit) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
@@ -114,7 +114,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 with_fifth(b, _mm512_srlv_epi16(fifths, shifts[2])),
                 with_fifth(_mm512_srli_epi16::<4>(b), _mm512_srlv_epi16(fifths, shifts[3])),
             ];
-            add(sums, bytes, levels, x)
+            add(sums, bytes, levels, x, place)
         },
         |sums| total(sums),
     );

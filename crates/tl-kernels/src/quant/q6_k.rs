@@ -83,13 +83,13 @@ impl BlockFormat for Format {
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::block::array;
     use super::dot::avx2::{half_to_f32, load_half};
-    use super::dot::pairs::{self, ask_ahead, both, products_of_16};
+    use super::dot::pairs::{self, both, products_of_16};
     use std::arch::x86_64::*;
-    pairs::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x| {
+    pairs::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x, place| {
         let (mask, bits) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
         // Block `i` is in the first 128 elements, block `i + 4` in the last.
         let pair = |i: usize| {
-            ask_ahead(bytes, i);
+            place.ask_ahead(bytes, i, 4);
             [0, 1].map(|last| {
                 let at = i % 2 * 32 + last * 16;
                 let halves = both(array(&bytes[at..][..16]), array(&bytes[at + 64..][..16]));
@@ -121,7 +121,7 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::block::array;
     use super::dot::avx2::{half_to_f32, load_bytes, load_half};
-    use super::dot::avx512::{self, FOURS, Sixteens, indexes, load_64};
+    use super::dot::avx512::{self, FOURS, Sixteen, indexes, load_64};
     use std::arch::x86_64::*;
     // The two bits of each half of a register come to places 4 and 5.
     let shifts = |low: i16, high: i16| {
@@ -132,11 +132,12 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |[x]| Sixteens::new(x, Format::OFFSET),
-        |mut sums, bytes: &[u8; BYTES], x| {
+        |[x]| Sixteen::new(x, Format::OFFSET),
+        |mut sums, bytes: &[u8; BYTES], x, place| {
             let bytes_of_scales = _mm512_cvtepi8_epi32(load_half(array(&bytes[SCALES..SCALE])));
             let scale = _mm512_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));
             let scales = _mm512_mul_ps(_mm512_cvtepi32_ps(bytes_of_scales), _mm512_mul_ps(scale, x.scales));
+            sums[1] = _mm512_fmadd_ps(scales, x.corrections, sums[1]);
             let (mask, bits) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
             for part in 0..2 {
                 let halves = load_64(array(&bytes[part * 64..][..64]));
@@ -150,8 +151,8 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 ];
                 for (i, levels) in levels.into_iter().enumerate() {
                     let q = 2 * part + i;
-                    avx512::ask_ahead(bytes, q, 4);
-                    let products = _mm512_dpbusd_epi32(x.start[q], levels, x.values[q]);
+                    place.ask_ahead(bytes, q, 4);
+                    let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, x.values[q]);
                     let scale = _mm512_permutexvar_ps(indexes(&FOURS[q]), scales);
                     sums[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sums[i]);
                 }

@@ -47,39 +47,47 @@ impl BlockFormat for Format {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::pairs::{self, add_scaled, ask_ahead, both, eight_halves, signed_products};
-    pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x| {
+    use super::dot::pairs::{self, add_scaled, both, eight_halves, signed_products};
+    pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x, place| {
         let pair = |i: usize| {
-            ask_ahead(bytes, i);
+            place.ask_ahead(bytes, i, 4);
             [2, 18].map(|at| both(array(&bytes[i * BYTES + at..][..16]), array(&bytes[(i + 4) * BYTES + at..][..16])))
         };
         add_scaled(sums, x, signed_products(x, pair), eight_halves::<BYTES, 0, _>(bytes))
     });
 }
 
-/// Two blocks to a register.
+/// Two blocks to a register. The scales of eight blocks are brought together, multiplied with the activations', and spread over the
+/// lanes of their blocks again: that takes less than a register of the activations' scales for each two blocks, and what
+/// is kept of the activations stays in the first cache beside the weights that stream through it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::avx2::load_bytes;
-    use super::dot::avx512::{self, Quarters, load_64};
+    use super::dot::avx512::{self, Eight, PAIRS, indexes, load_opaque, load_words};
     use std::arch::x86_64::*;
     avx512::rows(
         rows,
         x,
         out,
-        |[x]| Quarters::new(x, Format::OFFSET),
-        |mut sums, bytes: &[u8; 8 * BYTES], x| {
+        |[x]| Eight::new(x, Format::OFFSET),
+        |mut sums, bytes: &[u8; 8 * BYTES], x, place| {
+            let pair = |q: usize| -> &[u8; 2 * BYTES] { array(&bytes[q * 2 * BYTES..][..2 * BYTES]) };
+            let mut scales = _mm512_setzero_si512();
+            for (q, places) in SCALES.iter().enumerate() {
+                let first = load_opaque(array(&pair(q)[..64]));
+                scales = _mm512_mask_permutexvar_epi16(scales, 3 << (2 * q), load_words(places), first);
+            }
+            let scales = _mm256_mul_ps(_mm256_cvtph_ps(_mm512_castsi512_si128(scales)), x.scales);
+            let scales = _mm512_zextps256_ps512(scales);
+            sums[0] = _mm512_fmadd_ps(scales, _mm512_zextps256_ps512(x.corrections), sums[0]);
             for q in 0..4 {
-                avx512::ask_ahead(bytes, q, 4);
-                let pair: &[u8; 2 * BYTES] = array(&bytes[q * 2 * BYTES..][..2 * BYTES]);
-                let first = _mm512_castsi256_si512(load_bytes(array(&pair[2..34])));
-                let both = _mm512_inserti64x4::<1>(first, load_bytes(array(&pair[36..])));
+                place.ask_ahead(bytes, q, 4);
+                let first = _mm512_castsi256_si512(load_bytes(array(&pair(q)[2..34])));
+                let both = _mm512_inserti64x4::<1>(first, load_bytes(array(&pair(q)[36..])));
                 let weights = _mm512_xor_si512(both, _mm512_set1_epi8(-128));
-                let scales = _mm512_permutexvar_epi8(load_64(&SCALES), load_64(array(&pair[..64])));
-                let scales = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
-                let products = _mm512_dpbusd_epi32(x.start[q], weights, x.values[q]);
-                let scales = _mm512_mul_ps(scales, x.scales[q]);
+                let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), weights, x.values[q]);
+                let scales = _mm512_permutexvar_ps(indexes(&PAIRS[q]), scales);
                 sums[q % 2] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sums[q % 2]);
             }
             sums
@@ -88,14 +96,14 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     );
 }
 
-/// Where the two bytes of the scale of each of two blocks are, eight times each.
+/// In words `2 q` and `2 q + 1`, where the scales of two blocks are.
 #[cfg(target_arch = "x86_64")]
-const SCALES: [u8; 64] = {
-    let mut table = [0; 64];
-    let mut i = 0;
-    while i < 32 {
-        table[i] = (i / 16 * BYTES + i % 2) as u8;
-        i += 1;
+const SCALES: [[u16; 32]; 4] = {
+    let mut tables = [[0; 32]; 4];
+    let mut q = 0;
+    while q < 4 {
+        tables[q][2 * q + 1] = BYTES as u16 / 2;
+        q += 1;
     }
-    table
+    tables
 };

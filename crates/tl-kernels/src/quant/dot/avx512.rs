@@ -4,9 +4,10 @@
 //! after the other, as they lie, which the hardware's prefetching follows best, and memory is asked for some way ahead. What
 //! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
-use super::RowStretch;
 use super::avx2::load_bytes;
-use crate::quant::activations::Row;
+use super::{GROUP, Place, RowStretch};
+use crate::quant::activations::{BLOCK, Row};
+use crate::quant::block::STRETCH;
 use crate::scratch::Scratch;
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
@@ -14,9 +15,6 @@ use std::arch::x86_64::*;
 /// Lane numbers as a register.
 pub(crate) use crate::vector::avx512::load as indexes;
 
-/// How far ahead of the bytes at hand memory is asked for. Not a page: a line that lies a page behind the one at hand
-/// competes with it.
-const AHEAD_BYTES: usize = 3072;
 /// Stretches of activations that are prepared at a time: 8,192 elements.
 const PREPARED: usize = 32;
 /// Sums of a row of floats.
@@ -34,7 +32,7 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
     x: Row<'_>,
     out: &mut [f32],
     prepare: impl Fn([&RowStretch; N]) -> P,
-    add: impl Fn(Sums, &[u8; BYTES], &P) -> Sums,
+    add: impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
     total: impl Fn(Sums) -> f32,
 ) {
     const { assert!(PREPARED.is_multiple_of(N)) };
@@ -57,17 +55,29 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn row_sums<const BYTES: usize, P>(row: &[u8], prepared: &[P], add: &impl Fn(Sums, &[u8; BYTES], &P) -> Sums) -> Sums {
+fn row_sums<const BYTES: usize, P>(
+    row: &[u8],
+    prepared: &[P],
+    add: &impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
+) -> Sums {
     let mut sums = [_mm512_setzero_ps(); 2];
     let (stretches, rest) = row.as_chunks::<BYTES>();
-    for (stretch, prepared) in stretches.iter().zip(prepared) {
-        sums = add(sums, stretch, prepared);
+    let (groups, last) = stretches.as_chunks::<GROUP>();
+    let (prepared_groups, _) = prepared.as_chunks::<GROUP>();
+    for ([a, b, c, d], [x, y, z, w]) in groups.iter().zip(prepared_groups) {
+        sums = add(sums, a, x, Place(0));
+        sums = add(sums, b, y, Place(1));
+        sums = add(sums, c, z, Place(2));
+        sums = add(sums, d, w, Place(3));
+    }
+    for (stretch, prepared) in last.iter().zip(&prepared[groups.len() * GROUP..]) {
+        sums = add(sums, stretch, prepared, Place(0));
     }
     if !rest.is_empty() {
         // Zeros are blocks with a scale of zero.
         let mut padded = [0; BYTES];
         padded[..rest.len()].copy_from_slice(rest);
-        sums = add(sums, &padded, &prepared[stretches.len()]);
+        sums = add(sums, &padded, &prepared[stretches.len()], Place(0));
     }
     sums
 }
@@ -90,7 +100,7 @@ pub(crate) fn float<const BYTES: usize>(
         let mut sums = [_mm512_setzero_ps(); FLOAT_SUMS];
         for (groups, x) in whole.iter().zip(x_whole) {
             for (i, (sum, (group, x))) in sums.iter_mut().zip(groups.iter().zip(x)).enumerate() {
-                ask_ahead(groups, i, FLOAT_SUMS);
+                Place(0).ask_ahead(groups, i, FLOAT_SUMS);
                 *sum = _mm512_fmadd_ps(unpack(group), load_16(x), *sum);
             }
         }
@@ -123,71 +133,64 @@ pub(crate) fn unpack_bf16(bytes: &[u8; 32]) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_bytes(bytes))))
 }
 
-/// Asks for the lines that lie [`AHEAD_BYTES`] behind `at`: part `part` of `n_parts` of as many as `at` has. Requests that come
-/// one by one between the products are served faster than the same all at once, by a sixth. The compiler would gather
-/// them, so each is written out. A hint: it reads nothing, wherever it points.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn ask_ahead<T>(at: &T, part: usize, n_parts: usize) {
-    let n_lines = size_of::<T>().div_ceil(64);
-    for line in part * n_lines / n_parts..(part + 1) * n_lines / n_parts {
-        let ahead = std::ptr::from_ref(at).cast::<u8>().wrapping_add(AHEAD_BYTES + line * 64);
-        // SAFETY: the instruction has no effect but on the caches.
-        unsafe { std::arch::asm!("prefetcht0 [{}]", in(reg) ahead, options(nostack, readonly, preserves_flags)) };
-    }
-}
-
-/// A stretch of activations as it lies, 64 elements to a register.
+/// A stretch of activations as it lies, 64 elements to a register, for formats with scales for 32 elements.
 #[derive(Clone, Copy)]
-pub(crate) struct Quarters {
+pub(crate) struct Eight {
     pub(crate) values: [__m512i; 4],
-    /// Minus the offset times the sums of the values.
-    pub(crate) start: [__m512i; 4],
-    /// The scale of each block over its eight lanes.
-    pub(crate) scales: [__m512; 4],
+    /// The scale of each block.
+    pub(crate) scales: __m256,
+    /// Minus the offset times the sum of the values of each block.
+    pub(crate) corrections: __m256,
 }
 
 // SAFETY: registers, of which zeros are values.
-unsafe impl Zeroable for Quarters {}
+unsafe impl Zeroable for Eight {}
 
-impl Quarters {
+impl Eight {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(crate) fn new(x: &RowStretch, offset: u8) -> Quarters {
-        let zero = _mm512_setzero_si512();
-        let offset = _mm512_set1_epi8(offset as i8);
-        let quarters = x.values.as_chunks::<64>().0;
-        let scales = _mm512_castps256_ps512(load_8(&x.scales));
-        let values = [0, 1, 2, 3].map(|q| load_64(&quarters[q]));
-        Quarters {
-            values,
-            start: values.map(|values| _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, offset, values))),
-            scales: [0, 1, 2, 3].map(|q| _mm512_permutexvar_ps(indexes(&PAIRS[q]), scales)),
+    pub(crate) fn new(x: &RowStretch, offset: u8) -> Eight {
+        let mut corrections = [0.0; STRETCH / BLOCK];
+        for (correction, sums) in corrections.iter_mut().zip(x.sums.as_chunks::<2>().0) {
+            *correction = (-i32::from(offset) * (sums[0] + sums[1])) as f32;
         }
+        Eight { values: quarters(x), scales: load_8(&x.scales), corrections: load_8(&corrections) }
     }
 }
 
 /// A stretch of activations as it lies, for formats with scales for 16 elements.
 #[derive(Clone, Copy)]
-pub(crate) struct Sixteens {
+pub(crate) struct Sixteen {
     pub(crate) values: [__m512i; 4],
-    /// Minus the offset times the sums of the values.
-    pub(crate) start: [__m512i; 4],
     /// The scale of each 16 elements.
     pub(crate) scales: __m512,
+    /// Minus the offset times the sum of each 16 values.
+    pub(crate) corrections: __m512,
 }
 
 // SAFETY: registers, of which zeros are values.
-unsafe impl Zeroable for Sixteens {}
+unsafe impl Zeroable for Sixteen {}
 
-impl Sixteens {
+impl Sixteen {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(crate) fn new(x: &RowStretch, offset: u8) -> Sixteens {
-        let Quarters { values, start, .. } = Quarters::new(x, offset);
+    pub(crate) fn new(x: &RowStretch, offset: u8) -> Sixteen {
         let scales = _mm512_castps256_ps512(load_8(&x.scales));
-        Sixteens { values, start, scales: _mm512_permutexvar_ps(indexes(&DOUBLED), scales) }
+        let corrections = x.sums.map(|sum| (-i32::from(offset) * sum) as f32);
+        Sixteen {
+            values: quarters(x),
+            scales: _mm512_permutexvar_ps(indexes(&DOUBLED), scales),
+            corrections: load_16(&corrections),
+        }
     }
+}
+
+/// The values of a stretch as they lie.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn quarters(x: &RowStretch) -> [__m512i; 4] {
+    let quarters = x.values.as_chunks::<64>().0;
+    [load_64(&quarters[0]), load_64(&quarters[1]), load_64(&quarters[2]), load_64(&quarters[3])]
 }
 
 /// The total of both sums.
@@ -222,6 +225,28 @@ pub(crate) fn load_64<T: bytemuck::Pod>(bytes: &[T; 64]) -> __m512i {
     const { assert!(size_of::<T>() == 1) };
     // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// 64 bytes at any alignment, of which the compiler knows nothing. Where it knows of a load that covers a smaller one, it takes
+/// the smaller one's bytes out of the larger one's register, with ten instructions.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn load_opaque(bytes: &[u8; 64]) -> __m512i {
+    let loaded;
+    // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
+    unsafe {
+        std::arch::asm!("vmovdqu64 {}, [{}]", out(zmm_reg) loaded, in(reg) bytes,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    loaded
+}
+
+/// 32 words at any alignment.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn load_words(words: &[u16; 32]) -> __m512i {
+    // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 /// 16 floats at any alignment.

@@ -5,8 +5,8 @@
 //! multiplied with eight at a time. Activations are put in that order before; see [`Pairs`]. A format brings its few instructions
 //! as closures: how a pair comes from its bytes, and where the scales are.
 
-use super::Rows;
 use super::avx2::load_half;
+use super::{GROUP, Place, Rows};
 use crate::quant::activations::{Row, RowStretch};
 use crate::quant::block::array;
 use crate::scratch::Scratch;
@@ -14,9 +14,6 @@ use crate::vector::avx2::{horizontal_sum, load};
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
 
-/// How far ahead of the bytes at hand memory is asked for. Not a page: a line that lies a page behind the one at hand
-/// competes with it.
-const AHEAD_BYTES: usize = 3072;
 /// Stretches of activations that are prepared at a time: 8,192 elements.
 const PREPARED: usize = 32;
 
@@ -59,7 +56,7 @@ pub(crate) fn rows<const BYTES: usize>(
     x: Row<'_>,
     out: &mut [f32],
     offset: u8,
-    add: impl Fn(Sums, &[u8; BYTES], &Pairs) -> Sums,
+    add: impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
 ) {
     let mut room = Scratch::<Pairs, PREPARED>::new();
     for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
@@ -83,13 +80,21 @@ fn row_sums<const BYTES: usize>(
     bytes: &[u8],
     length: usize,
     prepared: &[Pairs],
-    add: &impl Fn(Sums, &[u8; BYTES], &Pairs) -> Sums,
+    add: &impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
 ) -> Sums {
     let zero = [_mm256_setzero_ps(); 2];
     let mut sums = zero;
     let (stretches, rest) = bytes[..length].as_chunks::<BYTES>();
-    for (stretch, prepared) in stretches.iter().zip(prepared) {
-        sums = add(sums, stretch, prepared);
+    let (groups, last) = stretches.as_chunks::<GROUP>();
+    let (prepared_groups, _) = prepared.as_chunks::<GROUP>();
+    for ([a, b, c, d], [x, y, z, w]) in groups.iter().zip(prepared_groups) {
+        sums = add(sums, a, x, Place(0));
+        sums = add(sums, b, y, Place(1));
+        sums = add(sums, c, z, Place(2));
+        sums = add(sums, d, w, Place(3));
+    }
+    for (stretch, prepared) in last.iter().zip(&prepared[groups.len() * GROUP..]) {
+        sums = add(sums, stretch, prepared, Place(0));
     }
     if let Some(prepared) = prepared.get(stretches.len()) {
         // What follows the rest is another row, and stays out of the sums: each lane is a block's.
@@ -98,7 +103,7 @@ fn row_sums<const BYTES: usize>(
             padded[..rest.len()].copy_from_slice(rest);
             &padded
         });
-        let of_rest = add(zero, stretch, prepared);
+        let of_rest = add(zero, stretch, prepared, Place(0));
         let n_blocks = _mm256_set1_epi32((rest.len() * 8 / BYTES) as i32);
         let of_row = _mm256_cmpgt_epi32(n_blocks, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
         for (sum, of_rest) in sums.iter_mut().zip(of_rest) {
@@ -189,17 +194,6 @@ pub(crate) fn eight_halves<const BLOCK: usize, const AT: usize, const BYTES: usi
     let low = _mm_blend_epi32::<0b0010>(two(0), two(2));
     let high = _mm_blend_epi32::<0b1000>(two(4), two(6));
     _mm256_cvtph_ps(_mm_blend_epi32::<0b1100>(low, high))
-}
-
-/// Asks for the line that lies [`AHEAD_BYTES`] and `line` lines behind `at`.
-#[inline]
-#[target_feature(enable = "sse")]
-pub(crate) fn ask_ahead<T>(at: &T, line: usize) {
-    if line < size_of::<T>().div_ceil(64) {
-        // A hint: it reads nothing, wherever it points.
-        let ahead = std::ptr::from_ref(at).cast::<i8>().wrapping_add(AHEAD_BYTES + line * 64);
-        _mm_prefetch::<_MM_HINT_T0>(ahead);
-    }
 }
 
 /// Two times 16 bytes.
