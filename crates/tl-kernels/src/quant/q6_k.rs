@@ -121,7 +121,7 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::block::array;
     use super::dot::avx2::{half_to_f32, load_bytes, load_half};
-    use super::dot::avx512::{self, FOURS, Sixteen, indexes, load_64};
+    use super::dot::avx512::{self, FOURS, SixteenScales, indexes, load_64};
     use std::arch::x86_64::*;
     // The two bits of each half of a register come to places 4 and 5.
     let shifts = |low: i16, high: i16| {
@@ -132,7 +132,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |[x]| Sixteen::new(x, Format::OFFSET),
+        |[x]| SixteenScales::new(x, Format::OFFSET),
         |mut sums, bytes: &[u8; BYTES], x, place| {
             let bytes_of_scales = _mm512_cvtepi8_epi32(load_half(array(&bytes[SCALES..SCALE])));
             let scale = _mm512_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));

@@ -64,13 +64,13 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::avx2::load_bytes;
-    use super::dot::avx512::{self, Eight, PAIRS, indexes, load_opaque, load_words};
+    use super::dot::avx512::{self, EightScales, PAIRS, indexes, load_opaque, load_words};
     use std::arch::x86_64::*;
     avx512::rows(
         rows,
         x,
         out,
-        |[x]| Eight::new(x, Format::OFFSET),
+        |[x]| EightScales::new(x, Format::OFFSET),
         |mut sums, bytes: &[u8; 8 * BYTES], x, place| {
             let pair = |q: usize| -> &[u8; 2 * BYTES] { array(&bytes[q * 2 * BYTES..][..2 * BYTES]) };
             let mut scales = _mm512_setzero_si512();

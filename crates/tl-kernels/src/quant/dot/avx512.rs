@@ -112,21 +112,21 @@ pub(crate) fn float<const BYTES: usize>(
     }
 }
 
-/// Sixteen `f32` at any alignment.
+/// SixteenScales `f32` at any alignment.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unpack_f32(bytes: &[u8; 64]) -> __m512 {
     _mm512_castsi512_ps(load_64(bytes))
 }
 
-/// Sixteen `f16` at any alignment.
+/// SixteenScales `f16` at any alignment.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unpack_f16(bytes: &[u8; 32]) -> __m512 {
     _mm512_cvtph_ps(load_bytes(bytes))
 }
 
-/// Sixteen `bf16` at any alignment: the upper halves of `f32`.
+/// SixteenScales `bf16` at any alignment: the upper halves of `f32`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unpack_bf16(bytes: &[u8; 32]) -> __m512 {
@@ -135,7 +135,7 @@ pub(crate) fn unpack_bf16(bytes: &[u8; 32]) -> __m512 {
 
 /// A stretch of activations as it lies, 64 elements to a register, for formats with scales for 32 elements.
 #[derive(Clone, Copy)]
-pub(crate) struct Eight {
+pub(crate) struct EightScales {
     pub(crate) values: [__m512i; 4],
     /// The scale of each block.
     pub(crate) scales: __m256,
@@ -144,23 +144,23 @@ pub(crate) struct Eight {
 }
 
 // SAFETY: registers, of which zeros are values.
-unsafe impl Zeroable for Eight {}
+unsafe impl Zeroable for EightScales {}
 
-impl Eight {
+impl EightScales {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(crate) fn new(x: &RowStretch, offset: u8) -> Eight {
+    pub(crate) fn new(x: &RowStretch, offset: u8) -> EightScales {
         let mut corrections = [0.0; STRETCH / BLOCK];
         for (correction, sums) in corrections.iter_mut().zip(x.sums.as_chunks::<2>().0) {
             *correction = (-i32::from(offset) * (sums[0] + sums[1])) as f32;
         }
-        Eight { values: quarters(x), scales: load_8(&x.scales), corrections: load_8(&corrections) }
+        EightScales { values: quarters(x), scales: load_8(&x.scales), corrections: load_8(&corrections) }
     }
 }
 
 /// A stretch of activations as it lies, for formats with scales for 16 elements.
 #[derive(Clone, Copy)]
-pub(crate) struct Sixteen {
+pub(crate) struct SixteenScales {
     pub(crate) values: [__m512i; 4],
     /// The scale of each 16 elements.
     pub(crate) scales: __m512,
@@ -169,15 +169,15 @@ pub(crate) struct Sixteen {
 }
 
 // SAFETY: registers, of which zeros are values.
-unsafe impl Zeroable for Sixteen {}
+unsafe impl Zeroable for SixteenScales {}
 
-impl Sixteen {
+impl SixteenScales {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(crate) fn new(x: &RowStretch, offset: u8) -> Sixteen {
+    pub(crate) fn new(x: &RowStretch, offset: u8) -> SixteenScales {
         let scales = _mm512_castps256_ps512(load_8(&x.scales));
         let corrections = x.sums.map(|sum| (-i32::from(offset) * sum) as f32);
-        Sixteen {
+        SixteenScales {
             values: quarters(x),
             scales: _mm512_permutexvar_ps(indexes(&DOUBLED), scales),
             corrections: load_16(&corrections),

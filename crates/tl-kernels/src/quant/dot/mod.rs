@@ -25,11 +25,12 @@ const AHEAD_BYTES: usize = 3072;
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
-/// Things of memory that are walked over together, so that a whole number of lines has all of them, for most sizes.
+/// Pieces of a row that are walked over as one group. For most formats a group is a whole number of lines, so that which lines
+/// begin in which part of it is known beforehand.
 #[cfg(target_arch = "x86_64")]
 pub(crate) const GROUP: usize = 4;
 
-/// Which of [`GROUP`] things that lie side by side one is.
+/// Which piece of its [`GROUP`] one is.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Place(pub(crate) usize);
