@@ -89,11 +89,12 @@ def run(command, environment=None, first_after=None):
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **(environment or {})}
         )
-        # One that waits for something that never comes is ended.
+        # One that waits for something that never comes is ended. An interrupt may come while the clock starts, too.
         clock = threading.Timer(TIMEOUT_SECONDS, process.kill)
-        clock.start()
+        clock.daemon = True
         output, first = bytearray(), None
         try:
+            clock.start()
             while piece := os.read(process.stdout.fileno(), 1 << 16):
                 output += piece
                 if first is None and first_after is not None and len(output) > first_after:
