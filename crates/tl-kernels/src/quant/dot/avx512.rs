@@ -112,21 +112,21 @@ pub(crate) fn float<const BYTES: usize>(
     }
 }
 
-/// SixteenScales `f32` at any alignment.
+/// Sixteen `f32` at any alignment.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unpack_f32(bytes: &[u8; 64]) -> __m512 {
     _mm512_castsi512_ps(load_64(bytes))
 }
 
-/// SixteenScales `f16` at any alignment.
+/// Sixteen `f16` at any alignment.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unpack_f16(bytes: &[u8; 32]) -> __m512 {
     _mm512_cvtph_ps(load_bytes(bytes))
 }
 
-/// SixteenScales `bf16` at any alignment: the upper halves of `f32`.
+/// Sixteen `bf16` at any alignment: the upper halves of `f32`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unpack_bf16(bytes: &[u8; 32]) -> __m512 {
