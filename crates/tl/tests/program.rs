@@ -221,8 +221,8 @@ fn program(name: &str, source: &str, args: &[&str]) -> Output {
 
 #[test]
 fn the_written_out_transformers_agree() {
-    // What two sound passes may differ by in the mean: each is off by up to 0.001 in float16, and 0.01 behind 8-bit activations.
-    for (format, tolerance) in [("f16", "0.002"), ("q8_0", "0.02"), ("q4_0", "0.02")] {
+    // Twice what two sound passes differ by in the mean, on any instruction set: 0.0007 in float16, 0.008 behind 8-bit activations.
+    for (format, tolerance) in [("f16", "0.0015"), ("q8_0", "0.015"), ("q4_0", "0.015")] {
         let model = root().join(format!("models/demo-{format}.gguf"));
         let path = root().join("tests/programs/transformers_agree.tl");
         let output = run("run", &[path.to_str().unwrap(), "--", model.to_str().unwrap(), tolerance]);
