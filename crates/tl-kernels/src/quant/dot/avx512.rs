@@ -5,7 +5,7 @@
 //! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
 use super::avx2::load_bytes;
-use super::{GROUP, Place, RowStretch};
+use super::{Place, RowStretch, walk};
 use crate::quant::activations::{BLOCK, Row};
 use crate::quant::block::STRETCH;
 use crate::scratch::Scratch;
@@ -62,17 +62,7 @@ fn row_sums<const BYTES: usize, P>(
 ) -> Sums {
     let mut sums = [_mm512_setzero_ps(); 2];
     let (stretches, rest) = row.as_chunks::<BYTES>();
-    let (groups, last) = stretches.as_chunks::<GROUP>();
-    let (prepared_groups, _) = prepared.as_chunks::<GROUP>();
-    for ([a, b, c, d], [x, y, z, w]) in groups.iter().zip(prepared_groups) {
-        sums = add(sums, a, x, Place(0));
-        sums = add(sums, b, y, Place(1));
-        sums = add(sums, c, z, Place(2));
-        sums = add(sums, d, w, Place(3));
-    }
-    for (stretch, prepared) in last.iter().zip(&prepared[groups.len() * GROUP..]) {
-        sums = add(sums, stretch, prepared, Place(0));
-    }
+    sums = walk(stretches, prepared, sums, add);
     if !rest.is_empty() {
         // Zeros are blocks with a scale of zero.
         let mut padded = [0; BYTES];

@@ -28,7 +28,7 @@ const LINE_BYTES: usize = 64;
 /// Pieces of a row that are walked over as one group. For most formats a group is a whole number of lines, so that which lines
 /// begin in which part of it is known beforehand.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const GROUP: usize = 4;
+const GROUP: usize = 4;
 
 /// Which piece of its [`GROUP`] one is.
 #[cfg(target_arch = "x86_64")]
@@ -52,6 +52,29 @@ impl Place {
             unsafe { std::arch::asm!("prefetcht0 [{}]", in(reg) ahead, options(nostack, readonly, preserves_flags)) };
         }
     }
+}
+
+/// Adds all whole pieces of a row to sums: `add` adds one, which lies at the given place of its group, with what is prepared for it.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn walk<const BYTES: usize, P, S>(
+    pieces: &[[u8; BYTES]],
+    prepared: &[P],
+    mut sums: S,
+    add: &impl Fn(S, &[u8; BYTES], &P, Place) -> S,
+) -> S {
+    let (groups, last) = pieces.as_chunks::<GROUP>();
+    let (prepared_groups, _) = prepared.as_chunks::<GROUP>();
+    for ([a, b, c, d], [x, y, z, w]) in groups.iter().zip(prepared_groups) {
+        sums = add(sums, a, x, Place(0));
+        sums = add(sums, b, y, Place(1));
+        sums = add(sums, c, z, Place(2));
+        sums = add(sums, d, w, Place(3));
+    }
+    for (piece, prepared) in last.iter().zip(&prepared[groups.len() * GROUP..]) {
+        sums = add(sums, piece, prepared, Place(0));
+    }
+    sums
 }
 
 /// The dot product of a stretch of a row with a stretch of activations.

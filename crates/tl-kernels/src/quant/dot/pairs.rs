@@ -6,7 +6,7 @@
 //! as closures: how a pair comes from its bytes, and where the scales are.
 
 use super::avx2::load_half;
-use super::{GROUP, Place, Rows};
+use super::{Place, Rows, walk};
 use crate::quant::activations::{Row, RowStretch};
 use crate::quant::block::array;
 use crate::scratch::Scratch;
@@ -85,17 +85,7 @@ fn row_sums<const BYTES: usize>(
     let zero = [_mm256_setzero_ps(); 2];
     let mut sums = zero;
     let (stretches, rest) = bytes[..length].as_chunks::<BYTES>();
-    let (groups, last) = stretches.as_chunks::<GROUP>();
-    let (prepared_groups, _) = prepared.as_chunks::<GROUP>();
-    for ([a, b, c, d], [x, y, z, w]) in groups.iter().zip(prepared_groups) {
-        sums = add(sums, a, x, Place(0));
-        sums = add(sums, b, y, Place(1));
-        sums = add(sums, c, z, Place(2));
-        sums = add(sums, d, w, Place(3));
-    }
-    for (stretch, prepared) in last.iter().zip(&prepared[groups.len() * GROUP..]) {
-        sums = add(sums, stretch, prepared, Place(0));
-    }
+    sums = walk(stretches, prepared, sums, add);
     if let Some(prepared) = prepared.get(stretches.len()) {
         // What follows the rest is another row, and stays out of the sums: each lane is a block's.
         let mut padded = [0; BYTES];
