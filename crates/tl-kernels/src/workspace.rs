@@ -20,8 +20,9 @@ unsafe impl Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl Pod for Line {}
 
-/// Lines that come from the system when they are first touched.
-pub(crate) type Workspace = Box<[Line]>;
+/// [`WORKSPACE_BYTES`], and a line to spare: bytes without an alignment are what the allocator takes from the system as zeros
+/// that nobody has written, so that a page costs something only when it is first used.
+pub(crate) type Workspace = Vec<u8>;
 
 /// The workspace while somebody has it.
 pub(crate) struct WorkspaceGuard<'a> {
@@ -30,11 +31,7 @@ pub(crate) struct WorkspaceGuard<'a> {
 
 impl<'a> WorkspaceGuard<'a> {
     pub(crate) fn new(mut guard: MutexGuard<'a, Option<Workspace>>) -> Self {
-        guard.get_or_insert_with(|| {
-            let lines = Box::new_zeroed_slice(WORKSPACE_BYTES / size_of::<Line>());
-            // SAFETY: zeros are a value of `Line`.
-            unsafe { lines.assume_init() }
-        });
+        guard.get_or_insert_with(|| vec![0; WORKSPACE_BYTES + size_of::<Line>()]);
         WorkspaceGuard { guard }
     }
 }
@@ -43,12 +40,14 @@ impl Deref for WorkspaceGuard<'_> {
     type Target = [Line];
 
     fn deref(&self) -> &[Line] {
-        self.guard.as_deref().unwrap_or_default()
+        let bytes = self.guard.as_deref().unwrap_or_default();
+        &bytemuck::pod_align_to(bytes).1[..WORKSPACE_BYTES / size_of::<Line>()]
     }
 }
 
 impl DerefMut for WorkspaceGuard<'_> {
     fn deref_mut(&mut self) -> &mut [Line] {
-        self.guard.as_deref_mut().unwrap_or_default()
+        let bytes = self.guard.as_deref_mut().unwrap_or_default();
+        &mut bytemuck::pod_align_to_mut(bytes).1[..WORKSPACE_BYTES / size_of::<Line>()]
     }
 }

@@ -375,6 +375,15 @@ impl Expr {
         }
     }
 
+    /// The variable that its path begins with.
+    pub(crate) fn first_variable(&self) -> Option<Slot> {
+        match &self.kind {
+            ExprKind::Local { slot, .. } => Some(*slot),
+            ExprKind::Field { receiver, .. } | ExprKind::Index { receiver, .. } => receiver.first_variable(),
+            _ => None,
+        }
+    }
+
     /// Whether evaluating it leaves the function's variables as they are; false where that takes a closer look.
     fn changes_no_variable(&self) -> bool {
         match &self.kind {

@@ -35,6 +35,22 @@ pub(crate) enum Value {
     Recycled(Span),
 }
 
+/// A value that is a number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Number {
+    Int(i64),
+    Float(f64),
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Value {
+        match number {
+            Number::Int(n) => Value::Int(n),
+            Number::Float(x) => Value::Float(x),
+        }
+    }
+}
+
 /// Whole numbers, the first few of them inline.
 #[derive(Clone)]
 pub(crate) enum Ints {

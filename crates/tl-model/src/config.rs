@@ -28,11 +28,11 @@ pub struct LlamaConfig {
     /// The longest sequence that the model was trained for, in tokens.
     pub context_length: usize,
     /// The base of the rotary embedding's frequencies.
-    pub rope_base: f32,
+    pub rope_base: f64,
     /// How many of a head's elements are rotated.
     pub rope_dim: usize,
     /// The epsilon of the root-mean-square normalization.
-    pub rms_eps: f32,
+    pub rms_eps: f64,
 }
 
 /// The largest size that is believed: one that leaves every product of a few of them inside 64 bits of elements.
@@ -44,7 +44,7 @@ pub enum ConfigValue<'a> {
     /// A size.
     Int(usize),
     /// A constant.
-    Float(f32),
+    Float(f64),
     /// A name.
     Text(&'a str),
 }
@@ -173,7 +173,8 @@ impl Keys<'_> {
         }
     }
 
-    fn positive(&self, key: &str, default: Option<f64>) -> Result<f32> {
+    /// A stored `f32` as the number that was meant: 1e-5 rather than the `f32` nearest to it.
+    fn positive(&self, key: &str, default: Option<f64>) -> Result<f64> {
         let value = self.gguf.float(key)?.or(default);
         let value = value.ok_or_else(|| ModelError::MissingKey {
             key: key.to_owned(),
@@ -182,7 +183,8 @@ impl Keys<'_> {
         if !value.is_finite() || value <= 0.0 {
             return Err(self.bad(key, value, "expected a number above 0"));
         }
-        Ok(value)
+        // What is printed is the shortest decimal number that this `f32` is the nearest to.
+        Ok(value.to_string().parse().unwrap_or(f64::from(value)))
     }
 
     fn head_dim(&self, dim: usize, n_heads: usize) -> Result<usize> {

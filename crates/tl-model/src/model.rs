@@ -281,6 +281,16 @@ impl<'a> NodeRef<'a> {
         self.inner.tree.indexed(self.node).get(index).map(|&node| NodeRef { node, ..self })
     }
 
+    /// The place's number, for [`NodeRef::at`].
+    pub fn number(self) -> u32 {
+        self.node
+    }
+
+    /// The place of that number in the same model.
+    pub fn at(self, number: u32) -> NodeRef<'a> {
+        NodeRef { node: number, ..self }
+    }
+
     /// As [`ModelNode::tensor`].
     ///
     /// # Errors

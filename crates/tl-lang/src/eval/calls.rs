@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 use tl_device::DType;
 use tl_syntax::Span;
+use tl_tensor::Raw;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, Kind, Op, Param, apply_at};
 
@@ -10,9 +11,13 @@ use crate::check::show_declared;
 use crate::eval::binding::{Sizes, fit};
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, MAX_CALLS, address_here, called_from, error_at, failed};
 use crate::eval::expressions::missing;
+use crate::eval::indexing::node_of;
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
 use crate::library::{self, Args, Builtin, Failure};
-use crate::value::{Handle, Ints, Value};
+use crate::value::{Handle, Ints, Number, Value};
+
+/// What an operation gives.
+type Made = Result<Raw, tl_tensor::Error>;
 
 /// Where an operation's operand is read.
 #[derive(Clone, Copy)]
@@ -20,19 +25,28 @@ pub(super) enum Place<'e> {
     /// Left out.
     Missing,
     Constant(&'e Value),
+    Number(Number),
     /// This value of the stack: a variable, or what was evaluated for the operation.
     Stack(usize),
-    /// A path that leads to a model's weight.
-    Weight(&'e Expr),
+    /// The weight of this number, in the model that this value of the stack is of.
+    Weight(usize, u32),
     /// Several tensors, behind the other operands.
     Tensors,
 }
 
 impl<'a> Evaluator<'a> {
-    fn push(&mut self, expr: &Expr) -> Evaluated<()> {
-        let value = self.expr(expr)?;
-        self.stack.push(value);
-        Ok(())
+    /// Evaluates an expression onto the stack.
+    pub(super) fn push(&mut self, expr: &Expr) -> Evaluated<()> {
+        match &expr.kind {
+            ExprKind::Op(call) => self.op(call, expr.span),
+            ExprKind::Call { function, arguments } => self.call(*function, arguments, expr.span),
+            ExprKind::Block(block) => self.push_block(block),
+            _ => {
+                let value = self.expr(expr)?;
+                self.stack.push(value);
+                Ok(())
+            }
+        }
     }
 
     /// Evaluates a list of ints that is written out, without the list.
@@ -45,10 +59,13 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
+    /// Does an operation. Its result is put onto the stack.
     #[inline(never)]
-    pub(super) fn op(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
+    fn op(&mut self, call: &OpCall, span: Span) -> Evaluated<()> {
         if call.ends_chain && !self.device.is_gpu() {
-            return self.chain(call, span);
+            let value = self.chain(call, span)?;
+            self.stack.push(value);
+            return Ok(());
         }
         let in_place = call.reads_in_place();
         let first = self.stack.len();
@@ -68,8 +85,13 @@ impl<'a> Evaluator<'a> {
         if let Some(Argument::Several(elements)) = call.tensors.and_then(|at| call.arguments.get(at)) {
             elements.iter().try_for_each(|element| self.push(element))?;
         }
-        let result = self.run_op(call, &places, tensors_at, span);
+        let made = self.run_op(call, &places, tensors_at, span);
         self.stack.truncate(first);
+        match made {
+            Ok(Ok(raw)) => self.stack.push(Value::Tensor(raw.into())),
+            Ok(Err(error)) => return Err(failed(Failure::from(error), span)),
+            Err(other) => return Err(other),
+        }
         if in_place {
             for argument in &call.arguments {
                 if let Argument::One(expr) = argument
@@ -79,7 +101,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
-        result
+        Ok(())
     }
 
     /// Where an operand is to be read: a variable where it lies, if that may be; anything else on top of the stack.
@@ -106,8 +128,15 @@ impl<'a> Evaluator<'a> {
                 return Ok(Place::Stack(self.stack.len() - 1));
             }
             ExprKind::Field { .. } if in_place && expr.lies_somewhere() => {
-                if takes_tensor(kind) && self.weight_at(expr).is_some() {
-                    return Ok(Place::Weight(expr));
+                if takes_tensor(kind)
+                    && let Some(weight) = self.weight_at(expr)
+                {
+                    return Ok(weight);
+                }
+                match (kind, self.number_at(expr)) {
+                    (Kind::TensorOrNumber | Kind::Number, Some(number)) => return Ok(Place::Number(number)),
+                    (Kind::Int, Some(number @ Number::Int(_))) => return Ok(Place::Number(number)),
+                    _ => {}
                 }
                 let value = self.path(expr)?;
                 self.stack.push(value);
@@ -121,8 +150,11 @@ impl<'a> Evaluator<'a> {
         Ok(Place::Stack(self.stack.len() - 1))
     }
 
-    fn weight_at(&self, path: &Expr) -> Option<&Tensor> {
-        self.node_at(path)?.tensor().ok()?
+    /// The weight that a path leads to from a local variable.
+    fn weight_at(&self, path: &Expr) -> Option<Place<'static>> {
+        let node = self.node_at(path)?;
+        node.tensor().ok()??;
+        Some(Place::Weight(self.frame + path.first_variable()? as usize, node.number()))
     }
 
     /// Makes of the value on top of the stack what the parameter takes, where only the running program knows what it is.
@@ -143,7 +175,7 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    fn run_op(&mut self, call: &OpCall, places: &[Place<'_>], tensors_at: usize, span: Span) -> Evaluated<Value> {
+    fn run_op(&mut self, call: &OpCall, places: &[Place<'_>], tensors_at: usize, span: Span) -> Evaluated<Made> {
         let row = call.row;
         let tensors = match call.tensors {
             Some(at) => self.take_tensors(places.get(at).copied(), tensors_at, row, span)?,
@@ -158,10 +190,7 @@ impl<'a> Evaluator<'a> {
             });
         }
         self.device.set_location(crate::interpreter::location(span));
-        match apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments) {
-            Ok(raw) => Ok(Value::Tensor(raw.into())),
-            Err(error) => Err(failed(Failure::from(error), span)),
-        }
+        Ok(apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments))
     }
 
     /// What stands at a place, as the parameter takes it.
@@ -173,7 +202,7 @@ impl<'a> Evaluator<'a> {
         param: &Param,
         span: Span,
     ) -> Evaluated<Arg<'s>> {
-        let Some(value) = self.value_at(&place) else { return Ok(self.weight(&place)) };
+        let Some(value) = self.value_at(&place) else { return Ok(self.in_itself(&place)) };
         Ok(match (param.kind, value) {
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
                 Arg::from(tensor)
@@ -192,20 +221,25 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The value at a place that has one by itself.
+    /// The value at a place that has one.
     pub(super) fn value_at<'s>(&'s self, place: &Place<'s>) -> Option<&'s Value> {
         match *place {
             Place::Constant(value) => Some(value),
             Place::Stack(at) => Some(self.stack.get(at).unwrap_or(&Value::Absent)),
             Place::Missing | Place::Tensors => Some(&Value::Absent),
-            Place::Weight(_) => None,
+            Place::Number(_) | Place::Weight(..) => None,
         }
     }
 
-    /// A model's weight, where the place is the path to one.
-    pub(super) fn weight<'s>(&'s self, place: &Place<'s>) -> Arg<'s> {
+    /// What a place without a value stands for.
+    fn in_itself<'s>(&'s self, place: &Place<'s>) -> Arg<'s> {
         match *place {
-            Place::Weight(path) => self.weight_at(path).map_or(Arg::None, Arg::from),
+            Place::Number(Number::Int(n)) => Arg::Int(n),
+            Place::Number(Number::Float(x)) => Arg::Number(x),
+            Place::Weight(at, number) => {
+                let node = self.stack.get(at).and_then(node_of).map(|node| node.at(number));
+                node.and_then(|node| node.tensor().ok()?).map_or(Arg::None, Arg::from)
+            }
             _ => Arg::None,
         }
     }
@@ -269,8 +303,9 @@ impl<'a> Evaluator<'a> {
         result.map_err(|failure| failed(failure, span))
     }
 
+    /// Calls a function of the program. Its result is put onto the stack.
     #[inline(never)]
-    pub(super) fn call(&mut self, function: u32, arguments: &[Expr], span: Span) -> Evaluated<Value> {
+    fn call(&mut self, function: u32, arguments: &[Expr], span: Span) -> Evaluated<()> {
         let Some(function) = self.program.functions.get(function as usize) else {
             return Err(error_at(span, "this function does not exist"));
         };
@@ -289,7 +324,8 @@ impl<'a> Evaluator<'a> {
         self.open_calls -= 1;
         (self.frame, self.sizes, self.function) = saved;
         self.stack.truncate(first);
-        result
+        self.stack.push(result?);
+        Ok(())
     }
 
     fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<Value> {
@@ -298,7 +334,7 @@ impl<'a> Evaluator<'a> {
         for size in &sizes {
             self.stack.push(size.map_or(Value::Absent, |size| Value::Int(size as i64)));
         }
-        self.stack.resize(first + function.slots as usize, Value::Absent);
+        self.stack.resize_with(first + function.slots as usize, Value::default);
         (self.frame, self.sizes) = (first, first + function.parameters.len());
         self.function = Some(function);
         match self.block(&function.body) {

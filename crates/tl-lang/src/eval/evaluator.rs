@@ -96,14 +96,16 @@ impl<'a> Evaluator<'a> {
         let index = self.frame + slot as usize;
         if index >= self.stack.len() {
             // The checker counts the slots, so this does not happen; if it did, the program would go on.
-            self.stack.resize(index + 1, Value::Absent);
+            self.stack.resize_with(index + 1, Value::default);
         }
         &mut self.stack[index]
     }
 
     pub(super) fn drop_slots(&mut self, slots: &[Slot]) {
         for slot in slots {
-            *self.slot(*slot) = Value::Absent;
+            // In this order the value is written where it belongs, and not moved there.
+            let place = self.slot(*slot);
+            *place = Value::Absent;
         }
     }
 

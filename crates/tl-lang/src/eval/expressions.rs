@@ -26,7 +26,6 @@ impl Evaluator<'_> {
                     value => Ok(value.clone()),
                 }
             }
-            ExprKind::Op(call) => self.op(call, span),
             ExprKind::Field { receiver, name, .. } => {
                 let (value, is_in_place) = match self.node_value(expr) {
                     Some(value) => (value, true),
@@ -38,9 +37,11 @@ impl Evaluator<'_> {
                 }
                 Ok(value)
             }
-            ExprKind::Call { function, arguments } => self.call(*function, arguments, span),
             ExprKind::Builtin { row, arguments } => self.builtin(row, arguments, span),
-            ExprKind::Block(block) => self.block(block),
+            ExprKind::Op(_) | ExprKind::Call { .. } | ExprKind::Block(_) => {
+                self.push(expr)?;
+                Ok(self.stack.pop().unwrap_or_default())
+            }
             _ => self.common(expr),
         }
     }

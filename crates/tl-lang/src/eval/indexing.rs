@@ -10,7 +10,7 @@ use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
 use crate::eval::expressions::missing;
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library::{self, Failure};
-use crate::value::{Handle, Value};
+use crate::value::{Handle, Number, Value};
 
 /// An evaluated index of one axis.
 #[derive(Clone, Copy)]
@@ -48,6 +48,13 @@ impl Evaluator<'_> {
             }
             _ => None,
         }
+    }
+
+    /// A number in a field of what a variable holds, read where it lies: what sizes and constants mostly are.
+    pub(super) fn number_at(&self, expr: &Expr) -> Option<Number> {
+        let ExprKind::Field { receiver, name, .. } = &expr.kind else { return None };
+        let ExprKind::Local { slot, last: false, .. } = receiver.kind else { return None };
+        library::number_field(self.stack.get(self.frame + slot as usize)?, name)
     }
 
     /// The value of such a path.
@@ -121,6 +128,9 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn int(&mut self, expr: &Expr) -> Evaluated<i64> {
+        if let Some(Number::Int(n)) = self.number_at(expr) {
+            return Ok(n);
+        }
         match self.expr(expr)? {
             Value::Int(n) => Ok(n),
             other => Err(error_at(expr.span, format!("this must be an int, and is {}", other.describe()))),
@@ -181,7 +191,7 @@ impl Evaluator<'_> {
     }
 }
 
-fn node_of(value: &Value) -> Option<NodeRef<'_>> {
+pub(super) fn node_of(value: &Value) -> Option<NodeRef<'_>> {
     match value {
         Value::Handle(Handle::Node(node)) => Some(node.by_ref()),
         Value::Handle(Handle::Model(model)) => Some(model.root_ref()),

@@ -16,13 +16,25 @@ impl Evaluator<'_> {
         }
     }
 
+    /// Runs a block and puts its value onto the stack.
+    pub(super) fn push_block(&mut self, block: &Block) -> Evaluated<()> {
+        for statement in &block.statements {
+            self.statement(statement)?;
+        }
+        match &block.value {
+            Some(value) => self.push(value)?,
+            None => self.stack.push(Value::Unit),
+        }
+        Ok(())
+    }
+
     fn statement(&mut self, statement: &Statement) -> Evaluated<()> {
         match statement {
             Statement::Set { slot, value, unread } => {
-                let value = self.expr(value)?;
-                if !unread {
-                    *self.slot(*slot) = value;
-                }
+                self.push(value)?;
+                let place = if *unread { self.stack.len() - 1 } else { self.frame + *slot as usize };
+                // The last value, which was just evaluated, takes the place of the old one.
+                drop(self.stack.swap_remove(place));
             }
             Statement::SetGlobal { index, value } => {
                 let value = self.expr(value)?;

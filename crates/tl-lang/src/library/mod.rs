@@ -25,7 +25,7 @@ pub(crate) use numbers::truncate;
 pub(crate) use row::{Args, Builtin, Context, Default, Failure, Kind, Param, RecordType, Shown, Types};
 pub(crate) use table::{
     any_method, builtin, field, field_names, field_type, function_names, handle_element, is_known, makes_tensors,
-    method, method_names, unavailable,
+    method, method_names, number_field, unavailable,
 };
 pub(crate) use tensors::from_list;
 

@@ -14,7 +14,7 @@ use tl_tensor::ops::TensorType;
 use super::always;
 use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
 use crate::check::{Known, Type};
-use crate::value::{Decoding, Handle, HandleKind, Value};
+use crate::value::{Decoding, Handle, HandleKind, Number, Value};
 
 const MODEL: Param = Param::required("model", Kind::Handle(HandleKind::Model));
 const TOKENIZER: Param = Param::required("tokenizer", Kind::Handle(HandleKind::Tokenizer));
@@ -307,44 +307,41 @@ pub(super) fn field_names(kind: HandleKind) -> Vec<&'static str> {
     }
 }
 
+/// A handle's field that is a number.
+pub(super) fn number_field(handle: &Handle, name: &str) -> Option<Number> {
+    let size = match (handle, name) {
+        (Handle::Config(model), _) => match model.config().field(name)? {
+            ConfigValue::Int(n) => n,
+            ConfigValue::Float(x) => return Some(Number::Float(x)),
+            ConfigValue::Text(_) => return None,
+        },
+        (Handle::KvCache(cache), "len") => cache.lock().len(),
+        (Handle::KvCache(cache), "capacity") => cache.lock().capacity(),
+        (Handle::KvCache(cache), "layers") => cache.lock().n_layers(),
+        (Handle::Tokenizer(tokenizer), "vocab_size") => tokenizer.vocab_size(),
+        (Handle::Plan(plan), "bytes") => usize::try_from(plan.bytes()).unwrap_or(usize::MAX),
+        (Handle::Plan(plan), "count") => plan.count(),
+        _ => return None,
+    };
+    Some(Number::Int(i64::try_from(size).unwrap_or(i64::MAX)))
+}
+
 pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
+    if let Some(number) = number_field(handle, name) {
+        return Ok(number.into());
+    }
     match (handle, name) {
         (Handle::Model(model), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
         (Handle::Model(model), _) => child(&model.root(), name),
         (Handle::Node(node), _) => child(node, name),
         (Handle::Config(model), _) => match model.config().field(name) {
-            Some(ConfigValue::Int(n)) => Ok(Value::Int(n as i64)),
-            Some(ConfigValue::Float(x)) => Ok(Value::Float(shortest(x))),
             Some(ConfigValue::Text(text)) => Ok(Value::text(text)),
-            None => Err(Failure::new(format!("a model's config has no field `{name}`"))),
+            _ => Err(Failure::new(format!("a model's config has no field `{name}`"))),
         },
-        (Handle::KvCache(cache), "len") => Ok(Value::Int(cache.lock().len() as i64)),
-        (Handle::KvCache(cache), "capacity") => Ok(Value::Int(cache.lock().capacity() as i64)),
-        (Handle::KvCache(cache), "layers") => Ok(Value::Int(cache.lock().n_layers() as i64)),
-        (Handle::Tokenizer(tokenizer), "vocab_size") => Ok(Value::Int(tokenizer.vocab_size() as i64)),
-        (Handle::Plan(plan), "bytes") => Ok(Value::Int(i64::try_from(plan.bytes()).unwrap_or(i64::MAX))),
-        (Handle::Plan(plan), "count") => Ok(Value::Int(plan.count() as i64)),
         (Handle::Tokenizer(tokenizer), "bos") => special(tokenizer.bos(), name),
         (Handle::Tokenizer(tokenizer), "eos") => special(tokenizer.eos(), name),
         (handle, _) => Err(Failure::new(format!("{} has no field `{name}`", handle.kind().name()))),
     }
-}
-
-/// A stored constant as the number that was meant: 1e-5 rather than its nearest `f32`. That is the number with the fewest
-/// decimal digits among those that the same `f32` is nearest to.
-fn shortest(x: f32) -> f64 {
-    let wide = f64::from(x);
-    let magnitude = wide.abs().log10().floor();
-    // Between these, every power of 10 that shifts a digit to the ones is exact.
-    if !(-14.0..=22.0).contains(&magnitude) {
-        return wide;
-    }
-    let decimal = |n_digits: i32| {
-        let shift = n_digits - 1 - magnitude as i32;
-        let power = 10f64.powi(shift.abs());
-        if shift < 0 { (wide / power).round() * power } else { (wide * power).round() / power }
-    };
-    (1..=9).map(decimal).find(|decimal| *decimal as f32 == x).unwrap_or(wide)
 }
 
 fn special(id: Option<u32>, name: &str) -> Result<Value, Failure> {
@@ -391,37 +388,5 @@ pub(super) fn element(value: &Value, index: i64) -> Result<Value, Failure> {
     match usize::try_from(place).ok().and_then(|place| node.index(place)) {
         Some(child) => node_value(child.by_ref()),
         None => Err(Failure::new(format!("index {index} is out of range: `{}` has {len} parts", node.path()))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stored_constants() {
-        for (x, expected) in [
-            (1e-5, 1e-5),
-            (1e-6, 1e-6),
-            (10_000.0, 1e4),
-            (500_000.0, 5e5),
-            (-0.1, -0.1),
-            (0.088_388_35, 0.088_388_35),
-            (0.0, 0.0),
-            (1e-30, f64::from(1e-30_f32)),
-            (f32::INFINITY, f64::INFINITY),
-        ] {
-            assert_eq!(shortest(x), expected, "{x:e}");
-        }
-        assert!(shortest(f32::NAN).is_nan());
-        // As printing and reading it does.
-        let mut bits = 1_u32;
-        for _ in 0..100_000 {
-            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let x = f32::from_bits(bits);
-            if (1e-13..1e22).contains(&x.abs()) {
-                assert_eq!(shortest(x), format!("{x:e}").parse::<f64>().unwrap(), "{x:e}");
-            }
-        }
     }
 }

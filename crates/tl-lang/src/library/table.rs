@@ -5,7 +5,7 @@ use tl_tensor::ops;
 use super::row::{Builtin, Failure};
 use super::{lists, memory, models, numbers, outside, sampling, tensors, testing, text};
 use crate::check::Type;
-use crate::value::{HandleKind, Value};
+use crate::value::{HandleKind, Number, Value};
 
 /// Every builtin, by chapters of the reference.
 pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
@@ -91,6 +91,14 @@ pub(crate) fn field(value: &Value, name: &str) -> Result<Value, Failure> {
         }
         Value::Handle(handle) => models::field(handle, name),
         other => Err(Failure::new(format!("{} has no field `{name}`", other.describe()))),
+    }
+}
+
+/// The field of a value, where it is a handle's and a number.
+pub(crate) fn number_field(value: &Value, name: &str) -> Option<Number> {
+    match value {
+        Value::Handle(handle) => models::number_field(handle, name),
+        _ => None,
     }
 }
 

@@ -117,14 +117,14 @@ pub(crate) const fn optional(name: &'static str, kind: Kind, default: Default) -
 }
 
 /// An argument of [`apply`](super::apply), by the position of its parameter.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub enum Arg<'a> {
     /// Left out.
     None,
     /// A tensor.
     Tensor(&'a Raw),
     /// Memory that is read like a tensor: rows of a [`TensorMut`](crate::TensorMut).
-    Operand(Operand<'a>),
+    Operand(&'a Operand<'a>),
     /// A tensor that a link of a chain will give. Only [`link_layout`](super::link_layout) takes it.
     Planned(&'a Layout),
     /// A list of tensors.

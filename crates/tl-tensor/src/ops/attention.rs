@@ -135,6 +135,6 @@ impl<T> Tensor<T> {
     /// # Errors
     /// [`Error::Op`] where the shapes do not fit.
     pub fn attention_over(&self, k: Operand<'_>, v: Operand<'_>, causal: bool) -> Result<Tensor<T>, Error> {
-        self.apply(&ATTENTION, &[Arg::Operand(k), Arg::Operand(v), Arg::Bool(causal)])
+        self.apply(&ATTENTION, &[Arg::Operand(&k), Arg::Operand(&v), Arg::Bool(causal)])
     }
 }

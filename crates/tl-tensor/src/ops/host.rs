@@ -63,14 +63,21 @@ pub(super) fn run(
             lists.push(tensors.iter().map(|tensor| tensor.to_device(&host)).collect::<Result<_, _>>()?);
         }
     }
+    let copied: SmallVec<[Option<Operand<'_>>; 8]> = operands
+        .iter()
+        .zip(&copies)
+        .map(|(operand, copy)| {
+            operand.map(|operand| Operand { bytes: copy.bytes(), binding: None, offset: 0, ..operand })
+        })
+        .collect();
     let mut lists = lists.iter();
     let on_host: SmallVec<[Arg<'_>; 8]> = args
         .iter()
-        .zip(operands.iter().zip(&copies))
-        .map(|(arg, (operand, copy))| match (arg, operand) {
-            (_, Some(operand)) => Arg::Operand(Operand { bytes: copy.bytes(), binding: None, offset: 0, ..*operand }),
+        .zip(&copied)
+        .map(|(arg, operand)| match (arg, operand) {
+            (_, Some(operand)) => Arg::Operand(operand),
             (Arg::Tensors(_), None) => Arg::Tensors(lists.next().map_or(&[], Vec::as_slice)),
-            (arg, None) => arg.clone(),
+            (arg, None) => *arg,
         })
         .collect();
     let mut out = Copy::zeroed(lease.len_bytes());

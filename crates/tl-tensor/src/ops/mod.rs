@@ -266,7 +266,7 @@ impl<'a> Call<'a> {
 fn operand_of<'a>(arg: &Arg<'a>) -> Option<Operand<'a>> {
     match arg {
         Arg::Tensor(raw) => Some(raw.operand_with_repeat()),
-        Arg::Operand(operand) => Some(*operand),
+        Arg::Operand(operand) => Some(**operand),
         _ => None,
     }
 }
@@ -335,7 +335,7 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
         all = (0..op.params.len().max(args.len()))
             .map(|i| match (args.get(i), op.params.get(i)) {
                 (None | Some(Arg::None), Some(param)) => param.default.map_or(Arg::None, Default::arg),
-                (arg, _) => arg.cloned().unwrap_or(Arg::None),
+                (arg, _) => arg.copied().unwrap_or(Arg::None),
             })
             .collect();
         &all
@@ -409,7 +409,7 @@ fn with_plain<T>(args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> Result<T, Er
         .iter()
         .zip(&copies)
         .map(|(arg, copies)| match (arg, copies.as_slice()) {
-            (_, []) => arg.clone(),
+            (_, []) => *arg,
             (Arg::Tensors(_), copies) => Arg::Tensors(copies),
             (_, [copy, ..]) => Arg::Tensor(copy.raw()),
         })
@@ -466,7 +466,7 @@ fn run_prepared(
         (0..args.len()).map(|i| copied(i).map(Raw::contiguous).transpose()).collect();
     let copies = copies?;
     let ready: SmallVec<[Arg<'_>; 8]> =
-        args.iter().zip(&copies).map(|(arg, copy)| copy.as_ref().map_or_else(|| arg.clone(), Arg::Tensor)).collect();
+        args.iter().zip(&copies).map(|(arg, copy)| copy.as_ref().map_or(*arg, Arg::Tensor)).collect();
     run_kernel(op, kernel, device, &ready, layout)
 }
 
@@ -565,7 +565,7 @@ impl<T> Tensor<T> {
     /// As for [`apply`].
     pub fn apply<U>(&self, op: &'static Op, rest: &[Arg<'_>]) -> Result<Tensor<U>, Error> {
         let args: SmallVec<[Arg<'_>; 8]> =
-            std::iter::once(Arg::Tensor(self.raw())).chain(rest.iter().cloned()).collect();
+            std::iter::once(Arg::Tensor(self.raw())).chain(rest.iter().copied()).collect();
         apply(op, self.device(), &args).map(Tensor::from_raw)
     }
 }
