@@ -3,7 +3,6 @@
 use smallvec::SmallVec;
 use tl_device::DType;
 use tl_syntax::Span;
-use tl_tensor::Raw;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, Kind, Op, Param, apply_at};
 
@@ -15,9 +14,6 @@ use crate::eval::indexing::node_of;
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
 use crate::library::{self, Args, Builtin, Failure};
 use crate::value::{Handle, Ints, Number, Value};
-
-/// What an operation gives.
-type Made = Result<Raw, tl_tensor::Error>;
 
 /// Where an operation's operand is read.
 #[derive(Clone, Copy)]
@@ -85,13 +81,9 @@ impl<'a> Evaluator<'a> {
         if let Some(Argument::Several(elements)) = call.tensors.and_then(|at| call.arguments.get(at)) {
             elements.iter().try_for_each(|element| self.push(element))?;
         }
-        let made = self.run_op(call, &places, tensors_at, span);
+        let made = self.run_op(call, &places, tensors_at, span)?;
         self.stack.truncate(first);
-        match made {
-            Ok(Ok(raw)) => self.stack.push(Value::Tensor(raw.into())),
-            Ok(Err(error)) => return Err(failed(Failure::from(error), span)),
-            Err(other) => return Err(other),
-        }
+        self.stack.push(made);
         if in_place {
             for argument in &call.arguments {
                 if let Argument::One(expr) = argument
@@ -175,7 +167,8 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    fn run_op(&mut self, call: &OpCall, places: &[Place<'_>], tensors_at: usize, span: Span) -> Evaluated<Made> {
+    #[inline(never)]
+    fn run_op(&mut self, call: &OpCall, places: &[Place<'_>], tensors_at: usize, span: Span) -> Evaluated<Value> {
         let row = call.row;
         let tensors = match call.tensors {
             Some(at) => self.take_tensors(places.get(at).copied(), tensors_at, row, span)?,
@@ -190,7 +183,10 @@ impl<'a> Evaluator<'a> {
             });
         }
         self.device.set_location(crate::interpreter::location(span));
-        Ok(apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments))
+        match apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments) {
+            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Err(error) => Err(failed(Failure::from(error), span)),
+        }
     }
 
     /// What stands at a place, as the parameter takes it.

@@ -122,21 +122,21 @@ impl Layer {
         let LlamaConfig { n_heads, n_kv_heads, head_dim, rope_base, rope_dim, rms_eps, .. } = *config;
         let n = x.dims().first().copied().unwrap_or(0);
         let pos = cache.len();
-        let h = x.rms_norm(&self.attn_norm, rms_eps as f32)?;
+        let h = x.rms_norm(&self.attn_norm, rms_eps)?;
         let q = h.linear(&self.attn_q)?;
         let k = h.linear(&self.attn_k)?;
         let v = h.linear(&self.attn_v)?.reshape([n, n_kv_heads, head_dim])?;
         drop(h);
-        let rotated_q = q.reshape([n, n_heads, head_dim])?.rope_partial(pos, rope_base as f32, rope_dim)?;
+        let rotated_q = q.reshape([n, n_heads, head_dim])?.rope_partial(pos, rope_base, rope_dim)?;
         drop(q);
-        let rotated_k = k.reshape([n, n_kv_heads, head_dim])?.rope_partial(pos, rope_base as f32, rope_dim)?;
+        let rotated_k = k.reshape([n, n_kv_heads, head_dim])?.rope_partial(pos, rope_base, rope_dim)?;
         drop(k);
         Ok(cache.attend(index, &rotated_q, &rotated_k, &v)?.reshape([n, n_heads * head_dim])?)
     }
 
     /// `x: [n, dim] → [n, dim]`.
     fn feed_forward(&self, config: &LlamaConfig, x: &Tensor) -> Result<Tensor> {
-        let h = x.rms_norm(&self.ffn_norm, config.rms_eps as f32)?;
+        let h = x.rms_norm(&self.ffn_norm, config.rms_eps)?;
         let gate = h.linear(&self.ffn_gate)?;
         let up = h.linear(&self.ffn_up)?;
         drop(h);
@@ -209,7 +209,7 @@ impl Model {
 
     fn logits(&self, x: Tensor) -> Result<Tensor> {
         let llama = self.llama();
-        let h = x.rms_norm(&llama.output_norm, self.config().rms_eps as f32)?;
+        let h = x.rms_norm(&llama.output_norm, self.config().rms_eps)?;
         drop(x);
         Ok(h.linear(&llama.output)?)
     }

@@ -231,7 +231,7 @@ mod tests {
         let [x, row, half, ints]: [Arg<'_>; 4] = [&x, &row, &half, &ints].map(Arg::from);
         let (n, add, exp) = (Link::Operand, link("add"), link("exp"));
         let check = |operands: &[&Arg<'_>], links: &[Link], expected| {
-            let operands: Vec<Arg<'_>> = operands.iter().map(|&operand| operand.clone()).collect();
+            let operands: Vec<Arg<'_>> = operands.iter().map(|&operand| *operand).collect();
             check(&device, &operands, links, DType::F32, expected);
         };
         check(&[&x, &row], &[n, n, add, exp], None);
@@ -261,7 +261,7 @@ mod tests {
         let other = Device::cpu();
         let elsewhere: Tensor = other.ones(layout.clone()).unwrap();
         check(&[&x, &Arg::from(&elsewhere)], &[n, n, add, exp], Some("different devices"));
-        let refused = apply(by_name("add").unwrap(), &device, &[x.clone(), planned]).err();
+        let refused = apply(by_name("add").unwrap(), &device, &[x, planned]).err();
         assert!(refused.is_some_and(|error| error.to_string().contains("computed before it is read")));
     }
 

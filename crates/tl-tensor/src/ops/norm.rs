@@ -195,16 +195,16 @@ impl<T> Tensor<T> {
     ///
     /// # Errors
     /// [`Error::Op`] where `w` has another size than the last dimension.
-    pub fn rms_norm<U>(&self, w: &Tensor<U>, eps: f32) -> Result<Tensor<T>, Error> {
-        self.apply(&RMS_NORM, &[w.into(), Arg::Number(f64::from(eps))])
+    pub fn rms_norm<U>(&self, w: &Tensor<U>, eps: f64) -> Result<Tensor<T>, Error> {
+        self.apply(&RMS_NORM, &[w.into(), Arg::Number(eps)])
     }
 
     /// Layer normalization over the last dimension: see the operation `layer_norm`.
     ///
     /// # Errors
     /// [`Error::Op`] where `w` or `b` has another size than the last dimension.
-    pub fn layer_norm<U>(&self, w: &Tensor<U>, b: Option<&Tensor<U>>, eps: f32) -> Result<Tensor<T>, Error> {
-        self.apply(&LAYER_NORM, &[w.into(), b.map_or(Arg::None, Arg::from), Arg::Number(f64::from(eps))])
+    pub fn layer_norm<U>(&self, w: &Tensor<U>, b: Option<&Tensor<U>>, eps: f64) -> Result<Tensor<T>, Error> {
+        self.apply(&LAYER_NORM, &[w.into(), b.map_or(Arg::None, Arg::from), Arg::Number(eps)])
     }
 
     /// `silu(self) · up`.

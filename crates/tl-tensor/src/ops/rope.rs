@@ -222,15 +222,15 @@ impl<T> Tensor<T> {
     ///
     /// # Errors
     /// [`Error::Op`] where the tensor has not three dimensions.
-    pub fn rope(&self, pos: usize, base: f32) -> Result<Tensor<T>, Error> {
-        self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(f64::from(base))])
+    pub fn rope(&self, pos: usize, base: f64) -> Result<Tensor<T>, Error> {
+        self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base)])
     }
 
     /// As [`Tensor::rope`], rotating only the first `dims` elements of each head.
     ///
     /// # Errors
     /// [`Error::Op`] where `dims` is odd or larger than a head.
-    pub fn rope_partial(&self, pos: usize, base: f32, dims: usize) -> Result<Tensor<T>, Error> {
-        self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(f64::from(base)), Arg::Int(dims as i64)])
+    pub fn rope_partial(&self, pos: usize, base: f64, dims: usize) -> Result<Tensor<T>, Error> {
+        self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base), Arg::Int(dims as i64)])
     }
 }

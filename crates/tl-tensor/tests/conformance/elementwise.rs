@@ -166,8 +166,8 @@ fn binary(device: &Device, op: &'static Op) {
         for input in arrangements(device, dtype, &values(&[4, 9])) {
             let label = format!("{} and {number}", input.label);
             let (left, right) = (input.nd.map(|x| f(number, x)), input.nd.map(|x| f(x, number)));
-            check(device, op, &[arg.clone(), input.arg()], &label, (result, &left), tolerance);
-            check(device, op, &[input.arg(), arg.clone()], &label, (result, &right), tolerance);
+            check(device, op, &[arg, input.arg()], &label, (result, &left), tolerance);
+            check(device, op, &[input.arg(), arg], &label, (result, &right), tolerance);
         }
     }
     special_pairs(device, op, result, f);
