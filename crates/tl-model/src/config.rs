@@ -275,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn constants_are_the_numbers_that_were_meant() {
+        let eps = "llama.attention.layer_norm_rms_epsilon";
+        for (stored, expected) in
+            [(1e-5_f32, 1e-5), (1e-6, 1e-6), (5e5, 5e5), (0.088_388_35, 0.088_388_35), (1e-30, 1e-30)]
+        {
+            let bytes = sizes(eps).f32(eps, stored).f32("llama.rope.freq_base", stored).finish();
+            let config = LlamaConfig::from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap();
+            assert_eq!((config.rms_eps, config.rope_base), (expected, expected));
+        }
+    }
+
+    #[test]
     fn what_makes_no_model() {
         let check = |writer: GgufWriter, expected: &str| {
             let bytes = writer.finish();
