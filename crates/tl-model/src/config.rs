@@ -27,11 +27,11 @@ pub struct LlamaConfig {
     pub vocab_size: usize,
     /// The longest sequence that the model was trained for, in tokens.
     pub context_length: usize,
-    /// The base of the rotary embedding's frequencies.
+    /// The base of the rotary embedding's frequencies: the decimal number that the file's `f32` stands for.
     pub rope_base: f64,
     /// How many of a head's elements are rotated.
     pub rope_dim: usize,
-    /// The epsilon of the root-mean-square normalization.
+    /// The epsilon of the root-mean-square normalization, such a number too: 1e-5, not the `f32` nearest to it.
     pub rms_eps: f64,
 }
 
