@@ -375,11 +375,11 @@ impl Expr {
         }
     }
 
-    /// The variable that its path begins with.
+    /// The variable that it or its fields' path begins with.
     pub(crate) fn first_variable(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, .. } => Some(*slot),
-            ExprKind::Field { receiver, .. } | ExprKind::Index { receiver, .. } => receiver.first_variable(),
+            ExprKind::Field { receiver, .. } => receiver.first_variable(),
             _ => None,
         }
     }

@@ -96,7 +96,7 @@ impl<'a> Evaluator<'a> {
         let index = self.frame + slot as usize;
         if index >= self.stack.len() {
             // The checker counts the slots, so this does not happen; if it did, the program would go on.
-            self.stack.resize_with(index + 1, Value::default);
+            self.stack.resize(index + 1, Value::Absent);
         }
         &mut self.stack[index]
     }

@@ -7,13 +7,8 @@ use crate::value::Value;
 impl Evaluator<'_> {
     /// Runs a block and gives its value.
     pub(super) fn block(&mut self, block: &Block) -> Evaluated<Value> {
-        for statement in &block.statements {
-            self.statement(statement)?;
-        }
-        match &block.value {
-            Some(value) => self.expr(value),
-            None => Ok(Value::Unit),
-        }
+        self.push_block(block)?;
+        Ok(self.stack.pop().unwrap_or_default())
     }
 
     /// Runs a block and puts its value onto the stack.
