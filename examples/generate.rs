@@ -115,7 +115,7 @@ fn main() -> Result<()> {
     let tokenizer = model.tokenizer()?;
     let ids: Vec<i32> = tokenizer.encode(&prompt).into_iter().map(|id| id as i32).collect();
     let config = model.config();
-    let context = config.context_length.min(ids.len() + 100);
+    let context = config.context_length.min(ids.len() + 99); // the last of 100 tokens goes through the model no more
 
     let buffer = TensorBuffer::new(&device);
     buffer.reserve_for(config, context)?;
@@ -131,9 +131,12 @@ fn main() -> Result<()> {
     let mut token = sampler.sample_tensor(&transformer.forward(&ids, &mut cache)?)?;
     let allocated = device.stats().allocation_count;
     let (start, mut n) = (Instant::now(), 0);
-    while !tokenizer.is_end(token) && cache.len() < context {
+    while !tokenizer.is_end(token) {
         write!(stdout, "{}", text.next(&tokenizer, token)?)?;
         stdout.flush()?;
+        if cache.len() == context {
+            break;
+        }
         token = sampler.sample_tensor(&transformer.forward(&[token as i32], &mut cache)?)?;
         n += 1;
     }

@@ -93,9 +93,9 @@ count() { # generate|script TITLE
 
 # The script generates until its context is full; here until it has so many tokens, in the same context both times.
 for tokens in "$few" "$more"; do
-    sed "s/len(ids) + 100/len(ids) + $more/; s/cache.len < context/n < $tokens/" "$here/../examples/generate.tl" >"$folder/$tokens.tl"
-    grep -q "len(ids) + $more" "$folder/$tokens.tl" && grep -q " n < $tokens " "$folder/$tokens.tl" ||
-        fail "examples/generate.tl has changed: \`len(ids) + 100\` and \`cache.len < context\` were to be replaced"
+    sed "s/len(ids) + 99/len(ids) + $more/; s/cache.len == context/n == $tokens/" "$here/../examples/generate.tl" >"$folder/$tokens.tl"
+    grep -q "len(ids) + $more" "$folder/$tokens.tl" && grep -q " n == $tokens " "$folder/$tokens.tl" ||
+        fail "examples/generate.tl has changed: \`len(ids) + 99\` and \`cache.len == context\` were to be replaced"
 done
 
 count generate "tl generate"

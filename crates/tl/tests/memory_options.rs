@@ -125,7 +125,7 @@ fn sealed_programs_name_what_they_would_allocate() {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     for part in
-        ["memory is sealed", "float16[104, 1, 32]", "buffer_reserve([104, 1, 32], 1)", "sealed.tl:", "kv_cache("]
+        ["memory is sealed", "float16[103, 1, 32]", "buffer_reserve([103, 1, 32], 1)", "sealed.tl:", "kv_cache("]
     {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
