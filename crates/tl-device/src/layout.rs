@@ -68,6 +68,20 @@ impl Hash for BlockFormat {
 }
 
 impl DType {
+    /// Blocks of 32 elements, a half-precision scale and 8 bits for each: 34 bytes. The one stored format that is not only read: KV
+    /// caches can be kept in it.
+    ///
+    /// ```
+    /// use tl_device::{DType, Layout};
+    /// let keys = Layout::new(DType::Q8_0, [1024, 4, 64]);
+    /// assert_eq!(keys.len_bytes()?, 1024 * 4 * 2 * 34);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub const Q8_0: DType = DType::Block(&BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 });
+
+    /// The types that a program can make tensors and caches of.
+    pub(crate) const WRITTEN: [DType; 5] = [DType::F16, DType::F32, DType::I32, DType::Bool, DType::Q8_0];
+
     /// The name that programs use: `float16`, `int32`, `q4_0`.
     ///
     /// ```
@@ -99,9 +113,8 @@ impl DType {
     /// Elements in a block; 1 for everything but block formats.
     ///
     /// ```
-    /// use tl_device::{BlockFormat, DType};
-    /// static Q8_0: BlockFormat = BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 };
-    /// assert_eq!(DType::Block(&Q8_0).block_elems(), 32);
+    /// use tl_device::DType;
+    /// assert_eq!(DType::Q8_0.block_elems(), 32);
     /// assert_eq!(DType::F32.block_elems(), 1);
     /// ```
     pub fn block_elems(self) -> usize {
@@ -114,9 +127,8 @@ impl DType {
     /// Bytes of a block: the element size for everything but block formats.
     ///
     /// ```
-    /// use tl_device::{BlockFormat, DType};
-    /// static Q8_0: BlockFormat = BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 };
-    /// assert_eq!(DType::Block(&Q8_0).block_bytes(), 34);
+    /// use tl_device::DType;
+    /// assert_eq!(DType::Q8_0.block_bytes(), 34);
     /// assert_eq!(DType::F32.block_bytes(), 4);
     /// ```
     pub fn block_bytes(self) -> usize {

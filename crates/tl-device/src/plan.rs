@@ -270,12 +270,12 @@ fn parse_row(line: &str) -> Result<PlanRow, &'static str> {
     let (layout, count) = rest.trim().rsplit_once(' ').ok_or("there is no count")?;
     let count = count.parse().map_err(|_| "the count is not a number")?;
     let (dtype, dims) = layout.trim().split_once('[').ok_or("the layout has no dimensions")?;
-    let dtype = [DType::F16, DType::F32, DType::I32, DType::Bool].into_iter().find(|known| known.name() == dtype);
+    let dtype = DType::WRITTEN.into_iter().find(|known| known.name() == dtype);
     let dims = dims.strip_suffix(']').ok_or("the dimensions do not end with `]`")?;
     let dims = dims.split(',').map(str::trim).filter(|dim| !dim.is_empty());
     let shape: Result<Shape, &'static str> =
         dims.map(|dim| dim.parse().map_err(|_| "a dimension is not a number")).collect();
-    let layout = Layout::new(dtype.ok_or("the data type is none of float16, float32, int32, bool")?, shape?);
+    let layout = Layout::new(dtype.ok_or("the data type is none of float16, float32, int32, bool, q8_0")?, shape?);
     Ok(PlanRow { layout, kind, count })
 }
 
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn files_are_read_as_they_are_written() {
-        let text = "exact float16[8, 512] 4\nup_to float32[32, 2048] 2\nlearnable int32[] 1\n";
+        let text = "exact float16[8, 512] 4\nup_to float32[32, 2048] 2\nlearnable int32[] 1\nexact q8_0[9, 4, 64] 2\n";
         assert_eq!(text.parse::<ReservationPlan>().unwrap().to_string(), text);
         let check = |text: &str, line, problem: &str| {
             let error = text.parse::<ReservationPlan>().unwrap_err();
@@ -294,7 +294,7 @@ mod tests {
         check("exact float16[8] 4\n\nsome float16[8] 4", 3, "it does not begin with exact, up_to or learnable");
         check("exact float16[8 4", 1, "the dimensions do not end with `]`");
         check("exact float16[8]", 1, "there is no count");
-        check("exact float17[8] 1", 1, "the data type is none of float16, float32, int32, bool");
+        check("exact float17[8] 1", 1, "the data type is none of float16, float32, int32, bool, q8_0");
         check("exact float16[8] -1", 1, "the count is not a number");
         check("exact float16[x] 1", 1, "a dimension is not a number");
     }

@@ -2,10 +2,11 @@
 //!
 //! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read`, which
 //! only adds the bytes up. `many/N`: as many tokens; billions of multiply-adds a second. `attention`: one query over a
-//! cache in `f16`, GB/s of keys and values; and queries over themselves. Instruction sets are compared within a run: all
+//! cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over themselves. Instruction sets are compared within a run: all
 //! that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
 #![allow(missing_docs)] // made by the macro `criterion_group`
 
+use bytemuck::Zeroable;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use std::hint::black_box;
@@ -112,27 +113,36 @@ fn many(criterion: &mut Criterion) {
 
 /// One query over the caches of all layers, so that they come from memory as in a decoding step, and a prompt over itself.
 fn attend(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("attention");
     for (n, m, n_heads, kv_heads, d) in [(1, 1024, 32, 4, 64), (1, 8192, 32, 8, 128), (512, 512, 32, 4, 64)] {
-        let n_layers = if n == 1 { COLD_BYTES / 8 / (2 * m * kv_heads * d * size_of::<f16>()) } else { 1 };
-        let q = values(n * n_heads * d);
-        let caches = vec![values(m * kv_heads * d); 2 * n_layers];
-        let mut out = vec![f16::ZERO; n * n_heads * d];
-        let q = Heads { data: &q[..], n_tokens: n, n_heads, token_stride: n_heads * d, head_stride: d };
-        let heads = |data| Heads { data, n_tokens: m, n_heads: kv_heads, token_stride: kv_heads * d, head_stride: d };
-        group.throughput(match n {
-            1 => Throughput::Bytes((n_layers * 2 * m * kv_heads * d * size_of::<f16>()) as u64),
-            _ => Throughput::Elements((n * m * n_heads * d) as u64),
-        });
-        for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
-            group.bench_function(BenchmarkId::new(format!("{n}x{m}x{d}"), threads.isa().name()), |bencher| {
-                bencher.iter(|| {
-                    for [keys, values] in caches.as_chunks().0 {
-                        attention(&threads, q, heads(&keys[..]), heads(&values[..]), d, 0.125, true, &mut out);
-                    }
-                });
+        let cache = values(m * kv_heads * d);
+        attend_over(criterion, "attention", &cache, [n, m, n_heads, kv_heads, d]);
+        let mut blocks = vec![Q8Block::zeroed(); cache.len() / Q8Block::ELEMS];
+        let floats: Vec<f32> = cache.iter().map(|x| x.to_f32()).collect();
+        (Q8_0.quantize.expect("Q8_0 can be written"))(&floats, bytemuck::cast_slice_mut(&mut blocks));
+        attend_over(criterion, "attention_q8_0", &blocks, [n, m, n_heads, kv_heads, d]);
+    }
+}
+
+fn attend_over<C: Kept>(criterion: &mut Criterion, name: &str, cache: &[C], [n, m, n_heads, kv_heads, d]: [usize; 5]) {
+    let mut group = criterion.benchmark_group(name);
+    let n_layers = if n == 1 { COLD_BYTES / 8 / (2 * size_of_val(cache)) } else { 1 };
+    let q = values(n * n_heads * d);
+    let caches = vec![cache.to_vec(); 2 * n_layers];
+    let mut out = vec![f16::ZERO; n * n_heads * d];
+    let q = Heads { data: &q[..], n_tokens: n, n_heads, token_stride: n_heads * d, head_stride: d };
+    let heads = |data| Heads { data, n_tokens: m, n_heads: kv_heads, token_stride: kv_heads * d, head_stride: d };
+    group.throughput(match n {
+        1 => Throughput::Bytes((n_layers * 2 * size_of_val(cache)) as u64),
+        _ => Throughput::Elements((n * m * n_heads * d) as u64),
+    });
+    for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
+        group.bench_function(BenchmarkId::new(format!("{n}x{m}x{d}"), threads.isa().name()), |bencher| {
+            bencher.iter(|| {
+                for [keys, values] in caches.as_chunks().0 {
+                    attention(&threads, q, heads(&keys[..]), heads(&values[..]), d, 0.125, true, &mut out);
+                }
             });
-        }
+        });
     }
 }
 

@@ -30,10 +30,28 @@ const MIN_PART: usize = 128;
 const MAX_KEYS: usize = 64;
 const HALF_KEYS: usize = 32;
 
-/// Vectors of heads in a slice: element `(token, head, i)` is `data[token * token_stride + head * head_stride + i]`.
+/// What keys and values are kept in: an element type, or a format of blocks.
+pub trait Kept: bytemuck::Pod + Send + Sync + 'static {
+    /// Elements in one of these.
+    const ELEMS: usize;
+    /// `dst` as `f32`, exactly. It has [`Kept::ELEMS`] elements for each of `src`.
+    fn load(isa: Isa, src: &[Self], dst: &mut [f32]);
+}
+
+impl<T: Element> Kept for T {
+    const ELEMS: usize = 1;
+
+    #[inline(always)]
+    fn load(isa: Isa, src: &[T], dst: &mut [f32]) {
+        <T as Element>::load(isa, src, dst);
+    }
+}
+
+/// Vectors of heads in a slice: element `(token, head, i)` is `data[token * token_stride + head * head_stride + i]`, where `data` is
+/// counted in elements. With blocks, strides and vectors are whole numbers of them.
 #[derive(Debug)]
 pub struct Heads<'a, T> {
-    /// The elements, from the first to at least the last.
+    /// The elements, or blocks of them, from the first to at least the last.
     pub data: &'a [T],
     /// How many tokens.
     pub n_tokens: usize,
@@ -53,22 +71,25 @@ impl<T> Clone for Heads<'_, T> {
 
 impl<T> Copy for Heads<'_, T> {}
 
-impl<'a, T> Heads<'a, T> {
+impl<'a, T: Kept> Heads<'a, T> {
     #[inline(always)]
     fn vector(&self, token: usize, head: usize, head_dim: usize) -> &'a [T] {
-        &self.data[token * self.token_stride + head * self.head_stride..][..head_dim]
+        let first = token * self.token_stride + head * self.head_stride;
+        &self.data[first / T::ELEMS..][..head_dim / T::ELEMS]
     }
 }
 
 /// `out[i, h] = sum over j of softmax over j of (scale * q[i, h] . k[j, g]) * v[j, g]`, `g = h / (heads / kv_heads)`.
 ///
-/// `q: [n, heads, d]`, `k`, `v: [m, kv_heads, d]` with any strides but the last, `out: [n, heads, d]` contiguous. `causal`: query
+/// `q: [n, heads, d]`, `k`, `v: [m, kv_heads, d]` with any strides but the last, which may be kept in another type, `out: [n, heads, d]`
+/// contiguous. `causal`: query
 /// `i` sees the keys `j <= i + (m - n)`, so that the last query sees them all. A query that sees no key gives zeros. All in `f32`.
 ///
 /// # Panics
-/// If `d` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong.
+/// If `d` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong; with blocks, also
+/// where `d` or a stride of `k` or `v` is no whole number of them.
 #[expect(clippy::too_many_arguments, reason = "three operands and the parameters of the formula")]
-pub fn attention<T: Element, C: Element>(
+pub fn attention<T: Element, C: Kept>(
     threads: &Threads,
     q: Heads<'_, T>,
     k: Heads<'_, C>,
@@ -81,6 +102,12 @@ pub fn attention<T: Element, C: Element>(
     assert!(head_dim <= MAX_HEAD_DIM, "attention: a head of {head_dim}");
     assert_eq!(out.len(), q.n_tokens * q.n_heads * head_dim, "attention: length of the output");
     assert!(k.n_tokens == v.n_tokens && k.n_heads == v.n_heads, "attention: keys and values");
+    let in_blocks = [head_dim, k.token_stride, k.head_stride, v.token_stride, v.head_stride];
+    assert!(
+        in_blocks.iter().all(|len| len.is_multiple_of(C::ELEMS)),
+        "attention: {in_blocks:?} in blocks of {}",
+        C::ELEMS
+    );
     if out.is_empty() {
         return;
     }
@@ -110,7 +137,7 @@ pub fn attention<T: Element, C: Element>(
 
 /// One query: each task takes some heads and a part of the keys. Does nothing, and says so, where the workspace is too small
 /// for what the tasks gather.
-fn attention_in_parts<T: Element, C: Element>(
+fn attention_in_parts<T: Element, C: Kept>(
     threads: &Threads,
     operands: Operands<'_, T, C>,
     heads: usize,
@@ -191,7 +218,7 @@ struct Gathered {
 }
 
 instantiate! {
-    fn attention_tile[T: Element, C: Element](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
+    fn attention_tile[T: Element, C: Kept](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
         let head_dim = operands.head_dim;
         let (first_query, n_queries) = (tile.first_row(), tile.n_rows());
         let (first_head, n_heads) = (tile.first_col() / head_dim, tile.n_cols() / head_dim);
@@ -211,7 +238,7 @@ instantiate! {
     }
 
     /// Gathers over some of the keys for some heads of the only query.
-    fn gather_part[T: Element, C: Element](
+    fn gather_part[T: Element, C: Kept](
         isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, lines: &mut [Line],
     ) {
         let head_dim = operands.head_dim;
@@ -256,7 +283,7 @@ instantiate! {
 
 /// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on.
 #[inline(always)]
-fn gather<T: Element, C: Element>(
+fn gather<T: Element, C: Kept>(
     isa: Isa,
     operands: Operands<'_, T, C>,
     (first_query, first_head, n_heads): (usize, usize, usize),
@@ -442,22 +469,45 @@ fn fold_lanes(values: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::{Q8_0, Q8Block};
     use crate::testing::{Random, all_threads, assert_close, rounding};
+    use bytemuck::Zeroable;
     use half::{bf16, f16};
 
-    fn vector<T: Element>(x: &Heads<'_, T>, token: usize, head: usize, d: usize) -> Vec<f64> {
-        x.vector(token, head, d).iter().map(|x| f64::from(x.to_f32())).collect()
+    fn vector<T: Kept>(x: &Heads<'_, T>, token: usize, head: usize, d: usize) -> Vec<f64> {
+        let mut values = vec![0.0; d];
+        T::load(Isa::portable(), x.vector(token, head, d), &mut values);
+        values.into_iter().map(f64::from).collect()
+    }
+
+    /// Random keys or values.
+    trait RandomKept: Kept {
+        fn random(random: &mut Random, n_elems: usize) -> Vec<Self>;
+    }
+
+    impl<T: Element> RandomKept for T {
+        fn random(random: &mut Random, n_elems: usize) -> Vec<T> {
+            random.vec(n_elems)
+        }
+    }
+
+    impl RandomKept for Q8Block {
+        fn random(random: &mut Random, n_elems: usize) -> Vec<Q8Block> {
+            let mut blocks = vec![Q8Block::zeroed(); n_elems / Q8Block::ELEMS];
+            (Q8_0.quantize.unwrap())(&random.vec::<f32>(n_elems), bytemuck::cast_slice_mut(&mut blocks));
+            blocks
+        }
     }
 
     /// Attention over random operands; keys and values lie head by head, as in a cache with room for more tokens.
-    fn check<T: Element, C: Element>([n, m, heads, kv_heads, d]: [usize; 5], causal: bool) {
+    fn check<T: Element, C: RandomKept>([n, m, heads, kv_heads, d]: [usize; 5], causal: bool) {
         let mut random = Random::new((n * 3 + m * 5 + d) as u64);
         let room = m + 3;
-        let (q, k, v) =
-            (random.vec::<T>(n * heads * (d + 1)), random.vec(kv_heads * room * d), random.vec(kv_heads * room * d));
+        let q = random.vec::<T>(n * heads * (d + 1));
+        let [k, v] = [(); 2].map(|()| C::random(&mut random, kv_heads * room * d));
         let q = Heads { data: &q[..], n_tokens: n, n_heads: heads, token_stride: heads * (d + 1), head_stride: d + 1 };
         let cache = |data| Heads { data, n_tokens: m, n_heads: kv_heads, token_stride: d, head_stride: room * d };
-        let (k, v): (Heads<'_, C>, Heads<'_, C>) = (cache(&k), cache(&v));
+        let (k, v) = (cache(&k[..]), cache(&v[..]));
         let scale = 3.0 / (d as f32).sqrt();
         let mut expected = Vec::new();
         for (i, h) in (0..n).flat_map(|i| (0..heads).map(move |h| (i, h))) {
@@ -504,6 +554,27 @@ mod tests {
             check::<f32, f32>([5, 40, 48, 2, 1], causal);
             check::<f16, f16>([300, 300, 8, 2, 64], causal);
         }
+    }
+
+    #[test]
+    fn keys_and_values_in_blocks() {
+        for causal in [false, true] {
+            for m in [0, 1, 31, 65, 600] {
+                check::<f32, Q8Block>([1, m, 8, 2, 64], causal);
+                check::<f16, Q8Block>([3, m, 3, 1, 32], causal);
+                check::<f32, Q8Block>([40, m, 4, 4, 96], causal);
+            }
+            check::<f32, Q8Block>([2, 300, 2, 2, 1024], causal);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "[48, 96, 48, 96, 48] in blocks of 32")]
+    fn heads_are_whole_blocks() {
+        let heads = |data| Heads { data, n_tokens: 1, n_heads: 2, token_stride: 96, head_stride: 48 };
+        let q = Heads { data: &[1.0f32; 96][..], n_tokens: 1, n_heads: 2, token_stride: 96, head_stride: 48 };
+        let blocks = [Q8Block::zeroed(); 3];
+        attention(&Threads::new(1), q, heads(&blocks), heads(&blocks), 48, 1.0, true, &mut [0.0; 96]);
     }
 
     #[test]

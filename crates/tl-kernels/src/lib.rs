@@ -40,7 +40,7 @@ mod threads;
 mod vector;
 mod workspace;
 
-pub use attention::{Heads, MAX_HEAD_DIM, attention};
+pub use attention::{Heads, Kept, MAX_HEAD_DIM, attention};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::Element;
 pub use isa::Isa;
@@ -48,7 +48,7 @@ pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, sigmoid, silu, tanh};
 pub use matmul::{Batch, Matrix, batch_matmul, matmul};
 pub use quant::{
-    BF16, Dot, F16, F32, FloatKernels, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    BF16, Dot, F16, F32, FloatKernels, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block,
     Quantize, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear,
 };
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};

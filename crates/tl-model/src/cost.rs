@@ -41,7 +41,8 @@ impl Model {
             let dtype = tensor.dtype();
             (n_elems / dtype.block_elems() * dtype.block_bytes()) as u64
         });
-        let row = config.n_kv_heads * config.head_dim * self.activations().dtype().block_bytes();
+        let dtype = self.cache_dtype();
+        let row = config.n_kv_heads * config.head_dim / dtype.block_elems() * dtype.block_bytes();
         let cache = (2 * config.n_layers * row) as u64;
         DecodeBytes { weights: weights.sum(), cache: cache.saturating_mul(held as u64) }
     }
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
     use crate::model::Activations;
     use crate::testing::project_file;
-    use tl_device::Device;
+    use tl_device::{DType, Device};
 
     #[test]
     fn a_small_model_by_hand() {
@@ -96,6 +97,7 @@ mod tests {
             assert_eq!(model.decode_bytes(7).cache, 2 * 22 * 7 * 32 * 2);
             let wide = model.with_activations(Activations::Float32);
             assert_eq!(wide.decode_bytes(7).cache, 2 * 22 * 7 * 32 * 4);
+            assert_eq!(wide.with_cache_dtype(DType::Q8_0).decode_bytes(7).cache, 2 * 22 * 7 * 34);
             let (one, two) = (model.prefill_operations(1), model.prefill_operations(2));
             let attended = |pairs: usize| (4 * 22 * 96 * pairs) as f64;
             let shared = (2 * 1536 * 96) as f64;

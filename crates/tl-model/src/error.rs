@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use tl_device::DType;
+
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, ModelError>;
 
@@ -343,6 +345,32 @@ pub enum ModelError {
         adding: usize,
         /// Tokens that it has room for.
         capacity: usize,
+    },
+
+    /// A type that keys and values cannot be kept in.
+    #[error("a KV cache keeps float16, float32 or q8_0, not {dtype}")]
+    CacheType {
+        /// The type given.
+        dtype: DType,
+    },
+
+    /// A format of blocks for a KV cache on a GPU.
+    #[error("a KV cache in {dtype} is for the CPU; on a GPU, keep it in float16 or float32")]
+    CacheOnGpu {
+        /// The type given.
+        dtype: DType,
+    },
+
+    /// Heads that a KV cache's format of blocks cannot keep.
+    #[error(
+        "a KV cache in {dtype} keeps blocks of {}, and heads of {head_dim} are no whole number of them; keep it in float16",
+        dtype.block_elems()
+    )]
+    CacheBlocks {
+        /// The type given.
+        dtype: DType,
+        /// Elements of a head.
+        head_dim: usize,
     },
 
     /// A layer of a KV cache that is not the next one.

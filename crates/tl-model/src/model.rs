@@ -17,7 +17,7 @@ use crate::format::gguf::{Gguf, TensorInfo};
 use crate::tokenizer::Tokenizer;
 use crate::tree::{ChildPlace, Leaf, ROOT, Tree};
 
-/// The type of what lies between the weights, and of the KV cache that is made for a model.
+/// The type of what lies between the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
     /// Half precision.
@@ -42,6 +42,8 @@ impl Activations {
 pub struct Model {
     inner: Arc<Inner>,
     activations: Activations,
+    /// That of the activations unless given.
+    cache_dtype: Option<DType>,
 }
 
 #[derive(Debug)]
@@ -84,17 +86,38 @@ impl Model {
         let mapping = Mapping::open(path).map_err(io)?;
         let inner = Inner::new(path, mapping, device);
         let inner = inner.map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })?;
-        Ok(Model { inner: Arc::new(inner), activations: Activations::default() })
+        Ok(Model { inner: Arc::new(inner), activations: Activations::default(), cache_dtype: None })
     }
 
     /// The same model with another type of activations.
     pub fn with_activations(&self, activations: Activations) -> Model {
-        Model { inner: self.inner.clone(), activations }
+        Model { activations, ..self.clone() }
     }
 
     /// The type of activations.
     pub fn activations(&self) -> Activations {
         self.activations
+    }
+
+    /// The same model with KV caches of this type (see [`KvCache::new`](crate::KvCache::new)); `None`: that of the activations.
+    ///
+    /// ```
+    /// use tl_model::{KvCache, Model};
+    /// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
+    /// let model = model.with_cache_dtype(tl_device::DType::Q8_0);
+    /// let cache = KvCache::for_model(&model, 128)?;
+    /// // 22 layers, keys and values, 1 head of 32 elements: blocks of 34 bytes.
+    /// assert_eq!(model.device().stats().cache_bytes, 22 * 2 * 128 * 34);
+    /// # drop(cache);
+    /// # Ok::<(), tl_model::ModelError>(())
+    /// ```
+    pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Model {
+        Model { cache_dtype: dtype.into(), ..self.clone() }
+    }
+
+    /// The type of the KV caches that are made for the model: that of the activations unless [`Model::with_cache_dtype`] says another.
+    pub fn cache_dtype(&self) -> DType {
+        self.cache_dtype.unwrap_or(self.activations.dtype())
     }
 
     /// Sizes and constants.

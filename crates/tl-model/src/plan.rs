@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
-use tl_device::{Device, DeviceOptions, LayoutStats, Simulation, TensorBuffer, bytes};
+use tl_device::{DType, Device, DeviceOptions, LayoutStats, Simulation, TensorBuffer, bytes};
 
 use crate::error::Result;
 use crate::kv_cache::KvCache;
@@ -20,8 +20,10 @@ use crate::reserve::ReserveFor;
 pub struct MemoryPlan {
     /// Tokens that there is room for.
     pub context: usize,
-    /// The type of the activations and the KV cache.
+    /// The type of the activations.
     pub activations: Activations,
+    /// The type of the KV cache.
+    pub cache_dtype: DType,
     /// Bytes of the weights: mapped from the file, on a GPU copied to it.
     pub weight_bytes: u64,
     /// Bytes of the KV cache.
@@ -98,6 +100,11 @@ impl Planner {
         Ok(Planner { model })
     }
 
+    /// The same plans for KV caches of this type: see [`Model::with_cache_dtype`].
+    pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Planner {
+        Planner { model: self.model.with_cache_dtype(dtype) }
+    }
+
     /// The model, on the device that only counts: its configuration and its tokenizer are those of the file.
     pub fn model(&self) -> &Model {
         &self.model
@@ -108,11 +115,11 @@ impl Planner {
     /// # Errors
     /// A context that the model was not trained for, sizes that cannot be addressed.
     pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
-        let (device, activations) = (self.model.device(), self.model.activations());
+        let device = self.model.device();
         let buffer = TensorBuffer::new(device);
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
-        buffer.reserve_for_activations(self.model.config(), context, activations)?;
+        buffer.reserve_for_model(&self.model, context)?;
         device.set_tensor_buffer(buffer.clone());
         let cache = KvCache::for_model(&self.model, context);
         let stats = device.stats();
@@ -120,7 +127,8 @@ impl Planner {
         cache?;
         Ok(MemoryPlan {
             context,
-            activations,
+            activations: self.model.activations(),
+            cache_dtype: self.model.cache_dtype(),
             weight_bytes: stats.mapped_bytes + loaded_bytes,
             cache_bytes: stats.cache_bytes,
             activation_bytes: stats.driver_bytes - stats.cache_bytes - loaded_bytes,
@@ -161,13 +169,14 @@ mod tests {
     use tl_device::MemoryStats;
 
     /// The counters of a real device on which the model was loaded and generated until the context was full.
-    fn measured(path: &Path, context: usize, activations: Activations, limit: Option<u64>) -> Result<MemoryStats> {
+    fn measured(path: &Path, context: usize, planner: &Planner, limit: Option<u64>) -> Result<MemoryStats> {
         let mut options = DeviceOptions::default();
         options.memory.limit_bytes = limit.map(|limit| limit as usize);
         let device = Device::cpu_with(&options);
-        let model = Model::load(path, &device)?.with_activations(activations);
+        let model = Model::load(path, &device)?.with_activations(planner.model().activations());
+        let model = model.with_cache_dtype(planner.model().cache_dtype());
         let buffer = TensorBuffer::new(&device);
-        buffer.reserve_for_activations(model.config(), context, activations)?;
+        buffer.reserve_for_model(&model, context)?;
         device.set_tensor_buffer(buffer);
         let prompt: Vec<u32> = (0..context as u32).map(|i| 3 + i % 1000).collect();
         let options = GenerateOptions { max_tokens: 1, context: Some(context), ..GenerateOptions::default() };
@@ -180,22 +189,23 @@ mod tests {
 
     #[test]
     fn what_was_said_is_what_is_taken() {
-        for (name, activations) in [
-            ("demo-q4_0", Activations::Float16),
-            ("demo-q8_0", Activations::Float32),
-            ("demo-f16", Activations::Float16),
+        for (name, activations, cache) in [
+            ("demo-q4_0", Activations::Float16, None),
+            ("demo-q8_0", Activations::Float32, None),
+            ("demo-q8_0", Activations::Float16, Some(DType::Q8_0)),
+            ("demo-f16", Activations::Float16, Some(DType::F32)),
         ] {
             let path = project_file(&format!("models/{name}.gguf"));
-            let planner = Planner::open(&path, activations).unwrap();
+            let planner = Planner::open(&path, activations).unwrap().with_cache_dtype(cache);
             for context in [1, 2, 63, 256] {
                 let what = format!("{name}, {context}");
                 let plan = planner.plan(context).unwrap();
-                let stats = measured(&path, context, activations, Some(plan.total_bytes())).unwrap();
+                let stats = measured(&path, context, &planner, Some(plan.total_bytes())).unwrap();
                 assert_eq!(plan.weight_bytes, stats.mapped_bytes, "{what}");
                 assert_eq!(plan.cache_bytes, stats.cache_bytes, "{what}");
                 assert_eq!(plan.cache_bytes + plan.activation_bytes, stats.driver_bytes, "{what}");
                 // A byte less is refused.
-                let error = measured(&path, context, activations, Some(plan.total_bytes() - 1)).unwrap_err();
+                let error = measured(&path, context, &planner, Some(plan.total_bytes() - 1)).unwrap_err();
                 assert!(error.to_string().contains("over the memory limit"), "{what}: {error}");
                 assert_eq!(planner.longest_context(plan.total_bytes()).unwrap(), Some(context), "{what}");
             }

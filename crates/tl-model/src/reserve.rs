@@ -8,7 +8,8 @@ use tl_device::{DType, Layout, TensorBuffer};
 use crate::arch::llama::PREFILL_CHUNK;
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
-use crate::model::Activations;
+use crate::kv_cache::check_dtype;
+use crate::model::Model;
 
 /// Reserving for a model.
 pub trait ReserveFor {
@@ -19,35 +20,45 @@ pub trait ReserveFor {
     /// A context that the model was not trained for, or memory that cannot be had.
     fn reserve_for(&self, config: &LlamaConfig, context: usize) -> Result<()>;
 
-    /// As [`ReserveFor::reserve_for`], for this type of activations.
+    /// As [`ReserveFor::reserve_for`], for this model's types of activations and KV caches.
     ///
     /// # Errors
-    /// As for [`ReserveFor::reserve_for`].
-    fn reserve_for_activations(&self, config: &LlamaConfig, context: usize, activations: Activations) -> Result<()>;
+    /// As for [`ReserveFor::reserve_for`], and types that the model's cache cannot have.
+    fn reserve_for_model(&self, model: &Model, context: usize) -> Result<()>;
 }
 
 impl ReserveFor for TensorBuffer {
     fn reserve_for(&self, config: &LlamaConfig, context: usize) -> Result<()> {
-        self.reserve_for_activations(config, context, Activations::default())
+        reserve(self, config, context, DType::F16, DType::F16)
     }
 
-    fn reserve_for_activations(&self, config: &LlamaConfig, context: usize, activations: Activations) -> Result<()> {
-        if context == 0 || context > config.context_length {
-            return Err(ModelError::ContextLength { asked: context, limit: config.context_length });
-        }
-        let dtype = activations.dtype();
-        let cache = Layout::new(dtype, [context, config.n_kv_heads, config.head_dim]);
-        self.reserve(cache, 2 * config.n_layers)?;
-        self.reserve(Layout::new(dtype, [1, config.vocab_size]), 1)?;
-        if self.is_on_gpu() {
-            // The token that the device chose.
-            self.reserve(Layout::new(DType::I32, []), 1)?;
-        }
-        for row in Plan::of_step(config, context.min(PREFILL_CHUNK), dtype).rows {
-            self.reserve_up_to(row.layout, row.most)?;
-        }
-        Ok(())
+    fn reserve_for_model(&self, model: &Model, context: usize) -> Result<()> {
+        reserve(self, model.config(), context, model.activations().dtype(), model.cache_dtype())
     }
+}
+
+fn reserve(
+    buffer: &TensorBuffer,
+    config: &LlamaConfig,
+    context: usize,
+    activations: DType,
+    cache: DType,
+) -> Result<()> {
+    if context == 0 || context > config.context_length {
+        return Err(ModelError::ContextLength { asked: context, limit: config.context_length });
+    }
+    check_dtype(buffer.is_on_gpu(), config.head_dim, cache)?;
+    let cache = Layout::new(cache, [context, config.n_kv_heads, config.head_dim]);
+    buffer.reserve(cache, 2 * config.n_layers)?;
+    buffer.reserve(Layout::new(activations, [1, config.vocab_size]), 1)?;
+    if buffer.is_on_gpu() {
+        // The token that the device chose.
+        buffer.reserve(Layout::new(DType::I32, []), 1)?;
+    }
+    for row in Plan::of_step(config, context.min(PREFILL_CHUNK), activations).rows {
+        buffer.reserve_up_to(row.layout, row.most)?;
+    }
+    Ok(())
 }
 
 /// The layouts of a step, sizes that depend on the number of tokens at their largest.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
-use tl_model::{Activations, GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions, SyntheticModel};
+use tl_model::{GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions, SyntheticModel};
 
 const CONTEXT: usize = 16;
 const MAX_TOKENS: usize = 3;
@@ -25,7 +25,7 @@ fn run(device: &Device, file: &str, is_reserved: bool) -> Result<Vec<u32>> {
     if is_reserved {
         let buffer = TensorBuffer::new(device);
         device.set_tensor_buffer(buffer.clone());
-        buffer.reserve_for_activations(model.config(), CONTEXT, Activations::Float16)?;
+        buffer.reserve_for_model(&model, CONTEXT)?;
     }
     let options = GenerateOptions {
         max_tokens: MAX_TOKENS,

@@ -81,7 +81,7 @@ fn what_was_said_is_what_is_taken() {
             let device = gpu(&options).expect("there was one above");
             let model = Model::load(&path, &device)?.with_activations(activations);
             let buffer = TensorBuffer::new(&device);
-            buffer.reserve_for_activations(model.config(), 128, activations)?;
+            buffer.reserve_for_model(&model, 128)?;
             device.set_tensor_buffer(buffer);
             let mut generator = generator(&model, 20);
             let held = device.stats().driver_bytes;

@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use tl_device::{Device, DeviceOptions, MemoryOptions, ReserveKind, TensorBuffer};
+use tl_device::{DType, Device, DeviceOptions, MemoryOptions, ReserveKind, TensorBuffer};
 use tl_model::{Activations, DecodeStream, GenerateOptions, Generator, KvCache, Model, ReserveFor, SamplingOptions};
 
 /// Counts the allocations of each thread.
@@ -66,12 +66,12 @@ fn prompt(len: usize) -> Vec<u32> {
 }
 
 /// Every buffer that is reserved is needed, none is missing, and nothing is allocated while generating.
-fn check_reservation(context: usize, prompt_len: usize, max_tokens: usize, activations: Activations) {
-    let what = format!("context {context}, prompt {prompt_len}, {activations:?}");
+fn check_reservation(context: usize, prompt_len: usize, max_tokens: usize, (activations, cache): (Activations, DType)) {
+    let what = format!("context {context}, prompt {prompt_len}, {activations:?}, cache in {cache}");
     let device = one_thread(MemoryOptions::default());
-    let model = demo(&device, activations);
+    let model = demo(&device, activations).with_cache_dtype(cache);
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for_activations(model.config(), context, activations).unwrap();
+    buffer.reserve_for_model(&model, context).unwrap();
     device.set_tensor_buffer(buffer);
     let reserved = device.stats();
     let mut generator = Generator::new(&model, &prompt(prompt_len), &options(max_tokens, context)).unwrap();
@@ -92,13 +92,18 @@ fn check_reservation(context: usize, prompt_len: usize, max_tokens: usize, activ
 
 #[test]
 fn the_reservation_is_exact() {
-    for activations in [Activations::Float16, Activations::Float32] {
-        check_reservation(256, 1, 40, activations);
-        check_reservation(256, 100, 200, activations);
-        check_reservation(256, 256, 10, activations);
-        check_reservation(64, 5, 100, activations);
-        check_reservation(2, 2, 100, activations);
-        check_reservation(1, 1, 100, activations);
+    for types in [
+        (Activations::Float16, DType::F16),
+        (Activations::Float32, DType::F32),
+        (Activations::Float16, DType::Q8_0),
+        (Activations::Float32, DType::F16),
+    ] {
+        check_reservation(256, 1, 40, types);
+        check_reservation(256, 100, 200, types);
+        check_reservation(256, 256, 10, types);
+        check_reservation(64, 5, 100, types);
+        check_reservation(2, 2, 100, types);
+        check_reservation(1, 1, 100, types);
     }
 }
 

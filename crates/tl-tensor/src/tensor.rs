@@ -626,8 +626,8 @@ impl TensorMut {
         &self.layout
     }
 
-    /// Copies `rows`, `[n, …]` with the same other dimensions, to the rows from `start` on, converting between
-    /// `float16` and `float32`.
+    /// Copies `rows`, `[n, …]` with the same other dimensions, to the rows from `start` on, converting them to the type
+    /// here: a float type or, on the CPU, a format of blocks.
     ///
     /// # Errors
     /// [`Error::Rows`] where they do not fit, [`Error::Op`] where the other dimensions or the types differ.

@@ -1,11 +1,11 @@
 //! What the program understands on its command line.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use tl_device::GpuChoice;
-use tl_model::{SyntheticShape, weight_formats};
+use tl_device::{DType, Device, GpuChoice};
+use tl_model::{Model, Planner, SyntheticShape, weight_formats};
 
 use crate::size;
 
@@ -128,9 +128,8 @@ pub(crate) struct GenerateArguments {
     /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
-    /// The type of what lies between the weights
-    #[arg(long, value_enum, default_value_t = Activations::Float16)]
-    pub(crate) activations: Activations,
+    #[command(flatten)]
+    pub(crate) types: TypeArguments,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }
@@ -161,6 +160,9 @@ pub(crate) struct PlanArguments {
     /// Of a model: the type of what lies between the weights [default: float16]
     #[arg(long, value_enum)]
     pub(crate) activations: Option<Activations>,
+    /// Of a model: the type that keys and values are kept in [default: that of the activations]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) cache: Option<CacheType>,
     /// Of a model: compare with this many bytes (300MB, 2GiB) and not with what the machine has; of a program: the most that
     /// it may take
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -219,9 +221,8 @@ pub(crate) struct BenchArguments {
     /// How often each is measured
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) reps: u32,
-    /// The type of what lies between the weights
-    #[arg(long, value_enum, default_value_t = Activations::Float16)]
-    pub(crate) activations: Activations,
+    #[command(flatten)]
+    pub(crate) types: TypeArguments,
     /// Print one JSON object on each line, one line for each test
     #[arg(long)]
     pub(crate) json: bool,
@@ -276,9 +277,8 @@ pub(crate) struct PerplexityArguments {
     /// Write the log-probabilities of all tokens to this file, in llama.cpp's format
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
-    /// The type of what lies between the weights
-    #[arg(long, value_enum, default_value_t = Activations::Float16)]
-    pub(crate) activations: Activations,
+    #[command(flatten)]
+    pub(crate) types: TypeArguments,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -363,6 +363,31 @@ impl DeviceChoice {
     }
 }
 
+/// The types that a model computes in.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct TypeArguments {
+    /// The type of what lies between the weights
+    #[arg(long, value_enum, default_value_t = Activations::Float16)]
+    pub(crate) activations: Activations,
+    /// The type that keys and values are kept in [default: that of the activations]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) cache: Option<CacheType>,
+}
+
+impl TypeArguments {
+    /// A plan of the model's memory on a device.
+    pub(crate) fn planner(self, path: &Path, device: &Device) -> tl_model::Result<Planner> {
+        let planner = Planner::open_for(path, self.activations.into(), device)?;
+        Ok(planner.with_cache_dtype(self.cache.map(CacheType::dtype)))
+    }
+
+    /// The model, loaded.
+    pub(crate) fn load(self, path: &Path, device: &Device) -> tl_model::Result<Model> {
+        let model = Model::load(path, device)?.with_activations(self.activations.into());
+        Ok(model.with_cache_dtype(self.cache.map(CacheType::dtype)))
+    }
+}
+
 /// Types of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Activations {
@@ -377,6 +402,29 @@ impl From<Activations> for tl_model::Activations {
         match activations {
             Activations::Float16 => tl_model::Activations::Float16,
             Activations::Float32 => tl_model::Activations::Float32,
+        }
+    }
+}
+
+/// Types of KV caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheType {
+    /// Half precision
+    Float16,
+    /// Single precision
+    Float32,
+    /// Blocks of 32 in 8 bits and a scale: half the memory; on the CPU
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl CacheType {
+    /// The data type of the tensors.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            CacheType::Float16 => DType::F16,
+            CacheType::Float32 => DType::F32,
+            CacheType::Q8_0 => DType::Q8_0,
         }
     }
 }

@@ -2,10 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tl_device::{Device, TensorBuffer};
-use tl_model::{
-    Activations, DecodeStream, GenerateOptions, Generator, Model, Planner, ReserveFor, SamplingOptions, Timings,
-    Tokenizer,
-};
+use tl_model::{DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions, Timings, Tokenizer};
 use tl_syntax::SourceMap;
 
 use crate::arguments::GenerateArguments;
@@ -16,19 +13,18 @@ use crate::{plan, statistics};
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let device = crate::device::open(&arguments.device)?;
-    let activations = arguments.activations.into();
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
-        check_room(arguments, activations, limit, &device)?;
+        check_room(arguments, limit, &device)?;
     }
     let recording = Recording::start(&arguments.device, &device)?;
-    let model = Model::load(&arguments.model, &device).map_err(Stop::failed)?.with_activations(activations);
+    let model = arguments.types.load(&arguments.model, &device).map_err(Stop::failed)?;
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
     let prompt = tokenizer.encode(&arguments.prompt);
     let options = options(arguments, &model, prompt.len());
     let buffer = TensorBuffer::new(&device);
     let context = options.context.unwrap_or(model.config().context_length);
-    buffer.reserve_for_activations(model.config(), context, activations).map_err(Stop::failed)?;
+    buffer.reserve_for_model(&model, context).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);
     let mut generator = Generator::new(&model, &prompt, &options).map_err(Stop::failed)?;
     let run = print_text(&mut generator, &tokenizer, &prompt, &device);
@@ -47,13 +43,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
 }
 
 /// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
-fn check_room(
-    arguments: &GenerateArguments,
-    activations: Activations,
-    limit: Option<usize>,
-    device: &Device,
-) -> Result<(), Stop> {
-    let planner = Planner::open_for(&arguments.model, activations, device).map_err(Stop::failed)?;
+fn check_room(arguments: &GenerateArguments, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
+    let planner = arguments.types.planner(&arguments.model, device).map_err(Stop::failed)?;
     let model = planner.model();
     let prompt = model.tokenizer().map_err(Stop::failed)?.encode(&arguments.prompt);
     let context = options(arguments, model, prompt.len()).context;

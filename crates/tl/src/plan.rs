@@ -5,11 +5,17 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tl_device::{Device, bytes as display_bytes};
+use tl_device::{DType, Device, bytes as display_bytes};
 use tl_model::{MemoryPlan, Planner};
 
-use crate::arguments::{Activations, PlanArguments};
+use crate::arguments::{Activations, CacheType, PlanArguments};
 use crate::output::{self, Stop};
+
+/// What a model computes in, in words.
+pub(crate) fn types(activations: DType, cache: DType) -> String {
+    let cache = if cache == activations { String::new() } else { format!(", KV cache in {cache}") };
+    format!("{activations} activations{cache}")
+}
 
 /// What the plan is compared with.
 #[derive(Clone, Copy)]
@@ -77,8 +83,8 @@ impl Verdict {
 
     fn table(&self, path: &Path) -> String {
         let plan = &self.plan;
-        let dtype = plan.activations.dtype();
-        let mut text = format!("{}: {} tokens of context, {dtype} activations\n", path.display(), plan.context);
+        let types = types(plan.activations.dtype(), plan.cache_dtype);
+        let mut text = format!("{}: {} tokens of context, {types}\n", path.display(), plan.context);
         let mut line = |name: &str, bytes: u64, note: &str| {
             // Writing into a string cannot fail.
             let _ = writeln!(
@@ -123,6 +129,7 @@ impl Verdict {
         let object = json!({
             "context": plan.context,
             "activations": plan.activations.dtype().to_string(),
+            "cache": plan.cache_dtype.to_string(),
             "weight_bytes": plan.weight_bytes,
             "cache_bytes": plan.cache_bytes,
             "activation_bytes": plan.activation_bytes,
@@ -143,6 +150,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let device = crate::device::choose(arguments.device.clone(), crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
     let planner = Planner::open_for(&arguments.file, activations, &device).map_err(Stop::failed)?;
+    let planner = planner.with_cache_dtype(arguments.cache.map(CacheType::dtype));
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
     let verdict = Verdict::new(&planner, context, Room::new(arguments.memory_limit, &device));
     let failed = |error| Stop::Failed(format!("{}: {error}", arguments.file.display()));

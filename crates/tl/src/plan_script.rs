@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use tl_device::{DType, ReservationPlan, Trace, bytes as display_bytes};
+use tl_device::{DType, PlanRow, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
 
 use crate::arguments::{DeviceArguments, PlanArguments};
 use crate::output::{self, Stop};
@@ -36,7 +36,11 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
 
 /// Refuses what says nothing about a program, rather than leave it without effect.
 fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
-    let given = [("--context", arguments.context.is_some()), ("--activations", arguments.activations.is_some())];
+    let given = [
+        ("--context", arguments.context.is_some()),
+        ("--activations", arguments.activations.is_some()),
+        ("--cache", arguments.cache.is_some()),
+    ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => {
             let path = arguments.file.display();
@@ -93,9 +97,11 @@ fn json(plan: &ReservationPlan, trace: &Trace, with_arena: bool) -> String {
     format!("{object}\n")
 }
 
-/// The plan as `tl run --plan` reads it. Stored weight formats are left out: nothing but a file has them.
+/// The plan as `tl run --plan` reads it. Stored weight formats are left out, for nothing but a file has them; a KV cache is no weight.
 fn plan_file(plan: &ReservationPlan, name: &str) -> String {
-    let rows = plan.rows.iter().filter(|row| !matches!(row.layout.dtype(), DType::Block(_)));
+    let is_cache = |row: &PlanRow| row.layout.dtype() == DType::Q8_0 && row.kind == ReserveKind::Exact;
+    let is_weight = |row: &PlanRow| matches!(row.layout.dtype(), DType::Block(_)) && !is_cache(row);
+    let rows = plan.rows.iter().filter(|row| !is_weight(row));
     let plan = ReservationPlan { rows: rows.cloned().collect() };
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("# what {name} needs: {} buffers, {}\n{plan}", plan.count(), display_bytes(plan.bytes()))

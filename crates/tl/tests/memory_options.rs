@@ -150,6 +150,13 @@ fn a_plan_serves_the_program_that_it_was_made_for() {
     let (planned, stderr) = printed("run --sealed", &["--plan", &plan, &program]);
     assert_eq!(generated(&planned), generated(&alone));
     assert!(planned.contains("100.0%, fallbacks: 0") && stderr.is_empty(), "{planned}{stderr}");
+    // As for a program whose cache is kept in blocks.
+    let source = std::fs::read_to_string(&program).unwrap().replace("context)\n", "context, q8_0)\n");
+    let in_blocks = temp_file("blocks.tl", &source);
+    printed("plan", &[&in_blocks, "-o", &plan]);
+    assert!(std::fs::read_to_string(&plan).unwrap().contains("exact q8_0[103, 1, 32] 44\n"));
+    let (stdout, stderr) = printed("run --sealed", &["--plan", &plan, &in_blocks]);
+    assert!(stdout.contains("100.0%, fallbacks: 0") && stderr.is_empty(), "{stdout}{stderr}");
     // The lines can be put into the program as they are.
     let pasted = generate_unreserved("pasted.tl", &lines);
     let (stdout, stderr) = printed("run --sealed", &[&pasted]);

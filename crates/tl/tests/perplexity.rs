@@ -57,6 +57,9 @@ fn a_model_agrees_with_itself_and_less_with_fewer_bits() {
         assert!(number(found, "kl_median") <= number(found, "kl_99"), "{found}");
         assert!(number(found, "kl_99") <= number(found, "kl_most"), "{found}");
     }
+    // Keys and values in 8 bits cost about as much as weights in 8 bits.
+    let cache = against("models/demo-f16.gguf", &["--cache", "q8_0"]);
+    assert!(1e-7 < number(&cache, "kl_mean") && number(&cache, "kl_mean") < 2.0 * number(&eight, "kl_mean"), "{cache}");
     assert_eq!(number(&against("models/demo-q8_0.gguf", &["--windows", "1"]), "tokens"), 49.0);
     let line = format!("perplexity models/demo-q4_0.gguf --against {saved} --activations float32 --memory-stats");
     let output = run(&line, &[]);

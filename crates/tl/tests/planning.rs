@@ -79,6 +79,13 @@ fn a_plan_is_a_table_or_an_object() {
     assert_eq!((&object["fits"], part("longest_context")), (&Value::Bool(true), 256));
     let float32 = plan("models/demo-q8_0.gguf --context 100 --activations float32");
     assert_eq!(float32["cache_bytes"].as_u64(), Some(44 * 100 * 32 * 4));
+    let eight = plan("models/demo-q8_0.gguf --context 100 --cache q8_0");
+    assert_eq!((eight["cache_bytes"].as_u64(), &eight["cache"]), (Some(44 * 100 * 34), &"q8_0".into()));
+    let table = printed("plan models/demo-q8_0.gguf --context 100 --cache q8_0", &[]);
+    assert!(
+        table.contains("float16 activations, KV cache in q8_0\n") && table.contains("44 × q8_0[100, 1, 32]"),
+        "{table}"
+    );
     // The whole context of the model where none is given.
     assert_eq!(plan("models/demo-q8_0.gguf")["context"].as_u64(), Some(256));
 }

@@ -47,7 +47,7 @@ pub use q5_0::Q5_0;
 pub use q5_1::Q5_1;
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
-pub use q8_0::Q8_0;
+pub use q8_0::{Q8_0, Q8Block};
 
 /// The most elements that a block of any format may have.
 pub(crate) const MAX_BLOCK: usize = 256;

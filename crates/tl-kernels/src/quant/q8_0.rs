@@ -6,7 +6,9 @@ use super::block::{BlockFormat, array, integer};
 #[cfg(target_arch = "x86_64")]
 use super::{Rows, activations::Row, block::RowDot};
 use super::{WeightKernels, half_at, store_half};
+use crate::attention::Kept;
 use crate::isa::Isa;
+use bytemuck::{Pod, Zeroable};
 
 const ELEMS: usize = 32;
 const BYTES: usize = 34;
@@ -41,6 +43,34 @@ impl BlockFormat for Format {
         let mut values = [0; ELEMS];
         store_half(block, 0, quantize_block(array(x), &mut values));
         block[2..].copy_from_slice(bytemuck::cast_slice(&values));
+    }
+}
+
+/// A block as attention reads keys and values.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Q8Block {
+    scale: [u8; 2],
+    values: [i8; ELEMS],
+}
+
+// SAFETY: arrays of 2 and 32 bytes: 34 bytes without padding, and every pattern is a value.
+unsafe impl Zeroable for Q8Block {}
+// SAFETY: as above.
+unsafe impl Pod for Q8Block {}
+
+impl Kept for Q8Block {
+    const ELEMS: usize = ELEMS;
+
+    #[inline(always)]
+    fn load(isa: Isa, src: &[Q8Block], dst: &mut [f32]) {
+        assert_eq!(src.len() * ELEMS, dst.len());
+        for (block, dst) in src.iter().zip(dst.as_chunks_mut::<ELEMS>().0) {
+            let scale = half_at(isa, &block.scale, 0);
+            for (x, value) in dst.iter_mut().zip(block.values) {
+                *x = scale * f32::from(value);
+            }
+        }
     }
 }
 

@@ -23,7 +23,9 @@ const MAX_KNOWN: usize = 64;
 
 /// The dtype that a program means by a name.
 pub(super) fn dtype_named(name: &str) -> Option<DType> {
-    ast::TensorDtype::from_name(name).map(super::conversions::dtype)
+    // Tensors of this one cannot be declared: a KV cache is kept in it, and reserved.
+    let q8_0 = (name == DType::Q8_0.name()).then_some(DType::Q8_0);
+    ast::TensorDtype::from_name(name).map(super::conversions::dtype).or(q8_0)
 }
 
 impl Checker {

@@ -126,7 +126,9 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "kv_cache",
-        doc: "An empty cache of keys and values for so many layers: `2 · layers` tensors `[max_len, kv_heads, head_dim]`.",
+        doc: "An empty cache of keys and values for so many layers: `2 · layers` tensors `[max_len, kv_heads, head_dim]`, of `float16` \
+              unless given. `q8_0` keeps them in blocks of 32 elements, in about half the memory; it is for the CPU, and `head_dim` is then a \
+              multiple of 32.",
         params: &[
             Param::required("layers", Kind::Int),
             Param::required("kv_heads", Kind::Int),

@@ -1,6 +1,7 @@
 //! Attention in one pass.
 
-use tl_kernels::{Heads, MAX_HEAD_DIM};
+use tl_device::DType;
+use tl_kernels::{Element, Heads, Kept, MAX_HEAD_DIM, Q8Block};
 
 use super::attention_gpu;
 use super::rule::{RuleArgs, Size, TensorType, same};
@@ -15,6 +16,7 @@ static ATTENTION: Op = Op {
     doc: "`softmax(q kᵀ · scale) v` for each head, in one pass that never forms the scores (Milakov, Gimelshein, 2018; Dao et \
           al., 2022), in `float32`. Head `h` of `q` reads head `h / (heads / kv_heads)` of `k` and `v`. Causal: query `i` of `n` \
           sees the keys `j <= i + m - n` of `m`. `scale` is `1 / sqrt(d)` unless given. \
+          `k` and `v` may be kept in another type than `q`, a float type or `q8_0`. \
           `q: [n, heads, d], k, v: [m, kv_heads, d] → [n, heads, d]`.",
     params: &[
         required("q", Kind::Tensor),
@@ -29,14 +31,15 @@ static ATTENTION: Op = Op {
         kernel: |call| {
             let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
             let scale = scale(call, &q)?;
-            with_float!(q.dtype, "q", T => with_float!(k.dtype, "k", C => {
-                run::<T, C>(call, (&q, &k, &v), scale)
-            }))
+            with_float!(q.dtype, "q", T => match k.dtype {
+                dtype if dtype == DType::Q8_0 => run::<T, Q8Block>(call, (&q, &k, &v), scale),
+                dtype => with_float!(dtype, "k", C => run::<T, C>(call, (&q, &k, &v), scale)),
+            })
         },
     },
     gpu: Some(|call| {
         let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
-        if ![&q, &k, &v].into_iter().all(has_whole_heads) {
+        if ![&q, &k, &v].into_iter().all(has_whole_heads) || k.dtype == DType::Q8_0 {
             return Ok(Ran::NoProgram);
         }
         let (scale, is_causal) = (scale(call, &q)?, call.bool(3));
@@ -69,12 +72,15 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     let (q, q_dtype) = args.ranked(0, 3, "q", "3 dimensions, [n, heads, d]")?;
     let (k, k_dtype) = args.ranked(1, 3, "k", "3 dimensions, [m, kv_heads, d]")?;
     let (v, v_dtype) = args.ranked(2, 3, "v", "3 dimensions, [m, kv_heads, d]")?;
-    for (operand, dtype) in [("q", q_dtype), ("k", k_dtype), ("v", v_dtype)] {
-        if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand, expected: "float16 or float32 (cast it first)", found });
+    if let Some(found) = q_dtype.filter(|dtype| !dtype.is_float()) {
+        return Err(Fault::DType { operand: "q", expected: "float16 or float32 (cast it first)", found });
+    }
+    for (operand, dtype) in [("k", k_dtype), ("v", v_dtype)] {
+        if let Some(found) = dtype.filter(|dtype| !dtype.is_float() && *dtype != DType::Q8_0) {
+            return Err(Fault::DType { operand, expected: "float16, float32 or q8_0 (cast it first)", found });
         }
     }
-    // A cache may keep another float type than the queries have; keys and values keep the same.
+    // A cache may keep another type than the queries have; keys and values keep the same.
     if let (Some(left), Some(right)) = (k_dtype, v_dtype)
         && left != right
     {
@@ -97,8 +103,9 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     Ok(TensorType::new(q_dtype, q))
 }
 
-fn heads<'a, T: bytemuck::Pod>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fault> {
-    if !has_whole_heads(operand) {
+fn heads<'a, T: Kept>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fault> {
+    let are_blocks_whole = operand.strides[..2].iter().all(|stride| stride.is_multiple_of(T::ELEMS));
+    if !has_whole_heads(operand) || !are_blocks_whole {
         let expected = "contiguous within a head";
         return Err(Fault::DType { operand: "q, k and v", expected, found: operand.dtype });
     }
@@ -111,7 +118,7 @@ fn heads<'a, T: bytemuck::Pod>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fa
     })
 }
 
-fn run<T: tl_kernels::Element, C: tl_kernels::Element>(
+fn run<T: Element, C: Kept>(
     call: &mut Call,
     (q, k, v): (&Operand, &Operand, &Operand),
     scale: f32,

@@ -106,6 +106,7 @@ pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut 
     match (source.dtype, dtype) {
         (DType::Block(_), DType::Block(_)) => return copy_rows(source, out),
         (DType::Block(_), _) => return dequantize(isa, source, dtype, out),
+        (_, DType::Block(_)) => return quantize(isa, source, dtype, out),
         _ => {}
     }
     if source.is_contiguous() && source.dtype.is_float() && dtype.is_float() {
@@ -150,6 +151,45 @@ fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), Fault> {
             && let Some(out) = out.get_mut(row * row_bytes..(row + 1) * row_bytes)
         {
             out.copy_from_slice(bytes);
+        }
+    });
+    Ok(())
+}
+
+/// Floats to rows of blocks; the last dimension is a whole number of them.
+fn quantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
+    let fault = || Fault::DType { operand: "the result", expected: "a type that can be written", found: dtype };
+    let quantize = crate::quant::format_of(dtype).and_then(|format| format.kernels.quantize).ok_or_else(fault)?;
+    let found = source.dims.last().map_or(1, |&n| n);
+    if !found.is_multiple_of(dtype.block_elems()) {
+        let expected = "a whole number of the format's blocks";
+        return Err(Fault::Value { operand: "the last dimension", expected, found: found as f64 });
+    }
+    const TILE: usize = 1024;
+    let mut tile = [0f32; TILE];
+    let tile_bytes = TILE / dtype.block_elems() * dtype.block_bytes();
+    let mut store = |index: usize, tile: &[f32]| {
+        let start = index / TILE * tile_bytes;
+        let len = tile.len() / dtype.block_elems() * dtype.block_bytes();
+        if let Some(out) = out.get_mut(start..start + len) {
+            quantize(tile, out);
+        }
+    };
+    let n = source.n_elems();
+    if source.is_contiguous() && source.dtype.is_float() {
+        return with_float!(source.dtype, "x", T => {
+            for (i, src) in source.slice::<T>()?.chunks(TILE).enumerate() {
+                T::load(isa, src, &mut tile[..src.len()]);
+                store(i * TILE, &tile[..src.len()]);
+            }
+            Ok(())
+        });
+    }
+    let reader = Reader::new(source)?;
+    for_each_index(source.dims, [source.strides], |i, [offset]| {
+        tile[i % TILE] = reader.at(offset) as f32;
+        if i % TILE == TILE - 1 || i == n - 1 {
+            store(i / TILE * TILE, &tile[..i % TILE + 1]);
         }
     });
     Ok(())

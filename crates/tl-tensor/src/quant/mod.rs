@@ -22,7 +22,6 @@ const fn block(name: &'static str, id: u32, block_elems: usize, block_bytes: usi
 }
 
 static BF16: BlockFormat = block("bf16", 30, 1, 2);
-static Q8_0: BlockFormat = block("q8_0", 8, 32, 34);
 static Q4_0: BlockFormat = block("q4_0", 2, 32, 18);
 static Q4_1: BlockFormat = block("q4_1", 3, 32, 20);
 static Q5_0: BlockFormat = block("q5_0", 6, 32, 22);
@@ -42,7 +41,7 @@ pub static FORMATS: &[Format] = &[
     Format { dtype: DType::F32, gguf_id: 0, kernels: &tl_kernels::F32 },
     Format { dtype: DType::F16, gguf_id: 1, kernels: &tl_kernels::F16 },
     blocks(&BF16, &tl_kernels::BF16),
-    blocks(&Q8_0, &tl_kernels::Q8_0),
+    Format { dtype: DType::Q8_0, gguf_id: 8, kernels: &tl_kernels::Q8_0 },
     blocks(&Q4_0, &tl_kernels::Q4_0),
     blocks(&Q4_1, &tl_kernels::Q4_1),
     blocks(&Q5_0, &tl_kernels::Q5_0),

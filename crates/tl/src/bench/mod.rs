@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tl_device::{Device, TensorBuffer};
-use tl_model::{KvCache, Model, Planner, ReserveFor, Sampler, SamplingOptions, SyntheticModel};
+use tl_model::{KvCache, Model, ReserveFor, Sampler, SamplingOptions, SyntheticModel};
 use tl_syntax::SourceMap;
 use tl_tensor::Random;
 
@@ -103,9 +103,8 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
         let name = device.gpu_info().map_or(device.name(), |gpu| &gpu.name);
         return Err(Stop::Failed(format!("--limits measures the CPU, and this runs on the GPU {name}; leave it out")));
     }
-    let activations = arguments.activations.into();
     let source = Source::open(arguments, &device)?;
-    let planner = Planner::open_for(source.path(), activations, &device).map_err(Stop::failed)?;
+    let planner = arguments.types.planner(source.path(), &device).map_err(Stop::failed)?;
     let tests = tests(arguments, planner.model().config().context_length)?;
     let context = tests.iter().map(|test| test.context()).max().unwrap_or(1);
     let limit = arguments.device.memory_limit;
@@ -114,7 +113,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     }
     drop(planner);
     let recording = Recording::start(&arguments.device, &device)?;
-    let model = Model::load(source.path(), &device).map_err(Stop::failed)?.with_activations(activations);
+    let model = arguments.types.load(source.path(), &device).map_err(Stop::failed)?;
     let title = source.title();
     if cfg!(unix) {
         // What is mapped stays, and whatever ends the program, no file is left behind.
@@ -231,7 +230,7 @@ impl Bench<'_> {
     fn new(model: &Model, context: usize) -> Result<Bench<'_>, Stop> {
         let device = model.device();
         let buffer = TensorBuffer::new(device);
-        buffer.reserve_for_activations(model.config(), context, model.activations()).map_err(Stop::failed)?;
+        buffer.reserve_for_model(model, context).map_err(Stop::failed)?;
         device.set_tensor_buffer(buffer);
         let vocab_size = model.config().vocab_size;
         let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };

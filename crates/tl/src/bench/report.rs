@@ -8,6 +8,7 @@ use tl_model::Model;
 
 use super::limits::Limits;
 use super::{Measured, Test};
+use crate::plan;
 
 /// How measurements are printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,12 +47,12 @@ impl Heading<'_> {
         let repetitions =
             if self.reps == 1 { "one repetition".to_owned() } else { format!("{} repetitions", self.reps) };
         let mut text = format!(
-            "{}: {} weights in {}, {} layers, {} activations\n{}, {repetitions}\n",
+            "{}: {} weights in {}, {} layers, {}\n{}, {repetitions}\n",
             self.title,
             count(n_elems),
             self.formats(),
             config.n_layers,
-            self.model.activations().dtype(),
+            plan::types(self.model.activations().dtype(), self.model.cache_dtype()),
             self.computing(),
         );
         match self.limits {
@@ -126,6 +127,7 @@ impl Heading<'_> {
             "threads": device.threads().count(),
             "instructions": device.threads().isa().name(),
             "activations": self.model.activations().dtype().to_string(),
+            "cache": self.model.cache_dtype().to_string(),
             "median_tokens_per_second": measured.median(),
             "allocations_per_token": measured.allocation_count as f64 / tokens.max(1) as f64,
         });
