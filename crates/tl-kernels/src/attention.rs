@@ -10,6 +10,7 @@ use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use crate::math::exp;
 use crate::matmul::PARALLEL_MIN;
+use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
 use crate::vector::{add_weighted, dots};
@@ -430,7 +431,8 @@ fn weight(x: f32) -> f32 {
 /// whole arrays, so that they become vector instructions.
 #[inline(always)]
 fn weigh(row: &mut Row, scores: &mut [f32], sums: &mut [f32]) {
-    let largest = fold_lanes(scores, row.largest, |a, b| if b > a { b } else { a });
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let largest = fold_values(scores, row.largest, larger, larger);
     // While nothing but -inf has been seen, any finite shift will do: the weights are zero.
     let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
     if largest > row.largest {
@@ -450,20 +452,7 @@ fn weigh(row: &mut Row, scores: &mut [f32], sums: &mut [f32]) {
     for score in rest {
         *score = weight(*score - shift);
     }
-    row.sum += fold_lanes(scores, 0.0, |a, b| a + b);
-}
-
-/// Folds values in 16 lanes, each of which begins with `start`, and the lanes in the end.
-#[inline(always)]
-fn fold_lanes(values: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
-    let (groups, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [start; LANES];
-    for group in groups {
-        for (lane, value) in lanes.iter_mut().zip(group) {
-            *lane = join(*lane, *value);
-        }
-    }
-    lanes.iter().chain(rest).fold(start, |a, b| join(a, *b))
+    row.sum += fold_values(scores, 0.0, add, add);
 }
 
 #[cfg(test)]

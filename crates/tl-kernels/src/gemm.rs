@@ -7,7 +7,7 @@
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
-use crate::scratch::Scratch;
+use crate::scratch::{Aligned, Scratch};
 use crate::threads::Tile;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2, avx512};
@@ -95,12 +95,12 @@ instantiate! {
                 multiply(isa, a, b, sums);
             }
         }
-        let mut values = [[0.0; PANEL]; TILE_COLS / PANEL];
+        let mut values = Aligned([[0.0; PANEL]; TILE_COLS / PANEL]);
         for row in 0..n_rows {
-            for (values, sums) in values.iter_mut().zip(sums.chunks_exact(n_rows)) {
+            for (values, sums) in values.0.iter_mut().zip(sums.chunks_exact(n_rows)) {
                 *values = sums[row];
             }
-            Y::store(isa, &values.as_flattened()[..n_cols], tile.row_mut(row));
+            Y::store(isa, &values.0.as_flattened()[..n_cols], tile.row_mut(row));
         }
     }
 }
@@ -132,12 +132,12 @@ pub(crate) fn fill_columns(
         transpose(isa, square);
     }
     if !rest.is_empty() {
-        let mut square = [[0.0; PANEL]; PANEL];
-        for (col, column) in square[..n_cols].iter_mut().enumerate() {
+        let mut square = Aligned([[0.0; PANEL]; PANEL]);
+        for (col, column) in square.0[..n_cols].iter_mut().enumerate() {
             load(col, squares.len() * PANEL, &mut column[..rest.len()]);
         }
-        transpose(isa, &mut square);
-        rest.copy_from_slice(&square[..rest.len()]);
+        transpose(isa, &mut square.0);
+        rest.copy_from_slice(&square.0[..rest.len()]);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
+use crate::scratch::Scratch;
 use crate::threads::Threads;
 
 /// Elements in a block on the stack.
@@ -254,7 +255,8 @@ pub fn copy<T: Copy + Send + Sync>(threads: &Threads, x: View<'_, T>, out: &mut 
 
 instantiate! {
     fn unary_chunk[T: Element, U: Element, F: Fn(f32) -> f32](isa: Isa, x: View<'_, T>, first: usize, out: &mut [U], f: F) {
-        let mut values = [0.0; BLOCK];
+        let mut room = Scratch::<f32, BLOCK>::new();
+        let values = room.zeroed(BLOCK.min(out.len()));
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             let values = &mut values[..out.len()];
             x.load(isa, first + block * BLOCK, values);
@@ -266,7 +268,8 @@ instantiate! {
     }
 
     fn mask_chunk[T: Element](isa: Isa, x: View<'_, T>, shown: View<'_, u8>, other: f32, first: usize, out: &mut [T]) {
-        let (mut values, mut flags) = ([0.0; BLOCK], [false; BLOCK]);
+        let (mut room, mut flags) = (Scratch::<f32, BLOCK>::new(), [false; BLOCK]);
+        let values = room.zeroed(BLOCK.min(out.len()));
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             let (values, flags) = (&mut values[..out.len()], &mut flags[..out.len()]);
             x.load(isa, first + block * BLOCK, values);
@@ -281,8 +284,8 @@ instantiate! {
     fn binary_chunk[A: Element, B: Element, U: Element, F: Fn(f32, f32) -> f32](
         isa: Isa, a: View<'_, A>, b: View<'_, B>, first: usize, out: &mut [U], f: F,
     ) {
-        let mut left = [0.0; BLOCK];
-        let mut right = [0.0; BLOCK];
+        let mut room = [const { Scratch::<f32, BLOCK>::new() }; 2];
+        let [left, right] = room.each_mut().map(|room| room.zeroed(BLOCK.min(out.len())));
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             let left = &mut left[..out.len()];
             let right = &mut right[..out.len()];

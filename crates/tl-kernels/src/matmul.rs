@@ -119,6 +119,12 @@ impl<A: Element, B: Element> Operands for Pair<'_, A, B> {
                 B::load(isa, &data[start + col * col_stride + first..][..values.len()], values);
             });
         }
+        if col_stride == 1 && n_cols == PANEL {
+            for (i, panel) in panel.iter_mut().enumerate() {
+                B::load(isa, &data[start + i * row_stride..][..PANEL], panel);
+            }
+            return;
+        }
         for (i, panel) in panel.iter_mut().enumerate() {
             load_strided(isa, &data[start + i * row_stride..], col_stride, &mut panel[..n_cols]);
         }

@@ -8,7 +8,7 @@ use crate::isa::{Isa, instantiate};
 use crate::map::{BLOCK, View, binary};
 use crate::math::{exp, silu};
 use crate::quant::Weight;
-use crate::reduce::{add, fold, larger};
+use crate::reduce::{add, fold, fold_values, larger};
 use crate::scratch::Scratch;
 use crate::threads::Threads;
 
@@ -103,7 +103,9 @@ fn map_row<T: Element>(
     b: Option<Weight<'_>>,
     f: impl Fn(f32, f32, f32) -> f32,
 ) {
-    let (mut values, mut weights, mut biases) = ([0.0; BLOCK], [1.0; BLOCK], [0.0; BLOCK]);
+    let mut room = [const { Scratch::<f32, BLOCK>::new() }; 3];
+    let [values, weights, biases] = room.each_mut().map(|room| room.zeroed(BLOCK.min(x.len())));
+    weights.fill(1.0);
     for (block, (x, out)) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).enumerate() {
         let values = &mut values[..x.len()];
         T::load(isa, x, values);
@@ -113,7 +115,7 @@ fn map_row<T: Element>(
         if let Some(b) = b {
             b.load(isa, block * BLOCK, &mut biases[..x.len()]);
         }
-        for ((value, weight), bias) in values.iter_mut().zip(&weights).zip(&biases) {
+        for ((value, weight), bias) in values.iter_mut().zip(weights.iter()).zip(biases.iter()) {
             *value = f(*value, *weight, *bias);
         }
         T::store(isa, values, out);
@@ -126,11 +128,11 @@ instantiate! {
             let mut kept = Scratch::<f32, KEPT>::new();
             let values = kept.zeroed(x.len());
             T::load(isa, x, values);
-            let largest = fold(values.len(), f32::NEG_INFINITY, load_row(isa, values), larger, larger);
+            let largest = fold_values(values, f32::NEG_INFINITY, larger, larger);
             for value in values.iter_mut() {
                 *value = exp(*value - largest);
             }
-            let scale = 1.0 / fold(values.len(), 0.0, load_row(isa, values), add, add);
+            let scale = 1.0 / fold_values(values, 0.0, add, add);
             for value in values.iter_mut() {
                 *value *= scale;
             }

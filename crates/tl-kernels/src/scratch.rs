@@ -4,12 +4,19 @@
 use bytemuck::Zeroable;
 use std::mem::MaybeUninit;
 
-/// Room for up to `N` values. Making it costs nothing.
+/// A value that begins with a line of the cache: see [`Scratch`].
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Aligned<T>(pub(crate) T);
+
+/// Room for up to `N` values. Making it costs nothing. It begins with a line of the cache, so that no register that is loaded or
+/// stored lies in two of them.
+#[repr(C, align(64))]
 pub(crate) struct Scratch<T, const N: usize>([MaybeUninit<T>; N]);
 
 impl<T: Copy + Zeroable, const N: usize> Scratch<T, N> {
     #[inline(always)]
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Scratch([const { MaybeUninit::uninit() }; N])
     }
 

@@ -5,6 +5,7 @@
 use super::block::{IntegerKernels, STRETCH};
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
+use crate::scratch::Aligned;
 use crate::workspace::Line;
 use bytemuck::{Pod, Zeroable};
 
@@ -91,9 +92,9 @@ instantiate! {
     pub(crate) fn quantize_row[X: Element](isa: Isa, x: &[X], lines: &mut [Line]) {
         for (x, stretch) in x.chunks(STRETCH).zip(bytemuck::cast_slice_mut::<_, RowStretch>(lines)) {
             assert!(x.len().is_multiple_of(BLOCK), "whole blocks");
-            let mut floats = [[0.0; BLOCK]; STRETCH / BLOCK];
-            X::load(isa, x, &mut floats.as_flattened_mut()[..x.len()]);
-            quantize_blocks(isa, &floats, stretch.values.as_chunks_mut().0, &mut stretch.scales);
+            let mut floats = Aligned([[0.0; BLOCK]; STRETCH / BLOCK]);
+            X::load(isa, x, &mut floats.0.as_flattened_mut()[..x.len()]);
+            quantize_blocks(isa, &floats.0, stretch.values.as_chunks_mut().0, &mut stretch.scales);
             sum_row(isa, stretch);
         }
     }
@@ -105,12 +106,12 @@ instantiate! {
     ) {
         let blocks: &mut [PanelBlock] = bytemuck::cast_slice_mut(lines);
         let mut values = [[0; BLOCK]; LANES];
-        let mut floats = [[0.0; BLOCK]; LANES];
+        let mut floats = Aligned([[0.0; BLOCK]; LANES]);
         for (b, block) in blocks.iter_mut().enumerate() {
-            for (x, floats) in x.chunks_exact(k).zip(&mut floats) {
+            for (x, floats) in x.chunks_exact(k).zip(&mut floats.0) {
                 X::load(isa, &x[first + b * BLOCK..][..BLOCK], floats);
             }
-            quantize_blocks(isa, &floats, &mut values, &mut block.scales);
+            quantize_blocks(isa, &floats.0, &mut values, &mut block.scales);
             interleave(isa, &values, &mut block.values);
             correct_panel(format, block);
         }

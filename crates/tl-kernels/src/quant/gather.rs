@@ -4,6 +4,7 @@ use super::Weight;
 use crate::element::{Element, store};
 use crate::isa::Isa;
 use crate::map::BLOCK;
+use crate::scratch::Scratch;
 use crate::threads::{Threads, Tiling};
 
 /// An id that is not a row of the table.
@@ -57,7 +58,8 @@ pub fn gather_rows<Y: Element>(
 
 /// `out[i]` = element `first + i` of the table.
 fn gather_row<Y: Element>(isa: Isa, table: Weight<'_>, first: usize, out: &mut [Y]) {
-    let mut values = [0.0; BLOCK];
+    let mut room = Scratch::<f32, BLOCK>::new();
+    let values = room.zeroed(BLOCK.min(out.len()));
     for (block, out) in out.chunks_mut(BLOCK).enumerate() {
         let values = &mut values[..out.len()];
         table.load(isa, first + block * BLOCK, values);

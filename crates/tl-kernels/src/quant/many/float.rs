@@ -5,6 +5,7 @@ use super::{LANES, Lanes, TILE_ROWS, Way};
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use crate::quant::WeightKernels;
+use crate::scratch::Aligned;
 use crate::workspace::Line;
 use std::ops::Range;
 
@@ -85,12 +86,12 @@ type Stretch = [f32; STRETCH];
 
 instantiate! {
     fn pack[X: Element](isa: Isa, x: &[X], k: usize, range: Range<usize>, panel: &mut [Lanes]) {
-        let mut tokens = [[0.0; STRETCH]; LANES];
-        for (token, x) in tokens.iter_mut().zip(x.chunks_exact(k)) {
+        let mut tokens = Aligned([[0.0; STRETCH]; LANES]);
+        for (token, x) in tokens.0.iter_mut().zip(x.chunks_exact(k)) {
             X::load(isa, &x[range.clone()], &mut token[..range.len()]);
         }
         for (i, lanes) in panel.iter_mut().enumerate() {
-            for (lane, token) in lanes.iter_mut().zip(&tokens) {
+            for (lane, token) in lanes.iter_mut().zip(&tokens.0) {
                 *lane = token[i];
             }
         }

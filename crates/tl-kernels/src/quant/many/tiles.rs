@@ -11,6 +11,7 @@ use crate::element::{Element, load};
 use crate::isa::Isa;
 use crate::quant::block::{STRETCH, Stretch};
 use crate::quant::{Dot, IntegerKernels, WeightKernels};
+use crate::scratch::Aligned;
 use crate::workspace::Line;
 use bytemuck::Zeroable;
 use std::ops::Range;
@@ -84,21 +85,21 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
     }
 
     fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
-        let mut tokens = [[0.0; STRETCH]; LANES];
-        for (token, x) in tokens.iter_mut().zip(x.chunks_exact(k)) {
+        let mut tokens = Aligned([[0.0; STRETCH]; LANES]);
+        for (token, x) in tokens.0.iter_mut().zip(x.chunks_exact(k)) {
             load(isa, &x[range.clone()], &mut token[..range.len()]);
         }
         // SAFETY: only `way` makes this, where `parts` saw an `Isa` that proves AMX, and with it AVX-512 BF16.
-        unsafe { avx512::pack(&tokens, self.activation_parts, bytemuck::cast_slice_mut(lines)) };
+        unsafe { avx512::pack(&tokens.0, self.activation_parts, bytemuck::cast_slice_mut(lines)) };
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Row<PARTS>) {
         let n_elems = bytes.len() / self.format.block_bytes * self.format.block_elems;
         let Some(kernels) = self.integers else {
-            let mut values = [0.0; STRETCH];
-            (self.format.dequantize)(isa, bytes, &mut values[..n_elems]);
+            let mut values = Aligned([0.0; STRETCH]);
+            (self.format.dequantize)(isa, bytes, &mut values.0[..n_elems]);
             // SAFETY: as in `pack`.
-            return unsafe { avx512::split_row(&values, n_elems.next_multiple_of(STEP), &mut row.parts) };
+            return unsafe { avx512::split_row(&values.0, n_elems.next_multiple_of(STEP), &mut row.parts) };
         };
         let mut stretch = Stretch::ZERO;
         (kernels.unpack)(isa, bytes, &mut stretch);
