@@ -42,6 +42,16 @@ pub(crate) enum Number {
     Float(f64),
 }
 
+impl Number {
+    /// As a float.
+    pub(crate) fn to_f64(self) -> f64 {
+        match self {
+            Number::Int(n) => n as f64,
+            Number::Float(x) => x,
+        }
+    }
+}
+
 impl From<Number> for Value {
     fn from(number: Number) -> Value {
         match number {
@@ -206,6 +216,15 @@ impl std::fmt::Debug for Ints {
 }
 
 impl Value {
+    /// Of an int or a float.
+    pub(crate) fn number(&self) -> Option<Number> {
+        match *self {
+            Value::Int(n) => Some(Number::Int(n)),
+            Value::Float(x) => Some(Number::Float(x)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn text(text: impl Into<Text>) -> Value {
         Value::Str(text.into())
     }

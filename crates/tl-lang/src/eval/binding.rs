@@ -129,9 +129,8 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Makes of the value what a type that is written in the running function wants.
-    pub(super) fn fit_here(&self, value: &mut Value, ty: &Declared) -> Result<(), Misfit> {
-        let mut sizes: Sizes = (0..self.size_names().len() as u32).map(|name| self.bound_size(name)).collect();
-        fit(self.device, value, ty, &mut sizes)
+    /// The sizes that the names in the running function stand for.
+    pub(super) fn sizes_here(&self) -> Sizes {
+        (0..self.size_names().len() as u32).map(|name| self.bound_size(name)).collect()
     }
 }

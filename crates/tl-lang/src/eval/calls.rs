@@ -37,6 +37,10 @@ impl<'a> Evaluator<'a> {
             ExprKind::Op(call) => self.op(call, expr.span),
             ExprKind::Call { function, arguments } => self.call(*function, arguments, expr.span),
             ExprKind::Block(block) => self.push_block(block),
+            ExprKind::Expect { operand, ty, what } => {
+                self.push(operand)?;
+                self.expect(ty, what, expr.span)
+            }
             _ => {
                 let value = self.expr(expr)?;
                 self.stack.push(value);
@@ -81,9 +85,7 @@ impl<'a> Evaluator<'a> {
         if let Some(Argument::Several(elements)) = call.tensors.and_then(|at| call.arguments.get(at)) {
             elements.iter().try_for_each(|element| self.push(element))?;
         }
-        let made = self.run_op(call, &places, tensors_at, span)?;
-        self.stack.truncate(first);
-        self.stack.push(made);
+        self.run_op(call, &places, first, tensors_at, span)?;
         if in_place {
             for argument in &call.arguments {
                 if let Argument::One(expr) = argument
@@ -118,6 +120,13 @@ impl<'a> Evaluator<'a> {
                 }
                 self.prepare(kind, expr.span)?;
                 return Ok(Place::Stack(self.stack.len() - 1));
+            }
+            ExprKind::Binary { .. } | ExprKind::Convert { .. }
+                if in_place
+                    && matches!(kind, Kind::TensorOrNumber | Kind::Number)
+                    && let Some(number) = self.number_at(expr) =>
+            {
+                return Ok(Place::Number(number));
             }
             ExprKind::Field { .. } if in_place && expr.lies_somewhere() => {
                 if takes_tensor(kind)
@@ -167,24 +176,39 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
+    /// Does an operation on operands that are where `places` say. Its result takes the place of what is on the stack from `first` on.
     #[inline(never)]
-    fn run_op(&mut self, call: &OpCall, places: &[Place<'_>], tensors_at: usize, span: Span) -> Evaluated<Value> {
+    fn run_op(
+        &mut self,
+        call: &OpCall,
+        places: &[Place<'_>],
+        first: usize,
+        tensors_at: usize,
+        span: Span,
+    ) -> Evaluated<()> {
         let row = call.row;
         let tensors = match call.tensors {
             Some(at) => self.take_tensors(places.get(at).copied(), tensors_at, row, span)?,
             None => SmallVec::new(),
         };
-        let mut arguments: SmallVec<[Arg<'_>; 8]> = SmallVec::new();
-        for (place, param) in places.iter().zip(row.params) {
-            arguments.push(match place {
-                Place::Tensors => Arg::Tensors(&tensors),
-                _ if param.kind == Kind::Tensors => Arg::Tensors(&tensors),
-                place => self.argument(*place, row, param, span)?,
-            });
-        }
-        self.device.set_location(crate::interpreter::location(span));
-        match apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments) {
-            Ok(raw) => Ok(Value::Tensor(raw.into())),
+        let made = {
+            let mut arguments: SmallVec<[Arg<'_>; 8]> = SmallVec::new();
+            for (place, param) in places.iter().zip(row.params) {
+                arguments.push(match place {
+                    Place::Tensors => Arg::Tensors(&tensors),
+                    _ if param.kind == Kind::Tensors => Arg::Tensors(&tensors),
+                    place => self.argument(*place, row, param, span)?,
+                });
+            }
+            self.device.set_location(crate::interpreter::location(span));
+            apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments)
+        };
+        match made {
+            Ok(raw) => {
+                self.stack.truncate(first);
+                self.stack.push(Value::Tensor(raw.into()));
+                Ok(())
+            }
             Err(error) => Err(failed(Failure::from(error), span)),
         }
     }
@@ -319,12 +343,18 @@ impl<'a> Evaluator<'a> {
         let result = self.enter(function, first, span);
         self.open_calls -= 1;
         (self.frame, self.sizes, self.function) = saved;
-        self.stack.truncate(first);
-        self.stack.push(result?);
-        Ok(())
+        // The result, on top of what the function had on the stack, becomes all of it.
+        if result.is_ok() && first + 1 < self.stack.len() {
+            drop(self.stack.swap_remove(first));
+            self.stack.truncate(first + 1);
+        } else if result.is_err() {
+            self.stack.truncate(first);
+        }
+        result
     }
 
-    fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<Value> {
+    /// Runs a function whose arguments are on the stack from `first` on. Its result is put on top.
+    fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
         let mut sizes: Sizes = SmallVec::from_elem(None, function.sizes.len());
         self.bind_parameters(function, first, &mut sizes, span)?;
         for size in &sizes {
@@ -333,15 +363,16 @@ impl<'a> Evaluator<'a> {
         self.stack.resize_with(first + function.slots as usize, Value::default);
         (self.frame, self.sizes) = (first, first + function.parameters.len());
         self.function = Some(function);
-        match self.block(&function.body) {
-            Ok(value) if matches!(function.result, crate::ir::Declared::Unit) => {
-                drop(value);
-                Ok(Value::Unit)
+        match self.push_block(&function.body) {
+            Ok(()) if matches!(function.result, crate::ir::Declared::Unit) => self.stack.push(Value::Unit),
+            Ok(()) => {}
+            Err(Interrupt::Return) => {
+                let returned = std::mem::take(&mut self.returned);
+                self.stack.push(returned);
             }
-            Ok(value) => Ok(value),
-            Err(Interrupt::Return) => Ok(std::mem::take(&mut self.returned)),
-            Err(other) => Err(called_from(other, &function.name, span)),
+            Err(other) => return Err(called_from(other, &function.name, span)),
         }
+        Ok(())
     }
 
     fn bind_parameters(&mut self, function: &Function, first: usize, sizes: &mut Sizes, span: Span) -> Evaluated<()> {

@@ -7,6 +7,7 @@ use tl_syntax::Span;
 use tl_syntax::ast::TensorStorage;
 use tl_tensor::Tensor;
 
+use crate::eval::binding::fit;
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
 use crate::ir::{Declared, DeclaredDim, Expected, Expr, ExprKind, Recycled};
 use crate::library::{self, Failure};
@@ -38,7 +39,7 @@ impl Evaluator<'_> {
                 Ok(value)
             }
             ExprKind::Builtin { row, arguments } => self.builtin(row, arguments, span),
-            ExprKind::Op(_) | ExprKind::Call { .. } | ExprKind::Block(_) => {
+            ExprKind::Op(_) | ExprKind::Call { .. } | ExprKind::Block(_) | ExprKind::Expect { .. } => {
                 self.push(expr)?;
                 Ok(self.stack.pop().unwrap_or_default())
             }
@@ -52,6 +53,9 @@ impl Evaluator<'_> {
         match &expr.kind {
             ExprKind::Constant(value) => Ok(value.clone()),
             ExprKind::Global { index } => self.global(*index, span).cloned(),
+            ExprKind::Binary { .. } | ExprKind::Convert { .. } if let Some(number) = self.number_at(expr) => {
+                Ok(number.into())
+            }
             ExprKind::Binary { operator, left, right } => {
                 let left = self.expr(left)?;
                 let right = self.expr(right)?;
@@ -122,10 +126,6 @@ impl Evaluator<'_> {
                 let tensor =
                     library::from_list(self.device, &value, *dtype).map_err(|failure| failed(failure, span))?;
                 Ok(Value::Tensor(tensor))
-            }
-            ExprKind::Expect { operand, ty, what } => {
-                let value = self.expr(operand)?;
-                self.expected(value, ty, what, span)
             }
             ExprKind::Declare { ty, storage, value } => {
                 let value = match value {
@@ -202,20 +202,19 @@ impl Evaluator<'_> {
         result.map(|_| Value::Handle(Handle::Plan(Arc::new(plan))))
     }
 
-    fn expected(&mut self, mut value: Value, ty: &Declared, what: &Expected, span: Span) -> Evaluated<Value> {
-        match self.fit_here(&mut value, ty) {
-            Ok(()) => Ok(value),
-            Err(reason) => {
-                let given = value.describe();
-                let wanted = crate::check::show_declared(ty, self.size_names());
-                let place = match what {
-                    Expected::Variable(name) => format!("`{name}` is declared as {wanted}"),
-                    Expected::Result => format!("this function returns {wanted}"),
-                    Expected::Conversion => format!("`as` names {wanted}"),
-                };
-                Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
-            }
-        }
+    /// Makes of the value on top of the stack what a type that is written in the running function wants.
+    pub(super) fn expect(&mut self, ty: &Declared, what: &Expected, span: Span) -> Evaluated<()> {
+        let mut sizes = self.sizes_here();
+        let Some(top) = self.stack.last_mut() else { return Ok(()) };
+        let Err(reason) = fit(self.device, top, ty, &mut sizes) else { return Ok(()) };
+        let given = top.describe();
+        let wanted = crate::check::show_declared(ty, self.size_names());
+        let place = match what {
+            Expected::Variable(name) => format!("`{name}` is declared as {wanted}"),
+            Expected::Result => format!("this function returns {wanted}"),
+            Expected::Conversion => format!("`as` names {wanted}"),
+        };
+        Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
     }
 
     /// The memory of a declared tensor.

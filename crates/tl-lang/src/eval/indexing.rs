@@ -6,9 +6,10 @@ use tl_syntax::Span;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, apply};
 
+use crate::arithmetic;
 use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
 use crate::eval::expressions::missing;
-use crate::ir::{Expr, ExprKind, Index};
+use crate::ir::{Declared, Expr, ExprKind, Index};
 use crate::library::{self, Failure};
 use crate::value::{Handle, Number, Value};
 
@@ -50,11 +51,26 @@ impl Evaluator<'_> {
         }
     }
 
-    /// A number in a field of what a variable holds, read where it lies: what sizes and constants mostly are.
+    /// A number that is computed from numbers where they lie: what sizes and constants mostly are. `None` where something else
+    /// stands among them, or there is no result.
     pub(super) fn number_at(&self, expr: &Expr) -> Option<Number> {
-        let ExprKind::Field { receiver, name, .. } = &expr.kind else { return None };
-        let ExprKind::Local { slot, last: false, .. } = receiver.kind else { return None };
-        library::number_field(self.stack.get(self.frame + slot as usize)?, name)
+        let local = |slot: u32| self.stack.get(self.frame + slot as usize);
+        match &expr.kind {
+            ExprKind::Constant(value) => value.number(),
+            ExprKind::Local { slot, .. } => local(*slot)?.number(),
+            ExprKind::Field { receiver, name, .. } => match receiver.kind {
+                ExprKind::Local { slot, last: false, .. } => library::number_field(local(slot)?, name),
+                _ => None,
+            },
+            ExprKind::Binary { operator, left, right } => match (self.number_at(left)?, self.number_at(right)?) {
+                (Number::Int(a), Number::Int(b)) => arithmetic::int(*operator, a, b).ok().map(Number::Int),
+                (a, b) => arithmetic::float(*operator, a.to_f64(), b.to_f64()).map(Number::Float),
+            },
+            ExprKind::Convert { operand, to: Declared::Float } => {
+                Some(Number::Float(self.number_at(operand)?.to_f64()))
+            }
+            _ => None,
+        }
     }
 
     /// The value of such a path.

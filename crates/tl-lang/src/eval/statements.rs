@@ -68,9 +68,8 @@ impl Evaluator<'_> {
     fn round(&mut self, body: &Block) -> Evaluated<bool> {
         // A `break` inside a call's arguments leaves those that were there already.
         let height = self.stack.len();
-        match self.block(body) {
-            Ok(_) => Ok(true),
-            Err(Interrupt::Continue) => {
+        match self.push_block(body) {
+            Ok(()) | Err(Interrupt::Continue) => {
                 self.stack.truncate(height);
                 Ok(true)
             }
