@@ -7,12 +7,12 @@
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::storage::Slot;
 
@@ -25,7 +25,7 @@ pub(crate) enum Block {
     Heap { start: NonNull<u8>, capacity: usize },
     /// A piece of the block of `whole`, an arena; pieces that exist at the same time do not overlap.
     Part { whole: Arc<Slot>, start: NonNull<u8>, len: usize },
-    /// A part of a mapped file.
+    /// A part of a file, mapped or read.
     Mapped { mapping: Arc<Mmap>, offset: usize, len: usize },
     /// A buffer of a GPU, whose bytes the host cannot see.
     #[cfg(feature = "gpu")]
@@ -194,6 +194,15 @@ fn available_in_group() -> Option<u64> {
     Some(max.saturating_sub(used.saturating_sub(cached)))
 }
 
+/// A file that is no folder.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+    }
+    Ok(file)
+}
+
 /// A file mapped into memory, read-only. Cheap to clone.
 ///
 /// The file must not be truncated while it is mapped: the operating system answers a read beyond its end with a signal.
@@ -226,10 +235,7 @@ impl Mapping {
     /// # Errors
     /// What the operating system says: the file is missing, is a folder, may not be read.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Mapping> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
-        }
+        let file = open(path.as_ref())?;
         // SAFETY: the mapping is private and read-only. Another process that truncates the file can still end this one
         // with SIGBUS, as for every program that maps files; that is stated in the documentation.
         let map = unsafe { Mmap::map(&file)? };
@@ -238,6 +244,29 @@ impl Mapping {
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Mapping { map: Arc::new(map) })
+    }
+
+    /// The whole file, read into memory of the process's own: it is there whatever becomes of the file, in pages of 2 MiB where the
+    /// system gives them, which a file that was read some other way does not lie in. The price is the time to copy it, and memory
+    /// that no other process shares.
+    ///
+    /// ```
+    /// use tl_device::Mapping;
+    /// let copy = Mapping::read("Cargo.toml")?;
+    /// assert_eq!(copy.bytes(), Mapping::open("Cargo.toml")?.bytes());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Mapping::open`], and where there is no memory or the file ends early.
+    pub fn read(path: impl AsRef<Path>) -> io::Result<Mapping> {
+        let mut file = open(path.as_ref())?;
+        let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let mut copy = MmapMut::map_anon(usize::try_from(file.metadata()?.len()).map_err(too_long)?)?;
+        #[cfg(target_os = "linux")]
+        let _ = copy.advise(memmap2::Advice::HugePage);
+        file.read_exact(&mut copy)?;
+        Ok(Mapping { map: Arc::new(copy.make_read_only()?) })
     }
 
     /// The file's bytes.

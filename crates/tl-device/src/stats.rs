@@ -33,7 +33,7 @@ pub struct MemoryStats {
     pub waste_bytes: u64,
     /// The largest buffer that is free: idle in the pool, reserved and not out, or the widest gap of an arena.
     pub largest_free_bytes: u64,
-    /// Bytes of files that tensors read through a mapping.
+    /// Bytes of files that tensors lie in, through a [`Mapping`](crate::Mapping).
     pub mapped_bytes: u64,
     /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
     pub staging_bytes: u64,

@@ -2,6 +2,7 @@
 //!
 //! Weights lie where the file is mapped and are never copied. What is computed with them is in `arch/`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -82,8 +83,25 @@ impl Model {
     /// of the wrong sizes or in a format that cannot be computed on. The message names the file.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         let path = path.as_ref();
-        let io = |source| ModelError::Io { path: path.to_owned(), source };
-        let mapping = Mapping::open(path).map_err(io)?;
+        Model::load_from(path, device, Mapping::open(path))
+    }
+
+    /// As [`Model::load`], with the file read into memory of the process's own instead of mapped (see [`Mapping::read`]): a start
+    /// that takes as long as copying does, and decoding that does not depend on how the file lies in the system's cache.
+    ///
+    /// # Errors
+    /// As for [`Model::load`], and where there is no memory for the copy.
+    pub fn load_copied(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        if device.is_gpu() {
+            // It copies the weights from the mapped file.
+            return Model::load(path, device);
+        }
+        let path = path.as_ref();
+        Model::load_from(path, device, Mapping::read(path))
+    }
+
+    fn load_from(path: &Path, device: &Device, mapping: io::Result<Mapping>) -> Result<Model> {
+        let mapping = mapping.map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
         let inner = Inner::new(path, mapping, device);
         let inner = inner.map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })?;
         Ok(Model { inner: Arc::new(inner), activations: Activations::default(), cache_dtype: None })

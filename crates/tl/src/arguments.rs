@@ -129,7 +129,7 @@ pub(crate) struct GenerateArguments {
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
     #[command(flatten)]
-    pub(crate) types: TypeArguments,
+    pub(crate) how: ModelArguments,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }
@@ -222,7 +222,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) reps: u32,
     #[command(flatten)]
-    pub(crate) types: TypeArguments,
+    pub(crate) how: ModelArguments,
     /// Print one JSON object on each line, one line for each test
     #[arg(long)]
     pub(crate) json: bool,
@@ -278,7 +278,7 @@ pub(crate) struct PerplexityArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) types: TypeArguments,
+    pub(crate) how: ModelArguments,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -363,18 +363,22 @@ impl DeviceChoice {
     }
 }
 
-/// The types that a model computes in.
+/// How a model is loaded and computes.
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct TypeArguments {
+pub(crate) struct ModelArguments {
     /// The type of what lies between the weights
     #[arg(long, value_enum, default_value_t = Activations::Float16)]
     pub(crate) activations: Activations,
     /// The type that keys and values are kept in [default: that of the activations]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) cache: Option<CacheType>,
+    /// Read the file into memory of the program's own rather than map it: a slower start, and decoding as fast however the file lies
+    /// in the system's cache
+    #[arg(long)]
+    pub(crate) no_mmap: bool,
 }
 
-impl TypeArguments {
+impl ModelArguments {
     /// A plan of the model's memory on a device.
     pub(crate) fn planner(self, path: &Path, device: &Device) -> tl_model::Result<Planner> {
         let planner = Planner::open_for(path, self.activations.into(), device)?;
@@ -383,7 +387,8 @@ impl TypeArguments {
 
     /// The model, loaded.
     pub(crate) fn load(self, path: &Path, device: &Device) -> tl_model::Result<Model> {
-        let model = Model::load(path, device)?.with_activations(self.activations.into());
+        let load = if self.no_mmap { Model::load_copied } else { Model::load };
+        let model = load(path, device)?.with_activations(self.activations.into());
         Ok(model.with_cache_dtype(self.cache.map(CacheType::dtype)))
     }
 }

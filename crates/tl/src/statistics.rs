@@ -43,7 +43,7 @@ fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
             display_bytes(memory.waste_bytes)
         ),
         format!(
-            "  parameters {}, mapped from files {}",
+            "  parameters {}, weights in files {}",
             display_bytes(memory.learnable_bytes),
             display_bytes(memory.mapped_bytes)
         ),

@@ -109,6 +109,7 @@ fn generates_the_same_text_for_the_same_seed() {
     assert!(generate("--temperature 0 --activations float32").starts_with(greedy));
     assert!(generate("--top-k 1").starts_with(greedy));
     assert!(generate("--temperature 0 --cache q8_0").starts_with(greedy));
+    assert_eq!(generate("--seed 7 --no-mmap"), first);
     assert_eq!(run("generate models/demo-q8_0.gguf --max-tokens 0 --prompt", &["A trait"]).stdout, b"A trait\n");
 }
 

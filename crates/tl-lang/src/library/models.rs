@@ -24,13 +24,18 @@ const STREAM: Param = Param::required("stream", Kind::Handle(HandleKind::DecodeS
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "load_model",
-        doc: "A model from a GGUF file. Its weights are used where they lie in the file, in their stored format. Its own \
-              `generate` computes in `activations`, `float16` or `float32`.",
-        params: &[Param::required("path", Kind::Text), Param::optional("activations", Kind::DType, Default::Absent)],
+        doc: "A model from a GGUF file. Its weights are used where they lie in the file, in their stored format; with \
+              `mapped: false` the file is read into memory first. Its own `generate` computes in `activations`, `float16` or `float32`.",
+        params: &[
+            Param::required("path", Kind::Text),
+            Param::optional("activations", Kind::DType, Default::Absent),
+            Param::optional("mapped", Kind::Bool, Default::Bool(true)),
+        ],
         result: always!(Handle(HandleKind::Model)),
         run: |context, args| {
             let path = args.path(0, context.host)?;
-            let model = Model::load(path, context.device)?;
+            let load = if args.bool(2)? { Model::load } else { Model::load_copied };
+            let model = load(path, context.device)?;
             let activations = match args.dtype(1)? {
                 tl_device::DType::F16 => Activations::Float16,
                 tl_device::DType::F32 => Activations::Float32,

@@ -54,6 +54,7 @@ fn builtin_entry(chapter: &'static str, row: &Builtin) -> Entry {
             Some(Default::Int(n)) => format!("{}: {n}", param.name),
             Some(Default::Number(x)) => format!("{}: {x:?}", param.name),
             Some(Default::Text(text)) => format!("{}: {text:?}", param.name),
+            Some(Default::Bool(value)) => format!("{}: {value}", param.name),
         })
         .collect();
     let name = match row.owner {

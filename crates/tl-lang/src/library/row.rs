@@ -108,6 +108,7 @@ pub(crate) enum Default {
     Int(i64),
     Number(f64),
     Text(&'static str),
+    Bool(bool),
 }
 
 impl Default {
@@ -117,6 +118,7 @@ impl Default {
             Default::Int(n) => Value::Int(n),
             Default::Number(x) => Value::Float(x),
             Default::Text(text) => Value::text(text),
+            Default::Bool(truth) => Value::Bool(truth),
         }
     }
 }

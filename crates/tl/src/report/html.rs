@@ -371,7 +371,7 @@ fn statistics(run: &Run<'_>) -> String {
         ("pooled", memory.pooled_bytes),
         ("pooled at most (cap)", memory.pool_cap_bytes),
         ("waste", memory.waste_bytes),
-        ("mapped from files", memory.mapped_bytes),
+        ("weights in files", memory.mapped_bytes),
         ("reserved buffers", buffer.reserved_bytes),
         ("arena", buffer.arena_bytes),
         ("arena used at most", buffer.arena_most_bytes),
