@@ -140,8 +140,8 @@ def joined(numbers):
 class TensorLogic:
     name = OURS
 
-    def __init__(self, tl, name=OURS, environment=None):
-        self.tl, self.name, self.environment = tl, name, environment
+    def __init__(self, tl, name=OURS, environment=None, extra=()):
+        self.tl, self.name, self.environment, self.extra = tl, name, environment, extra
 
     def speed(self, model, threads, tests, reps):
         prefills, decodes = grouped(tests)
@@ -149,13 +149,15 @@ class TensorLogic:
         # The first process measures prefill too.
         asked[0][1] = joined(prefills) or 0
         for arguments in asked:
-            done = run([self.tl, "bench", model, "--threads", threads, "--reps", reps, "--json", *arguments], self.environment)
+            line = [self.tl, "bench", model, "--threads", threads, "--reps", reps, "--json"]
+            done = run([*line, *arguments, *self.extra], self.environment)
             for found in objects(done.output):
                 yield found["test"], found["tokens_per_second"], done.resident_mib
 
     def load(self, model, threads, context):
         line = [self.tl, "generate", model, "--prompt", PROMPT, "--max-tokens", 1, "--temperature", 0]
-        return run([*line, "--context", context, "--threads", threads], self.environment, first_after=len(PROMPT))
+        line += ["--context", context, "--threads", threads]
+        return run([*line, *self.extra], self.environment, first_after=len(PROMPT))
 
 
 class LlamaBench:
@@ -383,6 +385,7 @@ def parse_arguments():
     parser.add_argument("--tests", default=list_of(Test.parse)(default), type=list_of(Test.parse), help=f"default: {default}")
     parser.add_argument("--context", default=2048, type=at_least_one, metavar="C", help="room for load; default: 2048")
     parser.add_argument("--tl-cpu", default=[], type=list_of(str), metavar="avx2,…", help="measure TensorLogic with TL_CPU set to these too")
+    parser.add_argument("--tl-no-mmap", action="store_true", help="measure TensorLogic also with weights that it has read into memory")
     parser.add_argument("--samples", type=pathlib.Path, metavar="FILE", help="write every measured number as JSON")
     arguments = parser.parse_args()
     if not set(arguments.measure) <= {"speed", "load"}:
@@ -398,6 +401,8 @@ def main():
     arguments = parse_arguments()
     ours = [TensorLogic(arguments.tl)]
     ours += [TensorLogic(arguments.tl, f"{OURS} {isa}", {"TL_CPU": isa}) for isa in arguments.tl_cpu]
+    if arguments.tl_no_mmap:
+        ours.append(TensorLogic(arguments.tl, f"{OURS} --no-mmap", extra=["--no-mmap"]))
     fast, quick = list(ours), list(ours)
     if arguments.llama_bench:
         fast += [LlamaBench(arguments.llama_bench, extra) for extra in ["", *arguments.llama_also]]

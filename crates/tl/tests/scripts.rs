@@ -98,6 +98,9 @@ esac"#,
     check(&output, 130, &["| file | threads | test |", "| – |"]);
     assert!(fs::read_to_string(&samples).unwrap().contains(r#""program": "TensorLogic""#));
     check(&script("compare.py", &[&line[..], &["none"]].concat()), 2, &["none: no such program"]);
+    let output =
+        script("compare.py", &["models/demo-q4_0.gguf", "--tl", TL, "--tl-no-mmap", "--tests", "pp8", "--rounds", "1"]);
+    check(&output, 0, &["| TensorLogic | TensorLogic --no-mmap |", "\n| demo-q4_0.gguf | "]);
     check(&script("compare.py", &["none.gguf", "--tl", TL]), 2, &["none.gguf: no such file"]);
     check(&script("compare.py", &["models/demo-q4_0.gguf", "--tl", TL, "--tests", "pp0"]), 2, &["'pp0' is no test"]);
 }
