@@ -82,9 +82,9 @@ impl<'a, T: Kept> Heads<'a, T> {
 
 /// `out[i, h] = sum over j of softmax over j of (scale * q[i, h] . k[j, g]) * v[j, g]`, `g = h / (heads / kv_heads)`.
 ///
-/// `q: [n, heads, d]`, `k`, `v: [m, kv_heads, d]` with any strides but the last, which may be kept in another type, `out: [n, heads, d]`
-/// contiguous. `causal`: query
-/// `i` sees the keys `j <= i + (m - n)`, so that the last query sees them all. A query that sees no key gives zeros. All in `f32`.
+/// `q: [n, heads, d]`, `k`, `v: [m, kv_heads, d]` with any strides but the last, `out: [n, heads, d]` contiguous; `k` and `v` may be
+/// kept in another type. `causal`: query `i` sees the keys `j <= i + (m - n)`, so that the last query sees them all. A query that
+/// sees no key gives zeros. All in `f32`.
 ///
 /// # Panics
 /// If `d` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong; with blocks, also

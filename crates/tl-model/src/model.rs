@@ -1,6 +1,6 @@
 //! A model on a device: its configuration, its tokenizer, its weights by name and as a tree.
 //!
-//! Weights lie where the file is mapped and are never copied. What is computed with them is in `arch/`.
+//! Weights lie as they do in the file, which is mapped or read, and are never rearranged. What is computed with them is in `arch/`.
 
 use std::io;
 use std::path::{Path, PathBuf};
