@@ -344,11 +344,13 @@ impl<'a> Evaluator<'a> {
         self.open_calls -= 1;
         (self.frame, self.sizes, self.function) = saved;
         // The result, on top of what the function had on the stack, becomes all of it.
-        if result.is_ok() && first + 1 < self.stack.len() {
-            drop(self.stack.swap_remove(first));
-            self.stack.truncate(first + 1);
-        } else if result.is_err() {
-            self.stack.truncate(first);
+        match &result {
+            Ok(()) if self.stack.len() > first + 1 => {
+                drop(self.stack.swap_remove(first));
+                self.stack.truncate(first + 1);
+            }
+            Ok(()) => {}
+            Err(_) => self.stack.truncate(first),
         }
         result
     }
