@@ -11,7 +11,7 @@ use crate::quant::{WeightKernels, arithmetic};
 /// Chains of multiply-adds: as many as hide the latency of one.
 const CHAINS: usize = 12;
 
-/// The sum of the words but up to 31 at the end. What it comes to is of no interest; the words have been read.
+/// The sum of the words but up to 7 at the end. What it comes to is of no interest; the words have been read.
 pub fn read(isa: Isa, words: &[u64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512() {
@@ -92,8 +92,10 @@ impl Arithmetic {
 
 instantiate! {
     fn narrow_read(isa: Isa, words: &[u64]) -> u64 {
-        let mut sums = [0u64; 32];
-        for words in words.as_chunks::<32>().0 {
+        let mut sums = [0u64; 8];
+        for words in words.as_chunks::<8>().0 {
+            #[cfg(target_arch = "x86_64")]
+            crate::quant::Place(0).ask_ahead(words, 0, 1);
             for (sum, word) in sums.iter_mut().zip(words) {
                 *sum = sum.wrapping_add(*word);
             }
@@ -138,22 +140,18 @@ fn byte_multiply_adds_avx2(rounds: usize) -> i32 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::CHAINS;
-    use crate::quant::Place;
+    use crate::quant::{Place, load_opaque};
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn read(words: &[u64]) -> u64 {
-        let mut sums = [_mm512_setzero_si512(); 4];
-        for words in words.as_chunks::<32>().0 {
-            for (i, (sum, group)) in sums.iter_mut().zip(words.as_chunks::<8>().0).enumerate() {
-                Place(0).ask_ahead(words, i, 4);
-                // SAFETY: eight words are 64 bytes, at any alignment.
-                let group = unsafe { _mm512_loadu_si512(group.as_ptr().cast()) };
-                *sum = _mm512_add_epi64(*sum, group);
-            }
+        let mut sum = _mm512_setzero_si512();
+        for line in words.as_chunks::<8>().0 {
+            Place(0).ask_ahead(line, 0, 1);
+            sum = _mm512_add_epi64(sum, load_opaque(bytemuck::cast_ref(line)));
         }
-        sums.into_iter().fold(0u64, |sum, part| sum.wrapping_add(_mm512_reduce_add_epi64(part) as u64))
+        _mm512_reduce_add_epi64(sum) as u64
     }
 
     #[target_feature(enable = "avx512f")]

@@ -35,7 +35,7 @@ use half::f16;
 pub use block::IntegerKernels;
 pub use dense::{BF16, F16, F32};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use dot::Place;
+pub(crate) use dot::{Place, avx512::load_opaque};
 pub use gather::{RowOutOfRange, gather_rows};
 pub use iq4_nl::IQ4_NL;
 pub use linear::linear;
