@@ -59,8 +59,6 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
     let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
     let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS);
-    // AVX2 walks pairs of rows of floats.
-    let tile_cols = if tile_cols > 2 { tile_cols / 2 * 2 } else { tile_cols };
     let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows: n_tokens, tile_cols };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
         let (first, n_rows) = (tile.first_col(), tile.n_cols());

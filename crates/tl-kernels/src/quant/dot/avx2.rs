@@ -1,13 +1,10 @@
 //! Dot products of floats with AVX2, and how its registers are loaded.
 
-use super::Rows;
+use super::{Place, Rows};
 use crate::vector::avx2::{horizontal_sum, load};
 use std::arch::x86_64::*;
 
-/// How far ahead of the bytes at hand memory is asked for. Not a page: a line that lies a page behind the one at hand
-/// competes with it.
-const PREFETCH_BYTES: usize = 2048;
-/// Sums of a row of floats: as many registers of eight.
+/// Sums of a row of floats, registers of eight, so that the additions need not wait for each other.
 const FLOAT_SUMS: usize = 4;
 
 /// Dot products of rows whose elements lie in groups of eight, `BYTES` bytes each, which `unpack` makes `f32`; a row is a whole
@@ -21,50 +18,23 @@ pub(crate) fn float<const BYTES: usize>(
     unpack: impl Fn(&[u8; BYTES]) -> __m256,
 ) {
     let (x, _) = x.as_chunks::<8>();
-    let (pairs, rest) = out.as_chunks_mut::<2>();
-    for (pair, out) in pairs.iter_mut().enumerate() {
-        let sums = float_rows::<BYTES, 2>([rows.row(2 * pair), rows.row(2 * pair + 1)], x, &unpack);
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-    }
-    for (j, out) in rest.iter_mut().enumerate() {
-        let [sum] = float_rows::<BYTES, 1>([rows.row(2 * pairs.len() + j)], x, &unpack);
-        *out += sum;
-    }
-}
-
-/// Some rows at once, each in [`FLOAT_SUMS`] independent sums, so that the additions need not wait for each other.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn float_rows<const BYTES: usize, const ROWS: usize>(
-    rows: [&[u8]; ROWS],
-    x: &[[f32; 8]],
-    unpack: &impl Fn(&[u8; BYTES]) -> __m256,
-) -> [f32; ROWS] {
-    let rows: [&[[u8; BYTES]]; ROWS] = rows.map(|row| &row.as_chunks::<BYTES>().0[..x.len()]);
-    let mut sums = [[_mm256_setzero_ps(); FLOAT_SUMS]; ROWS];
-    let whole = x.len() / FLOAT_SUMS * FLOAT_SUMS;
-    for g in (0..whole).step_by(FLOAT_SUMS) {
-        for (sums, row) in sums.iter_mut().zip(&rows) {
-            prefetch(&row[g]);
-            for (s, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm256_fmadd_ps(unpack(&row[g + s]), load(&x[g + s]), *sum);
+    let (x_whole, x_rest) = x.as_chunks::<FLOAT_SUMS>();
+    for (j, out) in out.iter_mut().enumerate() {
+        let (row, _) = rows.row(j).as_chunks::<BYTES>();
+        let (whole, rest) = row.as_chunks::<FLOAT_SUMS>();
+        let mut sums = [_mm256_setzero_ps(); FLOAT_SUMS];
+        for (groups, x) in whole.iter().zip(x_whole) {
+            for (i, (sum, (group, x))) in sums.iter_mut().zip(groups.iter().zip(x)).enumerate() {
+                Place(0).ask_ahead(groups, i, FLOAT_SUMS);
+                *sum = _mm256_fmadd_ps(unpack(group), load(x), *sum);
             }
         }
-    }
-    for g in whole..x.len() {
-        for (sums, row) in sums.iter_mut().zip(&rows) {
-            sums[0] = _mm256_fmadd_ps(unpack(&row[g]), load(&x[g]), sums[0]);
+        for (sum, (group, x)) in sums.iter_mut().zip(rest.iter().zip(x_rest)) {
+            *sum = _mm256_fmadd_ps(unpack(group), load(x), *sum);
         }
+        let [a, b, c, d] = sums;
+        *out += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
     }
-    sums.map(|sums| horizontal_sum(sums.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).unwrap_or(_mm256_setzero_ps())))
-}
-
-/// Asks for the bytes that a pass over a weight comes to next but a little; the hardware's own prefetching stops at the end of a page.
-#[inline]
-#[target_feature(enable = "sse")]
-fn prefetch<T>(at: &T) {
-    // A hint: it reads nothing, wherever it points.
-    _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast::<i8>().wrapping_add(PREFETCH_BYTES));
 }
 
 /// Eight `f32` at any alignment.
