@@ -15,8 +15,8 @@ use std::arch::x86_64::*;
 /// Lane numbers as a register.
 pub(crate) use crate::vector::avx512::load as indexes;
 
-/// Stretches of activations that are prepared at a time: 8,192 elements.
-const PREPARED: usize = 32;
+/// Stretches of activations that are prepared at a time: 32,768 elements.
+const PREPARED: usize = 128;
 /// Sums of a row of floats.
 const FLOAT_SUMS: usize = 4;
 

@@ -14,8 +14,8 @@ use crate::vector::avx2::{horizontal_sum, load};
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
 
-/// Stretches of activations that are prepared at a time: 8,192 elements.
-const PREPARED: usize = 32;
+/// Stretches of activations that are prepared at a time: 32,768 elements.
+const PREPARED: usize = 128;
 
 /// The sums of one row: of the products, and of the minima; a lane for each block of a stretch.
 pub(crate) type Sums = [__m256; 2];
