@@ -90,7 +90,7 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         // Block `i` is in the first 128 elements, block `i + 4` in the last.
         let pair = |i: usize| {
             place.ask_ahead(bytes, i, 4);
-            [0, 1].map(|last| {
+            let half = |last: usize| {
                 let at = i % 2 * 32 + last * 16;
                 let halves = both(array(&bytes[at..][..16]), array(&bytes[at + 64..][..16]));
                 let halves = if i < 2 { halves } else { _mm256_srli_epi16::<4>(halves) };
@@ -103,7 +103,8 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                     _ => _mm256_srli_epi16::<2>(upper),
                 };
                 _mm256_or_si256(_mm256_and_si256(halves, mask), _mm256_and_si256(upper, bits))
-            })
+            };
+            [half(0), half(1)]
         };
         let [first, last] = products_of_16(x, pair).map(|products| _mm256_cvtepi32_ps(products));
         // The scales of each block's first 16 elements and of its last are the low and the high byte of a word.

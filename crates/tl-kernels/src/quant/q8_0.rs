@@ -82,7 +82,8 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x, place| {
         let pair = |i: usize| {
             place.ask_ahead(bytes, i, 4);
-            [2, 18].map(|at| both(array(&bytes[i * BYTES + at..][..16]), array(&bytes[(i + 4) * BYTES + at..][..16])))
+            let half = |at| both(array(&bytes[i * BYTES + at..][..16]), array(&bytes[(i + 4) * BYTES + at..][..16]));
+            [half(2), half(18)]
         };
         add_scaled(sums, x, signed_products(x, pair), eight_halves::<BYTES, 0, _>(bytes))
     });
