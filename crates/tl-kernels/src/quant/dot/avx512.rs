@@ -90,7 +90,7 @@ pub(crate) fn float<const BYTES: usize>(
         let mut sums = [_mm512_setzero_ps(); FLOAT_SUMS];
         for (groups, x) in whole.iter().zip(x_whole) {
             for (i, (sum, (group, x))) in sums.iter_mut().zip(groups.iter().zip(x)).enumerate() {
-                Place(0).ask_ahead(groups, i, FLOAT_SUMS);
+                Place(0).ask_near(groups, i, FLOAT_SUMS);
                 *sum = _mm512_fmadd_ps(unpack(group), load_16(x), *sum);
             }
         }
