@@ -144,6 +144,7 @@ mod avx512 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
+    /// With loads of their own: loaded and added by one instruction each, the CPU comes to lines before it has asked for them.
     #[target_feature(enable = "avx512f")]
     pub(super) fn read(words: &[u64]) -> u64 {
         let mut sum = _mm512_setzero_si512();
