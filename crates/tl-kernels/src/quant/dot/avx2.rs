@@ -1,11 +1,8 @@
 //! Dot products of floats with AVX2, and how its registers are loaded.
 
-use super::{Place, Rows};
+use super::{Rows, walk_floats};
 use crate::vector::avx2::{horizontal_sum, load};
 use std::arch::x86_64::*;
-
-/// Sums of a row of floats, registers of eight, so that the additions need not wait for each other.
-const FLOAT_SUMS: usize = 4;
 
 /// Dot products of rows whose elements lie in groups of eight, `BYTES` bytes each, which `unpack` makes `f32`; a row is a whole
 /// number of groups.
@@ -17,22 +14,9 @@ pub(crate) fn float<const BYTES: usize>(
     out: &mut [f32],
     unpack: impl Fn(&[u8; BYTES]) -> __m256,
 ) {
-    let (x, _) = x.as_chunks::<8>();
-    let (x_whole, x_rest) = x.as_chunks::<FLOAT_SUMS>();
+    let add = |sum, elements: &[u8; BYTES], x: &[f32; 8]| _mm256_fmadd_ps(unpack(elements), load(x), sum);
     for (j, out) in out.iter_mut().enumerate() {
-        let (row, _) = rows.row(j).as_chunks::<BYTES>();
-        let (whole, rest) = row.as_chunks::<FLOAT_SUMS>();
-        let mut sums = [_mm256_setzero_ps(); FLOAT_SUMS];
-        for (groups, x) in whole.iter().zip(x_whole) {
-            for (i, (sum, (group, x))) in sums.iter_mut().zip(groups.iter().zip(x)).enumerate() {
-                Place(0).ask_near(groups, i, FLOAT_SUMS);
-                *sum = _mm256_fmadd_ps(unpack(group), load(x), *sum);
-            }
-        }
-        for (sum, (group, x)) in sums.iter_mut().zip(rest.iter().zip(x_rest)) {
-            *sum = _mm256_fmadd_ps(unpack(group), load(x), *sum);
-        }
-        let [a, b, c, d] = sums;
+        let [a, b, c, d] = walk_floats(rows.row(j), x, _mm256_setzero_ps(), &add);
         *out += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
     }
 }

@@ -5,7 +5,7 @@
 //! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
 use super::avx2::load_bytes;
-use super::{Place, RowStretch, walk};
+use super::{Place, RowStretch, walk, walk_floats};
 use crate::quant::activations::{BLOCK, Row};
 use crate::quant::block::STRETCH;
 use crate::scratch::Scratch;
@@ -17,8 +17,6 @@ pub(crate) use crate::vector::avx512::load as indexes;
 
 /// Stretches of activations that are prepared at a time: 32,768 elements.
 const PREPARED: usize = 128;
-/// Sums of a row of floats.
-const FLOAT_SUMS: usize = 4;
 
 /// The sums of one row: of the products, and of what formats keep apart.
 pub(crate) type Sums = [__m512; 2];
@@ -82,22 +80,9 @@ pub(crate) fn float<const BYTES: usize>(
     out: &mut [f32],
     unpack: impl Fn(&[u8; BYTES]) -> __m512,
 ) {
-    let (x, _) = x.as_chunks::<16>();
-    let (x_whole, x_rest) = x.as_chunks::<FLOAT_SUMS>();
+    let add = |sum, elements: &[u8; BYTES], x: &[f32; 16]| _mm512_fmadd_ps(unpack(elements), load_16(x), sum);
     for (j, out) in out.iter_mut().enumerate() {
-        let (row, _) = rows.row(j).as_chunks::<BYTES>();
-        let (whole, rest) = row.as_chunks::<FLOAT_SUMS>();
-        let mut sums = [_mm512_setzero_ps(); FLOAT_SUMS];
-        for (groups, x) in whole.iter().zip(x_whole) {
-            for (i, (sum, (group, x))) in sums.iter_mut().zip(groups.iter().zip(x)).enumerate() {
-                Place(0).ask_near(groups, i, FLOAT_SUMS);
-                *sum = _mm512_fmadd_ps(unpack(group), load_16(x), *sum);
-            }
-        }
-        for (sum, (group, x)) in sums.iter_mut().zip(rest.iter().zip(x_rest)) {
-            *sum = _mm512_fmadd_ps(unpack(group), load_16(x), *sum);
-        }
-        let [a, b, c, d] = sums;
+        let [a, b, c, d] = walk_floats(rows.row(j), x, _mm512_setzero_ps(), &add);
         *out += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
     }
 }

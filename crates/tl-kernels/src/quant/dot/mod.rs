@@ -28,6 +28,10 @@ const NEAR_BYTES: usize = 3072;
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
+/// Sums of a row of floats, a register each.
+#[cfg(target_arch = "x86_64")]
+const FLOAT_SUMS: usize = 4;
+
 /// Pieces of a row that are walked over as one group. For most formats a group is a whole number of lines, so that which lines
 /// begin in which part of it is known beforehand.
 #[cfg(target_arch = "x86_64")]
@@ -94,6 +98,31 @@ fn walk<const BYTES: usize, P, S>(
     }
     for (piece, prepared) in last.iter().zip(&prepared[groups.len() * GROUP..]) {
         sums = add(sums, piece, prepared, Place(0));
+    }
+    sums
+}
+
+/// The products of a row of floats with `x`, in sums that do not wait for each other: `add` adds those of a register, whose
+/// elements lie in `BYTES` bytes. A row is a whole number of them.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn walk_floats<const BYTES: usize, const LANES: usize, S: Copy>(
+    row: &[u8],
+    x: &[f32],
+    zero: S,
+    add: &impl Fn(S, &[u8; BYTES], &[f32; LANES]) -> S,
+) -> [S; FLOAT_SUMS] {
+    let (groups, rest) = row.as_chunks::<BYTES>().0.as_chunks::<FLOAT_SUMS>();
+    let (x_groups, x_rest) = x.as_chunks::<LANES>().0.as_chunks::<FLOAT_SUMS>();
+    let mut sums = [zero; FLOAT_SUMS];
+    for (group, x) in groups.iter().zip(x_groups) {
+        for (i, (sum, (elements, x))) in sums.iter_mut().zip(group.iter().zip(x)).enumerate() {
+            Place(0).ask_near(group, i, FLOAT_SUMS);
+            *sum = add(*sum, elements, x);
+        }
+    }
+    for (sum, (elements, x)) in sums.iter_mut().zip(rest.iter().zip(x_rest)) {
+        *sum = add(*sum, elements, x);
     }
     sums
 }
