@@ -8,6 +8,8 @@ use half::{bf16, f16};
 pub trait Element: bytemuck::Pod + Send + Sync + 'static {
     /// How many `bf16` it takes to add up to any value.
     const BF16_PARTS: usize;
+    /// The slice with its type as a value.
+    fn as_floats(slice: &[Self]) -> FloatSlice<'_>;
     /// `dst[i] = src[i]` as `f32`, exactly. The slices have the same length.
     fn load(isa: Isa, src: &[Self], dst: &mut [f32]);
     /// `dst[i] = src[i]`, rounded to nearest even. The slices have the same length.
@@ -18,8 +20,22 @@ pub trait Element: bytemuck::Pod + Send + Sync + 'static {
     fn from_f32(value: f32) -> Self;
 }
 
+/// Floats of any type.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // Each is what it is named.
+pub enum FloatSlice<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
 impl Element for f32 {
     const BF16_PARTS: usize = 3;
+
+    #[inline(always)]
+    fn as_floats(slice: &[f32]) -> FloatSlice<'_> {
+        FloatSlice::F32(slice)
+    }
 
     #[inline(always)]
     fn load(_isa: Isa, src: &[f32], dst: &mut [f32]) {
@@ -44,6 +60,11 @@ impl Element for f32 {
 
 impl Element for bf16 {
     const BF16_PARTS: usize = 1;
+
+    #[inline(always)]
+    fn as_floats(slice: &[bf16]) -> FloatSlice<'_> {
+        FloatSlice::Bf16(slice)
+    }
 
     #[inline(always)]
     fn load(_isa: Isa, src: &[bf16], dst: &mut [f32]) {
@@ -74,6 +95,11 @@ impl Element for bf16 {
 
 impl Element for f16 {
     const BF16_PARTS: usize = 2;
+
+    #[inline(always)]
+    fn as_floats(slice: &[f16]) -> FloatSlice<'_> {
+        FloatSlice::F16(slice)
+    }
 
     #[inline(always)]
     fn load(isa: Isa, src: &[f16], dst: &mut [f32]) {

@@ -42,7 +42,7 @@ mod workspace;
 
 pub use attention::{Heads, Kept, MAX_HEAD_DIM, attention};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
-pub use element::Element;
+pub use element::{Element, FloatSlice};
 pub use isa::Isa;
 pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, sigmoid, silu, tanh};

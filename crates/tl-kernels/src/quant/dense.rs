@@ -4,7 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::dot::{avx2, avx512};
 use super::{Dot, FloatDot, FloatKernels, Rows, WeightKernels};
-use crate::element::{Element, load};
+use crate::element::{Element, FloatSlice, load};
 use crate::isa::{Isa, instantiate};
 use half::{bf16, f16};
 
@@ -39,17 +39,19 @@ instantiate! {
     }
 
     /// Dot products in eight sums.
-    fn dot_through[T: Element](
-        isa: Isa, rows: Rows<'_>, x: &[f32], out: &mut [f32], aligned: &mut [T; CHUNK],
+    fn dot_through[T: Element, X: Element](
+        isa: Isa, rows: Rows<'_>, x: &[X], out: &mut [f32], aligned: &mut [T; CHUNK],
     ) {
-        let mut weights = [0.0; CHUNK];
+        let (mut weights, mut activations) = ([0.0; CHUNK], [0.0; CHUNK]);
         for (j, out) in out.iter_mut().enumerate() {
             let row = rows.row(j);
             let mut sums = [0.0; 8];
             for (bytes, x) in row.chunks(CHUNK * size_of::<T>()).zip(x.chunks(CHUNK)) {
-                dequantize_through(isa, bytes, &mut weights[..x.len()], aligned);
-                let (groups, rest) = x.as_chunks::<8>();
-                let (groups_w, rest_w) = weights[..x.len()].as_chunks::<8>();
+                let (weights, activations) = (&mut weights[..x.len()], &mut activations[..x.len()]);
+                dequantize_through(isa, bytes, weights, aligned);
+                X::load(isa, x, activations);
+                let (groups, rest) = activations.as_chunks::<8>();
+                let (groups_w, rest_w) = weights.as_chunks::<8>();
                 for (w, x) in groups_w.iter().zip(groups) {
                     for i in 0..8 {
                         sums[i] = isa.mul_add(w[i], x[i], sums[i]);
@@ -79,33 +81,56 @@ fn quantize<T: Element>(x: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// Defines a dense dot product: `$unpack` of `dot::avx512` turns the bytes of 16 elements into `f32`, that of `dot::avx2` eight.
+/// Defines the dot products of weights and activations of these types; `dot::avx512` and `dot::avx2` have an `unpack` of that name.
 macro_rules! dense_dot {
-    ($name:ident, $element:ty, $unpack:ident) => {
-        fn $name(isa: Isa, rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
-            #[cfg(target_arch = "x86_64")]
-            if isa.has_avx512() && rows.length % (16 * size_of::<$element>()) == 0 {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
-                fn dot_avx512(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
-                    avx512::float::<{ 16 * size_of::<$element>() }>(rows, x, out, |bytes| avx512::$unpack(bytes));
-                }
-                // SAFETY: this `Isa` proves AVX-512.
-                return unsafe { dot_avx512(rows, x, out) };
+    ($isa:ident, $rows:ident, $x:ident, $out:ident; $w_type:ty, $w_unpack:ident; $x_type:ty, $x_unpack:ident) => {{
+        #[cfg(target_arch = "x86_64")]
+        if $isa.has_avx512() && $x.len().is_multiple_of(avx512::LANES) {
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+            fn dot_avx512(rows: Rows<'_>, x: &[$x_type], out: &mut [f32]) {
+                avx512::float::<{ avx512::LANES * size_of::<$w_type>() }, $x_type>(
+                    rows,
+                    x,
+                    out,
+                    |weights| avx512::$w_unpack(weights),
+                    |x| avx512::$x_unpack(bytemuck::cast_ref(x)),
+                );
             }
-            #[cfg(target_arch = "x86_64")]
-            if isa.has_avx2() && rows.length % (8 * size_of::<$element>()) == 0 {
-                #[target_feature(enable = "avx2,fma,f16c")]
-                fn dot_avx2(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
-                    avx2::float::<{ 8 * size_of::<$element>() }>(rows, x, out, |bytes| avx2::$unpack(bytes));
-                }
-                // SAFETY: this `Isa` proves avx2, fma and f16c.
-                return unsafe { dot_avx2(rows, x, out) };
+            // SAFETY: this `Isa` proves AVX-512.
+            return unsafe { dot_avx512($rows, $x, $out) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        if $isa.has_avx2() && $x.len().is_multiple_of(avx2::LANES) {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn dot_avx2(rows: Rows<'_>, x: &[$x_type], out: &mut [f32]) {
+                avx2::float::<{ avx2::LANES * size_of::<$w_type>() }, $x_type>(
+                    rows,
+                    x,
+                    out,
+                    |weights| avx2::$w_unpack(weights),
+                    |x| avx2::$x_unpack(bytemuck::cast_ref(x)),
+                );
             }
-            dot_through(isa, rows, x, out, &mut [<$element as bytemuck::Zeroable>::zeroed(); CHUNK]);
+            // SAFETY: this `Isa` proves avx2, fma and f16c.
+            return unsafe { dot_avx2($rows, $x, $out) };
+        }
+        dot_through($isa, $rows, $x, $out, &mut [<$w_type as bytemuck::Zeroable>::zeroed(); CHUNK]);
+    }};
+}
+
+/// Defines the dot products of a weight's type with every type of activations.
+macro_rules! dense_dots {
+    ($name:ident, $type:ty, $unpack:ident) => {
+        fn $name(isa: Isa, rows: Rows<'_>, x: FloatSlice<'_>, out: &mut [f32]) {
+            match x {
+                FloatSlice::F32(x) => dense_dot!(isa, rows, x, out; $type, $unpack; f32, unpack_f32),
+                FloatSlice::F16(x) => dense_dot!(isa, rows, x, out; $type, $unpack; f16, unpack_f16),
+                FloatSlice::Bf16(x) => dense_dot!(isa, rows, x, out; $type, $unpack; bf16, unpack_bf16),
+            }
         }
     };
 }
 
-dense_dot!(dot_f32, f32, unpack_f32);
-dense_dot!(dot_f16, f16, unpack_f16);
-dense_dot!(dot_bf16, bf16, unpack_bf16);
+dense_dots!(dot_f32, f32, unpack_f32);
+dense_dots!(dot_f16, f16, unpack_f16);
+dense_dots!(dot_bf16, bf16, unpack_bf16);

@@ -4,7 +4,6 @@ use super::activations::{Row, quantize_row};
 use super::linear::{FEW_TOKENS, Product};
 use super::{Dot, Rows};
 use crate::element::{Element, store};
-use crate::isa::instantiate;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tiling};
 use crate::workspace::{Line, WORKSPACE_BYTES};
@@ -22,39 +21,48 @@ const SHORT_ROW: usize = 512;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
-/// The tokens that the workspace holds.
+/// The tokens that the workspace holds. Floats need none of it.
 pub(crate) fn capacity(product: &Product<'_>) -> usize {
-    (WORKSPACE_BYTES / size_of::<Line>() / token_lines(product).max(1)).min(FEW_TOKENS)
-}
-
-/// The lines of the workspace that a token takes.
-fn token_lines(product: &Product<'_>) -> usize {
     match product.weight.format.dot {
-        Dot::Float(_) => (product.k * size_of::<f32>()).div_ceil(size_of::<Line>()),
-        Dot::Integer(_) => Row::n_lines(product.k),
+        Dot::Float(_) => FEW_TOKENS,
+        Dot::Integer(_) => (WORKSPACE_BYTES / size_of::<Line>() / Row::n_lines(product.k).max(1)).min(FEW_TOKENS),
     }
 }
 
 /// As [`linear`](super::linear()), for no more tokens than [`capacity`].
 pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], product: &Product<'_>, y: &mut [Y]) {
-    let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
-    let n_lines = token_lines(product);
-    let n_tokens = y.len() / n;
-    let mut workspace = threads.workspace();
-    let lines = &mut workspace[..n_tokens * n_lines];
-    let tiling = Tiling { n_cols: n_lines, group_rows: n_tokens, row_step: 1, tile_rows: 1, tile_cols: n_lines };
-    threads.for_tiles_if(product.parallel && x.len() >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
-        let x = &x[tile.first_row() * k..][..k];
-        match weight.format.dot {
-            Dot::Float(_) => load_row(isa, x, bytemuck::cast_slice_mut(tile.row_mut(0))),
-            Dot::Integer(_) => quantize_row(isa, x, tile.row_mut(0)),
+    let (isa, k, n_tokens) = (threads.isa(), product.k, y.len() / product.n);
+    match product.weight.format.dot {
+        Dot::Float(kernels) => multiply_rows(threads, product, y, &|t, rows, sums| {
+            (kernels.dot)(isa, rows, X::as_floats(&x[t * k..][..k]), sums);
+        }),
+        Dot::Integer(kernels) => {
+            let n_lines = Row::n_lines(k);
+            let mut workspace = threads.workspace();
+            let lines = &mut workspace[..n_tokens * n_lines];
+            let tiling =
+                Tiling { n_cols: n_lines, group_rows: n_tokens, row_step: 1, tile_rows: 1, tile_cols: n_lines };
+            threads.for_tiles_if(product.parallel && x.len() >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
+                quantize_row(isa, &x[tile.first_row() * k..][..k], tile.row_mut(0));
+            });
+            let lines = &*lines;
+            let dot_isa = if k < SHORT_ROW { isa.without_avx512() } else { isa };
+            multiply_rows(threads, product, y, &|t, rows, sums| {
+                (kernels.dot)(dot_isa, rows, Row::new(&lines[t * n_lines..][..n_lines]), sums);
+            });
         }
-    });
-    let lines = &*lines;
-    let dot_isa = match weight.format.dot {
-        Dot::Integer(_) if k < SHORT_ROW => isa.without_avx512(),
-        _ => isa,
-    };
+    }
+}
+
+/// Shares the rows of the weight out; `dot(t, rows, sums)` adds the dot products of rows with token `t` to sums.
+fn multiply_rows<Y: Element>(
+    threads: &Threads,
+    product: &Product<'_>,
+    y: &mut [Y],
+    dot: &(dyn Fn(usize, Rows<'_>, &mut [f32]) + Sync),
+) {
+    let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
+    let n_tokens = y.len() / n;
     let row_bytes = weight.format.row_bytes(k);
     let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
     let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
@@ -65,22 +73,10 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         let rows = Rows { bytes: &weight.bytes[first * row_bytes..], stride: row_bytes, length: row_bytes };
         let mut sums = Scratch::<f32, TILE_ROWS>::new();
         let sums = sums.zeroed(n_rows);
-        for (t, lines) in lines.chunks_exact(n_lines).enumerate() {
+        for t in 0..n_tokens {
             product.load_start(isa, first, sums);
-            match weight.format.dot {
-                Dot::Float(kernels) => (kernels.dot)(dot_isa, rows, &bytemuck::cast_slice(lines)[..k], sums),
-                Dot::Integer(kernels) => (kernels.dot)(dot_isa, rows, Row::new(lines), sums),
-            }
+            dot(t, rows, sums);
             store(isa, sums, tile.row_mut(t));
         }
     });
-}
-
-instantiate! {
-    /// The rest of the lines is zero.
-    fn load_row[X: Element](isa: Isa, src: &[X], dst: &mut [f32]) {
-        let (row, rest) = dst.split_at_mut(src.len());
-        X::load(isa, src, row);
-        rest.fill(0.0);
-    }
 }

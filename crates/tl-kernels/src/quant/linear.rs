@@ -1,9 +1,10 @@
 //! `y = x W^T + b` straight from a weight's blocks. The weight is never dequantized whole.
 //!
 //! The activations are brought into the form that the format multiplies with, once, in the threads' workspace; then tiles
-//! of the output are shared out. For a few tokens (`few`) that is rows, and reading the weight is all the time there is; for
-//! many (`many`) it is panels of 16 tokens, against which stretches of the weight are unpacked. More tokens than the workspace
-//! holds go in parts, and where it holds not even one, the blocked product of `gemm` needs none.
+//! of the output are shared out. For a few tokens (`few`) that is rows (for weights of floats, the activations as they lie), and
+//! reading the weight is all the time there is; for many (`many`) it is panels of 16 tokens, against which stretches of the
+//! weight are unpacked. More tokens than the workspace holds go in parts, and where it holds not even one, the blocked product
+//! of `gemm` needs none.
 
 use super::{Weight, few, many};
 use crate::element::Element;
@@ -181,7 +182,7 @@ mod tests {
         for format in [FORMATS[0], FORMATS[3]] {
             check::<f32, f32>(format, (600, 64, 33), true);
         }
-        check::<f32, f32>(FORMATS[0], (4, 300_000, 3), true);
+        check::<f32, f32>(FORMATS[3], (4, 720_000, 1), true);
         for &format in &FORMATS[..3] {
             for k in [1, 7, 31, 33, 255, 257] {
                 check::<bf16, f32>(format, (1, k, 257), true);
@@ -246,11 +247,14 @@ mod tests {
         let (x, weights) = (numbers(k), numbers(2 * k));
         let expected: Vec<f64> =
             weights.chunks(k).map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum()).collect();
-        for threads in all_threads() {
-            let mut y = vec![f32::NAN; 2];
-            let weight = Weight { bytes: bytemuck::cast_slice(&weights), format: &F32 };
-            linear(&threads, &x, 1, k, weight, None, 2, &mut y);
-            assert_close("a long row", &y, &expected, 0.0, 0.0);
+        for m in [1, FEW_TOKENS + 1] {
+            let (x, expected) = (x.repeat(m), expected.repeat(m));
+            for threads in all_threads() {
+                let mut y = vec![f32::NAN; m * 2];
+                let weight = Weight { bytes: bytemuck::cast_slice(&weights), format: &F32 };
+                linear(&threads, &x, m, k, weight, None, 2, &mut y);
+                assert_close("a long row", &y, &expected, 0.0, 0.0);
+            }
         }
     }
 

@@ -28,7 +28,7 @@ mod q6_k;
 mod q8_0;
 mod search;
 
-use crate::element::half_to_f32;
+use crate::element::{FloatSlice, half_to_f32};
 use crate::isa::Isa;
 use half::f16;
 
@@ -73,7 +73,7 @@ pub type Quantize = fn(&[f32], &mut [u8]);
 /// How rows of a weight are multiplied by activations.
 #[derive(Clone, Copy, Debug)]
 pub enum Dot {
-    /// Against `f32` activations; sums in `f32`.
+    /// Against the activations as they are; sums in `f32`.
     Float(FloatKernels),
     /// Against 8-bit blocks of activations; sums in `i32` within a block, in `f32` across blocks.
     Integer(IntegerKernels),
@@ -88,7 +88,7 @@ pub struct FloatKernels {
 }
 
 /// `out[j] +=` the dot product of row `j` of the weight with the activations, which are as long as the rows.
-pub(crate) type FloatDot = fn(Isa, Rows<'_>, &[f32], &mut [f32]);
+pub(crate) type FloatDot = fn(Isa, Rows<'_>, FloatSlice<'_>, &mut [f32]);
 
 /// Rows of whole blocks, or the same stretch of each row.
 #[derive(Clone, Copy, Debug)]

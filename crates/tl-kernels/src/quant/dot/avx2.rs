@@ -1,20 +1,24 @@
 //! Dot products of floats with AVX2, and how its registers are loaded.
 
 use super::{Rows, walk_floats};
-use crate::vector::avx2::{horizontal_sum, load};
+use crate::vector::avx2::horizontal_sum;
 use std::arch::x86_64::*;
 
-/// Dot products of rows whose elements lie in groups of eight, `BYTES` bytes each, which `unpack` makes `f32`; a row is a whole
-/// number of groups.
+/// Elements of a register of `f32`.
+pub(crate) const LANES: usize = 8;
+
+/// Dot products of rows whose elements lie in groups of [`LANES`], `BYTES` bytes each; `unpack` makes `f32` of a group, and `unpack_x` of
+/// one of the activations. A row is a whole number of groups.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn float<const BYTES: usize>(
+pub(crate) fn float<const BYTES: usize, X>(
     rows: Rows<'_>,
-    x: &[f32],
+    x: &[X],
     out: &mut [f32],
     unpack: impl Fn(&[u8; BYTES]) -> __m256,
+    unpack_x: impl Fn(&[X; LANES]) -> __m256,
 ) {
-    let add = |sum, elements: &[u8; BYTES], x: &[f32; 8]| _mm256_fmadd_ps(unpack(elements), load(x), sum);
+    let add = |sum, weights: &_, x: &_| _mm256_fmadd_ps(unpack(weights), unpack_x(x), sum);
     for (j, out) in out.iter_mut().enumerate() {
         let [a, b, c, d] = walk_floats(rows.row(j), x, _mm256_setzero_ps(), &add);
         *out += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));

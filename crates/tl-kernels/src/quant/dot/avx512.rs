@@ -70,17 +70,21 @@ fn row_sums<const BYTES: usize, P>(
     sums
 }
 
-/// Dot products of rows whose elements lie in groups of 16, `BYTES` bytes each, which `unpack` makes `f32`; a row is a whole
-/// number of groups.
+/// Elements of a register of `f32`.
+pub(crate) const LANES: usize = 16;
+
+/// Dot products of rows whose elements lie in groups of [`LANES`], `BYTES` bytes each; `unpack` makes `f32` of a group, and `unpack_x` of
+/// one of the activations. A row is a whole number of groups.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
-pub(crate) fn float<const BYTES: usize>(
+pub(crate) fn float<const BYTES: usize, X>(
     rows: super::Rows<'_>,
-    x: &[f32],
+    x: &[X],
     out: &mut [f32],
     unpack: impl Fn(&[u8; BYTES]) -> __m512,
+    unpack_x: impl Fn(&[X; LANES]) -> __m512,
 ) {
-    let add = |sum, elements: &[u8; BYTES], x: &[f32; 16]| _mm512_fmadd_ps(unpack(elements), load_16(x), sum);
+    let add = |sum, weights: &_, x: &_| _mm512_fmadd_ps(unpack(weights), unpack_x(x), sum);
     for (j, out) in out.iter_mut().enumerate() {
         let [a, b, c, d] = walk_floats(rows.row(j), x, _mm512_setzero_ps(), &add);
         *out += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));

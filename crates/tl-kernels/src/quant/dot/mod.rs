@@ -106,11 +106,11 @@ fn walk<const BYTES: usize, P, S>(
 /// elements lie in `BYTES` bytes. A row is a whole number of them.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk_floats<const BYTES: usize, const LANES: usize, S: Copy>(
+fn walk_floats<const BYTES: usize, const LANES: usize, X, S: Copy>(
     row: &[u8],
-    x: &[f32],
+    x: &[X],
     zero: S,
-    add: &impl Fn(S, &[u8; BYTES], &[f32; LANES]) -> S,
+    add: &impl Fn(S, &[u8; BYTES], &[X; LANES]) -> S,
 ) -> [S; FLOAT_SUMS] {
     let (groups, rest) = row.as_chunks::<BYTES>().0.as_chunks::<FLOAT_SUMS>();
     let (x_groups, x_rest) = x.as_chunks::<LANES>().0.as_chunks::<FLOAT_SUMS>();
