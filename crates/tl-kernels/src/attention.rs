@@ -13,7 +13,7 @@ use crate::matmul::PARALLEL_MIN;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
-use crate::vector::{add_weighted, dots};
+use crate::vector::{add_weighted, dots, prefetch};
 use crate::workspace::Line;
 use std::ops::Range;
 
@@ -320,6 +320,14 @@ fn gather<T: Element, C: Kept>(
         for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
             C::load(isa, k.vector(first_key + key, kv_head, head_dim), vector);
         }
+        // What comes next is asked for where much is computed with what is at hand: vectors lie a token apart, which the CPU does
+        // not foresee.
+        let next_key = (first_key + block_keys).min(n_keys);
+        let next = next_key..(next_key + block_keys).min(n_keys);
+        ask_for(k, next.clone(), kv_head, head_dim);
+        if first_key == keys.start {
+            ask_for(v, first_key..next_key, kv_head, head_dim);
+        }
         score(isa, queries, block, head_dim, block_keys, columns, scores);
         for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
             let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
@@ -328,7 +336,16 @@ fn gather<T: Element, C: Kept>(
         for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
             C::load(isa, v.vector(first_key + key, kv_head, head_dim), vector);
         }
+        ask_for(v, next, kv_head, head_dim);
         weighted(isa, scores, |r| rows[r].n_seen_of(first_key, block_keys), block, head_dim, sums);
+    }
+}
+
+/// Asks for the vectors of a head.
+#[inline(always)]
+fn ask_for<C: Kept>(heads: Heads<'_, C>, tokens: Range<usize>, head: usize, head_dim: usize) {
+    for token in tokens {
+        prefetch(heads.vector(token, head, head_dim));
     }
 }
 
