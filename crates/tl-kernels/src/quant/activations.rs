@@ -210,7 +210,7 @@ mod avx512 {
     use crate::quant::dot::avx512::{load_16, load_64};
     use std::arch::x86_64::*;
 
-    /// The blocks' largest values first, so that one division serves all of them.
+    /// The largest values of eight blocks first, so that one division serves all of them.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
     pub(super) fn quantize_blocks<const N: usize>(
@@ -218,27 +218,57 @@ mod avx512 {
         values: &mut [[i8; BLOCK]],
         scales: &mut [f32; N],
     ) {
-        let halves = |x: &[f32; BLOCK]| {
+        const { assert!(N.is_multiple_of(8)) };
+        let eights = x.as_chunks::<8>().0.iter().zip(values.as_chunks_mut::<8>().0);
+        for ((x, values), scales) in eights.zip(scales.as_chunks_mut::<8>().0) {
+            let largest = largest_of_eight(x);
+            let top = _mm256_set1_ps(127.0);
+            let is_zero = _mm256_cmp_ps_mask::<_CMP_LT_OQ>(largest, _mm256_set1_ps(1e-30));
+            let inverses = to_array(_mm256_mask_mov_ps(_mm256_div_ps(top, largest), is_zero, _mm256_setzero_ps()));
+            *scales = to_array(_mm256_div_ps(largest, top));
+            for ((x, values), inverse) in x.iter().zip(values).zip(inverses) {
+                let (halves, _) = x.as_chunks::<16>();
+                let inverse = _mm512_set1_ps(inverse);
+                let low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(load_16(&halves[0]), inverse)));
+                let high = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(load_16(&halves[1]), inverse)));
+                // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
+                unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), _mm256_set_m128i(high, low)) };
+            }
+        }
+    }
+
+    /// The size of the largest value of each block. As integers, the sizes of floats keep their order, and NaN comes last.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+    fn largest_of_eight(x: &[[f32; BLOCK]; 8]) -> __m256 {
+        let mut eights = [_mm256_setzero_si256(); 8];
+        for (eight, x) in eights.iter_mut().zip(x) {
             let (halves, _) = x.as_chunks::<16>();
-            [load_16(&halves[0]), load_16(&halves[1])]
-        };
-        let mut inverses = [0.0; N];
-        for (scale, x) in scales.iter_mut().zip(x) {
-            // As integers, the sizes of floats keep their order, and NaN comes last.
-            let [low, high] = halves(x).map(|x| _mm512_castps_si512(_mm512_abs_ps(x)));
-            *scale = f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(low, high)));
+            let (low, high) = (_mm512_abs_ps(load_16(&halves[0])), _mm512_abs_ps(load_16(&halves[1])));
+            let both = _mm512_max_epu32(_mm512_castps_si512(low), _mm512_castps_si512(high));
+            *eight = _mm256_max_epu32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both));
         }
-        for (inverse, scale) in inverses.iter_mut().zip(scales) {
-            let largest = *scale;
-            *inverse = if largest < 1e-30 { 0.0 } else { 127.0 / largest };
-            *scale = largest / 127.0;
+        // Neighbours are joined until a lane is left of each.
+        let mut pairs = [_mm256_setzero_si256(); 4];
+        for (pair, [a, b]) in pairs.iter_mut().zip(eights.as_chunks::<2>().0) {
+            *pair = _mm256_max_epu32(_mm256_unpacklo_epi32(*a, *b), _mm256_unpackhi_epi32(*a, *b));
         }
-        for ((x, values), inverse) in x.iter().zip(values).zip(inverses) {
-            let inverse = _mm512_set1_ps(inverse);
-            let [low, high] = halves(x).map(|x| _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse))));
-            // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
-            unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), _mm256_set_m128i(high, low)) };
+        let mut fours = [_mm256_setzero_si256(); 2];
+        for (four, [a, b]) in fours.iter_mut().zip(pairs.as_chunks::<2>().0) {
+            *four = _mm256_max_epu32(_mm256_unpacklo_epi64(*a, *b), _mm256_unpackhi_epi64(*a, *b));
         }
+        let [a, b] = fours;
+        let halves = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+        _mm256_castsi256_ps(_mm256_max_epu32(halves.0, halves.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn to_array(eight: __m256) -> [f32; 8] {
+        let mut array = [0.0; 8];
+        // SAFETY: the array has the 32 bytes, and the instruction asks for no alignment.
+        unsafe { _mm256_storeu_ps(array.as_mut_ptr(), eight) };
+        array
     }
 
     #[inline]

@@ -151,16 +151,8 @@ pub(crate) mod avx512 {
         pub(crate) fn new(x: &RowStretch, offset: u8) -> Halves {
             let zero = _mm512_setzero_si512();
             let offset = _mm512_set1_epi8(offset as i8);
-            let quarters = x.values.as_chunks::<64>().0;
-            let pair = |h: usize| [load_64(&quarters[2 * h]), load_64(&quarters[2 * h + 1])];
-            let low = [0, 1].map(|h| {
-                let [a, b] = pair(h);
-                _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b)
-            });
-            let high = [0, 1].map(|h| {
-                let [a, b] = pair(h);
-                _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b)
-            });
+            let [[low_a, high_a], [low_b, high_b]] = [halves_of_four(x, 0), halves_of_four(x, 1)];
+            let (low, high) = ([low_a, low_b], [high_a, high_b]);
             let start = [0, 1].map(|h| {
                 let sums = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, offset, low[h]), offset, high[h]);
                 _mm512_sub_epi32(zero, sums)
@@ -175,6 +167,15 @@ pub(crate) mod avx512 {
                 totals: [0, 1].map(|h| _mm512_maskz_permutexvar_ps(0x1111, indexes(&HALVES[h]), totals)),
             }
         }
+    }
+
+    /// Of the four blocks of half `h` of a stretch, the first 16 elements, and the last 16.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn halves_of_four(x: &RowStretch, h: usize) -> [__m512i; 2] {
+        let quarters = x.values.as_chunks::<64>().0;
+        let (a, b) = (load_64(&quarters[2 * h]), load_64(&quarters[2 * h + 1]));
+        [_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b)]
     }
 
     /// The products of four blocks, those of half `h` of a stretch, whose values [`four_blocks`] gives: of each, four lanes with the

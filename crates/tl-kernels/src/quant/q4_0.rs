@@ -79,16 +79,20 @@ mod wide {
     use crate::quant::activations::RowStretch;
     use crate::quant::block::array;
     use crate::quant::dot::Place;
-    use crate::quant::dot::avx512::{Sums, indexes, load_8, load_64, load_opaque};
-    use crate::quant::nibbles::avx512::{Halves, four_of_window, four_products};
+    use crate::quant::dot::avx512::{Sums, corrections, indexes, load_8, load_64, load_opaque};
+    use crate::quant::nibbles::avx512::{four_of_window, halves_of_four};
     use std::arch::x86_64::*;
 
     /// Two stretches of activations.
     #[derive(Clone, Copy)]
     pub(super) struct Pair {
-        stretches: [Halves; 2],
+        /// Of four blocks each, the low halves and the high ones.
+        values: [[__m512i; 2]; 4],
         /// Of each block, in the order of the lanes.
         scales: __m512,
+        /// Minus the offset times the sum of each block's values, in that order. Taken into account in the end, it takes the place of
+        /// four registers that the sums would begin with.
+        corrections: __m512,
     }
 
     // SAFETY: registers, of which zeros are values.
@@ -115,10 +119,14 @@ mod wide {
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
         pub(super) fn new([a, b]: [&RowStretch; 2]) -> Pair {
-            let scales = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(load_8(&a.scales)), load_8(&b.scales));
+            let in_order = |a, b| {
+                let both = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(a), b);
+                _mm512_permutexvar_ps(indexes(&BLOCK_OF_LANE), both)
+            };
             Pair {
-                stretches: [Halves::new(a, Format::OFFSET), Halves::new(b, Format::OFFSET)],
-                scales: _mm512_permutexvar_ps(indexes(&BLOCK_OF_LANE), scales),
+                values: [halves_of_four(a, 0), halves_of_four(a, 1), halves_of_four(b, 0), halves_of_four(b, 1)],
+                scales: in_order(load_8(&a.scales), load_8(&b.scales)),
+                corrections: in_order(corrections(a, Format::OFFSET), corrections(b, Format::OFFSET)),
             }
         }
     }
@@ -126,13 +134,15 @@ mod wide {
     /// Adds the products of 16 blocks.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(super) fn add([sum, other]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair, place: Place) -> Sums {
+    pub(super) fn add([sum, corrected]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair, place: Place) -> Sums {
         let window = |q: usize| load_opaque(array(&bytes[4 * q * BYTES..][..64]));
         let windows = [window(0), window(1), window(2), window(3)];
         let four = |q: usize| {
             place.ask_ahead(bytes, q, 5);
             let last = array(&bytes[(4 * q + 3) * BYTES + 2..][..16]);
-            four_products(&x.stretches[q / 2], q % 2, four_of_window::<BYTES, 2>(windows[q], last))
+            let [low, high] = four_of_window::<BYTES, 2>(windows[q], last);
+            let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, x.values[q][0]);
+            _mm512_dpbusd_epi32(products, high, x.values[q][1])
         };
         let ones = _mm512_set1_epi16(1);
         let halve = |a: __m512i, b: __m512i| _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones);
@@ -143,6 +153,7 @@ mod wide {
         }
         place.ask_ahead(bytes, 4, 5);
         let scales = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(scales)), x.scales);
-        [_mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sum), other]
+        let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sum);
+        [sum, _mm512_fmadd_ps(x.corrections, scales, corrected)]
     }
 }

@@ -129,12 +129,19 @@ impl EightScales {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
     pub(crate) fn new(x: &RowStretch, offset: u8) -> EightScales {
-        let mut corrections = [0.0; STRETCH / BLOCK];
-        for (correction, sums) in corrections.iter_mut().zip(x.sums.as_chunks::<2>().0) {
-            *correction = (-i32::from(offset) * (sums[0] + sums[1])) as f32;
-        }
-        EightScales { values: quarters(x), scales: load_8(&x.scales), corrections: load_8(&corrections) }
+        EightScales { values: quarters(x), scales: load_8(&x.scales), corrections: corrections(x, offset) }
     }
+}
+
+/// Minus the offset times the sum of the values of each block.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn corrections(x: &RowStretch, offset: u8) -> __m256 {
+    let mut corrections = [0.0; STRETCH / BLOCK];
+    for (correction, sums) in corrections.iter_mut().zip(x.sums.as_chunks::<2>().0) {
+        *correction = (-i32::from(offset) * (sums[0] + sums[1])) as f32;
+    }
+    load_8(&corrections)
 }
 
 /// A stretch of activations as it lies, for formats with scales for 16 elements.
