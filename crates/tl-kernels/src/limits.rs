@@ -11,14 +11,23 @@ use crate::quant::{WeightKernels, arithmetic};
 /// Chains of multiply-adds: as many as hide the latency of one.
 const CHAINS: usize = 12;
 
+/// How memory is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Asked for ahead, as the products of a few tokens do.
+    Asked,
+    /// Left to what the CPU foresees.
+    Foreseen,
+}
+
 /// The sum of the words but up to 7 at the end. What it comes to is of no interest; the words have been read.
-pub fn read(isa: Isa, words: &[u64]) -> u64 {
+pub fn read(isa: Isa, words: &[u64], reading: Reading) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512() {
         // SAFETY: the CPU has AVX-512, says the `Isa`.
-        return unsafe { avx512::read(words) };
+        return unsafe { avx512::read(words, reading) };
     }
-    narrow_read(isa, words)
+    narrow_read(isa, words, reading)
 }
 
 /// Multiply-adds in registers, `rounds` times over; how many operations that were, a multiply-add being two.
@@ -91,11 +100,13 @@ impl Arithmetic {
 }
 
 instantiate! {
-    fn narrow_read(isa: Isa, words: &[u64]) -> u64 {
+    fn narrow_read(isa: Isa, words: &[u64], reading: Reading) -> u64 {
         let mut sums = [0u64; 8];
         for words in words.as_chunks::<8>().0 {
             #[cfg(target_arch = "x86_64")]
-            crate::quant::Place(0).ask_ahead(words, 0, 1);
+            if reading == Reading::Asked {
+                crate::quant::Place(0).ask_ahead(words, 0, 1);
+            }
             for (sum, word) in sums.iter_mut().zip(words) {
                 *sum = sum.wrapping_add(*word);
             }
@@ -139,17 +150,19 @@ fn byte_multiply_adds_avx2(rounds: usize) -> i32 {
 /// Left to itself, the compiler keeps to 256 bits.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::CHAINS;
+    use super::{CHAINS, Reading};
     use crate::quant::{Place, load_opaque};
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
     /// With loads of their own: loaded and added by one instruction each, the CPU comes to lines before it has asked for them.
     #[target_feature(enable = "avx512f")]
-    pub(super) fn read(words: &[u64]) -> u64 {
+    pub(super) fn read(words: &[u64], reading: Reading) -> u64 {
         let mut sum = _mm512_setzero_si512();
         for line in words.as_chunks::<8>().0 {
-            Place(0).ask_ahead(line, 0, 1);
+            if reading == Reading::Asked {
+                Place(0).ask_ahead(line, 0, 1);
+            }
             sum = _mm512_add_epi64(sum, load_opaque(bytemuck::cast_ref(line)));
         }
         _mm512_reduce_add_epi64(sum) as u64
@@ -190,7 +203,9 @@ mod tests {
     fn whole_groups_of_words_are_read() {
         let words: Vec<u64> = (0..100).collect();
         for isa in Isa::all() {
-            assert_eq!(read(isa, &words), (0..96).sum::<u64>());
+            for reading in [Reading::Asked, Reading::Foreseen] {
+                assert_eq!(read(isa, &words, reading), (0..96).sum::<u64>());
+            }
         }
     }
 
