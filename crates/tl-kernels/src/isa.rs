@@ -18,6 +18,8 @@ enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    #[cfg(target_arch = "x86_64")]
     Amx,
 }
 
@@ -32,6 +34,11 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         Level::Amx,
     ];
+    /// Those that are used only where they are named.
+    const ON_REQUEST: &[Level] = &[
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Bf16,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -40,6 +47,8 @@ impl Level {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
             Level::Amx => "amx",
         }
@@ -63,6 +72,8 @@ impl Level {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Level::Avx512.is_present(),
+            #[cfg(target_arch = "x86_64")]
             Level::Amx => is_x86_feature_detected!("avx512bf16") && crate::amx::is_available(),
         }
     }
@@ -80,9 +91,15 @@ impl Isa {
         Level::ALL.iter().copied().take_while(|level| level.is_present()).map(Isa)
     }
 
+    /// Sets that this CPU has and that are used only where they are named, since they are less exact: `avx512bf16` is `avx512`, but
+    /// rounds to `bf16` what weights that are `f16` or `bf16` are multiplied with, and the weights, where there are many tokens.
+    pub fn on_request() -> impl Iterator<Item = Isa> {
+        Level::ON_REQUEST.iter().copied().filter(|level| level.is_present()).map(Isa)
+    }
+
     /// The set of that [name](Isa::name), if this CPU has it.
     pub fn named(name: &str) -> Option<Isa> {
-        Isa::all().find(|isa| isa.name() == name)
+        Isa::all().chain(Isa::on_request()).find(|isa| isa.name() == name)
     }
 
     /// What every CPU of the compilation target has.
@@ -90,7 +107,7 @@ impl Isa {
         Isa(Level::Portable)
     }
 
-    /// A short name for options and reports: `portable`, `avx2`, `avx512` or `amx`.
+    /// A short name for options and reports: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         self.0.name()
     }
@@ -105,7 +122,15 @@ impl Isa {
     #[inline(always)]
     pub(crate) const fn has_avx512(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return matches!(self.0, Level::Avx512 | Level::Amx);
+        return matches!(self.0, Level::Avx512 | Level::Avx512Bf16 | Level::Amx);
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
+    /// Whether products of many tokens with floats are to be made in `bf16`, by AVX-512 BF16.
+    pub(crate) const fn rounds_floats(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return matches!(self.0, Level::Avx512Bf16);
         #[cfg(not(target_arch = "x86_64"))]
         return false;
     }

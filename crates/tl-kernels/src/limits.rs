@@ -49,7 +49,9 @@ pub enum Arithmetic {
     Float32,
     /// Products of bytes, sums in `i32`.
     Integer,
-    /// Products of `bf16`, sums in `f32`: AMX.
+    /// Products of `bf16`, sums in `f32`.
+    Bfloat16,
+    /// The same by AMX.
     Tiles {
         /// How many it takes for one multiply-add of a weight and an activation: those of all their `bf16` parts.
         products: usize,
@@ -67,6 +69,7 @@ impl Arithmetic {
         match self {
             Arithmetic::Float32 => "float32",
             Arithmetic::Integer => "8-bit integers",
+            Arithmetic::Bfloat16 => "bfloat16",
             Arithmetic::Tiles { products: 1 } => "bfloat16 tiles",
             Arithmetic::Tiles { .. } => "split bfloat16 tiles",
         }
@@ -81,6 +84,12 @@ impl Arithmetic {
             Arithmetic::Tiles { products } if isa.has_amx() => {
                 // SAFETY: the CPU has AMX and the system lets it be used, says the `Isa`.
                 Some(2.0 * unsafe { crate::amx::multiply_adds(rounds) } / products as f64)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Bfloat16 if isa.rounds_floats() => {
+                // SAFETY: the CPU has AVX-512 BF16, says the `Isa`.
+                black_box(unsafe { avx512::bf16_multiply_adds(rounds) });
+                Some((2 * CHAINS * 32 * rounds) as f64)
             }
             #[cfg(target_arch = "x86_64")]
             Arithmetic::Integer if isa.has_avx512() => {
@@ -175,6 +184,19 @@ mod avx512 {
         for _ in 0..rounds {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_ps(*sum, factor, term);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn bf16_multiply_adds(rounds: usize) -> f32 {
+        let ones = _mm512_set1_ps(black_box(1.0));
+        let factors = _mm512_cvtne2ps_pbh(ones, ones);
+        let mut sums = [ones; CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, factors, factors);
             }
         }
         sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()

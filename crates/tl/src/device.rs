@@ -35,7 +35,7 @@ pub(crate) fn options(threads: Option<u16>) -> Result<DeviceOptions, Stop> {
     if let Some(value) = std::env::var_os(CPU) {
         let isa = value.to_str().and_then(Isa::named);
         let problem = || {
-            let names: Vec<&str> = Isa::all().map(Isa::name).collect();
+            let names: Vec<&str> = Isa::all().chain(Isa::on_request()).map(Isa::name).collect();
             Stop::Failed(format!("{CPU} is {value:?}, and this CPU has {}", names.join(", ")))
         };
         options.isa = Some(isa.ok_or_else(problem)?);

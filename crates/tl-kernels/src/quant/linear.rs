@@ -20,7 +20,8 @@ pub(crate) const FEW_TOKENS: usize = 4;
 ///
 /// `x: [m, k]` and `y: [m, n]` contiguous, `weight: [n, k]` in any format, `bias: [n]` in any format. Float formats sum in
 /// `f32`; the integer formats round each 32 activations to 8 bits first, or, with AMX and more than four tokens, activations
-/// and weights to `bf16`, which is nearer. With AMX an infinity among many tokens becomes NaN. `k` is a multiple of the format's block, and
+/// and weights to `bf16`, which is nearer. `avx512bf16` (see [`Isa::on_request`]) rounds float formats of 16 bits and their activations to `bf16` where there
+/// are more than four tokens. With AMX an infinity among many tokens becomes NaN. `k` is a multiple of the format's block, and
 /// of 32 for integer formats. Each row of `y` depends on its own row of `x` alone.
 #[expect(clippy::too_many_arguments, reason = "the sizes of a product are three numbers")]
 pub fn linear<X: Element, Y: Element>(
@@ -160,6 +161,35 @@ mod tests {
             let relative = rounding::<Y>();
             let what = format!("{name} [{m}, {k}] x [{n}, {k}] {threads:?}");
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), relative);
+        }
+    }
+
+    /// Rounded as it says, and exact but for that.
+    #[test]
+    fn floats_in_bfloat16() {
+        for (isa, (_, format)) in Isa::on_request().flat_map(|isa| FORMATS[..3].iter().map(move |format| (isa, format)))
+        {
+            for (m, k, n) in [(5, 1, 3), (5, 31, 13), (17, 257, 97), (70, 600, 200)] {
+                let mut random = Random::new((m + k) as u64);
+                let (bytes, weights) = random_weight(format, n, k, &mut random);
+                let x = random.vec::<f32>(m * k);
+                let round = |value: &f32| match format.block_bytes {
+                    2 => f64::from(bf16::from_f32(*value).to_f32()),
+                    _ => f64::from(*value),
+                };
+                let expected: Vec<f64> = (0..m * n)
+                    .map(|i| {
+                        let (x, w) = (&x[i / n * k..][..k], &weights[i % n * k..][..k]);
+                        x.iter().zip(w).map(|(x, w)| round(x) * round(w)).sum()
+                    })
+                    .collect();
+                for count in [1, 3] {
+                    let mut y = vec![f32::NAN; m * n];
+                    let weight = Weight { bytes: &bytes[1..], format };
+                    linear(&Threads::with_isa(count, isa), &x, m, k, weight, None, n, &mut y);
+                    assert_close(&format!("{m} {k} {n}"), &y, &expected, 1e-5 * (1.0 + k as f64).sqrt(), 1e-6);
+                }
+            }
         }
     }
 

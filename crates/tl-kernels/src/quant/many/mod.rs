@@ -2,12 +2,14 @@
 //! the weight stretch by stretch, each stretch once for all tokens of the tile.
 //!
 //! A lane of a register is a token, and the weights are broadcast, so that rows of the weight need no rearranging. What is in
-//! the panels, what rows are unpacked to and how the two are multiplied is a [`Way`]: `integer` and `float`, or `tiles`
-//! where the CPU has AMX.
+//! the panels, what rows are unpacked to and how the two are multiplied is a [`Way`]: `integer` and `float`, `tiles`
+//! where the CPU has AMX, or `pairs` where `bf16` was chosen.
 #![allow(unsafe_code)]
 
 mod float;
 mod integer;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
@@ -23,6 +25,8 @@ use crate::workspace::{Line, WORKSPACE_BYTES};
 use bytemuck::Zeroable;
 use float::Floats;
 use integer::Integers;
+#[cfg(target_arch = "x86_64")]
+use pairs::Pairs;
 use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use tiles::Tiles;
@@ -76,6 +80,8 @@ pub(crate) fn capacity<X: Element>(isa: Isa, product: &Product<'_>) -> usize {
         AnyWay::Integer(way) => panel_lines(way, product.k),
         AnyWay::Float(way) => panel_lines(way, product.k),
         #[cfg(target_arch = "x86_64")]
+        AnyWay::Pairs(way) => panel_lines(way, product.k),
+        #[cfg(target_arch = "x86_64")]
         AnyWay::Tiles(way) => panel_lines(way, product.k),
         #[cfg(target_arch = "x86_64")]
         AnyWay::SplitTiles(way) => panel_lines(way, product.k),
@@ -92,6 +98,8 @@ enum AnyWay<'a> {
     Integer(Integers),
     Float(Floats<'a>),
     #[cfg(target_arch = "x86_64")]
+    Pairs(Pairs<'a>),
+    #[cfg(target_arch = "x86_64")]
     Tiles(Tiles<'a, 1>),
     #[cfg(target_arch = "x86_64")]
     SplitTiles(Tiles<'a, 2>),
@@ -102,6 +110,10 @@ pub(crate) fn arithmetic<X: Element>(isa: Isa, format: &WeightKernels) -> Arithm
     #[cfg(target_arch = "x86_64")]
     if let Some(parts) = tiles::parts::<X>(isa, format) {
         return Arithmetic::Tiles { products: parts.iter().product() };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if pairs::is_way(isa, format) {
+        return Arithmetic::Bfloat16;
     }
     match format.dot {
         Dot::Integer(_) => Arithmetic::Integer,
@@ -114,6 +126,10 @@ fn way<'a, X: Element>(isa: Isa, product: &Product<'a>) -> AnyWay<'a> {
     if let Some(way) = tiles::way::<X>(isa, product) {
         return way;
     }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(way) = pairs::way(isa, product) {
+        return AnyWay::Pairs(way);
+    }
     match product.weight.format.dot {
         Dot::Integer(kernels) => AnyWay::Integer(Integers { kernels }),
         Dot::Float(_) => AnyWay::Float(Floats { format: product.weight.format }),
@@ -125,6 +141,8 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     match way::<X>(threads.isa(), product) {
         AnyWay::Integer(way) => multiply_by(way, threads, x, product, y),
         AnyWay::Float(way) => multiply_by(way, threads, x, product, y),
+        #[cfg(target_arch = "x86_64")]
+        AnyWay::Pairs(way) => multiply_by(way, threads, x, product, y),
         #[cfg(target_arch = "x86_64")]
         AnyWay::Tiles(way) => multiply_by(way, threads, x, product, y),
         #[cfg(target_arch = "x86_64")]

@@ -154,7 +154,7 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
     }
 }
 
-mod avx512 {
+pub(super) mod avx512 {
     use super::{LANES, MAX_PARTS, STEP, STRETCH};
     use crate::quant::IntegerKernels;
     use crate::quant::block::Stretch;
@@ -164,7 +164,7 @@ mod avx512 {
 
     /// Interleaves the elements of 16 tokens by pairs, part after part.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,f16c")]
-    pub(super) fn pack(tokens: &[[f32; STRETCH]; LANES], n_parts: usize, lines: &mut [[u32; LANES]]) {
+    pub(in super::super) fn pack(tokens: &[[f32; STRETCH]; LANES], n_parts: usize, lines: &mut [[u32; LANES]]) {
         let part_lines = lines.len() / n_parts;
         for step in 0..part_lines / (STEP / 2) {
             let mut parts = [[_mm512_setzero_si512(); LANES]; MAX_PARTS];
@@ -184,7 +184,7 @@ mod avx512 {
 
     /// The parts of the first `n_elems` elements, a multiple of the step.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,f16c")]
-    pub(super) fn split_row<const PARTS: usize>(
+    pub(in super::super) fn split_row<const PARTS: usize>(
         values: &[f32; STRETCH],
         n_elems: usize,
         row: &mut [[u16; STRETCH]; PARTS],
