@@ -1,6 +1,7 @@
 //! Dot products of floats with AVX2, and how its registers are loaded.
 
 use super::{Rows, walk_floats};
+use crate::isa::is_intel;
 use crate::vector::avx2::horizontal_sum;
 use std::arch::x86_64::*;
 
@@ -19,8 +20,12 @@ pub(crate) fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m256,
 ) {
     let add = |sum, weights: &_, x: &_| _mm256_fmadd_ps(unpack(weights), unpack_x(x), sum);
+    let (zero, near) = (_mm256_setzero_ps(), is_intel());
     for (j, out) in out.iter_mut().enumerate() {
-        let [a, b, c, d] = walk_floats(rows.row(j), x, _mm256_setzero_ps(), &add);
+        let [a, b, c, d] = match near {
+            true => walk_floats::<true, _, _, _, _>(rows.row(j), x, zero, &add),
+            false => walk_floats::<false, _, _, _, _>(rows.row(j), x, zero, &add),
+        };
         *out += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
     }
 }

@@ -6,6 +6,7 @@
 
 use super::avx2::load_bytes;
 use super::{Place, RowStretch, walk, walk_floats};
+use crate::isa::is_intel;
 use crate::quant::activations::{BLOCK, Row};
 use crate::quant::block::STRETCH;
 use crate::scratch::Scratch;
@@ -85,8 +86,12 @@ pub(crate) fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m512,
 ) {
     let add = |sum, weights: &_, x: &_| _mm512_fmadd_ps(unpack(weights), unpack_x(x), sum);
+    let (zero, near) = (_mm512_setzero_ps(), is_intel());
     for (j, out) in out.iter_mut().enumerate() {
-        let [a, b, c, d] = walk_floats(rows.row(j), x, _mm512_setzero_ps(), &add);
+        let [a, b, c, d] = match near {
+            true => walk_floats::<true, _, _, _, _>(rows.row(j), x, zero, &add),
+            false => walk_floats::<false, _, _, _, _>(rows.row(j), x, zero, &add),
+        };
         *out += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
     }
 }

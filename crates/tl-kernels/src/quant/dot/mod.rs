@@ -58,8 +58,8 @@ impl Place {
         }
     }
 
-    /// As [`Place::ask_ahead`], [`NEAR_BYTES`] ahead and into the first cache: for products of so few instructions that the CPU has
-    /// the loads of a whole page in view, and would come to a line before it had asked for it.
+    /// As [`Place::ask_ahead`], [`NEAR_BYTES`] ahead and into the first cache: for products of so few instructions that Intel's CPUs have
+    /// the loads of a whole page in view, and would come to a line before they had asked for it. AMD's are slower by it.
     #[inline(always)]
     pub(crate) fn ask_near<T>(self, at: &T, part: usize, n_parts: usize) {
         for line in self.lines(at, part, n_parts) {
@@ -122,10 +122,10 @@ fn walk<const BYTES: usize, P, S>(
 }
 
 /// The products of a row of floats with `x`, in sums that do not wait for each other: `add` adds those of a register, whose
-/// elements lie in `BYTES` bytes. A row is a whole number of them.
+/// elements lie in `BYTES` bytes. A row is a whole number of them. `NEAR`: memory is asked for into the first cache.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk_floats<const BYTES: usize, const LANES: usize, X, S: Copy>(
+fn walk_floats<const NEAR: bool, const BYTES: usize, const LANES: usize, X, S: Copy>(
     row: &[u8],
     x: &[X],
     zero: S,
@@ -136,7 +136,10 @@ fn walk_floats<const BYTES: usize, const LANES: usize, X, S: Copy>(
     let mut sums = [zero; FLOAT_SUMS];
     for (group, x) in groups.iter().zip(x_groups) {
         for (i, (sum, (elements, x))) in sums.iter_mut().zip(group.iter().zip(x)).enumerate() {
-            Place(0).ask_near(group, i, FLOAT_SUMS);
+            match NEAR {
+                true => Place(0).ask_near(group, i, FLOAT_SUMS),
+                false => Place(0).ask_ahead(group, i, FLOAT_SUMS),
+            }
             *sum = add(*sum, elements, x);
         }
     }
