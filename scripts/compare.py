@@ -30,7 +30,7 @@ where NAME begins with pp or tg, and A, B, C are tokens per second over its repe
 (`--pp N --tg 0`, or `--pp 0 --tg N --depth D`); anything else that it prints is ignored.
 
 Exit status: 0 measured; 1 a program failed on a file (the tables have what there is); 2 wrong usage, or a program is missing;
-130 interrupted (the tables have what there is).
+130 interrupted, or asked to end by SIGTERM (the tables have what there is).
 """
 import argparse
 import collections
@@ -41,6 +41,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -440,6 +441,8 @@ def print_all(arguments, seen, before, fast, quick):
 
 
 if __name__ == "__main__":
+    # Whoever stops it in either way wants the tables; a shell's background commands do not even hear of an interrupt.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
