@@ -7,7 +7,7 @@ use crate::isa::{Isa, instantiate};
 use crate::matmul::{Matrix, load_strided};
 use crate::scratch::Scratch;
 use crate::threads::Tile;
-use crate::vector::{add_weighted, dots, prefetch};
+use crate::vector::{add_weighted, dots, prefetch_all};
 
 /// The most rows; with more, a loaded piece of the matrix serves more rows in the blocked loop of `gemm`.
 pub(crate) const MAX_ROWS: usize = 2;
@@ -77,6 +77,6 @@ fn add_products(isa: Isa, x: &[f32], block: &[f32], has_rows: bool, sums: &mut [
 #[inline(always)]
 fn ask_for<T>(data: &[T], start: usize, len: usize) {
     if let Some(elements) = data.get(start..start + len) {
-        prefetch(elements);
+        prefetch_all(elements);
     }
 }

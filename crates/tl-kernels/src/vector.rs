@@ -40,17 +40,26 @@ pub(crate) fn add_weighted(isa: Isa, weights: &[f32], rows: &[f32], sums: &mut [
     }
 }
 
-/// Asks for the lines of what will be read next but a little, into the second cache. Only x86-64 is asked.
+/// A line of the caches.
+pub(crate) const LINE_BYTES: usize = 64;
+
+/// Asks for the line at an address, which need not mean anything, into the second cache. Only x86-64 is asked.
 #[inline(always)]
-pub(crate) fn prefetch<T>(values: &[T]) {
-    let _ = values;
+pub(crate) fn prefetch(address: *const u8) {
+    let _ = address;
     #[cfg(target_arch = "x86_64")]
-    for line in 0..size_of_val(values).div_ceil(64) {
-        // SAFETY: a hint that every x86-64 CPU takes; it reads nothing, wherever it points.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().cast::<i8>().wrapping_add(line * 64));
-        }
+    // SAFETY: a hint that every x86-64 CPU takes; it reads nothing, wherever it points.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+}
+
+/// Asks for the lines of what will be read next but a little, as [`prefetch`].
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(values: &[T]) {
+    for line in (0..size_of_val(values)).step_by(LINE_BYTES) {
+        prefetch(values.as_ptr().cast::<u8>().wrapping_add(line));
     }
 }
 
@@ -212,147 +221,6 @@ pub(crate) mod avx512 {
         }
         for (row, column) in square.iter_mut().zip(transpose(rows)) {
             store(row, column);
-        }
-    }
-
-    /// `scores[r][j]` = the dot product of row `r`, of `keys.len()` elements, with column `j` of `keys`, whose rows are `N`
-    /// registers wide.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn scores<const N: usize>(rows: &[f32], keys: &[[[f32; 16]; N]], scores: &mut [[[f32; 16]; N]]) {
-        let head_dim = keys.len();
-        let (fours, rest) = scores.as_chunks_mut::<4>();
-        let (rows, rest_rows) = rows.split_at(fours.len() * 4 * head_dim);
-        for (rows, scores) in rows.chunks_exact(4 * head_dim).zip(fours) {
-            scores_of(std::array::from_fn(|r| &rows[r * head_dim..][..head_dim]), keys, scores);
-        }
-        for (row, scores) in rest_rows.chunks_exact(head_dim).zip(rest) {
-            scores_of([row], keys, std::array::from_mut(scores));
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn scores_of<const R: usize, const N: usize>(
-        rows: [&[f32]; R],
-        keys: &[[[f32; 16]; N]],
-        scores: &mut [[[f32; 16]; N]; R],
-    ) {
-        const PART: usize = 8;
-        let rows: [&[f32]; R] = rows.map(|row| &row[..keys.len()]);
-        // Sums of parts, and of every other part, keep the rounding of long sums small.
-        let mut totals = [[[_mm512_setzero_ps(); N]; R]; 2];
-        for (part, keys) in keys.chunks(PART).enumerate() {
-            let rows = rows.map(|row| &row[part * PART..][..keys.len()]);
-            let mut sums = [[_mm512_setzero_ps(); N]; R];
-            for (i, keys) in keys.iter().enumerate() {
-                let keys: [__m512; N] = std::array::from_fn(|n| _mm512_castsi512_ps(load(&keys[n])));
-                for (sums, row) in sums.iter_mut().zip(&rows) {
-                    let value = _mm512_set1_ps(row[i]);
-                    for (sum, keys) in sums.iter_mut().zip(keys) {
-                        *sum = _mm512_fmadd_ps(value, keys, *sum);
-                    }
-                }
-            }
-            for (totals, sums) in totals[part % 2].iter_mut().zip(sums) {
-                for (total, sum) in totals.iter_mut().zip(sums) {
-                    *total = _mm512_add_ps(*total, sum);
-                }
-            }
-        }
-        let [even, odd] = totals;
-        for ((scores, even), odd) in scores.iter_mut().zip(even).zip(odd) {
-            for ((scores, even), odd) in scores.iter_mut().zip(even).zip(odd) {
-                store(scores, _mm512_castps_si512(_mm512_add_ps(even, odd)));
-            }
-        }
-    }
-
-    /// `sums[r] +=` the sum over the values `v[j]` of `weights[r][j] * v[j]`; a value, and a row of sums, is a whole number of
-    /// registers.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn add_weighted<const K: usize>(
-        weights: &[[f32; K]],
-        values: &[f32],
-        head_dim: usize,
-        sums: &mut [f32],
-    ) {
-        let n_keys = values.len() / head_dim;
-        let mut rows = weights;
-        let mut sums = sums;
-        while let Some((four, rest)) = rows.split_first_chunk::<4>() {
-            let (these, others) = sums.split_at_mut(4 * head_dim);
-            add_rows(four.each_ref().map(|weights| &weights[..n_keys]), values, head_dim, these);
-            (rows, sums) = (rest, others);
-        }
-        for (weights, sums) in rows.iter().zip(sums.chunks_exact_mut(head_dim)) {
-            add_rows([&weights[..n_keys]], values, head_dim, sums);
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn add_rows<const R: usize>(weights: [&[f32]; R], values: &[f32], head_dim: usize, sums: &mut [f32]) {
-        let mut column = 0;
-        while column + 64 <= head_dim {
-            add_columns::<R, 4>(weights, values, head_dim, column, sums);
-            column += 64;
-        }
-        while column < head_dim {
-            add_columns::<R, 1>(weights, values, head_dim, column, sums);
-            column += 16;
-        }
-    }
-
-    /// The `16 N` columns from `column` on.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn add_columns<const R: usize, const N: usize>(
-        weights: [&[f32]; R],
-        values: &[f32],
-        head_dim: usize,
-        column: usize,
-        sums: &mut [f32],
-    ) {
-        let part = |values: &[f32]| -> [__m512; N] {
-            let (parts, _) = values[column..column + 16 * N].as_chunks::<16>();
-            std::array::from_fn(|n| _mm512_castsi512_ps(load(&parts[n])))
-        };
-        let mut totals: [[__m512; N]; R] = std::array::from_fn(|r| part(&sums[r * head_dim..][..head_dim]));
-        for (j, value) in values.chunks_exact(head_dim).enumerate() {
-            let value = part(value);
-            for (totals, weights) in totals.iter_mut().zip(&weights) {
-                let weight = _mm512_set1_ps(weights[j]);
-                for (total, value) in totals.iter_mut().zip(value) {
-                    *total = _mm512_fmadd_ps(weight, value, *total);
-                }
-            }
-        }
-        for (sums, totals) in sums.chunks_exact_mut(head_dim).zip(totals) {
-            let (parts, _) = sums[column..column + 16 * N].as_chunks_mut::<16>();
-            for (sums, total) in parts.iter_mut().zip(totals) {
-                store(sums, _mm512_castps_si512(total));
-            }
-        }
-    }
-
-    /// Rows of `head_dim` elements, a multiple of 16, become columns: `columns[i][n][l]` is element `i` of row `16 n + l`.
-    /// Rows that are missing are zeros.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn transpose_rows<const N: usize>(rows: &[f32], head_dim: usize, columns: &mut [[[f32; 16]; N]]) {
-        let row = |r: usize, first: usize| match rows.get(r * head_dim + first..) {
-            Some(row) if row.len() >= 16 => load(&row.as_chunks::<16>().0[0]),
-            _ => _mm512_setzero_si512(),
-        };
-        for (block, columns) in columns.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            for n in 0..N {
-                let transposed = transpose(std::array::from_fn(|l| row(16 * n + l, block * 16)));
-                for (column, transposed) in columns.iter_mut().zip(transposed) {
-                    store(&mut column[n], transposed);
-                }
-            }
         }
     }
 

@@ -61,6 +61,12 @@ unsafe impl Pod for Q8Block {}
 
 impl Kept for Q8Block {
     const ELEMS: usize = ELEMS;
+    type Element = f32;
+
+    #[inline(always)]
+    fn as_elements(_slice: &[Q8Block]) -> Option<&[f32]> {
+        None
+    }
 
     #[inline(always)]
     fn load(isa: Isa, src: &[Q8Block], dst: &mut [f32]) {

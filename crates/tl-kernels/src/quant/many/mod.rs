@@ -20,7 +20,7 @@ use crate::isa::{Isa, instantiate};
 use crate::limits::Arithmetic;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
-use crate::vector::prefetch;
+use crate::vector::prefetch_all;
 use crate::workspace::{Line, WORKSPACE_BYTES};
 use bytemuck::Zeroable;
 use float::Floats;
@@ -219,7 +219,7 @@ fn multiply_tile<W: Way, Y: Element>(
         for (r, row) in rows[..n_rows].iter_mut().enumerate() {
             let stored = &product.weight.bytes[(first_row + r) * row_bytes..][..row_bytes];
             // The rows are walked side by side, which the hardware's prefetching does not follow.
-            prefetch(&stored[bytes.end..(bytes.end + bytes.len()).min(row_bytes)]);
+            prefetch_all(&stored[bytes.end..(bytes.end + bytes.len()).min(row_bytes)]);
             way.unpack(isa, &stored[bytes.clone()], row);
         }
         // Where the last stretch is shorter, its lines are the first of each panel's.

@@ -6,6 +6,9 @@
 //! than threads want; then tasks take parts of the keys, and what they gather is joined in the end.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use crate::math::exp;
@@ -13,7 +16,7 @@ use crate::matmul::PARALLEL_MIN;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
-use crate::vector::{add_weighted, dots, prefetch};
+use crate::vector::{LINE_BYTES, add_weighted, dots, prefetch};
 use crate::workspace::Line;
 use std::ops::Range;
 
@@ -23,24 +26,35 @@ pub const MAX_HEAD_DIM: usize = 1024;
 const TASK_ELEMS: usize = 2 * 1024;
 /// The most rows (a query and a head) of a task.
 const MAX_ROWS: usize = 16;
-/// Elements of keys, then of values, that a task holds on the stack.
+/// The most elements of keys, then of values, in a block.
 const BLOCK_ELEMS: usize = 8 * 1024;
 /// The fewest keys of a part.
 const MIN_PART: usize = 128;
-/// The most keys of a block, and those of heads that leave no room for so many.
-const MAX_KEYS: usize = 64;
-const HALF_KEYS: usize = 32;
+/// The most keys of a block, a whole number of [`LANES`].
+const MAX_KEYS: usize = 128;
+/// Elements of an AVX-512 register.
+const LANES: usize = 16;
 
 /// What keys and values are kept in: an element type, or a format of blocks.
 pub trait Kept: bytemuck::Pod + Send + Sync + 'static {
     /// Elements in one of these.
     const ELEMS: usize;
+    /// This type where it is an element type, else the one that it is loaded as.
+    type Element: Element;
+    /// The same slice, where this is an element type.
+    fn as_elements(slice: &[Self]) -> Option<&[Self::Element]>;
     /// `dst` as `f32`, exactly. It has [`Kept::ELEMS`] elements for each of `src`.
     fn load(isa: Isa, src: &[Self], dst: &mut [f32]);
 }
 
 impl<T: Element> Kept for T {
     const ELEMS: usize = 1;
+    type Element = T;
+
+    #[inline(always)]
+    fn as_elements(slice: &[T]) -> Option<&[T]> {
+        Some(slice)
+    }
 
     #[inline(always)]
     fn load(isa: Isa, src: &[T], dst: &mut [f32]) {
@@ -75,8 +89,90 @@ impl<T> Copy for Heads<'_, T> {}
 impl<'a, T: Kept> Heads<'a, T> {
     #[inline(always)]
     fn vector(&self, token: usize, head: usize, head_dim: usize) -> &'a [T] {
-        let first = token * self.token_stride + head * self.head_stride;
-        &self.data[first / T::ELEMS..][..head_dim / T::ELEMS]
+        self.vectors(token..token + 1, head, head_dim).vector(0)
+    }
+
+    /// Those of one head.
+    #[inline(always)]
+    fn vectors(&self, tokens: Range<usize>, head: usize, head_dim: usize) -> Vectors<'a, T> {
+        let first = (tokens.start * self.token_stride + head * self.head_stride) / T::ELEMS;
+        let data = self.data.get(first..).unwrap_or_default();
+        Vectors { data, n: tokens.len(), stride: self.token_stride / T::ELEMS, len: head_dim / T::ELEMS }
+    }
+}
+
+/// Vectors of a head: `n` of `len` elements or blocks, which begin `stride` of them apart.
+#[derive(Clone, Copy)]
+struct Vectors<'a, T> {
+    data: &'a [T],
+    n: usize,
+    stride: usize,
+    len: usize,
+}
+
+impl<'a, T: Kept> Vectors<'a, T> {
+    #[inline(always)]
+    fn vector(&self, index: usize) -> &'a [T] {
+        &self.data[index * self.stride..][..self.len]
+    }
+
+    /// As elements, if they are some.
+    #[inline(always)]
+    fn elements(self) -> Option<Vectors<'a, T::Element>> {
+        let Vectors { data, n, stride, len } = self;
+        T::as_elements(data).map(|data| Vectors { data, n, stride, len })
+    }
+
+    /// As `f32`, one after the other; meanwhile memory is asked for.
+    #[inline(always)]
+    fn load(self, isa: Isa, ahead: Ahead, block: &mut [f32]) -> Vectors<'_, f32> {
+        let len = self.len * T::ELEMS;
+        for (index, values) in block.chunks_exact_mut(len).take(self.n).enumerate() {
+            ahead.ask(index..index + 1);
+            T::load(isa, self.vector(index), values);
+        }
+        Vectors { data: &block[..self.n * len], n: self.n, stride: len, len }
+    }
+
+    /// Their memory.
+    #[inline(always)]
+    fn ahead(self) -> Ahead {
+        let bytes = size_of::<T>();
+        Ahead { start: self.data.as_ptr().cast(), n: self.n, stride: self.stride * bytes, len: self.len * bytes }
+    }
+}
+
+/// Memory of vectors that is asked for, little by little, while others are computed with: they lie a token apart, which the CPU
+/// does not foresee, and all of it at once would make the loads wait.
+#[derive(Clone, Copy)]
+struct Ahead {
+    start: *const u8,
+    n: usize,
+    stride: usize,
+    len: usize,
+}
+
+impl Ahead {
+    const NOTHING: Ahead = Ahead { start: std::ptr::null(), n: 0, stride: 0, len: 0 };
+
+    /// Asks for some of the vectors, as far as there are such.
+    #[inline(always)]
+    fn ask(self, vectors: Range<usize>) {
+        for index in vectors.start..vectors.end.min(self.n) {
+            for line in (0..self.len).step_by(LINE_BYTES) {
+                prefetch(self.start.wrapping_add(index * self.stride + line));
+            }
+        }
+    }
+
+    /// Asks for the lines of a vector that begin in some of its bytes.
+    #[inline(always)]
+    fn ask_part(self, index: usize, bytes: Range<usize>) {
+        if index < self.n {
+            for line in bytes.step_by(LINE_BYTES) {
+                prefetch(self.start.wrapping_add(index * self.stride + line));
+            }
+        }
     }
 }
 
@@ -153,11 +249,14 @@ fn attention_in_parts<T: Element, C: Kept>(
     let mut workspace = threads.workspace();
     let Some(gathered) = workspace.get_mut(..q.n_heads * n_parts * head_lines) else { return false };
     let part_keys = k.n_tokens.div_ceil(n_parts).next_multiple_of(MAX_KEYS);
-    threads.for_chunks(gathered, task_lines, &|task, lines| {
-        let first_head = task / n_parts * heads;
+    let part = |task: usize| {
         let first_key = task % n_parts * part_keys;
-        let keys = first_key..(first_key + part_keys).min(k.n_tokens);
-        gather_part(isa, operands, first_head, keys, lines);
+        (task / n_parts * heads, first_key..(first_key + part_keys).min(k.n_tokens))
+    };
+    threads.for_chunks(gathered, task_lines, &|task, lines| {
+        let (first_head, keys) = part(task);
+        let (next_head, next_keys) = part(task + 1);
+        gather_part(isa, operands, first_head, keys, operands.first_keys(next_head, next_keys), lines);
     });
     for (h, out) in out.chunks_exact_mut(head_dim).enumerate() {
         let (task, head) = (h / heads, h % heads);
@@ -185,7 +284,17 @@ impl<T, C> Clone for Operands<'_, T, C> {
 
 impl<T, C> Copy for Operands<'_, T, C> {}
 
-impl<T, C> Operands<'_, T, C> {
+impl<T, C: Kept> Operands<'_, T, C> {
+    /// The memory of the first of the keys for a query head, if there is such a head.
+    #[inline(always)]
+    fn first_keys(&self, head: usize, keys: Range<usize>) -> Ahead {
+        if head >= self.q.n_heads {
+            return Ahead::NOTHING;
+        }
+        let first = keys.start..keys.end.min(keys.start + MAX_KEYS);
+        self.k.vectors(first, head / self.group, self.head_dim).ahead()
+    }
+
     /// How many keys query `i` sees.
     #[inline(always)]
     fn n_seen(&self, i: usize) -> usize {
@@ -227,7 +336,11 @@ instantiate! {
         let mut gathered = Gathered { rows: [Row::NEW; MAX_ROWS], sums: Scratch::new() };
         let sums = gathered.sums.zeroed(n_rows * head_dim);
         let rows = &mut gathered.rows[..n_rows];
-        gather(isa, operands, (first_query, first_head, n_heads), 0..operands.k.n_tokens, rows, sums);
+        // With one query, a thread's next tile is likely to be that of the next heads; with more, the same keys again.
+        let keys = 0..operands.k.n_tokens;
+        let next_head = if operands.q.n_tokens == 1 { first_head + n_heads } else { usize::MAX };
+        let following = operands.first_keys(next_head, keys.clone());
+        gather(isa, operands, (first_query, first_head, n_heads), keys, following, rows, sums);
         for (r, row) in rows.iter().enumerate() {
             let sums = &mut sums[r * head_dim..][..head_dim];
             let scale = if row.n_seen == 0 { 0.0 } else { 1.0 / row.sum };
@@ -240,7 +353,7 @@ instantiate! {
 
     /// Gathers over some of the keys for some heads of the only query.
     fn gather_part[T: Element, C: Kept](
-        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, lines: &mut [Line],
+        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, following: Ahead, lines: &mut [Line],
     ) {
         let head_dim = operands.head_dim;
         let head_lines = (head_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
@@ -248,7 +361,7 @@ instantiate! {
         let mut gathered = Gathered { rows: [Row::NEW; MAX_ROWS], sums: Scratch::new() };
         let sums = gathered.sums.zeroed(n_rows * head_dim);
         let rows = &mut gathered.rows[..n_rows];
-        gather(isa, operands, (0, first_head, n_rows), keys, rows, sums);
+        gather(isa, operands, (0, first_head, n_rows), keys, following, rows, sums);
         for (r, row) in rows.iter().enumerate() {
             let (values, last) = lines[r * head_lines..][..head_lines].split_at_mut(head_lines - 1);
             bytemuck::cast_slice_mut(values)[..head_dim].copy_from_slice(&sums[r * head_dim..][..head_dim]);
@@ -282,13 +395,15 @@ instantiate! {
     }
 }
 
-/// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on.
+/// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on. `following`: what keys the
+/// thread comes to then.
 #[inline(always)]
 fn gather<T: Element, C: Kept>(
     isa: Isa,
     operands: Operands<'_, T, C>,
     (first_query, first_head, n_heads): (usize, usize, usize),
     keys: Range<usize>,
+    following: Ahead,
     rows: &mut [Row],
     sums: &mut [f32],
 ) {
@@ -299,7 +414,6 @@ fn gather<T: Element, C: Kept>(
     let mut scores = Scratch::<Scores, MAX_ROWS>::new();
     let scores = scores.zeroed(rows.len());
     let mut block = Scratch::<f32, BLOCK_ELEMS>::new();
-    let mut columns = Scratch::<[f32; LANES], { BLOCK_ELEMS / LANES }>::new();
     for (r, row) in rows.iter_mut().enumerate() {
         let (query, head) = (first_query + r / n_heads, first_head + r % n_heads);
         row.n_seen = operands.n_seen(query).min(keys.end);
@@ -311,128 +425,88 @@ fn gather<T: Element, C: Kept>(
     }
     // Later queries see more keys.
     let n_keys = rows.last().map_or(0, |row| row.n_seen);
+    let takes_elements = C::as_elements(k.data).is_some() && takes_elements(isa, head_dim);
     let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
-    let block = block.zeroed(block_keys.min(n_keys) * head_dim);
-    let n_columns = if takes_columns(isa, head_dim, block_keys) { block_keys * head_dim / LANES } else { 0 };
-    let columns = columns.zeroed(n_columns);
+    let block = block.zeroed(if takes_elements { 0 } else { block_keys.min(n_keys) * head_dim });
     for first_key in (keys.start..n_keys).step_by(block_keys) {
-        let block = &mut block[..block_keys.min(n_keys - first_key) * head_dim];
-        for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
-            C::load(isa, k.vector(first_key + key, kv_head, head_dim), vector);
-        }
-        // What comes next is asked for where much is computed with what is at hand: vectors lie a token apart, which the CPU does
-        // not foresee.
-        let next_key = (first_key + block_keys).min(n_keys);
-        let next = next_key..(next_key + block_keys).min(n_keys);
-        ask_for(k, next.clone(), kv_head, head_dim);
-        if first_key == keys.start {
-            ask_for(v, first_key..next_key, kv_head, head_dim);
-        }
-        score(isa, queries, block, head_dim, block_keys, columns, scores);
+        let these = first_key..(first_key + block_keys).min(n_keys);
+        let next = these.end..(these.end + block_keys).min(n_keys);
+        let keys = k.vectors(these.clone(), kv_head, head_dim);
+        let values = v.vectors(these, kv_head, head_dim);
+        let next_keys = if next.is_empty() { following } else { k.vectors(next, kv_head, head_dim).ahead() };
+        score(isa, queries, keys, values.ahead(), block, scores);
         for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
             let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
             weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
         }
-        for (key, vector) in block.chunks_exact_mut(head_dim).enumerate() {
-            C::load(isa, v.vector(first_key + key, kv_head, head_dim), vector);
-        }
-        ask_for(v, next, kv_head, head_dim);
-        weighted(isa, scores, |r| rows[r].n_seen_of(first_key, block_keys), block, head_dim, sums);
-    }
-}
-
-/// Asks for the vectors of a head.
-#[inline(always)]
-fn ask_for<C: Kept>(heads: Heads<'_, C>, tokens: Range<usize>, head: usize, head_dim: usize) {
-    for token in tokens {
-        prefetch(heads.vector(token, head, head_dim));
+        let n_seen = |r: usize| rows[r].n_seen_of(first_key, block_keys);
+        weighted(isa, scores, n_seen, values, next_keys, block, sums);
     }
 }
 
 /// The scores of a row, later its weights.
 type Scores = [f32; MAX_KEYS];
-/// Keys of a register.
-const LANES: usize = 16;
 
-/// Whether [`score`] makes columns of a block's keys.
+/// Whether keys and values are taken as they lie, if they are elements.
 #[inline(always)]
-fn takes_columns(isa: Isa, head_dim: usize, block_keys: usize) -> bool {
-    isa.has_avx512() && head_dim.is_multiple_of(LANES) && [MAX_KEYS, HALF_KEYS].contains(&block_keys)
+fn takes_elements(isa: Isa, head_dim: usize) -> bool {
+    isa.has_avx512() && head_dim.is_multiple_of(LANES)
 }
 
-/// The dot products of all queries with all keys of a block. `columns`: room for it, where [`takes_columns`] says so.
+/// The dot products of all queries with all keys of a block. `ahead`: what memory is asked for meanwhile; `block`: room for the keys,
+/// where they are loaded.
 #[inline(always)]
-fn score(
+fn score<C: Kept>(
     isa: Isa,
     queries: &[f32],
-    keys: &[f32],
-    head_dim: usize,
-    block_keys: usize,
-    columns: &mut [[f32; LANES]],
+    keys: Vectors<'_, C>,
+    ahead: Ahead,
+    block: &mut [f32],
     scores: &mut [Scores],
 ) {
+    let head_dim = keys.len * C::ELEMS;
     #[cfg(target_arch = "x86_64")]
-    if takes_columns(isa, head_dim, block_keys) {
-        // SAFETY: this `Isa` proves AVX-512, says `takes_columns`.
+    if takes_elements(isa, head_dim) {
+        // SAFETY: this `Isa` proves AVX-512.
         return unsafe {
-            match block_keys {
-                MAX_KEYS => score_columns::<{ MAX_KEYS / LANES }>(queries, keys, head_dim, columns, scores),
-                _ => score_columns::<{ HALF_KEYS / LANES }>(queries, keys, head_dim, columns, scores),
+            match keys.elements() {
+                Some(keys) => avx512::scores(queries, keys, ahead, scores),
+                None => avx512::scores(queries, keys.load(isa, ahead, block), Ahead::NOTHING, scores),
             }
         };
     }
+    let keys = keys.load(isa, ahead, block);
     for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
-        dots(isa, query, keys, &mut scores[..keys.len() / head_dim]);
+        dots(isa, query, keys.data, &mut scores[..keys.n]);
     }
 }
 
-/// As [`score`], for blocks of `16 N` keys, which become columns.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn score_columns<const N: usize>(
-    queries: &[f32],
-    keys: &[f32],
-    head_dim: usize,
-    columns: &mut [[f32; LANES]],
-    scores: &mut [Scores],
-) {
-    use crate::vector::avx512;
-    let (columns, _) = columns.as_chunks_mut::<N>();
-    avx512::transpose_rows(keys, head_dim, columns);
-    for (queries, scores) in queries.chunks(4 * head_dim).zip(scores.chunks_mut(4)) {
-        let mut found = [[[0.0; LANES]; N]; 4];
-        let found = &mut found[..scores.len()];
-        avx512::scores(queries, columns, found);
-        for (scores, found) in scores.iter_mut().zip(found) {
-            scores[..N * LANES].copy_from_slice(found.as_flattened());
-        }
-    }
-}
-
-/// Adds the weighted values of a block, of which row `r` sees the first `n_seen(r)`.
+/// Adds the weighted values of a block, of which row `r` sees the first `n_seen(r)`. `ahead`, `block`: as for [`score`].
 #[inline(always)]
-fn weighted(
+fn weighted<C: Kept>(
     isa: Isa,
     weights: &[Scores],
     n_seen: impl Fn(usize) -> usize,
-    values: &[f32],
-    head_dim: usize,
+    values: Vectors<'_, C>,
+    ahead: Ahead,
+    block: &mut [f32],
     sums: &mut [f32],
 ) {
-    let mut first = 0;
+    let head_dim = values.len * C::ELEMS;
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx512() && head_dim.is_multiple_of(LANES) {
-        // What all rows see goes together; what the first does not see, it must not meet: it may be NaN.
-        first = n_seen(0);
+    if takes_elements(isa, head_dim) {
         // SAFETY: this `Isa` proves AVX-512.
-        unsafe { crate::vector::avx512::add_weighted(weights, &values[..first * head_dim], head_dim, sums) };
+        return unsafe {
+            match values.elements() {
+                Some(values) => avx512::add_weighted(weights, n_seen, values, ahead, sums),
+                None => avx512::add_weighted(weights, n_seen, values.load(isa, ahead, block), Ahead::NOTHING, sums),
+            }
+        };
     }
+    let values = values.load(isa, ahead, block);
     for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(head_dim)).enumerate() {
-        let seen = first..n_seen(r);
-        if !seen.is_empty() {
-            add_weighted(isa, &weights[seen.clone()], &values[seen.start * head_dim..seen.end * head_dim], sums);
-        }
+        let seen = n_seen(r);
+        add_weighted(isa, &weights[..seen], &values.data[..seen * head_dim], sums);
     }
 }
 

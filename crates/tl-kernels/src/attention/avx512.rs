@@ -1,0 +1,266 @@
+//! Scores and weighted sums of a block of keys and values with AVX-512, from the elements as they lie: a key or a value becomes
+//! `f32` in a register, for eight rows at a time.
+
+use super::{Ahead, LANES, MAX_KEYS, Scores, Vectors};
+use crate::element::{Element, FloatSlice};
+use crate::scratch::Scratch;
+use crate::vector::avx512::{load, store, transpose};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Words of a key that become columns together: with those of 16 keys, 4 KiB.
+const WORDS: usize = 64;
+
+/// `scores[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with key `j`. A key is a whole number of
+/// [`LANES`]. `ahead`: what memory is asked for meanwhile.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn scores<E: Element>(rows: &[f32], keys: Vectors<'_, E>, ahead: Ahead, scores: &mut [Scores]) {
+    let mut room = Scratch::<[u32; LANES], WORDS>::new();
+    let columns = room.zeroed(WORDS.min(keys.len * size_of::<E>() / 4));
+    let stretch = WORDS * 4 / size_of::<E>();
+    for first_key in (0..keys.n).step_by(LANES) {
+        ahead.ask(first_key..first_key + LANES);
+        for first in (0..keys.len).step_by(stretch) {
+            let columns = &mut columns[..stretch.min(keys.len - first) * size_of::<E>() / 4];
+            fill_columns(keys, first_key, first, columns);
+            let mut rows = rows[first..].chunks(8 * keys.len);
+            for scores in scores.chunks_mut(8) {
+                let Some(rows) = rows.next() else { break };
+                let at = (first_key, first > 0);
+                match scores.as_chunks_mut() {
+                    ([eight], []) => scores_of::<E, 8>(rows, keys.len, columns, at, eight),
+                    _ => {
+                        for (r, scores) in scores.iter_mut().enumerate() {
+                            scores_of::<E, 1>(
+                                &rows[r * keys.len..],
+                                keys.len,
+                                columns,
+                                at,
+                                std::array::from_mut(scores),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Words of 16 keys, each from element `first` on, become columns. Keys that are missing are zeros.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fill_columns<E: Element>(keys: Vectors<'_, E>, first_key: usize, first: usize, columns: &mut [[u32; LANES]]) {
+    for (part, columns) in columns.chunks_mut(LANES).enumerate() {
+        let n_elems = columns.len() * 4 / size_of::<E>();
+        let first = first + part * (LANES * 4 / size_of::<E>());
+        let mut words = [_mm512_setzero_si512(); LANES];
+        if first_key + LANES <= keys.n {
+            for (key, words) in words.iter_mut().enumerate() {
+                *words = load_words(&keys.vector(first_key + key)[first..][..n_elems]);
+            }
+        } else {
+            for (key, words) in (first_key..keys.n).zip(&mut words) {
+                *words = load_words(&keys.vector(key)[first..][..n_elems]);
+            }
+        }
+        for (column, words) in columns.iter_mut().zip(transpose(words)) {
+            store(column, words);
+        }
+    }
+}
+
+/// As many words as there are elements for, then zeros.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_words<E: Element>(elements: &[E]) -> __m512i {
+    let there = (1_u32 << (size_of_val(elements) / 4)) - 1;
+    // SAFETY: the words that are not masked lie in the slice, and the others are not read.
+    unsafe { _mm512_maskz_loadu_epi32(there as __mmask16, elements.as_ptr().cast()) }
+}
+
+/// The scores of `R` rows, `stride` apart, for the 16 keys whose words the columns have; `add`: to what is there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scores_of<E: Element, const R: usize>(
+    rows: &[f32],
+    stride: usize,
+    columns: &[[u32; LANES]],
+    (first_key, add): (usize, bool),
+    scores: &mut [Scores; R],
+) {
+    let per_word = 4 / size_of::<E>();
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    // Loops and no closures: a closure would not be inlined.
+    let mut row_of: [&[f32]; R] = [&[]; R];
+    for (r, row) in row_of.iter_mut().enumerate() {
+        *row = &rows[r * stride..][..columns.len() * per_word];
+    }
+    for (i, words) in columns.iter().enumerate() {
+        if per_word == 1 {
+            let keys = _mm512_castsi512_ps(load(words));
+            for (sums, row) in sums.iter_mut().zip(row_of) {
+                sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(row[i]), keys, sums[0]);
+            }
+        } else {
+            // Two elements of eight keys, and of the other eight.
+            let elements: &[E] = bytemuck::cast_slice(words);
+            let (halves, _) = elements.as_chunks::<LANES>();
+            let keys = [widen(&halves[0]), widen(&halves[1])];
+            for (sums, row) in sums.iter_mut().zip(row_of) {
+                let two = pair(&row.as_chunks::<2>().0[i]);
+                sums[0] = _mm512_fmadd_ps(two, keys[0], sums[0]);
+                sums[1] = _mm512_fmadd_ps(two, keys[1], sums[1]);
+            }
+        }
+    }
+    for (scores, [a, b]) in scores.iter_mut().zip(sums) {
+        let found = match per_word {
+            1 => a,
+            _ => add_neighbours(a, b),
+        };
+        let out = &mut scores[first_key..].as_chunks_mut::<LANES>().0[0];
+        let found = if add { _mm512_add_ps(found, _mm512_castsi512_ps(load(out))) } else { found };
+        store(out, _mm512_castps_si512(found));
+    }
+}
+
+/// The two values, over and over.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pair(values: &[f32; 2]) -> __m512 {
+    let bits = u64::from(values[1].to_bits()) << 32 | u64::from(values[0].to_bits());
+    _mm512_castsi512_ps(_mm512_set1_epi64(bits.cast_signed()))
+}
+
+/// The sums of lanes 0 and 1, 2 and 3, ... of `a`, then of `b`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_neighbours(a: __m512, b: __m512) -> __m512 {
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    _mm512_add_ps(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+}
+
+/// 16 elements as `f32`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen<E: Element>(elements: &[E; LANES]) -> __m512 {
+    match E::as_floats(elements) {
+        // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
+        FloatSlice::F32(values) => unsafe { _mm512_loadu_ps(values.as_ptr()) },
+        FloatSlice::F16(values) => _mm512_cvtph_ps(load_halves(values)),
+        FloatSlice::Bf16(values) => {
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_halves(values))))
+        }
+    }
+}
+
+/// 16 elements of 16 bits, at any alignment.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_halves<E: Element>(elements: &[E]) -> __m256i {
+    assert_eq!(size_of_val(elements), 32);
+    // SAFETY: the slice covers the 32 bytes, and the instruction asks for no alignment.
+    unsafe { _mm256_loadu_si256(elements.as_ptr().cast()) }
+}
+
+/// `sums[r] +=` the sum over the first `n_seen(r)` values `v[j]` of `weights[r][j] * v[j]`. A later row sees no fewer than an
+/// earlier one. A value, and a row of sums, is a whole number of [`LANES`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn add_weighted<E: Element>(
+    weights: &[Scores],
+    n_seen: impl Fn(usize) -> usize,
+    values: Vectors<'_, E>,
+    mut ahead: Ahead,
+    sums: &mut [f32],
+) {
+    let len = values.len;
+    // What all rows see goes together; what the first does not see, it must not meet: it may be NaN.
+    let all_see = n_seen(0);
+    let (eights, rest) = weights.as_chunks::<8>();
+    let (fours, ones) = rest.as_chunks::<4>();
+    let (sums_of_eights, rest) = sums.split_at_mut(eights.len() * 8 * len);
+    let (sums_of_fours, sums_of_ones) = rest.split_at_mut(fours.len() * 4 * len);
+    for (weights, sums) in eights.iter().zip(sums_of_eights.chunks_exact_mut(8 * len)) {
+        add_rows::<E, 8, 2>(weights, values, 0..all_see, ahead, sums);
+        ahead = Ahead::NOTHING;
+    }
+    for (weights, sums) in fours.iter().zip(sums_of_fours.chunks_exact_mut(4 * len)) {
+        add_rows::<E, 4, 4>(weights, values, 0..all_see, ahead, sums);
+        ahead = Ahead::NOTHING;
+    }
+    for (weights, sums) in ones.iter().zip(sums_of_ones.chunks_exact_mut(len)) {
+        add_rows::<E, 1, 4>(std::array::from_ref(weights), values, 0..all_see, ahead, sums);
+        ahead = Ahead::NOTHING;
+    }
+    for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(len)).enumerate() {
+        if n_seen(r) > all_see {
+            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, all_see..n_seen(r), Ahead::NOTHING, sums);
+        }
+    }
+}
+
+/// `N` registers of the columns at a time.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_rows<E: Element, const R: usize, const N: usize>(
+    weights: &[Scores; R],
+    values: Vectors<'_, E>,
+    keys: Range<usize>,
+    ahead: Ahead,
+    sums: &mut [f32],
+) {
+    let mut column = 0;
+    while column + N * LANES <= values.len {
+        add_columns::<E, R, N>(weights, values, keys.clone(), column, ahead, sums);
+        column += N * LANES;
+    }
+    while column < values.len {
+        add_columns::<E, R, 1>(weights, values, keys.clone(), column, ahead, sums);
+        column += LANES;
+    }
+}
+
+/// The `16 N` columns from `column` on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_columns<E: Element, const R: usize, const N: usize>(
+    weights: &[Scores; R],
+    values: Vectors<'_, E>,
+    keys: Range<usize>,
+    column: usize,
+    ahead: Ahead,
+    sums: &mut [f32],
+) {
+    assert!(keys.end <= values.n.min(MAX_KEYS) && column + N * LANES <= values.len && values.len <= values.stride);
+    let mut totals = [[_mm512_setzero_ps(); N]; R];
+    for (totals, sums) in totals.iter_mut().zip(sums.chunks_exact(values.len)) {
+        for (total, sums) in totals.iter_mut().zip(sums[column..].as_chunks::<LANES>().0) {
+            *total = _mm512_castsi512_ps(load(sums));
+        }
+    }
+    // Nothing in the loop may panic: the compiler would then keep the totals in memory.
+    let vectors = values.data.chunks(values.stride).skip(keys.start);
+    for (j, vector) in keys.zip(vectors) {
+        let Some((parts, _)) = vector.get(column..).map(<[E]>::as_chunks::<LANES>) else { break };
+        let Some(parts) = parts.first_chunk::<N>() else { break };
+        ahead.ask_part(j, column * size_of::<E>()..(column + N * LANES) * size_of::<E>());
+        let mut value = [_mm512_setzero_ps(); N];
+        for (value, part) in value.iter_mut().zip(parts) {
+            *value = widen(part);
+        }
+        for (totals, weights) in totals.iter_mut().zip(weights) {
+            let weight = _mm512_set1_ps(weights[j]);
+            for (total, value) in totals.iter_mut().zip(value) {
+                *total = _mm512_fmadd_ps(weight, value, *total);
+            }
+        }
+    }
+    for (sums, totals) in sums.chunks_exact_mut(values.len).zip(&totals) {
+        for (sums, total) in sums[column..].as_chunks_mut::<LANES>().0.iter_mut().zip(totals) {
+            store(sums, _mm512_castps_si512(*total));
+        }
+    }
+}
