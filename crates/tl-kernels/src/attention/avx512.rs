@@ -1,9 +1,10 @@
 //! Scores and weighted sums of a block of keys and values with AVX-512, from the elements as they lie: a key or a value becomes
 //! `f32` in a register, for eight rows at a time.
 
-use super::{Ahead, LANES, MAX_KEYS, Scores, Vectors};
+use super::{LANES, MAX_KEYS, Scores, Vectors};
 use crate::element::{Element, FloatSlice};
 use crate::scratch::Scratch;
+use crate::vector::Ahead;
 use crate::vector::avx512::{load, store, transpose};
 use std::arch::x86_64::*;
 use std::ops::Range;

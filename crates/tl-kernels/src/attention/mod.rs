@@ -16,7 +16,7 @@ use crate::matmul::PARALLEL_MIN;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
-use crate::vector::{LINE_BYTES, add_weighted, dots, prefetch};
+use crate::vector::{Ahead, add_weighted, dots};
 use crate::workspace::Line;
 use std::ops::Range;
 
@@ -138,41 +138,7 @@ impl<'a, T: Kept> Vectors<'a, T> {
     #[inline(always)]
     fn ahead(self) -> Ahead {
         let bytes = size_of::<T>();
-        Ahead { start: self.data.as_ptr().cast(), n: self.n, stride: self.stride * bytes, len: self.len * bytes }
-    }
-}
-
-/// Memory of vectors that is asked for, little by little, while others are computed with: they lie a token apart, which the CPU
-/// does not foresee, and all of it at once would make the loads wait.
-#[derive(Clone, Copy)]
-struct Ahead {
-    start: *const u8,
-    n: usize,
-    stride: usize,
-    len: usize,
-}
-
-impl Ahead {
-    const NOTHING: Ahead = Ahead { start: std::ptr::null(), n: 0, stride: 0, len: 0 };
-
-    /// Asks for some of the vectors, as far as there are such.
-    #[inline(always)]
-    fn ask(self, vectors: Range<usize>) {
-        for index in vectors.start..vectors.end.min(self.n) {
-            for line in (0..self.len).step_by(LINE_BYTES) {
-                prefetch(self.start.wrapping_add(index * self.stride + line));
-            }
-        }
-    }
-
-    /// Asks for the lines of a vector that begin in some of its bytes.
-    #[inline(always)]
-    fn ask_part(self, index: usize, bytes: Range<usize>) {
-        if index < self.n {
-            for line in bytes.step_by(LINE_BYTES) {
-                prefetch(self.start.wrapping_add(index * self.stride + line));
-            }
-        }
+        Ahead::new(bytemuck::cast_slice(self.data), self.n, self.stride * bytes, self.len * bytes)
     }
 }
 

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn every_format_and_awkward_sizes() {
         for format in FORMATS {
-            for m in [0, 1, 2, 3, 4, 5, 7, 17, 33] {
+            for m in [0, 1, 2, 3, 4, 5, 7, 17, 18, 33, 35] {
                 for (k, n) in [(0, 3), (32, 1), (96, 31), (288, 33), (2048, 5)] {
                     check::<f32, f32>(format, (m, k, n), m % 2 == 0);
                     check::<f16, f16>(format, (m, k, n), m % 2 == 1);

@@ -31,8 +31,12 @@ impl Way for Floats<'_> {
         n_elems
     }
 
-    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
-        pack(isa, x, k, range, bytemuck::cast_slice_mut(lines));
+    fn lanes(&self, isa: Isa, n_tokens: usize, k: usize) -> usize {
+        if isa.has_avx512() && k.is_multiple_of(LANES) { LANES / n_tokens.next_power_of_two() } else { 1 }
+    }
+
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lanes: usize, lines: &mut [Line]) {
+        pack(isa, x, k, range, lanes, bytemuck::cast_slice_mut(lines));
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Stretch) {
@@ -49,7 +53,7 @@ impl Way for Floats<'_> {
                 let x = [bytemuck::cast_slice(x), bytemuck::cast_slice(x_b)];
                 let sums = [&mut a.as_chunks_mut().0[g], &mut b.as_chunks_mut().0[g]];
                 // SAFETY: this `Isa` proves AVX-512.
-                unsafe { avx512::kernel(rows, x, sums) };
+                unsafe { avx512::kernel::<1, 2>(rows, x, sums) };
                 continue;
             }
             for (sums, x) in sums.iter_mut().zip(panels) {
@@ -58,7 +62,7 @@ impl Way for Floats<'_> {
                 #[cfg(target_arch = "x86_64")]
                 if isa.has_avx512() {
                     // SAFETY: this `Isa` proves AVX-512.
-                    unsafe { avx512::kernel(rows, [x], [sums]) };
+                    unsafe { avx512::kernel::<1, 1>(rows, [x], [sums]) };
                     continue;
                 }
                 #[cfg(target_arch = "x86_64")]
@@ -79,16 +83,43 @@ impl Way for Floats<'_> {
             }
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    fn multiply_few(&self, rows: &[Stretch], panel: &[Line], lanes: usize, sums: &mut [Lanes; TILE_ROWS]) {
+        let x: &[Lanes] = bytemuck::cast_slice(panel);
+        for (rows, sums) in rows.as_chunks::<ROWS>().0.iter().zip(sums.as_chunks_mut::<ROWS>().0) {
+            // SAFETY: `lanes` gives more than one only where the `Isa` proves AVX-512.
+            unsafe {
+                match lanes {
+                    2 => avx512::kernel::<2, 1>(rows, [x], [sums]),
+                    4 => avx512::kernel::<4, 1>(rows, [x], [sums]),
+                    8 => avx512::kernel::<8, 1>(rows, [x], [sums]),
+                    16 => avx512::kernel::<16, 1>(rows, [x], [sums]),
+                    _ => unreachable!("{lanes} lanes"),
+                }
+            }
+        }
+    }
 }
 
 /// A stretch of a row of the weight.
 type Stretch = [f32; STRETCH];
 
 instantiate! {
-    fn pack[X: Element](isa: Isa, x: &[X], k: usize, range: Range<usize>, panel: &mut [Lanes]) {
+    fn pack[X: Element](
+        isa: Isa, x: &[X], k: usize, range: Range<usize>, n_lanes: usize, panel: &mut [Lanes],
+    ) {
         let mut tokens = Aligned([[0.0; STRETCH]; LANES]);
         for (token, x) in tokens.0.iter_mut().zip(x.chunks_exact(k)) {
             X::load(isa, &x[range.clone()], &mut token[..range.len()]);
+        }
+        if n_lanes > 1 {
+            for (i, lanes) in panel.iter_mut().enumerate() {
+                for (lanes, token) in lanes.chunks_exact_mut(n_lanes).zip(&tokens.0) {
+                    lanes.copy_from_slice(&token[i * n_lanes..][..n_lanes]);
+                }
+            }
+            return;
         }
         for (i, lanes) in panel.iter_mut().enumerate() {
             for (lane, token) in lanes.iter_mut().zip(&tokens.0) {
@@ -105,28 +136,45 @@ mod avx512 {
     use crate::vector::avx512::store;
     use std::arch::x86_64::*;
 
-    /// Twelve rows with `N` panels, all sums in registers.
+    /// Twelve rows with `N` panels in which each token has `L` lanes, all sums in registers.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-    pub(super) fn kernel<const N: usize>(
+    pub(super) fn kernel<const L: usize, const N: usize>(
         rows: &[[f32; STRETCH]; ROWS],
         x: [&[Lanes]; N],
         mut sums: [&mut [Lanes; ROWS]; N],
     ) {
-        let n_elems = x[0].len().min(STRETCH);
-        let x: [&[Lanes]; N] = std::array::from_fn(|p| &x[p][..n_elems]);
+        let n_lines = x[0].len().min(STRETCH / L);
+        let x: [&[Lanes]; N] = std::array::from_fn(|p| &x[p][..n_lines]);
         let mut totals: [[__m512; N]; ROWS] = std::array::from_fn(|r| std::array::from_fn(|p| load_16(&sums[p][r])));
-        for i in 0..n_elems {
+        for i in 0..n_lines {
             let x: [__m512; N] = std::array::from_fn(|p| load_16(&x[p][i]));
             for (totals, row) in totals.iter_mut().zip(rows) {
-                let weight = _mm512_set1_ps(row[i]);
+                let weights = repeat(&row.as_chunks::<L>().0[i]);
                 for (total, x) in totals.iter_mut().zip(x) {
-                    *total = _mm512_fmadd_ps(weight, x, *total);
+                    *total = _mm512_fmadd_ps(weights, x, *total);
                 }
             }
         }
         for (p, sums) in sums.iter_mut().enumerate() {
             for (sums, totals) in sums.iter_mut().zip(&totals) {
                 store(sums, _mm512_castps_si512(totals[p]));
+            }
+        }
+    }
+
+    /// The values, over and over.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn repeat<const L: usize>(values: &[f32; L]) -> __m512 {
+        const { assert!(matches!(L, 1 | 2 | 4 | 8 | 16)) };
+        // SAFETY: the reference covers the `L` values that are loaded, at any alignment.
+        unsafe {
+            match L {
+                1 => _mm512_set1_ps(values[0]),
+                2 => _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm_load_sd(values.as_ptr().cast()))),
+                4 => _mm512_broadcast_f32x4(_mm_loadu_ps(values.as_ptr())),
+                8 => _mm512_broadcast_f32x8(_mm256_loadu_ps(values.as_ptr())),
+                _ => _mm512_loadu_ps(values.as_ptr()),
             }
         }
     }

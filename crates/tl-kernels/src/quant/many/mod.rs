@@ -58,8 +58,13 @@ trait Way: Copy + Sync {
     fn session(&self) -> Self::Session;
     /// Lines that a stretch of a panel takes, of `n_elems` elements.
     fn stretch_lines(&self, n_elems: usize) -> usize;
+    /// Lanes that each token of a last panel of so many tokens takes, of `k` elements each. With more than one, a line has as many
+    /// elements of each token, one after the other, and fewer lines are multiplied for nothing.
+    fn lanes(&self, _isa: Isa, _n_tokens: usize, _k: usize) -> usize {
+        1
+    }
     /// Makes a stretch of a panel: the elements `range` of up to 16 tokens of `k` elements each; missing tokens are zeros.
-    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]);
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lanes: usize, lines: &mut [Line]);
     /// Unpacks the elements that `bytes` has, at most a stretch.
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Self::Row);
     /// Adds the products of the rows, a multiple of [`ROWS`](Self::ROWS), with the same stretch of one or two panels to the sums, a
@@ -72,6 +77,10 @@ trait Way: Copy + Sync {
         panels: &[&[Line]],
         sums: &mut [[Lanes; TILE_ROWS]],
     );
+    /// As [`multiply`](Self::multiply), with a panel in which each token has `lanes`, more than one.
+    fn multiply_few(&self, _rows: &[Self::Row], _panel: &[Line], lanes: usize, _sums: &mut [Lanes; TILE_ROWS]) {
+        unreachable!("{lanes} lanes");
+    }
 }
 
 /// The tokens that the workspace holds.
@@ -154,6 +163,8 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     let (isa, Product { k, n, .. }) = (threads.isa(), *product);
     let n_tokens = y.len() / n;
     let n_panels = n_tokens.div_ceil(LANES);
+    let last_lanes = way.lanes(isa, n_tokens - (n_panels - 1) * LANES, k);
+    let lanes_of = |panel: usize| if panel + 1 == n_panels { last_lanes } else { 1 };
     // The same stretch of all panels lies together, in the order in which a tile reads it.
     let n_lines = way.stretch_lines(k.min(W::STRETCH));
     let mut workspace = threads.workspace();
@@ -161,11 +172,11 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     let n_cols = n_panels * n_lines;
     let tiling = Tiling { n_cols, group_rows: panels.len() / n_cols, row_step: 1, tile_rows: 1, tile_cols: n_lines };
     threads.for_tiles_if(product.parallel, panels, tiling, &|mut tile| {
-        let first = tile.first_col() / n_lines * LANES;
-        let tokens = &x[first * k..(first + LANES).min(n_tokens) * k];
+        let panel = tile.first_col() / n_lines;
+        let tokens = &x[panel * LANES * k..((panel + 1) * LANES).min(n_tokens) * k];
         let range = stretch_range::<W>(tile.first_row(), k);
-        let n_lines = way.stretch_lines(range.len());
-        way.pack(isa, tokens, k, range, &mut tile.row_mut(0)[..n_lines]);
+        let n_lines = way.stretch_lines(range.len()) / lanes_of(panel);
+        way.pack(isa, tokens, k, range, lanes_of(panel), &mut tile.row_mut(0)[..n_lines]);
     });
     let panels = &*panels;
     // Each tile unpacks its rows for itself, so it takes all tokens unless there would be too few tiles.
@@ -178,7 +189,7 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     let few = n.div_ceil(TILE_ROWS) * n_tokens.div_ceil(tile_rows) < 12 * n_threads && n_threads > 1;
     let tile_cols = if few { (TILE_ROWS / 2).next_multiple_of(W::ROWS) } else { TILE_ROWS };
     let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows, tile_cols };
-    let panels = Panels { lines: panels, n_panels, n_lines };
+    let panels = Panels { lines: panels, n_panels, n_lines, last_lanes };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| multiply_tile(way, isa, product, panels, &mut tile));
 }
 
@@ -194,6 +205,8 @@ struct Panels<'a> {
     n_panels: usize,
     /// Lines of a stretch of one panel.
     n_lines: usize,
+    /// Lanes of each token of the last panel.
+    last_lanes: usize,
 }
 
 /// Computes a tile. Its rows are tokens, from a multiple of 16 on; its columns are rows of the weight.
@@ -207,6 +220,8 @@ fn multiply_tile<W: Way, Y: Element>(
     let (k, format) = (product.k, product.weight.format);
     let (first_row, n_rows) = (tile.first_col(), tile.n_cols());
     let (first_panel, n_panels) = (tile.first_row() / LANES, tile.n_rows().div_ceil(LANES));
+    let has_few = panels.last_lanes > 1 && first_panel + n_panels == panels.n_panels;
+    let n_full = n_panels - usize::from(has_few);
     let row_bytes = format.row_bytes(k);
     let session = way.session();
     let mut sums = Scratch::<[Lanes; TILE_ROWS], TILE_PANELS>::new();
@@ -225,10 +240,23 @@ fn multiply_tile<W: Way, Y: Element>(
         // Where the last stretch is shorter, its lines are the first of each panel's.
         let used = way.stretch_lines(range.len());
         let lines = &lines[first_panel * panels.n_lines..][..n_panels * panels.n_lines];
-        for (sums, lines) in sums.chunks_mut(2).zip(lines.chunks(2 * panels.n_lines)) {
+        for (sums, lines) in sums[..n_full].chunks_mut(2).zip(lines.chunks(2 * panels.n_lines)) {
             let mut pair = lines.chunks_exact(panels.n_lines).map(|panel| &panel[..used]);
             let pair = [pair.next().unwrap_or_default(), pair.next().unwrap_or_default()];
             way.multiply(isa, &session, rows, &pair[..sums.len()], sums);
+        }
+        if let Some(sums) = sums.get_mut(n_full) {
+            let panel = &lines[n_full * panels.n_lines..][..used / panels.last_lanes];
+            way.multiply_few(rows, panel, panels.last_lanes, sums);
+        }
+    }
+    if let Some(sums) = sums.get_mut(n_full) {
+        for lanes in sums {
+            let mut tokens = [0.0; LANES];
+            for (token, lanes) in tokens.iter_mut().zip(lanes.chunks_exact(panels.last_lanes)) {
+                *token = lanes.iter().sum();
+            }
+            *lanes = tokens;
         }
     }
     let mut start = [0.0; TILE_ROWS];
