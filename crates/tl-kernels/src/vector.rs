@@ -263,6 +263,14 @@ pub(crate) mod avx512 {
         }
     }
 
+    /// The two values, over and over.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn pair(values: &[f32; 2]) -> __m512 {
+        let bits = u64::from(values[1].to_bits()) << 32 | u64::from(values[0].to_bits());
+        _mm512_castsi512_ps(_mm512_set1_epi64(bits.cast_signed()))
+    }
+
     /// 16 words at any alignment.
     #[inline]
     #[target_feature(enable = "avx512f")]

@@ -5,7 +5,7 @@ use super::{LANES, MAX_KEYS, Scores, Vectors};
 use crate::element::{Element, FloatSlice};
 use crate::scratch::Scratch;
 use crate::vector::Ahead;
-use crate::vector::avx512::{load, store, transpose};
+use crate::vector::avx512::{load, pair, store, transpose};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -126,14 +126,6 @@ fn scores_of<E: Element, const R: usize>(
     }
 }
 
-/// The two values, over and over.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn pair(values: &[f32; 2]) -> __m512 {
-    let bits = u64::from(values[1].to_bits()) << 32 | u64::from(values[0].to_bits());
-    _mm512_castsi512_ps(_mm512_set1_epi64(bits.cast_signed()))
-}
-
 /// The sums of lanes 0 and 1, 2 and 3, ... of `a`, then of `b`.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -235,7 +227,8 @@ fn add_columns<E: Element, const R: usize, const N: usize>(
     ahead: Ahead,
     sums: &mut [f32],
 ) {
-    assert!(keys.end <= values.n.min(MAX_KEYS) && column + N * LANES <= values.len && values.len <= values.stride);
+    let Some(last) = keys.clone().next_back() else { return };
+    assert!(last < MAX_KEYS && last * values.stride + column + N * LANES <= values.data.len(), "{last} {column}");
     let mut totals = [[_mm512_setzero_ps(); N]; R];
     for (totals, sums) in totals.iter_mut().zip(sums.chunks_exact(values.len)) {
         for (total, sums) in totals.iter_mut().zip(sums[column..].as_chunks::<LANES>().0) {
@@ -243,10 +236,9 @@ fn add_columns<E: Element, const R: usize, const N: usize>(
         }
     }
     // Nothing in the loop may panic: the compiler would then keep the totals in memory.
-    let vectors = values.data.chunks(values.stride).skip(keys.start);
-    for (j, vector) in keys.zip(vectors) {
-        let Some((parts, _)) = vector.get(column..).map(<[E]>::as_chunks::<LANES>) else { break };
-        let Some(parts) = parts.first_chunk::<N>() else { break };
+    for j in keys {
+        let Some(vector) = values.data.get(j * values.stride + column..) else { break };
+        let Some(parts) = vector.as_chunks::<LANES>().0.first_chunk::<N>() else { break };
         ahead.ask_part(j, column * size_of::<E>()..(column + N * LANES) * size_of::<E>());
         let mut value = [_mm512_setzero_ps(); N];
         for (value, part) in value.iter_mut().zip(parts) {

@@ -614,6 +614,27 @@ mod tests {
         }
     }
 
+    /// Vectors that overlap, or are all the same one, as those of a view may be.
+    #[test]
+    fn vectors_at_any_distance() {
+        let mut random = Random::new(8);
+        let (d, m) = (64, 70);
+        let q = random.vec::<f32>(8 * d);
+        let q = Heads { data: &q[..], n_tokens: 1, n_heads: 8, token_stride: 0, head_stride: d };
+        for token_stride in [0, 1, 16, 63] {
+            let values = random.vec::<f16>(m * token_stride + d);
+            let copies: Vec<f16> = (0..m).flat_map(|j| values[j * token_stride..][..d].to_vec()).collect();
+            let heads = |data, token_stride| Heads { data, n_tokens: m, n_heads: 1, token_stride, head_stride: 0 };
+            for threads in all_threads() {
+                let [mut out, mut expected] = [(); 2].map(|()| vec![f32::NAN; 8 * d]);
+                let (view, copy) = (heads(&values[..], token_stride), heads(&copies[..], d));
+                attention(&threads, q, view, view, d, 0.1, true, &mut out);
+                attention(&threads, q, copy, copy, d, 0.1, true, &mut expected);
+                assert_eq!(out, expected, "{token_stride} {threads:?}");
+            }
+        }
+    }
+
     #[test]
     #[should_panic(expected = "[48, 96, 48, 96, 48] in blocks of 32")]
     fn heads_are_whole_blocks() {

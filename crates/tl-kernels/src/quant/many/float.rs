@@ -133,7 +133,7 @@ instantiate! {
 mod avx512 {
     use super::{Lanes, ROWS, STRETCH};
     use crate::quant::dot::avx512::load_16;
-    use crate::vector::avx512::store;
+    use crate::vector::avx512::{pair, store};
     use std::arch::x86_64::*;
 
     /// Twelve rows with `N` panels in which each token has `L` lanes, all sums in registers.
@@ -167,15 +167,15 @@ mod avx512 {
     #[target_feature(enable = "avx512f,avx512dq")]
     fn repeat<const L: usize>(values: &[f32; L]) -> __m512 {
         const { assert!(matches!(L, 1 | 2 | 4 | 8 | 16)) };
-        // SAFETY: the reference covers the `L` values that are loaded, at any alignment.
-        unsafe {
-            match L {
-                1 => _mm512_set1_ps(values[0]),
-                2 => _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm_load_sd(values.as_ptr().cast()))),
-                4 => _mm512_broadcast_f32x4(_mm_loadu_ps(values.as_ptr())),
-                8 => _mm512_broadcast_f32x8(_mm256_loadu_ps(values.as_ptr())),
-                _ => _mm512_loadu_ps(values.as_ptr()),
-            }
+        match L {
+            1 => _mm512_set1_ps(values[0]),
+            2 => pair(&[values[0], values[1]]),
+            // SAFETY: the reference covers the 16, 32 or 64 bytes, and the instructions ask for no alignment.
+            4 => unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(values.as_ptr())) },
+            // SAFETY: as above.
+            8 => unsafe { _mm512_broadcast_f32x8(_mm256_loadu_ps(values.as_ptr())) },
+            // SAFETY: as above.
+            _ => unsafe { _mm512_loadu_ps(values.as_ptr()) },
         }
     }
 }
