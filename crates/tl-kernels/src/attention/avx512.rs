@@ -8,6 +8,7 @@ use crate::vector::Ahead;
 use crate::vector::avx512::{load, pair, store, transpose};
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::slice::Chunks;
 
 /// Words of a key that become columns together: with those of 16 keys, 4 KiB.
 const WORDS: usize = 64;
@@ -25,24 +26,22 @@ pub(super) fn scores<E: Element>(rows: &[f32], keys: Vectors<'_, E>, ahead: Ahea
         for first in (0..keys.len).step_by(stretch) {
             let columns = &mut columns[..stretch.min(keys.len - first) * size_of::<E>() / 4];
             fill_columns(keys, first_key, first, columns);
-            let mut rows = rows[first..].chunks(8 * keys.len);
-            for scores in scores.chunks_mut(8) {
-                let Some(rows) = rows.next() else { break };
-                let at = (first_key, first > 0);
-                match scores.as_chunks_mut() {
-                    ([eight], []) => scores_of::<E, 8>(rows, keys.len, columns, at, eight),
-                    _ => {
-                        for (r, scores) in scores.iter_mut().enumerate() {
-                            scores_of::<E, 1>(
-                                &rows[r * keys.len..],
-                                keys.len,
-                                columns,
-                                at,
-                                std::array::from_mut(scores),
-                            );
-                        }
-                    }
-                }
+            let at = (first_key, first > 0);
+            let mut rows = rows[first..].chunks(keys.len);
+            let (eights, rest) = scores.as_chunks_mut();
+            for scores in eights {
+                scores_of::<E, 8>(&mut rows, columns, at, scores);
+            }
+            let (fours, rest) = rest.as_chunks_mut();
+            for scores in fours {
+                scores_of::<E, 4>(&mut rows, columns, at, scores);
+            }
+            let (twos, rest) = rest.as_chunks_mut();
+            for scores in twos {
+                scores_of::<E, 2>(&mut rows, columns, at, scores);
+            }
+            for scores in rest {
+                scores_of::<E, 1>(&mut rows, columns, at, std::array::from_mut(scores));
             }
         }
     }
@@ -80,12 +79,11 @@ fn load_words<E: Element>(elements: &[E]) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi32(there as __mmask16, elements.as_ptr().cast()) }
 }
 
-/// The scores of `R` rows, `stride` apart, for the 16 keys whose words the columns have; `add`: to what is there.
+/// The scores of the next `R` rows for the 16 keys whose words the columns have; `add`: to what is there.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn scores_of<E: Element, const R: usize>(
-    rows: &[f32],
-    stride: usize,
+    rows: &mut Chunks<'_, f32>,
     columns: &[[u32; LANES]],
     (first_key, add): (usize, bool),
     scores: &mut [Scores; R],
@@ -94,8 +92,8 @@ fn scores_of<E: Element, const R: usize>(
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     // Loops and no closures: a closure would not be inlined.
     let mut row_of: [&[f32]; R] = [&[]; R];
-    for (r, row) in row_of.iter_mut().enumerate() {
-        *row = &rows[r * stride..][..columns.len() * per_word];
+    for (row_of, row) in row_of.iter_mut().zip(rows) {
+        *row_of = &row[..columns.len() * per_word];
     }
     for (i, words) in columns.iter().enumerate() {
         if per_word == 1 {
@@ -172,20 +170,24 @@ pub(super) fn add_weighted<E: Element>(
     let len = values.len;
     // What all rows see goes together; what the first does not see, it must not meet: it may be NaN.
     let all_see = n_seen(0);
-    let (eights, rest) = weights.as_chunks::<8>();
-    let (fours, ones) = rest.as_chunks::<4>();
-    let (sums_of_eights, rest) = sums.split_at_mut(eights.len() * 8 * len);
-    let (sums_of_fours, sums_of_ones) = rest.split_at_mut(fours.len() * 4 * len);
-    for (weights, sums) in eights.iter().zip(sums_of_eights.chunks_exact_mut(8 * len)) {
-        add_rows::<E, 8, 2>(weights, values, 0..all_see, ahead, sums);
+    let (eights, rest) = weights.as_chunks();
+    let (fours, rest) = rest.as_chunks();
+    let (twos, ones) = rest.as_chunks();
+    let mut rows = &mut *sums;
+    for weights in eights {
+        rows = add_rows::<E, 8, 2>(weights, values, 0..all_see, ahead, rows);
         ahead = Ahead::NOTHING;
     }
-    for (weights, sums) in fours.iter().zip(sums_of_fours.chunks_exact_mut(4 * len)) {
-        add_rows::<E, 4, 4>(weights, values, 0..all_see, ahead, sums);
+    for weights in fours {
+        rows = add_rows::<E, 4, 4>(weights, values, 0..all_see, ahead, rows);
         ahead = Ahead::NOTHING;
     }
-    for (weights, sums) in ones.iter().zip(sums_of_ones.chunks_exact_mut(len)) {
-        add_rows::<E, 1, 4>(std::array::from_ref(weights), values, 0..all_see, ahead, sums);
+    for weights in twos {
+        rows = add_rows::<E, 2, 4>(weights, values, 0..all_see, ahead, rows);
+        ahead = Ahead::NOTHING;
+    }
+    for weights in ones {
+        rows = add_rows::<E, 1, 4>(std::array::from_ref(weights), values, 0..all_see, ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(len)).enumerate() {
@@ -195,16 +197,17 @@ pub(super) fn add_weighted<E: Element>(
     }
 }
 
-/// `N` registers of the columns at a time.
+/// The first `R` rows of the sums, `N` registers of the columns at a time; gives the rows behind them.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_rows<E: Element, const R: usize, const N: usize>(
+fn add_rows<'a, E: Element, const R: usize, const N: usize>(
     weights: &[Scores; R],
     values: Vectors<'_, E>,
     keys: Range<usize>,
     ahead: Ahead,
-    sums: &mut [f32],
-) {
+    sums: &'a mut [f32],
+) -> &'a mut [f32] {
+    let (sums, others) = sums.split_at_mut(R * values.len);
     let mut column = 0;
     while column + N * LANES <= values.len {
         add_columns::<E, R, N>(weights, values, keys.clone(), column, ahead, sums);
@@ -214,6 +217,7 @@ fn add_rows<E: Element, const R: usize, const N: usize>(
         add_columns::<E, R, 1>(weights, values, keys.clone(), column, ahead, sums);
         column += LANES;
     }
+    others
 }
 
 /// The `16 N` columns from `column` on.
