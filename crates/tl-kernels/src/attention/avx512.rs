@@ -12,6 +12,8 @@ use std::slice::Chunks;
 
 /// Words of a key that become columns together: with those of 16 keys, 4 KiB.
 const WORDS: usize = 64;
+/// Words whose products are added up before the others.
+const PART: usize = 8;
 
 /// `scores[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with key `j`. A key is a whole number of
 /// [`LANES`]. `ahead`: what memory is asked for meanwhile.
@@ -89,31 +91,39 @@ fn scores_of<E: Element, const R: usize>(
     scores: &mut [Scores; R],
 ) {
     let per_word = 4 / size_of::<E>();
-    let mut sums = [[_mm512_setzero_ps(); 2]; R];
     // Loops and no closures: a closure would not be inlined.
     let mut row_of: [&[f32]; R] = [&[]; R];
     for (row_of, row) in row_of.iter_mut().zip(rows) {
         *row_of = &row[..columns.len() * per_word];
     }
-    for (i, words) in columns.iter().enumerate() {
-        if per_word == 1 {
-            let keys = _mm512_castsi512_ps(load(words));
-            for (sums, row) in sums.iter_mut().zip(row_of) {
-                sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(row[i]), keys, sums[0]);
-            }
-        } else {
-            // Two elements of eight keys, and of the other eight.
-            let elements: &[E] = bytemuck::cast_slice(words);
-            let (halves, _) = elements.as_chunks::<LANES>();
-            let keys = [widen(&halves[0]), widen(&halves[1])];
-            for (sums, row) in sums.iter_mut().zip(row_of) {
-                let two = pair(&row.as_chunks::<2>().0[i]);
-                sums[0] = _mm512_fmadd_ps(two, keys[0], sums[0]);
-                sums[1] = _mm512_fmadd_ps(two, keys[1], sums[1]);
+    // Sums of parts keep the rounding of long sums small.
+    let mut totals = [[_mm512_setzero_ps(); 2]; R];
+    for (part, columns) in columns.chunks(PART).enumerate() {
+        let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        for (i, words) in (part * PART..).zip(columns) {
+            if per_word == 1 {
+                let keys = _mm512_castsi512_ps(load(words));
+                for (sums, row) in sums.iter_mut().zip(row_of) {
+                    sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(row[i]), keys, sums[0]);
+                }
+            } else {
+                // Two elements of eight keys, and of the other eight.
+                let elements: &[E] = bytemuck::cast_slice(words);
+                let (halves, _) = elements.as_chunks::<LANES>();
+                let keys = [widen(&halves[0]), widen(&halves[1])];
+                for (sums, row) in sums.iter_mut().zip(row_of) {
+                    let two = pair(&row.as_chunks::<2>().0[i]);
+                    sums[0] = _mm512_fmadd_ps(two, keys[0], sums[0]);
+                    sums[1] = _mm512_fmadd_ps(two, keys[1], sums[1]);
+                }
             }
         }
+        for (totals, sums) in totals.iter_mut().zip(sums) {
+            totals[0] = _mm512_add_ps(totals[0], sums[0]);
+            totals[1] = _mm512_add_ps(totals[1], sums[1]);
+        }
     }
-    for (scores, [a, b]) in scores.iter_mut().zip(sums) {
+    for (scores, [a, b]) in scores.iter_mut().zip(totals) {
         let found = match per_word {
             1 => a,
             _ => add_neighbours(a, b),
