@@ -35,8 +35,12 @@ impl Way for Floats<'_> {
         if isa.has_avx512() && k.is_multiple_of(LANES) { LANES / n_tokens.next_power_of_two() } else { 1 }
     }
 
-    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lanes: usize, lines: &mut [Line]) {
-        pack(isa, x, k, range, lanes, bytemuck::cast_slice_mut(lines));
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
+        pack(isa, x, k, range, bytemuck::cast_slice_mut(lines));
+    }
+
+    fn pack_few<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lanes: usize, lines: &mut [Line]) {
+        pack_few(isa, x, k, range, lanes, bytemuck::cast_slice_mut(lines));
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Stretch) {
@@ -106,24 +110,26 @@ impl Way for Floats<'_> {
 type Stretch = [f32; STRETCH];
 
 instantiate! {
-    fn pack[X: Element](
-        isa: Isa, x: &[X], k: usize, range: Range<usize>, n_lanes: usize, panel: &mut [Lanes],
-    ) {
+    fn pack[X: Element](isa: Isa, x: &[X], k: usize, range: Range<usize>, panel: &mut [Lanes]) {
         let mut tokens = Aligned([[0.0; STRETCH]; LANES]);
         for (token, x) in tokens.0.iter_mut().zip(x.chunks_exact(k)) {
             X::load(isa, &x[range.clone()], &mut token[..range.len()]);
         }
-        if n_lanes > 1 {
-            for (i, lanes) in panel.iter_mut().enumerate() {
-                for (lanes, token) in lanes.chunks_exact_mut(n_lanes).zip(&tokens.0) {
-                    lanes.copy_from_slice(&token[i * n_lanes..][..n_lanes]);
-                }
-            }
-            return;
-        }
         for (i, lanes) in panel.iter_mut().enumerate() {
             for (lane, token) in lanes.iter_mut().zip(&tokens.0) {
                 *lane = token[i];
+            }
+        }
+    }
+
+    fn pack_few[X: Element](
+        isa: Isa, x: &[X], k: usize, range: Range<usize>, n_lanes: usize, panel: &mut [Lanes],
+    ) {
+        panel.fill([0.0; LANES]);
+        for (t, x) in x.chunks_exact(k).enumerate() {
+            let elements = x[range.clone()].chunks_exact(n_lanes);
+            for (lanes, elements) in panel.iter_mut().zip(elements) {
+                X::load(isa, elements, &mut lanes[t * n_lanes..][..n_lanes]);
             }
         }
     }

@@ -29,7 +29,7 @@ impl Way for Integers {
         PanelBlock::n_lines(n_elems)
     }
 
-    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, _lanes: usize, lines: &mut [Line]) {
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
         quantize_panel(isa, x, k, range.start, &self.kernels, lines);
     }
 

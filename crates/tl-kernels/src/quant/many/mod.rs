@@ -64,7 +64,7 @@ trait Way: Copy + Sync {
         1
     }
     /// Makes a stretch of a panel: the elements `range` of up to 16 tokens of `k` elements each; missing tokens are zeros.
-    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lanes: usize, lines: &mut [Line]);
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]);
     /// Unpacks the elements that `bytes` has, at most a stretch.
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Self::Row);
     /// Adds the products of the rows, a multiple of [`ROWS`](Self::ROWS), with the same stretch of one or two panels to the sums, a
@@ -77,7 +77,19 @@ trait Way: Copy + Sync {
         panels: &[&[Line]],
         sums: &mut [[Lanes; TILE_ROWS]],
     );
-    /// As [`multiply`](Self::multiply), with a panel in which each token has `lanes`, more than one.
+    /// As [`pack`](Self::pack), for a panel in which each token has `lanes`, more than one.
+    fn pack_few<X: Element>(
+        &self,
+        _isa: Isa,
+        _x: &[X],
+        _k: usize,
+        _range: Range<usize>,
+        lanes: usize,
+        _lines: &mut [Line],
+    ) {
+        unreachable!("{lanes} lanes");
+    }
+    /// As [`multiply`](Self::multiply), with a panel that [`pack_few`](Self::pack_few) made.
     fn multiply_few(&self, _rows: &[Self::Row], _panel: &[Line], lanes: usize, _sums: &mut [Lanes; TILE_ROWS]) {
         unreachable!("{lanes} lanes");
     }
@@ -164,7 +176,6 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     let n_tokens = y.len() / n;
     let n_panels = n_tokens.div_ceil(LANES);
     let last_lanes = way.lanes(isa, n_tokens - (n_panels - 1) * LANES, k);
-    let lanes_of = |panel: usize| if panel + 1 == n_panels { last_lanes } else { 1 };
     // The same stretch of all panels lies together, in the order in which a tile reads it.
     let n_lines = way.stretch_lines(k.min(W::STRETCH));
     let mut workspace = threads.workspace();
@@ -175,8 +186,13 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
         let panel = tile.first_col() / n_lines;
         let tokens = &x[panel * LANES * k..((panel + 1) * LANES).min(n_tokens) * k];
         let range = stretch_range::<W>(tile.first_row(), k);
-        let n_lines = way.stretch_lines(range.len()) / lanes_of(panel);
-        way.pack(isa, tokens, k, range, lanes_of(panel), &mut tile.row_mut(0)[..n_lines]);
+        let lines = &mut tile.row_mut(0)[..way.stretch_lines(range.len())];
+        if panel + 1 == n_panels && last_lanes > 1 {
+            let n_lines = lines.len() / last_lanes;
+            way.pack_few(isa, tokens, k, range, last_lanes, &mut lines[..n_lines]);
+        } else {
+            way.pack(isa, tokens, k, range, lines);
+        }
     });
     let panels = &*panels;
     // Each tile unpacks its rows for itself, so it takes all tokens unless there would be too few tiles.

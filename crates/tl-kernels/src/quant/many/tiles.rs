@@ -84,7 +84,7 @@ impl<const PARTS: usize> Way for Tiles<'_, PARTS> {
         self.activation_parts * n_elems.next_multiple_of(STEP) / 2
     }
 
-    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, _lanes: usize, lines: &mut [Line]) {
+    fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
         let mut tokens = Aligned([[0.0; STRETCH]; LANES]);
         for (token, x) in tokens.0.iter_mut().zip(x.chunks_exact(k)) {
             load(isa, &x[range.clone()], &mut token[..range.len()]);
