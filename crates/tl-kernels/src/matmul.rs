@@ -80,7 +80,7 @@ pub fn batch_matmul<A: Element, B: Element, Y: Element>(
         let a = Matrix { data: &a.data[offset(tile.group(), dims, a_strides)..], ..a };
         let b = Matrix { data: &b.data[offset(tile.group(), dims, b_strides)..], ..b };
         let first_row = tile.first_row();
-        if (1..=gemv::MAX_ROWS).contains(&m) && k > 0 && gemv::is_served(&b) {
+        if gemv::is_better(isa, &b, tile.n_rows(), tile.n_cols(), k) {
             return gemv::gemv_tile(isa, a, b, k, first_row, &mut tile);
         }
         gemm_tile(isa, &Pair { a, b }, k, first_row, &mut tile);

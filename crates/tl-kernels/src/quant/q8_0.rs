@@ -6,8 +6,8 @@ use super::block::{BlockFormat, array, integer};
 #[cfg(target_arch = "x86_64")]
 use super::{Rows, activations::Row, block::RowDot};
 use super::{WeightKernels, half_at, store_half};
-use crate::attention::Kept;
 use crate::isa::Isa;
+use crate::kept::Kept;
 use bytemuck::{Pod, Zeroable};
 
 const ELEMS: usize = 32;

@@ -1,7 +1,7 @@
-//! Scores and weighted sums of a block of keys and values with AVX-512, from the elements as they lie: a key or a value becomes
-//! `f32` in a register, for eight rows at a time.
+//! Dot products and weighted sums with AVX-512, from the elements as they lie: an element becomes `f32` in a register, for eight rows
+//! at a time.
 
-use super::{LANES, MAX_KEYS, Scores, Vectors};
+use super::{LANES, MAX_VECTORS, PerVector, Vectors};
 use crate::element::{Element, FloatSlice};
 use crate::scratch::Scratch;
 use crate::vector::Ahead;
@@ -10,60 +10,64 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 use std::slice::Chunks;
 
-/// Words of a key that become columns together: with those of 16 keys, 4 KiB.
+/// Words of a vector that become columns together: with those of 16 vectors, 4 KiB.
 const WORDS: usize = 64;
 /// Words whose products are added up before the others.
 const PART: usize = 8;
 
-/// `scores[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with key `j`. A key is a whole number of
+/// `out[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with vector `j`. A vector is a whole number of
 /// [`LANES`]. `ahead`: what memory is asked for meanwhile.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn scores<E: Element>(rows: &[f32], keys: Vectors<'_, E>, ahead: Ahead, scores: &mut [Scores]) {
+pub(super) fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Ahead, out: &mut [PerVector]) {
     let mut room = Scratch::<[u32; LANES], WORDS>::new();
-    let columns = room.zeroed(WORDS.min(keys.len * size_of::<E>() / 4));
+    let columns = room.zeroed(WORDS.min(vectors.len * size_of::<E>() / 4));
     let stretch = WORDS * 4 / size_of::<E>();
-    for first_key in (0..keys.n).step_by(LANES) {
-        ahead.ask(first_key..first_key + LANES);
-        for first in (0..keys.len).step_by(stretch) {
-            let columns = &mut columns[..stretch.min(keys.len - first) * size_of::<E>() / 4];
-            fill_columns(keys, first_key, first, columns);
-            let at = (first_key, first > 0);
-            let mut rows = rows[first..].chunks(keys.len);
-            let (eights, rest) = scores.as_chunks_mut();
-            for scores in eights {
-                scores_of::<E, 8>(&mut rows, columns, at, scores);
+    for first_vector in (0..vectors.n).step_by(LANES) {
+        ahead.ask(first_vector..first_vector + LANES);
+        for first in (0..vectors.len).step_by(stretch) {
+            let columns = &mut columns[..stretch.min(vectors.len - first) * size_of::<E>() / 4];
+            fill_columns(vectors, first_vector, first, columns);
+            let at = (first_vector, first > 0);
+            let mut rows = rows[first..].chunks(vectors.len);
+            let (eights, rest) = out.as_chunks_mut();
+            for out in eights {
+                dots_of::<E, 8>(&mut rows, columns, at, out);
             }
             let (fours, rest) = rest.as_chunks_mut();
-            for scores in fours {
-                scores_of::<E, 4>(&mut rows, columns, at, scores);
+            for out in fours {
+                dots_of::<E, 4>(&mut rows, columns, at, out);
+            }
+            let (threes, rest) = rest.as_chunks_mut();
+            for out in threes {
+                dots_of::<E, 3>(&mut rows, columns, at, out);
             }
             let (twos, rest) = rest.as_chunks_mut();
-            for scores in twos {
-                scores_of::<E, 2>(&mut rows, columns, at, scores);
+            for out in twos {
+                dots_of::<E, 2>(&mut rows, columns, at, out);
             }
-            for scores in rest {
-                scores_of::<E, 1>(&mut rows, columns, at, std::array::from_mut(scores));
+            for out in rest {
+                dots_of::<E, 1>(&mut rows, columns, at, std::array::from_mut(out));
             }
         }
     }
 }
 
-/// Words of 16 keys, each from element `first` on, become columns. Keys that are missing are zeros.
+/// Words of 16 vectors, each from element `first` on, become columns. Vectors that are missing are zeros.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn fill_columns<E: Element>(keys: Vectors<'_, E>, first_key: usize, first: usize, columns: &mut [[u32; LANES]]) {
+fn fill_columns<E: Element>(vectors: Vectors<'_, E>, first_vector: usize, first: usize, columns: &mut [[u32; LANES]]) {
     for (part, columns) in columns.chunks_mut(LANES).enumerate() {
         let n_elems = columns.len() * 4 / size_of::<E>();
         let first = first + part * (LANES * 4 / size_of::<E>());
         let mut words = [_mm512_setzero_si512(); LANES];
-        if first_key + LANES <= keys.n {
-            for (key, words) in words.iter_mut().enumerate() {
-                *words = load_words(&keys.vector(first_key + key)[first..][..n_elems]);
+        if first_vector + LANES <= vectors.n {
+            for (index, words) in words.iter_mut().enumerate() {
+                *words = load_words(&vectors.vector(first_vector + index)[first..][..n_elems]);
             }
         } else {
-            for (key, words) in (first_key..keys.n).zip(&mut words) {
-                *words = load_words(&keys.vector(key)[first..][..n_elems]);
+            for (index, words) in (first_vector..vectors.n).zip(&mut words) {
+                *words = load_words(&vectors.vector(index)[first..][..n_elems]);
             }
         }
         for (column, words) in columns.iter_mut().zip(transpose(words)) {
@@ -81,14 +85,14 @@ fn load_words<E: Element>(elements: &[E]) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi32(there as __mmask16, elements.as_ptr().cast()) }
 }
 
-/// The scores of the next `R` rows for the 16 keys whose words the columns have; `add`: to what is there.
+/// The dot products of the next `R` rows with the 16 vectors whose words the columns have; `add`: to what is there.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn scores_of<E: Element, const R: usize>(
+fn dots_of<E: Element, const R: usize>(
     rows: &mut Chunks<'_, f32>,
     columns: &[[u32; LANES]],
-    (first_key, add): (usize, bool),
-    scores: &mut [Scores; R],
+    (first_vector, add): (usize, bool),
+    out: &mut [PerVector; R],
 ) {
     let per_word = 4 / size_of::<E>();
     // Loops and no closures: a closure would not be inlined.
@@ -102,19 +106,19 @@ fn scores_of<E: Element, const R: usize>(
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         for (i, words) in (part * PART..).zip(columns) {
             if per_word == 1 {
-                let keys = _mm512_castsi512_ps(load(words));
+                let vectors = _mm512_castsi512_ps(load(words));
                 for (sums, row) in sums.iter_mut().zip(row_of) {
-                    sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(row[i]), keys, sums[0]);
+                    sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(row[i]), vectors, sums[0]);
                 }
             } else {
-                // Two elements of eight keys, and of the other eight.
+                // Two elements of eight vectors, and of the other eight.
                 let elements: &[E] = bytemuck::cast_slice(words);
                 let (halves, _) = elements.as_chunks::<LANES>();
-                let keys = [widen(&halves[0]), widen(&halves[1])];
+                let vectors = [widen(&halves[0]), widen(&halves[1])];
                 for (sums, row) in sums.iter_mut().zip(row_of) {
                     let two = pair(&row.as_chunks::<2>().0[i]);
-                    sums[0] = _mm512_fmadd_ps(two, keys[0], sums[0]);
-                    sums[1] = _mm512_fmadd_ps(two, keys[1], sums[1]);
+                    sums[0] = _mm512_fmadd_ps(two, vectors[0], sums[0]);
+                    sums[1] = _mm512_fmadd_ps(two, vectors[1], sums[1]);
                 }
             }
         }
@@ -123,12 +127,12 @@ fn scores_of<E: Element, const R: usize>(
             totals[1] = _mm512_add_ps(totals[1], sums[1]);
         }
     }
-    for (scores, [a, b]) in scores.iter_mut().zip(totals) {
+    for (out, [a, b]) in out.iter_mut().zip(totals) {
         let found = match per_word {
             1 => a,
             _ => add_neighbours(a, b),
         };
-        let out = &mut scores[first_key..].as_chunks_mut::<LANES>().0[0];
+        let out = &mut out[first_vector..].as_chunks_mut::<LANES>().0[0];
         let found = if add { _mm512_add_ps(found, _mm512_castsi512_ps(load(out))) } else { found };
         store(out, _mm512_castps_si512(found));
     }
@@ -171,7 +175,7 @@ fn load_halves<E: Element>(elements: &[E]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn add_weighted<E: Element>(
-    weights: &[Scores],
+    weights: &[PerVector],
     n_seen: impl Fn(usize) -> usize,
     values: Vectors<'_, E>,
     mut ahead: Ahead,
@@ -182,6 +186,7 @@ pub(super) fn add_weighted<E: Element>(
     let all_see = n_seen(0);
     let (eights, rest) = weights.as_chunks();
     let (fours, rest) = rest.as_chunks();
+    let (threes, rest) = rest.as_chunks();
     let (twos, ones) = rest.as_chunks();
     let mut rows = &mut *sums;
     for weights in eights {
@@ -190,6 +195,10 @@ pub(super) fn add_weighted<E: Element>(
     }
     for weights in fours {
         rows = add_rows::<E, 4, 4>(weights, values, 0..all_see, ahead, rows);
+        ahead = Ahead::NOTHING;
+    }
+    for weights in threes {
+        rows = add_rows::<E, 3, 4>(weights, values, 0..all_see, ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for weights in twos {
@@ -211,20 +220,24 @@ pub(super) fn add_weighted<E: Element>(
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn add_rows<'a, E: Element, const R: usize, const N: usize>(
-    weights: &[Scores; R],
+    weights: &[PerVector; R],
     values: Vectors<'_, E>,
-    keys: Range<usize>,
+    range: Range<usize>,
     ahead: Ahead,
     sums: &'a mut [f32],
 ) -> &'a mut [f32] {
     let (sums, others) = sums.split_at_mut(R * values.len);
     let mut column = 0;
     while column + N * LANES <= values.len {
-        add_columns::<E, R, N>(weights, values, keys.clone(), column, ahead, sums);
+        add_columns::<E, R, N>(weights, values, range.clone(), column, ahead, sums);
         column += N * LANES;
     }
+    while column + 2 * LANES <= values.len {
+        add_columns::<E, R, 2>(weights, values, range.clone(), column, ahead, sums);
+        column += 2 * LANES;
+    }
     while column < values.len {
-        add_columns::<E, R, 1>(weights, values, keys.clone(), column, ahead, sums);
+        add_columns::<E, R, 1>(weights, values, range.clone(), column, ahead, sums);
         column += LANES;
     }
     others
@@ -234,15 +247,15 @@ fn add_rows<'a, E: Element, const R: usize, const N: usize>(
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn add_columns<E: Element, const R: usize, const N: usize>(
-    weights: &[Scores; R],
+    weights: &[PerVector; R],
     values: Vectors<'_, E>,
-    keys: Range<usize>,
+    range: Range<usize>,
     column: usize,
     ahead: Ahead,
     sums: &mut [f32],
 ) {
-    let Some(last) = keys.clone().next_back() else { return };
-    assert!(last < MAX_KEYS && last * values.stride + column + N * LANES <= values.data.len(), "{last} {column}");
+    let Some(last) = range.clone().next_back() else { return };
+    assert!(last < MAX_VECTORS && last * values.stride + column + N * LANES <= values.data.len(), "{last} {column}");
     let mut totals = [[_mm512_setzero_ps(); N]; R];
     for (totals, sums) in totals.iter_mut().zip(sums.chunks_exact(values.len)) {
         for (total, sums) in totals.iter_mut().zip(sums[column..].as_chunks::<LANES>().0) {
@@ -250,7 +263,7 @@ fn add_columns<E: Element, const R: usize, const N: usize>(
         }
     }
     // Nothing in the loop may panic: the compiler would then keep the totals in memory.
-    for j in keys {
+    for j in range {
         let Some(vector) = values.data.get(j * values.stride + column..) else { break };
         let Some(parts) = vector.as_chunks::<LANES>().0.first_chunk::<N>() else { break };
         ahead.ask_part(j, column * size_of::<E>()..(column + N * LANES) * size_of::<E>());

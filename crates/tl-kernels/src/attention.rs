@@ -6,17 +6,15 @@
 //! than threads want; then tasks take parts of the keys, and what they gather is joined in the end.
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
+use crate::kept::{Kept, LANES, MAX_VECTORS, PerVector, Vectors};
 use crate::math::exp;
 use crate::matmul::PARALLEL_MIN;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
-use crate::vector::{Ahead, add_weighted, dots};
+use crate::vector::Ahead;
 use crate::workspace::Line;
 use std::ops::Range;
 
@@ -30,37 +28,6 @@ const MAX_ROWS: usize = 16;
 const BLOCK_ELEMS: usize = 8 * 1024;
 /// The fewest keys of a part.
 const MIN_PART: usize = 128;
-/// The most keys of a block, a whole number of [`LANES`].
-const MAX_KEYS: usize = 128;
-/// Elements of an AVX-512 register.
-const LANES: usize = 16;
-
-/// What keys and values are kept in: an element type, or a format of blocks.
-pub trait Kept: bytemuck::Pod + Send + Sync + 'static {
-    /// Elements in one of these.
-    const ELEMS: usize;
-    /// This type where it is an element type, else the one that it is loaded as.
-    type Element: Element;
-    /// The same slice, where this is an element type.
-    fn as_elements(slice: &[Self]) -> Option<&[Self::Element]>;
-    /// `dst` as `f32`, exactly. It has [`Kept::ELEMS`] elements for each of `src`.
-    fn load(isa: Isa, src: &[Self], dst: &mut [f32]);
-}
-
-impl<T: Element> Kept for T {
-    const ELEMS: usize = 1;
-    type Element = T;
-
-    #[inline(always)]
-    fn as_elements(slice: &[T]) -> Option<&[T]> {
-        Some(slice)
-    }
-
-    #[inline(always)]
-    fn load(isa: Isa, src: &[T], dst: &mut [f32]) {
-        <T as Element>::load(isa, src, dst);
-    }
-}
 
 /// Vectors of heads in a slice: element `(token, head, i)` is `data[token * token_stride + head * head_stride + i]`, where `data` is
 /// counted in elements. With blocks, strides and vectors are whole numbers of them.
@@ -98,47 +65,6 @@ impl<'a, T: Kept> Heads<'a, T> {
         let first = (tokens.start * self.token_stride + head * self.head_stride) / T::ELEMS;
         let data = self.data.get(first..).unwrap_or_default();
         Vectors { data, n: tokens.len(), stride: self.token_stride / T::ELEMS, len: head_dim / T::ELEMS }
-    }
-}
-
-/// Vectors of a head: `n` of `len` elements or blocks, which begin `stride` of them apart.
-#[derive(Clone, Copy)]
-struct Vectors<'a, T> {
-    data: &'a [T],
-    n: usize,
-    stride: usize,
-    len: usize,
-}
-
-impl<'a, T: Kept> Vectors<'a, T> {
-    #[inline(always)]
-    fn vector(&self, index: usize) -> &'a [T] {
-        &self.data[index * self.stride..][..self.len]
-    }
-
-    /// As elements, if they are some.
-    #[inline(always)]
-    fn elements(self) -> Option<Vectors<'a, T::Element>> {
-        let Vectors { data, n, stride, len } = self;
-        T::as_elements(data).map(|data| Vectors { data, n, stride, len })
-    }
-
-    /// As `f32`, one after the other; meanwhile memory is asked for.
-    #[inline(always)]
-    fn load(self, isa: Isa, ahead: Ahead, block: &mut [f32]) -> Vectors<'_, f32> {
-        let len = self.len * T::ELEMS;
-        for (index, values) in block.chunks_exact_mut(len).take(self.n).enumerate() {
-            ahead.ask(index..index + 1);
-            T::load(isa, self.vector(index), values);
-        }
-        Vectors { data: &block[..self.n * len], n: self.n, stride: len, len }
-    }
-
-    /// Their memory.
-    #[inline(always)]
-    fn ahead(self) -> Ahead {
-        let bytes = size_of::<T>();
-        Ahead::new(bytemuck::cast_slice(self.data), self.n, self.stride * bytes, self.len * bytes)
     }
 }
 
@@ -214,7 +140,7 @@ fn attention_in_parts<T: Element, C: Kept>(
     let task_lines = heads * head_lines;
     let mut workspace = threads.workspace();
     let Some(gathered) = workspace.get_mut(..q.n_heads * n_parts * head_lines) else { return false };
-    let part_keys = k.n_tokens.div_ceil(n_parts).next_multiple_of(MAX_KEYS);
+    let part_keys = k.n_tokens.div_ceil(n_parts).next_multiple_of(MAX_VECTORS);
     let part = |task: usize| {
         let first_key = task % n_parts * part_keys;
         (task / n_parts * heads, first_key..(first_key + part_keys).min(k.n_tokens))
@@ -257,7 +183,7 @@ impl<T, C: Kept> Operands<'_, T, C> {
         if head >= self.q.n_heads {
             return Ahead::NOTHING;
         }
-        let first = keys.start..keys.end.min(keys.start + MAX_KEYS);
+        let first = keys.start..keys.end.min(keys.start + MAX_VECTORS);
         self.k.vectors(first, head / self.group, self.head_dim).ahead()
     }
 
@@ -377,7 +303,7 @@ fn gather<T: Element, C: Kept>(
     let kv_head = first_head / group;
     let mut queries = Scratch::<f32, TASK_ELEMS>::new();
     let queries = queries.zeroed(rows.len() * head_dim);
-    let mut scores = Scratch::<Scores, MAX_ROWS>::new();
+    let mut scores = Scratch::<PerVector, MAX_ROWS>::new();
     let scores = scores.zeroed(rows.len());
     let mut block = Scratch::<f32, BLOCK_ELEMS>::new();
     for (r, row) in rows.iter_mut().enumerate() {
@@ -391,88 +317,22 @@ fn gather<T: Element, C: Kept>(
     }
     // Later queries see more keys.
     let n_keys = rows.last().map_or(0, |row| row.n_seen);
-    let takes_elements = C::as_elements(k.data).is_some() && takes_elements(isa, head_dim);
-    let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_KEYS);
-    let block = block.zeroed(if takes_elements { 0 } else { block_keys.min(n_keys) * head_dim });
+    let needs_block = Vectors::<C>::need_block(isa, head_dim);
+    let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_VECTORS);
+    let block = block.zeroed(if needs_block { block_keys.min(n_keys) * head_dim } else { 0 });
     for first_key in (keys.start..n_keys).step_by(block_keys) {
         let these = first_key..(first_key + block_keys).min(n_keys);
         let next = these.end..(these.end + block_keys).min(n_keys);
         let keys = k.vectors(these.clone(), kv_head, head_dim);
         let values = v.vectors(these, kv_head, head_dim);
         let next_keys = if next.is_empty() { following } else { k.vectors(next, kv_head, head_dim).ahead() };
-        score(isa, queries, keys, values.ahead(), block, scores);
+        keys.dots(isa, queries, values.ahead(), block, scores);
         for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
             let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
             weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
         }
         let n_seen = |r: usize| rows[r].n_seen_of(first_key, block_keys);
-        weighted(isa, scores, n_seen, values, next_keys, block, sums);
-    }
-}
-
-/// The scores of a row, later its weights.
-type Scores = [f32; MAX_KEYS];
-
-/// Whether keys and values are taken as they lie, if they are elements.
-#[inline(always)]
-fn takes_elements(isa: Isa, head_dim: usize) -> bool {
-    isa.has_avx512() && head_dim.is_multiple_of(LANES)
-}
-
-/// The dot products of all queries with all keys of a block. `ahead`: what memory is asked for meanwhile; `block`: room for the keys,
-/// where they are loaded.
-#[inline(always)]
-fn score<C: Kept>(
-    isa: Isa,
-    queries: &[f32],
-    keys: Vectors<'_, C>,
-    ahead: Ahead,
-    block: &mut [f32],
-    scores: &mut [Scores],
-) {
-    let head_dim = keys.len * C::ELEMS;
-    #[cfg(target_arch = "x86_64")]
-    if takes_elements(isa, head_dim) {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe {
-            match keys.elements() {
-                Some(keys) => avx512::scores(queries, keys, ahead, scores),
-                None => avx512::scores(queries, keys.load(isa, ahead, block), Ahead::NOTHING, scores),
-            }
-        };
-    }
-    let keys = keys.load(isa, ahead, block);
-    for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
-        dots(isa, query, keys.data, &mut scores[..keys.n]);
-    }
-}
-
-/// Adds the weighted values of a block, of which row `r` sees the first `n_seen(r)`. `ahead`, `block`: as for [`score`].
-#[inline(always)]
-fn weighted<C: Kept>(
-    isa: Isa,
-    weights: &[Scores],
-    n_seen: impl Fn(usize) -> usize,
-    values: Vectors<'_, C>,
-    ahead: Ahead,
-    block: &mut [f32],
-    sums: &mut [f32],
-) {
-    let head_dim = values.len * C::ELEMS;
-    #[cfg(target_arch = "x86_64")]
-    if takes_elements(isa, head_dim) {
-        // SAFETY: this `Isa` proves AVX-512.
-        return unsafe {
-            match values.elements() {
-                Some(values) => avx512::add_weighted(weights, n_seen, values, ahead, sums),
-                None => avx512::add_weighted(weights, n_seen, values.load(isa, ahead, block), Ahead::NOTHING, sums),
-            }
-        };
-    }
-    let values = values.load(isa, ahead, block);
-    for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(head_dim)).enumerate() {
-        let seen = n_seen(r);
-        add_weighted(isa, &weights[..seen], &values.data[..seen * head_dim], sums);
+        values.add_weighted(isa, scores, n_seen, next_keys, block, sums);
     }
 }
 
