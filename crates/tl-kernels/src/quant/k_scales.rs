@@ -123,9 +123,12 @@ pub(crate) mod avx512 {
     unsafe impl bytemuck::Zeroable for Subs {}
 
     impl Subs {
+        /// `odd`: how many times too large the levels of every second sub-block will be.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-        pub(crate) fn new(x: &RowStretch) -> Subs {
+        pub(crate) fn new(x: &RowStretch, odd: f32) -> Subs {
+            let times = _mm256_blend_ps::<0b1010_1010>(_mm256_set1_ps(1.0), _mm256_set1_ps(1.0 / odd));
+            let scales = _mm512_castps256_ps512(_mm256_mul_ps(load_8(&x.scales), times));
             let q = x.values.as_chunks::<64>().0;
             let [a, b, c, d] = [load_64(&q[0]), load_64(&q[1]), load_64(&q[2]), load_64(&q[3])];
             Subs {
@@ -135,7 +138,7 @@ pub(crate) mod avx512 {
                     _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d),
                     _mm512_shuffle_i64x2::<0b11_10_11_10>(c, d),
                 ],
-                factors: _mm512_insertf32x8::<1>(_mm512_castps256_ps512(load_8(&x.scales)), load_8(&x.totals)),
+                factors: _mm512_insertf32x8::<1>(scales, load_8(&x.totals)),
             }
         }
     }

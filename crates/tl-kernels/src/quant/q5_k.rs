@@ -99,7 +99,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         rows,
         x,
         out,
-        |[x]| Subs::new(x),
+        |[x]| Subs::new(x, 1.0),
         |sums, bytes: &[u8; BYTES], x, place| {
             let (halves, _) = bytes[HALVES..].as_chunks::<64>();
             let fifths = _mm512_broadcast_i64x4(load_bytes(array(&bytes[FIFTHS..HALVES])));
