@@ -34,8 +34,11 @@ impl Default for SamplingOptions {
 pub struct Sampler {
     options: SamplingOptions,
     random: Random,
-    /// Room for every token of the vocabulary; filled anew by each choice.
+    // Room for every token of the vocabulary; filled anew by each choice.
+    /// What is left of the tokens.
     candidates: Vec<Candidate>,
+    /// The weight of every token.
+    weights: Vec<f64>,
     /// The logits of a tensor as float32.
     logits: Vec<f32>,
 }
@@ -66,6 +69,7 @@ impl Sampler {
             options,
             random: Random::new(options.seed),
             candidates: Vec::with_capacity(vocab_size),
+            weights: Vec::with_capacity(vocab_size),
             logits: Vec::with_capacity(vocab_size),
         })
     }
@@ -109,15 +113,23 @@ impl Sampler {
             let problem = format!("the largest, of token {best}, is {largest}");
             return Err(ModelError::Logits { problem });
         }
-        let temperature = f64::from(self.options.temperature);
-        self.candidates.clear();
-        self.candidates.extend(logits.iter().zip(0u32..).map(|(&logit, id)| {
-            let weight = exp((f64::from(logit) - f64::from(largest)) / temperature);
-            Candidate { logit, id, weight }
-        }));
-        self.keep_top_k();
-        self.keep_top_p();
-        Ok(self.draw().unwrap_or(best))
+        let SamplingOptions { temperature, top_k, top_p, .. } = self.options;
+        let scale = Scale { largest: f64::from(largest), temperature: f64::from(temperature) };
+        let total = if top_k > 0 && top_k < logits.len() {
+            self.take_top_k(logits, scale)
+        } else if top_p < 1.0 {
+            self.take_top_p(logits, scale)
+        } else {
+            fill_weights(logits, scale, &mut self.weights);
+            let left = self.random.unit() * sum(&self.weights);
+            return Ok(draw(self.weights.iter().copied().zip(0..), left).unwrap_or(best));
+        };
+        if top_p < 1.0 {
+            self.keep_top_p(total);
+        }
+        let weights = self.candidates.iter().map(|candidate| (candidate.weight, candidate.id));
+        let left = self.random.unit() * weights.clone().map(|(weight, _)| weight).sum::<f64>();
+        Ok(draw(weights, left).unwrap_or(best))
     }
 
     /// As [`Sampler::sample`], from a tensor `[vocab_size]` or `[1, vocab_size]` of `float16` or `float32`.
@@ -140,21 +152,46 @@ impl Sampler {
         sampled
     }
 
-    fn keep_top_k(&mut self) {
+    /// The candidates are the `top_k` most likely tokens, in this order. Gives the sum of their weights.
+    fn take_top_k(&mut self, logits: &[f32], scale: Scale) -> f64 {
         let k = self.options.top_k;
-        if k > 0 && k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(k - 1, Candidate::order);
-            self.candidates.truncate(k);
-            self.candidates.sort_unstable_by(Candidate::order);
+        self.candidates.clear();
+        // Of what has been seen, the best `k` and some more; a token comes in that may be among the best.
+        let (room, mut smallest) = (k.saturating_mul(2).max(256), f32::NEG_INFINITY);
+        for (&logit, id) in logits.iter().zip(0u32..) {
+            if logit < smallest {
+                continue;
+            }
+            self.candidates.push(Candidate { logit, id, weight: 0.0 });
+            if self.candidates.len() == room {
+                let (_, last, _) = self.candidates.select_nth_unstable_by(k - 1, Candidate::order);
+                smallest = last.logit;
+                self.candidates.truncate(k);
+            }
         }
+        self.candidates.sort_unstable_by(Candidate::order);
+        self.candidates.truncate(k);
+        self.candidates.iter_mut().for_each(|candidate| candidate.weight = scale.weight(candidate.logit));
+        self.candidates.iter().map(|candidate| candidate.weight).sum()
     }
 
-    fn keep_top_p(&mut self) {
-        if self.options.top_p >= 1.0 {
-            return;
+    /// The candidates are tokens among which are all that [`Sampler::keep_top_p`] keeps. Gives the sum of the weights of all tokens.
+    fn take_top_p(&mut self, logits: &[f32], scale: Scale) -> f64 {
+        fill_weights(logits, scale, &mut self.weights);
+        let total = sum(&self.weights);
+        // Were all tokens left out that weigh less than this, they would still be no more than what may be left out.
+        let smallest = total * (1.0 - f64::from(self.options.top_p)) / logits.len() as f64;
+        self.candidates.clear();
+        for ((&logit, &weight), id) in logits.iter().zip(&self.weights).zip(0u32..) {
+            if weight >= smallest {
+                self.candidates.push(Candidate { logit, id, weight });
+            }
         }
-        // Summed in the order of ids or of likelihood, either of which is the same on every machine.
-        let total: f64 = self.candidates.iter().map(|candidate| candidate.weight).sum();
+        total
+    }
+
+    /// Keeps the most likely candidates that have `top_p` of the total.
+    fn keep_top_p(&mut self, total: f64) {
         let wanted = total * f64::from(self.options.top_p);
         let mut sum = 0.0;
         let mut done = 0;
@@ -179,21 +216,52 @@ impl Sampler {
             step *= 8;
         }
     }
+}
 
-    /// One of the candidates, each with the probability of its share of the weights.
-    fn draw(&mut self) -> Option<u32> {
-        let total: f64 = self.candidates.iter().map(|candidate| candidate.weight).sum();
-        let mut left = self.random.unit() * total;
-        let mut last = None;
-        for candidate in self.candidates.iter().filter(|candidate| candidate.weight > 0.0) {
-            last = Some(candidate.id);
-            left -= candidate.weight;
-            if left < 0.0 {
-                break;
-            }
-        }
-        last
+/// What makes weights of logits.
+#[derive(Clone, Copy)]
+struct Scale {
+    largest: f64,
+    temperature: f64,
+}
+
+impl Scale {
+    /// The probability of a token, not normalized: 1 for the largest logit.
+    #[inline(always)]
+    fn weight(self, logit: f32) -> f64 {
+        exp((f64::from(logit) - self.largest) / self.temperature)
     }
+}
+
+/// The weight of each token.
+fn fill_weights(logits: &[f32], scale: Scale, weights: &mut Vec<f64>) {
+    weights.clear();
+    weights.extend(logits.iter().map(|&logit| scale.weight(logit)));
+}
+
+/// The sum of the values, in an order that is the same on every machine and does not wait for each addition.
+fn sum(values: &[f64]) -> f64 {
+    let (groups, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for group in groups {
+        for (sum, value) in sums.iter_mut().zip(group) {
+            *sum += value;
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().sum::<f64>()
+}
+
+/// The token at which `left` of the weights are used up, or the last that has a weight.
+fn draw(weights: impl Iterator<Item = (f64, u32)>, mut left: f64) -> Option<u32> {
+    let mut last = None;
+    for (weight, id) in weights.filter(|(weight, _)| *weight > 0.0) {
+        last = Some(id);
+        left -= weight;
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
 }
 
 /// The token with the largest logit, the first of equals.
@@ -201,16 +269,21 @@ impl Sampler {
 /// # Errors
 /// No logits, or a NaN among them.
 pub fn argmax(logits: &[f32]) -> Result<u32> {
-    let mut best: Option<(u32, f32)> = None;
-    for (&logit, id) in logits.iter().zip(0u32..) {
-        if logit.is_nan() {
-            return Err(ModelError::Logits { problem: format!("that of token {id} is NaN") });
-        }
-        if best.is_none_or(|(_, largest)| logit > largest) {
-            best = Some((id, logit));
+    // Plain loops over all of them, which the compiler makes fast; what is looked for comes last.
+    if logits.iter().fold(false, |any, logit| any | logit.is_nan()) {
+        let id = logits.iter().position(|logit| logit.is_nan()).unwrap_or_default();
+        return Err(ModelError::Logits { problem: format!("that of token {id} is NaN") });
+    }
+    let (groups, rest) = logits.as_chunks::<16>();
+    let mut largest = [f32::NEG_INFINITY; 16];
+    for group in groups {
+        for (largest, &logit) in largest.iter_mut().zip(group) {
+            *largest = if logit > *largest { logit } else { *largest };
         }
     }
-    best.map(|(id, _)| id).ok_or_else(|| ModelError::Logits { problem: "there are none".to_owned() })
+    let largest = largest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let best = logits.iter().position(|logit| *logit == largest);
+    best.map(|id| id as u32).ok_or_else(|| ModelError::Logits { problem: "there are none".to_owned() })
 }
 
 /// The elements of a tensor with one row, as float32.
@@ -248,25 +321,41 @@ fn check_options(options: &SamplingOptions) -> Result<()> {
     Ok(())
 }
 
-/// e^x for x ≤ 0, within a few units in the last place. The standard library's differs between platforms.
+/// e^x for x ≤ 0, within a few units in the last place. The standard library's differs between platforms. Without branches, so that
+/// several are computed at a time.
+#[inline(always)]
 fn exp(x: f64) -> f64 {
     // Below this the result is no longer a normal number; nobody draws a token with such a weight.
-    if x < -708.0 {
-        return 0.0;
-    }
+    const SMALLEST: f64 = -708.0;
     // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, so that n times the first is exact.
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    let n = (x * std::f64::consts::LOG2_E).round();
-    let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
+    // 1.5 * 2^52: added to it, a number is rounded to a whole one, which then stands in the lowest bits.
+    const WHOLE: f64 = 6_755_399_441_055_744.0;
+    let kept = if x < SMALLEST { SMALLEST } else { x };
+    let shifted = kept * std::f64::consts::LOG2_E + WHOLE;
+    let n = shifted - WHOLE;
+    let r = (kept - n * LN_2_HIGH) - n * LN_2_LOW;
     // Taylor's series; the 14th term is below 2^-56 of the sum.
-    let mut sum = 1.0;
-    for k in (1..=13).rev() {
-        sum = 1.0 + sum * r / f64::from(k);
+    let mut sum = INVERSE_FACTORIALS[13];
+    for k in (0..13).rev() {
+        sum = INVERSE_FACTORIALS[k] + sum * r;
     }
-    // n is between -1022 and 0.
-    sum * f64::from_bits(((n as i64 + 1023) as u64) << 52)
+    // n is between -1022 and 0: the exponent is what of the bits is left.
+    let power = f64::from_bits((shifted.to_bits() + 1023) << 52);
+    if x < SMALLEST { 0.0 } else { sum * power }
 }
+
+/// `1 / k!`.
+const INVERSE_FACTORIALS: [f64; 14] = {
+    let (mut inverses, mut factorial, mut k) = ([1.0; 14], 1.0, 1);
+    while k < inverses.len() {
+        factorial *= k as f64;
+        inverses[k] = 1.0 / factorial;
+        k += 1;
+    }
+    inverses
+};
 
 /// xoshiro256++ (Blackman and Vigna), its state filled by splitmix64 from the seed as its authors recommend.
 #[derive(Clone, Debug)]
@@ -378,6 +467,41 @@ mod tests {
         }
         assert_eq!(sampler.candidates.len(), 2500);
         assert_eq!(sampler.candidates.capacity(), 5000);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_sorting_everything_keeps() {
+        let mut random = Random::new(3);
+        for n in [1, 2, 7, 255, 256, 257, 700, 5000] {
+            for (top_k, top_p) in [(0, 0.9), (0, 0.05), (0, 0.999_999), (1, 1.0), (40, 0.8), (300, 1.0), (4999, 0.5)] {
+                // Eighths: many are equal.
+                let logits: Vec<f32> = (0..n).map(|_| (random.unit() * 80.0).round() as f32 / 8.0).collect();
+                let options = SamplingOptions { temperature: 0.7, top_k, top_p, seed: 1 };
+                let mut sampler = Sampler::new(options, n).unwrap();
+                let token = sampler.sample(&logits).unwrap();
+                let scale = Scale { largest: f64::from(logits.iter().copied().fold(0.0, f32::max)), temperature: 0.7 };
+                let mut all: Vec<Candidate> = (0..n)
+                    .map(|i| Candidate { logit: logits[i], id: i as u32, weight: scale.weight(logits[i]) })
+                    .collect();
+                all.sort_by(Candidate::order);
+                if top_k > 0 {
+                    all.truncate(top_k);
+                }
+                let wanted = all.iter().map(|c| c.weight).sum::<f64>() * f64::from(top_p);
+                let mut sum = 0.0;
+                let is_kept = |c: &&Candidate| {
+                    let before = sum;
+                    sum += c.weight;
+                    before < wanted
+                };
+                let expected: Vec<u32> = all.iter().take_while(is_kept).map(|c| c.id).collect();
+                let kept: Vec<u32> = sampler.candidates.iter().map(|c| c.id).collect();
+                assert!(expected.contains(&token));
+                if top_p < 1.0 || (1..n).contains(&top_k) {
+                    assert_eq!(kept, expected, "{n} {top_k} {top_p}");
+                }
+            }
+        }
     }
 
     #[test]

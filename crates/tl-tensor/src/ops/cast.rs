@@ -88,6 +88,11 @@ pub(crate) fn store_f32(isa: Isa, src: &[f32], dtype: DType, out: &mut [u8]) {
                 f16::store(isa, src, out);
             }
         }
+        DType::F32 => {
+            for (out, x) in out.as_chunks_mut().0.iter_mut().zip(src) {
+                *out = x.to_le_bytes();
+            }
+        }
         _ => {
             for (i, &x) in src.iter().enumerate() {
                 write(dtype, out, i, f64::from(x));
