@@ -7,10 +7,20 @@ use tl_tensor::ops::{Arg, apply, by_name};
 use crate::arithmetic::{self, NoResult};
 use crate::check::operator_row;
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
+use crate::ir::{Expr, ExprKind};
 use crate::library::Failure;
-use crate::value::{Value, equal};
+use crate::value::{Number, Value, equal};
 
 impl Evaluator<'_> {
+    /// Whether a comparison of numbers holds, which are read where they lie; `None` where it is something else.
+    pub(super) fn truth_at(&self, expr: &Expr) -> Option<bool> {
+        let ExprKind::Binary { operator, left, right } = &expr.kind else { return None };
+        match (self.number_at(left)?, self.number_at(right)?) {
+            (Number::Int(a), Number::Int(b)) => compare(*operator, a, b),
+            (a, b) => compare(*operator, a.to_f64(), b.to_f64()),
+        }
+    }
+
     pub(super) fn negate(&mut self, operand: Value, span: Span) -> Evaluated<Value> {
         match operand {
             Value::Int(n) => match n.checked_neg() {
@@ -100,18 +110,23 @@ impl Evaluator<'_> {
 }
 
 fn ints(operator: BinaryOperator, a: i64, b: i64, span: Span) -> Evaluated<Value> {
-    Ok(Value::Bool(match operator {
+    if let Some(truth) = compare(operator, a, b) {
+        return Ok(Value::Bool(truth));
+    }
+    arithmetic::int(operator, a, b).map(Value::Int).map_err(|problem| no_result(problem, operator, a, b, span))
+}
+
+/// Whether `a operator b`, if the operator compares.
+fn compare<T: PartialOrd>(operator: BinaryOperator, a: T, b: T) -> Option<bool> {
+    Some(match operator {
         BinaryOperator::Equal => a == b,
         BinaryOperator::NotEqual => a != b,
         BinaryOperator::Less => a < b,
         BinaryOperator::LessEqual => a <= b,
         BinaryOperator::Greater => a > b,
         BinaryOperator::GreaterEqual => a >= b,
-        _ => match arithmetic::int(operator, a, b) {
-            Ok(n) => return Ok(Value::Int(n)),
-            Err(problem) => return Err(no_result(problem, operator, a, b, span)),
-        },
-    }))
+        _ => return None,
+    })
 }
 
 #[cold]
@@ -128,36 +143,19 @@ fn no_result(problem: NoResult, operator: BinaryOperator, a: i64, b: i64, span: 
 }
 
 fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Value> {
-    Ok(Value::Bool(match operator {
-        BinaryOperator::Equal => a == b,
-        BinaryOperator::NotEqual => a != b,
-        BinaryOperator::Less => a < b,
-        BinaryOperator::LessEqual => a <= b,
-        BinaryOperator::Greater => a > b,
-        BinaryOperator::GreaterEqual => a >= b,
-        _ => {
-            return match arithmetic::float(operator, a, b) {
-                Some(x) => Ok(Value::Float(x)),
-                None => Err(error_at(span, format!("`{}` cannot be applied to float and float", operator.symbol()))),
-            };
-        }
-    }))
+    if let Some(truth) = compare(operator, a, b) {
+        return Ok(Value::Bool(truth));
+    }
+    let message = || format!("`{}` cannot be applied to float and float", operator.symbol());
+    arithmetic::float(operator, a, b).map(Value::Float).ok_or_else(|| error_at(span, message()))
 }
 
 fn strings(operator: BinaryOperator, a: &str, b: &str) -> Option<Value> {
-    Some(Value::Bool(match operator {
-        BinaryOperator::Equal => a == b,
-        BinaryOperator::NotEqual => a != b,
-        BinaryOperator::Less => a < b,
-        BinaryOperator::LessEqual => a <= b,
-        BinaryOperator::Greater => a > b,
-        BinaryOperator::GreaterEqual => a >= b,
-        BinaryOperator::Add => {
-            let mut text = String::with_capacity(a.len() + b.len());
-            text.push_str(a);
-            text.push_str(b);
-            return Some(Value::text(text));
-        }
-        _ => return None,
-    }))
+    if operator == BinaryOperator::Add {
+        let mut text = String::with_capacity(a.len() + b.len());
+        text.push_str(a);
+        text.push_str(b);
+        return Some(Value::text(text));
+    }
+    compare(operator, a, b).map(Value::Bool)
 }

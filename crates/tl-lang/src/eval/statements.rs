@@ -1,7 +1,7 @@
 //! Statements and blocks.
 
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at};
-use crate::ir::{Block, Expr, Slot, Statement};
+use crate::ir::{Block, Expr, ExprKind, Slot, Statement};
 use crate::value::Value;
 
 impl Evaluator<'_> {
@@ -26,6 +26,14 @@ impl Evaluator<'_> {
     fn statement(&mut self, statement: &Statement) -> Evaluated<()> {
         match statement {
             Statement::Set { slot, value, unread } => {
+                if matches!(value.kind, ExprKind::Binary { .. })
+                    && let Some(number) = self.number_at(value)
+                {
+                    if !*unread {
+                        *self.slot(*slot) = number.into();
+                    }
+                    return Ok(());
+                }
                 self.push(value)?;
                 let place = if *unread { self.stack.len() - 1 } else { self.frame + *slot as usize };
                 // The last value, which was just evaluated, takes the place of the old one.
@@ -111,6 +119,9 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn condition(&mut self, condition: &Expr) -> Evaluated<bool> {
+        if let Some(truth) = self.truth_at(condition) {
+            return Ok(truth);
+        }
         match self.expr(condition)? {
             Value::Bool(truth) => Ok(truth),
             other => {
