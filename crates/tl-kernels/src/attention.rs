@@ -453,6 +453,10 @@ mod tests {
             check::<f32, f16>([1, 1337, 8, 2, 64], causal);
             check::<f16, f16>([1, 2000, 3, 1, 80], causal);
             check::<f32, f32>([1, 600, 5, 5, 33], causal);
+            for m in [1, 16, 31, 257] {
+                check::<f16, f16>([1, m, 3, 3, 80], causal);
+                check::<f32, bf16>([1, m, 4, 2, 144], causal);
+            }
             check::<f16, f16>([50, 200, 4, 1, 48], causal);
             check::<f32, f16>([3, 200, 4, 1, 128], causal);
             check::<f16, f32>([7, 100, 11, 1, 128], causal);

@@ -9,7 +9,7 @@ use crate::scratch::Scratch;
 use crate::threads::Tile;
 
 /// The most rows of a tile.
-const MAX_ROWS: usize = 12;
+const MAX_ROWS: usize = 8;
 /// Steps of the inner dimension at a time.
 const DEPTH: usize = MAX_VECTORS;
 /// The most columns at a time.

@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn products_of_awkward_sizes() {
         let sizes = [0, 1, 2, 5, 6, 7, 16, 31, 33, 97, 255, 257];
-        for (k, n) in [(0, 5), (1, 1), (16, 64), (33, 67), (64, 128), (257, 130), (600, 3)] {
-            for m in [1, 2] {
+        for (k, n) in [(0, 5), (1, 1), (16, 64), (33, 67), (64, 128), (144, 70), (257, 130), (600, 3)] {
+            for m in [1, 2, 3, 8, 9] {
                 for transposed in [(false, false), (false, true), (true, false), (true, true)] {
                     check::<f32, f16, f32>([3, 1], (m, k, n), transposed);
                     check::<f32, f16, f32>([1, 3], (m, k, n), transposed);

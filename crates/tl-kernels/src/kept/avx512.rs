@@ -12,6 +12,8 @@ use std::slice::Chunks;
 
 /// Words of a vector that become columns together: with those of 16 vectors, 4 KiB.
 const WORDS: usize = 64;
+/// The most rows for which it costs less to add up lanes than to make columns.
+const FEW_ROWS: usize = 2;
 /// Words whose products are added up before the others.
 const PART: usize = 8;
 
@@ -20,6 +22,18 @@ const PART: usize = 8;
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Ahead, out: &mut [PerVector]) {
+    if out.len() <= FEW_ROWS {
+        for first_vector in (0..vectors.n).step_by(LANES) {
+            ahead.ask(first_vector..first_vector + LANES);
+            for (row, out) in rows.chunks_exact(vectors.len).zip(&mut *out) {
+                store(
+                    &mut out[first_vector..].as_chunks_mut().0[0],
+                    _mm512_castps_si512(dots_of_row(row, vectors, first_vector)),
+                );
+            }
+        }
+        return;
+    }
     let mut room = Scratch::<[u32; LANES], WORDS>::new();
     let columns = room.zeroed(WORDS.min(vectors.len * size_of::<E>() / 4));
     let stretch = WORDS * 4 / size_of::<E>();
@@ -51,6 +65,77 @@ pub(super) fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Ahe
             }
         }
     }
+}
+
+/// The dot products of a row with 16 vectors; those with vectors that are missing mean nothing.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn dots_of_row<E: Element>(row: &[f32], vectors: Vectors<'_, E>, first_vector: usize) -> __m512 {
+    let mut sums = [_mm512_setzero_ps(); LANES];
+    let (registers, _) = row.as_chunks::<LANES>();
+    let (fours, ones) = registers.as_chunks::<4>();
+    for (i, four) in fours.iter().enumerate() {
+        add_products(four, vectors, first_vector, i * 4 * LANES, &mut sums);
+    }
+    for (i, one) in ones.iter().enumerate() {
+        add_products(std::array::from_ref(one), vectors, first_vector, (fours.len() * 4 + i) * LANES, &mut sums);
+    }
+    totals(sums)
+}
+
+/// Adds the products of elements from `first` on of 16 vectors with those of a row.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_products<E: Element, const N: usize>(
+    row: &[[f32; LANES]; N],
+    vectors: Vectors<'_, E>,
+    first_vector: usize,
+    first: usize,
+    sums: &mut [__m512; LANES],
+) {
+    let mut x = [_mm512_setzero_ps(); N];
+    for (x, row) in x.iter_mut().zip(row) {
+        *x = _mm512_castsi512_ps(load(row));
+    }
+    for (i, sum) in sums.iter_mut().enumerate() {
+        let index = (first_vector + i).min(vectors.n - 1);
+        // Nothing here may panic: the compiler would then keep the sums in memory.
+        let Some(vector) = vectors.data.get(index * vectors.stride + first..) else { break };
+        let Some(parts) = vector.as_chunks::<LANES>().0.first_chunk::<N>() else { break };
+        for (part, x) in parts.iter().zip(x) {
+            *sum = _mm512_fmadd_ps(widen(part), x, *sum);
+        }
+    }
+}
+
+/// Lane `i` is the total of register `i`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn totals(sums: [__m512; LANES]) -> __m512 {
+    // Lanes 0 and 2 of each, and 1 and 3, in two lanes of every four.
+    let mut pairs = [_mm512_setzero_pd(); 8];
+    for (pair, two) in pairs.iter_mut().zip(sums.as_chunks::<2>().0) {
+        let [a, b] = *two;
+        *pair = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+    }
+    // In every four lanes, the totals of those four of four registers.
+    let mut fours = [_mm512_setzero_ps(); 4];
+    for (four, two) in fours.iter_mut().zip(pairs.as_chunks::<2>().0) {
+        let [a, b] = *two;
+        let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+        *four = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+    }
+    let [a, b, c, d] = fours;
+    add_fours(add_fours(a, b), add_fours(c, d))
+}
+
+/// The sums of the first and second four lanes, and of the third and last four, of `a`, then of `b`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_fours(a: __m512, b: __m512) -> __m512 {
+    let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+    let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+    _mm512_add_ps(even, odd)
 }
 
 /// Words of 16 vectors, each from element `first` on, become columns. Vectors that are missing are zeros.
