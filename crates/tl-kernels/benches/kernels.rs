@@ -60,7 +60,7 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
 fn read(threads: &Threads, words: &[u64]) {
     let chunks: Vec<&[u64]> = words.chunks((128 << 10) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
-        black_box(limits::read(threads.isa(), chunks[chunk], limits::Reading::Asked));
+        black_box(limits::read(threads.isa(), chunks[chunk], limits::Reading::Beside));
     });
 }
 

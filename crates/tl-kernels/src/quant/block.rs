@@ -69,7 +69,7 @@ pub struct IntegerKernels {
     pub(crate) has_minima: bool,
     /// Unpacks whole blocks, at most a stretch of them.
     pub(crate) unpack: fn(Isa, &[u8], &mut Stretch),
-    /// `out[j] +=` the dot product of row `j` with the activations.
+    /// `out[j] +=` the dot product of row `j` with the activations, the rows of one stream after those of the other.
     pub(crate) dot: fn(Isa, Rows<'_>, Row<'_>, &mut [f32]),
 }
 
@@ -141,8 +141,8 @@ fn dot<F: BlockFormat>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         return unsafe { F::AVX2(rows, x, out) };
     }
     let mut stretch = Stretch::ZERO;
-    for (j, out) in out.iter_mut().enumerate() {
-        for (bytes, x) in rows.row(j).chunks(STRETCH / F::ELEMS * F::BYTES).zip(x.stretches()) {
+    for (row, out) in rows.with_sums(out) {
+        for (bytes, x) in row.chunks(STRETCH / F::ELEMS * F::BYTES).zip(x.stretches()) {
             unpack::<F>(isa, bytes, &mut stretch);
             *out += dot::stretch::<F>(&stretch, x);
         }

@@ -121,8 +121,12 @@ impl<X: Element> Operands for Blocked<'_, X> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, WeightKernels, gather_rows};
+    use crate::element::FloatSlice;
+    use crate::quant::activations::{Row, quantize_row};
+    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, Rows, STREAMS, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
+    use crate::workspace::Line;
+    use bytemuck::Zeroable;
     use half::{bf16, f16};
 
     /// Random rows of a format, one byte into a vector so that nothing is aligned, and what they mean.
@@ -197,12 +201,13 @@ mod tests {
     fn every_format_and_awkward_sizes() {
         for format in FORMATS {
             for m in [0, 1, 2, 3, 4, 5, 7, 17, 18, 33, 35] {
-                for (k, n) in [(0, 3), (32, 1), (96, 31), (288, 33), (2048, 5)] {
+                for (k, n) in [(0, 3), (32, 1), (96, 31), (288, 33), (288, 64), (512, 8), (2048, 5)] {
                     check::<f32, f32>(format, (m, k, n), m % 2 == 0);
                     check::<f16, f16>(format, (m, k, n), m % 2 == 1);
                 }
             }
             check::<f16, f16>(format, (1, 256, 1025), true);
+            check::<f16, f16>(format, (3, 544, 1032), true);
             // Longer than what the integer kernels prepare at a time.
             let long = if matches!(format.1.dot, Dot::Integer(_)) { 70_016 } else { 20_000 };
             check::<f32, f32>(format, (1, long, 17), false);
@@ -217,6 +222,38 @@ mod tests {
             for k in [1, 7, 31, 33, 255, 257] {
                 check::<bf16, f32>(format, (1, k, 257), true);
                 check::<f16, bf16>(format, (9, k, 31), false);
+            }
+        }
+    }
+
+    /// Whatever the CPU is that chooses between them.
+    #[test]
+    fn rows_side_by_side_have_the_sums_of_rows_one_by_one() {
+        for (name, format) in FORMATS {
+            for (k, n_rows) in [(96, 1), (1056, 3), (35_072, 2)] {
+                let k = usize::next_multiple_of(k, format.block_elems);
+                let (n, mut random) = (STREAMS * (n_rows + 1), Random::new(11));
+                let (bytes, _) = random_weight(format, n, k, &mut random);
+                let x = random.vec::<f16>(k);
+                let mut lines = vec![Line::zeroed(); Row::n_lines(k)];
+                for isa in Isa::all() {
+                    quantize_row(isa, &x, &mut lines);
+                    let dot = |n_streams, first: usize, sums: &mut [f32]| {
+                        let length = format.row_bytes(k);
+                        let rows = Rows { bytes: &bytes[1 + first * length..], length, n_streams, apart: n_rows + 1 };
+                        match format.dot {
+                            Dot::Float(kernels) => (kernels.dot)(isa, rows, FloatSlice::F16(&x), sums),
+                            Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(&lines), sums),
+                        }
+                    };
+                    let (mut beside, mut one_by_one) = (vec![1.0; STREAMS * n_rows], vec![1.0; STREAMS * n_rows]);
+                    dot(STREAMS, 1, &mut beside);
+                    for (stream, sums) in one_by_one.chunks_mut(n_rows).enumerate() {
+                        dot(1, stream * (n_rows + 1) + 1, sums);
+                    }
+                    assert_eq!(beside, one_by_one, "{name}, {k} elements, {isa:?}");
+                    assert!(beside.iter().all(|sum| *sum != 1.0));
+                }
             }
         }
     }

@@ -34,6 +34,7 @@ use half::f16;
 
 pub use block::IntegerKernels;
 pub use dense::{BF16, F16, F32};
+pub(crate) use dot::STREAMS;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use dot::{Place, avx512::load_opaque};
 pub use gather::{RowOutOfRange, gather_rows};
@@ -87,25 +88,41 @@ pub struct FloatKernels {
     pub(crate) bf16_parts: usize,
 }
 
-/// `out[j] +=` the dot product of row `j` of the weight with the activations, which are as long as the rows.
+/// `out[j] +=` the dot product of row `j` with the activations, which are as long as the rows; the streams have equally many rows, and
+/// `out` has those of one stream after those of the other.
 pub(crate) type FloatDot = fn(Isa, Rows<'_>, FloatSlice<'_>, &mut [f32]);
 
-/// Rows of whole blocks, or the same stretch of each row.
+/// Rows of whole blocks, in one or more *streams*: runs of rows that lie one after the other, each somewhere else in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// The bytes from the first row's on.
+    /// The bytes from the first stream's first row on.
     pub bytes: &'a [u8],
-    /// Bytes from one row to the next.
-    pub stride: usize,
     /// Bytes of a row.
     pub length: usize,
+    /// How many streams there are.
+    pub n_streams: usize,
+    /// Rows from a stream's first one to that of the next stream.
+    pub apart: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// The bytes of row `index`.
+    /// The bytes of row `index` of a stream.
     #[inline(always)]
-    pub(crate) fn row(&self, index: usize) -> &'a [u8] {
-        &self.bytes[index * self.stride..][..self.length]
+    pub(crate) fn row(&self, stream: usize, index: usize) -> &'a [u8] {
+        &self.row_and_rest(stream, index)[..self.length]
+    }
+
+    /// The bytes of that row and all that follow it.
+    #[inline(always)]
+    pub(crate) fn row_and_rest(&self, stream: usize, index: usize) -> &'a [u8] {
+        &self.bytes[(stream * self.apart + index) * self.length..]
+    }
+
+    /// The rows of one stream after those of the other, each with its place in `out`.
+    #[inline(always)]
+    pub(crate) fn with_sums<'o>(self, out: &'o mut [f32]) -> impl Iterator<Item = (&'a [u8], &'o mut f32)> {
+        let n_rows = out.len() / self.n_streams;
+        out.iter_mut().enumerate().map(move |(j, out)| (self.row(j / n_rows, j % n_rows), out))
     }
 }
 

@@ -100,8 +100,8 @@ fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
         });
     };
     // Which is faster depends on the CPU.
-    let seconds = [Reading::Asked, Reading::Foreseen].map(|reading| best_seconds(|| pass(reading)));
-    (n_chunks > 0).then(|| len_bytes as f64 / seconds[0].min(seconds[1]))
+    let seconds = [Reading::Asked, Reading::Beside, Reading::Foreseen].map(|reading| best_seconds(|| pass(reading)));
+    (n_chunks > 0).then(|| len_bytes as f64 / seconds.into_iter().fold(f64::INFINITY, f64::min))
 }
 
 /// Operations per second that all threads compute together; `None` where there is no loop for them: on x86-64, with

@@ -1,7 +1,6 @@
 //! Dot products of floats with AVX2, and how its registers are loaded.
 
-use super::{Rows, walk_floats};
-use crate::isa::is_intel;
+use super::{Rows, STREAMS, walk_floats};
 use crate::vector::avx2::horizontal_sum;
 use std::arch::x86_64::*;
 
@@ -20,13 +19,31 @@ pub(crate) fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m256,
 ) {
     let add = |sum, weights: &_, x: &_| _mm256_fmadd_ps(unpack(weights), unpack_x(x), sum);
-    let (zero, near) = (_mm256_setzero_ps(), is_intel());
-    for (j, out) in out.iter_mut().enumerate() {
-        let [a, b, c, d] = match near {
-            true => walk_floats::<true, _, _, _, _>(rows.row(j), x, zero, &add),
-            false => walk_floats::<false, _, _, _, _>(rows.row(j), x, zero, &add),
-        };
-        *out += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
+    match rows.n_streams {
+        STREAMS => float_rows::<STREAMS, _, _>(rows, x, out, &add),
+        _ => float_rows::<1, _, _>(rows, x, out, &add),
+    }
+}
+
+/// The same with what adds a register's products; there are `S` streams.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn float_rows<const S: usize, const BYTES: usize, X>(
+    rows: Rows<'_>,
+    x: &[X],
+    out: &mut [f32],
+    add: &impl Fn(__m256, &[u8; BYTES], &[X; LANES]) -> __m256,
+) {
+    let n_rows = out.len() / S;
+    for i in 0..n_rows {
+        let mut parts = [&rows.bytes[..0]; S];
+        for (stream, part) in parts.iter_mut().enumerate() {
+            *part = rows.row(stream, i);
+        }
+        let sums = walk_floats(parts, x, _mm256_setzero_ps(), add);
+        for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
+            out[stream * n_rows + i] += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
+        }
     }
 }
 

@@ -5,8 +5,7 @@
 //! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
 use super::avx2::load_bytes;
-use super::{Place, RowStretch, walk, walk_floats};
-use crate::isa::is_intel;
+use super::{Place, RowStretch, STREAMS, walk, walk_floats};
 use crate::quant::activations::{BLOCK, Row};
 use crate::quant::block::STRETCH;
 use crate::scratch::Scratch;
@@ -46,27 +45,55 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
         let part_bytes = PREPARED / N * BYTES;
         let first = part * part_bytes;
         let length = (rows.length - first).min(part_bytes);
-        for (j, out) in out.iter_mut().enumerate() {
-            *out += total(row_sums(&rows.row(j)[first..][..length], prepared, &add));
+        match rows.n_streams {
+            STREAMS => part_rows::<STREAMS, _, _>(rows, first..first + length, prepared, out, &add, &total),
+            _ => part_rows::<1, _, _>(rows, first..first + length, prepared, out, &add, &total),
+        }
+    }
+}
+
+/// Adds the products of those bytes of each row; there are `S` streams.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+fn part_rows<const S: usize, const BYTES: usize, P>(
+    rows: super::Rows<'_>,
+    bytes: std::ops::Range<usize>,
+    prepared: &[P],
+    out: &mut [f32],
+    add: &impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
+    total: &impl Fn(Sums) -> f32,
+) {
+    let n_rows = out.len() / S;
+    for i in 0..n_rows {
+        let mut parts = [&rows.bytes[..0]; S];
+        for (stream, part) in parts.iter_mut().enumerate() {
+            *part = &rows.row(stream, i)[bytes.clone()];
+        }
+        for (stream, sums) in row_sums(parts, prepared, add).into_iter().enumerate() {
+            out[stream * n_rows + i] += total(sums);
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn row_sums<const BYTES: usize, P>(
-    row: &[u8],
+fn row_sums<const S: usize, const BYTES: usize, P>(
+    rows: [&[u8]; S],
     prepared: &[P],
     add: &impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
-) -> Sums {
-    let mut sums = [_mm512_setzero_ps(); 2];
-    let (stretches, rest) = row.as_chunks::<BYTES>();
-    sums = walk(stretches, prepared, sums, add);
-    if !rest.is_empty() {
-        // Zeros are blocks with a scale of zero.
-        let mut padded = [0; BYTES];
-        padded[..rest.len()].copy_from_slice(rest);
-        sums = add(sums, &padded, &prepared[stretches.len()], Place(0));
+) -> [Sums; S] {
+    let mut pieces = [&[[0u8; BYTES]; 0][..]; S];
+    for (pieces, row) in pieces.iter_mut().zip(rows) {
+        *pieces = row.as_chunks::<BYTES>().0;
+    }
+    let mut sums = walk(pieces, prepared, [[_mm512_setzero_ps(); 2]; S], add);
+    if let Some(last) = prepared.get(pieces[0].len()) {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // Zeros are blocks with a scale of zero.
+            let (mut padded, rest) = ([0; BYTES], row.as_chunks::<BYTES>().1);
+            padded[..rest.len()].copy_from_slice(rest);
+            *sums = add(*sums, &padded, last, Place::new(0, S));
+        }
     }
     sums
 }
@@ -86,13 +113,31 @@ pub(crate) fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m512,
 ) {
     let add = |sum, weights: &_, x: &_| _mm512_fmadd_ps(unpack(weights), unpack_x(x), sum);
-    let (zero, near) = (_mm512_setzero_ps(), is_intel());
-    for (j, out) in out.iter_mut().enumerate() {
-        let [a, b, c, d] = match near {
-            true => walk_floats::<true, _, _, _, _>(rows.row(j), x, zero, &add),
-            false => walk_floats::<false, _, _, _, _>(rows.row(j), x, zero, &add),
-        };
-        *out += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+    match rows.n_streams {
+        STREAMS => float_rows::<STREAMS, _, _>(rows, x, out, &add),
+        _ => float_rows::<1, _, _>(rows, x, out, &add),
+    }
+}
+
+/// The same with what adds a register's products; there are `S` streams.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+fn float_rows<const S: usize, const BYTES: usize, X>(
+    rows: super::Rows<'_>,
+    x: &[X],
+    out: &mut [f32],
+    add: &impl Fn(__m512, &[u8; BYTES], &[X; LANES]) -> __m512,
+) {
+    let n_rows = out.len() / S;
+    for i in 0..n_rows {
+        let mut parts = [&rows.bytes[..0]; S];
+        for (stream, part) in parts.iter_mut().enumerate() {
+            *part = rows.row(stream, i);
+        }
+        let sums = walk_floats(parts, x, _mm512_setzero_ps(), add);
+        for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
+            out[stream * n_rows + i] += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+        }
     }
 }
 

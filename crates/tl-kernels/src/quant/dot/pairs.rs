@@ -6,7 +6,7 @@
 //! as closures: how a pair comes from its bytes, and where the scales are.
 
 use super::avx2::load_half;
-use super::{Place, Rows, walk};
+use super::{Place, Rows, STREAMS, walk};
 use crate::quant::activations::{Row, RowStretch};
 use crate::quant::block::array;
 use crate::scratch::Scratch;
@@ -66,38 +66,65 @@ pub(crate) fn rows<const BYTES: usize>(
         }
         let first = part * PREPARED * BYTES;
         let length = (rows.length - first).min(PREPARED * BYTES);
-        for (j, out) in out.iter_mut().enumerate() {
-            let [products, minima] = row_sums(&rows.bytes[j * rows.stride + first..], length, prepared, &add);
-            *out += horizontal_sum(_mm256_add_ps(products, minima));
+        match rows.n_streams {
+            STREAMS => part_rows::<STREAMS, _>(rows, first..first + length, prepared, out, &add),
+            _ => part_rows::<1, _>(rows, first..first + length, prepared, out, &add),
         }
     }
 }
 
-/// The sums of the first `length` bytes.
+/// Adds the products of those bytes of each row; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn row_sums<const BYTES: usize>(
-    bytes: &[u8],
+fn part_rows<const S: usize, const BYTES: usize>(
+    rows: Rows<'_>,
+    bytes: std::ops::Range<usize>,
+    prepared: &[Pairs],
+    out: &mut [f32],
+    add: &impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
+) {
+    let n_rows = out.len() / S;
+    for i in 0..n_rows {
+        let mut parts = [&rows.bytes[..0]; S];
+        for (stream, part) in parts.iter_mut().enumerate() {
+            *part = &rows.row_and_rest(stream, i)[bytes.start..];
+        }
+        for (stream, [products, minima]) in row_sums(parts, bytes.len(), prepared, add).into_iter().enumerate() {
+            out[stream * n_rows + i] += horizontal_sum(_mm256_add_ps(products, minima));
+        }
+    }
+}
+
+/// The sums of the first `length` bytes of each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn row_sums<const S: usize, const BYTES: usize>(
+    rows: [&[u8]; S],
     length: usize,
     prepared: &[Pairs],
     add: &impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
-) -> Sums {
+) -> [Sums; S] {
     let zero = [_mm256_setzero_ps(); 2];
-    let mut sums = zero;
-    let (stretches, rest) = bytes[..length].as_chunks::<BYTES>();
-    sums = walk(stretches, prepared, sums, add);
-    if let Some(prepared) = prepared.get(stretches.len()) {
-        // What follows the rest is another row, and stays out of the sums: each lane is a block's.
-        let mut padded = [0; BYTES];
-        let stretch = bytes[length - rest.len()..].first_chunk().unwrap_or_else(|| {
-            padded[..rest.len()].copy_from_slice(rest);
-            &padded
-        });
-        let of_rest = add(zero, stretch, prepared, Place(0));
-        let n_blocks = _mm256_set1_epi32((rest.len() * 8 / BYTES) as i32);
+    let mut stretches = [&[[0u8; BYTES]; 0][..]; S];
+    for (stretches, row) in stretches.iter_mut().zip(rows) {
+        *stretches = row[..length].as_chunks::<BYTES>().0;
+    }
+    let mut sums = walk(stretches, prepared, [zero; S], add);
+    if let Some(prepared) = prepared.get(length / BYTES) {
+        let rest = length % BYTES;
+        let n_blocks = _mm256_set1_epi32((rest * 8 / BYTES) as i32);
         let of_row = _mm256_cmpgt_epi32(n_blocks, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-        for (sum, of_rest) in sums.iter_mut().zip(of_rest) {
-            *sum = _mm256_add_ps(*sum, _mm256_and_ps(of_rest, _mm256_castsi256_ps(of_row)));
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // What follows the rest is another row, and stays out of the sums: each lane is a block's.
+            let mut padded = [0; BYTES];
+            let stretch = row[length - rest..].first_chunk().unwrap_or_else(|| {
+                padded[..rest].copy_from_slice(&row[length - rest..length]);
+                &padded
+            });
+            let of_rest = add(zero, stretch, prepared, Place::new(0, S));
+            for (sum, of_rest) in sums.iter_mut().zip(of_rest) {
+                *sum = _mm256_add_ps(*sum, _mm256_and_ps(of_rest, _mm256_castsi256_ps(of_row)));
+            }
         }
     }
     sums
