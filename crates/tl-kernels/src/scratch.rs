@@ -23,9 +23,15 @@ impl<T: Copy + Zeroable, const N: usize> Scratch<T, N> {
     /// The first `len` values, zeros now. Panics where there is no room for them.
     #[inline(always)]
     pub(crate) fn zeroed(&mut self, len: usize) -> &mut [T] {
+        self.filled(len, |_| T::zeroed())
+    }
+
+    /// The first `len` values; the one at `index` is `value(index)`. Panics where there is no room for them.
+    #[inline(always)]
+    pub(crate) fn filled(&mut self, len: usize, value: impl Fn(usize) -> T) -> &mut [T] {
         let part = &mut self.0[..len];
-        for value in part.iter_mut() {
-            value.write(T::zeroed());
+        for (index, place) in part.iter_mut().enumerate() {
+            place.write(value(index));
         }
         // SAFETY: every value of the part has just been written, and the slice borrows the room exclusively.
         unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), len) }
@@ -37,11 +43,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_is_zero() {
+    fn what_is_used_is_written() {
         let mut scratch = Scratch::<f32, 100>::new();
         for len in [0, 1, 7, 100] {
             assert_eq!(scratch.zeroed(len), vec![0.0; len]);
             scratch.zeroed(len).fill(1.0);
+            assert!(scratch.filled(len, |index| index as f32).iter().copied().eq((0..len).map(|index| index as f32)));
         }
     }
 }

@@ -36,12 +36,11 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
     const { assert!(PREPARED.is_multiple_of(N)) };
     let mut room = Scratch::<P, PREPARED>::new();
     for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
-        let prepared = room.zeroed(stretches.len().div_ceil(N));
-        for (prepared, stretches) in prepared.iter_mut().zip(stretches.chunks(N)) {
+        let prepared = room.filled(stretches.len().div_ceil(N), |index| {
             let mut group = [&RowStretch::ZERO; N];
-            group.iter_mut().zip(stretches).for_each(|(place, stretch)| *place = stretch);
-            *prepared = prepare(group);
-        }
+            group.iter_mut().zip(&stretches[index * N..]).for_each(|(place, stretch)| *place = stretch);
+            prepare(group)
+        });
         let part_bytes = PREPARED / N * BYTES;
         let first = part * part_bytes;
         let length = (rows.length - first).min(part_bytes);

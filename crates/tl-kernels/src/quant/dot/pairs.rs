@@ -60,10 +60,7 @@ pub(crate) fn rows<const BYTES: usize>(
 ) {
     let mut room = Scratch::<Pairs, PREPARED>::new();
     for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
-        let prepared = room.zeroed(stretches.len());
-        for (prepared, stretch) in prepared.iter_mut().zip(stretches) {
-            *prepared = Pairs::new(stretch, offset);
-        }
+        let prepared = room.filled(stretches.len(), |index| Pairs::new(&stretches[index], offset));
         let first = part * PREPARED * BYTES;
         let length = (rows.length - first).min(PREPARED * BYTES);
         match rows.n_streams {
