@@ -180,17 +180,6 @@ impl Isa {
     }
 }
 
-/// Whether the CPU is Intel's, where a choice that is about speed alone depends on it.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn is_intel() -> bool {
-    use std::sync::LazyLock;
-    static IS_INTEL: LazyLock<bool> = LazyLock::new(|| {
-        let vendor = std::arch::x86_64::__cpuid(0);
-        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
-    });
-    *IS_INTEL
-}
-
 /// Defines functions whose first argument is `isa: Isa`, and compiles the body once for each instruction set.
 /// Inside the body `isa` is a constant, so that a branch on it costs nothing, and plain loops over slices vectorize with
 /// the instructions that it names. Generic parameters stand in square brackets: `fn name[T: Element](isa: Isa, ..)`.

@@ -2,6 +2,7 @@
 
 use crate::element::Element;
 use crate::isa::Isa;
+use crate::quant::STREAMS;
 use crate::threads::Threads;
 
 /// A xorshift generator: the same numbers in every run.
@@ -32,7 +33,13 @@ impl Random {
 
 /// Threads to test with: every instruction set of this machine, alone and with workers.
 pub(crate) fn all_threads() -> Vec<Threads> {
-    Isa::all().flat_map(|isa| [1, 3].map(|count| Threads::with_isa(count, isa))).collect()
+    let sets = Isa::all().flat_map(|isa| [(1, isa, STREAMS), (3, isa, STREAMS), (3, isa, 1)]);
+    sets.map(|(count, isa, n_streams)| {
+        let threads = Threads::with_isa(count, isa);
+        threads.streams().choose(n_streams);
+        threads
+    })
+    .collect()
 }
 
 /// Fails unless each `found[i]` is within `absolute + relative * |expected[i]|`; NaN and infinities must be the same.

@@ -32,6 +32,7 @@
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;
+use crate::quant::Streams;
 use crate::workspace::{Line, Workspace, WorkspaceGuard};
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -63,6 +64,7 @@ pub struct Threads {
     shared: Arc<Shared>,
     /// What [`Threads::workspace`] lends.
     workspace: Mutex<Option<Workspace>>,
+    streams: Streams,
 }
 
 struct Shared {
@@ -143,6 +145,7 @@ impl Threads {
             isa,
             workers: Mutex::new(Vec::new()),
             workspace: Mutex::new(None),
+            streams: Streams::default(),
             shared: Arc::new(Shared {
                 control: AtomicU64::new(0),
                 job: UnsafeCell::new(Job { body: std::ptr::null() }),
@@ -162,6 +165,17 @@ impl Threads {
     pub(crate) fn workspace(&self) -> impl std::ops::DerefMut<Target = [Line]> {
         let guard = lock(&self.workspace);
         WorkspaceGuard::new(guard)
+    }
+
+    /// In how many places at once a weight is read when a few tokens are multiplied by it; `None` until the first products with large
+    /// ones have shown what is faster here.
+    pub fn n_streams(&self) -> Option<usize> {
+        self.streams.chosen()
+    }
+
+    /// What finds that out.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// How many threads share a run, the caller's included.

@@ -1,7 +1,6 @@
 //! Linear layers of a few tokens: the weight is read once, and each row of it is multiplied by one token after the other.
 
 use super::activations::{Row, quantize_row};
-use super::dot::side_by_side;
 use super::linear::{FEW_TOKENS, Product};
 use super::{Dot, Rows};
 use crate::element::{Element, store};
@@ -63,28 +62,28 @@ fn multiply_rows<Y: Element>(
     dot: &(dyn Fn(usize, Rows<'_>, &mut [f32]) + Sync),
 ) {
     let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
-    // The rows are cut into as many streams as there may be, and a tile has some rows of each: so a thread reads all of its share of
-    // them in as many places.
-    let n_streams = if n.is_multiple_of(side_by_side()) { side_by_side() } else { 1 };
-    let (apart, sums_rows) = (n / n_streams, y.len() / n * n_streams);
     let row_bytes = weight.format.row_bytes(k);
-    let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
-    let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
-    let tile_cols = (tile_bytes / n_streams / row_bytes.max(1)).clamp(1, TILE_ROWS / n_streams);
-    let tiling = Tiling { n_cols: apart, group_rows: sums_rows, row_step: 1, tile_rows: sums_rows, tile_cols };
-    threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
-        let (first, n_rows) = (tile.first_col(), tile.n_cols());
-        let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, n_streams, apart };
-        let mut sums = Scratch::<f32, TILE_ROWS>::new();
-        let sums = sums.zeroed(n_streams * n_rows);
-        for t in 0..sums_rows / n_streams {
-            for (stream, sums) in sums.chunks_mut(n_rows).enumerate() {
-                product.load_start(isa, stream * apart + first, sums);
+    threads.streams().read(isa, n, weight.bytes.len(), |n_streams| {
+        // A tile has some rows of each stream, so that a thread reads all of its share in as many places.
+        let (apart, tile_rows) = (n / n_streams, y.len() / n * n_streams);
+        let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
+        let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
+        let tile_cols = (tile_bytes / n_streams / row_bytes.max(1)).clamp(1, TILE_ROWS / n_streams);
+        let tiling = Tiling { n_cols: apart, group_rows: tile_rows, row_step: 1, tile_rows, tile_cols };
+        threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
+            let (first, n_rows) = (tile.first_col(), tile.n_cols());
+            let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, n_streams, apart };
+            let mut sums = Scratch::<f32, TILE_ROWS>::new();
+            let sums = sums.zeroed(n_streams * n_rows);
+            for t in 0..tile_rows / n_streams {
+                for (stream, sums) in sums.chunks_mut(n_rows).enumerate() {
+                    product.load_start(isa, stream * apart + first, sums);
+                }
+                dot(t, rows, sums);
+                for (stream, sums) in sums.chunks(n_rows).enumerate() {
+                    store(isa, sums, tile.row_mut(t * n_streams + stream));
+                }
             }
-            dot(t, rows, sums);
-            for (stream, sums) in sums.chunks(n_rows).enumerate() {
-                store(isa, sums, tile.row_mut(t * n_streams + stream));
-            }
-        }
+        });
     });
 }

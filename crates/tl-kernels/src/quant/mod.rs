@@ -2,7 +2,8 @@
 //!
 //! A format is a file here with one constant in it. What the formats share stands beside them: `block` (what a format of
 //! small integers has to say of itself), `nibbles` and `k_scales` (how several formats store numbers), `search` (finding
-//! scales), `activations` (8-bit blocks of the other operand), `dot` (a row times one token's activations). `linear`, with
+//! scales), `activations` (8-bit blocks of the other operand), `dot` (rows times one token's activations), `streams` (in how many
+//! places they are read). `linear`, with
 //! `few` for a few tokens and `many` for many, and `gather` know no format by name. Nothing here knows how a file names its
 //! formats.
 #![allow(unsafe_code)]
@@ -27,6 +28,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
+mod streams;
 
 use crate::element::{FloatSlice, half_to_f32};
 use crate::isa::Isa;
@@ -34,7 +36,6 @@ use half::f16;
 
 pub use block::IntegerKernels;
 pub use dense::{BF16, F16, F32};
-pub(crate) use dot::STREAMS;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use dot::{Place, avx512::load_opaque};
 pub use gather::{RowOutOfRange, gather_rows};
@@ -49,6 +50,7 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::{Q8_0, Q8Block};
+pub(crate) use streams::{STREAMS, Streams};
 
 /// The most elements that a block of any format may have.
 pub(crate) const MAX_BLOCK: usize = 256;

@@ -257,7 +257,7 @@ impl Bench<'_> {
             }
         }
         match (form, decoding_count) {
-            (Form::Table, Some(count)) => output::print(&format!("\nallocations while decoding: {count}\n")),
+            (Form::Table, Some(count)) => output::print(&heading.end(count)),
             _ => Ok(()),
         }
     }

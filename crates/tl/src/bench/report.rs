@@ -86,6 +86,19 @@ impl Heading<'_> {
         }
     }
 
+    /// What comes after the last row where tokens were decoded, with so many allocations.
+    pub(super) fn end(&self, allocation_count: u64) -> String {
+        let device = self.model.device();
+        let streams = match device.threads().n_streams() {
+            Some(n) if device.gpu_info().is_none() => {
+                let places = if n == 1 { "place" } else { "places at once" };
+                format!("weights are read in {n} {places}, which is faster here\n")
+            }
+            _ => String::new(),
+        };
+        format!("\nallocations while decoding: {allocation_count}\n{streams}")
+    }
+
     /// What a test shows.
     pub(super) fn row(&self, form: Form, measured: &Measured) -> String {
         match form {
@@ -139,6 +152,9 @@ impl Heading<'_> {
             let values = [Some(work.per_token), Some(work.per_second), work.limit.map(|(_, rate)| rate)];
             for (key, value) in keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))) {
                 object.insert(key.to_owned(), json!(value));
+            }
+            if let Some(n_streams) = device.threads().n_streams().filter(|_| is_decode) {
+                object.insert("weight_streams".to_owned(), json!(n_streams));
             }
         }
         format!("{object}\n")

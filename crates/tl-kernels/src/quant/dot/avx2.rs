@@ -1,6 +1,7 @@
 //! Dot products of floats with AVX2, and how its registers are loaded.
 
-use super::{Rows, STREAMS, walk_floats};
+use super::{Rows, walk_floats};
+use crate::quant::streams::STREAMS;
 use crate::vector::avx2::horizontal_sum;
 use std::arch::x86_64::*;
 

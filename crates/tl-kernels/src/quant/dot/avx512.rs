@@ -5,9 +5,10 @@
 //! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
 
 use super::avx2::load_bytes;
-use super::{Place, RowStretch, STREAMS, walk, walk_floats};
+use super::{Place, RowStretch, walk, walk_floats};
 use crate::quant::activations::{BLOCK, Row};
 use crate::quant::block::STRETCH;
+use crate::quant::streams::STREAMS;
 use crate::scratch::Scratch;
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;

@@ -17,9 +17,6 @@ use super::Rows;
 use super::activations::{BLOCK, RowStretch};
 use super::block::{BlockFormat, Stretch};
 
-/// Rows that are multiplied side by side, where that is faster than one after the other; see [`side_by_side`].
-pub(crate) const STREAMS: usize = 8;
-
 /// How far ahead of the bytes at hand memory is asked for, where one row comes after the other. Not a number of pages: a line that lies
 /// pages behind the one at hand competes with it.
 #[cfg(target_arch = "x86_64")]
@@ -35,16 +32,6 @@ const LINE_BYTES: usize = 64;
 /// begin in which part of it is known beforehand.
 #[cfg(target_arch = "x86_64")]
 const GROUP: usize = 4;
-
-/// How many streams a weight is best read in: Intel's CPUs wait for more memory at once when it comes from several places, and
-/// others read one row after the other faster.
-pub(crate) fn side_by_side() -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if crate::isa::is_intel() {
-        return STREAMS;
-    }
-    1
-}
 
 /// Which piece of its [`GROUP`] one is, and whether its row is walked beside others.
 #[cfg(target_arch = "x86_64")]

@@ -6,9 +6,10 @@
 //! as closures: how a pair comes from its bytes, and where the scales are.
 
 use super::avx2::load_half;
-use super::{Place, Rows, STREAMS, walk};
+use super::{Place, Rows, walk};
 use crate::quant::activations::{Row, RowStretch};
 use crate::quant::block::array;
+use crate::quant::streams::STREAMS;
 use crate::scratch::Scratch;
 use crate::vector::avx2::{horizontal_sum, load};
 use bytemuck::Zeroable;
