@@ -160,8 +160,15 @@ impl fmt::Debug for DType {
 /// assert_eq!((shape.len(), shape[0]), (2, 512));
 /// assert_eq!(shape.to_string(), "[512, 128]");
 /// ```
-#[derive(Clone, Default, Eq)]
+#[derive(Default, Eq)]
 pub struct Shape(SmallVec<[usize; 6]>);
+
+impl Clone for Shape {
+    fn clone(&self) -> Self {
+        // Cloning a small vector goes element by element, each of which might be the one for which it grows.
+        Shape(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl PartialEq for Shape {
     fn eq(&self, other: &Self) -> bool {

@@ -77,7 +77,6 @@ impl sealed::Stored for bool {
 }
 
 /// A tensor without its marker.
-#[derive(Clone)]
 pub struct Raw {
     storage: Storage,
     dtype: DType,
@@ -88,6 +87,15 @@ pub struct Raw {
     /// Of one dimension, elements that count several times. What has this is read as [`Raw::split`] has it, or copied;
     /// einsum alone reads it as it lies.
     repeat: Option<Repeat>,
+}
+
+impl Clone for Raw {
+    fn clone(&self) -> Raw {
+        // Strides as shapes: see `Shape::clone`.
+        let Raw { storage, dtype, offset, shape, strides, repeat } = self;
+        let strides = Strides::from_slice(strides);
+        Raw { storage: storage.clone(), dtype: *dtype, offset: *offset, shape: shape.clone(), strides, repeat: *repeat }
+    }
 }
 
 /// A dimension that repeats each of its elements: element `i` lies `i / times` strides from the first. It is what becomes of two

@@ -16,7 +16,9 @@ use crate::library::{self, Args, Builtin, Failure};
 use crate::value::{Handle, Ints, Number, Value};
 
 /// Where an operation's operand is read.
+// With a tag of a whole word a copy is of whole words; with one of a byte it goes by pieces.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub(super) enum Place<'e> {
     /// Left out.
     Missing,
@@ -40,6 +42,14 @@ impl<'a> Evaluator<'a> {
             ExprKind::Expect { operand, ty, what } => {
                 self.push(operand)?;
                 self.expect(ty, what, expr.span)
+            }
+            // A variable's last use: its value moves to the top of the stack where it lies, through no value in between.
+            ExprKind::Local { slot, last: true, .. } if matches!(self.slot(*slot), Value::Tensor(_)) => {
+                let place = self.frame + *slot as usize;
+                self.stack.push(Value::Absent);
+                let top = self.stack.len() - 1;
+                self.stack.swap(place, top);
+                Ok(())
             }
             _ => {
                 let value = self.expr(expr)?;
@@ -205,8 +215,11 @@ impl<'a> Evaluator<'a> {
         };
         match made {
             Ok(raw) => {
-                self.stack.truncate(first);
-                self.stack.push(Value::Tensor(raw.into()));
+                match self.stack.get_mut(first) {
+                    Some(place) => *place = Value::Tensor(raw.into()),
+                    None => self.stack.push(Value::Tensor(raw.into())),
+                }
+                self.stack.truncate(first + 1);
                 Ok(())
             }
             Err(error) => Err(failed(Failure::from(error), span)),
@@ -346,7 +359,8 @@ impl<'a> Evaluator<'a> {
         // The result, on top of what the function had on the stack, becomes all of it.
         match &result {
             Ok(()) if self.stack.len() > first + 1 => {
-                drop(self.stack.swap_remove(first));
+                let top = self.stack.len() - 1;
+                self.stack.swap(first, top);
                 self.stack.truncate(first + 1);
             }
             Ok(()) => {}

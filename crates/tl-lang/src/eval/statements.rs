@@ -35,9 +35,12 @@ impl Evaluator<'_> {
                     return Ok(());
                 }
                 self.push(value)?;
-                let place = if *unread { self.stack.len() - 1 } else { self.frame + *slot as usize };
-                // The last value, which was just evaluated, takes the place of the old one.
-                drop(self.stack.swap_remove(place));
+                // The value, which was just evaluated, is the last one.
+                let top = self.stack.len() - 1;
+                if !*unread {
+                    self.stack.swap(self.frame + *slot as usize, top);
+                }
+                self.stack.truncate(top);
             }
             Statement::SetGlobal { index, value } => {
                 let value = self.expr(value)?;

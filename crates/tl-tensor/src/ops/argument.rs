@@ -117,7 +117,9 @@ pub(crate) const fn optional(name: &'static str, kind: Kind, default: Default) -
 }
 
 /// An argument of [`apply`](super::apply), by the position of its parameter.
+// With a tag of a whole word a copy is of whole words; with one of a byte it goes by pieces.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub enum Arg<'a> {
     /// Left out.
     None,
