@@ -64,6 +64,10 @@ divergence *ARGS:
     cargo build --release -p tl
     scripts/divergence.py --tl "${CARGO_TARGET_DIR:-target}/release/tl" {{ARGS}}
 
+# What attention costs as a textbook writes it, beside the operation.
+textbook-attention *ARGS:
+    cargo run --release -p tl -- run scripts/textbook-attention.tl -- {{ARGS}}
+
 # Heap allocations and system calls of a decoded token, counted from outside. Linux; needs strace.
 outside-counts MODEL="models/demo-q4_0.gguf":
     cargo build --release -p tl

@@ -1,7 +1,7 @@
 //! What the kernels reach: linear layers of every format, with one token and with many, and attention.
 //!
 //! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read`, which
-//! only adds the bytes up. `many/N`: as many tokens; billions of multiply-adds a second. `attention`: one query over a
+//! only adds the bytes up, in one place, and `read_beside`, in eight at once. `many/N`: as many tokens; billions of multiply-adds a second. `attention`: one query over a
 //! cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over themselves. Instruction sets are compared within a run: all
 //! that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
 #![allow(missing_docs)] // made by the macro `criterion_group`
@@ -11,6 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use half::f16;
 use std::hint::black_box;
 use std::time::Duration;
+use tl_kernels::limits::Reading;
 use tl_kernels::*;
 
 const THREADS: usize = 2;
@@ -57,10 +58,10 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
     bytes
 }
 
-fn read(threads: &Threads, words: &[u64]) {
-    let chunks: Vec<&[u64]> = words.chunks((128 << 10) / 8).collect();
+fn read(threads: &Threads, words: &[u64], reading: Reading) {
+    let chunks: Vec<&[u64]> = words.chunks((1 << 20) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
-        black_box(limits::read(threads.isa(), chunks[chunk], limits::Reading::Beside));
+        black_box(limits::read(threads.isa(), chunks[chunk], reading));
     });
 }
 
@@ -69,9 +70,11 @@ fn one(criterion: &mut Criterion) {
     let words = vec![1u64; COLD_BYTES / 8];
     group.throughput(Throughput::Bytes(COLD_BYTES as u64));
     for threads in threads() {
-        group.bench_function(BenchmarkId::new("read", threads.isa().name()), |bencher| {
-            bencher.iter(|| read(&threads, &words));
-        });
+        for (name, reading) in [("read", Reading::Asked), ("read_beside", Reading::Beside)] {
+            group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
+                bencher.iter(|| read(&threads, &words, reading));
+            });
+        }
     }
     let x = values(K);
     let mut y = vec![f16::ZERO; N];
