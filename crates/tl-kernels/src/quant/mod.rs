@@ -101,7 +101,7 @@ pub struct Rows<'a> {
     pub bytes: &'a [u8],
     /// Bytes of a row.
     pub length: usize,
-    /// How many streams there are.
+    /// How many streams there are: one or eight.
     pub n_streams: usize,
     /// Rows from a stream's first one to that of the next stream.
     pub apart: usize,

@@ -1,8 +1,8 @@
 //! Dot products with AVX-512 and its VNNI: 64 products of bytes an instruction, unsigned weights with signed activations.
 //!
-//! A weight is read from memory once for each token, and reading it is nearly all the time there is. So rows are walked one
-//! after the other, as they lie, which the hardware's prefetching follows best, and memory is asked for some way ahead. What
-//! is prepared of the activations (reordered, with the products of the format's offset) is prepared before.
+//! A weight is read from memory once for each token, and reading it is nearly all the time there is. So each row is walked as it lies,
+//! alone or beside others from elsewhere in memory (see `streams`), and memory is asked for some way ahead. What is prepared of the
+//! activations (reordered, with the products of the format's offset) is prepared before.
 
 use super::avx2::load_bytes;
 use super::{Place, RowStretch, walk, walk_floats};
