@@ -28,12 +28,18 @@ const AHEAD_BESIDE_BYTES: usize = 1600;
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
-/// Pieces of a row that are walked over as one group. For most formats a group is a whole number of lines, so that which lines
-/// begin in which part of it is known beforehand.
+/// Registers of floats that are walked over as one group.
 #[cfg(target_arch = "x86_64")]
 const GROUP: usize = 4;
 
-/// Which piece of its [`GROUP`] one is, and whether its row is walked beside others.
+/// How many pieces of so many bytes are walked over as one group: two or four, a whole number of lines for most formats, so that which
+/// lines begin in which part of it is known beforehand. Where two are enough, fewer are left over at the end of a row.
+#[cfg(target_arch = "x86_64")]
+const fn group_of(piece_bytes: usize) -> usize {
+    if (2 * piece_bytes).is_multiple_of(LINE_BYTES) { 2 } else { 4 }
+}
+
+/// Which piece of its group one is, and whether its row is walked beside others.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
@@ -68,7 +74,8 @@ impl Place {
     /// the last piece of the group.
     #[inline(always)]
     fn ask_between<T>(self, last: &T) {
-        let (group, beyond) = (GROUP * size_of::<T>(), GROUP * size_of::<T>() % LINE_BYTES);
+        let group = group_of(size_of::<T>()) * size_of::<T>();
+        let beyond = group % LINE_BYTES;
         let first = std::ptr::from_ref(last).cast::<u8>().wrapping_sub(group - size_of::<T>());
         if beyond != 0 && first.addr() % LINE_BYTES >= LINE_BYTES - beyond {
             self.ask(first.wrapping_add(group - beyond));
@@ -94,43 +101,61 @@ impl Place {
 /// for it.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk<'r, const S: usize, const BYTES: usize, P, T: Copy>(
+fn walk<const S: usize, const BYTES: usize, P, T: Copy>(
+    rows: [&[[u8; BYTES]]; S],
+    prepared: &[P],
+    sums: [T; S],
+    add: &impl Fn(T, &[u8; BYTES], &P, Place) -> T,
+) -> [T; S] {
+    match const { group_of(BYTES) } {
+        2 => walk_groups::<2, _, _, _, _>(rows, prepared, sums, add),
+        _ => walk_groups::<4, _, _, _, _>(rows, prepared, sums, add),
+    }
+}
+
+/// The same in groups of `G` pieces, two or four.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn walk_groups<'r, const G: usize, const S: usize, const BYTES: usize, P, T: Copy>(
     rows: [&'r [[u8; BYTES]]; S],
     prepared: &[P],
     mut sums: [T; S],
     add: &impl Fn(T, &[u8; BYTES], &P, Place) -> T,
 ) -> [T; S] {
+    const { assert!(G == 2 || G == 4) };
     let n_pieces = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == n_pieces), "rows of one length");
-    // SAFETY: `index` is below `n_pieces`: it counts pieces of the groups, which are made of as many.
+    // SAFETY: `index` is below `n_pieces`: there are as many pieces in the groups and behind them.
     let piece = |row: &&'r [[u8; BYTES]], index: usize| -> &'r [u8; BYTES] { unsafe { row.get_unchecked(index) } };
-    let (groups, last) = prepared[..n_pieces].as_chunks::<GROUP>();
-    for (g, [x, y, z, w]) in groups.iter().enumerate() {
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            *sum = add(*sum, piece(row, GROUP * g), x, Place::new(0, S));
+    // Each place is written out: in a loop over them it would be no constant.
+    macro_rules! add_pieces {
+        ($index:expr, $place:literal, $prepared:expr) => {
+            for (sum, row) in sums.iter_mut().zip(&rows) {
+                *sum = add(*sum, piece(row, $index), $prepared, Place::new($place, S));
+            }
+        };
+    }
+    let (groups, last) = prepared[..n_pieces].as_chunks::<G>();
+    for (g, group) in groups.iter().enumerate() {
+        add_pieces!(G * g, 0, &group[0]);
+        add_pieces!(G * g + 1, 1, &group[1]);
+        if G == 4 {
+            add_pieces!(G * g + 2, 2, &group[2]);
+            add_pieces!(G * g + 3, 3, &group[3]);
         }
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            *sum = add(*sum, piece(row, GROUP * g + 1), y, Place::new(1, S));
-        }
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            *sum = add(*sum, piece(row, GROUP * g + 2), z, Place::new(2, S));
-        }
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            let last = piece(row, GROUP * g + 3);
-            *sum = add(*sum, last, w, Place::new(3, S));
-            Place::new(3, S).ask_between(last);
+        for row in &rows {
+            Place::new(G - 1, S).ask_between(piece(row, G * g + G - 1));
         }
     }
-    let first = groups.len() * GROUP;
-    for (place, prepared) in last.iter().enumerate() {
-        for (sum, row) in sums.iter_mut().zip(&rows) {
-            let bytes = &row[first + place];
-            *sum = match place {
-                0 => add(*sum, bytes, prepared, Place::new(0, S)),
-                1 => add(*sum, bytes, prepared, Place::new(1, S)),
-                _ => add(*sum, bytes, prepared, Place::new(2, S)),
-            };
-        }
+    let first = groups.len() * G;
+    if let [x, ..] = last {
+        add_pieces!(first, 0, x);
+    }
+    if let [_, y, ..] = last {
+        add_pieces!(first + 1, 1, y);
+    }
+    if let [_, _, z, ..] = last {
+        add_pieces!(first + 2, 2, z);
     }
     sums
 }
