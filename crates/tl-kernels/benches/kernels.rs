@@ -1,8 +1,9 @@
 //! What the kernels reach: linear layers of every format, with one token and with many, and attention.
 //!
-//! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read`, which
-//! only adds the bytes up, in one place, and `read_beside`, in eight at once. `many/N`: as many tokens; billions of multiply-adds a second. `attention`: one query over a
-//! cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over themselves. Instruction sets are compared within a run: all
+//! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read_in_order`,
+//! `read_past` and `read_beside`, which read in the ways that products do and only add the bytes up. `many/N`: as many tokens; billions
+//! of multiply-adds a second. `attention`: one query over a cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over
+//! themselves. Instruction sets are compared within a run: all
 //! that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
 #![allow(missing_docs)] // made by the macro `criterion_group`
 
@@ -11,7 +12,6 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use half::f16;
 use std::hint::black_box;
 use std::time::Duration;
-use tl_kernels::limits::Reading;
 use tl_kernels::*;
 
 const THREADS: usize = 2;
@@ -58,7 +58,7 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
     bytes
 }
 
-fn read(threads: &Threads, words: &[u64], reading: Reading) {
+fn read(threads: &Threads, words: &[u64], reading: Option<Reading>) {
     let chunks: Vec<&[u64]> = words.chunks((1 << 20) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
         black_box(limits::read(threads.isa(), chunks[chunk], reading));
@@ -70,9 +70,10 @@ fn one(criterion: &mut Criterion) {
     let words = vec![1u64; COLD_BYTES / 8];
     group.throughput(Throughput::Bytes(COLD_BYTES as u64));
     for threads in threads() {
-        for (name, reading) in [("read", Reading::Asked), ("read_beside", Reading::Beside)] {
+        let names = ["read_in_order", "read_past", "read_beside"];
+        for (name, reading) in names.into_iter().zip(Reading::ALL) {
             group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
-                bencher.iter(|| read(&threads, &words, reading));
+                bencher.iter(|| read(&threads, &words, Some(reading)));
             });
         }
     }

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
-use crate::quant::{STREAMS, WeightKernels, arithmetic};
+use crate::quant::{Reading, STREAMS, WeightKernels, arithmetic};
 
 /// Chains of multiply-adds: as many as hide the latency of one.
 const CHAINS: usize = 12;
@@ -14,39 +14,27 @@ const CHAINS: usize = 12;
 /// Words of a line of the caches.
 type Words = [u64; 8];
 
-/// How memory is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// In one stream, asked for ahead, as the products of a few tokens do on some CPUs.
-    Asked,
-    /// In as many streams as they have on others, asked for ahead.
-    Beside,
-    /// Left to what the CPU foresees.
-    Foreseen,
-}
-
-/// The sum of the words but up to 63 at the end. What it comes to is of no interest; the words have been read.
-pub fn read(isa: Isa, words: &[u64], reading: Reading) -> u64 {
+/// The sum of the words but up to 63 at the end, read as products of a few tokens read a weight, or left to what the CPU foresees. What
+/// it comes to is of no interest; the words have been read.
+pub fn read(isa: Isa, words: &[u64], reading: Option<Reading>) -> u64 {
     let lines = words.as_chunks::<8>().0;
-    match reading {
-        Reading::Beside => {
-            let mut streams = [&lines[..0]; STREAMS];
-            let length = lines.len() / STREAMS;
-            streams.iter_mut().zip(lines.chunks_exact(length.max(1))).for_each(|(stream, lines)| *stream = lines);
-            read_streams(isa, streams, true)
-        }
-        _ => read_streams(isa, [lines], reading == Reading::Asked),
+    if reading == Some(Reading::Beside) {
+        let mut streams = [&lines[..0]; STREAMS];
+        let length = lines.len() / STREAMS;
+        streams.iter_mut().zip(lines.chunks_exact(length.max(1))).for_each(|(stream, lines)| *stream = lines);
+        return read_streams(isa, streams, reading);
     }
+    read_streams(isa, [lines], reading)
 }
 
 /// The sum of the words of all streams, which are equally long.
-fn read_streams<const S: usize>(isa: Isa, streams: [&[Words]; S], asked: bool) -> u64 {
+fn read_streams<const S: usize>(isa: Isa, streams: [&[Words]; S], reading: Option<Reading>) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx512() {
         // SAFETY: the CPU has AVX-512, says the `Isa`.
-        return unsafe { avx512::read(streams, asked) };
+        return unsafe { avx512::read(streams, reading) };
     }
-    narrow_read(isa, streams, asked)
+    narrow_read(isa, streams, reading)
 }
 
 /// Multiply-adds in registers, `rounds` times over; how many operations that were, a multiply-add being two.
@@ -128,14 +116,16 @@ impl Arithmetic {
 }
 
 instantiate! {
-    fn narrow_read[const S: usize](isa: Isa, streams: [&[Words]; S], asked: bool) -> u64 {
+    fn narrow_read[const S: usize](isa: Isa, streams: [&[Words]; S], reading: Option<Reading>) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        let place = reading.map(crate::quant::Place::alone);
         let mut sums = [0u64; 8];
         for i in 0..streams[0].len() {
             for stream in &streams {
                 let line = &stream[i];
                 #[cfg(target_arch = "x86_64")]
-                if asked {
-                    crate::quant::Place::new(0, S).ask_ahead(line, 0, 1);
+                if let Some(place) = place {
+                    place.ask_ahead(line, 0, 1);
                 }
                 for (sum, word) in sums.iter_mut().zip(line) {
                     *sum = sum.wrapping_add(*word);
@@ -182,19 +172,20 @@ fn byte_multiply_adds_avx2(rounds: usize) -> i32 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::{CHAINS, Words};
-    use crate::quant::{Place, load_opaque};
+    use crate::quant::{Place, Reading, load_opaque};
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
     /// With loads of their own: loaded and added by one instruction each, the CPU comes to lines before it has asked for them.
     #[target_feature(enable = "avx512f")]
-    pub(super) fn read<const S: usize>(streams: [&[Words]; S], asked: bool) -> u64 {
+    pub(super) fn read<const S: usize>(streams: [&[Words]; S], reading: Option<Reading>) -> u64 {
+        let place = reading.map(Place::alone);
         let mut sum = _mm512_setzero_si512();
         for i in 0..streams[0].len() {
             for stream in &streams {
                 let line = &stream[i];
-                if asked {
-                    Place::new(0, S).ask_ahead(line, 0, 1);
+                if let Some(place) = place {
+                    place.ask_ahead(line, 0, 1);
                 }
                 sum = _mm512_add_epi64(sum, load_opaque(bytemuck::cast_ref(line)));
             }
@@ -250,7 +241,8 @@ mod tests {
     fn whole_groups_of_words_are_read() {
         let words: Vec<u64> = (0..1100).collect();
         for isa in Isa::all() {
-            for (reading, n_read) in [(Reading::Asked, 1096), (Reading::Foreseen, 1096), (Reading::Beside, 1088)] {
+            for reading in [None].into_iter().chain(Reading::ALL.map(Some)) {
+                let n_read = if reading == Some(Reading::Beside) { 1088 } else { 1096 };
                 assert_eq!(read(isa, &words, reading), (0..n_read).sum::<u64>());
                 assert_eq!(read(isa, &words[..7], reading), 0);
             }

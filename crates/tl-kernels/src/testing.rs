@@ -2,7 +2,7 @@
 
 use crate::element::Element;
 use crate::isa::Isa;
-use crate::quant::STREAMS;
+use crate::quant::Reading;
 use crate::threads::Threads;
 
 /// A xorshift generator: the same numbers in every run.
@@ -33,10 +33,15 @@ impl Random {
 
 /// Threads to test with: every instruction set of this machine, alone and with workers.
 pub(crate) fn all_threads() -> Vec<Threads> {
-    let sets = Isa::all().flat_map(|isa| [(1, isa, STREAMS), (3, isa, STREAMS), (3, isa, 1)]);
-    sets.map(|(count, isa, n_streams)| {
+    let sets = Isa::all().flat_map(|isa| {
+        [1, 3, 3]
+            .into_iter()
+            .zip([Reading::Beside, Reading::Past, Reading::InOrder])
+            .map(move |(count, reading)| (count, isa, reading))
+    });
+    sets.map(|(count, isa, reading)| {
         let threads = Threads::with_isa(count, isa);
-        threads.streams().choose(n_streams);
+        threads.best_reading().choose(reading);
         threads
     })
     .collect()

@@ -32,7 +32,7 @@
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;
-use crate::quant::Streams;
+use crate::quant::{BestReading, Reading};
 use crate::workspace::{Line, Workspace, WorkspaceGuard};
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -64,7 +64,7 @@ pub struct Threads {
     shared: Arc<Shared>,
     /// What [`Threads::workspace`] lends.
     workspace: Mutex<Option<Workspace>>,
-    streams: Streams,
+    reading: BestReading,
 }
 
 struct Shared {
@@ -145,7 +145,7 @@ impl Threads {
             isa,
             workers: Mutex::new(Vec::new()),
             workspace: Mutex::new(None),
-            streams: Streams::default(),
+            reading: BestReading::default(),
             shared: Arc::new(Shared {
                 control: AtomicU64::new(0),
                 job: UnsafeCell::new(Job { body: std::ptr::null() }),
@@ -167,15 +167,15 @@ impl Threads {
         WorkspaceGuard::new(guard)
     }
 
-    /// In how many places at once a weight is read when a few tokens are multiplied by it; `None` until the first products with large
-    /// ones have shown what is faster here.
-    pub fn n_streams(&self) -> Option<usize> {
-        self.streams.chosen()
+    /// How a weight is read when a few tokens are multiplied by it; `None` until the first products with large ones have shown what is
+    /// the fastest here.
+    pub fn reading(&self) -> Option<Reading> {
+        self.reading.found()
     }
 
     /// What finds that out.
-    pub(crate) fn streams(&self) -> &Streams {
-        &self.streams
+    pub(crate) fn best_reading(&self) -> &BestReading {
+        &self.reading
     }
 
     /// How many threads share a run, the caller's included.

@@ -63,7 +63,8 @@ fn multiply_rows<Y: Element>(
 ) {
     let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
     let row_bytes = weight.format.row_bytes(k);
-    threads.streams().read(isa, n, weight.bytes.len(), |n_streams| {
+    threads.best_reading().read(isa, n, weight.bytes.len(), |reading| {
+        let n_streams = reading.n_streams();
         // A tile has some rows of each stream, so that a thread reads all of its share in as many places.
         let (apart, tile_rows) = (n / n_streams, y.len() / n * n_streams);
         let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
@@ -72,7 +73,7 @@ fn multiply_rows<Y: Element>(
         let tiling = Tiling { n_cols: apart, group_rows: tile_rows, row_step: 1, tile_rows, tile_cols };
         threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
             let (first, n_rows) = (tile.first_col(), tile.n_cols());
-            let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, n_streams, apart };
+            let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, reading, apart };
             let mut sums = Scratch::<f32, TILE_ROWS>::new();
             let sums = sums.zeroed(n_streams * n_rows);
             for t in 0..tile_rows / n_streams {

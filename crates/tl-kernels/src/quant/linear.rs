@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::element::FloatSlice;
     use crate::quant::activations::{Row, quantize_row};
-    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, Rows, STREAMS, WeightKernels, gather_rows};
+    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, Reading, Rows, STREAMS, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use crate::workspace::Line;
     use bytemuck::Zeroable;
@@ -228,7 +228,7 @@ mod tests {
 
     /// Whatever the CPU is that chooses between them.
     #[test]
-    fn rows_side_by_side_have_the_sums_of_rows_one_by_one() {
+    fn sums_are_the_same_however_rows_are_read() {
         for (name, format) in FORMATS {
             for (k, n_rows) in [(96, 1), (1056, 3), (35_072, 2)] {
                 let k = usize::next_multiple_of(k, format.block_elems);
@@ -238,20 +238,23 @@ mod tests {
                 let mut lines = vec![Line::zeroed(); Row::n_lines(k)];
                 for isa in Isa::all() {
                     quantize_row(isa, &x, &mut lines);
-                    let dot = |n_streams, first: usize, sums: &mut [f32]| {
+                    let dot = |reading, first: usize, sums: &mut [f32]| {
                         let length = format.row_bytes(k);
-                        let rows = Rows { bytes: &bytes[1 + first * length..], length, n_streams, apart: n_rows + 1 };
+                        let rows = Rows { bytes: &bytes[1 + first * length..], length, reading, apart: n_rows + 1 };
                         match format.dot {
                             Dot::Float(kernels) => (kernels.dot)(isa, rows, FloatSlice::F16(&x), sums),
                             Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(&lines), sums),
                         }
                     };
-                    let (mut beside, mut one_by_one) = (vec![1.0; STREAMS * n_rows], vec![1.0; STREAMS * n_rows]);
-                    dot(STREAMS, 1, &mut beside);
-                    for (stream, sums) in one_by_one.chunks_mut(n_rows).enumerate() {
-                        dot(1, stream * (n_rows + 1) + 1, sums);
+                    let mut sums = [(); 3].map(|()| vec![1.0; STREAMS * n_rows]);
+                    let [beside, one_by_one, past] = &mut sums;
+                    dot(Reading::Beside, 1, beside);
+                    for (reading, found) in [(Reading::InOrder, one_by_one), (Reading::Past, past)] {
+                        for (stream, sums) in found.chunks_mut(n_rows).enumerate() {
+                            dot(reading, stream * (n_rows + 1) + 1, sums);
+                        }
+                        assert_eq!(found, beside, "{name}, {k} elements, {isa:?}, {reading:?}");
                     }
-                    assert_eq!(beside, one_by_one, "{name}, {k} elements, {isa:?}");
                     assert!(beside.iter().all(|sum| *sum != 1.0));
                 }
             }

@@ -2,8 +2,8 @@
 //!
 //! A format is a file here with one constant in it. What the formats share stands beside them: `block` (what a format of
 //! small integers has to say of itself), `nibbles` and `k_scales` (how several formats store numbers), `search` (finding
-//! scales), `activations` (8-bit blocks of the other operand), `dot` (rows times one token's activations), `streams` (in how many
-//! places they are read). `linear`, with
+//! scales), `activations` (8-bit blocks of the other operand), `dot` (rows times one token's activations), `reading` (how
+//! they are read). `linear`, with
 //! `few` for a few tokens and `many` for many, and `gather` know no format by name. Nothing here knows how a file names its
 //! formats.
 #![allow(unsafe_code)]
@@ -27,8 +27,8 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod reading;
 mod search;
-mod streams;
 
 use crate::element::{FloatSlice, half_to_f32};
 use crate::isa::Isa;
@@ -50,7 +50,8 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::{Q8_0, Q8Block};
-pub(crate) use streams::{STREAMS, Streams};
+pub use reading::Reading;
+pub(crate) use reading::{BestReading, STREAMS};
 
 /// The most elements that a block of any format may have.
 pub(crate) const MAX_BLOCK: usize = 256;
@@ -101,8 +102,8 @@ pub struct Rows<'a> {
     pub bytes: &'a [u8],
     /// Bytes of a row.
     pub length: usize,
-    /// How many streams there are: one or eight.
-    pub n_streams: usize,
+    /// How they are read, and so how many streams there are.
+    pub reading: Reading,
     /// Rows from a stream's first one to that of the next stream.
     pub apart: usize,
 }
@@ -120,10 +121,20 @@ impl<'a> Rows<'a> {
         &self.bytes[(stream * self.apart + index) * self.length..]
     }
 
+    /// Row `index` of each of `S` streams from byte `first` on, and all that follows it.
+    #[inline(always)]
+    pub(crate) fn side_by_side<const S: usize>(&self, index: usize, first: usize) -> [&'a [u8]; S] {
+        let mut rows = [&self.bytes[..0]; S];
+        for (stream, row) in rows.iter_mut().enumerate() {
+            *row = &self.row_and_rest(stream, index)[first..];
+        }
+        rows
+    }
+
     /// The rows of one stream after those of the other, each with its place in `out`.
     #[inline(always)]
     pub(crate) fn with_sums<'o>(self, out: &'o mut [f32]) -> impl Iterator<Item = (&'a [u8], &'o mut f32)> {
-        let n_rows = out.len() / self.n_streams;
+        let n_rows = out.len() / self.reading.n_streams();
         out.iter_mut().enumerate().map(move |(j, out)| (self.row(j / n_rows, j % n_rows), out))
     }
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use half::f16;
 use tl_device::{Device, available_bytes};
-use tl_kernels::Isa;
-use tl_kernels::limits::{self, Arithmetic, Reading};
+use tl_kernels::limits::{self, Arithmetic};
+use tl_kernels::{Isa, Reading};
 use tl_model::{Activations, Model};
 use tl_tensor::quant::format_of;
 
@@ -99,9 +99,10 @@ fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
             black_box(limits::read(isa, words.unwrap_or_default(), reading));
         });
     };
-    // Which is faster depends on the CPU.
-    let seconds = [Reading::Asked, Reading::Beside, Reading::Foreseen].map(|reading| best_seconds(|| pass(reading)));
-    (n_chunks > 0).then(|| len_bytes as f64 / seconds.into_iter().fold(f64::INFINITY, f64::min))
+    // Which is the fastest depends on the CPU.
+    let seconds = Reading::ALL.map(|reading| best_seconds(|| pass(Some(reading)))).into_iter();
+    let seconds = seconds.fold(best_seconds(|| pass(None)), f64::min);
+    (n_chunks > 0).then(|| len_bytes as f64 / seconds)
 }
 
 /// Operations per second that all threads compute together; `None` where there is no loop for them: on x86-64, with

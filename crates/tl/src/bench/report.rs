@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use tl_device::bytes as display_bytes;
+use tl_kernels::Reading;
 use tl_model::Model;
 
 use super::limits::Limits;
@@ -89,14 +90,18 @@ impl Heading<'_> {
     /// What comes after the last row where tokens were decoded, with so many allocations.
     pub(super) fn end(&self, allocation_count: u64) -> String {
         let device = self.model.device();
-        let streams = match device.threads().n_streams() {
-            Some(n) if device.gpu_info().is_none() => {
-                let places = if n == 1 { "place" } else { "places at once" };
-                format!("weights are read in {n} {places}, which is faster here\n")
+        let reading = match device.threads().reading() {
+            Some(reading) if device.gpu_info().is_none() => {
+                let how = match reading {
+                    Reading::InOrder => "row after row",
+                    Reading::Past => "row after row, past the second cache",
+                    Reading::Beside => "in eight places at once",
+                };
+                format!("weights are read {how}, which is the fastest here\n")
             }
             _ => String::new(),
         };
-        format!("\nallocations while decoding: {allocation_count}\n{streams}")
+        format!("\nallocations while decoding: {allocation_count}\n{reading}")
     }
 
     /// What a test shows.
@@ -153,8 +158,13 @@ impl Heading<'_> {
             for (key, value) in keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))) {
                 object.insert(key.to_owned(), json!(value));
             }
-            if let Some(n_streams) = device.threads().n_streams().filter(|_| is_decode) {
-                object.insert("weight_streams".to_owned(), json!(n_streams));
+            if let Some(reading) = device.threads().reading().filter(|_| is_decode) {
+                let how = match reading {
+                    Reading::InOrder => "in order",
+                    Reading::Past => "past the second cache",
+                    Reading::Beside => "side by side",
+                };
+                object.insert("weight_reading".to_owned(), json!(how));
             }
         }
         format!("{object}\n")

@@ -1,14 +1,14 @@
 //! Dot products with AVX-512 and its VNNI: 64 products of bytes an instruction, unsigned weights with signed activations.
 //!
 //! A weight is read from memory once for each token, and reading it is nearly all the time there is. So each row is walked as it lies,
-//! alone or beside others from elsewhere in memory (see `streams`), and memory is asked for some way ahead. What is prepared of the
+//! alone or beside others from elsewhere in memory (see `reading`), and memory is asked for some way ahead. What is prepared of the
 //! activations (reordered, with the products of the format's offset) is prepared before.
 
 use super::avx2::load_bytes;
 use super::{Place, RowStretch, walk, walk_floats};
 use crate::quant::activations::{BLOCK, Row};
 use crate::quant::block::STRETCH;
-use crate::quant::streams::STREAMS;
+use crate::quant::reading::{Reading, STREAMS};
 use crate::scratch::Scratch;
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
@@ -45,9 +45,12 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
         let part_bytes = PREPARED / N * BYTES;
         let first = part * part_bytes;
         let length = (rows.length - first).min(part_bytes);
-        match rows.n_streams {
-            STREAMS => part_rows::<STREAMS, _, _>(rows, first..first + length, prepared, out, &add, &total),
-            _ => part_rows::<1, _, _>(rows, first..first + length, prepared, out, &add, &total),
+        match rows.reading {
+            Reading::InOrder => part_rows::<1, false, _, _>(rows, first..first + length, prepared, out, &add, &total),
+            Reading::Past => part_rows::<1, true, _, _>(rows, first..first + length, prepared, out, &add, &total),
+            Reading::Beside => {
+                part_rows::<STREAMS, false, _, _>(rows, first..first + length, prepared, out, &add, &total);
+            }
         }
     }
 }
@@ -55,7 +58,7 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
 /// Adds the products of those bytes of each row; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn part_rows<const S: usize, const BYTES: usize, P>(
+fn part_rows<const S: usize, const PAST: bool, const BYTES: usize, P>(
     rows: super::Rows<'_>,
     bytes: std::ops::Range<usize>,
     prepared: &[P],
@@ -65,34 +68,33 @@ fn part_rows<const S: usize, const BYTES: usize, P>(
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
-        let mut parts = [&rows.bytes[..0]; S];
-        for (stream, part) in parts.iter_mut().enumerate() {
-            *part = &rows.row(stream, i)[bytes.clone()];
-        }
-        for (stream, sums) in row_sums(parts, prepared, add).into_iter().enumerate() {
+        let parts = rows.side_by_side::<S>(i, bytes.start);
+        for (stream, sums) in row_sums::<S, PAST, _, _>(parts, bytes.len(), prepared, add).into_iter().enumerate() {
             out[stream * n_rows + i] += total(sums);
         }
     }
 }
 
+/// The sums of the first `length` bytes of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn row_sums<const S: usize, const BYTES: usize, P>(
+fn row_sums<const S: usize, const PAST: bool, const BYTES: usize, P>(
     rows: [&[u8]; S],
+    length: usize,
     prepared: &[P],
     add: &impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
 ) -> [Sums; S] {
     let mut pieces = [&[[0u8; BYTES]; 0][..]; S];
     for (pieces, row) in pieces.iter_mut().zip(rows) {
-        *pieces = row.as_chunks::<BYTES>().0;
+        *pieces = row[..length].as_chunks::<BYTES>().0;
     }
-    let mut sums = walk(pieces, prepared, [[_mm512_setzero_ps(); 2]; S], add);
+    let mut sums = walk::<S, PAST, _, _, _>(pieces, prepared, [[_mm512_setzero_ps(); 2]; S], add);
     if let Some(last) = prepared.get(pieces[0].len()) {
         for (sums, row) in sums.iter_mut().zip(rows) {
             // Zeros are blocks with a scale of zero.
-            let (mut padded, rest) = ([0; BYTES], row.as_chunks::<BYTES>().1);
+            let (mut padded, rest) = ([0; BYTES], row[..length].as_chunks::<BYTES>().1);
             padded[..rest.len()].copy_from_slice(rest);
-            *sums = add(*sums, &padded, last, Place::new(0, S));
+            *sums = add(*sums, &padded, last, Place::new::<S, PAST>(0));
         }
     }
     sums
@@ -113,16 +115,17 @@ pub(crate) fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m512,
 ) {
     let add = |sum, weights: &_, x: &_| _mm512_fmadd_ps(unpack(weights), unpack_x(x), sum);
-    match rows.n_streams {
-        STREAMS => float_rows::<STREAMS, _, _>(rows, x, out, &add),
-        _ => float_rows::<1, _, _>(rows, x, out, &add),
+    match rows.reading {
+        Reading::InOrder => float_rows::<1, false, _, _>(rows, x, out, &add),
+        Reading::Past => float_rows::<1, true, _, _>(rows, x, out, &add),
+        Reading::Beside => float_rows::<STREAMS, false, _, _>(rows, x, out, &add),
     }
 }
 
 /// The same with what adds a register's products; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
-fn float_rows<const S: usize, const BYTES: usize, X>(
+fn float_rows<const S: usize, const PAST: bool, const BYTES: usize, X>(
     rows: super::Rows<'_>,
     x: &[X],
     out: &mut [f32],
@@ -130,11 +133,7 @@ fn float_rows<const S: usize, const BYTES: usize, X>(
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
-        let mut parts = [&rows.bytes[..0]; S];
-        for (stream, part) in parts.iter_mut().enumerate() {
-            *part = rows.row(stream, i);
-        }
-        let sums = walk_floats(parts, x, _mm512_setzero_ps(), add);
+        let sums = walk_floats::<S, PAST, _, _, _, _>(rows.side_by_side(i, 0), x, _mm512_setzero_ps(), add);
         for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
             out[stream * n_rows + i] += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
         }

@@ -12,10 +12,10 @@ pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod pairs;
 
-#[cfg(target_arch = "x86_64")]
-use super::Rows;
 use super::activations::{BLOCK, RowStretch};
 use super::block::{BlockFormat, Stretch};
+#[cfg(target_arch = "x86_64")]
+use super::{Reading, Rows};
 
 /// How far ahead of the bytes at hand memory is asked for, where one row comes after the other. Not a number of pages: a line that lies
 /// pages behind the one at hand competes with it.
@@ -39,20 +39,31 @@ const fn group_of(piece_bytes: usize) -> usize {
     if (2 * piece_bytes).is_multiple_of(LINE_BYTES) { 2 } else { 4 }
 }
 
-/// Which piece of its group one is, and whether its row is walked beside others.
+/// Which piece of its group one is, and how its row is read. It is passed as two numbers, which the compiler sees to be constants when it
+/// decides what to inline: one of three fields would go through memory.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     piece: usize,
-    beside: bool,
+    reading: Reading,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Place {
-    /// Piece `piece` of a group, in one of `n_streams` rows.
+    /// Piece `piece` of a group, in one of `S` rows; `PAST`: of one that is read past the second cache.
     #[inline(always)]
-    pub(crate) fn new(piece: usize, n_streams: usize) -> Place {
-        Place { piece, beside: n_streams > 1 }
+    pub(crate) fn new<const S: usize, const PAST: bool>(piece: usize) -> Place {
+        let reading = match (S, PAST) {
+            (1, false) => Reading::InOrder,
+            (1, true) => Reading::Past,
+            _ => Reading::Beside,
+        };
+        Place { piece, reading }
+    }
+
+    /// A piece that is a line of its own.
+    pub(crate) fn alone(reading: Reading) -> Place {
+        Place { piece: 0, reading }
     }
 
     /// Asks for memory some way behind what is at hand, `at`: part `part` of `n_parts` of as many lines as it has. Each
@@ -83,15 +94,22 @@ impl Place {
     }
 
     /// Asks for the line that many bytes behind `at`. Of one row after the other the lines go to the second cache, which waits for three
-    /// times as many at once as the first; of rows side by side to the first. A hint: it reads nothing, wherever it points.
+    /// times as many at once as the first, or past it; of rows side by side to the first. A hint: it reads nothing, wherever it points.
     #[inline(always)]
     fn ask(self, at: *const u8) {
         let (far, near) = (at.wrapping_add(AHEAD_BYTES), at.wrapping_add(AHEAD_BESIDE_BYTES));
         // SAFETY: the instructions have no effect but on the caches.
         unsafe {
-            match self.beside {
-                true => std::arch::asm!("prefetcht0 [{}]", in(reg) near, options(nostack, readonly, preserves_flags)),
-                false => std::arch::asm!("prefetcht1 [{}]", in(reg) far, options(nostack, readonly, preserves_flags)),
+            match self.reading {
+                Reading::Beside => {
+                    std::arch::asm!("prefetcht0 [{}]", in(reg) near, options(nostack, readonly, preserves_flags));
+                }
+                Reading::InOrder => {
+                    std::arch::asm!("prefetcht1 [{}]", in(reg) far, options(nostack, readonly, preserves_flags));
+                }
+                Reading::Past => {
+                    std::arch::asm!("prefetchnta [{}]", in(reg) far, options(nostack, readonly, preserves_flags));
+                }
             }
         }
     }
@@ -101,22 +119,22 @@ impl Place {
 /// for it.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk<const S: usize, const BYTES: usize, P, T: Copy>(
+fn walk<const S: usize, const PAST: bool, const BYTES: usize, P, T: Copy>(
     rows: [&[[u8; BYTES]]; S],
     prepared: &[P],
     sums: [T; S],
     add: &impl Fn(T, &[u8; BYTES], &P, Place) -> T,
 ) -> [T; S] {
     match const { group_of(BYTES) } {
-        2 => walk_groups::<2, _, _, _, _>(rows, prepared, sums, add),
-        _ => walk_groups::<4, _, _, _, _>(rows, prepared, sums, add),
+        2 => walk_groups::<2, S, PAST, _, _, _>(rows, prepared, sums, add),
+        _ => walk_groups::<4, S, PAST, _, _, _>(rows, prepared, sums, add),
     }
 }
 
 /// The same in groups of `G` pieces, two or four.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk_groups<'r, const G: usize, const S: usize, const BYTES: usize, P, T: Copy>(
+fn walk_groups<'r, const G: usize, const S: usize, const PAST: bool, const BYTES: usize, P, T: Copy>(
     rows: [&'r [[u8; BYTES]]; S],
     prepared: &[P],
     mut sums: [T; S],
@@ -131,7 +149,7 @@ fn walk_groups<'r, const G: usize, const S: usize, const BYTES: usize, P, T: Cop
     macro_rules! add_pieces {
         ($index:expr, $place:literal, $prepared:expr) => {
             for (sum, row) in sums.iter_mut().zip(&rows) {
-                *sum = add(*sum, piece(row, $index), $prepared, Place::new($place, S));
+                *sum = add(*sum, piece(row, $index), $prepared, Place::new::<S, PAST>($place));
             }
         };
     }
@@ -144,7 +162,7 @@ fn walk_groups<'r, const G: usize, const S: usize, const BYTES: usize, P, T: Cop
             add_pieces!(G * g + 3, 3, &group[3]);
         }
         for row in &rows {
-            Place::new(G - 1, S).ask_between(piece(row, G * g + G - 1));
+            Place::new::<S, PAST>(G - 1).ask_between(piece(row, G * g + G - 1));
         }
     }
     let first = groups.len() * G;
@@ -164,7 +182,7 @@ fn walk_groups<'r, const G: usize, const S: usize, const BYTES: usize, P, T: Cop
 /// number of them.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk_floats<const S: usize, const BYTES: usize, const LANES: usize, X, T: Copy>(
+fn walk_floats<const S: usize, const PAST: bool, const BYTES: usize, const LANES: usize, X, T: Copy>(
     rows: [&[u8]; S],
     x: &[X],
     zero: T,
@@ -181,7 +199,7 @@ fn walk_floats<const S: usize, const BYTES: usize, const LANES: usize, X, T: Cop
         for (sums, pieces) in sums.iter_mut().zip(&pieces) {
             let group = &pieces[GROUP * g..][..GROUP];
             for i in 0..GROUP {
-                Place::new(i, S).ask_ahead(&group[i], 0, 1);
+                Place::new::<S, PAST>(i).ask_ahead(&group[i], 0, 1);
                 sums[i] = add(sums[i], &group[i], &x[i]);
             }
         }
