@@ -33,13 +33,9 @@ impl Random {
 
 /// Threads to test with: every instruction set of this machine, alone and with workers.
 pub(crate) fn all_threads() -> Vec<Threads> {
-    let sets = Isa::all().flat_map(|isa| {
-        [1, 3, 3]
-            .into_iter()
-            .zip([Reading::Beside, Reading::Past, Reading::InOrder])
-            .map(move |(count, reading)| (count, isa, reading))
-    });
-    sets.map(|(count, isa, reading)| {
+    let ways = [(1, Reading::Beside), (3, Reading::Past), (3, Reading::InOrder)];
+    let sets = Isa::all().flat_map(|isa| ways.map(|way| (isa, way)));
+    sets.map(|(isa, (count, reading))| {
         let threads = Threads::with_isa(count, isa);
         threads.best_reading().choose(reading);
         threads

@@ -122,6 +122,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Row `index` of each of `S` streams from byte `first` on, and all that follows it.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn side_by_side<const S: usize>(&self, index: usize, first: usize) -> [&'a [u8]; S] {
         let mut rows = [&self.bytes[..0]; S];
