@@ -64,10 +64,12 @@ pub(crate) fn rows<const BYTES: usize>(
         let prepared = room.filled(stretches.len(), |index| Pairs::new(&stretches[index], offset));
         let first = part * PREPARED * BYTES;
         let length = (rows.length - first).min(PREPARED * BYTES);
+        // A third copy of the loop, for what is read past the second cache, keeps the compiler from inlining Q4_K's instructions in any.
         match rows.reading {
-            Reading::InOrder => part_rows::<1, false, _>(rows, first..first + length, prepared, out, &add),
-            Reading::Past => part_rows::<1, true, _>(rows, first..first + length, prepared, out, &add),
-            Reading::Beside => part_rows::<STREAMS, false, _>(rows, first..first + length, prepared, out, &add),
+            Reading::InOrder | Reading::Past => {
+                part_rows::<1, _>(rows, first..first + length, prepared, out, &add);
+            }
+            Reading::Beside => part_rows::<STREAMS, _>(rows, first..first + length, prepared, out, &add),
         }
     }
 }
@@ -75,7 +77,7 @@ pub(crate) fn rows<const BYTES: usize>(
 /// Adds the products of those bytes of each row; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn part_rows<const S: usize, const PAST: bool, const BYTES: usize>(
+fn part_rows<const S: usize, const BYTES: usize>(
     rows: Rows<'_>,
     bytes: std::ops::Range<usize>,
     prepared: &[Pairs],
@@ -85,7 +87,7 @@ fn part_rows<const S: usize, const PAST: bool, const BYTES: usize>(
     let n_rows = out.len() / S;
     for i in 0..n_rows {
         let parts = rows.side_by_side::<S>(i, bytes.start);
-        let sums = row_sums::<S, PAST, _>(parts, bytes.len(), prepared, add);
+        let sums = row_sums(parts, bytes.len(), prepared, add);
         for (stream, [products, minima]) in sums.into_iter().enumerate() {
             out[stream * n_rows + i] += horizontal_sum(_mm256_add_ps(products, minima));
         }
@@ -95,7 +97,7 @@ fn part_rows<const S: usize, const PAST: bool, const BYTES: usize>(
 /// The sums of the first `length` bytes of each.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn row_sums<const S: usize, const PAST: bool, const BYTES: usize>(
+fn row_sums<const S: usize, const BYTES: usize>(
     rows: [&[u8]; S],
     length: usize,
     prepared: &[Pairs],
@@ -106,7 +108,7 @@ fn row_sums<const S: usize, const PAST: bool, const BYTES: usize>(
     for (stretches, row) in stretches.iter_mut().zip(rows) {
         *stretches = row[..length].as_chunks::<BYTES>().0;
     }
-    let mut sums = walk::<S, PAST, _, _, _>(stretches, prepared, [zero; S], add);
+    let mut sums = walk::<S, false, _, _, _>(stretches, prepared, [zero; S], add);
     if let Some(prepared) = prepared.get(length / BYTES) {
         let rest = length % BYTES;
         let n_blocks = _mm256_set1_epi32((rest * 8 / BYTES) as i32);
@@ -118,7 +120,7 @@ fn row_sums<const S: usize, const PAST: bool, const BYTES: usize>(
                 padded[..rest].copy_from_slice(&row[length - rest..length]);
                 &padded
             });
-            let of_rest = add(zero, stretch, prepared, Place::new::<S, PAST>(0));
+            let of_rest = add(zero, stretch, prepared, Place::new::<S, false>(0));
             for (sum, of_rest) in sums.iter_mut().zip(of_rest) {
                 *sum = _mm256_add_ps(*sum, _mm256_and_ps(of_rest, _mm256_castsi256_ps(of_row)));
             }
