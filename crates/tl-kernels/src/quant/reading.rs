@@ -19,7 +19,7 @@ const LEAST_BYTES: usize = 1 << 20;
 pub enum Reading {
     /// Row after row, into the second cache.
     InOrder,
-    /// Row after row, past the second cache.
+    /// Row after row, past the second cache; with AVX2 quantized rows as [`InOrder`](Reading::InOrder).
     Past,
     /// Eight rows side by side, each from another eighth of the weight.
     Beside,
