@@ -69,7 +69,7 @@ fn one(criterion: &mut Criterion) {
     let words = vec![1u64; COLD_BYTES / 8];
     group.throughput(Throughput::Bytes(COLD_BYTES as u64));
     for threads in threads() {
-        let names = ["read_in_order", "read_past", "read_beside"];
+        let names = ["read_in_order", "read_beside", "read_past"];
         for (name, reading) in names.into_iter().zip(Reading::ALL) {
             group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
                 bencher.iter(|| read(&threads, &words, reading));

@@ -21,16 +21,15 @@ pub(crate) fn float<const BYTES: usize, X>(
 ) {
     let add = |sum, weights: &_, x: &_| _mm256_fmadd_ps(unpack(weights), unpack_x(x), sum);
     match rows.reading {
-        Reading::InOrder => float_rows::<1, false, _, _>(rows, x, out, &add),
-        Reading::Past => float_rows::<1, true, _, _>(rows, x, out, &add),
-        Reading::Beside => float_rows::<STREAMS, false, _, _>(rows, x, out, &add),
+        Reading::InOrder | Reading::Past => float_rows::<1, _, _>(rows, x, out, &add),
+        Reading::Beside => float_rows::<STREAMS, _, _>(rows, x, out, &add),
     }
 }
 
 /// The same with what adds a register's products; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn float_rows<const S: usize, const PAST: bool, const BYTES: usize, X>(
+fn float_rows<const S: usize, const BYTES: usize, X>(
     rows: Rows<'_>,
     x: &[X],
     out: &mut [f32],
@@ -38,7 +37,7 @@ fn float_rows<const S: usize, const PAST: bool, const BYTES: usize, X>(
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
-        let sums = walk_floats::<S, PAST, _, _, _, _>(rows.side_by_side(i, 0), x, _mm256_setzero_ps(), add);
+        let sums = walk_floats::<S, false, _, _, _, _>(rows.side_by_side(i, 0), x, _mm256_setzero_ps(), add);
         for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
             out[stream * n_rows + i] += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
         }

@@ -64,7 +64,6 @@ pub(crate) fn rows<const BYTES: usize>(
         let prepared = room.filled(stretches.len(), |index| Pairs::new(&stretches[index], offset));
         let first = part * PREPARED * BYTES;
         let length = (rows.length - first).min(PREPARED * BYTES);
-        // A third copy of the loop, for what is read past the second cache, keeps the compiler from inlining Q4_K's instructions in any.
         match rows.reading {
             Reading::InOrder | Reading::Past => {
                 part_rows::<1, _>(rows, first..first + length, prepared, out, &add);
