@@ -184,6 +184,8 @@ pub(crate) enum ExprKind {
         /// Where among the parts of a model's node it was found last.
         place: Cell<ChildPlace>,
     },
+    /// Whether these are operands of attention: `rewrite` asks it where attention is written out.
+    IsAttention(Box<WrittenAttention>),
     /// Another dtype or number type.
     Convert {
         operand: Box<Expr>,
@@ -227,6 +229,38 @@ pub(crate) struct OpCall {
     pub(crate) site: RefCell<Site>,
 }
 
+/// The operands of attention that a program writes out. They are variables and constants.
+#[derive(Debug)]
+pub(crate) struct WrittenAttention {
+    /// `[n, heads, d]`
+    pub(crate) queries: Arranged,
+    /// `[m, heads, d]`
+    pub(crate) keys: Arranged,
+    /// `[m, heads, d]`
+    pub(crate) values: Arranged,
+    /// What the scores are multiplied with or divided by.
+    pub(crate) scale: Option<Expr>,
+    /// The sizes of the causal mask, `n` and `m`.
+    pub(crate) mask: Option<[Expr; 2]>,
+}
+
+/// A tensor, and which of its dimensions are those that an operation has in this order.
+#[derive(Debug)]
+pub(crate) struct Arranged {
+    pub(crate) tensor: Expr,
+    pub(crate) dims: [usize; 3],
+}
+
+impl WrittenAttention {
+    pub(crate) fn exprs_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
+        let WrittenAttention { queries, keys, values, scale, mask } = self;
+        [&mut queries.tensor, &mut keys.tensor, &mut values.tensor]
+            .into_iter()
+            .chain(scale)
+            .chain(mask.iter_mut().flatten())
+    }
+}
+
 /// What a checked declaration belongs to, for messages.
 #[derive(Debug)]
 pub(crate) enum Expected {
@@ -268,12 +302,24 @@ pub(crate) enum Index {
 }
 
 impl OpCall {
-    pub(crate) fn new(row: &'static Op, mut arguments: Box<[Argument]>) -> OpCall {
-        let ends_chain = may_be_chained(row, &arguments) && OpCall::mark_links(&mut arguments);
-        let changes_no_variable = arguments.iter().all(Argument::changes_no_variable);
+    pub(crate) fn new(row: &'static Op, arguments: Box<[Argument]>) -> OpCall {
         let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
         let site = RefCell::default();
-        OpCall { row, arguments, changes_no_variable, ends_chain, is_link: false, tensors, site }
+        let (changes_no_variable, ends_chain, is_link) = (false, false, false);
+        let mut call = OpCall { row, arguments, changes_no_variable, ends_chain, is_link, tensors, site };
+        call.mark();
+        call
+    }
+
+    /// Finds anew what the arguments are to the call, and the call to them: whoever changes one of them asks for it.
+    pub(crate) fn mark(&mut self) {
+        for argument in &mut self.arguments {
+            if let Argument::One(Expr { kind: ExprKind::Op(inner), .. }) = argument {
+                inner.is_link = false;
+            }
+        }
+        self.ends_chain = may_be_chained(self.row, &self.arguments) && OpCall::mark_links(&mut self.arguments);
+        self.changes_no_variable = self.arguments.iter().all(Argument::changes_no_variable);
     }
 
     /// Whether variables among the arguments are read where they lie, when all arguments are there. In a chain they are
@@ -385,7 +431,7 @@ impl Expr {
     }
 
     /// Whether evaluating it leaves the function's variables as they are; false where that takes a closer look.
-    fn changes_no_variable(&self) -> bool {
+    pub(crate) fn changes_no_variable(&self) -> bool {
         match &self.kind {
             // A function that is called has variables of its own.
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
@@ -396,6 +442,7 @@ impl Expr {
             | ExprKind::FromList { operand, .. }
             | ExprKind::Expect { operand, .. } => operand.changes_no_variable(),
             ExprKind::Binary { left, right, .. } => left.changes_no_variable() && right.changes_no_variable(),
+            ExprKind::IsAttention(_) => true,
             ExprKind::Op(call) => call.changes_no_variable,
             ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => {
                 arguments.iter().all(Expr::changes_no_variable)

@@ -15,6 +15,7 @@ mod ir;
 mod library;
 mod liveness;
 mod names;
+mod rewrite;
 mod text;
 mod value;
 

@@ -221,6 +221,7 @@ impl Walk<'_> {
             ExprKind::Op(call) => self.arguments(&mut call.arguments),
             ExprKind::Builtin { arguments, .. } => self.arguments(arguments),
             ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => self.exprs(arguments),
+            ExprKind::IsAttention(written) => written.exprs_mut().for_each(|expr| self.expr(expr)),
             ExprKind::Recycle { buffer, target } => {
                 match target {
                     Recycled::Local { slot, .. } => drop(self.live.insert(*slot)),

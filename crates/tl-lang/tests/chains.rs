@@ -1,5 +1,6 @@
 //! A chain of elementwise operations gives the bits and the errors that the operations one by one give: each random
-//! expression is run as it is, and with a variable for every operation, which leaves nothing to fuse.
+//! expression is run as it is, with a variable for every operation, and with each operation's result in a list, which leaves
+//! nothing to fuse.
 
 use proptest::prelude::*;
 use tl_device::{Device, Simulation};
@@ -108,13 +109,13 @@ fn nested(tree: &Tree) -> String {
 }
 
 /// Adds a line for each operation to `lines`, and what it is in the expression to `nested_as`; gives the name of its result.
-fn one_by_one(tree: &Tree, lines: &mut Vec<String>, nested_as: &mut Vec<String>) -> String {
+fn one_by_one(tree: &Tree, lines: &mut Vec<(String, String)>, nested_as: &mut Vec<String>) -> String {
     let operands: Vec<String> = operands(tree).into_iter().map(|tree| one_by_one(tree, lines, nested_as)).collect();
     if operands.is_empty() {
         return operation(tree, &[]);
     }
     let name = format!("step{}", lines.len());
-    lines.push(format!("let {name} = {}", operation(tree, &operands)));
+    lines.push((name.clone(), operation(tree, &operands)));
     nested_as.push(nested(tree));
     name
 }
@@ -147,14 +148,21 @@ fn check(tree: &Tree, n: usize, m: usize) -> Result<(), TestCaseError> {
     };
     let (mut lines, mut nested_as) = (Vec::new(), Vec::new());
     let result = one_by_one(tree, &mut lines, &mut nested_as);
-    let (text, fused) = (program(&lines, &result), program(&[], &nested(tree)));
+    let in_variables: Vec<String> = lines.iter().map(|(name, operation)| format!("let {name} = {operation}")).collect();
+    let in_lists: Vec<String> =
+        lines.iter().map(|(name, operation)| format!("let {name} = [{operation}][0]")).collect();
+    let (separate, joined, fused) =
+        (program(&in_lists, &result), program(&in_variables, &result), program(&[], &nested(tree)));
     // The message is about the same part of the expression.
     let in_expression = |text: String| {
         let names = nested_as.iter().enumerate().rev();
         names.fold(text, |text, (at, nested)| text.replace(&format!("step{at}"), nested))
     };
-    let expected = run(&text).map_err(|(message, text)| (message, in_expression(text)));
-    prop_assert_eq!(run(&fused), expected, "{}\n{}", fused, text);
+    let named =
+        |result: Result<String, (String, String)>| result.map_err(|(message, text)| (message, in_expression(text)));
+    let expected = named(run(&separate));
+    prop_assert_eq!(named(run(&joined)), expected.clone(), "{}\n{}", joined, separate);
+    prop_assert_eq!(run(&fused), expected, "{}\n{}", fused, separate);
     Ok(())
 }
 
@@ -206,6 +214,7 @@ fn one_buffer_for_a_chain() {
     check("float16", "-x / (1.0 + exp(-x) * y) + y * 2.0 - 1.0");
     check("float16", "((x as float32) * (y as float32)) as float16");
     check("float32", "minimum(abs(x), y * 2.0 - x)");
+    check("float32", "let a = x * 2.0\nlet b = y + 1.0\nlet c = a - b\nexp(c)");
 }
 
 /// What waits keeps its operands, so nothing waits for an operand that takes memory while it is evaluated.
@@ -215,8 +224,10 @@ fn nothing_waits_for_memory() {
     for operand in [format!("x[0..{length}]"), format!("x.reshape([{length}])"), format!("x.reshape([1, {length}])[0]")]
     {
         // `a` and `b` end where they are multiplied. Their product, two for the operand, the result.
-        let body = format!("let a = x + 1\nlet b = x * 2\na * b * {operand}");
+        let body = format!("let a = [x + 1][0]\nlet b = [x * 2][0]\na * b * {operand}");
         check_buffers(&Device::cpu(), "float16", 3, &body, "6 0");
+        let body = format!("let a = x + 1\nlet b = x * 2\na * b * {operand}");
+        check_buffers(&Device::cpu(), "float16", 3, &body, "4 0");
     }
 }
 

@@ -85,7 +85,7 @@ pub struct Raw {
     shape: Shape,
     strides: Strides,
     /// Of one dimension, elements that count several times. What has this is read as [`Raw::split`] has it, or copied;
-    /// einsum alone reads it as it lies.
+    /// einsum and attention alone read it as it lies.
     repeat: Option<Repeat>,
 }
 

@@ -22,11 +22,13 @@ impl Checker {
     pub(super) fn program(&mut self, files: &[Loaded]) -> Program {
         let bodies = self.signatures(files);
         self.top_level_names(files);
-        self.quiet += 1;
-        for (index, function) in bodies.iter().enumerate() {
-            self.function_body(index, function);
+        if !self.globals.is_empty() {
+            self.quiet += 1;
+            for (index, function) in bodies.iter().enumerate() {
+                self.function_body(index, function);
+            }
+            self.quiet -= 1;
         }
-        self.quiet -= 1;
         let globals = self.number_globals();
         let entry = self.entry(files);
         let functions =

@@ -20,6 +20,8 @@ use tl_syntax::{Diagnostic, SourceMap};
 use crate::check::checker::Checker;
 use crate::host::Host;
 use crate::ir::Program;
+use crate::liveness;
+use crate::rewrite::rewrite;
 
 pub(crate) use operations::operator_row;
 pub(crate) use types::{Known, Type, Typed, dtype_fits, show_declared};
@@ -35,12 +37,17 @@ pub(crate) struct Checked {
 pub(crate) fn check(name: &str, text: &str, host: &mut dyn Host, sources: &mut SourceMap) -> Checked {
     let mut checked = check_unmarked(name, text, host, sources);
     if let Some(program) = &mut checked.program {
-        program.functions.iter_mut().chain([&mut program.entry]).for_each(crate::liveness::mark);
+        for function in program.functions.iter_mut().chain([&mut program.entry]) {
+            liveness::mark(function);
+            if rewrite(function) {
+                liveness::mark(function);
+            }
+        }
     }
     checked
 }
 
-/// As [`check`], but all values live until their function ends.
+/// As [`check`], but the program runs as it is written, and all values live until their function ends.
 pub(crate) fn check_unmarked(name: &str, text: &str, host: &mut dyn Host, sources: &mut SourceMap) -> Checked {
     let mut files = files::Files::new(host, sources);
     files.load_main(name, text);

@@ -39,16 +39,38 @@ impl<'a> Evaluator<'a> {
             ExprKind::Op(call) => self.op(call, expr.span),
             ExprKind::Call { function, arguments } => self.call(*function, arguments, expr.span),
             ExprKind::Block(block) => self.push_block(block),
+            ExprKind::If(node) => {
+                let (drops, block) = match self.condition(&node.condition)? {
+                    true => (&node.then_drops, &node.then),
+                    false => (&node.otherwise_drops, &node.otherwise),
+                };
+                self.drop_slots(drops);
+                self.push_block(block)
+            }
             ExprKind::Expect { operand, ty, what } => {
                 self.push(operand)?;
                 self.expect(ty, what, expr.span)
             }
-            // A variable's last use: its value moves to the top of the stack where it lies, through no value in between.
-            ExprKind::Local { slot, last: true, .. } if matches!(self.slot(*slot), Value::Tensor(_)) => {
-                let place = self.frame + *slot as usize;
-                self.stack.push(Value::Absent);
-                let top = self.stack.len() - 1;
-                self.stack.swap(place, top);
+            // What most variables hold goes to the top of the stack through no value in between.
+            ExprKind::Local { slot, last, .. } => {
+                match self.slot(*slot) {
+                    Value::Int(n) => {
+                        let n = *n;
+                        self.stack.push(Value::Int(n));
+                    }
+                    value @ Value::Tensor(_) if *last => {
+                        let value = std::mem::take(value);
+                        self.stack.push(value);
+                    }
+                    Value::Tensor(tensor) => {
+                        let tensor = tensor.clone();
+                        self.stack.push(Value::Tensor(tensor));
+                    }
+                    _ => {
+                        let value = self.expr(expr)?;
+                        self.stack.push(value);
+                    }
+                }
                 Ok(())
             }
             _ => {
@@ -359,8 +381,7 @@ impl<'a> Evaluator<'a> {
         // The result, on top of what the function had on the stack, becomes all of it.
         match &result {
             Ok(()) if self.stack.len() > first + 1 => {
-                let top = self.stack.len() - 1;
-                self.stack.swap(first, top);
+                self.move_top_to(first);
                 self.stack.truncate(first + 1);
             }
             Ok(()) => {}
@@ -373,10 +394,12 @@ impl<'a> Evaluator<'a> {
     fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
         let mut sizes: Sizes = SmallVec::from_elem(None, function.sizes.len());
         self.bind_parameters(function, first, &mut sizes, span)?;
-        for size in &sizes {
-            self.stack.push(size.map_or(Value::Absent, |size| Value::Int(size as i64)));
-        }
         self.stack.resize_with(first + function.slots as usize, Value::default);
+        for (place, size) in self.stack.iter_mut().skip(first + function.parameters.len()).zip(&sizes) {
+            if let Some(size) = size {
+                *place = Value::Int(*size as i64);
+            }
+        }
         (self.frame, self.sizes) = (first, first + function.parameters.len());
         self.function = Some(function);
         match self.push_block(&function.body) {

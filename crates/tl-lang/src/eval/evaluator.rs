@@ -101,6 +101,16 @@ impl<'a> Evaluator<'a> {
         &mut self.stack[index]
     }
 
+    /// Moves the value on top of the stack to a place below it, and drops what was there: in one copy, where the usual ways
+    /// make two or three of a value that is not small.
+    pub(super) fn move_top_to(&mut self, place: usize) {
+        if let Some(below) = self.stack.get_mut(place) {
+            *below = Value::Absent;
+            // It owns nothing, so there is nothing to drop.
+            std::mem::forget(self.stack.swap_remove(place));
+        }
+    }
+
     pub(super) fn drop_slots(&mut self, slots: &[Slot]) {
         for slot in slots {
             // In this order the value is written where it belongs, and not moved there.

@@ -39,7 +39,11 @@ impl Evaluator<'_> {
                 Ok(value)
             }
             ExprKind::Builtin { row, arguments } => self.builtin(row, arguments, span),
-            ExprKind::Op(_) | ExprKind::Call { .. } | ExprKind::Block(_) | ExprKind::Expect { .. } => {
+            ExprKind::Op(_)
+            | ExprKind::Call { .. }
+            | ExprKind::Block(_)
+            | ExprKind::If(_)
+            | ExprKind::Expect { .. } => {
                 self.push(expr)?;
                 Ok(self.stack.pop().unwrap_or_default())
             }
@@ -76,15 +80,6 @@ impl Evaluator<'_> {
                 let operand = self.expr(operand)?;
                 self.not(operand, span)
             }
-            ExprKind::If(node) => {
-                if self.condition(&node.condition)? {
-                    self.drop_slots(&node.then_drops);
-                    self.block(&node.then)
-                } else {
-                    self.drop_slots(&node.otherwise_drops);
-                    self.block(&node.otherwise)
-                }
-            }
             _ => self.rarer(expr),
         }
     }
@@ -94,6 +89,7 @@ impl Evaluator<'_> {
     fn rarer(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
+            ExprKind::IsAttention(written) => Ok(Value::Bool(self.is_attention(written))),
             ExprKind::Recycle { buffer, target } => self.recycle(buffer, target, span),
             ExprKind::With { buffer, body } => self.with(buffer, body, span),
             ExprKind::Trace(body) => self.trace(body),

@@ -9,7 +9,7 @@ use tl_tensor::ops::{Arg, apply};
 use crate::arithmetic;
 use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
 use crate::eval::expressions::missing;
-use crate::ir::{Declared, Expr, ExprKind, Index};
+use crate::ir::{Argument, Declared, Expr, ExprKind, Index};
 use crate::library::{self, Failure};
 use crate::value::{Handle, Number, Value};
 
@@ -65,6 +65,10 @@ impl Evaluator<'_> {
             ExprKind::Binary { operator, left, right } => match (self.number_at(left)?, self.number_at(right)?) {
                 (Number::Int(a), Number::Int(b)) => arithmetic::int(*operator, a, b).ok().map(Number::Int),
                 (a, b) => arithmetic::float(*operator, a.to_f64(), b.to_f64()).map(Number::Float),
+            },
+            ExprKind::Builtin { row, arguments } => match (row.of_number, &**arguments) {
+                (Some(function), [Argument::One(x)]) => Some(Number::Float(function(self.number_at(x)?.to_f64()))),
+                _ => None,
             },
             ExprKind::Convert { operand, to: Declared::Float } => {
                 Some(Number::Float(self.number_at(operand)?.to_f64()))

@@ -4,6 +4,7 @@
 //! evaluated; it only grows, so that after warm-up evaluating allocates nothing. A value is moved out of its slot where
 //! `liveness` marked its last read. Errors carry the place; calls add where they were called from on the way out.
 
+mod attention;
 mod binding;
 mod calls;
 mod chains;

@@ -12,9 +12,13 @@ use crate::library::Failure;
 use crate::value::{Number, Value, equal};
 
 impl Evaluator<'_> {
-    /// Whether a comparison of numbers holds, which are read where they lie; `None` where it is something else.
+    /// What a condition gives that reads its operands where they lie: a comparison of numbers; `None` where it is something else.
     pub(super) fn truth_at(&self, expr: &Expr) -> Option<bool> {
-        let ExprKind::Binary { operator, left, right } = &expr.kind else { return None };
+        let (operator, left, right) = match &expr.kind {
+            ExprKind::Binary { operator, left, right } => (operator, left, right),
+            ExprKind::IsAttention(written) => return Some(self.is_attention(written)),
+            _ => return None,
+        };
         match (self.number_at(left)?, self.number_at(right)?) {
             (Number::Int(a), Number::Int(b)) => compare(*operator, a, b),
             (a, b) => compare(*operator, a.to_f64(), b.to_f64()),

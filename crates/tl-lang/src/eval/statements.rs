@@ -35,12 +35,12 @@ impl Evaluator<'_> {
                     return Ok(());
                 }
                 self.push(value)?;
-                // The value, which was just evaluated, is the last one.
-                let top = self.stack.len() - 1;
-                if !*unread {
-                    self.stack.swap(self.frame + *slot as usize, top);
+                if *unread {
+                    self.stack.pop();
+                } else {
+                    // The value, which was just evaluated, is the last one.
+                    self.move_top_to(self.frame + *slot as usize);
                 }
-                self.stack.truncate(top);
             }
             Statement::SetGlobal { index, value } => {
                 let value = self.expr(value)?;

@@ -17,6 +17,7 @@ macro_rules! function {
                 let f: fn(f64) -> f64 = $f;
                 Ok(Value::Float(f(args.number(0)?)))
             },
+            of_number: Some($f),
             ..Builtin::BASE
         }
     };

@@ -22,6 +22,8 @@ pub(crate) struct Builtin {
     /// What can be said of the result; with no arguments at all, its kind.
     pub(crate) result: fn(&Types<'_>) -> (Type, Known),
     pub(crate) run: fn(&mut Context<'_>, &mut Args<'_>) -> Result<Value, Failure>,
+    /// The same, where it is a function of one number.
+    pub(crate) of_number: Option<fn(f64) -> f64>,
 }
 
 impl std::fmt::Debug for Builtin {
@@ -40,6 +42,7 @@ impl Builtin {
         makes_tensors: false,
         result: super::nothing,
         run: |_, _| Ok(Value::Unit),
+        of_number: None,
     };
 }
 

@@ -1,7 +1,10 @@
 //! Attention in one pass.
 
 use tl_device::DType;
-use tl_kernels::{Element, Heads, Kept, MAX_HEAD_DIM, Q8Block};
+use tl_kernels::{Element, Heads, Kept, Q8Block};
+
+/// The largest head that there is attention for.
+pub use tl_kernels::MAX_HEAD_DIM;
 
 use super::attention_gpu;
 use super::rule::{RuleArgs, Size, TensorType, same};
@@ -26,10 +29,11 @@ static ATTENTION: Op = Op {
         optional("scale", Kind::Number, Default::Absent),
     ],
     rule,
-    run: Run::PreparedKernel {
+    run: Run::RepeatKernel {
         must_copy,
         kernel: |call| {
-            let (q, k, v) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
+            let operand = |index| call.operand_with_repeat(index).ok_or(Fault::Unknown);
+            let (q, k, v) = (operand(0)?, operand(1)?, operand(2)?);
             let scale = scale(call, &q)?;
             with_float!(q.dtype, "q", T => match k.dtype {
                 dtype if dtype == DType::Q8_0 => run::<T, Q8Block>(call, (&q, &k, &v), scale),
@@ -56,16 +60,38 @@ fn scale(call: &Call, q: &Operand) -> Result<f32, Fault> {
     Ok(scale as f32)
 }
 
-/// The elements of a head must lie one after the other; tokens and heads may lie anywhere.
+/// The elements of a head must lie one after the other; tokens and heads may lie anywhere. Keys and values may repeat their
+/// heads, both alike.
 fn must_copy(args: &[Arg], index: usize) -> bool {
-    match args.get(index) {
-        Some(Arg::Tensor(raw)) => !has_whole_heads(&raw.operand()),
-        _ => false,
-    }
+    let own_heads = |index: usize| match args.get(index) {
+        Some(Arg::Tensor(raw)) => Some(own_heads(&raw.operand_with_repeat())),
+        Some(Arg::Operand(operand)) => Some(own_heads(operand)),
+        _ => None,
+    };
+    let Some(Arg::Tensor(raw)) = args.get(index) else { return false };
+    let operand = raw.operand_with_repeat();
+    let is_read_as_it_lies = match operand.repeat {
+        None => true,
+        Some(_) if index == 0 || raw.device().is_gpu() => false,
+        Some(repeat) => repeat.axis() == HEADS && own_heads(1) == own_heads(2),
+    };
+    !is_read_as_it_lies || !has_whole_heads(&operand)
 }
 
 fn has_whole_heads(operand: &Operand) -> bool {
     operand.is_contiguous() || operand.strides.last() == Some(&1)
+}
+
+/// The dimension of an operand that counts heads.
+const HEADS: usize = 1;
+
+/// How many different heads keys or values have that stand several times in a row, one for each head of the queries that reads it.
+fn own_heads(operand: &Operand) -> usize {
+    match operand.repeat {
+        Some(repeat) if repeat.axis() == HEADS => operand.dims[HEADS] / repeat.times(),
+        _ if operand.strides[HEADS] == 0 => operand.dims[HEADS].min(1),
+        _ => operand.dims[HEADS],
+    }
 }
 
 fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
@@ -103,7 +129,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     Ok(TensorType::new(q_dtype, q))
 }
 
-fn heads<'a, T: Kept>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fault> {
+fn heads<'a, T: Kept>(operand: &Operand<'a>, n_heads: usize) -> Result<Heads<'a, T>, Fault> {
     let are_blocks_whole = operand.strides[..2].iter().all(|stride| stride.is_multiple_of(T::ELEMS));
     if !has_whole_heads(operand) || !are_blocks_whole {
         let expected = "contiguous within a head";
@@ -112,7 +138,7 @@ fn heads<'a, T: Kept>(operand: &Operand<'a>) -> Result<Heads<'a, T>, Fault> {
     Ok(Heads {
         data: operand.data()?,
         n_tokens: operand.dims[0],
-        n_heads: operand.dims[1],
+        n_heads,
         token_stride: operand.strides[0],
         head_stride: operand.strides[1],
     })
@@ -124,7 +150,9 @@ fn run<T: Element, C: Kept>(
     scale: f32,
 ) -> Result<(), Fault> {
     let (head_dim, causal, threads) = (q.dims[2], call.bool(3), call.threads);
-    tl_kernels::attention::<T, C>(threads, heads(q)?, heads(k)?, heads(v)?, head_dim, scale, causal, call.out()?);
+    let kv_heads = if own_heads(k) == own_heads(v) { own_heads(k) } else { k.dims[HEADS] };
+    let (q, k, v) = (heads(q, q.dims[HEADS])?, heads(k, kv_heads)?, heads(v, kv_heads)?);
+    tl_kernels::attention::<T, C>(threads, q, k, v, head_dim, scale, causal, call.out()?);
     Ok(())
 }
 

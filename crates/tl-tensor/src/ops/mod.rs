@@ -37,6 +37,7 @@ use tl_device::{Binding, DType, Device, Layout, Lease, Role};
 use tl_kernels::{BinaryMap, Threads, UnaryMap, View, Weight, WeightKernels};
 
 pub use argument::{Arg, Default, Kind, Param};
+pub use attention::MAX_HEAD_DIM;
 pub use chain::{Link, MAX_LINKS, MAX_WAITING, apply_chain, link_layout};
 pub use gpu::{GpuRun, Ran};
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};

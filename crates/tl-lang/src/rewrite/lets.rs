@@ -1,0 +1,158 @@
+//! `let y = relu(x)` and then `y * 2`, the only read of `y`: the operation takes the place of the variable, as if it had been
+//! written there. So chains and recognized forms reach across statements.
+//!
+//! Only where nothing but variables and constants is evaluated between the two, so that everything happens in the order in which
+//! it was written.
+
+use crate::ir::{Argument, Block, Expr, ExprKind, Recycled, Slot, Statement};
+use crate::rewrite::walk::Part;
+
+/// Operations nested deeper than this are left in variables: evaluating an expression takes the machine's stack.
+const MAX_NESTED: usize = 24;
+
+/// Joins what can be joined in a block and in all blocks inside it. Says whether anything was.
+pub(super) fn join(block: &mut Block) -> bool {
+    let mut joined = false;
+    block.for_each_part(&mut |part| joined |= join_inside(part));
+    // From the end, so that a statement which took one in is itself taken in by the next.
+    for at in (0..block.statements.len()).rev() {
+        joined |= join_statement(block, at);
+    }
+    joined
+}
+
+fn join_inside(part: Part<'_>) -> bool {
+    match part {
+        Part::Block(block) => join(block),
+        Part::Expr(expr) => {
+            let mut joined = false;
+            expr.for_each_part(&mut |part| joined |= join_inside(part));
+            joined
+        }
+    }
+}
+
+/// Puts the operation of statement `at` into what follows it.
+fn join_statement(block: &mut Block, at: usize) -> bool {
+    let Some((statement, rest)) = block.statements.get_mut(at..).and_then(<[_]>::split_first_mut) else { return false };
+    let Statement::Set { slot, value, unread: false } = statement else { return false };
+    let next = match rest.first_mut() {
+        Some(
+            Statement::Set { value, .. }
+            | Statement::SetGlobal { value, .. }
+            | Statement::Expr(value)
+            | Statement::Return(Some(value)),
+        ) => value,
+        Some(_) => return false,
+        None => match &mut block.value {
+            Some(value) => value,
+            None => return false,
+        },
+    };
+    let may_move = matches!(&value.kind, ExprKind::Op(call) if call.changes_no_variable);
+    if !may_move || reads(next, *slot) != 1 {
+        return false;
+    }
+    let unit = Expr::unit(value.span);
+    let depth = MAX_NESTED.saturating_sub(nested(value));
+    let mut moved = Some(std::mem::replace(value, unit));
+    put(next, *slot, &mut moved, depth);
+    match moved {
+        Some(operation) => {
+            // It found no place.
+            *value = operation;
+            false
+        }
+        None => {
+            block.statements.remove(at);
+            true
+        }
+    }
+}
+
+/// How often an expression reads the variable, or recycles it.
+fn reads(expr: &mut Expr, slot: Slot) -> usize {
+    match &expr.kind {
+        ExprKind::Local { slot: read, .. } => return usize::from(*read == slot),
+        ExprKind::Recycle { target: Recycled::Local { slot: read, .. }, .. } if *read == slot => return 2,
+        _ => {}
+    }
+    let mut count = 0;
+    expr.for_each_part(&mut |part| count += reads_in(part, slot));
+    count
+}
+
+fn reads_in(part: Part<'_>, slot: Slot) -> usize {
+    match part {
+        Part::Expr(expr) => reads(expr, slot),
+        Part::Block(block) => {
+            let mut count = 0;
+            block.for_each_part(&mut |part| count += reads_in(part, slot));
+            count
+        }
+    }
+}
+
+/// How deep operations stand in each other.
+fn nested(expr: &Expr) -> usize {
+    let ExprKind::Op(call) = &expr.kind else { return 0 };
+    let inner = call.arguments.iter().map(|argument| match argument {
+        Argument::One(expr) => nested(expr),
+        Argument::Missing | Argument::Several(_) => 0,
+    });
+    1 + inner.max().unwrap_or(0)
+}
+
+/// What was met on the way to the variable.
+enum Met {
+    /// The variable, in whose place the operation stands now.
+    Place,
+    /// Nothing that is evaluated but variables and constants.
+    Nothing,
+    /// Something else, which comes before what is behind it.
+    Other,
+}
+
+/// Puts the operation in the place of the variable's last read, if that is the first thing which is evaluated, at most `depth`
+/// operations deep.
+fn put(expr: &mut Expr, slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Met {
+    match &mut expr.kind {
+        ExprKind::Local { slot: read, last: true, .. } if *read == slot => match operation.take() {
+            Some(operation) => {
+                *expr = operation;
+                Met::Place
+            }
+            None => Met::Other,
+        },
+        ExprKind::Constant(_) | ExprKind::Local { .. } => Met::Nothing,
+        ExprKind::Expect { operand, .. } => match put(operand, slot, operation, depth) {
+            Met::Nothing => Met::Other,
+            met => met,
+        },
+        ExprKind::Op(call) if depth > 0 => {
+            let met = put_into(&mut call.arguments, slot, operation, depth - 1);
+            if matches!(met, Met::Place) {
+                call.mark();
+            }
+            met
+        }
+        ExprKind::Builtin { arguments, .. } => put_into(arguments, slot, operation, depth),
+        _ => Met::Other,
+    }
+}
+
+/// As [`put`], for the arguments of a call.
+fn put_into(arguments: &mut [Argument], slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Met {
+    for argument in arguments {
+        let met = match argument {
+            Argument::Missing => Met::Nothing,
+            Argument::One(expr) => put(expr, slot, operation, depth),
+            Argument::Several(_) => Met::Other,
+        };
+        if !matches!(met, Met::Nothing) {
+            return met;
+        }
+    }
+    // The call itself comes before what is behind it.
+    Met::Other
+}
