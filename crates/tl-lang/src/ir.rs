@@ -223,6 +223,8 @@ pub(crate) struct OpCall {
     pub(crate) ends_chain: bool,
     /// Whether it is a link: elementwise, and read by such an operation alone, with which it is computed in one pass.
     pub(crate) is_link: bool,
+    /// Variables that it reads where they lie, and whose values end with it: `liveness` finds them.
+    pub(crate) ends: Drops,
     /// Which parameter takes a list of tensors.
     pub(crate) tensors: Option<usize>,
     /// What the call's last run found, for the next one.
@@ -306,7 +308,8 @@ impl OpCall {
         let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
         let site = RefCell::default();
         let (changes_no_variable, ends_chain, is_link) = (false, false, false);
-        let mut call = OpCall { row, arguments, changes_no_variable, ends_chain, is_link, tensors, site };
+        let ends = Drops::new();
+        let mut call = OpCall { row, arguments, changes_no_variable, ends_chain, is_link, ends, tensors, site };
         call.mark();
         call
     }

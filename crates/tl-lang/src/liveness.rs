@@ -217,7 +217,14 @@ impl Walk<'_> {
                 self.expr(right);
                 self.expr(left);
             }
-            ExprKind::Op(call) if call.reads_in_place() => self.read_in_place(&mut call.arguments),
+            ExprKind::Op(call) if call.reads_in_place() => {
+                self.read_in_place(&mut call.arguments);
+                let in_place = call.arguments.iter().filter_map(|argument| match argument {
+                    Argument::One(expr) if expr.lies_somewhere() => expr.ending_variable(),
+                    _ => None,
+                });
+                call.ends = in_place.collect();
+            }
             ExprKind::Op(call) => self.arguments(&mut call.arguments),
             ExprKind::Builtin { arguments, .. } => self.arguments(arguments),
             ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => self.exprs(arguments),

@@ -117,15 +117,15 @@ impl<'a> Evaluator<'a> {
         if let Some(Argument::Several(elements)) = call.tensors.and_then(|at| call.arguments.get(at)) {
             elements.iter().try_for_each(|element| self.push(element))?;
         }
-        self.run_op(call, &places, first, tensors_at, span)?;
-        if in_place {
-            for argument in &call.arguments {
-                if let Argument::One(expr) = argument
-                    && expr.lies_somewhere()
-                {
-                    self.drop_slots(expr.ending_variable().as_slice());
-                }
+        match call.tensors {
+            None => self.run_op(call, &places, &[], first, span)?,
+            Some(at) => {
+                let tensors = self.take_tensors(places.get(at).copied(), tensors_at, call.row, span)?;
+                self.run_op(call, &places, &tensors, first, span)?;
             }
+        }
+        if in_place {
+            self.drop_slots(&call.ends);
         }
         Ok(())
     }
@@ -214,21 +214,17 @@ impl<'a> Evaluator<'a> {
         &mut self,
         call: &OpCall,
         places: &[Place<'_>],
+        tensors: &[Tensor],
         first: usize,
-        tensors_at: usize,
         span: Span,
     ) -> Evaluated<()> {
         let row = call.row;
-        let tensors = match call.tensors {
-            Some(at) => self.take_tensors(places.get(at).copied(), tensors_at, row, span)?,
-            None => SmallVec::new(),
-        };
         let made = {
             let mut arguments: SmallVec<[Arg<'_>; 8]> = SmallVec::new();
             for (place, param) in places.iter().zip(row.params) {
                 arguments.push(match place {
-                    Place::Tensors => Arg::Tensors(&tensors),
-                    _ if param.kind == Kind::Tensors => Arg::Tensors(&tensors),
+                    Place::Tensors => Arg::Tensors(tensors),
+                    _ if param.kind == Kind::Tensors => Arg::Tensors(tensors),
                     place => self.argument(*place, row, param, span)?,
                 });
             }
