@@ -121,9 +121,12 @@ pub(crate) struct Expr {
     pub(crate) span: Span,
 }
 
+// As an operation's arguments stand in a row, what is rare or large is in a box.
+const _: () = assert!(size_of::<Expr>() <= 64);
+
 #[derive(Debug)]
 pub(crate) enum ExprKind {
-    Constant(Value),
+    Constant(Box<Value>),
     /// `last` where the value is not read again: then it is moved out.
     Local {
         slot: Slot,
@@ -189,7 +192,7 @@ pub(crate) enum ExprKind {
     /// Another dtype or number type.
     Convert {
         operand: Box<Expr>,
-        to: Declared,
+        to: Box<Declared>,
     },
     /// A tensor made of a list of numbers.
     FromList {
@@ -199,14 +202,14 @@ pub(crate) enum ExprKind {
     /// Makes a value what a declaration says, or says why it is not.
     Expect {
         operand: Box<Expr>,
-        ty: Declared,
+        ty: Box<Declared>,
         what: Expected,
     },
     If(Box<If>),
     Block(Block),
     /// Memory for a declared tensor.
     Declare {
-        ty: Declared,
+        ty: Box<Declared>,
         storage: TensorStorage,
         value: Option<Box<Expr>>,
     },
@@ -356,7 +359,7 @@ impl OpCall {
 /// is written there.
 fn may_be_chained(row: &Op, arguments: &[Argument]) -> bool {
     let is_written = |(argument, param): (&Argument, &Param)| {
-        let is_constant = matches!(argument, Argument::One(Expr { kind: ExprKind::Constant(Value::DType(_)), .. }));
+        let is_constant = matches!(argument, Argument::One(expr) if matches!(expr.constant(), Some(Value::DType(_))));
         param.kind != Kind::DType || is_constant
     };
     row.map().is_some() && arguments.iter().zip(row.params).all(is_written)
@@ -468,7 +471,20 @@ impl Expr {
         Expr { kind, span }
     }
 
+    /// A constant.
+    pub(crate) fn of(value: Value, span: Span) -> Expr {
+        Expr { kind: ExprKind::Constant(Box::new(value)), span }
+    }
+
+    /// The value of a constant.
+    pub(crate) fn constant(&self) -> Option<&Value> {
+        match &self.kind {
+            ExprKind::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
     pub(crate) fn unit(span: Span) -> Expr {
-        Expr { kind: ExprKind::Constant(Value::Unit), span }
+        Expr::of(Value::Unit, span)
     }
 }

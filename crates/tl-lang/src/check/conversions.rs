@@ -51,7 +51,7 @@ impl Checker {
             return value;
         }
         let known = value.known;
-        let kind = ExprKind::Expect { operand: Box::new(value.expr), ty: declared.clone(), what };
+        let kind = ExprKind::Expect { operand: Box::new(value.expr), ty: Box::new(declared.clone()), what };
         Typed { expr: Expr::new(kind, span), ty, known }
     }
 
@@ -62,8 +62,10 @@ impl Checker {
         }
         let span = value.span();
         let kind = match value.expr.kind {
-            ExprKind::Constant(Value::Int(n)) => ExprKind::Constant(Value::Float(n as f64)),
-            _ => ExprKind::Convert { operand: Box::new(value.expr), to: Declared::Float },
+            ExprKind::Constant(number) if let Value::Int(n) = *number => {
+                ExprKind::Constant(Box::new(Value::Float(n as f64)))
+            }
+            _ => ExprKind::Convert { operand: Box::new(value.expr), to: Box::new(Declared::Float) },
         };
         Typed::new(Expr::new(kind, span), Type::Float)
     }
@@ -133,11 +135,8 @@ impl Checker {
             return wrong(span);
         }
         let name = Arc::from("cast");
-        let dtype_value = Typed {
-            expr: Expr::new(ExprKind::Constant(Value::DType(dtype)), span),
-            ty: Type::Dtype,
-            known: Known::DType(dtype),
-        };
+        let dtype_value =
+            Typed { expr: Expr::of(Value::DType(dtype), span), ty: Type::Dtype, known: Known::DType(dtype) };
         self.op_by_name(&name, vec![Some(value), Some(dtype_value)], span)
     }
 
@@ -167,7 +166,7 @@ impl Checker {
         }
         let known = if ty == Type::Int { value.known } else { Known::Nothing };
         let known = if matches!(known, Known::Int(_)) { known } else { Known::Nothing };
-        let kind = ExprKind::Convert { operand: Box::new(value.expr), to };
+        let kind = ExprKind::Convert { operand: Box::new(value.expr), to: Box::new(to) };
         Typed { expr: Expr::new(kind, span), ty, known }
     }
 }
@@ -222,12 +221,13 @@ fn refined(declared: Type, given: &Type) -> Type {
 fn list_sizes(expr: &Expr) -> Option<tl_tensor::ops::Sizes> {
     match &expr.kind {
         ExprKind::List(elements) => {
-            let inner = match elements.first().map(|first| &first.kind) {
-                Some(ExprKind::List(_) | ExprKind::Constant(Value::List(_) | Value::Ints(_))) => {
-                    elements.first().and_then(list_sizes)?
-                }
-                _ => return None,
-            };
+            let first = elements.first()?;
+            let is_list = matches!(first.kind, ExprKind::List(_))
+                || matches!(first.constant(), Some(Value::List(_) | Value::Ints(_)));
+            if !is_list {
+                return None;
+            }
+            let inner = list_sizes(first)?;
             Some(std::iter::once(Size::Known(elements.len() as i64)).chain(inner).collect())
         }
         ExprKind::Constant(value) => value_sizes(value),

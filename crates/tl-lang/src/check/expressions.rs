@@ -31,7 +31,7 @@ pub(super) fn dtype_named(name: &str) -> Option<DType> {
 impl Checker {
     pub(super) fn expr(&mut self, expr: &ast::Expr) -> Typed {
         let span = expr.span;
-        let constant = |value, ty, known| Typed { expr: Expr::new(ExprKind::Constant(value), span), ty, known };
+        let constant = |value, ty, known| Typed { expr: Expr::of(value, span), ty, known };
         match &expr.kind {
             ast::ExprKind::Int(n) => constant(Value::Int(*n), Type::Int, Known::Int(Size::Known(*n))),
             ast::ExprKind::Float(x) => constant(Value::Float(*x), Type::Float, Known::Nothing),
@@ -137,7 +137,7 @@ impl Checker {
             return Typed::new(Expr::new(ExprKind::Global { index }, span), ty);
         }
         if let Some(dtype) = dtype_named(name) {
-            let kind = ExprKind::Constant(Value::DType(dtype));
+            let kind = ExprKind::Constant(Box::new(Value::DType(dtype)));
             return Typed { expr: Expr::new(kind, span), ty: Type::Dtype, known: Known::DType(dtype) };
         }
         self.unknown_name(name, span);
@@ -174,10 +174,10 @@ impl Checker {
         let is_constant = |element: &Typed| matches!(element.expr.kind, ExprKind::Constant(_));
         let kind = if elements.iter().all(is_constant) {
             let values = elements.into_iter().filter_map(|element| match element.expr.kind {
-                ExprKind::Constant(value) => Some(value),
+                ExprKind::Constant(value) => Some(*value),
                 _ => None,
             });
-            ExprKind::Constant(Value::list(values))
+            ExprKind::Constant(Box::new(Value::list(values)))
         } else {
             ExprKind::List(elements.into_iter().map(|element| element.expr).collect())
         };
@@ -197,13 +197,13 @@ impl Checker {
     fn unary(&mut self, operator: UnaryOperator, operand: &ast::Expr, span: Span) -> Typed {
         let operand = self.expr(operand);
         let negates = operator == UnaryOperator::Negate;
-        match (&operand.expr.kind, negates) {
-            (ExprKind::Constant(Value::Int(n)), true) if *n != i64::MIN => {
-                let (kind, known) = (ExprKind::Constant(Value::Int(-n)), Known::Int(Size::Known(-n)));
-                return Typed { expr: Expr::new(kind, span), ty: Type::Int, known };
+        match (operand.expr.constant(), negates) {
+            (Some(Value::Int(n)), true) if *n != i64::MIN => {
+                let (expr, known) = (Expr::of(Value::Int(-n), span), Known::Int(Size::Known(-n)));
+                return Typed { expr, ty: Type::Int, known };
             }
-            (ExprKind::Constant(Value::Float(x)), true) => {
-                return Typed::new(Expr::new(ExprKind::Constant(Value::Float(-x)), span), Type::Float);
+            (Some(Value::Float(x)), true) => {
+                return Typed::new(Expr::of(Value::Float(-x), span), Type::Float);
             }
             _ => {}
         }

@@ -182,7 +182,7 @@ impl Checker {
 /// `a and b` evaluates `b` only where `a` is true: it is an `if`.
 fn logic(operator: BinaryOperator, left: Typed, right: Typed, span: Span) -> Typed {
     let value = |expr| Block { statements: Vec::new(), value: Some(Box::new(expr)) };
-    let constant = |truth| value(Expr::new(ExprKind::Constant(Value::Bool(truth)), span));
+    let constant = |truth| value(Expr::of(Value::Bool(truth), span));
     let right = value(right.expr);
     let (then, otherwise) = match operator {
         BinaryOperator::And => (right, constant(false)),

@@ -241,7 +241,7 @@ impl Checker {
         }
         let ty = super::types::declared_type(&declared, &tl_tensor::ops::Size::Named);
         let storage = declaration.storage;
-        let kind = ir::ExprKind::Declare { ty: declared.clone(), storage, value };
+        let kind = ir::ExprKind::Declare { ty: Box::new(declared.clone()), storage, value };
         let value = Typed::new(Expr::new(kind, declaration.span), ty);
         self.declare(&declaration.name, Some(declared), value, into);
     }

@@ -133,12 +133,11 @@ impl<'a> Evaluator<'a> {
     /// Where an operand is to be read: a variable where it lies, if that may be; anything else on top of the stack.
     pub(super) fn operand<'e>(&mut self, expr: &'e Expr, kind: Kind, in_place: bool) -> Evaluated<Place<'e>> {
         match &expr.kind {
-            ExprKind::Constant(value @ (Value::Int(_) | Value::Float(_))) if kind != Kind::Ints => {
-                return Ok(Place::Constant(value));
-            }
-            ExprKind::Constant(value @ (Value::Bool(_) | Value::Str(_) | Value::DType(_))) => {
-                return Ok(Place::Constant(value));
-            }
+            ExprKind::Constant(value) => match &**value {
+                value @ (Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => return Ok(Place::Constant(value)),
+                value @ (Value::Bool(_) | Value::Str(_) | Value::DType(_)) => return Ok(Place::Constant(value)),
+                _ => {}
+            },
             ExprKind::Local { slot, name, .. } if in_place => {
                 let place = self.frame + *slot as usize;
                 match self.stack.get(place) {

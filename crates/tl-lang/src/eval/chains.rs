@@ -13,7 +13,7 @@ use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, apply_at, apply_ch
 
 use crate::eval::calls::Place;
 use crate::eval::evaluator::{Evaluated, Evaluator, failed};
-use crate::ir::{Argument, Expr, ExprKind, OpCall};
+use crate::ir::{Argument, ExprKind, OpCall};
 use crate::library::Failure;
 use crate::value::Value;
 
@@ -138,7 +138,7 @@ impl Evaluator<'_> {
         let mut nodes = nodes.iter();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             arguments.push(match (argument, param.kind) {
-                (Argument::One(Expr { kind: ExprKind::Constant(Value::DType(dtype)), .. }), Kind::DType) => {
+                (Argument::One(expr), Kind::DType) if let Some(Value::DType(dtype)) = expr.constant() => {
                     Arg::DType(*dtype)
                 }
                 _ => match nodes.next() {

@@ -55,7 +55,7 @@ impl Evaluator<'_> {
     fn common(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
-            ExprKind::Constant(value) => Ok(value.clone()),
+            ExprKind::Constant(value) => Ok((**value).clone()),
             ExprKind::Global { index } => self.global(*index, span).cloned(),
             ExprKind::Binary { .. } | ExprKind::Convert { .. } if let Some(number) = self.number_at(expr) => {
                 Ok(number.into())

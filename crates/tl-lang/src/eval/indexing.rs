@@ -38,7 +38,10 @@ impl Evaluator<'_> {
             ExprKind::Index { receiver, indices, .. } => {
                 let [Index::At(at)] = &**indices else { return None };
                 let number = match &at.kind {
-                    ExprKind::Constant(Value::Int(n)) => *n,
+                    ExprKind::Constant(value) => match **value {
+                        Value::Int(n) => n,
+                        _ => return None,
+                    },
                     ExprKind::Local { slot, .. } => match self.stack.get(self.frame + *slot as usize)? {
                         Value::Int(n) => *n,
                         _ => return None,
@@ -70,7 +73,7 @@ impl Evaluator<'_> {
                 (Some(function), [Argument::One(x)]) => Some(Number::Float(function(self.number_at(x)?.to_f64()))),
                 _ => None,
             },
-            ExprKind::Convert { operand, to: Declared::Float } => {
+            ExprKind::Convert { operand, to } if matches!(**to, Declared::Float) => {
                 Some(Number::Float(self.number_at(operand)?.to_f64()))
             }
             _ => None,

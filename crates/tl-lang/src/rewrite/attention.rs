@@ -229,7 +229,7 @@ fn product(expr: &mut Expr) -> Option<(Letters, [&mut Expr; 2])> {
         return Some((Letters { left: *b"bij", right: *b"bjk", result: *b"bik" }, [left, right]));
     }
     let [Argument::One(spec), Argument::One(left), Argument::One(right)] = op(expr, "einsum")? else { return None };
-    let ExprKind::Constant(Value::Str(spec)) = &spec.kind else { return None };
+    let Some(Value::Str(spec)) = spec.constant() else { return None };
     Some((Letters::parse(spec)?, [left, right]))
 }
 
@@ -247,14 +247,15 @@ fn op<'e>(expr: &'e mut Expr, name: &str) -> Option<&'e mut [Argument]> {
 
 /// A dimension that is written out, of `rank`; the last one where it is left out.
 fn dim_of(argument: &Argument, rank: usize) -> Option<usize> {
+    let number = |expr: &Expr| match expr.constant() {
+        Some(Value::Int(n)) => Some(*n),
+        _ => None,
+    };
     let dim = match argument {
         Argument::Missing => -1,
-        Argument::One(Expr { kind: ExprKind::Constant(Value::Int(dim)), .. }) => *dim,
-        Argument::One(Expr { kind: ExprKind::Negate(dim), .. }) => match dim.kind {
-            ExprKind::Constant(Value::Int(dim)) => -dim,
-            _ => return None,
-        },
-        _ => return None,
+        Argument::One(Expr { kind: ExprKind::Negate(expr), .. }) => number(expr)?.checked_neg()?,
+        Argument::One(expr) => number(expr)?,
+        Argument::Several(_) => return None,
     };
     let dim = if dim < 0 { dim + rank as i64 } else { dim };
     usize::try_from(dim).ok().filter(|dim| *dim < rank)
@@ -268,11 +269,12 @@ enum Operand {
 
 impl Operand {
     fn expr(&self, span: Span) -> Expr {
-        let kind = match self {
-            Operand::Local { slot, name } => ExprKind::Local { slot: *slot, last: false, name: name.clone() },
-            Operand::Constant(value) => ExprKind::Constant(value.clone()),
-        };
-        Expr::new(kind, span)
+        match self {
+            Operand::Local { slot, name } => {
+                Expr::new(ExprKind::Local { slot: *slot, last: false, name: name.clone() }, span)
+            }
+            Operand::Constant(value) => Expr::of(value.clone(), span),
+        }
     }
 }
 
@@ -285,7 +287,7 @@ fn name_operands(
     let operands = operands.into_iter().map(|(role, expr)| {
         let operand = match &expr.kind {
             ExprKind::Local { slot, name, .. } => Operand::Local { slot: *slot, name: name.clone() },
-            ExprKind::Constant(value) => Operand::Constant(value.clone()),
+            ExprKind::Constant(value) => Operand::Constant((**value).clone()),
             _ => Operand::Local { slot: new_slot(), name: format!("{role:?}").into() },
         };
         if !matches!(expr.kind, ExprKind::Local { .. } | ExprKind::Constant(_))
@@ -310,7 +312,7 @@ fn replace(expr: &mut Expr, statements: Vec<Statement>, operands: &[(Role, Opera
     let (Some(queries), Some(keys), Some(values)) = (of(Role::Queries), of(Role::Keys), of(Role::Values)) else {
         return;
     };
-    let one = || Expr::new(ExprKind::Constant(Value::Float(1.0)), span);
+    let one = || Expr::of(Value::Float(1.0), span);
     let scale = match (of(Role::Factor), of(Role::Divisor)) {
         (Some(factor), _) => factor,
         (None, Some(divisor)) => {
@@ -323,7 +325,7 @@ fn replace(expr: &mut Expr, statements: Vec<Statement>, operands: &[(Role, Opera
         Argument::One(permuted(queries, form.queries)),
         Argument::One(permuted(keys, form.keys)),
         Argument::One(permuted(values, form.values)),
-        Argument::One(Expr::new(ExprKind::Constant(Value::Bool(form.is_causal)), span)),
+        Argument::One(Expr::of(Value::Bool(form.is_causal), span)),
         Argument::One(scale),
     ];
     let Some(row) = by_name("attention") else { return };
@@ -369,7 +371,7 @@ fn mark(expr: &mut Expr) {
 fn permuted(tensor: Expr, dims: [usize; 3]) -> Expr {
     let span = tensor.span;
     let (false, Some(row)) = (dims == [0, 1, 2], by_name("permute")) else { return tensor };
-    let dims = dims.map(|dim| Expr::new(ExprKind::Constant(Value::Int(dim as i64)), span));
+    let dims = dims.map(|dim| Expr::of(Value::Int(dim as i64), span));
     let arguments = [Argument::One(tensor), Argument::Several(Box::new(dims))];
     Expr::new(ExprKind::Op(Box::new(OpCall::new(row, Box::new(arguments)))), span)
 }
