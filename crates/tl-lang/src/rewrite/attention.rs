@@ -284,34 +284,65 @@ fn name_operands(
     new_slot: &mut dyn FnMut() -> Slot,
 ) -> (Vec<Statement>, Vec<(Role, Operand)>) {
     let mut statements = Vec::new();
-    let operands = operands.into_iter().map(|(role, expr)| {
+    let mut name = |(role, expr): (Role, &mut Expr)| {
         let operand = match &expr.kind {
             ExprKind::Local { slot, name, .. } => Operand::Local { slot: *slot, name: name.clone() },
             ExprKind::Constant(value) => Operand::Constant((**value).clone()),
-            _ => Operand::Local { slot: new_slot(), name: format!("{role:?}").into() },
+            _ => {
+                let slot = new_slot();
+                let operand = Operand::Local { slot, name: format!("{role:?}").into() };
+                let value = std::mem::replace(expr, operand.expr(expr.span));
+                statements.push(Statement::Set { slot, value, unread: false });
+                operand
+            }
         };
-        if !matches!(expr.kind, ExprKind::Local { .. } | ExprKind::Constant(_))
-            && let Operand::Local { slot, .. } = operand
-        {
-            let value = std::mem::replace(expr, operand.expr(expr.span));
-            statements.push(Statement::Set { slot, value, unread: false });
-        }
         (role, operand)
-    });
-    let operands = operands.collect();
+    };
+    let operands = operands.into_iter().map(&mut name).collect();
     (statements, operands)
 }
 
 /// Puts the choice between the operation and what is written in the place of the latter.
 fn replace(expr: &mut Expr, statements: Vec<Statement>, operands: &[(Role, Operand)], form: &Form) {
     let span = expr.span;
+    let mut separately = std::mem::replace(expr, Expr::unit(span));
+    mark(&mut separately);
     let of = |role: Role| operands.iter().find(|(of, _)| *of == role).map(|(_, operand)| operand.expr(span));
-    let rows = of(Role::MaskRows);
-    // `causal_mask(n)` is square.
-    let mask = rows.and_then(|rows| Some([rows, of(Role::MaskColumns).or_else(|| of(Role::MaskRows))?]));
-    let (Some(queries), Some(keys), Some(values)) = (of(Role::Queries), of(Role::Keys), of(Role::Values)) else {
-        return;
+    let block = |value| Block { statements: Vec::new(), value: Some(Box::new(value)) };
+    let value = match (condition(of, form), fused(of, form, span)) {
+        (Some(written), Some(fused)) => {
+            let choice = If {
+                condition: Expr::new(ExprKind::IsAttention(Box::new(written)), span),
+                then: block(fused),
+                then_drops: Drops::new(),
+                otherwise: block(separately),
+                otherwise_drops: Drops::new(),
+            };
+            Expr::new(ExprKind::If(Box::new(choice)), span)
+        }
+        _ => separately,
     };
+    *expr = Expr::new(ExprKind::Block(Block { statements, value: Some(Box::new(value)) }), span);
+}
+
+/// What must be so for the operation to give what is written.
+fn condition(of: impl Fn(Role) -> Option<Expr>, form: &Form) -> Option<WrittenAttention> {
+    let mask = match of(Role::MaskRows) {
+        // `causal_mask(n)` is square.
+        Some(rows) => Some([rows, of(Role::MaskColumns).or_else(|| of(Role::MaskRows))?]),
+        None => None,
+    };
+    Some(WrittenAttention {
+        queries: Arranged { tensor: of(Role::Queries)?, dims: form.queries },
+        keys: Arranged { tensor: of(Role::Keys)?, dims: form.keys },
+        values: Arranged { tensor: of(Role::Values)?, dims: form.values },
+        scale: of(Role::Factor).or_else(|| of(Role::Divisor)),
+        mask,
+    })
+}
+
+/// The operation, its result in the order of dimensions that is written.
+fn fused(of: impl Fn(Role) -> Option<Expr>, form: &Form, span: Span) -> Option<Expr> {
     let one = || Expr::of(Value::Float(1.0), span);
     let scale = match (of(Role::Factor), of(Role::Divisor)) {
         (Some(factor), _) => factor,
@@ -321,38 +352,15 @@ fn replace(expr: &mut Expr, statements: Vec<Statement>, operands: &[(Role, Opera
         }
         (None, None) => one(),
     };
-    let fused = [
-        Argument::One(permuted(queries, form.queries)),
-        Argument::One(permuted(keys, form.keys)),
-        Argument::One(permuted(values, form.values)),
+    let arguments = [
+        Argument::One(permuted(of(Role::Queries)?, form.queries)),
+        Argument::One(permuted(of(Role::Keys)?, form.keys)),
+        Argument::One(permuted(of(Role::Values)?, form.values)),
         Argument::One(Expr::of(Value::Bool(form.is_causal), span)),
         Argument::One(scale),
     ];
-    let Some(row) = by_name("attention") else { return };
-    let fused = Expr::new(ExprKind::Op(Box::new(OpCall::new(row, Box::new(fused)))), span);
-    let fused = permuted(fused, form.result);
-    let (Some(queries), Some(keys), Some(values)) = (of(Role::Queries), of(Role::Keys), of(Role::Values)) else {
-        return;
-    };
-    let written = WrittenAttention {
-        queries: Arranged { tensor: queries, dims: form.queries },
-        keys: Arranged { tensor: keys, dims: form.keys },
-        values: Arranged { tensor: values, dims: form.values },
-        scale: of(Role::Factor).or_else(|| of(Role::Divisor)),
-        mask,
-    };
-    let mut separately = std::mem::replace(expr, Expr::unit(span));
-    mark(&mut separately);
-    let block = |value| Block { statements: Vec::new(), value: Some(Box::new(value)) };
-    let choice = If {
-        condition: Expr::new(ExprKind::IsAttention(Box::new(written)), span),
-        then: block(fused),
-        then_drops: Drops::new(),
-        otherwise: block(separately),
-        otherwise_drops: Drops::new(),
-    };
-    let value = Some(Box::new(Expr::new(ExprKind::If(Box::new(choice)), span)));
-    *expr = Expr::new(ExprKind::Block(Block { statements, value }), span);
+    let call = OpCall::new(by_name("attention")?, Box::new(arguments));
+    Some(permuted(Expr::new(ExprKind::Op(Box::new(call)), span), form.result))
 }
 
 /// Marks operations whose operands have been replaced.
