@@ -201,22 +201,24 @@ fn attention(device: &Device, op: &'static Op) {
     }
 }
 
+/// Queries; then the heads of keys and of values, and how often each stands there.
+type RepeatedHeads = ([usize; 3], (usize, usize), (usize, usize));
+
 /// Heads of keys and values that stand several times in a row, as a textbook repeats them for the heads of queries: read where they
 /// lie if both repeat alike, else copied.
 #[test]
 fn attention_over_repeated_heads() {
     let device = &crate::device();
     let op = tl_tensor::ops::by_name("attention").unwrap();
-    // Queries; then the heads of keys and of values, and how often each stands there.
-    let cases: &[(&[usize; 3], (usize, usize), (usize, usize))] = &[
-        (&[1, 6, 8], (2, 3), (2, 3)),
-        (&[1, 3, 32], (1, 3), (1, 3)),
-        (&[5, 12, 16], (2, 3), (2, 3)),
-        (&[5, 32, 8], (4, 8), (4, 8)),
-        (&[4, 6, 8], (2, 3), (3, 2)),
-        (&[4, 6, 8], (1, 6), (3, 2)),
-        (&[4, 6, 8], (6, 1), (2, 3)),
-        (&[4, 6, 8], (2, 3), (6, 1)),
+    let cases: &[RepeatedHeads] = &[
+        ([1, 6, 8], (2, 3), (2, 3)),
+        ([1, 3, 32], (1, 3), (1, 3)),
+        ([5, 12, 16], (2, 3), (2, 3)),
+        ([5, 32, 8], (4, 8), (4, 8)),
+        ([4, 6, 8], (2, 3), (3, 2)),
+        ([4, 6, 8], (1, 6), (3, 2)),
+        ([4, 6, 8], (6, 1), (2, 3)),
+        ([4, 6, 8], (2, 3), (6, 1)),
     ];
     let tolerance = Tolerance { absolute: 5e-6, relative: 2e-6 };
     for dtype in FLOATS {
@@ -230,7 +232,7 @@ fn attention_over_repeated_heads() {
                 let scale = 1.0 / (q[2] as f64).sqrt();
                 // Repeated queries are copied.
                 let queries = random(dtype, &[q[0], q[1] / 2, q[2]], (-2.0, 2.0));
-                let mut all = arrangements(device, dtype, &random(dtype, q, (-2.0, 2.0)));
+                let mut all = arrangements(device, dtype, &random(dtype, &q, (-2.0, 2.0)));
                 if q[1].is_multiple_of(2) {
                     all.push(Input::contiguous(device, dtype, queries).repeated(1, 2));
                 }
