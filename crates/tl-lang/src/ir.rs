@@ -1,6 +1,6 @@
 //! The checked program, which the evaluator runs: names are slots and rows, arguments stand in the order of the
-//! parameters, literals are values. The checker builds it, `liveness` marks in it where values end, and nothing of the
-//! syntax is left but the places.
+//! parameters, literals are values. The checker builds it, `liveness` marks in it where values end, `rewrite`
+//! joins and recognizes operations, and nothing of the syntax is left but the places.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

@@ -490,6 +490,28 @@ mod tests {
         );
     }
 
+    /// With room for the result alone, and no memory for anything else: what is written would need scores and weights.
+    #[test]
+    fn the_result_takes_memory_alone() {
+        for [n, m, h, e] in SIZES {
+            let text = format!(
+                "fn written(q: float16[n, h, e], k: float16[m, h, e], v: float16[m, h, e]) -> float16[n, h, e] {{
+                    let scores = einsum(\"ihd,jhd->ihj\", q, k) * (1.0 / sqrt(e))
+                    let weights = softmax(apply_attention_mask(scores, causal_mask(n, m).unsqueeze(1)), 2)
+                    einsum(\"ihj,jhd->ihd\", weights, v)
+                }}
+                let q = randn([{n}, {h}, {e}])
+                let k = randn([{m}, 1, 1, {e}]).broadcast_to([{m}, 1, {h}, {e}]).reshape([{m}, {h}, {e}])
+                buffer_reserve([{n}, {h}, {e}], 1)
+                buffer_seal()
+                print(shape(written(q, k, k)), buffer_stats().taken)\n"
+            );
+            assert_eq!(run(&checked(&text, check)), (format!("[{n}, {h}, {e}] 1\n"), None), "{text}");
+            let (_, error) = run(&checked(&text, check_unmarked));
+            assert!(error.is_some_and(|error| error.contains("memory is sealed")), "{text}");
+        }
+    }
+
     /// What looks like attention and is something else, or cannot be told until the program runs.
     #[test]
     fn what_is_something_else() {

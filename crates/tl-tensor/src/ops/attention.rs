@@ -63,7 +63,7 @@ fn scale(call: &Call, q: &Operand) -> Result<f32, Fault> {
 /// The elements of a head must lie one after the other; tokens and heads may lie anywhere. Keys and values may repeat their
 /// heads, both alike.
 fn must_copy(args: &[Arg], index: usize) -> bool {
-    let own_heads = |index: usize| match args.get(index) {
+    let heads_of = |index: usize| match args.get(index) {
         Some(Arg::Tensor(raw)) => Some(own_heads(&raw.operand_with_repeat())),
         Some(Arg::Operand(operand)) => Some(own_heads(operand)),
         _ => None,
@@ -73,7 +73,7 @@ fn must_copy(args: &[Arg], index: usize) -> bool {
     let is_read_as_it_lies = match operand.repeat {
         None => true,
         Some(_) if index == 0 || raw.device().is_gpu() => false,
-        Some(repeat) => repeat.axis() == HEADS && own_heads(1) == own_heads(2),
+        Some(repeat) => repeat.axis() == HEADS && heads_of(1) == heads_of(2),
     };
     !is_read_as_it_lies || !has_whole_heads(&operand)
 }
