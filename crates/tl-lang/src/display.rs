@@ -26,6 +26,7 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) {
     // Writing to a string cannot fail.
     let _ = match value {
         Value::Absent | Value::Unit => write!(text, "()"),
+        Value::None => write!(text, "none"),
         Value::Int(n) => write!(text, "{n}"),
         Value::Float(x) => write!(text, "{x:?}"),
         Value::Bool(b) => write!(text, "{b}"),

@@ -57,11 +57,34 @@ pub(crate) enum Declared {
     Bool,
     Str,
     Unit,
-    Tensor(DType, SmallVec<[DeclaredDim; 4]>),
+    Tensor(DeclaredDtype, SmallVec<[DeclaredDim; 4]>),
     List(Box<Declared>),
     Handle(HandleKind),
     /// Was wrong, and has been reported.
     Unknown,
+}
+
+/// The dtype in a written tensor type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeclaredDtype {
+    Exactly(DType),
+    /// `float`: one of the float types, the same for all types that name it. The index is that of [`FLOAT`] among the
+    /// signature's names; none where the function around has no such parameter.
+    Float(Option<u32>),
+}
+
+/// Among a signature's size names, the one that stands for what `float` is in a call: [`float_code`] of it. No program can
+/// write it.
+pub(crate) const FLOAT: &str = " float";
+
+/// A float type as a size.
+pub(crate) fn float_code(dtype: DType) -> usize {
+    usize::from(dtype == DType::F32)
+}
+
+/// The float type that a size stands for.
+pub(crate) fn float_of_code(code: usize) -> DType {
+    if code == float_code(DType::F32) { DType::F32 } else { DType::F16 }
 }
 
 /// A dimension in a written type.
@@ -187,6 +210,10 @@ pub(crate) enum ExprKind {
         /// Where among the parts of a model's node it was found last.
         place: Cell<ChildPlace>,
     },
+    /// `path?`: the tensor that a path into a model leads to, or `none`.
+    Optional(Box<Expr>),
+    /// Whether a value is there: not `none`. A variable is looked at where it lies.
+    IsPresent(Box<Expr>),
     /// Whether these are operands of attention: `rewrite` asks it where attention is written out.
     IsAttention(Box<WrittenAttention>),
     /// Another dtype or number type.
@@ -394,7 +421,7 @@ impl Expr {
     fn takes_no_memory(&self) -> bool {
         match &self.kind {
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
-            ExprKind::Field { receiver, .. } => receiver.takes_no_memory(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.takes_no_memory(),
             // Views take none, but for the rare ones that strides cannot express.
             ExprKind::Index { receiver, indices, .. } => {
                 receiver.takes_no_memory() && indices.iter().flat_map(Index::exprs).all(Expr::takes_no_memory)
@@ -413,7 +440,7 @@ impl Expr {
     pub(crate) fn lies_somewhere(&self) -> bool {
         match &self.kind {
             ExprKind::Local { .. } => true,
-            ExprKind::Field { receiver, .. } => receiver.lies_somewhere(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.lies_somewhere(),
             _ => false,
         }
     }
@@ -422,7 +449,9 @@ impl Expr {
     pub(crate) fn ending_variable(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, last: true, .. } => Some(*slot),
-            ExprKind::Field { receiver, .. } | ExprKind::Index { receiver, .. } => receiver.ending_variable(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) | ExprKind::Index { receiver, .. } => {
+                receiver.ending_variable()
+            }
             _ => None,
         }
     }
@@ -431,7 +460,7 @@ impl Expr {
     pub(crate) fn first_variable(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, .. } => Some(*slot),
-            ExprKind::Field { receiver, .. } => receiver.first_variable(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.first_variable(),
             _ => None,
         }
     }
@@ -444,6 +473,8 @@ impl Expr {
             ExprKind::Negate(operand)
             | ExprKind::Not(operand)
             | ExprKind::Field { receiver: operand, .. }
+            | ExprKind::Optional(operand)
+            | ExprKind::IsPresent(operand)
             | ExprKind::Convert { operand, .. }
             | ExprKind::FromList { operand, .. }
             | ExprKind::Expect { operand, .. } => operand.changes_no_variable(),

@@ -206,10 +206,19 @@ impl Walk<'_> {
                 let is_last = self.live.insert(*slot);
                 *last = is_last && self.holds_memory.get(*slot as usize).copied().unwrap_or(false);
             }
+            // It is looked at and stays.
+            ExprKind::IsPresent(operand) => match &mut operand.kind {
+                ExprKind::Local { slot, last, .. } => {
+                    self.live.insert(*slot);
+                    *last = false;
+                }
+                _ => self.expr(operand),
+            },
             ExprKind::Negate(operand)
             | ExprKind::Not(operand)
             | ExprKind::Learnable(operand)
             | ExprKind::Field { receiver: operand, .. }
+            | ExprKind::Optional(operand)
             | ExprKind::Convert { operand, .. }
             | ExprKind::FromList { operand, .. }
             | ExprKind::Expect { operand, .. } => self.expr(operand),

@@ -18,6 +18,8 @@ pub(crate) enum Value {
     #[default]
     Absent,
     Unit,
+    /// In the place of a tensor that a model does not have.
+    None,
     Int(i64),
     Float(f64),
     Bool(bool),
@@ -272,6 +274,7 @@ impl Value {
         match self {
             Value::Absent => "nothing".into(),
             Value::Unit => "()".into(),
+            Value::None => "none".into(),
             Value::Int(_) => "int".into(),
             Value::Float(_) => "float".into(),
             Value::Bool(_) => "bool".into(),
@@ -291,7 +294,7 @@ impl Value {
 /// Whether two values are equal, as `==` sees them; `None` where they cannot be compared.
 pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
     Some(match (a, b) {
-        (Value::Unit, Value::Unit) => true,
+        (Value::Unit, Value::Unit) | (Value::None, Value::None) => true,
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Float(a), Value::Float(b)) => a == b,
         (Value::Int(a), Value::Float(b)) | (Value::Float(b), Value::Int(a)) => *a as f64 == *b,

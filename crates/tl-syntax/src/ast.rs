@@ -151,6 +151,8 @@ pub enum TensorDtype {
     Int32,
     /// `bool`
     Bool,
+    /// `float`, in a tensor's type alone: `float16` or `float32`, the same one for every such type of a signature.
+    Float,
 }
 
 impl TensorDtype {
@@ -161,10 +163,11 @@ impl TensorDtype {
             TensorDtype::Float32 => "float32",
             TensorDtype::Int32 => "int32",
             TensorDtype::Bool => "bool",
+            TensorDtype::Float => "float",
         }
     }
 
-    /// The dtype of that name.
+    /// The dtype of that name. `float` alone is a number's type, and so none of them.
     pub fn from_name(name: &str) -> Option<TensorDtype> {
         [TensorDtype::Float16, TensorDtype::Float32, TensorDtype::Int32, TensorDtype::Bool]
             .into_iter()
@@ -351,6 +354,8 @@ pub enum ExprKind {
         /// Which field.
         name: Name,
     },
+    /// `path?`: what a path into a model leads to, or `none`
+    Optional(Box<Expr>),
     /// `receiver[indices]`
     Index {
         /// Before the bracket.
@@ -363,6 +368,17 @@ pub enum ExprKind {
         /// Conditions and what runs where the first true one stands.
         branches: Vec<(Expr, Block)>,
         /// The last `else`.
+        otherwise: Option<Block>,
+    },
+    /// `if let name = value {…} else {…}`: the first block runs with the value where there is one
+    IfLet {
+        /// The variable of the first block.
+        name: Name,
+        /// Something that may be `none`.
+        value: Box<Expr>,
+        /// What runs where it is not.
+        then: Block,
+        /// What runs where it is; an `else if` is the one expression of a block.
         otherwise: Option<Block>,
     },
     /// `{ … }`

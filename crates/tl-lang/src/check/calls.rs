@@ -382,6 +382,7 @@ impl Checker {
             (Kind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
             (Kind::List, Type::List(_)) => true,
             (Kind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
+            (Kind::Tensor, Type::Optional) => param.default.is_some(),
             (Kind::Tensor, ty) => ty.may_be_tensor(),
             (Kind::Handle(kind), Type::Handle(given)) => kind == given,
             (Kind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),

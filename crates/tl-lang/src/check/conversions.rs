@@ -10,16 +10,17 @@ use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, wrong};
 use crate::check::types::{Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::ir::{Declared, Expected, Expr, ExprKind};
+use crate::ir::{Declared, DeclaredDtype, Expected, Expr, ExprKind};
 use crate::value::Value;
 
-/// The dtype that a written one means.
-pub(super) fn dtype(written: ast::TensorDtype) -> DType {
+/// The dtype that a written one means; none for `float`.
+pub(super) fn dtype(written: ast::TensorDtype) -> Option<DType> {
     match written {
-        ast::TensorDtype::Float16 => DType::F16,
-        ast::TensorDtype::Float32 => DType::F32,
-        ast::TensorDtype::Int32 => DType::I32,
-        ast::TensorDtype::Bool => DType::Bool,
+        ast::TensorDtype::Float16 => Some(DType::F16),
+        ast::TensorDtype::Float32 => Some(DType::F32),
+        ast::TensorDtype::Int32 => Some(DType::I32),
+        ast::TensorDtype::Bool => Some(DType::Bool),
+        ast::TensorDtype::Float => None,
     }
 }
 
@@ -101,12 +102,17 @@ impl Checker {
         let value = self.expr(operand);
         let is_tensor = matches!(value.ty, Type::Tensor(_)) || value.ty.may_become_tensor();
         match &written.kind {
-            ast::TypeKind::Dtype(to) => self.cast(value, dtype(*to), span),
+            ast::TypeKind::Dtype(to) if let Some(to) = dtype(*to) => self.cast(value, to, span),
             ast::TypeKind::Bool if is_tensor => self.cast(value, DType::Bool, span),
-            ast::TypeKind::Tensor { dtype: to, .. } => {
+            ast::TypeKind::Tensor { dtype: to, .. } if let Some(to) = dtype(*to) => {
                 let declared = self.declared(written, None);
-                let value = self.cast(value, dtype(*to), span);
+                let value = self.cast(value, to, span);
                 self.expect(value, &declared, Expected::Conversion)
+            }
+            ast::TypeKind::Tensor { .. } => {
+                let diagnostic = Diagnostic::error(written.span, "`as` converts to one dtype, and `float[…]` is two");
+                self.report(diagnostic.hint("write `as float16` or `as float32`"));
+                wrong(span)
             }
             ast::TypeKind::Int => self.convert(value, Declared::Int, span),
             ast::TypeKind::Float => self.convert(value, Declared::Float, span),
@@ -184,14 +190,18 @@ pub(super) fn with_conversion_hint(diagnostic: Diagnostic, declared: &Declared, 
         (Declared::Int | Declared::Float, Type::Tensor(_)) => {
             diagnostic.hint("`item(t)` gives the value of a tensor with one element")
         }
-        (Declared::Tensor(wanted, dims), Type::Tensor(TensorType { dtype: Some(found), sizes }))
+        (Declared::Tensor(DeclaredDtype::Exactly(wanted), dims), Type::Tensor(TensorType { dtype: Some(found), sizes }))
             if wanted != found && sizes.as_ref().is_none_or(|sizes| sizes.len() == dims.len()) =>
         {
             diagnostic.hint(format!("convert it with `x as {wanted}`"))
         }
+        (Declared::Tensor(..), Type::Optional) => diagnostic.hint(IF_LET),
         _ => diagnostic,
     }
 }
+
+/// How to come by the tensor of what may be `none`.
+pub(super) const IF_LET: &str = "`if let t = … { … }` runs its block where there is a tensor, and calls it `t` there";
 
 /// Whether nothing remains to be looked at when the program runs.
 fn is_certain(declared: &Declared, given: &Type) -> bool {

@@ -9,14 +9,17 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, Sizes};
 
 use crate::check::checker::{Checker, wrong};
-use crate::check::scope::Place;
+use crate::check::scope::{Place, State, Variable};
 use crate::check::types::{Known, Type, Typed};
-use crate::ir::{Block, Drops, Expr, ExprKind, If};
+use crate::ir::{Block, Drops, Expr, ExprKind, If, Statement};
 use crate::library;
 use crate::value::{HandleKind, Value};
 
 /// How many branches one `if` may have; each is a level in the checked program.
 const MAX_BRANCHES: usize = 200;
+
+/// What a value that may be a tensor is where there is none.
+const NONE: &str = "none";
 
 /// Of longer lists the checker does not remember the elements.
 const MAX_KNOWN: usize = 64;
@@ -25,7 +28,7 @@ const MAX_KNOWN: usize = 64;
 pub(super) fn dtype_named(name: &str) -> Option<DType> {
     // Tensors of this one cannot be declared: a KV cache is kept in it, and reserved.
     let q8_0 = (name == DType::Q8_0.name()).then_some(DType::Q8_0);
-    ast::TensorDtype::from_name(name).map(super::conversions::dtype).or(q8_0)
+    ast::TensorDtype::from_name(name).and_then(super::conversions::dtype).or(q8_0)
 }
 
 impl Checker {
@@ -54,6 +57,10 @@ impl Checker {
             ast::ExprKind::Method { receiver, name, arguments } => self.method(receiver, name, arguments, span),
             ast::ExprKind::Field { receiver, name } => self.field(receiver, name, span),
             ast::ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
+            ast::ExprKind::Optional(path) => self.optional(path, span),
+            ast::ExprKind::IfLet { name, value, then, otherwise } => {
+                self.if_let(name, value, (then, otherwise.as_ref()), span, true)
+            }
             ast::ExprKind::If { branches, otherwise } => self.if_expression(branches, otherwise.as_ref(), span, true),
             ast::ExprKind::Block(block) => {
                 let (block, ty, known) = self.block_for_value(block);
@@ -78,6 +85,9 @@ impl Checker {
         match &expr.kind {
             ast::ExprKind::If { branches, otherwise } => {
                 self.if_expression(branches, otherwise.as_ref(), expr.span, false)
+            }
+            ast::ExprKind::IfLet { name, value, then, otherwise } => {
+                self.if_let(name, value, (then, otherwise.as_ref()), expr.span, false)
             }
             ast::ExprKind::Block(block) => {
                 let (block, diverges) = self.block_for_effect(block);
@@ -139,6 +149,9 @@ impl Checker {
         if let Some(dtype) = dtype_named(name) {
             let kind = ExprKind::Constant(Box::new(Value::DType(dtype)));
             return Typed { expr: Expr::new(kind, span), ty: Type::Dtype, known: Known::DType(dtype) };
+        }
+        if &**name == NONE {
+            return Typed::new(Expr::of(Value::None, span), Type::Optional);
         }
         self.unknown_name(name, span);
         wrong(span)
@@ -299,6 +312,81 @@ impl Checker {
         let drops = Drops::new();
         let node = If { condition, then: then_block, then_drops: drops.clone(), otherwise, otherwise_drops: drops };
         Typed { expr: Expr::new(ExprKind::If(Box::new(node)), span), ty, known }
+    }
+
+    /// `path?`, whose path leads into a model.
+    fn optional(&mut self, path: &ast::Expr, span: Span) -> Typed {
+        let path = self.expr(path);
+        let leads_into_model = match &path.expr.kind {
+            ExprKind::Field { .. } => matches!(path.ty, Type::Tensor(_) | Type::Handle(HandleKind::Node)),
+            _ => path.ty.is_open(),
+        };
+        if !leads_into_model {
+            let message = format!("`?` stands behind a part of a model only, and this is {}", self.show(&path.ty));
+            let hint = "as in `model.output.weight?`, which is that tensor or `none`";
+            self.report(Diagnostic::error(span, message).hint(hint));
+        }
+        Typed::new(Expr::new(ExprKind::Optional(Box::new(path.expr)), span), Type::Optional)
+    }
+
+    /// `if let name = value {…} else {…}`: a variable of its own, and a branch that asks whether it is there.
+    fn if_let(
+        &mut self,
+        name: &ast::Name,
+        value: &ast::Expr,
+        (then, otherwise): (&ast::Block, Option<&ast::Block>),
+        span: Span,
+        has_value: bool,
+    ) -> Typed {
+        let value = self.expr(value);
+        if !matches!(value.ty, Type::Optional | Type::Unknown | Type::Never) {
+            let message = format!("this is always there: it is {}", self.show(&value.ty));
+            let hint = format!("`let {} = …` gives it a name", name.text);
+            self.report(Diagnostic::error(value.span(), message).hint(hint));
+        }
+        let slot = self.frame.new_slot(&Type::Optional);
+        let value_span = value.span();
+        let before = self.scopes().snapshot();
+        self.scopes().open();
+        let variable =
+            Variable { name: name.text.clone(), span: name.span, place: Place::Slot(slot), declared: None };
+        self.scopes().declare(variable, State::of(Type::any_tensor(), Known::Nothing));
+        let (then_block, then_type, then_known) = self.branch(then, has_value);
+        self.scopes().close();
+        let after_then = self.scopes().snapshot();
+        self.scopes().restore(before);
+        let (otherwise_block, other_type, other_known) = match otherwise {
+            Some(block) => self.branch(block, has_value),
+            None => (Block::default(), Type::Unit, Known::Nothing),
+        };
+        if other_type == Type::Never {
+            self.scopes().restore(after_then);
+        } else if then_type != Type::Never {
+            self.scopes().join(&after_then);
+        }
+        if has_value && otherwise.is_some() && !then_type.same_kind(&other_type) {
+            self.branches_differ(&then_type, &other_type, span);
+        }
+        let (ty, known) = match (has_value && otherwise.is_some(), &then_type, &other_type) {
+            (_, Type::Never, _) => (other_type, other_known),
+            (_, _, Type::Never) => (then_type, then_known),
+            (true, ..) => (then_type.join(&other_type), then_known.join(&other_known)),
+            (false, ..) => (Type::Unit, Known::Nothing),
+        };
+        let local = ExprKind::Local { slot, last: false, name: name.text.clone() };
+        let condition = Expr::new(ExprKind::IsPresent(Box::new(Expr::new(local, value_span))), value_span);
+        let drops = Drops::new();
+        let node = If {
+            condition,
+            then: then_block,
+            then_drops: drops.clone(),
+            otherwise: otherwise_block,
+            otherwise_drops: drops,
+        };
+        let set = Statement::Set { slot, value: value.expr, unread: false };
+        let branch = Expr::new(ExprKind::If(Box::new(node)), span);
+        let block = Block { statements: vec![set], value: Some(Box::new(branch)) };
+        Typed { expr: Expr::new(ExprKind::Block(block), span), ty, known }
     }
 
     fn branch(&mut self, block: &ast::Block, has_value: bool) -> (Block, Type, Known) {

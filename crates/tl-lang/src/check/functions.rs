@@ -14,7 +14,7 @@ use crate::check::checker::{Checker, Global, Signature};
 use crate::check::files::Loaded;
 use crate::check::scope::{Place, State, Variable};
 use crate::check::types::{Known, Type, declared_type};
-use crate::ir::{self, Block, Declared, DeclaredDim, Parameter, Program, Statement};
+use crate::ir::{self, Block, Declared, DeclaredDim, DeclaredDtype, FLOAT, Parameter, Program, Statement};
 use crate::value::HandleKind;
 use tl_tensor::ops::Size;
 
@@ -94,7 +94,11 @@ impl Checker {
             ast::TypeKind::Unit => Declared::Unit,
             ast::TypeKind::Tensor { dtype, dims } => {
                 let dims = dims.iter().map(|dim| self.declared_dim(dim, sizes.as_deref_mut())).collect();
-                Declared::Tensor(super::conversions::dtype(*dtype), dims)
+                let dtype = match super::conversions::dtype(*dtype) {
+                    Some(dtype) => DeclaredDtype::Exactly(dtype),
+                    None => DeclaredDtype::Float(self.float_name(sizes)),
+                };
+                Declared::Tensor(dtype, dims)
             }
             ast::TypeKind::List(element) => Declared::List(Box::new(self.declared(element, sizes))),
             ast::TypeKind::Named(name) => match HandleKind::from_name(&name.text) {
@@ -107,6 +111,19 @@ impl Checker {
                 }
             },
             ast::TypeKind::Dtype(_) | ast::TypeKind::Error => Declared::Unknown,
+        }
+    }
+
+    /// The index of the name that stands for what `float` is: in a signature it joins the names, in a body it is that of the
+    /// signature around.
+    fn float_name(&self, sizes: Option<&mut Vec<Arc<str>>>) -> Option<u32> {
+        let at = |names: &[Arc<str>]| names.iter().position(|name| &**name == FLOAT).map(|at| at as u32);
+        match sizes {
+            None => at(&self.frame.sizes),
+            Some(names) => at(names).or_else(|| {
+                names.push(FLOAT.into());
+                Some(names.len() as u32 - 1)
+            }),
         }
     }
 

@@ -9,6 +9,7 @@ use tl_tensor::Fault;
 use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
 
 use crate::check::checker::{Checker, wrong};
+use crate::check::conversions::IF_LET;
 use crate::check::types::{Known, Type, Typed, show_tensor};
 use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If, OpCall};
 use crate::value::{HandleKind, Value};
@@ -71,6 +72,7 @@ impl Checker {
         let is_ints = |ty: &Type| matches!(ty, Type::List(element) if matches!(**element, Type::Int | Type::Unknown));
         let ok = match (param.kind, &value.ty) {
             (_, Type::Unknown | Type::Never) => true,
+            (Kind::Tensor | Kind::Weight | Kind::Ids, Type::Optional) if param.default.is_some() => true,
             (Kind::Ids, ty) if ty.may_become_tensor() => return self.tensor_of(value, DType::I32),
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber, ty) if ty.may_become_tensor() => {
                 return self.tensor_of(value, dtype);
@@ -87,7 +89,11 @@ impl Checker {
             let wanted = describe_kind(param.kind);
             let given = self.show(&value.ty);
             let message = format!("`{}`: `{}` must be {wanted}, and is given {given}", op.name, param.name);
-            self.error(value.span(), message);
+            let diagnostic = Diagnostic::error(value.span(), message);
+            self.report(match value.ty {
+                Type::Optional => diagnostic.hint(IF_LET),
+                _ => diagnostic,
+            });
             *fits = false;
         }
         value

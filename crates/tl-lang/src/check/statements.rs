@@ -233,6 +233,10 @@ impl Checker {
             let value = self.expr(value);
             Box::new(self.expect(value, &declared, Expected::Variable(name.clone())).expr)
         });
+        if let (Declared::Tensor(ir::DeclaredDtype::Float(_), _), None) = (&declared, &value) {
+            let message = format!("`{name}` has no value, so its type must name one dtype: float16 or float32");
+            self.error(declaration.ty.span, message);
+        }
         if let (Declared::Tensor(_, dims), None) = (&declared, &value)
             && dims.contains(&ir::DeclaredDim::Any)
         {

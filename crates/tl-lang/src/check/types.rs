@@ -9,7 +9,7 @@ use tl_device::DType;
 use tl_syntax::Span;
 use tl_tensor::ops::{ArgType, Size, Sizes, TensorType};
 
-use crate::ir::{Declared, DeclaredDim, Expr};
+use crate::ir::{Declared, DeclaredDim, DeclaredDtype, Expr};
 use crate::library::RecordType;
 use crate::value::HandleKind;
 
@@ -31,6 +31,8 @@ pub(crate) enum Type {
     List(Box<Type>),
     Record(&'static RecordType),
     Handle(HandleKind),
+    /// A tensor or `none`.
+    Optional,
 }
 
 /// What the checker knows of a value itself.
@@ -132,7 +134,7 @@ impl Type {
         match (self, other) {
             (a, b) if a.is_open() || b.is_open() => true,
             (Type::List(a), Type::List(b)) => a.same_kind(b),
-            (Type::Tensor(_), Type::Tensor(_)) => true,
+            (Type::Tensor(_) | Type::Optional, Type::Tensor(_) | Type::Optional) => true,
             (Type::Tensor(_), Type::Handle(HandleKind::Node)) | (Type::Handle(HandleKind::Node), Type::Tensor(_)) => {
                 true
             }
@@ -147,6 +149,7 @@ impl Type {
             (Type::Tensor(a), Type::Tensor(b)) => Type::Tensor(join_tensors(a, b)),
             (Type::List(a), Type::List(b)) => Type::list(a.join(b)),
             (a, b) if a == b => a.clone(),
+            (Type::Optional, Type::Tensor(_)) | (Type::Tensor(_), Type::Optional) => Type::Optional,
             _ => Type::Unknown,
         }
     }
@@ -207,7 +210,7 @@ pub(crate) fn accepts(
 }
 
 fn accepts_tensor(
-    dtype: DType,
+    dtype: DeclaredDtype,
     dims: &[DeclaredDim],
     given: &TensorType,
     bindings: &mut Bindings,
@@ -248,8 +251,21 @@ fn accepts_tensor(
 }
 
 /// Whether a tensor of the dtype `given` may stand where `declared` is written: weights keep their format.
-pub(crate) fn dtype_fits(declared: DType, given: DType) -> bool {
-    declared == given || (declared.is_float() && matches!(given, DType::Block(_)))
+pub(crate) fn dtype_fits(declared: DeclaredDtype, given: DType) -> bool {
+    match declared {
+        DeclaredDtype::Exactly(declared) => {
+            declared == given || (declared.is_float() && matches!(given, DType::Block(_)))
+        }
+        DeclaredDtype::Float(_) => given.is_float() || matches!(given, DType::Block(_)),
+    }
+}
+
+/// The dtype that is written, where it is one.
+pub(crate) fn exact_dtype(declared: DeclaredDtype) -> Option<DType> {
+    match declared {
+        DeclaredDtype::Exactly(dtype) => Some(dtype),
+        DeclaredDtype::Float(_) => None,
+    }
 }
 
 /// The type that a declaration gives. `size` says what the signature's names stand for.
@@ -269,7 +285,7 @@ pub(crate) fn declared_type(declared: &Declared, size: &dyn Fn(u32) -> Size) -> 
                     DeclaredDim::Named(name) => size(name),
                 })
                 .collect();
-            Type::Tensor(TensorType { dtype: Some(*dtype), sizes: Some(sizes) })
+            Type::Tensor(TensorType { dtype: exact_dtype(*dtype), sizes: Some(sizes) })
         }
         Declared::List(element) => Type::list(declared_type(element, size)),
         Declared::Handle(kind) => Type::Handle(*kind),
@@ -288,6 +304,7 @@ pub(crate) fn show(ty: &Type, names: &[Arc<str>]) -> String {
         Type::Unit => "()".into(),
         Type::Range => "a range".into(),
         Type::Dtype => "a dtype".into(),
+        Type::Optional => "a tensor or none".into(),
         Type::Tensor(ty) => show_tensor(ty, names),
         Type::List(element) => match &**element {
             Type::Unknown | Type::Never => "a list".into(),
@@ -333,6 +350,7 @@ pub(crate) fn show_declared(declared: &Declared, names: &[Arc<str>]) -> String {
                     DeclaredDim::Named(name) => names.get(*name as usize).map_or("?", |name| name).to_string(),
                 })
                 .collect();
+            let dtype = exact_dtype(*dtype).map_or("float", DType::name);
             format!("{dtype}[{}]", dims.join(", "))
         }
         Declared::List(element) => format!("[{}]", show_declared(element, names)),

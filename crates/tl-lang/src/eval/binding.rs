@@ -9,7 +9,7 @@ use tl_tensor::Tensor;
 
 use crate::check::dtype_fits;
 use crate::eval::evaluator::Evaluator;
-use crate::ir::{Declared, DeclaredDim};
+use crate::ir::{Declared, DeclaredDim, DeclaredDtype, float_code, float_of_code};
 use crate::library;
 use crate::value::{Handle, Value};
 
@@ -21,6 +21,7 @@ pub(super) enum Misfit {
     Rank { found: usize, expected: usize },
     Size { found: usize, expected: usize },
     Named { name: u32, first: usize, found: usize },
+    Floats { first: DType, found: DType },
     Other(String),
 }
 
@@ -36,6 +37,9 @@ impl Misfit {
                 let name = names.get(*name as usize).map_or("a name", |name| name);
                 format!(" (`{name}` is {first} and {found} at once)")
             }
+            Misfit::Floats { first, found } => {
+                format!(" (`float` is {first} and {found} at once; convert one with `as`)")
+            }
             Misfit::Other(text) => format!(" ({text})"),
         }
     }
@@ -49,7 +53,15 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
     match (ty, &*value) {
         (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return fit_tensor(tensor, *dtype, dims, sizes),
         (Declared::Tensor(dtype, dims), Value::Ints(_) | Value::List(_)) => {
-            let tensor = library::from_list(device, value, *dtype).map_err(|failure| Misfit::Other(failure.message))?;
+            let dtype_of_list = match dtype {
+                DeclaredDtype::Exactly(dtype) => *dtype,
+                DeclaredDtype::Float(name) => {
+                    let bound = name.and_then(|name| sizes.get(name as usize).copied().flatten());
+                    bound.map_or(DType::F16, float_of_code)
+                }
+            };
+            let tensor =
+                library::from_list(device, value, dtype_of_list).map_err(|failure| Misfit::Other(failure.message))?;
             fit_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
@@ -85,12 +97,28 @@ fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut 
     Ok(())
 }
 
-fn fit_tensor(tensor: &Tensor, dtype: DType, dims: &[DeclaredDim], sizes: &mut Sizes) -> Result<(), Misfit> {
+fn fit_tensor(
+    tensor: &Tensor,
+    dtype: DeclaredDtype,
+    dims: &[DeclaredDim],
+    sizes: &mut Sizes,
+) -> Result<(), Misfit> {
     let found = tensor.dtype();
     // A weight keeps the type that it is stored in.
-    let is_weight = tensor.is_learnable() && dtype.is_float() && found.is_float();
-    if !dtype_fits(dtype, found) && !is_weight {
-        return Err(Misfit::DType);
+    let is_weight = tensor.is_learnable() && found.is_float();
+    match dtype {
+        DeclaredDtype::Exactly(exact) if !dtype_fits(dtype, found) && !(is_weight && exact.is_float()) => {
+            return Err(Misfit::DType);
+        }
+        DeclaredDtype::Float(_) if !dtype_fits(dtype, found) => return Err(Misfit::DType),
+        DeclaredDtype::Float(Some(name)) if found.is_float() && !is_weight => match sizes.get_mut(name as usize) {
+            Some(Some(first)) if *first != float_code(found) => {
+                return Err(Misfit::Floats { first: float_of_code(*first), found });
+            }
+            Some(place) => *place = Some(float_code(found)),
+            None => {}
+        },
+        _ => {}
     }
     let shape = tensor.dims();
     if shape.len() != dims.len() {

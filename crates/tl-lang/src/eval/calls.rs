@@ -159,6 +159,14 @@ impl<'a> Evaluator<'a> {
             {
                 return Ok(Place::Number(number));
             }
+            ExprKind::Optional(path) if in_place && takes_tensor(kind) && path.lies_somewhere() => {
+                if let Some(weight) = self.weight_at(path) {
+                    return Ok(weight);
+                }
+                let value = self.optional(path)?;
+                self.stack.push(value);
+                return Ok(Place::Stack(self.stack.len() - 1));
+            }
             ExprKind::Field { .. } if in_place && expr.lies_somewhere() => {
                 if takes_tensor(kind)
                     && let Some(weight) = self.weight_at(expr)
@@ -258,6 +266,7 @@ impl<'a> Evaluator<'a> {
                 Arg::from(tensor)
             }
             (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::Default::arg),
+            (_, Value::None) if param.default.is_some() => Arg::None,
             (Kind::TensorOrNumber | Kind::Number | Kind::Int, Value::Int(n)) => Arg::Int(*n),
             (Kind::TensorOrNumber | Kind::Number, Value::Float(x)) => Arg::Number(*x),
             (Kind::Ints, Value::Ints(ints)) => Arg::Ints(ints.as_slice()),

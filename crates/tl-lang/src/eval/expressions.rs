@@ -9,7 +9,7 @@ use tl_tensor::Tensor;
 
 use crate::eval::binding::fit;
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
-use crate::ir::{Declared, DeclaredDim, Expected, Expr, ExprKind, Recycled};
+use crate::ir::{Declared, DeclaredDim, DeclaredDtype, Expected, Expr, ExprKind, Recycled};
 use crate::library::{self, Failure};
 use crate::value::{Handle, Value};
 
@@ -72,6 +72,17 @@ impl Evaluator<'_> {
                 }
                 None => self.index(receiver, indices, *in_place, span),
             },
+            ExprKind::Optional(path) => {
+                let value = self.optional(path)?;
+                if path.lies_somewhere() {
+                    self.drop_slots(path.ending_variable().as_slice());
+                }
+                Ok(value)
+            }
+            ExprKind::IsPresent(operand) => Ok(Value::Bool(match &operand.kind {
+                ExprKind::Local { slot, .. } => !matches!(self.slot(*slot), Value::None),
+                _ => !matches!(self.expr(operand)?, Value::None),
+            })),
             ExprKind::Negate(operand) => {
                 let operand = self.expr(operand)?;
                 self.negate(operand, span)
@@ -228,7 +239,7 @@ impl Evaluator<'_> {
     }
 
     fn declared_layout(&self, ty: &Declared) -> Result<Layout, Failure> {
-        let Declared::Tensor(dtype, dims) = ty else { return Err(Failure::new("only tensors are declared so")) };
+        let Declared::Tensor(DeclaredDtype::Exactly(dtype), dims) = ty else { return Err(Failure::new("only tensors are declared so")) };
         let size = |dim: &DeclaredDim| match *dim {
             DeclaredDim::Known(n) => Ok(n),
             DeclaredDim::Named(name) => self.bound_size(name).ok_or_else(|| Failure::new("this size has no value yet")),

@@ -86,6 +86,35 @@ impl Evaluator<'_> {
         library::node_value(self.node_at(path)?).ok()
     }
 
+    /// What a path into a model leads to; `none` where a part of it is not there.
+    pub(super) fn optional(&mut self, path: &Expr) -> Evaluated<Value> {
+        if let Some(node) = self.node_at(path) {
+            return library::node_value(node).map_err(|failure| failed(failure, path.span));
+        }
+        // Either a part is missing, or the path begins with something that has to be evaluated.
+        let mut names: SmallVec<[&str; 4]> = SmallVec::new();
+        let mut base = path;
+        while let ExprKind::Field { receiver, name, .. } = &base.kind {
+            names.push(name);
+            base = receiver;
+        }
+        if self.node_at(base).is_some() {
+            return Ok(Value::None);
+        }
+        let value = self.expr(base)?;
+        let Some(mut node) = node_of(&value) else {
+            let message = format!("`?` stands behind a part of a model only, and this is {}", value.describe());
+            return Err(error_at(base.span, message));
+        };
+        for name in names.into_iter().rev() {
+            match node.child(name, &mut Default::default()) {
+                Some(child) => node = child,
+                None => return Ok(Value::None),
+            }
+        }
+        library::node_value(node).map_err(|failure| failed(failure, path.span))
+    }
+
     /// The value of a path of fields. A variable that it begins with is read where it lies, and stays.
     pub(super) fn path(&mut self, expr: &Expr) -> Evaluated<Value> {
         if let Some(value) = self.node_value(expr) {

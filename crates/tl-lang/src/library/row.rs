@@ -250,7 +250,7 @@ impl Args<'_> {
     }
 
     pub(crate) fn is_given(&self, index: usize) -> bool {
-        !matches!(self.value(index), Value::Absent)
+        !matches!(self.value(index), Value::Absent | Value::None)
     }
 
     pub(crate) fn int(&self, index: usize) -> Result<i64, Failure> {

@@ -39,6 +39,8 @@ impl Expr {
             | ExprKind::Learnable(operand)
             | ExprKind::Trace(operand)
             | ExprKind::Field { receiver: operand, .. }
+            | ExprKind::Optional(operand)
+            | ExprKind::IsPresent(operand)
             | ExprKind::Convert { operand, .. }
             | ExprKind::FromList { operand, .. }
             | ExprKind::Expect { operand, .. } => visit(Part::Expr(operand)),

@@ -1,7 +1,7 @@
 //! Expressions: precedence climbing over prefixes, operators and what stands behind an operand.
 
 use crate::Diagnostic;
-use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, UnaryOperator};
+use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, Statement, StatementKind, UnaryOperator};
 use crate::parser::cursor::{Parser, error_expr};
 use crate::token::TokenKind;
 
@@ -156,6 +156,7 @@ impl Parser<'_> {
             let kind = match self.kind() {
                 TokenKind::Dot => self.member(expr),
                 TokenKind::OpenBracket => self.index(expr),
+                TokenKind::Question => self.optional(expr),
                 TokenKind::OpenParen if !matches!(expr.kind, ExprKind::Error) => {
                     let diagnostic = Diagnostic::error(expr.span, "only a function's name can be called");
                     self.report(diagnostic);
@@ -177,6 +178,17 @@ impl Parser<'_> {
             return ExprKind::Method { receiver, name, arguments: self.arguments() };
         }
         ExprKind::Field { receiver, name }
+    }
+
+    /// `path?`; the current token is the `?`.
+    fn optional(&mut self, path: Expr) -> ExprKind {
+        let question = self.advance().span;
+        if !matches!(path.kind, ExprKind::Field { .. } | ExprKind::Error) {
+            let diagnostic = Diagnostic::error(question, "`?` stands behind a part of a model only");
+            self.report_and_go_on(diagnostic.hint("as in `model.output.weight?`, which is that tensor or `none`"));
+            return ExprKind::Error;
+        }
+        ExprKind::Optional(Box::new(path))
     }
 
     /// `(a, name: b)`; the current token is the `(`.
@@ -325,7 +337,18 @@ impl Parser<'_> {
         let mut branches: Vec<(Expr, Block)> = Vec::new();
         let mut otherwise = None;
         loop {
-            self.advance();
+            let start = self.advance().span;
+            if self.at(TokenKind::Let) {
+                let kind = self.if_let();
+                if branches.is_empty() {
+                    return kind;
+                }
+                let value = self.node(kind, self.span_from(start));
+                let height = value.height.saturating_add(1);
+                let statement = Statement { span: value.span, kind: StatementKind::Expr(value) };
+                otherwise = Some(Block { span: statement.span, statements: vec![statement], height });
+                break;
+            }
             let condition = self.expression();
             branches.push((condition, self.block("`if`")));
             if !self.eat(TokenKind::Else) {
@@ -337,6 +360,30 @@ impl Parser<'_> {
             }
         }
         ExprKind::If { branches, otherwise }
+    }
+
+    /// `if let name = value {…} else {…}`; the current token is the `let`.
+    fn if_let(&mut self) -> ExprKind {
+        self.advance();
+        let name = self.name("a name");
+        self.expect(TokenKind::Equal, " behind the name");
+        let value = Box::new(self.expression());
+        let then = self.block("`if`");
+        let mut otherwise = None;
+        if self.eat(TokenKind::Else) {
+            otherwise = Some(match self.at(TokenKind::If) {
+                false => self.block("`else`"),
+                true => {
+                    let start = self.token().span;
+                    let kind = self.nested(|_| ExprKind::Error, |parser| parser.if_expression());
+                    let value = self.node(kind, self.span_from(start));
+                    let height = value.height.saturating_add(1);
+                    let statement = Statement { span: value.span, kind: StatementKind::Expr(value) };
+                    Block { span: statement.span, statements: vec![statement], height }
+                }
+            });
+        }
+        ExprKind::IfLet { name, value, then, otherwise }
     }
 }
 
@@ -355,7 +402,11 @@ pub(super) fn height(kind: &ExprKind) -> u16 {
         ExprKind::Method { receiver, arguments, .. } => {
             all(&mut arguments.iter().map(|argument| &argument.value)).max(receiver.height)
         }
-        ExprKind::Field { receiver, .. } => receiver.height,
+        ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.height,
+        ExprKind::IfLet { value, then, otherwise, .. } => {
+            let blocks = then.height.max(otherwise.as_ref().map_or(0, |block| block.height));
+            blocks.max(value.height)
+        }
         ExprKind::Index { receiver, indices } => {
             let parts = indices.iter().flat_map(|index| match index {
                 Index::At(at) => [Some(at), None],

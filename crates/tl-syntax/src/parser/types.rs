@@ -54,9 +54,12 @@ impl Parser<'_> {
         if with_dims && let Some(dtype) = TensorDtype::from_name(&name.text) {
             return TypeKind::Tensor { dtype, dims: self.dims() };
         }
+        if with_dims && &*name.text == TensorDtype::Float.name() {
+            return TypeKind::Tensor { dtype: TensorDtype::Float, dims: self.dims() };
+        }
         if with_dims {
             let message = format!("`{}` has no dimensions", name.text);
-            let hint = "tensors are `float16[…]`, `float32[…]`, `int32[…]` and `bool[…]`; a list is `[T]`";
+            let hint = "tensors are `float16[…]`, `float32[…]`, `float[…]`, `int32[…]` and `bool[…]`; a list is `[T]`";
             self.report_and_go_on(Diagnostic::error(name.span, message).hint(hint));
             self.dims();
             return TypeKind::Error;
