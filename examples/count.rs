@@ -44,13 +44,13 @@ fn run(path: &str, name: &str, memory: MemoryOptions, is_reserved: bool) -> Resu
         let context = ids.len() + 100;
         if is_reserved {
             let buffer = TensorBuffer::new(&device);
-            buffer.reserve_for(model.config(), context)?;
+            buffer.reserve_for(&model, context)?;
             device.set_tensor_buffer(buffer);
         }
         let sampling = SamplingOptions { temperature: 0.7, top_p: 0.9, seed: 7, ..SamplingOptions::default() };
         let options = GenerateOptions { max_tokens: 100, context: Some(context), sampling };
         let start = Instant::now();
-        let mut generator = Generator::new(&model, &ids, &options)?;
+        let mut generator = Generator::new(model.clone(), &ids, &options)?;
         let mut tokens = Vec::with_capacity(100);
         tokens.extend(generator.next().transpose()?);
         let after_prefill = device.stats().allocation_count;

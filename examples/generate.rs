@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use tensorlogic::{
-    DType, DecodeStream, Device, KvCache, LlamaConfig, Model, ReserveFor, Sampler, SamplingOptions, Tensor,
+    DType, DecodeStream, Device, KvCache, Model, ModelConfig, ReserveFor, Sampler, SamplingOptions, Tensor,
     TensorBuffer,
 };
 
@@ -43,9 +43,9 @@ impl Layer {
     }
 
     /// `x: [n, dim] → [n, dim]`. Each intermediate is dropped at its last use, and its buffer is free again.
-    fn forward(&self, c: &LlamaConfig, x: Tensor, cache: &mut KvCache, i: usize) -> Result<Tensor> {
+    fn forward(&self, c: &ModelConfig, x: Tensor, cache: &mut KvCache, i: usize) -> Result<Tensor> {
         let (n, pos) = (x.dims()[0], cache.len());
-        let y = x.rms_norm(&self.attn_norm, c.rms_eps)?;
+        let y = x.rms_norm(&self.attn_norm, c.norm_eps)?;
         let q = y.linear(&self.attn_q)?.reshape([n, c.n_heads, c.head_dim])?.rope(pos, c.rope_base)?;
         let k = y.linear(&self.attn_k)?.reshape([n, c.n_kv_heads, c.head_dim])?.rope(pos, c.rope_base)?;
         let v = y.linear(&self.attn_v)?.reshape([n, c.n_kv_heads, c.head_dim])?;
@@ -56,7 +56,7 @@ impl Layer {
         drop(seen);
         let sum = x.add(&out)?;
         drop((x, out));
-        let y = sum.rms_norm(&self.ffn_norm, c.rms_eps)?;
+        let y = sum.rms_norm(&self.ffn_norm, c.norm_eps)?;
         let (gate, up) = (y.linear(&self.ffn_gate)?, y.linear(&self.ffn_up)?);
         drop(y);
         let gated = gate.swiglu(&up)?;
@@ -70,7 +70,7 @@ impl Layer {
 /// A model whose forward pass is written here.
 struct Transformer {
     device: Device,
-    config: LlamaConfig,
+    config: ModelConfig,
     embedding: Tensor,
     layers: Vec<Layer>,
     norm: Tensor,
@@ -99,7 +99,7 @@ impl Transformer {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&self.config, x, cache, i)?;
         }
-        let last = x.slice_last(0)?.rms_norm(&self.norm, self.config.rms_eps)?;
+        let last = x.slice_last(0)?.rms_norm(&self.norm, self.config.norm_eps)?;
         drop(x);
         Ok(last.linear(&self.output)?)
     }
@@ -118,9 +118,9 @@ fn main() -> Result<()> {
     let context = config.context_length.min(ids.len() + 99); // the last of 100 tokens goes through the model no more
 
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for(config, context)?;
+    buffer.reserve_for(&model, context)?;
     device.set_tensor_buffer(buffer);
-    let mut cache = KvCache::for_model(&model, context)?;
+    let mut cache = model.new_cache(context)?;
     let transformer = Transformer::new(&device, &model)?;
     let options = SamplingOptions { temperature: 0.7, top_p: 0.9, seed: 7, ..SamplingOptions::default() };
     let mut sampler = Sampler::new(options, config.vocab_size)?;

@@ -82,8 +82,7 @@ fn compare(path: &str) -> Result<()> {
         return Err("the ways gave different logits".into());
     }
     let simulated = simulated(path)?;
-    let cache_bytes =
-        KvCache::for_model(&simulated, PROMPT + DECODED).map(|_cache| simulated.device().stats().cache_bytes)?;
+    let cache_bytes = simulated.new_cache(PROMPT + DECODED).map(|_cache| simulated.device().stats().cache_bytes)?;
     print(path, &runs, &plan, cache_bytes);
     Ok(())
 }
@@ -98,7 +97,7 @@ fn simulated(path: &str) -> Result<Model> {
 /// The arena for a prefill and decoding, from a trace of the prompt and two tokens on a device that only counts.
 fn plan_arena(path: &str) -> Result<ArenaPlan> {
     let model = simulated(path)?;
-    let mut cache = KvCache::for_model(&model, PROMPT + DECODED)?;
+    let mut cache = model.new_cache(PROMPT + DECODED)?;
     model.device().start_trace();
     model.forward(&prompt(&model), &mut cache)?;
     model.forward(&[1], &mut cache)?;
@@ -121,7 +120,7 @@ fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
     let config = model.config();
     match way {
         Way::Allocated | Way::Pool => {}
-        Way::Reserved => buffer.reserve_for(config, PROMPT + DECODED)?,
+        Way::Reserved => buffer.reserve_for(&model, PROMPT + DECODED)?,
         Way::Arena => {
             let layout = Layout::new(DType::F16, [PROMPT + DECODED, config.n_kv_heads, config.head_dim]);
             buffer.reserve(layout, 2 * config.n_layers)?;
@@ -130,7 +129,7 @@ fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
     }
     device.set_tensor_buffer(buffer.clone());
     let prompt = prompt(&model);
-    let mut cache = KvCache::for_model(&model, PROMPT + DECODED)?;
+    let mut cache = model.new_cache(PROMPT + DECODED)?;
     // Allocations and requests served, so far.
     let counts = || {
         let stats = device.stats();

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use tensorlogic::{Activations, Device, KvCache, Model, ReserveFor, TensorBuffer, bytes};
+use tensorlogic::{Activations, Device, Model, ReserveFor, TensorBuffer, bytes};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -34,9 +34,9 @@ fn fill(path: &str, context: usize) -> Result<()> {
     let device = Device::cpu();
     let model = Model::load(path, &device)?.with_activations(Activations::Float16);
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for(model.config(), context)?;
+    buffer.reserve_for(&model, context)?;
     device.set_tensor_buffer(buffer);
-    let mut cache = KvCache::for_model(&model, context)?;
+    let mut cache = model.new_cache(context)?;
     let mut random = tensorlogic::Random::new(1);
     let tokens: Vec<u32> =
         (0..context).map(|_| (random.next_u64() % model.config().vocab_size as u64) as u32).collect();

@@ -69,11 +69,14 @@ pub use tl_device::{
     Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape, Simulation, Source, StillShared, Storage, TensorBuffer,
     TensorBufferStats, Trace, bytes,
 };
+pub use tl_engine::{
+    Activations, Architecture, DecodeBytes, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache,
+    LanguageModel, LoadOptions, MemoryPlan, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions,
+    ReserveFor, SamplingOptions, Timings, Tokenizer, Weights,
+};
 pub use tl_model::{
-    Activations, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, LogProbs,
-    LogProbsRow, LogProbsWriter, MemoryPlan, Model, ModelError, Perplexity, Planner, Predictions, Quantization,
-    QuantizeProgress, QuantizeReport, ReserveFor, Sampler, SamplingOptions, SyntheticModel, SyntheticShape, Tokenizer,
-    weight_formats,
+    LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress, QuantizeReport, Sampler,
+    SyntheticModel, SyntheticShape, weight_formats,
 };
 pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
 

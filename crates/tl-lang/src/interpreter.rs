@@ -146,7 +146,9 @@ impl<'h> Interpreter<'h> {
 }
 
 /// Programs may nest deeply, and both passes follow them by recursion.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, ProgramError> + Send) -> Result<T, ProgramError> {
+pub(crate) fn on_large_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, ProgramError> + Send,
+) -> Result<T, ProgramError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("tl-program".into()).stack_size(STACK_BYTES);
         match thread.spawn_scoped(scope, work) {

@@ -59,6 +59,8 @@ pub(crate) enum Declared {
     Unit,
     Tensor(DeclaredDtype, SmallVec<[DeclaredDim; 4]>),
     List(Box<Declared>),
+    /// A tensor of this type or `none`.
+    Optional(Box<Declared>),
     Handle(HandleKind),
     /// Was wrong, and has been reported.
     Unknown,

@@ -5,6 +5,7 @@
 //! builtins by themselves; checker and evaluator read the same rows. The outside is a [`Host`] that the caller passes in:
 //! this crate touches no environment, terminal, clock or source file of its own accord.
 
+pub mod architecture;
 mod arithmetic;
 mod check;
 mod display;
@@ -16,9 +17,11 @@ mod library;
 mod liveness;
 mod names;
 mod rewrite;
+mod standard;
 mod text;
 mod value;
 
+pub use architecture::{Architecture, ScriptedModel};
 pub use host::{CapturedHost, Host, SourceText};
 pub use interpreter::{Interpreter, Outcome, ProgramError, span_of_location};
 pub use library::{Entry, reference};

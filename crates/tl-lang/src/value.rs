@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tl_device::{DType, ReservationPlan, TensorBuffer};
-use tl_model::{DecodeStream, KvCache, Model, ModelNode, Tokenizer};
+use tl_model::{DecodeStream, KvCache, ModelNode, Tokenizer, Weights};
 use tl_syntax::Span;
 use tl_tensor::Tensor;
 
@@ -81,9 +81,9 @@ pub(crate) struct Record {
 /// Things that are more than data.
 #[derive(Clone)]
 pub(crate) enum Handle {
-    Model(Model),
+    Model(Weights),
     Node(ModelNode),
-    Config(Model),
+    Config(Weights),
     Tokenizer(Arc<Tokenizer>),
     DecodeStream(Arc<Mutex<Decoding>>),
     KvCache(Arc<Mutex<KvCache>>),
@@ -192,6 +192,18 @@ impl Ints {
     }
 
     /// Adds one at the end, in place where nobody else has the list.
+    /// The ids of tokens.
+    pub(crate) fn of_tokens(tokens: &[u32]) -> Ints {
+        let mut inline = [0; Ints::INLINE];
+        match inline.get_mut(..tokens.len()) {
+            Some(place) => {
+                place.iter_mut().zip(tokens).for_each(|(place, &token)| *place = token.into());
+                Ints::Inline(inline, tokens.len() as u8)
+            }
+            None => Ints::Shared(Arc::new(tokens.iter().map(|&token| token.into()).collect())),
+        }
+    }
+
     pub(crate) fn push(&mut self, value: i64) {
         match self {
             Ints::Inline(values, len) => match values.get_mut(usize::from(*len)) {

@@ -207,11 +207,20 @@ pub enum ModelError {
         problem: String,
     },
 
-    /// A kind of model that this crate does not compute.
-    #[error("the model's architecture is `{found}`; only `llama` is supported")]
+    /// A kind of model that nobody has a script for.
+    #[error("the model's architecture is `{found}`, for which no script comes with the program; there are {known}")]
     Architecture {
         /// The architecture that the file names.
         found: String,
+        /// Those that there are.
+        known: String,
+    },
+
+    /// The script of an architecture that cannot be compiled, or ran into an error.
+    #[error("{message}")]
+    Script {
+        /// What is wrong, with the place in the script.
+        message: String,
     },
 
     /// A kind of tokenizer that this crate does not have.
@@ -307,20 +316,20 @@ pub enum ModelError {
         error: Box<ModelError>,
     },
 
-    /// A tensor that the architecture needs and the file does not have.
-    #[error(
-        "the file has no tensor `{name}`, which a llama of these sizes needs; the file is incomplete, fetch it again"
-    )]
+    /// A tensor that is asked for and that the file does not have.
+    #[error("the file has no tensor `{name}`")]
     MissingTensor {
         /// The tensor's name.
         name: String,
     },
 
-    /// A tensor that the architecture does not know, so that leaving it out would change the results.
-    #[error("the file has a tensor `{name}`, which is no part of the llama models that are supported")]
-    UnknownTensor {
-        /// The tensor's name.
-        name: String,
+    /// Tensors that an architecture's script does not ask for, so that leaving them out would change the results.
+    #[error("the file has {names}, which the script of the architecture `{architecture}` does not use")]
+    UnusedTensors {
+        /// The tensors' names.
+        names: String,
+        /// The architecture.
+        architecture: String,
     },
 
     /// A tensor of other sizes than the configuration says.

@@ -9,8 +9,53 @@ use tl_tensor::Tensor;
 
 use crate::error::{ModelError, Result};
 use crate::kv_cache::KvCache;
-use crate::model::Model;
 use crate::sampling::{Sampler, SamplingOptions};
+
+/// What turns tokens into logits: a model with its architecture, or a stand-in for it in a test.
+pub trait LanguageModel {
+    /// Number of tokens.
+    fn vocab_size(&self) -> usize;
+
+    /// The longest sequence that the model was trained for, in tokens.
+    fn context_length(&self) -> usize;
+
+    /// Whether the token ends a text.
+    fn is_end(&self, token: u32) -> bool;
+
+    /// An empty KV cache for so many tokens.
+    ///
+    /// # Errors
+    /// A context that the model was not trained for, memory that cannot be had.
+    fn new_cache(&self, context: usize) -> Result<KvCache>;
+
+    /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it: `[1, vocab_size]`.
+    ///
+    /// # Errors
+    /// No tokens, an id outside the vocabulary, a full cache or one for another model, memory that cannot be had.
+    fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor>;
+}
+
+impl<M: LanguageModel> LanguageModel for &M {
+    fn vocab_size(&self) -> usize {
+        (**self).vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        (**self).context_length()
+    }
+
+    fn is_end(&self, token: u32) -> bool {
+        (**self).is_end(token)
+    }
+
+    fn new_cache(&self, context: usize) -> Result<KvCache> {
+        (**self).new_cache(context)
+    }
+
+    fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        (**self).forward(tokens, cache)
+    }
+}
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -75,45 +120,40 @@ fn rate(tokens: usize, time: Duration) -> f64 {
 
 /// An iterator of the tokens that a model gives after a prompt. The token that ends the text is not among them.
 #[derive(Debug)]
-pub struct Generator {
-    model: Model,
+pub struct Generator<M> {
+    model: M,
     cache: KvCache,
     sampler: Sampler,
     /// What goes through the model next: the prompt, then one token.
     next: Vec<u32>,
-    ends: [Option<u32>; 2],
     left: usize,
     finish: Option<Finish>,
     timings: Timings,
 }
 
-impl Generator {
+impl<M: LanguageModel> Generator<M> {
     /// Prepares to go on from `prompt`: takes the KV cache and reserves the sampler's scratch.
     ///
-    /// Memory for the steps comes from the device's tensor buffer where one is set (see
-    /// [`ReserveFor`](crate::ReserveFor)).
+    /// Memory for the steps comes from the device's tensor buffer where one is set.
     ///
     /// # Errors
     /// An empty prompt, one that does not fit, a context beyond the model's, sampling options out of range, memory
     /// that cannot be had.
-    pub fn new(model: &Model, prompt: &[u32], options: &GenerateOptions) -> Result<Generator> {
-        let context = options.context.unwrap_or(model.config().context_length);
+    pub fn new(model: M, prompt: &[u32], options: &GenerateOptions) -> Result<Generator<M>> {
+        let context = options.context.unwrap_or(model.context_length());
         if prompt.is_empty() {
             return Err(ModelError::EmptyPrompt);
         }
         if prompt.len() > context {
             return Err(ModelError::PromptTooLong { tokens: prompt.len(), context });
         }
-        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
-        let cache = KvCache::for_model(model, context)?;
-        // A model without a usable tokenizer generates too; it then never ends by itself.
-        let ends = model.tokenizer().map_or([None; 2], |tokenizer| tokenizer.ends());
+        let sampler = Sampler::new(options.sampling, model.vocab_size())?;
+        let cache = model.new_cache(context)?;
         Ok(Generator {
-            model: model.clone(),
+            model,
             cache,
             sampler,
             next: prompt.to_vec(),
-            ends,
             left: options.max_tokens,
             finish: None,
             timings: Timings::default(),
@@ -158,7 +198,7 @@ impl Generator {
         }
         self.next.clear();
         self.next.push(token);
-        if self.ends.contains(&Some(token)) {
+        if self.model.is_end(token) {
             self.finish = Some(Finish::EndOfText);
             return Ok(None);
         }
@@ -167,7 +207,7 @@ impl Generator {
     }
 }
 
-impl Iterator for Generator {
+impl<M: LanguageModel> Iterator for Generator<M> {
     type Item = Result<u32>;
 
     fn next(&mut self) -> Option<Result<u32>> {

@@ -7,9 +7,9 @@ use tl_device::{DType, Device, Layout, Shape};
 use tl_tensor::{Tensor, TensorMut};
 
 use crate::error::{ModelError, Result};
-use crate::model::Model;
 
-/// Keys and values of up to `capacity` tokens.
+/// Keys and values of up to `capacity` tokens, and of which tokens of a step the logits are wanted.
+#[derive(Default)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
     capacity: usize,
@@ -18,6 +18,17 @@ pub struct KvCache {
     next_layer: usize,
     /// Tokens of the unfinished step.
     step: usize,
+    wanted: LogitsRows,
+}
+
+/// Of which tokens of a step the logits are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogitsRows {
+    /// Of the last.
+    #[default]
+    Last,
+    /// Of each.
+    All,
 }
 
 /// `[capacity, kv_heads, head_dim]` each.
@@ -52,20 +63,7 @@ impl KvCache {
             Ok(LayerCache { keys: TensorMut::new(device, &layout)?, values: TensorMut::new(device, &layout)? })
         };
         let layers = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
-        Ok(KvCache { layers, capacity: max_len, len: 0, next_layer: 0, step: 0 })
-    }
-
-    /// An empty cache for a model, of [`Model::cache_dtype`].
-    ///
-    /// # Errors
-    /// More tokens than the model was trained for, or as for [`KvCache::new`].
-    pub fn for_model(model: &Model, max_len: usize) -> Result<KvCache> {
-        let config = model.config();
-        if max_len == 0 || max_len > config.context_length {
-            return Err(ModelError::ContextLength { asked: max_len, limit: config.context_length });
-        }
-        let dtype = model.cache_dtype();
-        KvCache::new(model.device(), config.n_layers, config.n_kv_heads, config.head_dim, max_len, dtype)
+        Ok(KvCache { layers, capacity: max_len, ..KvCache::default() })
     }
 
     /// Tokens that every layer holds: the position of the next one.
@@ -88,6 +86,28 @@ impl KvCache {
         self.layers.len()
     }
 
+    /// Of which tokens of the next steps the logits are wanted.
+    pub fn logits_rows(&self) -> LogitsRows {
+        self.wanted
+    }
+
+    /// Says of which tokens of the next steps the logits are wanted.
+    pub fn set_logits_rows(&mut self, rows: LogitsRows) {
+        self.wanted = rows;
+    }
+
+    /// Of a step's hidden states `x: [n, ..]`, one row for each token, those whose logits are wanted.
+    ///
+    /// # Errors
+    /// A tensor without dimensions or rows.
+    pub fn rows_for_logits(&self, x: &Tensor) -> Result<Tensor> {
+        let n = x.dims().first().copied().unwrap_or(0);
+        Ok(match self.wanted {
+            LogitsRows::Last => x.slice(0, n.saturating_sub(1), n)?,
+            LogitsRows::All => x.clone(),
+        })
+    }
+
     /// Forgets all tokens; the memory stays.
     pub fn clear(&mut self) {
         self.truncate(0);
@@ -100,7 +120,10 @@ impl KvCache {
     }
 
     /// Room for `adding` more tokens, or an error.
-    pub(crate) fn check_room(&self, adding: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// There is less room.
+    pub fn check_room(&self, adding: usize) -> Result<()> {
         if adding > self.capacity - self.len {
             return Err(ModelError::CacheFull { len: self.len, adding, capacity: self.capacity });
         }
@@ -146,7 +169,10 @@ impl KvCache {
 }
 
 /// Refuses types that keys and values cannot be kept in.
-pub(crate) fn check_dtype(is_on_gpu: bool, head_dim: usize, dtype: DType) -> Result<()> {
+///
+/// # Errors
+/// As for [`KvCache::new`].
+pub fn check_dtype(is_on_gpu: bool, head_dim: usize, dtype: DType) -> Result<()> {
     if !dtype.is_float() && dtype != DType::Q8_0 {
         return Err(ModelError::CacheType { dtype });
     }
@@ -216,5 +242,30 @@ mod tests {
         check(64, DType::I32, "a KV cache keeps float16, float32 or q8_0, not int32");
         check(48, DType::Q8_0, "blocks of 32, and heads of 48 are no whole number of them; keep it in float16");
         assert!(check_dtype(true, 64, DType::Q8_0).unwrap_err().to_string().contains("is for the CPU"));
+    }
+
+    #[test]
+    fn the_layers_of_a_step_come_in_order() {
+        let device = Device::cpu();
+        let mut cache = KvCache::new(&device, 2, 1, 4, 8, DType::F16).unwrap();
+        let ones = |n: usize| Tensor::<f32>::ones(&device, [n, 1, 4]).unwrap();
+        let mut attend = |layer: usize, n: usize| {
+            let result = cache.attend(layer, &ones(n), &ones(n), &ones(n)).map(|out| out.dims().to_vec());
+            (result.map_err(|error| error.to_string()), cache.len())
+        };
+        let ok = |n: usize| Ok(vec![n, 1, 4]);
+        assert_eq!(attend(0, 3), (ok(3), 0));
+        assert!(attend(0, 3).0.unwrap_err().contains("got layer 0, but layer 1 of 2 is next"));
+        assert!(
+            attend(1, 2).0.unwrap_err().contains("layer 1 brings 2 tokens to the KV cache, but this step began with 3")
+        );
+        assert_eq!(attend(1, 3), (ok(3), 3));
+        assert!(attend(2, 1).0.unwrap_err().contains("got layer 2"));
+        assert!(attend(0, 6).0.unwrap_err().contains("it holds 3 of at most 8 tokens, 6 more do not fit"));
+        assert_eq!(attend(0, 5), (ok(5), 3));
+        assert_eq!(attend(1, 5), (ok(5), 8));
+        assert!(
+            KvCache::new(&device, 0, 1, 4, 8, DType::F16).unwrap().attend(0, &ones(1), &ones(1), &ones(1)).is_err()
+        );
     }
 }

@@ -108,6 +108,11 @@ impl Tree {
         tree
     }
 
+    /// Number of nodes.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The last part of a node's name.
     pub(crate) fn name(&self, node: u32) -> &str {
         self.names.get(node as usize).map_or("", |name| name)

@@ -134,6 +134,8 @@ pub enum TypeKind {
     Dtype(TensorDtype),
     /// `[T]`
     List(Box<Type>),
+    /// `float32[n]?`: such a tensor or `none`
+    Optional(Box<Type>),
     /// A handle: `Model`, `KvCache`, …
     Named(Name),
     /// Already reported.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tl_device::{DType, Device, GpuChoice};
-use tl_model::{Model, Planner, SyntheticShape, weight_formats};
+use tl_engine::{Model, Planner};
+use tl_model::{SyntheticShape, weight_formats};
 
 use crate::size;
 

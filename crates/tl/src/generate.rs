@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tl_device::{Device, TensorBuffer};
-use tl_model::{DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions, Timings, Tokenizer};
+use tl_engine::{DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions, Timings, Tokenizer};
 use tl_syntax::SourceMap;
 
 use crate::arguments::GenerateArguments;
@@ -24,9 +24,9 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let options = options(arguments, &model, prompt.len());
     let buffer = TensorBuffer::new(&device);
     let context = options.context.unwrap_or(model.config().context_length);
-    buffer.reserve_for_model(&model, context).map_err(Stop::failed)?;
+    buffer.reserve_for(&model, context).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);
-    let mut generator = Generator::new(&model, &prompt, &options).map_err(Stop::failed)?;
+    let mut generator = Generator::new(model.clone(), &prompt, &options).map_err(Stop::failed)?;
     let run = print_text(&mut generator, &tokenizer, &prompt, &device);
     if let Err(Stop::Failed(_)) = run {
         // The message begins a line.
@@ -67,7 +67,7 @@ fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> G
 type Decoding = u64;
 
 fn print_text(
-    generator: &mut Generator,
+    generator: &mut Generator<Model>,
     tokenizer: &Tokenizer,
     prompt: &[u32],
     device: &Device,

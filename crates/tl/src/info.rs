@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tl_device::{Mapping, bytes as display_bytes};
-use tl_model::{Gguf, LlamaConfig, TensorInfo, Tokenizer, Value, is_supported_type};
+use tl_engine::Tokenizer;
+use tl_model::{Gguf, ModelConfig, TensorInfo, Value, is_supported_type};
 
 use crate::output::{self, Stop};
 
@@ -48,7 +49,7 @@ fn file(text: &mut String, path: &Path, gguf: &Gguf<'_>, len_bytes: usize) {
 }
 
 fn model(text: &mut String, gguf: &Gguf<'_>) {
-    match LlamaConfig::from_gguf(gguf) {
+    match ModelConfig::from_gguf(gguf) {
         Ok(config) => {
             line!(text, "layers        {}", config.n_layers);
             line!(text, "width         {} (feed-forward {})", config.dim, config.ffn_dim);
@@ -62,7 +63,7 @@ fn model(text: &mut String, gguf: &Gguf<'_>) {
             line!(text, "vocabulary    {}", config.vocab_size);
             line!(text, "context       {}", config.context_length);
             line!(text, "rope          base {}, {} of {} rotated", config.rope_base, config.rope_dim, config.head_dim);
-            line!(text, "rms epsilon   {:e}", config.rms_eps);
+            line!(text, "norm epsilon  {:e}", config.norm_eps);
         }
         Err(error) => line!(text, "cannot be computed: {error}"),
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tl_device::Mapping;
-use tl_model::{Divergence, LogProbs, LogProbsRow, LogProbsWriter, Model, ModelError, Perplexity, Predictions};
+use tl_engine::{Divergence, Model, ModelError, Perplexity, Predictions};
+use tl_model::{LogProbs, LogProbsRow, LogProbsWriter};
 use tl_syntax::SourceMap;
 
 use crate::arguments::PerplexityArguments;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tl_device::{DType, Device, bytes as display_bytes};
-use tl_model::{MemoryPlan, Planner};
+use tl_engine::{MemoryPlan, Planner};
 
 use crate::arguments::{Activations, CacheType, PlanArguments};
 use crate::output::{self, Stop};

@@ -190,9 +190,10 @@ pub(super) fn with_conversion_hint(diagnostic: Diagnostic, declared: &Declared, 
         (Declared::Int | Declared::Float, Type::Tensor(_)) => {
             diagnostic.hint("`item(t)` gives the value of a tensor with one element")
         }
-        (Declared::Tensor(DeclaredDtype::Exactly(wanted), dims), Type::Tensor(TensorType { dtype: Some(found), sizes }))
-            if wanted != found && sizes.as_ref().is_none_or(|sizes| sizes.len() == dims.len()) =>
-        {
+        (
+            Declared::Tensor(DeclaredDtype::Exactly(wanted), dims),
+            Type::Tensor(TensorType { dtype: Some(found), sizes }),
+        ) if wanted != found && sizes.as_ref().is_none_or(|sizes| sizes.len() == dims.len()) => {
             diagnostic.hint(format!("convert it with `x as {wanted}`"))
         }
         (Declared::Tensor(..), Type::Optional) => diagnostic.hint(IF_LET),
@@ -206,7 +207,7 @@ pub(super) const IF_LET: &str = "`if let t = … { … }` runs its block where t
 /// Whether nothing remains to be looked at when the program runs.
 fn is_certain(declared: &Declared, given: &Type) -> bool {
     match (declared, given) {
-        (Declared::Tensor(..) | Declared::List(_), _) | (_, Type::Unknown) => false,
+        (Declared::Tensor(..) | Declared::List(_) | Declared::Optional(_), _) | (_, Type::Unknown) => false,
         (Declared::Unknown, _) | (_, Type::Never) => true,
         _ => true,
     }

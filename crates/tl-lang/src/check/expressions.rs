@@ -348,8 +348,7 @@ impl Checker {
         let value_span = value.span();
         let before = self.scopes().snapshot();
         self.scopes().open();
-        let variable =
-            Variable { name: name.text.clone(), span: name.span, place: Place::Slot(slot), declared: None };
+        let variable = Variable { name: name.text.clone(), span: name.span, place: Place::Slot(slot), declared: None };
         self.scopes().declare(variable, State::of(Type::any_tensor(), Known::Nothing));
         let (then_block, then_type, then_known) = self.branch(then, has_value);
         self.scopes().close();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tl_syntax::ast::{File, Item};
 use tl_syntax::{Diagnostic, SourceMap, Span, parse};
 
-use crate::host::Host;
+use crate::host::{Host, SourceText};
+use crate::standard;
 
 /// How deep imports may be nested.
 const MAX_IMPORT_DEPTH: usize = 64;
@@ -59,11 +60,15 @@ impl<'a> Files<'a> {
             self.diagnostics.push(Diagnostic::error(span, message));
             return;
         }
-        let source = match self.host.read_source(path, importer) {
+        let shipped = standard::source(path).map(|text| SourceText { name: path.into(), text: text.into() });
+        let source = match shipped.map_or_else(|| self.host.read_source(path, importer), Ok) {
             Ok(source) => source,
             Err(problem) => {
                 let message = format!("cannot import {path:?}: {problem}");
-                let hint = "the path is relative to the file that imports";
+                let hint = match path.starts_with(standard::PREFIX) {
+                    true => format!("the standard library has {}", standard::names().collect::<Vec<_>>().join(", ")),
+                    false => "the path is relative to the file that imports".into(),
+                };
                 self.diagnostics.push(Diagnostic::error(span, message).hint(hint));
                 return;
             }

@@ -100,6 +100,7 @@ impl Checker {
                 };
                 Declared::Tensor(dtype, dims)
             }
+            ast::TypeKind::Optional(tensor) => Declared::Optional(Box::new(self.declared(tensor, sizes))),
             ast::TypeKind::List(element) => Declared::List(Box::new(self.declared(element, sizes))),
             ast::TypeKind::Named(name) => match HandleKind::from_name(&name.text) {
                 Some(kind) => Declared::Handle(kind),
@@ -318,7 +319,7 @@ fn empty_signature(function: &ast::Function) -> Signature {
 fn mentions(declared: &Declared, index: u32) -> bool {
     match declared {
         Declared::Tensor(_, dims) => dims.contains(&DeclaredDim::Named(index)),
-        Declared::List(element) => mentions(element, index),
+        Declared::List(inner) | Declared::Optional(inner) => mentions(inner, index),
         _ => false,
     }
 }

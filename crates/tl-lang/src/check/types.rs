@@ -201,6 +201,8 @@ pub(crate) fn accepts(
         (Declared::Tensor(dtype, dims), Type::Tensor(given)) => {
             return accepts_tensor(*dtype, dims, given, bindings, names);
         }
+        (Declared::Optional(_), Type::Optional) => true,
+        (Declared::Optional(tensor), given) => return accepts(tensor, given, bindings, names),
         (Declared::Tensor(..), given) => given.may_be_tensor() || given.may_become_tensor(),
         (Declared::List(declared), Type::List(given)) => return accepts(declared, given, bindings, names),
         (Declared::Handle(declared), Type::Handle(given)) => declared == given,
@@ -288,6 +290,7 @@ pub(crate) fn declared_type(declared: &Declared, size: &dyn Fn(u32) -> Size) -> 
             Type::Tensor(TensorType { dtype: exact_dtype(*dtype), sizes: Some(sizes) })
         }
         Declared::List(element) => Type::list(declared_type(element, size)),
+        Declared::Optional(_) => Type::Optional,
         Declared::Handle(kind) => Type::Handle(*kind),
         Declared::Unknown => Type::Unknown,
     }
@@ -354,6 +357,7 @@ pub(crate) fn show_declared(declared: &Declared, names: &[Arc<str>]) -> String {
             format!("{dtype}[{}]", dims.join(", "))
         }
         Declared::List(element) => format!("[{}]", show_declared(element, names)),
+        Declared::Optional(tensor) => format!("{}?", show_declared(tensor, names)),
         other => show(&declared_type(other, &|_| Size::Unknown), names),
     }
 }

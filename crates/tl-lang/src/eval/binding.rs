@@ -70,6 +70,8 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
             fit_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
+        (Declared::Optional(_), Value::None) => {}
+        (Declared::Optional(tensor), _) => return fit(device, value, tensor, sizes),
         (Declared::Float, Value::Int(n)) => *value = Value::Float(*n as f64),
         (Declared::List(element), Value::Ints(_) | Value::List(_)) => return fit_list(device, value, element, sizes),
         (Declared::Handle(kind), Value::Handle(handle)) if handle.kind() == *kind => {}
@@ -97,12 +99,7 @@ fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut 
     Ok(())
 }
 
-fn fit_tensor(
-    tensor: &Tensor,
-    dtype: DeclaredDtype,
-    dims: &[DeclaredDim],
-    sizes: &mut Sizes,
-) -> Result<(), Misfit> {
+fn fit_tensor(tensor: &Tensor, dtype: DeclaredDtype, dims: &[DeclaredDim], sizes: &mut Sizes) -> Result<(), Misfit> {
     let found = tensor.dtype();
     // A weight keeps the type that it is stored in.
     let is_weight = tensor.is_learnable() && found.is_float();

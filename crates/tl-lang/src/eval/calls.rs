@@ -372,6 +372,11 @@ impl<'a> Evaluator<'a> {
         for argument in arguments {
             self.push(argument)?;
         }
+        self.call_on_stack(function, first, span)
+    }
+
+    /// Calls a function whose arguments are on the stack from `first` on. Its result takes their place.
+    pub(super) fn call_on_stack(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
         if self.open_calls >= MAX_CALLS || address_here() < self.stack_end {
             let message =
                 format!("`{}` is called more deeply than there is room for ({} calls)", function.name, self.open_calls);

@@ -72,6 +72,18 @@ impl<'a> Evaluator<'a> {
     pub(super) fn new(program: &'a Program, device: &'a Device, host: &'a mut dyn Host, stack_bytes: usize) -> Self {
         let mut stack = Vec::with_capacity(STACK_CAPACITY);
         stack.resize(program.entry.slots as usize, Value::Absent);
+        let globals = vec![Value::Absent; program.globals.len()];
+        Evaluator::with_remains(program, device, host, stack_bytes, (stack, globals))
+    }
+
+    /// As [`Evaluator::new`], with the stack of values and the global variables of an earlier one.
+    pub(super) fn with_remains(
+        program: &'a Program,
+        device: &'a Device,
+        host: &'a mut dyn Host,
+        stack_bytes: usize,
+        (stack, globals): (Vec<Value>, Vec<Value>),
+    ) -> Self {
         Evaluator {
             program,
             device,
@@ -80,7 +92,7 @@ impl<'a> Evaluator<'a> {
             sampler: None,
             seed: 0,
             stack,
-            globals: vec![Value::Absent; program.globals.len()],
+            globals,
             frame: 0,
             sizes: 0,
             function: None,

@@ -239,7 +239,9 @@ impl Evaluator<'_> {
     }
 
     fn declared_layout(&self, ty: &Declared) -> Result<Layout, Failure> {
-        let Declared::Tensor(DeclaredDtype::Exactly(dtype), dims) = ty else { return Err(Failure::new("only tensors are declared so")) };
+        let Declared::Tensor(DeclaredDtype::Exactly(dtype), dims) = ty else {
+            return Err(Failure::new("only tensors are declared so"));
+        };
         let size = |dim: &DeclaredDim| match *dim {
             DeclaredDim::Known(n) => Ok(n),
             DeclaredDim::Named(name) => self.bound_size(name).ok_or_else(|| Failure::new("this size has no value yet")),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tl_device::Mapping;
 use tl_model::{
-    Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, LlamaConfig, Model, ModelNode,
-    NodeRef, SamplingOptions, Tokenizer,
+    Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, MetadataValue, ModelConfig,
+    ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
-use tl_tensor::ops::TensorType;
+use tl_tensor::ops::{Size, TensorType};
 
 use super::always;
 use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
@@ -34,7 +34,7 @@ pub(super) static ROWS: &[Builtin] = &[
         result: always!(Handle(HandleKind::Model)),
         run: |context, args| {
             let path = args.path(0, context.host)?;
-            let load = if args.bool(2)? { Model::load } else { Model::load_copied };
+            let load = if args.bool(2)? { Weights::load } else { Weights::load_copied };
             let model = load(path, context.device)?;
             let activations = match args.dtype(1)? {
                 tl_device::DType::F16 => Activations::Float16,
@@ -200,9 +200,90 @@ pub(super) static ROWS: &[Builtin] = &[
         run: |_, args| generate(args),
         ..Builtin::BASE
     },
+    Builtin {
+        name: "has",
+        doc: "Whether the model's file has a tensor of that name, such as \"blk.0.attn_q.bias\".",
+        owner: Some(HandleKind::Model),
+        params: &[MODEL, Param::required("name", Kind::Text)],
+        result: always!(Bool),
+        run: |_, args| Ok(Value::Bool(model(args, 0)?.has(args.text(1)?))),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "meta",
+        doc: "What the model's file says under a key, or `default` where it says nothing. A key that begins with a dot has the \
+              architecture's name put before it: `model.meta(\".attention.sliding_window\", 0)`. The value has the type of `default`.",
+        owner: Some(HandleKind::Model),
+        params: &[MODEL, Param::required("key", Kind::Text), Param::required("default", Kind::Any)],
+        result: |types| {
+            let ty = match types.ty(2) {
+                // An empty list says nothing of what the file's holds.
+                Some(ty @ (Type::Int | Type::Float | Type::Bool | Type::Str)) => ty.clone(),
+                Some(Type::List(element)) => Type::List(element.clone()),
+                _ => Type::Unknown,
+            };
+            (ty, Known::Nothing)
+        },
+        run: |_, args| {
+            let default = args.take(2);
+            let key = args.text(1)?;
+            let Some(found) = model(args, 0)?.metadata(key) else { return Ok(default) };
+            metadata(found, &default).ok_or_else(|| {
+                Failure::new(format!(
+                    "`meta`: under `{key}` the model has {}, which does not fit the default, {}",
+                    metadata_value(found).describe(),
+                    default.describe()
+                ))
+            })
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "rows_for_logits",
+        doc: "Of `x: [n, ..]`, which has a row for each token of a step, those whose logits are wanted: the last one unless the host \
+              wants all. `→ [m, ..]`.",
+        owner: Some(HandleKind::KvCache),
+        params: &[CACHE, Param::required("x", Kind::Tensor)],
+        result: |types| match types.ty(1) {
+            Some(Type::Tensor(TensorType { dtype, sizes })) => {
+                let mut sizes = sizes.clone();
+                if let Some(first) = sizes.as_mut().and_then(|sizes| sizes.first_mut()) {
+                    *first = Size::Unknown;
+                }
+                (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
+            }
+            _ => (Type::any_tensor(), Known::Nothing),
+        },
+        run: |_, args| Ok(Value::Tensor(cache(args, 0)?.lock().rows_for_logits(args.tensor(1)?)?)),
+        ..Builtin::BASE
+    },
 ];
 
-fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Model, Failure> {
+/// A value of a file's metadata in the type of the default; `None` where it has another.
+fn metadata(found: &MetadataValue, default: &Value) -> Option<Value> {
+    Some(match (found, default) {
+        (MetadataValue::Int(n), Value::Int(_)) => Value::Int(*n),
+        (MetadataValue::Int(n), Value::Float(_)) => Value::Float(*n as f64),
+        (MetadataValue::Float(x), Value::Float(_)) => Value::Float(*x),
+        (MetadataValue::Bool(truth), Value::Bool(_)) => Value::Bool(*truth),
+        (MetadataValue::Text(text), Value::Str(_)) => Value::text(text),
+        (MetadataValue::List(_), Value::Ints(_) | Value::List(_)) => metadata_value(found),
+        _ => return None,
+    })
+}
+
+fn metadata_value(found: &MetadataValue) -> Value {
+    match found {
+        MetadataValue::Int(n) => Value::Int(*n),
+        MetadataValue::Float(x) => Value::Float(*x),
+        MetadataValue::Bool(truth) => Value::Bool(*truth),
+        MetadataValue::Text(text) => Value::text(text),
+        MetadataValue::List(values) => Value::list(values.iter().map(metadata_value)),
+        _ => Value::None,
+    }
+}
+
+fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Weights, Failure> {
     match args.handle(index, HandleKind::Model)? {
         Handle::Model(model) => Ok(model),
         _ => Err(Failure::new("not a model")),
@@ -261,6 +342,7 @@ fn generate(args: &Args<'_>) -> Result<Value, Failure> {
     let options = GenerateOptions { max_tokens: args.size(2)?, sampling, ..GenerateOptions::default() };
     let mut stream = DecodeStream::new();
     let mut text = String::new();
+    let model = crate::architecture::ScriptedModel::new(model)?;
     for id in Generator::new(model, &tokenizer.encode(args.text(1)?), &options)? {
         text.push_str(stream.next(&tokenizer, id?)?);
     }
@@ -288,15 +370,19 @@ fn parts(node: &ModelNode) -> String {
 /// The field that a model has beside its parts.
 pub(crate) const CONFIG: &str = "config";
 
+/// The field that says what a model computes in.
+pub(crate) const ACTIVATIONS: &str = "activations";
+
 pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
     match (kind, name) {
         (HandleKind::Model, CONFIG) => Some(Type::Handle(HandleKind::Config)),
+        (HandleKind::Model, ACTIVATIONS) => Some(Type::Dtype),
         // Whether it is there, the file tells.
         (HandleKind::Model | HandleKind::Node, "weight" | "bias") => Some(Type::any_tensor()),
         (HandleKind::Model | HandleKind::Node, _) => Some(Type::Handle(HandleKind::Node)),
         (HandleKind::Config, "architecture") => Some(Type::Str),
-        (HandleKind::Config, "rope_base" | "rms_eps") => Some(Type::Float),
-        (HandleKind::Config, name) => LlamaConfig::FIELDS.contains(&name).then_some(Type::Int),
+        (HandleKind::Config, "rope_base" | "norm_eps" | "rms_eps") => Some(Type::Float),
+        (HandleKind::Config, name) => ModelConfig::FIELDS.contains(&name).then_some(Type::Int),
         (HandleKind::KvCache, "len" | "capacity" | "layers") => Some(Type::Int),
         (HandleKind::Tokenizer, "vocab_size" | "bos" | "eos") => Some(Type::Int),
         (HandleKind::Plan, "bytes" | "count") => Some(Type::Int),
@@ -306,7 +392,7 @@ pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
 
 pub(super) fn field_names(kind: HandleKind) -> Vec<&'static str> {
     match kind {
-        HandleKind::Config => LlamaConfig::FIELDS.to_vec(),
+        HandleKind::Config => ModelConfig::FIELDS.to_vec(),
         HandleKind::KvCache => vec!["len", "capacity", "layers"],
         HandleKind::Tokenizer => vec!["vocab_size", "bos", "eos"],
         HandleKind::Plan => vec!["bytes", "count"],
@@ -339,6 +425,7 @@ pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
     }
     match (handle, name) {
         (Handle::Model(model), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
+        (Handle::Model(model), ACTIVATIONS) => Ok(Value::DType(model.activations().dtype())),
         (Handle::Model(model), _) => child(&model.root(), name),
         (Handle::Node(node), _) => child(node, name),
         (Handle::Config(model), _) => match model.config().field(name) {

@@ -19,23 +19,23 @@ const MAGIC: &[u8; 8] = b"_logits_";
 /// Step and lowest value.
 const ROW_HEADER_BYTES: usize = 8;
 /// The shortest window that has a prediction in its second half.
-pub(crate) const SHORTEST_WINDOW: usize = 3;
+pub const SHORTEST_WINDOW: usize = 3;
 /// How far below the greatest logit one is still told apart.
 const RANGE: f32 = 16.0;
 
 /// The natural logarithm of the sum of the exponentials.
-pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
     let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     most + logits.iter().map(|&x| (f64::from(x) - most).exp()).sum::<f64>().ln()
 }
 
 /// The first position of a window whose prediction is looked at: before it there is too little to predict from.
-pub(crate) fn first_scored(window: usize) -> usize {
+pub fn first_scored(window: usize) -> usize {
     window / 2
 }
 
 /// Predictions that are looked at in a window: not that of its last token, behind which nothing is known.
-pub(crate) fn rows_of(window: usize) -> usize {
+pub fn rows_of(window: usize) -> usize {
     window.saturating_sub(1 + first_scored(window))
 }
 

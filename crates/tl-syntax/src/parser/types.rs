@@ -45,7 +45,17 @@ impl Parser<'_> {
                 TypeKind::Error
             }
         };
-        Type { kind, span: self.span_from(start) }
+        let ty = Type { kind, span: self.span_from(start) };
+        if !self.eat(TokenKind::Question) {
+            return ty;
+        }
+        let span = self.span_from(start);
+        if !matches!(ty.kind, TypeKind::Tensor { .. } | TypeKind::Error) {
+            let diagnostic = Diagnostic::error(span, "only a tensor may be left out: `float32[n]?`");
+            self.report_and_go_on(diagnostic);
+            return Type { kind: TypeKind::Error, span };
+        }
+        Type { kind: TypeKind::Optional(Box::new(ty)), span }
     }
 
     fn named_type(&mut self) -> TypeKind {

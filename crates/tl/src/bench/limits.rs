@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use half::f16;
 use tl_device::{Device, available_bytes};
+use tl_engine::{Activations, Model};
 use tl_kernels::limits::{self, Arithmetic};
 use tl_kernels::{Isa, Reading};
-use tl_model::{Activations, Model};
 use tl_tensor::quant::format_of;
 
 /// Bytes that a thread reads at a time.
@@ -52,7 +52,7 @@ impl Limits {
 pub(super) fn of_products(model: &Model) -> Arithmetic {
     let isa = model.device().threads().isa();
     let mut elems: Vec<(Arithmetic, usize)> = Vec::new();
-    for (_, tensor) in model.tensors().filter(|(_, tensor)| tensor.rank() == 2) {
+    for (_, tensor) in model.weights().tensors().filter(|(_, tensor)| tensor.rank() == 2) {
         let Some(format) = format_of(tensor.dtype()) else { continue };
         let arithmetic = match model.activations() {
             Activations::Float16 => Arithmetic::of::<f16>(isa, format.kernels),

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tl_device::{Device, TensorBuffer};
-use tl_model::{KvCache, Model, ReserveFor, Sampler, SamplingOptions, SyntheticModel};
+use tl_engine::{KvCache, Model, ReserveFor, SamplingOptions};
+use tl_model::{Sampler, SyntheticModel};
 use tl_syntax::SourceMap;
 use tl_tensor::Random;
 
@@ -230,7 +231,7 @@ impl Bench<'_> {
     fn new(model: &Model, context: usize) -> Result<Bench<'_>, Stop> {
         let device = model.device();
         let buffer = TensorBuffer::new(device);
-        buffer.reserve_for_model(model, context).map_err(Stop::failed)?;
+        buffer.reserve_for(model, context).map_err(Stop::failed)?;
         device.set_tensor_buffer(buffer);
         let vocab_size = model.config().vocab_size;
         let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
@@ -239,7 +240,7 @@ impl Bench<'_> {
         let token = |_| (random.next_u64() % vocab_size.max(1) as u64) as u32;
         Ok(Bench {
             model,
-            cache: KvCache::for_model(model, context).map_err(Stop::failed)?,
+            cache: model.new_cache(context).map_err(Stop::failed)?,
             sampler: Sampler::new(greedy, vocab_size).map_err(Stop::failed)?,
             tokens: (0..context).map(token).collect(),
         })

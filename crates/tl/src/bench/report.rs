@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use tl_device::bytes as display_bytes;
+use tl_engine::Model;
 use tl_kernels::Reading;
-use tl_model::Model;
 
 use super::limits::Limits;
 use super::{Measured, Test};
@@ -44,7 +44,7 @@ impl Heading<'_> {
             return String::new();
         }
         let config = self.model.config();
-        let n_elems: usize = self.model.tensors().map(|(_, tensor)| tensor.n_elems()).sum();
+        let n_elems: usize = self.model.weights().tensors().map(|(_, tensor)| tensor.n_elems()).sum();
         let repetitions =
             if self.reps == 1 { "one repetition".to_owned() } else { format!("{} repetitions", self.reps) };
         let mut text = format!(
@@ -69,7 +69,7 @@ impl Heading<'_> {
 
     /// Formats of the matrices.
     fn formats(&self) -> String {
-        let matrices = self.model.tensors().filter(|(_, tensor)| tensor.rank() == 2);
+        let matrices = self.model.weights().tensors().filter(|(_, tensor)| tensor.rank() == 2);
         let names: BTreeSet<String> = matrices.map(|(_, tensor)| tensor.dtype().to_string()).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     }

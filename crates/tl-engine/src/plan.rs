@@ -6,11 +6,10 @@
 use std::fmt;
 use std::path::Path;
 
-use tl_device::{DType, Device, DeviceOptions, LayoutStats, Simulation, TensorBuffer, bytes};
+use tl_device::{DType, Device, LayoutStats, TensorBuffer, bytes};
+use tl_model::{Activations, Result};
 
-use crate::error::Result;
-use crate::kv_cache::KvCache;
-use crate::model::{Activations, Model};
+use crate::model::{Model, counting_device};
 use crate::reserve::ReserveFor;
 
 /// The memory of a model for a context, by the counters of a device: what that device will hold when the model is
@@ -60,12 +59,12 @@ impl fmt::Display for MemoryPlan {
 /// A model on a device that only counts.
 ///
 /// ```
-/// use tl_model::{Activations, Planner};
+/// use tl_engine::{Activations, Planner};
 /// let planner = Planner::open("../../models/demo-q4_0.gguf", Activations::Float16)?;
 /// let plan = planner.plan(128)?;
 /// assert_eq!(plan.cache_bytes, 2 * 22 * 128 * 32 * 2);
 /// assert_eq!(planner.longest_context(plan.total_bytes())?, Some(128));
-/// # Ok::<(), tl_model::ModelError>(())
+/// # Ok::<(), tl_engine::ModelError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Planner {
@@ -78,7 +77,7 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open(path: impl AsRef<Path>, activations: Activations) -> Result<Planner> {
-        Planner::open_on(path, activations, Simulation::default())
+        Ok(Planner { model: Model::load(path, &counting_device(None))?.with_activations(activations) })
     }
 
     /// As [`Planner::open`], for memory on `device`: weights are read from the file by the CPU and copied to a GPU.
@@ -86,18 +85,12 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open_for(path: impl AsRef<Path>, activations: Activations, device: &Device) -> Result<Planner> {
-        let mut simulation = Simulation::default();
-        simulation.is_gpu = device.is_gpu();
-        simulation.target = device.shader_target().cloned();
-        Planner::open_on(path, activations, simulation)
+        Ok(Planner { model: Model::load(path, &counting_device(Some(device)))?.with_activations(activations) })
     }
 
-    fn open_on(path: impl AsRef<Path>, activations: Activations, simulation: Simulation) -> Result<Planner> {
-        let mut options = DeviceOptions::default();
-        options.threads = 1;
-        options.simulation = Some(simulation);
-        let model = Model::load(path, &Device::cpu_with(&options))?.with_activations(activations);
-        Ok(Planner { model })
+    /// Plans of a model, whichever device it is on: nothing is taken there.
+    pub fn of(model: &Model) -> Planner {
+        Planner { model: model.counting() }
     }
 
     /// The same plans for KV caches of this type: see [`Model::with_cache_dtype`].
@@ -119,9 +112,9 @@ impl Planner {
         let buffer = TensorBuffer::new(device);
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
-        buffer.reserve_for_model(&self.model, context)?;
+        buffer.reserve_for(&self.model, context)?;
         device.set_tensor_buffer(buffer.clone());
-        let cache = KvCache::for_model(&self.model, context);
+        let cache = self.model.new_cache(context);
         let stats = device.stats();
         let _ = device.replace_tensor_buffer(None);
         cache?;
@@ -164,9 +157,10 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{GenerateOptions, Generator};
+    use tl_device::{DeviceOptions, MemoryStats};
+    use tl_model::{GenerateOptions, Generator};
+
     use crate::testing::project_file;
-    use tl_device::MemoryStats;
 
     /// The counters of a real device on which the model was loaded and generated until the context was full.
     fn measured(path: &Path, context: usize, planner: &Planner, limit: Option<u64>) -> Result<MemoryStats> {
@@ -176,11 +170,11 @@ mod tests {
         let model = Model::load(path, &device)?.with_activations(planner.model().activations());
         let model = model.with_cache_dtype(planner.model().cache_dtype());
         let buffer = TensorBuffer::new(&device);
-        buffer.reserve_for_model(&model, context)?;
+        buffer.reserve_for(&model, context)?;
         device.set_tensor_buffer(buffer);
         let prompt: Vec<u32> = (0..context as u32).map(|i| 3 + i % 1000).collect();
         let options = GenerateOptions { max_tokens: 1, context: Some(context), ..GenerateOptions::default() };
-        let mut generator = Generator::new(&model, &prompt, &options)?;
+        let mut generator = Generator::new(model.clone(), &prompt, &options)?;
         let held = device.stats();
         generator.next().transpose()?;
         assert_eq!(device.stats().driver_bytes, held.driver_bytes);

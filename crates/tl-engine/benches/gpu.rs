@@ -15,7 +15,8 @@ use tl_device::{
     Binding, DType, Device, DeviceOptions, GpuChoice, Launch, Layout, MemoryOptions, Role, ShaderTarget, TensorBuffer,
     bytes,
 };
-use tl_model::{KvCache, Model, ReserveFor, SyntheticModel};
+use tl_engine::{KvCache, Model, ReserveFor};
+use tl_model::SyntheticModel;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -219,9 +220,9 @@ fn speed(path: &Path, options: &DeviceOptions, limits: &Limits) -> Result<()> {
     let n_prefill = PREFILL.min(most / 2);
     let n_decoded = DECODED.min(most / 2 - 4);
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for(model.config(), n_prefill + n_decoded)?;
+    buffer.reserve_for(&model, n_prefill + n_decoded)?;
     device.set_tensor_buffer(buffer);
-    let mut cache = KvCache::for_model(&model, n_prefill + n_decoded)?;
+    let mut cache = model.new_cache(n_prefill + n_decoded)?;
     let prompt = prompt(&model, n_prefill);
     let step = |tokens: &[u32], cache: &mut KvCache| -> Result<()> {
         let mut token = [0.0];
@@ -279,10 +280,10 @@ fn memory(path: &Path, options: &DeviceOptions) -> Result<()> {
         let n_decoded = context - 8;
         if way == "TensorBuffer" {
             let buffer = TensorBuffer::new(&device);
-            buffer.reserve_for(model.config(), context)?;
+            buffer.reserve_for(&model, context)?;
             device.set_tensor_buffer(buffer);
         }
-        let mut cache = KvCache::for_model(&model, context)?;
+        let mut cache = model.new_cache(context)?;
         let mut token = [0.0];
         let step = |cache: &mut KvCache, token: &mut [f32]| -> Result<()> {
             model.forward(&[1], cache)?.argmax(None, false)?.read_f32(token)?;

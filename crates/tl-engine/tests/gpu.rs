@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, GpuStats, TensorBuffer};
-use tl_model::{Activations, GenerateOptions, Generator, Model, Planner, ReserveFor, SamplingOptions};
+use tl_engine::{Activations, GenerateOptions, Generator, Model, Planner, ReserveFor, SamplingOptions};
 
 fn model_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models").join(name)
@@ -48,7 +48,7 @@ fn a_hundred_tokens_make_nothing() {
     let path = model_file("demo-f16.gguf");
     let model = Model::load(&path, &device).unwrap();
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for(model.config(), 128).unwrap();
+    buffer.reserve_for(&model, 128).unwrap();
     device.set_tensor_buffer(buffer.clone());
     device.seal();
     let mut generator = generator(&model, 103);
@@ -81,7 +81,7 @@ fn what_was_said_is_what_is_taken() {
             let device = gpu(&options).expect("there was one above");
             let model = Model::load(&path, &device)?.with_activations(activations);
             let buffer = TensorBuffer::new(&device);
-            buffer.reserve_for_model(&model, 128)?;
+            buffer.reserve_for(&model, 128)?;
             device.set_tensor_buffer(buffer);
             let mut generator = generator(&model, 20);
             let held = device.stats().driver_bytes;

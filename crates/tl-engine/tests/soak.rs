@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, TensorBuffer};
-use tl_model::{KvCache, Model, ReserveFor, Sampler, SamplingOptions};
+use tl_engine::{Model, ReserveFor, SamplingOptions};
+use tl_model::Sampler;
 
 /// Tokens after which everything that is made on demand has been made.
 const WARM_UP: usize = 512;
@@ -27,10 +28,10 @@ fn soak(n_tokens: usize, is_reserved: bool) {
     let context = model.config().context_length;
     if is_reserved {
         let buffer = TensorBuffer::new(&device);
-        buffer.reserve_for(model.config(), context).unwrap();
+        buffer.reserve_for(&model, context).unwrap();
         device.set_tensor_buffer(buffer);
     }
-    let mut cache = KvCache::for_model(&model, context).unwrap();
+    let mut cache = model.new_cache(context).unwrap();
     let options = SamplingOptions { temperature: 1.0, seed: 1, ..SamplingOptions::default() };
     let mut sampler = Sampler::new(options, model.config().vocab_size).unwrap();
     let mut token = 1;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
-use tl_model::{GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions, SyntheticModel};
+use tl_engine::{GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions};
+use tl_model::SyntheticModel;
 
 const CONTEXT: usize = 16;
 const MAX_TOKENS: usize = 3;
@@ -25,14 +26,14 @@ fn run(device: &Device, file: &str, is_reserved: bool) -> Result<Vec<u32>> {
     if is_reserved {
         let buffer = TensorBuffer::new(device);
         device.set_tensor_buffer(buffer.clone());
-        buffer.reserve_for_model(&model, CONTEXT)?;
+        buffer.reserve_for(&model, CONTEXT)?;
     }
     let options = GenerateOptions {
         max_tokens: MAX_TOKENS,
         context: Some(CONTEXT),
         sampling: SamplingOptions { temperature: 0.0, ..SamplingOptions::default() },
     };
-    let mut generator = Generator::new(&model, &[1, 5, 7], &options)?;
+    let mut generator = Generator::new(model.clone(), &[1, 5, 7], &options)?;
     let tokens: Vec<Result<u32>> = generator.by_ref().collect();
     let n_errors = tokens.iter().filter(|token| token.is_err()).count();
     assert!(n_errors <= 1, "{n_errors} errors");

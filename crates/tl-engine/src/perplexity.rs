@@ -5,10 +5,9 @@
 //! window to go by. Where the tokenizer puts a token before a text, each window's first token is replaced by it. That is what
 //! llama.cpp's `llama-perplexity` does; the figures can be compared.
 
-use crate::error::{ModelError, Result};
-use crate::format::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
-use crate::kv_cache::KvCache;
 use crate::model::Model;
+use tl_model::format::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
+use tl_model::{KvCache, ModelError, Result};
 
 /// Tokens whose logits are in memory at once: enough to compute at the speed of prefill.
 const PART: usize = 128;
@@ -16,7 +15,7 @@ const PART: usize = 128;
 /// A model that goes through windows of a text.
 ///
 /// ```
-/// use tl_model::{Model, Perplexity, Predictions};
+/// use tl_engine::{Model, Perplexity, Predictions};
 /// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
 /// let text = "fn main() { let x = 1; }";
 /// let tokens = model.tokenizer()?.encode(text);
@@ -26,7 +25,7 @@ const PART: usize = 128;
 ///     Ok(())
 /// })?;
 /// assert!(perplexity.value() < model.config().vocab_size as f64);
-/// # Ok::<(), tl_model::ModelError>(())
+/// # Ok::<(), tl_engine::ModelError>(())
 /// ```
 #[derive(Debug)]
 pub struct Predictions<'a> {
@@ -51,7 +50,7 @@ impl<'a> Predictions<'a> {
         let tokenizer = model.tokenizer()?;
         // An empty text has nothing but the tokens that are put around every text.
         let begin = tokenizer.bos().filter(|bos| tokenizer.encode("").first() == Some(bos));
-        Ok(Predictions { model, cache: KvCache::for_model(model, window)?, window, begin })
+        Ok(Predictions { model, cache: model.new_cache(window)?, window, begin })
     }
 
     /// Runs a window; gives `each` the token that came next and the logits of all tokens in its place, for every prediction of
@@ -198,9 +197,9 @@ fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
     use crate::testing::{TempFile, project_file};
     use tl_device::Device;
+    use tl_model::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
 
     fn demo() -> Model {
         Model::load(project_file("models/demo-f16.gguf"), &Device::cpu()).unwrap()
@@ -219,7 +218,7 @@ mod tests {
             };
             Predictions::new(&model, window).unwrap().window(&tokens, &mut keep).unwrap();
             assert_eq!(seen.len(), rows_of(window));
-            let mut cache = KvCache::for_model(&model, window).unwrap();
+            let mut cache = model.new_cache(window).unwrap();
             for at in 0..window - 1 {
                 let id = if at == 0 { model.tokenizer().unwrap().bos().unwrap() } else { tokens[at] };
                 let logits = model.forward(&[id], &mut cache).unwrap().cast::<f32>().unwrap().to_vec().unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use tl_device::{Action, Device, Role};
-use tl_model::{KvCache, Model};
+use tl_engine::Model;
 
 #[path = "../../tl-device/benches/steps/mod.rs"]
 #[allow(dead_code)]
@@ -59,7 +59,7 @@ fn the_list_is_what_the_model_does() {
         ffn_dim: config.ffn_dim,
         vocab_size: config.vocab_size,
     };
-    let mut cache = KvCache::for_model(&model, 256).unwrap();
+    let mut cache = model.new_cache(256).unwrap();
     for n in [1, 7, 200] {
         let ids = vec![1; n];
         cache.clear();

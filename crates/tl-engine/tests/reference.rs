@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use tl_device::Device;
-use tl_model::{Activations, GenerateOptions, Generator, KvCache, Model, SamplingOptions};
+use tl_engine::{Activations, GenerateOptions, Generator, Model, SamplingOptions};
 use tl_tensor::Tensor;
 
 fn project_file(path: &str) -> PathBuf {
@@ -64,7 +64,7 @@ fn rows(logits: &Tensor) -> Vec<Vec<f64>> {
 
 /// The logits after each of `ids`: all at once, or one after the other.
 fn logits(model: &Model, ids: &[u32], at_once: bool) -> Vec<Vec<f64>> {
-    let mut cache = KvCache::for_model(model, ids.len()).unwrap();
+    let mut cache = model.new_cache(ids.len()).unwrap();
     let rows = if at_once {
         rows(&model.forward_all(ids, &mut cache).unwrap())
     } else {

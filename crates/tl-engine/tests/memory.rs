@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use tl_device::{DType, Device, DeviceOptions, MemoryOptions, ReserveKind, TensorBuffer};
-use tl_model::{Activations, DecodeStream, GenerateOptions, Generator, KvCache, Model, ReserveFor, SamplingOptions};
+use tl_engine::{Activations, DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions};
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -71,10 +71,10 @@ fn check_reservation(context: usize, prompt_len: usize, max_tokens: usize, (acti
     let device = one_thread(MemoryOptions::default());
     let model = demo(&device, activations).with_cache_dtype(cache);
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for_model(&model, context).unwrap();
+    buffer.reserve_for(&model, context).unwrap();
     device.set_tensor_buffer(buffer);
     let reserved = device.stats();
-    let mut generator = Generator::new(&model, &prompt(prompt_len), &options(max_tokens, context)).unwrap();
+    let mut generator = Generator::new(model.clone(), &prompt(prompt_len), &options(max_tokens, context)).unwrap();
     let n = generator.by_ref().map(Result::unwrap).count();
     assert!(n > 0, "{what}");
     let stats = device.tensor_buffer_stats();
@@ -112,7 +112,7 @@ fn allocations_while_decoding(device: &Device) -> usize {
     let model = demo(device, Activations::Float16);
     let tokenizer = model.tokenizer().unwrap();
     let mut stream = DecodeStream::new();
-    let mut generator = Generator::new(&model, &prompt(9), &options(60, 256)).unwrap();
+    let mut generator = Generator::new(model.clone(), &prompt(9), &options(60, 256)).unwrap();
     for _ in 0..2 {
         generator.next().unwrap().unwrap();
     }
@@ -130,7 +130,7 @@ fn allocations_while_decoding(device: &Device) -> usize {
 fn decoding_allocates_nothing_on_the_heap() {
     let device = one_thread(MemoryOptions::default());
     let buffer = TensorBuffer::new(&device);
-    buffer.reserve_for(demo(&device, Activations::Float16).config(), 256).unwrap();
+    buffer.reserve_for(&demo(&device, Activations::Float16), 256).unwrap();
     device.set_tensor_buffer(buffer);
     assert_eq!(allocations_while_decoding(&device), 0);
     // The pool serves the same sizes again from the second token on.
@@ -146,10 +146,10 @@ fn the_text_does_not_depend_on_where_memory_comes_from() {
         let model = demo(&device, Activations::Float16);
         if reserve {
             let buffer = TensorBuffer::new(&device);
-            buffer.reserve_for(model.config(), 256).unwrap();
+            buffer.reserve_for(&model, 256).unwrap();
             device.set_tensor_buffer(buffer);
         }
-        Generator::new(&model, &prompt(30), &options(100, 256)).unwrap().map(Result::unwrap).collect()
+        Generator::new(model.clone(), &prompt(30), &options(100, 256)).unwrap().map(Result::unwrap).collect()
     };
     let mut nan_fill = MemoryOptions::default();
     nan_fill.nan_fill = true;
@@ -167,7 +167,7 @@ fn prompts_in_parts_give_the_same_logits() {
     let model = demo(&device, Activations::Float32);
     let ids = prompt(200);
     let logits = |parts: &[usize]| {
-        let mut cache = KvCache::for_model(&model, 200).unwrap();
+        let mut cache = model.new_cache(200).unwrap();
         let mut at = 0;
         let mut last = None;
         for &len in parts {

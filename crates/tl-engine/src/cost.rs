@@ -24,16 +24,16 @@ impl Model {
     /// What a decoded token reads when the cache holds `held` tokens, the new one included.
     ///
     /// ```
-    /// use tl_model::Model;
+    /// use tl_engine::Model;
     /// let model = Model::load("../../models/demo-f16.gguf", &tl_device::Device::cpu())?;
     /// // 22 layers, keys and values, 1 head of 32, 2 bytes each.
     /// assert_eq!(model.decode_bytes(10).cache, 22 * 2 * 10 * 32 * 2);
-    /// # Ok::<(), tl_model::ModelError>(())
+    /// # Ok::<(), tl_engine::ModelError>(())
     /// ```
     pub fn decode_bytes(&self, held: usize) -> DecodeBytes {
         let config = self.config();
         let is_shared = self.is_output_shared();
-        let weights = self.tensors().map(|(name, tensor)| {
+        let weights = self.weights().tensors().map(|(name, tensor)| {
             let n_elems = match name == EMBEDDING && !is_shared {
                 true => tensor.dims().last().copied().unwrap_or(0),
                 false => tensor.n_elems(),
@@ -55,7 +55,7 @@ impl Model {
         let is_shared = self.is_output_shared();
         let mut each_token = 0.0;
         let mut last_token = 0.0;
-        for (name, tensor) in self.tensors().filter(|(_, tensor)| tensor.rank() == 2) {
+        for (name, tensor) in self.weights().tensors().filter(|(_, tensor)| tensor.rank() == 2) {
             let operations = 2.0 * tensor.n_elems() as f64;
             match name {
                 "output.weight" => last_token += operations,
@@ -71,7 +71,7 @@ impl Model {
     }
 
     fn is_output_shared(&self) -> bool {
-        self.tensor("output.weight").is_err()
+        self.weights().tensor("output.weight").is_err()
     }
 }
 
@@ -80,9 +80,10 @@ const EMBEDDING: &str = "token_embd.weight";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Activations;
-    use crate::testing::project_file;
     use tl_device::{DType, Device};
+    use tl_model::Activations;
+
+    use crate::testing::project_file;
 
     #[test]
     fn a_small_model_by_hand() {

@@ -1,0 +1,42 @@
+//! Models ready to run: weights and the script of their architecture, with the memory that their steps take known before.
+//!
+//! There is one definition of each architecture, a TL script. What a model computes, the memory that it takes, and whether its
+//! file is complete are all found by running that script, the last two on a device that only counts.
+//!
+//! ```
+//! use tl_device::{Device, TensorBuffer};
+//! use tl_engine::{GenerateOptions, Generator, Model, ReserveFor};
+//!
+//! let device = Device::cpu();
+//! let model = Model::load("../../models/demo-q4_0.gguf", &device)?;
+//! let tokenizer = model.tokenizer()?;
+//! let buffer = TensorBuffer::new(&device);
+//! buffer.reserve_for(&model, 128)?;
+//! device.set_tensor_buffer(buffer);
+//!
+//! let prompt = tokenizer.encode("A trait object");
+//! let options = GenerateOptions { max_tokens: 20, context: Some(128), ..GenerateOptions::default() };
+//! let tokens = Generator::new(model, &prompt, &options)?.collect::<tl_engine::Result<Vec<u32>>>()?;
+//! println!("{}", tokenizer.decode(&tokens)?);
+//! assert_eq!(device.tensor_buffer_stats().fallback_count, 0);
+//! # Ok::<(), tl_engine::ModelError>(())
+//! ```
+
+mod cost;
+mod model;
+mod perplexity;
+mod plan;
+mod reserve;
+#[cfg(test)]
+mod testing;
+
+pub use cost::DecodeBytes;
+pub use model::{LoadOptions, Model};
+pub use perplexity::{Divergence, Perplexity, Predictions};
+pub use plan::{MemoryPlan, Planner};
+pub use reserve::ReserveFor;
+pub use tl_lang::Architecture;
+pub use tl_model::{
+    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, ModelConfig, ModelError,
+    Result, SamplingOptions, Timings, Tokenizer, Weights,
+};

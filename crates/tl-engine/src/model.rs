@@ -1,0 +1,410 @@
+//! A model ready to run: weights on a device and the compiled script of their architecture, checked against each other.
+//!
+//! What a step takes and reads is not written down anywhere: it is found by running the script on a device that only counts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tl_device::{DType, Device, DeviceOptions, Layout, Simulation, Trace};
+use tl_lang::{Architecture, ScriptedModel};
+use tl_model::{
+    Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights, check_cache_dtype,
+};
+use tl_tensor::Tensor;
+
+/// The most names that a message lists.
+const MAX_NAMES: usize = 8;
+
+/// A model that tokens can be run through. Cloning gives another handle on the same model.
+///
+/// ```
+/// use tl_engine::Model;
+/// let model = Model::load("../../models/demo-q4_0.gguf", &tl_device::Device::cpu())?;
+/// let mut cache = model.new_cache(8)?;
+/// let logits = model.forward(&[1, 300, 7], &mut cache)?;
+/// assert_eq!((logits.dims(), cache.len()), (&[1, 1536][..], 3));
+/// # Ok::<(), tl_engine::ModelError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model {
+    scripted: ScriptedModel,
+    /// The same weights on a device that only counts.
+    counting: Weights,
+}
+
+/// How a model is loaded.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Whether the file is read into memory of the process's own instead of mapped.
+    pub is_copied: bool,
+    /// The script to run the model with, in the place of the one that comes with the program.
+    pub architecture: Option<Architecture>,
+}
+
+/// A device that only counts, with the operations of `like`, or of a CPU.
+pub(crate) fn counting_device(like: Option<&Device>) -> Device {
+    let mut simulation = Simulation::default();
+    if let Some(device) = like {
+        simulation.is_gpu = device.is_gpu();
+        simulation.target = device.shader_target().cloned();
+    }
+    let mut options = DeviceOptions::default();
+    options.threads = 1;
+    options.simulation = Some(simulation);
+    Device::cpu_with(&options)
+}
+
+impl Model {
+    /// Maps a model's file, and runs a step of its architecture's script on a device that only counts, so that everything is
+    /// checked but the weights' values. Activations are `float16`.
+    ///
+    /// The file must not be truncated while the model exists.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is damaged; an architecture that no script comes with the program for; a tensor that the script
+    /// asks for and the file does not have, has in other sizes or in a format that cannot be computed on; one that it does not ask
+    /// for. The message names the file.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        Model::load_with(path, device, LoadOptions::default())
+    }
+
+    /// As [`Model::load`], with the file read into memory of the process's own instead of mapped: a start that takes as long as
+    /// copying does, and decoding that does not depend on how the file lies in the system's cache.
+    ///
+    /// # Errors
+    /// As for [`Model::load`], and where there is no memory for the copy.
+    pub fn load_copied(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        Model::load_with(path, device, LoadOptions { is_copied: true, ..LoadOptions::default() })
+    }
+
+    /// As [`Model::load`], in another way.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load_with(path: impl AsRef<Path>, device: &Device, options: LoadOptions) -> Result<Model> {
+        let path = path.as_ref();
+        let load = if options.is_copied { Weights::load_copied } else { Weights::load };
+        let weights = load(path, device)?;
+        Model::new(weights, options.architecture)
+            .map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })
+    }
+
+    /// A model of these weights; with the script that comes with the program for their architecture unless another is given.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn new(weights: Weights, architecture: Option<Architecture>) -> Result<Model> {
+        let architecture = architecture.map_or_else(|| Architecture::of(&weights), Ok)?;
+        let counting = weights.on_device(&counting_device(Some(weights.device())))?;
+        let model = Model { scripted: ScriptedModel::with(&weights, architecture), counting };
+        model.check()?;
+        Ok(model)
+    }
+
+    /// Runs a step of a token where nothing is computed, and sees what it asked for.
+    fn check(&self) -> Result<()> {
+        let counting = self.scripted.with_weights(self.counting.clone());
+        let mut cache = counting.new_cache(1)?;
+        counting.forward_all(&[0], &mut cache)?;
+        let unused = self.counting.unasked();
+        if !unused.is_empty() {
+            let mut names: Vec<String> = unused.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
+            if unused.len() > MAX_NAMES {
+                names.push(format!("{} more", unused.len() - MAX_NAMES));
+            }
+            let architecture = self.config().architecture.clone();
+            return Err(ModelError::UnusedTensors { names: names.join(", "), architecture });
+        }
+        Ok(())
+    }
+
+    /// The same model on the device that only counts.
+    pub(crate) fn counting(&self) -> Model {
+        let counting = self.counting.clone().with_activations(self.activations());
+        let counting = counting.with_cache_dtype(self.weights().own_cache_dtype());
+        Model { scripted: self.scripted.with_weights(counting.clone()), counting }
+    }
+
+    /// What a step of `n` tokens does to memory.
+    pub(crate) fn trace_step(&self, n: usize) -> Result<Trace> {
+        let counting = self.counting().scripted;
+        let device = counting.weights().device();
+        let before = device.replace_tensor_buffer(None)?;
+        let mut cache = counting.new_cache(n);
+        device.start_trace();
+        let result = cache.as_mut().map(|cache| counting.forward(&vec![0; n], cache));
+        drop(result);
+        let trace = device.stop_trace();
+        device.replace_tensor_buffer(before)?;
+        cache?;
+        Ok(trace)
+    }
+
+    /// The layouts of a KV cache for so many tokens.
+    pub(crate) fn cache_layouts(&self, context: usize) -> Result<Vec<Layout>> {
+        let (config, dtype) = (self.config(), self.cache_dtype());
+        check_cache_dtype(self.device().is_gpu(), config.head_dim, dtype)?;
+        Ok(vec![Layout::new(dtype, [context, config.n_kv_heads, config.head_dim]); 2 * config.n_layers])
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        self.scripted.weights()
+    }
+
+    /// The same model with another type of activations.
+    pub fn with_activations(&self, activations: Activations) -> Model {
+        Model { scripted: self.scripted.with_weights(self.weights().with_activations(activations)), ..self.clone() }
+    }
+
+    /// The type of activations.
+    pub fn activations(&self) -> Activations {
+        self.weights().activations()
+    }
+
+    /// The same model with KV caches of this type (see [`KvCache::new`]); `None`: that of the activations.
+    ///
+    /// ```
+    /// use tl_engine::Model;
+    /// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
+    /// let model = model.with_cache_dtype(tl_device::DType::Q8_0);
+    /// let cache = model.new_cache(128)?;
+    /// // 22 layers, keys and values, 1 head of 32 elements: blocks of 34 bytes.
+    /// assert_eq!(model.device().stats().cache_bytes, 22 * 2 * 128 * 34);
+    /// # drop(cache);
+    /// # Ok::<(), tl_engine::ModelError>(())
+    /// ```
+    pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Model {
+        Model { scripted: self.scripted.with_weights(self.weights().with_cache_dtype(dtype)), ..self.clone() }
+    }
+
+    /// The type of the KV caches that are made for the model: that of the activations unless [`Model::with_cache_dtype`] says another.
+    pub fn cache_dtype(&self) -> DType {
+        self.weights().cache_dtype()
+    }
+
+    /// Sizes and constants.
+    pub fn config(&self) -> &ModelConfig {
+        self.weights().config()
+    }
+
+    /// The device that the weights are on.
+    pub fn device(&self) -> &Device {
+        self.weights().device()
+    }
+
+    /// The file that the model was loaded from.
+    pub fn path(&self) -> &Path {
+        self.weights().path()
+    }
+
+    /// The tokenizer that the file carries; read when it is first asked for.
+    ///
+    /// # Errors
+    /// The file carries none, one of another kind, one that contradicts itself, or one of another size than the model.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
+        self.weights().tokenizer()
+    }
+
+    /// The tensor of that full name, such as `blk.0.attn_q.weight`.
+    ///
+    /// # Errors
+    /// The file has none, or has it in a format that cannot be computed on.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.weights().tensor(name)
+    }
+
+    /// An empty KV cache for so many tokens, of [`Model::cache_dtype`].
+    ///
+    /// # Errors
+    /// A context that the model was not trained for, or memory that cannot be had.
+    pub fn new_cache(&self, context: usize) -> Result<KvCache> {
+        self.scripted.new_cache(context)
+    }
+
+    /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it:
+    /// `[1, vocab_size]` of the model's type of activations. Long prompts go in parts.
+    ///
+    /// # Errors
+    /// No tokens, an id outside the vocabulary, a full cache or one for another model, memory that cannot be had.
+    /// Nothing is added to the cache then, except by an error of memory behind the first part of a long prompt.
+    pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.scripted.forward(tokens, cache)
+    }
+
+    /// As [`Model::forward`], the logits after each of the tokens: `[n, vocab_size]`. All tokens go at once.
+    ///
+    /// # Errors
+    /// As for [`Model::forward`].
+    pub fn forward_all(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.scripted.forward_all(tokens, cache)
+    }
+}
+
+impl LanguageModel for Model {
+    fn vocab_size(&self) -> usize {
+        self.config().vocab_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.config().context_length
+    }
+
+    fn is_end(&self, token: u32) -> bool {
+        self.scripted.is_end(token)
+    }
+
+    fn new_cache(&self, context: usize) -> Result<KvCache> {
+        self.scripted.new_cache(context)
+    }
+
+    fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.scripted.forward(tokens, cache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{GgufWriter, TempFile};
+
+    const F32_ID: u32 = 0;
+    const IQ2_XXS_ID: u32 = 16;
+
+    /// A model of two layers, 8 wide, 2 heads, 1 for keys and values, 5 tokens; `change` may replace sizes or leave a
+    /// tensor out.
+    fn file(change: impl Fn(&str) -> Option<Vec<u64>>, skip: &str) -> GgufWriter {
+        let mut writer = GgufWriter::default()
+            .string("general.architecture", "llama")
+            .u32("llama.embedding_length", 8)
+            .u32("llama.block_count", 2)
+            .u32("llama.feed_forward_length", 12)
+            .u32("llama.attention.head_count", 2)
+            .u32("llama.attention.head_count_kv", 1)
+            .u32("llama.context_length", 16)
+            .u32("llama.vocab_size", 5)
+            .f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
+        let mut tensors =
+            vec![("token_embd.weight".to_owned(), vec![5, 8]), ("output_norm.weight".to_owned(), vec![8])];
+        for layer in 0..2 {
+            for (role, dims) in [
+                ("attn_norm", vec![8]),
+                ("attn_q", vec![8, 8]),
+                ("attn_k", vec![4, 8]),
+                ("attn_v", vec![4, 8]),
+                ("attn_output", vec![8, 8]),
+                ("ffn_norm", vec![8]),
+                ("ffn_gate", vec![12, 8]),
+                ("ffn_up", vec![12, 8]),
+                ("ffn_down", vec![8, 12]),
+            ] {
+                tensors.push((format!("blk.{layer}.{role}.weight"), dims));
+            }
+        }
+        for (name, dims) in tensors {
+            if name != skip {
+                let dims = change(&name).unwrap_or(dims);
+                let n: u64 = dims.iter().product();
+                let data: Vec<u8> = (0..n).flat_map(|i| ((i % 7) as f32 / 10.0 - 0.3).to_le_bytes()).collect();
+                writer = writer.tensor(&name, &dims, F32_ID, &data);
+            }
+        }
+        writer
+    }
+
+    fn load(name: &str, writer: &GgufWriter) -> Result<Model> {
+        let file = TempFile::with(name, &writer.finish());
+        Model::load(&file.0, &Device::cpu())
+    }
+
+    #[test]
+    fn output_may_be_tied_to_the_embedding() {
+        let table: Vec<u8> = (0..40).flat_map(|i| ((i % 7) as f32 / 10.0 - 0.3).to_le_bytes()).collect();
+        let tied = load("tied", &file(|_| None, "")).unwrap();
+        let untied = load("untied", &file(|_| None, "").tensor("output.weight", &[5, 8], F32_ID, &table)).unwrap();
+        let logits = |model: &Model| {
+            let mut cache = model.new_cache(4).unwrap();
+            model.forward(&[1, 2, 4], &mut cache).unwrap().cast::<f32>().unwrap().to_vec().unwrap()
+        };
+        assert_eq!(logits(&tied), logits(&untied));
+        assert!(logits(&tied).iter().all(|x| x.is_finite()));
+        assert!(!tied.weights().has("output.weight") && untied.weights().has("output.weight"));
+        // Without a tokenizer a model computes, and says what it lacks when it is asked.
+        assert!(tied.tokenizer().unwrap_err().to_string().contains("tokenizer.ggml.model"));
+    }
+
+    #[test]
+    fn what_is_no_model() {
+        let check = |name: &str, writer: GgufWriter, expected: &str| {
+            let error = load(name, &writer).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(name), "{error}");
+        };
+        let resized = |name: &'static str, dims: &'static [u64]| file(move |n| (n == name).then(|| dims.to_vec()), "");
+        check("missing", file(|_| None, "blk.1.ffn_up.weight"), "`blk.1` has no part `ffn_up`");
+        check("no-embedding", file(|_| None, "token_embd.weight"), "this model has no part `token_embd`");
+        check("wrong", resized("blk.0.attn_k.weight", &[6, 8]), "the number of elements must stay the same");
+        check("rank", resized("output_norm.weight", &[1, 8]), "rms_norm: `w` must have 1 dimension, [n]");
+        check("vocabulary", resized("token_embd.weight", &[6, 8]), "`forward` gives float16[1, 6], not [1, 5]");
+        for unknown in ["blk.0.attn_x.bias", "blk.2.attn_q.weight", "blk.x", "blk.-1.attn_q.weight"] {
+            let writer = file(|_| None, "").tensor(unknown, &[1], F32_ID, &[0; 4]);
+            check(
+                "unknown",
+                writer,
+                &format!("the file has `{unknown}`, which the script of the architecture `llama`"),
+            );
+        }
+        let writer = file(|_| None, "output_norm.weight").tensor("output_norm.weight", &[256], IQ2_XXS_ID, &[0; 66]);
+        check(
+            "format",
+            writer,
+            "`output_norm.weight` is stored as IQ2_XXS, which cannot be computed on; use a file in one of",
+        );
+        check("other", file(|_| None, "").string("general.architecture", "bert"), "occurs twice");
+    }
+
+    #[test]
+    fn what_cannot_be_forwarded() {
+        let model = load("forward", &file(|_| None, "")).unwrap();
+        let mut cache = model.new_cache(4).unwrap();
+        let mut check = |tokens: &[u32], expected: &str| match model.forward(tokens, &mut cache) {
+            Ok(logits) => assert_eq!((expected, logits.dims()), ("", &[1, 5][..])),
+            Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{error}"),
+        };
+        check(&[], "nothing to start from");
+        check(&[5], "token id 5 is outside the vocabulary of 5 tokens");
+        check(&[u32::MAX], "outside the vocabulary");
+        check(&[0; 5], "it holds 0 of at most 4 tokens, 5 more do not fit");
+        check(&[0; 3], "");
+        check(&[0; 2], "it holds 3 of at most 4 tokens, 2 more do not fit");
+        check(&[4], "");
+        check(&[4], "it holds 4 of at most 4 tokens, 1 more do not fit");
+        cache.clear();
+        assert!(model.forward(&[0; 4], &mut cache).is_ok());
+        assert!(model.new_cache(17).unwrap_err().to_string().contains("this model works for 1 to 16"));
+        assert!(model.new_cache(0).is_err());
+        let mut other = KvCache::new(model.device(), 3, 1, 4, 4, DType::F16).unwrap();
+        assert!(model.forward(&[0], &mut other).unwrap_err().to_string().contains("has 3 layers, but the model has 2"));
+        // More than the machine has.
+        let huge = KvCache::new(model.device(), 2, 1 << 20, 1 << 10, 1 << 20, DType::F16).unwrap_err();
+        assert!(huge.to_string().contains("out of memory"), "{huge}");
+    }
+
+    #[test]
+    fn prompts_of_several_parts() {
+        use tl_lang::architecture::PREFILL_CHUNK;
+        let model = load("parts", &file(|_| None, "")).unwrap().with_activations(Activations::Float32);
+        for len in [PREFILL_CHUNK, PREFILL_CHUNK + 1, 2 * PREFILL_CHUNK + 77] {
+            let ids: Vec<u32> = (0..len as u32).map(|i| i * i % 5).collect();
+            let mut caches = [(); 2].map(|()| KvCache::new(model.device(), 2, 1, 4, len, DType::F32).unwrap());
+            let [parts, whole] = &mut caches;
+            let logits = |tensor: Tensor| tensor.into_typed::<f32>().unwrap().to_vec().unwrap();
+            let last = logits(model.forward(&ids, parts).unwrap());
+            let all = logits(model.forward_all(&ids, whole).unwrap());
+            assert_eq!((parts.len(), all.len()), (len, len * 5));
+            for (a, b) in last.iter().zip(&all[(len - 1) * 5..]) {
+                assert!((a - b).abs() < 1e-4, "{len}: {a} and {b}");
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The standard library: TL files that are part of the program. `import "std/transformer"` reads one.
+
+/// What the names of its files begin with.
+pub(crate) const PREFIX: &str = "std/";
+
+/// What the names of architectures' files begin with.
+pub(crate) const ARCHITECTURES: &str = "std/arch/";
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$((concat!("std/", $name), include_str!(concat!("../std/", $name, ".tl")))),*]
+    };
+}
+
+static FILES: &[(&str, &str)] = files!["transformer", "arch/llama"];
+
+/// The text of the file of that name, with or without `.tl`.
+pub(crate) fn source(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix(".tl").unwrap_or(name);
+    FILES.iter().find(|(file, _)| *file == name).map(|(_, text)| *text)
+}
+
+/// The names of all files.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(name, _)| *name)
+}

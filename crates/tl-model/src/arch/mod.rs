@@ -1,3 +1,0 @@
-//! What is computed with a model's weights, one file per architecture.
-
-pub mod llama;

@@ -1,0 +1,472 @@
+//! A model's weights on a device, by name and as a tree, with its configuration, metadata and tokenizer.
+//!
+//! Weights lie as they do in the file, which is mapped or read, and are never rearranged. What is computed with them is not known
+//! here: that is the architecture's script.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tl_device::{DType, Device, Layout, Mapping, Purpose, Role};
+use tl_tensor::Tensor;
+use tl_tensor::quant::{FORMATS, format_by_gguf_id};
+
+use crate::config::ModelConfig;
+use crate::error::{ModelError, Result};
+use crate::format::TensorType;
+use crate::format::gguf::{Gguf, TensorInfo};
+use crate::metadata::{Metadata, MetadataValue};
+use crate::tokenizer::Tokenizer;
+use crate::tree::{ChildPlace, Leaf, ROOT, Tree};
+
+/// The type of what lies between the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Half precision.
+    #[default]
+    Float16,
+    /// Single precision.
+    Float32,
+}
+
+impl Activations {
+    /// The data type of the tensors.
+    pub fn dtype(self) -> DType {
+        match self {
+            Activations::Float16 => DType::F16,
+            Activations::Float32 => DType::F32,
+        }
+    }
+}
+
+/// The weights of a model on a device. Cloning gives another handle on the same weights.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    inner: Arc<Inner>,
+    activations: Activations,
+    /// That of the activations unless given.
+    cache_dtype: Option<DType>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    mapping: Mapping,
+    device: Device,
+    config: ModelConfig,
+    names: Vec<String>,
+    tree: Tree,
+    metadata: Metadata,
+    /// On a device that only counts: for each node of the tree, whether its tensor was asked for.
+    asked: Option<Box<[AtomicBool]>>,
+    tokenizer: OnceLock<Arc<Tokenizer>>,
+}
+
+/// A place in a model's tree of tensors: `model.blk[3]`, or a tensor.
+#[derive(Clone, Debug)]
+pub struct ModelNode {
+    inner: Arc<Inner>,
+    node: u32,
+}
+
+/// A borrowed [`ModelNode`]: a walk over such places keeps no count of who holds the model.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeRef<'a> {
+    inner: &'a Arc<Inner>,
+    node: u32,
+}
+
+impl Weights {
+    /// Maps a GGUF file and checks everything about it but the weights' values. Activations are `float16`.
+    ///
+    /// The file must not be truncated while the model exists.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no GGUF file, is damaged, holds another architecture, lacks a tensor or has one
+    /// of the wrong sizes or in a format that cannot be computed on. The message names the file.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Weights> {
+        let path = path.as_ref();
+        Weights::load_from(path, device, Mapping::open(path))
+    }
+
+    /// As [`Weights::load`], with the file read into memory of the process's own instead of mapped (see [`Mapping::read`]): a start
+    /// that takes as long as copying does, and decoding that does not depend on how the file lies in the system's cache.
+    ///
+    /// # Errors
+    /// As for [`Weights::load`], and where there is no memory for the copy.
+    pub fn load_copied(path: impl AsRef<Path>, device: &Device) -> Result<Weights> {
+        if device.is_gpu() {
+            // It copies the weights from the mapped file.
+            return Weights::load(path, device);
+        }
+        let path = path.as_ref();
+        Weights::load_from(path, device, Mapping::read(path))
+    }
+
+    fn load_from(path: &Path, device: &Device, mapping: io::Result<Mapping>) -> Result<Weights> {
+        let mapping = mapping.map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+        let inner = Inner::new(path, mapping, device);
+        let inner = inner.map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })?;
+        Ok(Weights { inner: Arc::new(inner), activations: Activations::default(), cache_dtype: None })
+    }
+
+    /// The same files' weights on another device.
+    ///
+    /// # Errors
+    /// Memory that cannot be had there.
+    pub fn on_device(&self, device: &Device) -> Result<Weights> {
+        let inner = Inner::new(&self.inner.path, self.inner.mapping.clone(), device)?;
+        Ok(Weights { inner: Arc::new(inner), ..self.clone() })
+    }
+
+    /// The same model with another type of activations.
+    pub fn with_activations(&self, activations: Activations) -> Weights {
+        Weights { activations, ..self.clone() }
+    }
+
+    /// The type of activations.
+    pub fn activations(&self) -> Activations {
+        self.activations
+    }
+
+    /// The same model with KV caches of this type (see [`KvCache::new`](crate::KvCache::new)); `None`: that of the activations.
+    pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Weights {
+        Weights { cache_dtype: dtype.into(), ..self.clone() }
+    }
+
+    /// The type of the KV caches that are made for the model: that of the activations unless [`Weights::with_cache_dtype`] says another.
+    pub fn cache_dtype(&self) -> DType {
+        self.cache_dtype.unwrap_or(self.activations.dtype())
+    }
+
+    /// The type of KV caches where [`Weights::with_cache_dtype`] gave one.
+    pub fn own_cache_dtype(&self) -> Option<DType> {
+        self.cache_dtype
+    }
+
+    /// Sizes and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.inner.config
+    }
+
+    /// The device that the weights are on.
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    /// The file that the model was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The tokenizer that the file carries; read when it is first asked for.
+    ///
+    /// # Errors
+    /// The file carries none, one of another kind, one that contradicts itself, or one of another size than the model.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
+        if let Some(tokenizer) = self.inner.tokenizer.get() {
+            return Ok(tokenizer.clone());
+        }
+        let read = self.read_tokenizer();
+        let tokenizer =
+            read.map_err(|error| ModelError::File { path: self.inner.path.clone(), error: Box::new(error) })?;
+        Ok(self.inner.tokenizer.get_or_init(|| Arc::new(tokenizer)).clone())
+    }
+
+    fn read_tokenizer(&self) -> Result<Tokenizer> {
+        let tokenizer = Tokenizer::from_gguf(&Gguf::parse(self.inner.mapping.bytes())?)?;
+        // A model may have rows that no token uses, but not tokens without a row.
+        if tokenizer.vocab_size() > self.config().vocab_size {
+            let (tokens, rows) = (tokenizer.vocab_size(), self.config().vocab_size);
+            let problem = format!("it has {tokens} tokens, but the model has room for {rows}");
+            return Err(ModelError::TokenizerData { problem });
+        }
+        Ok(tokenizer)
+    }
+
+    /// The tensor of that full name, such as `blk.0.attn_q.weight`.
+    ///
+    /// # Errors
+    /// The file has none, or has it in a format that cannot be computed on.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.inner.tensor(name)
+    }
+
+    /// All tensors that can be computed on, with their full names, in the order of the file.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> + Clone {
+        let leaf = |name: &str| self.inner.tree.find(name).and_then(|node| self.inner.tree.leaf(node));
+        self.inner.names.iter().filter_map(move |name| match leaf(name)? {
+            Leaf::Tensor(tensor) => Some((name.as_str(), tensor)),
+            Leaf::Unsupported(_) => None,
+        })
+    }
+
+    /// The root of the tree of tensors.
+    pub fn root(&self) -> ModelNode {
+        ModelNode { inner: self.inner.clone(), node: ROOT }
+    }
+
+    /// The root of the tree of tensors, borrowed.
+    pub fn root_ref(&self) -> NodeRef<'_> {
+        NodeRef { inner: &self.inner, node: ROOT }
+    }
+
+    /// The names of the tensors that nobody has asked for since the weights were loaded on a device that only counts; elsewhere
+    /// nobody counts, and there are none. What is there under the name of a part of another tensor's, such as a scale, counts too.
+    pub fn unasked(&self) -> Vec<&str> {
+        let Some(asked) = &self.inner.asked else { return Vec::new() };
+        let is_unasked = |name: &&String| {
+            let node = self.inner.tree.find(name);
+            node.and_then(|node| asked.get(node as usize)).is_some_and(|asked| !asked.load(Ordering::Relaxed))
+        };
+        self.inner.names.iter().filter(is_unasked).map(String::as_str).collect()
+    }
+
+    /// The file's metadata under this key; one that begins with a dot has the architecture's name put before it. Allocates
+    /// nothing.
+    pub fn metadata(&self, key: &str) -> Option<&MetadataValue> {
+        self.inner.metadata.value(key)
+    }
+
+    /// Whether there is a tensor of that full name.
+    pub fn has(&self, name: &str) -> bool {
+        self.inner.tree.find(name).is_some_and(|node| self.inner.tree.leaf(node).is_some())
+    }
+}
+
+impl Inner {
+    fn new(path: &Path, mapping: Mapping, device: &Device) -> Result<Inner> {
+        let gguf = Gguf::parse(mapping.bytes())?;
+        let config = ModelConfig::from_gguf(&gguf)?;
+        let mut leaves = Vec::new();
+        for info in gguf.tensors() {
+            leaves.push((info.name, load_tensor(info, &mapping, device)?));
+        }
+        let tree = Tree::new(leaves.into_iter());
+        let metadata = Metadata::new(&config.architecture, gguf.metadata());
+        let asked = device.is_simulated().then(|| (0..tree.len()).map(|_| AtomicBool::new(false)).collect());
+        let names = gguf.tensors().iter().map(|info| info.name.to_owned()).collect();
+        drop(gguf);
+        let (path, device) = (path.to_owned(), device.clone());
+        Ok(Inner { path, mapping, device, config, names, tree, metadata, asked, tokenizer: OnceLock::new() })
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
+        let tensor = self.tree.find(name).map(|node| self.tensor_at(node)).transpose()?.flatten();
+        tensor.ok_or_else(|| ModelError::MissingTensor { name: name.to_owned() })
+    }
+
+    /// The tensor at a node of the tree.
+    fn tensor_at(&self, node: u32) -> Result<Option<&Tensor>> {
+        if let Some(asked) = self.asked.as_ref().and_then(|asked| asked.get(node as usize)) {
+            asked.store(true, Ordering::Relaxed);
+        }
+        self.tree.leaf(node).map(|leaf| computable(leaf, || self.tree.path(node))).transpose()
+    }
+}
+
+fn computable(leaf: &Leaf, name: impl FnOnce() -> String) -> Result<&Tensor> {
+    match leaf {
+        Leaf::Tensor(tensor) => Ok(tensor),
+        Leaf::Unsupported(tensor_type) => Err(unsupported(&name(), *tensor_type)),
+    }
+}
+
+/// That the tensor of that name cannot be computed on.
+pub(crate) fn unsupported(name: &str, tensor_type: TensorType) -> ModelError {
+    let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
+    ModelError::TensorFormat { name: name.to_owned(), format: tensor_type.to_string(), supported: supported.join(", ") }
+}
+
+/// Whether tensors of this type can be computed on.
+pub fn is_supported_type(tensor_type: TensorType) -> bool {
+    format_by_gguf_id(tensor_type.id()).is_some()
+}
+
+/// A tensor over the part of the mapping where its data lies, or a copy of it on a GPU.
+fn load_tensor(info: &TensorInfo<'_>, mapping: &Mapping, device: &Device) -> Result<Leaf> {
+    let Some(format) = format_by_gguf_id(info.tensor_type.id()) else {
+        return Ok(Leaf::Unsupported(info.tensor_type));
+    };
+    let layout = Layout::new(format.dtype, info.dims.as_slice());
+    let lease = if device.is_gpu() {
+        // The device cannot read the file, so the bytes go there once.
+        let mut lease = device.take(&layout, Purpose { role: Role::Learnable, op: "load_model" })?;
+        lease.write(0, mapping.bytes().get(info.data.clone()).unwrap_or_default())?;
+        lease
+    } else {
+        device.adopt(mapping, info.data.start, info.data.len())?
+    };
+    Ok(Leaf::Tensor(Tensor::from_lease(lease, &layout)?))
+}
+
+impl ModelNode {
+    /// The child of that name. Allocates nothing.
+    pub fn child(&self, name: &str) -> Option<ModelNode> {
+        let node = self.inner.tree.child(self.node, name)?;
+        Some(ModelNode { inner: self.inner.clone(), node })
+    }
+
+    /// The same place, borrowed.
+    pub fn by_ref(&self) -> NodeRef<'_> {
+        NodeRef { inner: &self.inner, node: self.node }
+    }
+
+    /// The child whose name is this number, counted from 0 without a gap: `blk[3]`. Allocates nothing.
+    pub fn index(&self, index: usize) -> Option<ModelNode> {
+        self.by_ref().index(index).map(NodeRef::to_node)
+    }
+
+    /// How many children have a number for a name, counted from 0 without a gap.
+    pub fn n_indexed(&self) -> usize {
+        self.inner.tree.indexed(self.node).len()
+    }
+
+    /// Names of the children, sorted.
+    pub fn child_names(&self) -> impl Iterator<Item = &str> {
+        self.inner.tree.child_names(self.node).iter().map(|name| &**name)
+    }
+
+    /// The full name of this place: `blk.3.attn_q.weight`; empty for the root.
+    pub fn path(&self) -> String {
+        self.inner.tree.path(self.node)
+    }
+
+    /// The tensor at this place; `None` where there are only children.
+    ///
+    /// # Errors
+    /// The tensor's format cannot be computed on.
+    pub fn tensor(&self) -> Result<Option<&Tensor>> {
+        self.by_ref().tensor()
+    }
+}
+
+impl<'a> NodeRef<'a> {
+    /// The child of that name. `place` is for one name, and makes the next walk shorter.
+    pub fn child(self, name: &str, place: &mut ChildPlace) -> Option<NodeRef<'a>> {
+        self.inner.tree.child_at(self.node, name, place).map(|node| NodeRef { node, ..self })
+    }
+
+    /// As [`ModelNode::index`].
+    pub fn index(self, index: usize) -> Option<NodeRef<'a>> {
+        self.inner.tree.indexed(self.node).get(index).map(|&node| NodeRef { node, ..self })
+    }
+
+    /// The place's number, for [`NodeRef::at`].
+    pub fn number(self) -> u32 {
+        self.node
+    }
+
+    /// The place of that number in the same model.
+    pub fn at(self, number: u32) -> NodeRef<'a> {
+        NodeRef { node: number, ..self }
+    }
+
+    /// As [`ModelNode::tensor`].
+    ///
+    /// # Errors
+    /// As for [`ModelNode::tensor`].
+    pub fn tensor(self) -> Result<Option<&'a Tensor>> {
+        self.inner.tensor_at(self.node)
+    }
+
+    /// The same place, for keeping.
+    pub fn to_node(self) -> ModelNode {
+        ModelNode { inner: self.inner.clone(), node: self.node }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{GgufWriter, TempFile, project_file};
+
+    const F32_ID: u32 = 0;
+    const Q2_K_ID: u32 = 10;
+
+    fn load(name: &str, writer: &GgufWriter) -> Result<Weights> {
+        let file = TempFile::with(name, &writer.finish());
+        Weights::load(&file.0, &Device::cpu())
+    }
+
+    fn file() -> GgufWriter {
+        GgufWriter::default()
+            .string("general.architecture", "some")
+            .u32("some.embedding_length", 8)
+            .u32("some.block_count", 2)
+            .u32("some.attention.head_count", 2)
+            .u32("some.context_length", 16)
+            .u32("some.vocab_size", 5)
+            .f32("some.attention.layer_norm_rms_epsilon", 1e-5)
+            .i32s("some.list", &[1, 2])
+    }
+
+    #[test]
+    fn metadata_by_key() {
+        let weights = load("metadata", &file()).unwrap();
+        let check = |key: &str, expected: Option<MetadataValue>| assert_eq!(weights.metadata(key).cloned(), expected);
+        check("some.block_count", Some(MetadataValue::Int(2)));
+        check(".block_count", Some(MetadataValue::Int(2)));
+        check("block_count", None);
+        check(".attention.layer_norm_rms_epsilon", Some(MetadataValue::Float(1e-5)));
+        check("general.architecture", Some(MetadataValue::Text("some".into())));
+        check(".list", Some(MetadataValue::List([1, 2].map(MetadataValue::Int).into())));
+        // Without a tokenizer there are weights, and they say what is lacking when it is asked for.
+        assert!(weights.tokenizer().unwrap_err().to_string().contains("tokenizer.ggml.model"));
+    }
+
+    #[test]
+    fn formats_that_cannot_be_computed_on() {
+        let writer = file().tensor("a.weight", &[256], Q2_K_ID, &[0; 84]).tensor("b", &[1], F32_ID, &[0; 4]);
+        let weights = load("format", &writer).unwrap();
+        assert!(weights.tensor("b").is_ok() && weights.has("a.weight") && !weights.has("a"));
+        let error = weights.tensor("a.weight").unwrap_err().to_string();
+        let expected = "`a.weight` is stored as Q2_K, which cannot be computed on; use a file in one of: F32";
+        assert!(error.contains(expected), "{error}");
+        assert!(weights.tensors().map(|(name, _)| name).eq(["b"]));
+    }
+
+    #[test]
+    fn what_nobody_asked_for() {
+        let writer = file().tensor("a.weight", &[1], F32_ID, &[0; 4]).tensor("b", &[1], F32_ID, &[0; 4]);
+        let file = TempFile::with("asked", &writer.finish());
+        let counting = Weights::load(&file.0, &Device::simulated(tl_device::Simulation::default())).unwrap();
+        assert_eq!(counting.unasked(), ["a.weight", "b"]);
+        counting.tensor("b").unwrap();
+        assert_eq!(counting.unasked(), ["a.weight"]);
+        counting.root().child("a").unwrap().child("weight").unwrap().tensor().unwrap();
+        assert!(counting.unasked().is_empty());
+        assert!(Weights::load(&file.0, &Device::cpu()).unwrap().unasked().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_file() {
+        let check = |path: &str, expected: &str| {
+            let error = Weights::load(project_file(path), &Device::cpu()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("models/none.gguf", "none.gguf: No such file");
+        check("models", "models: ");
+        check("Cargo.toml", "Cargo.toml: not a GGUF file");
+        assert!(Weights::load(TempFile::with("empty", b"").0.clone(), &Device::cpu()).is_err());
+    }
+
+    #[test]
+    fn walks_the_tree() {
+        let model = Weights::load(project_file("models/demo-q4_0.gguf"), &Device::cpu()).unwrap();
+        let blk = model.root().child("blk").unwrap();
+        assert_eq!(blk.n_indexed(), 22);
+        assert!(blk.tensor().unwrap().is_none() && blk.index(22).is_none());
+        let weight = blk.index(21).unwrap().child("attn_q").unwrap().child("weight").unwrap();
+        assert_eq!(weight.path(), "blk.21.attn_q.weight");
+        let tensor = weight.tensor().unwrap().unwrap();
+        assert_eq!((tensor.dims(), tensor.dtype().name(), tensor.is_learnable()), (&[96, 96][..], "q4_0", true));
+        assert_eq!(model.tensor("blk.21.attn_q.weight").unwrap().layout(), tensor.layout());
+        assert!(model.tensor("blk.22.attn_q.weight").is_err());
+        assert!(model.root().child_names().eq(["blk", "output", "output_norm", "token_embd"]));
+        // Weights are read where the file is mapped: nothing was allocated for them.
+        let stats = model.device().stats();
+        assert!(stats.mapped_bytes > 1 << 20 && stats.allocation_count == 0, "{stats:?}");
+    }
+}
