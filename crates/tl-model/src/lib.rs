@@ -24,6 +24,7 @@
 //! ```
 
 pub mod arch;
+pub mod checkpoint;
 pub mod config;
 pub mod cost;
 pub mod error;
@@ -43,6 +44,7 @@ mod testing;
 pub mod tokenizer;
 mod tree;
 
+pub use checkpoint::{Checkpoint, CheckpointTensor, MetaValue, TokenizerSource};
 pub use config::{ConfigValue, LlamaConfig};
 pub use cost::DecodeBytes;
 pub use error::{ModelError, Result};
