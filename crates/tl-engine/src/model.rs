@@ -344,7 +344,7 @@ mod tests {
         check("missing", file(|_| None, "blk.1.ffn_up.weight"), "`blk.1` has no part `ffn_up`");
         check("no-embedding", file(|_| None, "token_embd.weight"), "this model has no part `token_embd`");
         check("wrong", resized("blk.0.attn_k.weight", &[6, 8]), "the number of elements must stay the same");
-        check("rank", resized("output_norm.weight", &[1, 8]), "rms_norm: `w` must have 1 dimension, [n]");
+        check("rank", resized("output_norm.weight", &[1, 8]), "rms_norm: w must have 1 dimension, [n]");
         check("vocabulary", resized("token_embd.weight", &[6, 8]), "`forward` gives float16[1, 6], not [1, 5]");
         for unknown in ["blk.0.attn_x.bias", "blk.2.attn_q.weight", "blk.x", "blk.-1.attn_q.weight"] {
             let writer = file(|_| None, "").tensor(unknown, &[1], F32_ID, &[0; 4]);

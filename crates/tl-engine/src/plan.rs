@@ -9,7 +9,7 @@ use std::path::Path;
 use tl_device::{DType, Device, LayoutStats, TensorBuffer, bytes};
 use tl_model::{Activations, Result};
 
-use crate::model::{Model, counting_device};
+use crate::model::{LoadOptions, Model, counting_device};
 use crate::reserve::ReserveFor;
 
 /// The memory of a model for a context, by the counters of a device: what that device will hold when the model is
@@ -86,6 +86,19 @@ impl Planner {
     /// As for [`Model::load`].
     pub fn open_for(path: impl AsRef<Path>, activations: Activations, device: &Device) -> Result<Planner> {
         Ok(Planner { model: Model::load(path, &counting_device(Some(device)))?.with_activations(activations) })
+    }
+
+    /// As [`Planner::open_for`], for a model that is loaded in this way.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn open_with(path: impl AsRef<Path>, device: &Device, options: LoadOptions) -> Result<Planner> {
+        Ok(Planner { model: Model::load_with(path, &counting_device(Some(device)), options)? })
+    }
+
+    /// The same plans for activations of this type.
+    pub fn with_activations(&self, activations: Activations) -> Planner {
+        Planner { model: self.model.with_activations(activations) }
     }
 
     /// Plans of a model, whichever device it is on: nothing is taken there.

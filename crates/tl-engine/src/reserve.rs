@@ -33,7 +33,7 @@ impl ReserveFor for TensorBuffer {
         let n = context.min(PREFILL_CHUNK);
         for (layout, count) in of_trace(&model.trace_step(n)?) {
             // What has a row for each token is smaller in shorter steps.
-            match layout.shape().first() == Some(&n) {
+            match n > 1 && layout.shape().first() == Some(&n) {
                 true => self.reserve_up_to(layout, count)?,
                 false => self.reserve(layout, count)?,
             }

@@ -3,8 +3,9 @@
 //! It knows the names of GGUF's keys and what makes a model impossible. What an architecture has beside them its script reads
 //! itself (`model.meta`), and whether the tensors agree with the sizes is seen when the script runs.
 
+use crate::checkpoint::Checkpoint;
 use crate::error::{ModelError, Result};
-use crate::format::gguf::{Gguf, Value};
+use crate::format::gguf::Value;
 use crate::metadata::decimal;
 
 /// The sizes and constants of a model, all of them checked to make sense together.
@@ -91,17 +92,12 @@ impl ModelConfig {
         })
     }
 
-    /// Reads the configuration from a file's metadata.
+    /// Reads the configuration from a checkpoint's metadata.
     ///
     /// # Errors
     /// A key that is missing or of the wrong type, a size that is zero or absurd, heads that do not divide.
-    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<ModelConfig> {
-        const ARCHITECTURE: &str = "general.architecture";
-        let meaning = "what kind of model it is";
-        let architecture = gguf.string(ARCHITECTURE)?;
-        let architecture =
-            architecture.ok_or_else(|| ModelError::MissingKey { key: ARCHITECTURE.to_owned(), meaning })?;
-        let keys = Keys { gguf, architecture };
+    pub fn of(checkpoint: &Checkpoint) -> Result<ModelConfig> {
+        let keys = Keys { checkpoint };
         let dim = keys.size("embedding_length", "the model's width")?;
         let n_heads = keys.size("attention.head_count", "the number of heads")?;
         let n_kv_heads = keys.optional_size("attention.head_count_kv")?.unwrap_or(n_heads);
@@ -123,7 +119,7 @@ impl ModelConfig {
             return Err(keys.bad("rope.dimension_count", rope_dim, problem));
         }
         Ok(ModelConfig {
-            architecture: architecture.to_owned(),
+            architecture: checkpoint.architecture().to_owned(),
             n_layers: keys.size("block_count", "the number of layers")?,
             dim,
             n_heads,
@@ -140,15 +136,14 @@ impl ModelConfig {
     }
 }
 
-/// The keys of a file's architecture, without its name in front.
+/// The keys of a file's architecture, without its name and the dot in front.
 struct Keys<'a> {
-    gguf: &'a Gguf<'a>,
-    architecture: &'a str,
+    checkpoint: &'a Checkpoint,
 }
 
 impl Keys<'_> {
     fn full(&self, key: &str) -> String {
-        format!("{}.{key}", self.architecture)
+        format!("{}.{key}", self.checkpoint.architecture())
     }
 
     fn bad(&self, key: &str, value: impl ToString, problem: impl Into<String>) -> ModelError {
@@ -162,7 +157,7 @@ impl Keys<'_> {
     /// A size, or the largest of a list with one for each layer.
     fn optional_size(&self, key: &str) -> Result<Option<usize>> {
         let full = self.full(key);
-        let value = match self.gguf.value(&full) {
+        let value = match self.checkpoint.value(&full) {
             Some(Value::Array(sizes)) => {
                 let sizes = sizes.iter().map(|size| match size {
                     Value::U32(n) => Some(u64::from(n)),
@@ -174,7 +169,7 @@ impl Keys<'_> {
                 let most = sizes.collect::<Option<Vec<u64>>>().and_then(|sizes| sizes.into_iter().max());
                 Some(most.ok_or_else(|| self.bad(key, "a list", "expected a size, or a list of them"))?)
             }
-            _ => self.gguf.integer(&full)?,
+            _ => self.checkpoint.integer(&full)?,
         };
         match value {
             Some(value) if value == 0 || value > MAX_SIZE => {
@@ -186,7 +181,7 @@ impl Keys<'_> {
 
     /// A number above 0.
     fn positive(&self, key: &str) -> Result<Option<f64>> {
-        let Some(value) = self.gguf.float(&self.full(key))? else { return Ok(None) };
+        let Some(value) = self.checkpoint.float(&self.full(key))? else { return Ok(None) };
         let value = value as f32;
         if !value.is_finite() || value <= 0.0 {
             return Err(self.bad(key, value, "expected a number above 0"));
@@ -216,7 +211,7 @@ impl Keys<'_> {
             value: "no list of tokens".to_owned(),
             problem: problem.to_owned(),
         };
-        match self.gguf.value(TOKENS) {
+        match self.checkpoint.value(TOKENS) {
             Some(Value::Array(tokens)) if !tokens.is_empty() && tokens.len() as u64 <= MAX_SIZE => Ok(tokens.len()),
             Some(_) => Err(missing("so that the size of the vocabulary is not known")),
             None => Err(ModelError::MissingKey { key: self.full(KEY), meaning: "the size of the vocabulary" }),
@@ -227,12 +222,16 @@ impl Keys<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{GgufWriter, project_bytes};
+    use crate::testing::{GgufWriter, TempFile, project_file};
+
+    fn config(writer: &GgufWriter) -> Result<ModelConfig> {
+        let file = TempFile::with("config.gguf", &writer.finish());
+        ModelConfig::of(&Checkpoint::open(&file.0)?)
+    }
 
     #[test]
     fn reads_the_demo_model() {
-        let bytes = project_bytes("models/demo-f16.gguf");
-        let config = ModelConfig::from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap();
+        let config = ModelConfig::of(&Checkpoint::open(project_file("models/demo-f16.gguf")).unwrap()).unwrap();
         let expected = ModelConfig {
             architecture: "llama".to_owned(),
             n_layers: 22,
@@ -284,20 +283,16 @@ mod tests {
         for (stored, expected) in
             [(1e-5_f32, 1e-5), (1e-6, 1e-6), (5e5, 5e5), (0.088_388_35, 0.088_388_35), (1e-30, 1e-30)]
         {
-            let bytes = sizes(eps).f32(eps, stored).f32("llama.rope.freq_base", stored).finish();
-            let config = ModelConfig::from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap();
+            let config = config(&sizes(eps).f32(eps, stored).f32("llama.rope.freq_base", stored)).unwrap();
             assert_eq!((config.norm_eps, config.rope_base), (expected, expected));
         }
     }
 
     #[test]
     fn what_makes_no_model() {
-        let check = |writer: GgufWriter, expected: &str| {
-            let bytes = writer.finish();
-            match ModelConfig::from_gguf(&Gguf::parse(&bytes).unwrap()) {
-                Ok(config) => assert_eq!(expected, "", "accepted: {config:?}"),
-                Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{error}"),
-            }
+        let check = |writer: GgufWriter, expected: &str| match config(&writer) {
+            Ok(config) => assert_eq!(expected, "", "accepted: {config:?}"),
+            Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{error}"),
         };
         check(sizes(""), "");
         check(sizes("general.architecture"), "no metadata key `general.architecture`");

@@ -316,6 +316,100 @@ pub enum ModelError {
         error: Box<ModelError>,
     },
 
+    /// A part of a split model that contradicts its name or the others.
+    #[error("{}: {problem}; fetch all parts of one model into one folder", .path.display())]
+    SplitPart {
+        /// The part's path.
+        path: PathBuf,
+        /// What is wrong, with the values.
+        problem: String,
+    },
+
+    /// JSON that cannot be read, or is not of the form that is expected.
+    #[error("{what} cannot be read: {problem}")]
+    Json {
+        /// What the JSON is for.
+        what: &'static str,
+        /// What is wrong, with the place.
+        problem: String,
+    },
+
+    /// A folder without a file that a model needs.
+    #[error(
+        "{}: there is no {missing}; give a .gguf file, or a folder with config.json and model.safetensors",
+        .path.display()
+    )]
+    NoModel {
+        /// The folder's path.
+        path: PathBuf,
+        /// The file that is missing.
+        missing: String,
+    },
+
+    /// A `model_type` in a folder's configuration whose names are not known.
+    #[error("the model's type is `{found}`; known are {known}; others can be read from GGUF files")]
+    ModelType {
+        /// The type found.
+        found: String,
+        /// The types that are known.
+        known: String,
+    },
+
+    /// A folder whose weights are quantized.
+    #[error(
+        "the weights are quantized by `{method}`, which is not read from safetensors; take the model as a GGUF file, \
+         or with weights in F32, F16 or BF16"
+    )]
+    QuantizedFolder {
+        /// The method that the configuration names.
+        method: String,
+    },
+
+    /// A value of a folder's configuration that cannot be used.
+    #[error("`{key}` is {found}, {expected}")]
+    Config {
+        /// The key.
+        key: String,
+        /// The value, as JSON.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+
+    /// A tensor of a safetensors file in a type that is not read.
+    #[error("tensor `{name}` is stored as {stored_type}; of safetensors files, F32, F16 and BF16 are read")]
+    StoredType {
+        /// The tensor's name in the file.
+        name: String,
+        /// The type, as the file names it.
+        stored_type: String,
+    },
+
+    /// A tensor of a folder whose name the model's family does not have.
+    #[error("there is a tensor `{name}`, which a model of the type `{family}` with these sizes does not have")]
+    UnknownFolderTensor {
+        /// The tensor's name in the file.
+        name: String,
+        /// The family.
+        family: &'static str,
+    },
+
+    /// Experts that make no tensor together.
+    #[error("the tensor `{name}` {problem}")]
+    Experts {
+        /// GGUF's name of the tensor.
+        name: String,
+        /// What is wrong with the experts.
+        problem: String,
+    },
+
+    /// Two tensors of a folder that are the same one in GGUF.
+    #[error("two tensors are both `{name}` in GGUF's terms; the file was written wrongly")]
+    TwoNames {
+        /// GGUF's name.
+        name: String,
+    },
+
     /// A tensor that is asked for and that the file does not have.
     #[error("the file has no tensor `{name}`")]
     MissingTensor {

@@ -17,6 +17,7 @@
 //! # Ok::<(), tl_model::ModelError>(())
 //! ```
 
+pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod format;
@@ -33,6 +34,7 @@ pub mod tokenizer;
 mod tree;
 pub mod weights;
 
+pub use checkpoint::{Checkpoint, CheckpointTensor, MetaValue, TokenizerSource};
 pub use config::{ConfigValue, ModelConfig};
 pub use error::{ModelError, Result};
 pub use format::TensorType;

@@ -3,19 +3,18 @@
 //! Weights lie as they do in the file, which is mapped or read, and are never rearranged. What is computed with them is not known
 //! here: that is the architecture's script.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tl_device::{DType, Device, Layout, Mapping, Purpose, Role};
+use tl_device::{DType, Device};
 use tl_tensor::Tensor;
 use tl_tensor::quant::{FORMATS, format_by_gguf_id};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
-use crate::format::gguf::{Gguf, TensorInfo};
 use crate::metadata::{Metadata, MetadataValue};
 use crate::tokenizer::Tokenizer;
 use crate::tree::{ChildPlace, Leaf, ROOT, Tree};
@@ -51,8 +50,7 @@ pub struct Weights {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
-    mapping: Mapping,
+    checkpoint: Arc<Checkpoint>,
     device: Device,
     config: ModelConfig,
     names: Vec<String>,
@@ -78,20 +76,21 @@ pub struct NodeRef<'a> {
 }
 
 impl Weights {
-    /// Maps a GGUF file and checks everything about it but the weights' values. Activations are `float16`.
+    /// Opens a model's files (see [`Checkpoint::open`]) and puts the weights on a device: on a CPU they are used where they lie.
+    /// Activations are `float16`.
     ///
-    /// The file must not be truncated while the model exists.
+    /// The files must not be truncated while the weights exist.
     ///
     /// # Errors
-    /// A file that cannot be read, is no GGUF file, is damaged, holds another architecture, lacks a tensor or has one
-    /// of the wrong sizes or in a format that cannot be computed on. The message names the file.
+    /// Files that cannot be read, are damaged or contradict each other, a configuration that makes no model, memory that cannot be
+    /// had. The message names the file.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Weights> {
-        let path = path.as_ref();
-        Weights::load_from(path, device, Mapping::open(path))
+        Weights::new(Arc::new(Checkpoint::open(path)?), device)
     }
 
-    /// As [`Weights::load`], with the file read into memory of the process's own instead of mapped (see [`Mapping::read`]): a start
-    /// that takes as long as copying does, and decoding that does not depend on how the file lies in the system's cache.
+    /// As [`Weights::load`], with the file read into memory of the process's own instead of mapped (see
+    /// [`Mapping::read`](tl_device::Mapping::read)): a start that takes as long as copying does, and decoding that does not depend on
+    /// how the file lies in the system's cache.
     ///
     /// # Errors
     /// As for [`Weights::load`], and where there is no memory for the copy.
@@ -100,14 +99,16 @@ impl Weights {
             // It copies the weights from the mapped file.
             return Weights::load(path, device);
         }
-        let path = path.as_ref();
-        Weights::load_from(path, device, Mapping::read(path))
+        Weights::new(Arc::new(Checkpoint::open_copied(path)?), device)
     }
 
-    fn load_from(path: &Path, device: &Device, mapping: io::Result<Mapping>) -> Result<Weights> {
-        let mapping = mapping.map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
-        let inner = Inner::new(path, mapping, device);
-        let inner = inner.map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })?;
+    /// The weights of a checkpoint on a device.
+    ///
+    /// # Errors
+    /// A configuration that makes no model, memory that cannot be had.
+    pub fn new(checkpoint: Arc<Checkpoint>, device: &Device) -> Result<Weights> {
+        let inner = Inner::new(checkpoint.clone(), device)
+            .map_err(|error| ModelError::File { path: checkpoint.path().to_owned(), error: Box::new(error) })?;
         Ok(Weights { inner: Arc::new(inner), activations: Activations::default(), cache_dtype: None })
     }
 
@@ -116,7 +117,7 @@ impl Weights {
     /// # Errors
     /// Memory that cannot be had there.
     pub fn on_device(&self, device: &Device) -> Result<Weights> {
-        let inner = Inner::new(&self.inner.path, self.inner.mapping.clone(), device)?;
+        let inner = Inner::new(self.inner.checkpoint.clone(), device)?;
         Ok(Weights { inner: Arc::new(inner), ..self.clone() })
     }
 
@@ -155,9 +156,14 @@ impl Weights {
         &self.inner.device
     }
 
-    /// The file that the model was loaded from.
+    /// The file or folder that the model was loaded from.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        self.inner.checkpoint.path()
+    }
+
+    /// The model's files.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.inner.checkpoint
     }
 
     /// The tokenizer that the file carries; read when it is first asked for.
@@ -168,14 +174,12 @@ impl Weights {
         if let Some(tokenizer) = self.inner.tokenizer.get() {
             return Ok(tokenizer.clone());
         }
-        let read = self.read_tokenizer();
-        let tokenizer =
-            read.map_err(|error| ModelError::File { path: self.inner.path.clone(), error: Box::new(error) })?;
+        let tokenizer = self.read_tokenizer()?;
         Ok(self.inner.tokenizer.get_or_init(|| Arc::new(tokenizer)).clone())
     }
 
     fn read_tokenizer(&self) -> Result<Tokenizer> {
-        let tokenizer = Tokenizer::from_gguf(&Gguf::parse(self.inner.mapping.bytes())?)?;
+        let tokenizer = Tokenizer::of(&self.inner.checkpoint)?;
         // A model may have rows that no token uses, but not tokens without a row.
         if tokenizer.vocab_size() > self.config().vocab_size {
             let (tokens, rows) = (tokenizer.vocab_size(), self.config().vocab_size);
@@ -236,20 +240,22 @@ impl Weights {
 }
 
 impl Inner {
-    fn new(path: &Path, mapping: Mapping, device: &Device) -> Result<Inner> {
-        let gguf = Gguf::parse(mapping.bytes())?;
-        let config = ModelConfig::from_gguf(&gguf)?;
+    fn new(checkpoint: Arc<Checkpoint>, device: &Device) -> Result<Inner> {
+        let config = ModelConfig::of(&checkpoint)?;
         let mut leaves = Vec::new();
-        for info in gguf.tensors() {
-            leaves.push((info.name, load_tensor(info, &mapping, device)?));
+        for (index, tensor) in checkpoint.tensors().iter().enumerate() {
+            let leaf = match checkpoint.load_tensor(index, device)? {
+                Some(loaded) => Leaf::Tensor(loaded),
+                None => Leaf::Unsupported(tensor.tensor_type),
+            };
+            leaves.push((tensor.name.as_str(), leaf));
         }
         let tree = Tree::new(leaves.into_iter());
-        let metadata = Metadata::new(&config.architecture, gguf.metadata());
+        let metadata = Metadata::new(checkpoint.architecture(), checkpoint.metadata());
         let asked = device.is_simulated().then(|| (0..tree.len()).map(|_| AtomicBool::new(false)).collect());
-        let names = gguf.tensors().iter().map(|info| info.name.to_owned()).collect();
-        drop(gguf);
-        let (path, device) = (path.to_owned(), device.clone());
-        Ok(Inner { path, mapping, device, config, names, tree, metadata, asked, tokenizer: OnceLock::new() })
+        let names = checkpoint.tensors().iter().map(|tensor| tensor.name.clone()).collect();
+        let device = device.clone();
+        Ok(Inner { checkpoint, device, config, names, tree, metadata, asked, tokenizer: OnceLock::new() })
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {
@@ -282,23 +288,6 @@ pub(crate) fn unsupported(name: &str, tensor_type: TensorType) -> ModelError {
 /// Whether tensors of this type can be computed on.
 pub fn is_supported_type(tensor_type: TensorType) -> bool {
     format_by_gguf_id(tensor_type.id()).is_some()
-}
-
-/// A tensor over the part of the mapping where its data lies, or a copy of it on a GPU.
-fn load_tensor(info: &TensorInfo<'_>, mapping: &Mapping, device: &Device) -> Result<Leaf> {
-    let Some(format) = format_by_gguf_id(info.tensor_type.id()) else {
-        return Ok(Leaf::Unsupported(info.tensor_type));
-    };
-    let layout = Layout::new(format.dtype, info.dims.as_slice());
-    let lease = if device.is_gpu() {
-        // The device cannot read the file, so the bytes go there once.
-        let mut lease = device.take(&layout, Purpose { role: Role::Learnable, op: "load_model" })?;
-        lease.write(0, mapping.bytes().get(info.data.clone()).unwrap_or_default())?;
-        lease
-    } else {
-        device.adopt(mapping, info.data.start, info.data.len())?
-    };
-    Ok(Leaf::Tensor(Tensor::from_lease(lease, &layout)?))
 }
 
 impl ModelNode {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tl_device::{DType, Device, GpuChoice};
-use tl_engine::{Model, Planner};
+use tl_engine::{LoadOptions, Model, Planner};
 use tl_model::{SyntheticShape, weight_formats};
 
-use crate::size;
+use crate::output::Stop;
+use crate::{script, size};
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -45,6 +46,13 @@ pub(crate) enum Command {
     Info {
         /// The model, a .gguf file
         model: PathBuf,
+    },
+    /// Print the logits after each of some tokens, to compare a model with what another program computes
+    Logits(LogitsArguments),
+    /// List the architectures whose scripts come with the program, or print one
+    Arch {
+        /// The architecture, such as llama
+        name: Option<String>,
     },
     /// List the devices that programs can run on, and what they can
     Devices(DevicesArguments),
@@ -129,6 +137,26 @@ pub(crate) struct GenerateArguments {
     /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
+    #[command(flatten)]
+    pub(crate) how: ModelArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// Arguments of `tl logits`.
+#[derive(Debug, Args)]
+pub(crate) struct LogitsArguments {
+    /// The model
+    pub(crate) model: PathBuf,
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
+    pub(crate) ids: Vec<u32>,
+    /// Run the tokens one after the other instead of all at once
+    #[arg(long)]
+    pub(crate) one_by_one: bool,
+    /// Print one JSON object, {"logits": [[…], …]}, a list for each token; otherwise the likeliest tokens are shown
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) how: ModelArguments,
     #[command(flatten)]
@@ -365,7 +393,7 @@ impl DeviceChoice {
 }
 
 /// How a model is loaded and computes.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArguments {
     /// The type of what lies between the weights
     #[arg(long, value_enum, default_value_t = Activations::Float16)]
@@ -377,20 +405,32 @@ pub(crate) struct ModelArguments {
     /// in the system's cache
     #[arg(long)]
     pub(crate) no_mmap: bool,
+    /// Run the model with this TL script instead of the one that comes with the program for its architecture (`tl arch` prints those)
+    #[arg(long, value_name = "FILE.tl")]
+    pub(crate) arch: Option<PathBuf>,
 }
 
 impl ModelArguments {
     /// A plan of the model's memory on a device.
-    pub(crate) fn planner(self, path: &Path, device: &Device) -> tl_model::Result<Planner> {
-        let planner = Planner::open_for(path, self.activations.into(), device)?;
+    pub(crate) fn planner(&self, path: &Path, device: &Device) -> Result<Planner, Stop> {
+        let planner = Planner::open_with(path, device, self.options()?).map_err(Stop::failed)?;
+        let planner = planner.with_activations(self.activations.into());
         Ok(planner.with_cache_dtype(self.cache.map(CacheType::dtype)))
     }
 
     /// The model, loaded.
-    pub(crate) fn load(self, path: &Path, device: &Device) -> tl_model::Result<Model> {
-        let load = if self.no_mmap { Model::load_copied } else { Model::load };
-        let model = load(path, device)?.with_activations(self.activations.into());
+    pub(crate) fn load(&self, path: &Path, device: &Device) -> Result<Model, Stop> {
+        let mut options = self.options()?;
+        options.is_copied = self.no_mmap;
+        let model = Model::load_with(path, device, options).map_err(Stop::failed)?;
+        let model = model.with_activations(self.activations.into());
         Ok(model.with_cache_dtype(self.cache.map(CacheType::dtype)))
+    }
+
+    fn options(&self) -> Result<LoadOptions, Stop> {
+        let mut options = LoadOptions::default();
+        options.architecture = self.arch.as_deref().map(script::architecture).transpose()?;
+        Ok(options)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
         check_room(arguments, limit, &device)?;
     }
     let recording = Recording::start(&arguments.device, &device)?;
-    let model = arguments.how.load(&arguments.model, &device).map_err(Stop::failed)?;
+    let model = arguments.how.load(&arguments.model, &device)?;
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
     let prompt = tokenizer.encode(&arguments.prompt);
     let options = options(arguments, &model, prompt.len());
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
 
 /// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
 fn check_room(arguments: &GenerateArguments, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
-    let planner = arguments.how.planner(&arguments.model, device).map_err(Stop::failed)?;
+    let planner = arguments.how.planner(&arguments.model, device)?;
     let model = planner.model();
     let prompt = model.tokenizer().map_err(Stop::failed)?.encode(&arguments.prompt);
     let context = options(arguments, model, prompt.len()).context;

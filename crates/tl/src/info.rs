@@ -3,23 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-use tl_device::{Mapping, bytes as display_bytes};
-use tl_engine::Tokenizer;
-use tl_model::{Gguf, ModelConfig, TensorInfo, Value, is_supported_type};
+use tl_device::{Device, Simulation, bytes as display_bytes};
+use tl_engine::{Model, Tokenizer, Weights};
+use tl_model::{Checkpoint, CheckpointTensor, ModelConfig, Value, is_supported_type};
 
 use crate::output::{self, Stop};
 
-/// Prints the file's metadata, its configuration where it is one that can be computed, and its tensors.
+/// Prints the model's metadata, its configuration, whether it can be run, and its tensors.
 pub(crate) fn run(path: &Path) -> Result<(), Stop> {
-    let failed = |error: &dyn std::fmt::Display| Stop::Failed(format!("{}: {error}", path.display()));
-    let mapping = Mapping::open(path).map_err(|error| failed(&error))?;
-    let gguf = Gguf::parse(mapping.bytes()).map_err(|error| failed(&error))?;
+    let checkpoint = Checkpoint::open(path).map_err(Stop::failed)?;
     let mut text = String::new();
-    file(&mut text, path, &gguf, mapping.bytes().len());
-    model(&mut text, &gguf);
-    metadata(&mut text, &gguf);
-    tensors(&mut text, &gguf);
+    file(&mut text, path, &checkpoint);
+    model(&mut text, &Arc::new(checkpoint));
     output::print(&text)
 }
 
@@ -28,19 +25,18 @@ macro_rules! line {
     ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
 }
 
-fn file(text: &mut String, path: &Path, gguf: &Gguf<'_>, len_bytes: usize) {
-    let name = gguf.string("general.name").ok().flatten().unwrap_or("no name");
-    let architecture = gguf.string("general.architecture").ok().flatten().unwrap_or("not given");
-    line!(text, "{}: {}, GGUF version {}", path.display(), display_bytes(len_bytes as u64), gguf.version());
+fn file(text: &mut String, path: &Path, checkpoint: &Checkpoint) {
+    let name = checkpoint.string("general.name").ok().flatten().unwrap_or("no name");
+    line!(text, "{}: {}", path.display(), display_bytes(checkpoint.file_bytes()));
     line!(text, "name          {}", printable(name));
-    line!(text, "architecture  {}", printable(architecture));
-    let elems = gguf.tensors().iter().fold(0u64, |sum, tensor| sum.saturating_add(n_elems(tensor)));
-    line!(text, "parameters    {elems} in {} tensors", gguf.tensors().len());
+    line!(text, "architecture  {}", printable(checkpoint.architecture()));
+    let elems = checkpoint.tensors().iter().fold(0u64, |sum, tensor| sum.saturating_add(n_elems(tensor)));
+    line!(text, "parameters    {elems} in {} tensors", checkpoint.tensors().len());
     let mut formats: BTreeMap<String, (usize, u64)> = BTreeMap::new();
-    for tensor in gguf.tensors() {
+    for tensor in checkpoint.tensors() {
         let format = formats.entry(tensor.tensor_type.to_string()).or_default();
         format.0 += 1;
-        format.1 = format.1.saturating_add(tensor.data.len() as u64);
+        format.1 = format.1.saturating_add(tensor.len_bytes().unwrap_or(0));
     }
     for (i, (format, (count, len_bytes))) in formats.iter().enumerate() {
         let title = if i == 0 { "formats" } else { "" };
@@ -48,8 +44,8 @@ fn file(text: &mut String, path: &Path, gguf: &Gguf<'_>, len_bytes: usize) {
     }
 }
 
-fn model(text: &mut String, gguf: &Gguf<'_>) {
-    match ModelConfig::from_gguf(gguf) {
+fn model(text: &mut String, checkpoint: &Arc<Checkpoint>) {
+    match ModelConfig::of(checkpoint) {
         Ok(config) => {
             line!(text, "layers        {}", config.n_layers);
             line!(text, "width         {} (feed-forward {})", config.dim, config.ffn_dim);
@@ -65,17 +61,26 @@ fn model(text: &mut String, gguf: &Gguf<'_>) {
             line!(text, "rope          base {}, {} of {} rotated", config.rope_base, config.rope_dim, config.head_dim);
             line!(text, "norm epsilon  {:e}", config.norm_eps);
         }
-        Err(error) => line!(text, "cannot be computed: {error}"),
+        Err(error) => line!(text, "configuration cannot be read: {error}"),
     }
-    match Tokenizer::from_gguf(gguf) {
-        Ok(tokenizer) => line!(text, "tokenizer     SentencePiece BPE, {} tokens", tokenizer.vocab_size()),
+    match Tokenizer::of(checkpoint) {
+        Ok(tokenizer) => line!(text, "tokenizer     {}, {} tokens", tokenizer.kind(), tokenizer.vocab_size()),
         Err(error) => line!(text, "tokenizer     cannot be used: {error}"),
     }
+    // Everything about a model but the values of its weights is seen without reading those.
+    match Weights::new(checkpoint.clone(), &Device::simulated(Simulation::default()))
+        .and_then(|weights| Model::new(weights, None))
+    {
+        Ok(_) => line!(text, "runs          yes, by the script `tl arch {}`", checkpoint.architecture()),
+        Err(error) => line!(text, "runs          no: {error}"),
+    }
+    metadata(text, checkpoint);
+    tensors(text, checkpoint);
 }
 
-fn metadata(text: &mut String, gguf: &Gguf<'_>) {
-    line!(text, "\nmetadata ({})", gguf.metadata().len());
-    for (key, value) in gguf.metadata() {
+fn metadata(text: &mut String, checkpoint: &Checkpoint) {
+    line!(text, "\nmetadata ({})", checkpoint.metadata().count());
+    for (key, value) in checkpoint.metadata() {
         line!(text, "  {:<44} {}", printable(key), shown(value));
     }
 }
@@ -98,18 +103,18 @@ fn shown(value: Value<'_>) -> String {
     }
 }
 
-fn tensors(text: &mut String, gguf: &Gguf<'_>) {
-    line!(text, "\ntensors ({})", gguf.tensors().len());
-    for tensor in gguf.tensors() {
+fn tensors(text: &mut String, checkpoint: &Checkpoint) {
+    line!(text, "\ntensors ({})", checkpoint.tensors().len());
+    for tensor in checkpoint.tensors() {
         let dims = format!("{:?}", tensor.dims);
         let format = tensor.tensor_type.to_string();
         let note = if is_supported_type(tensor.tensor_type) { "" } else { "  cannot be computed on" };
-        let size = display_bytes(tensor.data.len() as u64);
-        line!(text, "  {:<32} {dims:<18} {format:<8} {size:>11}{note}", printable(tensor.name));
+        let size = display_bytes(tensor.len_bytes().unwrap_or(0));
+        line!(text, "  {:<32} {dims:<18} {format:<8} {size:>11}{note}", printable(&tensor.name));
     }
 }
 
-fn n_elems(tensor: &TensorInfo<'_>) -> u64 {
+fn n_elems(tensor: &CheckpointTensor) -> u64 {
     tensor.dims.iter().fold(1u64, |product, &dim| product.saturating_mul(dim as u64))
 }
 

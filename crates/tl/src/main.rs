@@ -2,12 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 bad input (one message on standard error), 2 wrong usage, or what a program gives `exit`.
 
+mod arch;
 mod arguments;
 mod bench;
 mod device;
 mod devices;
 mod generate;
 mod info;
+mod logits;
 mod output;
 mod perplexity;
 mod plan;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         Command::Perplexity(perplexity) => perplexity::run(&perplexity),
         Command::Quantize(quantize) => quantize::run(&quantize),
         Command::Info { model } => info::run(&model),
+        Command::Logits(logits) => logits::run(&logits),
+        Command::Arch { name } => arch::run(name.as_deref()),
         Command::Devices(devices) => devices::run(&devices),
     };
     match result {

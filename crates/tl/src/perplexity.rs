@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     let device = crate::device::open(&arguments.device)?;
     let reference = arguments.against.as_deref().map(Reference::open).transpose()?;
     let recording = Recording::start(&arguments.device, &device)?;
-    let model = arguments.how.load(&arguments.model, &device).map_err(Stop::failed)?;
+    let model = arguments.how.load(&arguments.model, &device)?;
     let text = match &reference {
         Some(reference) => reference.check_against(&model).and_then(|file| Text::of_file(file, arguments)),
         None => Text::read(arguments, &model),

@@ -5,7 +5,7 @@ use std::process;
 use std::time::Instant;
 
 use tl_device::{Device, Trace};
-use tl_lang::{Host, Interpreter, Outcome, ProgramError, SourceText};
+use tl_lang::{Architecture, Host, Interpreter, Outcome, ProgramError, SourceText};
 use tl_syntax::SourceMap;
 
 use crate::arguments::{DeviceArguments, RunArguments};
@@ -63,6 +63,19 @@ pub(crate) fn check(file: &Path) -> Result<(), Stop> {
     let mut host = Terminal::new(Vec::new(), output::print);
     let source = main_file(file)?;
     finish(Interpreter::with_host(&Device::cpu(), &mut host).check_named(&source.name, &source.text)).0
+}
+
+/// Compiles the script of an architecture.
+pub(crate) fn architecture(file: &Path) -> Result<Architecture, Stop> {
+    let source = main_file(file)?;
+    let host = Box::new(Terminal::new(Vec::new(), output::print));
+    match Architecture::compile_with(&source.name, &source.text, host) {
+        Ok(architecture) => Ok(architecture),
+        Err(error) => match finish(Err(error)).0 {
+            Err(stop) => Err(stop),
+            Ok(()) => Err(Stop::Exit(1)),
+        },
+    }
 }
 
 /// Prints what is to be said at a program's end. Gives how it ends, and the texts that its places are in.

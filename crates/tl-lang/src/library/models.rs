@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tl_device::Mapping;
 use tl_model::{
-    Activations, ConfigValue, DecodeStream, GenerateOptions, Generator, Gguf, KvCache, MetadataValue, ModelConfig,
-    ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
+    Activations, Checkpoint, ConfigValue, DecodeStream, GenerateOptions, Generator, KvCache, MetadataValue,
+    ModelConfig, ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Size, TensorType};
@@ -321,10 +320,7 @@ fn load_tokenizer(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Valu
         Value::Handle(Handle::Model(model)) => model.tokenizer()?,
         _ => {
             let path = args.path(0, context.host)?;
-            let in_file = |problem: &dyn std::fmt::Display| Failure::new(format!("{}: {problem}", path.display()));
-            let mapping = Mapping::open(&path).map_err(|error| in_file(&error))?;
-            let gguf = Gguf::parse(mapping.bytes()).map_err(|error| in_file(&error))?;
-            Arc::new(Tokenizer::from_gguf(&gguf).map_err(|error| in_file(&error))?)
+            Arc::new(Tokenizer::of(&Checkpoint::open(&path)?)?)
         }
     };
     Ok(Value::Handle(Handle::Tokenizer(tokenizer)))

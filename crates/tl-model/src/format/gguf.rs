@@ -27,10 +27,18 @@ const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 pub struct Gguf<'a> {
     version: u32,
     alignment: u64,
-    metadata: Vec<(&'a str, Value<'a>)>,
+    metadata: Vec<Pair<'a>>,
     metadata_by_name: HashMap<&'a str, usize>,
     tensors: Vec<TensorInfo<'a>>,
     tensor_by_name: HashMap<&'a str, usize>,
+}
+
+/// A key, its value, and where the value lies in the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: Value<'a>,
+    pub(crate) offset: usize,
 }
 
 /// What the file says about one tensor; its data lies inside the file.
@@ -83,12 +91,17 @@ impl<'a> Gguf<'a> {
 
     /// Every metadata pair, in the file's order.
     pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&'a str, Value<'a>)> + '_ {
-        self.metadata.iter().copied()
+        self.metadata.iter().map(|pair| (pair.key, pair.value))
+    }
+
+    /// Every metadata pair with its place in the file, in the file's order.
+    pub(crate) fn pairs(&self) -> &[Pair<'a>] {
+        &self.metadata
     }
 
     /// The value of a metadata key, if the file has it.
     pub fn value(&self, key: &str) -> Option<Value<'a>> {
-        self.metadata_by_name.get(key).and_then(|&i| self.metadata.get(i)).map(|&(_, value)| value)
+        self.metadata_by_name.get(key).and_then(|&i| self.metadata.get(i)).map(|pair| pair.value)
     }
 
     /// Every tensor, in the file's order.
@@ -106,17 +119,7 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The key holds another type, or a negative number.
     pub fn integer(&self, key: &str) -> Result<Option<u64>> {
-        self.typed(key, "an integer that is not negative", |value| match value {
-            Value::U8(x) => Some(x.into()),
-            Value::U16(x) => Some(x.into()),
-            Value::U32(x) => Some(x.into()),
-            Value::U64(x) => Some(x),
-            Value::I8(x) => x.try_into().ok(),
-            Value::I16(x) => x.try_into().ok(),
-            Value::I32(x) => x.try_into().ok(),
-            Value::I64(x) => x.try_into().ok(),
-            _ => None,
-        })
+        Value::typed(self.value(key), key, "an integer that is not negative", Value::as_integer)
     }
 
     /// A key's value as a number with a fraction.
@@ -124,11 +127,7 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The key holds another type than float32 or float64.
     pub fn float(&self, key: &str) -> Result<Option<f64>> {
-        self.typed(key, "a float", |value| match value {
-            Value::F32(x) => Some(x.into()),
-            Value::F64(x) => Some(x),
-            _ => None,
-        })
+        Value::typed(self.value(key), key, "a float", Value::as_float)
     }
 
     /// A key's value as a truth value.
@@ -136,7 +135,7 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The key holds another type.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "a bool", |value| if let Value::Bool(x) = value { Some(x) } else { None })
+        Value::typed(self.value(key), key, "a bool", Value::as_bool)
     }
 
     /// A key's value as text.
@@ -144,7 +143,7 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The key holds another type.
     pub fn string(&self, key: &str) -> Result<Option<&'a str>> {
-        self.typed(key, "a string", |value| if let Value::String(x) = value { Some(x) } else { None })
+        Value::typed(self.value(key), key, "a string", Value::as_str)
     }
 
     /// A key's value as an array whose elements have the type `element`.
@@ -152,25 +151,7 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The key holds no array, or one of another type.
     pub fn array(&self, key: &str, element: ValueType, expected: &'static str) -> Result<Option<Array<'a>>> {
-        self.typed(key, expected, |value| match value {
-            Value::Array(array) if array.element == element => Some(array),
-            _ => None,
-        })
-    }
-
-    fn typed<T>(
-        &self,
-        key: &str,
-        expected: &'static str,
-        convert: impl Fn(Value<'a>) -> Option<T>,
-    ) -> Result<Option<T>> {
-        let Some(value) = self.value(key) else {
-            return Ok(None);
-        };
-        match convert(value) {
-            Some(converted) => Ok(Some(converted)),
-            None => Err(ModelError::KeyType { key: key.to_owned(), found: value.describe(), expected }),
-        }
+        Value::typed(self.value(key), key, expected, |value| value.as_array(element))
     }
 
     fn read_alignment(&self) -> Result<u64> {
@@ -289,7 +270,7 @@ fn read_magic_and_version(reader: &mut Reader<'_>) -> Result<u32> {
     }
 }
 
-type Metadata<'a> = (Vec<(&'a str, Value<'a>)>, HashMap<&'a str, usize>);
+type Metadata<'a> = (Vec<Pair<'a>>, HashMap<&'a str, usize>);
 
 fn read_metadata<'a>(reader: &mut Reader<'a>, n_pairs: usize) -> Result<Metadata<'a>> {
     // Grown as pairs are found: of a long file, a lying count could still ask for more memory than there is.
@@ -302,7 +283,8 @@ fn read_metadata<'a>(reader: &mut Reader<'a>, n_pairs: usize) -> Result<Metadata
             return Err(ModelError::Duplicate { what: "metadata key", name: key.to_owned(), offset: at });
         }
         let value_type = reader.value_type("a metadata value's type")?;
-        pairs.push((key, reader.value(value_type, 0)?));
+        let offset = reader.pos;
+        pairs.push(Pair { key, value: reader.value(value_type, 0)?, offset });
     }
     Ok((pairs, by_name))
 }

@@ -63,7 +63,7 @@ static TYPES: &[Row] = &[
 
 impl TensorType {
     /// The type that a file calls `id`. Every number is accepted; [`TensorType::name`] tells whether it is known.
-    pub fn from_id(id: u32) -> TensorType {
+    pub const fn from_id(id: u32) -> TensorType {
         TensorType { id }
     }
 

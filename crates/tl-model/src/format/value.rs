@@ -1,6 +1,7 @@
 //! Metadata values of a GGUF file: their types, and arrays that stay in the file's bytes.
 
 use super::reader::Reader;
+use crate::error::{ModelError, Result};
 
 /// A metadata value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +49,70 @@ pub enum ValueType {
     F64,
 }
 
-impl Value<'_> {
+impl<'a> Value<'a> {
+    /// The value of that type at `offset` of a file that was checked when it was parsed.
+    pub(crate) fn read(bytes: &'a [u8], value_type: ValueType, offset: usize) -> Option<Value<'a>> {
+        Reader { bytes, pos: offset.min(bytes.len()) }.value(value_type, 0).ok()
+    }
+
+    /// What `convert` makes of a key's value.
+    pub(crate) fn typed<T>(
+        value: Option<Value<'a>>,
+        key: &str,
+        expected: &'static str,
+        convert: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = value else {
+            return Ok(None);
+        };
+        match convert(&value) {
+            Some(converted) => Ok(Some(converted)),
+            None => Err(ModelError::KeyType { key: key.to_owned(), found: value.describe(), expected }),
+        }
+    }
+
+    /// A count: any integer type, not negative.
+    pub fn as_integer(&self) -> Option<u64> {
+        match *self {
+            Value::U8(x) => Some(x.into()),
+            Value::U16(x) => Some(x.into()),
+            Value::U32(x) => Some(x.into()),
+            Value::U64(x) => Some(x),
+            Value::I8(x) => x.try_into().ok(),
+            Value::I16(x) => x.try_into().ok(),
+            Value::I32(x) => x.try_into().ok(),
+            Value::I64(x) => x.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    /// A number with a fraction.
+    pub fn as_float(&self) -> Option<f64> {
+        match *self {
+            Value::F32(x) => Some(x.into()),
+            Value::F64(x) => Some(x),
+            _ => None,
+        }
+    }
+
+    /// A truth value.
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Value::Bool(x) = *self { Some(x) } else { None }
+    }
+
+    /// A text.
+    pub fn as_str(&self) -> Option<&'a str> {
+        if let Value::String(x) = *self { Some(x) } else { None }
+    }
+
+    /// An array whose elements have this type.
+    pub fn as_array(&self, element: ValueType) -> Option<Array<'a>> {
+        match *self {
+            Value::Array(array) if array.element == element => Some(array),
+            _ => None,
+        }
+    }
+
     /// The type.
     pub fn value_type(&self) -> ValueType {
         match self {

@@ -94,6 +94,12 @@ impl GgufHeader {
         self
     }
 
+    /// Adds a list of truth values.
+    pub fn bools(&mut self, key: &str, values: &[bool]) -> &mut Self {
+        self.begin_array(key, ValueType::Bool, values.len()).extend(values.iter().map(|&value| u8::from(value)));
+        self
+    }
+
     /// Adds a list of numbers with a fraction.
     pub fn f32s(&mut self, key: &str, values: &[f32]) -> &mut Self {
         let bytes = self.begin_array(key, ValueType::F32, values.len());
@@ -176,7 +182,7 @@ impl GgufHeader {
     }
 
     /// Everything before the data, and its padding.
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend((self.lengths.len() as u64).to_le_bytes());

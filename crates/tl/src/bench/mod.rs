@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
         return Err(Stop::Failed(format!("--limits measures the CPU, and this runs on the GPU {name}; leave it out")));
     }
     let source = Source::open(arguments, &device)?;
-    let planner = arguments.how.planner(source.path(), &device).map_err(Stop::failed)?;
+    let planner = arguments.how.planner(source.path(), &device)?;
     let tests = tests(arguments, planner.model().config().context_length)?;
     let context = tests.iter().map(|test| test.context()).max().unwrap_or(1);
     let limit = arguments.device.memory_limit;
@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     }
     drop(planner);
     let recording = Recording::start(&arguments.device, &device)?;
-    let model = arguments.how.load(source.path(), &device).map_err(Stop::failed)?;
+    let model = arguments.how.load(source.path(), &device)?;
     let title = source.title();
     if cfg!(unix) {
         // What is mapped stays, and whatever ends the program, no file is left behind.

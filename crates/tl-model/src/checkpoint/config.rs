@@ -1,0 +1,356 @@
+//! `config.json` translated into GGUF's metadata keys.
+//!
+//! What all families share is here; what they have beyond it, in the rows of `families.rs`; rotary embeddings in
+//! `rope.rs`. Values that nothing computes with another way are compared and refused where they differ, so that a model
+//! never runs as something that it is not.
+
+use serde_json::{Map, Value};
+
+use super::families::{Family, Fixed, Key, family, known_model_types};
+use super::metadata::Metadata;
+use super::rope;
+use crate::error::{ModelError, Result};
+use crate::format::write::GgufHeader;
+
+/// The largest size that is believed.
+const MAX_SIZE: f64 = (1 << 30) as f64;
+/// The most layers that are believed: lists by layer are made for them.
+const MAX_LAYERS: u32 = 1 << 16;
+
+/// A model's configuration as a folder has it.
+pub(super) struct Config<'a> {
+    /// What `config.json` says of the text model.
+    text: &'a Map<String, Value>,
+    /// All of `config.json`: the same, but for models that see images.
+    all: &'a Map<String, Value>,
+    pub(super) family: &'static Family,
+}
+
+/// What a configuration says in GGUF's terms.
+#[derive(Debug)]
+pub(super) struct Translated {
+    pub(super) metadata: Metadata,
+    /// Tensors that are computed from the configuration: name and values.
+    pub(super) tensors: Vec<(&'static str, Vec<f32>)>,
+    pub(super) n_layers: usize,
+    pub(super) n_experts: usize,
+    /// Whether the output is the embedding, whatever else the files have.
+    pub(super) is_tied: bool,
+}
+
+/// Metadata that is written under an architecture's name.
+pub(super) struct Keys {
+    header: GgufHeader,
+    architecture: &'static str,
+}
+
+impl Keys {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    pub(super) fn size(&mut self, key: &str, value: u32) {
+        self.header.u32(&self.key(key), value);
+    }
+
+    pub(super) fn float(&mut self, key: &str, value: f64) {
+        self.header.f32(&self.key(key), value as f32);
+    }
+
+    pub(super) fn flag(&mut self, key: &str, value: bool) {
+        self.header.bool(&self.key(key), value);
+    }
+
+    pub(super) fn flags(&mut self, key: &str, values: &[bool]) {
+        self.header.bools(&self.key(key), values);
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.header.string(&self.key(key), value);
+    }
+}
+
+/// A value of a configuration that cannot be used.
+pub(super) fn wrong(key: &str, found: &Value, expected: impl Into<String>) -> ModelError {
+    let mut found = found.to_string();
+    if let Some((cut, _)) = found.char_indices().nth(60) {
+        found.truncate(cut);
+        found.push('…');
+    }
+    ModelError::Config { key: key.to_owned(), found, expected: expected.into() }
+}
+
+/// A number of a JSON object; `null` is none.
+pub(super) fn number(object: &Map<String, Value>, key: &str) -> Result<Option<f64>> {
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_f64() {
+            // What is written is an f32.
+            Some(number) if (number as f32).is_finite() => Ok(Some(number)),
+            _ => Err(wrong(key, value, "expected a number")),
+        },
+    }
+}
+
+/// A number as a count.
+pub(super) fn size_of_number(key: &str, number: f64) -> Result<u32> {
+    if number.fract() != 0.0 || !(0.0..=MAX_SIZE).contains(&number) {
+        return Err(wrong(key, &number.into(), format!("expected a whole number from 0 to {MAX_SIZE}")));
+    }
+    Ok(number as u32)
+}
+
+impl<'a> Config<'a> {
+    /// Finds the text model and its family.
+    ///
+    /// # Errors
+    /// A kind of model that is not known, or weights that are quantized in a way that is not read.
+    pub(super) fn new(config: &'a Value) -> Result<Config<'a>> {
+        let Some(all) = config.as_object() else {
+            return Err(ModelError::Json { what: "config.json", problem: "it is no object".to_owned() });
+        };
+        let text = all.get("text_config").and_then(Value::as_object).unwrap_or(all);
+        for object in [all, text] {
+            reject_quantized(object)?;
+        }
+        let kind = |object: &'a Map<String, Value>| object.get("model_type").and_then(Value::as_str);
+        let family = kind(text).and_then(family).or_else(|| kind(all).and_then(family));
+        let unknown = || {
+            let found = kind(text).or(kind(all)).unwrap_or("(none)").chars().take(60).collect();
+            ModelError::ModelType { found, known: known_model_types() }
+        };
+        Ok(Config { text, all, family: family.ok_or_else(unknown)? })
+    }
+
+    /// A value of the text model; `None` where it is absent, which is not the same as `null`.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.text.get(key)
+    }
+
+    fn default(&self, key: &str) -> Option<f64> {
+        self.family.defaults.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
+    }
+
+    /// A number; the family's default where it is absent, none where it is `null`.
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+        if self.get(key).is_none() {
+            return Ok(self.default(key));
+        }
+        number(self.text, key)
+    }
+
+    /// A count, as [`Config::number`].
+    pub(super) fn size(&self, key: &str) -> Result<Option<u32>> {
+        self.number(key)?.map(|number| size_of_number(key, number)).transpose()
+    }
+
+    /// A count above 0 that there must be.
+    fn needed(&self, key: &str) -> Result<u32> {
+        match self.size(key)? {
+            Some(0) => Err(wrong(key, &0.into(), "expected a number above 0")),
+            Some(size) => Ok(size),
+            None => Err(wrong(key, &Value::Null, "expected a whole number")),
+        }
+    }
+
+    /// A truth value, as [`Config::number`]. Of a model that sees images, it may lie beside the text model's.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key).or_else(|| self.all.get(key)) {
+            None => Ok(self.default(key).map(|value| value != 0.0)),
+            Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(value) => Err(wrong(key, value, "expected true or false")),
+        }
+    }
+
+    /// The ids that end a text, of the text model or beside it: a number or a list.
+    pub(super) fn end_tokens(&self) -> Option<&'a Value> {
+        const KEY: &str = "eos_token_id";
+        self.get(KEY).or_else(|| self.all.get(KEY))
+    }
+
+    /// The configuration in GGUF's keys.
+    ///
+    /// # Errors
+    /// A value that is missing, of another type, or one that nothing computes with.
+    pub(super) fn translate(&self) -> Result<Translated> {
+        let architecture = self.family.architecture;
+        let mut header = GgufHeader::new();
+        header.string("general.architecture", architecture);
+        let mut keys = Keys { header, architecture };
+        let n_layers = self.needed("num_hidden_layers")?;
+        if n_layers > MAX_LAYERS {
+            return Err(wrong("num_hidden_layers", &n_layers.into(), format!("expected at most {MAX_LAYERS}")));
+        }
+        keys.size("block_count", n_layers);
+        let head_dim = self.sizes(&mut keys)?;
+        self.epsilon(&mut keys)?;
+        self.window(&mut keys, n_layers)?;
+        let tensors = rope::translate(self, head_dim, &mut keys)?;
+        if self.family.has_rope_halves {
+            keys.flag("rope.halves", true);
+        }
+        self.reject_other_rope_layers(n_layers)?;
+        self.score_scale(&mut keys, head_dim)?;
+        let n_experts = self.family_keys(&mut keys)?;
+        self.reject_others()?;
+        Ok(Translated {
+            metadata: Metadata::of_header(&keys.header)?,
+            tensors,
+            n_layers: n_layers as usize,
+            n_experts: n_experts as usize,
+            is_tied: self.flag("tie_word_embeddings")?.unwrap_or(false),
+        })
+    }
+
+    /// The sizes that every model has. Returns the width of a head.
+    fn sizes(&self, keys: &mut Keys) -> Result<u32> {
+        let width = self.needed("hidden_size")?;
+        let n_heads = self.needed("num_attention_heads")?;
+        let head_dim = match self.size("head_dim")? {
+            Some(head_dim) if head_dim > 0 => head_dim,
+            _ if width.is_multiple_of(n_heads) => width / n_heads,
+            _ => {
+                let expected = format!("expected a multiple of the {n_heads} heads, or a `head_dim`");
+                return Err(wrong("hidden_size", &width.into(), expected));
+            }
+        };
+        keys.size("context_length", self.needed("max_position_embeddings")?);
+        keys.size("embedding_length", width);
+        keys.size("feed_forward_length", self.needed("intermediate_size")?);
+        keys.size("vocab_size", self.needed("vocab_size")?);
+        keys.size("attention.head_count", n_heads);
+        keys.size("attention.head_count_kv", self.size("num_key_value_heads")?.unwrap_or(n_heads));
+        keys.size("attention.key_length", head_dim);
+        keys.size("attention.value_length", head_dim);
+        Ok(head_dim)
+    }
+
+    /// The normalization's epsilon, under the key that says which normalization it is.
+    fn epsilon(&self, keys: &mut Keys) -> Result<()> {
+        // A family whose norms subtract the mean has a default for this one, and the other only by accident.
+        let (from, to) = match self.default("layer_norm_eps") {
+            Some(_) => ("layer_norm_eps", "attention.layer_norm_epsilon"),
+            None => ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
+        };
+        match self.number(from)? {
+            Some(epsilon) if epsilon > 0.0 => keys.float(to, epsilon),
+            _ => return Err(wrong(from, self.get(from).unwrap_or(&Value::Null), "expected a number above 0")),
+        }
+        Ok(())
+    }
+
+    /// The sliding window and the layers that it is for.
+    fn window(&self, keys: &mut Keys, n_layers: u32) -> Result<()> {
+        let window = self.size("sliding_window")?.filter(|&window| window > 0);
+        let is_on = self.flag("use_sliding_window")?.unwrap_or(true);
+        let layers = self.sliding_layers(n_layers)?;
+        if let Some(window) = window.filter(|_| is_on && layers.contains(&true)) {
+            keys.size("attention.sliding_window", window);
+            keys.flags("attention.sliding_window_pattern", &layers);
+        }
+        Ok(())
+    }
+
+    /// Of each layer, whether it sees a window only.
+    fn sliding_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
+        const TYPES: &str = "layer_types";
+        if let Some(value) = self.get(TYPES).filter(|value| !value.is_null()) {
+            let types = value.as_array().filter(|types| types.len() == n_layers as usize);
+            let types = types.ok_or_else(|| wrong(TYPES, value, format!("expected a list of {n_layers} types")))?;
+            let is_sliding = |value: &Value| match value.as_str() {
+                Some("sliding_attention") => Ok(true),
+                Some("full_attention") => Ok(false),
+                _ => Err(wrong(TYPES, value, "expected `full_attention` or `sliding_attention`")),
+            };
+            return types.iter().map(is_sliding).collect();
+        }
+        for key in ["sliding_window_pattern", "_sliding_window_pattern"] {
+            if self.get(key).is_some() || self.default(key).is_some() {
+                let period = self.needed(key)?;
+                return Ok((1..=n_layers).map(|layer| !layer.is_multiple_of(period)).collect());
+            }
+        }
+        let first = self.size("max_window_layers")?.unwrap_or(0);
+        Ok((0..n_layers).map(|layer| layer >= first).collect())
+    }
+
+    /// What the scores are multiplied by, where it is not 1/√(width of a head).
+    fn score_scale(&self, keys: &mut Keys, head_dim: u32) -> Result<()> {
+        const KEY: &str = "query_pre_attn_scalar";
+        match self.number(KEY)? {
+            Some(scalar) if scalar == f64::from(head_dim) => Ok(()),
+            Some(scalar) if scalar > 0.0 => {
+                keys.float("attention.scale", scalar.sqrt().recip());
+                Ok(())
+            }
+            Some(scalar) => Err(wrong(KEY, &scalar.into(), "expected a number above 0")),
+            None => Ok(()),
+        }
+    }
+
+    /// What the family's row lists. Returns the number of experts.
+    fn family_keys(&self, keys: &mut Keys) -> Result<u32> {
+        let mut n_experts = 0;
+        for key in self.family.keys {
+            match key {
+                Key::Size(from, to) => {
+                    let Some(size) = self.size(from)? else { continue };
+                    if *to == "expert_count" {
+                        if n_experts != 0 {
+                            continue;
+                        }
+                        n_experts = size;
+                    }
+                    keys.size(to, size);
+                }
+                Key::Float(from, to) => self.number(from)?.into_iter().for_each(|number| keys.float(to, number)),
+                Key::Flag(from, to) => self.flag(from)?.into_iter().for_each(|flag| keys.flag(to, flag)),
+            }
+        }
+        Ok(n_experts)
+    }
+
+    /// Models without rotation in some layers: GGUF has no key for which, the architecture says every fourth.
+    fn reject_other_rope_layers(&self, n_layers: u32) -> Result<()> {
+        const KEY: &str = "no_rope_layers";
+        const PERIOD: u32 = 4;
+        let Some(value) = self.get(KEY).filter(|value| !value.is_null()) else { return Ok(()) };
+        let rotated = (1..=n_layers).map(|layer| u64::from(!layer.is_multiple_of(PERIOD)));
+        match value.as_array() {
+            Some(layers) if layers.is_empty() => Ok(()),
+            Some(layers) if layers.iter().map(Value::as_u64).eq(rotated.map(Some)) => Ok(()),
+            _ => Err(wrong(KEY, value, format!("expected 0 for every {PERIOD}th layer and 1 for the others"))),
+        }
+    }
+
+    /// Compares what the architecture computes with whatever the file says.
+    fn reject_others(&self) -> Result<()> {
+        for (key, fixed) in self.family.fixed {
+            let Some(value) = self.get(key).filter(|value| !value.is_null()) else { continue };
+            let (is_same, expected) = match fixed {
+                Fixed::Text(text) => (value.as_str() == Some(text), format!("`{text}`")),
+                Fixed::Number(number) => (value.as_f64() == Some(*number), number.to_string()),
+                Fixed::Flag(flag) => (value.as_bool() == Some(*flag), flag.to_string()),
+            };
+            if !is_same {
+                return Err(wrong(
+                    key,
+                    value,
+                    format!("and {} is computed with {expected} only", self.family.architecture),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reject_quantized(object: &Map<String, Value>) -> Result<()> {
+    for key in ["quantization_config", "compression_config"] {
+        if let Some(value) = object.get(key).filter(|value| !value.is_null()) {
+            let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("a method without a name");
+            return Err(ModelError::QuantizedFolder { method: method.chars().take(60).collect() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Where a tensor's bytes come from: they lie in a file as GGUF would have them, or a conversion makes them at load.
+//!
+//! A conversion is arranged when a checkpoint is opened and reads nothing before it is loaded. It must not know
+//! architectures: the tables of `families.rs` say which tensor needs which.
+
+use std::ops::Range;
+
+use tl_device::{DType, Device, Error, Layout, Lease, Mapping, Purpose, Role};
+use tl_tensor::quant::{Format, format_by_gguf_id};
+
+use super::FLOAT32;
+use crate::error::Result;
+use crate::format::TensorType;
+
+/// Bytes that are converted at once for a device that the host does not write to in place.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Rows and columns of the squares in which elements are gathered, so that both sides stay in the cache.
+const TILE: usize = 32;
+
+/// Bytes of one of a checkpoint's files.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Part {
+    pub(super) file: usize,
+    pub(super) data: Range<usize>,
+}
+
+/// Where the bytes of a tensor come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Source {
+    /// They are used where they lie.
+    Stored(Part),
+    /// They are put together from parts of the files, then perhaps turned into float32.
+    Arranged {
+        /// Where the elements lie.
+        arrangement: Arrangement,
+        /// The type that they have there.
+        stored: TensorType,
+        /// `Some`: they become float32, and this is added to each.
+        widen: Option<f32>,
+    },
+    /// They were computed from the configuration: float32.
+    Computed(Vec<f32>),
+}
+
+/// How the elements of a tensor lie in the files.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Arrangement {
+    /// One part after another: experts that are stored one by one, or a single tensor.
+    Stack(Vec<Part>),
+    /// Element (e, r, c) of `[.., rows, columns]` is number `first + e · strides[0] + r · strides[1] + c · strides[2]`.
+    Gather { part: Part, first: usize, strides: [usize; 3], rows: usize, columns: usize },
+}
+
+impl Source {
+    /// Whether the tensor is used where it lies in a mapped file.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self, Source::Stored(_))
+    }
+
+    /// The tensor's memory on `device`, filled; on a device that only counts, taken only.
+    pub(super) fn load(&self, files: &[Mapping], layout: &Layout, device: &Device) -> Result<Lease> {
+        if let Source::Stored(part) = self
+            && !device.is_gpu()
+        {
+            let mapping = files.get(part.file).ok_or(Error::OutsideFile {
+                offset: part.data.start,
+                len: part.data.len(),
+                file_bytes: 0,
+            })?;
+            return Ok(device.adopt(mapping, part.data.start, part.data.len())?);
+        }
+        let mut lease = device.take(layout, Purpose { role: Role::Learnable, op: "load_model" })?;
+        if device.is_simulated() {
+            return Ok(lease);
+        }
+        if let Source::Stored(part) = self {
+            lease.write(0, bytes_of(files, part))?;
+        } else if device.is_gpu() {
+            let chunk = self.chunk_bytes(layout);
+            let mut staged = Vec::new();
+            for start in (0..lease.len_bytes()).step_by(chunk) {
+                resize(&mut staged, chunk.min(lease.len_bytes() - start), layout)?;
+                self.convert(files, device, start, &mut staged)?;
+                lease.write(start, &staged)?;
+            }
+        } else {
+            self.convert(files, device, 0, lease.bytes_mut())?;
+        }
+        Ok(lease)
+    }
+
+    /// Whole rows where elements are gathered, a number of bytes that a GPU copies (a multiple of 4), about [`CHUNK_BYTES`].
+    fn chunk_bytes(&self, layout: &Layout) -> usize {
+        let row = match self {
+            Source::Arranged { arrangement: Arrangement::Gather { columns, .. }, .. } => {
+                let elem_bytes = if layout.dtype() == DType::F32 { 4 } else { 2 };
+                // A GPU is written to at multiples of 4 bytes.
+                columns.saturating_mul(elem_bytes).saturating_mul(2)
+            }
+            _ => 4,
+        };
+        let row = row.max(4);
+        (CHUNK_BYTES / row).max(1).saturating_mul(row)
+    }
+
+    /// Writes the bytes of the tensor from `start` on. With gathered elements `start` and `out` are whole rows.
+    fn convert(&self, files: &[Mapping], device: &Device, start: usize, out: &mut [u8]) -> Result<()> {
+        match self {
+            Source::Stored(part) => copy(bytes_of(files, part), start, out),
+            Source::Computed(values) => {
+                let bytes = out.as_chunks_mut::<4>().0.iter_mut();
+                bytes.zip(values.iter().skip(start / 4)).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+            }
+            Source::Arranged { arrangement, stored, widen: None } => {
+                arrangement.arrange(files, stored.block_bytes().unwrap_or(1), start, out);
+            }
+            Source::Arranged { arrangement, stored, widen: Some(added) } => {
+                let Some(format) = format_by_gguf_id(stored.id()) else { return Ok(()) };
+                let elem_bytes = stored.block_bytes().unwrap_or(4);
+                let n_elems = out.len() / 4;
+                let (mut raw, mut values) = (Vec::new(), Vec::new());
+                let layout = Layout::new(DType::F32, [n_elems]);
+                resize(&mut raw, n_elems * elem_bytes, &layout)?;
+                resize(&mut values, n_elems, &layout)?;
+                arrangement.arrange(files, elem_bytes, start / 4 * elem_bytes, &mut raw);
+                (format.kernels.dequantize)(device.threads().isa(), &raw, &mut values);
+                let bytes = out.as_chunks_mut::<4>().0.iter_mut();
+                bytes.zip(&values).for_each(|(bytes, value)| *bytes = (value + added).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The format of a type, if it can be computed on.
+pub(super) fn format_of(tensor_type: TensorType) -> Option<&'static Format> {
+    format_by_gguf_id(tensor_type.id())
+}
+
+/// Whether elements of that type may be read at this offset of a file; the start of a file is aligned for all.
+pub(super) fn is_aligned(tensor_type: TensorType, offset: usize) -> bool {
+    match tensor_type {
+        FLOAT32 => offset.is_multiple_of(4),
+        _ => offset.is_multiple_of(tensor_type.block_bytes().filter(|&bytes| bytes == 2).unwrap_or(1)),
+    }
+}
+
+impl Arrangement {
+    /// Writes the bytes of the arranged elements from byte `start` on.
+    fn arrange(&self, files: &[Mapping], elem_bytes: usize, start: usize, out: &mut [u8]) {
+        match self {
+            Arrangement::Stack(parts) => {
+                let (mut skip, mut out) = (start, out);
+                for part in parts {
+                    let len = part.data.len();
+                    let n = len.saturating_sub(skip).min(out.len());
+                    let (now, later) = out.split_at_mut(n);
+                    copy(bytes_of(files, part), skip, now);
+                    (skip, out) = (skip.saturating_sub(len), later);
+                }
+            }
+            Arrangement::Gather { part, first, strides, rows, columns } => {
+                let gather = Gather { first: *first, strides: *strides, rows: *rows, columns: *columns };
+                let bytes = bytes_of(files, part);
+                match elem_bytes {
+                    2 => gather.run::<2>(bytes, start, out),
+                    _ => gather.run::<4>(bytes, start, out),
+                }
+            }
+        }
+    }
+}
+
+struct Gather {
+    first: usize,
+    strides: [usize; 3],
+    rows: usize,
+    columns: usize,
+}
+
+impl Gather {
+    fn run<const N: usize>(&self, bytes: &[u8], start: usize, out: &mut [u8]) {
+        let (from, to) = (bytes.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
+        let [outer, down, across] = self.strides;
+        let (columns, first_row) = (self.columns.max(1), start / N / self.columns.max(1));
+        for (tile, to) in to.chunks_mut(TILE * columns).enumerate() {
+            for left in (0..columns).step_by(TILE) {
+                let right = columns.min(left + TILE);
+                for (i, to) in to.chunks_mut(columns).enumerate() {
+                    let row = first_row + tile * TILE + i;
+                    let at = self.first + row / self.rows.max(1) * outer + row % self.rows.max(1) * down;
+                    for (column, to) in (left..right).zip(to.get_mut(left..right).unwrap_or_default()) {
+                        *to = from.get(at + column * across).copied().unwrap_or([0; N]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn bytes_of<'a>(files: &'a [Mapping], part: &Part) -> &'a [u8] {
+    files.get(part.file).and_then(|file| file.bytes().get(part.data.clone())).unwrap_or_default()
+}
+
+fn copy(from: &[u8], start: usize, out: &mut [u8]) {
+    let from = start.checked_add(out.len()).and_then(|end| from.get(start..end)).unwrap_or_default();
+    out.iter_mut().zip(from).for_each(|(out, from)| *out = *from);
+}
+
+/// Makes room; where there is none, the error is that of the tensor's memory.
+fn resize<T: Clone + Default>(staged: &mut Vec<T>, len: usize, layout: &Layout) -> Result<()> {
+    let more = len.saturating_sub(staged.len());
+    staged.try_reserve_exact(more).map_err(|_| Error::TooLarge { layout: layout.clone() })?;
+    staged.resize(len, T::default());
+    Ok(())
+}

@@ -1,0 +1,394 @@
+//! The model families that are read from Hugging Face folders, one row each: which GGUF architecture they are, what
+//! their tensors are called there, and what `config.json` says beyond what all families share.
+//!
+//! Facts only. `names.rs` applies the names, `config.rs` the keys. To add a family, add a row.
+
+/// A family of models with one set of names.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// The values of `model_type` in `config.json`.
+    pub(super) model_types: &'static [&'static str],
+    /// The value of GGUF's `general.architecture`.
+    pub(super) architecture: &'static str,
+    /// Whether the rotated pairs of q and k lie half a head apart where GGUF files have them side by side.
+    pub(super) has_rope_halves: bool,
+    /// Whether weights of norms are stored without the 1 that GGUF files have added to them.
+    pub(super) norms_lack_one: bool,
+    /// Names of a layer's tensors.
+    pub(super) layer: &'static [&'static [Name]],
+    /// Keys of `config.json` beyond those that all families share.
+    pub(super) keys: &'static [Key],
+    /// What a number or a truth value (0 or 1) is where `config.json` leaves it out.
+    pub(super) defaults: &'static [(&'static str, f64)],
+    /// Values that the architecture computes with whatever the file says: a file that says another is refused.
+    pub(super) fixed: &'static [(&'static str, Fixed)],
+}
+
+/// How a layer's tensors are named: `model.layers.3.HUB.weight` is `blk.3.GGUF.weight`.
+#[derive(Debug)]
+pub(super) enum Name {
+    /// The same tensor, with `.weight` or `.bias` behind both names.
+    Same(&'static str, &'static str),
+    /// Experts stored one by one, their number in place of `*`: GGUF has all in one tensor `[experts, ..]`.
+    Experts(&'static str, &'static str),
+    /// A whole name, without `.weight` behind it.
+    Whole(&'static str, &'static str),
+    /// A whole name of experts `[experts, in, out]` (or `[experts, out]`) whose outputs take turns: of n tensors, each
+    /// has every n-th. Transposed, they become `[experts, out, in]`.
+    Interleaved { hub: &'static str, gguf: &'static [&'static str], is_transposed: bool },
+}
+
+/// A key of `config.json` and the key of GGUF's metadata behind the architecture's name.
+#[derive(Debug)]
+pub(super) enum Key {
+    /// A count.
+    Size(&'static str, &'static str),
+    /// A number with a fraction.
+    Float(&'static str, &'static str),
+    /// A truth value.
+    Flag(&'static str, &'static str),
+}
+
+/// A value that is not in the metadata because nothing else is computed.
+#[derive(Debug)]
+pub(super) enum Fixed {
+    Text(&'static str),
+    Number(f64),
+    Flag(bool),
+}
+
+use Name::{Experts, Interleaved, Same, Whole};
+
+const ATTENTION: &[Name] = &[
+    Same("self_attn.q_proj", "attn_q"),
+    Same("self_attn.k_proj", "attn_k"),
+    Same("self_attn.v_proj", "attn_v"),
+    Same("self_attn.o_proj", "attn_output"),
+];
+const FUSED_ATTENTION: &[Name] = &[Same("self_attn.qkv_proj", "attn_qkv"), Same("self_attn.o_proj", "attn_output")];
+const QK_NORM: &[Name] = &[Same("self_attn.q_norm", "attn_q_norm"), Same("self_attn.k_norm", "attn_k_norm")];
+const FEED_FORWARD: &[Name] =
+    &[Same("mlp.gate_proj", "ffn_gate"), Same("mlp.up_proj", "ffn_up"), Same("mlp.down_proj", "ffn_down")];
+/// Gate and up one after the other.
+const FUSED_FEED_FORWARD: &[Name] = &[Same("mlp.gate_up_proj", "ffn_up"), Same("mlp.down_proj", "ffn_down")];
+const NORMS_BEFORE: &[Name] = &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "ffn_norm")];
+const NORMS_AFTER: &[Name] =
+    &[Same("post_attention_layernorm", "post_attention_norm"), Same("post_feedforward_layernorm", "post_ffw_norm")];
+const NORMS_BEFORE_AND_AFTER: &[Name] = &[
+    Same("input_layernorm", "attn_norm"),
+    Same("post_attention_layernorm", "post_attention_norm"),
+    Same("pre_feedforward_layernorm", "ffn_norm"),
+    Same("post_feedforward_layernorm", "post_ffw_norm"),
+];
+const QWEN_EXPERTS: &[Name] = &[
+    Same("mlp.gate", "ffn_gate_inp"),
+    Experts("mlp.experts.*.gate_proj", "ffn_gate_exps"),
+    Experts("mlp.experts.*.up_proj", "ffn_up_exps"),
+    Experts("mlp.experts.*.down_proj", "ffn_down_exps"),
+];
+
+const EXPERTS_USED: Key = Key::Size("num_experts_per_tok", "expert_used_count");
+const LOCAL_EXPERTS: Key = Key::Size("num_local_experts", "expert_count");
+/// Older and newer files have the number of experts under two names.
+const EXPERTS: Key = Key::Size("num_experts", "expert_count");
+const EXPERT_WIDTH: Key = Key::Size("moe_intermediate_size", "expert_feed_forward_length");
+const EXPERT_NORM: Key = Key::Flag("norm_topk_prob", "expert_weights_norm");
+
+const SILU: (&str, Fixed) = ("hidden_act", Fixed::Text("silu"));
+const ONE_DIRECTION: (&str, Fixed) = ("use_bidirectional_attention", Fixed::Flag(false));
+
+/// What a row says where it says nothing else.
+const PLAIN: Family = Family {
+    model_types: &[],
+    architecture: "",
+    has_rope_halves: false,
+    norms_lack_one: false,
+    layer: &[],
+    keys: &[],
+    defaults: &[],
+    fixed: &[SILU],
+};
+
+/// Every family.
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        model_types: &["llama"],
+        architecture: "llama",
+        has_rope_halves: true,
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["mistral"],
+        architecture: "llama",
+        has_rope_halves: true,
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        defaults: &[("num_key_value_heads", 8.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["mixtral"],
+        architecture: "llama",
+        has_rope_halves: true,
+        layer: &[
+            NORMS_BEFORE,
+            ATTENTION,
+            &[
+                Same("block_sparse_moe.gate", "ffn_gate_inp"),
+                Experts("block_sparse_moe.experts.*.w1", "ffn_gate_exps"),
+                Experts("block_sparse_moe.experts.*.w3", "ffn_up_exps"),
+                Experts("block_sparse_moe.experts.*.w2", "ffn_down_exps"),
+            ],
+        ],
+        keys: &[LOCAL_EXPERTS, EXPERTS_USED],
+        defaults: &[
+            ("num_key_value_heads", 8.0),
+            ("num_local_experts", 8.0),
+            ("num_experts_per_tok", 2.0),
+            ("rope_theta", 1e6),
+        ],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["smollm3"],
+        architecture: "smollm3",
+        has_rope_halves: true,
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        defaults: &[("use_sliding_window", 0.0), ("tie_word_embeddings", 1.0), ("rope_theta", 2e6)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen2"],
+        architecture: "qwen2",
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        defaults: &[("use_sliding_window", 0.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen2_moe"],
+        architecture: "qwen2moe",
+        layer: &[
+            NORMS_BEFORE,
+            ATTENTION,
+            FEED_FORWARD,
+            QWEN_EXPERTS,
+            &[
+                Same("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+                Same("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+                Same("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+                Same("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+            ],
+        ],
+        keys: &[
+            EXPERTS,
+            LOCAL_EXPERTS,
+            EXPERTS_USED,
+            EXPERT_WIDTH,
+            EXPERT_NORM,
+            Key::Size("shared_expert_intermediate_size", "expert_shared_feed_forward_length"),
+        ],
+        defaults: &[("use_sliding_window", 0.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen3"],
+        architecture: "qwen3",
+        layer: &[NORMS_BEFORE, ATTENTION, QK_NORM, FEED_FORWARD],
+        defaults: &[("use_sliding_window", 0.0), ("head_dim", 128.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen3_moe"],
+        architecture: "qwen3moe",
+        layer: &[NORMS_BEFORE, ATTENTION, QK_NORM, FEED_FORWARD, QWEN_EXPERTS],
+        keys: &[EXPERTS, LOCAL_EXPERTS, EXPERTS_USED, EXPERT_WIDTH, EXPERT_NORM],
+        defaults: &[("use_sliding_window", 0.0), ("norm_topk_prob", 0.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["gemma"],
+        architecture: "gemma",
+        norms_lack_one: true,
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        defaults: &[("tie_word_embeddings", 1.0), ("head_dim", 256.0)],
+        fixed: &[ONE_DIRECTION],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["gemma2"],
+        architecture: "gemma2",
+        norms_lack_one: true,
+        layer: &[NORMS_BEFORE_AND_AFTER, ATTENTION, FEED_FORWARD],
+        keys: &[
+            Key::Float("attn_logit_softcapping", "attn_logit_softcapping"),
+            Key::Float("final_logit_softcapping", "final_logit_softcapping"),
+        ],
+        defaults: &[
+            ("tie_word_embeddings", 1.0),
+            ("head_dim", 256.0),
+            ("sliding_window", 4096.0),
+            ("sliding_window_pattern", 2.0),
+        ],
+        fixed: &[ONE_DIRECTION],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["gemma3_text", "gemma3"],
+        architecture: "gemma3",
+        norms_lack_one: true,
+        layer: &[NORMS_BEFORE_AND_AFTER, ATTENTION, QK_NORM, FEED_FORWARD],
+        keys: &[
+            Key::Float("attn_logit_softcapping", "attn_logit_softcapping"),
+            Key::Float("final_logit_softcapping", "final_logit_softcapping"),
+        ],
+        // The text part of a model that sees images leaves out all that is as usual.
+        defaults: &[
+            ("tie_word_embeddings", 1.0),
+            ("vocab_size", 262_208.0),
+            ("hidden_size", 2304.0),
+            ("intermediate_size", 9216.0),
+            ("num_hidden_layers", 26.0),
+            ("num_attention_heads", 8.0),
+            ("num_key_value_heads", 4.0),
+            ("head_dim", 256.0),
+            ("max_position_embeddings", 131_072.0),
+            ("rms_norm_eps", 1e-6),
+            ("rope_theta", 1e6),
+            ("rope_local_base_freq", 1e4),
+            ("query_pre_attn_scalar", 256.0),
+            ("sliding_window", 4096.0),
+            ("sliding_window_pattern", 6.0),
+        ],
+        fixed: &[ONE_DIRECTION],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["phi3"],
+        architecture: "phi3",
+        layer: &[NORMS_BEFORE, FUSED_ATTENTION, FUSED_FEED_FORWARD],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["granite"],
+        architecture: "granite",
+        has_rope_halves: true,
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        keys: &[
+            Key::Float("embedding_multiplier", "embedding_scale"),
+            Key::Float("attention_multiplier", "attention.scale"),
+            Key::Float("residual_multiplier", "residual_scale"),
+            Key::Float("logits_scaling", "logit_scale"),
+        ],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["olmo2"],
+        architecture: "olmo2",
+        layer: &[NORMS_AFTER, ATTENTION, QK_NORM, FEED_FORWARD],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["glm4"],
+        architecture: "glm4",
+        layer: &[
+            &[
+                Same("input_layernorm", "attn_norm"),
+                Same("post_self_attn_layernorm", "post_attention_norm"),
+                Same("post_attention_layernorm", "ffn_norm"),
+                Same("post_mlp_layernorm", "post_ffw_norm"),
+            ],
+            ATTENTION,
+            FUSED_FEED_FORWARD,
+        ],
+        defaults: &[("num_key_value_heads", 2.0), ("head_dim", 128.0), ("partial_rotary_factor", 0.5)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["cohere2"],
+        architecture: "cohere2",
+        layer: &[&[Same("input_layernorm", "attn_norm")], ATTENTION, FEED_FORWARD],
+        keys: &[Key::Float("logit_scale", "logit_scale")],
+        defaults: &[
+            ("tie_word_embeddings", 1.0),
+            ("logit_scale", 0.0625),
+            ("layer_norm_eps", 1e-5),
+            ("sliding_window", 4096.0),
+            ("sliding_window_pattern", 4.0),
+        ],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["gpt_oss"],
+        architecture: "gpt-oss",
+        layer: &[
+            &[
+                Same("input_layernorm", "attn_norm"),
+                Same("post_attention_layernorm", "post_attention_norm"),
+                Whole("self_attn.sinks", "attn_sinks.weight"),
+                Same("mlp.router", "ffn_gate_inp"),
+                // Stored as [experts, in, out], gate and up taking turns.
+                Interleaved {
+                    hub: "mlp.experts.gate_up_proj",
+                    gguf: &["ffn_gate_exps.weight", "ffn_up_exps.weight"],
+                    is_transposed: true,
+                },
+                Interleaved {
+                    hub: "mlp.experts.gate_up_proj_bias",
+                    gguf: &["ffn_gate_exps.bias", "ffn_up_exps.bias"],
+                    is_transposed: false,
+                },
+                Interleaved { hub: "mlp.experts.down_proj", gguf: &["ffn_down_exps.weight"], is_transposed: true },
+                Whole("mlp.experts.down_proj_bias", "ffn_down_exps.bias"),
+            ],
+            ATTENTION,
+        ],
+        keys: &[LOCAL_EXPERTS, EXPERTS_USED, Key::Size("intermediate_size", "expert_feed_forward_length")],
+        defaults: &[
+            ("num_key_value_heads", 8.0),
+            ("head_dim", 64.0),
+            ("rope_theta", 150_000.0),
+            ("sliding_window", 128.0),
+            ("sliding_window_pattern", 2.0),
+        ],
+        fixed: &[SILU, ("swiglu_alpha", Fixed::Number(1.702)), ("swiglu_limit", Fixed::Number(7.0))],
+        ..PLAIN
+    },
+];
+
+/// Tensors outside the layers: in the hub's files and in GGUF.
+pub(super) static OUTSIDE_LAYERS: &[(&str, &str)] = &[
+    ("model.embed_tokens.weight", "token_embd.weight"),
+    ("model.norm.weight", "output_norm.weight"),
+    ("lm_head.weight", "output.weight"),
+    ("lm_head.bias", "output.bias"),
+];
+
+/// What stands before the text model's names in the files of models that see images, and what they are without it.
+pub(super) static TEXT_PREFIXES: &[(&str, &str)] = &[
+    ("language_model.model.", "model."),
+    ("language_model.lm_head.", "lm_head."),
+    ("model.language_model.", "model."),
+];
+
+/// Parts of models that see images or hear, which are left out: the text model is complete without them.
+pub(super) static OTHER_PARTS: &[&str] = &[
+    "vision_tower.",
+    "vision_model.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.vision_model.",
+    "model.multi_modal_projector.",
+];
+
+/// Ends of names of tensors that are computed from the configuration, not learned: old files have them.
+pub(super) static COMPUTED_TENSORS: &[&str] = &[".rotary_emb.inv_freq"];
+
+/// The family of a `model_type`.
+pub(super) fn family(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| family.model_types.contains(&model_type))
+}
+
+/// Every `model_type` that is known, for a message.
+pub(super) fn known_model_types() -> String {
+    FAMILIES.iter().flat_map(|family| family.model_types).copied().collect::<Vec<_>>().join(", ")
+}

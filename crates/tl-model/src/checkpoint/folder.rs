@@ -1,0 +1,368 @@
+//! A Hugging Face folder as a checkpoint: which of its files are read, and how much of them.
+//!
+//! `config.json` is translated by `config.rs`, tensors are renamed by `names.rs`; this file opens, bounds and combines.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use tl_device::Mapping;
+
+use super::config::Config;
+use super::safetensors::{self, Name, StoredTensor};
+use super::{Access, Contents, MAX_TENSORS, Vocabulary, in_file, names};
+use crate::error::{ModelError, Result};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The longest `config.json` and `generation_config.json`: read into memory, where JSON takes many times its length.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// The longest list of which tensor lies where.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// The longest `tokenizer_config.json`, of which only the template is kept.
+const MAX_TOKENIZER_CONFIG_BYTES: u64 = 64 << 20;
+/// The longest chat template.
+const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
+/// The most files that weights may lie in: each is kept open.
+const MAX_SHARDS: usize = 4096;
+/// The most ids that may end a text.
+const MAX_END_TOKENS: usize = 256;
+
+/// Whether a path is a folder, or one of the files by which a folder is named.
+pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
+    if path.is_dir() {
+        return Some(path.to_owned());
+    }
+    let name = path.file_name()?.to_str()?;
+    let is_part = name == CONFIG || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    // `config.json` alone has the empty path for a parent.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    is_part.then(|| parent.to_owned())
+}
+
+/// Reads a folder.
+///
+/// # Errors
+/// Files that are missing, too long, damaged or contradict each other; a kind of model that is not known; weights that
+/// are quantized or of another type than F32, F16 and BF16.
+pub(super) fn open(folder: &Path, access: Access) -> Result<Contents> {
+    let config_path = folder.join(CONFIG);
+    let Some(config) = read_json(&config_path)? else {
+        return Err(ModelError::NoModel { path: folder.to_owned(), missing: CONFIG.to_owned() });
+    };
+    let (family, translated, end_tokens) = in_file(&config_path, || {
+        let config = Config::new(&config)?;
+        let end_tokens = config.end_tokens().map(token_ids).transpose()?.unwrap_or_default();
+        Ok((config.family, config.translate()?, end_tokens))
+    })?;
+    drop(config);
+    let (files, stored) = open_weights(folder, access)?;
+    let tensors = in_file(folder, || names::rename(stored, family, &translated))?;
+    let (vocabulary, chat_template) = read_texts(folder)?;
+    let stop_token_ids = read_stop_tokens(folder, end_tokens)?;
+    let metadata = translated.metadata;
+    Ok(Contents { files, metadata, tensors, vocabulary, chat_template, stop_token_ids })
+}
+
+/// Tensors, each with the number of its file.
+type Stored = Vec<(usize, StoredTensor)>;
+
+/// Maps the files that have the weights, and lists their tensors.
+fn open_weights(folder: &Path, access: Access) -> Result<(Vec<Mapping>, Stored)> {
+    let single = folder.join(WEIGHTS);
+    if single.exists() {
+        let mapping = access.open(&single)?;
+        let tensors = in_file(&single, || safetensors::parse(mapping.bytes()))?;
+        return Ok((vec![mapping], tensors.into_iter().map(|tensor| (0, tensor)).collect()));
+    }
+    let index_path = folder.join(INDEX);
+    let Some(text) = read_bounded(&index_path, MAX_INDEX_BYTES)? else {
+        let missing = format!("{WEIGHTS} and {INDEX}");
+        return Err(ModelError::NoModel { path: folder.to_owned(), missing });
+    };
+    let index: Index = parse_json(&index_path, "the index of tensors", &text)?;
+    drop(text);
+    let (mut files, mut found) = (Vec::new(), Vec::new());
+    let mut expected: HashMap<String, usize> = index.files.into_iter().collect();
+    for (number, name) in index.names.iter().enumerate() {
+        let path = folder.join(name);
+        let mapping = access.open(&path)?;
+        for tensor in in_file(&path, || safetensors::parse(mapping.bytes()))? {
+            // A tensor that the index places elsewhere, or nowhere, is not this model's.
+            if expected.get(&tensor.name) == Some(&number) {
+                expected.remove(&tensor.name);
+                found.push((number, tensor));
+            }
+        }
+        files.push(mapping);
+    }
+    if let Some((tensor, &file)) = expected.iter().min() {
+        let file = index.names.get(file).cloned().unwrap_or_default();
+        let problem = format!("it says that tensor `{tensor}` is in {file}, which does not have it");
+        return Err(ModelError::File {
+            path: index_path,
+            error: Box::new(ModelError::Json { what: "the index of tensors", problem }),
+        });
+    }
+    Ok((files, found))
+}
+
+/// Which tensor lies in which file.
+struct Index {
+    /// The files' names, each once.
+    names: Vec<String>,
+    /// Tensors and the numbers of their files.
+    files: Vec<(String, usize)>,
+}
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Index, D::Error> {
+        deserializer.deserialize_map(IndexVisitor)
+    }
+}
+
+struct IndexVisitor;
+
+impl<'de> Visitor<'de> for IndexVisitor {
+    type Value = Index;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `weight_map`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Index, A::Error> {
+        let mut index = None;
+        while let Some(Name(key)) = map.next_key()? {
+            if key != "weight_map" {
+                map.next_value::<IgnoredAny>()?;
+            } else if index.replace(map.next_value::<WeightMap>()?).is_some() {
+                return Err(A::Error::custom("`weight_map` occurs twice"));
+            }
+        }
+        index.map(|WeightMap(index)| index).ok_or_else(|| A::Error::missing_field("weight_map"))
+    }
+}
+
+struct WeightMap(Index);
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<WeightMap, D::Error> {
+        deserializer.deserialize_map(WeightMapVisitor)
+    }
+}
+
+struct WeightMapVisitor;
+
+impl<'de> Visitor<'de> for WeightMapVisitor {
+    type Value = WeightMap;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of file names by tensor name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<WeightMap, A::Error> {
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        let mut index = Index { names: Vec::new(), files: Vec::new() };
+        while let Some((Name(tensor), Name(file))) = map.next_entry()? {
+            if index.files.len() == MAX_TENSORS {
+                return Err(A::Error::custom(format_args!("it names more than {MAX_TENSORS} tensors")));
+            }
+            let number = match numbers.get(&*file) {
+                Some(&number) => number,
+                None => {
+                    check_file_name(&file).map_err(A::Error::custom)?;
+                    if index.names.len() == MAX_SHARDS {
+                        return Err(A::Error::custom(format_args!("it names more than {MAX_SHARDS} files")));
+                    }
+                    numbers.insert(file.clone().into_owned(), index.names.len());
+                    index.names.push(file.into_owned());
+                    index.names.len() - 1
+                }
+            };
+            index.files.push((tensor.into_owned(), number));
+        }
+        index.files.sort_unstable();
+        if let Some([(name, _), _]) = index.files.array_windows().find(|[a, b]| a.0 == b.0) {
+            return Err(A::Error::custom(format_args!("tensor `{name}` occurs twice")));
+        }
+        Ok(WeightMap(index))
+    }
+}
+
+/// Only names of files beside the index: not the way to another folder.
+fn check_file_name(name: &str) -> std::result::Result<(), String> {
+    let is_plain = !name.contains(['/', '\\', ':', '\0']) && name.ends_with(".safetensors");
+    if is_plain {
+        return Ok(());
+    }
+    Err(format!("`{name}` is not the name of a .safetensors file in the same folder"))
+}
+
+/// The tokenizer's files, and the chat template from where it is: a file of its own, else the tokenizer's configuration.
+fn read_texts(folder: &Path) -> Result<(Vocabulary, Option<String>)> {
+    let tokenizer = map_if_there(&folder.join("tokenizer.json"))?;
+    let config_path = folder.join("tokenizer_config.json");
+    let config = map_if_there(&config_path)?;
+    if let Some(long) = config.as_ref().map(|map| map.bytes().len() as u64).filter(|&n| n > MAX_TOKENIZER_CONFIG_BYTES)
+    {
+        return Err(too_long(&config_path, long, MAX_TOKENIZER_CONFIG_BYTES));
+    }
+    let mut template = None;
+    let plain_path = folder.join("chat_template.jinja");
+    if let Some(text) = read_bounded(&plain_path, MAX_TEMPLATE_BYTES)? {
+        let text = String::from_utf8(text);
+        template = Some(in_file(&plain_path, || {
+            text.map_err(|_| ModelError::NotUtf8 { what: "the chat template", offset: 0 })
+        })?);
+    }
+    let json_path = folder.join("chat_template.json");
+    if template.is_none()
+        && let Some(text) = read_bounded(&json_path, MAX_TEMPLATE_BYTES)?
+    {
+        template = parse_json::<TemplateHolder>(&json_path, "the chat template", &text)?.0;
+    }
+    if template.is_none()
+        && let Some(config) = &config
+    {
+        template = parse_json::<TemplateHolder>(&config_path, "the tokenizer's configuration", config.bytes())?.0;
+    }
+    Ok((Vocabulary::Folder { tokenizer, config }, template))
+}
+
+/// The value of `chat_template` in an object, nothing else of it.
+struct TemplateHolder(Option<String>);
+
+impl<'de> Deserialize<'de> for TemplateHolder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<TemplateHolder, D::Error> {
+        deserializer.deserialize_map(TemplateVisitor)
+    }
+}
+
+struct TemplateVisitor;
+
+impl<'de> Visitor<'de> for TemplateVisitor {
+    type Value = TemplateHolder;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<TemplateHolder, A::Error> {
+        let mut template = None;
+        while let Some(Key(is_template)) = map.next_key()? {
+            if !is_template {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            template = match map.next_value::<Value>()? {
+                Value::Null => None,
+                Value::String(text) => Some(text),
+                Value::Array(named) => Some(default_template(named).ok_or_else(|| {
+                    A::Error::custom("its list `chat_template` has no template with the name `default`")
+                })?),
+                _ => return Err(A::Error::custom("`chat_template` is neither a text nor a list of named texts")),
+            };
+        }
+        Ok(TemplateHolder(template))
+    }
+}
+
+/// Whether a key is `chat_template`; keys may be of any length.
+struct Key(bool);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Key, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E>(self, text: &str) -> std::result::Result<Key, E> {
+                Ok(Key(text == "chat_template"))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Of `[{"name": …, "template": …}]`, the one that is named `default`.
+fn default_template(named: Vec<Value>) -> Option<String> {
+    let default = named.into_iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))?;
+    default.get("template")?.as_str().map(str::to_owned)
+}
+
+/// The ids that end a text: those of `generation_config.json`, then the others of `config.json`.
+fn read_stop_tokens(folder: &Path, of_config: Vec<u32>) -> Result<Vec<u32>> {
+    let path = folder.join("generation_config.json");
+    let mut ids = match read_json(&path)? {
+        Some(config) => in_file(&path, || config.get("eos_token_id").map(token_ids).transpose())?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    for id in of_config {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// A token id or a list of them; `null` is none.
+fn token_ids(value: &Value) -> Result<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids = match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(ids) if ids.len() <= MAX_END_TOKENS => ids.iter().map(id).collect(),
+        _ => id(value).map(|id| vec![id]),
+    };
+    ids.ok_or_else(|| super::config::wrong("eos_token_id", value, "expected a token id or a list of them"))
+}
+
+fn map_if_there(path: &Path) -> Result<Option<Mapping>> {
+    match Mapping::open(path) {
+        Ok(mapping) => Ok(Some(mapping)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ModelError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn too_long(path: &Path, value: u64, limit: u64) -> ModelError {
+    let problem = format!("its {value} bytes are more than the {limit} that are read");
+    ModelError::File { path: path.to_owned(), error: Box::new(ModelError::Json { what: "the file", problem }) }
+}
+
+/// The whole file, if it is there.
+fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let failed = |source| ModelError::Io { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut text = Vec::new();
+    // Not the length that the system tells: what is no plain file tells none.
+    file.take(limit + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > limit {
+        return Err(too_long(path, text.len() as u64, limit));
+    }
+    Ok(Some(text))
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>> {
+    let text = read_bounded(path, MAX_CONFIG_BYTES)?;
+    text.map(|text| parse_json(path, "the file", &text)).transpose()
+}
+
+fn parse_json<'a, T: Deserialize<'a>>(path: &Path, what: &'static str, text: &'a [u8]) -> Result<T> {
+    in_file(path, || {
+        serde_json::from_slice(text).map_err(|error| ModelError::Json { what, problem: error.to_string() })
+    })
+}

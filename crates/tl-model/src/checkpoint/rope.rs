@@ -1,0 +1,220 @@
+//! What `config.json` says of rotary embeddings, in GGUF's keys and tensors.
+//!
+//! Newer files have `rope_parameters`, for models with two kinds of layers one for each; older ones `rope_theta`,
+//! `rope_scaling`, `partial_rotary_factor` and `rope_local_base_freq`. Both are read here, and nowhere else.
+
+use std::f64::consts::TAU;
+
+use serde_json::{Map, Value};
+
+use super::config::{Config, Keys, number, size_of_number, wrong};
+use crate::error::Result;
+
+/// Frequencies of the rotation are powers of it.
+const DEFAULT_BASE: f64 = 10000.0;
+
+/// What is said of one kind of layer.
+struct Rope<'a> {
+    /// The kind of scaling.
+    kind: &'a str,
+    base: f64,
+    /// Elements of a head that are rotated.
+    dims: u32,
+    /// Where the scaling's parameters are.
+    parameters: &'a Map<String, Value>,
+    max_positions: f64,
+    /// Tokens that the model was trained for before its context was stretched.
+    original_positions: Option<f64>,
+}
+
+/// Writes the keys and returns the tensors: the divisors of the frequencies, where they are no formula.
+///
+/// # Errors
+/// A scaling that is not known, or parameters that are missing or impossible.
+pub(super) fn translate(config: &Config<'_>, head_dim: u32, keys: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>> {
+    let empty = Map::new();
+    let (full, sliding) = parameters(config)?;
+    let rope = Rope::new(config, full.unwrap_or(&empty), head_dim)?;
+    keys.float("rope.freq_base", rope.base);
+    keys.size("rope.dimension_count", rope.dims);
+    let local_base = match sliding {
+        Some(sliding) => {
+            let local = Rope::new(config, sliding, head_dim)?;
+            if local.kind != "default" || local.dims != rope.dims {
+                let expected = "expected the rotation of full layers, unscaled, with another base";
+                return Err(wrong("rope_parameters.sliding_attention", &local.kind.into(), expected));
+            }
+            Some(local.base)
+        }
+        None => config.number("rope_local_base_freq")?,
+    };
+    if let Some(base) = local_base {
+        keys.float("rope.freq_base_swa", base);
+    }
+    match rope.kind {
+        "default" => Ok(Vec::new()),
+        "linear" => {
+            keys.text("rope.scaling.type", "linear");
+            keys.float("rope.scaling.factor", rope.positive("factor")?);
+            Ok(Vec::new())
+        }
+        "yarn" => rope.yarn(keys),
+        "llama3" => rope.llama3(),
+        "longrope" | "su" => rope.longrope(keys),
+        other => Err(wrong("rope_type", &other.into(), "expected default, linear, yarn, llama3 or longrope")),
+    }
+}
+
+type Parameters<'a> = Option<&'a Map<String, Value>>;
+
+/// The parameters of full layers and, where they have their own, of layers with a window.
+fn parameters<'a>(config: &Config<'a>) -> Result<(Parameters<'a>, Parameters<'a>)> {
+    for key in ["rope_parameters", "rope_scaling"] {
+        let Some(value) = config.get(key).filter(|value| !value.is_null()) else { continue };
+        let object = value.as_object().ok_or_else(|| wrong(key, value, "expected an object"))?;
+        let of = |kind: &str| object.get(kind).and_then(Value::as_object);
+        return Ok(match (of("full_attention"), of("sliding_attention")) {
+            (None, None) => (Some(object), None),
+            by_kind => by_kind,
+        });
+    }
+    Ok((None, None))
+}
+
+impl<'a> Rope<'a> {
+    fn new(config: &Config<'_>, parameters: &'a Map<String, Value>, head_dim: u32) -> Result<Rope<'a>> {
+        let kind = parameters.get("rope_type").or_else(|| parameters.get("type")).filter(|kind| !kind.is_null());
+        let kind = match kind {
+            Some(kind) => kind.as_str().ok_or_else(|| wrong("rope_type", kind, "expected a string"))?,
+            None => "default",
+        };
+        // Beside the scaling, or in older files beside it all.
+        let own = |key: &str| -> Result<Option<f64>> { Ok(number(parameters, key)?.or(config.number(key)?)) };
+        let base = own("rope_theta")?.unwrap_or(DEFAULT_BASE);
+        if base <= 0.0 {
+            return Err(wrong("rope_theta", &base.into(), "expected a number above 0"));
+        }
+        let part = own("partial_rotary_factor")?.unwrap_or(1.0);
+        // Rounded down, as the models' own code does.
+        let dims = (f64::from(head_dim) * part) as u32;
+        if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
+            let expected = format!("expected a part of the head's {head_dim} elements that is even and not 0");
+            return Err(wrong("partial_rotary_factor", &part.into(), expected));
+        }
+        let max_positions = config.number("max_position_embeddings")?.unwrap_or(0.0);
+        let original_positions = own("original_max_position_embeddings")?;
+        Ok(Rope { kind, base, dims, parameters, max_positions, original_positions })
+    }
+
+    fn optional(&self, key: &str) -> Result<Option<f64>> {
+        number(self.parameters, key)
+    }
+
+    fn positive(&self, key: &str) -> Result<f64> {
+        match self.optional(key)? {
+            Some(number) if number > 0.0 => Ok(number),
+            _ => {
+                let found = self.parameters.get(key).unwrap_or(&Value::Null);
+                Err(wrong(key, found, format!("expected a number above 0, as `{}` needs it", self.kind)))
+            }
+        }
+    }
+
+    fn original_positions(&self) -> Result<f64> {
+        let positions = self.original_positions.unwrap_or(self.max_positions);
+        size_of_number("original_max_position_embeddings", positions).map(f64::from)
+    }
+
+    /// Cosines and sines are multiplied by 1 + 0.1 ln factor; `rope.scaling.attn_factor` by what else there is.
+    fn yarn(&self, keys: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>> {
+        let factor = self.positive("factor")?;
+        keys.text("rope.scaling.type", "yarn");
+        keys.float("rope.scaling.factor", factor);
+        keys.size("rope.scaling.original_context_length", self.original_positions()? as u32);
+        for (from, to) in [("beta_fast", "rope.scaling.yarn_beta_fast"), ("beta_slow", "rope.scaling.yarn_beta_slow")] {
+            if let Some(beta) = self.optional(from)? {
+                keys.float(to, beta);
+            }
+        }
+        match self.parameters.get("truncate") {
+            None | Some(Value::Null | Value::Bool(true)) => {}
+            // Not GGUF's: whoever reads it takes true where it is absent.
+            Some(Value::Bool(false)) => keys.flag("rope.scaling.yarn_truncate", false),
+            Some(value) => return Err(wrong("truncate", value, "expected true or false")),
+        }
+        let usual = |scale: f64| if factor <= 1.0 { 1.0 } else { 1.0 + 0.1 * scale * factor.ln() };
+        let given = self.optional("attention_factor")?;
+        let (scale, scale_all) = (self.optional("mscale")?, self.optional("mscale_all_dim")?);
+        let attention = match (given, scale, scale_all) {
+            (Some(attention), _, _) => attention,
+            (None, Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => usual(scale) / usual(all),
+            _ => return Ok(Vec::new()),
+        };
+        let attention = attention / usual(1.0);
+        if !attention.is_finite() || attention <= 0.0 {
+            return Err(wrong("attention_factor", &attention.into(), "expected a number above 0"));
+        }
+        keys.float("rope.scaling.attn_factor", attention);
+        Ok(Vec::new())
+    }
+
+    /// Long waves are stretched by the factor, short ones stay, those between are in between.
+    fn llama3(&self) -> Result<Vec<(&'static str, Vec<f32>)>> {
+        let factor = self.positive("factor")?;
+        let (low, high) = (self.positive("low_freq_factor")?, self.positive("high_freq_factor")?);
+        let original = self.original_positions()?;
+        if low >= high {
+            return Err(wrong(
+                "low_freq_factor",
+                &low.into(),
+                format!("expected less than `high_freq_factor`, {high}"),
+            ));
+        }
+        let dims = f64::from(self.dims);
+        let divisor = |i: u32| {
+            let wave = TAU * self.base.powf(f64::from(2 * i) / dims);
+            if wave < original / high {
+                return 1.0;
+            }
+            if wave > original / low {
+                return factor;
+            }
+            let short = (original / wave - low) / (high - low);
+            ((1.0 - short) / factor + short).recip()
+        };
+        Ok(vec![("rope_freqs.weight", (0..self.dims / 2).map(|i| divisor(i) as f32).collect())])
+    }
+
+    /// A divisor for each frequency, one list for short contexts and one for long ones.
+    fn longrope(&self, keys: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>> {
+        let original = self.original_positions()?;
+        if original < 2.0 {
+            return Err(wrong("original_max_position_embeddings", &original.into(), "expected at least 2"));
+        }
+        keys.text("rope.scaling.type", "longrope");
+        keys.size("rope.scaling.original_context_length", original as u32);
+        let stretched = match self.original_positions {
+            Some(original) => self.max_positions / original,
+            None => self.positive("factor")?,
+        };
+        let attention = match self.optional("attention_factor")? {
+            Some(attention) => attention,
+            None if stretched <= 1.0 => 1.0,
+            None => (1.0 + stretched.ln() / original.ln()).sqrt(),
+        };
+        keys.float("rope.scaling.attn_factor", attention);
+        let (short, long) = (self.divisors("short_factor")?, self.divisors("long_factor")?);
+        Ok(vec![("rope_factors_short.weight", short), ("rope_factors_long.weight", long)])
+    }
+
+    fn divisors(&self, key: &str) -> Result<Vec<f32>> {
+        let len = self.dims as usize / 2;
+        let value = self.parameters.get(key).unwrap_or(&Value::Null);
+        let divisors = value.as_array().filter(|divisors| divisors.len() == len);
+        let divisors: Option<Vec<f32>> = divisors.and_then(|divisors| {
+            let positive = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0);
+            divisors.iter().map(positive).collect()
+        });
+        divisors.ok_or_else(|| wrong(key, value, format!("expected a list of {len} numbers above 0")))
+    }
+}

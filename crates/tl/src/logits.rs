@@ -1,0 +1,35 @@
+//! `tl logits`: what a model predicts behind each of some tokens, for comparing it with another program.
+
+use serde_json::json;
+
+use crate::arguments::LogitsArguments;
+use crate::output::{self, Stop};
+
+/// The most logits of a row that are shown to people.
+const SHOWN: usize = 8;
+
+/// Runs the tokens through the model and prints the logits after each.
+pub(crate) fn run(arguments: &LogitsArguments) -> Result<(), Stop> {
+    let device = crate::device::open(&arguments.device)?;
+    let model = arguments.how.load(&arguments.model, &device)?;
+    let mut cache = model.new_cache(arguments.ids.len()).map_err(Stop::failed)?;
+    let step = if arguments.one_by_one { 1 } else { arguments.ids.len().max(1) };
+    let vocab_size = model.config().vocab_size;
+    let mut rows: Vec<Vec<f32>> = Vec::with_capacity(arguments.ids.len());
+    for part in arguments.ids.chunks(step) {
+        let logits = model.forward_all(part, &mut cache).map_err(Stop::failed)?;
+        let logits = logits.cast::<f32>().and_then(|logits| logits.to_vec()).map_err(Stop::failed)?;
+        rows.extend(logits.chunks_exact(vocab_size).map(<[f32]>::to_vec));
+    }
+    if arguments.json {
+        return output::print(&format!("{}\n", json!({ "logits": rows })));
+    }
+    let mut text = String::new();
+    for (id, row) in arguments.ids.iter().zip(&rows) {
+        let mut best: Vec<usize> = (0..row.len()).collect();
+        best.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        let best = best.iter().take(SHOWN).map(|&at| format!("{at}: {:.3}", row[at]));
+        text += &format!("{id:>7}  {}\n", best.collect::<Vec<_>>().join("  "));
+    }
+    output::print(&text)
+}
