@@ -35,6 +35,11 @@ pub struct ModelConfig {
     pub rope_base: f64,
     /// How many of a head's elements are rotated.
     pub rope_dim: usize,
+    /// What positions are divided by before they are rotated: of a context that was extended linearly (Chen et al., 2023); else 1.
+    pub rope_scale: f64,
+    /// What rotated elements are multiplied by: of a context that was extended by YaRN (Peng et al., 2023) or LongRoPE (Ding et al.,
+    /// 2024); else 1.
+    pub rope_magnitude: f64,
     /// The epsilon of the normalizations, such a number too: 1e-5, not the `f32` nearest to it.
     pub norm_eps: f64,
 }
@@ -55,7 +60,7 @@ pub enum ConfigValue<'a> {
 
 impl ModelConfig {
     /// The names that [`ModelConfig::field`] knows.
-    pub const FIELDS: [&'static str; 14] = [
+    pub const FIELDS: [&'static str; 16] = [
         "architecture",
         "n_layers",
         "dim",
@@ -68,6 +73,8 @@ impl ModelConfig {
         "context_length",
         "rope_base",
         "rope_dim",
+        "rope_scale",
+        "rope_magnitude",
         "norm_eps",
         "rms_eps",
     ];
@@ -87,6 +94,8 @@ impl ModelConfig {
             "context_length" => ConfigValue::Int(self.context_length),
             "rope_base" => ConfigValue::Float(self.rope_base),
             "rope_dim" => ConfigValue::Int(self.rope_dim),
+            "rope_scale" => ConfigValue::Float(self.rope_scale),
+            "rope_magnitude" => ConfigValue::Float(self.rope_magnitude),
             "norm_eps" | "rms_eps" => ConfigValue::Float(self.norm_eps),
             _ => return None,
         })
@@ -131,6 +140,8 @@ impl ModelConfig {
             context_length: keys.size("context_length", "the longest sequence")?,
             rope_base: keys.positive("rope.freq_base")?.unwrap_or(10000.0),
             rope_dim,
+            rope_scale: keys.rope_scale()?,
+            rope_magnitude: keys.rope_magnitude()?,
             norm_eps: keys.norm_eps()?,
         })
     }
@@ -189,6 +200,36 @@ impl Keys<'_> {
         Ok(Some(decimal(value)))
     }
 
+    fn rope_scaling(&self) -> Result<Option<&str>> {
+        self.checkpoint.string(&self.full("rope.scaling.type"))
+    }
+
+    /// Files without a type of scaling are extended linearly, as older ones with `rope.scale_linear`.
+    fn rope_scale(&self) -> Result<f64> {
+        if self.rope_scaling()?.is_some_and(|scaling| scaling != "linear") {
+            return Ok(1.0);
+        }
+        const FACTOR: &str = "rope.scaling.factor";
+        let key = if self.checkpoint.value(&self.full(FACTOR)).is_some() { FACTOR } else { "rope.scale_linear" };
+        // A factor of 0 says that there is none.
+        match self.checkpoint.float(&self.full(key))? {
+            Some(0.0) => Ok(1.0),
+            _ => Ok(self.positive(key)?.unwrap_or(1.0)),
+        }
+    }
+
+    fn rope_magnitude(&self) -> Result<f64> {
+        let given = self.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        match self.rope_scaling()? {
+            Some("yarn") => {
+                let factor = self.positive("rope.scaling.factor")?.unwrap_or(1.0);
+                Ok(given * (1.0 + 0.1 * factor.max(1.0).ln()))
+            }
+            Some("longrope") => Ok(given),
+            _ => Ok(1.0),
+        }
+    }
+
     fn norm_eps(&self) -> Result<f64> {
         const ROOT_MEAN_SQUARE: &str = "attention.layer_norm_rms_epsilon";
         if let Some(eps) = self.positive(ROOT_MEAN_SQUARE)? {
@@ -245,6 +286,8 @@ mod tests {
             context_length: 256,
             rope_base: 10000.0,
             rope_dim: 32,
+            rope_scale: 1.0,
+            rope_magnitude: 1.0,
             norm_eps: 1e-5,
         };
         assert_eq!(config, expected);
@@ -289,6 +332,24 @@ mod tests {
     }
 
     #[test]
+    fn extended_contexts() {
+        let check = |writer: GgufWriter, scale: f64, magnitude: f64| {
+            let config = config(&writer).unwrap();
+            assert_eq!(config.rope_scale, scale);
+            assert!((config.rope_magnitude - magnitude).abs() < 1e-12, "{}", config.rope_magnitude);
+        };
+        let scaling = |kind: &str| sizes("").string("llama.rope.scaling.type", kind);
+        check(sizes(""), 1.0, 1.0);
+        check(sizes("").f32("llama.rope.scaling.factor", 4.0), 4.0, 1.0);
+        check(sizes("").f32("llama.rope.scaling.factor", 0.0), 1.0, 1.0);
+        check(sizes("").f32("llama.rope.scale_linear", 2.0), 2.0, 1.0);
+        check(scaling("none").f32("llama.rope.scaling.factor", 4.0), 1.0, 1.0);
+        check(scaling("linear").f32("llama.rope.scaling.factor", 4.0), 4.0, 1.0);
+        check(scaling("yarn").f32("llama.rope.scaling.factor", 4.0), 1.0, 1.0 + 0.1 * 4.0_f64.ln());
+        check(scaling("longrope").f32("llama.rope.scaling.attn_factor", 1.25), 1.0, 1.25);
+    }
+
+    #[test]
     fn what_makes_no_model() {
         let check = |writer: GgufWriter, expected: &str| match config(&writer) {
             Ok(config) => assert_eq!(expected, "", "accepted: {config:?}"),
@@ -314,6 +375,7 @@ mod tests {
         check(resized("llama.rope.dimension_count", 8), "");
         check(resized("llama.rope.dimension_count", 7), "expected an even number that is at most");
         check(resized("llama.rope.dimension_count", 18), "expected an even number that is at most");
+        check(sizes("").string("llama.rope.scaling.type", "yarn").f32("llama.rope.scaling.factor", -2.0), "above 0");
         let eps = "llama.attention.layer_norm_rms_epsilon";
         check(sizes(eps), "which says the epsilon");
         check(sizes(eps).f32(eps, f32::NAN), "expected a number above 0");

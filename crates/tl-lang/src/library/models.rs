@@ -238,6 +238,34 @@ pub(super) static ROWS: &[Builtin] = &[
         ..Builtin::BASE
     },
     Builtin {
+        name: "window",
+        doc: "How many tokens a layer's attention sees, itself included; 0: all. The file's key `.attention.sliding_window` says it, and \
+              `.attention.sliding_window_pattern` which layers have it: a bool for each, or a period of which the last layer sees all. \
+              `period` is taken where the file has no pattern; 0: every layer has the window.",
+        owner: Some(HandleKind::Model),
+        params: &[MODEL, Param::required("layer", Kind::Int), Param::optional("period", Kind::Int, Default::Int(0))],
+        result: always!(Int),
+        run: |_, args| {
+            let (layer, period) = (args.size(1)?, args.int(2)?);
+            let model = model(args, 0)?;
+            let is_windowed = |period: i64| period <= 0 || (layer as i64 + 1) % period != 0;
+            let windowed = match model.metadata(".attention.sliding_window_pattern") {
+                Some(MetadataValue::Int(period)) => is_windowed(*period),
+                Some(MetadataValue::List(layers)) => match layers.get(layer) {
+                    Some(MetadataValue::Bool(windowed)) => *windowed,
+                    Some(MetadataValue::Int(windowed)) => *windowed != 0,
+                    _ => return Err(Failure::new(format!("`window`: the model says nothing of layer {layer}"))),
+                },
+                _ => is_windowed(period),
+            };
+            match model.metadata(".attention.sliding_window") {
+                Some(MetadataValue::Int(window)) if windowed && *window > 0 => Ok(Value::Int(*window)),
+                _ => Ok(Value::Int(0)),
+            }
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
         name: "rows_for_logits",
         doc: "Of `x: [n, ..]`, which has a row for each token of a step, those whose logits are wanted: the last one unless the host \
               wants all. `→ [m, ..]`.",
@@ -377,7 +405,7 @@ pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
         (HandleKind::Model | HandleKind::Node, "weight" | "bias") => Some(Type::any_tensor()),
         (HandleKind::Model | HandleKind::Node, _) => Some(Type::Handle(HandleKind::Node)),
         (HandleKind::Config, "architecture") => Some(Type::Str),
-        (HandleKind::Config, "rope_base" | "norm_eps" | "rms_eps") => Some(Type::Float),
+        (HandleKind::Config, "rope_base" | "rope_scale" | "rope_magnitude" | "norm_eps" | "rms_eps") => Some(Type::Float),
         (HandleKind::Config, name) => ModelConfig::FIELDS.contains(&name).then_some(Type::Int),
         (HandleKind::KvCache, "len" | "capacity" | "layers") => Some(Type::Int),
         (HandleKind::Tokenizer, "vocab_size" | "bos" | "eos") => Some(Type::Int),
