@@ -4,6 +4,7 @@
 //! step has been written, so that all layers of a step begin at the same position.
 
 use tl_device::{DType, Device, Layout, Shape};
+use tl_tensor::ops::Attention;
 use tl_tensor::{Tensor, TensorMut};
 
 use crate::error::{ModelError, Result};
@@ -135,7 +136,7 @@ impl KvCache {
         let held = self.len + n;
         let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
         let keys = cache.keys.rows(held, &mut key_dims);
-        let attended = q.attention_over(keys, cache.values.rows(held, &mut value_dims), true)?;
+        let attended = q.attention_over(keys, cache.values.rows(held, &mut value_dims), &Attention::default())?;
         self.next_layer += 1;
         if self.next_layer == n_layers {
             self.next_layer = 0;

@@ -37,9 +37,10 @@ use tl_device::{Binding, DType, Device, Layout, Lease, Role};
 use tl_kernels::{BinaryMap, Threads, UnaryMap, View, Weight, WeightKernels};
 
 pub use argument::{Arg, Default, Kind, Param};
-pub use attention::MAX_HEAD_DIM;
+pub use attention::{Attention, MAX_HEAD_DIM};
 pub use chain::{Link, MAX_LINKS, MAX_WAITING, apply_chain, link_layout};
 pub use gpu::{GpuRun, Ran};
+pub use rope::Rope;
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
 pub use site::Site;
 
@@ -475,7 +476,7 @@ fn run_prepared(
 fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, Fault> {
     argument::check(op.params, args)?;
     check_devices(device, args)?;
-    let types: SmallVec<[ArgType<'_>; 6]> = args.iter().map(ArgType::from).collect();
+    let types: SmallVec<[ArgType<'_>; 8]> = args.iter().map(ArgType::from).collect();
     // Here everything is known but what two plain numbers are to an operation on tensors.
     let no_tensor = || Fault::Argument { parameter: "one of the operands", expected: "a tensor" };
     match (op.rule)(&RuleArgs(&types)) {

@@ -26,7 +26,7 @@ struct Choices {
 
 fn choices() -> impl Strategy<Value = Choices> {
     let dims = prop::array::uniform5(prop_oneof![1 => Just(0usize), 8 => 1..5usize, 1 => Just(32usize)]);
-    (dims, 0..4usize, prop::collection::vec(any::<u32>(), 6), any::<u64>())
+    (dims, 0..4usize, prop::collection::vec(any::<u32>(), 8), any::<u64>())
         .prop_map(|(dims, dtype, picks, hidden)| Choices { dims, dtype, picks, hidden })
 }
 

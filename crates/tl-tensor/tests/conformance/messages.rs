@@ -227,6 +227,23 @@ fn values_out_of_their_range() {
         &[x.arg(), Arg::Int(0), Arg::None, Arg::Int(5)],
         "rope: dims must be even and no more than the head's size, not 5: [2, 2, 6]",
     );
+    let rope = |scale, factors, magnitude, expected| {
+        check("rope", &[x.arg(), Arg::None, Arg::None, Arg::None, Arg::None, scale, factors, magnitude], expected);
+    };
+    rope(Arg::Int(0), Arg::None, Arg::None, "rope: scale must be more than 0, not 0: [2, 2, 6]");
+    rope(Arg::None, Arg::None, Arg::Number(f64::NAN), "rope: magnitude must be a finite number, not NaN: [2, 2, 6]");
+    rope(
+        Arg::None,
+        half(&device, &[6]).arg(),
+        Arg::None,
+        "rope: there must be a factor for each pair: [2, 2, 6], [6] (6 and 3)",
+    );
+    rope(
+        Arg::None,
+        x.arg(),
+        Arg::None,
+        "rope: factors must have 1 dimension, [dims/2]: [2, 2, 6], [2, 2, 6] (it has 3)",
+    );
     check(
         "rms_norm",
         &[x.arg(), half(&device, &[6]).arg(), Arg::Number(-1.0)],

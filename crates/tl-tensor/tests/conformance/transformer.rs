@@ -102,37 +102,89 @@ fn swiglu(device: &Device, op: &'static Op) {
     }
 }
 
+/// The arguments behind `x`, and what they come to.
+struct Turn<'a> {
+    pos: usize,
+    base: f64,
+    rotated: usize,
+    halves: bool,
+    scale: f64,
+    factors: &'a [f64],
+    magnitude: f64,
+    rest: Vec<Arg<'a>>,
+}
+
 fn rope(device: &Device, op: &'static Op) {
     for dtype in FLOATS {
-        for dims in [&[1, 1, 2][..], &[5, 2, 8], &[3, 1, 64], &[0, 2, 4], &[2, 0, 4], &[2, 3, 0], &[70, 4, 128]] {
+        for dims in
+            [&[1, 1, 2][..], &[5, 2, 8], &[3, 1, 64], &[0, 2, 4], &[2, 0, 4], &[2, 3, 0], &[70, 4, 128], &[2, 3, 22]]
+        {
+            let d = dims[2];
+            let part = d / 4 * 2;
+            let turn = |pos, base, rotated, rest| Turn {
+                pos,
+                base,
+                rotated,
+                halves: false,
+                scale: 1.0,
+                factors: &[],
+                magnitude: 1.0,
+                rest,
+            };
+            let factors = random(DType::F32, &[part / 2], (0.5, 30.0));
+            let factors = arrangements(device, DType::F32, &factors);
+            let (none, yes) = (Arg::None, Arg::Bool(true));
+            let mut cases = vec![
+                turn(0, 1e4, d, vec![]),
+                turn(7, 1e4, d, vec![Arg::Int(7)]),
+                turn(2000, 5e5, d, vec![Arg::Int(2000), Arg::Number(5e5)]),
+                turn(3, 100.0, part, vec![Arg::Int(3), Arg::Int(100), Arg::Int(part as i64)]),
+                turn(1, 1e4, 0, vec![Arg::Int(1), none, Arg::Int(0)]),
+                Turn { halves: true, ..turn(40_000, 1e4, d, vec![Arg::Int(40_000), none, none, yes]) },
+                Turn { scale: 4.0, ..turn(99, 1e4, d, vec![Arg::Int(99), none, none, none, Arg::Number(4.0)]) },
+                Turn {
+                    scale: 0.125,
+                    magnitude: -1.5,
+                    ..turn(9, 1e4, d, vec![Arg::Int(9), none, none, none, Arg::Number(0.125), none, Arg::Number(-1.5)])
+                },
+            ];
+            for factors in &factors {
+                for halves in [false, true] {
+                    let rest = [Arg::Int(3001), none, Arg::Int(part as i64), Arg::Bool(halves), Arg::Number(2.0)];
+                    let rest = [&rest[..], &[factors.arg(), Arg::Number(1.25)]].concat();
+                    let (scale, magnitude) = (2.0, 1.25);
+                    let turn = turn(3001, 1e4, part, rest);
+                    cases.push(Turn { halves, scale, magnitude, factors: &factors.nd.data, ..turn });
+                }
+            }
             for x in arrangements(device, dtype, &random(dtype, dims, (-3.0, 3.0))) {
-                let d = dims[2];
-                let cases = [
-                    (0, 1e4, d, vec![]),
-                    (7, 1e4, d, vec![Arg::Int(7)]),
-                    (2000, 5e5, d, vec![Arg::Int(2000), Arg::Number(5e5)]),
-                    (3, 100.0, d / 4 * 2, vec![Arg::Int(3), Arg::Int(100), Arg::Int(d as i64 / 4 * 2)]),
-                    (1, 1e4, 0, vec![Arg::Int(1), Arg::None, Arg::Int(0)]),
-                ];
-                for (pos, base, rotated, rest) in cases {
-                    let expected = Nd::from_fn(dims, |i| {
-                        let (t, h, j) = (i[0], i[1], i[2]);
-                        if j >= rotated {
-                            return x.nd.at(i);
-                        }
-                        let pair = j / 2 * 2;
-                        let angle = (pos + t) as f64 * f64::powf(base, -(pair as f64) / rotated as f64);
-                        let (a, b) = (x.nd.at(&[t, h, pair]), x.nd.at(&[t, h, pair + 1]));
-                        if j == pair { a * angle.cos() - b * angle.sin() } else { a * angle.sin() + b * angle.cos() }
-                    });
-                    let label = format!("{} at {pos}", x.label);
-                    let args: Vec<Arg> = std::iter::once(x.arg()).chain(rest).collect();
-                    let tolerance = Tolerance { absolute: 2e-6, relative: 0.0 };
+                for turn in &cases {
+                    let expected = Nd::from_fn(dims, |i| rotated(&x.nd, turn, i));
+                    let label = format!("{} at {}, {} by {}", x.label, turn.pos, turn.rotated, turn.scale);
+                    let args: Vec<Arg> = std::iter::once(x.arg()).chain(turn.rest.iter().copied()).collect();
+                    let tolerance = Tolerance { absolute: 2e-6 * turn.magnitude.abs(), relative: 0.0 };
                     check(device, op, &args, &label, (dtype, &expected), tolerance);
                 }
             }
         }
     }
+}
+
+/// An element of `x` rotated.
+fn rotated(x: &Nd, turn: &Turn, at: &[usize]) -> f64 {
+    let (t, h, j) = (at[0], at[1], at[2]);
+    if j >= turn.rotated {
+        return x.at(at);
+    }
+    let n_pairs = turn.rotated / 2;
+    let (pair, is_first) = if turn.halves { (j % n_pairs, j < n_pairs) } else { (j / 2, j % 2 == 0) };
+    let (a, b) = if turn.halves { (pair, pair + n_pairs) } else { (2 * pair, 2 * pair + 1) };
+    let frequency = f64::powf(turn.base, -(pair as f64) / n_pairs as f64);
+    let factor = turn.factors.get(pair).copied().unwrap_or(1.0);
+    let angle = (turn.pos + t) as f64 * frequency / turn.scale / factor;
+    let (sin, cos) = (angle.sin() * turn.magnitude, angle.cos() * turn.magnitude);
+    let (a, b) = (x.at(&[t, h, a]), x.at(&[t, h, b]));
+    if is_first { a * cos - b * sin } else { a * sin + b * cos }
 }
 
 /// `softmax(q kᵀ · scale) v`; a query that sees no key gets zeros.
