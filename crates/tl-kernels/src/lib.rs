@@ -38,6 +38,7 @@ mod scratch;
 #[cfg(test)]
 mod testing;
 mod threads;
+mod top;
 mod vector;
 mod workspace;
 
@@ -57,3 +58,4 @@ pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
 pub use rope::{RopeStyle, Rotation, rope};
 pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};
 pub use threads::{Threads, Tile, Tiling};
+pub use top::{top, top_places};

@@ -51,7 +51,7 @@ pub use format::gguf::{Gguf, TensorInfo, Value};
 pub use format::log_probs::{LogProbs, LogProbsRow, LogProbsWriter};
 pub use format::write::{GgufHeader, GgufWriter};
 pub use generate::{Finish, GenerateOptions, Generator, Timings};
-pub use kv_cache::KvCache;
+pub use kv_cache::{KvCache, LayerSpec};
 pub use model::{Activations, Model, ModelNode, NodeRef, is_supported_type};
 pub use perplexity::{Divergence, Perplexity, Predictions};
 pub use plan::{MemoryPlan, Planner};

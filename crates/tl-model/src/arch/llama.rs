@@ -191,7 +191,7 @@ impl Model {
             return Err(ModelError::CacheModel { expected: config.n_layers, found: cache.n_layers() });
         }
         // What an earlier error left unfinished is forgotten.
-        cache.truncate(cache.len());
+        cache.abandon_step();
         cache.check_room(tokens.len())
     }
 

@@ -15,6 +15,7 @@ pub(crate) mod create;
 mod einsum;
 mod elementwise;
 mod embedding;
+mod experts;
 mod gather;
 pub(crate) mod gpu;
 mod host;
@@ -30,6 +31,7 @@ mod rope;
 mod rows_gpu;
 mod rule;
 mod site;
+mod top;
 mod view;
 
 use smallvec::SmallVec;
@@ -304,7 +306,9 @@ pub static OPS: &[&[&Op]] = &[
     elementwise::TABLES[3],
     elementwise::TABLES[4],
     reduce::OPS,
+    top::OPS,
     matmul::OPS,
+    experts::OPS,
     einsum::OPS,
     norm::OPS,
     rope::OPS,
