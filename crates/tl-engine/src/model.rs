@@ -12,9 +12,6 @@ use tl_model::{
 };
 use tl_tensor::Tensor;
 
-/// The most names that a message lists.
-const MAX_NAMES: usize = 8;
-
 /// A model that tokens can be run through. Cloning gives another handle on the same model.
 ///
 /// ```
@@ -28,8 +25,6 @@ const MAX_NAMES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Model {
     scripted: ScriptedModel,
-    /// The same weights on a device that only counts.
-    counting: Weights,
 }
 
 /// How a model is loaded.
@@ -96,34 +91,12 @@ impl Model {
     /// As for [`Model::load`].
     pub fn new(weights: Weights, architecture: Option<Architecture>) -> Result<Model> {
         let architecture = architecture.map_or_else(|| Architecture::of(&weights), Ok)?;
-        let counting = weights.on_device(&counting_device(Some(weights.device())))?;
-        let model = Model { scripted: ScriptedModel::with(&weights, architecture), counting };
-        model.check()?;
-        Ok(model)
+        Ok(Model { scripted: ScriptedModel::with(&weights, architecture)? })
     }
 
-    /// Runs a step of a token where nothing is computed, and sees what it asked for.
-    fn check(&self) -> Result<()> {
-        let counting = self.scripted.with_weights(self.counting.clone());
-        let mut cache = counting.new_cache(1)?;
-        counting.forward_all(&[0], &mut cache)?;
-        let unused = self.counting.unasked();
-        if !unused.is_empty() {
-            let mut names: Vec<String> = unused.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
-            if unused.len() > MAX_NAMES {
-                names.push(format!("{} more", unused.len() - MAX_NAMES));
-            }
-            let architecture = self.config().architecture.clone();
-            return Err(ModelError::UnusedTensors { names: names.join(", "), architecture });
-        }
-        Ok(())
-    }
-
-    /// The same model on the device that only counts.
+    /// The same model on a device that only counts.
     pub(crate) fn counting(&self) -> Model {
-        let counting = self.counting.clone().with_activations(self.activations());
-        let counting = counting.with_cache_dtype(self.weights().own_cache_dtype());
-        Model { scripted: self.scripted.with_weights(counting.clone()), counting }
+        Model { scripted: self.scripted.counting() }
     }
 
     /// What a step of `n` tokens does to memory.
@@ -143,9 +116,15 @@ impl Model {
 
     /// The layouts of a KV cache for so many tokens.
     pub(crate) fn cache_layouts(&self, context: usize) -> Result<Vec<Layout>> {
-        let (config, dtype) = (self.config(), self.cache_dtype());
-        check_cache_dtype(self.device().is_gpu(), config.head_dim, dtype)?;
-        Ok(vec![Layout::new(dtype, [context, config.n_kv_heads, config.head_dim]); 2 * config.n_layers])
+        let (dtype, is_on_gpu) = (self.cache_dtype(), self.device().is_gpu());
+        let mut layouts = Vec::new();
+        for spec in self.scripted.cache_layers() {
+            for width in [spec.key_dim, spec.value_dim] {
+                check_cache_dtype(is_on_gpu, width, dtype)?;
+                layouts.push(Layout::new(dtype, [spec.rows(is_on_gpu, context), spec.kv_heads, width]));
+            }
+        }
+        Ok(layouts)
     }
 
     /// The weights.
@@ -155,7 +134,7 @@ impl Model {
 
     /// The same model with another type of activations.
     pub fn with_activations(&self, activations: Activations) -> Model {
-        Model { scripted: self.scripted.with_weights(self.weights().with_activations(activations)), ..self.clone() }
+        Model { scripted: self.scripted.with_types(activations, self.weights().own_cache_dtype()) }
     }
 
     /// The type of activations.
@@ -176,7 +155,7 @@ impl Model {
     /// # Ok::<(), tl_engine::ModelError>(())
     /// ```
     pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Model {
-        Model { scripted: self.scripted.with_weights(self.weights().with_cache_dtype(dtype)), ..self.clone() }
+        Model { scripted: self.scripted.with_types(self.activations(), dtype.into()) }
     }
 
     /// The type of the KV caches that are made for the model: that of the activations unless [`Model::with_cache_dtype`] says another.
@@ -233,7 +212,7 @@ impl Model {
         self.scripted.forward(tokens, cache)
     }
 
-    /// As [`Model::forward`], the logits after each of the tokens: `[n, vocab_size]`. All tokens go at once.
+    /// As [`Model::forward`], the logits after each of the tokens: `[n, vocab_size]`.
     ///
     /// # Errors
     /// As for [`Model::forward`].

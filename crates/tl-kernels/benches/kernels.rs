@@ -142,7 +142,16 @@ fn attend_over<C: Kept>(criterion: &mut Criterion, name: &str, cache: &[C], [n, 
         group.bench_function(BenchmarkId::new(format!("{n}x{m}x{d}"), threads.isa().name()), |bencher| {
             bencher.iter(|| {
                 for [keys, values] in caches.as_chunks().0 {
-                    attention(&threads, q, heads(&keys[..]), heads(&values[..]), d, 0.125, true, &mut out);
+                    attention(
+                        &threads,
+                        q,
+                        heads(&keys[..]),
+                        heads(&values[..]),
+                        d,
+                        d,
+                        Scores::new(0.125, true),
+                        &mut out,
+                    );
                 }
             });
         });

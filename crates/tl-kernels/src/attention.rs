@@ -9,8 +9,9 @@
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use crate::kept::{Kept, LANES, MAX_VECTORS, PerVector, Vectors};
-use crate::math::exp;
+use crate::math::{exp, tanh};
 use crate::matmul::PARALLEL_MIN;
+use crate::quant::Weight;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
@@ -68,59 +69,87 @@ impl<'a, T: Kept> Heads<'a, T> {
     }
 }
 
-/// `out[i, h] = sum over j of softmax over j of (scale * q[i, h] . k[j, g]) * v[j, g]`, `g = h / (heads / kv_heads)`.
+/// Which keys a query sees, and what becomes of its scores.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores<'a> {
+    /// The factor of the products of queries and keys.
+    pub scale: f32,
+    /// Whether query `i` of `n` sees only the keys `j <= i + (m - n)` of `m`, so that the last query sees them all.
+    pub causal: bool,
+    /// How many of these keys it sees, the last ones; 0: all. Only where attention is causal.
+    pub window: usize,
+    /// Where this is above 0, a score `s` becomes `softcap * tanh(s / softcap)`.
+    pub softcap: f32,
+    /// A score for each query head that counts among the others, and has no value: a row of as many elements as there are heads.
+    pub sinks: Option<Weight<'a>>,
+}
+
+impl Scores<'_> {
+    /// All keys, or those up to the query's own, with the products times `scale` as scores.
+    pub fn new(scale: f32, causal: bool) -> Self {
+        Scores { scale, causal, window: 0, softcap: 0.0, sinks: None }
+    }
+}
+
+/// `out[i, h] = sum over j of softmax over j of (scale * q[i, h] . k[j, g]) * v[j, g]`, `g = h / (heads / kv_heads)`, `j` being the
+/// keys that the query sees; see [`Scores`].
 ///
-/// `q: [n, heads, d]`, `k`, `v: [m, kv_heads, d]` with any strides but the last, `out: [n, heads, d]` contiguous; `k` and `v` may be
-/// kept in another type. `causal`: query `i` sees the keys `j <= i + (m - n)`, so that the last query sees them all. A query that
-/// sees no key gives zeros. All in `f32`.
+/// `q: [n, heads, d]`, `k: [m, kv_heads, d]`, `v: [m, kv_heads, e]` with any strides but the last, `out: [n, heads, e]` contiguous;
+/// `k` and `v` may be kept in another type. A query that sees no key gives zeros. All in `f32`. Keys that no query of a task sees are
+/// not read. What a query gives depends on the keys that it sees, not on how many lie before them.
 ///
 /// # Panics
-/// If `d` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong; with blocks, also
-/// where `d` or a stride of `k` or `v` is no whole number of them.
-#[expect(clippy::too_many_arguments, reason = "three operands and the parameters of the formula")]
+/// If `d` or `e` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong; with a
+/// window without `causal`; with blocks, also where `d`, `e` or a stride of `k` or `v` is no whole number of them.
+#[expect(clippy::too_many_arguments, reason = "three operands and their sizes")]
 pub fn attention<T: Element, C: Kept>(
     threads: &Threads,
     q: Heads<'_, T>,
     k: Heads<'_, C>,
     v: Heads<'_, C>,
     head_dim: usize,
-    scale: f32,
-    causal: bool,
+    value_dim: usize,
+    scores: Scores<'_>,
     out: &mut [T],
 ) {
-    assert!(head_dim <= MAX_HEAD_DIM, "attention: a head of {head_dim}");
-    assert_eq!(out.len(), q.n_tokens * q.n_heads * head_dim, "attention: length of the output");
+    let widest = head_dim.max(value_dim);
+    assert!(widest <= MAX_HEAD_DIM, "attention: a head of {widest}");
+    assert_eq!(out.len(), q.n_tokens * q.n_heads * value_dim, "attention: length of the output");
     assert!(k.n_tokens == v.n_tokens && k.n_heads == v.n_heads, "attention: keys and values");
-    let in_blocks = [head_dim, k.token_stride, k.head_stride, v.token_stride, v.head_stride];
+    assert!(scores.causal || scores.window == 0, "attention: a window of {} that is not causal", scores.window);
+    let in_blocks = [head_dim, k.token_stride, k.head_stride, value_dim, v.token_stride, v.head_stride];
     assert!(
         in_blocks.iter().all(|len| len.is_multiple_of(C::ELEMS)),
         "attention: {in_blocks:?} in blocks of {}",
         C::ELEMS
     );
+    if let Some(Weight { bytes, format }) = scores.sinks {
+        assert_eq!(bytes.len(), format.row_bytes(q.n_heads), "attention: bytes of the sinks");
+    }
     if out.is_empty() {
         return;
     }
     assert!(k.n_heads > 0 && q.n_heads.is_multiple_of(k.n_heads), "attention: {} heads, {}", q.n_heads, k.n_heads);
-    let work = out.len().saturating_mul(k.n_tokens);
-    let parallel = work >= PARALLEL_MIN;
     let group = q.n_heads / k.n_heads;
-    let max_rows = (TASK_ELEMS / head_dim).min(MAX_ROWS);
+    let operands = Operands { q, k, v, head_dim, value_dim, group, scores };
+    let n_seen = operands.seen(q.n_tokens - 1).end - operands.seen(0).start;
+    let parallel = out.len().saturating_mul(n_seen) >= PARALLEL_MIN;
+    let max_rows = (TASK_ELEMS / widest).min(MAX_ROWS);
     // The heads of a task: as many of a group as fit, but with several threads not so many that one has nothing to do.
     let enough_tasks = |heads: &usize| !parallel || q.n_tokens * q.n_heads / heads >= threads.count();
     let divisors = (1..=group.min(max_rows)).rev().filter(|heads| group.is_multiple_of(*heads));
     let heads = divisors.into_iter().find(enough_tasks).unwrap_or(1);
-    let operands = Operands { q, k, v, head_dim, group, scale, causal };
     if parallel && q.n_tokens == 1 {
         let n_tasks = q.n_heads / heads;
-        let n_parts = (4 * threads.count()).div_ceil(n_tasks).min(k.n_tokens / MIN_PART);
+        let n_parts = (4 * threads.count()).div_ceil(n_tasks).min(n_seen / MIN_PART);
         if n_tasks < 4 * threads.count() && n_parts > 1 && attention_in_parts(threads, operands, heads, n_parts, out) {
             return;
         }
     }
     let queries = (max_rows / heads).max(1);
-    let n_cols = q.n_heads * head_dim;
+    let n_cols = q.n_heads * value_dim;
     let tiling =
-        Tiling { n_cols, group_rows: q.n_tokens, row_step: 1, tile_rows: queries, tile_cols: heads * head_dim };
+        Tiling { n_cols, group_rows: q.n_tokens, row_step: 1, tile_rows: queries, tile_cols: heads * value_dim };
     threads.for_tiles_if(parallel, out, tiling, &|mut tile| attention_tile(threads.isa(), operands, &mut tile));
 }
 
@@ -133,24 +162,25 @@ fn attention_in_parts<T: Element, C: Kept>(
     n_parts: usize,
     out: &mut [T],
 ) -> bool {
-    let Operands { q, k, head_dim, .. } = operands;
+    let Operands { q, value_dim, .. } = operands;
     let isa = threads.isa();
     // Of each head its sums, and behind them its row.
-    let head_lines = (head_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
+    let head_lines = (value_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
     let task_lines = heads * head_lines;
     let mut workspace = threads.workspace();
     let Some(gathered) = workspace.get_mut(..q.n_heads * n_parts * head_lines) else { return false };
-    let part_keys = k.n_tokens.div_ceil(n_parts).next_multiple_of(MAX_VECTORS);
+    let seen = operands.seen(0);
+    let part_keys = seen.len().div_ceil(n_parts).next_multiple_of(MAX_VECTORS);
     let part = |task: usize| {
-        let first_key = task % n_parts * part_keys;
-        (task / n_parts * heads, first_key..(first_key + part_keys).min(k.n_tokens))
+        let first_key = seen.start + task % n_parts * part_keys;
+        (task / n_parts * heads, first_key..(first_key + part_keys).min(seen.end))
     };
     threads.for_chunks(gathered, task_lines, &|task, lines| {
         let (first_head, keys) = part(task);
         let (next_head, next_keys) = part(task + 1);
         gather_part(isa, operands, first_head, keys, operands.first_keys(next_head, next_keys), lines);
     });
-    for (h, out) in out.chunks_exact_mut(head_dim).enumerate() {
+    for (h, out) in out.chunks_exact_mut(value_dim).enumerate() {
         let (task, head) = (h / heads, h % heads);
         let part = |part: usize| &gathered[(task * n_parts + part) * task_lines + head * head_lines..][..head_lines];
         join_parts(isa, (0..n_parts).map(part), out);
@@ -163,9 +193,9 @@ struct Operands<'a, T, C> {
     k: Heads<'a, C>,
     v: Heads<'a, C>,
     head_dim: usize,
+    value_dim: usize,
     group: usize,
-    scale: f32,
-    causal: bool,
+    scores: Scores<'a>,
 }
 
 impl<T, C> Clone for Operands<'_, T, C> {
@@ -187,29 +217,49 @@ impl<T, C: Kept> Operands<'_, T, C> {
         self.k.vectors(first, head / self.group, self.head_dim).ahead()
     }
 
-    /// How many keys query `i` sees.
+    /// The keys that query `i` sees.
     #[inline(always)]
-    fn n_seen(&self, i: usize) -> usize {
+    fn seen(&self, i: usize) -> Range<usize> {
         let (n, m) = (self.q.n_tokens, self.k.n_tokens);
-        if self.causal { (i + 1 + m).saturating_sub(n) } else { m }
+        if !self.scores.causal {
+            return 0..m;
+        }
+        let end = (i + 1 + m).saturating_sub(n);
+        let start = if self.scores.window == 0 { 0 } else { end.saturating_sub(self.scores.window) };
+        start..end
+    }
+
+    /// What a row has gathered that has seen no key yet.
+    #[inline(always)]
+    fn new_row(&self, isa: Isa, head: usize, seen: Range<usize>, has_sink: bool) -> Row {
+        let mut row = Row { seen, ..Row::NEW };
+        if let Some(sinks) = self.scores.sinks.filter(|_| has_sink) {
+            let mut sink = [0.0];
+            sinks.load(isa, head, &mut sink);
+            // The weight that it has beside itself alone.
+            row.sum = if sink[0] == f32::NEG_INFINITY { 0.0 } else { 1.0 };
+            row.largest = sink[0];
+        }
+        row
     }
 }
 
 /// What a row (a query and a head) has gathered so far: its largest score, and the sum of its weights.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Row {
     largest: f32,
     sum: f32,
-    n_seen: usize,
+    seen: Range<usize>,
 }
 
 impl Row {
-    const NEW: Row = Row { largest: f32::NEG_INFINITY, sum: 0.0, n_seen: 0 };
+    const NEW: Row = Row { largest: f32::NEG_INFINITY, sum: 0.0, seen: 0..0 };
 
-    /// How many keys of the block from `first_key` on the row sees.
+    /// Which keys of the block from `first_key` on the row sees.
     #[inline(always)]
-    fn n_seen_of(&self, first_key: usize, block_keys: usize) -> usize {
-        self.n_seen.saturating_sub(first_key).min(block_keys)
+    fn seen_of(&self, first_key: usize, block_keys: usize) -> Range<usize> {
+        let within = |key: usize| key.saturating_sub(first_key).min(block_keys);
+        within(self.seen.start)..within(self.seen.end)
     }
 }
 
@@ -221,25 +271,25 @@ struct Gathered {
 
 instantiate! {
     fn attention_tile[T: Element, C: Kept](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
-        let head_dim = operands.head_dim;
+        let value_dim = operands.value_dim;
         let (first_query, n_queries) = (tile.first_row(), tile.n_rows());
-        let (first_head, n_heads) = (tile.first_col() / head_dim, tile.n_cols() / head_dim);
+        let (first_head, n_heads) = (tile.first_col() / value_dim, tile.n_cols() / value_dim);
         let n_rows = n_queries * n_heads;
-        let mut gathered = Gathered { rows: [Row::NEW; MAX_ROWS], sums: Scratch::new() };
-        let sums = gathered.sums.zeroed(n_rows * head_dim);
+        let mut gathered = Gathered { rows: [const { Row::NEW }; MAX_ROWS], sums: Scratch::new() };
+        let sums = gathered.sums.zeroed(n_rows * value_dim);
         let rows = &mut gathered.rows[..n_rows];
         // With one query, a thread's next tile is likely to be that of the next heads; with more, the same keys again.
-        let keys = 0..operands.k.n_tokens;
+        let keys = operands.seen(first_query).start..operands.k.n_tokens;
         let next_head = if operands.q.n_tokens == 1 { first_head + n_heads } else { usize::MAX };
         let following = operands.first_keys(next_head, keys.clone());
-        gather(isa, operands, (first_query, first_head, n_heads), keys, following, rows, sums);
+        gather(isa, operands, (first_query, first_head, n_heads), keys, true, following, rows, sums);
         for (r, row) in rows.iter().enumerate() {
-            let sums = &mut sums[r * head_dim..][..head_dim];
-            let scale = if row.n_seen == 0 { 0.0 } else { 1.0 / row.sum };
+            let sums = &mut sums[r * value_dim..][..value_dim];
+            let scale = if row.seen.is_empty() { 0.0 } else { 1.0 / row.sum };
             for sum in sums.iter_mut() {
                 *sum *= scale;
             }
-            T::store(isa, sums, &mut tile.row_mut(r / n_heads)[r % n_heads * head_dim..][..head_dim]);
+            T::store(isa, sums, &mut tile.row_mut(r / n_heads)[r % n_heads * value_dim..][..value_dim]);
         }
     }
 
@@ -247,16 +297,18 @@ instantiate! {
     fn gather_part[T: Element, C: Kept](
         isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, following: Ahead, lines: &mut [Line],
     ) {
-        let head_dim = operands.head_dim;
-        let head_lines = (head_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
+        let value_dim = operands.value_dim;
+        let head_lines = (value_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
         let n_rows = lines.len() / head_lines;
-        let mut gathered = Gathered { rows: [Row::NEW; MAX_ROWS], sums: Scratch::new() };
-        let sums = gathered.sums.zeroed(n_rows * head_dim);
+        let mut gathered = Gathered { rows: [const { Row::NEW }; MAX_ROWS], sums: Scratch::new() };
+        let sums = gathered.sums.zeroed(n_rows * value_dim);
         let rows = &mut gathered.rows[..n_rows];
-        gather(isa, operands, (0, first_head, n_rows), keys, following, rows, sums);
+        // One part counts the sinks.
+        let has_sinks = keys.start == operands.seen(0).start;
+        gather(isa, operands, (0, first_head, n_rows), keys, has_sinks, following, rows, sums);
         for (r, row) in rows.iter().enumerate() {
             let (values, last) = lines[r * head_lines..][..head_lines].split_at_mut(head_lines - 1);
-            bytemuck::cast_slice_mut(values)[..head_dim].copy_from_slice(&sums[r * head_dim..][..head_dim]);
+            bytemuck::cast_slice_mut(values)[..value_dim].copy_from_slice(&sums[r * value_dim..][..value_dim]);
             bytemuck::cast_slice_mut(last)[..2].copy_from_slice(&[row.largest, row.sum]);
         }
     }
@@ -287,19 +339,21 @@ instantiate! {
     }
 }
 
-/// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on. `following`: what keys the
-/// thread comes to then.
+/// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on. The first of the keys is
+/// one that the first query sees. `following`: what keys the thread comes to then.
+#[expect(clippy::too_many_arguments, reason = "what is gathered, for whom and whereto")]
 #[inline(always)]
 fn gather<T: Element, C: Kept>(
     isa: Isa,
     operands: Operands<'_, T, C>,
     (first_query, first_head, n_heads): (usize, usize, usize),
     keys: Range<usize>,
+    has_sinks: bool,
     following: Ahead,
     rows: &mut [Row],
     sums: &mut [f32],
 ) {
-    let Operands { q, k, v, head_dim, group, scale, .. } = operands;
+    let Operands { q, k, v, head_dim, value_dim, group, scores: Scores { scale, softcap, .. }, .. } = operands;
     let kv_head = first_head / group;
     let mut queries = Scratch::<f32, TASK_ELEMS>::new();
     let queries = queries.zeroed(rows.len() * head_dim);
@@ -308,31 +362,50 @@ fn gather<T: Element, C: Kept>(
     let mut block = Scratch::<f32, BLOCK_ELEMS>::new();
     for (r, row) in rows.iter_mut().enumerate() {
         let (query, head) = (first_query + r / n_heads, first_head + r % n_heads);
-        row.n_seen = operands.n_seen(query).min(keys.end);
+        let seen = operands.seen(query);
+        *row = operands.new_row(isa, head, seen.start..seen.end.min(keys.end), has_sinks);
         let query_values = &mut queries[r * head_dim..][..head_dim];
         T::load(isa, q.vector(query, head, head_dim), query_values);
         for value in query_values {
             *value *= scale;
         }
     }
-    // Later queries see more keys.
-    let n_keys = rows.last().map_or(0, |row| row.n_seen);
-    let needs_block = Vectors::<C>::need_block(isa, head_dim);
-    let block_keys = (BLOCK_ELEMS / head_dim).min(MAX_VECTORS);
-    let block = block.zeroed(if needs_block { block_keys.min(n_keys) * head_dim } else { 0 });
+    // Later queries see later keys.
+    let n_keys = rows.last().map_or(0, |row| row.seen.end);
+    let widest = head_dim.max(value_dim);
+    let needs_block = Vectors::<C>::need_block(isa, head_dim) || Vectors::<C>::need_block(isa, value_dim);
+    let block_keys = (BLOCK_ELEMS / widest).min(MAX_VECTORS);
+    let block_room = block_keys.min(n_keys.saturating_sub(keys.start));
+    let block = block.zeroed(if needs_block { block_room * widest } else { 0 });
     for first_key in (keys.start..n_keys).step_by(block_keys) {
         let these = first_key..(first_key + block_keys).min(n_keys);
         let next = these.end..(these.end + block_keys).min(n_keys);
         let keys = k.vectors(these.clone(), kv_head, head_dim);
-        let values = v.vectors(these, kv_head, head_dim);
+        let values = v.vectors(these, kv_head, value_dim);
         let next_keys = if next.is_empty() { following } else { k.vectors(next, kv_head, head_dim).ahead() };
-        keys.dots(isa, queries, values.ahead(), block, scores);
-        for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
-            let scores = &mut scores[..row.n_seen_of(first_key, block_keys)];
-            weigh(row, scores, &mut sums[r * head_dim..][..head_dim]);
+        if head_dim > 0 {
+            keys.dots(isa, queries, values.ahead(), block, scores);
+        } else {
+            scores.fill([0.0; MAX_VECTORS]);
         }
-        let n_seen = |r: usize| rows[r].n_seen_of(first_key, block_keys);
-        values.add_weighted(isa, scores, n_seen, next_keys, block, sums);
+        for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
+            let scores = &mut scores[row.seen_of(first_key, block_keys)];
+            if softcap > 0.0 {
+                cap(scores, softcap);
+            }
+            weigh(row, scores, &mut sums[r * value_dim..][..value_dim]);
+        }
+        let seen = |r: usize| rows[r].seen_of(first_key, block_keys);
+        values.add_weighted(isa, scores, seen, next_keys, block, sums);
+    }
+}
+
+/// Bends scores so that none is larger than `softcap`.
+#[inline(always)]
+fn cap(scores: &mut [f32], softcap: f32) {
+    let inverse = 1.0 / softcap;
+    for score in scores {
+        *score = softcap * tanh(*score * inverse);
     }
 }
 
@@ -375,7 +448,7 @@ fn weigh(row: &mut Row, scores: &mut [f32], sums: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{Q8_0, Q8Block};
+    use crate::quant::{F32, Q8_0, Q8Block};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use bytemuck::Zeroable;
     use half::{bf16, f16};
@@ -405,38 +478,158 @@ mod tests {
         }
     }
 
-    /// Attention over random operands; keys and values lie head by head, as in a cache with room for more tokens.
-    fn check<T: Element, C: RandomKept>([n, m, heads, kv_heads, d]: [usize; 5], causal: bool) {
+    /// Attention over random operands; keys and values lie head by head, as in a cache with room for more tokens. Values are as wide as
+    /// keys unless `value_dim` says otherwise.
+    fn check_scores<T: Element, C: RandomKept>(
+        [n, m, heads, kv_heads, d]: [usize; 5],
+        value_dim: Option<usize>,
+        scores: Scores<'_>,
+    ) {
         let mut random = Random::new((n * 3 + m * 5 + d) as u64);
-        let room = m + 3;
+        let (room, e) = (m + 3, value_dim.unwrap_or(d));
         let q = random.vec::<T>(n * heads * (d + 1));
-        let [k, v] = [(); 2].map(|()| C::random(&mut random, kv_heads * room * d));
+        let [k, v] = [d, e].map(|width| C::random(&mut random, kv_heads * room * width));
         let q = Heads { data: &q[..], n_tokens: n, n_heads: heads, token_stride: heads * (d + 1), head_stride: d + 1 };
-        let cache = |data| Heads { data, n_tokens: m, n_heads: kv_heads, token_stride: d, head_stride: room * d };
-        let (k, v) = (cache(&k[..]), cache(&v[..]));
-        let scale = 3.0 / (d as f32).sqrt();
+        let cache = |data, width| Heads {
+            data,
+            n_tokens: m,
+            n_heads: kv_heads,
+            token_stride: width,
+            head_stride: room * width,
+        };
+        let (k, v) = (cache(&k[..], d), cache(&v[..], e));
+        let scores = Scores { scale: scores.scale / (d as f32).sqrt(), ..scores };
+        let mut sinks = vec![0.0; heads];
+        if let Some(weight) = scores.sinks {
+            weight.load(Isa::portable(), 0, &mut sinks);
+        }
+        let (window, softcap) = (scores.window, f64::from(scores.softcap));
         let mut expected = Vec::new();
         for (i, h) in (0..n).flat_map(|i| (0..heads).map(move |h| (i, h))) {
             let (query, g) = (vector(&q, i, h, d), h / (heads / kv_heads));
-            let seen = (0..m).filter(|j| !causal || j + n <= i + m);
+            let is_shown = |j: usize| j + n <= i + m && (window == 0 || j + n + window > i + m);
+            let seen = (0..m).filter(|&j| !scores.causal || is_shown(j));
             let weights: Vec<(usize, f64)> = seen
                 .map(|j| {
                     let score: f64 = query.iter().zip(vector(&k, j, g, d)).map(|(q, k)| q * k).sum();
-                    (j, (score * f64::from(scale)).exp())
+                    let score = score * f64::from(scores.scale);
+                    (j, if softcap > 0.0 { softcap * (score / softcap).tanh() } else { score }.exp())
                 })
                 .collect();
-            let total: f64 = weights.iter().map(|(_, w)| w).sum();
-            let mut row = vec![0.0; d];
+            let sink = if scores.sinks.is_some() { f64::from(sinks[h]).exp() } else { 0.0 };
+            let total = weights.iter().map(|(_, w)| w).sum::<f64>() + sink;
+            let mut row = vec![0.0; e];
             for (j, weight) in weights {
-                row.iter_mut().zip(vector(&v, j, g, d)).for_each(|(row, v)| *row += weight / total * v);
+                row.iter_mut().zip(vector(&v, j, g, e)).for_each(|(row, v)| *row += weight / total * v);
             }
             expected.extend(row);
         }
         for threads in all_threads() {
-            let mut out = vec![T::from_f32(f32::NAN); n * heads * d];
-            attention(&threads, q, k, v, d, scale, causal, &mut out);
-            let what = format!("{n} {m} {heads}/{kv_heads} {d} {causal} {threads:?}");
+            let mut out = vec![T::from_f32(f32::NAN); n * heads * e];
+            attention(&threads, q, k, v, d, e, scores, &mut out);
+            let what = format!("{n} {m} {heads}/{kv_heads} {d} {e} {scores:?} {threads:?}");
             assert_close(&what, &out, &expected, 3e-6, rounding::<T>());
+        }
+    }
+
+    fn check<T: Element, C: RandomKept>(sizes: [usize; 5], causal: bool) {
+        check_scores::<T, C>(sizes, None, Scores::new(3.0, causal));
+    }
+
+    #[test]
+    fn windows_caps_and_sinks() {
+        let sinks: Vec<u8> = (0..32).flat_map(|h: i32| ((h % 5) as f32 - 1.5).to_le_bytes()).collect();
+        for (heads, kv_heads, d, e) in
+            [(4, 2, 33, None), (3, 1, 32, Some(48)), (8, 2, 64, Some(17)), (2, 2, 16, Some(16))]
+        {
+            for (n, m) in [(1, 1), (1, 31), (1, 900), (2, 3), (5, 5), (33, 257), (140, 300), (7, 3)] {
+                for (window, softcap, has_sinks) in
+                    [(1, 0.0, false), (7, 0.0, true), (130, 2.0, true), (1000, 0.5, false)]
+                {
+                    // At any alignment.
+                    let row = [&[7][..], &sinks[..4 * heads]].concat();
+                    let sinks = has_sinks.then_some(Weight { bytes: &row[1..], format: &F32 });
+                    let scores = Scores { window, softcap, sinks, ..Scores::new(3.0, true) };
+                    check_scores::<f32, f32>([n, m, heads, kv_heads, d], e, scores);
+                    check_scores::<f16, f16>([n, m, heads, kv_heads, d], e, scores);
+                    check_scores::<f32, f16>(
+                        [n, m, heads, kv_heads, d],
+                        e,
+                        Scores { window: 0, causal: false, ..scores },
+                    );
+                }
+            }
+        }
+        let scores = Scores { window: 100, ..Scores::new(3.0, true) };
+        check_scores::<f32, Q8Block>([1, 600, 4, 2, 64], Some(32), scores);
+        check_scores::<f16, Q8Block>([40, 600, 4, 2, 32], Some(96), scores);
+        check_scores::<f32, bf16>([1, 300, 2, 2, 1024], Some(16), scores);
+        check_scores::<f32, bf16>([3, 300, 2, 2, 16], Some(1024), scores);
+    }
+
+    /// Whatever lies before the window: the same bits, and NaN is not met.
+    #[test]
+    fn what_lies_before_a_window_does_not_count() {
+        let (heads, d, window, m) = (4, 32, 40, 300);
+        let mut random = Random::new(3);
+        let (mut k, mut v) = (random.vec::<f32>(m * d), random.vec::<f32>(m * d));
+        // The fewer queries, the later their first key.
+        for n in [50, 9, 2, 1] {
+            let q = random.vec::<f32>(n * heads * d);
+            let q = Heads { data: &q[..], n_tokens: n, n_heads: heads, token_stride: heads * d, head_stride: d };
+            // The first key that the first query sees.
+            let first = m - n + 1 - window;
+            let scores = Scores { window, ..Scores::new(0.2, true) };
+            for threads in all_threads() {
+                let mut found = [(); 3].map(|()| vec![f32::NAN; n * heads * d]);
+                for (start, out) in [0, first / 2, first].into_iter().zip(&mut found) {
+                    k[..first * d].fill(f32::NAN);
+                    v[..first * d].fill(f32::NAN);
+                    let of = |data| Heads { data, n_tokens: m - start, n_heads: 1, token_stride: d, head_stride: 0 };
+                    attention(&threads, q, of(&k[start * d..]), of(&v[start * d..]), d, d, scores, out);
+                }
+                assert!(found[0].iter().all(|value| value.is_finite()), "{n} {threads:?}");
+                assert_eq!((&found[0], &found[0]), (&found[1], &found[2]), "{n} {threads:?}");
+            }
+        }
+    }
+
+    /// Within a tile too, no query meets a key that another one sees and it does not.
+    #[test]
+    fn a_query_meets_no_other_key() {
+        let (n, m, d, window, bad) = (12, 20, 16, 5, 13);
+        let mut random = Random::new(4);
+        let q = random.vec::<f32>(n * d);
+        let (mut k, mut v) = (random.vec::<f32>(m * d), random.vec::<f32>(m * d));
+        k[bad * d..][..d].fill(f32::NAN);
+        v[bad * d..][..d].fill(f32::NAN);
+        let heads = |data, n_tokens| Heads { data, n_tokens, n_heads: 1, token_stride: d, head_stride: d };
+        for threads in all_threads() {
+            let mut out = vec![0.0; n * d];
+            let scores = Scores { window, ..Scores::new(0.2, true) };
+            attention(&threads, heads(&q[..], n), heads(&k[..], m), heads(&v[..], m), d, d, scores, &mut out);
+            for (i, row) in out.chunks(d).enumerate() {
+                let own = i + m - n;
+                let is_seen = (bad..bad + window).contains(&own);
+                assert!(row.iter().all(|value| value.is_nan() == is_seen), "{i} {threads:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sinks_far_from_the_scores() {
+        for threads in all_threads() {
+            for (sink, expected) in
+                [(f32::NEG_INFINITY, 2.0), (-1e4, 2.0), (0.0, 1.0), (1e4, 0.0), (f32::NAN, f32::NAN)]
+            {
+                let heads = |data| Heads { data, n_tokens: 1, n_heads: 1, token_stride: 1, head_stride: 1 };
+                let bytes = sink.to_le_bytes();
+                let sinks = Some(Weight { bytes: &bytes, format: &F32 });
+                let scores = Scores { sinks, ..Scores::new(1.0, true) };
+                let mut out = [f32::NAN];
+                attention(&threads, heads(&[0.0f32]), heads(&[1.0f32]), heads(&[2.0]), 1, 1, scores, &mut out);
+                assert!(out[0] == expected || out[0].is_nan() && expected.is_nan(), "{sink} {out:?}");
+            }
         }
     }
 
@@ -492,20 +685,21 @@ mod tests {
             for threads in all_threads() {
                 let [mut out, mut expected] = [(); 2].map(|()| vec![f32::NAN; 8 * d]);
                 let (view, copy) = (heads(&values[..], token_stride), heads(&copies[..], d));
-                attention(&threads, q, view, view, d, 0.1, true, &mut out);
-                attention(&threads, q, copy, copy, d, 0.1, true, &mut expected);
+                attention(&threads, q, view, view, d, d, Scores::new(0.1, true), &mut out);
+                attention(&threads, q, copy, copy, d, d, Scores::new(0.1, true), &mut expected);
                 assert_eq!(out, expected, "{token_stride} {threads:?}");
             }
         }
     }
 
     #[test]
-    #[should_panic(expected = "[48, 96, 48, 96, 48] in blocks of 32")]
+    #[should_panic(expected = "[48, 96, 48, 48, 96, 48] in blocks of 32")]
     fn heads_are_whole_blocks() {
         let heads = |data| Heads { data, n_tokens: 1, n_heads: 2, token_stride: 96, head_stride: 48 };
         let q = Heads { data: &[1.0f32; 96][..], n_tokens: 1, n_heads: 2, token_stride: 96, head_stride: 48 };
         let blocks = [Q8Block::zeroed(); 3];
-        attention(&Threads::new(1), q, heads(&blocks), heads(&blocks), 48, 1.0, true, &mut [0.0; 96]);
+        let scores = Scores::new(1.0, true);
+        attention(&Threads::new(1), q, heads(&blocks), heads(&blocks), 48, 48, scores, &mut [0.0; 96]);
     }
 
     #[test]
@@ -515,11 +709,11 @@ mod tests {
             let k = [-1e4, 3e3, 1e30, f32::NAN];
             let v = [7.0, 5.0, 3.0, f32::NAN];
             let heads = |data, n_tokens| Heads { data, n_tokens, n_heads: 1, token_stride: 1, head_stride: 1 };
-            let mut out = [0.0; 4];
-            attention(&threads, heads(&q, 4), heads(&k, 4), heads(&v, 4), 1, 1.0, true, &mut out);
+            let (mut out, scores) = ([0.0; 4], Scores::new(1.0, true));
+            attention(&threads, heads(&q, 4), heads(&k, 4), heads(&v, 4), 1, 1, scores, &mut out);
             assert_eq!(out[..3], [7.0, 5.0, 3.0]);
             assert!(out[3].is_nan());
-            attention(&threads, heads(&q, 4), heads(&k, 2), heads(&v, 2), 1, 1.0, true, &mut out);
+            attention(&threads, heads(&q, 4), heads(&k, 2), heads(&v, 2), 1, 1, scores, &mut out);
             assert_eq!(out, [0.0, 0.0, 7.0, 5.0]);
         }
     }

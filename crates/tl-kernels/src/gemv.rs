@@ -66,7 +66,7 @@ instantiate! {
                         load_strided(isa, a_of(row), a.col_stride, &mut weights[..depth]);
                     }
                     let rows = Vectors { data, n: depth, stride: b.row_stride, len: width };
-                    rows.add_weighted(isa, per_vector, |_| depth, rows.skip(AHEAD).ahead(), block, sums);
+                    rows.add_weighted(isa, per_vector, |_| 0..depth, rows.skip(AHEAD).ahead(), block, sums);
                 }
             }
             for (row, sums) in sums.chunks_exact(width).enumerate() {

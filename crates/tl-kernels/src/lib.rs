@@ -38,22 +38,24 @@ mod scratch;
 #[cfg(test)]
 mod testing;
 mod threads;
+mod top;
 mod vector;
 mod workspace;
 
-pub use attention::{Heads, MAX_HEAD_DIM, attention};
+pub use attention::{Heads, MAX_HEAD_DIM, Scores, attention};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::{Element, FloatSlice};
 pub use isa::Isa;
 pub use kept::Kept;
 pub use map::{View, binary, copy, mask, unary};
-pub use math::{exp, gelu, sigmoid, silu, tanh};
+pub use math::{exp, gelu, gelu_tanh, sigmoid, silu, tanh};
 pub use matmul::{Batch, Matrix, batch_matmul, matmul};
 pub use quant::{
-    BF16, Dot, F16, F32, FloatKernels, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block,
-    Quantize, Reading, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear,
+    BF16, Dot, Experts, F16, F32, FloatKernels, IQ4_NL, IntegerKernels, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    Q8Block, Quantize, Reading, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear, linear_experts,
 };
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
-pub use rope::{RopeStyle, rope};
+pub use rope::{RopeStyle, Rotation, rope};
 pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};
 pub use threads::{Threads, Tile, Tiling};
+pub use top::{top, top_places};

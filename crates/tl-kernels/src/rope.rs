@@ -4,6 +4,7 @@ use crate::element::Element;
 use crate::isa::instantiate;
 use crate::map::BLOCK;
 use crate::math::sin_cos;
+use crate::quant::Weight;
 use crate::threads::Threads;
 
 /// Elements that a task rotates; what is smaller runs on the calling thread.
@@ -20,67 +21,91 @@ pub enum RopeStyle {
     Halves,
 }
 
-/// Rotates pair `i` of each head of token `t` by the angle `(pos + t) * base^(-2i / rotary_dim)`. `x`, `out`: `[n_tokens,
-/// n_heads, head_dim]` contiguous. The first `rotary_dim` elements of a head are rotated, the rest is copied. Angles are
-/// computed in `f64`, products in `f32`. Source: Su and others, "RoFormer", 2021.
+/// How heads are rotated.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    /// How many elements of a head are rotated, the first ones: an even number.
+    pub rotary_dim: usize,
+    /// The position of the first token.
+    pub pos: usize,
+    /// The base of the frequencies.
+    pub base: f32,
+    /// Which elements form a pair.
+    pub style: RopeStyle,
+    /// What every angle is divided by.
+    pub scale: f64,
+    /// What the angle of each pair is divided by too: a row of `rotary_dim / 2` elements.
+    pub factors: Option<Weight<'a>>,
+    /// What sines and cosines are multiplied by.
+    pub magnitude: f32,
+}
+
+impl Rotation<'_> {
+    /// All of a head of `rotary_dim` elements in interleaved pairs, the first token at `pos`.
+    pub fn new(rotary_dim: usize, pos: usize, base: f32) -> Self {
+        Rotation { rotary_dim, pos, base, style: RopeStyle::Interleaved, scale: 1.0, factors: None, magnitude: 1.0 }
+    }
+}
+
+/// Rotates pair `i` of each head of token `t` by the angle `(pos + t) * base^(-2i / rotary_dim) / scale / factors[i]`, and makes it
+/// `magnitude` times as long. `x`, `out`: `[n_tokens, n_heads, head_dim]` contiguous. The first `rotary_dim` elements of a head are
+/// rotated, the rest is copied. Angles are computed in `f64`, products in `f32`. Source: Su and others, "RoFormer", 2021.
 ///
 /// # Panics
 /// If `rotary_dim` is odd or larger than `head_dim`, or a length is wrong.
-#[expect(clippy::too_many_arguments, reason = "three sizes and the four parameters of the formula")]
 pub fn rope<T: Element>(
     threads: &Threads,
     x: &[T],
     n_tokens: usize,
     n_heads: usize,
     head_dim: usize,
-    rotary_dim: usize,
-    pos: usize,
-    base: f32,
-    style: RopeStyle,
+    rotation: Rotation<'_>,
     out: &mut [T],
 ) {
-    let token_elems = n_heads * head_dim;
+    let (token_elems, rotary_dim) = (n_heads * head_dim, rotation.rotary_dim);
     assert!(x.len() == n_tokens * token_elems && out.len() == x.len(), "rope: lengths");
     assert!(rotary_dim.is_multiple_of(2) && rotary_dim <= head_dim, "rope: {rotary_dim} of {head_dim} elements");
+    if let Some(Weight { bytes, format }) = rotation.factors {
+        assert_eq!(bytes.len(), format.row_bytes(rotary_dim / 2), "rope: bytes of the factors");
+    }
     if x.is_empty() {
         return;
     }
     let tokens_per_task = (TASK_ELEMS / token_elems).max(1);
-    let rotation = Rotation { head_dim, rotary_dim, base, style };
     threads.for_chunks(out, tokens_per_task * token_elems, &|chunk, out| {
         let first = chunk * tokens_per_task;
         let x = &x[first * token_elems..][..out.len()];
         for (t, (x, out)) in x.chunks_exact(token_elems).zip(out.chunks_exact_mut(token_elems)).enumerate() {
-            rotate_token(threads.isa(), x, rotation, (pos + first + t) as f64, out);
+            rotate_token(threads.isa(), x, head_dim, rotation, (rotation.pos + first + t) as f64, out);
         }
     });
 }
 
-#[derive(Clone, Copy)]
-struct Rotation {
-    head_dim: usize,
-    rotary_dim: usize,
-    base: f32,
-    style: RopeStyle,
-}
-
 instantiate! {
     /// Rotates all heads of one token, a stretch of pairs at a time.
-    fn rotate_token[T: Element](isa: Isa, x: &[T], rotation: Rotation, position: f64, out: &mut [T]) {
-        let Rotation { head_dim, rotary_dim, base, style } = rotation;
+    fn rotate_token[T: Element](
+        isa: Isa, x: &[T], head_dim: usize, rotation: Rotation<'_>, position: f64, out: &mut [T],
+    ) {
+        let Rotation { rotary_dim, base, style, scale, factors, magnitude, .. } = rotation;
         let n_pairs = rotary_dim / 2;
         let (mut sines, mut cosines, mut angles) = ([0.0; PAIRS], [0.0; PAIRS], [0.0; PAIRS]);
+        // Successive frequencies by one power and products, whose rounding in f64 does not reach f32.
+        let ratio = f64::from(base).powf(-1.0 / n_pairs as f64);
         for first in (0..n_pairs).step_by(PAIRS) {
             let count = PAIRS.min(n_pairs - first);
-            // Successive frequencies by one power and products, whose rounding in f64 does not reach f32.
-            let ratio = f64::from(base).powf(-1.0 / n_pairs as f64);
-            let mut angle = position * ratio.powi(first as i32);
+            let mut angle = position / scale * ratio.powi(first as i32);
             for value in &mut angles[..count] {
                 *value = angle;
                 angle *= ratio;
             }
+            if let Some(factors) = factors {
+                divide_by(isa, &mut angles[..count], factors, first);
+            }
             for ((sine, cosine), angle) in sines.iter_mut().zip(&mut cosines).zip(&angles[..count]) {
                 (*sine, *cosine) = sin_cos(*angle);
+            }
+            if magnitude != 1.0 {
+                sines.iter_mut().chain(&mut cosines).for_each(|value| *value *= magnitude);
             }
             let (sines, cosines) = (&sines[..count], &cosines[..count]);
             for (x, out) in x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
@@ -99,6 +124,17 @@ instantiate! {
         for (x, out) in x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
             out[rotary_dim..].copy_from_slice(&x[rotary_dim..]);
         }
+    }
+}
+
+/// Divides the angles of the pairs from `first` on by their factors.
+#[inline(always)]
+fn divide_by(isa: crate::isa::Isa, angles: &mut [f64], factors: Weight<'_>, first: usize) {
+    let mut values = [1.0; PAIRS];
+    let values = &mut values[..angles.len()];
+    factors.load(isa, first, values);
+    for (angle, factor) in angles.iter_mut().zip(values) {
+        *angle /= f64::from(*factor);
     }
 }
 
@@ -138,21 +174,20 @@ fn rotate_halves<T: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::F32;
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use half::f16;
 
-    fn check<T: Element>(
-        [n_tokens, n_heads, head_dim, rotary_dim]: [usize; 4],
-        pos: usize,
-        base: f32,
-        style: RopeStyle,
-    ) {
+    fn check<T: Element>([n_tokens, n_heads, head_dim]: [usize; 3], rotation: Rotation<'_>, factors: &[f32]) {
         let x = Random::new(7).vec::<T>(n_tokens * n_heads * head_dim);
+        let Rotation { rotary_dim, pos, base, style, scale, magnitude, .. } = rotation;
         let mut expected: Vec<f64> = x.iter().map(|x| f64::from(x.to_f32())).collect();
         for (row, head) in expected.chunks_mut(head_dim).enumerate() {
             for i in 0..rotary_dim / 2 {
                 let frequency = f64::from(base).powf(-2.0 * i as f64 / rotary_dim as f64);
-                let (sin, cos) = ((pos + row / n_heads) as f64 * frequency).sin_cos();
+                let factor = factors.get(i).map_or(1.0, |&factor| f64::from(factor));
+                let (sin, cos) = ((pos + row / n_heads) as f64 * frequency / scale / factor).sin_cos();
+                let (sin, cos) = (sin * f64::from(magnitude), cos * f64::from(magnitude));
                 let (a, b) = match style {
                     RopeStyle::Interleaved => (2 * i, 2 * i + 1),
                     RopeStyle::Halves => (i, i + rotary_dim / 2),
@@ -162,9 +197,10 @@ mod tests {
         }
         for threads in all_threads() {
             let mut out = vec![T::from_f32(f32::NAN); x.len()];
-            rope(&threads, &x, n_tokens, n_heads, head_dim, rotary_dim, pos, base, style, &mut out);
-            let what = format!("{n_tokens} {n_heads} {head_dim} {rotary_dim} {pos} {base} {style:?}");
-            assert_close(&what, &out, &expected, 3e-7, rounding::<T>());
+            rope(&threads, &x, n_tokens, n_heads, head_dim, rotation, &mut out);
+            let what = format!("{n_tokens} {n_heads} {head_dim} {rotation:?}");
+            let size = f64::from(magnitude).max(1.0);
+            assert_close(&what, &out, &expected, 3e-7 * size, rounding::<T>());
         }
     }
 
@@ -172,13 +208,44 @@ mod tests {
     fn pairs_turn_by_their_angles() {
         for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
             for (pos, base) in [(0, 1e4), (1, 1e4), (99_990, 1e4), (99_990, 5e5), (3, 1.0)] {
-                for sizes in
-                    [[0, 1, 8, 8], [1, 1, 2, 2], [3, 3, 32, 32], [2, 5, 80, 20], [1, 2, 7, 0], [1, 1, 700, 600]]
-                {
-                    check::<f32>(sizes, pos, base, style);
-                    check::<f16>(sizes, pos, base, style);
+                let of = |rotary_dim| Rotation { style, ..Rotation::new(rotary_dim, pos, base) };
+                for (sizes, rotary_dim) in [
+                    ([0, 1, 8], 8),
+                    ([1, 1, 2], 2),
+                    ([3, 3, 32], 32),
+                    ([2, 5, 80], 20),
+                    ([1, 2, 7], 0),
+                    ([1, 1, 700], 600),
+                ] {
+                    check::<f32>(sizes, of(rotary_dim), &[]);
+                    check::<f16>(sizes, of(rotary_dim), &[]);
                 }
-                check::<f16>([300, 4, 64, 64], pos, base, style);
+                check::<f16>([300, 4, 64], of(64), &[]);
+            }
+        }
+    }
+
+    #[test]
+    fn angles_and_lengths_are_scaled() {
+        let factors: Vec<f32> = (0..300).map(|i| 0.25 + (i * 37 % 101) as f32 * 0.3).collect();
+        let bytes: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
+        for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+            for (head_dim, rotary_dim) in [(2, 2), (64, 64), (66, 34), (700, 600)] {
+                for (scale, magnitude, has_factors) in [(4.0, 1.0, false), (1.0, 1.25, false), (0.5, 0.75, true)] {
+                    let n = if has_factors { rotary_dim / 2 } else { 0 };
+                    // At any alignment.
+                    let row = [&[7][..], &bytes[..4 * n]].concat();
+                    let factors_of = Weight { bytes: &row[1..], format: &F32 };
+                    let rotation = Rotation {
+                        style,
+                        scale,
+                        magnitude,
+                        factors: has_factors.then_some(factors_of),
+                        ..Rotation::new(rotary_dim, 30_011, 1e4)
+                    };
+                    check::<f32>([3, 2, head_dim], rotation, &factors[..n]);
+                    check::<f16>([3, 2, head_dim], rotation, &factors[..n]);
+                }
             }
         }
     }

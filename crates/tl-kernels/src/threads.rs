@@ -28,7 +28,8 @@
 //! *The output.* `for_tiles` takes the output as `&mut`, a whole number of groups. A row of the output is named by its group
 //! and its number in the group, and each such pair by one row only, inside the output (see [`Tiling::row`]). A tile is a
 //! rectangle of rows and columns of one group; those of a group do not overlap, and each task number runs once. A [`Tile`]
-//! lends only rows of its own rectangle, through `&mut self`. So no element is reachable from two tasks.
+//! lends only rows of its own rectangle, through `&mut self`. So no element is reachable from two tasks. `for_listed_tiles` does the
+//! same where a list names the rows of the groups: before anything runs, it makes sure that no row is named twice.
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;
@@ -275,6 +276,7 @@ impl Threads {
                 n_rows: tile_rows.min(group_rows - first_row),
                 n_cols: tile_cols.min(n_cols - first_col),
                 row_stride: n_cols * row_step,
+                listed: None,
                 // SAFETY: the row lies inside `out`, and the column inside the row.
                 start: unsafe { start.pointer().add(tiling.row(group, first_row) * n_cols + first_col) },
                 out: PhantomData,
@@ -283,7 +285,68 @@ impl Threads {
         let n_tasks = n_groups * tiles_across * tiles_down;
         if parallel { self.run(n_tasks, &task) } else { (0..n_tasks).for_each(task) }
     }
+
+    /// As [`Threads::for_tiles`], on the caller's thread alone unless `parallel`, with groups of rows anywhere in `out`, which has at
+    /// most [`MAX_LISTED`] rows of `n_cols`: row `i` of group `g` is row `rows[starts[g] + i]` of `out`, and the group ends where the
+    /// next one starts; the last of `starts` is the end.
+    ///
+    /// # Panics
+    /// If a row is listed twice or lies outside, or the starts are in no order.
+    #[expect(clippy::too_many_arguments, reason = "an output, its groups and the size of a tile")]
+    pub(crate) fn for_listed_tiles<T: Send>(
+        &self,
+        parallel: bool,
+        out: &mut [T],
+        n_cols: usize,
+        rows: &[u32],
+        starts: &[u32],
+        [tile_rows, tile_cols]: [usize; 2],
+        body: &(dyn Fn(Tile<'_, T>) + Sync),
+    ) {
+        let ([first, .., end], false) = (starts, out.is_empty()) else { return };
+        assert!(n_cols > 0 && tile_rows > 0 && tile_cols > 0, "empty tiles");
+        let n_rows = out.len() / n_cols;
+        assert!(n_rows <= MAX_LISTED && out.len() == n_rows * n_cols, "{n_rows} rows of {n_cols} in {}", out.len());
+        assert!(starts.is_sorted(), "groups one after the other");
+        let mut is_listed = [false; MAX_LISTED];
+        for &row in &rows[*first as usize..*end as usize] {
+            assert!((row as usize) < n_rows, "row {row} of {n_rows}");
+            assert!(!std::mem::replace(&mut is_listed[row as usize], true), "row {row} is listed twice");
+        }
+        let groups = |group: usize| starts[group] as usize..starts[group + 1] as usize;
+        let n_groups = starts.len() - 1;
+        let most_rows = (0..n_groups).map(|group| groups(group).len()).max().unwrap_or(0);
+        let (tiles_down, tiles_across) = (most_rows.div_ceil(tile_rows), n_cols.div_ceil(tile_cols));
+        let start = Start(out.as_mut_ptr());
+        let task = |task| {
+            let first_row = task % tiles_down * tile_rows;
+            let first_col = task / tiles_down % tiles_across * tile_cols;
+            let group = task / tiles_down / tiles_across;
+            let group_rows = &rows[groups(group)];
+            if first_row >= group_rows.len() {
+                return;
+            }
+            let n_rows = tile_rows.min(group_rows.len() - first_row);
+            body(Tile {
+                group,
+                first_row,
+                first_col,
+                n_rows,
+                n_cols: tile_cols.min(n_cols - first_col),
+                row_stride: n_cols,
+                listed: Some(&group_rows[first_row..first_row + n_rows]),
+                // SAFETY: `out` has a row, as a row that lies in it is listed, and the column lies inside the row.
+                start: unsafe { start.pointer().add(first_col) },
+                out: PhantomData,
+            });
+        };
+        let n_tasks = n_groups * tiles_across * tiles_down;
+        if parallel { self.run(n_tasks, &task) } else { (0..n_tasks).for_each(task) }
+    }
 }
+
+/// The most rows of an output whose rows are listed.
+pub(crate) const MAX_LISTED: usize = 4096;
 
 /// How [`Threads::for_tiles`] cuts an output.
 #[derive(Clone, Copy, Debug)]
@@ -476,6 +539,8 @@ pub struct Tile<'a, T> {
     n_rows: usize,
     n_cols: usize,
     row_stride: usize,
+    /// The rows of the output that the tile's rows are; none: they lie one after the other.
+    listed: Option<&'a [u32]>,
     start: *mut T,
     out: PhantomData<&'a mut [T]>,
 }
@@ -509,8 +574,9 @@ impl<T> Tile<'_, T> {
     /// The tile's part of its `row`-th row: `n_cols` elements.
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.n_rows, "row {row} of a tile of {}", self.n_rows);
-        // SAFETY: the tile's rows are `row_stride` apart (see `Tiling::row`) and lie inside the output, no other tile covers them,
-        // and `&mut self` lends one at a time.
+        let row = self.listed.map_or(row, |listed| listed[row] as usize);
+        // SAFETY: the tile's rows are `row_stride` apart (see `Tiling::row`), or that many times the number by which they are listed,
+        // and lie inside the output, no other tile covers them, and `&mut self` lends one at a time.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.row_stride), self.n_cols) }
     }
 }

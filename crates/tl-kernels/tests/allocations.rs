@@ -57,7 +57,9 @@ fn kernels_do_not_allocate() {
             reduce(&threads, view, axis, ReduceOp::Sum, &mut y[..256]);
             arg_reduce(&threads, view, axis, ArgReduceOp::Max, &mut indexes);
         }
-        rope(&threads, &x, 64, 16, 64, 64, 5, 1e4, RopeStyle::Halves, &mut y);
+        let factors = Some(Weight { bytes: &bytes[..32 * 4], format: &F32 });
+        let rotation = Rotation { style: RopeStyle::Halves, factors, ..Rotation::new(64, 5, 1e4) };
+        rope(&threads, &x, 64, 16, 64, rotation, &mut y);
         let matrix = Matrix { data: &x[..], row_stride: 256, col_stride: 1 };
         matmul(&threads, matrix, matrix, [256, 256, 256], &mut wide);
         matmul(&threads, matrix, matrix, [1, 256, 256], &mut wide[..256]);
@@ -82,10 +84,13 @@ fn kernels_do_not_allocate() {
                 head_stride: 64,
             };
             let (q, kv) = (heads(n, 16, &x[..]), heads(256, 4, &x[..]));
-            attention(&threads, q, kv, kv, 64, 0.125, true, &mut y[..n * 1024]);
+            attention(&threads, q, kv, kv, 64, 64, Scores::new(0.125, true), &mut y[..n * 1024]);
+            let sinks = Some(Weight { bytes: &bytes[..16 * 4], format: &F32 });
+            let scores = Scores { window: 100, softcap: 5.0, sinks, ..Scores::new(0.125, true) };
+            attention(&threads, q, kv, kv, 64, 64, scores, &mut y[..n * 1024]);
             // So many keys that several tasks share a head's.
             let (q, kv) = (heads(n, 4, &x[..]), heads(1024, 1, &x[..]));
-            attention(&threads, q, kv, kv, 64, 0.125, true, &mut y[..n * 256]);
+            attention(&threads, q, kv, kv, 64, 64, Scores::new(0.125, true), &mut y[..n * 256]);
         }
     };
     run_all();

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tl_model::{KvCache, LogitsRows, ModelError, Result, Weights};
+use tl_device::{DType, Device, DeviceOptions, Simulation};
+use tl_model::{Activations, KvCache, LayerSpec, LogitsRows, ModelError, Result, Weights};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::Tensor;
 
@@ -131,7 +132,7 @@ impl Architecture {
     pub fn forward(&mut self, weights: &Weights, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         let device = weights.device();
         // What an earlier error left unfinished is forgotten.
-        cache.truncate(cache.len());
+        cache.abandon_step();
         std::mem::swap(&mut *self.cache.lock(), cache);
         let ids = Ints::of_tokens(tokens);
         let arguments = [
@@ -160,7 +161,7 @@ impl Architecture {
     }
 
     /// Runs the script's top level before the first call.
-    fn begin(&mut self, device: &tl_device::Device) -> std::result::Result<(), Box<eval::RunError>> {
+    fn begin(&mut self, device: &Device) -> std::result::Result<(), Box<eval::RunError>> {
         if self.remains.is_none() {
             self.remains = Some(eval::begin(&self.program, device, &mut *self.host, STACK_BYTES)?);
         }
@@ -172,35 +173,82 @@ fn script_error(error: ProgramError) -> ModelError {
     ModelError::Script { message: error.to_string() }
 }
 
-/// Weights and the script of their architecture.
+/// The most names that a message lists.
+const MAX_NAMES: usize = 8;
+
+/// Weights and the script of their architecture, checked against each other. Cloning gives another handle on the same model.
 #[derive(Clone, Debug)]
 pub struct ScriptedModel {
     weights: Weights,
+    /// The same weights on a device that only counts.
+    counting: Weights,
     architecture: Arc<Mutex<Architecture>>,
+    /// What the layers of a KV cache hold.
+    specs: Arc<[LayerSpec]>,
+}
+
+/// A device that only counts, with the operations of `like`.
+fn counting_device(like: &Device) -> Device {
+    let mut simulation = Simulation::default();
+    simulation.is_gpu = like.is_gpu();
+    simulation.target = like.shader_target().cloned();
+    let mut options = DeviceOptions::default();
+    options.threads = 1;
+    options.simulation = Some(simulation);
+    Device::cpu_with(&options)
 }
 
 impl ScriptedModel {
     /// The weights with the script that comes with the program.
     ///
     /// # Errors
-    /// There is none for their architecture.
+    /// There is none for their architecture, or as for [`ScriptedModel::with`].
     pub fn new(weights: &Weights) -> Result<ScriptedModel> {
-        Ok(ScriptedModel::with(weights, Architecture::of(weights)?))
+        ScriptedModel::with(weights, Architecture::of(weights)?)
     }
 
-    /// The weights with this script.
-    pub fn with(weights: &Weights, architecture: Architecture) -> ScriptedModel {
-        ScriptedModel { weights: weights.clone(), architecture: Arc::new(Mutex::new(architecture)) }
+    /// The weights with this script. A step of it is run on a device that only counts: that shows whether the weights have the
+    /// sizes that the script wants, and what its KV cache has to hold.
+    ///
+    /// # Errors
+    /// What the script runs into; weights that it does not ask for.
+    pub fn with(weights: &Weights, mut architecture: Architecture) -> Result<ScriptedModel> {
+        let counting = weights.on_device(&counting_device(weights.device()))?;
+        let mut sketch = KvCache::sketch(1);
+        let logits = architecture.forward(&counting, &[0], &mut sketch)?;
+        check_logits(&logits, 1, &counting)?;
+        let unused = counting.unasked();
+        if !unused.is_empty() {
+            let mut names: Vec<String> = unused.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
+            if unused.len() > MAX_NAMES {
+                names.push(format!("{} more", unused.len() - MAX_NAMES));
+            }
+            let architecture = weights.config().architecture.clone();
+            return Err(ModelError::UnusedTensors { names: names.join(", "), architecture });
+        }
+        let architecture = Arc::new(Mutex::new(architecture));
+        Ok(ScriptedModel { weights: weights.clone(), counting, architecture, specs: sketch.specs().into() })
     }
 
-    /// The same script with other weights, or the same with other activations.
-    pub fn with_weights(&self, weights: Weights) -> ScriptedModel {
-        ScriptedModel { weights, architecture: self.architecture.clone() }
+    /// The same script with the same weights, other activations and caches of another type.
+    pub fn with_types(&self, activations: Activations, cache: Option<DType>) -> ScriptedModel {
+        let typed = |weights: &Weights| weights.with_activations(activations).with_cache_dtype(cache);
+        ScriptedModel { weights: typed(&self.weights), counting: typed(&self.counting), ..self.clone() }
+    }
+
+    /// The same model on a device that only counts.
+    pub fn counting(&self) -> ScriptedModel {
+        ScriptedModel { weights: self.counting.clone(), ..self.clone() }
     }
 
     /// The weights.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// What the layers of a KV cache hold of each token.
+    pub fn cache_layers(&self) -> &[LayerSpec] {
+        &self.specs
     }
 
     /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it:
@@ -220,13 +268,17 @@ impl ScriptedModel {
         logits
     }
 
-    /// As [`ScriptedModel::forward`], the logits after each of the tokens: `[n, vocab_size]`. All tokens go at once.
+    /// As [`ScriptedModel::forward`], the logits after each of the tokens: `[n, vocab_size]`.
     ///
     /// # Errors
     /// As for [`ScriptedModel::forward`].
     pub fn forward_all(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         self.check(tokens, cache)?;
-        self.run(tokens, cache, LogitsRows::All)
+        if tokens.len() <= PREFILL_CHUNK {
+            return self.run(tokens, cache, LogitsRows::All);
+        }
+        let parts = tokens.chunks(PREFILL_CHUNK).map(|part| self.run(part, cache, LogitsRows::All));
+        Ok(Tensor::concat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
     fn run(&self, tokens: &[u32], cache: &mut KvCache, rows: LogitsRows) -> Result<Tensor> {
@@ -235,15 +287,8 @@ impl ScriptedModel {
         let logits = self.architecture.lock().forward(&self.weights, tokens, cache);
         cache.set_logits_rows(before);
         let logits = logits?;
-        let expected = match rows {
-            LogitsRows::Last => 1,
-            LogitsRows::All => tokens.len(),
-        };
-        if *logits.dims() != [expected, self.weights.config().vocab_size] {
-            let vocab_size = self.weights.config().vocab_size;
-            let message = format!("`forward` gives {}, not [{expected}, {vocab_size}]", logits.layout());
-            return Err(ModelError::Script { message });
-        }
+        let n_rows = if rows == LogitsRows::All { tokens.len() } else { 1 };
+        check_logits(&logits, n_rows, &self.weights)?;
         Ok(logits)
     }
 
@@ -255,8 +300,8 @@ impl ScriptedModel {
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= config.vocab_size) {
             return Err(ModelError::TokenId { id, vocab_size: config.vocab_size });
         }
-        if cache.n_layers() != config.n_layers {
-            return Err(ModelError::CacheModel { expected: config.n_layers, found: cache.n_layers() });
+        if !self.specs.iter().copied().eq((0..cache.n_layers()).filter_map(|layer| cache.layer(layer))) {
+            return Err(ModelError::CacheModel { expected: self.specs.len(), found: cache.n_layers() });
         }
         cache.check_room(tokens.len())
     }
@@ -270,9 +315,17 @@ impl ScriptedModel {
         if context == 0 || context > config.context_length {
             return Err(ModelError::ContextLength { asked: context, limit: config.context_length });
         }
-        let (heads, dtype) = (config.n_kv_heads, self.weights.cache_dtype());
-        KvCache::new(self.weights.device(), config.n_layers, heads, config.head_dim, context, dtype)
+        KvCache::with_layers(self.weights.device(), &self.specs, context, self.weights.cache_dtype())
     }
+}
+
+fn check_logits(logits: &Tensor, n_rows: usize, weights: &Weights) -> Result<()> {
+    let vocab_size = weights.config().vocab_size;
+    if *logits.dims() == [n_rows, vocab_size] {
+        return Ok(());
+    }
+    let message = format!("`forward` gives {}, not [{n_rows}, {vocab_size}]", logits.layout());
+    Err(ModelError::Script { message })
 }
 
 impl tl_model::LanguageModel for ScriptedModel {

@@ -14,8 +14,21 @@ macro_rules! files {
 
 static FILES: &[(&str, &str)] = files![
     "transformer",
-    "arch/cohere2", "arch/gemma", "arch/gemma2", "arch/gemma3", "arch/glm4", "arch/gpt-oss", "arch/granite", "arch/llama",
-    "arch/olmo2", "arch/phi3", "arch/qwen2", "arch/qwen2moe", "arch/qwen3", "arch/qwen3moe", "arch/smollm3",
+    "arch/cohere2",
+    "arch/gemma",
+    "arch/gemma2",
+    "arch/gemma3",
+    "arch/glm4",
+    "arch/gpt-oss",
+    "arch/granite",
+    "arch/llama",
+    "arch/olmo2",
+    "arch/phi3",
+    "arch/qwen2",
+    "arch/qwen2moe",
+    "arch/qwen3",
+    "arch/qwen3moe",
+    "arch/smollm3",
 ];
 
 /// The text of the file of that name, with or without `.tl`.

@@ -476,6 +476,43 @@ pub enum ModelError {
         head_dim: usize,
     },
 
+    /// A window that a layer of a KV cache cannot have, or does not hold.
+    #[error(
+        "layer {layer} of the KV cache holds a window of {held} tokens, and a window of {asked} was asked for; \
+         ask for 1 to {held}, or make the cache with the larger window"
+    )]
+    CacheWindow {
+        /// The layer.
+        layer: usize,
+        /// The window that it was made for.
+        held: usize,
+        /// The window asked for.
+        asked: usize,
+    },
+
+    /// More tokens at once than a layer of a KV cache with a window has room for.
+    #[error("{adding} tokens at once are too many for a KV cache with windows; let no more than {limit} go at once")]
+    CacheStep {
+        /// Tokens that were to be added.
+        adding: usize,
+        /// The most that go at once.
+        limit: usize,
+    },
+
+    /// A length that a KV cache with windows cannot go back to.
+    #[error(
+        "the KV cache cannot go back from {len} tokens to {asked}: the windows of its layers reach back to what was given up; \
+         go back to {earliest} or later, or clear it"
+    )]
+    CacheTruncate {
+        /// Tokens in the cache.
+        len: usize,
+        /// The length asked for.
+        asked: usize,
+        /// The least length other than 0 that it can go back to.
+        earliest: usize,
+    },
+
     /// A layer of a KV cache that is not the next one.
     #[error(
         "the KV cache got layer {layer}, but layer {expected} of {n_layers} is next; every step goes through all layers in order"

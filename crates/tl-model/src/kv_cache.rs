@@ -2,8 +2,16 @@
 //!
 //! The memory is taken when the cache is made and written a few rows at a time. The length grows when the last layer of a
 //! step has been written, so that all layers of a step begin at the same position.
+//!
+//! A layer whose queries see a window of the last tokens alone holds no more than these and room for one step: where a step's rows do
+//! not fit behind the others, the last `window - 1` of these move to the front. So rows always lie one after the other, and attention
+//! reads them as those of any other layer. A window of `w` with room for `s` tokens moves `w - 1` rows once in `s + 1` tokens or more
+//! of decoding. On a GPU, where memory cannot be copied onto itself, such a layer has room for the whole context.
+
+use std::ops::Range;
 
 use tl_device::{DType, Device, Layout, Shape};
+use tl_tensor::ops::Attention;
 use tl_tensor::{Tensor, TensorMut};
 
 use crate::error::{ModelError, Result};
@@ -19,6 +27,8 @@ pub struct KvCache {
     /// Tokens of the unfinished step.
     step: usize,
     wanted: LogitsRows,
+    /// Whether layers come into being when a step first uses them.
+    is_sketch: bool,
 }
 
 /// Of which tokens of a step the logits are wanted.
@@ -31,10 +41,50 @@ pub enum LogitsRows {
     All,
 }
 
-/// `[capacity, kv_heads, head_dim]` each.
+/// What a layer of a [`KvCache`] holds of a token, and of how many tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// Heads of keys and of values.
+    pub kv_heads: usize,
+    /// Elements of a head of keys.
+    pub key_dim: usize,
+    /// Elements of a head of values.
+    pub value_dim: usize,
+    /// How many tokens a query sees, the last ones, its own among them; `None`: all.
+    pub window: Option<usize>,
+}
+
+/// Keys `[rows, kv_heads, key_dim]` and values `[rows, kv_heads, value_dim]`: those of the tokens from `base` on.
 struct LayerCache {
+    spec: LayerSpec,
     keys: TensorMut,
     values: TensorMut,
+    /// The position of the token whose rows are the first.
+    base: usize,
+    rows: usize,
+}
+
+impl LayerCache {
+    /// The least length other than 0 for which the layer has what the next query sees.
+    fn earliest_len(&self) -> usize {
+        match self.spec.window {
+            Some(window) if self.base > 0 => self.base + window - 1,
+            _ => 0,
+        }
+    }
+
+    /// Makes room behind the `len` tokens of the cache for `n` more.
+    fn make_room(&mut self, len: usize, n: usize) -> Result<()> {
+        let held = len - self.base;
+        if held + n <= self.rows {
+            return Ok(());
+        }
+        let kept = self.spec.window.map_or(held, |window| held.min(window - 1));
+        self.keys.move_to_front(held - kept, kept)?;
+        self.values.move_to_front(held - kept, kept)?;
+        self.base = len - kept;
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for KvCache {
@@ -44,6 +94,9 @@ impl std::fmt::Debug for KvCache {
 }
 
 impl KvCache {
+    /// The most tokens that go at once through a cache with windows that are smaller than its capacity.
+    pub const MAX_STEP: usize = 512;
+
     /// An empty cache in the device's memory: `2 · layers` tensors `[max_len, kv_heads, head_dim]` of `dtype`, which is `float16`,
     /// `float32` or, on the CPU, [`DType::Q8_0`]: about half of what `float16` takes.
     ///
@@ -58,15 +111,42 @@ impl KvCache {
         dtype: DType,
     ) -> Result<KvCache> {
         check_dtype(device.is_gpu(), head_dim, dtype)?;
-        let layout = Layout::new(dtype, [max_len, kv_heads, head_dim]);
-        let layer = |_| -> Result<LayerCache> {
-            Ok(LayerCache { keys: TensorMut::new(device, &layout)?, values: TensorMut::new(device, &layout)? })
+        let spec = LayerSpec { kv_heads, key_dim: head_dim, value_dim: head_dim, window: None };
+        KvCache::of_layers(device, std::iter::repeat_n(spec, layers), max_len, dtype)
+    }
+
+    /// As [`KvCache::new`], with layers that differ. On the CPU a layer with a window has `window + MAX_STEP` rows where these are
+    /// fewer than `max_len`.
+    ///
+    /// # Errors
+    /// As for [`KvCache::new`], and a window of 0.
+    pub fn with_layers(device: &Device, layers: &[LayerSpec], max_len: usize, dtype: DType) -> Result<KvCache> {
+        KvCache::of_layers(device, layers.iter().copied(), max_len, dtype)
+    }
+
+    fn of_layers(
+        device: &Device,
+        specs: impl Iterator<Item = LayerSpec>,
+        max_len: usize,
+        dtype: DType,
+    ) -> Result<KvCache> {
+        let layer = |(layer, spec): (usize, LayerSpec)| -> Result<LayerCache> {
+            let LayerSpec { kv_heads, key_dim, value_dim, window } = spec;
+            for head_dim in [key_dim, value_dim] {
+                check_dtype(device.is_gpu(), head_dim, dtype)?;
+            }
+            if window == Some(0) {
+                return Err(ModelError::CacheWindow { layer, held: max_len, asked: 0 });
+            }
+            let rows = spec.rows(device.is_gpu(), max_len);
+            let new = |width| TensorMut::new(device, &Layout::new(dtype, [rows, kv_heads, width]));
+            Ok(LayerCache { spec, keys: new(key_dim)?, values: new(value_dim)?, base: 0, rows })
         };
-        let layers = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
+        let layers = specs.enumerate().map(layer).collect::<Result<Vec<_>>>()?;
         Ok(KvCache { layers, capacity: max_len, ..KvCache::default() })
     }
 
-    /// Tokens that every layer holds: the position of the next one.
+    /// Tokens that every layer has seen: the position of the next one.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -84,6 +164,29 @@ impl KvCache {
     /// Number of layers.
     pub fn n_layers(&self) -> usize {
         self.layers.len()
+    }
+
+    /// A cache for one step of a model whose layers are not known yet: it gets each layer when the step first uses it, as that layer
+    /// is. What came of it says [`KvCache::specs`].
+    pub fn sketch(capacity: usize) -> KvCache {
+        KvCache { capacity, is_sketch: true, ..KvCache::default() }
+    }
+
+    /// What all layers hold of each token.
+    pub fn specs(&self) -> Vec<LayerSpec> {
+        self.layers.iter().map(|layer| layer.spec).collect()
+    }
+
+    /// The layer that a step uses for the first time.
+    fn sketch_layer<K, V>(&mut self, k: &Tensor<K>, v: &Tensor<V>, options: &Attention) -> Result<()> {
+        let width = |dims: &[usize], axis: usize| dims.get(axis).copied().unwrap_or(0);
+        let (kv_heads, key_dim, value_dim) = (width(k.dims(), 1), width(k.dims(), 2), width(v.dims(), 2));
+        let window = (options.window > 0).then_some(options.window);
+        let new = |width| TensorMut::new(k.device(), &Layout::new(k.dtype(), [self.capacity, kv_heads, width]));
+        let (keys, values) = (new(key_dim)?, new(value_dim)?);
+        let spec = LayerSpec { kv_heads, key_dim, value_dim, window };
+        self.layers.push(LayerCache { spec, keys, values, base: 0, rows: self.capacity });
+        Ok(())
     }
 
     /// Of which tokens of the next steps the logits are wanted.
@@ -108,14 +211,55 @@ impl KvCache {
         })
     }
 
+    /// What a layer holds of each token.
+    pub fn layer(&self, layer: usize) -> Option<LayerSpec> {
+        self.layers.get(layer).map(|cache| cache.spec)
+    }
+
+    /// The layouts of a layer's keys and values: `[rows, kv_heads, key_dim]` and `[rows, kv_heads, value_dim]`.
+    pub fn layouts(&self, layer: usize) -> Option<[&Layout; 2]> {
+        self.layers.get(layer).map(|cache| [cache.keys.layout(), cache.values.layout()])
+    }
+
+    /// The positions of the tokens whose keys and values a layer holds.
+    pub fn positions(&self, layer: usize) -> Option<Range<usize>> {
+        self.layers.get(layer).map(|cache| cache.base.min(self.len)..self.len)
+    }
+
     /// Forgets all tokens; the memory stays.
     pub fn clear(&mut self) {
-        self.truncate(0);
+        self.len = 0;
+        self.next_layer = 0;
+        self.layers.iter_mut().for_each(|layer| layer.base = 0);
+    }
+
+    /// The least length other than 0 that [`KvCache::truncate`] can go back to: where a window has given up tokens, the first length
+    /// for which it still holds all that the next query sees.
+    pub fn earliest_len(&self) -> usize {
+        self.layers.iter().map(LayerCache::earliest_len).max().unwrap_or(0)
     }
 
     /// Forgets the tokens from `len` on, and a step that was not finished.
-    pub fn truncate(&mut self, len: usize) {
+    ///
+    /// # Errors
+    /// [`ModelError::CacheTruncate`] where the window of a layer has given up what the next query would see, for a `len` below
+    /// [`KvCache::earliest_len`] other than 0. The cache is then unchanged.
+    pub fn truncate(&mut self, len: usize) -> Result<()> {
+        if len == 0 {
+            self.clear();
+            return Ok(());
+        }
+        let earliest = self.earliest_len();
+        if len < self.len && len < earliest {
+            return Err(ModelError::CacheTruncate { len: self.len, asked: len, earliest });
+        }
         self.len = self.len.min(len);
+        self.next_layer = 0;
+        Ok(())
+    }
+
+    /// Forgets a step that was not finished.
+    pub fn abandon_step(&mut self) {
         self.next_layer = 0;
     }
 
@@ -133,12 +277,32 @@ impl KvCache {
     /// Adds `k` and `v` to a layer at position [`KvCache::len`], and lets the queries look at all that the layer then
     /// holds, each at its own position and before. The last layer's turn ends the step: `len` grows.
     ///
-    /// `q: [n, heads, head_dim], k, v: [n, kv_heads, head_dim] → [n, heads, head_dim]`. Keys and values are converted to
-    /// the cache's type.
+    /// `q: [n, heads, key_dim], k: [n, kv_heads, key_dim], v: [n, kv_heads, value_dim] → [n, heads, value_dim]`. Keys and values are
+    /// converted to the cache's type.
     ///
     /// # Errors
     /// A layer out of turn, no room, shapes that do not fit. The cache then holds what it held before.
     pub fn attend<Q, K, V>(&mut self, layer: usize, q: &Tensor<Q>, k: &Tensor<K>, v: &Tensor<V>) -> Result<Tensor<Q>> {
+        self.attend_by(layer, q, k, v, &Attention::default())
+    }
+
+    /// As [`KvCache::attend`], with all that the operation `attention` knows. A layer with a window has it unless `options` have a
+    /// smaller one.
+    ///
+    /// # Errors
+    /// As for [`KvCache::attend`], a window larger than the layer's, and for a layer with a window that is smaller than the cache more
+    /// than [`KvCache::MAX_STEP`] tokens.
+    pub fn attend_by<Q, K, V>(
+        &mut self,
+        layer: usize,
+        q: &Tensor<Q>,
+        k: &Tensor<K>,
+        v: &Tensor<V>,
+        options: &Attention,
+    ) -> Result<Tensor<Q>> {
+        if self.is_sketch && layer == self.layers.len() {
+            self.sketch_layer(k, v, options)?;
+        }
         let n_layers = self.layers.len();
         let n = k.dims().first().copied().unwrap_or(0);
         if layer != self.next_layer {
@@ -153,18 +317,41 @@ impl KvCache {
         let Some(cache) = self.layers.get_mut(layer) else {
             return Err(ModelError::CacheLayer { layer, expected: 0, n_layers });
         };
-        cache.keys.write_rows(self.len, k)?;
-        cache.values.write_rows(self.len, v)?;
-        let held = self.len + n;
+        let mut options = *options;
+        if let Some(window) = cache.spec.window {
+            if options.window > window {
+                return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
+            }
+            if cache.rows < self.capacity && n > Self::MAX_STEP {
+                return Err(ModelError::CacheStep { adding: n, limit: Self::MAX_STEP });
+            }
+            if options.window == 0 {
+                options.window = window;
+            }
+        }
+        cache.make_room(self.len, n)?;
+        let first = self.len - cache.base;
+        cache.keys.write_rows(first, k)?;
+        cache.values.write_rows(first, v)?;
         let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
-        let keys = cache.keys.rows(held, &mut key_dims);
-        let attended = q.attention_over(keys, cache.values.rows(held, &mut value_dims), true)?;
+        let keys = cache.keys.rows(first + n, &mut key_dims);
+        let attended = q.attention_over(keys, cache.values.rows(first + n, &mut value_dims), &options)?;
         self.next_layer += 1;
-        if self.next_layer == n_layers {
+        if self.next_layer == n_layers && !self.is_sketch {
             self.next_layer = 0;
-            self.len = held;
+            self.len += n;
         }
         Ok(attended)
+    }
+}
+
+impl LayerSpec {
+    /// The rows that such a layer has in a cache for so many tokens.
+    pub fn rows(&self, is_on_gpu: bool, max_len: usize) -> usize {
+        match self.window {
+            Some(window) if !is_on_gpu => max_len.min(window.saturating_add(KvCache::MAX_STEP)),
+            _ => max_len,
+        }
     }
 }
 
@@ -230,6 +417,95 @@ mod tests {
         blocks.clear();
         let copied = turned.contiguous().unwrap();
         assert_eq!(blocks.attend(0, &q, &copied, &copied).unwrap().to_vec().unwrap(), seen);
+    }
+
+    /// Every layer of a cache gives the bits of the same layer with room for all tokens: whatever the steps, and wherever the cache goes
+    /// back to.
+    #[test]
+    fn windows_give_the_bits_of_the_whole_context() {
+        let device = Device::cpu();
+        let spec = |key_dim, value_dim, window| LayerSpec { kv_heads: 2, key_dim, value_dim, window };
+        let specs = [spec(32, 32, Some(1)), spec(32, 64, None), spec(64, 32, Some(5)), spec(32, 32, Some(700))];
+        let mut random = Random::new(11);
+        let sinks = random.normal_tensor(&device, &Layout::new(DType::F32, [4])).unwrap();
+        for dtype in [DType::F32, DType::F16, DType::Q8_0] {
+            let max_len = 3000;
+            let mut windowed = KvCache::with_layers(&device, &specs, max_len, dtype).unwrap();
+            assert_eq!(windowed.layouts(2).unwrap()[0].shape().dims(), [517, 2, 64]);
+            assert_eq!(windowed.layouts(3).unwrap()[1].shape().dims(), [1212, 2, 32]);
+            let whole = specs.map(|spec| LayerSpec { window: None, ..spec });
+            let mut whole = KvCache::with_layers(&device, &whole, max_len, dtype).unwrap();
+            let mut n_refused = 0;
+            for step in 0..80 {
+                let pick = random.uniform();
+                let n = [1, 1, 1, 2, 7, 64, 511, 512][(pick * 8.0) as usize];
+                if pick.fract() > 0.8 || whole.len() + n > max_len {
+                    let len = (random.uniform() * windowed.len() as f32) as usize;
+                    let earliest = windowed.earliest_len();
+                    let truncated = windowed.truncate(len);
+                    assert_eq!(truncated.is_ok(), len == 0 || len >= earliest.min(windowed.len()), "{len} {earliest}");
+                    let len = if truncated.is_ok() { len } else { earliest };
+                    n_refused += usize::from(truncated.is_err());
+                    windowed.truncate(len).unwrap();
+                    whole.truncate(len).unwrap();
+                    assert_eq!(windowed.len(), whole.len());
+                }
+                if whole.len() + n > max_len {
+                    windowed.clear();
+                    whole.clear();
+                }
+                for (layer, spec) in specs.iter().enumerate() {
+                    let mut tensor = |heads: usize, width: usize| {
+                        let layout = Layout::new(DType::F32, [n, heads, width]);
+                        random.normal_tensor(&device, &layout).unwrap().into_typed::<f32>().unwrap()
+                    };
+                    let (q, k, v) = (tensor(4, spec.key_dim), tensor(2, spec.key_dim), tensor(2, spec.value_dim));
+                    let options = Attention { softcap: 20.0, sinks: Some(&sinks), ..Attention::default() };
+                    let found = windowed.attend_by(layer, &q, &k, &v, &options).unwrap();
+                    let options = Attention { window: spec.window.unwrap_or(0), ..options };
+                    let expected = whole.attend_by(layer, &q, &k, &v, &options).unwrap();
+                    assert!(found.to_vec().unwrap() == expected.to_vec().unwrap(), "{step}: {n} tokens, layer {layer}");
+                }
+                let held = windowed.positions(2).unwrap();
+                assert!(held.end == windowed.len() && (held.len() >= 5.min(held.end)), "{held:?}");
+            }
+            assert!(n_refused > 0 && windowed.earliest_len() < windowed.len());
+        }
+    }
+
+    #[test]
+    fn windows_that_cannot_be() {
+        let device = Device::cpu();
+        let spec = LayerSpec { kv_heads: 1, key_dim: 4, value_dim: 4, window: Some(8) };
+        let new = |window, max_len| KvCache::with_layers(&device, &[LayerSpec { window, ..spec }], max_len, DType::F16);
+        let zeros = |n: usize| Tensor::<f32>::zeros(&device, [n, 1, 4]).unwrap();
+        let attend = |cache: &mut KvCache, n, window| {
+            let options = Attention { window, ..Attention::default() };
+            cache.attend_by(0, &zeros(n), &zeros(n), &zeros(n), &options).map(drop)
+        };
+        let check = |found: Result<()>, expected: &str| {
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(new(Some(0), 9).map(drop), "a window of 0 was asked for");
+        let mut cache = new(Some(8), 2000).unwrap();
+        check(attend(&mut cache, 1, 9), "layer 0 of the KV cache holds a window of 8 tokens, and a window of 9");
+        check(attend(&mut cache, 513, 0), "513 tokens at once are too many");
+        attend(&mut cache, 512, 3).unwrap();
+        attend(&mut cache, 512, 8).unwrap();
+        assert_eq!((cache.positions(0), cache.earliest_len()), (Some(505..1024), 512));
+        check(cache.truncate(511), "cannot go back from 1024 tokens to 511");
+        assert_eq!(cache.len(), 1024);
+        cache.truncate(512).unwrap();
+        attend(&mut cache, 1, 0).unwrap();
+        cache.truncate(0).unwrap();
+        assert_eq!((cache.positions(0), cache.earliest_len()), (Some(0..0), 0));
+        // Where all tokens have room, nothing is given up, and no step is too long.
+        let mut small = new(Some(8), 520).unwrap();
+        attend(&mut small, 519, 0).unwrap();
+        small.truncate(1).unwrap();
+        attend(&mut small, 519, 0).unwrap();
+        assert_eq!(small.len(), 520);
     }
 
     #[test]

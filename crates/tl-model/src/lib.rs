@@ -42,7 +42,7 @@ pub use format::gguf::{Gguf, TensorInfo, Value};
 pub use format::log_probs::{LogProbs, LogProbsRow, LogProbsWriter};
 pub use format::write::{GgufHeader, GgufWriter};
 pub use generate::{Finish, GenerateOptions, Generator, LanguageModel, Timings};
-pub use kv_cache::{KvCache, LogitsRows, check_dtype as check_cache_dtype};
+pub use kv_cache::{KvCache, LayerSpec, LogitsRows, check_dtype as check_cache_dtype};
 pub use metadata::MetadataValue;
 pub use quantize::{Quantization, QuantizeProgress, QuantizeReport};
 pub use recipe::weight_formats;

@@ -666,6 +666,28 @@ impl TensorMut {
         crate::ops::cast::copy_into(threads, &raw.split().operand(), target, bytes).map_err(fault)
     }
 
+    /// Moves the `n` rows from `start` on to the front. Not on a GPU, where memory cannot be copied onto itself.
+    ///
+    /// # Errors
+    /// [`Error::Rows`] where there are not so many, [`Error::Op`] on a GPU.
+    pub fn move_to_front(&mut self, start: usize, n: usize) -> Result<(), Error> {
+        let rows = self.layout.shape().first().copied().unwrap_or(0);
+        let end = start.saturating_add(n);
+        if end > rows {
+            return Err(Error::Rows { start, end, rows });
+        }
+        if self.lease.device().is_gpu() {
+            let operands = vec![self.layout.to_string()];
+            return Err(Error::Op { op: "kv_cache", operands, fault: Fault::Devices });
+        }
+        let (bytes, row_bytes) = (self.lease.bytes_mut(), self.row_bytes);
+        // A simulated device has no bytes.
+        if bytes.len() >= end * row_bytes {
+            bytes.copy_within(start * row_bytes..end * row_bytes, 0);
+        }
+        Ok(())
+    }
+
     /// The first `n` rows, as an operation reads them. `dims` is room for their dimensions.
     pub fn rows<'a>(&'a self, n: usize, dims: &'a mut Shape) -> Operand<'a> {
         let all = self.layout.shape();

@@ -255,48 +255,56 @@ fn load_halves<E: Element>(elements: &[E]) -> __m256i {
     unsafe { _mm256_loadu_si256(elements.as_ptr().cast()) }
 }
 
-/// `sums[r] +=` the sum over the first `n_seen(r)` values `v[j]` of `weights[r][j] * v[j]`. A later row sees no fewer than an
-/// earlier one. A value, and a row of sums, is a whole number of [`LANES`].
+/// `sums[r] +=` the sum over the values `v[j]` of `seen(r)` of `weights[r][j] * v[j]`. What a later row sees begins and ends no
+/// earlier. A value, and a row of sums, is a whole number of [`LANES`].
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn add_weighted<E: Element>(
     weights: &[PerVector],
-    n_seen: impl Fn(usize) -> usize,
+    seen: impl Fn(usize) -> Range<usize>,
     values: Vectors<'_, E>,
     mut ahead: Ahead,
     sums: &mut [f32],
 ) {
     let len = values.len;
-    // What all rows see goes together; what the first does not see, it must not meet: it may be NaN.
-    let all_see = n_seen(0);
+    // What all rows see goes together; what a row does not see, it must not meet: it may be NaN.
+    let (first, last) = (seen(0), seen(weights.len() - 1));
+    let all_see = last.start.min(first.end)..first.end;
+    for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(len)).enumerate() {
+        let before = seen(r).start..all_see.start;
+        if !before.is_empty() {
+            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, before, Ahead::NOTHING, sums);
+        }
+    }
     let (eights, rest) = weights.as_chunks();
     let (fours, rest) = rest.as_chunks();
     let (threes, rest) = rest.as_chunks();
     let (twos, ones) = rest.as_chunks();
     let mut rows = &mut *sums;
     for weights in eights {
-        rows = add_rows::<E, 8, 2>(weights, values, 0..all_see, ahead, rows);
+        rows = add_rows::<E, 8, 2>(weights, values, all_see.clone(), ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for weights in fours {
-        rows = add_rows::<E, 4, 4>(weights, values, 0..all_see, ahead, rows);
+        rows = add_rows::<E, 4, 4>(weights, values, all_see.clone(), ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for weights in threes {
-        rows = add_rows::<E, 3, 4>(weights, values, 0..all_see, ahead, rows);
+        rows = add_rows::<E, 3, 4>(weights, values, all_see.clone(), ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for weights in twos {
-        rows = add_rows::<E, 2, 4>(weights, values, 0..all_see, ahead, rows);
+        rows = add_rows::<E, 2, 4>(weights, values, all_see.clone(), ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for weights in ones {
-        rows = add_rows::<E, 1, 4>(std::array::from_ref(weights), values, 0..all_see, ahead, rows);
+        rows = add_rows::<E, 1, 4>(std::array::from_ref(weights), values, all_see.clone(), ahead, rows);
         ahead = Ahead::NOTHING;
     }
     for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(len)).enumerate() {
-        if n_seen(r) > all_see {
-            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, all_see..n_seen(r), Ahead::NOTHING, sums);
+        let behind = all_see.end.max(seen(r).start)..seen(r).end;
+        if !behind.is_empty() {
+            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, behind, Ahead::NOTHING, sums);
         }
     }
 }

@@ -8,6 +8,7 @@ mod avx512;
 use crate::element::Element;
 use crate::isa::Isa;
 use crate::vector::{self, Ahead};
+use std::ops::Range;
 
 /// The most vectors at a time, a whole number of [`LANES`].
 pub(crate) const MAX_VECTORS: usize = 128;
@@ -100,14 +101,14 @@ impl<'a, T: Kept> Vectors<'a, T> {
         }
     }
 
-    /// `sums[r] +=` the sum over the first `n_seen(r)` vectors `v[j]` of `weights[r][j] * v[j]`. A later row sees no fewer than an
-    /// earlier one. `ahead`, `block`: as for [`Vectors::dots`].
+    /// `sums[r] +=` the sum over the vectors `v[j]` of `seen(r)` of `weights[r][j] * v[j]`. What a later row sees begins and ends no
+    /// earlier. `ahead`, `block`: as for [`Vectors::dots`].
     #[inline(always)]
     pub(crate) fn add_weighted(
         self,
         isa: Isa,
         weights: &[PerVector],
-        n_seen: impl Fn(usize) -> usize,
+        seen: impl Fn(usize) -> Range<usize>,
         ahead: Ahead,
         block: &mut [f32],
         sums: &mut [f32],
@@ -118,15 +119,16 @@ impl<'a, T: Kept> Vectors<'a, T> {
             // SAFETY: this `Isa` proves AVX-512.
             return unsafe {
                 match self.elements() {
-                    Some(vectors) => avx512::add_weighted(weights, n_seen, vectors, ahead, sums),
-                    None => avx512::add_weighted(weights, n_seen, self.load(isa, ahead, block), Ahead::NOTHING, sums),
+                    Some(vectors) => avx512::add_weighted(weights, seen, vectors, ahead, sums),
+                    None => avx512::add_weighted(weights, seen, self.load(isa, ahead, block), Ahead::NOTHING, sums),
                 }
             };
         }
         let vectors = self.load(isa, ahead, block);
         for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(n_elems)).enumerate() {
-            let seen = n_seen(r);
-            vector::add_weighted(isa, &weights[..seen], &vectors.data[..seen * n_elems], sums);
+            let seen = seen(r);
+            let data = &vectors.data[seen.start * n_elems..seen.end * n_elems];
+            vector::add_weighted(isa, &weights[seen], data, sums);
         }
     }
 

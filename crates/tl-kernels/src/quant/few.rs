@@ -1,9 +1,11 @@
 //! Linear layers of a few tokens: the weight is read once, and each row of it is multiplied by one token after the other.
 
 use super::activations::{Row, quantize_row};
+use super::experts::Experts;
 use super::linear::{FEW_TOKENS, Product};
-use super::{Dot, Rows};
+use super::{Dot, Rows, WeightKernels};
 use crate::element::{Element, store};
+use crate::matmul::PARALLEL_MIN;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tiling};
 use crate::workspace::{Line, WORKSPACE_BYTES};
@@ -49,6 +51,72 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
             let dot_isa = if k < SHORT_ROW { isa.without_avx512() } else { isa };
             multiply_rows(threads, product, y, &|t, rows, sums| {
                 (kernels.dot)(dot_isa, rows, Row::new(&lines[t * n_lines..][..n_lines]), sums);
+            });
+        }
+    }
+}
+
+/// The rows of activations that the workspace holds.
+pub(crate) fn row_capacity(format: &WeightKernels, k: usize) -> usize {
+    match format.dot {
+        Dot::Float(_) => usize::MAX,
+        Dot::Integer(_) => WORKSPACE_BYTES / size_of::<Line>() / Row::n_lines(k).max(1),
+    }
+}
+
+/// A few tokens for each of several experts. Rows of the activations are what `x` gives for rows of the output; group `g` of these,
+/// `rows[starts[g]..starts[g + 1]]`, is that of the expert `expert(g)`, and of no more than [`FEW_TOKENS`]; all together are no more than
+/// [`row_capacity`].
+pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
+    threads: &Threads,
+    x: &(dyn Fn(u32) -> &'x [X] + Sync),
+    experts: &Experts<'_>,
+    expert: &(dyn Fn(usize) -> usize + Sync),
+    (rows, starts): (&[u32], &[u32]),
+    y: &mut [Y],
+) {
+    let (isa, k, n, first) = (threads.isa(), experts.k, experts.n, starts[0] as usize);
+    let rows_here = &rows[first..starts[starts.len() - 1] as usize];
+    let parallel = rows_here.len().saturating_mul(n).saturating_mul(k) >= PARALLEL_MIN;
+    let row_bytes = experts.weight.format.row_bytes(k);
+    let tile_bytes = n * row_bytes * (starts.len() - 1) / (threads.count() * THREAD_TILES);
+    let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
+    let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS);
+    let reading = threads.best_reading().one_by_one();
+    // `dot(i, rows, sums)`: as in `multiply_rows`, of the `i`-th row here.
+    let share_out = |y: &mut [Y], dot: &(dyn Fn(usize, Rows<'_>, &mut [f32]) + Sync)| {
+        threads.for_listed_tiles(parallel, y, n, rows, starts, [FEW_TOKENS, tile_cols], &|mut tile| {
+            let (first_col, n_cols) = (tile.first_col(), tile.n_cols());
+            let product = experts.product(expert(tile.group()), false);
+            let bytes = &product.weight.bytes[first_col * row_bytes..];
+            let rows = Rows { bytes, length: row_bytes, reading, apart: n };
+            let mut sums = Scratch::<f32, TILE_ROWS>::new();
+            let sums = sums.zeroed(n_cols);
+            let first_row = starts[tile.group()] as usize - first + tile.first_row();
+            for t in 0..tile.n_rows() {
+                product.load_start(isa, first_col, sums);
+                dot(first_row + t, rows, sums);
+                store(isa, sums, tile.row_mut(t));
+            }
+        });
+    };
+    match experts.weight.format.dot {
+        Dot::Float(kernels) => share_out(y, &|i, rows, sums| {
+            (kernels.dot)(isa, rows, X::as_floats(x(rows_here[i])), sums);
+        }),
+        Dot::Integer(kernels) => {
+            let n_lines = Row::n_lines(k);
+            let mut workspace = threads.workspace();
+            let lines = &mut workspace[..rows_here.len() * n_lines];
+            let n_rows = rows_here.len();
+            let tiling = Tiling { n_cols: n_lines, group_rows: n_rows, row_step: 1, tile_rows: 1, tile_cols: n_lines };
+            threads.for_tiles_if(parallel && n_rows * k >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
+                quantize_row(isa, x(rows_here[tile.first_row()]), tile.row_mut(0));
+            });
+            let lines = &*lines;
+            let dot_isa = if k < SHORT_ROW { isa.without_avx512() } else { isa };
+            share_out(y, &|i, rows, sums| {
+                (kernels.dot)(dot_isa, rows, Row::new(&lines[i * n_lines..][..n_lines]), sums);
             });
         }
     }

@@ -6,6 +6,7 @@
 //! weight are unpacked. More tokens than the workspace holds go in parts, and where it holds not even one, the blocked product
 //! of `gemm` needs none.
 
+use super::many::Tokens;
 use super::{Weight, few, many};
 use crate::element::Element;
 use crate::gemm::{self, Operands, PANEL, fill_column, gemm_tile};
@@ -43,18 +44,30 @@ pub fn linear<X: Element, Y: Element>(
     if y.is_empty() {
         return;
     }
-    let product = Product { k, n, weight, bias, parallel: y.len().saturating_mul(k) >= PARALLEL_MIN };
-    let capacity = if m <= FEW_TOKENS { few::capacity(&product) } else { many::capacity::<X>(threads.isa(), &product) };
+    let parallel = y.len().saturating_mul(k) >= PARALLEL_MIN;
+    multiply(threads, x, m, &Product { k, n, weight, bias, first_bias: 0, parallel }, y);
+}
+
+/// As [`linear`], where the lengths are known to fit and there are elements to compute.
+pub(crate) fn multiply<X: Element, Y: Element>(
+    threads: &Threads,
+    x: &[X],
+    m: usize,
+    product: &Product<'_>,
+    y: &mut [Y],
+) {
+    let Product { k, n, .. } = *product;
+    let capacity = if m <= FEW_TOKENS { few::capacity(product) } else { many::capacity::<X>(threads.isa(), product) };
     if k == 0 || capacity == 0 {
-        return blocked(threads, x, m, &product, y);
+        return blocked(threads, x, m, product, y);
     }
     // Parts of equal size.
     let part = m.div_ceil(m.div_ceil(capacity));
     for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
         if m <= FEW_TOKENS {
-            few::multiply(threads, x, &product, y);
+            few::multiply(threads, x, product, y);
         } else {
-            many::multiply(threads, x, &product, y);
+            many::multiply(threads, Tokens::InOrder(x), product, y);
         }
     }
 }
@@ -68,6 +81,8 @@ pub(crate) struct Product<'a> {
     pub(crate) n: usize,
     pub(crate) weight: Weight<'a>,
     pub(crate) bias: Option<Weight<'a>>,
+    /// The element of the bias that belongs to the first row of the weight.
+    pub(crate) first_bias: usize,
     /// Whether it is worth waking the workers.
     pub(crate) parallel: bool,
 }
@@ -76,7 +91,7 @@ impl Product<'_> {
     /// What the sums of the columns from `first_col` on begin with.
     pub(crate) fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
         match self.bias {
-            Some(bias) => bias.load(isa, first_col, dst),
+            Some(bias) => bias.load(isa, self.first_bias + first_col, dst),
             None => dst.fill(0.0),
         }
     }

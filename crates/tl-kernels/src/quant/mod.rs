@@ -3,7 +3,7 @@
 //! A format is a file here with one constant in it. What the formats share stands beside them: `block` (what a format of
 //! small integers has to say of itself), `nibbles` and `k_scales` (how several formats store numbers), `search` (finding
 //! scales), `activations` (8-bit blocks of the other operand), `dot` (rows times one token's activations), `reading` (how
-//! they are read). `linear`, with
+//! they are read). `linear` and `experts`, with
 //! `few` for a few tokens and `many` for many, and `gather` know no format by name. Nothing here knows how a file names its
 //! formats.
 #![allow(unsafe_code)]
@@ -12,6 +12,7 @@ mod activations;
 mod block;
 mod dense;
 mod dot;
+mod experts;
 mod few;
 mod gather;
 mod iq4_nl;
@@ -38,6 +39,7 @@ pub use block::IntegerKernels;
 pub use dense::{BF16, F16, F32};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use dot::{Place, avx512::load_opaque};
+pub use experts::{Experts, linear_experts};
 pub use gather::{RowOutOfRange, gather_rows};
 pub use iq4_nl::IQ4_NL;
 pub use linear::linear;

@@ -70,8 +70,7 @@ impl BestReading {
     pub(crate) fn read(&self, isa: Isa, n_rows: usize, len_bytes: usize, product: impl FnOnce(Reading)) {
         let found = self.found();
         if !n_rows.is_multiple_of(STREAMS) || !isa.has_avx2() || (found.is_none() && len_bytes < LEAST_BYTES) {
-            let is_row_after_row = |reading: &Reading| reading.n_streams() == 1;
-            return product(found.filter(is_row_after_row).unwrap_or(Reading::InOrder));
+            return product(self.one_by_one());
         }
         if let Some(found) = found {
             return product(found);
@@ -88,6 +87,12 @@ impl BestReading {
         if let Some(best) = trials.record(way, n_ways, start.elapsed().as_secs_f64() / len_bytes as f64) {
             self.found.store(best + 1, Relaxed);
         }
+    }
+
+    /// The best of the ways that read row after row, as far as it is known.
+    pub(crate) fn one_by_one(&self) -> Reading {
+        let is_row_after_row = |reading: &Reading| reading.n_streams() == 1;
+        self.found().filter(is_row_after_row).unwrap_or(Reading::InOrder)
     }
 
     /// What has turned out to be the fastest; `None` as long as that is being found out.

@@ -8,7 +8,7 @@ use tl_model::{
     ModelConfig, ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
-use tl_tensor::ops::{Size, TensorType};
+use tl_tensor::ops::{Attention, Size, TensorType};
 
 use super::always;
 use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
@@ -150,25 +150,47 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "attention_with_cache",
-        doc: "Writes `k` and `v`, `[n, kv_heads, head_dim]`, behind what the layer of the cache holds, and lets \
-              `q: [n, heads, head_dim]` attend causally to all of it. The layers of a step come in order; the cache grows with the last.",
+        doc: "Writes `k: [n, kv_heads, d]` and `v: [n, kv_heads, e]` behind what the layer of the cache holds, and lets \
+              `q: [n, heads, d]` attend causally to all of it: `→ [n, heads, e]`. The layers of a step come in order; the cache grows with \
+              the last. `scale`, `window`, `softcap` and `sinks` are those of `attention`; a layer that was made with a window has it \
+              where none is given.",
         params: &[
             Param::required("q", Kind::Tensor),
             Param::required("k", Kind::Tensor),
             Param::required("v", Kind::Tensor),
             CACHE,
             Param::required("layer", Kind::Int),
+            Param::optional("scale", Kind::Number, Default::Absent),
+            Param::optional("window", Kind::Int, Default::Int(0)),
+            Param::optional("softcap", Kind::Number, Default::Number(0.0)),
+            Param::optional("sinks", Kind::Tensor, Default::Absent),
         ],
-        result: |types| match types.ty(0) {
-            Some(Type::Tensor(TensorType { dtype, sizes })) => {
-                (Type::Tensor(TensorType { dtype: *dtype, sizes: sizes.clone() }), Known::Nothing)
+        result: |types| match (types.ty(0), types.ty(2)) {
+            (Some(Type::Tensor(TensorType { dtype, sizes })), v) => {
+                let mut sizes = sizes.clone();
+                if let Some(last) = sizes.as_mut().and_then(|sizes| sizes.last_mut()) {
+                    *last = match v {
+                        Some(Type::Tensor(TensorType { sizes: Some(v), .. })) => {
+                            v.last().copied().unwrap_or(Size::Unknown)
+                        }
+                        _ => Size::Unknown,
+                    };
+                }
+                (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
             }
             _ => (Type::any_tensor(), Known::Nothing),
         },
         run: |_, args| {
             let (q, k, v) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+            let options = Attention {
+                scale: if args.is_given(5) { Some(args.number(5)?) } else { None },
+                window: args.size(6)?,
+                softcap: args.number(7)?,
+                sinks: if args.is_given(8) { Some(args.tensor(8)?) } else { None },
+                ..Attention::default()
+            };
             let layer = args.size(4)?;
-            Ok(Value::Tensor(cache(args, 3)?.lock().attend(layer, q, k, v)?))
+            Ok(Value::Tensor(cache(args, 3)?.lock().attend_by(layer, q, k, v, &options)?))
         },
         ..Builtin::BASE
     },
@@ -405,7 +427,9 @@ pub(super) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
         (HandleKind::Model | HandleKind::Node, "weight" | "bias") => Some(Type::any_tensor()),
         (HandleKind::Model | HandleKind::Node, _) => Some(Type::Handle(HandleKind::Node)),
         (HandleKind::Config, "architecture") => Some(Type::Str),
-        (HandleKind::Config, "rope_base" | "rope_scale" | "rope_magnitude" | "norm_eps" | "rms_eps") => Some(Type::Float),
+        (HandleKind::Config, "rope_base" | "rope_scale" | "rope_magnitude" | "norm_eps" | "rms_eps") => {
+            Some(Type::Float)
+        }
         (HandleKind::Config, name) => ModelConfig::FIELDS.contains(&name).then_some(Type::Int),
         (HandleKind::KvCache, "len" | "capacity" | "layers") => Some(Type::Int),
         (HandleKind::Tokenizer, "vocab_size" | "bos" | "eos") => Some(Type::Int),

@@ -352,14 +352,17 @@ fn fused(of: impl Fn(Role) -> Option<Expr>, form: &Form, span: Span) -> Option<E
         }
         (None, None) => one(),
     };
-    let arguments = [
+    let row = by_name("attention")?;
+    let mut arguments = vec![
         Argument::One(permuted(of(Role::Queries)?, form.queries)),
         Argument::One(permuted(of(Role::Keys)?, form.keys)),
         Argument::One(permuted(of(Role::Values)?, form.values)),
         Argument::One(Expr::of(Value::Bool(form.is_causal), span)),
         Argument::One(scale),
     ];
-    let call = OpCall::new(by_name("attention")?, Box::new(arguments));
+    // No window, no cap, no sinks.
+    arguments.resize_with(row.params.len(), || Argument::Missing);
+    let call = OpCall::new(row, arguments.into_boxed_slice());
     Some(permuted(Expr::new(ExprKind::Op(Box::new(call)), span), form.result))
 }
 

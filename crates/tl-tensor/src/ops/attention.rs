@@ -1,13 +1,13 @@
 //! Attention in one pass.
 
 use tl_device::DType;
-use tl_kernels::{Element, Heads, Kept, Q8Block};
+use tl_kernels::{Element, Heads, Kept, Q8Block, Scores};
 
 /// The largest head that there is attention for.
 pub use tl_kernels::MAX_HEAD_DIM;
 
 use super::attention_gpu;
-use super::rule::{RuleArgs, Size, TensorType, same};
+use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
 use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
@@ -18,15 +18,20 @@ static ATTENTION: Op = Op {
     group: Group::Transformer,
     doc: "`softmax(q kᵀ · scale) v` for each head, in one pass that never forms the scores (Milakov, Gimelshein, 2018; Dao et \
           al., 2022), in `float32`. Head `h` of `q` reads head `h / (heads / kv_heads)` of `k` and `v`. Causal: query `i` of `n` \
-          sees the keys `j <= i + m - n` of `m`. `scale` is `1 / sqrt(d)` unless given. \
+          sees the keys `j <= i + m - n` of `m`; with a `window` above 0 only the last `window` of these (Beltagy et al., 2020). `scale` \
+          is `1 / sqrt(d)` unless given. With a `softcap` `c` above 0 a score `s` becomes `c · tanh(s / c)` (Gemma 2, 2024). `sinks` \
+          has a score for each head that counts in the softmax and has no value (OpenAI, gpt-oss, 2025). \
           `k` and `v` may be kept in another type than `q`, a float type or `q8_0`. \
-          `q: [n, heads, d], k, v: [m, kv_heads, d] → [n, heads, d]`.",
+          `q: [n, heads, d], k: [m, kv_heads, d], v: [m, kv_heads, e], sinks: [heads] → [n, heads, e]`.",
     params: &[
         required("q", Kind::Tensor),
         required("k", Kind::Tensor),
         required("v", Kind::Tensor),
         optional("causal", Kind::Bool, Default::Bool(true)),
         optional("scale", Kind::Number, Default::Absent),
+        optional("window", Kind::Int, Default::Int(0)),
+        optional("softcap", Kind::Number, Default::Number(0.0)),
+        optional("sinks", Kind::Weight, Default::Absent),
     ],
     rule,
     run: Run::RepeatKernel {
@@ -34,10 +39,17 @@ static ATTENTION: Op = Op {
         kernel: |call| {
             let operand = |index| call.operand_with_repeat(index).ok_or(Fault::Unknown);
             let (q, k, v) = (operand(0)?, operand(1)?, operand(2)?);
-            let scale = scale(call, &q)?;
+            let sinks = call.optional_operand(SINKS);
+            let scores = Scores {
+                scale: scale(call, &q)?,
+                causal: call.bool(3),
+                window: call.int(5)? as usize,
+                softcap: softcap(call)?,
+                sinks: sinks.map(|sinks| sinks.weight()).transpose()?,
+            };
             with_float!(q.dtype, "q", T => match k.dtype {
-                dtype if dtype == DType::Q8_0 => run::<T, Q8Block>(call, (&q, &k, &v), scale),
-                dtype => with_float!(dtype, "k", C => run::<T, C>(call, (&q, &k, &v), scale)),
+                dtype if dtype == DType::Q8_0 => run::<T, Q8Block>(call, (&q, &k, &v), scores),
+                dtype => with_float!(dtype, "k", C => run::<T, C>(call, (&q, &k, &v), scores)),
             })
         },
     },
@@ -46,10 +58,17 @@ static ATTENTION: Op = Op {
         if ![&q, &k, &v].into_iter().all(has_whole_heads) || k.dtype == DType::Q8_0 {
             return Ok(Ran::NoProgram);
         }
+        let is_plain = call.int(5)? == 0 && softcap(call)? == 0.0 && call.optional_operand(SINKS).is_none();
+        if !is_plain || v.dims[2] != k.dims[2] {
+            return Ok(Ran::NoProgram);
+        }
         let (scale, is_causal) = (scale(call, &q)?, call.bool(3));
         attention_gpu::run(call, [&q, &k, &v], scale, is_causal)
     }),
 };
+
+/// The position of the argument `sinks`.
+const SINKS: usize = 7;
 
 /// The factor of the scores.
 fn scale(call: &Call, q: &Operand) -> Result<f32, Fault> {
@@ -58,6 +77,15 @@ fn scale(call: &Call, q: &Operand) -> Result<f32, Fault> {
         _ => call.number(4)?,
     };
     Ok(scale as f32)
+}
+
+fn softcap(call: &Call) -> Result<f32, Fault> {
+    let softcap = call.number(6)?;
+    if !(softcap >= 0.0 && softcap.is_finite()) {
+        return Err(Fault::Value { operand: "softcap", expected: "0 or more", found: softcap });
+    }
+    // One that is 0 in `f32` would leave no scores at all.
+    Ok(if softcap > 0.0 { (softcap as f32).max(f32::MIN_POSITIVE) } else { 0.0 })
 }
 
 /// The elements of a head must lie one after the other; tokens and heads may lie anywhere. Keys and values may repeat their
@@ -69,6 +97,9 @@ fn must_copy(args: &[Arg], index: usize) -> bool {
         _ => None,
     };
     let Some(Arg::Tensor(raw)) = args.get(index) else { return false };
+    if index == SINKS {
+        return true;
+    }
     let operand = raw.operand_with_repeat();
     let is_read_as_it_lies = match operand.repeat {
         None => true,
@@ -97,7 +128,7 @@ fn own_heads(operand: &Operand) -> usize {
 fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     let (q, q_dtype) = args.ranked(0, 3, "q", "3 dimensions, [n, heads, d]")?;
     let (k, k_dtype) = args.ranked(1, 3, "k", "3 dimensions, [m, kv_heads, d]")?;
-    let (v, v_dtype) = args.ranked(2, 3, "v", "3 dimensions, [m, kv_heads, d]")?;
+    let (v, v_dtype) = args.ranked(2, 3, "v", "3 dimensions, [m, kv_heads, e]")?;
     if let Some(found) = q_dtype.filter(|dtype| !dtype.is_float()) {
         return Err(Fault::DType { operand: "q", expected: "float16 or float32 (cast it first)", found });
     }
@@ -115,18 +146,39 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     same("the keys and values have different lengths", k[0], v[0])?;
     same("the keys and values have different numbers of heads", k[1], v[1])?;
     same("the heads of queries and keys have different sizes", q[2], k[2])?;
-    same("the heads of keys and values have different sizes", k[2], v[2])?;
     if let (Size::Known(heads), Size::Known(kv_heads)) = (q[1], k[1])
         && (kv_heads == 0 || heads % kv_heads != 0)
     {
         return Err(Fault::Sizes { rule: "the heads of q are no multiple of the heads of k", left: q[1], right: k[1] });
     }
-    if let Size::Known(d) = q[2]
-        && d > MAX_HEAD_DIM as i64
-    {
-        return Err(Fault::Value { operand: "the size of a head", expected: "1024 or less", found: d as f64 });
+    for size in [q[2], v[2]] {
+        if let Size::Known(d) = size
+            && d > MAX_HEAD_DIM as i64
+        {
+            return Err(Fault::Value { operand: "the size of a head", expected: "1024 or less", found: d as f64 });
+        }
     }
-    Ok(TensorType::new(q_dtype, q))
+    if let Size::Known(window) = args.int(5)
+        && window != 0
+    {
+        if window < 0 {
+            return Err(Fault::Value { operand: "window", expected: "0 or more", found: window as f64 });
+        }
+        if args.bool(3) == Ok(false) {
+            let expected = "0 where attention is not causal";
+            return Err(Fault::Value { operand: "window", expected, found: window as f64 });
+        }
+    }
+    if args.is_tensor(SINKS)
+        && let Ok((sinks, dtype)) = args.tensor(SINKS)
+    {
+        weight_rule("sinks", dtype)?;
+        let &[n] = sinks else {
+            return Err(Fault::Rank { operand: "sinks", expected: "1 dimension, [heads]", found: sinks.len() });
+        };
+        same("there must be a sink for each head of q", n, q[1])?;
+    }
+    Ok(TensorType::new(q_dtype, [q[0], q[1], v[2]].as_slice()))
 }
 
 fn heads<'a, T: Kept>(operand: &Operand<'a>, n_heads: usize) -> Result<Heads<'a, T>, Fault> {
@@ -147,13 +199,47 @@ fn heads<'a, T: Kept>(operand: &Operand<'a>, n_heads: usize) -> Result<Heads<'a,
 fn run<T: Element, C: Kept>(
     call: &mut Call,
     (q, k, v): (&Operand, &Operand, &Operand),
-    scale: f32,
+    scores: Scores<'_>,
 ) -> Result<(), Fault> {
-    let (head_dim, causal, threads) = (q.dims[2], call.bool(3), call.threads);
+    let (head_dim, value_dim, threads) = (q.dims[2], v.dims[2], call.threads);
     let kv_heads = if own_heads(k) == own_heads(v) { own_heads(k) } else { k.dims[HEADS] };
     let (q, k, v) = (heads(q, q.dims[HEADS])?, heads(k, kv_heads)?, heads(v, kv_heads)?);
-    tl_kernels::attention::<T, C>(threads, q, k, v, head_dim, scale, causal, call.out()?);
+    tl_kernels::attention::<T, C>(threads, q, k, v, head_dim, value_dim, scores, call.out()?);
     Ok(())
+}
+
+/// Which keys queries see, and what becomes of their scores: see the operation `attention`.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// Whether a query sees only the keys up to its own.
+    pub causal: bool,
+    /// The factor of the products of queries and keys; `None`: `1 / sqrt(d)`.
+    pub scale: Option<f64>,
+    /// How many of these keys a query sees, the last ones; 0: all.
+    pub window: usize,
+    /// Where this is above 0, a score `s` becomes `softcap · tanh(s / softcap)`.
+    pub softcap: f64,
+    /// A score for each head that counts in the softmax and has no value: `[heads]`.
+    pub sinks: Option<&'a Tensor>,
+}
+
+impl std::default::Default for Attention<'_> {
+    fn default() -> Self {
+        Attention { causal: true, scale: None, window: 0, softcap: 0.0, sinks: None }
+    }
+}
+
+impl<'a> Attention<'a> {
+    /// The arguments behind `q`, `k` and `v`.
+    fn args(&self) -> [Arg<'a>; 5] {
+        [
+            Arg::Bool(self.causal),
+            self.scale.map_or(Arg::None, Arg::Number),
+            Arg::Int(i64::try_from(self.window).unwrap_or(i64::MAX)),
+            Arg::Number(self.softcap),
+            self.sinks.map_or(Arg::None, Arg::from),
+        ]
+    }
 }
 
 impl<T> Tensor<T> {
@@ -165,11 +251,21 @@ impl<T> Tensor<T> {
         self.apply(&ATTENTION, &[k.into(), v.into(), Arg::Bool(causal)])
     }
 
-    /// As [`Tensor::attention`], over keys and values that lie in memory that somebody still writes to: a KV cache.
+    /// Attention of these queries over keys and values with all that the operation `attention` knows.
     ///
     /// # Errors
     /// [`Error::Op`] where the shapes do not fit.
-    pub fn attention_over(&self, k: Operand<'_>, v: Operand<'_>, causal: bool) -> Result<Tensor<T>, Error> {
-        self.apply(&ATTENTION, &[Arg::Operand(&k), Arg::Operand(&v), Arg::Bool(causal)])
+    pub fn attention_by<U>(&self, k: &Tensor<U>, v: &Tensor<U>, options: &Attention) -> Result<Tensor<T>, Error> {
+        let [causal, scale, window, softcap, sinks] = options.args();
+        self.apply(&ATTENTION, &[k.into(), v.into(), causal, scale, window, softcap, sinks])
+    }
+
+    /// As [`Tensor::attention_by`], over keys and values that lie in memory that somebody still writes to: a KV cache.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where the shapes do not fit.
+    pub fn attention_over(&self, k: Operand<'_>, v: Operand<'_>, options: &Attention) -> Result<Tensor<T>, Error> {
+        let [causal, scale, window, softcap, sinks] = options.args();
+        self.apply(&ATTENTION, &[Arg::Operand(&k), Arg::Operand(&v), causal, scale, window, softcap, sinks])
     }
 }

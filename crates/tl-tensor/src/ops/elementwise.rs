@@ -97,6 +97,8 @@ float_functions! {
     SIGMOID sigmoid "`1 / (1 + e^-x)`. Float tensors." tl_kernels::sigmoid, "sigmoid(x)";
     SILU silu "`x · sigmoid(x)` (Elfwing et al., 2017). Float tensors." tl_kernels::silu, "x * sigmoid(x)";
     GELU gelu "`x · Φ(x)`, Φ being the normal distribution (Hendrycks, Gimpel, 2016). Float tensors." tl_kernels::gelu, "gelu(x)";
+    GELU_TANH gelu_tanh "`0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, which approximates `gelu` (Hendrycks, Gimpel, 2016). Float tensors."
+        tl_kernels::gelu_tanh, "gelu_tanh(x)";
     FLOOR floor "The largest integer no larger. Float tensors." f32::floor, "floor(x)";
     CEIL ceil "The smallest integer no smaller. Float tensors." f32::ceil, "ceil(x)";
     ROUND round "The nearest integer, ties to even. Float tensors." f32::round_ties_even, "round(x)";
@@ -177,6 +179,11 @@ fn erf(x: f32) -> f32 {
     return sign(x) * (1.0 - y * exp(-x * x));
 }
 fn gelu(x: f32) -> f32 { return 0.5 * x * (1.0 + erf(x * 0.70710678)); }
+// As a logistic function, where nothing cancels.
+fn gelu_tanh(y: f32) -> f32 {
+    let x = select(y, -20.0, y < -20.0);
+    return x * sigmoid(1.5957691216 * (x + 0.044715 * (x * x * x)));
+}
 fn minimum(a: f32, b: f32) -> f32 { return select(b, a, is_nan(a) || a < b); }
 fn maximum(a: f32, b: f32) -> f32 { return select(b, a, is_nan(a) || a > b); }
 // A power of a negative number is one only for whole exponents.

@@ -68,7 +68,7 @@ fn is_transposed(weight: &Operand) -> bool {
 
 /// The result's type: the activation's. The other operand's type never counts as mixing, since it may be a weight, which
 /// keeps the type that it was stored in.
-fn product_dtype(
+pub(super) fn product_dtype(
     (operand, x): (&'static str, Option<DType>),
     (weight, weight_dtype): (&'static str, Option<DType>),
 ) -> Result<Option<DType>, Fault> {

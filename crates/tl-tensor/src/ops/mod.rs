@@ -15,6 +15,7 @@ pub(crate) mod create;
 mod einsum;
 mod elementwise;
 mod embedding;
+mod experts;
 mod gather;
 pub(crate) mod gpu;
 mod host;
@@ -30,6 +31,7 @@ mod rope;
 mod rows_gpu;
 mod rule;
 mod site;
+mod top;
 mod view;
 
 use smallvec::SmallVec;
@@ -37,9 +39,10 @@ use tl_device::{Binding, DType, Device, Layout, Lease, Role};
 use tl_kernels::{BinaryMap, Threads, UnaryMap, View, Weight, WeightKernels};
 
 pub use argument::{Arg, Default, Kind, Param};
-pub use attention::MAX_HEAD_DIM;
+pub use attention::{Attention, MAX_HEAD_DIM};
 pub use chain::{Link, MAX_LINKS, MAX_WAITING, apply_chain, link_layout};
 pub use gpu::{GpuRun, Ran};
+pub use rope::Rope;
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
 pub use site::Site;
 
@@ -303,7 +306,9 @@ pub static OPS: &[&[&Op]] = &[
     elementwise::TABLES[3],
     elementwise::TABLES[4],
     reduce::OPS,
+    top::OPS,
     matmul::OPS,
+    experts::OPS,
     einsum::OPS,
     norm::OPS,
     rope::OPS,
@@ -475,7 +480,7 @@ fn run_prepared(
 fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, Fault> {
     argument::check(op.params, args)?;
     check_devices(device, args)?;
-    let types: SmallVec<[ArgType<'_>; 6]> = args.iter().map(ArgType::from).collect();
+    let types: SmallVec<[ArgType<'_>; 8]> = args.iter().map(ArgType::from).collect();
     // Here everything is known but what two plain numbers are to an operation on tensors.
     let no_tensor = || Fault::Argument { parameter: "one of the operands", expected: "a tensor" };
     match (op.rule)(&RuleArgs(&types)) {

@@ -1,62 +1,91 @@
-//! Rotary position embedding.
+//! Rotary position embedding: `rope`, and `yarn_factors`, by which it reaches longer contexts.
 
-use tl_kernels::RopeStyle;
+use tl_device::DType;
+use tl_kernels::{RopeStyle, Rotation};
 
 use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
 use super::rows_gpu::workgroup_for;
-use super::rule::{Size, TensorType};
+use super::rule::{RuleArgs, Size, TensorType, dimension, same, weight_rule};
 use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
 use crate::{Error, Fault, Tensor};
 
-pub(super) static OPS: &[&Op] = &[&ROPE];
+pub(super) static OPS: &[&Op] = &[&ROPE, &YARN_FACTORS];
 
 static ROPE: Op = Op {
     name: "rope",
     group: Group::Transformer,
-    doc: "Rotates the pairs `(x[2i], x[2i + 1])` of each head by the angle `p · base^(-2i/dims)`, `p` being `pos` for the first \
-          token and one more for each that follows (Su et al., 2021). `dims`, all of the head unless given, says how many \
-          elements of a head are rotated; the others stay. `x: [n, heads, d] → [n, heads, d]`.",
+    doc: "Rotates the pairs `(x[2i], x[2i + 1])` of each head by the angle `p · base^(-2i/dims) / scale / factors[i]`, `p` being \
+          `pos` for the first token and one more for each that follows (Su et al., 2021). `dims`, all of the head unless given, says how \
+          many elements of a head are rotated, the first ones; the others stay. With `halves` the pairs are `(x[i], x[i + dims/2])`. \
+          Sines and cosines are multiplied by `magnitude`. `x: [n, heads, d], factors: [dims/2] → [n, heads, d]`.",
     params: &[
         required("x", Kind::Tensor),
         optional("pos", Kind::Int, Default::Int(0)),
         optional("base", Kind::Number, Default::Number(10000.0)),
         optional("dims", Kind::Int, Default::Absent),
+        optional("halves", Kind::Bool, Default::Bool(false)),
+        optional("scale", Kind::Number, Default::Number(1.0)),
+        optional("factors", Kind::Weight, Default::Absent),
+        optional("magnitude", Kind::Number, Default::Number(1.0)),
     ],
-    rule: |args| {
-        let (x, dtype) = args.ranked(0, 3, "x", "3 dimensions, [n, heads, d]")?;
-        if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
-        }
-        if let Size::Known(pos) = args.int(1)
-            && pos < 0
-        {
-            return Err(Fault::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
-        }
-        let rotated = if args.is_given(3) { args.int(3) } else { x[2] };
-        if let Size::Known(n) = rotated
-            && (n < 0 || n % 2 != 0 || x[2].known().is_some_and(|d| n > d))
-        {
-            return Err(Fault::Value {
-                operand: "dims",
-                expected: "even and no more than the head's size",
-                found: n as f64,
-            });
-        }
-        Ok(TensorType::new(dtype, x))
-    },
+    rule,
     run: Run::ContiguousKernel(|call| {
         let x = call.operand(0)?;
-        let (n_tokens, n_heads, head_dim) = (x.dims[0], x.dims[1], x.dims[2]);
-        let (pos, base, rotary_dim) = (call.int(1)? as usize, base(call)?, rotary_dim(call, head_dim)?);
-        let (threads, style) = (call.threads, RopeStyle::Interleaved);
+        let (n_tokens, n_heads, head_dim, threads) = (x.dims[0], x.dims[1], x.dims[2], call.threads);
+        let factors = call.optional_operand(FACTORS);
+        let rotation = Rotation {
+            rotary_dim: rotary_dim(call, head_dim)?,
+            pos: call.int(1)? as usize,
+            base: base(call)?,
+            style: style(call),
+            scale: scale(call)?,
+            factors: factors.map(|factors| factors.weight()).transpose()?,
+            magnitude: magnitude(call)?,
+        };
         with_float!(x.dtype, "x", T => {
-            let (x, out) = (x.slice::<T>()?, call.out()?);
-            tl_kernels::rope(threads, x, n_tokens, n_heads, head_dim, rotary_dim, pos, base, style, out);
+            tl_kernels::rope::<T>(threads, x.slice()?, n_tokens, n_heads, head_dim, rotation, call.out()?);
             Ok(())
         })
     }),
     gpu: Some(rope_gpu),
 };
+
+/// The position of the argument `factors`.
+const FACTORS: usize = 6;
+
+fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+    let (x, dtype) = args.ranked(0, 3, "x", "3 dimensions, [n, heads, d]")?;
+    if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
+        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+    }
+    if let Size::Known(pos) = args.int(1)
+        && pos < 0
+    {
+        return Err(Fault::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
+    }
+    let rotated = if args.is_given(3) { args.int(3) } else { x[2] };
+    if let Size::Known(n) = rotated
+        && (n < 0 || n % 2 != 0 || x[2].known().is_some_and(|d| n > d))
+    {
+        return Err(Fault::Value {
+            operand: "dims",
+            expected: "even and no more than the head's size",
+            found: n as f64,
+        });
+    }
+    if args.is_tensor(FACTORS)
+        && let Ok((factors, dtype)) = args.tensor(FACTORS)
+    {
+        weight_rule("factors", dtype)?;
+        let &[n] = factors else {
+            return Err(Fault::Rank { operand: "factors", expected: "1 dimension, [dims/2]", found: factors.len() });
+        };
+        if let Size::Known(rotated) = rotated {
+            same("there must be a factor for each pair", n, Size::Known(rotated / 2))?;
+        }
+    }
+    Ok(TensorType::new(dtype, x))
+}
 
 fn base(call: &Call) -> Result<f32, Fault> {
     let base = call.number(2)?;
@@ -70,6 +99,107 @@ fn rotary_dim(call: &Call, head_dim: usize) -> Result<usize, Fault> {
     match call.arg(3) {
         Arg::None => Ok(head_dim),
         _ => Ok(call.int(3)? as usize),
+    }
+}
+
+fn style(call: &Call) -> RopeStyle {
+    if call.bool(4) { RopeStyle::Halves } else { RopeStyle::Interleaved }
+}
+
+fn scale(call: &Call) -> Result<f64, Fault> {
+    let scale = call.number(5)?;
+    if !(scale > 0.0 && scale.is_finite()) {
+        return Err(Fault::Value { operand: "scale", expected: "more than 0", found: scale });
+    }
+    Ok(scale)
+}
+
+fn magnitude(call: &Call) -> Result<f32, Fault> {
+    let magnitude = call.number(7)?;
+    if !magnitude.is_finite() {
+        return Err(Fault::Value { operand: "magnitude", expected: "a finite number", found: magnitude });
+    }
+    Ok(magnitude as f32)
+}
+
+static YARN_FACTORS: Op = Op {
+    name: "yarn_factors",
+    group: Group::Transformer,
+    doc: "What YaRN divides the angles of `rope` by, for its `factors` (Peng et al., 2023). Of the pair `i` the frequency is \
+          `base^(-2i/dims)`; where it turns at least `fast` times in the `context` that the model was trained with, it stays, where it \
+          turns at most `slow` times, it is divided by `factor`, and between these pairs the two are mixed, linearly in `i`. With \
+          `truncate` the pairs where the mixing begins and ends are whole numbers. `→ float32[dims/2]`.",
+    params: &[
+        required("dims", Kind::Int),
+        required("base", Kind::Number),
+        required("factor", Kind::Number),
+        required("context", Kind::Number),
+        optional("fast", Kind::Number, Default::Number(32.0)),
+        optional("slow", Kind::Number, Default::Number(1.0)),
+        optional("truncate", Kind::Bool, Default::Bool(true)),
+    ],
+    rule: |args| {
+        let n_pairs = match dimension(args.int(0))? {
+            Size::Known(n) if n % 2 != 0 => {
+                return Err(Fault::Value { operand: "dims", expected: "even", found: n as f64 });
+            }
+            Size::Known(n) => Size::Known(n / 2),
+            _ => Size::Unknown,
+        };
+        Ok(TensorType::new(Some(DType::F32), [n_pairs].as_slice()))
+    },
+    run: Run::Kernel(|call| {
+        let yarn = Yarn::of(call)?;
+        for (pair, divisor) in call.out::<f32>()?.iter_mut().enumerate() {
+            *divisor = yarn.divisor(pair);
+        }
+        Ok(())
+    }),
+    gpu: Some(|call| {
+        let (yarn, n_pairs) = (Yarn::of(call)?, call.n_out());
+        let Some(lease) = call.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
+        // A few at a time: nothing is computed there, and nothing is allocated here.
+        let mut divisors = [0.0; 128];
+        for first in (0..n_pairs).step_by(divisors.len()) {
+            let divisors = &mut divisors[..(n_pairs - first).min(128)];
+            (first..).zip(divisors.iter_mut()).for_each(|(pair, divisor)| *divisor = yarn.divisor(pair));
+            let (offset, bytes) = (first * size_of::<f32>(), bytemuck::cast_slice(divisors));
+            lease.write(offset, bytes).map_err(|error| Fault::Device(Box::new(error)))?;
+        }
+        Ok(Ran::OnGpu)
+    }),
+};
+
+/// By what YaRN divides frequencies.
+struct Yarn {
+    factor: f64,
+    /// The pairs where the mixing begins and ends.
+    low: f64,
+    high: f64,
+}
+
+impl Yarn {
+    fn of(call: &Call) -> Result<Yarn, Fault> {
+        let number = |index, operand, least| match call.number(index)? {
+            x if x > least && x.is_finite() => Ok(x),
+            found if least == 0.0 => Err(Fault::Value { operand, expected: "more than 0", found }),
+            found => Err(Fault::Value { operand, expected: "more than 1", found }),
+        };
+        let (dims, base, factor) = (call.int(0)? as f64, number(1, "base", 1.0)?, number(2, "factor", 0.0)?);
+        let (context, fast, slow) = (number(3, "context", 0.0)?, number(4, "fast", 0.0)?, number(5, "slow", 0.0)?);
+        // The pair, not a whole number, that turns so many times in the context.
+        let pair_of = |turns: f64| dims * (context / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
+        let (low, high) = (pair_of(fast), pair_of(slow));
+        let (low, high) = if call.bool(6) { (low.floor(), high.ceil()) } else { (low, high) };
+        Ok(Yarn { factor, low: low.max(0.0), high: high.min(dims - 1.0) })
+    }
+
+    fn divisor(&self, pair: usize) -> f32 {
+        let Yarn { factor, low, high } = *self;
+        // A ramp needs some length.
+        let high = if high == low { high + 0.001 } else { high };
+        let part = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+        (1.0 / (part / factor + (1.0 - part))) as f32
     }
 }
 
@@ -178,6 +308,10 @@ fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
     let x = call.operand(0)?;
     let (n_tokens, head_dim) = (x.dims[0], x.dims[2]);
     let (pos, base, rotary_dim) = (call.int(1)?, base(call)?, rotary_dim(call, head_dim)?);
+    let is_plain = scale(call)? == 1.0 && magnitude(call)? == 1.0 && call.optional_operand(FACTORS).is_none();
+    if style(call) != RopeStyle::Interleaved || !is_plain {
+        return Ok(Ran::NoProgram);
+    }
     let Some(position) = u32::try_from(pos).ok().filter(|pos| pos.checked_add(n_tokens as u32).is_some()) else {
         return Ok(Ran::NoProgram);
     };
@@ -217,6 +351,31 @@ fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
 
 const LOAD_FOUR: &str = "fn load_four(i: u32) -> vec4<f32> { return vec4<f32>(load_x(i), load_x(i + 1u), load_x(i + 2u), load_x(i + 3u)); }";
 
+/// How [`Tensor::rope_by`] rotates heads: see the operation `rope`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rope<'a> {
+    /// The position of the first token.
+    pub pos: usize,
+    /// The base of the frequencies.
+    pub base: f64,
+    /// How many elements of a head are rotated, the first ones; `None`: all.
+    pub dims: Option<usize>,
+    /// Whether pairs are `(x[i], x[i + dims/2])` instead of `(x[2i], x[2i + 1])`.
+    pub halves: bool,
+    /// What every angle is divided by.
+    pub scale: f64,
+    /// What the angle of each pair is divided by too: `[dims/2]`.
+    pub factors: Option<&'a Tensor>,
+    /// What sines and cosines are multiplied by.
+    pub magnitude: f64,
+}
+
+impl std::default::Default for Rope<'_> {
+    fn default() -> Self {
+        Rope { pos: 0, base: 10000.0, dims: None, halves: false, scale: 1.0, factors: None, magnitude: 1.0 }
+    }
+}
+
 impl<T> Tensor<T> {
     /// Rotary position embedding of `[n, heads, d]`, the first token being at `pos`: see the operation `rope`.
     ///
@@ -232,5 +391,25 @@ impl<T> Tensor<T> {
     /// [`Error::Op`] where `dims` is odd or larger than a head.
     pub fn rope_partial(&self, pos: usize, base: f64, dims: usize) -> Result<Tensor<T>, Error> {
         self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base), Arg::Int(dims as i64)])
+    }
+
+    /// Rotary position embedding of `[n, heads, d]` with all that the operation `rope` knows.
+    ///
+    /// # Errors
+    /// [`Error::Op`] where the tensor has not three dimensions, or a number or the factors do not fit.
+    pub fn rope_by(&self, rope: &Rope) -> Result<Tensor<T>, Error> {
+        let Rope { pos, base, dims, halves, scale, factors, magnitude } = *rope;
+        self.apply(
+            &ROPE,
+            &[
+                Arg::Int(pos as i64),
+                Arg::Number(base),
+                dims.map_or(Arg::None, |dims| Arg::Int(dims as i64)),
+                Arg::Bool(halves),
+                Arg::Number(scale),
+                factors.map_or(Arg::None, Arg::from),
+                Arg::Number(magnitude),
+            ],
+        )
     }
 }

@@ -13,7 +13,7 @@ use super::{Arg, Op};
 #[derive(Default)]
 pub struct Site {
     /// The last call's arguments as the rule saw them, in words; none before the first call.
-    seen: SmallVec<[u64; 16]>,
+    seen: SmallVec<[u64; 24]>,
     result: Option<Layout>,
 }
 
@@ -48,7 +48,7 @@ trait Words {
 }
 
 struct Record<'a> {
-    words: &'a mut SmallVec<[u64; 16]>,
+    words: &'a mut SmallVec<[u64; 24]>,
 }
 
 impl Words for Record<'_> {

@@ -26,7 +26,7 @@ struct Choices {
 
 fn choices() -> impl Strategy<Value = Choices> {
     let dims = prop::array::uniform5(prop_oneof![1 => Just(0usize), 8 => 1..5usize, 1 => Just(32usize)]);
-    (dims, 0..4usize, prop::collection::vec(any::<u32>(), 6), any::<u64>())
+    (dims, 0..4usize, prop::collection::vec(any::<u32>(), 8), any::<u64>())
         .prop_map(|(dims, dtype, picks, hidden)| Choices { dims, dtype, picks, hidden })
 }
 
@@ -77,8 +77,28 @@ fn shape(choices: &Choices, pick: u32) -> Vec<usize> {
     dims
 }
 
+/// Shapes that fit an operation whose operands have different ranks, for most calls of it.
+fn fitting(op: &Op, param: &str, choices: &Choices, pick: u32) -> Option<Vec<usize>> {
+    let [a, b, c, d, e] = choices.dims;
+    let first = || shape(choices, choices.picks[0] / 5);
+    let dims = match (op.name, param) {
+        ("linear_experts", "x") if choices.hidden.is_multiple_of(2) => vec![a, b, c],
+        ("linear_experts", "x") => vec![a, c],
+        ("linear_experts", "w") => vec![d, e, c],
+        ("linear_experts", "experts") => vec![a, b],
+        ("linear_experts", "b") => vec![d, e],
+        ("attention", "sinks") => vec![*first().get(1)?],
+        ("rope", "factors") => vec![first().last()? / 2],
+        _ => return None,
+    };
+    (!pick.is_multiple_of(8)).then_some(dims)
+}
+
 fn tensor(device: &Device, choices: &Choices, pick: u32, kind: Kind) -> Tensor {
-    let dims = shape(choices, pick);
+    tensor_of(device, choices, pick, kind, shape(choices, pick))
+}
+
+fn tensor_of(device: &Device, choices: &Choices, pick: u32, kind: Kind, dims: Vec<usize>) -> Tensor {
     let all = [DType::F16, DType::F32, DType::I32, DType::Bool];
     let dtype = match (kind, pick / 4096 % 12) {
         (Kind::Ids, 1..) => DType::I32,
@@ -115,11 +135,17 @@ fn argument(device: &Device, op: &Op, index: usize, choices: &Choices) -> Own {
         Kind::TensorOrNumber if pick % 6 == 1 => Own::Int(int(choices, pick / 6)),
         Kind::Tensor if param.name == "index" => Own::Tensor(tensor(device, choices, pick, Kind::Ids)),
         Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids => {
-            Own::Tensor(tensor(device, choices, pick, param.kind))
+            let dims = fitting(op, param.name, choices, pick / 2).unwrap_or_else(|| shape(choices, pick));
+            Own::Tensor(tensor_of(device, choices, pick, param.kind, dims))
         }
         Kind::Tensors => {
             Own::Tensors((0..pick % 4).map(|i| tensor(device, choices, (pick / 4) ^ (i * 64), param.kind)).collect())
         }
+        Kind::Int if param.name == "dims" && !pick.is_multiple_of(4) => {
+            let last = shape(choices, choices.picks[0] / 5).last().copied().unwrap_or(4);
+            Own::Int(last as i64 / 2 * 2)
+        }
+        Kind::Int if param.name == "window" && !pick.is_multiple_of(4) => Own::Int(i64::from(pick / 4 % 5)),
         Kind::Int => Own::Int(int(choices, pick)),
         Kind::Ints if op.name == "permute" => {
             let rank = 1 + (choices.hidden % 3) as i64;
@@ -130,6 +156,12 @@ fn argument(device: &Device, op: &Op, index: usize, choices: &Choices) -> Own {
             let hole = (pick.is_multiple_of(4)).then_some((pick / 4) as usize % dims.len().max(1));
             Own::Ints(dims.iter().enumerate().map(|(i, &dim)| if Some(i) == hole { -1 } else { dim as i64 }).collect())
         }
+        // Of several numbers, all must be good.
+        Kind::Number if op.params.len() > 6 => match pick % 16 {
+            0 => Own::Number(f64::NAN),
+            1 => Own::Number(-1.0),
+            _ => Own::Number([0.5, 2.0, 32.0, 4096.0, 10000.0, 1.5][(pick / 16 % 6) as usize]),
+        },
         Kind::Number => Own::Number([0.5, 1e-5, 2.0, 10000.0, -1.0, 0.0, f64::NAN, 1e300][(pick % 8) as usize]),
         Kind::Bool => Own::Bool(pick.is_multiple_of(2)),
         Kind::Text => Own::Text(SPECS[(pick % 10) as usize]),

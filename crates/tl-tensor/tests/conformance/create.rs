@@ -16,6 +16,7 @@ pub(crate) fn reference(name: &str) -> Option<Try> {
         "eye" => eye,
         "positional_encoding" => positional_encoding,
         "causal_mask" => causal_mask,
+        "yarn_factors" => yarn_factors,
         _ => return None,
     })
 }
@@ -92,4 +93,47 @@ fn causal_mask(device: &Device, op: &'static Op) {
             check(device, op, &args[..1], "one size", (DType::Bool, &expected), EXACT);
         }
     }
+}
+
+fn yarn_factors(device: &Device, op: &'static Op) {
+    // From frequencies, as the paper has them.
+    let divisor = |pair: usize, dims: usize, [base, factor, context, fast, slow]: [f64; 5], truncate: bool| {
+        let frequency = f64::powf(base, -2.0 * pair as f64 / dims as f64);
+        // Where a frequency turns so many times in the context.
+        let pair_of =
+            |turns: f64| dims as f64 * f64::ln(context / (turns * 2.0 * std::f64::consts::PI)) / (2.0 * base.ln());
+        let (low, high) = (pair_of(fast), pair_of(slow));
+        let (low, high) = if truncate { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, mut high) = (low.max(0.0), high.min(dims as f64 - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        let kept = 1.0 - ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+        frequency / (frequency / factor * (1.0 - kept) + frequency * kept)
+    };
+    for dims in [0, 2, 16, 64, 600] {
+        for (numbers, truncate) in [
+            ([10000.0, 4.0, 4096.0, 32.0, 1.0], true),
+            ([150000.0, 32.0, 4096.0, 32.0, 1.0], false),
+            ([1e6, 4.0, 32768.0, 32.0, 1.0], true),
+            ([1e4, 2.0, 64.0, 1.0, 1.0], true),
+            ([1e4, 8.0, 1.0, 32.0, 1.0], true),
+            ([1e4, 0.5, 1e9, 4.0, 2.0], false),
+        ] {
+            let expected = Nd::from_fn(&[dims / 2], |i| divisor(i[0], dims, numbers, truncate));
+            let args: Vec<Arg> = std::iter::once(Arg::Int(dims as i64))
+                .chain(numbers.map(Arg::Number))
+                .chain(std::iter::once(Arg::Bool(truncate)))
+                .collect();
+            check(device, op, &args, "numbers", (DType::F32, &expected), FEW_ROUNDINGS);
+        }
+    }
+    // Worked out by hand: bounds at 2.02 and 6.1, whole numbers of which mix three pairs; and without rounding, as gpt-oss has it.
+    let rounded = [1.0, 1.0, 1.0, 16.0 / 13.0, 1.6, 16.0 / 7.0, 4.0, 4.0];
+    let args = [Arg::Int(16), Arg::Number(1e4), Arg::Int(4), Arg::Int(4096)];
+    check(device, op, &args, "defaults", (DType::F32, &Nd::new(&[8], rounded.to_vec())), FEW_ROUNDINGS);
+    let mut unrounded = vec![4.0; 16];
+    unrounded[..4].copy_from_slice(&[1.0, 1.317_008_8, 1.928_295_4, 3.598_557_5]);
+    let args = [Arg::Int(32), Arg::Int(150_000), Arg::Int(4), Arg::Int(64), Arg::None, Arg::None, Arg::Bool(false)];
+    check(device, op, &args, "not rounded", (DType::F32, &Nd::new(&[16], unrounded)), FEW_ROUNDINGS);
 }

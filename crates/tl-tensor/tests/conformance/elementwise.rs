@@ -56,6 +56,7 @@ const UNARY: &[Unary] = &[
     ("sigmoid", Types::Floats, (-12.0, 12.0), sigmoid, FEW_ROUNDINGS),
     ("silu", Types::Floats, (-12.0, 12.0), |x| x * sigmoid(x), FEW_ROUNDINGS),
     ("gelu", Types::Floats, (-4.0, 4.0), |x| x * 0.5 * (1.0 + erf(x / 2f64.sqrt())), SERIES),
+    ("gelu_tanh", Types::Floats, (-4.0, 4.0), gelu_tanh, SERIES),
     ("floor", Types::Floats, (-9.0, 9.0), f64::floor, EXACT),
     ("ceil", Types::Floats, (-9.0, 9.0), f64::ceil, EXACT),
     ("round", Types::Floats, (-9.0, 9.0), f64::round_ties_even, EXACT),
@@ -68,6 +69,10 @@ const UNARY: &[Unary] = &[
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
 }
 
 /// The error function by its Taylor series, good to 1e-12 for the arguments here.
@@ -96,7 +101,7 @@ fn unary(device: &Device, op: &'static Op) {
             DType::Bool => continue,
             DType::I32 => vec![f64::from(i32::MIN), f64::from(i32::MAX), 0.0, -1.0],
             // Here the product with an infinity is left to the kernel's own definition.
-            _ if matches!(op.name, "silu" | "gelu") => vec![f64::NAN, 0.0],
+            _ if matches!(op.name, "silu" | "gelu" | "gelu_tanh") => vec![f64::NAN, 0.0],
             // Radians of that size are not reduced exactly.
             _ if matches!(op.name, "sin" | "cos" | "tan") => vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0],
             _ => vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -2.5, 60000.0, 1e-7],

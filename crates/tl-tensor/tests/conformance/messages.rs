@@ -103,6 +103,39 @@ fn sizes_that_do_not_fit() {
         &[large.arg(), large.arg(), large.arg()],
         "attention: the size of a head must be 1024 or less, not 1026: [1, 1, 1026], [1, 1, 1026], [1, 1, 1026]",
     );
+    check(
+        "attention",
+        &[k.arg(), k.arg(), k.arg(), Arg::None, Arg::None, Arg::None, Arg::None, half(&device, &[3]).arg()],
+        "attention: there must be a sink for each head of q: [1, 4, 8], [1, 4, 8], [1, 4, 8], [3] (3 and 4)",
+    );
+    let (x, w) = (half(&device, &[2, 8]), half(&device, &[3, 5, 8]));
+    let of_experts = |dims: &[usize]| zeros(&device, DType::I32, dims);
+    let experts = of_experts(&[2, 4]);
+    check(
+        "linear_experts",
+        &[x.arg(), w.arg(), of_experts(&[3, 4]).arg()],
+        "linear_experts: x and experts have different numbers of tokens: [2, 8], [3, 5, 8], [3, 4] (2 and 3)",
+    );
+    check(
+        "linear_experts",
+        &[half(&device, &[2, 3, 8]).arg(), w.arg(), experts.arg()],
+        "linear_experts: x has not a row for each expert of a token: [2, 3, 8], [3, 5, 8], [2, 4] (3 and 4)",
+    );
+    check(
+        "linear_experts",
+        &[half(&device, &[2, 7]).arg(), w.arg(), experts.arg()],
+        "linear_experts: the inner sizes differ: [2, 7], [3, 5, 8], [2, 4] (7 and 8)",
+    );
+    check(
+        "linear_experts",
+        &[x.arg(), x.arg(), experts.arg()],
+        "linear_experts: w must have 3 dimensions, [E, out, in]: [2, 8], [2, 8], [2, 4] (it has 2)",
+    );
+    check(
+        "linear_experts",
+        &[x.arg(), w.arg(), experts.arg(), half(&device, &[3, 6]).arg()],
+        "linear_experts: the bias has another size than the rows of w: [2, 8], [3, 5, 8], [2, 4], [3, 6] (5 and 6)",
+    );
 }
 
 #[test]
@@ -138,6 +171,12 @@ fn places_that_are_not_there() {
         "index_select",
         &[x.arg(), Arg::Int(0), ids.arg()],
         "index_select: index 3 is out of range for size 3: [3, 4], [2]",
+    );
+    let experts = Input::contiguous(&device, DType::I32, Nd::new(&[1, 2], vec![1.0, -1.0]));
+    check(
+        "linear_experts",
+        &[half(&device, &[1, 4]).arg(), half(&device, &[2, 3, 4]).arg(), experts.arg()],
+        "linear_experts: index -1 is out of range for size 2: [1, 4], [2, 3, 4], [1, 2]",
     );
     let ids = Input::contiguous(&device, DType::I32, Nd::new(&[1, 1], vec![-5.0]));
     check("gather", &[x.arg(), Arg::Int(1), ids.arg()], "gather: index -5 is out of range for size 4: [3, 4], [1, 1]");
@@ -215,7 +254,7 @@ fn types_that_do_not_fit() {
 fn values_out_of_their_range() {
     let device = crate::device();
     let x = half(&device, &[2, 2, 6]);
-    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    let check = |name, args: &[Arg], expected: &str| check(&device, name, args, expected);
     check("arange", &[Arg::Int(0), Arg::Int(5), Arg::Int(0)], "arange: step must be other than 0, not 0");
     check("zeros", &[Arg::Ints(&[2, -3])], "zeros: a dimension must be 0 or more, not -3");
     check("clamp", &[x.arg(), Arg::Int(3), Arg::Int(1)], "clamp: min must be no larger than max, not 3: [2, 2, 6]");
@@ -226,6 +265,39 @@ fn values_out_of_their_range() {
         "rope",
         &[x.arg(), Arg::Int(0), Arg::None, Arg::Int(5)],
         "rope: dims must be even and no more than the head's size, not 5: [2, 2, 6]",
+    );
+    let rope = |scale, factors, magnitude, expected: &str| {
+        check("rope", &[x.arg(), Arg::None, Arg::None, Arg::None, Arg::None, scale, factors, magnitude], expected);
+    };
+    for k in [-1, 7] {
+        let expected = "topk: k must be 0 or more and no more than the last dimension's size, not";
+        check("topk", &[x.arg(), Arg::Int(k)], &format!("{expected} {k}: [2, 2, 6]"));
+    }
+    let attention = |causal, window, softcap, expected: &str| {
+        check("attention", &[x.arg(), x.arg(), x.arg(), causal, Arg::None, window, softcap], expected);
+    };
+    let three = "[2, 2, 6], [2, 2, 6], [2, 2, 6]";
+    let expected = format!("attention: window must be 0 or more, not -1: {three}");
+    attention(Arg::None, Arg::Int(-1), Arg::None, &expected);
+    let expected = format!("attention: window must be 0 where attention is not causal, not 3: {three}");
+    attention(Arg::Bool(false), Arg::Int(3), Arg::None, &expected);
+    let expected = format!("attention: softcap must be 0 or more, not -1: {three}");
+    attention(Arg::None, Arg::None, Arg::Int(-1), &expected);
+    let yarn = |args: [Arg; 4], expected| check("yarn_factors", &args, expected);
+    let (dims, base, factor, context) = (Arg::Int(8), Arg::Number(1e4), Arg::Int(4), Arg::Int(64));
+    yarn([Arg::Int(7), base, factor, context], "yarn_factors: dims must be even, not 7");
+    yarn([dims, Arg::Int(1), factor, context], "yarn_factors: base must be more than 1, not 1");
+    yarn([dims, base, Arg::Int(0), context], "yarn_factors: factor must be more than 0, not 0");
+    yarn([dims, base, factor, Arg::Number(f64::NAN)], "yarn_factors: context must be more than 0, not NaN");
+    let six = half(&device, &[6]);
+    rope(Arg::Int(0), Arg::None, Arg::None, "rope: scale must be more than 0, not 0: [2, 2, 6]");
+    rope(Arg::None, Arg::None, Arg::Number(f64::NAN), "rope: magnitude must be a finite number, not NaN: [2, 2, 6]");
+    rope(Arg::None, six.arg(), Arg::None, "rope: there must be a factor for each pair: [2, 2, 6], [6] (6 and 3)");
+    rope(
+        Arg::None,
+        x.arg(),
+        Arg::None,
+        "rope: factors must have 1 dimension, [dims/2]: [2, 2, 6], [2, 2, 6] (it has 3)",
     );
     check(
         "rms_norm",

@@ -14,6 +14,7 @@ pub(crate) fn reference(name: &str) -> Option<Try> {
     Some(match name {
         "matmul" => matmul,
         "linear" => linear,
+        "linear_experts" => linear_experts,
         "einsum" => einsum,
         _ => return None,
     })
@@ -186,6 +187,65 @@ fn linear_case(device: &Device, op: &'static Op, dtype: DType, format: &Format, 
                 let shifted = Nd::from_fn(&expected.dims, |i| expected.at(i) + bias_nd.broadcast_at(&i[i.len() - 1..]));
                 let args = [x.arg(), Arg::from(w), Arg::from(&bias)];
                 check_each(device, op, &args, &label, (dtype, &shifted), &tolerance);
+            }
+        }
+    }
+}
+
+/// Tokens, experts of a token, experts, elements of a row, rows of an expert.
+type ExpertSizes = [usize; 5];
+
+fn linear_experts(device: &Device, op: &'static Op) {
+    let cases: &[ExpertSizes] = &[
+        [1, 2, 4, 32, 3],
+        [3, 2, 5, 64, 8],
+        [40, 2, 3, 96, 36],
+        [2, 1, 1, 32, 4],
+        [0, 2, 3, 32, 4],
+        [2, 0, 3, 32, 4],
+        [2, 2, 3, 32, 0],
+    ];
+    for dtype in FLOATS {
+        for format in FORMATS {
+            for sizes in cases {
+                experts_case(device, op, dtype, format, *sizes);
+            }
+        }
+    }
+}
+
+fn experts_case(device: &Device, op: &'static Op, dtype: DType, format: &Format, sizes: ExpertSizes) {
+    let [n_tokens, top, n_experts, k, n] = sizes;
+    let k = whole_rows(format, &[k])[0];
+    let (w, nd) = weight(device, format, &[n_experts, n, k], (-1.0, 1.0));
+    let (larger, larger_nd) = weight(device, format, &[n_experts + 2, n, k], (-1.0, 1.0));
+    let part = (larger.slice(0, 1, n_experts + 1).unwrap(), larger_nd.sliced(0, 1, n_experts + 1));
+    let chosen = random(DType::I32, &[n_tokens, top], (0.0, n_experts as f64));
+    let chosen = arrangements(device, DType::I32, &chosen);
+    for dims in [&[n_tokens, k][..], &[n_tokens, top, k]] {
+        let xs = arrangements(device, dtype, &random(dtype, dims, (-2.0, 2.0)));
+        let pairs = xs.iter().map(|x| (x, &chosen[0])).chain(chosen.iter().map(|chosen| (&xs[0], chosen)));
+        for (x, chosen) in pairs {
+            for (w, nd) in [&(w.clone(), nd.clone()), &part] {
+                let expert = |i: &[usize]| chosen.nd.at(&i[..2]) as usize;
+                let expected = Nd::from_fn(&[n_tokens, top, n], |i| {
+                    let x_at = |e| if dims.len() == 2 { x.nd.at(&[i[0], e]) } else { x.nd.at(&[i[0], i[1], e]) };
+                    (0..k).map(|e| x_at(e) * nd.at(&[expert(i), i[2], e])).sum()
+                });
+                // As if all rows were those of one expert.
+                let largest =
+                    Nd::from_fn(&[k, n], |i| (0..n_experts).map(|e| nd.at(&[e, i[1], i[0]]).abs()).fold(0.0, f64::max));
+                let tolerance = weight_tolerance(format, &x.nd, &largest);
+                let label = format!("{}, {} and {w:?}", x.label, chosen.label);
+                let args = [x.arg(), Arg::from(w), chosen.arg()];
+                check_each(device, op, &args, &label, (dtype, &expected), &tolerance);
+                // Float types of all kinds; the others are linear's affair.
+                for bias_format in FORMATS.iter().filter(|bias| bias.dtype.block_elems() == 1) {
+                    let (bias, bias_nd) = weight(device, bias_format, &[n_experts, n], (-3.0, 3.0));
+                    let shifted = Nd::from_fn(&expected.dims, |i| expected.at(i) + bias_nd.at(&[expert(i), i[2]]));
+                    let args = [&args[..], &[Arg::from(&bias)]].concat();
+                    check_each(device, op, &args, &label, (dtype, &shifted), &tolerance);
+                }
             }
         }
     }

@@ -39,7 +39,47 @@ fn place(line: &[f64], is_better: fn(f64, f64) -> bool) -> f64 {
 pub(crate) fn reference(name: &str) -> Option<Try> {
     match name {
         "softmax" | "log_softmax" => Some(softmax),
+        "topk" | "argtopk" => Some(top),
         _ => ROWS.iter().any(|row| row.0 == name).then_some(reduce),
+    }
+}
+
+/// The places of a line's elements from the largest to the smallest: of equals the first one first, NaN before everything.
+fn descending(line: &[f64]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..line.len()).collect();
+    // Sorting keeps the order of equals.
+    places.sort_by(|&a, &b| {
+        let (a, b) = (line[a], line[b]);
+        b.is_nan().cmp(&a.is_nan()).then(b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal))
+    });
+    places
+}
+
+fn top(device: &Device, op: &'static Op) {
+    let is_place = op.name == "argtopk";
+    for dtype in FLOATS {
+        let result = if is_place { DType::I32 } else { dtype };
+        let try_all = |input: &Input, ks: &[usize]| {
+            for &k in ks {
+                let expected = input.nd.along(input.nd.rank() - 1, k, |line| {
+                    let value = |place: &usize| if is_place { *place as f64 } else { line[*place] };
+                    descending(line)[..k].iter().map(value).collect()
+                });
+                check(device, op, &[input.arg(), Arg::Int(k as i64)], &input.label, (result, &expected), EXACT);
+            }
+        };
+        for dims in [&[1][..], &[7], &[3, 5], &[2, 3, 4], &[33, 65], &[0, 4], &[2, 0], &[40, 300], &[2, 3000]] {
+            let n = dims[dims.len() - 1];
+            // Some of them equal.
+            let values = random(dtype, dims, (-4.0, 4.0)).map(|x| (x * 8.0).round() / 8.0);
+            for input in arrangements(device, dtype, &values) {
+                let ks: Vec<usize> = [0, 1, 3, 4, 8].into_iter().filter(|&k| k <= n).collect();
+                try_all(&input, &ks);
+            }
+        }
+        let values = vec![1.0, f64::NAN, -2.0, 2.0, f64::NEG_INFINITY, 2.0, f64::NAN, f64::INFINITY, 1e-7, -1e-7];
+        let values = Nd::new(&[1, values.len()], values).map(|x| crate::values::stored(dtype, x));
+        try_all(&Input::contiguous(device, dtype, values), &[1, 2, 3, 7, 10]);
     }
 }
 

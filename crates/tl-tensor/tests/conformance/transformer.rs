@@ -102,32 +102,67 @@ fn swiglu(device: &Device, op: &'static Op) {
     }
 }
 
+/// The arguments behind `x`, and what they come to.
+struct Turn<'a> {
+    pos: usize,
+    base: f64,
+    rotated: usize,
+    halves: bool,
+    scale: f64,
+    factors: &'a [f64],
+    magnitude: f64,
+    rest: Vec<Arg<'a>>,
+}
+
 fn rope(device: &Device, op: &'static Op) {
     for dtype in FLOATS {
-        for dims in [&[1, 1, 2][..], &[5, 2, 8], &[3, 1, 64], &[0, 2, 4], &[2, 0, 4], &[2, 3, 0], &[70, 4, 128]] {
+        for dims in
+            [&[1, 1, 2][..], &[5, 2, 8], &[3, 1, 64], &[0, 2, 4], &[2, 0, 4], &[2, 3, 0], &[70, 4, 128], &[2, 3, 22]]
+        {
+            let d = dims[2];
+            let part = d / 4 * 2;
+            let turn = |pos, base, rotated, rest| Turn {
+                pos,
+                base,
+                rotated,
+                halves: false,
+                scale: 1.0,
+                factors: &[],
+                magnitude: 1.0,
+                rest,
+            };
+            let factors = random(DType::F32, &[part / 2], (0.5, 30.0));
+            let factors = arrangements(device, DType::F32, &factors);
+            let (none, yes) = (Arg::None, Arg::Bool(true));
+            let mut cases = vec![
+                turn(0, 1e4, d, vec![]),
+                turn(7, 1e4, d, vec![Arg::Int(7)]),
+                turn(2000, 5e5, d, vec![Arg::Int(2000), Arg::Number(5e5)]),
+                turn(3, 100.0, part, vec![Arg::Int(3), Arg::Int(100), Arg::Int(part as i64)]),
+                turn(1, 1e4, 0, vec![Arg::Int(1), none, Arg::Int(0)]),
+                Turn { halves: true, ..turn(40_000, 1e4, d, vec![Arg::Int(40_000), none, none, yes]) },
+                Turn { scale: 4.0, ..turn(99, 1e4, d, vec![Arg::Int(99), none, none, none, Arg::Number(4.0)]) },
+                Turn {
+                    scale: 0.125,
+                    magnitude: -1.5,
+                    ..turn(9, 1e4, d, vec![Arg::Int(9), none, none, none, Arg::Number(0.125), none, Arg::Number(-1.5)])
+                },
+            ];
+            for factors in &factors {
+                for halves in [false, true] {
+                    let rest = [Arg::Int(3001), none, Arg::Int(part as i64), Arg::Bool(halves), Arg::Number(2.0)];
+                    let rest = [&rest[..], &[factors.arg(), Arg::Number(1.25)]].concat();
+                    let (scale, magnitude) = (2.0, 1.25);
+                    let turn = turn(3001, 1e4, part, rest);
+                    cases.push(Turn { halves, scale, magnitude, factors: &factors.nd.data, ..turn });
+                }
+            }
             for x in arrangements(device, dtype, &random(dtype, dims, (-3.0, 3.0))) {
-                let d = dims[2];
-                let cases = [
-                    (0, 1e4, d, vec![]),
-                    (7, 1e4, d, vec![Arg::Int(7)]),
-                    (2000, 5e5, d, vec![Arg::Int(2000), Arg::Number(5e5)]),
-                    (3, 100.0, d / 4 * 2, vec![Arg::Int(3), Arg::Int(100), Arg::Int(d as i64 / 4 * 2)]),
-                    (1, 1e4, 0, vec![Arg::Int(1), Arg::None, Arg::Int(0)]),
-                ];
-                for (pos, base, rotated, rest) in cases {
-                    let expected = Nd::from_fn(dims, |i| {
-                        let (t, h, j) = (i[0], i[1], i[2]);
-                        if j >= rotated {
-                            return x.nd.at(i);
-                        }
-                        let pair = j / 2 * 2;
-                        let angle = (pos + t) as f64 * f64::powf(base, -(pair as f64) / rotated as f64);
-                        let (a, b) = (x.nd.at(&[t, h, pair]), x.nd.at(&[t, h, pair + 1]));
-                        if j == pair { a * angle.cos() - b * angle.sin() } else { a * angle.sin() + b * angle.cos() }
-                    });
-                    let label = format!("{} at {pos}", x.label);
-                    let args: Vec<Arg> = std::iter::once(x.arg()).chain(rest).collect();
-                    let tolerance = Tolerance { absolute: 2e-6, relative: 0.0 };
+                for turn in &cases {
+                    let expected = Nd::from_fn(dims, |i| rotated(&x.nd, turn, i));
+                    let label = format!("{} at {}, {} by {}", x.label, turn.pos, turn.rotated, turn.scale);
+                    let args: Vec<Arg> = std::iter::once(x.arg()).chain(turn.rest.iter().copied()).collect();
+                    let tolerance = Tolerance { absolute: 2e-6 * turn.magnitude.abs(), relative: 0.0 };
                     check(device, op, &args, &label, (dtype, &expected), tolerance);
                 }
             }
@@ -135,65 +170,123 @@ fn rope(device: &Device, op: &'static Op) {
     }
 }
 
+/// An element of `x` rotated.
+fn rotated(x: &Nd, turn: &Turn, at: &[usize]) -> f64 {
+    let (t, h, j) = (at[0], at[1], at[2]);
+    if j >= turn.rotated {
+        return x.at(at);
+    }
+    let n_pairs = turn.rotated / 2;
+    let (pair, is_first) = if turn.halves { (j % n_pairs, j < n_pairs) } else { (j / 2, j % 2 == 0) };
+    let (a, b) = if turn.halves { (pair, pair + n_pairs) } else { (2 * pair, 2 * pair + 1) };
+    let frequency = f64::powf(turn.base, -(pair as f64) / n_pairs as f64);
+    let factor = turn.factors.get(pair).copied().unwrap_or(1.0);
+    let angle = (turn.pos + t) as f64 * frequency / turn.scale / factor;
+    let (sin, cos) = (angle.sin() * turn.magnitude, angle.cos() * turn.magnitude);
+    let (a, b) = (x.at(&[t, h, a]), x.at(&[t, h, b]));
+    if is_first { a * cos - b * sin } else { a * sin + b * cos }
+}
+
+/// What the arguments behind `q`, `k` and `v` come to.
+struct Scores<'a> {
+    is_causal: bool,
+    scale: f64,
+    window: usize,
+    softcap: f64,
+    sinks: &'a [f64],
+    rest: Vec<Arg<'a>>,
+}
+
+impl<'a> Scores<'a> {
+    fn new(is_causal: bool, scale: f64, rest: Vec<Arg<'a>>) -> Scores<'a> {
+        Scores { is_causal, scale, window: 0, softcap: 0.0, sinks: &[], rest }
+    }
+}
+
 /// `softmax(q kᵀ · scale) v`; a query that sees no key gets zeros.
-fn attention_of(q: &Nd, k: &Nd, v: &Nd, is_causal: bool, scale: f64) -> Nd {
+fn attention_of(q: &Nd, k: &Nd, v: &Nd, scores: &Scores) -> Nd {
     let (n, heads, d) = (q.dims[0], q.dims[1], q.dims[2]);
-    let (m, kv_heads) = (k.dims[0], k.dims[1]);
-    let lines = Nd::from_fn(&[n, heads, 1], |_| 0.0);
-    let mut result = Nd::from_fn(&q.dims, |_| 0.0);
-    for (row, _) in lines.data.iter().enumerate() {
+    let (m, kv_heads, width) = (k.dims[0], k.dims[1], v.dims[2]);
+    let mut result = Nd::from_fn(&[n, heads, width], |_| 0.0);
+    for row in 0..n * heads {
         let (i, h) = (row / heads, row % heads);
         let g = h / (heads / kv_heads);
-        let visible = if is_causal { (i + 1 + m).saturating_sub(n) } else { m };
-        let score = |j: usize| scale * (0..d).map(|e| q.at(&[i, h, e]) * k.at(&[j, g, e])).sum::<f64>();
-        let scores: Vec<f64> = (0..visible).map(score).collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
-        for e in 0..d {
-            let weighted = |(j, score): (usize, &f64)| (score - largest).exp() / sum * v.at(&[j, g, e]);
-            result.data[row * d + e] = scores.iter().enumerate().map(weighted).sum();
+        let end = if scores.is_causal { (i + 1 + m).saturating_sub(n) } else { m };
+        let start = if scores.window > 0 { end.saturating_sub(scores.window) } else { 0 };
+        let score = |j: usize| {
+            let score = scores.scale * (0..d).map(|e| q.at(&[i, h, e]) * k.at(&[j, g, e])).sum::<f64>();
+            if scores.softcap > 0.0 { scores.softcap * (score / scores.softcap).tanh() } else { score }
+        };
+        let of_keys: Vec<f64> = (start..end).map(score).collect();
+        let sink = scores.sinks.get(h).copied().unwrap_or(f64::NEG_INFINITY);
+        let largest = of_keys.iter().copied().fold(sink, f64::max);
+        let sum: f64 = of_keys.iter().chain([&sink]).map(|score| (score - largest).exp()).sum();
+        for e in 0..width {
+            let weighted = |(j, score): (usize, &f64)| (score - largest).exp() / sum * v.at(&[start + j, g, e]);
+            result.data[row * width + e] = of_keys.iter().enumerate().map(weighted).sum();
         }
     }
     result
 }
 
 fn attention(device: &Device, op: &'static Op) {
-    let cases: &[(&[usize], &[usize])] = &[
-        (&[1, 1, 1], &[1, 1, 1]),
-        (&[1, 4, 8], &[7, 2, 8]),
-        (&[5, 2, 8], &[5, 2, 8]),
-        (&[3, 6, 16], &[7, 3, 16]),
-        (&[4, 2, 8], &[2, 1, 8]),
-        (&[3, 2, 8], &[0, 2, 8]),
-        (&[0, 2, 8], &[3, 2, 8]),
-        (&[2, 0, 8], &[3, 2, 8]),
-        (&[2, 2, 0], &[3, 2, 0]),
-        (&[33, 4, 64], &[100, 2, 64]),
+    // Queries, keys, the width of values.
+    let cases: &[(&[usize], &[usize], usize)] = &[
+        (&[1, 1, 1], &[1, 1, 1], 1),
+        (&[1, 4, 8], &[7, 2, 8], 8),
+        (&[5, 2, 8], &[5, 2, 8], 8),
+        (&[3, 6, 16], &[7, 3, 16], 24),
+        (&[4, 2, 8], &[2, 1, 8], 8),
+        (&[3, 2, 8], &[0, 2, 8], 4),
+        (&[0, 2, 8], &[3, 2, 8], 8),
+        (&[2, 0, 8], &[3, 2, 8], 8),
+        (&[2, 2, 0], &[3, 2, 0], 0),
+        (&[2, 2, 0], &[3, 2, 0], 3),
+        (&[2, 2, 8], &[3, 2, 8], 0),
+        (&[33, 4, 64], &[100, 2, 64], 64),
+        (&[3, 8, 48], &[300, 2, 48], 32),
     ];
     // Exponentials of sums of products, then a weighted mean of values up to 2.
     let tolerance = Tolerance { absolute: 5e-6, relative: 2e-6 };
     for (dtype, cache) in [(DType::F16, DType::F16), (DType::F32, DType::F32), (DType::F32, DType::F16)] {
-        for (q, kv) in cases {
+        for &(q, kv, width) in cases {
             let qs = arrangements(device, dtype, &random(dtype, q, (-2.0, 2.0)));
             let ks = arrangements(device, cache, &random(cache, kv, (-2.0, 2.0)));
-            let vs = arrangements(device, cache, &random(cache, kv, (-1.0, 2.0)));
+            let vs = arrangements(device, cache, &random(cache, &[kv[0], kv[1], width], (-1.0, 2.0)));
+            let sinks = arrangements(device, DType::F32, &random(DType::F32, &[q[1]], (-1.0, 2.0)));
+            let half_sinks = Input::contiguous(device, DType::F16, random(DType::F16, &[q[1]], (-1.0, 2.0)));
             let triples = (qs.iter().map(|q| (q, &ks[0], &vs[0])))
                 .chain(ks.iter().map(|k| (&qs[0], k, &vs[0])))
                 .chain(vs.iter().map(|v| (&qs[0], &ks[0], v)));
             for (q, k, v) in triples {
                 let label = format!("{}, {}, {}", q.label, k.label, v.label);
-                let own = 1.0 / (q.nd.dims[2] as f64).sqrt();
-                let cases = [
-                    (true, own, vec![]),
-                    (false, own, vec![Arg::Bool(false)]),
-                    (true, 0.25, vec![Arg::None, Arg::Number(0.25)]),
-                    (false, 2.0, vec![Arg::Bool(false), Arg::Int(2)]),
+                // Scores without elements are 0.
+                let own = 1.0 / (q.nd.dims[2].max(1) as f64).sqrt();
+                let none = Arg::None;
+                let mut cases = vec![
+                    Scores::new(true, own, vec![]),
+                    Scores::new(false, own, vec![Arg::Bool(false)]),
+                    Scores::new(true, 0.25, vec![none, Arg::Number(0.25)]),
+                    Scores::new(false, 2.0, vec![Arg::Bool(false), Arg::Int(2)]),
+                    Scores { window: 1, ..Scores::new(true, own, vec![none, none, Arg::Int(1)]) },
+                    Scores { window: 5, ..Scores::new(true, own, vec![none, none, Arg::Int(5)]) },
+                    Scores { softcap: 1.5, ..Scores::new(true, own, vec![none, none, none, Arg::Number(1.5)]) },
+                    Scores {
+                        softcap: 50.0,
+                        sinks: &half_sinks.nd.data,
+                        ..Scores::new(false, own, vec![Arg::Bool(false), none, none, Arg::Int(50), half_sinks.arg()])
+                    },
                 ];
-                for (is_causal, scale, rest) in cases {
-                    let expected = attention_of(&q.nd, &k.nd, &v.nd, is_causal, scale);
-                    let args: Vec<Arg> = [q.arg(), k.arg(), v.arg()].into_iter().chain(rest).collect();
+                for sinks in &sinks {
+                    let rest = vec![Arg::Bool(true), Arg::Number(0.5), Arg::Int(70), Arg::Number(2.0), sinks.arg()];
+                    let scores = Scores::new(true, 0.5, rest);
+                    cases.push(Scores { window: 70, softcap: 2.0, sinks: &sinks.nd.data, ..scores });
+                }
+                for scores in &cases {
+                    let expected = attention_of(&q.nd, &k.nd, &v.nd, scores);
+                    let args: Vec<Arg> = [q.arg(), k.arg(), v.arg()].into_iter().chain(scores.rest.clone()).collect();
                     // A score is as far off as it is large, and its exponential by as large a part of itself.
-                    let near = Tolerance { absolute: tolerance.absolute * scale.max(1.0), ..tolerance };
+                    let near = Tolerance { absolute: tolerance.absolute * scores.scale.max(1.0), ..tolerance };
                     check(device, op, &args, &label, (dtype, &expected), near);
                 }
             }
@@ -237,7 +330,7 @@ fn attention_over_repeated_heads() {
                     all.push(Input::contiguous(device, dtype, queries).repeated(1, 2));
                 }
                 for q in all {
-                    let expected = attention_of(&q.nd, &k.nd, &v.nd, true, scale);
+                    let expected = attention_of(&q.nd, &k.nd, &v.nd, &Scores::new(true, scale, vec![]));
                     let label = format!("{}, {}, {}", q.label, k.label, v.label);
                     check(device, op, &[q.arg(), k.arg(), v.arg()], &label, (dtype, &expected), tolerance);
                 }

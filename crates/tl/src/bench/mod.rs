@@ -267,7 +267,7 @@ impl Bench<'_> {
     fn warm_up(&mut self) -> tl_model::Result<()> {
         let len = self.tokens.len().min(64);
         self.fill(len)?;
-        self.cache.truncate(len - 1);
+        self.cache.truncate(len - 1)?;
         self.decode(1)
     }
 
@@ -285,7 +285,7 @@ impl Bench<'_> {
             match test {
                 Test::Prefill(count) => self.fill(count)?,
                 Test::Decode { count, depth } => {
-                    self.cache.truncate(depth);
+                    self.cache.truncate(depth)?;
                     self.decode(count)?;
                 }
             }

@@ -35,6 +35,8 @@ use tiles::Tiles;
 pub(crate) const LANES: usize = super::activations::LANES;
 /// The most rows of the weight of a tile: a multiple of the rows that any kernel takes at once.
 const TILE_ROWS: usize = 96;
+/// The most elements of a row that any way unpacks at a time.
+const MAX_STRETCH: usize = super::block::STRETCH;
 /// The most panels of a tile.
 const TILE_PANELS: usize = 32;
 /// The most tokens that go at once.
@@ -157,8 +159,72 @@ fn way<'a, X: Element>(isa: Isa, product: &Product<'a>) -> AnyWay<'a> {
     }
 }
 
+/// Where tokens lie, and where their results go.
+#[derive(Clone, Copy)]
+pub(crate) enum Tokens<'a, X> {
+    /// One after the other, in the output as in the input.
+    InOrder(&'a [X]),
+    /// Token `t` gives row `rows[t]` of the output. It is row `(first + rows[t]) / shared_by` of `x`.
+    Listed {
+        /// Activations.
+        x: &'a [X],
+        /// Rows of the output, none of them twice.
+        rows: &'a [u32],
+        /// Rows that the activations give before the output at hand.
+        first: usize,
+        /// Rows that each row of the activations gives.
+        shared_by: usize,
+    },
+}
+
+impl<X: Element> Tokens<'_, X> {
+    /// Packs a stretch of the 16 tokens from `first_token` on, or of those that there are; see [`Way::pack`].
+    fn pack<W: Way>(&self, way: W, isa: Isa, first_token: usize, (k, range): (usize, Range<usize>), to: PanelPart) {
+        match *self {
+            Tokens::InOrder(x) => {
+                to.pack(way, isa, &x[first_token * k..x.len().min((first_token + LANES) * k)], k, range)
+            }
+            Tokens::Listed { x, rows, first, shared_by } => {
+                let rows = &rows[first_token..rows.len().min(first_token + LANES)];
+                let mut room = Scratch::<X, { LANES * MAX_STRETCH }>::new();
+                let len = range.len();
+                let gathered = room.zeroed(rows.len() * len);
+                for (&row, values) in rows.iter().zip(gathered.chunks_exact_mut(len)) {
+                    let token = (first + row as usize) / shared_by;
+                    values.copy_from_slice(&x[token * k..][range.clone()]);
+                }
+                to.pack(way, isa, gathered, len, 0..len);
+            }
+        }
+    }
+}
+
+/// Room for a stretch of a panel.
+struct PanelPart<'a> {
+    lines: &'a mut [Line],
+    /// Lanes of each token.
+    lanes: usize,
+}
+
+impl PanelPart<'_> {
+    fn pack<W: Way, X: Element>(self, way: W, isa: Isa, tokens: &[X], k: usize, range: Range<usize>) {
+        let PanelPart { lines, lanes } = self;
+        if lanes > 1 {
+            let n_lines = lines.len() / lanes;
+            way.pack_few(isa, tokens, k, range, lanes, &mut lines[..n_lines]);
+        } else {
+            way.pack(isa, tokens, k, range, lines);
+        }
+    }
+}
+
 /// As [`linear`](super::linear()), for no more tokens than [`capacity`].
-pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], product: &Product<'_>, y: &mut [Y]) {
+pub(crate) fn multiply<X: Element, Y: Element>(
+    threads: &Threads,
+    x: Tokens<'_, X>,
+    product: &Product<'_>,
+    y: &mut [Y],
+) {
     match way::<X>(threads.isa(), product) {
         AnyWay::Integer(way) => multiply_by(way, threads, x, product, y),
         AnyWay::Float(way) => multiply_by(way, threads, x, product, y),
@@ -171,9 +237,18 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
     }
 }
 
-fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X], product: &Product<'_>, y: &mut [Y]) {
+fn multiply_by<W: Way, X: Element, Y: Element>(
+    way: W,
+    threads: &Threads,
+    x: Tokens<'_, X>,
+    product: &Product<'_>,
+    y: &mut [Y],
+) {
     let (isa, Product { k, n, .. }) = (threads.isa(), *product);
-    let n_tokens = y.len() / n;
+    let n_tokens = match x {
+        Tokens::InOrder(_) => y.len() / n,
+        Tokens::Listed { rows, .. } => rows.len(),
+    };
     let n_panels = n_tokens.div_ceil(LANES);
     let last_lanes = way.lanes(isa, n_tokens - (n_panels - 1) * LANES, k);
     // The same stretch of all panels lies together, in the order in which a tile reads it.
@@ -184,15 +259,10 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     let tiling = Tiling { n_cols, group_rows: panels.len() / n_cols, row_step: 1, tile_rows: 1, tile_cols: n_lines };
     threads.for_tiles_if(product.parallel, panels, tiling, &|mut tile| {
         let panel = tile.first_col() / n_lines;
-        let tokens = &x[panel * LANES * k..((panel + 1) * LANES).min(n_tokens) * k];
         let range = stretch_range::<W>(tile.first_row(), k);
         let lines = &mut tile.row_mut(0)[..way.stretch_lines(range.len())];
-        if panel + 1 == n_panels && last_lanes > 1 {
-            let n_lines = lines.len() / last_lanes;
-            way.pack_few(isa, tokens, k, range, last_lanes, &mut lines[..n_lines]);
-        } else {
-            way.pack(isa, tokens, k, range, lines);
-        }
+        let lanes = if panel + 1 == n_panels { last_lanes } else { 1 };
+        x.pack(way, isa, panel * LANES, (k, range), PanelPart { lines, lanes });
     });
     let panels = &*panels;
     // Each tile unpacks its rows for itself, so it takes all tokens unless there would be too few tiles.
@@ -204,9 +274,18 @@ fn multiply_by<W: Way, X: Element, Y: Element>(way: W, threads: &Threads, x: &[X
     // Small enough tiles that no thread waits long for another's last.
     let few = n.div_ceil(TILE_ROWS) * n_tokens.div_ceil(tile_rows) < 12 * n_threads && n_threads > 1;
     let tile_cols = if few { (TILE_ROWS / 2).next_multiple_of(W::ROWS) } else { TILE_ROWS };
-    let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows, tile_cols };
     let panels = Panels { lines: panels, n_panels, n_lines, last_lanes };
-    threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| multiply_tile(way, isa, product, panels, &mut tile));
+    let body = |mut tile: Tile<'_, Y>| multiply_tile(way, isa, product, panels, &mut tile);
+    match x {
+        Tokens::InOrder(_) => {
+            let tiling = Tiling { n_cols: n, group_rows: n_tokens, row_step: 1, tile_rows, tile_cols };
+            threads.for_tiles_if(product.parallel, y, tiling, &body);
+        }
+        Tokens::Listed { rows, .. } => {
+            let starts = [0, rows.len() as u32];
+            threads.for_listed_tiles(product.parallel, y, n, rows, &starts, [tile_rows, tile_cols], &body);
+        }
+    }
 }
 
 /// The elements of a stretch.
