@@ -304,9 +304,13 @@ mod tests {
             ("q4_1", 0.11),
             ("q4_0", 0.14),
             ("iq4_nl", 0.15),
+            ("mxfp4", 0.3),
             ("q6_k", 0.014),
             ("q5_k", 0.03),
             ("Q4_K_M", 0.023),
+            ("iq4_xs", 0.1),
+            ("q3_k", 0.15),
+            ("q2_k", 0.3),
         ] {
             let file = TempFile::new(format);
             quantize(&source, format, &file.0).unwrap();
@@ -467,8 +471,8 @@ mod tests {
         check("large", weight(1e30), "f16", "tensor `a.weight` has weights");
         check("large-scale", weight(1e30), "q6_k", "tensor `a.weight` has weights");
         check("format", weight(1.0), "q9", "there is no format to write weights in `q9`");
-        let unread = TestWriter::default().tensor("a.weight", &[1, 256], 10, &[0; 84]);
-        check("unread", unread, "q8_0", "tensor `a.weight` is stored as Q2_K, which cannot be computed on");
+        let unread = TestWriter::default().tensor("a.weight", &[1, 256], 16, &[0; 66]);
+        check("unread", unread, "q8_0", "tensor `a.weight` is stored as IQ2_XXS, which cannot be computed on");
         let none = quantize(Path::new("none.gguf"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();
         assert!(none.contains("none.gguf: No such file"), "{none}");
         let no_model = quantize(&project_file("Cargo.toml"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();
