@@ -60,9 +60,13 @@ fn logits_are_near_the_original() {
         ("q4_1", 0.11),
         ("q4_0", 0.14),
         ("iq4_nl", 0.15),
+        ("mxfp4", 0.3),
         ("q6_k", 0.014),
         ("q5_k", 0.03),
         ("Q4_K_M", 0.023),
+        ("iq4_xs", 0.1),
+        ("q3_k", 0.15),
+        ("q2_k", 0.3),
     ] {
         let file = TempFile::new(&format!("near-{format}"));
         let quantization = Quantization::open(&source, format).unwrap();

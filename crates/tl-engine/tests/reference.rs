@@ -198,7 +198,7 @@ fn check_random(format: &str, is_quantized: bool, device: &Device) {
 }
 
 /// The formats, and whether the CPU rounds activations for them.
-const RANDOM_FORMATS: [(&str, bool); 11] = [
+const RANDOM_FORMATS: [(&str, bool); 15] = [
     ("f16", false),
     ("bf16", false),
     ("q8_0", true),
@@ -207,9 +207,13 @@ const RANDOM_FORMATS: [(&str, bool); 11] = [
     ("q5_0", true),
     ("q5_1", true),
     ("iq4_nl", true),
+    ("mxfp4", true),
+    ("q2_k", true),
+    ("q3_k_m", true),
     ("q4_k_s", true),
     ("q5_k_s", true),
     ("q6_k", true),
+    ("iq4_xs", true),
 ];
 
 #[test]

@@ -20,7 +20,7 @@ const K: usize = 2048;
 /// Bytes of all copies of a weight.
 const COLD_BYTES: usize = 256 << 20;
 
-static FORMATS: [(&str, &WeightKernels); 12] = [
+static FORMATS: [(&str, &WeightKernels); 16] = [
     ("F32", &F32),
     ("F16", &F16),
     ("BF16", &BF16),
@@ -30,9 +30,13 @@ static FORMATS: [(&str, &WeightKernels); 12] = [
     ("Q5_0", &Q5_0),
     ("Q5_1", &Q5_1),
     ("IQ4_NL", &IQ4_NL),
+    ("MXFP4", &MXFP4),
+    ("Q2_K", &Q2_K),
+    ("Q3_K", &Q3_K),
     ("Q4_K", &Q4_K),
     ("Q5_K", &Q5_K),
     ("Q6_K", &Q6_K),
+    ("IQ4_XS", &IQ4_XS),
 ];
 
 /// The sets to measure, from the best down.

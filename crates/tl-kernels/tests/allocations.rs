@@ -65,7 +65,10 @@ fn kernels_do_not_allocate() {
         matmul(&threads, matrix, matrix, [1, 256, 256], &mut wide[..256]);
         let batch = Batch { dims: &[2, 2], n_inner: 1, a_strides: &[128, 64], b_strides: &[0, 0] };
         batch_matmul(&threads, batch, matrix, matrix, [64, 64, 256], &mut wide);
-        for format in [&F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_1, &Q5_0, &Q5_1, &IQ4_NL, &Q4_K, &Q5_K, &Q6_K] {
+        for format in [
+            &F32, &F16, &BF16, &Q8_0, &Q4_0, &Q4_1, &Q5_0, &Q5_1, &IQ4_NL, &MXFP4, &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K,
+            &IQ4_XS,
+        ] {
             let weight = Weight { bytes: &bytes[..format.row_bytes(64 * 256)], format };
             // Rows that are long enough for every dot product of the format.
             let long = Weight { bytes: &bytes[..format.row_bytes(64 * 1024)], format };

@@ -419,8 +419,8 @@ mod tests {
         check("large", weight(1e30), "f16", "tensor `a.weight` has weights");
         check("large-scale", weight(1e30), "q6_k", "tensor `a.weight` has weights");
         check("format", weight(1.0), "q9", "there is no format to write weights in `q9`");
-        let unread = TestWriter::default().tensor("a.weight", &[1, 256], 10, &[0; 84]);
-        check("unread", unread, "q8_0", "tensor `a.weight` is stored as Q2_K, which cannot be computed on");
+        let unread = TestWriter::default().tensor("a.weight", &[1, 256], 16, &[0; 66]);
+        check("unread", unread, "q8_0", "tensor `a.weight` is stored as IQ2_XXS, which cannot be computed on");
         let none = quantize(Path::new("none.gguf"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();
         assert!(none.contains("none.gguf: No such file"), "{none}");
         let no_model = quantize(&project_file("Cargo.toml"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();

@@ -362,9 +362,13 @@ mod tests {
             ("q5_0", 6e-3),
             ("q5_1", 5e-3),
             ("iq4_nl", 2e-2),
+            ("mxfp4", 3e-2),
+            ("q2_k", 4e-2),
+            ("q3_k", 2e-2),
             ("q4_k", 1e-2),
             ("q5_k", 6e-3),
             ("q6_k", 4e-3),
+            ("iq4_xs", 2e-2),
             ("Q4_K_M", 1e-2),
         ] {
             let rounded = write(format, 3, 2);

@@ -89,7 +89,7 @@ impl<F: BlockFormat> Marker<F> {
 
 /// The row of a format.
 pub(crate) const fn integer<F: BlockFormat>() -> WeightKernels {
-    const { assert!(F::GROUP == 32 || F::GROUP == 16 && !F::HAS_MINIMA, "what the products know") };
+    const { assert!(F::GROUP == 32 || F::GROUP == 16, "what the products know") };
     WeightKernels {
         block_elems: F::ELEMS,
         block_bytes: F::BYTES,

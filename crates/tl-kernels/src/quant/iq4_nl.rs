@@ -14,11 +14,11 @@ const ELEMS: usize = 32;
 const BYTES: usize = 18;
 
 /// The levels.
-const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(crate) const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 /// What is added to the levels to make them unsigned.
-const OFFSET: u8 = 128;
+pub(crate) const OFFSET: u8 = 128;
 /// The levels with the offset.
-const UNSIGNED: [u8; 16] = {
+pub(crate) const UNSIGNED: [u8; 16] = {
     let mut unsigned = [0; 16];
     let mut i = 0;
     while i < 16 {
@@ -61,14 +61,14 @@ impl BlockFormat for Format {
 
 /// Replaces numbers of levels by the levels.
 #[inline(always)]
-fn look_up(values: &mut [u8]) {
+pub(crate) fn look_up(values: &mut [u8]) {
     for value in values {
         *value = UNSIGNED[usize::from(*value & 15)];
     }
 }
 
 /// The number of the level next to `x`.
-fn nearest(x: f32) -> i32 {
+pub(crate) fn nearest(x: f32) -> i32 {
     let above = LEVELS.partition_point(|&level| f32::from(level) < x).clamp(1, LEVELS.len() - 1);
     let (low, high) = (f32::from(LEVELS[above - 1]), f32::from(LEVELS[above]));
     (if x - low <= high - x { above - 1 } else { above }) as i32

@@ -1,10 +1,10 @@
 //! Weights as files store them: rows of blocks, one [`WeightKernels`] for each block format.
 //!
 //! A format is a file here with one constant in it. What the formats share stands beside them: `block` (what a format of
-//! small integers has to say of itself), `nibbles` and `k_scales` (how several formats store numbers), `search` (finding
-//! scales), `activations` (8-bit blocks of the other operand), `dot` (rows times one token's activations), `reading` (how
-//! they are read). `linear` and `experts`, with
-//! `few` for a few tokens and `many` for many, and `gather` know no format by name. Nothing here knows how a file names its
+//! small integers has to say of itself), `nibbles`, `two_bits` and `k_scales` (how several formats store numbers), `search`
+//! (finding scales), `activations` (8-bit blocks of the other operand), `dot` (rows times one token's activations), `reading`
+//! (how they are read). `linear` and `experts`, with `few` for a few tokens and `many` for many, and `gather` know no format by
+//! name. Nothing here knows how a file names its
 //! formats.
 #![allow(unsafe_code)]
 
@@ -16,10 +16,14 @@ mod experts;
 mod few;
 mod gather;
 mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
 mod linear;
 mod many;
+mod mxfp4;
 mod nibbles;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -30,6 +34,7 @@ mod q6_k;
 mod q8_0;
 mod reading;
 mod search;
+mod two_bits;
 
 use crate::element::{FloatSlice, half_to_f32};
 use crate::isa::Isa;
@@ -42,8 +47,12 @@ pub(crate) use dot::{Place, avx512::load_opaque};
 pub use experts::{Experts, linear_experts};
 pub use gather::{RowOutOfRange, gather_rows};
 pub use iq4_nl::IQ4_NL;
+pub use iq4_xs::IQ4_XS;
 pub use linear::linear;
 pub(crate) use many::arithmetic;
+pub use mxfp4::MXFP4;
+pub use q2_k::Q2_K;
+pub use q3_k::Q3_K;
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;
 pub use q4_k::Q4_K;
@@ -213,7 +222,7 @@ fn store_half(block: &mut [u8], at: usize, value: f32) -> f32 {
 
 /// Every format by name: floats first.
 #[cfg(test)]
-pub(crate) static FORMATS: [(&str, &WeightKernels); 12] = [
+pub(crate) static FORMATS: [(&str, &WeightKernels); 16] = [
     ("F32", &F32),
     ("F16", &F16),
     ("BF16", &BF16),
@@ -223,7 +232,11 @@ pub(crate) static FORMATS: [(&str, &WeightKernels); 12] = [
     ("Q5_0", &Q5_0),
     ("Q5_1", &Q5_1),
     ("IQ4_NL", &IQ4_NL),
+    ("MXFP4", &MXFP4),
+    ("Q2_K", &Q2_K),
+    ("Q3_K", &Q3_K),
     ("Q4_K", &Q4_K),
     ("Q5_K", &Q5_K),
     ("Q6_K", &Q6_K),
+    ("IQ4_XS", &IQ4_XS),
 ];

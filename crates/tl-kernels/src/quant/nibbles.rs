@@ -186,6 +186,13 @@ pub(crate) mod avx512 {
         _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(x.start[h], low, x.low[h]), high, x.high[h])
     }
 
+    /// Of the scales of eight blocks, those of half `h` of a stretch, over four lanes each.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn over_four(scales: __m256, h: usize) -> __m512 {
+        _mm512_permutexvar_ps(indexes(&HALVES[h]), _mm512_castps256_ps512(scales))
+    }
+
     /// Adds the products of a stretch: `half(h)` gives the values of half `h`, as [`four_blocks`] orders them, and the scales of its
     /// blocks over four lanes each.
     #[inline]

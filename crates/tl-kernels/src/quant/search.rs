@@ -114,6 +114,21 @@ pub(crate) fn scale_and_minimum(x: &[f32], top: i32, minimum_at_most_zero: bool)
     (scales[best], minima[best])
 }
 
+/// Which of a few scales and minima approximates `x` best by `scale * level + minimum`, `0 <= level <= top`; the first of equal
+/// ones.
+///
+/// # Panics
+/// If there are none, or more than tries are made side by side.
+pub(crate) fn nearest_fit(x: &[f32], top: i32, fits: &[(f32, f32)]) -> usize {
+    let (mut scales, mut minima) = ([0.0; LANES], [0.0; LANES]);
+    assert!((1..=LANES).contains(&fits.len()), "{} fits", fits.len());
+    for ((scale, minimum), fit) in scales.iter_mut().zip(&mut minima).zip(fits) {
+        (*scale, *minimum) = *fit;
+    }
+    let errors = errors(x, mean_square(x), top, &scales, &minima);
+    (1..fits.len()).fold(0, |best, lane| if errors[lane] < errors[best] { lane } else { best })
+}
+
 /// The weighted squares of what each scale and minimum leaves.
 fn errors(x: &[f32], variance: f32, top: i32, scales: &Lanes, minima: &Lanes) -> Lanes {
     let inverses = scales.map(|scale| if scale > 0.0 { 1.0 / scale } else { 0.0 });

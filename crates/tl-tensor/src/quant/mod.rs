@@ -27,9 +27,13 @@ static Q4_1: BlockFormat = block("q4_1", 3, 32, 20);
 static Q5_0: BlockFormat = block("q5_0", 6, 32, 22);
 static Q5_1: BlockFormat = block("q5_1", 7, 32, 24);
 static IQ4_NL: BlockFormat = block("iq4_nl", 20, 32, 18);
+static MXFP4: BlockFormat = block("mxfp4", 39, 32, 17);
+static Q2_K: BlockFormat = block("q2_k", 10, 256, 84);
+static Q3_K: BlockFormat = block("q3_k", 11, 256, 110);
 static Q4_K: BlockFormat = block("q4_k", 12, 256, 144);
 static Q5_K: BlockFormat = block("q5_k", 13, 256, 176);
 static Q6_K: BlockFormat = block("q6_k", 14, 256, 210);
+static IQ4_XS: BlockFormat = block("iq4_xs", 23, 256, 136);
 
 /// A format of blocks; those of files and of tensors have one number.
 const fn blocks(format: &'static BlockFormat, kernels: &'static WeightKernels) -> Format {
@@ -47,9 +51,13 @@ pub static FORMATS: &[Format] = &[
     blocks(&Q5_0, &tl_kernels::Q5_0),
     blocks(&Q5_1, &tl_kernels::Q5_1),
     blocks(&IQ4_NL, &tl_kernels::IQ4_NL),
+    blocks(&MXFP4, &tl_kernels::MXFP4),
+    blocks(&Q2_K, &tl_kernels::Q2_K),
+    blocks(&Q3_K, &tl_kernels::Q3_K),
     blocks(&Q4_K, &tl_kernels::Q4_K),
     blocks(&Q5_K, &tl_kernels::Q5_K),
     blocks(&Q6_K, &tl_kernels::Q6_K),
+    blocks(&IQ4_XS, &tl_kernels::IQ4_XS),
 ];
 
 /// The row with this type number in GGUF files.

@@ -9,8 +9,8 @@
 //! - `element_w(i) -> f32`: one element, of any number.
 //!
 //! `i` counts elements from the binding's start and is a multiple of [`WeightLoads::part`], `4 N`, but for dense weights that
-//! are not *wide*, where it is any number. Blocks lie at any even byte: the aligned words that span one are loaded once and
-//! shifted.
+//! are not *wide*, where it is any number. Blocks lie at any even byte, those of an odd number of bytes at any: the aligned words
+//! that span one are loaded once and shifted.
 //!
 //! This file knows how blocks are laid out (the GGML formats of GGUF). It must not know what is computed with them.
 
@@ -51,7 +51,7 @@ struct Blocks {
     unpack: fn(Word, Eight) -> String,
 }
 
-/// The text of the word that begins at a half-word of the block.
+/// The text of the word that begins at a half-word of the block, for blocks of an odd number of bytes an even one.
 type Word<'a> = &'a dyn Fn(&str) -> String;
 /// The text that loads eight words from a half-word of the block on, by the name that they get and the half-word.
 type Eight<'a> = &'a dyn Fn(&str, &str) -> String;
@@ -112,6 +112,69 @@ const BLOCKS: &[Blocks] = &[
             format!("scale = vec2<f32>(half({}));{values}", word("0"))
         },
     },
+    // MXFP4: an exponent, then halves that are numbers of levels, from an odd byte on.
+    Blocks {
+        id: 39,
+        bytes: 17,
+        groups: 1,
+        offset: 0,
+        has_minima: false,
+        unpack: |word, _| {
+            let shifted = |j: u32| {
+                format!("({} >> 8u) | ({} << 24u)", word(&(2 * j).to_string()), word(&(2 * j + 2).to_string()))
+            };
+            let words: String = (0..4).map(|j| format!("\n    let word{j} = {};", shifted(j))).collect();
+            let values = values_of_halves(None).replace("bytes(", "small_floats(");
+            format!("scale = vec2<f32>(power({} & 255u));{words}{values}", word("0"))
+        },
+    },
+    // Q2_K: sixteen bytes with scale and minimum of 4 bits, 64 bytes of pairs of bits, the scales of scales and of minima.
+    Blocks {
+        id: 10,
+        bytes: 84,
+        groups: 8,
+        offset: 0,
+        has_minima: true,
+        unpack: |word, eight| {
+            let values = each_of_eight(|j| format!("bytes((low{j} >> shift) & 0x03030303u)"));
+            format!(
+                "let both = unpack2x16float(DATA[(start >> 1u) + 20u]);
+    let fours = vec2<u32>({}) >> vec2<u32>(0u, 8u);
+    scale = both.x * vec2<f32>(fours & vec2<u32>(15u));
+    low = -both.y * vec2<f32>((fours >> vec2<u32>(4u)) & vec2<u32>(15u));
+    let shift = (g & 3u) * 2u;
+{}{values}",
+                word("g"),
+                eight("low", "8u + (g >> 2u) * 16u")
+            )
+        },
+    },
+    // Q3_K: 32 bytes of third bits, of which bit `g` is that of group `g`, 64 bytes of pairs of bits, 16 scales of 6 bits: the
+    // lower four of `i` and `i + 8` in byte `i`, the upper two of every fourth in one of four more; the scale of scales.
+    Blocks {
+        id: 11,
+        bytes: 110,
+        groups: 8,
+        offset: 4,
+        has_minima: false,
+        unpack: |word, eight| {
+            let value = |j| format!("bytes(((low{j} >> shift) & 0x03030303u) | (((top{j} >> g) & 0x01010101u) << 2u))");
+            format!(
+                "let lower = ({} >> ((g >> 2u) * 4u)) & 0x0f0fu;
+    let upper = ({} >> ((g >> 1u) * 2u)) & 0x0303u;
+    let six = (vec2<u32>(lower | (upper << 4u)) >> vec2<u32>(0u, 8u)) & vec2<u32>(255u);
+    scale = half({}) * (vec2<f32>(six) - vec2<f32>(32.0));
+    let shift = (g & 3u) * 2u;
+{}{}{}",
+                word("48u + (g & 3u)"),
+                word("52u + (g & 1u)"),
+                word("54u"),
+                eight("low", "16u + (g >> 2u) * 16u"),
+                eight("top", "0u"),
+                each_of_eight(value)
+            )
+        },
+    },
     // Q4_K: scale, minimum, twelve bytes of scales and minima of 6 bits, then for two groups at a time 32 bytes of halves.
     Blocks {
         id: 12,
@@ -161,6 +224,25 @@ const BLOCKS: &[Blocks] = &[
             )
         },
     },
+    // IQ4_XS: a scale, two upper bits and four lower ones of eight scales, halves that are numbers of levels.
+    Blocks {
+        id: 23,
+        bytes: 136,
+        groups: 8,
+        offset: 0,
+        has_minima: false,
+        unpack: |_, _| {
+            let word = |j: u32| format!("\n    let word{j} = DATA[(start >> 1u) + 2u + g * 4u + {j}u];");
+            let words: String = (0..4).map(word).collect();
+            let values = values_of_halves(None).replace("bytes(", "levels(");
+            format!(
+                "let first = DATA[start >> 1u];
+    let lower = (DATA[(start >> 1u) + 1u] >> (g * 4u)) & 15u;
+    let six = lower | (((first >> (16u + g * 2u)) & 3u) << 4u);
+    scale = vec2<f32>(half(first) * (f32(six) - 32.0));{words}{values}"
+            )
+        },
+    },
 ];
 
 /// Eight statements that set the elements of a group, four at a time.
@@ -178,12 +260,17 @@ fn halves(word: Word, from: u32, fifth: Option<&str>) -> String {
     for j in 0..4 {
         let _ = write!(text, "\n    let word{j} = {};", word(&(from + 2 * j).to_string()));
     }
+    text + &values_of_halves(fifth)
+}
+
+/// The elements in the halves of four words.
+fn values_of_halves(fifth: Option<&str>) -> String {
     let value = |j: u32| {
         let (word, shift) = (j % 4, j / 4 * 4);
         let fifth = fifth.map_or(String::new(), |_| format!(" | fifths(fifth >> {}u)", 4 * j));
         format!("bytes(((word{word} >> {shift}u) & 0x0f0f0f0fu){fifth})")
     };
-    text + &each_of_eight(value)
+    each_of_eight(value)
 }
 
 /// Scale and minimum as two `float16`.
@@ -205,7 +292,8 @@ const SCALES_OF_SIX_BITS: &str = "let both = unpack2x16float(DATA[start >> 1u]);
     low = vec2<f32>(-both.y * six.y);
 ";
 
-/// What the unpacking of all formats uses. The sixteen levels of IQ4_NL stand as signed bytes in four words.
+/// What the unpacking of all formats uses. The sixteen levels of IQ4_NL stand as signed bytes in four words, twice the eight
+/// sizes of MXFP4 as half bytes in one.
 const SHARED: &str = "
 fn half(word: u32) -> f32 { return unpack2x16float(word).x; }
 fn bytes(word: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8(word)); }
@@ -217,6 +305,17 @@ fn level(number: u32) -> f32 {
 fn levels(word: u32) -> vec4<f32> {
     let four = unpack4xU8(word);
     return vec4<f32>(level(four.x), level(four.y), level(four.z), level(four.w));
+}
+fn small_float(number: u32) -> f32 {
+    let size = f32((0xc8643210u >> ((number & 7u) * 4u)) & 15u);
+    return select(size, -size, (number & 8u) != 0u);
+}
+fn small_floats(word: u32) -> vec4<f32> {
+    let four = unpack4xU8(word);
+    return vec4<f32>(small_float(four.x), small_float(four.y), small_float(four.z), small_float(four.w));
+}
+fn power(exponent: u32) -> f32 {
+    return bitcast<f32>(select((exponent - 1u) << 23u, 0x00200000u << (exponent & 1u), exponent < 2u));
 }
 fn word_at(word: u32, next: u32, half: u32) -> u32 { return select(word, (word >> 16u) | (next << 16u), (half & 1u) == 1u); }
 fn fifths(bits: u32) -> u32 { return ((bits & 1u) << 4u) | ((bits & 2u) << 11u) | ((bits & 4u) << 18u) | ((bits & 8u) << 25u); }
@@ -319,7 +418,9 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 2>, sums: vec2<f32>) -> f32 
 
 impl Blocks {
     fn functions(&self, name: &str) -> String {
-        let (halves, offset) = (self.bytes / 2, self.offset);
+        let offset = self.offset;
+        // What `start` counts: half-words, or bytes where blocks have an odd number of them.
+        let (units, unit) = if self.is_odd() { (self.bytes, "byte") } else { (self.bytes / 2, "half-word") };
         let mut text = format!(
             "struct Group_{name} {{ v: array<vec4<f32>, 8>, scale: vec2<f32>, low: vec2<f32> }}
 fn group_{name}(i: u32) -> Group_{name} {{
@@ -329,10 +430,13 @@ fn group_{name}(i: u32) -> Group_{name} {{
     let number = i / 32u;\n"
         );
         if self.groups == 1 {
-            let _ = writeln!(text, "    let start = number * {halves}u;");
+            let _ = writeln!(text, "    let start = number * {units}u; // {unit}");
         } else {
             let groups = self.groups;
-            let _ = writeln!(text, "    let g = number % {groups}u;\n    let start = number / {groups}u * {halves}u;");
+            let _ = writeln!(
+                text,
+                "    let g = number % {groups}u;\n    let start = number / {groups}u * {units}u; // {unit}"
+            );
         }
         let data = format!("{name}_data");
         text.push_str(&self.loads(&data));
@@ -386,9 +490,31 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 8>, sums: vec2<f32>) -> f32 
         self.bytes.is_multiple_of(4)
     }
 
-    /// The words that span a block of one group, each loaded once.
+    /// Whether blocks begin at any byte.
+    fn is_odd(&self) -> bool {
+        !self.bytes.is_multiple_of(2)
+    }
+
+    /// The words that span a block of one group, each loaded once; of blocks at any byte, their own words.
     fn loads(&self, data: &str) -> String {
         let mut text = String::new();
+        if self.is_odd() {
+            let n_words = (self.bytes + 3).div_ceil(4);
+            for word in 0..n_words {
+                let _ = writeln!(text, "    let raw{word} = {data}[(start >> 2u) + {word}u];");
+            }
+            text.push_str("    let bits = (start & 3u) * 8u;\n");
+            for word in 0..n_words {
+                // No shift by 32 bits: that would be one by none.
+                let next = if word + 1 < n_words {
+                    format!("((raw{} << 1u) << (31u - bits))", word + 1)
+                } else {
+                    "0u".to_owned()
+                };
+                let _ = writeln!(text, "    let w{word} = (raw{word} >> bits) | {next};");
+            }
+            return text;
+        }
         if !self.is_aligned() {
             text.push_str("    let is_odd = (start & 1u) == 1u;\n");
         }
@@ -404,7 +530,7 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 8>, sums: vec2<f32>) -> f32 
     /// The word that begins at a half-word of the block: a number in formats of one group, else anything.
     fn word(&self, data: &str, at: &str) -> String {
         match at.parse::<u32>() {
-            Ok(at) if self.is_aligned() => format!("w{}", at / 2),
+            Ok(at) if self.is_aligned() || self.is_odd() => format!("w{}", at / 2),
             Ok(at) => {
                 let (word, next) = (at / 2, at / 2 + 1);
                 let joined = format!("((w{word} >> 16u) | (w{next} << 16u))");

@@ -222,7 +222,14 @@ pub(crate) fn stretch<F: BlockFormat>(w: &Stretch, x: &RowStretch) -> f32 {
             w_values.iter().zip(x_values).map(|(&w, &x)| (i32::from(w) - i32::from(F::OFFSET)) * i32::from(x));
         total += w.scales[g] * x.scales[g * F::GROUP / BLOCK] * products.sum::<i32>() as f32;
     }
-    // A minimum stands for 32 elements, as a total does.
-    let minima = || w.minima.iter().zip(&x.totals).map(|(minimum, total)| minimum * total).sum::<f32>();
+    // A minimum stands for 32 elements, as a total does, or for 16.
+    let minima = || match F::GROUP {
+        BLOCK => w.minima.iter().zip(&x.totals).map(|(minimum, total)| minimum * total).sum::<f32>(),
+        _ => {
+            let pairs = w.minima.as_chunks::<2>().0.iter().zip(x.sums.as_chunks::<2>().0);
+            let blocks = pairs.zip(&x.scales);
+            blocks.map(|((low, sums), scale)| scale * (low[0] * sums[0] as f32 + low[1] * sums[1] as f32)).sum()
+        }
+    };
     if F::HAS_MINIMA { total + minima() } else { total }
 }

@@ -133,13 +133,21 @@ fn row_sums<const S: usize, const BYTES: usize>(
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn products_of_16(x: &Pairs, pair: impl Fn(usize) -> [__m256i; 2]) -> [__m256i; 2] {
+    let [first, last] = sums_of_16(x, pair);
+    [_mm256_sub_epi32(first, x.offsets[0]), _mm256_sub_epi32(last, x.offsets[1])]
+}
+
+/// As [`products_of_16`], without taking the offset off.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn sums_of_16(x: &Pairs, pair: impl Fn(usize) -> [__m256i; 2]) -> [__m256i; 2] {
     let ones = _mm256_set1_epi16(1);
     let pairs = [pair(0), pair(1), pair(2), pair(3)];
     // Four products are at most 4 * 63 * 127 < 2^15.
     let products = |last: usize| {
         shrink([0, 1, 2, 3].map(|i| _mm256_madd_epi16(_mm256_maddubs_epi16(pairs[i][last], x.values[i][last]), ones)))
     };
-    [_mm256_sub_epi32(products(0), x.offsets[0]), _mm256_sub_epi32(products(1), x.offsets[1])]
+    [products(0), products(1)]
 }
 
 /// The sums of the products of each block, of values that `pair(i)` gives in the order of [`Pairs`]: unsigned, at most 31.

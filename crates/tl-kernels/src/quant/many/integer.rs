@@ -41,7 +41,8 @@ impl Way for Integers {
         let kernel = match (self.kernels.group, self.kernels.has_minima) {
             (BLOCK, false) => kernels::<BLOCK, false>,
             (BLOCK, true) => kernels::<BLOCK, true>,
-            _ => kernels::<16, false>,
+            (_, false) => kernels::<16, false>,
+            (_, true) => kernels::<16, true>,
         };
         kernel(isa, rows, self.kernels.offset, panels, sums);
     }
