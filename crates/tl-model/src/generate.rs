@@ -81,7 +81,7 @@ pub struct Generator {
     sampler: Sampler,
     /// What goes through the model next: the prompt, then one token.
     next: Vec<u32>,
-    ends: [Option<u32>; 2],
+    stop_tokens: Vec<u32>,
     left: usize,
     finish: Option<Finish>,
     timings: Timings,
@@ -107,13 +107,13 @@ impl Generator {
         let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
         let cache = KvCache::for_model(model, context)?;
         // A model without a usable tokenizer generates too; it then never ends by itself.
-        let ends = model.tokenizer().map_or([None; 2], |tokenizer| tokenizer.ends());
+        let stop_tokens = model.tokenizer().map_or_else(|_| Vec::new(), |tokenizer| tokenizer.stop_tokens().to_vec());
         Ok(Generator {
             model: model.clone(),
             cache,
             sampler,
             next: prompt.to_vec(),
-            ends,
+            stop_tokens,
             left: options.max_tokens,
             finish: None,
             timings: Timings::default(),
@@ -158,7 +158,7 @@ impl Generator {
         }
         self.next.clear();
         self.next.push(token);
-        if self.ends.contains(&Some(token)) {
+        if self.stop_tokens.contains(&token) {
             self.finish = Some(Finish::EndOfText);
             return Ok(None);
         }

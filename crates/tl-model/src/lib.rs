@@ -60,5 +60,5 @@ pub use recipe::weight_formats;
 pub use reserve::ReserveFor;
 pub use sampling::{Sampler, SamplingOptions};
 pub use synth::{SyntheticModel, SyntheticShape};
-pub use tokenizer::{DecodeStream, Tokenizer};
+pub use tokenizer::{DecodeStream, EncodeOptions, Tokenizer};
 pub use tree::ChildPlace;

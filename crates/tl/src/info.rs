@@ -67,7 +67,7 @@ fn model(text: &mut String, gguf: &Gguf<'_>) {
         Err(error) => line!(text, "cannot be computed: {error}"),
     }
     match Tokenizer::from_gguf(gguf) {
-        Ok(tokenizer) => line!(text, "tokenizer     SentencePiece BPE, {} tokens", tokenizer.vocab_size()),
+        Ok(tokenizer) => line!(text, "tokenizer     {}, {} tokens", tokenizer.kind(), tokenizer.vocab_size()),
         Err(error) => line!(text, "tokenizer     cannot be used: {error}"),
     }
 }
