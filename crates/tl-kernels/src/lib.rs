@@ -51,9 +51,9 @@ pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, gelu_tanh, sigmoid, silu, tanh};
 pub use matmul::{Batch, Matrix, batch_matmul, matmul};
 pub use quant::{
-    BF16, Dot, Experts, F16, F32, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0,
-    Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, Reading, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows, linear,
-    linear_experts,
+    BF16, Dot, Experts, F16, F32, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K,
+    Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, Reading, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows,
+    linear, linear_experts,
 };
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
 pub use rope::{RopeStyle, Rotation, rope};

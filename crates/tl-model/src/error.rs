@@ -224,7 +224,10 @@ pub enum ModelError {
     },
 
     /// A kind of tokenizer that this crate does not have.
-    #[error("the file's tokenizer is of the kind `{found}`; only `llama` (SentencePiece BPE) is supported")]
+    #[error(
+        "the file's tokenizer is of the kind `{found}`; supported are `llama` (SentencePiece), \
+         `gpt2` (byte-level BPE) and `gemma4`"
+    )]
     TokenizerKind {
         /// The kind that the file names.
         found: String,

@@ -48,6 +48,6 @@ pub use quantize::{Quantization, QuantizeProgress, QuantizeReport};
 pub use recipe::weight_formats;
 pub use sampling::{Sampler, SamplingOptions};
 pub use synth::{SyntheticModel, SyntheticShape};
-pub use tokenizer::{DecodeStream, Tokenizer};
+pub use tokenizer::{DecodeStream, EncodeOptions, Tokenizer};
 pub use tree::ChildPlace;
 pub use weights::{Activations, ModelNode, NodeRef, Weights, is_supported_type};

@@ -1,6 +1,8 @@
 //! Token ids to text as it comes: whole characters only, nothing allocated per token after the first few.
 
-use super::spm::{Kind, SPACE, Tokenizer};
+use super::encoder::Tokenizer;
+use super::normalize::SPACE;
+use super::vocab::Kind;
 use crate::error::Result;
 
 /// Where one stream of tokens stands: bytes that are not yet a character, and the text of the last token.
@@ -33,7 +35,7 @@ impl DecodeStream {
     /// An id outside the vocabulary.
     pub fn next(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<&str> {
         self.text.clear();
-        let (kind, piece) = tokenizer.entry(id)?;
+        let (kind, bytes) = tokenizer.entry(id)?;
         match kind {
             Kind::Byte(byte) => {
                 self.at_start = false;
@@ -48,9 +50,20 @@ impl DecodeStream {
                 self.at_start = false;
                 self.text.push(char::REPLACEMENT_CHARACTER);
             }
-            Kind::Normal | Kind::UserDefined | Kind::Unused => {
+            Kind::Normal | Kind::Unused if tokenizer.byte_level => {
+                self.at_start = false;
+                self.push_bytes(bytes);
+            }
+            Kind::UserDefined | Kind::Verbatim if tokenizer.byte_level => {
+                self.at_start = false;
                 self.flush();
-                let added = self.at_start && tokenizer.adds_space_prefix();
+                self.push_bytes(bytes);
+            }
+            Kind::Normal | Kind::UserDefined | Kind::Unused | Kind::Verbatim => {
+                self.flush();
+                let added = self.at_start && tokenizer.strips_first_space;
+                // The tokens of such a vocabulary were read as texts.
+                let piece = std::str::from_utf8(bytes).unwrap_or_default();
                 let piece = if added { piece.strip_prefix(SPACE).unwrap_or(piece) } else { piece };
                 self.at_start = false;
                 self.text.extend(piece.chars().map(|c| if c == SPACE { ' ' } else { c }));
@@ -71,6 +84,13 @@ impl DecodeStream {
         if self.n_pending > 0 {
             self.text.push(char::REPLACEMENT_CHARACTER);
             self.n_pending = 0;
+        }
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if self.n_pending == 0 => self.text.push_str(text),
+            _ => bytes.iter().for_each(|&byte| self.push_byte(byte)),
         }
     }
 

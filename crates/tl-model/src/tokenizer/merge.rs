@@ -4,15 +4,14 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
 
-use super::spm::Tokenizer;
+use super::spm::Spm;
+use super::vocab::Vocab;
 
 /// A piece of the text on its way to a token: a link of a chain, empty once it is part of its left neighbour.
 struct Symbol {
     text: Range<usize>,
     left: usize,
     right: usize,
-    /// The token of a user-defined piece, which joins with nothing.
-    whole: Option<u32>,
 }
 
 const NONE: usize = usize::MAX;
@@ -48,44 +47,47 @@ impl PartialEq for Pair {
 
 impl Eq for Pair {}
 
-/// The joining of one text. Its indices are its own: every one of them comes from the chain it builds.
-pub(super) struct Merge<'a> {
-    tokenizer: &'a Tokenizer,
-    text: &'a str,
+/// What joining takes, kept from text to text.
+#[derive(Default)]
+pub(super) struct MergeState {
     symbols: Vec<Symbol>,
     pairs: BinaryHeap<Pair>,
+}
+
+/// The joining of one text. Its indices are its own: every one of them comes from the chain it builds.
+pub(super) struct Merge<'a> {
+    spm: &'a Spm,
+    vocab: &'a Vocab,
+    text: &'a str,
+    state: &'a mut MergeState,
     /// What an unused piece was joined from, to take it apart again.
     halves: HashMap<&'a str, usize>,
 }
 
 impl<'a> Merge<'a> {
     /// Joins what can be joined of a text whose spaces are already spelled `▁`.
-    pub(super) fn of(tokenizer: &'a Tokenizer, text: &'a str) -> Merge<'a> {
-        let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
-        let mut start = 0;
-        while let Some(c) = text[start..].chars().next() {
-            let whole = tokenizer.user_defined_at(&text[start..]);
-            let len = whole.and_then(|id| tokenizer.piece(id)).map_or(c.len_utf8(), str::len);
-            let index = symbols.len();
+    pub(super) fn of(spm: &'a Spm, vocab: &'a Vocab, text: &'a str, state: &'a mut MergeState) -> Merge<'a> {
+        state.pairs.clear();
+        state.symbols.clear();
+        for (start, c) in text.char_indices() {
+            let index = state.symbols.len();
             let left = if index == 0 { NONE } else { index - 1 };
-            symbols.push(Symbol { text: start..start + len, left, right: index + 1, whole });
-            start += len;
+            state.symbols.push(Symbol { text: start..start + c.len_utf8(), left, right: index + 1 });
         }
-        if let Some(last) = symbols.last_mut() {
+        if let Some(last) = state.symbols.last_mut() {
             last.right = NONE;
         }
-        let pairs = BinaryHeap::with_capacity(symbols.len());
-        let mut merge = Merge { tokenizer, text, symbols, pairs, halves: HashMap::new() };
+        let mut merge = Merge { spm, vocab, text, state, halves: HashMap::new() };
         merge.run();
         merge
     }
 
     fn run(&mut self) {
-        for right in 1..self.symbols.len() {
+        for right in 1..self.state.symbols.len() {
             self.consider(right - 1, right);
         }
-        while let Some(pair) = self.pairs.pop() {
-            let (left, right) = (&self.symbols[pair.left], &self.symbols[pair.right]);
+        while let Some(pair) = self.state.pairs.pop() {
+            let (left, right) = (&self.state.symbols[pair.left], &self.state.symbols[pair.right]);
             // Both still there, and as long as they were?
             if left.text.is_empty() || right.text.is_empty() || left.text.len() + right.text.len() != pair.len {
                 continue;
@@ -98,48 +100,44 @@ impl<'a> Merge<'a> {
     }
 
     fn join(&mut self, left: usize, right: usize) {
-        let end = self.symbols[right].text.end;
-        let beyond = self.symbols[right].right;
-        self.symbols[right].text = end..end;
-        self.symbols[left].text.end = end;
-        self.symbols[left].right = beyond;
+        let symbols = &mut self.state.symbols;
+        let end = symbols[right].text.end;
+        let beyond = symbols[right].right;
+        symbols[right].text = end..end;
+        symbols[left].text.end = end;
+        symbols[left].right = beyond;
+        let before = symbols[left].left;
         if beyond != NONE {
-            self.symbols[beyond].left = left;
+            symbols[beyond].left = left;
             self.consider(left, beyond);
         }
-        let before = self.symbols[left].left;
         if before != NONE {
             self.consider(before, left);
         }
     }
 
     fn consider(&mut self, left: usize, right: usize) {
-        let (a, b) = (&self.symbols[left], &self.symbols[right]);
-        if a.whole.is_some() || b.whole.is_some() {
-            return;
-        }
+        let (a, b) = (&self.state.symbols[left], &self.state.symbols[right]);
         let (len, text) = (a.text.len() + b.text.len(), &self.text[a.text.start..b.text.end]);
-        if let Some((_, score, unused)) = self.tokenizer.merged(text) {
-            self.pairs.push(Pair { score, left, right, len, unused });
+        if let Some((_, score, unused)) = self.spm.merged(self.vocab, text) {
+            self.state.pairs.push(Pair { score, left, right, len, unused });
         }
     }
 
     /// Writes the tokens.
     pub(super) fn finish(&self, ids: &mut Vec<u32>) {
-        let mut at = if self.symbols.is_empty() { NONE } else { 0 };
+        let symbols = &self.state.symbols;
+        let mut at = if symbols.is_empty() { NONE } else { 0 };
         // Parts of an unused piece that are still to be written, the leftmost last.
         let mut parts: Vec<&str> = Vec::new();
         while at != NONE {
-            let symbol = &self.symbols[at];
-            match symbol.whole {
-                Some(id) => ids.push(id),
-                None => parts.push(&self.text[symbol.text.clone()]),
-            }
+            let symbol = &symbols[at];
+            parts.push(&self.text[symbol.text.clone()]);
             while let Some(part) = parts.pop() {
-                match (self.tokenizer.merged(part), self.halves.get(part)) {
+                match (self.spm.merged(self.vocab, part), self.halves.get(part)) {
                     (Some((id, _, false)), _) => ids.push(id),
                     (Some(_), Some(&middle)) => parts.extend([&part[middle..], &part[..middle]]),
-                    _ => self.tokenizer.push_bytes(part, ids),
+                    _ => self.spm.push_bytes(part, ids),
                 }
             }
             at = symbol.right;

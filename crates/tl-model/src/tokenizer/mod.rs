@@ -1,14 +1,34 @@
 //! Text to token ids and back, by the tokenizer that a model file carries.
+//!
+//! [`Tokenizer`] is one type over three kinds: SentencePiece, byte-level byte-pair encoding, and byte-pair encoding of
+//! characters with byte tokens. Encoding goes through the files of this folder in this order: `special` cuts out the
+//! tokens that have a text of their own, `normalize` respells the rest, `split` cuts it into pieces (by the expressions
+//! of `pattern` and `matcher`), and `bpe` or `spm` (with `merge`) joins each piece to tokens of `vocab`. `gguf` and
+//! `json` read the two kinds of files.
 
+mod bpe;
+mod bytes;
 mod decode;
+mod encoder;
+mod gguf;
+mod matcher;
 mod merge;
+mod normalize;
+mod pattern;
+mod special;
+mod split;
 mod spm;
+mod vocab;
 
 pub use decode::DecodeStream;
-pub use spm::Tokenizer;
+pub use encoder::{EncodeOptions, Tokenizer};
 
 use crate::checkpoint::{Checkpoint, TokenizerSource};
 use crate::error::{ModelError, Result};
+
+fn bad(problem: impl Into<String>) -> ModelError {
+    ModelError::TokenizerData { problem: problem.into() }
+}
 
 impl Tokenizer {
     /// The tokenizer of a model's files.
@@ -21,10 +41,5 @@ impl Tokenizer {
             TokenizerSource::Files { .. } => Err(ModelError::TokenizerKind { found: "tokenizer.json".to_owned() }),
         };
         read.map_err(|error| ModelError::File { path: checkpoint.path().to_owned(), error: Box::new(error) })
-    }
-
-    /// What kind it is, in words.
-    pub fn kind(&self) -> &'static str {
-        "SentencePiece BPE"
     }
 }

@@ -1,0 +1,279 @@
+//! The tokenizer itself: what it knows of its tokens, and the way from a text to ids.
+//!
+//! Knows no file format; `gguf` and `json` fill it.
+
+use std::borrow::Cow;
+
+use super::bpe::{Bpe, BpeState};
+use super::bytes::{char_of, push_spelled};
+use super::decode::DecodeStream;
+use super::merge::MergeState;
+use super::normalize::{Normalizer, normalize};
+use super::special::{Part, SENTINEL, Special, SpecialSet, without_sentinel};
+use super::spm::Spm;
+use super::vocab::{Kind, Vocab};
+use crate::error::{ModelError, Result};
+
+/// A vocabulary with its rules: text to ids, ids to text.
+///
+/// Ordinary text never becomes a control token such as `<s>` or `<|im_end|>`, whatever is written in it, unless
+/// [`EncodeOptions::parse_special`] says so. For a text that holds both, such as a chat template's output, put the
+/// users' parts through [`Tokenizer::protect`] first.
+#[derive(Debug)]
+pub struct Tokenizer {
+    pub(super) vocab: Vocab,
+    /// Cut out of a text only where the options say so.
+    pub(super) controls: SpecialSet,
+    /// Cut out of every text.
+    pub(super) user_defined: SpecialSet,
+    /// Cut out of every text after it was respelled.
+    pub(super) user_defined_normalized: SpecialSet,
+    pub(super) normalizers: Vec<Normalizer>,
+    pub(super) joining: Joining,
+    /// Whether the letters of a token spell bytes.
+    pub(super) byte_level: bool,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) stop_tokens: Vec<u32>,
+    /// Put before and behind every text.
+    pub(super) prefix: Vec<u32>,
+    pub(super) suffix: Vec<u32>,
+    /// Whether decoding a text takes away a space at its beginning.
+    pub(super) strips_first_space: bool,
+}
+
+/// How pieces are joined to tokens.
+#[derive(Debug)]
+pub(super) enum Joining {
+    Spm(Spm),
+    Bpe(Bpe),
+}
+
+/// How a text is encoded. The default is that of ordinary text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EncodeOptions {
+    /// Whether the tokens that the model wants at the beginning and at the end of a text are added; true by default.
+    pub add_special: bool,
+    /// Whether control tokens that are written in the text, such as `<|im_start|>`, are these tokens; false by default.
+    pub parse_special: bool,
+}
+
+impl EncodeOptions {
+    /// These options with [`EncodeOptions::add_special`] as given.
+    pub fn with_add_special(self, add_special: bool) -> EncodeOptions {
+        EncodeOptions { add_special, ..self }
+    }
+
+    /// These options with [`EncodeOptions::parse_special`] as given.
+    pub fn with_parse_special(self, parse_special: bool) -> EncodeOptions {
+        EncodeOptions { parse_special, ..self }
+    }
+}
+
+impl Default for EncodeOptions {
+    fn default() -> EncodeOptions {
+        EncodeOptions { add_special: true, parse_special: false }
+    }
+}
+
+/// What encoding one text takes.
+#[derive(Default)]
+struct State {
+    bpe: BpeState,
+    merge: MergeState,
+}
+
+impl Tokenizer {
+    /// The number of tokens.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab.len()
+    }
+
+    /// The kind of tokenizer, in words.
+    pub fn kind(&self) -> &'static str {
+        match self.joining {
+            Joining::Spm(_) => "SentencePiece BPE",
+            Joining::Bpe(_) if self.byte_level => "byte-level BPE",
+            Joining::Bpe(_) => "BPE with byte fallback",
+        }
+    }
+
+    /// The token that begins a text, if there is one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text, if there is one.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The tokens after which a model has finished, in ascending order: those that end a text, a turn or a message.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop_tokens
+    }
+
+    /// Whether a model that gives this token has finished.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.stop_tokens.binary_search(&id).is_ok()
+    }
+
+    /// The token with this text, as the vocabulary spells it: a control token such as `<|im_end|>`, or a piece such as
+    /// `Ġthe` or `▁the`.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        let special = [&self.controls, &self.user_defined].into_iter().find_map(|set| set.find(text));
+        special.or_else(|| {
+            if !self.byte_level {
+                return self.vocab.find(text.as_bytes());
+            }
+            let mut bytes = Vec::with_capacity(text.len());
+            push_spelled(text, &mut bytes);
+            self.vocab.find(&bytes)
+        })
+    }
+
+    /// The text of a token as the vocabulary spells it (a space as `▁` or `Ġ`), if there is such a token.
+    pub fn token_text(&self, id: u32) -> Option<Cow<'_, str>> {
+        let (kind, bytes) = self.entry(id).ok()?;
+        if self.byte_level && matches!(kind, Kind::Normal | Kind::Unused) {
+            return Some(Cow::Owned(bytes.iter().map(|&byte| char_of(byte)).collect()));
+        }
+        Some(String::from_utf8_lossy(bytes))
+    }
+
+    /// A token's kind and bytes.
+    pub(super) fn entry(&self, id: u32) -> Result<(Kind, &[u8])> {
+        let kind = self.vocab.kind(id).ok_or(ModelError::TokenId { id, vocab_size: self.vocab.len() })?;
+        Ok((kind, self.vocab.bytes(id)))
+    }
+
+    /// The ids of a text, with the tokens at its beginning and end that the model wants.
+    ///
+    /// Marks such as `<s>` inside the text are text; they never become control tokens. Takes time n log n. Bytes for which
+    /// a byte-level vocabulary has no token (some lack a few control characters) are left out.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.encode_with(text, &EncodeOptions::default())
+    }
+
+    /// The ids of a text, as the options say.
+    ///
+    /// With [`EncodeOptions::parse_special`], the sentinels that [`Tokenizer::protect`] put into the text are taken out of
+    /// it again after the control tokens were cut out. A control token of a single character is never read in a text.
+    pub fn encode_with(&self, text: &str, options: &EncodeOptions) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 4);
+        let mut state = State::default();
+        if options.add_special {
+            ids.extend_from_slice(&self.prefix);
+        }
+        if options.parse_special {
+            for part in self.controls.parts(text) {
+                match part {
+                    Part::Token(id) => ids.push(id),
+                    Part::Text(text) => self.encode_text(&without_sentinel(text), &mut state, &mut ids),
+                }
+            }
+        } else {
+            self.encode_text(text, &mut state, &mut ids);
+        }
+        if options.add_special {
+            ids.extend_from_slice(&self.suffix);
+        }
+        ids
+    }
+
+    /// A user's text made safe for a text in which control tokens are parsed: in every control token that is written in
+    /// it, a noncharacter (U+FDD0) follows the first character, as it does at the ends of the text where texts put
+    /// beside it could make it one. [`Tokenizer::encode_with`] takes it out again, so that the ids are those
+    /// of the text itself. Such noncharacters that the text brings are dropped.
+    ///
+    /// Tokens that the model counts as ordinary text, such as a run of line ends or `<think>` in some models, are left:
+    /// they are cut out of every text.
+    pub fn protect<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.controls.protect(text)
+    }
+
+    /// The text of ids: control tokens give nothing, bytes that are no UTF-8 give U+FFFD, and the space that
+    /// encoding put before the text is taken away.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut stream = DecodeStream::from_start();
+        let mut text = String::new();
+        for &id in ids {
+            text.push_str(stream.next(self, id)?);
+        }
+        text.push_str(stream.finish());
+        Ok(text)
+    }
+
+    fn encode_text(&self, text: &str, state: &mut State, ids: &mut Vec<u32>) {
+        for part in self.user_defined.parts(text) {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => {
+                    let text = normalize(&self.normalizers, text);
+                    for part in self.user_defined_normalized.parts(&text) {
+                        match part {
+                            Part::Token(id) => ids.push(id),
+                            Part::Text(text) => self.encode_piece(text, state, ids),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn encode_piece(&self, text: &str, state: &mut State, ids: &mut Vec<u32>) {
+        match &self.joining {
+            Joining::Spm(spm) => spm.encode(&self.vocab, text, &mut state.merge, ids),
+            Joining::Bpe(bpe) => bpe.encode(&self.vocab, text, &mut state.bpe, ids),
+        }
+    }
+}
+
+/// The control tokens that a text can be cut at: one character, or one with the sentinel, cannot be protected.
+pub(super) fn can_be_parsed(special: &Special) -> bool {
+    special.text.chars().nth(1).is_some() && !special.text.contains(SENTINEL)
+}
+
+/// Texts of tokens that end a turn or a message, whatever a file says of them.
+pub(super) const ENDS: [&str; 20] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<|eom_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+];
+
+/// The tokens that end what a model says: those that a file names, and those of known texts.
+pub(super) fn stop_tokens(controls: &SpecialSet, named: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let find = |text: &&str| controls.find(text);
+    let mut ids: Vec<u32> = named.into_iter().chain(ENDS.iter().filter_map(find)).collect();
+    // Where a message ends with `<|return|>` or `<|call|>`, `<|end|>` only ends a part of it.
+    if ["<|return|>", "<|flush|>"].iter().any(|text| find(text).is_some())
+        && ["<|call|>", "<|calls|>"].iter().any(|text| find(text).is_some())
+    {
+        let part = find(&"<|end|>");
+        ids.retain(|&id| Some(id) != part);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

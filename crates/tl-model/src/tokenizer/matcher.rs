@@ -1,0 +1,263 @@
+//! Runs a compiled expression over a text, backtracking with a stack of its own and within a number of steps.
+//!
+//! Knows nothing of the expression's syntax. A match is a range of bytes; there are no captures.
+
+use std::ops::Range;
+
+use regex_syntax::hir::ClassUnicode;
+
+/// A step of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// One character of a class.
+    Char(u8),
+    /// As many characters of a class as there are, and where what follows fails, fewer.
+    Run {
+        class: u8,
+        min: u32,
+        max: u32,
+        possessive: bool,
+    },
+    /// Goes on at `first`, and where that fails at `second`.
+    Split {
+        first: usize,
+        second: usize,
+    },
+    Jump(usize),
+    /// Whether the program behind this op matches here; goes on at `end` from here.
+    Look {
+        negative: bool,
+        end: usize,
+    },
+    /// Matches the program behind this op once and for all; goes on at `end` from where it ended.
+    Atomic {
+        end: usize,
+    },
+    /// At the beginning of a line, or at its end.
+    Line {
+        end: bool,
+    },
+    Match,
+}
+
+/// One of the alternatives at the top of an expression.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alternative {
+    pub(super) start: usize,
+    /// Classes one of which the first character must be in; all bits where it need not.
+    pub(super) first: u64,
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    pub(super) classes: Classes,
+    pub(super) ops: Vec<Op>,
+    pub(super) alternatives: Vec<Alternative>,
+}
+
+/// Characters below this have their classes in a table.
+const DIRECT: usize = 0x800;
+
+/// The classes of every character: a bit for each class of an expression.
+#[derive(Debug)]
+pub(super) struct Classes {
+    direct: Box<[u64]>,
+    /// Where ranges of characters of the same classes begin, the first at 0; their classes in `masks`.
+    starts: Vec<u32>,
+    masks: Vec<u64>,
+}
+
+impl Classes {
+    pub(super) fn new(classes: &[ClassUnicode]) -> Classes {
+        // Every change: at this character these bits flip.
+        let mut changes: Vec<(u32, u64)> = vec![(0, 0)];
+        for (i, class) in classes.iter().enumerate() {
+            for range in class.ranges() {
+                changes.push((range.start() as u32, 1 << i));
+                changes.push((range.end() as u32 + 1, 1 << i));
+            }
+        }
+        changes.sort_unstable();
+        let (mut starts, mut masks, mut mask) = (Vec::<u32>::new(), Vec::<u64>::new(), 0);
+        for (at, bits) in changes {
+            mask ^= bits;
+            match masks.last_mut() {
+                Some(last) if starts.last() == Some(&at) => *last = mask,
+                _ => {
+                    starts.push(at);
+                    masks.push(mask);
+                }
+            }
+        }
+        let mut table = Classes { direct: Box::new([]), starts, masks };
+        table.direct = (0..DIRECT as u32).map(|c| table.search(c)).collect();
+        table
+    }
+
+    fn search(&self, c: u32) -> u64 {
+        let at = self.starts.partition_point(|&start| start <= c);
+        self.masks.get(at.wrapping_sub(1)).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn of(&self, c: char) -> u64 {
+        match self.direct.get(c as usize) {
+            Some(&mask) => mask,
+            None => self.search(c as u32),
+        }
+    }
+}
+
+/// A way that was not taken.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    op: usize,
+    at: usize,
+    /// For a run, where it may end at the earliest; else [`usize::MAX`].
+    least: usize,
+}
+
+/// What running takes, kept from text to text.
+#[derive(Debug, Default)]
+pub(super) struct MatchState {
+    stack: Vec<Choice>,
+    /// Steps that are left. Without any, nothing matches any more.
+    steps: u64,
+}
+
+impl MatchState {
+    /// Allows as many steps as a text of this length is worth: far more than any expression that is in use takes, and
+    /// few enough that one made to take forever ends.
+    pub(super) fn allow(&mut self, text_len: usize) {
+        self.steps = 1_000_000 + 2000 * text_len as u64;
+    }
+}
+
+impl Pattern {
+    /// The next match from byte `from` on.
+    pub(super) fn find(&self, text: &str, from: usize, state: &mut MatchState) -> Option<Range<usize>> {
+        let mut start = from;
+        loop {
+            let c = text.get(start..)?.chars().next();
+            let mask = c.map_or(0, |c| self.classes.of(c));
+            for alternative in &self.alternatives {
+                // A match of nothing at the end of the text cuts nothing.
+                if (alternative.first & mask != 0 || alternative.first == u64::MAX)
+                    && let Some(end) = self.run(alternative.start, text, start, state)
+                {
+                    return Some(start..end);
+                }
+            }
+            start += c?.len_utf8();
+        }
+    }
+
+    /// Where a match of the program at `op` ends that begins at `at`.
+    fn run(&self, mut op: usize, text: &str, mut at: usize, state: &mut MatchState) -> Option<usize> {
+        let bottom = state.stack.len();
+        loop {
+            if state.steps == 0 {
+                state.stack.truncate(bottom);
+                return None;
+            }
+            state.steps -= 1;
+            let goes_on = match self.ops[op] {
+                Op::Match => {
+                    state.stack.truncate(bottom);
+                    return Some(at);
+                }
+                Op::Char(class) => match self.step(text, at, class) {
+                    Some(next) => {
+                        at = next;
+                        op += 1;
+                        true
+                    }
+                    None => false,
+                },
+                Op::Run { class, min, max, possessive } => {
+                    let (mut count, mut least) = (0, at);
+                    while count < max
+                        && let Some(next) = self.step(text, at, class)
+                    {
+                        at = next;
+                        count += 1;
+                        if count == min {
+                            least = at;
+                        }
+                    }
+                    state.steps = state.steps.saturating_sub(u64::from(count) / 8);
+                    op += 1;
+                    if count >= min && at > least && !possessive {
+                        state.stack.push(Choice { op, at, least });
+                    }
+                    count >= min
+                }
+                Op::Split { first, second } => {
+                    state.stack.push(Choice { op: second, at, least: usize::MAX });
+                    op = first;
+                    true
+                }
+                Op::Jump(to) => {
+                    op = to;
+                    true
+                }
+                Op::Line { end } => {
+                    let beside = if end { text.as_bytes().get(at) } else { text.as_bytes().get(at.wrapping_sub(1)) };
+                    op += 1;
+                    beside.is_none_or(|&byte| byte == b'\n')
+                }
+                Op::Look { negative, end } => {
+                    let found = self.run(op + 1, text, at, state).is_some();
+                    op = end;
+                    found != negative
+                }
+                Op::Atomic { end } => {
+                    let found = self.run(op + 1, text, at, state);
+                    op = end;
+                    at = found.unwrap_or(at);
+                    found.is_some()
+                }
+            };
+            if !goes_on {
+                if state.stack.len() == bottom {
+                    return None;
+                }
+                (op, at) = take_choice(text, &mut state.stack)?;
+            }
+        }
+    }
+
+    /// The place behind the character at `at`, if that is of the class.
+    #[inline]
+    fn step(&self, text: &str, at: usize, class: u8) -> Option<usize> {
+        let bytes = text.as_bytes();
+        let first = *bytes.get(at)?;
+        let (mask, len) = if first < 0x80 {
+            (self.classes.direct[usize::from(first)], 1)
+        } else {
+            let c = text.get(at..)?.chars().next()?;
+            (self.classes.of(c), c.len_utf8())
+        };
+        (mask >> class & 1 == 1).then_some(at + len)
+    }
+}
+
+/// Where to go on after a failure: another way, or a run that is one character shorter.
+fn take_choice(text: &str, stack: &mut Vec<Choice>) -> Option<(usize, usize)> {
+    let choice = stack.last_mut()?;
+    let (op, at) = (choice.op, choice.at);
+    if choice.least == usize::MAX {
+        stack.pop();
+        return Some((op, at));
+    }
+    let mut shorter = at - 1;
+    while !text.is_char_boundary(shorter) {
+        shorter -= 1;
+    }
+    choice.at = shorter;
+    if shorter <= choice.least {
+        stack.pop();
+    }
+    Some((op, shorter))
+}

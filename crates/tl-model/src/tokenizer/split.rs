@@ -1,0 +1,261 @@
+//! The cutting of a text into pieces that are joined each for itself, step by step, and the expressions by which
+//! GGUF files name it.
+//!
+//! Knows nothing of tokens. Every step cuts the pieces of the step before, and sees no character beyond a piece's end.
+
+use std::ops::Range;
+
+use super::matcher::{MatchState, Pattern};
+use super::pattern::compile;
+
+/// What becomes of the matches of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behavior {
+    /// A match is a piece, and so is what lies between two.
+    Isolated,
+    /// A match is left out.
+    Removed,
+    /// A match belongs to what lies before it.
+    MergedWithPrevious,
+    /// A match belongs to what lies behind it.
+    MergedWithNext,
+    /// Matches side by side are one piece.
+    Contiguous,
+}
+
+/// A step.
+#[derive(Debug)]
+pub(super) struct Split {
+    matches: Matches,
+    behavior: Behavior,
+    /// Whether what lies between the matches counts as matched instead.
+    invert: bool,
+}
+
+#[derive(Debug)]
+enum Matches {
+    Pattern(Pattern),
+    Literal(Box<str>),
+}
+
+impl Split {
+    /// A step by an expression.
+    ///
+    /// # Errors
+    /// What is wrong with the expression, in words.
+    pub(super) fn pattern(expression: &str, behavior: Behavior, invert: bool) -> Result<Split, String> {
+        let pattern = compile(expression).map_err(|problem| format!("the expression `{expression}`: {problem}"))?;
+        Ok(Split { matches: Matches::Pattern(pattern), behavior, invert })
+    }
+
+    /// A step by a text.
+    pub(super) fn literal(text: &str, behavior: Behavior, invert: bool) -> Split {
+        Split { matches: Matches::Literal(text.into()), behavior, invert }
+    }
+
+    fn find(&self, text: &str, from: usize, state: &mut MatchState) -> Option<Range<usize>> {
+        match &self.matches {
+            Matches::Pattern(pattern) => pattern.find(text, from, state),
+            Matches::Literal(literal) if literal.is_empty() => None,
+            Matches::Literal(literal) => {
+                let start = from + text.get(from..)?.find(&**literal)?;
+                Some(start..start + literal.len())
+            }
+        }
+    }
+
+    /// Cuts a piece of a text that begins at byte `base` of it.
+    fn cut(&self, piece: &str, base: usize, out: &mut Vec<Range<usize>>, state: &mut MatchState) {
+        let (mut done, mut from, mut last) = (0, 0, None);
+        let mut add = |range: Range<usize>, matched: bool| {
+            if range.is_empty() {
+                return;
+            }
+            let matched = matched != self.invert;
+            self.push(base + range.start..base + range.end, matched, &mut last, out);
+        };
+        while let Some(found) = self.find(piece, from, state) {
+            add(done..found.start, false);
+            add(found.clone(), true);
+            done = found.end;
+            from = found.end;
+            if found.is_empty() {
+                // A match of nothing cuts; the search goes on behind the next character.
+                match piece.get(from..).and_then(|rest| rest.chars().next()) {
+                    Some(c) => from += c.len_utf8(),
+                    None => break,
+                }
+            }
+        }
+        add(done..piece.len(), false);
+    }
+
+    /// Adds a piece, or makes it part of the one before; `last` is whether that was a match, if it may still grow.
+    fn push(&self, range: Range<usize>, matched: bool, last: &mut Option<bool>, out: &mut Vec<Range<usize>>) {
+        let joins = match self.behavior {
+            Behavior::Removed if matched => return,
+            Behavior::Isolated | Behavior::Removed => false,
+            Behavior::Contiguous => *last == Some(matched),
+            Behavior::MergedWithPrevious => matched && *last == Some(false),
+            Behavior::MergedWithNext => !matched && *last == Some(true),
+        };
+        *last = Some(matched);
+        match out.last_mut() {
+            // Only pieces of this piece: `last` says that there is one.
+            Some(before) if joins => before.end = range.end,
+            _ => out.push(range),
+        }
+    }
+}
+
+/// The steps, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Splits(pub(super) Vec<Split>);
+
+/// What cutting takes, kept from text to text.
+#[derive(Debug, Default)]
+pub(super) struct SplitState {
+    pieces: Vec<Range<usize>>,
+    cut: Vec<Range<usize>>,
+    matching: MatchState,
+}
+
+impl Splits {
+    /// The pieces of a text, from left to right.
+    pub(super) fn apply<'a>(&self, text: &str, state: &'a mut SplitState) -> &'a [Range<usize>] {
+        state.matching.allow(text.len());
+        state.pieces.clear();
+        if !text.is_empty() {
+            state.pieces.push(0..text.len());
+        }
+        for split in &self.0 {
+            state.cut.clear();
+            for piece in &state.pieces {
+                let text = text.get(piece.clone()).unwrap_or_default();
+                split.cut(text, piece.start, &mut state.cut, &mut state.matching);
+            }
+            std::mem::swap(&mut state.pieces, &mut state.cut);
+        }
+        &state.pieces
+    }
+}
+
+/// How a byte-level vocabulary is used, by the name that GGUF's `tokenizer.ggml.pre` gives it.
+pub(super) struct PreTokenizer {
+    names: &'static [&'static str],
+    /// Each cuts what the one before has left.
+    expressions: &'static [&'static str],
+    /// Whether a piece that is a token is that token, however its letters would join.
+    pub(super) ignore_merges: bool,
+    /// Whether a text begins with a mark where the file does not say.
+    pub(super) add_bos: bool,
+}
+
+const DIGIT: &str = r"\p{N}";
+const DIGITS_1_3: &str = r"\p{N}{1,3}";
+const CJK: &str = r"[\u{4E00}-\u{9FA5}\u{3040}-\u{309F}\u{30A0}-\u{30FF}]+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const QWEN35: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}",
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const DEEPSEEK3: &str = concat!(
+    r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
+    r##"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+);
+const O200K: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const SEED: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+",
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const BAILING: &str =
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+const MINICPM5: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*",
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
+const FALCON_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
+const DIGITS_3: &str = "[0-9][0-9][0-9]";
+const CASED_LETTERS: &str = concat!(
+    r"\s?[A-Za-z\u{B5}\u{C0}-\u{D6}\u{D8}-\u{F6}\u{F8}-\u{1BA}\u{1BC}-\u{1BF}\u{1C4}-\u{293}\u{295}-",
+    r"\u{2AF}\u{370}-\u{373}\u{376}\u{377}\u{37B}-\u{37D}\u{37F}\u{386}\u{388}-\u{38A}\u{38C}\u{38E}-",
+    r"\u{3A1}\u{3A3}-\u{3F5}\u{3F7}-\u{481}\u{48A}-\u{52F}\u{531}-\u{556}\u{10A0}-\u{10C5}\u{13A0}-",
+    r"\u{13F5}\u{13F8}-\u{13FD}\u{1C90}-\u{1CBA}\u{1CBD}-\u{1CBF}\u{1D00}-\u{1D2B}\u{1D6B}-\u{1D77}",
+    r"\u{1D79}-\u{1D9A}\u{1E00}-\u{1F15}\u{1F18}-\u{1F1D}\u{1F20}-\u{1F45}\u{1F48}-\u{1F4D}\u{1F50}-",
+    r"\u{1F57}\u{1F59}\u{1F5B}\u{1F5D}\u{1F5F}-\u{1F7D}\u{1F80}-\u{1FB4}\u{1FB6}-\u{1FBC}\u{1FBE}\u{1FC2}-",
+    r"\u{1FC4}\u{1FC6}-\u{1FCC}\u{1FD0}-\u{1FD3}\u{1FD6}-\u{1FDB}\u{1FE0}-\u{1FEC}\u{1FF2}-\u{1FF4}",
+    r"\u{1FF6}-\u{1FFC}\u{2102}\u{2107}\u{210A}-\u{2113}\u{2115}\u{2119}-\u{211D}\u{2124}\u{2126}\u{2128}",
+    r"\u{212A}-\u{212D}\u{212F}-\u{2134}\u{2139}\u{213C}-\u{213F}\u{2145}-\u{2149}\u{214E}\u{2183}\u{2184}",
+    r"\u{2C00}-\u{2C7B}\u{2C7E}-\u{2CE4}\u{2CEB}-\u{2CEE}\u{2CF2}\u{2CF3}\u{A640}-\u{A66D}\u{A680}-",
+    r"\u{A69B}\u{A722}-\u{A76F}\u{A771}-\u{A787}\u{A78B}-\u{A78E}\u{AB70}-\u{ABBF}\u{FB00}-\u{FB06}",
+    r"\u{FB13}-\u{FB17}\u{FF21}-\u{FF3A}\u{FF41}-\u{FF5A}\u{10400}-\u{1044F}\u{104B0}-\u{104D3}\u{104D8}-",
+    r"\u{104FB}\u{10C80}-\u{10CB2}\u{10CC0}-\u{10CF2}\u{118A0}-\u{118DF}\u{1E900}-\u{1E943}]+",
+);
+const WIDE_PUNCTUATION: &str = r"\s?[!-/:-~\u{FF01}-\u{FF0F}\u{FF1A}-\u{FF5E}\u{2018}-\u{201F}\u{3000}-\u{3002}]+";
+const WIDE_LETTERS: &str = r"[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+";
+
+/// One row for each way; sources are the models' own `tokenizer.json` files, as llama.cpp names them.
+#[rustfmt::skip]
+static PRE_TOKENIZERS: &[PreTokenizer] = &[
+    row(&["default", ""], &[PUNCTUATION, GPT2, r"\p{N}+", DIGITS_3], false, false),
+    row(&["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"], &[LLAMA3], true, true),
+    row(&["glm4", "glm5"], &[LLAMA3], true, false),
+    row(&["smaug-bpe", "dbrx", "chatglm-bpe"], &[LLAMA3], false, false),
+    row(&["qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2", "kormo"], &[QWEN2], false, false),
+    row(&["qwen35"], &[QWEN35], false, false),
+    row(&["gpt-2", "phi-2", "mpt", "olmo", "exaone4", "jais", "gigachat", "mellum", "trillion", "granite-docling", "a.x-4.0"], &[GPT2], false, false),
+    row(&["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"], &[DIGIT, GPT2], false, false),
+    row(&["deepseek-v3", "hunyuan-dense", "joyai-llm"], &[DIGITS_1_3, CJK, DEEPSEEK3], false, false),
+    row(&["deepseek-llm"], &["[\r\n]", CASED_LETTERS, WIDE_PUNCTUATION, r"\s+$", WIDE_LETTERS, r"\p{N}+"], false, false),
+    row(&["deepseek-coder"], &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", WIDE_LETTERS, DIGIT], false, false),
+    row(&["gpt-4o", "llama4", "kanana2", "minimax-m2"], &[O200K], false, false),
+    row(&["tekken"], &[TEKKEN], true, true),
+    row(&["falcon"], &[FALCON_PUNCTUATION, GPT2, DIGITS_3], false, false),
+    row(&["seed-coder"], &[SEED], false, false),
+    row(&["bailingmoe", "bailingmoe2", "llada-moe"], &[BAILING], false, false),
+    row(&["minicpm5"], &[DIGITS_1_3, MINICPM5], true, false),
+];
+
+const fn row(
+    names: &'static [&'static str],
+    expressions: &'static [&'static str],
+    ignore_merges: bool,
+    add_bos: bool,
+) -> PreTokenizer {
+    PreTokenizer { names, expressions, ignore_merges, add_bos }
+}
+
+impl PreTokenizer {
+    pub(super) fn named(name: &str) -> Option<&'static PreTokenizer> {
+        PRE_TOKENIZERS.iter().find(|row| row.names.contains(&name))
+    }
+
+    /// Every name there is, for a message.
+    pub(super) fn names() -> String {
+        let names = PRE_TOKENIZERS.iter().flat_map(|row| row.names).filter(|name| !name.is_empty());
+        names.copied().collect::<Vec<_>>().join(", ")
+    }
+
+    pub(super) fn splits(&self) -> Result<Splits, String> {
+        let split = |expression: &&str| Split::pattern(expression, Behavior::Isolated, false);
+        self.expressions.iter().map(split).collect::<Result<Vec<_>, _>>().map(Splits)
+    }
+}
