@@ -169,8 +169,9 @@ impl Meter {
                     "first" => Some(Value::Bool(index == 0)),
                     "last" => Some(Value::Bool(index + 1 == len)),
                     "length" => integer(len),
-                    "depth" => integer(state.depth0 + 1),
-                    "depth0" => integer(state.depth0),
+                    // Loops that call themselves are not part of this language.
+                    "depth" => integer(1),
+                    "depth0" => integer(0),
                     "previtem" => index.checked_sub(1).map(|at| state.items.items[at].clone()),
                     "nextitem" => state.items.items.get(index + 1).cloned(),
                     _ => None,

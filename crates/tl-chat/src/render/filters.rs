@@ -34,7 +34,11 @@ impl Renderer<'_> {
             "items" | "dictsort" => self.dict_filter(name, &value, &mut given)?,
             "attr" => {
                 let key = given.require_text(&self.meter, 0, "name")?;
-                self.meter.attribute(&value, key.as_str().unwrap_or(""), 0)?
+                match &value {
+                    // What a dict holds is no attribute.
+                    Value::Dict(_) => Value::Undefined(0),
+                    _ => self.meter.attribute(&value, key.as_str().unwrap_or(""), 0)?,
+                }
             }
             "list" => {
                 let items = self.meter.items(&value)?;
@@ -226,6 +230,7 @@ impl Renderer<'_> {
                 };
                 match value {
                     Value::Integer(value) if precision >= 0 => Value::Integer(*value),
+                    Value::Integer(_) => integer_of(rounded).map_or(Value::Float(rounded), Value::Integer),
                     _ => Value::Float(rounded),
                 }
             }

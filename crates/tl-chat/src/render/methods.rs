@@ -326,12 +326,12 @@ impl Meter {
         if from_end {
             let kept = words.len() - at_most;
             let last = words[kept - 1];
-            let mut parts = vec![text[..offset(last) + last.len()].trim_start_matches(is_space)];
+            let mut parts = vec![&text[..offset(last) + last.len()]];
             parts.extend(&words[kept..]);
             Ok(parts)
         } else {
             let mut parts = words[..at_most].to_vec();
-            parts.push(text[offset(words[at_most])..].trim_end_matches(is_space));
+            parts.push(&text[offset(words[at_most])..]);
             Ok(parts)
         }
     }

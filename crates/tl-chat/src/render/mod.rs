@@ -28,8 +28,8 @@ use crate::syntax::ast::{CallableId, Expression, Filter, For, NameId, Statement,
 use meter::{Buffer, Meter};
 use value::{Loop, Macro, Value};
 
-/// How deeply bodies, expressions and calls may stand in each other while they are evaluated: a thread's 2 MiB of
-/// stack hold four times as many.
+/// How deeply bodies, expressions and calls may stand in each other while they are evaluated. They then take less than
+/// half of the 2 MiB of stack that a thread has by default.
 const MAX_RECURSION: usize = 400;
 
 /// How deeply the JSON of messages and tools may nest.
@@ -339,12 +339,6 @@ impl<'a> Renderer<'a> {
 
     fn for_loop(&mut self, statement: &'a For) -> Result<()> {
         let iterable = self.evaluate(&statement.iterable)?;
-        if let Value::Undefined(name) = iterable
-            && name != 0
-            && self.name(name) == "loop"
-        {
-            return self.meter.error("`loop` is undefined outside of loops");
-        }
         let mut items = self.meter.iterate(&iterable)?;
         if let Some(condition) = &statement.condition {
             let mut kept = Vec::new();
@@ -364,16 +358,7 @@ impl<'a> Renderer<'a> {
             self.body(&statement.otherwise)?;
             return Ok(());
         }
-        let outer = match self.loop_name().map(|name| self.lookup(name)) {
-            Some(Value::Loop(outer)) => outer.depth0 + 1,
-            _ => 0,
-        };
-        let state = Rc::new(Loop {
-            items: items.clone(),
-            index: Cell::new(0),
-            depth0: outer,
-            last_changed: RefCell::new(None),
-        });
+        let state = Rc::new(Loop { items: items.clone(), index: Cell::new(0), last_changed: RefCell::new(None) });
         self.scoped(Frame::default(), |renderer| {
             for (index, item) in items.items.iter().enumerate() {
                 renderer.meter.step(1)?;
@@ -381,7 +366,7 @@ impl<'a> Renderer<'a> {
                 if let Some(frame) = renderer.frames.last_mut() {
                     frame.variables.clear();
                 }
-                if let Some(name) = renderer.loop_name() {
+                if let Some(name) = renderer.template.loop_name {
                     renderer.set(name, Value::Loop(state.clone()));
                 }
                 renderer.assign(&statement.target, item.clone())?;
@@ -391,11 +376,6 @@ impl<'a> Renderer<'a> {
             }
             Ok(())
         })
-    }
-
-    /// The name `loop`, if the template uses it.
-    fn loop_name(&self) -> Option<NameId> {
-        self.template.loop_name
     }
 
     fn make_macro(&mut self, callable: CallableId) -> Result<Value> {

@@ -79,7 +79,6 @@ pub(super) struct Namespace {
 pub(super) struct Loop {
     pub(super) items: Rc<Sequence>,
     pub(super) index: Cell<usize>,
-    pub(super) depth0: usize,
     /// The arguments of the last `loop.changed(…)`.
     pub(super) last_changed: RefCell<Option<Value>>,
 }
