@@ -76,31 +76,40 @@ impl Source {
         if let Source::Stored(part) = self {
             lease.write(0, bytes_of(files, part))?;
         } else if device.is_gpu() {
-            let chunk = self.chunk_bytes(layout);
-            let mut staged = Vec::new();
-            for start in (0..lease.len_bytes()).step_by(chunk) {
-                resize(&mut staged, chunk.min(lease.len_bytes() - start), layout)?;
-                self.convert(files, device, start, &mut staged)?;
-                lease.write(start, &staged)?;
-            }
+            self.convert_in_chunks(files, layout, device, CHUNK_BYTES, |start, bytes| Ok(lease.write(start, bytes)?))?;
         } else {
             self.convert(files, device, 0, lease.bytes_mut())?;
         }
         Ok(lease)
     }
 
-    /// Whole rows where elements are gathered, a number of bytes that a GPU copies (a multiple of 4), about [`CHUNK_BYTES`].
-    fn chunk_bytes(&self, layout: &Layout) -> usize {
+    /// Converts about `chunk_bytes` at a time: whole rows where elements are gathered, and whole groups of 4 bytes, as
+    /// a GPU is written to.
+    fn convert_in_chunks(
+        &self,
+        files: &[Mapping],
+        layout: &Layout,
+        device: &Device,
+        chunk_bytes: usize,
+        mut write: impl FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let row = match self {
-            Source::Arranged { arrangement: Arrangement::Gather { columns, .. }, .. } => {
-                let elem_bytes = if layout.dtype() == DType::F32 { 4 } else { 2 };
-                // A GPU is written to at multiples of 4 bytes.
-                columns.saturating_mul(elem_bytes).saturating_mul(2)
+            Source::Arranged { arrangement: Arrangement::Gather { columns, .. }, stored, widen } => {
+                let elem_bytes = if widen.is_some() { 4 } else { stored.block_bytes().unwrap_or(4) };
+                columns.saturating_mul(elem_bytes)
             }
             _ => 4,
         };
-        let row = row.max(4);
-        (CHUNK_BYTES / row).max(1).saturating_mul(row)
+        let row = if row.is_multiple_of(4) { row } else { row.saturating_mul(2) }.max(4);
+        let chunk = (chunk_bytes / row).max(1).saturating_mul(row);
+        let len_bytes = layout.len_bytes()?;
+        let mut staged = Vec::new();
+        for start in (0..len_bytes).step_by(chunk) {
+            resize(&mut staged, chunk.min(len_bytes - start), layout)?;
+            self.convert(files, device, start, &mut staged)?;
+            write(start, &staged)?;
+        }
+        Ok(())
     }
 
     /// Writes the bytes of the tensor from `start` on. With gathered elements `start` and `out` are whole rows.
@@ -213,4 +222,59 @@ fn resize<T: Clone + Default>(staged: &mut Vec<T>, len: usize, layout: &Layout) 
     staged.try_reserve_exact(more).map_err(|_| Error::TooLarge { layout: layout.clone() })?;
     staged.resize(len, T::default());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{BFLOAT16, FLOAT16};
+    use crate::testing::TempFile;
+
+    /// Every way of being converted, with the sizes that it has once it is loaded.
+    fn sources() -> Vec<(Source, TensorType, Vec<usize>)> {
+        let part = |file: usize, data: Range<usize>| Part { file, data };
+        let stack = Arrangement::Stack(vec![part(0, 10..18), part(1, 4..12), part(0, 3..11)]);
+        let gather = |first, n, rows, columns, elems: usize, elem_bytes| Arrangement::Gather {
+            part: part(1, 8..8 + elems * elem_bytes),
+            first,
+            strides: [n * rows * columns, n, n * rows],
+            rows,
+            columns,
+        };
+        let arranged = |arrangement, stored, widen| Source::Arranged { arrangement, stored, widen };
+        vec![
+            (arranged(stack.clone(), FLOAT16, None), FLOAT16, vec![3, 4]),
+            (arranged(stack.clone(), FLOAT32, None), FLOAT32, vec![3, 2]),
+            (arranged(stack.clone(), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 4]),
+            (arranged(stack, FLOAT32, Some(1.0)), FLOAT32, vec![3, 2]),
+            (arranged(gather(0, 2, 5, 7, 140, 4), FLOAT32, None), FLOAT32, vec![2, 5, 7]),
+            (arranged(gather(1, 2, 5, 7, 140, 2), BFLOAT16, None), BFLOAT16, vec![2, 5, 7]),
+            (arranged(gather(0, 1, 40, 50, 4000, 2), FLOAT16, None), FLOAT16, vec![2, 40, 50]),
+            (arranged(gather(1, 2, 40, 1, 240, 2), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 40, 1]),
+            (Source::Computed(vec![1.0, 2.5, -3.0]), FLOAT32, vec![3]),
+        ]
+    }
+
+    #[test]
+    fn in_chunks_as_at_once() {
+        let bytes: Vec<u8> = (0..16_384u32).map(|i| ((i * i) >> 5) as u8 & 0x3f).collect();
+        let files = [1, 2].map(|_| TempFile::with("convert", &bytes));
+        let mappings = files.each_ref().map(|file| Mapping::open(&file.0).unwrap());
+        let device = Device::cpu();
+        for (source, tensor_type, dims) in sources() {
+            let layout = Layout::new(format_of(tensor_type).unwrap().dtype, dims.as_slice());
+            let whole = source.load(&mappings, &layout, &device).unwrap();
+            assert!(whole.bytes().iter().any(|&byte| byte != 0), "{source:?}");
+            for chunk_bytes in [0, 1, 30, 64, 1000, usize::MAX] {
+                let mut joined = Vec::new();
+                let write = |start: usize, bytes: &[u8]| {
+                    assert_eq!((start, start % 4), (joined.len(), 0), "{source:?}");
+                    joined.extend_from_slice(bytes);
+                    Ok(())
+                };
+                source.convert_in_chunks(&mappings, &layout, &device, chunk_bytes, write).unwrap();
+                assert!(joined == whole.bytes(), "{source:?} in {chunk_bytes}");
+            }
+        }
+    }
 }
