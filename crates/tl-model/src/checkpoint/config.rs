@@ -17,6 +17,9 @@ const MAX_SIZE: f64 = (1 << 30) as f64;
 /// The most layers that are believed: lists by layer are made for them.
 const MAX_LAYERS: u32 = 1 << 16;
 
+/// Of so many layers, the last sees everything.
+const PERIOD: &str = "sliding_window_pattern";
+
 /// A model's configuration as a folder has it.
 pub(super) struct Config<'a> {
     /// What `config.json` says of the text model.
@@ -242,11 +245,15 @@ impl<'a> Config<'a> {
 
     /// The sliding window and the layers that it is for.
     fn window(&self, keys: &mut Keys, n_layers: u32) -> Result<()> {
-        let window = self.size("sliding_window")?.filter(|&window| window > 0);
+        let mut layers = self.sliding_layers(n_layers)?;
         let is_on = self.flag("use_sliding_window")?.unwrap_or(true);
-        let layers = self.sliding_layers(n_layers)?;
-        if let Some(window) = window.filter(|_| is_on && layers.contains(&true)) {
-            keys.size("attention.sliding_window", window);
+        let window = self.size("sliding_window")?.filter(|&window| window > 0 && is_on && layers.contains(&true));
+        match window {
+            Some(window) => keys.size("attention.sliding_window", window),
+            None => layers.fill(false),
+        }
+        // Without the key, an architecture that has windows has its own.
+        if window.is_some() || self.default(PERIOD).is_some() {
             keys.flags("attention.sliding_window_pattern", &layers);
         }
         Ok(())
@@ -265,7 +272,7 @@ impl<'a> Config<'a> {
             };
             return types.iter().map(is_sliding).collect();
         }
-        for key in ["sliding_window_pattern", "_sliding_window_pattern"] {
+        for key in [PERIOD, "_sliding_window_pattern"] {
             if self.get(key).is_some() || self.default(key).is_some() {
                 let period = self.needed(key)?;
                 return Ok((1..=n_layers).map(|layer| !layer.is_multiple_of(period)).collect());
@@ -314,13 +321,13 @@ impl<'a> Config<'a> {
     /// Models without rotation in some layers: GGUF has no key for which, the architecture says every fourth.
     fn reject_other_rope_layers(&self, n_layers: u32) -> Result<()> {
         const KEY: &str = "no_rope_layers";
-        const PERIOD: u32 = 4;
+        const EVERY: u32 = 4;
         let Some(value) = self.get(KEY).filter(|value| !value.is_null()) else { return Ok(()) };
-        let rotated = (1..=n_layers).map(|layer| u64::from(!layer.is_multiple_of(PERIOD)));
+        let rotated = (1..=n_layers).map(|layer| u64::from(!layer.is_multiple_of(EVERY)));
         match value.as_array() {
             Some(layers) if layers.is_empty() => Ok(()),
             Some(layers) if layers.iter().map(Value::as_u64).eq(rotated.map(Some)) => Ok(()),
-            _ => Err(wrong(KEY, value, format!("expected 0 for every {PERIOD}th layer and 1 for the others"))),
+            _ => Err(wrong(KEY, value, format!("expected 0 for every {EVERY}th layer and 1 for the others"))),
         }
     }
 
@@ -473,6 +480,15 @@ pub(super) mod tests {
                 "attention.layer_norm_epsilon": 1e-5f32, "attention.layer_norm_rms_epsilon": null,
             }),
         );
+        // An architecture that has windows is told that a model has none.
+        check(
+            "gemma2",
+            json!({ "layer_types": vec!["full_attention"; 4] }),
+            json!({
+                "attention.sliding_window": null, "attention.sliding_window_pattern": [false, false, false, false],
+            }),
+        );
+        check("granite", json!({}), json!({ "attention.scale": 1.0, "logit_scale": 1.0, "residual_scale": 1.0 }));
         check(
             "qwen3_moe",
             json!({ "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": true }),
