@@ -349,6 +349,15 @@ pub enum ModelError {
         missing: String,
     },
 
+    /// A file of weights that are not those of the folder's model.
+    #[error("{}: the model of this folder is in {weights}, not in this file; give the folder's path", .path.display())]
+    OtherWeights {
+        /// The path as it was given.
+        path: PathBuf,
+        /// The files that the model is in.
+        weights: String,
+    },
+
     /// A `model_type` in a folder's configuration whose names are not known.
     #[error("the model's type is `{found}`; known are {known}; others can be read from GGUF files")]
     ModelType {

@@ -168,6 +168,12 @@ fn devices_that_count_take_the_memory() {
 }
 
 #[test]
+fn threads_share_it() {
+    fn check<T: Send + Sync>(_: &T) {}
+    check(&open(project("models/demo-q8_0.gguf")));
+}
+
+#[test]
 fn what_the_files_say() {
     let checkpoint = open(project("models/demo-q8_0.gguf"));
     assert_eq!(checkpoint.string("general.architecture").unwrap(), Some("llama"));

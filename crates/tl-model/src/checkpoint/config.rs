@@ -17,6 +17,9 @@ const MAX_SIZE: f64 = (1 << 30) as f64;
 /// The most layers that are believed: lists by layer are made for them.
 const MAX_LAYERS: u32 = 1 << 16;
 
+/// Of so many layers, the last sees everything.
+const PERIOD: &str = "sliding_window_pattern";
+
 /// A model's configuration as a folder has it.
 pub(super) struct Config<'a> {
     /// What `config.json` says of the text model.
@@ -242,11 +245,15 @@ impl<'a> Config<'a> {
 
     /// The sliding window and the layers that it is for.
     fn window(&self, keys: &mut Keys, n_layers: u32) -> Result<()> {
-        let window = self.size("sliding_window")?.filter(|&window| window > 0);
+        let mut layers = self.sliding_layers(n_layers)?;
         let is_on = self.flag("use_sliding_window")?.unwrap_or(true);
-        let layers = self.sliding_layers(n_layers)?;
-        if let Some(window) = window.filter(|_| is_on && layers.contains(&true)) {
-            keys.size("attention.sliding_window", window);
+        let window = self.size("sliding_window")?.filter(|&window| window > 0 && is_on && layers.contains(&true));
+        match window {
+            Some(window) => keys.size("attention.sliding_window", window),
+            None => layers.fill(false),
+        }
+        // Without the key, an architecture that has windows has its own.
+        if window.is_some() || self.default(PERIOD).is_some() {
             keys.flags("attention.sliding_window_pattern", &layers);
         }
         Ok(())
@@ -265,7 +272,7 @@ impl<'a> Config<'a> {
             };
             return types.iter().map(is_sliding).collect();
         }
-        for key in ["sliding_window_pattern", "_sliding_window_pattern"] {
+        for key in [PERIOD, "_sliding_window_pattern"] {
             if self.get(key).is_some() || self.default(key).is_some() {
                 let period = self.needed(key)?;
                 return Ok((1..=n_layers).map(|layer| !layer.is_multiple_of(period)).collect());
@@ -314,13 +321,13 @@ impl<'a> Config<'a> {
     /// Models without rotation in some layers: GGUF has no key for which, the architecture says every fourth.
     fn reject_other_rope_layers(&self, n_layers: u32) -> Result<()> {
         const KEY: &str = "no_rope_layers";
-        const PERIOD: u32 = 4;
+        const EVERY: u32 = 4;
         let Some(value) = self.get(KEY).filter(|value| !value.is_null()) else { return Ok(()) };
-        let rotated = (1..=n_layers).map(|layer| u64::from(!layer.is_multiple_of(PERIOD)));
+        let rotated = (1..=n_layers).map(|layer| u64::from(!layer.is_multiple_of(EVERY)));
         match value.as_array() {
             Some(layers) if layers.is_empty() => Ok(()),
             Some(layers) if layers.iter().map(Value::as_u64).eq(rotated.map(Some)) => Ok(()),
-            _ => Err(wrong(KEY, value, format!("expected 0 for every {PERIOD}th layer and 1 for the others"))),
+            _ => Err(wrong(KEY, value, format!("expected 0 for every {EVERY}th layer and 1 for the others"))),
         }
     }
 
@@ -353,4 +360,230 @@ fn reject_quantized(object: &Map<String, Value>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::format::gguf::{Value as Meta, ValueType};
+    use serde_json::json;
+
+    /// A small configuration of that type, with these values changed; `null` for those that are to be absent.
+    pub(in crate::checkpoint) fn config(model_type: &str, changes: &Value) -> Value {
+        let mut config = json!({
+            "model_type": model_type, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "intermediate_size": 96, "vocab_size": 320, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+        });
+        let object = config.as_object_mut().unwrap();
+        for (key, value) in changes.as_object().unwrap() {
+            match value.is_null() {
+                true => drop(object.remove(key)),
+                false => drop(object.insert(key.clone(), value.clone())),
+            }
+        }
+        config
+    }
+
+    pub(in crate::checkpoint) fn translate(config: &Value) -> Result<Translated> {
+        Config::new(config)?.translate()
+    }
+
+    /// The value as JSON, for comparing; `null` where there is none.
+    pub(in crate::checkpoint) fn value(translated: &Translated, key: &str) -> Value {
+        let family = translated.metadata.value("general.architecture").and_then(|value| value.as_str()).unwrap();
+        match translated.metadata.value(&format!("{family}.{key}")) {
+            None => Value::Null,
+            Some(Meta::F32(x)) => json!(x),
+            Some(Meta::Array(array)) if array.element() == ValueType::Bool => {
+                array.iter().map(|value| value.as_bool().unwrap()).collect()
+            }
+            Some(Meta::Bool(x)) => json!(x),
+            Some(Meta::String(x)) => json!(x),
+            Some(other) => json!(other.as_integer().unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_keys_become() {
+        let check = |model_type: &str, changes: Value, expected: Value| {
+            let translated = translate(&config(model_type, &changes)).unwrap();
+            for (key, expected) in expected.as_object().unwrap() {
+                assert_eq!(value(&translated, key), *expected, "{model_type} {changes}: {key}");
+            }
+        };
+        check(
+            "llama",
+            json!({}),
+            json!({
+                "block_count": 4, "embedding_length": 64, "feed_forward_length": 96, "vocab_size": 320,
+                "context_length": 256,
+                "attention.head_count": 4, "attention.head_count_kv": 4, "attention.key_length": 16,
+                "attention.value_length": 16, "rope.halves": true, "rope.dimension_count": 16,
+                "rope.freq_base": 10000.0,
+                "attention.layer_norm_rms_epsilon": 1e-5f32, "attention.sliding_window": null,
+                "rope.scaling.type": null,
+            }),
+        );
+        check(
+            "llama",
+            json!({ "num_key_value_heads": 2, "head_dim": 32 }),
+            json!({
+                "attention.head_count_kv": 2, "attention.key_length": 32, "rope.dimension_count": 32,
+            }),
+        );
+        // Defaults are for what is absent, not for what is null.
+        check("mistral", json!({}), json!({ "attention.head_count_kv": 8 }));
+        check(
+            "mistral",
+            json!({ "sliding_window": 4096 }),
+            json!({
+                "attention.sliding_window": 4096, "attention.sliding_window_pattern": [true, true, true, true],
+            }),
+        );
+        check(
+            "qwen2",
+            json!({ "sliding_window": 8 }),
+            json!({ "attention.sliding_window": null, "rope.halves": null }),
+        );
+        check(
+            "qwen2",
+            json!({ "sliding_window": 8, "use_sliding_window": true, "max_window_layers": 3 }),
+            json!({
+                "attention.sliding_window": 8, "attention.sliding_window_pattern": [false, false, false, true],
+            }),
+        );
+        check(
+            "qwen2",
+            json!({ "sliding_window": 8, "use_sliding_window": true, "max_window_layers": 4 }),
+            json!({
+                "attention.sliding_window": null, "attention.sliding_window_pattern": null,
+            }),
+        );
+        check(
+            "gemma2",
+            json!({ "sliding_window": 8, "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 144 }),
+            json!({
+                "attention.sliding_window_pattern": [true, false, true, false], "final_logit_softcapping": 30.0,
+                "attn_logit_softcapping": null, "attention.scale": 1.0 / 12.0f32, "attention.key_length": 256,
+            }),
+        );
+        check(
+            "gemma2",
+            json!({ "query_pre_attn_scalar": 256 }),
+            json!({ "attention.scale": null, "attention.sliding_window": 4096 }),
+        );
+        check(
+            "cohere2",
+            json!({ "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"] }),
+            json!({
+                "attention.sliding_window_pattern": [false, true, false, false], "logit_scale": 0.0625,
+                "attention.layer_norm_epsilon": 1e-5f32, "attention.layer_norm_rms_epsilon": null,
+            }),
+        );
+        // An architecture that has windows is told that a model has none.
+        check(
+            "gemma2",
+            json!({ "layer_types": vec!["full_attention"; 4] }),
+            json!({
+                "attention.sliding_window": null, "attention.sliding_window_pattern": [false, false, false, false],
+            }),
+        );
+        check("granite", json!({}), json!({ "attention.scale": 1.0, "logit_scale": 1.0, "residual_scale": 1.0 }));
+        check(
+            "qwen3_moe",
+            json!({ "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": true }),
+            json!({
+                "expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 48,
+                "expert_weights_norm": true,
+            }),
+        );
+        check(
+            "gpt_oss",
+            json!({ "num_local_experts": 8 }),
+            json!({ "expert_count": 8, "expert_feed_forward_length": 96 }),
+        );
+        check("smollm3", json!({ "no_rope_layers": [1, 1, 1, 0] }), json!({ "rope.halves": true }));
+    }
+
+    #[test]
+    fn models_that_see_images_have_a_text_part() {
+        let all = json!({
+            "model_type": "gemma3", "eos_token_id": [1, 106], "vision_config": { "hidden_size": 1 }, "text_config": {
+                "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
+                "rope_scaling": { "factor": 8.0, "rope_type": "linear" }, "sliding_window": 1024,
+            },
+        });
+        let translated = translate(&all).unwrap();
+        for (key, expected) in [
+            ("embedding_length", json!(2560)),
+            ("vocab_size", json!(262_208)),
+            ("attention.head_count", json!(8)),
+            ("attention.head_count_kv", json!(4)),
+            ("attention.key_length", json!(256)),
+            ("attention.sliding_window", json!(1024)),
+            ("attention.scale", Value::Null),
+            ("rope.freq_base", json!(1e6f32)),
+            ("rope.freq_base_swa", json!(1e4f32)),
+            ("rope.scaling.type", json!("linear")),
+            ("rope.scaling.factor", json!(8.0)),
+        ] {
+            assert_eq!(value(&translated, key), expected, "{key}");
+        }
+        let pattern: Vec<bool> = (1..=34).map(|layer| layer % 6 != 0).collect();
+        assert_eq!(value(&translated, "attention.sliding_window_pattern"), json!(pattern));
+        assert!(translated.is_tied);
+        assert_eq!(Config::new(&all).unwrap().end_tokens(), Some(&json!([1, 106])));
+        // Quantized by either of the two.
+        for place in ["", "/text_config"] {
+            let mut all = all.clone();
+            all.pointer_mut(place).unwrap()["quantization_config"] = json!({ "quant_method": "awq" });
+            assert!(translate(&all).unwrap_err().to_string().contains("quantized by `awq`"));
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let check = |model_type: &str, changes: Value, expected: &str| {
+            let error = translate(&config(model_type, &changes)).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{changes}: {error}");
+        };
+        check("bert", json!({}), "the model's type is `bert`; known are llama, mistral, mixtral, smollm3, qwen2,");
+        check("llama", json!({ "model_type": null }), "the model's type is `(none)`");
+        check("llama", json!({ "hidden_size": null }), "`hidden_size` is null, expected a whole number");
+        check("llama", json!({ "hidden_size": 66 }), "`hidden_size` is 66, expected a multiple of the 4 heads");
+        check("llama", json!({ "hidden_size": "64" }), "`hidden_size` is \"64\", expected a number");
+        check("llama", json!({ "hidden_size": -64 }), "expected a whole number from 0 to");
+        check("llama", json!({ "hidden_size": 64.5 }), "`hidden_size` is 64.5, expected a whole number");
+        check("llama", json!({ "num_hidden_layers": 1 << 20 }), "expected at most 65536");
+        check("llama", json!({ "num_attention_heads": 0 }), "expected a number above 0");
+        check("llama", json!({ "rms_norm_eps": 0 }), "`rms_norm_eps` is 0, expected a number above 0");
+        check("llama", json!({ "rms_norm_eps": 1e300 }), "`rms_norm_eps` is 1e+300, expected a number");
+        check(
+            "llama",
+            json!({ "hidden_act": "gelu" }),
+            "`hidden_act` is \"gelu\", and llama is computed with `silu` only",
+        );
+        check("gemma", json!({ "use_bidirectional_attention": true }), "computed with false only");
+        check("gpt_oss", json!({ "swiglu_limit": 6.0 }), "`swiglu_limit` is 6.0, and gpt-oss is computed with 7 only");
+        check("smollm3", json!({ "no_rope_layers": [1, 1, 0, 1] }), "expected 0 for every 4th layer");
+        check("smollm3", json!({ "no_rope_layers": 3 }), "expected 0 for every 4th layer");
+        check("qwen3", json!({ "layer_types": ["full_attention"] }), "expected a list of 4 types");
+        check(
+            "qwen3",
+            json!({ "layer_types": ["full_attention", "linear_attention", "x", "x"] }),
+            "is \"linear_attention\"",
+        );
+        check("gemma2", json!({ "sliding_window_pattern": 0 }), "`sliding_window_pattern` is 0");
+        check("gemma2", json!({ "query_pre_attn_scalar": 0 }), "`query_pre_attn_scalar` is 0");
+        check("llama", json!({ "tie_word_embeddings": 1 }), "`tie_word_embeddings` is 1, expected true or false");
+        check(
+            "gpt_oss",
+            json!({ "quantization_config": { "quant_method": "mxfp4" } }),
+            "quantized by `mxfp4`, which is not read",
+        );
+        check("llama", json!({ "quantization_config": 3 }), "quantized by `a method without a name`");
+        check("llama", json!({ "hidden_size": "x".repeat(1000) }), "…, expected a number");
+        let error = translate(&json!([1])).unwrap_err().to_string();
+        assert!(error.contains("config.json cannot be read: it is no object"), "{error}");
+    }
 }

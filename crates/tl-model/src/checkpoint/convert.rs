@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use tl_device::{DType, Device, Error, Layout, Lease, Mapping, Purpose, Role};
+use tl_device::{Device, Error, Isa, Layout, Lease, Mapping, Purpose, Role};
 use tl_tensor::quant::{Format, format_by_gguf_id};
 
 use super::FLOAT32;
@@ -14,8 +14,14 @@ use crate::format::TensorType;
 
 /// Bytes that are converted at once for a device that the host does not write to in place.
 const CHUNK_BYTES: usize = 4 << 20;
-/// Rows and columns of the squares in which elements are gathered, so that both sides stay in the cache.
-const TILE: usize = 32;
+/// Bytes that one thread converts at once.
+const TASK_BYTES: usize = 1 << 20;
+/// Rows and columns of the tiles in which elements are gathered, so that both sides stay in the cache: what is gathered
+/// for the rows of a tile lies together in the file.
+const TILE_ROWS: usize = 128;
+const TILE_COLUMNS: usize = 32;
+/// Elements that become float32 at once.
+const WIDEN_ELEMS: usize = 1024;
 
 /// Bytes of one of a checkpoint's files.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +54,7 @@ pub(super) enum Arrangement {
     /// One part after another: experts that are stored one by one, or a single tensor.
     Stack(Vec<Part>),
     /// Element (e, r, c) of `[.., rows, columns]` is number `first + e · strides[0] + r · strides[1] + c · strides[2]`.
+    /// Those that become float32 have one column.
     Gather { part: Part, first: usize, strides: [usize; 3], rows: usize, columns: usize },
 }
 
@@ -76,35 +83,58 @@ impl Source {
         if let Source::Stored(part) = self {
             lease.write(0, bytes_of(files, part))?;
         } else if device.is_gpu() {
-            let chunk = self.chunk_bytes(layout);
-            let mut staged = Vec::new();
-            for start in (0..lease.len_bytes()).step_by(chunk) {
-                resize(&mut staged, chunk.min(lease.len_bytes() - start), layout)?;
-                self.convert(files, device, start, &mut staged)?;
-                lease.write(start, &staged)?;
-            }
+            self.convert_in_chunks(files, layout, device, CHUNK_BYTES, |start, bytes| Ok(lease.write(start, bytes)?))?;
         } else {
-            self.convert(files, device, 0, lease.bytes_mut())?;
+            self.convert(files, device, 0, lease.bytes_mut());
         }
         Ok(lease)
     }
 
-    /// Whole rows where elements are gathered, a number of bytes that a GPU copies (a multiple of 4), about [`CHUNK_BYTES`].
-    fn chunk_bytes(&self, layout: &Layout) -> usize {
+    /// Converts about `chunk_bytes` at a time: whole rows where elements are gathered, and whole groups of 4 bytes, as
+    /// a GPU is written to.
+    fn convert_in_chunks(
+        &self,
+        files: &[Mapping],
+        layout: &Layout,
+        device: &Device,
+        chunk_bytes: usize,
+        mut write: impl FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let chunk = self.whole_rows(chunk_bytes);
+        let len_bytes = layout.len_bytes()?;
+        let mut staged = Vec::new();
+        for start in (0..len_bytes).step_by(chunk) {
+            resize(&mut staged, chunk.min(len_bytes - start), layout)?;
+            self.convert(files, device, start, &mut staged);
+            write(start, &staged)?;
+        }
+        Ok(())
+    }
+
+    /// About `n_bytes`, at least one row where elements are gathered, and whole groups of 4 bytes.
+    fn whole_rows(&self, n_bytes: usize) -> usize {
         let row = match self {
-            Source::Arranged { arrangement: Arrangement::Gather { columns, .. }, .. } => {
-                let elem_bytes = if layout.dtype() == DType::F32 { 4 } else { 2 };
-                // A GPU is written to at multiples of 4 bytes.
-                columns.saturating_mul(elem_bytes).saturating_mul(2)
+            Source::Arranged { arrangement: Arrangement::Gather { columns, .. }, stored, widen } => {
+                let elem_bytes = if widen.is_some() { 4 } else { stored.block_bytes().unwrap_or(4) };
+                columns.saturating_mul(elem_bytes)
             }
             _ => 4,
         };
-        let row = row.max(4);
-        (CHUNK_BYTES / row).max(1).saturating_mul(row)
+        let row = if row.is_multiple_of(4) { row } else { row.saturating_mul(2) }.max(4);
+        (n_bytes / row).max(1).saturating_mul(row)
     }
 
-    /// Writes the bytes of the tensor from `start` on. With gathered elements `start` and `out` are whole rows.
-    fn convert(&self, files: &[Mapping], device: &Device, start: usize, out: &mut [u8]) -> Result<()> {
+    /// Writes the bytes of the tensor from `start` on, on all threads. With gathered elements `start` and `out` are whole
+    /// rows.
+    fn convert(&self, files: &[Mapping], device: &Device, start: usize, out: &mut [u8]) {
+        let task_bytes = self.whole_rows(TASK_BYTES);
+        let isa = device.threads().isa();
+        device.threads().for_chunks(out, task_bytes, &|index, out| {
+            self.convert_part(files, isa, start + index * task_bytes, out);
+        });
+    }
+
+    fn convert_part(&self, files: &[Mapping], isa: Isa, start: usize, out: &mut [u8]) {
         match self {
             Source::Stored(part) => copy(bytes_of(files, part), start, out),
             Source::Computed(values) => {
@@ -115,20 +145,19 @@ impl Source {
                 arrangement.arrange(files, stored.block_bytes().unwrap_or(1), start, out);
             }
             Source::Arranged { arrangement, stored, widen: Some(added) } => {
-                let Some(format) = format_by_gguf_id(stored.id()) else { return Ok(()) };
+                let Some(format) = format_of(*stored) else { return };
                 let elem_bytes = stored.block_bytes().unwrap_or(4);
-                let n_elems = out.len() / 4;
-                let (mut raw, mut values) = (Vec::new(), Vec::new());
-                let layout = Layout::new(DType::F32, [n_elems]);
-                resize(&mut raw, n_elems * elem_bytes, &layout)?;
-                resize(&mut values, n_elems, &layout)?;
-                arrangement.arrange(files, elem_bytes, start / 4 * elem_bytes, &mut raw);
-                (format.kernels.dequantize)(device.threads().isa(), &raw, &mut values);
-                let bytes = out.as_chunks_mut::<4>().0.iter_mut();
-                bytes.zip(&values).for_each(|(bytes, value)| *bytes = (value + added).to_le_bytes());
+                let (mut raw, mut values) = ([0; 4 * WIDEN_ELEMS], [0.0; WIDEN_ELEMS]);
+                let pieces = out.as_chunks_mut::<4>().0.chunks_mut(WIDEN_ELEMS);
+                for (first, out) in (start / 4..).step_by(WIDEN_ELEMS).zip(pieces) {
+                    let raw = raw.get_mut(..out.len() * elem_bytes).unwrap_or_default();
+                    let values = values.get_mut(..out.len()).unwrap_or_default();
+                    arrangement.arrange(files, elem_bytes, first * elem_bytes, raw);
+                    (format.kernels.dequantize)(isa, raw, values);
+                    out.iter_mut().zip(values).for_each(|(bytes, value)| *bytes = (*value + added).to_le_bytes());
+                }
             }
         }
-        Ok(())
     }
 }
 
@@ -179,17 +208,19 @@ struct Gather {
 }
 
 impl Gather {
+    /// Gathers the whole rows that `out` has room for, from byte `start` on.
     fn run<const N: usize>(&self, bytes: &[u8], start: usize, out: &mut [u8]) {
         let (from, to) = (bytes.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
         let [outer, down, across] = self.strides;
-        let (columns, first_row) = (self.columns.max(1), start / N / self.columns.max(1));
-        for (tile, to) in to.chunks_mut(TILE * columns).enumerate() {
-            for left in (0..columns).step_by(TILE) {
-                let right = columns.min(left + TILE);
-                for (i, to) in to.chunks_mut(columns).enumerate() {
-                    let row = first_row + tile * TILE + i;
-                    let at = self.first + row / self.rows.max(1) * outer + row % self.rows.max(1) * down;
-                    for (column, to) in (left..right).zip(to.get_mut(left..right).unwrap_or_default()) {
+        let (columns, rows) = (self.columns.max(1), self.rows.max(1));
+        let place = |row: usize| self.first + row / rows * outer + row % rows * down;
+        for (first_row, to) in (start / N / columns..).step_by(TILE_ROWS).zip(to.chunks_mut(TILE_ROWS * columns)) {
+            let mut places = [0; TILE_ROWS];
+            (first_row..).zip(&mut places).for_each(|(row, at)| *at = place(row));
+            for left in (0..columns).step_by(TILE_COLUMNS) {
+                for column in left..columns.min(left + TILE_COLUMNS) {
+                    let to = to.iter_mut().skip(column).step_by(columns);
+                    for (to, at) in to.zip(&places) {
                         *to = from.get(at + column * across).copied().unwrap_or([0; N]);
                     }
                 }
@@ -208,9 +239,90 @@ fn copy(from: &[u8], start: usize, out: &mut [u8]) {
 }
 
 /// Makes room; where there is none, the error is that of the tensor's memory.
-fn resize<T: Clone + Default>(staged: &mut Vec<T>, len: usize, layout: &Layout) -> Result<()> {
+fn resize(staged: &mut Vec<u8>, len: usize, layout: &Layout) -> Result<()> {
     let more = len.saturating_sub(staged.len());
     staged.try_reserve_exact(more).map_err(|_| Error::TooLarge { layout: layout.clone() })?;
-    staged.resize(len, T::default());
+    staged.resize(len, 0);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{BFLOAT16, FLOAT16};
+    use crate::testing::TempFile;
+
+    /// Every way of being converted, with the sizes that it has once it is loaded.
+    fn sources() -> Vec<(Source, TensorType, Vec<usize>)> {
+        let part = |file: usize, data: Range<usize>| Part { file, data };
+        let stack = Arrangement::Stack(vec![part(0, 10..18), part(1, 4..12), part(0, 3..11)]);
+        let gather = |first, n, rows, columns, elems: usize, elem_bytes| Arrangement::Gather {
+            part: part(1, 8..8 + elems * elem_bytes),
+            first,
+            strides: [n * rows * columns, n, n * rows],
+            rows,
+            columns,
+        };
+        let arranged = |arrangement, stored, widen| Source::Arranged { arrangement, stored, widen };
+        vec![
+            (arranged(stack.clone(), FLOAT16, None), FLOAT16, vec![3, 4]),
+            (arranged(stack.clone(), FLOAT32, None), FLOAT32, vec![3, 2]),
+            (arranged(stack.clone(), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 4]),
+            (arranged(stack, FLOAT32, Some(1.0)), FLOAT32, vec![3, 2]),
+            (arranged(gather(0, 2, 5, 7, 140, 4), FLOAT32, None), FLOAT32, vec![2, 5, 7]),
+            (arranged(gather(1, 2, 5, 7, 140, 2), BFLOAT16, None), BFLOAT16, vec![2, 5, 7]),
+            (arranged(gather(0, 1, 40, 50, 4000, 2), FLOAT16, None), FLOAT16, vec![2, 40, 50]),
+            (arranged(gather(1, 2, 40, 1, 240, 2), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 40, 1]),
+            (Source::Computed(vec![1.0, 2.5, -3.0]), FLOAT32, vec![3]),
+        ]
+    }
+
+    #[test]
+    fn in_chunks_as_at_once() {
+        let bytes: Vec<u8> = (0..16_384u32).map(|i| ((i * i) >> 5) as u8 & 0x3f).collect();
+        let files = [1, 2].map(|_| TempFile::with("convert", &bytes));
+        let mappings = files.each_ref().map(|file| Mapping::open(&file.0).unwrap());
+        let device = Device::cpu();
+        for (source, tensor_type, dims) in sources() {
+            let layout = Layout::new(format_of(tensor_type).unwrap().dtype, dims.as_slice());
+            let whole = source.load(&mappings, &layout, &device).unwrap();
+            assert!(whole.bytes().iter().any(|&byte| byte != 0), "{source:?}");
+            for chunk_bytes in [0, 1, 30, 64, 1000, usize::MAX] {
+                let mut joined = Vec::new();
+                let write = |start: usize, bytes: &[u8]| {
+                    assert_eq!((start, start % 4), (joined.len(), 0), "{source:?}");
+                    joined.extend_from_slice(bytes);
+                    Ok(())
+                };
+                source.convert_in_chunks(&mappings, &layout, &device, chunk_bytes, write).unwrap();
+                assert!(joined == whole.bytes(), "{source:?} in {chunk_bytes}");
+            }
+        }
+    }
+
+    /// More than one thread takes at once.
+    #[test]
+    fn in_many_tasks() {
+        let (experts, rows, columns) = (3, 500, 701);
+        let numbers = (0..2 * experts * rows * columns).map(|i| (i * 7 % 65_521) as u16);
+        let file = TempFile::with("tasks", &numbers.clone().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+        let numbers: Vec<u16> = numbers.collect();
+        let mapping = [Mapping::open(&file.0).unwrap()];
+        let (device, part) = (Device::cpu(), Part { file: 0, data: 0..2 * numbers.len() });
+        let check = |arrangement: Arrangement, expected: Vec<u16>| {
+            let layout = Layout::new(format_of(FLOAT16).unwrap().dtype, [expected.len()]);
+            let source = Source::Arranged { arrangement, stored: FLOAT16, widen: None };
+            let found = source.load(&mapping, &layout, &device).unwrap();
+            assert!(found.bytes().len() > TASK_BYTES);
+            assert!(found.bytes() == expected.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+        };
+        let strides = [2 * rows * columns, 2, 2 * rows];
+        let element = |i: usize| {
+            let (expert, row, column) = (i / columns / rows, i / columns % rows, i % columns);
+            numbers[(expert * columns + column) * 2 * rows + 2 * row + 1]
+        };
+        let gather = Arrangement::Gather { part: part.clone(), first: 1, strides, rows, columns };
+        check(gather, (0..experts * rows * columns).map(element).collect());
+        check(Arrangement::Stack(vec![part.clone(), part]), [numbers.clone(), numbers].concat());
+    }
 }

@@ -123,7 +123,7 @@ pub(super) static FAMILIES: &[Family] = &[
         architecture: "llama",
         has_rope_halves: true,
         layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
-        defaults: &[("num_key_value_heads", 8.0)],
+        defaults: &[("num_key_value_heads", 8.0), ("sliding_window", 4096.0)],
         ..PLAIN
     },
     Family {
@@ -279,6 +279,12 @@ pub(super) static FAMILIES: &[Family] = &[
             Key::Float("residual_multiplier", "residual_scale"),
             Key::Float("logits_scaling", "logit_scale"),
         ],
+        defaults: &[
+            ("embedding_multiplier", 1.0),
+            ("attention_multiplier", 1.0),
+            ("residual_multiplier", 1.0),
+            ("logits_scaling", 1.0),
+        ],
         ..PLAIN
     },
     Family {
@@ -391,4 +397,37 @@ pub(super) fn family(model_type: &str) -> Option<&'static Family> {
 /// Every `model_type` that is known, for a message.
 pub(super) fn known_model_types() -> String {
     FAMILIES.iter().flat_map(|family| family.model_types).copied().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn rows_do_not_contradict_themselves() {
+        let mut model_types = HashSet::new();
+        for row in FAMILIES {
+            let what = row.architecture;
+            assert!(
+                !row.model_types.is_empty() && row.model_types.iter().all(|name| model_types.insert(name)),
+                "{what}"
+            );
+            let (mut hub_names, mut gguf_names) = (HashSet::new(), HashSet::new());
+            for name in row.layer.iter().copied().flatten() {
+                let (hub, gguf): (&str, Vec<&str>) = match *name {
+                    Same(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
+                    Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
+                };
+                assert!(hub_names.insert(hub), "{what}: {hub} twice");
+                assert!(gguf.into_iter().all(|gguf| gguf_names.insert(gguf)), "{what}: what {hub} is, twice");
+                assert_eq!(hub.matches(".*.").count(), usize::from(matches!(name, Experts(..))), "{what}: {hub}");
+            }
+            let defaults: HashSet<_> = row.defaults.iter().map(|(key, _)| key).collect();
+            assert_eq!(defaults.len(), row.defaults.len(), "{what}");
+        }
+        assert_eq!(family("gpt_oss").map(|row| row.architecture), Some("gpt-oss"));
+        assert!(family("gpt2").is_none() && known_model_types().ends_with(", gpt_oss"));
+    }
 }

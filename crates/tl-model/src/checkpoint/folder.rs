@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use tl_device::Mapping;
 
@@ -51,7 +52,7 @@ pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// Files that are missing, too long, damaged or contradict each other; a kind of model that is not known; weights that
 /// are quantized or of another type than F32, F16 and BF16.
-pub(super) fn open(folder: &Path, access: Access) -> Result<Contents> {
+pub(super) fn open(folder: &Path, given: &Path, access: Access) -> Result<Contents> {
     let config_path = folder.join(CONFIG);
     let Some(config) = read_json(&config_path)? else {
         return Err(ModelError::NoModel { path: folder.to_owned(), missing: CONFIG.to_owned() });
@@ -62,63 +63,86 @@ pub(super) fn open(folder: &Path, access: Access) -> Result<Contents> {
         Ok((config.family, config.translate()?, end_tokens))
     })?;
     drop(config);
-    let (files, stored) = open_weights(folder, access)?;
-    let tensors = in_file(folder, || names::rename(stored, family, &translated))?;
+    let weights = Weights::open(folder, access)?;
+    weights.check_given(given)?;
+    let tensors = in_file(folder, || names::rename(weights.tensors, family, &translated))?;
     let (vocabulary, chat_template) = read_texts(folder)?;
     let stop_token_ids = read_stop_tokens(folder, end_tokens)?;
     let metadata = translated.metadata;
-    Ok(Contents { files, metadata, tensors, vocabulary, chat_template, stop_token_ids })
+    Ok(Contents { files: weights.files, metadata, tensors, vocabulary, chat_template, stop_token_ids })
 }
 
-/// Tensors, each with the number of its file.
-type Stored = Vec<(usize, StoredTensor)>;
+/// The files that have the weights, and what is in them.
+#[derive(Default)]
+struct Weights {
+    paths: Vec<PathBuf>,
+    files: Vec<Mapping>,
+    /// Each with the number of its file.
+    tensors: Vec<(usize, StoredTensor)>,
+}
 
-/// Maps the files that have the weights, and lists their tensors.
-fn open_weights(folder: &Path, access: Access) -> Result<(Vec<Mapping>, Stored)> {
-    let single = folder.join(WEIGHTS);
-    if single.exists() {
-        let mapping = access.open(&single)?;
-        let tensors = in_file(&single, || safetensors::parse(mapping.bytes()))?;
-        return Ok((vec![mapping], tensors.into_iter().map(|tensor| (0, tensor)).collect()));
-    }
-    let index_path = folder.join(INDEX);
-    let Some(text) = read_bounded(&index_path, MAX_INDEX_BYTES)? else {
-        let missing = format!("{WEIGHTS} and {INDEX}");
-        return Err(ModelError::NoModel { path: folder.to_owned(), missing });
-    };
-    let index: Index = parse_json(&index_path, "the index of tensors", &text)?;
-    drop(text);
-    let (mut files, mut found) = (Vec::new(), Vec::new());
-    let mut expected: HashMap<String, usize> = index.files.into_iter().collect();
-    for (number, name) in index.names.iter().enumerate() {
-        let path = folder.join(name);
-        let mapping = access.open(&path)?;
-        for tensor in in_file(&path, || safetensors::parse(mapping.bytes()))? {
-            // A tensor that the index places elsewhere, or nowhere, is not this model's.
-            if expected.get(&tensor.name) == Some(&number) {
-                expected.remove(&tensor.name);
-                found.push((number, tensor));
-            }
+impl Weights {
+    fn open(folder: &Path, access: Access) -> Result<Weights> {
+        let mut weights = Weights::default();
+        let single = folder.join(WEIGHTS);
+        if single.exists() {
+            weights.add(single, access, |_| true)?;
+            return Ok(weights);
         }
-        files.push(mapping);
+        let index_path = folder.join(INDEX);
+        let Some(text) = read_bounded(&index_path, MAX_INDEX_BYTES)? else {
+            let missing = format!("{WEIGHTS} and {INDEX}");
+            return Err(ModelError::NoModel { path: folder.to_owned(), missing });
+        };
+        let index: Index = parse_json(&index_path, "the index of tensors", &text)?;
+        drop(text);
+        let mut expected: HashMap<String, usize> = index.tensors.into_iter().collect();
+        for (number, name) in index.files.iter().enumerate() {
+            // A tensor that the index places elsewhere, or nowhere, is not this model's.
+            let is_expected = |name: &str| expected.get(name) == Some(&number) && expected.remove(name).is_some();
+            weights.add(folder.join(name), access, is_expected)?;
+        }
+        if let Some((tensor, &file)) = expected.iter().min() {
+            let file = index.files.get(file).cloned().unwrap_or_default();
+            let problem = format!("it says that tensor `{tensor}` is in {file}, which does not have it");
+            return in_file(&index_path, || Err(ModelError::Json { what: "the index of tensors", problem }));
+        }
+        Ok(weights)
     }
-    if let Some((tensor, &file)) = expected.iter().min() {
-        let file = index.names.get(file).cloned().unwrap_or_default();
-        let problem = format!("it says that tensor `{tensor}` is in {file}, which does not have it");
-        return Err(ModelError::File {
-            path: index_path,
-            error: Box::new(ModelError::Json { what: "the index of tensors", problem }),
-        });
+
+    /// Opens one file; of its tensors, those that are wanted.
+    fn add(&mut self, path: PathBuf, access: Access, mut is_wanted: impl FnMut(&str) -> bool) -> Result<()> {
+        let mapping = access.open(&path)?;
+        let tensors = in_file(&path, || safetensors::parse(mapping.bytes()))?;
+        let number = self.files.len();
+        self.tensors
+            .extend(tensors.into_iter().filter(|tensor| is_wanted(&tensor.name)).map(|tensor| (number, tensor)));
+        self.paths.push(path);
+        self.files.push(mapping);
+        Ok(())
     }
-    Ok((files, found))
+
+    /// Whether a file that was given is one of them, where it is one of weights.
+    fn check_given(&self, given: &Path) -> Result<()> {
+        let is_weights = given.extension().is_some_and(|extension| extension == "safetensors") && !given.is_dir();
+        if !is_weights || self.paths.iter().any(|path| path.file_name() == given.file_name()) {
+            return Ok(());
+        }
+        let name = self.paths.first().and_then(|path| path.file_name()).unwrap_or_default();
+        let weights = match self.paths.len() {
+            1 => name.display().to_string(),
+            n => format!("{} and {} more files", name.display(), n - 1),
+        };
+        Err(ModelError::OtherWeights { path: given.to_owned(), weights })
+    }
 }
 
 /// Which tensor lies in which file.
 struct Index {
     /// The files' names, each once.
-    names: Vec<String>,
+    files: Vec<String>,
     /// Tensors and the numbers of their files.
-    files: Vec<(String, usize)>,
+    tensors: Vec<(String, usize)>,
 }
 
 impl<'de> Deserialize<'de> for Index {
@@ -168,27 +192,27 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<WeightMap, A::Error> {
         let mut numbers: HashMap<String, usize> = HashMap::new();
-        let mut index = Index { names: Vec::new(), files: Vec::new() };
+        let mut index = Index { files: Vec::new(), tensors: Vec::new() };
         while let Some((Name(tensor), Name(file))) = map.next_entry()? {
-            if index.files.len() == MAX_TENSORS {
+            if index.tensors.len() == MAX_TENSORS {
                 return Err(A::Error::custom(format_args!("it names more than {MAX_TENSORS} tensors")));
             }
             let number = match numbers.get(&*file) {
                 Some(&number) => number,
                 None => {
                     check_file_name(&file).map_err(A::Error::custom)?;
-                    if index.names.len() == MAX_SHARDS {
+                    if index.files.len() == MAX_SHARDS {
                         return Err(A::Error::custom(format_args!("it names more than {MAX_SHARDS} files")));
                     }
-                    numbers.insert(file.clone().into_owned(), index.names.len());
-                    index.names.push(file.into_owned());
-                    index.names.len() - 1
+                    numbers.insert(file.clone().into_owned(), index.files.len());
+                    index.files.push(file.into_owned());
+                    index.files.len() - 1
                 }
             };
-            index.files.push((tensor.into_owned(), number));
+            index.tensors.push((tensor.into_owned(), number));
         }
-        index.files.sort_unstable();
-        if let Some([(name, _), _]) = index.files.array_windows().find(|[a, b]| a.0 == b.0) {
+        index.tensors.sort_unstable();
+        if let Some([(name, _), _]) = index.tensors.array_windows().find(|[a, b]| a.0 == b.0) {
             return Err(A::Error::custom(format_args!("tensor `{name}` occurs twice")));
         }
         Ok(WeightMap(index))
@@ -204,7 +228,7 @@ fn check_file_name(name: &str) -> std::result::Result<(), String> {
     Err(format!("`{name}` is not the name of a .safetensors file in the same folder"))
 }
 
-/// The tokenizer's files, and the chat template from where it is: a file of its own, else the tokenizer's configuration.
+/// The tokenizer's files, and the chat template: from a file of its own, else from the tokenizer's configuration.
 fn read_texts(folder: &Path) -> Result<(Vocabulary, Option<String>)> {
     let tokenizer = map_if_there(&folder.join("tokenizer.json"))?;
     let config_path = folder.join("tokenizer_config.json");
@@ -260,14 +284,7 @@ impl<'de> Visitor<'de> for TemplateVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            template = match map.next_value::<Value>()? {
-                Value::Null => None,
-                Value::String(text) => Some(text),
-                Value::Array(named) => Some(default_template(named).ok_or_else(|| {
-                    A::Error::custom("its list `chat_template` has no template with the name `default`")
-                })?),
-                _ => return Err(A::Error::custom("`chat_template` is neither a text nor a list of named texts")),
-            };
+            template = map.next_value::<Template>()?.0;
         }
         Ok(TemplateHolder(template))
     }
@@ -294,10 +311,46 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// Of `[{"name": …, "template": …}]`, the one that is named `default`.
-fn default_template(named: Vec<Value>) -> Option<String> {
-    let default = named.into_iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))?;
-    default.get("template")?.as_str().map(str::to_owned)
+/// A template: a text, `null`, or of a list of `{"name": …, "template": …}` the one that is named `default`.
+struct Template(Option<String>);
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Template, D::Error> {
+        struct TextOrList;
+        impl<'de> Visitor<'de> for TextOrList {
+            type Value = Template;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of named texts")
+            }
+
+            fn visit_unit<E>(self) -> std::result::Result<Template, E> {
+                Ok(Template(None))
+            }
+
+            fn visit_str<E>(self, text: &str) -> std::result::Result<Template, E> {
+                Ok(Template(Some(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Template, A::Error> {
+                let mut default = None;
+                while let Some(named) = list.next_element::<NamedTemplate>()? {
+                    if named.name == "default" {
+                        default = Some(named.template);
+                    }
+                }
+                let missing = || A::Error::custom("`chat_template` is a list without one of the name `default`");
+                default.ok_or_else(missing).map(|template| Template(Some(template)))
+            }
+        }
+        deserializer.deserialize_any(TextOrList)
+    }
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
 }
 
 /// The ids that end a text: those of `generation_config.json`, then the others of `config.json`.

@@ -8,17 +8,19 @@
 //!
 //! What a folder has otherwise than a GGUF file is either in the metadata or made when a tensor is loaded:
 //!
-//! | in the folder | in the checkpoint |
-//! |---|---|
-//! | q and k of llama, granite and smollm3 rotate pairs that lie half a head apart | `A.rope.halves` is true (absent: false); the rows stay as they are |
-//! | yarn's bounds are not rounded (`truncate`: false) | `A.rope.scaling.yarn_truncate` is false (absent: true) |
-//! | weights of gemma's norms lack 1 | it is added |
-//! | norms and biases in float16 or bfloat16 | they become float32 |
-//! | experts one by one | one tensor `[experts, out, in]` |
-//! | gpt-oss's experts `[experts, in, out]`, gate and up taking turns | `ffn_{gate,up,down}_exps` `[experts, out, in]` |
-//! | llama3's and longrope's frequencies in the configuration | `rope_freqs.weight`, `rope_factors_{short,long}.weight` |
-//!
-//! (`A` is the architecture's name.)
+//! - Pairs that llama, granite and smollm3 rotate lie half a head apart in rows of q and k, which stay as they are:
+//!   `A.rope.halves` is true (absent: false). `A` is the architecture's name.
+//! - Bounds of yarn that are not rounded (`truncate`: false): `A.rope.scaling.yarn_truncate` is false (absent: true).
+//! - What GGUF files leave to the architecture is written where the configuration says it:
+//!   `A.attention.sliding_window_pattern` (a bool for each layer: whether it sees a window only),
+//!   `A.expert_weights_norm`, `A.rope.scaling.yarn_beta_{fast,slow}`; `A.rope.scaling.attn_factor` for what yarn
+//!   multiplies with beyond 1 + 0.1 ln factor; `A.attention.scale` where it is not 1/√(width of a head).
+//! - Norms of gemma 1 to 3 are stored without the 1 that is added in GGUF: it is added.
+//! - Norms, biases and other vectors in float16 or bfloat16 become float32.
+//! - Experts one by one become one tensor `[experts, out, in]`; those of gpt-oss, `[experts, in, out]` with gate and up
+//!   taking turns, become `ffn_{gate,up,down}_exps` `[experts, out, in]`.
+//! - Frequencies that llama3 and longrope have in the configuration become `rope_freqs.weight` and
+//!   `rope_factors_{short,long}.weight`.
 
 mod config;
 mod convert;
@@ -163,7 +165,7 @@ impl Checkpoint {
 
     fn open_with(path: &Path, access: Access) -> Result<Checkpoint> {
         let contents = match folder::folder_of(path) {
-            Some(folder) => folder::open(&folder, access)?,
+            Some(folder) => folder::open(&folder, path, access)?,
             None => gguf::open(path, access)?,
         };
         let architecture = in_file(path, || {
@@ -316,8 +318,8 @@ impl Checkpoint {
         }
     }
 
-    /// The tokens that end a text by a folder's `generation_config.json` and `config.json`. Those of a GGUF file are its
-    /// tokenizer's.
+    /// The tokens that end a text by a folder's `generation_config.json` and `config.json`. Those of a GGUF file are
+    /// its tokenizer's.
     pub fn stop_token_ids(&self) -> &[u32] {
         &self.contents.stop_token_ids
     }

@@ -36,7 +36,8 @@ struct Stack {
     place: usize,
     tensor_type: TensorType,
     dims: Vec<usize>,
-    parts: Vec<Option<Part>>,
+    /// With their numbers, as they come.
+    parts: Vec<(usize, Part)>,
 }
 
 /// The tensors of all files: each with the number of its file.
@@ -191,13 +192,7 @@ impl Renamed<'_> {
             );
             return Err(ModelError::Experts { name, problem });
         }
-        // Grown with what is there: the configuration may name any number.
-        if stack.parts.len() <= number {
-            stack.parts.resize(number + 1, None);
-        }
-        if let Some(part) = stack.parts.get_mut(number) {
-            *part = Some(Part { file, data: tensor.data });
-        }
+        stack.parts.push((number, Part { file, data: tensor.data }));
         Ok(())
     }
 
@@ -234,11 +229,14 @@ impl Renamed<'_> {
 
     /// Puts the experts together, once all tensors have been seen.
     fn finish(mut self) -> Result<Vec<CheckpointTensor>> {
-        for (name, stack) in self.stacks {
-            let n_found = stack.parts.iter().flatten().count();
+        for (name, mut stack) in self.stacks {
+            let n_found = stack.parts.len();
+            stack.parts.sort_unstable_by_key(|&(number, _)| number);
+            if let Some(number) = (0..self.n_experts).zip(&stack.parts).position(|(number, part)| number != part.0) {
+                return Err(ModelError::Experts { name, problem: format!("has no expert {number}, or one twice") });
+            }
             if n_found != self.n_experts {
-                let missing = stack.parts.iter().position(Option::is_none).unwrap_or(stack.parts.len());
-                let problem = format!("has {n_found} of {} experts; number {missing} is missing", self.n_experts);
+                let problem = format!("has {n_found} of {} experts; number {n_found} is missing", self.n_experts);
                 return Err(ModelError::Experts { name, problem });
             }
             let is_wide = name.ends_with(".bias");
@@ -248,7 +246,7 @@ impl Renamed<'_> {
                 tensor.dims = dims;
                 tensor.tensor_type = if is_wide { FLOAT32 } else { stack.tensor_type };
                 tensor.source = Source::Arranged {
-                    arrangement: Arrangement::Stack(stack.parts.into_iter().flatten().collect()),
+                    arrangement: Arrangement::Stack(stack.parts.into_iter().map(|(_, part)| part).collect()),
                     stored: stack.tensor_type,
                     widen: (is_wide && stack.tensor_type != FLOAT32).then_some(0.0),
                 };

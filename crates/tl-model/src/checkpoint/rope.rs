@@ -218,3 +218,151 @@ impl<'a> Rope<'a> {
         divisors.ok_or_else(|| wrong(key, value, format!("expected a list of {len} numbers above 0")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::tests::{config, translate, value};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn older_and_newer_files_say_the_same() {
+        let check = |model_type: &str, older: Value, newer: Value, expected: Value| {
+            for changes in [older, newer] {
+                let translated = translate(&config(model_type, &changes)).unwrap();
+                for (key, expected) in expected.as_object().unwrap() {
+                    assert_eq!(value(&translated, key), *expected, "{model_type} {changes}: {key}");
+                }
+            }
+        };
+        check(
+            "llama",
+            json!({ "rope_theta": 5e5, "rope_scaling": { "type": "linear", "factor": 4 } }),
+            json!({ "rope_parameters": { "rope_theta": 5e5, "rope_type": "linear", "factor": 4.0 } }),
+            json!({ "rope.freq_base": 5e5f32, "rope.scaling.type": "linear", "rope.scaling.factor": 4.0 }),
+        );
+        check(
+            "glm4",
+            json!({ "head_dim": 32 }),
+            json!({ "head_dim": 32, "rope_parameters": { "partial_rotary_factor": 0.5, "rope_type": "default" } }),
+            json!({ "rope.dimension_count": 16, "rope.freq_base": 1e4f32, "rope.scaling.type": null }),
+        );
+        let layers = json!({ "full_attention": { "rope_theta": 3e6, "rope_type": "linear", "factor": 2.0 },
+            "sliding_attention": { "rope_theta": 2e4, "rope_type": "default" } });
+        check(
+            "gemma3_text",
+            json!({ "rope_theta": 3e6, "rope_local_base_freq": 2e4,
+                "rope_scaling": { "rope_type": "linear", "factor": 2.0 } }),
+            json!({ "rope_parameters": layers }),
+            json!({ "rope.freq_base": 3e6f32, "rope.freq_base_swa": 2e4f32, "rope.scaling.factor": 2.0 }),
+        );
+        let yarn =
+            json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 30 });
+        let mut newer = yarn.clone();
+        newer["rope_theta"] = json!(1e6);
+        check(
+            "qwen2",
+            json!({ "rope_theta": 1e6, "rope_scaling": yarn }),
+            json!({ "rope_parameters": newer }),
+            json!({
+                "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64,
+                "rope.scaling.yarn_beta_fast": 30.0, "rope.scaling.yarn_beta_slow": null,
+                "rope.scaling.attn_factor": null,
+                "rope.scaling.yarn_truncate": null,
+            }),
+        );
+        // What is given is in all; GGUF's is beyond the usual factor.
+        let usual = 1.0 + 0.1 * 4f64.ln();
+        let given = json!({ "rope_type": "yarn", "factor": 4.0, "attention_factor": 1.5, "truncate": false });
+        let scaled =
+            json!({ "type": "yarn", "factor": 4.0, "mscale": 1.5 / usual, "mscale_all_dim": 0.0, "truncate": false });
+        check(
+            "qwen2",
+            json!({ "rope_scaling": given }),
+            json!({ "rope_parameters": given }),
+            json!({ "rope.scaling.attn_factor": (1.5 / usual) as f32, "rope.scaling.yarn_truncate": false,
+                "rope.scaling.original_context_length": 256 }),
+        );
+        check(
+            "qwen2",
+            json!({ "rope_scaling": scaled }),
+            json!({ "rope_parameters": scaled }),
+            json!({ "rope.scaling.attn_factor": null }),
+        );
+        let both = json!({ "type": "yarn", "factor": 4.0, "mscale": 2.0, "mscale_all_dim": 1.0 });
+        let ratio = (1.0 + 0.2 * 4f64.ln()) / usual / usual;
+        check(
+            "qwen2",
+            json!({ "rope_scaling": both }),
+            json!({ "rope_parameters": both }),
+            json!({ "rope.scaling.attn_factor": ratio as f32 }),
+        );
+    }
+
+    #[test]
+    fn tensors_of_divisors() {
+        let scaling = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64 });
+        let translated = translate(&config("llama", &json!({ "rope_scaling": scaling, "rope_theta": 5e5 }))).unwrap();
+        let [(name, divisors)] = translated.tensors.as_slice() else { panic!("{:?}", translated.tensors) };
+        assert_eq!((*name, divisors.len()), ("rope_freqs.weight", 8));
+        // Waves of 6.3, 32.5, 168 … tokens beside bounds of 16 and 64: short, between, long.
+        assert_eq!((divisors[0], divisors[2], divisors[7]), (1.0, 8.0, 8.0));
+        let short = (64.0 / (TAU * 5e5f64.powf(0.125)) - 1.0) / 3.0;
+        assert_eq!(divisors[1], (1.0 / ((1.0 - short) / 8.0 + short)) as f32);
+
+        let lists = json!({ "type": "su", "short_factor": [1, 2, 3, 4, 5, 6], "long_factor": [2, 4, 6, 8, 10, 12.5] });
+        let changes =
+            json!({ "rope_scaling": lists, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 16 });
+        let translated = translate(&config("phi3", &changes)).unwrap();
+        let expected = [
+            ("rope_factors_short.weight", vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            ("rope_factors_long.weight", vec![2.0, 4.0, 6.0, 8.0, 10.0, 12.5]),
+        ];
+        assert_eq!(translated.tensors, expected);
+        assert_eq!(value(&translated, "rope.scaling.attn_factor"), json!(2f32.sqrt()));
+        assert_eq!(value(&translated, "rope.dimension_count"), json!(12));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let check = |changes: Value, expected: &str| {
+            let error = translate(&config("llama", &changes)).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{changes}: {error}");
+        };
+        let scaling = |scaling: Value| json!({ "rope_scaling": scaling });
+        check(
+            scaling(json!({ "type": "dynamic", "factor": 2.0 })),
+            "`rope_type` is \"dynamic\", expected default, linear, yarn",
+        );
+        check(scaling(json!({ "type": 3 })), "`rope_type` is 3, expected a string");
+        check(scaling(json!(3)), "`rope_scaling` is 3, expected an object");
+        check(
+            scaling(json!({ "type": "linear" })),
+            "`factor` is null, expected a number above 0, as `linear` needs it",
+        );
+        check(scaling(json!({ "type": "linear", "factor": -1 })), "`factor` is -1, expected a number above 0");
+        check(scaling(json!({ "type": "yarn", "factor": 2, "truncate": 1 })), "`truncate` is 1");
+        check(scaling(json!({ "type": "yarn", "factor": 2, "attention_factor": -1 })), "`attention_factor` is -0.9");
+        let llama3 =
+            |low: f64| json!({ "rope_type": "llama3", "factor": 8, "low_freq_factor": low, "high_freq_factor": 4 });
+        check(scaling(llama3(4.0)), "`low_freq_factor` is 4.0, expected less than `high_freq_factor`, 4");
+        let lists = |n: usize, x: f64| json!({ "type": "longrope", "factor": 2, "short_factor": vec![x; n], "long_factor": vec![x; n] });
+        check(
+            scaling(lists(7, 1.0)),
+            "`short_factor` is [1.0,1.0,1.0,1.0,1.0,1.0,1.0], expected a list of 8 numbers above 0",
+        );
+        check(scaling(lists(8, 0.0)), "expected a list of 8 numbers above 0");
+        check(json!({ "rope_scaling": lists(8, 1.0), "original_max_position_embeddings": 1 }), "expected at least 2");
+        check(json!({ "rope_theta": 0 }), "`rope_theta` is 0.0, expected a number above 0");
+        for part in [0.0, 2.0, -0.5, 0.07] {
+            check(json!({ "partial_rotary_factor": part }), "expected a part of the head's 16 elements");
+        }
+        let layers =
+            |kind: &str| json!({ "rope_parameters": { "full_attention": {}, "sliding_attention": { "type": kind } } });
+        check(
+            layers("linear"),
+            "`rope_parameters.sliding_attention` is \"linear\", expected the rotation of full layers",
+        );
+    }
+}

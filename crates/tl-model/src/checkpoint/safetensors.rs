@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn reads_a_header() {
         let header = r#"{"__metadata__":{"format":"pt"},
-            "b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},
+            "b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]},
+            "a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},
             "e":{"shape":[0,7],"data_offsets":[16,16],"dtype":"F16","more":{"x":[1]}},
             "\u0063":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[16,19]}}   "#;
         let tensors = parse(&file(header, 19)).unwrap();
