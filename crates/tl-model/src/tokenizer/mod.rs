@@ -11,6 +11,7 @@ mod bytes;
 mod decode;
 mod encoder;
 mod gguf;
+mod json;
 mod matcher;
 mod merge;
 mod normalize;
