@@ -137,8 +137,8 @@ impl<'a> Rope<'a> {
             }
         }
         match self.parameters.get("truncate") {
-            None | Some(Value::Null | Value::Bool(true)) => {}
-            // Not GGUF's: whoever reads it takes true where it is absent.
+            // Not GGUF's: where it is absent, whoever reads it takes what the architecture was trained with.
+            None | Some(Value::Null | Value::Bool(true)) => keys.flag("rope.scaling.yarn_truncate", true),
             Some(Value::Bool(false)) => keys.flag("rope.scaling.yarn_truncate", false),
             Some(value) => return Err(wrong("truncate", value, "expected true or false")),
         }
@@ -268,7 +268,7 @@ mod tests {
                 "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64,
                 "rope.scaling.yarn_beta_fast": 30.0, "rope.scaling.yarn_beta_slow": null,
                 "rope.scaling.attn_factor": null,
-                "rope.scaling.yarn_truncate": null,
+                "rope.scaling.yarn_truncate": true,
             }),
         );
         // What is given is in all; GGUF's is beyond the usual factor.

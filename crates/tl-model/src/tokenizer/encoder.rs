@@ -29,6 +29,7 @@ pub struct Tokenizer {
     /// Cut out of every text after it was respelled.
     pub(super) user_defined_normalized: SpecialSet,
     pub(super) normalizers: Vec<Normalizer>,
+    pub(super) prefix_rule: Option<Prefix>,
     pub(super) joining: Joining,
     /// Whether the letters of a token spell bytes.
     pub(super) byte_level: bool,
@@ -40,6 +41,14 @@ pub struct Tokenizer {
     pub(super) suffix: Vec<u32>,
     /// Whether decoding a text takes away a space at its beginning.
     pub(super) strips_first_space: bool,
+}
+
+/// A character put before a respelled text that does not begin with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    pub(super) text: char,
+    /// Only at the very beginning, not behind a token that was cut out.
+    pub(super) only_first: bool,
 }
 
 /// How pieces are joined to tokens.
@@ -114,6 +123,18 @@ impl Tokenizer {
         &self.stop_tokens
     }
 
+    /// Adds tokens after which a model has finished, such as those of a `generation_config.json`.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn add_stop_tokens(&mut self, ids: &[u32]) -> Result<()> {
+        ids.iter().try_for_each(|&id| self.entry(id).map(drop))?;
+        self.stop_tokens.extend_from_slice(ids);
+        self.stop_tokens.sort_unstable();
+        self.stop_tokens.dedup();
+        Ok(())
+    }
+
     /// Whether a model that gives this token has finished.
     pub fn is_end(&self, id: u32) -> bool {
         self.stop_tokens.binary_search(&id).is_ok()
@@ -167,14 +188,14 @@ impl Tokenizer {
             ids.extend_from_slice(&self.prefix);
         }
         if options.parse_special {
-            for part in self.controls.parts(text) {
+            for (i, part) in self.controls.parts(text).enumerate() {
                 match part {
                     Part::Token(id) => ids.push(id),
-                    Part::Text(text) => self.encode_text(&without_sentinel(text), &mut state, &mut ids),
+                    Part::Text(text) => self.encode_text(&without_sentinel(text), i == 0, &mut state, &mut ids),
                 }
             }
         } else {
-            self.encode_text(text, &mut state, &mut ids);
+            self.encode_text(text, true, &mut state, &mut ids);
         }
         if options.add_special {
             ids.extend_from_slice(&self.suffix);
@@ -208,16 +229,17 @@ impl Tokenizer {
         Ok(text)
     }
 
-    fn encode_text(&self, text: &str, state: &mut State, ids: &mut Vec<u32>) {
-        for part in self.user_defined.parts(text) {
+    /// Adds the ids of a text without control tokens, which may be the first of all.
+    fn encode_text(&self, text: &str, is_first: bool, state: &mut State, ids: &mut Vec<u32>) {
+        for (i, part) in self.user_defined.parts(text).enumerate() {
             match part {
                 Part::Token(id) => ids.push(id),
                 Part::Text(text) => {
                     let text = normalize(&self.normalizers, text);
-                    for part in self.user_defined_normalized.parts(&text) {
+                    for (k, part) in self.user_defined_normalized.parts(&text).enumerate() {
                         match part {
                             Part::Token(id) => ids.push(id),
-                            Part::Text(text) => self.encode_piece(text, state, ids),
+                            Part::Text(text) => self.encode_piece(text, is_first && i + k == 0, state, ids),
                         }
                     }
                 }
@@ -225,10 +247,13 @@ impl Tokenizer {
         }
     }
 
-    fn encode_piece(&self, text: &str, state: &mut State, ids: &mut Vec<u32>) {
+    /// Adds the ids of a text that is nothing but text.
+    fn encode_piece(&self, text: &str, is_first: bool, state: &mut State, ids: &mut Vec<u32>) {
+        let prefix = self.prefix_rule.filter(|rule| (is_first || !rule.only_first) && !text.starts_with(rule.text));
+        let text = prefix.map_or(Cow::Borrowed(text), |rule| Cow::Owned(format!("{}{text}", rule.text)));
         match &self.joining {
-            Joining::Spm(spm) => spm.encode(&self.vocab, text, &mut state.merge, ids),
-            Joining::Bpe(bpe) => bpe.encode(&self.vocab, text, &mut state.bpe, ids),
+            Joining::Spm(spm) => spm.encode(&self.vocab, &text, &mut state.merge, ids),
+            Joining::Bpe(bpe) => bpe.encode(&self.vocab, &text, &mut state.bpe, ids),
         }
     }
 }

@@ -64,6 +64,7 @@ impl Tokenizer {
             user_defined: SpecialSet::new(std::mem::take(&mut specials[1]))?,
             user_defined_normalized: SpecialSet::new(Vec::new())?,
             normalizers,
+            prefix_rule: None,
             joining,
             vocab,
             byte_level: model == Model::ByteLevel,
@@ -85,14 +86,15 @@ fn joining(
     unknown: Option<u32>,
 ) -> Result<Joining> {
     let byte_level = model == Model::ByteLevel;
+    let scores = if model == Model::Spm { Some(read_scores(gguf, vocab.len())?) } else { None };
     // Byte tokens of a byte-level vocabulary, which it has no use for, may be incomplete.
     let bytes = if byte_level { None } else { byte_tokens(vocab)? };
     if bytes.is_none() && unknown.is_none() && !byte_level {
         return Err(bad("it has neither all 256 byte tokens nor an unknown token, so that not every text has ids"));
     }
     let fallback = Fallback { bytes, unknown: unknown.filter(|_| !byte_level), fuse_unknown: false };
-    if model == Model::Spm {
-        return Ok(Joining::Spm(Spm::new(vocab, read_scores(gguf, vocab.len())?, fallback)));
+    if let Some(scores) = scores {
+        return Ok(Joining::Spm(Spm::new(vocab, scores, fallback)));
     }
     const MERGES: &str = "tokenizer.ggml.merges";
     let merges = gguf.array(MERGES, ValueType::String, "an array of strings")?;

@@ -11,6 +11,7 @@ mod bytes;
 mod decode;
 mod encoder;
 mod gguf;
+mod json;
 mod matcher;
 mod merge;
 mod normalize;
@@ -38,7 +39,7 @@ impl Tokenizer {
     pub fn of(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         let read = match checkpoint.tokenizer_source()? {
             TokenizerSource::Gguf(gguf) => Tokenizer::from_gguf(&gguf),
-            TokenizerSource::Files { .. } => Err(ModelError::TokenizerKind { found: "tokenizer.json".to_owned() }),
+            TokenizerSource::Files { tokenizer, config } => Tokenizer::from_json(tokenizer, config),
         };
         read.map_err(|error| ModelError::File { path: checkpoint.path().to_owned(), error: Box::new(error) })
     }

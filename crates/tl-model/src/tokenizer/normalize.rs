@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
 /// What SentencePiece writes for a space.
 pub(super) const SPACE: char = '▁';
 
@@ -12,6 +14,8 @@ pub(super) enum Normalizer {
     Prepend(Box<str>),
     /// Puts another text for every occurrence of one.
     Replace { from: Box<str>, to: Box<str> },
+    /// Unicode's composed form.
+    Nfc,
 }
 
 impl Normalizer {
@@ -25,6 +29,8 @@ impl Normalizer {
             Normalizer::Prepend(before) => Cow::Owned(format!("{before}{text}")),
             Normalizer::Replace { from, .. } if from.is_empty() || !text.contains(&**from) => text,
             Normalizer::Replace { from, to } => Cow::Owned(text.replace(&**from, to)),
+            Normalizer::Nfc if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes => text,
+            Normalizer::Nfc => Cow::Owned(text.nfc().collect()),
         }
     }
 }
