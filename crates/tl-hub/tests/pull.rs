@@ -78,7 +78,7 @@ fn file_reply(request: &Request, content: &[u8]) -> Reply {
 /// A hub that behaves.
 fn answer(request: &Request, id: &str, files: &Files) -> Reply {
     let path = request.path.split('?').next().unwrap();
-    if path.to_ascii_lowercase() == format!("/api/models/{id}/revision/main").to_ascii_lowercase() {
+    if path.eq_ignore_ascii_case(&format!("/api/models/{id}/revision/main")) {
         return Reply::new(200, description(id, files).to_string()).header("Content-Type", "application/json");
     }
     let name = path.strip_prefix(&format!("/{id}/resolve/{COMMIT}/"));

@@ -112,8 +112,10 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request
         return Ok(());
     }
     stream.write_all(&reply.body)?;
-    while reply.is_endless {
+    if !reply.is_endless {
+        return Ok(());
+    }
+    loop {
         stream.write_all(&reply.body)?;
     }
-    Ok(())
 }
