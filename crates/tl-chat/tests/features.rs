@@ -137,3 +137,16 @@ fn probes_tell_what_reaches_the_model() {
         assert_eq!((template.accepts_system(), template.accepts_tools()), (system, tools), "{source}");
     }
 }
+
+#[test]
+fn a_template_is_shared_between_threads() {
+    let template = ChatTemplate::new("{{ messages[0].content }}").unwrap();
+    std::thread::scope(|scope| {
+        for content in ["a", "b"] {
+            let template = &template;
+            scope.spawn(move || {
+                assert_eq!(template.render(&request(&[Message::new("user", content)], None)).as_deref(), Ok(content));
+            });
+        }
+    });
+}

@@ -97,6 +97,7 @@ impl Meter {
                 }
                 Operator::Power => match u32::try_from(b) {
                     Ok(exponent) => a.checked_pow(exponent),
+                    Err(_) if b < 0 && a == 0 => return by_zero(),
                     Err(_) if b < 0 => return Ok(Value::Float((a as f64).powf(b as f64))),
                     Err(_) => None,
                 },
@@ -111,6 +112,7 @@ impl Meter {
             Operator::Subtract => x - y,
             Operator::Multiply => x * y,
             Operator::Divide | Operator::FloorDivide | Operator::Remainder if y == 0.0 => return by_zero(),
+            Operator::Power if x == 0.0 && y < 0.0 => return by_zero(),
             Operator::Divide => x / y,
             Operator::FloorDivide => (x / y).floor(),
             Operator::Remainder => x - y * (x / y).floor(),

@@ -65,7 +65,13 @@ impl Meter {
             self.lay_out(&mut out, value, &spec)?;
         }
         out.push(rest)?;
-        if next.next().is_some() && !uses_names && !matches!(value, Value::Dict(_)) {
+        // What has items, tuples excepted, may as well be a mapping of which nothing is asked.
+        let is_mapping = match value {
+            Value::Dict(_) => true,
+            Value::Sequence(sequence) => sequence.kind != SequenceKind::Tuple,
+            _ => false,
+        };
+        if next.next().is_some() && !uses_names && !is_mapping {
             return self.error("a format has fewer places than there are values");
         }
         Ok(self.buffer_string(out))

@@ -33,25 +33,31 @@ impl Meter {
                 sequence_kind.is_some()
                     || matches!(value, Value::String(_) | Value::Dict(_) | Value::Undefined(_) | Value::Loop(_))
             }
-            "callable" => matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(_)),
+            "callable" => {
+                matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(_) | Value::Undefined(_))
+            }
             "escaped" => false,
             "odd" | "even" | "divisibleby" => {
                 let divisor = match name {
                     "divisibleby" => given.integer(self, 0, "num")?.unwrap_or(0),
                     _ => 2,
                 };
-                match value.as_integer().and_then(|value| value.checked_rem_euclid(divisor)) {
-                    Some(remainder) => (remainder == 0) == (name != "odd"),
-                    None => return self.error(format!("`{name}` takes an integer, and divides by no 0")),
+                let remainder = match value {
+                    Value::Float(value) if divisor != 0 => Some(value.rem_euclid(divisor as f64)),
+                    _ => value.as_integer().and_then(|value| value.checked_rem_euclid(divisor)).map(|rest| rest as f64),
+                };
+                match (name, remainder) {
+                    ("odd", Some(remainder)) => remainder == 1.0,
+                    (_, Some(remainder)) => remainder == 0.0,
+                    (_, None) => return self.error(format!("`{name}` takes a number, and divides by no 0")),
                 }
             }
-            "lower" | "upper" => match value.as_str() {
-                Some(text) => {
-                    let changed = self.change_case(text, name)?;
-                    text.chars().any(char::is_alphabetic) && changed.as_str() == Some(text)
-                }
-                None => false,
-            },
+            "lower" | "upper" => {
+                let text = self.text_of(value)?;
+                let text = text.as_str().unwrap_or("");
+                let changed = self.change_case(text, name)?;
+                text.chars().any(|c| c.is_lowercase() || c.is_uppercase()) && changed.as_str() == Some(text)
+            }
             "filter" | "test" => return self.error(format!("the test `{name}` is not part of chat templates here")),
             "eq" | "equalto" | "==" => self.equal(value, &given.require(self, 0, "other")?)?,
             "ne" | "!=" => !self.equal(value, &given.require(self, 0, "other")?)?,

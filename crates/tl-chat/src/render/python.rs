@@ -208,10 +208,14 @@ impl Meter {
         if step == 0 {
             return self.error("the step of a slice is 0");
         }
-        if let Value::Undefined(_) = value {
-            return self.error("what is undefined has no slices");
-        }
-        let Some(len) = self.length(value)? else { return Ok(Value::Undefined(0)) };
+        let has_slices = match value {
+            Value::String(_) => true,
+            Value::Sequence(sequence) => !matches!(sequence.kind, SequenceKind::View | SequenceKind::Generator),
+            _ => false,
+        };
+        let Some(len) = self.length(value)?.filter(|_| has_slices) else {
+            return self.error(format!("a value of type {} has no slices", value.type_name()));
+        };
         let indices = slice_indices(len, bounds[0], bounds[1], step);
         self.step(indices.len())?;
         match value {
@@ -234,15 +238,11 @@ impl Meter {
                 }
                 Ok(self.buffer_string(buffer))
             }
-            Value::Sequence(sequence) if sequence.kind != SequenceKind::View => {
+            Value::Sequence(sequence) => {
                 let _claim = self.claim(indices.len() * size_of::<Value>())?;
-                let kind = match sequence.kind {
-                    SequenceKind::Range => SequenceKind::List,
-                    kind => kind,
-                };
-                self.sequence(kind, indices.into_iter().map(|at| sequence.items[at].clone()).collect())
+                self.sequence(sequence.kind, indices.into_iter().map(|at| sequence.items[at].clone()).collect())
             }
-            _ => Ok(Value::Undefined(0)),
+            _ => self.error(format!("a value of type {} has no slices", value.type_name())),
         }
     }
 

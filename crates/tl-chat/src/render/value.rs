@@ -278,7 +278,9 @@ impl Meter {
             Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
                 entries.iter().position(|(found, _)| numbers_equal(found, key))
             }
+            // These can be keys in Python, but no dict here has one.
             Value::Undefined(_) => None,
+            Value::Sequence(sequence) if matches!(sequence.kind, SequenceKind::Tuple | SequenceKind::Range) => None,
             _ => return self.error(format!("a value of type {} cannot be a key", key.type_name())),
         };
         Ok(found)

@@ -10,7 +10,7 @@
 //!
 //! - Pairs that llama, granite and smollm3 rotate lie half a head apart in rows of q and k, which stay as they are:
 //!   `A.rope.halves` is true (absent: false). `A` is the architecture's name.
-//! - Bounds of yarn that are not rounded (`truncate`: false): `A.rope.scaling.yarn_truncate` is false (absent: true).
+//! - Bounds of yarn that are not rounded (`truncate`: false): `A.rope.scaling.yarn_truncate` is false, else true.
 //! - What GGUF files leave to the architecture is written where the configuration says it:
 //!   `A.attention.sliding_window_pattern` (a bool for each layer: whether it sees a window only),
 //!   `A.expert_weights_norm`, `A.rope.scaling.yarn_beta_{fast,slow}`; `A.rope.scaling.attn_factor` for what yarn

@@ -1,0 +1,28 @@
+//! Where models are.
+//!
+//! A user names a model by a file, a folder, `org/repo[:quant]` in Hugging Face's cache, or `ollama:name[:tag]`.
+//! [`resolve`] finds it, [`list`] gives all that the caches hold, and `pull` (a feature) downloads one into Hugging
+//! Face's cache, laid out as `huggingface_hub` does it, so that other programs find it too.
+//!
+//! The crate reads no environment: the caller fills in [`Locations`]. It looks at names and sizes, not into models;
+//! what a file holds is for its reader to judge. Names come from users, manifests and hubs, and none of them leads out
+//! of the cache that it belongs to.
+
+mod choice;
+mod error;
+mod folder;
+mod hub_cache;
+mod list;
+mod locations;
+mod name;
+mod ollama;
+#[cfg(feature = "pull")]
+mod pull;
+mod resolve;
+
+pub use error::{HubError, Result};
+pub use list::{Listed, Source, list};
+pub use locations::Locations;
+#[cfg(feature = "pull")]
+pub use pull::{Progress, PullOptions, pull};
+pub use resolve::{Kind, Resolved, resolve};
