@@ -108,14 +108,14 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::block::array;
     use super::dot::avx2::{half_to_f32, load_half};
     use super::dot::avx512::{self, load_64};
-    use super::two_bits::avx512::{GROUP_OF_LANE, Quarters, floats, products};
+    use super::two_bits::avx512::{Quarters, add_products, subtract_sums, words_of_lanes};
     use std::arch::x86_64::*;
     avx512::rows(
         rows,
         x,
         out,
         |[x]| Quarters::new(x, 1),
-        |[sum, minima], bytes: &[u8; BYTES], x, place| {
+        |[sum, below], bytes: &[u8; BYTES], x, place| {
             let bits = load_64(array(&bytes[LEVELS..SCALE]));
             let high = _mm512_srli_epi16::<4>(bits);
             let (first, second) = (_mm512_set1_epi8(0b0011), _mm512_set1_epi8(0b1100));
@@ -125,17 +125,12 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 _mm512_and_si512(high, first),
                 _mm512_and_si512(high, second),
             ];
-            let products = products(bytes, levels, x, place);
-            let header = _mm_shuffle_epi8(load_half(array(&bytes[..LEVELS])), load_half(&GROUP_OF_LANE));
-            let mask = _mm_set1_epi8(15);
-            let of_scales = floats(_mm_and_si128(header, mask));
-            let of_minima = floats(_mm_and_si128(_mm_srli_epi16::<4>(header), mask));
-            let scale = _mm512_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));
-            let minimum = _mm512_set1_ps(half_to_f32([bytes[MINIMUM], bytes[MINIMUM + 1]]));
-            [
-                _mm512_fmadd_ps(_mm512_mul_ps(products, x.scales), _mm512_mul_ps(of_scales, scale), sum),
-                _mm512_fmadd_ps(x.corrections, _mm512_mul_ps(of_minima, minimum), minima),
-            ]
+            let header = load_half(array(&bytes[..LEVELS]));
+            let scales = words_of_lanes(_mm_and_si128(header, _mm_set1_epi8(15)));
+            let minima = _mm256_srli_epi16::<4>(_mm256_cvtepu8_epi16(header));
+            let scale = half_to_f32([bytes[SCALE], bytes[SCALE + 1]]);
+            let minimum = half_to_f32([bytes[MINIMUM], bytes[MINIMUM + 1]]);
+            [add_products(sum, bytes, levels, (scales, scale), x, place), subtract_sums(below, (minima, minimum), x)]
         },
         |sums| avx512::total(sums),
     );

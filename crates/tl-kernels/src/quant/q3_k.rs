@@ -7,7 +7,7 @@ use super::block::{BlockFormat, array, array_mut, integer};
 use super::search::{inverse, round_to_level, signed_scale};
 use super::two_bits::{pack_pairs, unpack_pairs};
 #[cfg(target_arch = "x86_64")]
-use super::{Rows, activations::Row, block::RowDot, two_bits::avx512::GROUP_OF_LANE};
+use super::{Rows, activations::Row, block::RowDot};
 use super::{WeightKernels, half_at, store_half};
 use crate::isa::Isa;
 
@@ -140,14 +140,14 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use super::dot::avx2::{half_to_f32, load_bytes, load_half};
     use super::dot::avx512::{self, load_64};
-    use super::two_bits::avx512::{Quarters, floats, products};
+    use super::two_bits::avx512::{Quarters, add_products, subtract_sums, words_of_lanes};
     use std::arch::x86_64::*;
     avx512::rows(
         rows,
         x,
         out,
         |[x]| Quarters::new(x, Format::OFFSET),
-        |[sum, corrected], bytes: &[u8; BYTES], x, place| {
+        |[sum, below], bytes: &[u8; BYTES], x, place| {
             let bits = load_64(array(&bytes[PAIRS..SCALES]));
             let high = _mm512_srli_epi16::<4>(bits);
             // Bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, are at place `i`.
@@ -164,7 +164,6 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 with_third([high, pair], [thirds, third]),
                 with_third([high, next_pair], [_mm512_slli_epi16::<1>(thirds), next_third]),
             ];
-            let products = products(bytes, levels, x, place);
             // In both halves the first eight bytes of the scales, and the last four twice.
             let header = load_half(array(&bytes[SCALES - 4..SCALE]));
             let first = _mm_shuffle_epi8(header, _mm_setr_epi8(4, 5, 6, 7, 8, 9, 10, 11, 4, 5, 6, 7, 8, 9, 10, 11));
@@ -173,40 +172,21 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
             let upper = _mm_multishift_epi64_epi8(load_half(&UPPER_BITS), last);
             let low = _mm_and_si128(low, _mm_set1_epi8(15));
             let sixes = _mm_or_si128(low, _mm_and_si128(upper, _mm_set1_epi8(0x30)));
-            let sixes = floats(_mm_sub_epi8(sixes, _mm_set1_epi8(32)));
-            let scale = _mm512_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));
-            let scales = _mm512_mul_ps(sixes, scale);
-            [
-                _mm512_fmadd_ps(_mm512_mul_ps(products, x.scales), scales, sum),
-                _mm512_fmadd_ps(x.corrections, scales, corrected),
-            ]
+            let scales = _mm512_sub_epi16(words_of_lanes(sixes), _mm512_set1_epi16(32));
+            let sixes = _mm256_sub_epi16(_mm256_cvtepu8_epi16(sixes), _mm256_set1_epi16(32));
+            let scale = half_to_f32([bytes[SCALE], bytes[SCALE + 1]]);
+            [add_products(sum, bytes, levels, (scales, scale), x, place), subtract_sums(below, (sixes, scale), x)]
         },
         |sums| avx512::total(sums),
     );
 }
 
-/// For the scale of each lane, the bit where its lower four begin among the first eight bytes.
+/// For each scale, the bit where its lower four begin among the first eight bytes.
 #[cfg(target_arch = "x86_64")]
-const LOW_BITS: [u8; 16] = {
-    let (mut bits, mut lane) = ([0; 16], 0);
-    while lane < 16 {
-        let group = GROUP_OF_LANE[lane];
-        bits[lane] = group % 8 * 8 + group / 8 * 4;
-        lane += 1;
-    }
-    bits
-};
+const LOW_BITS: [u8; 16] = [0, 8, 16, 24, 32, 40, 48, 56, 4, 12, 20, 28, 36, 44, 52, 60];
 /// The bit four before the one where its upper two begin, among the last four bytes, which are there twice.
 #[cfg(target_arch = "x86_64")]
-const UPPER_BITS: [u8; 16] = {
-    let (mut bits, mut lane) = ([0; 16], 0);
-    while lane < 16 {
-        let group = GROUP_OF_LANE[lane];
-        bits[lane] = (group % 4 * 8 + group / 4 * 2 + 32 - 4) % 32;
-        lane += 1;
-    }
-    bits
-};
+const UPPER_BITS: [u8; 16] = [28, 4, 12, 20, 30, 6, 14, 22, 0, 8, 16, 24, 2, 10, 18, 26];
 
 #[cfg(test)]
 mod tests {
