@@ -29,7 +29,7 @@ mod tensor_buffer;
 mod trace;
 
 pub use cpu::{Mapping, available_bytes};
-pub use device::{BufferPool, Device, DeviceOptions, LaunchListener, MemoryOptions, Scope, Simulation};
+pub use device::{BufferPool, Device, DeviceOptions, LaunchListener, MemoryOptions, Scope, Simulation, Work};
 pub use error::{Error, GpuProblem, bytes};
 pub use gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions, GpuStats};
 pub use launch::{Binding, Launch, MAX_IMMEDIATE_BYTES, ShaderTarget};

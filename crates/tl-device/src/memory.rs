@@ -13,7 +13,7 @@ use tl_kernels::{Isa, Threads};
 
 use crate::arena::{Guide, Ranges};
 use crate::cpu::{self, ALIGN, Block};
-use crate::device::{FallbackListener, LaunchListener, OutOfMemoryHook};
+use crate::device::{FallbackListener, LaunchListener, OutOfMemoryHook, Work};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
 use crate::pool::{Evicted, Pool, class_bytes};
@@ -98,6 +98,8 @@ pub(crate) struct Memory {
     /// Whether the GPU's matrix instructions were tried and found right.
     pub(crate) matrix_trust: OnceLock<bool>,
     pub(crate) fallback_listener: Mutex<Option<Box<FallbackListener>>>,
+    /// On a device that only counts, the work of the operations so far.
+    pub(crate) work: Mutex<Work>,
     threads: Threads,
 }
 
@@ -133,6 +135,7 @@ impl Memory {
             host_fallbacks: Mutex::default(),
             matrix_trust: OnceLock::new(),
             fallback_listener: Mutex::new(None),
+            work: Mutex::default(),
             threads: Threads::with_isa(options.threads.max(1), options.isa.unwrap_or_else(Isa::detect)),
         }
     }

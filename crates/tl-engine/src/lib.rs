@@ -22,21 +22,25 @@
 //! # Ok::<(), tl_engine::ModelError>(())
 //! ```
 
+mod chat;
 mod cost;
 mod model;
 mod perplexity;
 mod plan;
 mod reserve;
+mod session;
 #[cfg(test)]
 mod testing;
 
-pub use cost::DecodeBytes;
+pub use chat::{Answer, AnswerEnd, Chat, ChatOptions};
 pub use model::{LoadOptions, Model};
 pub use perplexity::{Divergence, Perplexity, Predictions};
 pub use plan::{MemoryPlan, Planner};
 pub use reserve::ReserveFor;
+pub use session::{Session, Step};
+pub use tl_chat::{ChatTemplate, DateTime, Message};
 pub use tl_lang::Architecture;
 pub use tl_model::{
-    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, ModelConfig, ModelError,
-    Result, SamplingOptions, Timings, Tokenizer, Weights,
+    Activations, ChatForm, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, ModelConfig,
+    ModelError, Result, SamplingOptions, Timings, Tokenizer, Weights,
 };

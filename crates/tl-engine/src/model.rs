@@ -127,6 +127,11 @@ impl Model {
         Ok(layouts)
     }
 
+    /// A step into a cache that gets its layers by the way.
+    pub(crate) fn forward_sketch(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.scripted.forward_sketch(tokens, cache)
+    }
+
     /// The weights.
     pub fn weights(&self) -> &Weights {
         self.scripted.weights()

@@ -69,6 +69,11 @@ impl Architecture {
         standard::source(&format!("{}{name}", standard::ARCHITECTURES))
     }
 
+    /// The text of a file of the standard library, `transformer` or `arch/llama`.
+    pub fn library(name: &str) -> Option<&'static str> {
+        standard::source(&format!("{}{name}", standard::PREFIX))
+    }
+
     /// The script for these weights, by the architecture that their file names.
     ///
     /// # Errors
@@ -214,7 +219,7 @@ impl ScriptedModel {
     /// What the script runs into; weights that it does not ask for.
     pub fn with(weights: &Weights, mut architecture: Architecture) -> Result<ScriptedModel> {
         let counting = weights.on_device(&counting_device(weights.device()))?;
-        let mut sketch = KvCache::sketch(1);
+        let mut sketch = KvCache::sketch(0, 1, DType::F16);
         let logits = architecture.forward(&counting, &[0], &mut sketch)?;
         check_logits(&logits, 1, &counting)?;
         let unused = counting.unasked();
@@ -279,6 +284,14 @@ impl ScriptedModel {
         }
         let parts = tokens.chunks(PREFILL_CHUNK).map(|part| self.run(part, cache, LogitsRows::All));
         Ok(Tensor::concat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// As [`ScriptedModel::forward`], into a cache that gets its layers by the way: see [`KvCache::sketch`]. All tokens go at once.
+    ///
+    /// # Errors
+    /// What the script runs into.
+    pub fn forward_sketch(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.run(tokens, cache, LogitsRows::Last)
     }
 
     fn run(&self, tokens: &[u32], cache: &mut KvCache, rows: LogitsRows) -> Result<Tensor> {

@@ -240,6 +240,13 @@ pub enum ModelError {
         problem: String,
     },
 
+    /// A conversation that the model's template does not take, or no template at all.
+    #[error("{problem}")]
+    Chat {
+        /// What is wrong.
+        problem: String,
+    },
+
     /// A token id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab_size} tokens")]
     TokenId {

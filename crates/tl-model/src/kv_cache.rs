@@ -27,8 +27,8 @@ pub struct KvCache {
     /// Tokens of the unfinished step.
     step: usize,
     wanted: LogitsRows,
-    /// Whether layers come into being when a step first uses them.
-    is_sketch: bool,
+    /// The type of layers that come into being when a step first uses them.
+    sketched: Option<DType>,
 }
 
 /// Of which tokens of a step the logits are wanted.
@@ -168,8 +168,10 @@ impl KvCache {
 
     /// A cache for one step of a model whose layers are not known yet: it gets each layer when the step first uses it, as that layer
     /// is. What came of it says [`KvCache::specs`].
-    pub fn sketch(capacity: usize) -> KvCache {
-        KvCache { capacity, is_sketch: true, ..KvCache::default() }
+    ///
+    /// It pretends to hold `held` tokens, and has room for `n` more, in this type.
+    pub fn sketch(held: usize, n: usize, dtype: DType) -> KvCache {
+        KvCache { capacity: held.saturating_add(n), len: held, sketched: Some(dtype), ..KvCache::default() }
     }
 
     /// What all layers hold of each token.
@@ -178,11 +180,11 @@ impl KvCache {
     }
 
     /// The layer that a step uses for the first time.
-    fn sketch_layer<K, V>(&mut self, k: &Tensor<K>, v: &Tensor<V>, options: &Attention) -> Result<()> {
+    fn sketch_layer<K, V>(&mut self, dtype: DType, k: &Tensor<K>, v: &Tensor<V>, options: &Attention) -> Result<()> {
         let width = |dims: &[usize], axis: usize| dims.get(axis).copied().unwrap_or(0);
         let (kv_heads, key_dim, value_dim) = (width(k.dims(), 1), width(k.dims(), 2), width(v.dims(), 2));
         let window = (options.window > 0).then_some(options.window);
-        let new = |width| TensorMut::new(k.device(), &Layout::new(k.dtype(), [self.capacity, kv_heads, width]));
+        let new = |width| TensorMut::new(k.device(), &Layout::new(dtype, [self.capacity, kv_heads, width]));
         let (keys, values) = (new(key_dim)?, new(value_dim)?);
         let spec = LayerSpec { kv_heads, key_dim, value_dim, window };
         self.layers.push(LayerCache { spec, keys, values, base: 0, rows: self.capacity });
@@ -300,8 +302,8 @@ impl KvCache {
         v: &Tensor<V>,
         options: &Attention,
     ) -> Result<Tensor<Q>> {
-        if self.is_sketch && layer == self.layers.len() {
-            self.sketch_layer(k, v, options)?;
+        if let Some(dtype) = self.sketched.filter(|_| layer == self.layers.len()) {
+            self.sketch_layer(dtype, k, v, options)?;
         }
         let n_layers = self.layers.len();
         let n = k.dims().first().copied().unwrap_or(0);
@@ -337,7 +339,7 @@ impl KvCache {
         let keys = cache.keys.rows(first + n, &mut key_dims);
         let attended = q.attention_over(keys, cache.values.rows(first + n, &mut value_dims), &options)?;
         self.next_layer += 1;
-        if self.next_layer == n_layers && !self.is_sketch {
+        if self.next_layer == n_layers && self.sketched.is_none() {
             self.next_layer = 0;
             self.len += n;
         }

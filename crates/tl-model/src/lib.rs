@@ -17,6 +17,7 @@
 //! # Ok::<(), tl_model::ModelError>(())
 //! ```
 
+mod chat_form;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
@@ -34,6 +35,7 @@ pub mod tokenizer;
 mod tree;
 pub mod weights;
 
+pub use chat_form::ChatForm;
 pub use checkpoint::{Checkpoint, CheckpointTensor, MetaValue, TokenizerSource};
 pub use config::{ConfigValue, ModelConfig};
 pub use error::{ModelError, Result};

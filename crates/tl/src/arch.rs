@@ -14,7 +14,8 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Stop> {
         };
         return output::print(&Architecture::names().map(line).collect::<String>());
     };
-    match Architecture::source(name) {
+    // What architectures share can be read too.
+    match Architecture::source(name).or_else(|| Architecture::library(name)) {
         Some(script) => output::print(script),
         None => {
             let known = Architecture::names().collect::<Vec<_>>().join(", ");

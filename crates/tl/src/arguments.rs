@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tl_device::{DType, Device, GpuChoice};
-use tl_engine::{LoadOptions, Model, Planner};
+use tl_engine::{LoadOptions, Model, Planner, SamplingOptions};
 use tl_model::{SyntheticShape, weight_formats};
 
 use crate::output::Stop;
-use crate::{script, size};
+use crate::{models, script, size};
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -32,6 +32,23 @@ pub(crate) enum Command {
     },
     /// Generate text with a model
     Generate(GenerateArguments),
+    /// Talk with a model
+    Chat(ChatArguments),
+    /// List the models in the caches of Hugging Face and ollama, with what each takes
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a model into Hugging Face's cache
+    #[cfg(feature = "pull")]
+    Pull {
+        /// org/repo, or org/repo:quant, such as Qwen/Qwen3-0.6B-GGUF:Q8_0
+        model: String,
+        /// A branch, a tag or a commit [default: main]
+        #[arg(long)]
+        revision: Option<String>,
+    },
     /// Say what a model will take in memory, before anything is taken, or what a program needs, by running it once
     Plan(PlanArguments),
     /// Write a model of a named shape with random weights, to measure on
@@ -117,11 +134,34 @@ pub(crate) struct GenerateArguments {
     /// The model, a .gguf file
     pub(crate) model: PathBuf,
     /// The text to go on from
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) prompt: String,
     /// The most tokens to generate
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
     pub(crate) max_tokens: usize,
+    /// Take the prompt as a user's message, written by the model's own chat template, and print the answer alone
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// The system message before it
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub(crate) system: Option<String>,
+    /// Take special tokens that are written in the prompt, such as <|im_start|>, for these tokens
+    #[arg(long, conflicts_with = "chat")]
+    pub(crate) special: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArguments,
+    /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    #[command(flatten)]
+    pub(crate) how: ModelArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// How tokens are chosen, and where a text ends.
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArguments {
     /// 0 always takes the likeliest token; higher is more varied
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
@@ -134,9 +174,52 @@ pub(crate) struct GenerateArguments {
     /// Choose among the likeliest tokens whose probabilities add up to P
     #[arg(long, value_name = "P", default_value_t = 0.95)]
     pub(crate) top_p: f32,
-    /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
+    /// Leave out tokens that are less likely than P times the likeliest; 0 leaves out none
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Divide the logits of tokens that came already by R where they are positive, and multiply them where not; 1 changes nothing
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f32,
+    /// Subtract R from the logits of tokens that came already; 0 changes nothing
+    #[arg(long, value_name = "R", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) presence_penalty: f32,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+}
+
+impl SamplingArguments {
+    /// As options of the sampler.
+    pub(crate) fn options(&self) -> SamplingOptions {
+        SamplingOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            seed: self.seed,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            ..SamplingOptions::default()
+        }
+    }
+}
+
+/// Arguments of `tl chat`.
+#[derive(Debug, Args)]
+pub(crate) struct ChatArguments {
+    /// The model: a file or folder, org/repo[:quant] or ollama:name[:tag] where these are in those programs' caches
+    pub(crate) model: PathBuf,
+    /// The system message
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// The most tokens of an answer
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1024)]
+    pub(crate) max_tokens: usize,
+    /// Memory for this many tokens, the whole conversation together [default: 4096, or what the model works for]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArguments,
     #[command(flatten)]
     pub(crate) how: ModelArguments,
     #[command(flatten)]
@@ -413,6 +496,7 @@ pub(crate) struct ModelArguments {
 impl ModelArguments {
     /// A plan of the model's memory on a device.
     pub(crate) fn planner(&self, path: &Path, device: &Device) -> Result<Planner, Stop> {
+        let path = models::resolve(path)?;
         let planner = Planner::open_with(path, device, self.options()?).map_err(Stop::failed)?;
         let planner = planner.with_activations(self.activations.into());
         Ok(planner.with_cache_dtype(self.cache.map(CacheType::dtype)))
@@ -422,6 +506,7 @@ impl ModelArguments {
     pub(crate) fn load(&self, path: &Path, device: &Device) -> Result<Model, Stop> {
         let mut options = self.options()?;
         options.is_copied = self.no_mmap;
+        let path = models::resolve(path)?;
         let model = Model::load_with(path, device, options).map_err(Stop::failed)?;
         let model = model.with_activations(self.activations.into());
         Ok(model.with_cache_dtype(self.cache.map(CacheType::dtype)))

@@ -2,32 +2,40 @@
 
 use serde_json::{Map, Value, json};
 use tl_device::{Device, TensorBuffer};
-use tl_engine::{DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions, Timings, Tokenizer};
+use tl_engine::{DecodeStream, GenerateOptions, Generator, Model, Planner, ReserveFor, Timings, Tokenizer};
+use tl_model::{EncodeOptions, StopStrings};
 use tl_syntax::SourceMap;
 
 use crate::arguments::GenerateArguments;
 use crate::output::{self, Stop};
 use crate::report::Recording;
-use crate::{plan, statistics};
+use crate::{chat, plan, statistics};
 
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let device = crate::device::open(&arguments.device)?;
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
+        // On a GPU loading copies the weights: whether they fit is asked before.
         check_room(arguments, limit, &device)?;
     }
     let recording = Recording::start(&arguments.device, &device)?;
     let model = arguments.how.load(&arguments.model, &device)?;
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
-    let prompt = tokenizer.encode(&arguments.prompt);
+    let prompt = prompt(arguments, &model, &tokenizer)?;
     let options = options(arguments, &model, prompt.len());
     let buffer = TensorBuffer::new(&device);
     let context = options.context.unwrap_or(model.config().context_length);
+    if limit.is_none() && !device.is_gpu() {
+        plan::check_room(&Planner::of(&model), context, None, &device)?;
+    }
     buffer.reserve_for(&model, context).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);
     let mut generator = Generator::new(model.clone(), &prompt, &options).map_err(Stop::failed)?;
-    let run = print_text(&mut generator, &tokenizer, &prompt, &device);
+    let mut stop = StopStrings::new(&arguments.sampling.stop).map_err(Stop::failed)?;
+    // Of a conversation the answer is shown alone.
+    let shown: &[u32] = if arguments.chat { &[] } else { &prompt };
+    let run = print_text(&mut generator, &tokenizer, shown, &mut stop, &device);
     if let Err(Stop::Failed(_)) = run {
         // The message begins a line.
         output::print("\n")?;
@@ -46,18 +54,23 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
 fn check_room(arguments: &GenerateArguments, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
     let planner = arguments.how.planner(&arguments.model, device)?;
     let model = planner.model();
-    let prompt = model.tokenizer().map_err(Stop::failed)?.encode(&arguments.prompt);
+    let tokenizer = model.tokenizer().map_err(Stop::failed)?;
+    let prompt = prompt(arguments, model, &tokenizer)?;
     let context = options(arguments, model, prompt.len()).context;
     plan::check_room(&planner, context.unwrap_or(model.config().context_length), limit, device)
 }
 
+/// The tokens to go on from.
+fn prompt(arguments: &GenerateArguments, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>, Stop> {
+    if arguments.chat {
+        return chat::tokens(model, arguments.system.as_deref(), &arguments.prompt);
+    }
+    let options = EncodeOptions::default().with_parse_special(arguments.special);
+    Ok(tokenizer.encode_with(&arguments.prompt, &options))
+}
+
 fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> GenerateOptions {
-    let sampling = SamplingOptions {
-        temperature: arguments.temperature,
-        top_k: arguments.top_k,
-        top_p: arguments.top_p,
-        seed: arguments.seed,
-    };
+    let sampling = arguments.sampling.options();
     // As much as this run can use; a prompt that is too long is told so by the generator.
     let enough = prompt_len.saturating_add(arguments.max_tokens).clamp(1, model.config().context_length);
     GenerateOptions { max_tokens: arguments.max_tokens, context: Some(arguments.context.unwrap_or(enough)), sampling }
@@ -70,20 +83,25 @@ fn print_text(
     generator: &mut Generator<Model>,
     tokenizer: &Tokenizer,
     prompt: &[u32],
+    stop: &mut StopStrings,
     device: &Device,
 ) -> Result<Decoding, Stop> {
     // The stream goes through the prompt too, which tells it whether a space that comes next is the text's own.
-    let mut stream = DecodeStream::from_start();
+    let mut stream = if prompt.is_empty() { DecodeStream::new() } else { DecodeStream::from_start() };
     for &id in prompt {
         output::print(stream.next(tokenizer, id).map_err(Stop::failed)?)?;
     }
     let mut first = None;
     for token in generator {
         let token = token.map_err(Stop::failed)?;
-        output::print(stream.next(tokenizer, token).map_err(Stop::failed)?)?;
+        output::print(stop.push(stream.next(tokenizer, token).map_err(Stop::failed)?))?;
         first.get_or_insert_with(|| device.stats().allocation_count);
+        if stop.found().is_some() {
+            break;
+        }
     }
-    output::print(stream.finish())?;
+    output::print(stop.push(stream.finish()))?;
+    output::print(stop.finish())?;
     output::print("\n")?;
     let allocations = device.stats().allocation_count;
     Ok(allocations - first.unwrap_or(allocations))

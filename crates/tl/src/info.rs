@@ -9,10 +9,12 @@ use tl_device::{Device, Simulation, bytes as display_bytes};
 use tl_engine::{Model, Tokenizer, Weights};
 use tl_model::{Checkpoint, CheckpointTensor, ModelConfig, Value, is_supported_type};
 
+use crate::models;
 use crate::output::{self, Stop};
 
 /// Prints the model's metadata, its configuration, whether it can be run, and its tensors.
 pub(crate) fn run(path: &Path) -> Result<(), Stop> {
+    let path = &models::resolve(path)?;
     let checkpoint = Checkpoint::open(path).map_err(Stop::failed)?;
     let mut text = String::new();
     file(&mut text, path, &checkpoint);

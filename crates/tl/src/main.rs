@@ -5,11 +5,13 @@
 mod arch;
 mod arguments;
 mod bench;
+mod chat;
 mod device;
 mod devices;
 mod generate;
 mod info;
 mod logits;
+mod models;
 mod output;
 mod perplexity;
 mod plan;
@@ -37,6 +39,10 @@ fn main() -> ExitCode {
         Command::Run(run) => script::run(&run),
         Command::Check { file } => script::check(&file),
         Command::Generate(generate) => generate::run(&generate),
+        Command::Chat(chat) => chat::run(&chat),
+        Command::List { json } => models::list(json),
+        #[cfg(feature = "pull")]
+        Command::Pull { model, revision } => models::pull(&model, revision.as_deref()),
         Command::Plan(plan) if plan.is_script() => plan_script::run(&plan),
         Command::Plan(plan) => plan::run(&plan),
         Command::Synth(synth) => synth::run(&synth),

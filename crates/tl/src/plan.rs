@@ -9,6 +9,7 @@ use tl_device::{DType, Device, bytes as display_bytes};
 use tl_engine::{MemoryPlan, Planner};
 
 use crate::arguments::{Activations, CacheType, PlanArguments};
+use crate::models;
 use crate::output::{self, Stop};
 
 /// What a model computes in, in words.
@@ -149,7 +150,8 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     check_options(arguments)?;
     let device = crate::device::choose(arguments.device.clone(), crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
-    let planner = Planner::open_for(&arguments.file, activations, &device).map_err(Stop::failed)?;
+    let path = models::resolve(&arguments.file)?;
+    let planner = Planner::open_for(path, activations, &device).map_err(Stop::failed)?;
     let planner = planner.with_cache_dtype(arguments.cache.map(CacheType::dtype));
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
     let verdict = Verdict::new(&planner, context, Room::new(arguments.memory_limit, &device));
@@ -177,17 +179,63 @@ fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
 
 /// Refuses a context that takes more than the limit, or than the GPU has, before anything is loaded.
 pub(crate) fn check_room(planner: &Planner, context: usize, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
-    let verdict = Verdict::new(planner, context, Room::new(limit, device)).map_err(Stop::failed)?;
+    let room = Room::new(limit, device);
+    let plan = planner.plan(context).map_err(Stop::failed)?;
+    if room.bytes().is_none_or(|bytes| plan.total_bytes() <= bytes) {
+        return Ok(());
+    }
+    let verdict = Verdict::new(planner, context, room).map_err(Stop::failed)?;
     let Some(bytes) = verdict.room.bytes().filter(|_| !verdict.fits()) else { return Ok(()) };
     let what = match verdict.room {
         Room::Limit(_) => "the limit of",
+        Room::Machine(_) => "the machine has available:",
         _ => "the device has:",
     };
-    let path = planner.model().path().display();
+    let path = planner.model().path();
     Err(Stop::Failed(format!(
-        "{path}: {}, more than {what} {} ({bytes} bytes); the longest context that fits: {}",
+        "{}: {}, more than {what} {} ({bytes} bytes); the longest context that fits: {}{}",
+        path.display(),
         verdict.plan,
         display_bytes(bytes),
-        verdict.advice()
+        verdict.advice(),
+        ways_to_fit(planner, context, bytes)
     )))
+}
+
+/// What else would make the model fit: a cache of another type, another file beside it.
+fn ways_to_fit(planner: &Planner, context: usize, limit_bytes: u64) -> String {
+    let mut ways = String::new();
+    let in_blocks = planner.with_cache_dtype(DType::Q8_0);
+    if planner.model().cache_dtype() != DType::Q8_0
+        && let Ok(plan) = in_blocks.plan(context)
+        && plan.total_bytes() <= limit_bytes
+    {
+        ways += &format!("; with --cache q8_0 {context} tokens fit");
+    }
+    let path = planner.model().path();
+    if let Some((name, plan)) = largest_beside(path, context, limit_bytes) {
+        ways += &format!("; {name} beside it takes {}", display_bytes(plan.total_bytes()));
+    }
+    ways
+}
+
+/// Of the GGUF files in the folder of this one, that of the same model in other formats which takes the most and fits.
+fn largest_beside(path: &Path, context: usize, limit_bytes: u64) -> Option<(String, MemoryPlan)> {
+    let len = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+    let name = |path: &Path| Some(path.file_stem()?.to_str()?.to_lowercase());
+    let (own_len, own_name) = (len(path), name(path)?);
+    // Files of one model begin alike: all but the format, behind the last separator.
+    let model = own_name.rsplit_once(['-', '.', '_']).map_or(own_name.as_str(), |(model, _)| model).to_owned();
+    let model = model.trim_end_matches(|c: char| !c.is_ascii_alphabetic()).to_owned();
+    let mut beside: Vec<_> = std::fs::read_dir(path.parent()?)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|other| other.extension().is_some_and(|extension| extension == "gguf") && len(other) < own_len)
+        .filter(|other| name(other).is_some_and(|other| other.starts_with(&model)))
+        .collect();
+    beside.sort_by_key(|other| std::cmp::Reverse(len(other)));
+    beside.iter().take(8).find_map(|other| {
+        let plan = Planner::open(other, tl_engine::Activations::Float16).ok()?.plan(context).ok()?;
+        (plan.total_bytes() <= limit_bytes).then(|| (other.file_name().unwrap_or_default().display().to_string(), plan))
+    })
 }

@@ -30,6 +30,11 @@ pub(crate) fn print(device: &Device, form: StatisticsForm, report: Option<&Repor
     }
 }
 
+/// The statistics for people.
+pub(crate) fn text_of(device: &Device) -> String {
+    format!("{}\n", text(&device.stats(), &device.tensor_buffer_stats()))
+}
+
 fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
     let mut lines = vec![
         format!("memory of the device, {} from the system:", display_bytes(memory.driver_bytes)),

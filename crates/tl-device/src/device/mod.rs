@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tl_kernels::Threads;
 
 pub use measure::Scope;
-pub use options::{DeviceOptions, LaunchListener, MemoryOptions, Simulation};
+pub use options::{DeviceOptions, LaunchListener, MemoryOptions, Simulation, Work};
 pub(crate) use options::{FallbackListener, OutOfMemoryHook};
 
 use crate::memory::{Memory, Purpose};
@@ -134,6 +134,28 @@ impl Device {
     /// ```
     pub fn is_simulated(&self) -> bool {
         self.memory.is_simulated()
+    }
+
+    /// Adds to what operations on a device that only counts would have to read and to compute.
+    ///
+    /// ```
+    /// use tl_device::{Device, Simulation, Work};
+    /// let device = Device::simulated(Simulation::default());
+    /// device.count_work(Work { weight_bytes: 10, ..Work::default() });
+    /// device.count_work(Work { weight_bytes: 5, operations: 2.0, ..Work::default() });
+    /// assert_eq!(device.take_work(), Work { weight_bytes: 15, cache_bytes: 0, operations: 2.0 });
+    /// assert_eq!(device.take_work(), Work::default());
+    /// ```
+    pub fn count_work(&self, work: Work) {
+        let mut sum = self.memory.work.lock();
+        sum.weight_bytes = sum.weight_bytes.saturating_add(work.weight_bytes);
+        sum.cache_bytes = sum.cache_bytes.saturating_add(work.cache_bytes);
+        sum.operations += work.operations;
+    }
+
+    /// The sum of what was counted, which begins anew.
+    pub fn take_work(&self) -> Work {
+        std::mem::take(&mut *self.memory.work.lock())
     }
 
     /// How many buffers of a simulated device came back and wait for [`Device::complete`].

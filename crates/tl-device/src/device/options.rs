@@ -116,6 +116,18 @@ pub struct Simulation {
     pub on_launch: Option<LaunchListener>,
 }
 
+/// What operations would have to read and to compute, by the sizes of their operands: see
+/// [`Device::count_work`](crate::Device::count_work).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Work {
+    /// Bytes of weights that are read.
+    pub weight_bytes: u64,
+    /// Bytes of keys and values that are read.
+    pub cache_bytes: u64,
+    /// Multiplications and additions of products.
+    pub operations: f64,
+}
+
 impl Simulation {
     pub(crate) fn target(&self) -> ShaderTarget {
         self.target.clone().unwrap_or_default()

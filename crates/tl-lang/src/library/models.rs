@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tl_chat::{DateTime, Message};
 use tl_model::{
-    Activations, Checkpoint, ConfigValue, DecodeStream, GenerateOptions, Generator, KvCache, MetadataValue,
-    ModelConfig, ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
+    Activations, ChatForm, Checkpoint, ConfigValue, DecodeStream, EncodeOptions, GenerateOptions, Generator, KvCache,
+    MetadataValue, ModelConfig, ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Attention, Size, TensorType};
@@ -64,13 +65,35 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "tokenize",
-        doc: "The tokens of a text, a list of ints, beginning with the start token where the model wants one.",
-        params: &[TOKENIZER, Param::required("text", Kind::Text)],
+        doc: "The tokens of a text, a list of ints, beginning with the start token where the model wants one. With `special`, texts of \
+              special tokens such as `<|im_start|>` are these tokens, and nothing is put before.",
+        params: &[
+            TOKENIZER,
+            Param::required("text", Kind::Text),
+            Param::optional("special", Kind::Bool, Default::Bool(false)),
+        ],
         result: |_| (Type::list(Type::Int), Known::Nothing),
         run: |_, args| {
-            let ids = tokenizer(args)?.encode(args.text(1)?);
+            let special = args.bool(2)?;
+            let options = EncodeOptions::default().with_add_special(!special).with_parse_special(special);
+            let ids = tokenizer(args)?.encode_with(args.text(1)?, &options);
             let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
             Ok(Value::ints(&ids))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "chat_template",
+        doc: "A conversation as the model's own chat template writes it, up to where the answer begins. `messages` is a list of pairs, \
+              `[[\"system\", \"Be brief.\"], [\"user\", \"Hello\"]]`. Give the text to `tokenize` with `special: true`; what the messages \
+              say never becomes a special token.",
+        params: &[MODEL, Param::required("messages", Kind::List)],
+        result: always!(Str),
+        run: |_, args| {
+            let messages = messages(args.value(1))?;
+            let form = ChatForm::of(model(args, 0)?)?;
+            // A program that wants the date writes it into a message: this crate knows no clock.
+            Ok(Value::text(form.text(&messages, DateTime::from_unix_seconds(0))?))
         },
         ..Builtin::BASE
     },
@@ -337,6 +360,17 @@ fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Weights, Failure> {
         Handle::Model(model) => Ok(model),
         _ => Err(Failure::new("not a model")),
     }
+}
+
+/// The messages of a list of pairs, who speaks and what is said.
+fn messages(list: &Value) -> Result<Vec<Message>, Failure> {
+    let wrong = || Failure::new("`chat_template`: a message is a list of two strings, as in [\"user\", \"Hello\"]");
+    let n = list.list_len().unwrap_or(0);
+    let message = |index: usize| match list.element(index).as_ref().map(|pair| (pair.element(0), pair.element(1))) {
+        Some((Some(Value::Str(role)), Some(Value::Str(text)))) => Ok(Message::new(&*role, &*text)),
+        _ => Err(wrong()),
+    };
+    (0..n).map(message).collect()
 }
 
 fn tokenizer<'a>(args: &'a Args<'_>) -> Result<&'a Arc<Tokenizer>, Failure> {

@@ -33,6 +33,7 @@ mod rule;
 mod site;
 mod top;
 mod view;
+mod work;
 
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Lease, Role};
@@ -508,6 +509,9 @@ fn run_kernel(
     layout: &Layout,
 ) -> Result<Raw, Error> {
     let mut lease = take(device, layout, Role::Activation, op.name)?;
+    if device.is_simulated() {
+        device.count_work(work::of(op, args, layout));
+    }
     if device.is_simulated() && !device.is_gpu() {
         // There are no bytes to compute; what counts is that the memory was taken.
         return Ok(Raw::new(lease.share(), layout));

@@ -174,16 +174,19 @@ impl Heading<'_> {
         let limits = self.limits.unwrap_or_default();
         let (per_token, each, limit) = match measured.test {
             Test::Prefill(count) => {
-                let operations = self.model.prefill_operations(count) / count.max(1) as f64;
+                // A step that has run is one that can be counted.
+                let work = self.model.prefill_work(count).unwrap_or_default();
+                let operations = work.operations / count.max(1) as f64;
                 (operations, format!("{:.3} GFLOP", operations / 1e9), limits.products)
             }
             Test::Decode { count, depth } => {
                 // From depth + 1 to depth + count tokens are held, the new one included.
-                let (first, last) =
-                    (self.model.decode_bytes(depth.saturating_add(1)), self.model.decode_bytes(depth + count));
-                let cache = (first.cache as f64 + last.cache as f64) / 2.0;
-                let each = format!("weights {}, cache {}", display_bytes(first.weights), display_bytes(cache as u64));
-                (first.weights as f64 + cache, each, limits.bytes_per_second.map(|rate| ("reading", rate)))
+                let work = |held: usize| self.model.decode_work(held).unwrap_or_default();
+                let (first, last) = (work(depth.saturating_add(1)), work(depth + count));
+                let cache = (first.cache_bytes as f64 + last.cache_bytes as f64) / 2.0;
+                let weights = display_bytes(first.weight_bytes);
+                let each = format!("weights {weights}, cache {}", display_bytes(cache as u64));
+                (first.weight_bytes as f64 + cache, each, limits.bytes_per_second.map(|rate| ("reading", rate)))
             }
         };
         Work { each, per_token, per_second: per_token * measured.median(), limit }

@@ -1,0 +1,254 @@
+//! Conversations: messages through the model's own template, answers as text, the KV cache kept from turn to turn.
+
+use tl_chat::{ChatError, ChatTemplate, DateTime, Message, Request};
+use tl_model::{
+    DecodeStream, EncodeOptions, LanguageModel, ModelError, Result, SamplingOptions, StopStrings, Tokenizer,
+};
+
+use crate::model::Model;
+use crate::session::{Session, Step};
+
+/// How answers are made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChatOptions {
+    /// Tokens that there is room for, the whole conversation together.
+    pub context: usize,
+    /// The most tokens of an answer.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: SamplingOptions,
+    /// Texts at which an answer ends; they are not part of it.
+    pub stop: Vec<String>,
+    /// The date that a template may write.
+    pub now: DateTime,
+}
+
+impl ChatOptions {
+    /// Answers of up to 1024 tokens in a conversation of up to `context`, at temperature 0.8 and top-p 0.95.
+    pub fn new(context: usize) -> ChatOptions {
+        let sampling = SamplingOptions { temperature: 0.8, top_p: 0.95, ..SamplingOptions::default() };
+        let now = DateTime::from_unix_seconds(0);
+        ChatOptions { context, max_tokens: 1024, sampling, stop: Vec::new(), now }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerEnd {
+    /// The model ended it.
+    EndOfTurn,
+    /// One of the texts to stop at came.
+    StopString,
+    /// It has as many tokens as it may have.
+    MaxTokens,
+    /// The conversation fills the context.
+    ContextFull,
+    /// The caller ended it.
+    Cancelled,
+}
+
+/// A conversation with a model.
+///
+/// What users write never becomes a special token, whatever is written in it.
+#[derive(Debug)]
+pub struct Chat {
+    session: Session,
+    form: ChatForm,
+    options: ChatOptions,
+    messages: Vec<Message>,
+    /// What the session's tokens are as the template writes them; the answers as they came.
+    written: String,
+    stop: StopStrings,
+}
+
+/// An answer as it comes.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    chat: &'a mut Chat,
+    stream: DecodeStream,
+    text: String,
+    left: usize,
+    end: Option<AnswerEnd>,
+    /// Whether the answer joined the conversation.
+    is_kept: bool,
+}
+
+impl Chat {
+    /// A conversation without messages yet.
+    ///
+    /// # Errors
+    /// A model without a chat template or a tokenizer, a template that cannot be read, options out of range, memory that cannot be
+    /// had.
+    pub fn new(model: &Model, options: ChatOptions) -> Result<Chat> {
+        let form = ChatForm::of(model.weights())?;
+        let stop = StopStrings::new(&options.stop)?;
+        let session = Session::new(model, options.context, options.sampling)?;
+        Ok(Chat { session, form, options, messages: Vec::new(), written: String::new(), stop })
+    }
+
+    /// The conversation so far.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The session that the conversation is in.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Begins anew with these messages.
+    pub fn set_messages(&mut self, messages: Vec<Message>) {
+        self.messages = messages;
+    }
+
+    /// Adds a message and begins the answer to it. Where that fails the conversation is as it was.
+    ///
+    /// # Errors
+    /// A template that does not take the message, a conversation that does not fit into the context.
+    pub fn say(&mut self, message: Message) -> Result<Answer<'_>> {
+        self.messages.push(message);
+        if let Err(error) = self.write() {
+            self.messages.pop();
+            return Err(error);
+        }
+        Ok(self.answer())
+    }
+
+    /// Begins the answer to the conversation as it is.
+    ///
+    /// # Errors
+    /// As for [`Chat::say`].
+    pub fn reply(&mut self) -> Result<Answer<'_>> {
+        self.write()?;
+        Ok(self.answer())
+    }
+
+    fn answer(&mut self) -> Answer<'_> {
+        let left = self.options.max_tokens;
+        self.stop.reset();
+        Answer { chat: self, stream: DecodeStream::new(), text: String::new(), left, end: None, is_kept: false }
+    }
+
+    /// Makes the conversation the session's text. Where it goes on from what is written there, the tokens that are there stay as
+    /// they are: the model then reads its own answer as it gave it.
+    fn write(&mut self) -> Result<()> {
+        let text = self.form.text(&self.messages, self.options.now)?;
+        let rest = text.strip_prefix(&*self.written).filter(|_| !self.written.is_empty());
+        let tokens = match rest {
+            Some(rest) => [self.session.tokens(), &self.form.encode_rest(rest)].concat(),
+            None => self.form.encode(&text),
+        };
+        self.session.set_text(&tokens)?;
+        self.written = text;
+        Ok(())
+    }
+}
+
+impl Answer<'_> {
+    /// The next piece of the answer, whole characters only; `None` at its end. A piece may be empty.
+    ///
+    /// # Errors
+    /// Memory that cannot be had. The answer so far stays part of the conversation.
+    #[allow(clippy::should_implement_trait)] // it lends what it holds
+    pub fn next(&mut self) -> Option<Result<&str>> {
+        if self.end.is_some() {
+            return None;
+        }
+        match self.advance() {
+            Ok(Some(piece)) => Some(Ok(&self.text[piece..])),
+            Ok(None) => None,
+            Err(error) => {
+                self.end = Some(AnswerEnd::Cancelled);
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// One step; where in the text its piece begins.
+    fn advance(&mut self) -> Result<Option<usize>> {
+        let begin = self.text.len();
+        let chat = &mut *self.chat;
+        if self.left == 0 {
+            return Ok(self.finish(AnswerEnd::MaxTokens, begin));
+        }
+        if chat.session.is_full() {
+            return Ok(self.finish(AnswerEnd::ContextFull, begin));
+        }
+        let Step::Token(token) = chat.session.step()? else { return Ok(Some(begin)) };
+        if chat.session.model().is_end(token) {
+            chat.session.forget_last();
+            return Ok(self.finish(AnswerEnd::EndOfTurn, begin));
+        }
+        self.left -= 1;
+        let piece = self.stream.next(chat.form.tokenizer(), token)?;
+        chat.written.push_str(piece);
+        self.text.push_str(chat.stop.push(piece));
+        if chat.stop.found().is_some() {
+            self.end = Some(AnswerEnd::StopString);
+            self.keep();
+        }
+        Ok(Some(begin))
+    }
+
+    /// Ends the answer with what was held back of its text.
+    fn finish(&mut self, end: AnswerEnd, begin: usize) -> Option<usize> {
+        let rest = self.stream.finish();
+        self.chat.written.push_str(rest);
+        let stop = &mut self.chat.stop;
+        self.text.push_str(stop.push(rest));
+        self.text.push_str(stop.finish());
+        self.end = Some(if stop.found().is_some() { AnswerEnd::StopString } else { end });
+        self.keep();
+        (self.text.len() > begin).then_some(begin)
+    }
+
+    /// Ends the answer here. What came of it stays part of the conversation.
+    pub fn cancel(&mut self) {
+        if self.end.is_none() {
+            self.end = Some(AnswerEnd::Cancelled);
+        }
+        self.keep();
+    }
+
+    /// The answer so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Why it ended; `None` while it has not.
+    pub fn end(&self) -> Option<AnswerEnd> {
+        self.end
+    }
+
+    fn keep(&mut self) {
+        if !self.is_kept {
+            self.is_kept = true;
+            self.chat.messages.push(Message::new("assistant", self.text.as_str()));
+        }
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl Model {
+    /// The answer to a conversation: a list of messages, the last one most often a user's. It goes to `each` piece by piece, and
+    /// is given whole at the end.
+    ///
+    /// # Errors
+    /// As for [`Chat::new`] and [`Chat::say`].
+    pub fn chat(&self, messages: &[Message], options: ChatOptions, each: &mut dyn FnMut(&str)) -> Result<String> {
+        let mut chat = Chat::new(self, options)?;
+        chat.set_messages(messages.to_vec());
+        let mut answer = chat.reply()?;
+        while let Some(piece) = answer.next() {
+            each(piece?);
+        }
+        Ok(answer.text().to_owned())
+    }
+}

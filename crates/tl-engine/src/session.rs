@@ -1,0 +1,249 @@
+//! A text that goes on: a model, its KV cache and the tokens in it, step by step.
+//!
+//! A session can be given another text at any time; what the cache holds of it already does not go through the model again.
+
+use std::time::{Duration, Instant};
+
+use tl_lang::architecture::PREFILL_CHUNK;
+use tl_model::{KvCache, LanguageModel, ModelError, Result, Sampler, SamplingOptions, Timings};
+
+use crate::model::Model;
+
+/// A model in the middle of a text.
+///
+/// ```
+/// use tl_engine::{Model, SamplingOptions, Session, Step};
+/// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
+/// let tokenizer = model.tokenizer()?;
+/// let mut session = Session::new(&model, 64, SamplingOptions { temperature: 0.0, ..SamplingOptions::default() })?;
+/// session.set_text(&tokenizer.encode("A trait object"))?;
+/// let mut text = String::new();
+/// while session.tokens().len() < 16 {
+///     if let Step::Token(token) = session.step()? {
+///         text += &tokenizer.decode(&[token])?;
+///     }
+/// }
+/// assert!(!text.is_empty());
+/// # Ok::<(), tl_engine::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    cache: KvCache,
+    sampler: Sampler,
+    /// The text so far: what the cache holds, and what is next.
+    tokens: Vec<u32>,
+    timings: Timings,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A part of the text went through the model; so many of its tokens are left.
+    Prefilled(usize),
+    /// The token that was chosen to go on with. It is part of the text.
+    Token(u32),
+}
+
+impl Session {
+    /// A session for texts of up to `context` tokens. Takes the KV cache; memory for the steps comes from the device's tensor buffer
+    /// where one is set (see [`ReserveFor`](crate::ReserveFor)).
+    ///
+    /// # Errors
+    /// A context that the model was not trained for, sampling options out of range, memory that cannot be had.
+    pub fn new(model: &Model, context: usize, sampling: SamplingOptions) -> Result<Session> {
+        let sampler = Sampler::new(sampling, model.vocab_size())?;
+        let cache = model.new_cache(context)?;
+        let tokens = Vec::with_capacity(context);
+        Ok(Session { model: model.clone(), cache, sampler, tokens, timings: Timings::default() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Tokens that there is room for.
+    pub fn context(&self) -> usize {
+        self.cache.capacity()
+    }
+
+    /// The text so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens of the text that did not go through the model yet.
+    pub fn n_waiting(&self) -> usize {
+        self.tokens.len() - self.cache.len()
+    }
+
+    /// Tokens and times of all steps so far.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// Makes this the text. What the cache holds of its beginning stays; the number of those tokens is given.
+    ///
+    /// # Errors
+    /// An empty text, or one that does not fit.
+    pub fn set_text(&mut self, tokens: &[u32]) -> Result<usize> {
+        if tokens.is_empty() {
+            return Err(ModelError::EmptyPrompt);
+        }
+        if tokens.len() > self.context() {
+            return Err(ModelError::PromptTooLong { tokens: tokens.len(), context: self.context() });
+        }
+        let held = self.tokens.iter().take(self.cache.len());
+        let shared = held.zip(tokens).take_while(|(held, token)| held == token).count();
+        // The last token goes through the model in any case: its logits are wanted.
+        self.keep(shared.min(tokens.len() - 1));
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        Ok(self.cache.len())
+    }
+
+    /// Puts tokens behind the text.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub fn extend(&mut self, tokens: &[u32]) -> Result<()> {
+        let len = self.tokens.len() + tokens.len();
+        if len > self.context() {
+            return Err(ModelError::PromptTooLong { tokens: len, context: self.context() });
+        }
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Takes the last token of the text away, if it did not go through the model yet: one that ends a text is no part of it.
+    pub fn forget_last(&mut self) {
+        if self.tokens.len() > self.cache.len() {
+            self.tokens.pop();
+        }
+    }
+
+    /// Forgets the text; the memory stays.
+    pub fn clear(&mut self) {
+        self.cache.clear();
+        self.tokens.clear();
+    }
+
+    /// Lets the cache forget all but the first tokens. A layer with a window may have forgotten those that would be seen then: it
+    /// starts again.
+    fn keep(&mut self, len: usize) {
+        if self.cache.truncate(len).is_err() {
+            self.cache.clear();
+        }
+    }
+
+    /// Goes on: runs a part of what is waiting through the model, at most [`PREFILL_CHUNK`] tokens, and chooses the next token
+    /// when nothing is left. Between two steps the caller may stop, for good or for a while.
+    ///
+    /// # Errors
+    /// An empty text, a full context, memory that cannot be had. The text stays as it was.
+    pub fn step(&mut self) -> Result<Step> {
+        let start = Instant::now();
+        let held = self.cache.len();
+        let waiting = self.tokens.get(held..).unwrap_or_default();
+        if waiting.is_empty() {
+            return Err(ModelError::EmptyPrompt);
+        }
+        let part = &waiting[..waiting.len().min(PREFILL_CHUNK)];
+        let n = part.len();
+        let logits = self.model.forward(part, &mut self.cache)?;
+        let left = waiting.len() - n;
+        if left > 0 {
+            drop(logits);
+            self.count(n, true, start.elapsed());
+            return Ok(Step::Prefilled(left));
+        }
+        let token = self.sampler.sample_tensor(&logits)?;
+        drop(logits);
+        self.count(n, n > 1 || held == 0, start.elapsed());
+        self.tokens.push(token);
+        Ok(Step::Token(token))
+    }
+
+    /// Whether the context has no room for another token to go through the model.
+    pub fn is_full(&self) -> bool {
+        self.tokens.len() > self.context()
+    }
+
+    fn count(&mut self, n: usize, is_prefill: bool, time: Duration) {
+        if is_prefill {
+            self.timings.prompt_tokens += n;
+            self.timings.prefill += time;
+        } else {
+            self.timings.decoded_tokens += n;
+            self.timings.decode += time;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tl_device::Device;
+
+    use super::*;
+    use crate::testing::project_file;
+
+    fn greedy() -> SamplingOptions {
+        SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }
+    }
+
+    /// The next `n` tokens.
+    fn go_on(session: &mut Session, n: usize) -> Vec<u32> {
+        let mut chosen = Vec::new();
+        while chosen.len() < n {
+            if let Step::Token(token) = session.step().unwrap() {
+                chosen.push(token);
+            }
+        }
+        chosen
+    }
+
+    #[test]
+    fn what_the_cache_holds_does_not_run_again() {
+        let model = Model::load(project_file("models/demo-q8_0.gguf"), &Device::cpu()).unwrap();
+        let mut session = Session::new(&model, 128, greedy()).unwrap();
+        let first = [1, 300, 301, 302];
+        assert_eq!(session.set_text(&first).unwrap(), 0);
+        let chosen = go_on(&mut session, 5);
+        assert_eq!((session.tokens().len(), session.n_waiting(), session.timings().prompt_tokens), (9, 1, 4));
+        // The same text and more.
+        let mut longer = session.tokens().to_vec();
+        longer.extend([400, 401]);
+        assert_eq!(session.set_text(&longer).unwrap(), 8);
+        let more = go_on(&mut session, 3);
+        assert_eq!(session.timings().prompt_tokens, 4 + 3);
+        // Another text from the third token on.
+        assert_eq!(session.set_text(&[1, 300, 7, 8]).unwrap(), 2);
+        go_on(&mut session, 1);
+        // The same text as before gives the same.
+        assert_eq!(session.set_text(&first).unwrap(), 2);
+        assert_eq!(go_on(&mut session, 5), chosen);
+        let mut fresh = Session::new(&model, 128, greedy()).unwrap();
+        fresh.set_text(&longer).unwrap();
+        assert_eq!(go_on(&mut fresh, 3), more);
+    }
+
+    #[test]
+    fn what_does_not_fit() {
+        let model = Model::load(project_file("models/demo-q8_0.gguf"), &Device::cpu()).unwrap();
+        let mut session = Session::new(&model, 4, greedy()).unwrap();
+        assert!(session.step().unwrap_err().to_string().contains("nothing to start from"));
+        assert!(session.set_text(&[]).is_err());
+        assert!(session.set_text(&[1; 5]).unwrap_err().to_string().contains("the prompt has 5 tokens"));
+        session.set_text(&[1, 2, 3]).unwrap();
+        assert!(session.extend(&[4, 5]).is_err());
+        go_on(&mut session, 1);
+        assert!(!session.is_full());
+        go_on(&mut session, 1);
+        assert!(session.is_full());
+        assert!(session.step().unwrap_err().to_string().contains("it holds 4 of at most 4 tokens"));
+        session.clear();
+        session.set_text(&[1]).unwrap();
+        go_on(&mut session, 1);
+    }
+}

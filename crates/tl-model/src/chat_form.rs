@@ -1,0 +1,89 @@
+//! How a model's conversations are written: its chat template and its tokenizer together.
+
+use std::sync::Arc;
+
+use tl_chat::{ChatError, ChatTemplate, DateTime, Message, Request};
+
+use crate::error::{ModelError, Result};
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::weights::Weights;
+
+/// A model's way of writing conversations: its template and its tokenizer.
+///
+/// What a message says never becomes a special token, whatever is written in it.
+#[derive(Debug)]
+pub struct ChatForm {
+    tokenizer: Arc<Tokenizer>,
+    template: ChatTemplate,
+}
+
+fn chat_error(error: ChatError) -> ModelError {
+    ModelError::Chat { problem: error.to_string() }
+}
+
+impl ChatForm {
+    /// The form of a model's conversations.
+    ///
+    /// # Errors
+    /// A model without a chat template or a tokenizer, a template that cannot be read.
+    pub fn of(weights: &Weights) -> Result<ChatForm> {
+        let source = weights.checkpoint().chat_template().ok_or(ChatError::NoTemplate).map_err(chat_error)?;
+        Ok(ChatForm { tokenizer: weights.tokenizer()?, template: ChatTemplate::new(source).map_err(chat_error)? })
+    }
+
+    /// The conversation as the template writes it, up to where the answer begins.
+    ///
+    /// # Errors
+    /// A template that does not take such a conversation.
+    pub fn text(&self, messages: &[Message], now: DateTime) -> Result<String> {
+        // A message's text is a user's or a model's: nothing in it is a special token.
+        let protected: Vec<Message> = messages
+            .iter()
+            .map(|message| match message.content() {
+                Some(text) => message.clone().with("content", self.tokenizer.protect(text).into_owned()),
+                None => message.clone(),
+            })
+            .collect();
+        let token_text = |id: Option<u32>| id.and_then(|id| self.tokenizer.token_text(id)).unwrap_or_default();
+        let (bos, eos) = (token_text(self.tokenizer.bos()), token_text(self.tokenizer.eos()));
+        let request = Request {
+            messages: &protected,
+            tools: None,
+            add_generation_prompt: true,
+            bos_token: &bos,
+            eos_token: &eos,
+            extra: None,
+            now,
+        };
+        self.template.render(&request).map_err(chat_error)
+    }
+
+    /// The tokens of a conversation, up to where the answer begins.
+    ///
+    /// # Errors
+    /// As for [`ChatForm::text`].
+    pub fn tokens(&self, messages: &[Message], now: DateTime) -> Result<Vec<u32>> {
+        Ok(self.encode(&self.text(messages, now)?))
+    }
+
+    /// The tokens of a text that [`ChatForm::text`] gave.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let mut tokens = self.encode_rest(text);
+        // A template may leave the token that begins a text to the tokenizer.
+        let begins = self.tokenizer.encode("");
+        if !tokens.starts_with(&begins) {
+            tokens.splice(0..0, begins);
+        }
+        tokens
+    }
+
+    /// The tokens of a part of such a text that follows another.
+    pub fn encode_rest(&self, text: &str) -> Vec<u32> {
+        self.tokenizer.encode_with(text, &EncodeOptions::default().with_add_special(false).with_parse_special(true))
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+}

@@ -1,0 +1,68 @@
+//! What an operation has to read and to compute, by the sizes of its operands alone: what a device that only counts adds up.
+//!
+//! Activations are not counted: they stay in the caches.
+
+use tl_device::{Layout, Work};
+
+use super::{Arg, Op, Operand, operand_of};
+
+/// The work of an operation whose result has this layout.
+pub(super) fn of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
+    let operand = |index: usize| args.get(index).and_then(operand_of);
+    let n_out: f64 = layout.shape().iter().map(|&size| size as f64).product();
+    match (op.name, operand(0), operand(1)) {
+        ("linear" | "matmul", Some(x), Some(w)) => Work {
+            operations: 2.0 * n_out * x.dims.last().map_or(1.0, |&inner| inner as f64),
+            ..weights(args, |_| whole(&w))
+        },
+        ("linear_experts", Some(x), Some(w)) => {
+            // At most as many experts as tokens have chosen.
+            let n_chosen: usize = layout.shape().iter().take(2).product();
+            let n_experts = w.dims.first().copied().unwrap_or(0).max(1);
+            let share = n_chosen.min(n_experts) as f64 / n_experts as f64;
+            Work {
+                operations: 2.0 * n_out * x.dims.last().map_or(1.0, |&inner| inner as f64),
+                ..weights(args, |operand| (whole(operand) as f64 * share) as u64)
+            }
+        }
+        ("embedding", Some(table), _) => {
+            let rows = table.dims.first().copied().unwrap_or(0).max(1);
+            let n_ids = operand(1).map_or(0, |ids| ids.n_elems());
+            Work { weight_bytes: (whole(&table) / rows as u64).saturating_mul(n_ids as u64), ..Work::default() }
+        }
+        ("attention", Some(q), Some(k)) => attention(args, &q, &k, operand(2)),
+        _ => weights(args, whole),
+    }
+}
+
+/// Reading those operands that are weights.
+fn weights(args: &[Arg], bytes: impl Fn(&Operand) -> u64) -> Work {
+    let weights = args.iter().filter_map(operand_of).filter(|operand| operand.is_weight);
+    Work { weight_bytes: weights.map(|operand| bytes(&operand)).sum(), ..Work::default() }
+}
+
+/// Bytes of all elements.
+fn whole(operand: &Operand) -> u64 {
+    let dtype = operand.dtype;
+    (operand.n_elems() / dtype.block_elems() * dtype.block_bytes()) as u64
+}
+
+/// Keys and values that some query sees, read once; for each query and head the products with those that it sees.
+fn attention(args: &[Arg], q: &Operand, k: &Operand, v: Option<Operand>) -> Work {
+    let Some(v) = v else { return Work::default() };
+    let (n, m) = (q.dims[0], k.dims[0]);
+    let is_causal = !matches!(args.get(3), Some(Arg::Bool(false)));
+    let window = match args.get(5) {
+        Some(Arg::Int(window)) if *window > 0 => *window as usize,
+        _ => m,
+    };
+    let seen_by = |query: usize| {
+        let reach = if is_causal { (query + 1 + m).saturating_sub(n) } else { m };
+        reach.min(window)
+    };
+    let pairs: f64 = (0..n).map(|query| seen_by(query) as f64).sum();
+    let rows = m.min(window.saturating_add(n.saturating_sub(1)));
+    let bytes = |operand: &Operand| whole(operand) / m.max(1) as u64 * rows as u64;
+    let width = (q.dims[2] + v.dims[2]) as f64;
+    Work { weight_bytes: 0, cache_bytes: bytes(k) + bytes(&v), operations: 2.0 * pairs * q.dims[1] as f64 * width }
+}

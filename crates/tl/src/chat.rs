@@ -1,0 +1,199 @@
+//! `tl chat`: a conversation in the terminal, in memory that is reserved before the first word.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use tl_device::{Device, TensorBuffer, bytes as display_bytes};
+use tl_engine::{AnswerEnd, Chat, ChatForm, ChatOptions, DateTime, Message, Model, ReserveFor};
+
+use crate::arguments::ChatArguments;
+use crate::output::{self, Stop, print_error};
+use crate::{models, statistics};
+
+/// The context where the user gives none and the model works for as much.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// Set by Ctrl-C while an answer comes.
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+const HELP: &str = "/system TEXT  the system message from here on; the conversation begins anew
+/reset        forget the conversation
+/save FILE    write the conversation as JSON
+/memory       what the memory holds
+/help         this
+/quit         end (Ctrl-D too); Ctrl-C ends an answer
+";
+
+/// Where the user's lines come from.
+enum Input {
+    Terminal(Box<DefaultEditor>),
+    Pipe,
+}
+
+impl Input {
+    fn new() -> Result<Input, Stop> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(Input::Pipe);
+        }
+        Ok(Input::Terminal(Box::new(DefaultEditor::new().map_err(Stop::failed)?)))
+    }
+
+    /// The next line; `None` at the end.
+    fn next(&mut self) -> Result<Option<String>, Stop> {
+        match self {
+            Input::Pipe => {
+                let mut line = String::new();
+                let n = std::io::stdin().lock().read_line(&mut line).map_err(Stop::failed)?;
+                Ok((n > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+            }
+            Input::Terminal(editor) => loop {
+                match editor.readline("> ") {
+                    Ok(line) => {
+                        // A line that is not remembered is no reason to fail.
+                        let _ = editor.add_history_entry(&line);
+                        return Ok(Some(line));
+                    }
+                    Err(ReadlineError::Interrupted) => output::print("/quit or Ctrl-D ends\n")?,
+                    Err(ReadlineError::Eof) => return Ok(None),
+                    Err(error) => return Err(Stop::failed(error)),
+                }
+            },
+        }
+    }
+}
+
+/// Talks with a model.
+pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
+    let path = &arguments.model;
+    let device = crate::device::open(&arguments.device)?;
+    let model = arguments.how.load(path, &device)?;
+    let longest = model.config().context_length;
+    let context = arguments.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
+    let planner = arguments.how.planner(path, &device)?;
+    crate::plan::check_room(&planner, context, arguments.device.memory_limit, &device)?;
+    let buffer = TensorBuffer::new(&device);
+    buffer.reserve_for(&model, context).map_err(Stop::failed)?;
+    device.set_tensor_buffer(buffer);
+    let mut options = ChatOptions::new(context);
+    options.max_tokens = arguments.max_tokens;
+    options.sampling = arguments.sampling.options();
+    options.stop = arguments.sampling.stop.clone();
+    options.now = now();
+    let mut chat = Chat::new(&model, options).map_err(Stop::failed)?;
+    let mut system = arguments.system.clone();
+    chat.set_messages(system_message(system.as_deref()));
+    let is_terminal = std::io::stdin().is_terminal();
+    if is_terminal {
+        let plan = planner.plan(context).map_err(Stop::failed)?;
+        print_error(&format!(
+            "{}, {context} tokens, {}; /help helps",
+            path.display(),
+            display_bytes(plan.total_bytes())
+        ));
+    }
+    // A second handler, where one is set already, is not needed.
+    let _ = ctrlc::set_handler(|| IS_INTERRUPTED.store(true, Ordering::Relaxed));
+    let mut input = Input::new()?;
+    while let Some(line) = input.next()? {
+        match line.trim() {
+            "" => {}
+            "/quit" | "/exit" => break,
+            "/help" => output::print(HELP)?,
+            "/memory" => memory(&device, &chat)?,
+            "/reset" => chat.set_messages(system_message(system.as_deref())),
+            command if command.starts_with("/system") => {
+                system = Some(command["/system".len()..].trim().to_owned()).filter(|text| !text.is_empty());
+                chat.set_messages(system_message(system.as_deref()));
+            }
+            command if command.starts_with("/save") => match command["/save".len()..].trim() {
+                "" => print_error("/save FILE: the file's name is missing"),
+                file => save(&chat, Path::new(file)),
+            },
+            command if command.starts_with('/') => {
+                print_error(&format!("there is no {command}; /help lists what there is"))
+            }
+            text => answer(&mut chat, text, is_terminal)?,
+        }
+    }
+    if let Some(form) = arguments.device.memory_stats {
+        statistics::print(&device, form, None);
+    }
+    Ok(())
+}
+
+fn now() -> DateTime {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    DateTime::from_unix_seconds(i64::try_from(seconds).unwrap_or(0))
+}
+
+fn system_message(text: Option<&str>) -> Vec<Message> {
+    text.map(|text| Message::new("system", text)).into_iter().collect()
+}
+
+/// Prints the answer as it comes. What is wrong with one message does not end the conversation.
+fn answer(chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
+    IS_INTERRUPTED.store(false, Ordering::Relaxed);
+    let mut answer = match chat.say(Message::new("user", text)) {
+        Ok(answer) => answer,
+        Err(error) => {
+            print_error(&format!("error: {error}"));
+            return Ok(());
+        }
+    };
+    loop {
+        if IS_INTERRUPTED.load(Ordering::Relaxed) {
+            answer.cancel();
+        }
+        match answer.next() {
+            Some(Ok(piece)) => output::print(piece)?,
+            Some(Err(error)) => {
+                print_error(&format!("error: {error}"));
+                break;
+            }
+            None => break,
+        }
+    }
+    output::print("\n")?;
+    match answer.end() {
+        Some(AnswerEnd::MaxTokens) => print_error("(cut off: --max-tokens allows no more)"),
+        Some(AnswerEnd::ContextFull) => print_error("(cut off: the context is full; /reset begins anew)"),
+        Some(AnswerEnd::Cancelled) if is_terminal => print_error("(ended)"),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn memory(device: &Device, chat: &Chat) -> Result<(), Stop> {
+    let session = chat.session();
+    let timings = session.timings();
+    output::print(&format!(
+        "{} of {} tokens; {} tokens read at {:.1} tokens/s, {} written at {:.1}\n",
+        session.tokens().len(),
+        session.context(),
+        timings.prompt_tokens,
+        timings.prefill_rate(),
+        timings.decoded_tokens,
+        timings.decode_rate()
+    ))?;
+    output::print(&statistics::text_of(device))
+}
+
+fn save(chat: &Chat, file: &Path) {
+    let text = serde_json::to_string_pretty(chat.messages()).map_err(Stop::failed);
+    match text.and_then(|text| models::write_beside(file, &format!("{text}\n"))) {
+        Ok(()) => print_error(&format!("saved to {}", file.display())),
+        Err(Stop::Failed(message)) => print_error(&format!("error: {message}")),
+        Err(_) => {}
+    }
+}
+
+/// The tokens of a conversation that begins with one message, for `tl generate --chat`.
+pub(crate) fn tokens(model: &Model, system: Option<&str>, text: &str) -> Result<Vec<u32>, Stop> {
+    let mut messages = system_message(system);
+    messages.push(Message::new("user", text));
+    ChatForm::of(model.weights()).and_then(|form| form.tokens(&messages, now())).map_err(Stop::failed)
+}
