@@ -58,12 +58,14 @@ static ATTENTION: Op = Op {
         if ![&q, &k, &v].into_iter().all(has_whole_heads) || k.dtype == DType::Q8_0 {
             return Ok(Ran::NoProgram);
         }
-        let is_plain = call.int(5)? == 0 && softcap(call)? == 0.0 && call.optional_operand(SINKS).is_none();
-        if !is_plain || v.dims[2] != k.dims[2] {
-            return Ok(Ran::NoProgram);
-        }
-        let (scale, is_causal) = (scale(call, &q)?, call.bool(3));
-        attention_gpu::run(call, [&q, &k, &v], scale, is_causal)
+        let scores = attention_gpu::Scores {
+            scale: scale(call, &q)?,
+            is_causal: call.bool(3),
+            window: call.int(5)? as usize,
+            softcap: softcap(call)?,
+            sinks: call.optional_operand(SINKS),
+        };
+        attention_gpu::run(call, [&q, &k, &v], &scores)
     }),
 };
 

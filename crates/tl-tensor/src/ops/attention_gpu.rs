@@ -8,8 +8,10 @@
 
 use std::fmt::Write as _;
 
-use tl_device::DType;
+use smallvec::SmallVec;
+use tl_device::{Binding, DType};
 
+use super::elementwise::TANH_WGSL;
 use super::gpu::{Program, Wgsl};
 use super::{Call, Operand, Ran};
 use crate::Fault;
@@ -21,14 +23,27 @@ const ENOUGH_GROUPS: usize = 128;
 
 const PARAMS: &str = "n_rows: u32, n_queries: u32, n_keys: u32, heads: u32, shared_by: u32, head_dim: u32, causal: u32,
     scale: f32, q_offset: u32, q_token: u32, q_head: u32, k_offset: u32, k_token: u32, k_head: u32, v_offset: u32,
-    v_token: u32, v_head: u32";
+    v_token: u32, v_head: u32, value_dim: u32, window: u32, softcap: f32, sinks_offset: u32";
+
+/// What becomes of the scores.
+pub(super) struct Scores<'a> {
+    pub(super) scale: f32,
+    pub(super) is_causal: bool,
+    pub(super) window: usize,
+    pub(super) softcap: f32,
+    pub(super) sinks: Option<Operand<'a>>,
+}
 
 /// Launches the attention of a call whose operands have whole heads.
-pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scale: f32, is_causal: bool) -> Result<Ran, Fault> {
-    let (n_queries, heads, head_dim) = (q.dims[0], q.dims[1], q.dims[2]);
+pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> Result<Ran, Fault> {
+    let (n_queries, heads, head_dim, value_dim) = (q.dims[0], q.dims[1], q.dims[2], v.dims[2]);
     let (n_keys, kv_heads) = (k.dims[0], k.dims[1]);
-    let fits = [q, k, v].iter().all(|operand| operand.fits_u32()) && call.n_out() < u32::MAX as usize / 2;
-    if !fits || head_dim > MAX_HEAD_DIM || !head_dim.is_multiple_of(4) || kv_heads == 0 {
+    let sinks = scores.sinks.as_ref();
+    let fits = [q, k, v].into_iter().chain(sinks).all(|operand| operand.fits_u32());
+    let fits = fits && call.n_out() < u32::MAX as usize / 2 && n_keys < u32::MAX as usize / 2;
+    let has_program = |dim: usize| dim > 0 && dim <= MAX_HEAD_DIM && dim.is_multiple_of(4);
+    let are_sinks_floats = sinks.is_none_or(|sinks| sinks.dtype.is_float());
+    if !fits || !has_program(head_dim) || !has_program(value_dim) || kv_heads == 0 || !are_sinks_floats {
         return Ok(Ran::NoProgram);
     }
     let shared_by = heads / kv_heads;
@@ -40,10 +55,14 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scale: f32, is_caus
         offset.is_multiple_of(4) && operand.strides[..2].iter().all(|stride| stride.is_multiple_of(4))
     };
     let is_wide = is_quartered(k, k_place.offset) && is_quartered(v, v_place.offset);
-    let text = Text { rows, head_dim, is_wide, q: q.dtype, kv: k.dtype, out: call.dtype };
+    let has_cap = scores.softcap > 0.0;
+    let (sinks_dtype, sinks_place) = (sinks.map(|sinks| sinks.dtype), sinks.map(Operand::place).transpose()?);
+    let (kv, out) = (k.dtype, call.dtype);
+    let text = Text { rows, head_dim, value_dim, is_wide, has_cap, q: q.dtype, kv, out, sinks: sinks_dtype };
     let source = |wgsl: Wgsl| text.source(wgsl);
-    let dtypes = [q.dtype, k.dtype, call.dtype];
-    let flags = (head_dim as u32) << 5 | (rows as u32) << 1 | u32::from(is_wide);
+    let dtypes = [q.dtype, k.dtype, call.dtype, sinks_dtype.unwrap_or(DType::Bool)];
+    let widths = (value_dim as u32) << 15 | (head_dim as u32) << 6;
+    let flags = widths | (rows as u32) << 2 | u32::from(has_cap) << 1 | u32::from(is_wide);
     let program = Program { name: "attention", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let stride = |operand: &Operand, axis: usize| operand.strides[axis] as u32;
     let words = [
@@ -53,8 +72,8 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scale: f32, is_caus
         heads as u32,
         shared_by as u32,
         head_dim as u32,
-        u32::from(is_causal),
-        scale.to_bits(),
+        u32::from(scores.is_causal),
+        scores.scale.to_bits(),
         q_place.offset,
         stride(q, 0),
         stride(q, 1),
@@ -64,9 +83,16 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scale: f32, is_caus
         v_place.offset,
         stride(v, 0),
         stride(v, 1),
+        value_dim as u32,
+        // A window of all keys is none.
+        if scores.window < n_keys { scores.window as u32 } else { 0 },
+        scores.softcap.to_bits(),
+        sinks_place.as_ref().map_or(0, |sinks| sinks.offset),
     ];
     let groups = n_rows.div_ceil(rows) * kv_heads;
-    call.launch(&program, &[q_place.binding, k_place.binding, v_place.binding], &words, groups)
+    let mut reads: SmallVec<[Binding; 4]> = SmallVec::from_slice(&[q_place.binding, k_place.binding, v_place.binding]);
+    reads.extend(sinks_place.map(|sinks| sinks.binding));
+    call.launch(&program, &reads, &words, groups)
 }
 
 /// What the text depends on.
@@ -74,11 +100,14 @@ struct Text {
     /// Rows of a workgroup: 1, 2, 4 or 8.
     rows: usize,
     head_dim: usize,
+    value_dim: usize,
     /// Whether keys and values can be loaded four elements at a time.
     is_wide: bool,
+    has_cap: bool,
     q: DType,
     kv: DType,
     out: DType,
+    sinks: Option<DType>,
 }
 
 impl Text {
@@ -87,9 +116,14 @@ impl Text {
         if self.rows == 8 { 128 } else { 256 }
     }
 
-    /// Quarters of a head: groups of four elements.
+    /// Quarters of a head of queries and keys: groups of four elements.
     fn quarters(&self) -> usize {
         self.head_dim / 4
+    }
+
+    /// Quarters of a head of values.
+    fn value_quarters(&self) -> usize {
+        self.value_dim / 4
     }
 
     /// A statement for each row.
@@ -109,6 +143,15 @@ impl Text {
             };
             wgsl.read("k", self.kv).read("v", self.kv).text(&load("k")).text(&load("v"))
         };
+        let mut wgsl = wgsl;
+        if let Some(dtype) = self.sinks {
+            wgsl = wgsl.read("sinks", dtype);
+        }
+        if self.has_cap {
+            wgsl = wgsl
+                .text(TANH_WGSL)
+                .text("fn capped(s: f32) -> f32 { return p.softcap * tanh_(clamp(s / p.softcap, -20.0, 20.0)); }");
+        }
         let (lanes, rows) = (self.lanes(), self.rows);
         let has_subgroups = wgsl.target().subgroup.is_some();
         let n_parts = wgsl.target().subgroup.map_or(16, |(least, _)| lanes.div_ceil(least.max(1) as usize)) * rows;
@@ -125,6 +168,11 @@ fn seen(row: u32) -> u32 {{
     if p.causal == 0u {{ return p.n_keys; }}
     let last = row / p.shared_by + 1u + p.n_keys;
     return select(0u, last - p.n_queries, last > p.n_queries);
+}}
+// The first key of those that a row sees.
+fn first_seen(row: u32) -> u32 {{
+    let end = seen(row);
+    return select(0u, end - p.window, p.window > 0u && end > p.window);
 }}",
             n_queries = rows * self.quarters(),
             n_weights = lanes * rows,
@@ -135,23 +183,26 @@ fn seen(row: u32) -> u32 {{
     }
 
     fn body(&self, has_subgroups: bool) -> String {
-        let (rows, lanes, quarters) = (self.rows, self.lanes(), self.quarters());
+        let (rows, lanes, quarters, value_quarters) = (self.rows, self.lanes(), self.quarters(), self.value_quarters());
         // Invocations that share a position's value, and positions that are looked at together.
-        let n_together = lanes / quarters;
+        let n_together = lanes / value_quarters;
         let start = self.each_row(|r| {
             format!(
-                "let seen{r} = select(0u, seen(first + {r}u), first + {r}u < p.n_rows); var top{r} = LEAST; var sum{r} = 0.0; \
-                 var mean{r} = vec4<f32>();"
+                "let seen{r} = select(0u, seen(first + {r}u), first + {r}u < p.n_rows); let from{r} = first_seen(first + {r}u); \
+                 var top{r} = LEAST; var sum{r} = 0.0; var mean{r} = vec4<f32>();"
             )
         });
         let last = (1..rows).fold("seen0".to_owned(), |last, r| format!("max({last}, seen{r})"));
         let weigh = self.each_row(|r| {
             format!(
-                "    {{ let weight = select(0.0, exp(s{r} - new{r}), j < seen{r}); let rescale = exp(top{r} - new{r});
+                "    {{ let weight = select(0.0, exp(s{r} - new{r}), j < seen{r} && j >= from{r}); let rescale = exp(top{r} - new{r});
             weights[lane * {rows}u + {r}u] = weight; sum{r} = sum{r} * rescale + weight; mean{r} *= rescale; top{r} = new{r}; }}"
             )
         });
-        let scores = self.each_row(|r| format!("    s{r} = select(LEAST, s{r} * p.scale, j < seen{r});"));
+        let scores = self.each_row(|r| {
+            let score = if self.has_cap { format!("capped(s{r} * p.scale)") } else { format!("s{r} * p.scale") };
+            format!("    s{r} = select(LEAST, {score}, j < seen{r} && j >= from{r});")
+        });
         let dots = self.each_row(|r| format!("            s{r} += dot(queries[{}u + e], key);", r * quarters));
         let add = self.each_row(|r| format!("            mean{r} += weights[j * {rows}u + {r}u] * value;"));
         let zero = self.each_row(|r| format!("    var s{r} = 0.0;"));
@@ -167,12 +218,13 @@ fn seen(row: u32) -> u32 {{
         queries[i] = q4(p.q_offset + query * p.q_token + head * p.q_head + (i % {quarters}u) * 4u);
     }}
     let k_at = p.k_offset + kv_head * p.k_head;
-    let v_at = p.v_offset + kv_head * p.v_head + (lane % {quarters}u) * 4u;
-    let together = lane / {quarters}u;
+    let v_at = p.v_offset + kv_head * p.v_head + (lane % {value_quarters}u) * 4u;
+    let together = lane / {value_quarters}u;
     {start}
     let n_seen = {last};
     workgroupBarrier();
-    for (var base = 0u; base < n_seen; base += {lanes}u) {{
+    // Later rows see later keys.
+    for (var base = from0; base < n_seen; base += {lanes}u) {{
         let j = base + lane;
         {zero}
         if j < n_seen {{
@@ -247,9 +299,17 @@ fn seen(row: u32) -> u32 {{
 
     /// Adds what the invocations have of each row, and stores the quotients.
     fn finish(&self, n_together: usize) -> String {
-        let (lanes, quarters) = (self.lanes(), self.quarters());
+        let (lanes, quarters) = (self.lanes(), self.value_quarters());
         let mut text = String::new();
         for r in 0..self.rows {
+            // A sink adds to the sum of the weights, each under the larger of the maxima.
+            let total = match self.sinks {
+                None => "let rescale = 1.0; let total = weights[0];".to_owned(),
+                Some(_) => format!(
+                    "let sink = load_sinks(p.sinks_offset + head); let top = max(top{r}, sink); let rescale = exp(top{r} - top);
+            let total = weights[0] * rescale + exp(sink - top);"
+                ),
+            };
             let _ = write!(
                 text,
                 "{{
@@ -266,9 +326,9 @@ fn seen(row: u32) -> u32 {{
             for (var i = 0u; i < {n_together}u; i++) {{ mean += sums[i * {quarters}u + lane]; }}
             let query = row / p.shared_by;
             let head = kv_head * p.shared_by + row - query * p.shared_by;
-            let total = weights[0];
-            let result = select(vec4<f32>(), mean / total, total > 0.0);
-            store4_out(((query * p.heads + head) * p.head_dim) / 4u + lane, result);
+            {total}
+            let result = select(vec4<f32>(), mean * rescale / total, weights[0] > 0.0);
+            store4_out(((query * p.heads + head) * p.value_dim) / 4u + lane, result);
         }}
         workgroupBarrier();
     }}

@@ -158,7 +158,15 @@ static LOGICAL_NOT: Op = Op {
     gpu: Some(|call| unary_gpu(call, "logical_not", "x == 0.0")),
 };
 
-/// Functions that the formulas in WGSL use.
+/// The hyperbolic tangent, near 0 by its power series, where the quotient cancels.
+pub(super) const TANH_WGSL: &str = "
+fn tanh_(x: f32) -> f32 {
+    let s = x * x;
+    let near = x * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 + s * (-17.0 / 315.0 + s * (62.0 / 2835.0)))));
+    return select(1.0 - 2.0 / (exp(2.0 * x) + 1.0), near, abs(x) < 0.3);
+}";
+
+/// Functions that the formulas in WGSL use, beside [`TANH_WGSL`].
 const MATH: &str = "
 fn infinity() -> f32 { return bitcast<f32>(0x7f800000u | p.zero); }
 fn not_a_number() -> f32 { return bitcast<f32>(0x7fc00000u | p.zero); }
@@ -166,12 +174,6 @@ fn not_a_number() -> f32 { return bitcast<f32>(0x7fc00000u | p.zero); }
 fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 fn is_infinite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }
 fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(-x)); }
-// Near 0 by its power series, where the quotient cancels.
-fn tanh_(x: f32) -> f32 {
-    let s = x * x;
-    let near = x * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 + s * (-17.0 / 315.0 + s * (62.0 / 2835.0)))));
-    return select(1.0 - 2.0 / (exp(2.0 * x) + 1.0), near, abs(x) < 0.3);
-}
 // The error function (Abramowitz, Stegun, 7.1.26), to 1.5e-7.
 fn erf(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.3275911 * abs(x));
@@ -273,6 +275,7 @@ pub(super) fn copy_gpu(
             .write("out", dtype)
             .params("dims: vec4<u32>, strides: vec4<u32>, n: u32, offset: u32, c0: f32, c1: f32, zero: u32")
             .text(gpu::INDEX)
+            .text(TANH_WGSL)
             .text(MATH)
             .main(WORKGROUP, &elements_body(dtype, &statement(element)))
     };
@@ -326,6 +329,7 @@ fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Res
                  a_number: f32, b_number: f32, zero: u32",
             )
             .text(gpu::INDEX)
+            .text(TANH_WGSL)
             .text(MATH)
             .main(WORKGROUP, &elements_body(dtype, &format!("let a = {a}; let b = {b}; v[k] = {formula};")))
     };

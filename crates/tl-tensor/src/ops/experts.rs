@@ -3,6 +3,7 @@
 use tl_device::DType;
 use tl_kernels::Experts;
 
+use super::experts_gpu;
 use super::matmul::product_dtype;
 use super::rule::{RuleArgs, Size, TensorType, same, weight_rule, whole_rows};
 use super::{Arg, Default, Group, Kind, Op, Run, optional, required, with_float};
@@ -38,7 +39,7 @@ static LINEAR_EXPERTS: Op = Op {
             )
         })
     }),
-    gpu: None,
+    gpu: Some(experts_gpu::run),
 };
 
 fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {

@@ -40,12 +40,12 @@ pub(super) struct Linear<'a> {
 }
 
 /// What the text of a program depends on.
-struct Loads {
-    x: DType,
-    out: DType,
-    w: WeightLoads,
-    bias: Option<WeightLoads>,
-    is_x_wide: bool,
+pub(super) struct Loads {
+    pub(super) x: DType,
+    pub(super) out: DType,
+    pub(super) w: WeightLoads,
+    pub(super) bias: Option<WeightLoads>,
+    pub(super) is_x_wide: bool,
 }
 
 /// How a program goes about it.
@@ -178,13 +178,19 @@ pub(super) fn parts(target: &ShaderTarget, w: &Operand, k: usize, n: usize) -> O
 }
 
 impl Loads {
-    fn source(&self, wgsl: Wgsl, plan: Plan) -> String {
+    /// The bindings of activations, weight and bias, with those of `between` before the bias.
+    pub(super) fn declare_operands<'a>(&self, wgsl: Wgsl<'a>, between: impl Fn(Wgsl<'a>) -> Wgsl<'a>) -> Wgsl<'a> {
         let mut wgsl = if self.is_x_wide { wgsl.read4("x", self.x) } else { wgsl.read("x", self.x) };
         wgsl = wgsl.text(WeightLoads::shared());
-        wgsl = self.w.declare(wgsl, "w");
-        if let Some(bias) = self.bias {
-            wgsl = bias.declare(wgsl, "b");
+        wgsl = between(self.w.declare(wgsl, "w"));
+        match self.bias {
+            Some(bias) => bias.declare(wgsl, "b"),
+            None => wgsl,
         }
+    }
+
+    /// `x4(i, end)`: four activations from `i` on, zeros from `end` on.
+    pub(super) fn x4(&self) -> String {
         let load = if self.is_x_wide {
             "return load4_x(i >> 2u);"
         } else {
@@ -192,11 +198,15 @@ impl Loads {
     for (var k = 0u; k < 4u; k++) { if i + k < end { v[k] = load_x(i + k); } }
     return v;"
         };
+        format!("fn x4(i: u32, end: u32) -> vec4<f32> {{ {load} }}")
+    }
+
+    fn source(&self, wgsl: Wgsl, plan: Plan) -> String {
+        let wgsl = self.declare_operands(wgsl, |wgsl| wgsl);
         let bias =
             if self.bias.is_some() { "element_b(p.b_offset + p.first + min(row, p.n_rows - 1u))" } else { "0.0" };
-        let wgsl = wgsl.write("out", self.out).params(PARAMS).text(&format!(
-            "fn x4(i: u32, end: u32) -> vec4<f32> {{ {load} }}
-fn bias(row: u32) -> f32 {{ return {bias}; }}
+        let wgsl = wgsl.write("out", self.out).params(PARAMS).text(&self.x4()).text(&format!(
+            "fn bias(row: u32) -> f32 {{ return {bias}; }}
 fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), bias(row + 2u), bias(row + 3u)); }}"
         ));
         match plan {
@@ -236,7 +246,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         wgsl.main_with(if subgroup.is_some() { SUBGROUP } else { "" }, lanes, &body)
     }
 
-    fn one_token(&self) -> String {
+    pub(super) fn one_token(&self) -> String {
         let x = self.x_part("x_at0 + i", "x_at0 + p.k");
         let sums = if self.w.reads_sums() {
             "dot(x[0] + x[1] + x[2] + x[3], vec4<f32>(1.0)), dot(x[4] + x[5] + x[6] + x[7], vec4<f32>(1.0))"
@@ -356,11 +366,11 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
 }
 
 /// The built-in values of programs that add up across subgroups.
-const SUBGROUP: &str = "@builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) n_subgroups: u32,
+pub(super) const SUBGROUP: &str = "@builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) n_subgroups: u32,
         @builtin(subgroup_invocation_id) within: u32, ";
 
 /// Adds `s0, s1, ..` of all lanes: lane `t` has the total of `s{t}` in `total`.
-fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
+pub(super) fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
     let mut text = String::new();
     if has_subgroups {
         for t in 0..tokens {

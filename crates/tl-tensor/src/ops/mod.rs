@@ -16,6 +16,7 @@ mod einsum;
 mod elementwise;
 mod embedding;
 mod experts;
+mod experts_gpu;
 mod gather;
 pub(crate) mod gpu;
 mod host;

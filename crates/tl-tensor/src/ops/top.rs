@@ -2,8 +2,9 @@
 
 use tl_device::DType;
 
+use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, Size, Sizes, TensorType};
-use super::{Arg, Call, Group, Kind, Op, Run, required, with_float};
+use super::{Arg, Call, Group, Kind, Op, Ran, Run, required, with_float};
 use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&TOPK, &ARGTOPK];
@@ -21,7 +22,7 @@ static TOPK: Op = Op {
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(|call| top_gpu(call, "topk")),
 };
 
 static ARGTOPK: Op = Op {
@@ -38,7 +39,7 @@ static ARGTOPK: Op = Op {
             Ok(())
         })
     }),
-    gpu: None,
+    gpu: Some(|call| top_gpu(call, "argtopk")),
 };
 
 fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
@@ -70,6 +71,69 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
 fn n_and_k(call: &Call) -> Result<[usize; 2], Fault> {
     let last = |dims: &[usize]| dims.last().copied().unwrap_or(0);
     Ok([last(call.operand(0)?.dims), last(call.dims)])
+}
+
+/// The most elements of a row that there is a program for: each element of a result looks at all of them.
+const MAX_ROW: usize = 4096;
+
+/// The order of elements, as numbers: the same for both zeros, the largest for what is not a number.
+const RANK: &str = "
+fn rank(x: f32) -> u32 {
+    let bits = select(bitcast<u32>(x), 0u, x == 0.0);
+    if (bits & 0x7fffffffu) > 0x7f800000u { return 0xffffffffu; }
+    return select(bits | 0x80000000u, ~bits, bits >> 31u == 1u);
+}";
+
+/// Four elements of the result to an invocation. One after the other, the best that comes behind the last one is found.
+const NEXT: &str = "let four = group * 256u + lane;
+    if four * 4u >= p.n_out { return; }
+    var v: vec4<KIND>;
+    var found = 0u;
+    var last = 0u;
+    var place = 0u;
+    for (var e = 0u; e < 4u; e++) {
+        let at = four * 4u + e;
+        if at >= p.n_out { break; }
+        let start = p.offset + at / p.k * p.n;
+        let wanted = at % p.k;
+        if e == 0u || wanted == 0u { found = 0u; }
+        for (; found <= wanted; found++) {
+            var best = 0u;
+            var best_place = 0xffffffffu;
+            for (var i = 0u; i < p.n; i++) {
+                let own = rank(load_x(start + i));
+                let is_behind = found == 0u || own < last || (own == last && i > place);
+                if is_behind && (best_place == 0xffffffffu || own > best) {
+                    best = own;
+                    best_place = i;
+                }
+            }
+            last = best;
+            place = best_place;
+        }
+        v[e] = VALUE;
+    }
+    store4_out(four, v);";
+
+fn top_gpu(call: &mut Call, name: &'static str) -> Result<Ran, Fault> {
+    let (x, [n, k], n_out) = (call.operand(0)?, n_and_k(call)?, call.n_out());
+    if n > MAX_ROW || !x.fits_u32() || n_out > u32::MAX as usize / 8 {
+        return Ok(Ran::NoProgram);
+    }
+    let (from, to) = (x.dtype, call.dtype);
+    let value = if to == DType::I32 { "i32(place)" } else { "load_x(start + place)" };
+    let source = |wgsl: Wgsl| {
+        let body = NEXT.replace("KIND", gpu::kind_of(to)).replace("VALUE", value);
+        wgsl.read("x", from)
+            .write("out", to)
+            .params("n: u32, k: u32, n_out: u32, offset: u32")
+            .text(RANK)
+            .main(WORKGROUP, &body)
+    };
+    let program = Program { name, dtypes: &[from, to], flags: 0, reports_faults: false, source: &source };
+    let place = x.place()?;
+    let words = Immediates::from_slice(&[n as u32, k as u32, n_out as u32, place.offset]);
+    call.launch(&program, &[place.binding], &words, n_out.div_ceil(4 * WORKGROUP as usize))
 }
 
 impl<T> Tensor<T> {

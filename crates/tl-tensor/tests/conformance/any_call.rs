@@ -87,7 +87,10 @@ fn fitting(op: &Op, param: &str, choices: &Choices, pick: u32) -> Option<Vec<usi
         ("linear_experts", "w") => vec![d, e, c],
         ("linear_experts", "experts") => vec![a, b],
         ("linear_experts", "b") => vec![d, e],
-        ("attention", "sinks") => vec![*first().get(1)?],
+        ("attention", "q") => vec![a, b, c],
+        ("attention", "k") => vec![d, b, c],
+        ("attention", "v") => vec![d, b, e],
+        ("attention", "sinks") => vec![b],
         ("rope", "factors") => vec![first().last()? / 2],
         _ => return None,
     };

@@ -225,7 +225,8 @@ fn experts_case(device: &Device, op: &'static Op, dtype: DType, format: &Format,
     for dims in [&[n_tokens, k][..], &[n_tokens, top, k]] {
         let xs = arrangements(device, dtype, &random(dtype, dims, (-2.0, 2.0)));
         let pairs = xs.iter().map(|x| (x, &chosen[0])).chain(chosen.iter().map(|chosen| (&xs[0], chosen)));
-        for (x, chosen) in pairs {
+        // What does not lie contiguous is copied; a software GPU takes long for each.
+        for (x, chosen) in pairs.take(if device.is_gpu() { 2 } else { usize::MAX }) {
             for (w, nd) in [&(w.clone(), nd.clone()), &part] {
                 let expert = |i: &[usize]| chosen.nd.at(&i[..2]) as usize;
                 let expected = Nd::from_fn(&[n_tokens, top, n], |i| {
