@@ -448,7 +448,7 @@ impl Parts {
         if !self.splits.is_empty() || self.prefix.is_some() {
             return Err(unsupported(part, "Metaspace behind another"));
         }
-        if !object.get("replacement").is_none_or(|text| text.as_str() == Some(&SPACE.to_string())) {
+        if object.get("replacement").is_some_and(|text| text.as_str() != Some(&SPACE.to_string())) {
             return Err(unsupported(part, "Metaspace with a replacement that is not ▁"));
         }
         let scheme = match object.get("prepend_scheme").and_then(Value::as_str) {
