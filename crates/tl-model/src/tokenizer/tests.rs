@@ -552,6 +552,7 @@ fn json_that_asks_for_more_is_an_error_that_names_it() {
     check(&["model", "merges"], json!(["t zz"]), "\"zz\" is no token");
     check(&["model", "vocab", "a"], json!(4_000_000_000u32), "far beyond");
     check(&["model", "vocab", "a"], json!(0), "the id 0 has two tokens");
+    check(&["added_tokens"], json!([{"id": 200_000, "content": "x"}]), "far beyond the");
     check(&["model", "vocab", "a"], json!(-1), "tokenizer.json:");
     check(&["normalizer"], json!({"type": "Lowercase"}), "its normalizer asks for \"Lowercase\"");
     check(
