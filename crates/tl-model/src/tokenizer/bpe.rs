@@ -94,7 +94,7 @@ impl Bpe {
     ) -> Result<Bpe> {
         let mut map = PairMap::with_capacity(n_merges);
         let mut pairs = PairMap::with_capacity(0);
-        let mut whole = Vec::new();
+        let (mut whole, mut last) = (Vec::new(), 0);
         for (rank, merge) in (0u32..).zip(merges) {
             let (left, right) = merge?;
             whole.clear();
@@ -112,13 +112,14 @@ impl Bpe {
                 left.len()
             };
             let (left_bytes, right_bytes) = whole.split_at(middle);
-            let ids = vocab.find(left_bytes).zip(vocab.find(right_bytes)).zip(vocab.find(&whole));
+            let ids = vocab.find(left_bytes).zip(vocab.find(right_bytes)).zip(vocab.find_near(&whole, last));
             let Some(((left_id, right_id), id)) = ids else {
                 let absent = [left_bytes, right_bytes].into_iter().position(|text| vocab.find(text).is_none());
                 let absent = absent.map_or_else(|| format!("{left}{right}"), |at| [left, right][at].to_owned());
                 return Err(bad(format!("merge {rank} joins {left:?} and {right:?}, but {absent:?} is no token")));
             };
             map.insert(left_id, right_id, (rank, id));
+            last = id;
         }
         let start = if rules.byte_level {
             let mut bytes = Box::new([NONE; 256]);

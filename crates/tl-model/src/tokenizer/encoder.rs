@@ -287,10 +287,13 @@ pub(super) const ENDS: [&str; 20] = [
     "<｜end▁of▁sentence｜>",
 ];
 
+/// Texts of tokens that end a text where a file counts them as control tokens; in some they are words like others.
+const ENDS_IF_CONTROL: [&str; 2] = ["</s>", "<eos>"];
+
 /// The tokens that end what a model says: those that a file names, and those of known texts.
 pub(super) fn stop_tokens(controls: &SpecialSet, named: impl IntoIterator<Item = u32>) -> Vec<u32> {
     let find = |text: &&str| controls.find(text);
-    let mut ids: Vec<u32> = named.into_iter().chain(ENDS.iter().filter_map(find)).collect();
+    let mut ids: Vec<u32> = named.into_iter().chain(ENDS.iter().chain(&ENDS_IF_CONTROL).filter_map(find)).collect();
     // Where a message ends with `<|return|>` or `<|call|>`, `<|end|>` only ends a part of it.
     if ["<|return|>", "<|flush|>"].iter().any(|text| find(text).is_some())
         && ["<|call|>", "<|calls|>"].iter().any(|text| find(text).is_some())

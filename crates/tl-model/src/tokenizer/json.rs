@@ -21,7 +21,7 @@ use super::split::{Behavior, GPT2, Split, Splits};
 use super::vocab::{Kind, Vocab};
 use crate::error::Result;
 
-/// Ids that no token has may lie between those that one has, but no more than this.
+/// Ids that no token has may lie between those that one has, but no more than this in all.
 const MAX_UNUSED_IDS: usize = 1 << 16;
 
 #[derive(Deserialize)]
@@ -301,7 +301,7 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
     let mut vocab = Vocab::new();
     let mut unknown = None;
     let mut last: Option<(u32, bool, &str)> = None;
-    for (id, added, text) in all {
+    for (n_before, (id, added, text)) in all.into_iter().enumerate() {
         if let Some((_, was_added, same)) = last.filter(|last| last.0 == id) {
             if !was_added || added.is_some() || same != text {
                 return Err(bad(format!("the id {id} has two tokens, {same:?} and {text:?}")));
@@ -309,11 +309,8 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
             continue;
         }
         last = Some((id, added.is_some(), text));
-        if id as usize > vocab.len() + MAX_UNUSED_IDS {
-            return Err(bad(format!(
-                "the id {id} of {text:?} is far beyond those before, which end at {}",
-                vocab.len()
-            )));
+        if id as usize > n_before + MAX_UNUSED_IDS {
+            return Err(bad(format!("the id {id} of {text:?} is far beyond the {n_before} tokens before it")));
         }
         while vocab.len() < id as usize {
             vocab.push(b"", Kind::Unused)?;
@@ -448,7 +445,7 @@ impl Parts {
         if !self.splits.is_empty() || self.prefix.is_some() {
             return Err(unsupported(part, "Metaspace behind another"));
         }
-        if !object.get("replacement").is_none_or(|text| text.as_str() == Some(&SPACE.to_string())) {
+        if object.get("replacement").is_some_and(|text| text.as_str() != Some(&SPACE.to_string())) {
             return Err(unsupported(part, "Metaspace with a replacement that is not ▁"));
         }
         let scheme = match object.get("prepend_scheme").and_then(Value::as_str) {

@@ -261,3 +261,94 @@ fn take_choice(text: &str, stack: &mut Vec<Choice>) -> Option<(usize, usize)> {
     }
     Some((op, shorter))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pattern::compile;
+    use super::*;
+
+    /// The matches of an expression in a text, joined by `|`.
+    fn matches(expression: &str, text: &str) -> String {
+        let (pattern, mut state) = (compile(expression).unwrap(), MatchState::default());
+        state.allow(text.len());
+        let (mut found, mut from) = (Vec::new(), 0);
+        while let Some(range) = pattern.find(text, from, &mut state) {
+            found.push(&text[range.clone()]);
+            from = if range.is_empty() { range.end + 1 } else { range.end };
+        }
+        found.join("|")
+    }
+
+    #[test]
+    fn matches_what_it_says() {
+        let check = |expression: &str, text: &str, expected: &str| {
+            assert_eq!(matches(expression, text), expected, "{expression:?} in {text:?}");
+        };
+        check("a|ab", "ab aab", "a|a|a");
+        check("ab|a", "ab aab", "ab|a|ab");
+        check("a*b", "aab b", "aab|b");
+        check("a+?", "aaa", "a|a|a");
+        check("a{2}", "aaaaa", "aa|aa");
+        check("a{2,3}", "aaaaa", "aaa|aa");
+        check("a{2,}b", "ab aab aaab", "aab|aaab");
+        check("a{,2}b", "aaab", "aab");
+        check("x{a", "x{a", "x{a");
+        check("(?:ab)+", "ababa", "abab");
+        check("(?:ab){2}", "ababab", "abab");
+        check("(?:ab|c)*d", "abcd", "abcd");
+        check("(?:ab)+?c", "ababc", "ababc");
+        check("a++b|c", "aab c", "aab|c");
+        check("a++a|c", "aaa c", "c");
+        check("(?:a|ab)++c", "abac", "ac");
+        check("(?>a|ab)c", "abc ac", "ac");
+        check("(?i:'s)|x", "'S 's '\u{17f} X x", "'S|'s|'\u{17f}|x");
+        check(r"\s+(?!\S)", "a   b  ", "  |  ");
+        check("a(?=b)", "aab", "a");
+        check(r"\p{Lu}\p{Ll}+", "Ab aB ÄÖ Éa", "Ab|Éa");
+        check(r"\p{Han}+", "a漢字か", "漢字");
+        check(r"[^\r\n\p{L}]", "a\n1é-", "1|-");
+        check(r"[]a]+", "a]b", "a]");
+        check(r"[\[\]]+", "[a]", "[|]");
+        check(r"\x41\x{42}\u0043", "ABC", "ABC");
+        check("^a|b$", "ab\nab", "a|b|a|b");
+        check(".", "é\n🦀", "é|🦀");
+        check("", "ab", "||");
+        check("(?=(?:[0-9]{3})+(?![0-9]))", "12345", "");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let check = |expression: &str, expected: &str| match compile(expression) {
+            Ok(_) => panic!("{expression:?} was accepted"),
+            Err(problem) => assert!(problem.contains(expected), "{expression:?}: {problem}"),
+        };
+        check("a(", "`(` at byte 1 is not closed");
+        check("a)", "`)` at byte 1 closes nothing");
+        check("[a", "`[` at byte 0 is not closed");
+        check("*a", "`*` at byte 0 repeats nothing");
+        check("(?<=a)b", "the group `(?<=a…` at byte 0");
+        check("(?<n>a)", "the group");
+        check(r"(a)\1", r"`\1` at byte 3");
+        check(r"\b", r"`\b`");
+        check(r"\p{Nothing}", r"the class `\p{Nothing}`");
+        check(r"\p{L", "is not closed");
+        check("\\", "ends with");
+        check("(a*)*", "repeats what may be empty");
+        check("(?:a?){30}", "repeats what may be empty");
+        check("a{9999}", "is not between 0 and 1024");
+        check("a{3,2}", "is not between 0 and 1024");
+        check("(?:(?:ab){1000}c){3}", "longer than 4096 steps");
+        check(&"(".repeat(100), "nested deeper than 32");
+        check(&"a".repeat(20_000), "20000 bytes");
+        check(&(0..65u8).map(|c| char::from(c + 0x80)).collect::<String>(), "more than 64 different classes");
+        check("a**********************************", "");
+    }
+
+    #[test]
+    fn backtracking_ends() {
+        let text = "a".repeat(5_000);
+        for expression in ["(?:a|aa)+b", "(?:a|a)+b", "(?:a+a+)+b", "a*a*a*a*a*b"] {
+            assert_eq!(matches(expression, &text), "", "{expression}");
+        }
+    }
+}

@@ -128,19 +128,28 @@ impl<'a> Merge<'a> {
     pub(super) fn finish(&self, ids: &mut Vec<u32>) {
         let symbols = &self.state.symbols;
         let mut at = if symbols.is_empty() { NONE } else { 0 };
-        // Parts of an unused piece that are still to be written, the leftmost last.
-        let mut parts: Vec<&str> = Vec::new();
         while at != NONE {
             let symbol = &symbols[at];
-            parts.push(&self.text[symbol.text.clone()]);
-            while let Some(part) = parts.pop() {
-                match (self.spm.merged(self.vocab, part), self.halves.get(part)) {
-                    (Some((id, _, false)), _) => ids.push(id),
-                    (Some(_), Some(&middle)) => parts.extend([&part[middle..], &part[..middle]]),
-                    _ => self.spm.push_bytes(part, ids),
-                }
+            let text = &self.text[symbol.text.clone()];
+            match self.spm.merged(self.vocab, text) {
+                Some((id, _, false)) => ids.push(id),
+                Some(_) => self.take_apart(text, ids),
+                None => self.spm.push_bytes(text, ids),
             }
             at = symbol.right;
+        }
+    }
+
+    /// Writes an unused piece: what it was joined from, as far as that is no unused piece too.
+    fn take_apart(&self, text: &'a str, ids: &mut Vec<u32>) {
+        // Parts that are still to be written, the leftmost last.
+        let mut parts = vec![text];
+        while let Some(part) = parts.pop() {
+            match (self.spm.merged(self.vocab, part), self.halves.get(part)) {
+                (Some((id, _, false)), _) => ids.push(id),
+                (Some(_), Some(&middle)) => parts.extend([&part[middle..], &part[..middle]]),
+                _ => self.spm.push_bytes(part, ids),
+            }
         }
     }
 }

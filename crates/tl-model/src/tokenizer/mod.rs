@@ -19,6 +19,8 @@ mod pattern;
 mod special;
 mod split;
 mod spm;
+#[cfg(test)]
+mod tests;
 mod vocab;
 
 pub use decode::DecodeStream;

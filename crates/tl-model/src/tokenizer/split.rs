@@ -259,3 +259,60 @@ impl PreTokenizer {
         self.expressions.iter().map(split).collect::<Result<Vec<_>, _>>().map(Splits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces<'a>(splits: &Splits, text: &'a str) -> Vec<&'a str> {
+        splits.apply(text, &mut SplitState::default()).iter().map(|range| &text[range.clone()]).collect()
+    }
+
+    /// The pieces of a text by a named way, written with `|` between them.
+    fn check(name: &str, expected: &str) {
+        let splits = PreTokenizer::named(name).unwrap().splits().unwrap();
+        let text = expected.replace('|', "");
+        assert_eq!(pieces(&splits, &text).join("|"), expected, "{name}");
+    }
+
+    #[test]
+    fn every_row_compiles_and_loses_nothing() {
+        let text = "Hello WORLD'S x²  12345\r\n\n\t 漢字かな αβγ e\u{301}🦀!? <b>\u{a0}\u{3000}don't 'LL ſ1 \u{1}";
+        for row in PRE_TOKENIZERS {
+            let splits = row.splits().unwrap();
+            assert_eq!(pieces(&splits, text).concat(), text, "{:?}", row.names);
+            assert!(pieces(&splits, "").is_empty());
+        }
+    }
+
+    #[test]
+    fn cuts_as_the_models_do() {
+        check("gpt-2", "Hello| WORLD|'|S| don|'t| 12345|   | x");
+        check("gpt-2", "a|\n|b|\n\n|\n|c|  | !?");
+        check("smollm", "a| |1|2|3|  | b|\t|c");
+        check("llama-bpe", "I|'LL| say|:| |123|456|7|\n\n|  | x|\u{a0}y|!\n|(z|)");
+        check("qwen2", "1|2|3| |4| a|.b|!!\n\n| \n|x");
+        check("qwen2", "e|\u{301}t|\u{301}e");
+        check("qwen35", "e\u{301}t\u{301}e|!| |1");
+        check("gpt-4o", "Hello|World'S| HTMLParser's| |123|4");
+        check("tekken", "Camel|Case|'s| |1|2| a|/\n|b");
+        check("deepseek-v3", "x|123|45|漢字かな|abc| !?|a|#include|\n");
+        check("default", "a|!|b| |123|45");
+    }
+
+    #[test]
+    fn matches_belong_where_the_step_says() {
+        let check = |behavior, invert, expected: &str| {
+            let split = Split::pattern("[-]", behavior, invert).unwrap();
+            assert_eq!(pieces(&Splits(vec![split]), "a--b-c-").join("|"), expected, "{behavior:?} {invert}");
+        };
+        check(Behavior::Isolated, false, "a|-|-|b|-|c|-");
+        check(Behavior::Removed, false, "a|b|c");
+        check(Behavior::Removed, true, "-|-|-|-");
+        check(Behavior::MergedWithPrevious, false, "a-|-|b-|c-");
+        check(Behavior::MergedWithNext, false, "a|-|-b|-c|-");
+        check(Behavior::Contiguous, false, "a|--|b|-|c|-");
+        let split = Split::literal("--", Behavior::MergedWithPrevious, false);
+        assert_eq!(pieces(&Splits(vec![split]), "a--b-c-").join("|"), "a--|b-c-");
+    }
+}

@@ -3,7 +3,7 @@
 //! Knows nothing of how a text is cut or joined. A token of a byte-level vocabulary is kept as the bytes it stands for,
 //! not as the letters that spell them in a file.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 use super::bad;
 use super::bytes::push_spelled;
@@ -44,14 +44,47 @@ pub(super) struct Vocab {
     kinds: Vec<Kind>,
     /// A power of two of slots, at most half of them taken; empty before [`Vocab::index`].
     slots: Vec<Slot>,
-    /// Seeded at random, so that no file can make every text collide.
-    hasher: RandomState,
+    /// Whether two indexed tokens have the same bytes.
+    has_twins: bool,
+    seeds: Seeds,
+}
+
+/// Random numbers that no file can know, so that none can make all its tokens or pairs collide.
+#[derive(Clone, Copy, Debug)]
+struct Seeds(u64, u64);
+
+impl Seeds {
+    fn new() -> Seeds {
+        let state = RandomState::new();
+        Seeds(state.hash_one(1u8), state.hash_one(2u8) | 1)
+    }
+
+    /// Both halves of the product depend on all bits of the value.
+    #[inline]
+    fn mix(self, value: u64) -> u64 {
+        let product = u128::from(value ^ self.0) * u128::from(self.1);
+        (product >> 64) as u64 ^ product as u64
+    }
+
+    fn hash(self, bytes: &[u8]) -> u64 {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let hash = words.iter().fold(bytes.len() as u64, |hash, word| self.mix(hash ^ u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.mix(hash ^ u64::from_le_bytes(last))
+    }
 }
 
 impl Vocab {
     pub(super) fn new() -> Vocab {
-        let hasher = RandomState::new();
-        Vocab { bytes: Vec::new(), starts: vec![0], kinds: Vec::new(), slots: Vec::new(), hasher }
+        Vocab {
+            bytes: Vec::new(),
+            starts: vec![0],
+            kinds: Vec::new(),
+            slots: Vec::new(),
+            has_twins: false,
+            seeds: Seeds::new(),
+        }
     }
 
     /// Adds the token with the next id.
@@ -120,7 +153,10 @@ impl Vocab {
                         self.slots[place] = Slot { id: id + 1, tag };
                         break;
                     }
-                    slot if slot.tag == tag && self.bytes(slot.id - 1) == bytes => break,
+                    slot if slot.tag == tag && self.bytes(slot.id - 1) == bytes => {
+                        self.has_twins = true;
+                        break;
+                    }
                     _ => place = (place + 1) & (self.slots.len() - 1),
                 }
             }
@@ -142,11 +178,16 @@ impl Vocab {
         }
     }
 
+    /// As [`Vocab::find`], looking first at a token and at the one behind it: merges come in the order of what they make.
+    pub(super) fn find_near(&self, bytes: &[u8], near: u32) -> Option<u32> {
+        let is_it = |&id: &u32| matches!(self.kind(id), Some(Kind::Normal)) && self.bytes(id) == bytes;
+        let near = [near, near.saturating_add(1)].into_iter().find(is_it).filter(|_| !self.has_twins);
+        near.or_else(|| self.find(bytes))
+    }
+
     /// The first slot to look into, and the tag; there are slots.
     fn place(&self, bytes: &[u8]) -> (usize, u32) {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(bytes);
-        let hash = hasher.finish();
+        let hash = self.seeds.hash(bytes);
         (hash as usize & (self.slots.len() - 1), (hash >> 32) as u32)
     }
 }
@@ -156,8 +197,7 @@ impl Vocab {
 pub(super) struct PairMap {
     slots: Vec<PairSlot>,
     len: usize,
-    /// Random, so that no file can make every pair collide.
-    seeds: [u64; 2],
+    seeds: Seeds,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -171,10 +211,9 @@ const EMPTY: u64 = u64::MAX;
 
 impl PairMap {
     pub(super) fn with_capacity(pairs: usize) -> PairMap {
-        let state = RandomState::new();
         let empty = PairSlot { key: EMPTY, value: (0, 0) };
         let slots = vec![empty; (pairs * 2).next_power_of_two().max(2)];
-        PairMap { slots, len: 0, seeds: [state.hash_one(1u8), state.hash_one(2u8) | 1] }
+        PairMap { slots, len: 0, seeds: Seeds::new() }
     }
 
     fn key(left: u32, right: u32) -> u64 {
@@ -182,9 +221,7 @@ impl PairMap {
     }
 
     fn place(&self, key: u64) -> usize {
-        // Both halves of the product depend on all bits of the key.
-        let product = u128::from(key ^ self.seeds[0]) * u128::from(self.seeds[1]);
-        ((product >> 64) as usize ^ product as usize) & (self.slots.len() - 1)
+        self.seeds.mix(key) as usize & (self.slots.len() - 1)
     }
 
     /// Adds a pair unless it is there.
