@@ -70,10 +70,10 @@ pub use tl_device::{
     TensorBufferStats, Trace, bytes,
 };
 pub use tl_engine::{
-    Activations, Answer, AnswerEnd, Architecture, Chat, ChatForm, ChatOptions, ChatTemplate, DateTime, DecodeStream,
-    Divergence, Finish, GenerateOptions, Generator, KvCache, LanguageModel, LoadOptions, MemoryPlan, Message, Model,
-    ModelConfig, ModelError, Perplexity, Planner, Predictions, ReserveFor, SamplingOptions, Session, Step, Timings,
-    Tokenizer, Weights,
+    Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, DateTime,
+    DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LanguageModel, LoadOptions, MemoryPlan,
+    Message, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions, ReserveFor, SamplingOptions, Session,
+    Step, StopStrings, Timings, Tokenizer, Weights,
 };
 pub use tl_model::{
     LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress, QuantizeReport, Sampler,

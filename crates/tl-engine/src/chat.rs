@@ -1,9 +1,7 @@
 //! Conversations: messages through the model's own template, answers as text, the KV cache kept from turn to turn.
 
-use tl_chat::{ChatError, ChatTemplate, DateTime, Message, Request};
-use tl_model::{
-    DecodeStream, EncodeOptions, LanguageModel, ModelError, Result, SamplingOptions, StopStrings, Tokenizer,
-};
+use tl_chat::{DateTime, Message};
+use tl_model::{ChatForm, DecodeStream, LanguageModel, Result, SamplingOptions, StopStrings};
 
 use crate::model::Model;
 use crate::session::{Session, Step};

@@ -41,6 +41,6 @@ pub use session::{Session, Step};
 pub use tl_chat::{ChatTemplate, DateTime, Message};
 pub use tl_lang::Architecture;
 pub use tl_model::{
-    Activations, ChatForm, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, ModelConfig,
-    ModelError, Result, SamplingOptions, Timings, Tokenizer, Weights,
+    Activations, CancelToken, ChatForm, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel,
+    ModelConfig, ModelError, Result, SamplingOptions, StopStrings, Timings, Tokenizer, Weights,
 };

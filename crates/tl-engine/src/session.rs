@@ -100,6 +100,8 @@ impl Session {
         self.keep(shared.min(tokens.len() - 1));
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
+        self.sampler.reset();
+        tokens.iter().for_each(|&token| self.sampler.accept(token));
         Ok(self.cache.len())
     }
 
@@ -113,6 +115,7 @@ impl Session {
             return Err(ModelError::PromptTooLong { tokens: len, context: self.context() });
         }
         self.tokens.extend_from_slice(tokens);
+        tokens.iter().for_each(|&token| self.sampler.accept(token));
         Ok(())
     }
 
@@ -127,6 +130,7 @@ impl Session {
     pub fn clear(&mut self) {
         self.cache.clear();
         self.tokens.clear();
+        self.sampler.reset();
     }
 
     /// Lets the cache forget all but the first tokens. A layer with a window may have forgotten those that would be seen then: it
@@ -162,6 +166,7 @@ impl Session {
         drop(logits);
         self.count(n, n > 1 || held == 0, start.elapsed());
         self.tokens.push(token);
+        self.sampler.accept(token);
         Ok(Step::Token(token))
     }
 

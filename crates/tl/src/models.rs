@@ -73,7 +73,7 @@ fn needs(model: &Resolved) -> Result<(usize, u64), String> {
 /// Downloads a model into Hugging Face's cache.
 #[cfg(feature = "pull")]
 pub(crate) fn pull(spec: &str, revision: Option<&str>) -> Result<(), Stop> {
-    use tl_hub::pull::{PullOptions, pull};
+    use tl_hub::{PullOptions, pull};
 
     let cache = locations().hub_cache;
     let cache =
