@@ -282,6 +282,9 @@ fn attention(device: &Device, op: &'static Op) {
                     let scores = Scores::new(true, 0.5, rest);
                     cases.push(Scores { window: 70, softcap: 2.0, sinks: &sinks.nd.data, ..scores });
                 }
+                // A software GPU takes long for each: options on operands that lie contiguous, arrangements without.
+                let is_arranged = !(std::ptr::eq(q, &qs[0]) && std::ptr::eq(k, &ks[0]) && std::ptr::eq(v, &vs[0]));
+                cases.truncate(if device.is_gpu() && is_arranged { 4 } else { usize::MAX });
                 for scores in &cases {
                     let expected = attention_of(&q.nd, &k.nd, &v.nd, scores);
                     let args: Vec<Arg> = [q.arg(), k.arg(), v.arg()].into_iter().chain(scores.rest.clone()).collect();
