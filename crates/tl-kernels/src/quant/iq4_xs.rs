@@ -97,7 +97,8 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     let levels = _mm256_broadcastsi128_si256(load_half(&LEVELS.map(|level| level as u8)));
     pairs::rows(rows, x, out, 0, |sums, bytes: &[u8; BYTES], x, place| {
         let products = signed_products(x, |i| {
-            pair::<16, NUMBERS, _>(bytes, i, place).map(|numbers| _mm256_shuffle_epi8(levels, numbers))
+            let [first, last] = pair::<16, NUMBERS, _>(bytes, i, place);
+            [_mm256_shuffle_epi8(levels, first), _mm256_shuffle_epi8(levels, last)]
         });
         let lower = _mm256_set1_epi32(i32::from_le_bytes(*array(&bytes[LOWER..NUMBERS])));
         let upper = _mm256_set1_epi32(i32::from(u16::from_le_bytes([bytes[UPPER], bytes[UPPER + 1]])) << 4);
@@ -142,7 +143,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 let mask = _mm512_set1_epi8(15);
                 let numbers =
                     [_mm512_and_si512(numbers, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(numbers), mask)];
-                let values = numbers.map(|numbers| _mm512_shuffle_epi8(levels, numbers));
+                let values = [_mm512_shuffle_epi8(levels, numbers[0]), _mm512_shuffle_epi8(levels, numbers[1])];
                 place.ask_ahead(bytes, 2 * h + 1, 4);
                 (values, over_four(scales, h))
             })

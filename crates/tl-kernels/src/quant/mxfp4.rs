@@ -97,8 +97,10 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     use std::arch::x86_64::{_mm256_broadcastsi128_si256, _mm256_shuffle_epi8};
     let levels = _mm256_broadcastsi128_si256(load_half(&UNSIGNED));
     pairs::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, place| {
-        let products =
-            products(x, |i| pair::<BYTES, 1, _>(bytes, i, place).map(|numbers| _mm256_shuffle_epi8(levels, numbers)));
+        let products = products(x, |i| {
+            let [first, last] = pair::<BYTES, 1, _>(bytes, i, place);
+            [_mm256_shuffle_epi8(levels, first), _mm256_shuffle_epi8(levels, last)]
+        });
         add_scaled(sums, x, products, vectors::eight_scales(bytes))
     });
 }
@@ -123,7 +125,7 @@ fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 let window = load_opaque(array(&bytes[4 * h * BYTES..][..64]));
                 let last = array(&bytes[(4 * h + 3) * BYTES + 1..][..16]);
                 let numbers = four_of_window::<BYTES, 1>(window, last);
-                let values = numbers.map(|numbers| _mm512_shuffle_epi8(levels, numbers));
+                let values = [_mm512_shuffle_epi8(levels, numbers[0]), _mm512_shuffle_epi8(levels, numbers[1])];
                 place.ask_ahead(bytes, 2 * h + 1, 4);
                 (values, vectors::four_scales(window))
             })

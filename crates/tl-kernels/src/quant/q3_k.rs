@@ -7,9 +7,11 @@ use super::block::{BlockFormat, array, array_mut, integer};
 use super::search::{inverse, round_to_level, signed_scale};
 use super::two_bits::{pack_pairs, unpack_pairs};
 #[cfg(target_arch = "x86_64")]
-use super::{Rows, activations::Row, block::RowDot};
+use super::{Rows, activations::Row, block::RowDot, dot::avx2::load_half};
 use super::{WeightKernels, half_at, store_half};
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
 
 const ELEMS: usize = 256;
 const BYTES: usize = 110;
@@ -99,27 +101,14 @@ impl BlockFormat for Format {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::avx2::{half_to_f32, load_half};
+    use super::dot::avx2::half_to_f32;
     use super::dot::pairs::{self, products_of_16};
     use super::two_bits::avx2::{pair, scaled};
-    use std::arch::x86_64::*;
     pairs::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x, place| {
-        // Bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, are at place `i`.
-        let thirds = [0, 16].map(|at| {
-            let bits = _mm256_broadcastsi128_si256(load_half(array(&bytes[at..][..16])));
-            _mm256_blend_epi32::<0b1111_0000>(bits, _mm256_srli_epi16::<4>(bits))
-        });
+        let (first, last) = (thirds(array(&bytes[..16])), thirds(array(&bytes[16..PAIRS])));
         let with_third = |i: usize| {
             let levels = pair::<PAIRS, _>(bytes, i, place);
-            [0, 1].map(|last| {
-                let bits = match i {
-                    0 => _mm256_slli_epi16::<2>(thirds[last]),
-                    1 => _mm256_slli_epi16::<1>(thirds[last]),
-                    2 => thirds[last],
-                    _ => _mm256_srli_epi16::<1>(thirds[last]),
-                };
-                _mm256_or_si256(levels[last], _mm256_and_si256(bits, _mm256_set1_epi8(4)))
-            })
+            [add_third(levels[0], first, i), add_third(levels[1], last, i)]
         };
         // The lower four bits of 16 scales from bytes 0 to 7, the upper two from bytes 8 to 11.
         let header = load_half(array(&bytes[SCALES - 4..SCALE]));
@@ -135,13 +124,35 @@ fn dot_avx2(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     });
 }
 
+/// The third bits of 16 elements: bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, at place `i`.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn thirds(bytes: &[u8; 16]) -> __m256i {
+    let bits = _mm256_broadcastsi128_si256(load_half(bytes));
+    _mm256_blend_epi32::<0b1111_0000>(bits, _mm256_srli_epi16::<4>(bits))
+}
+
+/// Adds 4 where bit `i` of [`thirds`] says so.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_third(levels: __m256i, thirds: __m256i, i: usize) -> __m256i {
+    let bits = match i {
+        0 => _mm256_slli_epi16::<2>(thirds),
+        1 => _mm256_slli_epi16::<1>(thirds),
+        2 => thirds,
+        _ => _mm256_srli_epi16::<1>(thirds),
+    };
+    _mm256_or_si256(levels, _mm256_and_si256(bits, _mm256_set1_epi8(4)))
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn dot_avx512(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    use super::dot::avx2::{half_to_f32, load_bytes, load_half};
+    use super::dot::avx2::{half_to_f32, load_bytes};
     use super::dot::avx512::{self, load_64};
     use super::two_bits::avx512::{Quarters, add_products, subtract_sums, words_of_lanes};
-    use std::arch::x86_64::*;
     avx512::rows(
         rows,
         x,

@@ -39,16 +39,22 @@ pub(crate) mod avx2 {
         place: Place,
     ) -> [__m256i; 2] {
         place.ask_ahead(bytes, i, 4);
-        [AT, AT + 16].map(|at| {
-            let bits = both(array(&bytes[at..][..16]), array(&bytes[at + 32..][..16]));
-            let bits = match i {
-                0 => bits,
-                1 => _mm256_srli_epi16::<2>(bits),
-                2 => _mm256_srli_epi16::<4>(bits),
-                _ => _mm256_srli_epi16::<6>(bits),
-            };
-            _mm256_and_si256(bits, _mm256_set1_epi8(3))
-        })
+        let first = both(array(&bytes[AT..][..16]), array(&bytes[AT + 32..][..16]));
+        let last = both(array(&bytes[AT + 16..][..16]), array(&bytes[AT + 48..][..16]));
+        [bits(first, i), bits(last, i)]
+    }
+
+    /// Bits `2 i` and `2 i + 1` of each byte.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn bits(bytes: __m256i, i: usize) -> __m256i {
+        let bits = match i {
+            0 => bytes,
+            1 => _mm256_srli_epi16::<2>(bytes),
+            2 => _mm256_srli_epi16::<4>(bytes),
+            _ => _mm256_srli_epi16::<6>(bytes),
+        };
+        _mm256_and_si256(bits, _mm256_set1_epi8(3))
     }
 
     /// Of each block, its first number times the first of its scales and its last number times the last, where no number

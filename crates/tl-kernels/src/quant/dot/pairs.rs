@@ -40,10 +40,18 @@ impl Pairs {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn new(x: &RowStretch, offset: u8) -> Pairs {
         let sixteens: &[[u8; 16]] = bytemuck::cast_slice(&x.values);
-        let values =
-            [0, 1, 2, 3].map(|i| [0, 1].map(|last| both(&sixteens[2 * i + last], &sixteens[2 * i + last + 8])));
-        let sums = |last: usize| -> [i32; 8] { std::array::from_fn(|b| i32::from(offset) * x.sums[2 * b + last]) };
-        let offsets = [0, 1].map(|last| bytemuck::cast(sums(last)));
+        // Loops and no closures, of which the compiler now and then makes functions without these instructions.
+        let mut values = [[_mm256_setzero_si256(); 2]; 4];
+        for (i, [first, last]) in values.iter_mut().enumerate() {
+            *first = both(&sixteens[2 * i], &sixteens[2 * i + 8]);
+            *last = both(&sixteens[2 * i + 1], &sixteens[2 * i + 9]);
+        }
+        let mut offsets = [[0; 8]; 2];
+        for (b, [first, last]) in x.sums.as_chunks::<2>().0.iter().enumerate() {
+            offsets[0][b] = i32::from(offset) * first;
+            offsets[1][b] = i32::from(offset) * last;
+        }
+        let offsets = [bytemuck::cast(offsets[0]), bytemuck::cast(offsets[1])];
         Pairs { values, offsets, scales: load(&x.scales), totals: load(&x.totals) }
     }
 }
