@@ -70,9 +70,9 @@ pub use tl_device::{
     TensorBufferStats, Trace, bytes,
 };
 pub use tl_engine::{
-    Activations, Architecture, DecodeBytes, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache,
-    LanguageModel, LoadOptions, MemoryPlan, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions,
-    ReserveFor, SamplingOptions, Timings, Tokenizer, Weights,
+    Activations, Architecture, CancelToken, DecodeBytes, DecodeStream, Divergence, Finish, GenerateOptions, Generator,
+    KvCache, LanguageModel, LoadOptions, MemoryPlan, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions,
+    ReserveFor, SamplingOptions, StopStrings, Timings, Tokenizer, Weights,
 };
 pub use tl_model::{
     LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress, QuantizeReport, Sampler,

@@ -37,6 +37,6 @@ pub use plan::{MemoryPlan, Planner};
 pub use reserve::ReserveFor;
 pub use tl_lang::Architecture;
 pub use tl_model::{
-    Activations, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, ModelConfig, ModelError,
-    Result, SamplingOptions, Timings, Tokenizer, Weights,
+    Activations, CancelToken, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, ModelConfig,
+    ModelError, Result, SamplingOptions, StopStrings, Timings, Tokenizer, Weights,
 };

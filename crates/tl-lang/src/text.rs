@@ -28,6 +28,12 @@ impl Deref for Text {
     }
 }
 
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Text {
         let mut bytes = [0; INLINE];

@@ -271,6 +271,26 @@ pub enum ModelError {
         expected: &'static str,
     },
 
+    /// More stop strings than are searched for.
+    #[error("{count} stop strings were given, at most {limit} are searched for")]
+    TooManyStopStrings {
+        /// How many were given.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+
+    /// A stop string that is empty or too long.
+    #[error("stop string {index} (the first is 0) has {len_bytes} bytes, expected 1 to {limit}")]
+    StopStringLength {
+        /// Its place in the list.
+        index: usize,
+        /// Its length.
+        len_bytes: usize,
+        /// The most bytes that it may have.
+        limit: usize,
+    },
+
     /// Logits from which nothing can be chosen.
     #[error("the logits cannot be sampled: {problem}")]
     Logits {

@@ -2,7 +2,11 @@
 //!
 //! The first call to `next` runs the prompt; every call takes the token to run from the one before. All memory is taken
 //! when the generator is made or comes from what was reserved: `next` itself allocates nothing for a single token.
+//!
+//! It knows tokens and no text: where a text is to end, [`StopStrings`](crate::StopStrings) finds in what the tokens are decoded to.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tl_tensor::Tensor;
@@ -85,8 +89,34 @@ pub enum Finish {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// The [`CancelToken`] was set.
+    Cancelled,
     /// An error, which the iterator has given.
     Failed,
+}
+
+/// Ends generation from outside, such as from another thread. Its clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken {
+    is_cancelled: Arc<AtomicBool>,
+}
+
+impl CancelToken {
+    /// One that is not cancelled.
+    pub fn new() -> CancelToken {
+        CancelToken::default()
+    }
+
+    /// Ends all generation that has this token or a clone of it, for good.
+    pub fn cancel(&self) {
+        // Nothing else is passed on with it, so that no order of memory is needed.
+        self.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
 }
 
 /// Tokens and times so far.
@@ -127,12 +157,14 @@ pub struct Generator<M> {
     /// What goes through the model next: the prompt, then one token.
     next: Vec<u32>,
     left: usize,
+    cancel: Option<CancelToken>,
     finish: Option<Finish>,
     timings: Timings,
 }
 
 impl<M: LanguageModel> Generator<M> {
-    /// Prepares to go on from `prompt`: takes the KV cache and reserves the sampler's scratch.
+    /// Prepares to go on from `prompt`: takes the KV cache and reserves the sampler's scratch. The penalties of the sampling options
+    /// count the prompt's tokens, too.
     ///
     /// Memory for the steps comes from the device's tensor buffer where one is set.
     ///
@@ -147,7 +179,8 @@ impl<M: LanguageModel> Generator<M> {
         if prompt.len() > context {
             return Err(ModelError::PromptTooLong { tokens: prompt.len(), context });
         }
-        let sampler = Sampler::new(options.sampling, model.vocab_size())?;
+        let mut sampler = Sampler::new(options.sampling, model.vocab_size())?;
+        prompt.iter().for_each(|&token| sampler.accept(token));
         let cache = model.new_cache(context)?;
         Ok(Generator {
             model,
@@ -155,9 +188,16 @@ impl<M: LanguageModel> Generator<M> {
             sampler,
             next: prompt.to_vec(),
             left: options.max_tokens,
+            cancel: None,
             finish: None,
             timings: Timings::default(),
         })
+    }
+
+    /// Ends generation with [`Finish::Cancelled`] before the next token once `cancel` is cancelled. A step that runs, the prompt's
+    /// too, is not broken off: its token is still given.
+    pub fn with_cancel_token(self, cancel: CancelToken) -> Generator<M> {
+        Generator { cancel: Some(cancel), ..self }
     }
 
     /// Why it ended; `None` while it has not.
@@ -176,6 +216,10 @@ impl<M: LanguageModel> Generator<M> {
     }
 
     fn step(&mut self) -> Result<Option<u32>> {
+        if self.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
+            self.finish = Some(Finish::Cancelled);
+            return Ok(None);
+        }
         if self.left == 0 {
             self.finish = Some(Finish::MaxTokens);
             return Ok(None);
@@ -202,6 +246,7 @@ impl<M: LanguageModel> Generator<M> {
             self.finish = Some(Finish::EndOfText);
             return Ok(None);
         }
+        self.sampler.accept(token);
         self.left -= 1;
         Ok(Some(token))
     }
@@ -219,5 +264,186 @@ impl<M: LanguageModel> Iterator for Generator<M> {
             self.finish = Some(Finish::Failed);
         }
         step.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tl_device::{DType, Device};
+
+    use super::*;
+
+    const VOCAB_SIZE: usize = 8;
+    /// Ends a text.
+    const END: u32 = 7;
+
+    /// Answers from a table: the logits after a token are one row, whatever was before it. After the tokens of `fails_after` calls
+    /// there is an error.
+    #[derive(Debug)]
+    struct TableModel {
+        device: Device,
+        rows: Vec<[f32; VOCAB_SIZE]>,
+        fails_after: Option<usize>,
+        calls: Cell<usize>,
+    }
+
+    impl TableModel {
+        /// After token `i` the likeliest is `likeliest[i]`, the others in the order of their ids.
+        fn new(likeliest: &[u32]) -> TableModel {
+            let row = |&best: &u32| {
+                let mut row: [f32; VOCAB_SIZE] = std::array::from_fn(|id| -(id as f32) / 8.0);
+                row[best as usize] = 1.0;
+                row
+            };
+            let rows = likeliest.iter().map(row).collect();
+            TableModel { device: Device::cpu(), rows, fails_after: None, calls: Cell::new(0) }
+        }
+
+        fn tensor(&self, values: &[f32], dims: &[usize]) -> Result<Tensor> {
+            Ok(Tensor::from_slice(&self.device, values, dims)?.into_dyn())
+        }
+    }
+
+    impl LanguageModel for TableModel {
+        fn vocab_size(&self) -> usize {
+            VOCAB_SIZE
+        }
+
+        fn context_length(&self) -> usize {
+            16
+        }
+
+        fn is_end(&self, token: u32) -> bool {
+            token == END
+        }
+
+        fn new_cache(&self, context: usize) -> Result<KvCache> {
+            KvCache::new(&self.device, 1, 1, 2, context, DType::F32)
+        }
+
+        fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+            self.calls.set(self.calls.get() + 1);
+            if self.fails_after.is_some_and(|calls| self.calls.get() > calls) {
+                return Err(ModelError::Logits { problem: "the table fails".to_owned() });
+            }
+            // Only the length of the cache is used.
+            let heads = self.tensor(&vec![0.0; tokens.len() * 2], &[tokens.len(), 1, 2])?;
+            cache.attend(0, &heads, &heads, &heads)?;
+            let last = tokens.last().map_or(0, |&token| token as usize);
+            self.tensor(&self.rows[last], &[1, VOCAB_SIZE])
+        }
+    }
+
+    /// 0 → 1 → 2 → 3 → 4 → 0, without an end.
+    const CIRCLE: [u32; VOCAB_SIZE] = [1, 2, 3, 4, 0, 0, 0, 0];
+
+    fn greedy(max_tokens: usize) -> GenerateOptions {
+        let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+        GenerateOptions { max_tokens, context: None, sampling }
+    }
+
+    /// The tokens, whether the last item is an error, and why it ended.
+    fn generated<M: LanguageModel>(mut generator: Generator<M>) -> (Vec<u32>, bool, Option<Finish>) {
+        let (mut tokens, mut has_failed) = (Vec::new(), false);
+        for token in generator.by_ref() {
+            assert!(!has_failed, "nothing follows an error");
+            match token {
+                Ok(token) => tokens.push(token),
+                Err(_) => has_failed = true,
+            }
+        }
+        assert!(generator.next().is_none(), "an iterator that ended stays so");
+        (tokens, has_failed, generator.finish())
+    }
+
+    #[test]
+    fn ends_where_it_should() {
+        let circle = TableModel::new(&CIRCLE);
+        let ending = TableModel::new(&[1, 2, 3, END, 0, 0, 0, 0]);
+        let check = |model: &TableModel, prompt: &[u32], options: &GenerateOptions, tokens: &[u32], finish: Finish| {
+            let generator = Generator::new(model, prompt, options).unwrap();
+            assert_eq!(generated(generator), (tokens.to_vec(), false, Some(finish)), "{prompt:?} {options:?}");
+        };
+        check(&circle, &[4, 0], &greedy(6), &[1, 2, 3, 4, 0, 1], Finish::MaxTokens);
+        check(&circle, &[0], &greedy(0), &[], Finish::MaxTokens);
+        check(&ending, &[0], &greedy(6), &[1, 2, 3], Finish::EndOfText);
+        check(&ending, &[3], &greedy(6), &[], Finish::EndOfText);
+        check(&ending, &[0], &greedy(3), &[1, 2, 3], Finish::MaxTokens);
+        // The last token does not go through the model: it needs no room.
+        let short = GenerateOptions { context: Some(4), ..greedy(100) };
+        check(&circle, &[0, 1], &short, &[2, 3, 4], Finish::ContextFull);
+        check(&circle, &[0, 1, 2, 3], &short, &[4], Finish::ContextFull);
+        check(&circle, &[0; 16], &greedy(100), &[1], Finish::ContextFull);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_generated() {
+        let circle = TableModel::new(&CIRCLE);
+        let check = |prompt: &[u32], options: &GenerateOptions, expected: &str| {
+            let error = Generator::new(&circle, prompt, options).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&[], &greedy(1), "prompt");
+        check(&[0; 17], &greedy(1), "17");
+        let sampling = SamplingOptions { min_p: -1.0, ..SamplingOptions::default() };
+        check(&[0], &GenerateOptions { sampling, ..greedy(1) }, "min_p is -1");
+        assert_eq!(circle.calls.get(), 0);
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        for (calls, tokens) in [(0, &[][..]), (1, &[1]), (3, &[1, 2, 3])] {
+            let model = TableModel { fails_after: Some(calls), ..TableModel::new(&CIRCLE) };
+            let generator = Generator::new(&model, &[0], &greedy(6)).unwrap();
+            assert_eq!(generated(generator), (tokens.to_vec(), true, Some(Finish::Failed)));
+            assert_eq!(model.calls.get(), calls + 1);
+        }
+        // Logits that are none.
+        let mut model = TableModel::new(&CIRCLE);
+        model.rows[2] = [f32::NAN; VOCAB_SIZE];
+        let generator = Generator::new(&model, &[0], &greedy(6)).unwrap();
+        assert_eq!(generated(generator), (vec![1, 2], true, Some(Finish::Failed)));
+    }
+
+    #[test]
+    fn a_cancelled_generator_ends_before_the_next_token() {
+        let circle = TableModel::new(&CIRCLE);
+        for n_tokens in [0, 1, 3] {
+            circle.calls.set(0);
+            let cancel = CancelToken::new();
+            let mut generator = Generator::new(&circle, &[0], &greedy(6)).unwrap().with_cancel_token(cancel.clone());
+            let tokens: Vec<u32> = generator.by_ref().take(n_tokens).map(Result::unwrap).collect();
+            assert_eq!((tokens.len(), generator.finish(), cancel.is_cancelled()), (n_tokens, None, false));
+            cancel.cancel();
+            assert_eq!(generated(generator), (vec![], false, Some(Finish::Cancelled)));
+            assert_eq!(circle.calls.get(), n_tokens, "no step for a token that nobody gets");
+        }
+        // One that is never cancelled changes nothing.
+        let generator = Generator::new(&circle, &[0], &greedy(2)).unwrap().with_cancel_token(CancelToken::new());
+        assert_eq!(generated(generator), (vec![1, 2], false, Some(Finish::MaxTokens)));
+    }
+
+    #[test]
+    fn penalties_count_the_prompt_and_the_text() {
+        let circle = TableModel::new(&CIRCLE);
+        let check = |sampling: SamplingOptions, prompt: &[u32], tokens: &[u32], finish: Finish| {
+            let sampling = SamplingOptions { temperature: 0.0, ..sampling };
+            let generator = Generator::new(&circle, prompt, &GenerateOptions { sampling, ..greedy(7) }).unwrap();
+            assert_eq!(generated(generator), (tokens.to_vec(), false, Some(finish)), "{sampling:?} {prompt:?}");
+        };
+        let plain = SamplingOptions::default();
+        let presence = SamplingOptions { presence_penalty: 10.0, ..plain };
+        // Each token once, the end last.
+        check(presence, &[0], &[1, 2, 3, 4, 5, 6], Finish::EndOfText);
+        // 2 and 3 are in the prompt: after 1 comes what is likeliest among the others.
+        check(presence, &[3, 2, 0], &[1, 4, 5, 6], Finish::EndOfText);
+        // Only the last token counts, and never stands in the way.
+        check(SamplingOptions { penalty_window: 1, ..presence }, &[0], &[1, 2, 3, 4, 0, 1, 2], Finish::MaxTokens);
+        // After one time 1.0 - 0.75 is still the most. The 1 is in the prompt twice: 1.0 - 2 · 0.75 is less than the -0.25 of the 2,
+        // which later has lost as much.
+        let frequency = SamplingOptions { frequency_penalty: 0.75, ..plain };
+        check(frequency, &[1, 1, 0], &[2, 3, 4, 0, 1, 2, 3], Finish::MaxTokens);
     }
 }

@@ -1,5 +1,5 @@
 //! What is in a model's files, of any architecture, and what generating text needs beside the architecture itself: GGUF,
-//! tokenizers, configuration, weights on a device, KV cache, sampling, generation.
+//! tokenizers, configuration, weights on a device, KV cache, sampling, stop strings, generation.
 //!
 //! This crate knows tensors and devices, never the language, and no architecture: what is computed with the weights is a
 //! [`LanguageModel`]'s business. It reads no environment variable, prints nothing, and treats every byte of a file as hostile: a
@@ -27,6 +27,7 @@ mod metadata;
 pub mod quantize;
 mod recipe;
 pub mod sampling;
+pub mod stop;
 pub mod synth;
 #[cfg(test)]
 mod testing;
@@ -41,12 +42,13 @@ pub use format::TensorType;
 pub use format::gguf::{Gguf, TensorInfo, Value};
 pub use format::log_probs::{LogProbs, LogProbsRow, LogProbsWriter};
 pub use format::write::{GgufHeader, GgufWriter};
-pub use generate::{Finish, GenerateOptions, Generator, LanguageModel, Timings};
+pub use generate::{CancelToken, Finish, GenerateOptions, Generator, LanguageModel, Timings};
 pub use kv_cache::{KvCache, LayerSpec, LogitsRows, check_dtype as check_cache_dtype};
 pub use metadata::MetadataValue;
 pub use quantize::{Quantization, QuantizeProgress, QuantizeReport};
 pub use recipe::weight_formats;
 pub use sampling::{Sampler, SamplingOptions};
+pub use stop::StopStrings;
 pub use synth::{SyntheticModel, SyntheticShape};
 pub use tokenizer::{DecodeStream, EncodeOptions, Tokenizer};
 pub use tree::ChildPlace;

@@ -1,7 +1,8 @@
-//! Choosing the next token from logits: greedy, temperature, top-k, top-p, with a seed.
+//! Choosing the next token from logits: penalties for repetition, then temperature, top-k, min-p and top-p, with a seed.
 //!
-//! It owns its random generator and its scratch, so that a choice allocates nothing, and computes with additions,
-//! multiplications and divisions in float64 only: the same seed and the same logits give the same token on every machine.
+//! It owns its random generator, its scratch and the last tokens, so that a choice allocates nothing, and computes with additions,
+//! multiplications and divisions in float64 only: the same seed, logits and last tokens give the same token on every machine. It
+//! knows no text: which tokens the penalties count, [`Sampler::accept`] is told.
 
 use std::cmp::Ordering;
 
@@ -9,7 +10,9 @@ use tl_tensor::Tensor;
 
 use crate::error::{ModelError, Result};
 
-/// How the next token is chosen.
+/// How the next token is chosen: penalties first, then temperature, top-k, min-p and top-p, in this order.
+///
+/// More options may come; write `SamplingOptions { temperature: 0.7, ..SamplingOptions::default() }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingOptions {
     /// What the logits are divided by; 0 takes the largest. Finite, not negative.
@@ -20,12 +23,46 @@ pub struct SamplingOptions {
     pub top_p: f32,
     /// Where the random sequence starts.
     pub seed: u64,
+    /// Tokens whose probability is below `min_p` times that of the most likely token are left out. From 0 (none are) to 1.
+    pub min_p: f32,
+    /// Divides the positive logits of tokens that are among the last, and multiplies the negative ones (Keskar et al., 2019,
+    /// "CTRL"). 1 changes nothing, less than 1 favours repetition. From 0.01 to 100.
+    pub repetition_penalty: f32,
+    /// Subtracted from the logit of every token that is among the last. 0 changes nothing. From 0 to 100.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit once for each time that it is among the last. 0 changes nothing. From 0 to 100.
+    pub frequency_penalty: f32,
+    /// How many of the last tokens the penalties count, at most [`SamplingOptions::MAX_PENALTY_WINDOW`]; with 0, no token is
+    /// penalized.
+    pub penalty_window: usize,
 }
 
 impl Default for SamplingOptions {
-    /// Temperature 1 over all tokens, seed 0.
+    /// Temperature 1 over all tokens without penalties, seed 0; a window of 64 tokens for penalties that are set.
     fn default() -> SamplingOptions {
-        SamplingOptions { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 }
+        SamplingOptions {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            penalty_window: 64,
+        }
+    }
+}
+
+impl SamplingOptions {
+    /// The largest `penalty_window`: a million tokens, 4 MiB.
+    pub const MAX_PENALTY_WINDOW: usize = 1 << 20;
+
+    /// Whether any penalty changes logits.
+    pub fn has_penalties(&self) -> bool {
+        let is_neutral =
+            self.repetition_penalty == 1.0 && self.presence_penalty == 0.0 && self.frequency_penalty == 0.0;
+        !is_neutral && self.penalty_window > 0
     }
 }
 
@@ -39,8 +76,10 @@ pub struct Sampler {
     candidates: Vec<Candidate>,
     /// The weight of every token.
     weights: Vec<f64>,
-    /// The logits of a tensor as float32.
+    /// The logits of a tensor as float32, and those that penalties change.
     logits: Vec<f32>,
+    /// The last tokens; `None` without penalties.
+    history: Option<History>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +98,7 @@ impl Candidate {
 }
 
 impl Sampler {
-    /// A sampler for logits of up to `vocab_size` tokens; reserves its scratch now.
+    /// A sampler for logits of up to `vocab_size` tokens; reserves its scratch now, with penalties also room for the last tokens.
     ///
     /// # Errors
     /// An option outside its range.
@@ -71,6 +110,7 @@ impl Sampler {
             candidates: Vec::with_capacity(vocab_size),
             weights: Vec::with_capacity(vocab_size),
             logits: Vec::with_capacity(vocab_size),
+            history: options.has_penalties().then(|| History::new(options.penalty_window, vocab_size)),
         })
     }
 
@@ -85,18 +125,36 @@ impl Sampler {
         self.random = Random::new(seed);
     }
 
-    /// Changes temperature, top-k and top-p for the choices to come; the random sequence goes on.
+    /// Changes temperature, top-k, min-p and top-p for the choices to come; the random sequence goes on, and the penalties stay.
     ///
     /// # Errors
     /// An option outside its range; nothing is changed then.
-    pub fn set_shape(&mut self, temperature: f32, top_k: usize, top_p: f32) -> Result<()> {
-        let options = SamplingOptions { temperature, top_k, top_p, seed: self.options.seed };
+    pub fn set_shape(&mut self, temperature: f32, top_k: usize, min_p: f32, top_p: f32) -> Result<()> {
+        let options = SamplingOptions { temperature, top_k, min_p, top_p, ..self.options };
         check_options(&options)?;
         self.options = options;
         Ok(())
     }
 
-    /// Chooses a token. Temperature is applied first, then top-k, then top-p over what is left.
+    /// Adds a token of the prompt or of the text to those that the penalties count; without penalties it does nothing. A token
+    /// outside the vocabulary that the sampler was made for takes a place among the last tokens and is not penalized.
+    ///
+    /// The sampler adds no token by itself: the caller accepts each chosen token that becomes part of the text.
+    pub fn accept(&mut self, token: u32) {
+        if let Some(history) = &mut self.history {
+            history.push(token);
+        }
+    }
+
+    /// Begins anew: no token is counted by the penalties, and the random sequence starts again from the seed.
+    pub fn reset(&mut self) {
+        self.random = Random::new(self.options.seed);
+        if let Some(history) = &mut self.history {
+            history.clear();
+        }
+    }
+
+    /// Chooses a token. The penalties change the logits first, then come temperature, top-k, min-p, and top-p over what is left.
     ///
     /// `logits`: one per token. Minus infinity means never. Allocates nothing as long as there are no more logits
     /// than the sampler was made for.
@@ -104,6 +162,37 @@ impl Sampler {
     /// # Errors
     /// No logits, a NaN, plus infinity, or minus infinity for every token.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+        if self.history.is_none() {
+            return self.choose(logits);
+        }
+        let mut values = std::mem::take(&mut self.logits);
+        values.clear();
+        values.extend_from_slice(logits);
+        self.penalize(&mut values);
+        let chosen = self.choose(&values);
+        self.logits = values;
+        chosen
+    }
+
+    /// Applies the penalties to the logits of the last tokens.
+    fn penalize(&mut self, logits: &mut [f32]) {
+        let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.options;
+        let [repetition, presence, frequency] =
+            [repetition_penalty, presence_penalty, frequency_penalty].map(f64::from);
+        let Some(history) = &mut self.history else { return };
+        history.for_each_token(|token, count| {
+            let Some(logit) = logits.get_mut(token as usize) else { return };
+            let x = f64::from(*logit);
+            let repeated = if x > 0.0 { x / repetition } else { x * repetition };
+            let penalized = repeated - (presence + frequency * f64::from(count));
+            // What was possible stays possible, and no finite logit becomes one that is refused.
+            let bounded = if x.is_finite() { penalized.clamp(f32::MIN.into(), f32::MAX.into()) } else { penalized };
+            *logit = bounded as f32;
+        });
+    }
+
+    /// Chooses a token; the penalties are behind.
+    fn choose(&mut self, logits: &[f32]) -> Result<u32> {
         let best = argmax(logits)?;
         if self.options.temperature == 0.0 {
             return Ok(best);
@@ -113,10 +202,13 @@ impl Sampler {
             let problem = format!("the largest, of token {best}, is {largest}");
             return Err(ModelError::Logits { problem });
         }
-        let SamplingOptions { temperature, top_k, top_p, .. } = self.options;
+        let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.options;
         let scale = Scale { largest: f64::from(largest), temperature: f64::from(temperature) };
         let total = if top_k > 0 && top_k < logits.len() {
-            self.take_top_k(logits, scale)
+            let total = self.take_top_k(logits, scale);
+            if min_p > 0.0 { self.keep_min_p() } else { total }
+        } else if min_p > 0.0 {
+            self.take_min_p(logits, scale)
         } else if top_p < 1.0 {
             self.take_top_p(logits, scale)
         } else {
@@ -134,22 +226,30 @@ impl Sampler {
 
     /// As [`Sampler::sample`], from a tensor `[vocab_size]` or `[1, vocab_size]` of `float16` or `float32`.
     ///
-    /// On a GPU, the likeliest token (temperature 0) is found there, and only its number is read back; a NaN is then not
-    /// looked for.
+    /// On a GPU, the likeliest token (temperature 0, no penalties) is found there, and only its number is read back; a NaN is then
+    /// not looked for.
     ///
     /// # Errors
     /// As for [`Sampler::sample`]; a tensor of more than one row, or of another type.
     pub fn sample_tensor<T>(&mut self, logits: &Tensor<T>) -> Result<u32> {
-        if self.options.temperature == 0.0 && logits.device().is_gpu() {
+        if logits.device().is_gpu() && self.chooses_on_device() {
             check_logits(logits)?;
             let mut token = [0f32];
             logits.argmax(None, false)?.read_f32(&mut token)?;
             return Ok(token[0] as u32);
         }
         let mut values = std::mem::take(&mut self.logits);
-        let sampled = read_logits(logits, &mut values).and_then(|()| self.sample(&values));
+        let chosen = read_logits(logits, &mut values).and_then(|()| {
+            self.penalize(&mut values);
+            self.choose(&values)
+        });
         self.logits = values;
-        sampled
+        chosen
+    }
+
+    /// Whether a GPU can choose the token: the largest logit, as it is.
+    fn chooses_on_device(&self) -> bool {
+        self.options.temperature == 0.0 && self.history.is_none()
     }
 
     /// The candidates are the `top_k` most likely tokens, in this order. Gives the sum of their weights.
@@ -172,6 +272,27 @@ impl Sampler {
         self.candidates.sort_unstable_by(Candidate::order);
         self.candidates.truncate(k);
         self.candidates.iter_mut().for_each(|candidate| candidate.weight = scale.weight(candidate.logit));
+        self.candidates.iter().map(|candidate| candidate.weight).sum()
+    }
+
+    /// Keeps the candidates that min-p allows. Gives the sum of their weights.
+    fn keep_min_p(&mut self) -> f64 {
+        let smallest = f64::from(self.options.min_p);
+        self.candidates.retain(|candidate| candidate.weight >= smallest);
+        self.candidates.iter().map(|candidate| candidate.weight).sum()
+    }
+
+    /// The candidates are the tokens that min-p allows, by their ids. Gives the sum of their weights.
+    fn take_min_p(&mut self, logits: &[f32], scale: Scale) -> f64 {
+        fill_weights(logits, scale, &mut self.weights);
+        // The largest weight is 1.
+        let smallest = f64::from(self.options.min_p);
+        self.candidates.clear();
+        for ((&logit, &weight), id) in logits.iter().zip(&self.weights).zip(0u32..) {
+            if weight >= smallest {
+                self.candidates.push(Candidate { logit, id, weight });
+            }
+        }
         self.candidates.iter().map(|candidate| candidate.weight).sum()
     }
 
@@ -309,16 +430,97 @@ fn check_logits<T>(tensor: &Tensor<T>) -> Result<()> {
 }
 
 fn check_options(options: &SamplingOptions) -> Result<()> {
-    let SamplingOptions { temperature, top_p, .. } = *options;
-    if !temperature.is_finite() || temperature < 0.0 {
-        let expected = "a finite number that is not negative";
-        return Err(ModelError::SamplingOption { option: "temperature", value: temperature, expected });
+    let SamplingOptions { temperature, top_k: _, top_p, seed: _, min_p, penalty_window, .. } = *options;
+    let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = *options;
+    let penalty = "a number from 0 to 100";
+    // No comparison holds for a NaN.
+    let checks = [
+        ("temperature", temperature, (0.0..=f32::MAX).contains(&temperature), "a finite number that is not negative"),
+        ("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "a number above 0 and at most 1"),
+        ("min_p", min_p, (0.0..=1.0).contains(&min_p), "a number from 0 to 1"),
+        (
+            "repetition_penalty",
+            repetition_penalty,
+            (0.01..=100.0).contains(&repetition_penalty),
+            "a number from 0.01 to 100; 1 is none",
+        ),
+        ("presence_penalty", presence_penalty, (0.0..=100.0).contains(&presence_penalty), penalty),
+        ("frequency_penalty", frequency_penalty, (0.0..=100.0).contains(&frequency_penalty), penalty),
+        (
+            "penalty_window",
+            penalty_window as f32,
+            penalty_window <= SamplingOptions::MAX_PENALTY_WINDOW,
+            "at most 1048576 tokens",
+        ),
+    ];
+    match checks.into_iter().find(|(_, _, is_right, _)| !is_right) {
+        Some((option, value, _, expected)) => Err(ModelError::SamplingOption { option, value, expected }),
+        None => Ok(()),
     }
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        let expected = "a number above 0 and at most 1";
-        return Err(ModelError::SamplingOption { option: "top_p", value: top_p, expected });
+}
+
+/// The last tokens, and how often each token is among them.
+#[derive(Clone, Debug)]
+struct History {
+    /// Filled from the front, then the oldest is overwritten.
+    ring: Vec<u32>,
+    window: usize,
+    /// The place of the oldest, once the ring is full.
+    oldest: usize,
+    /// By token. The highest bit is a mark while [`History::for_each_token`] runs.
+    counts: Vec<u32>,
+}
+
+impl History {
+    const MARK: u32 = 1 << 31;
+
+    fn new(window: usize, vocab_size: usize) -> History {
+        History { ring: Vec::with_capacity(window), window, oldest: 0, counts: vec![0; vocab_size] }
     }
-    Ok(())
+
+    fn push(&mut self, token: u32) {
+        if let Some(count) = self.counts.get_mut(token as usize) {
+            *count += 1;
+        }
+        if self.ring.len() < self.window {
+            self.ring.push(token);
+            return;
+        }
+        if let Some(place) = self.ring.get_mut(self.oldest) {
+            let old = std::mem::replace(place, token);
+            if let Some(count) = self.counts.get_mut(old as usize) {
+                *count -= 1;
+            }
+            self.oldest = (self.oldest + 1) % self.window;
+        }
+    }
+
+    fn clear(&mut self) {
+        for &token in &self.ring {
+            if let Some(count) = self.counts.get_mut(token as usize) {
+                *count = 0;
+            }
+        }
+        self.ring.clear();
+        self.oldest = 0;
+    }
+
+    /// Calls `f` with each token of the vocabulary that is among the last, once, and with how often it is.
+    fn for_each_token(&mut self, mut f: impl FnMut(u32, u32)) {
+        for &token in &self.ring {
+            if let Some(count) = self.counts.get_mut(token as usize)
+                && *count & Self::MARK == 0
+            {
+                f(token, *count);
+                *count |= Self::MARK;
+            }
+        }
+        for &token in &self.ring {
+            if let Some(count) = self.counts.get_mut(token as usize) {
+                *count &= !Self::MARK;
+            }
+        }
+    }
 }
 
 /// e^x for x ≤ 0, within a few units in the last place. The standard library's differs between platforms. Without branches, so that
@@ -391,6 +593,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -438,7 +642,7 @@ mod tests {
         let ln = |p: f32| p.ln();
         let logits = [ln(0.1), ln(0.4), f32::NEG_INFINITY, ln(0.2), ln(0.3)];
         let check = |temperature: f32, top_k: usize, top_p: f32, expected: [f64; 5]| {
-            let got = shares(SamplingOptions { temperature, top_k, top_p, seed: 7 }, &logits);
+            let got = shares(SamplingOptions { temperature, top_k, top_p, seed: 7, ..Default::default() }, &logits);
             for (got, expected) in got.iter().zip(expected) {
                 // Four standard deviations of 20,000 draws are below 0.015; what cannot be drawn never is.
                 assert!((got - expected).abs() < 0.015 && (expected > 0.0 || *got == 0.0), "{got} for {expected}");
@@ -476,7 +680,7 @@ mod tests {
             for (top_k, top_p) in [(0, 0.9), (0, 0.05), (0, 0.999_999), (1, 1.0), (40, 0.8), (300, 1.0), (4999, 0.5)] {
                 // Eighths: many are equal.
                 let logits: Vec<f32> = (0..n).map(|_| (random.unit() * 80.0).round() as f32 / 8.0).collect();
-                let options = SamplingOptions { temperature: 0.7, top_k, top_p, seed: 1 };
+                let options = SamplingOptions { temperature: 0.7, top_k, top_p, seed: 1, ..Default::default() };
                 let mut sampler = Sampler::new(options, n).unwrap();
                 let token = sampler.sample(&logits).unwrap();
                 let scale = Scale { largest: f64::from(logits.iter().copied().fold(0.0, f32::max)), temperature: 0.7 };
@@ -508,7 +712,7 @@ mod tests {
     fn the_same_seed_gives_the_same_tokens() {
         let logits: Vec<f32> = (0..300).map(|i| (i * 37 % 101) as f32 / 25.0).collect();
         let draw = |seed: u64| -> Vec<u32> {
-            let options = SamplingOptions { temperature: 0.8, top_k: 40, top_p: 0.95, seed };
+            let options = SamplingOptions { temperature: 0.8, top_k: 40, top_p: 0.95, seed, ..Default::default() };
             let mut sampler = Sampler::new(options, logits.len()).unwrap();
             (0..12).map(|_| sampler.sample(&logits).unwrap()).collect()
         };
@@ -532,6 +736,289 @@ mod tests {
         let mut sampler = Sampler::new(SamplingOptions::default(), 2).unwrap();
         for logits in [&[f32::NAN, 0.0][..], &[f32::INFINITY, 0.0], &[f32::NEG_INFINITY; 2], &[]] {
             assert!(sampler.sample(logits).is_err(), "{logits:?}");
+        }
+    }
+
+    #[test]
+    fn options_outside_their_ranges_are_named() {
+        let plain = SamplingOptions::default;
+        let check = |options: SamplingOptions, expected: Option<&str>| {
+            let wrong = match Sampler::new(options, 4) {
+                Err(ModelError::SamplingOption { option, .. }) => Some(option),
+                other => other.map(|_| None).unwrap(),
+            };
+            assert_eq!(wrong, expected, "{options:?}");
+        };
+        for (value, is_right) in [(0.0, true), (1.0, true), (-0.1, false), (1.1, false), (f32::NAN, false)] {
+            check(SamplingOptions { min_p: value, ..plain() }, (!is_right).then_some("min_p"));
+        }
+        let values = [f32::NAN, f32::INFINITY, -1.0, 100.1, 0.0, 0.001, 100.0];
+        for (value, is_right) in values.into_iter().zip([false, false, false, false, true, true, true]) {
+            let (presence, frequency) = ("presence_penalty", "frequency_penalty");
+            check(SamplingOptions { presence_penalty: value, ..plain() }, (!is_right).then_some(presence));
+            check(SamplingOptions { frequency_penalty: value, ..plain() }, (!is_right).then_some(frequency));
+            let wrong = (value != 100.0).then_some("repetition_penalty");
+            check(SamplingOptions { repetition_penalty: value, ..plain() }, wrong);
+        }
+        let most = SamplingOptions::MAX_PENALTY_WINDOW;
+        check(SamplingOptions { penalty_window: most, ..plain() }, None);
+        check(SamplingOptions { penalty_window: most + 1, ..plain() }, Some("penalty_window"));
+        check(SamplingOptions { penalty_window: usize::MAX, presence_penalty: 1.0, ..plain() }, Some("penalty_window"));
+    }
+
+    #[test]
+    fn a_seed_gives_these_tokens() {
+        let logits: Vec<f32> = (0..1000).map(|i| (i * 379 % 1009) as f32 / 80.0).collect();
+        let check = |temperature: f32, top_k: usize, top_p: f32, expected: [u32; 8]| {
+            let options = SamplingOptions { temperature, top_k, top_p, seed: 11, ..Default::default() };
+            let mut sampler = Sampler::new(options, logits.len()).unwrap();
+            assert_eq!(expected.map(|_| sampler.sample(&logits).unwrap()), expected, "{options:?}");
+            // A window alone penalizes nothing, and a new start is one.
+            sampler.reset();
+            sampler.accept(expected[0]);
+            assert_eq!(expected.map(|_| sampler.sample(&logits).unwrap()), expected, "{options:?}");
+            assert!(sampler.history.is_none());
+        };
+        check(1.0, 0, 1.0, [881, 804, 977, 599, 298, 740, 157, 45]);
+        check(0.7, 0, 0.9, [471, 487, 423, 937, 378, 511, 189, 804]);
+        check(0.8, 40, 1.0, [551, 756, 945, 165, 993, 764, 599, 402]);
+        check(1.3, 40, 0.8, [157, 362, 354, 575, 591, 165, 599, 402]);
+        check(0.0, 0, 1.0, [402; 8]);
+    }
+
+    #[test]
+    fn min_p_draws_have_the_right_shares() {
+        let logits = [0.1f32, 0.4, 0.0, 0.2, 0.3].map(f32::ln);
+        let check = |options: SamplingOptions, expected: [f64; 5]| {
+            for (got, expected) in shares(SamplingOptions { seed: 7, ..options }, &logits).iter().zip(expected) {
+                assert!((got - expected).abs() < 0.015 && (expected > 0.0 || *got == 0.0), "{got} for {expected}");
+            }
+        };
+        let plain = SamplingOptions::default();
+        check(SamplingOptions { min_p: 0.2, ..plain }, [0.1, 0.4, 0.0, 0.2, 0.3]);
+        check(SamplingOptions { min_p: 0.4, ..plain }, [0.0, 4.0 / 9.0, 0.0, 2.0 / 9.0, 3.0 / 9.0]);
+        check(SamplingOptions { min_p: 0.6, ..plain }, [0.0, 4.0 / 7.0, 0.0, 0.0, 3.0 / 7.0]);
+        check(SamplingOptions { min_p: 1.0, ..plain }, [0.0, 1.0, 0.0, 0.0, 0.0]);
+        check(SamplingOptions { min_p: 1e-30, ..plain }, [0.1, 0.4, 0.0, 0.2, 0.3]);
+        // Top-p is of what min-p leaves: 4/9 and 3/9 are more than 0.7.
+        check(SamplingOptions { min_p: 0.4, top_p: 0.7, ..plain }, [0.0, 4.0 / 7.0, 0.0, 0.0, 3.0 / 7.0]);
+        check(SamplingOptions { min_p: 0.4, top_k: 2, ..plain }, [0.0, 4.0 / 7.0, 0.0, 0.0, 3.0 / 7.0]);
+        check(SamplingOptions { min_p: 0.7, top_k: 4, ..plain }, [0.0, 4.0 / 7.0, 0.0, 0.0, 3.0 / 7.0]);
+        // Of probabilities after the temperature: at 0.5, 9/30 are 9/16 of 16/30.
+        check(SamplingOptions { min_p: 0.6, temperature: 0.5, ..plain }, [0.0, 1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn penalties_change_the_logits_of_the_last_tokens() {
+        let check = |options: SamplingOptions, last: &[u32], logits: &[f32], expected: &[f32]| {
+            let mut sampler = Sampler::new(options, logits.len()).unwrap();
+            last.iter().for_each(|&token| sampler.accept(token));
+            let mut changed = logits.to_vec();
+            sampler.penalize(&mut changed);
+            assert_eq!(changed, expected, "{options:?} {last:?}");
+        };
+        let plain = SamplingOptions::default();
+        let repetition = SamplingOptions { repetition_penalty: 2.0, ..plain };
+        check(repetition, &[0, 1, 1, 2], &[3.0, -3.0, 0.0, 1.0], &[1.5, -6.0, 0.0, 1.0]);
+        check(repetition, &[0, 7, u32::MAX], &[3.0, 3.0], &[1.5, 3.0]);
+        check(repetition, &[0, 1], &[f32::NEG_INFINITY, f32::INFINITY], &[f32::NEG_INFINITY, f32::INFINITY]);
+        check(repetition, &[0, 1], &[f32::MIN, f32::MAX], &[f32::MIN, f32::MAX / 2.0]);
+        let favoured = SamplingOptions { repetition_penalty: 0.5, ..plain };
+        check(favoured, &[0, 1], &[f32::MAX, -2.0], &[f32::MAX, -1.0]);
+        let presence = SamplingOptions { presence_penalty: 0.5, ..plain };
+        check(presence, &[1, 1, 1], &[3.0, 3.0], &[3.0, 2.5]);
+        let frequency = SamplingOptions { frequency_penalty: 0.5, ..plain };
+        check(frequency, &[1, 1, 0, 1], &[3.0, 3.0], &[2.5, 1.5]);
+        // The repetition penalty comes before those that are subtracted.
+        let all = SamplingOptions { presence_penalty: 0.25, frequency_penalty: 0.5, ..repetition };
+        check(all, &[1, 1], &[3.0, 3.0], &[3.0, 0.25]);
+        // The window: the first of four no longer counts.
+        let narrow = SamplingOptions { penalty_window: 3, ..frequency };
+        check(narrow, &[0, 1, 1, 2], &[3.0, 3.0, 3.0], &[3.0, 2.0, 2.5]);
+        check(narrow, &[0, 1, 1, 2, 2, 2], &[3.0, 3.0, 3.0], &[3.0, 3.0, 1.5]);
+        check(SamplingOptions { penalty_window: 0, ..all }, &[0, 1], &[3.0, 3.0], &[3.0, 3.0]);
+    }
+
+    #[test]
+    fn reset_forgets_the_last_tokens() {
+        let options =
+            SamplingOptions { temperature: 0.0, presence_penalty: 2.0, penalty_window: 4, ..Default::default() };
+        let mut sampler = Sampler::new(options, 3).unwrap();
+        let logits = [1.0, 2.0, 0.5];
+        for _ in 0..2 {
+            let chosen: Vec<u32> = (0..7)
+                .map(|_| {
+                    let token = sampler.sample(&logits).unwrap();
+                    sampler.accept(token);
+                    token
+                })
+                .collect();
+            // Once each has been chosen, the order is that without penalties, until the ring lets the first go.
+            assert_eq!(chosen, [1, 0, 2, 1, 1, 1, 0]);
+            sampler.reset();
+        }
+    }
+
+    #[test]
+    fn the_device_chooses_only_without_penalties() {
+        let check = |options: SamplingOptions, expected: bool| {
+            assert_eq!(Sampler::new(options, 2).unwrap().chooses_on_device(), expected, "{options:?}");
+        };
+        let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+        check(greedy, true);
+        check(SamplingOptions { min_p: 0.5, top_k: 3, top_p: 0.5, ..greedy }, true);
+        check(SamplingOptions { repetition_penalty: 1.1, penalty_window: 0, ..greedy }, true);
+        check(SamplingOptions { repetition_penalty: 1.1, ..greedy }, false);
+        check(SamplingOptions { presence_penalty: 0.1, ..greedy }, false);
+        check(SamplingOptions { frequency_penalty: 0.1, ..greedy }, false);
+        check(SamplingOptions::default(), false);
+    }
+
+    /// The logits after the penalties, with `last` the tokens that count.
+    fn penalized(options: &SamplingOptions, last: &[u32], logits: &[f32]) -> Vec<f32> {
+        let penalize = |(&logit, id): (&f32, u32)| {
+            let count = last.iter().filter(|token| **token == id).count();
+            if count == 0 {
+                return logit;
+            }
+            let penalty = f64::from(options.repetition_penalty);
+            let x = f64::from(logit);
+            let repeated = if x > 0.0 { x / penalty } else { x * penalty };
+            (repeated - (f64::from(options.presence_penalty) + f64::from(options.frequency_penalty) * count as f64))
+                as f32
+        };
+        logits.iter().zip(0..).map(penalize).collect()
+    }
+
+    /// The ids that a choice is among, most likely first. Where it depends on the last bits of a sum or an exponential, more of
+    /// them are kept with a `slack` above 0, fewer with one below.
+    fn kept(options: &SamplingOptions, logits: &[f32], slack: f64) -> Vec<u32> {
+        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let weight = |logit: f32| ((f64::from(logit) - largest) / f64::from(options.temperature)).exp();
+        let mut all: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        if options.top_k > 0 {
+            all.truncate(options.top_k);
+        }
+        let least = (f64::from(options.min_p) * (1.0 - slack)).min(1.0);
+        all.retain(|(logit, _)| weight(*logit) >= least);
+        let wanted =
+            all.iter().map(|(logit, _)| weight(*logit)).sum::<f64>() * f64::from(options.top_p) * (1.0 + slack);
+        let mut sum = 0.0;
+        let is_kept = |(logit, _): &(f32, u32)| {
+            let before = sum;
+            sum += weight(*logit);
+            before < wanted
+        };
+        all.into_iter().take_while(is_kept).map(|(_, id)| id).collect()
+    }
+
+    /// Logits with many equal ones and some that are minus infinity; with what cannot be sampled now and then.
+    fn some_logits() -> impl Strategy<Value = Vec<f32>> {
+        let logit = prop_oneof![
+            200 => (-80i32..80).prop_map(|eighths| eighths as f32 / 8.0),
+            20 => Just(f32::NEG_INFINITY),
+            20 => -10.0f32..10.0,
+        ];
+        let odd = prop_oneof![30 => Just(None), 1 => Just(Some(f32::NAN)), 1 => Just(Some(f32::INFINITY))];
+        let logits = prop_oneof![prop::collection::vec(logit.clone(), 1..20), prop::collection::vec(logit, 200..700)];
+        (logits, odd, any::<prop::sample::Index>()).prop_map(|(mut logits, odd, at)| {
+            if let Some(odd) = odd {
+                let at = at.index(logits.len());
+                logits[at] = odd;
+            }
+            logits
+        })
+    }
+
+    fn some_options() -> impl Strategy<Value = SamplingOptions> {
+        let filters = (
+            prop_oneof![Just(0.0f32), Just(1.0), 0.05f32..3.0],
+            prop_oneof![Just(0usize), 1usize..8, 8usize..400],
+            prop_oneof![Just(1.0f32), 0.01f32..1.0, Just(0.5)],
+            prop_oneof![2 => Just(0.0f32), 2 => 0.0001f32..1.0, 1 => Just(1.0)],
+        );
+        let penalties = (
+            prop_oneof![Just(1.0f32), 0.5f32..3.0],
+            prop_oneof![Just(0.0f32), 0.0f32..4.0],
+            prop_oneof![Just(0.0f32), 0.0f32..2.0],
+            prop_oneof![Just(0usize), 1usize..12, Just(64)],
+        );
+        (filters, penalties, any::<u64>()).prop_map(|(filters, penalties, seed)| {
+            let (temperature, top_k, top_p, min_p) = filters;
+            let (repetition_penalty, presence_penalty, frequency_penalty, penalty_window) = penalties;
+            SamplingOptions {
+                temperature,
+                top_k,
+                top_p,
+                seed,
+                min_p,
+                repetition_penalty,
+                presence_penalty,
+                frequency_penalty,
+                penalty_window,
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        #[test]
+        fn choices_are_those_of_the_plain_way(
+            options in some_options(),
+            logits in some_logits(),
+            tokens in prop::collection::vec(0u32..24, 0..40),
+        ) {
+            let mut sampler = Sampler::new(options, logits.len()).unwrap();
+            let room = |sampler: &Sampler| {
+                let ring = sampler.history.as_ref().map(|history| history.ring.capacity());
+                (sampler.candidates.capacity(), sampler.weights.capacity(), sampler.logits.capacity(), ring)
+            };
+            let room_before = room(&sampler);
+            // The drawn token becomes one of the last, four times.
+            let mut tokens = tokens;
+            tokens.iter().for_each(|&token| sampler.accept(token));
+            for _ in 0..4 {
+                let last = &tokens[tokens.len().saturating_sub(options.penalty_window)..];
+                let changed = penalized(&options, last, &logits);
+                let unit = sampler.random.clone().unit();
+                let token = sampler.sample(&logits);
+                let largest = changed.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                if changed.iter().any(|logit| logit.is_nan()) || (options.temperature > 0.0 && largest.is_infinite()) {
+                    prop_assert!(token.is_err());
+                    break;
+                }
+                let token = token.unwrap();
+                if options.temperature == 0.0 {
+                    prop_assert_eq!(Some(token as usize), changed.iter().position(|logit| *logit == largest));
+                } else {
+                    let is_filtered = (1..logits.len()).contains(&options.top_k) || options.min_p > 0.0 || options.top_p < 1.0;
+                    let order: Vec<u32> = if is_filtered {
+                        let order: Vec<u32> = sampler.candidates.iter().map(|candidate| candidate.id).collect();
+                        let (least, most) = (kept(&options, &changed, -1e-9), kept(&options, &changed, 1e-9));
+                        prop_assert!((least.len()..=most.len()).contains(&order.len()));
+                        let (mut sorted, mut expected) = (order.clone(), most[..order.len()].to_vec());
+                        sorted.sort_unstable();
+                        expected.sort_unstable();
+                        prop_assert_eq!(sorted, expected);
+                        order
+                    } else {
+                        (0..logits.len() as u32).collect()
+                    };
+                    // The random number falls into the token's share.
+                    let temperature = f64::from(options.temperature);
+                    let weight = |id: u32| ((f64::from(changed[id as usize]) - f64::from(largest)) / temperature).exp();
+                    let total: f64 = order.iter().map(|&id| weight(id)).sum();
+                    let before: f64 = order.iter().take_while(|id| **id != token).map(|&id| weight(id)).sum();
+                    let (left, slack) = (unit * total, 1e-9 * total);
+                    prop_assert!(order.contains(&token) && weight(token) > 0.0);
+                    prop_assert!(before - slack <= left && left <= before + weight(token) + slack);
+                }
+                sampler.accept(token);
+                tokens.push(token);
+            }
+            prop_assert_eq!(room(&sampler), room_before);
         }
     }
 

@@ -57,6 +57,7 @@ fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> G
         top_k: arguments.top_k,
         top_p: arguments.top_p,
         seed: arguments.seed,
+        ..SamplingOptions::default()
     };
     // As much as this run can use; a prompt that is too long is told so by the generator.
     let enough = prompt_len.saturating_add(arguments.max_tokens).clamp(1, model.config().context_length);

@@ -380,6 +380,7 @@ impl Checker {
             (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
             (Kind::Text, Type::Str) | (Kind::DType, Type::Dtype) | (Kind::Ints, Type::Int) => true,
             (Kind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
+            (Kind::Texts, Type::List(element)) => matches!(**element, Type::Str | Type::Unknown),
             (Kind::List, Type::List(_)) => true,
             (Kind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
             (Kind::Tensor, Type::Optional) => param.default.is_some(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tl_model::{
     Activations, Checkpoint, ConfigValue, DecodeStream, GenerateOptions, Generator, KvCache, MetadataValue,
-    ModelConfig, ModelNode, NodeRef, SamplingOptions, Tokenizer, Weights,
+    ModelConfig, ModelNode, NodeRef, SamplingOptions, StopStrings, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Attention, Size, TensorType};
@@ -207,7 +207,10 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "generate",
-        doc: "The text with which the model continues a prompt: at most `max_tokens` tokens, chosen as `sample` does.",
+        doc: "The text with which the model continues a prompt: at most `max_tokens` tokens, chosen as `sample` does. Penalties for \
+              the last `penalty_window` tokens, of the prompt and of the text, change their logits first: `repetition_penalty` \
+              divides the positive ones and multiplies the negative ones (1: no change), `presence_penalty` is subtracted once, \
+              and `frequency_penalty` once for each time. The text ends before the first of the `stop` strings, a list.",
         params: &[
             MODEL,
             Param::required("prompt", Kind::Text),
@@ -216,6 +219,12 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("top_p", Kind::Number, Default::Number(0.95)),
             Param::optional("top_k", Kind::Int, Default::Int(0)),
             Param::optional("seed", Kind::Int, Default::Int(0)),
+            Param::optional("min_p", Kind::Number, Default::Number(0.0)),
+            Param::optional("repetition_penalty", Kind::Number, Default::Number(1.0)),
+            Param::optional("presence_penalty", Kind::Number, Default::Number(0.0)),
+            Param::optional("frequency_penalty", Kind::Number, Default::Number(0.0)),
+            Param::optional("penalty_window", Kind::Int, Default::Int(64)),
+            Param::optional("stop", Kind::Texts, Default::Absent),
         ],
         result: always!(Str),
         run: |_, args| generate(args),
@@ -384,15 +393,25 @@ fn generate(args: &Args<'_>) -> Result<Value, Failure> {
         top_p: args.number(4)? as f32,
         top_k: args.size(5)?,
         seed: args.int(6)? as u64,
+        min_p: args.number(7)? as f32,
+        repetition_penalty: args.number(8)? as f32,
+        presence_penalty: args.number(9)? as f32,
+        frequency_penalty: args.number(10)? as f32,
+        penalty_window: args.size(11)?,
     };
+    let mut stop = StopStrings::new(&args.texts(12)?)?;
     let options = GenerateOptions { max_tokens: args.size(2)?, sampling, ..GenerateOptions::default() };
     let mut stream = DecodeStream::new();
     let mut text = String::new();
     let model = crate::architecture::ScriptedModel::new(model)?;
     for id in Generator::new(model, &tokenizer.encode(args.text(1)?), &options)? {
-        text.push_str(stream.next(&tokenizer, id?)?);
+        text.push_str(stop.push(stream.next(&tokenizer, id?)?));
+        if stop.found().is_some() {
+            return Ok(Value::text(text));
+        }
     }
-    text.push_str(stream.finish());
+    text.push_str(stop.push(stream.finish()));
+    text.push_str(stop.finish());
     Ok(Value::text(text))
 }
 

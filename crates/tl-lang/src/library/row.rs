@@ -8,6 +8,7 @@ use tl_tensor::{Random, Tensor};
 
 use crate::check::{Known, Type, Typed};
 use crate::host::Host;
+use crate::text::Text;
 use crate::value::{Handle, HandleKind, Value};
 
 /// A row of the table.
@@ -80,6 +81,7 @@ pub(crate) enum Kind {
     Text,
     DType,
     Ints,
+    Texts,
     List,
     Tensor,
     Handle(HandleKind),
@@ -96,6 +98,7 @@ impl Kind {
             Kind::Text => "a string",
             Kind::DType => "a dtype, such as float16",
             Kind::Ints => "a list of ints",
+            Kind::Texts => "a list of strings",
             Kind::List => "a list",
             Kind::Tensor => "a tensor",
             Kind::Handle(kind) => kind.name(),
@@ -325,6 +328,20 @@ impl Args<'_> {
         match self.value(index) {
             Value::Ints(ints) => Ok(ints.as_slice()),
             _ => Err(self.wrong(index, "a list of ints")),
+        }
+    }
+
+    /// A list of strings; none where it is left out.
+    pub(crate) fn texts(&self, index: usize) -> Result<Vec<Text>, Failure> {
+        let value = self.value(index);
+        let text = |place: usize| match value.element(place) {
+            Some(Value::Str(text)) => Ok(text),
+            _ => Err(self.wrong(index, "a list of strings")),
+        };
+        match value.list_len() {
+            Some(len) => (0..len).map(text).collect(),
+            None if self.is_given(index) => Err(self.wrong(index, "a list of strings")),
+            None => Ok(Vec::new()),
         }
     }
 

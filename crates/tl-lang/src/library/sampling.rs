@@ -12,18 +12,19 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "sample",
         doc: "A token chosen from `logits: [vocab]` or `[1, vocab]`, an int: with the probabilities `softmax(logits / temperature)` \
-              among the `top_k` most likely tokens (0: all), and of those the most likely ones that add up to `top_p`. Temperature 0 \
-              gives the most likely token.",
+              among the `top_k` most likely tokens (0: all), of those the ones that are at least `min_p` times as likely as the most \
+              likely token, and of those the most likely ones that add up to `top_p`. Temperature 0 gives the most likely token.",
         params: &[
             LOGITS,
             Param::optional("temperature", Kind::Number, Default::Number(1.0)),
             Param::optional("top_k", Kind::Int, Default::Int(0)),
             Param::optional("top_p", Kind::Number, Default::Number(1.0)),
+            Param::optional("min_p", Kind::Number, Default::Number(0.0)),
         ],
         result: always!(Int),
         run: |context, args| {
-            let (temperature, top_k, top_p) = (args.number(1)?, args.size(2)?, args.number(3)?);
-            sample(context, args, temperature, top_k, top_p)
+            let (temperature, top_k, top_p, min_p) = (args.number(1)?, args.size(2)?, args.number(3)?, args.number(4)?);
+            sample(context, args, Choice { temperature, top_k, top_p, min_p })
         },
         ..Builtin::BASE
     },
@@ -34,7 +35,7 @@ pub(super) static ROWS: &[Builtin] = &[
         result: always!(Int),
         run: |context, args| {
             let temperature = args.number(1)?;
-            sample(context, args, temperature, 0, 1.0)
+            sample(context, args, Choice { temperature, ..Choice::ALL })
         },
         ..Builtin::BASE
     },
@@ -49,7 +50,7 @@ pub(super) static ROWS: &[Builtin] = &[
         result: always!(Int),
         run: |context, args| {
             let (k, temperature) = (args.size(1)?, args.number(2)?);
-            sample(context, args, temperature, k, 1.0)
+            sample(context, args, Choice { temperature, top_k: k, ..Choice::ALL })
         },
         ..Builtin::BASE
     },
@@ -64,19 +65,26 @@ pub(super) static ROWS: &[Builtin] = &[
         result: always!(Int),
         run: |context, args| {
             let (p, temperature) = (args.number(1)?, args.number(2)?);
-            sample(context, args, temperature, 0, p)
+            sample(context, args, Choice { temperature, top_p: p, ..Choice::ALL })
         },
         ..Builtin::BASE
     },
 ];
 
-fn sample(
-    context: &mut Context<'_>,
-    args: &Args<'_>,
+/// What a call says of the choice.
+struct Choice {
     temperature: f64,
     top_k: usize,
     top_p: f64,
-) -> Result<Value, Failure> {
+    min_p: f64,
+}
+
+impl Choice {
+    /// Among all tokens.
+    const ALL: Choice = Choice { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+}
+
+fn sample(context: &mut Context<'_>, args: &Args<'_>, choice: Choice) -> Result<Value, Failure> {
     let logits = args.tensor(0)?;
     let sampler = match context.sampler {
         Some(sampler) => sampler,
@@ -85,6 +93,7 @@ fn sample(
             context.sampler.insert(Sampler::new(options, logits.n_elems())?)
         }
     };
-    sampler.set_shape(temperature as f32, top_k, top_p as f32)?;
+    let Choice { temperature, top_k, top_p, min_p } = choice;
+    sampler.set_shape(temperature as f32, top_k, min_p as f32, top_p as f32)?;
     Ok(Value::Int(i64::from(sampler.sample_tensor(logits)?)))
 }
