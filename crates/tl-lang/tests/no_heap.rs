@@ -73,7 +73,7 @@ main {
     for step in 0..ROUNDS {
         if cache.len >= 90 { cache.clear() }
         let logits = forward(model, cache, [token])
-        token = sample(logits, temperature: 0.7, top_p: 0.9)
+        token = sample(logits, temperature: 0.7, top_p: 0.9, min_p: 0.001)
         let s = softmax(logits * 0.5 - 1.0)[0, 0..16]
         let p = max(s) + s[1..2] ** 2
         letters = letters + len(text.next(token))
