@@ -70,10 +70,10 @@ pub use tl_device::{
     TensorBufferStats, Trace, bytes,
 };
 pub use tl_model::{
-    Activations, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LlamaConfig, LogProbs,
-    LogProbsRow, LogProbsWriter, MemoryPlan, Model, ModelError, Perplexity, Planner, Predictions, Quantization,
-    QuantizeProgress, QuantizeReport, ReserveFor, Sampler, SamplingOptions, SyntheticModel, SyntheticShape, Tokenizer,
-    weight_formats,
+    Activations, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LayerSpec, LlamaConfig,
+    LogProbs, LogProbsRow, LogProbsWriter, MemoryPlan, Model, ModelError, Perplexity, Planner, Predictions,
+    Quantization, QuantizeProgress, QuantizeReport, ReserveFor, Sampler, SamplingOptions, SyntheticModel,
+    SyntheticShape, Tokenizer, weight_formats,
 };
 pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
 
