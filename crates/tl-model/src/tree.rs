@@ -35,7 +35,7 @@ struct Node {
     kind: u64,
 }
 
-/// Where among its siblings a child was found: in nodes of this kind, it is there again.
+/// Where among its siblings a child was found, or that it was not: in nodes of this kind, it is so again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChildPlace {
     kind: u64,
@@ -144,12 +144,15 @@ impl Tree {
 
     /// As [`Tree::child`], for a walk that is repeated: `place` is its own, and used for one name only.
     pub(crate) fn child_at(&self, node: u32, name: &str, place: &mut ChildPlace) -> Option<u32> {
+        /// The position of a child that is not there: more than any node has.
+        const ABSENT: u32 = u32::MAX;
         let parent = self.nodes.get(node as usize)?;
-        if !(place.is_known && place.kind == parent.kind && place.position < parent.n_children) {
-            let position = self.child(node, name)? - parent.first_child;
+        let is_known = place.is_known && place.kind == parent.kind;
+        if !(is_known && (place.position < parent.n_children || place.position == ABSENT)) {
+            let position = self.child(node, name).map_or(ABSENT, |child| child - parent.first_child);
             *place = ChildPlace { kind: parent.kind, position, is_known: true };
         }
-        Some(parent.first_child + place.position)
+        (place.position != ABSENT).then(|| parent.first_child + place.position)
     }
 
     /// The children whose names are numbers, counted from 0 without a gap.

@@ -10,7 +10,7 @@ use crate::check::show_declared;
 use crate::eval::binding::{Sizes, fit};
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, MAX_CALLS, address_here, called_from, error_at, failed};
 use crate::eval::expressions::missing;
-use crate::eval::indexing::node_of;
+use crate::eval::indexing::{Walk, node_of};
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
 use crate::library::{self, Args, Builtin, Failure};
 use crate::value::{Handle, Ints, Number, Value};
@@ -141,7 +141,7 @@ impl<'a> Evaluator<'a> {
             ExprKind::Local { slot, name, .. } if in_place => {
                 let place = self.frame + *slot as usize;
                 match self.stack.get(place) {
-                    Some(Value::Tensor(_)) => return Ok(Place::Stack(place)),
+                    Some(Value::Tensor(_) | Value::None | Value::Bool(_)) => return Ok(Place::Stack(place)),
                     Some(Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => return Ok(Place::Stack(place)),
                     None | Some(Value::Absent | Value::Recycled(_)) => {
                         return Err(missing(self.slot(*slot), name, expr.span));
@@ -160,8 +160,12 @@ impl<'a> Evaluator<'a> {
                 return Ok(Place::Number(number));
             }
             ExprKind::Optional(path) if in_place && takes_tensor(kind) && path.lies_somewhere() => {
-                if let Some(weight) = self.weight_at(path) {
-                    return Ok(weight);
+                match (self.walk(path), path.first_variable()) {
+                    (Walk::Missing, _) => return Ok(Place::Missing),
+                    (Walk::Node(node), Some(slot)) if matches!(node.tensor(), Ok(Some(_))) => {
+                        return Ok(Place::Weight(self.frame + slot as usize, node.number()));
+                    }
+                    _ => {}
                 }
                 let value = self.optional(path)?;
                 self.stack.push(value);

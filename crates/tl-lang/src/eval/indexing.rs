@@ -21,7 +21,34 @@ enum At {
     Slice(i64, Option<i64>),
 }
 
+/// What a path that begins with a variable leads to.
+pub(super) enum Walk<'a> {
+    /// This place in a model.
+    Node(NodeRef<'a>),
+    /// A part of a model that is not there.
+    Missing,
+    /// Something else, or it has to be evaluated.
+    Elsewhere,
+}
+
 impl Evaluator<'_> {
+    /// Follows a path, read where its variable lies.
+    pub(super) fn walk(&self, path: &Expr) -> Walk<'_> {
+        match &path.kind {
+            ExprKind::Field { name, .. } if &**name == library::CONFIG => Walk::Elsewhere,
+            ExprKind::Field { receiver, name, place } => match self.walk(receiver) {
+                Walk::Node(node) => {
+                    let mut found = place.get();
+                    let child = node.child(name, &mut found);
+                    place.set(found);
+                    child.map_or(Walk::Missing, Walk::Node)
+                }
+                other => other,
+            },
+            _ => self.node_at(path).map_or(Walk::Elsewhere, Walk::Node),
+        }
+    }
+
     /// The place in a model that a path such as `model.blk[i].attn_q` means, read where its variable lies; `None` where
     /// it is something else, or nothing.
     pub(super) fn node_at(&self, path: &Expr) -> Option<NodeRef<'_>> {
@@ -88,18 +115,16 @@ impl Evaluator<'_> {
 
     /// What a path into a model leads to; `none` where a part of it is not there.
     pub(super) fn optional(&mut self, path: &Expr) -> Evaluated<Value> {
-        if let Some(node) = self.node_at(path) {
-            return library::node_value(node).map_err(|failure| failed(failure, path.span));
+        match self.walk(path) {
+            Walk::Node(node) => return library::node_value(node).map_err(|failure| failed(failure, path.span)),
+            Walk::Missing => return Ok(Value::None),
+            Walk::Elsewhere => {}
         }
-        // Either a part is missing, or the path begins with something that has to be evaluated.
         let mut names: SmallVec<[&str; 4]> = SmallVec::new();
         let mut base = path;
         while let ExprKind::Field { receiver, name, .. } = &base.kind {
             names.push(name);
             base = receiver;
-        }
-        if self.node_at(base).is_some() {
-            return Ok(Value::None);
         }
         let value = self.expr(base)?;
         let Some(mut node) = node_of(&value) else {
