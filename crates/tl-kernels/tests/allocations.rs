@@ -77,7 +77,15 @@ fn kernels_do_not_allocate() {
                 linear(&threads, &x[..m * 256], m, 256, weight, None, 64, &mut y[..m * 64]);
             }
             gather_rows(&threads, weight, 256, 64, &[3, 63], &mut wide[..512]).unwrap();
+            // Experts with few rows and with many.
+            let experts = Experts { weight, bias: None, n_experts: 4, k: 256, n: 16 };
+            for chosen in [&[3, 1][..], &[2; 40]] {
+                let y = &mut y[..chosen.len() * 16];
+                linear_experts(&threads, &x[..chosen.len() / 2 * 256], 2, experts, chosen, y).unwrap();
+            }
         }
+        let mut places = [0; 64];
+        top_places(&threads, &x[..8 * 128], [128, 8], &mut places);
         for n in [1, 64] {
             let heads = |n_tokens, n_heads, data| Heads {
                 data,
