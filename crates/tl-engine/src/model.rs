@@ -106,10 +106,13 @@ impl Model {
         let before = device.replace_tensor_buffer(None)?;
         let mut cache = counting.new_cache(n);
         device.start_trace();
-        let result = cache.as_mut().map(|cache| counting.forward(&vec![0; n], cache));
-        drop(result);
+        let result = cache.as_mut().map(|cache| counting.forward(&vec![0; n], cache).map(drop));
         let trace = device.stop_trace();
         device.replace_tensor_buffer(before)?;
+        // A step that ends early would make a reservation that is too small.
+        if let Ok(step) = result {
+            step?;
+        }
         cache?;
         Ok(trace)
     }

@@ -352,7 +352,7 @@ impl tl_model::LanguageModel for ScriptedModel {
 
     fn is_end(&self, token: u32) -> bool {
         // A model without a usable tokenizer generates too; it then never ends by itself.
-        self.weights.tokenizer().is_ok_and(|tokenizer| tokenizer.is_end(token))
+        self.weights.is_end(token)
     }
 
     fn new_cache(&self, context: usize) -> Result<KvCache> {

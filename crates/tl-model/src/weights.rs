@@ -58,7 +58,8 @@ struct Inner {
     metadata: Metadata,
     /// On a device that only counts: for each node of the tree, whether its tensor was asked for.
     asked: Option<Box<[AtomicBool]>>,
-    tokenizer: OnceLock<Arc<Tokenizer>>,
+    /// `None`: there is none that can be used.
+    tokenizer: OnceLock<Option<Arc<Tokenizer>>>,
 }
 
 /// A place in a model's tree of tensors: `model.blk[3]`, or a tensor.
@@ -171,11 +172,20 @@ impl Weights {
     /// # Errors
     /// The file carries none, one of another kind, one that contradicts itself, or one of another size than the model.
     pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
-        if let Some(tokenizer) = self.inner.tokenizer.get() {
+        if let Some(Some(tokenizer)) = self.inner.tokenizer.get() {
             return Ok(tokenizer.clone());
         }
-        let tokenizer = self.read_tokenizer()?;
-        Ok(self.inner.tokenizer.get_or_init(|| Arc::new(tokenizer)).clone())
+        let tokenizer = Arc::new(self.read_tokenizer()?);
+        let kept = self.inner.tokenizer.get_or_init(|| Some(tokenizer.clone()));
+        Ok(kept.clone().unwrap_or(tokenizer))
+    }
+
+    /// Whether the token ends a text, by the tokenizer or a folder's configuration. Without a tokenizer that can be used none does, and whether there is one is found out once.
+    pub fn is_end(&self, token: u32) -> bool {
+        let tokenizer = self.inner.tokenizer.get_or_init(|| self.read_tokenizer().ok().map(Arc::new));
+        // A folder's configuration may name more.
+        tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_end(token))
+            || self.inner.checkpoint.stop_token_ids().contains(&token)
     }
 
     fn read_tokenizer(&self) -> Result<Tokenizer> {

@@ -81,7 +81,7 @@ impl Copy {
         std::fs::create_dir_all(&path).unwrap();
         for entry in std::fs::read_dir(tiny(model)).unwrap() {
             let entry = entry.unwrap();
-            if entry.path().extension().is_some_and(|extension| extension != "npz") {
+            if entry.file_name() != "reference.json" {
                 std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
             }
         }

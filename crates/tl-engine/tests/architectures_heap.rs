@@ -1,0 +1,102 @@
+//! Decoding allocates nothing on the heap, whatever the architecture: by a global allocator that counts.
+
+#![allow(unsafe_code)] // a global allocator that counts
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
+use tl_engine::{Activations, GenerateOptions, Generator, ReserveFor, SamplingOptions};
+
+mod tiny;
+use tiny::{ALL, Tiny, named};
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Where a decoded token's activations come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum From {
+    Reserve,
+    Pool,
+    /// Allocated anew each time.
+    System,
+}
+
+/// Heap allocations of this thread from the third generated token on.
+fn allocations(tiny: &Tiny, from: From, activations: Activations) -> usize {
+    let mut options = DeviceOptions::default();
+    options.threads = 1;
+    options.memory = if from == From::System { MemoryOptions::unpooled() } else { MemoryOptions::default() };
+    let device = Device::cpu_with(&options);
+    let model = tiny.load(&device, activations);
+    // With windows, tokens behind which rows of the caches move.
+    let (n_prompt, context) = if tiny.window.is_some() { (500, 600) } else { (9, 100) };
+    if from == From::Reserve {
+        let buffer = TensorBuffer::new(&device);
+        buffer.reserve_for(&model, context).unwrap();
+        device.set_tensor_buffer(buffer);
+    }
+    let prompt: Vec<u32> = (0..n_prompt).map(|i| (7 * i * i + 3 * i + 5) % 96).collect();
+    let sampling = SamplingOptions { seed: 3, ..SamplingOptions::default() };
+    let options = GenerateOptions { max_tokens: 60, context: Some(context), sampling };
+    let mut generator = Generator::new(model, &prompt, &options).unwrap();
+    for _ in 0..2 {
+        generator.next().unwrap().unwrap();
+    }
+    let before = ALLOCATIONS.get();
+    let n_tokens = generator.by_ref().map(std::result::Result::unwrap).count();
+    let after = ALLOCATIONS.get();
+    assert_eq!(n_tokens, 58, "{}", tiny.name);
+    after - before
+}
+
+#[test]
+fn decoding_allocates_nothing_on_the_heap() {
+    for tiny in ALL {
+        for activations in [Activations::Float16, Activations::Float32] {
+            for from in [From::Reserve, From::Pool] {
+                let found = allocations(tiny, from, activations);
+                assert_eq!(found, 0, "{}, {activations:?}, {from:?}: of 58 tokens", tiny.name);
+            }
+        }
+    }
+}
+
+/// The same measurement sees the allocations where nothing is kept.
+#[test]
+fn without_a_pool_it_does() {
+    assert!(allocations(named("gpt-oss"), From::System, Activations::Float16) > 1000);
+}

@@ -1,0 +1,311 @@
+"""Makes tests/data/tiny: a small random model of every architecture, as a folder and as a GGUF file, with reference logits.
+
+    pip install torch transformers gguf
+    python scripts/tiny-models.py tests/data/tiny [NAME ...]
+
+The folder is what `transformers` saves. The GGUF file holds the same weights under the names, in the order of rows and with
+the keys that GGUF files of the architecture have. The logits are those of `transformers` in float32.
+"""
+import json
+import math
+import os
+import re
+import sys
+
+import gguf
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+VOCABULARY = 96
+PROMPT = 24
+# More than a window and a prefill's part together: caches of layers with a window have let rows go by then.
+LONG_PROMPT = 560
+LONG_ROWS = 3
+COMMON = dict(
+    vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    intermediate_size=48, max_position_embeddings=256, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    attn_implementation="eager",
+)
+# For architectures whose heads' size is the width divided by the heads' number: 16, or 32.
+NARROW = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1)
+WIDE = dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1)
+HEAD = dict(head_dim=32)
+GELU = dict(hidden_activation="gelu_pytorch_tanh")
+WINDOW = dict(sliding_window=8, max_position_embeddings=1024)
+
+
+def rope(base=10000.0, kind="default", **more):
+    return dict(rope_parameters=dict(rope_type=kind, rope_theta=base, **more))
+
+
+def longrope(trained):
+    factors = dict(short_factor=[1 + 0.1 * i for i in range(6)], long_factor=[1 + 1.5 * i for i in range(6)])
+    partial = dict(partial_rotary_factor=0.75, original_max_position_embeddings=trained)
+    return dict(**partial, **rope(kind="longrope", **partial, **factors))
+
+
+def gpt_oss(truncate):
+    yarn = dict(kind="yarn", factor=4.0, beta_fast=32.0, beta_slow=1.0, truncate=truncate, original_max_position_embeddings=64)
+    return dict(**HEAD, **WINDOW, num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, **rope(150000.0, **yarn))
+
+
+MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
+# Name: the type of model in config.json, the architecture in GGUF, and the configuration.
+MODELS = {
+    "llama": ("llama", "llama", HEAD | rope()),
+    "llama3": ("llama", "llama", HEAD | dict(tie_word_embeddings=True) | rope(
+        500000.0, "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)),
+    "llama-linear": ("llama", "llama", HEAD | rope(kind="linear", factor=4.0)),
+    "mistral": ("mistral", "llama", HEAD | dict(sliding_window=None) | rope(1e6)),
+    "mixtral": ("mixtral", "llama", HEAD | dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=24,
+                                                sliding_window=None) | rope(1e6)),
+    "qwen2": ("qwen2", "qwen2", WIDE | dict(tie_word_embeddings=True) | rope(1e6)),
+    "qwen2-yarn": ("qwen2", "qwen2", NARROW | rope(1e6, "yarn", factor=4.0, original_max_position_embeddings=64)),
+    "qwen3": ("qwen3", "qwen3", HEAD | dict(num_hidden_layers=4, intermediate_size=32, tie_word_embeddings=True) | rope(1e6)),
+    "qwen3moe": ("qwen3_moe", "qwen3moe", HEAD | MOE | dict(norm_topk_prob=True) | rope(1e6)),
+    "qwen2moe": ("qwen2_moe", "qwen2moe", NARROW | MOE | dict(norm_topk_prob=False, shared_expert_intermediate_size=40)
+                 | rope(1e6)),
+    "gemma": ("gemma", "gemma", HEAD | GELU | rope()),
+    "gemma2": ("gemma2", "gemma2", HEAD | GELU | WINDOW | dict(
+        num_hidden_layers=3, query_pre_attn_scalar=32, attn_logit_softcapping=50.0, final_logit_softcapping=30.0) | rope()),
+    # One layer more than the period of its windows.
+    "gemma3": ("gemma3_text", "gemma3", HEAD | GELU | WINDOW | dict(
+        num_hidden_layers=7, num_attention_heads=2, num_key_value_heads=1, intermediate_size=32, query_pre_attn_scalar=32,
+        rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+                             full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6)))),
+    "phi3": ("phi3", "phi3", NARROW | dict(sliding_window=None) | rope()),
+    # Contexts of up to 256 tokens are short.
+    "phi4mini-short": ("phi3", "phi3", NARROW | dict(
+        sliding_window=None, max_position_embeddings=1024, tie_word_embeddings=True) | longrope(256)),
+    # More than 16 are long: the prompt is.
+    "phi4mini-long": ("phi3", "phi3", NARROW | dict(sliding_window=None, tie_word_embeddings=True) | longrope(16)),
+    "olmo2": ("olmo2", "olmo2", dict(hidden_size=64) | rope(500000.0)),
+    "granite": ("granite", "granite", NARROW | dict(
+        num_hidden_layers=4, embedding_multiplier=6.0, attention_multiplier=0.09, residual_multiplier=0.22,
+        logits_scaling=4.0, tie_word_embeddings=True) | rope()),
+    "smollm3": ("smollm3", "smollm3", NARROW | dict(
+        num_hidden_layers=4, no_rope_layer_interval=4, tie_word_embeddings=True) | rope(5e6)),
+    "cohere2": ("cohere2", "cohere2", HEAD | WINDOW | dict(
+        hidden_size=48, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=4, logit_scale=0.25,
+        layer_norm_eps=1e-5, sliding_window_pattern=4) | rope(50000.0)),
+    "glm4": ("glm4", "glm4", HEAD | dict(partial_rotary_factor=0.5, attention_bias=True) | rope(partial_rotary_factor=0.5)),
+    "gpt-oss": ("gpt_oss", "gpt-oss", gpt_oss(truncate=False) | dict(num_hidden_layers=3)),
+    # GGUF files of gpt-oss cannot say that the bounds of the ramp are rounded.
+    "gpt-oss-rounded": ("gpt_oss", None, gpt_oss(truncate=True)),
+}
+
+# With others a router's scores for two experts are so near each other that rounding a cache to 8 bits changes the choice.
+SEEDS = {"mixtral": 1}
+
+# Names of weights behind `model.layers.N.`, and what GGUF calls them behind `blk.N.`.
+ROLES = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm", "post_mlp_layernorm": "post_ffw_norm",
+    "post_self_attn_layernorm": "post_attention_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.qkv_proj": "attn_qkv",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "self_attn.sinks": "attn_sinks",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "mlp.gate_up_proj": "ffn_up",
+    "mlp.gate": "ffn_gate_inp", "mlp.router": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.experts.down_proj": "ffn_down_exps",
+}
+# There the norm of that name stands behind attention, or is called so.
+NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss")
+WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+         "lm_head.weight": "output.weight"}
+# There GGUF keeps the pairs that rope turns side by side, not half a head apart.
+PAIRS = ("llama", "granite", "smollm3")
+
+
+def random_model(name, kind, changes):
+    torch.manual_seed(sum(name.encode()) + SEEDS.get(name, 0))
+    config = CONFIG_MAPPING[kind](**COMMON | changes)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    is_gemma = kind.startswith("gemma")
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            noise = torch.randn_like(weight)
+            if "norm" in key:
+                noise = noise * 0.2 + (0 if is_gemma else 1)
+            elif key.endswith("bias") or "sinks" in key:
+                noise = noise * 0.3
+            elif "embed_tokens" in key:
+                noise = noise * (0.3 if is_gemma or kind == "granite" else 1)
+            else:
+                noise = noise * 1.2 / math.sqrt(weight.shape[-1])
+            weight.copy_(noise)
+    return config, model
+
+
+def prompt(length):
+    return [(7 * i * i + 3 * i + 5) % VOCABULARY for i in range(length)]
+
+
+def reference(model, has_window):
+    def logits(length):
+        with torch.no_grad():
+            return model(torch.tensor([prompt(length)])).logits[0].float().numpy()
+    def rows(values):
+        return [[float(f"{x:.7g}") for x in row] for row in values.tolist()]
+    found = {"ids": prompt(PROMPT), "logits": rows(logits(PROMPT))}
+    if has_window:
+        found["long_ids"] = prompt(LONG_PROMPT)
+        found["long_last_logits"] = rows(logits(LONG_PROMPT)[-LONG_ROWS:])
+    return found
+
+
+def gguf_tensors(kind, arch, config, weights):
+    """The names and values that GGUF has for them."""
+    def pairs(rows, n_heads):
+        return rows.reshape(n_heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+    for key, value in weights.items():
+        value = value.numpy()
+        if key == "lm_head.weight" and config["tie_word_embeddings"]:
+            continue
+        if kind.startswith("gemma") and "norm" in key:
+            value = value + 1
+        if key in WHOLE:
+            yield WHOLE[key], value
+            continue
+        layer, key = re.fullmatch(r"model\.layers\.(\d+)\.(.*)", key).groups()
+        # Biases of experts and sinks have names without a part for it.
+        end = "bias" if key.endswith("bias") else "weight"
+        key = re.sub(r"(\.weight|[._]bias)$", "", key)
+        if arch in PAIRS and key == "self_attn.q_proj":
+            value = pairs(value, config["num_attention_heads"])
+        if arch in PAIRS and key == "self_attn.k_proj":
+            value = pairs(value, config["num_key_value_heads"])
+        if "mlp.experts" in key and arch == "gpt-oss" and end == "weight":
+            value = value.swapaxes(1, 2)
+        if key == "mlp.experts.gate_up_proj":
+            halves = (value[:, 0::2], value[:, 1::2]) if arch == "gpt-oss" else np.split(value, 2, axis=1)
+            for role, half in zip(("gate", "up"), halves):
+                yield f"blk.{layer}.ffn_{role}_exps.{end}", half
+            continue
+        role = ROLES[key]
+        if key == "post_attention_layernorm" and arch in NORM_BEHIND:
+            role = "post_attention_norm"
+        yield f"blk.{layer}.{role}.{end}", value
+
+
+def rope_keys(writer, arch, config, head_dim):
+    """Writes the keys; gives the tensors that go with them."""
+    parameters = config["rope_parameters"]
+    full = parameters.get("full_attention", parameters)
+    if "sliding_attention" in parameters:
+        writer.add_float32(f"{arch}.rope.freq_base_swa", parameters["sliding_attention"]["rope_theta"])
+    base, kind = full["rope_theta"], full["rope_type"]
+    n_rotated = int(head_dim * (full.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1))
+    writer.add_rope_freq_base(base)
+    writer.add_rope_dimension_count(n_rotated)
+    trained = full.get("original_max_position_embeddings")
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(full["factor"])
+    if kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(full["factor"])
+        writer.add_rope_scaling_orig_ctx_len(trained)
+    if kind == "llama3":
+        waves = 2 * math.pi * base ** (np.arange(0, n_rotated, 2) / n_rotated)
+        low, high = full["low_freq_factor"], full["high_freq_factor"]
+        # From 0, which divides by the whole factor, to 1, which leaves a frequency as it is.
+        share = np.clip((trained / waves - low) / (high - low), 0, 1)
+        return {"rope_freqs.weight": 1 / ((1 - share) / full["factor"] + share)}
+    if kind == "longrope":
+        stretch = config["max_position_embeddings"] / trained
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_orig_ctx_len(trained)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(stretch) / math.log(trained)))
+        return {f"rope_factors_{which}.weight": np.array(full[f"{which}_factor"]) for which in ("short", "long")}
+    return {}
+
+
+def gguf_keys(writer, arch, config, head_dim):
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_vocab_size(VOCABULARY)
+    if arch == "cohere2":
+        writer.add_layer_norm_eps(config["layer_norm_eps"])
+        writer.add_logit_scale(config["logit_scale"])
+    else:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if config.get("sliding_window"):
+        writer.add_sliding_window(config["sliding_window"])
+    if arch == "granite":
+        writer.add_logit_scale(config["logits_scaling"])
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if n_experts := config.get("num_local_experts") or config.get("num_experts"):
+        writer.add_expert_count(n_experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        if arch != "llama":
+            writer.add_expert_feed_forward_length(config.get("moe_intermediate_size") or config["intermediate_size"])
+        if arch == "qwen2moe":
+            writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+
+
+def write_gguf(path, kind, arch, config, weights, part=None, count=1):
+    """Writes the file, or its part of that number with `weights`, which are then named as in GGUF."""
+    writer = gguf.GGUFWriter(path, arch)
+    config = config.to_dict()
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    tensors = weights if part is not None else dict(gguf_tensors(kind, arch, config, weights))
+    if not part:
+        gguf_keys(writer, arch, config, head_dim)
+        tensors = tensors | rope_keys(writer, arch, config, head_dim)
+        writer.add_tokenizer_model("none")
+    if part is not None:
+        writer.add_uint16("split.no", part)
+        writer.add_uint16("split.count", 3)
+        writer.add_int32("split.tensors.count", count)
+        if part:
+            del writer.kv_data[0]["general.architecture"]
+    for key, value in tensors.items():
+        writer.add_tensor(key, np.ascontiguousarray(value, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_parts(out, kind, arch, config, model):
+    """The same model as safetensors in three files, and as GGUF in three parts."""
+    model.save_pretrained(f"{out}/qwen3-sharded", max_shard_size="110KB")
+    tensors = list(gguf_tensors(kind, arch, config.to_dict(), model.state_dict()))
+    os.makedirs(f"{out}/qwen3-split", exist_ok=True)
+    for part, chunk in enumerate((tensors[:20], tensors[20:40], tensors[40:])):
+        path = f"{out}/qwen3-split/model-{part + 1:05}-of-00003.gguf"
+        write_gguf(path, kind, arch, config, dict(chunk), part, len(tensors))
+
+
+def main(out, wanted):
+    for name, (kind, arch, changes) in MODELS.items():
+        if wanted and name not in wanted:
+            continue
+        config, model = random_model(name, kind, changes)
+        folder = f"{out}/{name}"
+        model.save_pretrained(folder)
+        with open(f"{folder}/reference.json", "w") as file:
+            json.dump(reference(model, bool(changes.get("sliding_window"))), file, separators=(",", ":"))
+        if arch:
+            write_gguf(f"{folder}/model.gguf", kind, arch, config, model.state_dict())
+        if name == "qwen3":
+            write_parts(out, kind, arch, config, model)
+        print(name, sum(entry.stat().st_size for entry in os.scandir(folder)), "bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
