@@ -107,7 +107,7 @@ def read_gguf(path):
 
     reader = gguf.GGUFReader(path)
     def value(key):
-        field = reader.fields.get("tokenizer.ggml." + key)
+        field = reader.fields.get(key if "." in key else "tokenizer.ggml." + key)
         return None if field is None else field.contents()
     return value
 
@@ -139,7 +139,7 @@ def judge_of_gguf(path):
     value = read_gguf(path)
     kind, tokens, types = value("model"), value("tokens"), value("token_type")
     if kind == "llama":
-        return judge_of_spm(tokens, value("scores"), types, value("add_space_prefix"))
+        return judge_of_spm(tokens, value("scores"), types, value("add_space_prefix"), value("general.name"))
     if kind not in ("gpt2", "gemma4"):
         return f"a tokenizer of the kind {kind}"
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -185,25 +185,35 @@ def judge_of_gguf(path):
     return judge
 
 
-def judge_of_spm(tokens, scores, types, prefix):
+def judge_of_spm(tokens, scores, types, prefix, name):
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2 as schema
 
     model = schema.ModelProto()
-    for token, score, kind in zip(tokens, scores, types):
-        # Control tokens are not read in text; those that llama.cpp adds are made so too.
+    unknown = types.index(2)
+    for id, (token, score, kind) in enumerate(zip(tokens, scores, types)):
+        # There is one unknown token there; others are as good as control tokens, which are not read in text.
         piece = model.pieces.add()
-        piece.piece, piece.score, piece.type = token, score, kind
+        piece.piece, piece.score, piece.type = token, score, 3 if kind == 2 and id != unknown else kind
     spec = model.trainer_spec
     spec.model_type, spec.byte_fallback, spec.vocab_size = spec.BPE, 6 in types, len(tokens)
-    spec.unk_id = next(id for id, kind in enumerate(types) if kind == 2)
-    spec.unk_piece = tokens[spec.unk_id]
+    spec.unk_id, spec.unk_piece = unknown, tokens[unknown]
     spec.bos_id, spec.eos_id, spec.pad_id = -1, -1, -1
     normal = model.normalizer_spec
     normal.name, normal.add_dummy_prefix, normal.remove_extra_whitespaces = "identity", prefix is not False, False
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
-    # An empty text has no ids; a character that separates texts there is left out.
-    return lambda parts: [processor.encode(part) for part in parts]
+    # As llama.cpp does it, the text behind a user-defined token begins anew, with a space in front; some models' tokens
+    # take the spaces behind them.
+    cut = {token.replace("▁", " "): id for id, token in enumerate(tokens) if types[id] == 4}
+    behind = r"\s*" if re.search("phi-?3", name or "", re.I) else ""
+    longest = sorted(cut, key=len, reverse=True)
+    pattern = re.compile("(" + "|".join(map(re.escape, longest)) + ")" + behind) if cut else None
+
+    def judge(part):
+        pieces = pattern.split(part) if pattern else [part]
+        return [id for piece in pieces if piece for id in ([cut[piece]] if piece in cut else processor.encode(piece))]
+
+    return lambda parts: [judge(part) for part in parts]
 
 
 def judge_of_json(path):

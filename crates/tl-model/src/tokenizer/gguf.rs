@@ -181,7 +181,7 @@ fn specials(gguf: &Gguf<'_>, vocab: &Vocab, model: Model) -> Result<[Vec<Special
             Kind::UserDefined => {
                 // Spaces may be spelled either way; a text has them plain.
                 let text = if model == Model::ByteLevel { text.into_owned() } else { text.replace(SPACE, " ") };
-                sets[1].push(Special { text: text.into(), id, ..Special::default() });
+                sets[1].push(Special { text: text.into(), id, rstrip: is_phi3, ..Special::default() });
             }
             _ => {}
         }
