@@ -194,7 +194,7 @@ fn timed(
 /// Bytes of the weights that a token reads, and multiply-adds that it takes.
 fn work(model: &Model) -> (f64, f64) {
     let (mut read, mut multiplied) = (0.0, 0.0);
-    let tensors = model.tensors();
+    let tensors = model.weights().tensors();
     let has_output = tensors.clone().any(|(name, _)| name == "output.weight");
     for (name, tensor) in tensors {
         // The embedding's table is looked up, unless it serves as the output's too.

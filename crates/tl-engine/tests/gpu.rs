@@ -23,11 +23,11 @@ fn gpu(options: &DeviceOptions) -> Option<Device> {
     }
 }
 
-fn generator(model: &Model, n_tokens: usize) -> Generator {
+fn generator(model: &Model, n_tokens: usize) -> Generator<Model> {
     let prompt = model.tokenizer().unwrap().encode("Once upon a time");
     let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
     let options = GenerateOptions { max_tokens: n_tokens, context: Some(128), sampling };
-    Generator::new(model, &prompt, &options).unwrap()
+    Generator::new(model.clone(), &prompt, &options).unwrap()
 }
 
 /// What was made, ever, and what the driver holds now.

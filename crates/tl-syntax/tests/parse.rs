@@ -157,6 +157,13 @@ impl Printer {
                 }
                 otherwise.iter().for_each(|block| p.block(block));
             }),
+            ExprKind::Optional(path) => self.list("optional", |p| p.child(path)),
+            ExprKind::IfLet { name, value, then, otherwise } => self.list("if-let", |p| {
+                p.word(&name.text);
+                p.child(value);
+                p.block(then);
+                otherwise.iter().for_each(|block| p.block(block));
+            }),
             ExprKind::Block(block) => self.list("do", |p| p.block(block)),
             ExprKind::With { buffer, body } => self.list("with", |p| {
                 p.child(buffer);
@@ -189,6 +196,7 @@ fn ty(written: &Type) -> String {
         TypeKind::Unit => "()".into(),
         TypeKind::Dtype(dtype) => dtype.name().into(),
         TypeKind::List(element) => format!("[{}]", ty(element)),
+        TypeKind::Optional(tensor) => format!("{}?", ty(tensor)),
         TypeKind::Named(name) => name.text.to_string(),
         TypeKind::Error => "<error>".into(),
         TypeKind::Tensor { dtype, dims } => {
@@ -267,6 +275,11 @@ fn trees() {
         ("fn f(x: int) -> int {\n-x\n}", "(fn f x:int ->int {(- x)})"),
         ("fn f() -> int {\nlet y = 2\n-y\n}", "(fn f ->int {(let y 2) (- y)})"),
         ("fn f() -> int {\nif a { b() }\n-y\n}", "(fn f ->int {(if a {(b)}) (- y)})"),
+        ("w.a.bias? + 1", "(+ (optional (field (field w a) bias)) 1)"),
+        ("if let b = w.b? { b } else { c }", "(if-let b (optional (field w b)) {b} {c})"),
+        ("if let b = w.b? { b } else if c { d }", "(if-let b (optional (field w b)) {b} {(if c {d})})"),
+        ("if a { b } else if let c = d.e? { c }", "(if a {b} {(if-let c (optional (field d e)) {c})})"),
+        ("fn f(x: float[n], b: float32[?]?) {}", "(fn f x:float[n] b:float32[?]? {})"),
         ("if a { b } else if c { d } else { e }", "(if a {b} c {d} {e})"),
         ("if a {\nb\n}\nelse {\nc\n}\nd", "(if a {b} {c}) d"),
         ("let x = if a { 1 } else { 2 } + 3", "(let x (+ (if a {1} {2}) 3))"),

@@ -104,7 +104,7 @@ fn fit_tensor(tensor: &Tensor, dtype: DeclaredDtype, dims: &[DeclaredDim], sizes
     // A weight keeps the type that it is stored in.
     let is_weight = tensor.is_learnable() && found.is_float();
     match dtype {
-        DeclaredDtype::Exactly(exact) if !dtype_fits(dtype, found) && !(is_weight && exact.is_float()) => {
+        DeclaredDtype::Exactly(exact) if !(dtype_fits(dtype, found) || is_weight && exact.is_float()) => {
             return Err(Misfit::DType);
         }
         DeclaredDtype::Float(_) if !dtype_fits(dtype, found) => return Err(Misfit::DType),
