@@ -4,8 +4,10 @@ use std::path::Path;
 
 use tl_device::{DType, Device, DeviceOptions, MemoryStats, TensorBuffer};
 use tl_engine::{
-    Activations, GenerateOptions, Generator, KvCache, MemoryPlan, Model, Planner, ReserveFor, Result, SamplingOptions,
+    Activations, GenerateOptions, Generator, KvCache, LanguageModel, MemoryPlan, Model, Planner, ReserveFor, Result,
+    SamplingOptions,
 };
+use tl_tensor::Tensor;
 
 mod tiny;
 use tiny::{ALL, Tiny, named};
@@ -40,6 +42,31 @@ fn contexts(tiny: &Tiny) -> Vec<usize> {
     }
 }
 
+/// A model that does not end a text by itself.
+struct Endless<'a>(&'a Model);
+
+impl LanguageModel for Endless<'_> {
+    fn vocab_size(&self) -> usize {
+        self.0.vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.0.context_length()
+    }
+
+    fn is_end(&self, _token: u32) -> bool {
+        false
+    }
+
+    fn new_cache(&self, context: usize) -> Result<KvCache> {
+        self.0.new_cache(context)
+    }
+
+    fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.0.forward(tokens, cache)
+    }
+}
+
 /// Generates in sealed memory until the context is full: what the device held before, and still does.
 fn generate(source: &Path, plan: &MemoryPlan, limit: u64) -> Result<MemoryStats> {
     let context = plan.context;
@@ -51,7 +78,7 @@ fn generate(source: &Path, plan: &MemoryPlan, limit: u64) -> Result<MemoryStats>
     device.seal();
     let held = device.stats();
     let half = context.div_ceil(2);
-    let mut generator = Generator::new(model.clone(), &prompt(half), &options(context, context))?;
+    let mut generator = Generator::new(Endless(&model), &prompt(half), &options(context, context))?;
     let n_tokens = generator.by_ref().collect::<Result<Vec<u32>>>()?.len();
     let what = format!("{}, {context}, {:?}, {}", source.display(), plan.activations, plan.cache_dtype);
     // The last token is chosen by the logits behind a full cache.

@@ -382,7 +382,7 @@ mod tests {
     use crate::testing::{GgufWriter, TempFile, project_file};
 
     const F32_ID: u32 = 0;
-    const Q2_K_ID: u32 = 10;
+    const IQ2_XXS_ID: u32 = 16;
 
     fn load(name: &str, writer: &GgufWriter) -> Result<Weights> {
         let file = TempFile::with(name, &writer.finish());
@@ -417,11 +417,11 @@ mod tests {
 
     #[test]
     fn formats_that_cannot_be_computed_on() {
-        let writer = file().tensor("a.weight", &[256], Q2_K_ID, &[0; 84]).tensor("b", &[1], F32_ID, &[0; 4]);
+        let writer = file().tensor("a.weight", &[256], IQ2_XXS_ID, &[0; 66]).tensor("b", &[1], F32_ID, &[0; 4]);
         let weights = load("format", &writer).unwrap();
         assert!(weights.tensor("b").is_ok() && weights.has("a.weight") && !weights.has("a"));
         let error = weights.tensor("a.weight").unwrap_err().to_string();
-        let expected = "`a.weight` is stored as Q2_K, which cannot be computed on; use a file in one of: F32";
+        let expected = "`a.weight` is stored as IQ2_XXS, which cannot be computed on; use a file in one of: F32";
         assert!(error.contains(expected), "{error}");
         assert!(weights.tensors().map(|(name, _)| name).eq(["b"]));
     }

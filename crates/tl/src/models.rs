@@ -22,15 +22,30 @@ fn locations() -> Locations {
 
 /// The files of the model that a user names: a path, `org/repo[:quant]`, or `ollama:name[:tag]`.
 pub(crate) fn resolve(model: &Path) -> Result<PathBuf, Stop> {
-    // A path that is none of a hub's names says by itself what is wrong with it.
     let Some(name) = model.to_str() else { return Ok(model.to_owned()) };
-    tl_hub::resolve(name, &locations()).map(|found| found.path).map_err(Stop::failed)
+    // A path that is none of a hub's names says by itself what is wrong with it.
+    if !model.exists() && !is_hub_name(name) {
+        return Ok(model.to_owned());
+    }
+    tl_hub::resolve(name, &locations()).map(|found| found.path).map_err(one_line)
+}
+
+/// Whether a name that is no file is one of a hub's: `org/repo[:quant]` or `ollama:name`.
+fn is_hub_name(name: &str) -> bool {
+    let is_path = name.starts_with(['.', '/', '~']) || name.ends_with(".gguf") || name.ends_with(".safetensors");
+    name.starts_with("ollama:") || (!is_path && name.matches('/').count() == 1)
+}
+
+/// An error of the hub's, whose parts stand in lines of their own, in one.
+fn one_line(error: impl std::fmt::Display) -> Stop {
+    let text = error.to_string();
+    Stop::Failed(text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
 }
 
 /// Lists the models in the caches of Hugging Face and ollama.
 pub(crate) fn list(as_json: bool) -> Result<(), Stop> {
     let locations = locations();
-    let models = tl_hub::list(&locations).map_err(Stop::failed)?;
+    let models = tl_hub::list(&locations).map_err(one_line)?;
     if as_json {
         let rows = models.iter().map(|listed| {
             let Resolved { name, path, bytes, .. } = &listed.model;
@@ -106,7 +121,7 @@ pub(crate) fn pull(spec: &str, revision: Option<&str>) -> Result<(), Stop> {
         ));
     });
     drop(line);
-    let path = path.map_err(Stop::failed)?;
+    let path = path.map_err(one_line)?;
     output::print(&format!("{}\n", path.display()))
 }
 

@@ -102,7 +102,7 @@ fn a_plan_that_does_not_fit_is_an_answer() {
     check_failure("plan models/demo-q8_0.gguf --context 0", &[], 1, "this model works for 1 to 256");
     check_failure("plan none.gguf", &[], 1, "none.gguf: No such file");
     check_failure("generate none.gguf --no-mmap --prompt x", &[], 1, "none.gguf: No such file");
-    check_failure("generate models --no-mmap --prompt x", &[], 1, "models: is a directory");
+    check_failure("generate models --no-mmap --prompt x", &[], 1, "give the path of one of demo-f16.gguf");
     check_failure("plan README.md", &[], 1, "README.md: ");
     check_failure("plan models/demo-q8_0.gguf --memory-limit many", &[], 2, "expected a size such as 300MB");
     check_failure("plan models/demo-q8_0.gguf --arena", &[], 1, "--arena");

@@ -177,7 +177,7 @@ fn counts_from_outside() {
         "examples/generate.tl, 1 threads",
         "| 0.00 |",
         "Nothing on the heap",
-        "up to 4 more of a call",
+        "more of a call in a whole run count as none",
     ];
     check(&output, 0, &wanted);
     check(&script("outside-counts.sh", &[TL, "none.gguf"]), 2, &["none.gguf: no such file"]);
