@@ -207,7 +207,7 @@ impl SamplingArguments {
 /// Arguments of `tl chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArguments {
-    /// The model: a file or folder, org/repo[:quant] or ollama:name[:tag] where these are in those programs' caches
+    /// The model: a file or folder, or a name in the cache of Hugging Face (org/repo or org/repo:quant) or ollama (ollama:name)
     pub(crate) model: PathBuf,
     /// The system message
     #[arg(long, value_name = "TEXT")]
