@@ -30,6 +30,8 @@ mod plan;
 mod reserve;
 mod session;
 #[cfg(test)]
+#[allow(dead_code)] // tl-model's tests use more of it
+#[path = "../../tl-model/src/testing.rs"]
 mod testing;
 
 pub use chat::{Answer, AnswerEnd, Chat, ChatOptions};

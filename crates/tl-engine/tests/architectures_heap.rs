@@ -1,50 +1,12 @@
 //! Decoding allocates nothing on the heap, whatever the architecture: by a global allocator that counts.
 
-#![allow(unsafe_code)] // a global allocator that counts
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
 use tl_engine::{Activations, GenerateOptions, Generator, ReserveFor, SamplingOptions};
 
+#[path = "../../../tests/heap.rs"]
+mod heap;
 mod tiny;
 use tiny::{ALL, Tiny, named};
-
-/// Counts the allocations of each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Where a decoded token's activations come from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,9 +38,9 @@ fn allocations(tiny: &Tiny, from: From, activations: Activations) -> usize {
     for _ in 0..2 {
         generator.next().unwrap().unwrap();
     }
-    let before = ALLOCATIONS.get();
+    let before = heap::allocations();
     let n_tokens = generator.by_ref().map(std::result::Result::unwrap).count();
-    let after = ALLOCATIONS.get();
+    let after = heap::allocations();
     assert_eq!(n_tokens, 58, "{}", tiny.name);
     after - before
 }

@@ -1,74 +1,22 @@
 //! Models whose metadata lie: loading and computing give an error or logits, in little memory, and never a panic.
 
-#![allow(unsafe_code)] // a global allocator that counts
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
 use tl_device::{Device, DeviceOptions};
 use tl_engine::{Activations, Model, Planner};
 
+#[path = "../../../tests/heap.rs"]
+mod heap;
 mod tiny;
+use heap::{alone, most_bytes};
 use tiny::{ALL, Tiny};
-
-/// Remembers the most bytes that were allocated at once.
-struct Most;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-fn grow(bytes: usize) {
-    MOST.fetch_max(NOW.fetch_add(bytes, Ordering::Relaxed) + bytes, Ordering::Relaxed);
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Most {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        grow(new_size);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Most = Most;
 
 /// What devices may hold. Tensors lie in memory that the counting allocator does not see.
 const DEVICE_LIMIT: usize = 8 << 20;
 /// More than the small models need of the heap.
 const HEAP_LIMIT: usize = 32 << 20;
 const CONTEXT: usize = 12;
-
-/// What is allocated is counted for all threads together: tests run one after the other.
-static MEASURING: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    MEASURING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The most bytes that were allocated at once while `run` ran, beyond what there was before.
-fn most_bytes(run: impl FnOnce()) -> usize {
-    let before = NOW.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
-    run();
-    MOST.load(Ordering::Relaxed).saturating_sub(before)
-}
 
 /// A file for one model after the other, removed at the end.
 struct Scratch(PathBuf);

@@ -1,49 +1,13 @@
 //! Generating takes the memory that was reserved for it, and no other: by the device's counters, and by those of a
 //! counting global allocator.
 
-#![allow(unsafe_code)] // a global allocator that counts
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::PathBuf;
 
 use tl_device::{DType, Device, DeviceOptions, MemoryOptions, ReserveKind, TensorBuffer};
 use tl_engine::{Activations, DecodeStream, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions};
 
-/// Counts the allocations of each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+#[path = "../../../tests/heap.rs"]
+mod heap;
 
 fn demo(device: &Device, activations: Activations) -> Model {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/demo-q8_0.gguf");
@@ -116,12 +80,12 @@ fn allocations_while_decoding(device: &Device) -> usize {
     for _ in 0..2 {
         generator.next().unwrap().unwrap();
     }
-    let before = ALLOCATIONS.get();
+    let before = heap::allocations();
     let mut len = 0;
     for token in generator.by_ref() {
         len += stream.next(&tokenizer, token.unwrap()).unwrap().len();
     }
-    let after = ALLOCATIONS.get();
+    let after = heap::allocations();
     assert!(len > 0);
     after - before
 }

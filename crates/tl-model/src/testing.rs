@@ -1,5 +1,5 @@
-//! What the tests of this crate share: a writer of small GGUF files, files that are removed again, and the files that come
-//! with the project.
+//! What the unit tests of this crate and of tl-engine share: a writer of small GGUF files, files that are removed again, and the
+//! files that come with the project.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,70 +1,20 @@
 //! Folders and split files that lie: whatever their bytes say, opening them gives an error or a checkpoint that does
 //! not contradict itself, in little memory.
 
-#![allow(unsafe_code)] // a global allocator that counts
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tl_device::{Device, DeviceOptions, Simulation};
 use tl_model::Checkpoint;
 
-/// Remembers the most bytes that were allocated at once.
-struct Most;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-fn grow(bytes: usize) {
-    MOST.fetch_max(NOW.fetch_add(bytes, Ordering::Relaxed) + bytes, Ordering::Relaxed);
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Most {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        grow(new_size);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Most = Most;
+#[path = "../../../tests/heap.rs"]
+mod heap;
+use heap::{alone, most_bytes};
 
 /// More than the small files of these tests need at once.
 const FEW_BYTES: usize = 16 << 20;
-
-/// What is allocated is counted for all threads together: tests that look at it run one after the other.
-static MEASURING: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    MEASURING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The most bytes that were allocated at once while `run` ran, beyond what there was before.
-fn most_bytes(run: impl FnOnce()) -> usize {
-    let before = NOW.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
-    run();
-    MOST.load(Ordering::Relaxed).saturating_sub(before)
-}
 
 fn tiny(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/tiny").join(path)
