@@ -207,7 +207,7 @@ pub enum ModelError {
         problem: String,
     },
 
-    /// A kind of model that nobody has a script for.
+    /// An architecture without a script.
     #[error("the model's architecture is `{found}`, for which no script comes with the program; there are {known}")]
     Architecture {
         /// The architecture that the file names.

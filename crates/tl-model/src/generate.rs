@@ -418,7 +418,7 @@ mod tests {
             assert_eq!((tokens.len(), generator.finish(), cancel.is_cancelled()), (n_tokens, None, false));
             cancel.cancel();
             assert_eq!(generated(generator), (vec![], false, Some(Finish::Cancelled)));
-            assert_eq!(circle.calls.get(), n_tokens, "no step for a token that nobody gets");
+            assert_eq!(circle.calls.get(), n_tokens, "one step for each token that was taken");
         }
         // One that is never cancelled changes nothing.
         let generator = Generator::new(&circle, &[0], &greedy(2)).unwrap().with_cancel_token(CancelToken::new());

@@ -226,8 +226,9 @@ impl Weights {
         NodeRef { inner: &self.inner, node: ROOT }
     }
 
-    /// The names of the tensors that nobody has asked for since the weights were loaded on a device that only counts; elsewhere
-    /// nobody counts, and there are none. What is there under the name of a part of another tensor's, such as a scale, counts too.
+    /// The names of the tensors that were not read since the weights were loaded on a device that only counts. On other devices reads
+    /// are not recorded: the list is empty. A tensor that is named as a part of another, such as
+    /// its scale, is one of its own here.
     pub fn unasked(&self) -> Vec<&str> {
         let Some(asked) = &self.inner.asked else { return Vec::new() };
         let is_unasked = |name: &&String| {

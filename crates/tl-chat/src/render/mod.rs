@@ -1,8 +1,8 @@
 //! A template's tree and a conversation to text.
 //!
-//! Owns the meaning of templates: it follows Jinja2 as Hugging Face's `transformers` sets it up (undefined names are
-//! empty until something is asked of them, nothing is escaped, lists and dicts cannot be changed). All memory and work
-//! goes through the [`meter`]; recursion is bounded by [`MAX_RECURSION`]. Knows no files, clocks or models.
+//! Owns the meaning of templates: it follows Jinja2 as Hugging Face's `transformers` sets it up. An undefined name
+//! prints as nothing, and an attribute or a call of it is an error; nothing is escaped; lists and dicts cannot be changed.
+//! All memory and work goes through the [`meter`]; recursion is bounded by [`MAX_RECURSION`]. Knows no files, clocks or models.
 
 mod arguments;
 mod arithmetic;

@@ -66,7 +66,7 @@ impl Meter {
             _ => match (a.as_integer(), b.as_integer()) {
                 (Some(a), Some(b)) => Ok(a.cmp(&b)),
                 _ => match (a.as_float(), b.as_float()) {
-                    // Not a number has no order; a sort must end all the same.
+                    // NaN has no order. It counts as equal to everything, so that a sort ends.
                     (Some(a), Some(b)) => Ok(a.partial_cmp(&b).unwrap_or(Ordering::Equal)),
                     _ => self.error(format!("values of types {} and {} have no order", a.type_name(), b.type_name())),
                 },

@@ -83,7 +83,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Whether there is an empty file that nobody has asked for.
+    /// Whether the file is empty and the server was not yet asked for it.
     fn is_unasked(&self) -> bool {
         self.len == 0 && !self.was_asked
     }
