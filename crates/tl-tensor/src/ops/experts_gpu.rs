@@ -113,10 +113,7 @@ fn rows_of_four(loads: &Loads, wgsl: Wgsl) -> String {
 /// Four neighbouring elements by each invocation.
 fn each(loads: &Loads, wgsl: Wgsl) -> String {
     let part = loads.w.part();
-    let mut products = String::from("0.0");
-    for q in 0..part / 4 {
-        let _ = write!(products, " + dot(w[{q}], x4(x_at + i + {}u, x_at + p.k))", 4 * q);
-    }
+    let products = loads.dot_products();
     let body = format!(
         "let four = group * {WORKGROUP}u + lane;
     if four * 4u >= p.n_places * p.n {{ return; }}

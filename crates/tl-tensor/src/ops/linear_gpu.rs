@@ -333,13 +333,19 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         wgsl.text(TILE_MEMORY).main(TILE_LANES, &body)
     }
 
+    /// The sum of the products of a part of a row of the weight, `w`, with the part of `x` at `x_at + i`.
+    pub(super) fn dot_products(&self) -> String {
+        let mut products = String::from("0.0");
+        for q in 0..self.w.part() / 4 {
+            let _ = write!(products, " + dot(w[{q}], x4(x_at + i + {}u, x_at + p.k))", 4 * q);
+        }
+        products
+    }
+
     /// Four neighbouring elements by each invocation.
     fn each(&self, wgsl: Wgsl) -> String {
         let part = self.w.part();
-        let mut products = String::from("0.0");
-        for q in 0..part / 4 {
-            let _ = write!(products, " + dot(w[{q}], x4(x_at + i + {}u, x_at + p.k))", 4 * q);
-        }
+        let products = self.dot_products();
         let body = format!(
             "let four = group * {WORKGROUP}u + lane;
     if four * 4u >= p.m * p.n {{ return; }}
