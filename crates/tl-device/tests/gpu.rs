@@ -5,20 +5,12 @@
 
 use tl_device::{Binding, DType, Device, DeviceOptions, Error, Launch, Layout, Lease, Role, Storage, TensorBuffer};
 
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
+use gpu::gpu;
+
 fn options() -> DeviceOptions {
     DeviceOptions::default()
-}
-
-/// A device, or `None` where there is none and none is required.
-fn gpu(options: &DeviceOptions) -> Option<Device> {
-    match Device::gpu_with(options) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
 }
 
 fn words(n: usize) -> Layout {

@@ -4,19 +4,15 @@
 
 use tl_device::{Device, DeviceOptions};
 
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
 #[path = "memory/suite.rs"]
 mod suite;
+use gpu::gpu;
 
 /// Whether the devices of this run are GPUs.
 const ON_GPU: bool = true;
 
 fn open(options: &DeviceOptions) -> Device {
-    match Device::gpu_with(options) {
-        Ok(device) => device,
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            Device::cpu_with(options)
-        }
-    }
+    gpu(options).unwrap_or_else(|| Device::cpu_with(options))
 }

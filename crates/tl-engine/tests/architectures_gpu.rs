@@ -3,10 +3,13 @@
 //! Skipped where the machine has no GPU, unless `TL_REQUIRE_GPU` is set. `TL_SHOW_DISTANCES=1` prints what is found.
 #![cfg(feature = "gpu")]
 
-use tl_device::{Device, DeviceOptions, TensorBuffer};
+use tl_device::{DeviceOptions, TensorBuffer};
 use tl_engine::{Activations, GenerateOptions, Generator, Planner, ReserveFor, SamplingOptions};
 
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
 mod tiny;
+use gpu::gpu;
 use tiny::{ALL, distance, logits};
 
 /// Sums of float32 in another order, and the GPU's own `exp`, `sin` and `tanh`, which may be less exact than those of the software
@@ -15,16 +18,6 @@ const FLOAT32: f64 = 1e-4;
 /// Every intermediate rounded to float16: 1.8e-3 was found.
 const FLOAT16: f64 = 0.005;
 const CONTEXT: usize = 32;
-fn gpu(options: &DeviceOptions) -> Option<Device> {
-    match Device::gpu_with(options) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
 
 fn check_logits(activations: Activations, steps: &[usize], tolerance: f64) {
     let Some(device) = gpu(&DeviceOptions::default()) else { return };

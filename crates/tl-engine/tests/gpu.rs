@@ -8,19 +8,12 @@ use std::path::PathBuf;
 use tl_device::{Device, DeviceOptions, GpuStats, TensorBuffer};
 use tl_engine::{Activations, GenerateOptions, Generator, Model, Planner, ReserveFor, SamplingOptions};
 
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
+use gpu::gpu;
+
 fn model_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models").join(name)
-}
-
-fn gpu(options: &DeviceOptions) -> Option<Device> {
-    match Device::gpu_with(options) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
 }
 
 fn generator(model: &Model, n_tokens: usize) -> Generator<Model> {

@@ -6,9 +6,15 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tl_device::Device;
+use tl_device::{Device, DeviceOptions};
 use tl_engine::{Activations, GenerateOptions, Generator, Model, SamplingOptions};
 use tl_tensor::Tensor;
+
+#[cfg(feature = "gpu")]
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
+#[cfg(feature = "gpu")]
+use gpu::gpu;
 
 fn project_file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
@@ -126,21 +132,8 @@ fn check_greedy(model: &Model, case: &Value, prompt: &[u32]) {
     assert_eq!(text, case["greedy_text"].as_str().unwrap());
 }
 
-/// A GPU, or `None` where there is none and `TL_REQUIRE_GPU` does not ask for one.
-#[cfg(feature = "gpu")]
-fn gpu() -> Option<Device> {
-    match Device::gpu() {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
-
 #[cfg(not(feature = "gpu"))]
-fn gpu() -> Option<Device> {
+fn gpu(_options: &DeviceOptions) -> Option<Device> {
     None
 }
 
@@ -166,7 +159,7 @@ fn demo_q4_0() {
 
 #[test]
 fn demo_on_a_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu(&DeviceOptions::default()) else { return };
     for format in ["f16", "q8_0", "q4_0"] {
         check_demo(format, &device);
     }
@@ -225,7 +218,7 @@ fn random_formats() {
 
 #[test]
 fn random_formats_on_a_gpu() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu(&DeviceOptions::default()) else { return };
     for (format, is_quantized) in RANDOM_FORMATS {
         check_random(format, is_quantized, &device);
     }

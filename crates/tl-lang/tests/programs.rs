@@ -10,6 +10,10 @@ use tl_device::Device;
 use tl_lang::{CapturedHost, Interpreter};
 use tl_syntax::{Diagnostic, SourceMap};
 
+#[cfg(feature = "gpu")]
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
+
 /// A program's file taken apart.
 #[derive(Default)]
 struct Case {
@@ -111,10 +115,9 @@ fn programs() {
 #[cfg(feature = "gpu")]
 #[test]
 fn programs_on_a_gpu() {
-    match Device::gpu() {
-        Ok(_) => check(|| Device::gpu().expect("there was one just now")),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => eprintln!("skipped: {error}"),
+    let options = tl_device::DeviceOptions::default();
+    if gpu::gpu(&options).is_some() {
+        check(|| Device::gpu_with(&options).expect("there was one just now"));
     }
 }
 

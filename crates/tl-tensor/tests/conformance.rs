@@ -16,6 +16,8 @@ mod arrangement;
 mod create;
 #[path = "conformance/elementwise.rs"]
 mod elementwise;
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
 #[path = "conformance/messages.rs"]
 mod messages;
 #[path = "conformance/nd.rs"]
@@ -30,6 +32,7 @@ mod shaders;
 mod transformer;
 #[path = "conformance/values.rs"]
 mod values;
+use gpu::gpu;
 
 /// Tries one operation in every way that its reference knows.
 type Try = fn(&Device, &'static Op);
@@ -44,18 +47,6 @@ fn options() -> DeviceOptions {
 
 fn device() -> Device {
     Device::cpu_with(&options())
-}
-
-/// A GPU, or `None` where there is none and `TL_REQUIRE_GPU` does not ask for one.
-fn gpu(options: &DeviceOptions) -> Option<Device> {
-    match Device::gpu_with(options) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
 }
 
 fn reference(name: &str) -> Option<Try> {

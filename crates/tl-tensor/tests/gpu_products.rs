@@ -9,6 +9,10 @@ use tl_device::{DType, Device, DeviceOptions, Layout, Role};
 use tl_tensor::quant::{FORMATS, Format};
 use tl_tensor::{Random, Tensor};
 
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
+use gpu::gpu;
+
 /// A GPU with everything that it offers, and one with what every device has; none where the machine has no GPU.
 fn gpus(change: impl Fn(&mut DeviceOptions)) -> Vec<Device> {
     let open = |is_plain: bool| {
@@ -18,14 +22,7 @@ fn gpus(change: impl Fn(&mut DeviceOptions)) -> Vec<Device> {
         if is_plain {
             (options.gpu.use_f16, options.gpu.use_subgroups, options.gpu.use_matrix) = (false, false, false);
         }
-        match Device::gpu_with(&options) {
-            Ok(device) => Some(device),
-            Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-            Err(error) => {
-                eprintln!("skipped: {error}");
-                None
-            }
-        }
+        gpu(&options)
     };
     [false, true].into_iter().filter_map(open).collect()
 }

@@ -7,6 +7,10 @@ use tl_tensor::ops::{self, Arg};
 use tl_tensor::quant::FORMATS;
 use tl_tensor::{Random, Tensor};
 
+#[path = "../../../tests/gpu.rs"]
+mod gpu;
+use gpu::gpu;
+
 /// With everything that the device offers, and with what every device has; none where there is no GPU.
 fn gpus() -> Vec<Device> {
     gpus_with(&DeviceOptions::default())
@@ -15,14 +19,7 @@ fn gpus() -> Vec<Device> {
 fn gpus_with(options: &DeviceOptions) -> Vec<Device> {
     let mut plain = options.clone();
     (plain.gpu.use_f16, plain.gpu.use_subgroups) = (false, false);
-    let open = |options: &DeviceOptions| match Device::gpu_with(options) {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("TL_REQUIRE_GPU").is_some() => panic!("TL_REQUIRE_GPU is set: {error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    };
+    let open = |options: &DeviceOptions| gpu(options);
     [options.clone(), plain].iter().filter_map(open).collect()
 }
 
