@@ -59,9 +59,9 @@ pub(crate) enum Command {
     Perplexity(PerplexityArguments),
     /// Write a model's weights again in another format
     Quantize(QuantizeArguments),
-    /// Show what a model file holds: architecture, sizes, formats, tensors
+    /// Show what a model holds: architecture, sizes, formats, tensors
     Info {
-        /// The model, a .gguf file
+        /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
         model: PathBuf,
     },
     /// Print the logits after each of some tokens, to compare a model with what another program computes
@@ -131,7 +131,7 @@ pub(crate) struct ReservationArguments {
 /// Arguments of `tl generate`.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// The model, a .gguf file
+    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
     pub(crate) model: PathBuf,
     /// The text to go on from
     #[arg(long, short)]
@@ -207,7 +207,7 @@ impl SamplingArguments {
 /// Arguments of `tl chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArguments {
-    /// The model: a file or folder, or a name in the cache of Hugging Face (org/repo or org/repo:quant) or ollama (ollama:name)
+    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
     pub(crate) model: PathBuf,
     /// The system message
     #[arg(long, value_name = "TEXT")]
@@ -229,7 +229,7 @@ pub(crate) struct ChatArguments {
 /// Arguments of `tl logits`.
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArguments {
-    /// The model
+    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
     pub(crate) model: PathBuf,
     /// Token ids, separated by commas
     #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
@@ -249,7 +249,7 @@ pub(crate) struct LogitsArguments {
 /// Arguments of `tl plan`.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
-    /// The model, a .gguf file, or the program, a .tl file, which is run once; what it prints goes to standard error
+    /// The model, as for `tl generate`, or the program, a .tl file, which is run once; what it prints goes to standard error
     pub(crate) file: PathBuf,
     /// Arguments for the program, which it sees as args()
     #[arg(last = true)]
@@ -314,7 +314,7 @@ pub(crate) struct SynthArguments {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["model", "synth"])))]
 pub(crate) struct BenchArguments {
-    /// The model, a .gguf file
+    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
     pub(crate) model: Option<PathBuf>,
     /// Measure a model with random weights (tinyllama-1.1b:q4_0), written to a temporary file and removed again; `tl synth`
     /// has the names
@@ -371,7 +371,7 @@ impl SynthChoice {
 /// Arguments of `tl perplexity`.
 #[derive(Debug, Args)]
 pub(crate) struct PerplexityArguments {
-    /// The model, a .gguf file
+    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
     pub(crate) model: PathBuf,
     /// The text, a file
     #[arg(required_unless_present = "against", conflicts_with = "against")]
