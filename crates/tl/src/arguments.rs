@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Quantize(QuantizeArguments),
     /// Show what a model holds: architecture, sizes, formats, tensors
     Info {
-        /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
+        /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
         model: PathBuf,
     },
     /// Print the logits after each of some tokens, to compare a model with what another program computes
@@ -131,7 +131,7 @@ pub(crate) struct ReservationArguments {
 /// Arguments of `tl generate`.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) model: PathBuf,
     /// The text to go on from
     #[arg(long, short)]
@@ -207,7 +207,7 @@ impl SamplingArguments {
 /// Arguments of `tl chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArguments {
-    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) model: PathBuf,
     /// The system message
     #[arg(long, value_name = "TEXT")]
@@ -229,7 +229,7 @@ pub(crate) struct ChatArguments {
 /// Arguments of `tl logits`.
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArguments {
-    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) model: PathBuf,
     /// Token ids, separated by commas
     #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
@@ -314,7 +314,7 @@ pub(crate) struct SynthArguments {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["model", "synth"])))]
 pub(crate) struct BenchArguments {
-    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) model: Option<PathBuf>,
     /// Measure a model with random weights (tinyllama-1.1b:q4_0), written to a temporary file and removed again; `tl synth`
     /// has the names
@@ -371,7 +371,7 @@ impl SynthChoice {
 /// Arguments of `tl perplexity`.
 #[derive(Debug, Args)]
 pub(crate) struct PerplexityArguments {
-    /// The model: a file or folder, or a name: org/repo[:quant], ollama:name[:tag]
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) model: PathBuf,
     /// The text, a file
     #[arg(required_unless_present = "against", conflicts_with = "against")]
