@@ -31,10 +31,7 @@ impl Model {
     pub fn prefill_work(&self, n: usize) -> Result<Work> {
         let mut sum = Work::default();
         for begin in (0..n).step_by(PREFILL_CHUNK) {
-            let part = self.work(begin, PREFILL_CHUNK.min(n - begin))?;
-            sum.weight_bytes += part.weight_bytes;
-            sum.cache_bytes += part.cache_bytes;
-            sum.operations += part.operations;
+            sum += self.work(begin, PREFILL_CHUNK.min(n - begin))?;
         }
         Ok(sum)
     }

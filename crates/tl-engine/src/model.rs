@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tl_device::{DType, Device, DeviceOptions, Layout, Simulation, Trace};
+use tl_device::{DType, Device, Layout, Trace};
 use tl_lang::{Architecture, ScriptedModel};
 use tl_model::{
     Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights, check_cache_dtype,
@@ -35,19 +35,6 @@ pub struct LoadOptions {
     pub is_copied: bool,
     /// The script to run the model with, in the place of the one that comes with the program.
     pub architecture: Option<Architecture>,
-}
-
-/// A device that only counts, with the operations of `like`, or of a CPU.
-pub(crate) fn counting_device(like: Option<&Device>) -> Device {
-    let mut simulation = Simulation::default();
-    if let Some(device) = like {
-        simulation.is_gpu = device.is_gpu();
-        simulation.target = device.shader_target().cloned();
-    }
-    let mut options = DeviceOptions::default();
-    options.threads = 1;
-    options.simulation = Some(simulation);
-    Device::cpu_with(&options)
 }
 
 impl Model {

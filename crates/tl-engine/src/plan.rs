@@ -6,10 +6,10 @@
 use std::fmt;
 use std::path::Path;
 
-use tl_device::{DType, Device, LayoutStats, TensorBuffer, bytes};
+use tl_device::{DType, Device, LayoutStats, Simulation, TensorBuffer, bytes};
 use tl_model::{Activations, Result};
 
-use crate::model::{LoadOptions, Model, counting_device};
+use crate::model::{LoadOptions, Model};
 use crate::reserve::ReserveFor;
 
 /// The memory of a model for a context, by the counters of a device: what that device will hold when the model is
@@ -77,7 +77,9 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open(path: impl AsRef<Path>, activations: Activations) -> Result<Planner> {
-        Ok(Planner { model: Model::load(path, &counting_device(None))?.with_activations(activations) })
+        Ok(Planner {
+            model: Model::load(path, &Device::simulated(Simulation::default()))?.with_activations(activations),
+        })
     }
 
     /// As [`Planner::open`], for memory on `device`: weights are read from the file by the CPU and copied to a GPU.
@@ -85,7 +87,9 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open_for(path: impl AsRef<Path>, activations: Activations, device: &Device) -> Result<Planner> {
-        Ok(Planner { model: Model::load(path, &counting_device(Some(device)))?.with_activations(activations) })
+        Ok(Planner {
+            model: Model::load(path, &Device::simulated(Simulation::of(device)))?.with_activations(activations),
+        })
     }
 
     /// As [`Planner::open_for`], for a model that is loaded in this way.
@@ -93,7 +97,7 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open_with(path: impl AsRef<Path>, device: &Device, options: LoadOptions) -> Result<Planner> {
-        Ok(Planner { model: Model::load_with(path, &counting_device(Some(device)), options)? })
+        Ok(Planner { model: Model::load_with(path, &Device::simulated(Simulation::of(device)), options)? })
     }
 
     /// The same plans for activations of this type.

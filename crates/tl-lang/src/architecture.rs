@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tl_device::{DType, Device, DeviceOptions, Simulation};
+use tl_device::{DType, Device, Simulation};
 use tl_model::{Activations, KvCache, LayerSpec, LogitsRows, ModelError, Result, Weights};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::Tensor;
@@ -21,7 +21,7 @@ use crate::value::{Handle, HandleKind, Ints, Value};
 
 /// The most tokens that go through a model at once. Longer prompts go in parts: it bounds the memory of activations,
 /// and costs nothing, since the weights are read from cache by then.
-pub const PREFILL_CHUNK: usize = 512;
+pub const PREFILL_CHUNK: usize = KvCache::MAX_STEP;
 
 /// The function that a script must have.
 const FORWARD: &str = "forward";
@@ -192,17 +192,6 @@ pub struct ScriptedModel {
     specs: Arc<[LayerSpec]>,
 }
 
-/// A device that only counts, with the operations of `like`.
-fn counting_device(like: &Device) -> Device {
-    let mut simulation = Simulation::default();
-    simulation.is_gpu = like.is_gpu();
-    simulation.target = like.shader_target().cloned();
-    let mut options = DeviceOptions::default();
-    options.threads = 1;
-    options.simulation = Some(simulation);
-    Device::cpu_with(&options)
-}
-
 impl ScriptedModel {
     /// The weights with the script that comes with the program.
     ///
@@ -218,7 +207,7 @@ impl ScriptedModel {
     /// # Errors
     /// What the script runs into; weights that it does not ask for.
     pub fn with(weights: &Weights, mut architecture: Architecture) -> Result<ScriptedModel> {
-        let counting = weights.on_device(&counting_device(weights.device()))?;
+        let counting = weights.on_device(&Device::simulated(Simulation::of(weights.device())))?;
         let mut sketch = KvCache::sketch(0, 1, DType::F16);
         let logits = architecture.forward(&counting, &[0], &mut sketch)?;
         check_logits(&logits, 1, &counting)?;

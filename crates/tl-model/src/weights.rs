@@ -180,7 +180,8 @@ impl Weights {
         Ok(kept.clone().unwrap_or(tokenizer))
     }
 
-    /// Whether the token ends a text, by the tokenizer or a folder's configuration. Without a tokenizer that can be used none does, and whether there is one is found out once.
+    /// Whether the token ends a text, by the tokenizer or a folder's configuration. Whether there is a tokenizer that can be used is
+    /// found out once; without one, the configuration alone says.
     pub fn is_end(&self, token: u32) -> bool {
         let tokenizer = self.inner.tokenizer.get_or_init(|| self.read_tokenizer().ok().map(Arc::new));
         // A folder's configuration may name more.
@@ -227,8 +228,7 @@ impl Weights {
     }
 
     /// The names of the tensors that were not read since the weights were loaded on a device that only counts. On other devices reads
-    /// are not recorded: the list is empty. A tensor that is named as a part of another, such as
-    /// its scale, is one of its own here.
+    /// are not recorded: the list is empty. A tensor that is named as a part of another, such as its scale, is one of its own here.
     pub fn unasked(&self) -> Vec<&str> {
         let Some(asked) = &self.inner.asked else { return Vec::new() };
         let is_unasked = |name: &&String| {

@@ -97,7 +97,7 @@ impl Device {
         Device { memory }
     }
 
-    /// A device that only counts: see [`Simulation`].
+    /// A device that only counts, without threads of its own: see [`Simulation`].
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role, Simulation};
@@ -107,7 +107,7 @@ impl Device {
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn simulated(simulation: Simulation) -> Device {
-        Device::cpu_with(&DeviceOptions { simulation: Some(simulation), ..DeviceOptions::default() })
+        Device::cpu_with(&DeviceOptions { simulation: Some(simulation), threads: 1, ..DeviceOptions::default() })
     }
 
     /// The name that users see.
@@ -147,10 +147,7 @@ impl Device {
     /// assert_eq!(device.take_work(), Work::default());
     /// ```
     pub fn count_work(&self, work: Work) {
-        let mut sum = self.memory.work.lock();
-        sum.weight_bytes = sum.weight_bytes.saturating_add(work.weight_bytes);
-        sum.cache_bytes = sum.cache_bytes.saturating_add(work.cache_bytes);
-        sum.operations += work.operations;
+        *self.memory.work.lock() += work;
     }
 
     /// The sum of what was counted, which begins anew.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tl_kernels::Isa;
 
-use crate::{GpuOptions, Launch, ShaderTarget};
+use crate::{Device, GpuOptions, Launch, ShaderTarget};
 
 /// Limits and habits of a device's memory.
 ///
@@ -128,7 +128,27 @@ pub struct Work {
     pub operations: f64,
 }
 
+impl std::ops::AddAssign for Work {
+    fn add_assign(&mut self, other: Work) {
+        self.weight_bytes = self.weight_bytes.saturating_add(other.weight_bytes);
+        self.cache_bytes = self.cache_bytes.saturating_add(other.cache_bytes);
+        self.operations += other.operations;
+    }
+}
+
 impl Simulation {
+    /// A device with the operations of `device`: what takes memory there takes as much.
+    ///
+    /// ```
+    /// use tl_device::{Device, Simulation};
+    /// let counting = Device::simulated(Simulation::of(&Device::cpu()));
+    /// assert!(counting.is_simulated() && !counting.is_gpu());
+    /// ```
+    pub fn of(device: &Device) -> Simulation {
+        let target = device.shader_target().cloned();
+        Simulation { is_gpu: device.is_gpu(), target, ..Simulation::default() }
+    }
+
     pub(crate) fn target(&self) -> ShaderTarget {
         self.target.clone().unwrap_or_default()
     }
