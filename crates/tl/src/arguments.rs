@@ -275,6 +275,9 @@ pub(crate) struct PlanArguments {
     /// Of a model: the type that keys and values are kept in [default: that of the activations]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) cache: Option<CacheType>,
+    /// Of a model: run it with this TL script, as for `tl generate`
+    #[arg(long, value_name = "FILE.tl")]
+    pub(crate) arch: Option<PathBuf>,
     /// Of a model: compare with this many bytes (300MB, 2GiB) and not with what the machine has; of a program: the most that
     /// it may take
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -513,10 +516,15 @@ impl ModelArguments {
     }
 
     fn options(&self) -> Result<LoadOptions, Stop> {
-        let mut options = LoadOptions::default();
-        options.architecture = self.arch.as_deref().map(script::architecture).transpose()?;
-        Ok(options)
+        load_options(self.arch.as_deref())
     }
+}
+
+/// How a model is loaded that runs with this script.
+pub(crate) fn load_options(architecture: Option<&Path>) -> Result<LoadOptions, Stop> {
+    let mut options = LoadOptions::default();
+    options.architecture = architecture.map(script::architecture).transpose()?;
+    Ok(options)
 }
 
 /// Types of activations.

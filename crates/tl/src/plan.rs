@@ -8,7 +8,7 @@ use serde_json::json;
 use tl_device::{DType, Device, bytes as display_bytes};
 use tl_engine::{MemoryPlan, Planner};
 
-use crate::arguments::{Activations, CacheType, PlanArguments};
+use crate::arguments::{Activations, CacheType, PlanArguments, load_options};
 use crate::models;
 use crate::output::{self, Stop};
 
@@ -151,7 +151,8 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let device = crate::device::choose(arguments.device.clone(), crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
     let path = models::resolve(&arguments.file)?;
-    let planner = Planner::open_for(path, activations, &device).map_err(Stop::failed)?;
+    let options = load_options(arguments.arch.as_deref())?;
+    let planner = Planner::open_with(path, &device, options).map_err(Stop::failed)?.with_activations(activations);
     let planner = planner.with_cache_dtype(arguments.cache.map(CacheType::dtype));
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
     let verdict = Verdict::new(&planner, context, Room::new(arguments.memory_limit, &device));

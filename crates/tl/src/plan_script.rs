@@ -40,6 +40,7 @@ fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
         ("--context", arguments.context.is_some()),
         ("--activations", arguments.activations.is_some()),
         ("--cache", arguments.cache.is_some()),
+        ("--arch", arguments.arch.is_some()),
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => {

@@ -13,7 +13,7 @@ use crate::output::{self, Stop, print_error};
 use crate::progress::Progress;
 use crate::report::Recording;
 use crate::reservations::Reservations;
-use crate::{render, statistics};
+use crate::{models, render, statistics};
 
 /// The longest source file that is read; a program is not a hundredth of it.
 const MAX_SOURCE_BYTES: u64 = 64 << 20;
@@ -143,7 +143,10 @@ impl Host for Terminal {
     }
 
     fn open_path(&mut self, path: &str) -> Result<PathBuf, String> {
-        Ok(PathBuf::from(path))
+        models::resolve(Path::new(path)).map_err(|stop| match stop {
+            Stop::Failed(problem) => problem,
+            Stop::Closed | Stop::Exit(_) => "it cannot be found".to_owned(),
+        })
     }
 
     fn args(&mut self) -> Vec<String> {

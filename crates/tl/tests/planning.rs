@@ -90,6 +90,24 @@ fn a_plan_is_a_table_or_an_object() {
     assert_eq!(plan("models/demo-q8_0.gguf")["context"].as_u64(), Some(256));
 }
 
+/// A script that keeps each head's keys and values three times takes three times the cache.
+#[test]
+fn a_plan_for_another_script() {
+    let script = printed("arch llama", &[]);
+    let tripled = script.replace("_cache(q, k, v,", "_cache(q, concat([k, k, k], 1), concat([v, v, v], 1),");
+    let (same_path, tripled_path) = (temp_path("same.tl"), temp_path("tripled.tl"));
+    std::fs::write(&same_path, script).unwrap();
+    std::fs::write(&tripled_path, tripled).unwrap();
+    let cache = |path: &str| {
+        let object = printed("plan --json models/demo-q8_0.gguf --arch", &[path]);
+        serde_json::from_str::<Value>(&object).unwrap()["cache_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(cache(&same_path), plan("models/demo-q8_0.gguf")["cache_bytes"].as_u64().unwrap());
+    assert_eq!(cache(&tripled_path), 3 * cache(&same_path));
+    check_failure("plan models/demo-q8_0.gguf --arch none.tl", &[], 1, "none.tl: No such file");
+    check_failure("plan examples/generate.tl --arch none.tl", &[], 1, "--arch is for models only");
+}
+
 #[test]
 fn a_plan_that_does_not_fit_is_an_answer() {
     let small = plan("models/demo-q8_0.gguf --context 100")["total_bytes"].as_u64().unwrap();

@@ -245,6 +245,26 @@ fn programs_run_with_arguments_and_exit_codes() {
     check("empty.tl", "", &[], 0, "");
 }
 
+/// A program names a model as a user does, also by what the caches call it.
+#[test]
+fn programs_load_models_by_name() {
+    let hub = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("named-hub");
+    let repository = hub.join("models--someone--demo-gguf");
+    let snapshot = repository.join("snapshots/0123456789abcdef0123456789abcdef01234567");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(repository.join("refs")).unwrap();
+    std::fs::write(repository.join("refs/main"), "0123456789abcdef0123456789abcdef01234567").unwrap();
+    std::fs::copy(root().join("models/demo-q8_0.gguf"), snapshot.join("demo-q8_0.gguf")).unwrap();
+    let source = b"let m = load_model(args()[0])\nprint(m.config.dim, len(tokenize(load_tokenizer(args()[0]), \"a\")))";
+    let path = temp_file("named.tl", source);
+    let named =
+        |name: &str| tl("run", &[path.to_str().unwrap(), "--", name]).env("HF_HUB_CACHE", &hub).output().unwrap();
+    let output = named("someone/demo-gguf");
+    assert_eq!(text(&output.stdout), "96 2\n", "{}", text(&output.stderr));
+    let stderr = text(&named("someone/other").stderr);
+    assert!(stderr.contains("named.tl:1:9") && stderr.contains("tl pull someone/other"), "{stderr}");
+}
+
 #[test]
 fn what_is_wrong_with_a_program_is_shown_at_its_place() {
     let check = |name: &str, source: &str, place: &str, expected: &str| {

@@ -24,7 +24,7 @@ const STREAM: Param = Param::required("stream", Kind::Handle(HandleKind::DecodeS
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "load_model",
-        doc: "A model from a GGUF file or a folder of Hugging Face's. Its weights are used where they lie in the file, in their stored format; with \
+        doc: "A model from a GGUF file or a folder of Hugging Face's; `tl run` also takes `org/repo[:quant]` and `ollama:name`. Its weights are used where they lie in the file, in their stored format; with \
               `mapped: false` the file is read into memory first. Its own `generate` computes in `activations`, `float16` or `float32`.",
         params: &[
             Param::required("path", Kind::Text),
@@ -57,7 +57,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "load_tokenizer",
-        doc: "The tokenizer that a model, or the model file of that path, carries.",
+        doc: "The tokenizer that a model carries, or that of the path or name, as for `load_model`.",
         params: &[Param::required("model", Kind::ModelOrPath)],
         result: always!(Handle(HandleKind::Tokenizer)),
         run: load_tokenizer,
