@@ -5,10 +5,11 @@ use crate::stats::MemoryStats;
 use crate::storage::Slot;
 
 /// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts, `returning`
-/// the capacity of slots that came back and still wait for queued work.
+/// the capacity of slots that came back and still wait for queued work, `booked` what requests on their way may take.
 #[derive(Default, Clone)]
 pub(crate) struct Ledger {
     pub(crate) driver: u64,
+    pub(crate) booked: u64,
     pub(crate) held: u64,
     pub(crate) live: u64,
     pub(crate) peak: u64,
@@ -25,6 +26,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// What counts against a limit.
+    pub(crate) fn promised(&self) -> u64 {
+        self.driver + self.mapped + self.booked
+    }
+
     /// A slot goes out for `len_bytes` bytes.
     pub(crate) fn go_out(&mut self, slot: &Slot, len_bytes: u64) {
         self.held += slot.block.capacity() as u64;

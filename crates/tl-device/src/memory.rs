@@ -5,6 +5,7 @@
 //! every event has its place in one order. The system allocator is never called under the lock, and a lock that is busy is
 //! waited for: memory that comes back is never thrown away instead.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -112,6 +113,28 @@ enum Refusal {
     /// The device has failed, or cannot do this at all.
     #[cfg(feature = "gpu")]
     Other(Error),
+}
+
+/// Bytes that a request may take, until the ledger has them in their place. Dropped before, they are given back.
+#[must_use]
+struct Booking<'a> {
+    memory: &'a Memory,
+    bytes: u64,
+}
+
+impl Booking<'_> {
+    /// What was booked is where it belongs from now on: the caller, who holds the lock, enters it there.
+    fn settle(mut self, state: &mut State) {
+        state.ledger.booked -= std::mem::take(&mut self.bytes);
+    }
+}
+
+impl Drop for Booking<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.memory.lock().ledger.booked -= self.bytes;
+        }
+    }
 }
 
 impl Memory {
@@ -253,15 +276,30 @@ impl Memory {
         Error::Sealed { op, layout: request.layout.clone(), role, location: request.location }
     }
 
+    /// A new slot. Where a class of the pool's passes the limit and the request itself does not, it is exactly as large as
+    /// that, and goes back to the system afterwards.
     fn allocate_slot(&self, device: &Device, class: usize, request: Request) -> Result<Arc<Slot>, Error> {
-        let (home, is_learnable) = match request.purpose.role {
-            Role::Activation | Role::Cache => (Home::Pool, false),
-            Role::Learnable => (Home::Device, true),
-        };
-        let block = self.or_after_trim(class, || request.layout.to_string(), || self.allocate(class))?;
+        let is_learnable = request.purpose.role == Role::Learnable;
+        let exact = request.len_bytes.max(1).next_multiple_of(ALIGN);
+        let mut is_repeated = false;
+        let (block, booking) = self.or_after_trim(
+            exact,
+            || request.layout.to_string(),
+            || {
+                let granted = self.allocate_booked(class);
+                let is_last = std::mem::replace(&mut is_repeated, true);
+                match granted {
+                    Err(Refusal::Limit) if is_last && exact < class => self.allocate_booked(exact),
+                    granted => granted,
+                }
+            },
+        )?;
+        let capacity = block.capacity();
+        let home = if is_learnable || capacity < class { Home::Device } else { Home::Pool };
         let slot = Slot::new(device, block, home, is_learnable);
         let mut state = self.lock();
-        state.ledger.allocated(1, class as u64);
+        booking.settle(&mut state);
+        state.ledger.allocated(1, capacity as u64);
         if !is_learnable {
             state.ledger.pool_allocations += 1;
         }
@@ -269,9 +307,14 @@ impl Memory {
         Ok(slot)
     }
 
-    /// A block from the system, where it has one and the limit allows it.
+    /// A block from the system, booked before it is asked for.
+    fn allocate_booked(&self, capacity: usize) -> Result<(Block, Booking<'_>), Refusal> {
+        let booking = self.book(capacity)?;
+        Ok((self.allocate(capacity)?, booking))
+    }
+
+    /// A block from the system, where it has one. The caller has booked it.
     fn allocate(&self, capacity: usize) -> Result<Block, Refusal> {
-        self.check_limit(capacity)?;
         if self.is_to_fail() || !self.is_available(capacity) {
             return Err(Refusal::System);
         }
@@ -291,17 +334,22 @@ impl Memory {
         Ok(block)
     }
 
-    /// Whether `bytes` more stay within the limits. Beyond the soft one, what is idle in the pool goes first.
-    fn check_limit(&self, bytes: usize) -> Result<(), Refusal> {
-        let held = |state: &State| state.ledger.driver + state.ledger.mapped + bytes as u64;
+    /// Books `bytes` more, if they stay within the limits: in one step, so that what threads take at the same time stays within
+    /// them too. Beyond the soft limit, what is idle in the pool goes first.
+    fn book(&self, bytes: usize) -> Result<Booking<'_>, Refusal> {
+        let bytes = bytes as u64;
         if let Some(soft) = self.options.soft_limit_bytes
-            && held(&self.lock()) > soft as u64
+            && self.lock().ledger.promised() + bytes > soft as u64
         {
             self.trim();
         }
+        let mut state = self.lock();
         match self.options.limit_bytes {
-            Some(limit) if held(&self.lock()) > limit as u64 => Err(Refusal::Limit),
-            _ => Ok(()),
+            Some(limit) if state.ledger.promised().saturating_add(bytes) > limit as u64 => Err(Refusal::Limit),
+            _ => {
+                state.ledger.booked += bytes;
+                Ok(Booking { memory: self, bytes })
+            }
         }
     }
 
@@ -352,7 +400,7 @@ impl Memory {
         &self,
         bytes: usize,
         what: impl Fn() -> String,
-        request: impl Fn() -> Result<T, Refusal>,
+        mut request: impl FnMut() -> Result<T, Refusal>,
     ) -> Result<T, Error> {
         match request() {
             Ok(result) => return Ok(result),
@@ -366,11 +414,28 @@ impl Memory {
             // What queued work still uses is freed only when that work is done.
             gpu.synchronize()?;
         }
-        let hook = self.hook.lock().clone();
-        if let Some(hook) = hook {
-            hook(bytes);
-        }
+        self.call_hook(bytes);
         request().map_err(|refusal| self.out_of_memory(what(), bytes, &refusal))
+    }
+
+    /// Asks the hook to free what it can. A request of the hook's own that fails does not call it again.
+    fn call_hook(&self, missing_bytes: usize) {
+        thread_local! {
+            static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
+        }
+        struct End;
+        impl Drop for End {
+            fn drop(&mut self) {
+                IS_RUNNING.set(false);
+            }
+        }
+        let hook = self.hook.lock().clone();
+        if let Some(hook) = hook
+            && !IS_RUNNING.replace(true)
+        {
+            let _end = End;
+            hook(missing_bytes);
+        }
     }
 
     #[cold]
@@ -457,12 +522,15 @@ impl Memory {
         }
         let len = block.capacity();
         let what = || "a weight in a mapped file".to_owned();
-        self.or_after_trim(len, what, || self.check_limit(len))?;
+        let booking = self.or_after_trim(len, what, || self.book(len))?;
         let layout = Layout::new(crate::DType::Bool, [len]);
         let purpose = Purpose { role: Role::Learnable, op: "map" };
         let request = self.request(&layout, purpose)?;
         let slot = Slot::new(device, block, Home::Mapped, true);
-        self.lock().go_out(device, &slot, request, Source::File);
+        let mut state = self.lock();
+        booking.settle(&mut state);
+        state.go_out(device, &slot, request, Source::File);
+        drop(state);
         Ok(Lease::new(slot, len))
     }
 }
@@ -492,14 +560,16 @@ impl Memory {
             return Err(self.sealed(request));
         }
         let what = || format!("a reservation of {count} × {layout}");
-        let blocks = self.or_after_trim(total, what, || self.allocate_all(capacity, count, total))?;
+        let (blocks, booking) = self.or_after_trim(total, what, || self.allocate_all(capacity, count, total))?;
         let mut state = self.lock();
+        // Without a reserve the blocks are dropped, and the booking with them.
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
         let entry = reserve.entry(layout, kind);
         for block in blocks {
             let home = Home::Reserve { id, entry, index: reserve.next_index(entry) };
             reserve.add(entry, Slot::new(device, block, home, kind == ReserveKind::Learnable));
         }
+        booking.settle(&mut state);
         state.ledger.allocated(count as u64, total as u64);
         state.ledger.reserved_free += total as u64;
         state.record(Action::Reserve { layout: layout.clone(), count, kind });
@@ -519,13 +589,14 @@ impl Memory {
             return Err(self.sealed(request));
         }
         let what = || format!("an arena of {bytes} bytes");
-        let block = self.or_after_trim(size, what, || self.allocate(size))?;
+        let (block, booking) = self.or_after_trim(size, what, || self.allocate_booked(size))?;
         let whole = Slot::new(device, block, Home::Device, false);
         let mut freed = Vec::new();
         let mut state = self.lock();
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
         freed.extend(reserve.set_arena(whole, Guide::new(plan.steps.clone())));
         let old: u64 = freed.iter().map(|slot| slot.block.capacity() as u64).sum();
+        booking.settle(&mut state);
         state.ledger.allocated(1, size as u64);
         state.ledger.reserved_free += size as u64;
         state.ledger.reserved_free -= old;
@@ -536,9 +607,9 @@ impl Memory {
     }
 
     /// `count` blocks with their pages touched, or none at all.
-    fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Result<Vec<Block>, Refusal> {
-        // Asking for all of them first keeps a reservation that cannot end from starting.
-        self.check_limit(total)?;
+    fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Result<(Vec<Block>, Booking<'_>), Refusal> {
+        // Booking all of them first keeps a reservation that cannot end from starting.
+        let booking = self.book(total)?;
         if !self.is_available(total) {
             return Err(Refusal::System);
         }
@@ -547,7 +618,7 @@ impl Memory {
         for _ in 0..count {
             blocks.push(self.allocate(capacity)?);
         }
-        Ok(blocks)
+        Ok((blocks, booking))
     }
 
     /// A free buffer of this reserve, or `None` where it has none for the layout.

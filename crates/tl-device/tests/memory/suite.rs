@@ -611,6 +611,74 @@ fn more_than_there_is_leaves_nothing_behind() {
     check_sums(&device);
 }
 
+/// What threads take at the same time stays within the limit, however long the system takes to give it.
+#[test]
+fn the_limit_holds_for_threads() {
+    const LIMIT: usize = 64 << 20;
+    let layout = f32(&[10 << 20]);
+    let device = device_with(|memory| memory.limit_bytes = Some(LIMIT));
+    let begin = std::sync::Barrier::new(8);
+    for is_reserved in [false, true] {
+        let served = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let buffer = TensorBuffer::new(&device);
+                        begin.wait();
+                        let lease = match is_reserved {
+                            true => buffer.reserve(&layout, 1).map(|()| None),
+                            false => device.take(&layout, Role::Learnable).map(Some),
+                        };
+                        let held = device.stats().driver_bytes;
+                        assert!(held <= LIMIT as u64, "{held} bytes under a limit of {LIMIT}");
+                        begin.wait();
+                        usize::from(lease.is_ok())
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(served, 1, "of 8 requests for 40 MiB");
+        assert_eq!(device.stats().driver_bytes, 0);
+    }
+}
+
+/// A request that fits is served where the pool's rounding up would not, and a failed one gives back what it had booked.
+#[test]
+fn a_request_that_fits_exactly() {
+    let device = device_with(|memory| memory.limit_bytes = Some(64 * 65));
+    drop(take(&device, &f16(&[32 * 64])));
+    // 65 units of 64 bytes are in the class of 80.
+    let all = take(&device, &f16(&[32 * 65]));
+    assert_eq!((device.stats().driver_bytes, device.stats().waste_bytes), (64 * 65, 0));
+    let error = device.take(&f16(&[1]), Role::Activation).err();
+    assert!(matches!(error, Some(Error::Limit { requested_bytes: 64, .. })), "{error:?}");
+    drop(all);
+    assert_eq!(device.stats().driver_bytes, 0, "it is in no class, and is given back");
+    assert!(device.take(&f16(&[32 * 66]), Role::Activation).is_err());
+    drop(take(&device, &f16(&[32 * 65])));
+}
+
+/// A hook that asks for memory itself is not called for that.
+#[test]
+fn a_hook_may_take_memory() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let calls = std::sync::Arc::new(AtomicUsize::new(0));
+    let device = device_with(|memory| memory.limit_bytes = Some(4096));
+    let held = take(&device, &f16(&[1024])).share();
+    let (counted, own) = (calls.clone(), held.clone());
+    device.on_out_of_memory(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        assert!(own.device().take(&f16(&[4096]), Role::Activation).is_err());
+    });
+    for n in 1..=2 {
+        assert!(device.take(&f16(&[4096]), Role::Activation).is_err());
+        assert_eq!(calls.load(Ordering::Relaxed), n);
+    }
+    device.on_out_of_memory(|_| ());
+    drop(held);
+}
+
 // Contents.
 
 #[test]
