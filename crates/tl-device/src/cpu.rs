@@ -153,47 +153,6 @@ fn heap_layout(capacity: usize) -> Option<HeapLayout> {
     HeapLayout::from_size_align(capacity, ALIGN).ok()
 }
 
-/// Bytes that can be had without swapping, by the kernel's estimate and the control group's limit; `None` where the
-/// system does not say.
-///
-/// ```
-/// use tl_device::{Device, DeviceOptions, Layout, Role, available_bytes};
-/// let mut options = DeviceOptions::default();
-/// options.memory.limit_bytes = available_bytes().map(|bytes| bytes as usize / 2);
-/// let device = Device::cpu_with(&options);
-/// assert!(device.take(&Layout::from(vec![8, 512]), Role::Activation).is_ok());
-/// ```
-pub fn available_bytes() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    let machine = kib.saturating_mul(1024);
-    Some(available_in_group().map_or(machine, |group| machine.min(group)))
-}
-
-/// Whether the kernel says that tasks waited for memory in a tenth of the last ten seconds (Linux's pressure stall
-/// information); `false` where it says nothing.
-pub(crate) fn is_under_pressure() -> bool {
-    let text = std::fs::read_to_string("/proc/pressure/memory").unwrap_or_default();
-    let share = |line: &str| line.strip_prefix("some avg10=")?.split(' ').next()?.parse::<f64>().ok();
-    text.lines().find_map(share).is_some_and(|percent| percent >= 10.0)
-}
-
-/// What the control group's limit leaves, where there is one. Cached file pages count as used there, but the kernel gives
-/// them up when memory is short, as `MemAvailable` also has it.
-fn available_in_group() -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok();
-    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    let (max, used) = (number("memory.max")?, number("memory.current")?);
-    let stat = read("memory.stat").unwrap_or_default();
-    let field = |name: &str| {
-        let value = |line: &str| line.strip_prefix(name)?.trim().parse::<u64>().ok();
-        stat.lines().find_map(value).unwrap_or(0)
-    };
-    let cached = field("inactive_file ").saturating_add(field("active_file "));
-    Some(max.saturating_sub(used.saturating_sub(cached)))
-}
-
 /// A file that is no folder.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;

@@ -45,9 +45,9 @@ pub enum Error {
         what: String,
         /// Bytes asked for in all.
         requested_bytes: usize,
-        /// `the machine`, or the GPU's name.
+        /// What bounds it: `the machine`, a control group, a limit of the process, or the GPU's name.
         place: String,
-        /// What the operating system said was available, or what the GPU has beyond what is in use, where it is known.
+        /// What that leaves, or what the GPU has beyond what is in use, where it is known.
         available_bytes: Option<u64>,
         /// The device's statistics at that moment.
         stats: Box<MemoryStats>,

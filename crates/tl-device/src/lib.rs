@@ -8,6 +8,7 @@
 //! This crate knows data types and dimensions ([`Layout`]), and nothing of tensors or operations.
 
 mod arena;
+mod available;
 mod cpu;
 mod device;
 mod error;
@@ -28,7 +29,8 @@ mod sync;
 mod tensor_buffer;
 mod trace;
 
-pub use cpu::{Mapping, available_bytes};
+pub use available::{Available, MemoryBound, available_memory};
+pub use cpu::Mapping;
 pub use device::{BufferPool, Device, DeviceOptions, LaunchListener, MemoryOptions, Scope, Simulation, Work};
 pub use error::{Error, GpuProblem, bytes};
 pub use gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions, GpuStats};

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tl_kernels::{Isa, Threads};
 
 use crate::arena::{Guide, Ranges};
-use crate::cpu::{self, ALIGN, Block};
+use crate::available::is_under_pressure;
+use crate::cpu::{ALIGN, Block};
 use crate::device::{FallbackListener, LaunchListener, OutOfMemoryHook, Work};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
@@ -24,7 +25,10 @@ use crate::storage::{Home, Lease, Slot};
 use crate::sync::{Guard, Lock};
 use crate::tensor_buffer::TensorBuffer;
 use crate::trace::{Action, ArenaPlan, Source};
-use crate::{Device, DeviceOptions, Error, Layout, MemoryOptions, ShaderTarget, Simulation};
+use crate::{
+    Available, Device, DeviceOptions, Error, Layout, MemoryBound, MemoryOptions, ShaderTarget, Simulation,
+    available_memory,
+};
 
 /// What the memory is for.
 ///
@@ -71,7 +75,7 @@ impl From<Role> for Purpose {
     }
 }
 
-/// How much may be allocated before the operating system is asked what it has left. Linux grants more than there is, and
+/// The most that may be allocated before the operating system is asked what it has left. Linux grants more than there is, and
 /// kills the process when the pages are touched.
 const UNASKED_BYTES: usize = 64 << 20;
 
@@ -79,6 +83,8 @@ pub(crate) struct Memory {
     state: Lock<State>,
     /// Bytes asked of the system since it was last asked what it has left.
     unasked: AtomicUsize,
+    /// After how many it is asked again.
+    ask_after: AtomicUsize,
     /// Allocations until the one that is to fail, for tests; 0: none.
     until_failure: AtomicU64,
     /// The place in the program that is running, for traces and errors.
@@ -145,6 +151,7 @@ impl Memory {
         Memory {
             state: Lock::new(State::new(pool, simulation.is_some_and(|simulation| simulation.is_delayed))),
             unasked: AtomicUsize::new(0),
+            ask_after: AtomicUsize::new(0),
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
             location: AtomicU64::new(0),
             hook: Mutex::new(None),
@@ -369,29 +376,37 @@ impl Memory {
     /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large
     /// requests or in many small ones; when it says that memory is short, what is idle goes first.
     fn is_available(&self, bytes: usize) -> bool {
-        #[cfg(feature = "gpu")]
-        if self.gpu.is_some() {
-            return self.available_bytes().is_none_or(|available| bytes as u64 <= available);
+        let has_as_much = |available: Option<Available>| available.is_none_or(|has| bytes as u64 <= has.bytes);
+        if self.is_simulated {
+            return true;
+        }
+        if self.is_gpu {
+            return has_as_much(self.available());
         }
         let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if unasked < UNASKED_BYTES || self.is_simulated {
+        if unasked < self.ask_after.load(Ordering::Relaxed) {
             return true;
         }
         self.unasked.store(0, Ordering::Relaxed);
-        if cpu::is_under_pressure() {
+        if is_under_pressure() {
             self.trim();
         }
-        cpu::available_bytes().is_none_or(|available| bytes as u64 <= available)
+        let available = self.available();
+        // Where little is left, little is taken before the system is asked again.
+        let ask_after = available.map_or(UNASKED_BYTES, |has| (has.bytes / 8).min(UNASKED_BYTES as u64) as usize);
+        self.ask_after.store(ask_after, Ordering::Relaxed);
+        has_as_much(available)
     }
 
-    /// What the machine says is available, or what a GPU has beyond what this device holds.
-    pub(crate) fn available_bytes(&self) -> Option<u64> {
+    /// What the operating system leaves this process, or what a GPU has beyond what this device holds.
+    pub(crate) fn available(&self) -> Option<Available> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &self.gpu {
             let held = self.lock().ledger.driver;
-            return gpu.info().memory_bytes.map(|bytes| bytes.saturating_sub(held));
+            let bytes = gpu.info().memory_bytes?.saturating_sub(held);
+            return Some(Available { bytes, bound: MemoryBound::Gpu });
         }
-        cpu::available_bytes()
+        available_memory()
     }
 
     /// What `request` yields, if necessary at the second attempt, after everything idle was freed and the hook was asked to
@@ -446,19 +461,20 @@ impl Memory {
             (Refusal::Other(error), _) => error.clone(),
             (Refusal::Limit, Some(limit)) => Error::Limit { what, requested_bytes, limit_bytes: limit as u64, stats },
             _ => {
-                let available_bytes = self.available_bytes();
-                Error::OutOfMemory { what, requested_bytes, place: self.place(), available_bytes, stats }
+                let available = self.available();
+                let available_bytes = available.map(|available| available.bytes);
+                Error::OutOfMemory { what, requested_bytes, place: self.place(available), available_bytes, stats }
             }
         }
     }
 
     /// Whose memory it is, in words.
-    fn place(&self) -> String {
+    fn place(&self, available: Option<Available>) -> String {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &self.gpu {
             return format!("GPU {:?}", gpu.info().name);
         }
-        "the machine".to_owned()
+        available.map_or(MemoryBound::Machine, |available| available.bound).to_string()
     }
 
     /// Takes back a slot whose last handle is gone. Called by [`Storage`](crate::Storage) when it is dropped, which then

@@ -120,6 +120,12 @@ impl Planner {
         &self.model
     }
 
+    /// Bytes of the weights: in mapped files, or taken by the device.
+    pub fn weight_bytes(&self) -> u64 {
+        let stats = self.model.device().stats();
+        stats.mapped_bytes + stats.driver_bytes
+    }
+
     /// What this many tokens take.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use tl_tensor::Tensor;
 use crate::check::{Checked, check};
 use crate::eval::{self, Remains};
 use crate::host::{CapturedHost, Host};
-use crate::interpreter::{ProgramError, on_large_stack};
+use crate::interpreter::{ProgramError, SMALL_STACK_BYTES, on_stack};
 use crate::ir::{Declared, Program};
 use crate::standard;
 use crate::value::{Handle, HandleKind, Ints, Value};
@@ -105,7 +105,7 @@ impl Architecture {
         mut host: Box<dyn Host>,
     ) -> std::result::Result<Architecture, ProgramError> {
         let mut sources = SourceMap::new();
-        let checked = on_large_stack(|| Ok(check(name, source, &mut *host, &mut sources)))?;
+        let checked = on_stack(&[SMALL_STACK_BYTES], &mut |_| Ok(check(name, source, &mut *host, &mut sources)))?;
         let Checked { program, diagnostics } = checked;
         let fail =
             |diagnostics, sources| ProgramError { diagnostics, calls: Vec::new(), sources, output: String::new() };

@@ -10,8 +10,13 @@ use crate::check::{Checked, check};
 use crate::eval::{self, End};
 use crate::host::{CapturedHost, Host};
 
-/// The stack of the thread on which programs are checked and run. Only what is used of it takes memory.
-const STACK_BYTES: usize = 256 << 20;
+/// Stacks for the thread on which programs are checked and run, the first that the system has addresses for. Only what is
+/// used of one takes memory. The last is enough for whatever the parser lets through; a program's recursion is bounded by
+/// what there is.
+const STACK_BYTES: [usize; 3] = [256 << 20, 64 << 20, SMALL_STACK_BYTES];
+
+/// A stack on which any program can be checked.
+pub(crate) const SMALL_STACK_BYTES: usize = 16 << 20;
 
 /// Runs TL programs on a device.
 ///
@@ -133,7 +138,8 @@ impl<'h> Interpreter<'h> {
             }
             Outside::Given(host) => &mut **host,
         };
-        let result = on_large_stack(|| whole(&device, host, name, source, runs));
+        let mut runner = |stack_bytes| whole(&device, &mut *host, name, source, runs.then_some(stack_bytes));
+        let result = on_stack(&STACK_BYTES, &mut runner);
         let output = match &mut self.host {
             Outside::Captured(host) => std::mem::take(&mut host.output),
             Outside::Given(_) => String::new(),
@@ -145,33 +151,51 @@ impl<'h> Interpreter<'h> {
     }
 }
 
-/// Programs may nest deeply, and both passes follow them by recursion.
-pub(crate) fn on_large_stack<T: Send>(
-    work: impl FnOnce() -> Result<T, ProgramError> + Send,
+/// Programs may nest deeply, and both passes follow them by recursion: they get a thread with the first of these stacks that
+/// can be had, and are told how large it is.
+pub(crate) fn on_stack<T: Send>(
+    stack_bytes: &[usize],
+    work: &mut (dyn FnMut(usize) -> Result<T, ProgramError> + Send),
 ) -> Result<T, ProgramError> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("tl-program".into()).stack_size(STACK_BYTES);
-        match thread.spawn_scoped(scope, work) {
-            Ok(running) => running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => {
-                let message = format!("no thread can be started to run the program: {error}");
-                Err(ProgramError {
-                    diagnostics: vec![Diagnostic::error(Span::default(), message)],
-                    calls: Vec::new(),
-                    sources: SourceMap::new(),
-                    output: String::new(),
-                })
-            }
+    let mut refused = (0, std::io::ErrorKind::InvalidInput.into());
+    for &bytes in stack_bytes {
+        let result = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("tl-program".into()).stack_size(bytes);
+            let running = thread.spawn_scoped(scope, || work(bytes))?;
+            Ok(running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        match result {
+            Ok(result) => return result,
+            Err(error) => refused = (bytes, error),
         }
+    }
+    let (bytes, error): (usize, std::io::Error) = refused;
+    let message = format!(
+        "the program needs a thread with a stack of {}, which the system does not give: {error}; raise its limits of memory \
+         or of threads",
+        tl_device::bytes(bytes as u64)
+    );
+    Err(ProgramError {
+        diagnostics: vec![Diagnostic::error(Span::default(), message)],
+        calls: Vec::new(),
+        sources: SourceMap::new(),
+        output: String::new(),
     })
 }
 
-fn whole(device: &Device, host: &mut dyn Host, name: &str, source: &str, runs: bool) -> Result<Outcome, ProgramError> {
+/// Checks a program, and runs it where a stack is given for that.
+fn whole(
+    device: &Device,
+    host: &mut dyn Host,
+    name: &str,
+    source: &str,
+    stack_bytes: Option<usize>,
+) -> Result<Outcome, ProgramError> {
     let mut sources = SourceMap::new();
     let Checked { program, diagnostics } = check(name, source, host, &mut sources);
     let fail = |diagnostics, calls, sources| ProgramError { diagnostics, calls, sources, output: String::new() };
     let Some(program) = program else { return Err(fail(diagnostics, Vec::new(), sources)) };
-    let exit_code = match runs.then(|| eval::run(&program, device, host, STACK_BYTES)) {
+    let exit_code = match stack_bytes.map(|stack_bytes| eval::run(&program, device, host, stack_bytes)) {
         None | Some(End::Done) => 0,
         Some(End::Exit(code)) => code,
         Some(End::Failed(error)) => return Err(fail(vec![error.diagnostic], error.calls, sources)),

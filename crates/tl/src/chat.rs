@@ -12,6 +12,7 @@ use tl_engine::{AnswerEnd, Chat, ChatForm, ChatOptions, DateTime, Message, Model
 
 use crate::arguments::ChatArguments;
 use crate::output::{self, Stop, print_error};
+use crate::plan::{self, WeightsAre};
 use crate::{models, statistics};
 
 /// The context where the user gives none and the model works for as much.
@@ -70,11 +71,11 @@ impl Input {
 pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     let path = &arguments.model;
     let device = crate::device::open(&arguments.device)?;
-    let model = arguments.how.load(path, &device)?;
-    let longest = model.config().context_length;
-    let context = arguments.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
     let planner = arguments.how.planner(path, &device)?;
-    crate::plan::check_room(&planner, context, arguments.device.memory_limit, &device)?;
+    let longest = planner.model().config().context_length;
+    let context = arguments.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
+    plan::check_room(&planner, context, arguments.device.memory_limit, WeightsAre::ToCome, &device)?;
+    let model = arguments.how.load(path, &device)?;
     let buffer = TensorBuffer::new(&device);
     buffer.reserve_for(&model, context).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);

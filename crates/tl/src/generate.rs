@@ -8,8 +8,9 @@ use tl_syntax::SourceMap;
 
 use crate::arguments::GenerateArguments;
 use crate::output::{self, Stop};
+use crate::plan::{self, WeightsAre};
 use crate::report::Recording;
-use crate::{chat, plan, statistics};
+use crate::{chat, statistics};
 
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
@@ -27,7 +28,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let buffer = TensorBuffer::new(&device);
     let context = options.context.unwrap_or(model.config().context_length);
     if limit.is_none() && !device.is_gpu() {
-        plan::check_room(&Planner::of(&model), context, None, &device)?;
+        let weights = if arguments.how.no_mmap { WeightsAre::Copied } else { WeightsAre::Mapped };
+        plan::check_room(&Planner::of(&model), context, None, weights, &device)?;
     }
     buffer.reserve_for(&model, context).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);
@@ -57,7 +59,7 @@ fn check_room(arguments: &GenerateArguments, limit: Option<usize>, device: &Devi
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
     let prompt = prompt(arguments, model, &tokenizer)?;
     let context = options(arguments, model, prompt.len()).context;
-    plan::check_room(&planner, context.unwrap_or(model.config().context_length), limit, device)
+    plan::check_room(&planner, context.unwrap_or(model.config().context_length), limit, WeightsAre::ToCome, device)
 }
 
 /// The tokens to go on from.

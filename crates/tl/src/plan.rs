@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tl_device::{DType, Device, bytes as display_bytes};
+use tl_device::{DType, Device, MemoryBound, bytes as display_bytes};
 use tl_engine::{MemoryPlan, Planner};
 
 use crate::arguments::{Activations, CacheType, PlanArguments, load_options};
@@ -18,33 +18,60 @@ pub(crate) fn types(activations: DType, cache: DType) -> String {
     format!("{activations} activations{cache}")
 }
 
-/// What the plan is compared with.
+/// Bytes that a plan is compared with, and who says so.
 #[derive(Clone, Copy)]
-enum Room {
-    /// What the user allows.
-    Limit(u64),
-    /// What the machine has.
-    Machine(u64),
-    /// What the GPU has.
-    Gpu(u64),
-    /// Nobody says what there is.
-    Unknown,
+struct Room {
+    bytes: u64,
+    /// `None`: the user, by `--memory-limit`.
+    bound: Option<MemoryBound>,
+}
+
+/// Where a model's weights are when it is asked what room there is.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum WeightsAre {
+    /// Not there yet; they will be mapped.
+    ToCome,
+    Mapped,
+    /// In memory of the process's own.
+    Copied,
 }
 
 impl Room {
-    fn new(limit: Option<usize>, device: &Device) -> Room {
-        match (limit, device.available_bytes()) {
-            (Some(limit), _) => Room::Limit(limit as u64),
-            (None, Some(available)) if device.is_gpu() => Room::Gpu(available),
-            (None, Some(available)) => Room::Machine(available),
-            (None, None) => Room::Unknown,
+    /// All that bounds a model: what the user allows, and what the system leaves.
+    fn all(limit: Option<usize>, planner: &Planner, weights: WeightsAre, device: &Device) -> Vec<Room> {
+        let limit = limit.map(|bytes| Room { bytes: bytes as u64, bound: None });
+        let system = device.available().map(|available| {
+            // What the weights have taken of this bound already, or never take, is room for them.
+            let has_room_for_weights = match (available.bound, weights) {
+                (_, WeightsAre::Copied) | (MemoryBound::Data, _) => true,
+                (bound, WeightsAre::Mapped) => bound == MemoryBound::AddressSpace,
+                (_, WeightsAre::ToCome) => false,
+            };
+            let for_weights = if has_room_for_weights { planner.weight_bytes() } else { 0 };
+            Room { bytes: available.bytes.saturating_add(for_weights), bound: Some(available.bound) }
+        });
+        limit.into_iter().chain(system).collect()
+    }
+
+    /// As a line of a table begins.
+    fn label(self) -> &'static str {
+        match self.bound {
+            None => "limit",
+            Some(MemoryBound::Machine) => "machine has available",
+            Some(MemoryBound::ControlGroup) => "control group leaves",
+            Some(MemoryBound::AddressSpace) => "ulimit -v leaves",
+            Some(MemoryBound::Data) => "ulimit -d leaves",
+            Some(_) => "GPU has",
         }
     }
 
-    fn bytes(self) -> Option<u64> {
-        match self {
-            Room::Limit(bytes) | Room::Machine(bytes) | Room::Gpu(bytes) => Some(bytes),
-            Room::Unknown => None,
+    /// As the end of a sentence that says that a plan takes more.
+    fn in_words(self) -> String {
+        let Room { bytes, bound } = self;
+        let amount = format!("{} ({bytes} bytes)", display_bytes(bytes));
+        match bound {
+            None => format!("the limit of {amount}"),
+            Some(bound) => format!("{bound} has available: {amount}"),
         }
     }
 }
@@ -52,7 +79,7 @@ impl Room {
 /// A plan beside what there is.
 struct Verdict {
     plan: MemoryPlan,
-    room: Room,
+    rooms: Vec<Room>,
     /// The longest context that fits; `None` where none does, or nothing is known of the room.
     longest: Option<usize>,
     /// The longest context that the model was trained for.
@@ -61,15 +88,17 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn new(planner: &Planner, context: usize, room: Room) -> tl_model::Result<Verdict> {
+    fn new(planner: &Planner, context: usize, rooms: Vec<Room>) -> tl_model::Result<Verdict> {
         let plan = planner.plan(context)?;
-        let longest = room.bytes().map(|bytes| planner.longest_context(bytes)).transpose()?.flatten();
+        let least = rooms.iter().map(|room| room.bytes).min();
+        let longest = least.map(|bytes| planner.longest_context(bytes)).transpose()?.flatten();
         let (model, most) = (planner.model(), planner.model().config().context_length);
-        Ok(Verdict { plan, room, longest, most, is_gpu: model.device().is_gpu() })
+        Ok(Verdict { plan, rooms, longest, most, is_gpu: model.device().is_gpu() })
     }
 
-    fn fits(&self) -> bool {
-        self.room.bytes().is_none_or(|bytes| self.plan.total_bytes() <= bytes)
+    /// The room that is the least, where the plan takes more.
+    fn too_small(&self) -> Option<Room> {
+        self.rooms.iter().copied().min_by_key(|room| room.bytes).filter(|room| self.plan.total_bytes() > room.bytes)
     }
 
     /// What would fit, in words.
@@ -77,7 +106,7 @@ impl Verdict {
         match self.longest {
             Some(longest) if longest == self.most => format!("{longest} tokens, the most that the model works for"),
             Some(longest) => format!("{longest} tokens"),
-            None if self.room.bytes().is_none() => "not known".to_owned(),
+            None if self.rooms.is_empty() => "not known".to_owned(),
             None => "not even one token fits".to_owned(),
         }
     }
@@ -98,11 +127,9 @@ impl Verdict {
         line("KV cache", plan.cache_bytes, "");
         line("activations", plan.activation_bytes, "");
         line("total", plan.total_bytes(), "");
-        match self.room {
-            Room::Limit(bytes) => line("limit", bytes, self.answer()),
-            Room::Machine(bytes) => line("machine has available", bytes, self.answer()),
-            Room::Gpu(bytes) => line("GPU has", bytes, self.answer()),
-            Room::Unknown => {}
+        for room in &self.rooms {
+            let answer = if plan.total_bytes() <= room.bytes { "fits" } else { "does not fit" };
+            line(room.label(), room.bytes, answer);
         }
         let _ = writeln!(text, "{:<22} {}", "longest that fits", self.advice());
         text.push_str("\nbuffers\n");
@@ -113,17 +140,10 @@ impl Verdict {
         text
     }
 
-    fn answer(&self) -> &'static str {
-        if self.fits() { "fits" } else { "does not fit" }
-    }
-
     fn json(&self) -> String {
         let plan = &self.plan;
-        let (limit, available) = match self.room {
-            Room::Limit(bytes) => (Some(bytes), None),
-            Room::Machine(bytes) | Room::Gpu(bytes) => (None, Some(bytes)),
-            Room::Unknown => (None, None),
-        };
+        let of = |is_limit: bool| self.rooms.iter().find(|room| room.bound.is_none() == is_limit);
+        let bytes = |is_limit: bool| of(is_limit).map(|room| room.bytes);
         let buffers = plan.rows.iter().map(
             |row| json!({"layout": row.layout.to_string(), "count": row.reserved_count, "bytes": row.reserved_bytes}),
         );
@@ -135,9 +155,10 @@ impl Verdict {
             "cache_bytes": plan.cache_bytes,
             "activation_bytes": plan.activation_bytes,
             "total_bytes": plan.total_bytes(),
-            "limit_bytes": limit,
-            "available_bytes": available,
-            "fits": self.fits(),
+            "limit_bytes": bytes(true),
+            "available_bytes": bytes(false),
+            "available_in": of(false).and_then(|room| room.bound).map(|bound| bound.to_string()),
+            "fits": self.too_small().is_none(),
             "longest_context": self.longest,
             "buffers": buffers.collect::<Vec<_>>(),
         });
@@ -155,7 +176,8 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let planner = Planner::open_with(path, &device, options).map_err(Stop::failed)?.with_activations(activations);
     let planner = planner.with_cache_dtype(arguments.cache.map(CacheType::dtype));
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
-    let verdict = Verdict::new(&planner, context, Room::new(arguments.memory_limit, &device));
+    let rooms = Room::all(arguments.memory_limit, &planner, WeightsAre::ToCome, &device);
+    let verdict = Verdict::new(&planner, context, rooms);
     let failed = |error| Stop::Failed(format!("{}: {error}", arguments.file.display()));
     let verdict = verdict.map_err(failed)?;
     output::print(&if arguments.json { verdict.json() } else { verdict.table(&arguments.file) })
@@ -178,28 +200,28 @@ fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
     }
 }
 
-/// Refuses a context that takes more than the limit, or than the GPU has, before anything is loaded.
-pub(crate) fn check_room(planner: &Planner, context: usize, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
-    let room = Room::new(limit, device);
-    let plan = planner.plan(context).map_err(Stop::failed)?;
-    if room.bytes().is_none_or(|bytes| plan.total_bytes() <= bytes) {
+/// Refuses a context that takes more than the limit, or than the system leaves, before anything is loaded.
+pub(crate) fn check_room(
+    planner: &Planner,
+    context: usize,
+    limit: Option<usize>,
+    weights: WeightsAre,
+    device: &Device,
+) -> Result<(), Stop> {
+    let rooms = Room::all(limit, planner, weights, device);
+    let total = planner.plan(context).map_err(Stop::failed)?.total_bytes();
+    if rooms.iter().all(|room| total <= room.bytes) {
         return Ok(());
     }
-    let verdict = Verdict::new(planner, context, room).map_err(Stop::failed)?;
-    let Some(bytes) = verdict.room.bytes().filter(|_| !verdict.fits()) else { return Ok(()) };
-    let what = match verdict.room {
-        Room::Limit(_) => "the limit of",
-        Room::Machine(_) => "the machine has available:",
-        _ => "the device has:",
-    };
-    let path = planner.model().path();
+    let verdict = Verdict::new(planner, context, rooms).map_err(Stop::failed)?;
+    let Some(room) = verdict.too_small() else { return Ok(()) };
     Err(Stop::Failed(format!(
-        "{}: {}, more than {what} {} ({bytes} bytes); the longest context that fits: {}{}",
-        path.display(),
+        "{}: {}, more than {}; the longest context that fits: {}{}",
+        planner.model().path().display(),
         verdict.plan,
-        display_bytes(bytes),
+        room.in_words(),
         verdict.advice(),
-        ways_to_fit(planner, context, bytes)
+        ways_to_fit(planner, context, room.bytes)
     )))
 }
 

@@ -90,6 +90,34 @@ fn a_plan_is_a_table_or_an_object() {
     assert_eq!(plan("models/demo-q8_0.gguf")["context"].as_u64(), Some(256));
 }
 
+/// The least of all bounds decides, and the plan names it: here limits of the process itself.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_plan_knows_the_limits_of_its_process() {
+    let limited = |limit: &str, rest: &str| {
+        let line = format!("ulimit {limit}; exec \"$0\" {rest}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &line, env!("CARGO_BIN_EXE_tl")])
+            .current_dir(common::root())
+            .output()
+            .unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    let plan = |limit: &str, rest: &str| -> Value {
+        let (stdout, stderr, _) = limited(limit, &format!("plan models/demo-q8_0.gguf --json {rest}"));
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
+    };
+    let of_space = plan("-v 150000", "");
+    assert!(of_space["available_bytes"].as_u64().unwrap() < 150_000 << 10, "{of_space}");
+    assert_eq!(of_space["available_in"], "the limit of the address space (ulimit -v)");
+    assert_eq!(plan("-d 120000", "")["available_in"], "the limit of data (ulimit -d)");
+    // A limit of the user's beside it: the lesser decides.
+    assert_eq!(plan("-v 150000", "--memory-limit 1GiB")["fits"], true);
+    assert_eq!(plan("-v 150000", "--memory-limit 1MB")["fits"], false);
+    let (table, ..) = limited("-v 150000", "plan models/demo-q8_0.gguf");
+    assert!(table.contains("\nulimit -v leaves "), "{table}");
+}
+
 /// A script that keeps each head's keys and values three times takes three times the cache.
 #[test]
 fn a_plan_for_another_script() {

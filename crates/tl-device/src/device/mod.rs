@@ -16,7 +16,7 @@ pub(crate) use options::{FallbackListener, OutOfMemoryHook};
 use crate::memory::{Memory, Purpose};
 use crate::stats::BufferPoolStats;
 use crate::tensor_buffer::TensorBuffer;
-use crate::{Error, Layout, Lease, Mapping};
+use crate::{Available, Error, Layout, Lease, Mapping};
 
 /// A place where tensors live and are computed on. Cloning gives another handle on the same device.
 ///
@@ -65,15 +65,16 @@ impl Device {
         Device { memory: Arc::new(Memory::new(options)) }
     }
 
-    /// Bytes that can still be had: what the machine says, or what a GPU has beyond what this device holds; `None` where
-    /// nobody says.
+    /// What can still be had: by the bounds of the operating system ([`available_memory`](crate::available_memory)), or of a
+    /// GPU's memory beyond what this device holds; `None` where nobody says.
     ///
     /// ```
-    /// use tl_device::{Device, available_bytes};
-    /// assert_eq!(Device::cpu().available_bytes().is_some(), available_bytes().is_some());
+    /// use tl_device::{Device, available_memory};
+    /// let (own, all) = (Device::cpu().available(), available_memory());
+    /// assert_eq!(own.map(|own| own.bound), all.map(|all| all.bound));
     /// ```
-    pub fn available_bytes(&self) -> Option<u64> {
-        self.memory.available_bytes()
+    pub fn available(&self) -> Option<Available> {
+        self.memory.available()
     }
 
     /// Waits until the device has done everything that it was given. A CPU device has always done it.

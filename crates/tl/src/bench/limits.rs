@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use half::f16;
-use tl_device::{Device, available_bytes};
+use tl_device::{Device, available_memory};
 use tl_engine::{Activations, Model};
 use tl_kernels::limits::{self, Arithmetic};
 use tl_kernels::{Isa, Reading};
@@ -69,7 +69,7 @@ pub(super) fn of_products(model: &Model) -> Arithmetic {
 /// Twice what the largest cache holds, if there is as much to spare.
 fn buffer_bytes() -> usize {
     let wanted = largest_cache().saturating_mul(2).clamp(LEAST_BUFFER_BYTES, MOST_BUFFER_BYTES);
-    let spare = available_bytes().map_or(wanted, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
+    let spare = available_memory().map_or(wanted, |has| usize::try_from(has.bytes / 4).unwrap_or(usize::MAX));
     wanted.min(spare) / CHUNK_BYTES * CHUNK_BYTES
 }
 

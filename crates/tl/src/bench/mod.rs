@@ -18,8 +18,9 @@ use tl_tensor::Random;
 
 use crate::arguments::{BenchArguments, SynthChoice};
 use crate::output::{self, Stop, print_error};
+use crate::plan::{self, WeightsAre};
 use crate::report::Recording;
-use crate::{plan, statistics};
+use crate::statistics;
 use limits::Limits;
 use report::{Form, Heading};
 
@@ -110,7 +111,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     let context = tests.iter().map(|test| test.context()).max().unwrap_or(1);
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
-        plan::check_room(&planner, context, limit, &device)?;
+        plan::check_room(&planner, context, limit, WeightsAre::ToCome, &device)?;
     }
     drop(planner);
     let recording = Recording::start(&arguments.device, &device)?;
