@@ -10,6 +10,8 @@ use crate::storage::Slot;
 pub(crate) struct Ledger {
     pub(crate) driver: u64,
     pub(crate) booked: u64,
+    /// Memory of the kernels' own.
+    pub(crate) workspace: u64,
     pub(crate) held: u64,
     pub(crate) live: u64,
     pub(crate) peak: u64,
@@ -28,7 +30,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// What counts against a limit.
     pub(crate) fn promised(&self) -> u64 {
-        self.driver + self.mapped + self.booked
+        self.driver + self.mapped + self.workspace + self.booked
     }
 
     /// A slot goes out for `len_bytes` bytes.
@@ -82,6 +84,7 @@ impl Ledger {
             pooled_bytes: pooled,
             waste_bytes: self.held - self.live + self.returning,
             mapped_bytes: self.mapped,
+            workspace_bytes: self.workspace,
             learnable_bytes: self.learnable,
             cache_bytes: self.cache,
             allocation_count: self.allocations,

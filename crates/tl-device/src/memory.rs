@@ -6,11 +6,11 @@
 //! waited for: memory that comes back is never thrown away instead.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tl_kernels::{Isa, Threads};
+use tl_kernels::{Isa, Threads, WORKSPACE_BYTES};
 
 use crate::arena::{Guide, Ranges};
 use crate::available::is_under_pressure;
@@ -89,6 +89,8 @@ pub(crate) struct Memory {
     until_failure: AtomicU64,
     /// The place in the program that is running, for traces and errors.
     location: AtomicU64,
+    /// Whether the kernels have their memory, and the ledger knows.
+    has_workspace: AtomicBool,
     hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
     options: MemoryOptions,
     is_simulated: bool,
@@ -154,6 +156,7 @@ impl Memory {
             ask_after: AtomicUsize::new(0),
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
             location: AtomicU64::new(0),
+            has_workspace: AtomicBool::new(false),
             hook: Mutex::new(None),
             options: memory.clone(),
             is_simulated: simulation.is_some(),
@@ -240,7 +243,10 @@ impl Memory {
         let request = self.request(layout, purpose)?;
         let mut state = self.lock();
         if state.seals_at_use && purpose.role != Role::Learnable {
-            (state.seals_at_use, state.is_sealed) = (false, true);
+            state.seals_at_use = false;
+            drop(state);
+            self.seal();
+            state = self.lock();
         }
         let current = state.current.as_ref().map(TensorBuffer::id);
         if let Some(slot) = current.and_then(|id| state.take_reserved(device, id, request)) {
@@ -264,6 +270,38 @@ impl Memory {
             None => self.allocate_slot(device, class, request)?,
         };
         Ok(self.lease(slot, request.len_bytes))
+    }
+
+    /// Takes the kernels' own memory, once: see [`MemoryStats::workspace_bytes`].
+    #[inline]
+    pub(crate) fn take_workspace(&self) -> Result<(), Error> {
+        if self.has_workspace.load(Ordering::Acquire) { Ok(()) } else { self.take_workspace_now() }
+    }
+
+    #[cold]
+    fn take_workspace_now(&self) -> Result<(), Error> {
+        // A GPU multiplies without; what the CPU does for one has its copies on the heap.
+        if self.is_gpu {
+            return Ok(());
+        }
+        let what = || "the kernels' workspace".to_owned();
+        let booking = self.or_after_trim(WORKSPACE_BYTES, what, || {
+            let booking = self.book(WORKSPACE_BYTES)?;
+            let is_there = self.is_simulated || self.threads.take_workspace();
+            if is_there { Ok(booking) } else { Err(Refusal::System) }
+        })?;
+        let mut state = self.lock();
+        booking.settle(&mut state);
+        // Another thread may have been faster; there is one workspace all the same.
+        state.ledger.workspace = WORKSPACE_BYTES as u64;
+        self.has_workspace.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// From here on, new allocations are refused. Without the memory for the workspace, the first product says so.
+    pub(crate) fn seal(&self) {
+        let _ = self.take_workspace();
+        self.lock().is_sealed = true;
     }
 
     fn lease(&self, slot: Arc<Slot>, len_bytes: usize) -> Lease {

@@ -35,6 +35,9 @@ pub struct MemoryStats {
     pub largest_free_bytes: u64,
     /// Bytes of files that tensors lie in, through a [`Mapping`](crate::Mapping).
     pub mapped_bytes: u64,
+    /// Bytes that the kernels keep activations in while they multiply; not in `driver_bytes`. Taken once, by the first product
+    /// or when the device is sealed; 0 before, and on a GPU.
+    pub workspace_bytes: u64,
     /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
     pub staging_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
@@ -54,6 +57,21 @@ pub struct MemoryStats {
 }
 
 impl MemoryStats {
+    /// All that counts against a limit: what the system gave, what the kernels keep, and files that tensors lie in.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.take_workspace()?;
+    /// let _x = device.take(&Layout::from(vec![32]), Role::Activation)?;
+    /// let stats = device.stats();
+    /// assert_eq!(stats.total_bytes(), 64 + stats.workspace_bytes);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn total_bytes(&self) -> u64 {
+        self.driver_bytes + self.workspace_bytes + self.mapped_bytes
+    }
+
     /// Bytes of activations: what is live and neither parameter nor KV cache.
     ///
     /// ```

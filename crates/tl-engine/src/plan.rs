@@ -29,6 +29,8 @@ pub struct MemoryPlan {
     pub cache_bytes: u64,
     /// Bytes of the buffers for activations, rounding of all buffers included.
     pub activation_bytes: u64,
+    /// Bytes that the kernels need of their own.
+    pub workspace_bytes: u64,
     /// The buffers, the KV cache's and the activations', one row for each layout.
     pub rows: Vec<LayoutStats>,
 }
@@ -36,7 +38,7 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// All bytes that the device holds.
     pub fn total_bytes(&self) -> u64 {
-        self.weight_bytes + self.cache_bytes + self.activation_bytes
+        self.weight_bytes + self.cache_bytes + self.activation_bytes + self.workspace_bytes
     }
 }
 
@@ -45,13 +47,14 @@ impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a context of {} tokens takes {} ({} bytes): weights {}, KV cache {}, activations {}",
+            "a context of {} tokens takes {} ({} bytes): weights {}, KV cache {}, activations {}, workspace {}",
             self.context,
             bytes(self.total_bytes()),
             self.total_bytes(),
             bytes(self.weight_bytes),
             bytes(self.cache_bytes),
-            bytes(self.activation_bytes)
+            bytes(self.activation_bytes),
+            bytes(self.workspace_bytes)
         )
     }
 }
@@ -148,6 +151,7 @@ impl Planner {
             weight_bytes: stats.mapped_bytes + loaded_bytes,
             cache_bytes: stats.cache_bytes,
             activation_bytes: stats.driver_bytes - stats.cache_bytes - loaded_bytes,
+            workspace_bytes: stats.workspace_bytes,
             rows: buffer.stats().by_layout,
         })
     }
@@ -221,6 +225,7 @@ mod tests {
                 assert_eq!(plan.weight_bytes, stats.mapped_bytes, "{what}");
                 assert_eq!(plan.cache_bytes, stats.cache_bytes, "{what}");
                 assert_eq!(plan.cache_bytes + plan.activation_bytes, stats.driver_bytes, "{what}");
+                assert_eq!(plan.total_bytes(), stats.total_bytes(), "{what}");
                 // A byte less is refused.
                 let error = measured(&path, context, &planner, Some(plan.total_bytes() - 1)).unwrap_err();
                 assert!(error.to_string().contains("over the memory limit"), "{what}: {error}");

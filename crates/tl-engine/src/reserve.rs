@@ -14,7 +14,8 @@ use crate::model::Model;
 /// Reserving for a model.
 pub trait ReserveFor {
     /// Reserves all that generating takes, for prompt and text of up to `context` tokens together: the KV cache, and the
-    /// activations of prefill and decoding, in the model's types of both. No step then needs other memory.
+    /// activations of prefill and decoding, in the model's types of both, and the kernels' workspace. No step then needs other
+    /// memory.
     ///
     /// # Errors
     /// A context that the model was not trained for, types that the model's cache cannot have, or memory that cannot be had.
@@ -27,6 +28,7 @@ impl ReserveFor for TensorBuffer {
         if context == 0 || context > limit {
             return Err(ModelError::ContextLength { asked: context, limit });
         }
+        model.device().take_workspace()?;
         for layout in model.cache_layouts(context)? {
             self.reserve(layout, 1)?;
         }

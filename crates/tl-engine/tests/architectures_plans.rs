@@ -101,7 +101,7 @@ fn what_was_said_is_what_is_taken() {
                 let plan = planner.plan(context).unwrap();
                 let stats =
                     generate(&source, &plan, plan.total_bytes()).unwrap_or_else(|error| panic!("{what}: {error}"));
-                assert_eq!(plan.total_bytes(), stats.mapped_bytes + stats.driver_bytes, "{what}");
+                assert_eq!(plan.total_bytes(), stats.total_bytes(), "{what}");
                 assert_eq!(plan.cache_bytes, stats.cache_bytes, "{what}");
                 // A byte less is refused.
                 let error = generate(&source, &plan, plan.total_bytes() - 1).unwrap_err().to_string();

@@ -5,9 +5,9 @@
 //! Invariants, in every module:
 //!
 //! - A kernel never allocates on the heap and asks its caller for no scratch memory: work is cut into tiles that fit
-//!   fixed arrays on the stack (some hundred KiB). The one exception is the workspace of [`Threads`], 4 MiB that are
-//!   allocated by the first product or attention and never grow: activations are quantized or rearranged there, and parts of
-//!   attention gathered, once for all threads.
+//!   fixed arrays on the stack (some hundred KiB). The one exception is the workspace of [`Threads`], 4 MiB that are taken
+//!   beforehand ([`Threads::take_workspace`]), or else by the first product or attention, and never grow: activations are
+//!   quantized or rearranged there, and parts of attention gathered, once for all threads.
 //! - Arithmetic is in `f32` (`i32` inside integer dot products). Element types and block formats choose only how
 //!   values are loaded and stored.
 //! - Sizes and strides are the caller's promise. A broken promise panics with the sizes; it never reads or writes
@@ -60,3 +60,4 @@ pub use rope::{RopeStyle, Rotation, rope};
 pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};
 pub use threads::{Threads, Tile, Tiling};
 pub use top::{top, top_places};
+pub use workspace::WORKSPACE_BYTES;

@@ -34,7 +34,7 @@
 
 use crate::isa::Isa;
 use crate::quant::{BestReading, Reading};
-use crate::workspace::{Line, Workspace, WorkspaceGuard};
+use crate::workspace::{self, Line, Workspace, WorkspaceGuard};
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -161,8 +161,18 @@ impl Threads {
         }
     }
 
+    /// Allocates the threads' own memory, [`WORKSPACE_BYTES`](crate::WORKSPACE_BYTES), unless they have it. `false`: there is
+    /// no memory for it. Products and attention that run before take it by themselves.
+    pub fn take_workspace(&self) -> bool {
+        let mut workspace = lock(&self.workspace);
+        if workspace.is_none() {
+            *workspace = workspace::allocate();
+        }
+        workspace.is_some()
+    }
+
     /// The threads' own memory, a fixed piece, for one product at a time: who asks while another has it waits.
-    /// It is allocated when first asked for, and never grows.
+    /// It never grows.
     pub(crate) fn workspace(&self) -> impl std::ops::DerefMut<Target = [Line]> {
         let guard = lock(&self.workspace);
         WorkspaceGuard::new(guard)

@@ -6,9 +6,12 @@ use bytemuck::{Pod, Zeroable};
 use std::ops::{Deref, DerefMut};
 use std::sync::MutexGuard;
 
-/// Bytes of a workspace. It holds the activations of some hundred tokens at the widths of today's models; products of
-/// more go in parts.
-pub(crate) const WORKSPACE_BYTES: usize = 4 << 20;
+/// Bytes that a workspace lends. They hold the activations of some hundred tokens at the widths of today's models; products
+/// of more go in parts.
+pub(crate) const LENT_BYTES: usize = 4 << 20;
+
+/// Bytes of a workspace: what it lends, and a line to spare for its alignment.
+pub const WORKSPACE_BYTES: usize = LENT_BYTES + size_of::<Line>();
 
 /// A cache line: what a workspace is counted in.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +23,18 @@ unsafe impl Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl Pod for Line {}
 
-/// [`WORKSPACE_BYTES`], and a line to spare: bytes without an alignment are what the allocator takes from the system as zeros
-/// that nobody has written, so that a page costs something only when it is first used.
+/// [`WORKSPACE_BYTES`], every page of which is there.
 pub(crate) type Workspace = Vec<u8>;
+
+/// A workspace, where there is the memory.
+pub(crate) fn allocate() -> Option<Workspace> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(WORKSPACE_BYTES).ok()?;
+    bytes.resize(WORKSPACE_BYTES, 0);
+    // Zeros alone would be pages that nobody has touched.
+    bytes.iter_mut().step_by(4096).for_each(|byte| *std::hint::black_box(byte) = 0);
+    Some(bytes)
+}
 
 /// The workspace while somebody has it.
 pub(crate) struct WorkspaceGuard<'a> {
@@ -30,8 +42,10 @@ pub(crate) struct WorkspaceGuard<'a> {
 }
 
 impl<'a> WorkspaceGuard<'a> {
+    /// Without the memory the process ends, as with every allocation that fails: who must not let it come to that asks before,
+    /// by [`Threads::take_workspace`](crate::Threads::take_workspace).
     pub(crate) fn new(mut guard: MutexGuard<'a, Option<Workspace>>) -> Self {
-        guard.get_or_insert_with(|| vec![0; WORKSPACE_BYTES + size_of::<Line>()]);
+        guard.get_or_insert_with(|| allocate().unwrap_or_else(|| vec![0; WORKSPACE_BYTES]));
         WorkspaceGuard { guard }
     }
 }
@@ -41,13 +55,13 @@ impl Deref for WorkspaceGuard<'_> {
 
     fn deref(&self) -> &[Line] {
         let bytes = self.guard.as_deref().unwrap_or_default();
-        &bytemuck::pod_align_to(bytes).1[..WORKSPACE_BYTES / size_of::<Line>()]
+        &bytemuck::pod_align_to(bytes).1[..LENT_BYTES / size_of::<Line>()]
     }
 }
 
 impl DerefMut for WorkspaceGuard<'_> {
     fn deref_mut(&mut self) -> &mut [Line] {
         let bytes = self.guard.as_deref_mut().unwrap_or_default();
-        &mut bytemuck::pod_align_to_mut(bytes).1[..WORKSPACE_BYTES / size_of::<Line>()]
+        &mut bytemuck::pod_align_to_mut(bytes).1[..LENT_BYTES / size_of::<Line>()]
     }
 }

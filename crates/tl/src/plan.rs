@@ -126,6 +126,7 @@ impl Verdict {
         line("weights", plan.weight_bytes, if self.is_gpu { "copied to the GPU" } else { "mapped from the file" });
         line("KV cache", plan.cache_bytes, "");
         line("activations", plan.activation_bytes, "");
+        line("workspace", plan.workspace_bytes, "of the kernels");
         line("total", plan.total_bytes(), "");
         for room in &self.rooms {
             let answer = if plan.total_bytes() <= room.bytes { "fits" } else { "does not fit" };
@@ -154,6 +155,7 @@ impl Verdict {
             "weight_bytes": plan.weight_bytes,
             "cache_bytes": plan.cache_bytes,
             "activation_bytes": plan.activation_bytes,
+            "workspace_bytes": plan.workspace_bytes,
             "total_bytes": plan.total_bytes(),
             "limit_bytes": bytes(true),
             "available_bytes": bytes(false),

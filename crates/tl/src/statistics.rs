@@ -48,9 +48,10 @@ fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
             display_bytes(memory.waste_bytes)
         ),
         format!(
-            "  parameters {}, weights in files {}",
+            "  parameters {}, weights in files {}, workspace of the kernels {}",
             display_bytes(memory.learnable_bytes),
-            display_bytes(memory.mapped_bytes)
+            display_bytes(memory.mapped_bytes),
+            display_bytes(memory.workspace_bytes)
         ),
         format!(
             "  allocations {}, frees {}, pool reuses {}, evictions {}",
@@ -145,6 +146,7 @@ fn json(memory: &MemoryStats, buffer: &TensorBufferStats) -> Value {
         "waste_bytes": memory.waste_bytes,
         "driver_bytes": memory.driver_bytes,
         "mapped_bytes": memory.mapped_bytes,
+        "workspace_bytes": memory.workspace_bytes,
         "learnable_bytes": memory.learnable_bytes,
         "allocations": memory.allocation_count,
         "frees": memory.free_count,

@@ -235,6 +235,24 @@ impl Device {
         self.memory.take(self, layout, purpose.into())
     }
 
+    /// Takes the memory that kernels need of their own for products and attention, unless the device has it: see
+    /// [`MemoryStats::workspace_bytes`](crate::MemoryStats::workspace_bytes). Operations on tensors call this themselves.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// assert_eq!(device.stats().workspace_bytes, 0);
+    /// device.take_workspace()?;
+    /// assert!(device.stats().workspace_bytes > 4 << 20);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] and [`Error::Limit`].
+    pub fn take_workspace(&self) -> Result<(), Error> {
+        self.memory.take_workspace()
+    }
+
     /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`](crate::MemoryStats::mapped_bytes) and against the limit.
     ///
     /// ```
@@ -334,7 +352,7 @@ impl Device {
     /// assert!(error.to_string().ends_with("buffer_reserve([8, 512], 1)"));
     /// ```
     pub fn seal(&self) {
-        self.memory.lock().is_sealed = true;
+        self.memory.seal();
     }
 
     /// Seals the device as soon as something other than a parameter asks for memory: what was reserved before then must do.

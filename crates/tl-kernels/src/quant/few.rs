@@ -8,7 +8,7 @@ use crate::element::{Element, store};
 use crate::matmul::PARALLEL_MIN;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tiling};
-use crate::workspace::{Line, WORKSPACE_BYTES};
+use crate::workspace::{LENT_BYTES, Line};
 
 /// The most rows of the weight of a tile.
 const TILE_ROWS: usize = 512;
@@ -27,7 +27,7 @@ const PARALLEL_ELEMS: usize = 64 * 1024;
 pub(crate) fn capacity(product: &Product<'_>) -> usize {
     match product.weight.format.dot {
         Dot::Float(_) => FEW_TOKENS,
-        Dot::Integer(_) => (WORKSPACE_BYTES / size_of::<Line>() / Row::n_lines(product.k).max(1)).min(FEW_TOKENS),
+        Dot::Integer(_) => (LENT_BYTES / size_of::<Line>() / Row::n_lines(product.k).max(1)).min(FEW_TOKENS),
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
 pub(crate) fn row_capacity(format: &WeightKernels, k: usize) -> usize {
     match format.dot {
         Dot::Float(_) => usize::MAX,
-        Dot::Integer(_) => WORKSPACE_BYTES / size_of::<Line>() / Row::n_lines(k).max(1),
+        Dot::Integer(_) => LENT_BYTES / size_of::<Line>() / Row::n_lines(k).max(1),
     }
 }
 

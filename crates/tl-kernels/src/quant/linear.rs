@@ -328,7 +328,7 @@ mod tests {
     fn a_row_too_long_for_the_workspace() {
         // Whole numbers, whose sums are exact in any order.
         let k = 1_100_000;
-        assert!(k * size_of::<f32>() > crate::workspace::WORKSPACE_BYTES);
+        assert!(k * size_of::<f32>() > crate::workspace::LENT_BYTES);
         let mut random = Random::new(10);
         let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| (random.unit() * 2.0).round()).collect() };
         let (x, weights) = (numbers(k), numbers(2 * k));

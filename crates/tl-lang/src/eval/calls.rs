@@ -1,10 +1,10 @@
 //! Calls of operations, builtins and functions. Arguments are evaluated onto the stack of values and read there.
 
 use smallvec::SmallVec;
-use tl_device::DType;
+use tl_device::{DType, Role};
 use tl_syntax::Span;
 use tl_tensor::Tensor;
-use tl_tensor::ops::{Arg, Kind, Op, Param, apply_at};
+use tl_tensor::ops::{Arg, Kind, Op, Param, apply_as};
 
 use crate::check::show_declared;
 use crate::eval::binding::{Sizes, fit};
@@ -36,7 +36,7 @@ impl<'a> Evaluator<'a> {
     /// Evaluates an expression onto the stack.
     pub(super) fn push(&mut self, expr: &Expr) -> Evaluated<()> {
         match &expr.kind {
-            ExprKind::Op(call) => self.op(call, expr.span),
+            ExprKind::Op(call) => self.op(call, Role::Activation, expr.span),
             ExprKind::Call { function, arguments } => self.call(*function, arguments, expr.span),
             ExprKind::Block(block) => self.push_block(block),
             ExprKind::If(node) => {
@@ -91,10 +91,10 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Does an operation. Its result is put onto the stack.
+    /// Does an operation. Its result is put onto the stack; its memory is taken for `role`.
     #[inline(never)]
-    fn op(&mut self, call: &OpCall, span: Span) -> Evaluated<()> {
-        if call.ends_chain && !self.device.is_gpu() {
+    pub(super) fn op(&mut self, call: &OpCall, role: Role, span: Span) -> Evaluated<()> {
+        if call.ends_chain && role == Role::Activation && !self.device.is_gpu() {
             let value = self.chain(call, span)?;
             self.stack.push(value);
             return Ok(());
@@ -118,10 +118,10 @@ impl<'a> Evaluator<'a> {
             elements.iter().try_for_each(|element| self.push(element))?;
         }
         match call.tensors {
-            None => self.run_op(call, &places, &[], first, span)?,
+            None => self.run_op(call, role, (&places, &[], first), span)?,
             Some(at) => {
                 let tensors = self.take_tensors(places.get(at).copied(), tensors_at, call.row, span)?;
-                self.run_op(call, &places, &tensors, first, span)?;
+                self.run_op(call, role, (&places, &tensors, first), span)?;
             }
         }
         if in_place {
@@ -224,9 +224,8 @@ impl<'a> Evaluator<'a> {
     fn run_op(
         &mut self,
         call: &OpCall,
-        places: &[Place<'_>],
-        tensors: &[Tensor],
-        first: usize,
+        role: Role,
+        (places, tensors, first): (&[Place<'_>], &[Tensor], usize),
         span: Span,
     ) -> Evaluated<()> {
         let row = call.row;
@@ -240,7 +239,7 @@ impl<'a> Evaluator<'a> {
                 });
             }
             self.device.set_location(crate::interpreter::location(span));
-            apply_at(&mut call.site.borrow_mut(), row, self.device, &arguments)
+            apply_as(role, &mut call.site.borrow_mut(), row, self.device, &arguments)
         };
         match made {
             Ok(raw) => {

@@ -102,12 +102,9 @@ impl Evaluator<'_> {
         match &expr.kind {
             ExprKind::IsAttention(written) => Ok(Value::Bool(self.is_attention(written))),
             ExprKind::Recycle { buffer, target } => self.recycle(buffer, target, span),
-            ExprKind::With { buffer, body } => self.with(buffer, body, span),
+            ExprKind::With { buffer, body } => self.with(buffer, span, |evaluator| evaluator.expr(body)),
             ExprKind::Trace(body) => self.trace(body),
-            ExprKind::Learnable(value) => {
-                let value = self.expr(value)?;
-                learnable(value).map_err(|failure| failed(failure, span))
-            }
+            ExprKind::Learnable(value) => self.learnable(value),
             ExprKind::List(elements) => {
                 let first = self.stack.len();
                 for element in elements {
@@ -135,11 +132,12 @@ impl Evaluator<'_> {
                 Ok(Value::Tensor(tensor))
             }
             ExprKind::Declare { ty, storage, value } => {
-                let value = match value {
-                    Some(value) => Some(self.expr(value)?),
-                    None => None,
-                };
-                self.declare(ty, *storage, value, span)
+                let is_parameter = *storage != TensorStorage::Ordinary;
+                match value {
+                    Some(value) if is_parameter => self.learnable(value),
+                    Some(value) => self.expr(value),
+                    None => self.zeros(ty, is_parameter).map_err(|failure| failed(failure, span)),
+                }
             }
             _ => Err(error_at(span, "this expression cannot be evaluated")),
         }
@@ -185,7 +183,13 @@ impl Evaluator<'_> {
         }
     }
 
-    fn with(&mut self, buffer: &Expr, body: &Expr, span: Span) -> Evaluated<Value> {
+    /// Does something with another tensor buffer.
+    fn with(
+        &mut self,
+        buffer: &Expr,
+        span: Span,
+        body: impl FnOnce(&mut Self) -> Evaluated<Value>,
+    ) -> Evaluated<Value> {
         let buffer = match self.expr(buffer)? {
             Value::Handle(Handle::TensorBuffer(buffer)) => buffer,
             other => {
@@ -195,7 +199,7 @@ impl Evaluator<'_> {
         let device = self.device;
         let set = |buffer| device.replace_tensor_buffer(buffer).map_err(|error| failed(error.into(), span));
         let before = set(Some(buffer))?;
-        let result = self.expr(body);
+        let result = body(self);
         // However the block ended, what was there before comes back.
         set(before)?;
         result
@@ -224,18 +228,32 @@ impl Evaluator<'_> {
         Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
     }
 
-    /// The memory of a declared tensor.
-    fn declare(&mut self, ty: &Declared, storage: TensorStorage, value: Option<Value>, span: Span) -> Evaluated<Value> {
-        let is_parameter = storage != TensorStorage::Ordinary;
-        let made = match value {
-            Some(value) if is_parameter => learnable(value),
-            Some(value) => return Ok(value),
-            None => {
-                let role = if is_parameter { Role::Learnable } else { Role::Activation };
-                self.declared_layout(ty).and_then(|layout| self.zeros(&layout, role))
+    /// A tensor in learnable memory. An operation writes its result there; what lies elsewhere is copied.
+    fn learnable(&mut self, expr: &Expr) -> Evaluated<Value> {
+        let span = expr.span;
+        match &expr.kind {
+            ExprKind::Learnable(value) => return self.learnable(value),
+            ExprKind::With { buffer, body } => {
+                return self.with(buffer, span, |evaluator| evaluator.learnable(body));
             }
-        };
-        made.map_err(|failure| failed(failure, span))
+            ExprKind::Expect { operand, ty, what } => {
+                let value = self.learnable(operand)?;
+                self.stack.push(value);
+                self.expect(ty, what, span)?;
+                // A type may ask for a conversion, whose result lies elsewhere.
+                if matches!(self.stack.last(), Some(Value::Tensor(tensor)) if tensor.is_learnable()) {
+                    return Ok(self.stack.pop().unwrap_or_default());
+                }
+            }
+            // The result of a view lies where its operand does, and is copied.
+            ExprKind::Op(call) if !call.row.is_view() => {
+                self.op(call, Role::Learnable, span)?;
+                return Ok(self.stack.pop().unwrap_or_default());
+            }
+            _ => self.push(expr)?,
+        }
+        let copied = learnable(self.stack.pop().unwrap_or_default());
+        copied.map_err(|failure| failed(failure, span))
     }
 
     fn declared_layout(&self, ty: &Declared) -> Result<Layout, Failure> {
@@ -251,10 +269,13 @@ impl Evaluator<'_> {
         Ok(Layout::new(*dtype, dims?))
     }
 
-    fn zeros(&self, layout: &Layout, role: Role) -> Result<Value, Failure> {
-        let mut lease = self.device.take(layout, role)?;
+    /// The memory of a declared tensor without a value.
+    fn zeros(&self, ty: &Declared, is_parameter: bool) -> Result<Value, Failure> {
+        let layout = self.declared_layout(ty)?;
+        let role = if is_parameter { Role::Learnable } else { Role::Activation };
+        let mut lease = self.device.take(&layout, role)?;
         lease.fill(0).map_err(|error| tl_tensor::Error::Memory { op: "tensor", error })?;
-        Ok(Value::Tensor(Tensor::from_lease(lease, layout)?))
+        Ok(Value::Tensor(Tensor::from_lease(lease, &layout)?))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{Error, Fault, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&ATTENTION];
 
-static ATTENTION: Op = Op {
+pub(super) static ATTENTION: Op = Op {
     name: "attention",
     group: Group::Transformer,
     doc: "`softmax(q kᵀ · scale) v` for each head, in one pass that never forms the scores (Milakov, Gimelshein, 2018; Dao et \

@@ -9,8 +9,8 @@ use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
 use super::{
-    Arg, Map, Op, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run, with_float,
-    with_plain,
+    Arg, Map, Op, ResultMemory, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run,
+    with_float, with_plain,
 };
 use crate::tensor::{Raw, take};
 use crate::{Error, Fault, Strides};
@@ -89,7 +89,7 @@ pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout
         if by_rule != *layout {
             return Err(fault(NOT_THE_RESULT));
         }
-        return run(op, device, &args, layout);
+        return run(op, device, &args, &ResultMemory::of_activation(layout));
     }
     with_plain(operands, |operands| run_chain(op, device, operands, links, layout))
 }

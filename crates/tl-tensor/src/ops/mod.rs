@@ -72,6 +72,18 @@ pub struct Op {
     pub gpu: Option<GpuRun>,
 }
 
+impl Op {
+    /// Whether its result is the operand's memory, seen otherwise.
+    pub fn is_view(&self) -> bool {
+        matches!(self.run, Run::View(_))
+    }
+
+    /// Whether its kernels keep activations in the threads' workspace: products of matrices, and attention, which is two.
+    fn uses_workspace(&self) -> bool {
+        self.group == Group::Linear || std::ptr::eq(self, &attention::ATTENTION)
+    }
+}
+
 impl std::fmt::Debug for Op {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Op({})", self.name)
@@ -351,7 +363,7 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
         args
     };
     let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
-    run(op, device, args, &layout)
+    run(op, device, args, &ResultMemory::of_activation(&layout))
 }
 
 /// As [`apply`], for a place in a program that does the operation again and again: `site` is that place's own. There is
@@ -360,24 +372,46 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
 /// # Errors
 /// As for [`apply`].
 pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+    apply_as(Role::Activation, site, op, device, args)
+}
+
+/// As [`apply_at`], with the result in memory for this: a parameter is written where it stays. The result of a view lies where
+/// its operand does, whatever the role.
+///
+/// # Errors
+/// As for [`apply`].
+pub fn apply_as(role: Role, site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
     debug_assert_eq!(args.len(), op.params.len(), "`{}`: an argument for each parameter", op.name);
     if let Some(layout) = site.recall(op, args) {
         check_devices(device, args).map_err(|fault| fault_of(op, args, fault))?;
-        return run(op, device, args, layout);
+        return run(op, device, args, &ResultMemory { layout, role });
     }
     let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
     site.remember(op, args, &layout);
-    run(op, device, args, &layout)
+    run(op, device, args, &ResultMemory { layout: &layout, role })
+}
+
+/// What a result is, and what its memory is for.
+#[derive(Clone, Copy)]
+struct ResultMemory<'a> {
+    layout: &'a Layout,
+    role: Role,
+}
+
+impl ResultMemory<'_> {
+    fn of_activation(layout: &Layout) -> ResultMemory<'_> {
+        ResultMemory { layout, role: Role::Activation }
+    }
 }
 
 /// Does an operation whose result has this layout by its rule.
-fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> Result<Raw, Error> {
+fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &ResultMemory<'_>) -> Result<Raw, Error> {
     if args.iter().any(|arg| matches!(arg, Arg::Planned(_))) {
         let fault = Fault::Argument { parameter: "an operand", expected: "computed before it is read" };
         return Err(fault_of(op, args, fault));
     }
     match op.run {
-        Run::RepeatKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, layout),
+        Run::RepeatKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, target),
         // What it does is what makes arguments plain.
         _ if std::ptr::eq(op, &CONTIGUOUS)
             && let Some(Arg::Tensor(raw)) = args.first()
@@ -385,7 +419,7 @@ fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> R
         {
             raw.contiguous()
         }
-        _ => with_plain(args, |args| run_plain(op, device, args, layout)),
+        _ => with_plain(args, |args| run_plain(op, device, args, target)),
     }
 }
 
@@ -426,7 +460,8 @@ fn with_plain<T>(args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> Result<T, Er
 }
 
 /// As [`run`], with arguments that strides describe.
-fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout) -> Result<Raw, Error> {
+fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &ResultMemory<'_>) -> Result<Raw, Error> {
+    let layout = target.layout;
     match op.run {
         Run::View(view) => {
             let Some(Arg::Tensor(source)) = args.first() else {
@@ -446,10 +481,10 @@ fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], layout: &Layout
                 }
             }
         }
-        Run::Kernel(kernel) | Run::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, layout),
-        Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, layout),
+        Run::Kernel(kernel) | Run::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, target),
+        Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, target),
         Run::PreparedKernel { must_copy, kernel } | Run::RepeatKernel { must_copy, kernel } => {
-            run_prepared(op, must_copy, kernel, device, args, layout)
+            run_prepared(op, must_copy, kernel, device, args, target)
         }
     }
 }
@@ -461,21 +496,21 @@ fn run_prepared(
     kernel: fn(&mut Call) -> Result<(), Fault>,
     device: &Device,
     args: &[Arg<'_>],
-    layout: &Layout,
+    target: &ResultMemory<'_>,
 ) -> Result<Raw, Error> {
     let copied = |i: usize| match &args[i] {
         Arg::Tensor(raw) if !raw.is_contiguous() && must_copy(args, i) => Some(*raw),
         _ => None,
     };
     if (0..args.len()).all(|i| copied(i).is_none()) {
-        return run_kernel(op, kernel, device, args, layout);
+        return run_kernel(op, kernel, device, args, target);
     }
     let copies: Result<SmallVec<[Option<Raw>; 8]>, Error> =
         (0..args.len()).map(|i| copied(i).map(Raw::contiguous).transpose()).collect();
     let copies = copies?;
     let ready: SmallVec<[Arg<'_>; 8]> =
         args.iter().zip(&copies).map(|(arg, copy)| copy.as_ref().map_or(*arg, Arg::Tensor)).collect();
-    run_kernel(op, kernel, device, &ready, layout)
+    run_kernel(op, kernel, device, &ready, target)
 }
 
 /// The layout of the result, by the operation's rule.
@@ -507,9 +542,13 @@ fn run_kernel(
     kernel: fn(&mut Call) -> Result<(), Fault>,
     device: &Device,
     args: &[Arg<'_>],
-    layout: &Layout,
+    target: &ResultMemory<'_>,
 ) -> Result<Raw, Error> {
-    let mut lease = take(device, layout, Role::Activation, op.name)?;
+    if op.uses_workspace() {
+        device.take_workspace().map_err(|error| Error::Memory { op: op.name, error })?;
+    }
+    let layout = target.layout;
+    let mut lease = take(device, layout, target.role, op.name)?;
     if device.is_simulated() {
         device.count_work(work::of(op, args, layout));
     }

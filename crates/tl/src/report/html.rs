@@ -372,6 +372,7 @@ fn statistics(run: &Run<'_>) -> String {
         ("pooled at most (cap)", memory.pool_cap_bytes),
         ("waste", memory.waste_bytes),
         ("weights in files", memory.mapped_bytes),
+        ("workspace of the kernels", memory.workspace_bytes),
         ("reserved buffers", buffer.reserved_bytes),
         ("arena", buffer.arena_bytes),
         ("arena used at most", buffer.arena_most_bytes),

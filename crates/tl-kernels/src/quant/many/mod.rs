@@ -21,7 +21,7 @@ use crate::limits::Arithmetic;
 use crate::scratch::Scratch;
 use crate::threads::{Threads, Tile, Tiling};
 use crate::vector::prefetch_all;
-use crate::workspace::{Line, WORKSPACE_BYTES};
+use crate::workspace::{LENT_BYTES, Line};
 use bytemuck::Zeroable;
 use float::Floats;
 use integer::Integers;
@@ -109,7 +109,7 @@ pub(crate) fn capacity<X: Element>(isa: Isa, product: &Product<'_>) -> usize {
         #[cfg(target_arch = "x86_64")]
         AnyWay::SplitTiles(way) => panel_lines(way, product.k),
     };
-    (WORKSPACE_BYTES / size_of::<Line>() / lines.max(1) * LANES).min(MAX_TOKENS)
+    (LENT_BYTES / size_of::<Line>() / lines.max(1) * LANES).min(MAX_TOKENS)
 }
 
 /// Lines of a panel; a last stretch that is shorter takes as many as the others.
