@@ -15,6 +15,7 @@ import sys
 import gguf
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -32,6 +33,8 @@ COMMON = dict(
 NARROW = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1)
 WIDE = dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1)
 HEAD = dict(head_dim=32)
+SMALL = dict(hidden_size=16, num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=24,
+             tie_word_embeddings=True)
 GELU = dict(hidden_activation="gelu_pytorch_tanh")
 WINDOW = dict(sliding_window=8, max_position_embeddings=1024)
 
@@ -51,6 +54,24 @@ def gpt_oss(truncate):
     return dict(**HEAD, **WINDOW, num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, **rope(150000.0, **yarn))
 
 
+def yarn(original, scale, **more):
+    """YaRN whose sines are multiplied by the quotient of two magnitudes, which is 1."""
+    scales = dict(mscale=scale, mscale_all_dim=scale)
+    return rope(kind="yarn", factor=4.0, original_max_position_embeddings=original, **scales, **more)
+
+
+def routed(n_experts, n_chosen, **more):
+    """A layer without experts, then one with them, of which one or more are shared by all tokens."""
+    return dict(n_routed_experts=n_experts, num_experts_per_tok=n_chosen, moe_intermediate_size=12, n_shared_experts=1,
+                first_k_dense_replace=1, intermediate_size=24, num_nextn_predict_layers=0, **more)
+
+
+# Attention through a latent, with sizes that all differ.
+# `transformers` has this epsilon for the norms of latents whatever the configuration says of the others.
+LATENT = dict(hidden_size=16, rms_norm_eps=1e-6, kv_lora_rank=32, qk_rope_head_dim=8, qk_nope_head_dim=20, v_head_dim=12,
+              num_attention_heads=2, num_key_value_heads=2)
+ONE_GROUP = dict(n_group=1, topk_group=1)
+GROUPS = dict(n_group=4, topk_group=2)
 MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
 # Name: the type of model in config.json, the architecture in GGUF, and the configuration.
 MODELS = {
@@ -92,6 +113,32 @@ MODELS = {
         layer_norm_eps=1e-5, sliding_window_pattern=4) | rope(50000.0)),
     "glm4": ("glm4", "glm4", HEAD | dict(partial_rotary_factor=0.5, attention_bias=True) | rope(partial_rotary_factor=0.5)),
     "gpt-oss": ("gpt_oss", "gpt-oss", gpt_oss(truncate=False) | dict(num_hidden_layers=3)),
+    "olmo3": ("olmo3", "olmo2", SMALL | WINDOW | dict(num_hidden_layers=4, rope_parameters=dict(
+        sliding_attention=dict(rope_type="default", rope_theta=500000.0),
+        full_attention=dict(rope_type="yarn", rope_theta=500000.0, factor=4.0, original_max_position_embeddings=16)))),
+    "exaone4": ("exaone4", "exaone4", SMALL | WINDOW | dict(num_hidden_layers=4, sliding_window_pattern=4) | rope(
+        1e6, "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)),
+    # Without windows all layers have positions.
+    "exaone4-small": ("exaone4", "exaone4", SMALL | dict(
+        sliding_window=None, sliding_window_pattern=None, layer_types=["full_attention"] * 2) | rope(1e6)),
+    "seed_oss": ("seed_oss", "seed_oss", SMALL | dict(head_dim=32, attention_bias=True) | rope(1e7)),
+    "ernie4_5": ("ernie4_5", "ernie4_5", SMALL | rope(500000.0)),
+    # The text is longer than what the model was trained with before it was stretched, so that queries grow.
+    "mistral3": ("ministral3", "mistral3", SMALL | HEAD | yarn(
+            10, 1.0, beta_fast=0.5, beta_slow=0.02, llama_4_scaling_beta=0.1)),
+    "glm4moe": ("glm4_moe", "glm4moe", SMALL | ONE_GROUP | routed(6, 2, routed_scaling_factor=1.5) | dict(
+        use_qk_norm=True, attention_bias=True, num_nextn_predict_layers=1, tie_word_embeddings=False)
+        | rope(partial_rotary_factor=0.5)),
+    "glm4moe-air": ("glm4_moe", "glm4moe", SMALL | GROUPS | routed(
+        8, 2, norm_topk_prob=False, routed_scaling_factor=0.8) | dict(use_qk_norm=False) | rope(partial_rotary_factor=0.5)),
+    "deepseek2-lite": ("deepseek_v2", "deepseek2", LATENT | ONE_GROUP | routed(6, 2, topk_method="greedy") | dict(
+        q_lora_rank=None, n_shared_experts=2, tie_word_embeddings=True) | yarn(16, 0.707)),
+    # The GGUF file is as older ones are, which keep the keys and values of heads.
+    "deepseek2-old": ("deepseek_v2", "deepseek2", LATENT | GROUPS | routed(
+        8, 3, topk_method="group_limited_greedy", routed_scaling_factor=4.0)
+        | dict(q_lora_rank=24, tie_word_embeddings=True) | rope()),
+    "deepseek2": ("deepseek_v3", "deepseek2", LATENT | GROUPS | routed(8, 3, routed_scaling_factor=2.5) | dict(
+        q_lora_rank=24, num_nextn_predict_layers=1) | yarn(16, 1.0)),
     # GGUF files of gpt-oss cannot say that the bounds of the ramp are rounded.
     "gpt-oss-rounded": ("gpt_oss", None, gpt_oss(truncate=True)),
 }
@@ -110,13 +157,23 @@ ROLES = {
     "mlp.gate": "ffn_gate_inp", "mlp.router": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.experts.down_proj": "ffn_down_exps",
+    "mlp.gate.e_score_correction": "exp_probs_b", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "self_attn.kv_b_proj": "attn_kv_b",
 }
+# Of a layer that predicts the token after the next, behind the others.
+NEXT = {"eh_proj": "nextn.eh_proj", "enorm": "nextn.enorm", "hnorm": "nextn.hnorm",
+        "shared_head.norm": "nextn.shared_head_norm"}
 # There the norm of that name stands behind attention, or is called so.
-NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss")
+NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss", "glm4moe", "exaone4", "seed_oss")
 WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
          "lm_head.weight": "output.weight"}
 # There GGUF keeps the pairs that rope turns side by side, not half a head apart.
-PAIRS = ("llama", "granite", "smollm3")
+PAIRS = ("llama", "granite", "smollm3", "mistral3")
+# Models whose GGUF file is as those were before the keys and values of heads were computed from a latent in the cache.
+OLD = ("deepseek2-old",)
 
 
 def random_model(name, kind, changes):
@@ -136,7 +193,21 @@ def random_model(name, kind, changes):
             else:
                 noise = noise * 1.2 / math.sqrt(weight.shape[-1])
             weight.copy_(noise)
+        for key, weight in model.named_buffers():
+            if key.endswith("e_score_correction_bias"):
+                weight.copy_(torch.randn_like(weight) * 0.3)
     return config, model
+
+
+def next_layers(config):
+    """Weights of layers that predict further tokens, which are not computed with. Only some have their names."""
+    random = np.random.default_rng(1)
+    width, n_layers = config.hidden_size, config.num_hidden_layers
+    n_next = getattr(config, "num_nextn_predict_layers", 0)
+    for layer in range(n_layers, n_layers + n_next):
+        for name in (*NEXT, "input_layernorm", "self_attn.o_proj"):
+            shape = {"eh_proj": (width, 2 * width), "self_attn.o_proj": (width, 4)}.get(name, (width,))
+            yield f"model.layers.{layer}.{name}.weight", random.standard_normal(shape).astype(np.float32)
 
 
 def prompt(length):
@@ -156,12 +227,12 @@ def reference(model, has_window):
     return found
 
 
-def gguf_tensors(kind, arch, config, weights):
+def gguf_tensors(name, kind, arch, config, weights):
     """The names and values that GGUF has for them."""
     def pairs(rows, n_heads):
         return rows.reshape(n_heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
     for key, value in weights.items():
-        value = value.numpy()
+        value = np.asarray(value)
         if key == "lm_head.weight" and config["tie_word_embeddings"]:
             continue
         if kind.startswith("gemma") and "norm" in key:
@@ -184,13 +255,20 @@ def gguf_tensors(kind, arch, config, weights):
             for role, half in zip(("gate", "up"), halves):
                 yield f"blk.{layer}.ffn_{role}_exps.{end}", half
             continue
-        role = ROLES[key]
+        if key == "self_attn.kv_b_proj" and name not in OLD:
+            n_plain = config["qk_nope_head_dim"]
+            heads = value.reshape(config["num_attention_heads"], n_plain + config["v_head_dim"], -1)
+            yield f"blk.{layer}.attn_k_b.weight", heads[:, :n_plain].swapaxes(1, 2)
+            yield f"blk.{layer}.attn_v_b.weight", heads[:, n_plain:]
+            continue
+        role = ROLES.get(key) or NEXT[key]
         if key == "post_attention_layernorm" and arch in NORM_BEHIND:
             role = "post_attention_norm"
         yield f"blk.{layer}.{role}.{end}", value
 
 
 def rope_keys(writer, arch, config, head_dim):
+    head_dim = config.get("qk_rope_head_dim") or head_dim
     """Writes the keys; gives the tensors that go with them."""
     parameters = config["rope_parameters"]
     full = parameters.get("full_attention", parameters)
@@ -208,6 +286,14 @@ def rope_keys(writer, arch, config, head_dim):
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(full["factor"])
         writer.add_rope_scaling_orig_ctx_len(trained)
+        if "beta_fast" in full and arch != "gpt-oss":
+            writer.add_rope_scaling_yarn_beta_fast(full["beta_fast"])
+            writer.add_rope_scaling_yarn_beta_slow(full["beta_slow"])
+        if arch == "mistral3":
+            writer.add_rope_scaling_yarn_log_mul(full["mscale_all_dim"])
+            writer.add_float32(f"{arch}.attention.temperature_scale", full["llama_4_scaling_beta"])
+        if arch == "deepseek2":
+            writer.add_rope_scaling_yarn_log_mul(0.1 * full["mscale_all_dim"])
     if kind == "llama3":
         waves = 2 * math.pi * base ** (np.arange(0, n_rotated, 2) / n_rotated)
         low, high = full["low_freq_factor"], full["high_freq_factor"]
@@ -223,15 +309,53 @@ def rope_keys(writer, arch, config, head_dim):
     return {}
 
 
-def gguf_keys(writer, arch, config, head_dim):
+def head_keys(writer, name, config, head_dim):
+    """The sizes of what a cache holds."""
+    if not (rank := config.get("kv_lora_rank")):
+        sizes = (config["num_key_value_heads"], head_dim, head_dim)
+    else:
+        in_heads = (config["qk_nope_head_dim"] + config["qk_rope_head_dim"], config["v_head_dim"])
+        writer.add_kv_lora_rank(rank)
+        if config["q_lora_rank"]:
+            writer.add_q_lora_rank(config["q_lora_rank"])
+        if name in OLD:
+            sizes = (config["num_attention_heads"], *in_heads)
+        else:
+            sizes = (1, rank + config["qk_rope_head_dim"], rank)
+            writer.add_key_length_mla(in_heads[0])
+            writer.add_value_length_mla(in_heads[1])
+    writer.add_head_count_kv(sizes[0])
+    writer.add_key_length(sizes[1])
+    writer.add_value_length(sizes[2])
+
+
+def routing_keys(writer, kind, config):
+    writer.add_expert_count(config["n_routed_experts"])
+    writer.add_expert_used_count(config["num_experts_per_tok"])
+    writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    writer.add_expert_shared_count(config["n_shared_experts"])
+    writer.add_leading_dense_block_count(config["first_k_dense_replace"])
+    writer.add_expert_weights_scale(config["routed_scaling_factor"])
+    writer.add_expert_group_count(config["n_group"])
+    writer.add_expert_group_used_count(config["topk_group"])
+    gating = gguf.ExpertGatingFuncType
+    writer.add_expert_gating_func(gating.SOFTMAX if kind == "deepseek_v2" else gating.SIGMOID)
+    if config["norm_topk_prob"]:
+        writer.add_expert_weights_norm(True)
+
+
+def gguf_keys(writer, name, kind, arch, config, head_dim):
+    n_next = config.get("num_nextn_predict_layers") or 0
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_block_count(config["num_hidden_layers"] + n_next)
+    if n_next:
+        writer.add_nextn_predict_layers(n_next)
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
+    head_keys(writer, name, config, head_dim)
+    if "n_routed_experts" in config:
+        routing_keys(writer, kind, config)
     writer.add_vocab_size(VOCABULARY)
     if arch == "cohere2":
         writer.add_layer_norm_eps(config["layer_norm_eps"])
@@ -240,6 +364,8 @@ def gguf_keys(writer, arch, config, head_dim):
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
+        if arch in ("olmo2", "exaone4"):
+            writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config["layer_types"]])
     if arch == "granite":
         writer.add_logit_scale(config["logits_scaling"])
         writer.add_embedding_scale(config["embedding_multiplier"])
@@ -257,14 +383,14 @@ def gguf_keys(writer, arch, config, head_dim):
             writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
 
 
-def write_gguf(path, kind, arch, config, weights, part=None, count=1):
+def write_gguf(path, name, kind, arch, config, weights, part=None, count=1):
     """Writes the file, or its part of that number with `weights`, which are then named as in GGUF."""
     writer = gguf.GGUFWriter(path, arch)
     config = config.to_dict()
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    tensors = weights if part is not None else dict(gguf_tensors(kind, arch, config, weights))
+    tensors = weights if part is not None else dict(gguf_tensors(name, kind, arch, config, weights))
     if not part:
-        gguf_keys(writer, arch, config, head_dim)
+        gguf_keys(writer, name, kind, arch, config, head_dim)
         tensors = tensors | rope_keys(writer, arch, config, head_dim)
         writer.add_tokenizer_model("none")
     if part is not None:
@@ -284,11 +410,11 @@ def write_gguf(path, kind, arch, config, weights, part=None, count=1):
 def write_parts(out, kind, arch, config, model):
     """The same model as safetensors in three files, and as GGUF in three parts."""
     model.save_pretrained(f"{out}/qwen3-sharded", max_shard_size="110KB")
-    tensors = list(gguf_tensors(kind, arch, config.to_dict(), model.state_dict()))
+    tensors = list(gguf_tensors("qwen3", kind, arch, config.to_dict(), model.state_dict()))
     os.makedirs(f"{out}/qwen3-split", exist_ok=True)
     for part, chunk in enumerate((tensors[:20], tensors[20:40], tensors[40:])):
         path = f"{out}/qwen3-split/model-{part + 1:05}-of-00003.gguf"
-        write_gguf(path, kind, arch, config, dict(chunk), part, len(tensors))
+        write_gguf(path, "qwen3", kind, arch, config, dict(chunk), part, len(tensors))
 
 
 def main(out, wanted):
@@ -298,10 +424,14 @@ def main(out, wanted):
         config, model = random_model(name, kind, changes)
         folder = f"{out}/{name}"
         model.save_pretrained(folder)
+        more = dict(next_layers(config))
+        if more:
+            path = f"{folder}/model.safetensors"
+            save_file(load_file(path) | more, path, metadata={"format": "pt"})
         with open(f"{folder}/reference.json", "w") as file:
             json.dump(reference(model, bool(changes.get("sliding_window"))), file, separators=(",", ":"))
         if arch:
-            write_gguf(f"{folder}/model.gguf", kind, arch, config, model.state_dict())
+            write_gguf(f"{folder}/model.gguf", name, kind, arch, config, model.state_dict() | more)
         if name == "qwen3":
             write_parts(out, kind, arch, config, model)
         print(name, sum(entry.stat().st_size for entry in os.scandir(folder)), "bytes")

@@ -33,9 +33,9 @@ impl ReserveFor for TensorBuffer {
             self.reserve(layout, 1)?;
         }
         let n = context.min(PREFILL_CHUNK);
-        for (layout, count) in of_trace(&model.trace_step(n)?) {
+        for Need { layout, count, serves_fewer_rows, live: _ } in of_trace(&model.trace_step(n)?) {
             // What has a row for each token is smaller in shorter steps.
-            match n > 1 && layout.shape().first() == Some(&n) {
+            match serves_fewer_rows || n > 1 && layout.shape().first() == Some(&n) {
                 true => self.reserve_up_to(layout, count)?,
                 false => self.reserve(layout, count)?,
             }
@@ -48,42 +48,49 @@ impl ReserveFor for TensorBuffer {
     }
 }
 
-/// The layouts of a step and the most of each that were live at once. One with fewer rows than another and equal otherwise counts
-/// as the other: it is served by the same buffers.
-fn of_trace(trace: &Trace) -> Vec<(Layout, usize)> {
-    let mut layouts: Vec<Layout> = Vec::new();
+/// Buffers of one layout that a step needs.
+struct Need {
+    layout: Layout,
+    /// The most that were live at once.
+    count: usize,
+    live: usize,
+    /// Whether the step also takes ones with fewer rows.
+    serves_fewer_rows: bool,
+}
+
+/// What a step needs. A layout with fewer rows than another and equal otherwise counts as the other: it is served by the
+/// same buffers.
+fn of_trace(trace: &Trace) -> Vec<Need> {
+    let mut needs: Vec<Need> = Vec::new();
     let takes = trace.events.iter().filter_map(|event| match &event.action {
         Action::Take { id, layout, role: Role::Activation, .. } => Some((*id, layout)),
         _ => None,
     });
     for (_, layout) in takes.clone() {
-        match layouts.iter_mut().find(|known| rows_aside(known, layout)) {
-            Some(known) if known.shape().first() < layout.shape().first() => *known = layout.clone(),
-            Some(_) => {}
-            None => layouts.push(layout.clone()),
+        let Some(need) = needs.iter_mut().find(|need| rows_aside(&need.layout, layout)) else {
+            needs.push(Need { layout: layout.clone(), count: 0, live: 0, serves_fewer_rows: false });
+            continue;
+        };
+        let (most, rows) = (need.layout.shape().first(), layout.shape().first());
+        need.serves_fewer_rows |= most != rows;
+        if most < rows {
+            need.layout = layout.clone();
         }
     }
     let indices: HashMap<u64, usize> = takes
-        .filter_map(|(id, layout)| Some((id, layouts.iter().position(|known| rows_aside(known, layout))?)))
+        .filter_map(|(id, layout)| Some((id, needs.iter().position(|need| rows_aside(&need.layout, layout))?)))
         .collect();
-    let mut live = vec![(0_usize, 0_usize); layouts.len()];
     for event in &trace.events {
-        match &event.action {
-            Action::Take { id, .. } => {
-                if let Some((now, most)) = indices.get(id).and_then(|&index| live.get_mut(index)) {
-                    *now += 1;
-                    *most = (*most).max(*now);
-                }
-            }
-            Action::Return { id } => {
-                if let Some((now, _)) = indices.get(id).and_then(|&index| live.get_mut(index)) {
-                    *now = now.saturating_sub(1);
-                }
-            }
-            _ => {}
+        let (Action::Take { id, .. } | Action::Return { id }) = &event.action else { continue };
+        let Some(need) = indices.get(id).and_then(|&index| needs.get_mut(index)) else { continue };
+        if matches!(event.action, Action::Take { .. }) {
+            need.live += 1;
+            need.count = need.count.max(need.live);
+        } else {
+            need.live = need.live.saturating_sub(1);
         }
     }
-    layouts.into_iter().zip(live).map(|(layout, (_, most))| (layout, most)).collect()
+    needs
 }
 
 /// Whether two layouts differ in the number of rows at most.

@@ -92,6 +92,14 @@ fn a_changed_script_gives_other_logits() {
         ("granite", "* share", "* (share + 0.1)"),
         ("cohere2", "layer_norm(x", "rms_norm(x"),
         ("qwen3moe", "mixture(model, w, ", "experts_by_hand(model, w, "),
+        ("mistral3", "sharpen(model, cache, q)", "q"),
+        ("glm4moe", "c.rope_dim, true", "c.rope_dim, false"),
+        ("deepseek2", "log(", "(-1.0) * log("),
+        ("deepseek2-lite", "log(", "(-1.0) * log("),
+        ("deepseek2-old", "scale: scale", "scale: 1.5 * scale"),
+        ("olmo3", "if window > 0", "if window > 1000"),
+        ("exaone4", "if window > 0 or", "if window > -1 or"),
+        ("ernie4_5", "c.rope_dim, false", "c.rope_dim, true"),
     ] {
         let tiny = named(name);
         let (ids, expected) = (tiny.reference().ids, tiny.reference().logits);
@@ -191,6 +199,17 @@ fn wrong_sizes() {
         ("gpt-oss", "gpt-oss.expert_used_count", 5, "gpt-oss.tl:"),
         ("olmo2", "olmo2.attention.head_count", 8, "olmo2.tl:"),
         ("smollm3", "smollm3.block_count", 5, "smollm3.tl:"),
+        ("deepseek2", "deepseek2.attention.kv_lora_rank", 31, "deepseek2.tl:"),
+        ("deepseek2", "deepseek2.attention.key_length_mla", 27, "deepseek2.tl:"),
+        ("deepseek2", "deepseek2.attention.value_length_mla", 11, "deepseek2.tl:"),
+        ("deepseek2", "deepseek2.attention.key_length_mla", 7, "deepseek2.tl:"),
+        ("deepseek2-old", "deepseek2.attention.value_length", 13, "deepseek2.tl:"),
+        ("deepseek2", "deepseek2.expert_gating_func", 3, "neither softmax (1) nor sigmoid (2)"),
+        ("deepseek2", "deepseek2.expert_group_count", 3, "std/transformer:"),
+        ("deepseek2", "deepseek2.expert_group_count", 8, "std/transformer:"),
+        ("deepseek2", "deepseek2.expert_group_used_count", 5, "std/transformer:"),
+        ("glm4moe", "glm4moe.nextn_predict_layers", 3, "`glm4moe.nextn_predict_layers` is 3, expected less than the 3"),
+        ("glm4moe", "glm4moe.nextn_predict_layers", 0, "glm4moe.tl:"),
         ("gemma", "gemma.vocab_size", 95, "`forward` gives float16[1, 96], not [1, 95]"),
     ] {
         let bytes = std::fs::read(named(name).any_source()).unwrap();

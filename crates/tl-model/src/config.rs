@@ -13,7 +13,7 @@ use crate::metadata::decimal;
 pub struct ModelConfig {
     /// The architecture's name in the file, the prefix of its keys.
     pub architecture: String,
-    /// Number of layers.
+    /// Number of layers, without those behind them that predict further tokens (`nextn_predict_layers`).
     pub n_layers: usize,
     /// Width of the residual stream.
     pub dim: usize,
@@ -129,7 +129,7 @@ impl ModelConfig {
         }
         Ok(ModelConfig {
             architecture: checkpoint.architecture().to_owned(),
-            n_layers: keys.size("block_count", "the number of layers")?,
+            n_layers: keys.n_layers()?,
             dim,
             n_heads,
             n_kv_heads,
@@ -144,6 +144,18 @@ impl ModelConfig {
             rope_magnitude: keys.rope_magnitude()?,
             norm_eps: keys.norm_eps()?,
         })
+    }
+}
+
+/// What YaRN multiplies sines and cosines with, for a context that is `factor` times as long: 1 + 0.1 ln factor, divided by
+/// 1 + 0.1 · multiplier · ln factor. The multiplier is `rope.scaling.yarn_log_multiplier`, 0 where there is none. Where the
+/// architecture is `deepseek2` the result is 1 with a multiplier, since its scores are scaled instead.
+pub(crate) fn yarn_magnitude(architecture: &str, factor: f64, multiplier: f64) -> f64 {
+    let usual = |multiplier: f64| 1.0 + 0.1 * multiplier * factor.max(1.0).ln();
+    match architecture {
+        _ if multiplier == 0.0 => usual(1.0),
+        "deepseek2" => 1.0,
+        _ => usual(1.0) / usual(multiplier),
     }
 }
 
@@ -200,6 +212,18 @@ impl Keys<'_> {
         Ok(Some(decimal(value)))
     }
 
+    /// The layers that a token's logits come from. Those behind them predict further tokens (Gloeckle et al., 2024).
+    fn n_layers(&self) -> Result<usize> {
+        const KEY: &str = "nextn_predict_layers";
+        let n_blocks = self.size("block_count", "the number of layers")?;
+        // Files say 0, too, which is no size.
+        let n_next = self.checkpoint.integer(&self.full(KEY))?.unwrap_or(0);
+        let n_layers = u64::try_from(n_blocks).unwrap_or(u64::MAX).checked_sub(n_next).filter(|&n| n > 0);
+        n_layers
+            .map(|n| n as usize)
+            .ok_or_else(|| self.bad(KEY, n_next, format!("expected less than the {n_blocks} layers")))
+    }
+
     fn rope_scaling(&self) -> Result<Option<&str>> {
         self.checkpoint.string(&self.full("rope.scaling.type"))
     }
@@ -223,7 +247,13 @@ impl Keys<'_> {
         match self.rope_scaling()? {
             Some("yarn") => {
                 let factor = self.positive("rope.scaling.factor")?.unwrap_or(1.0);
-                Ok(given * (1.0 + 0.1 * factor.max(1.0).ln()))
+                const MULTIPLIER: &str = "rope.scaling.yarn_log_multiplier";
+                let multiplier = self.checkpoint.float(&self.full(MULTIPLIER))?.map_or(0.0, |x| decimal(x as f32));
+                let magnitude = yarn_magnitude(self.checkpoint.architecture(), factor, multiplier);
+                if !magnitude.is_finite() || magnitude <= 0.0 {
+                    return Err(self.bad(MULTIPLIER, multiplier, "expected a number from 0 on"));
+                }
+                Ok(given * magnitude)
             }
             Some("longrope") => Ok(given),
             _ => Ok(1.0),
@@ -346,6 +376,15 @@ mod tests {
         check(scaling("none").f32("llama.rope.scaling.factor", 4.0), 1.0, 1.0);
         check(scaling("linear").f32("llama.rope.scaling.factor", 4.0), 4.0, 1.0);
         check(scaling("yarn").f32("llama.rope.scaling.factor", 4.0), 1.0, 1.0 + 0.1 * 4.0_f64.ln());
+        let yarn = |multiplier: f32| {
+            let writer = scaling("yarn").f32("llama.rope.scaling.factor", 4.0);
+            writer.f32("llama.rope.scaling.yarn_log_multiplier", multiplier)
+        };
+        check(yarn(0.0), 1.0, 1.0 + 0.1 * 4.0_f64.ln());
+        check(yarn(1.0), 1.0, 1.0);
+        check(yarn(0.5), 1.0, (1.0 + 0.1 * 4.0_f64.ln()) / (1.0 + 0.05 * 4.0_f64.ln()));
+        assert_eq!(yarn_magnitude("deepseek2", 4.0, 0.0707), 1.0);
+        assert_eq!(yarn_magnitude("deepseek2", 4.0, 0.0), 1.0 + 0.1 * 4.0_f64.ln());
         check(scaling("longrope").f32("llama.rope.scaling.attn_factor", 1.25), 1.0, 1.25);
     }
 
@@ -376,6 +415,16 @@ mod tests {
         check(resized("llama.rope.dimension_count", 7), "expected an even number that is at most");
         check(resized("llama.rope.dimension_count", 18), "expected an even number that is at most");
         check(sizes("").string("llama.rope.scaling.type", "yarn").f32("llama.rope.scaling.factor", -2.0), "above 0");
+        let next = |n: u32| sizes("").u32("llama.nextn_predict_layers", n);
+        check(next(2), "`llama.nextn_predict_layers` is 2, expected less than the 2 layers");
+        check(next(3), "expected less than the 2 layers");
+        assert_eq!([0, 1].map(|n| config(&next(n)).unwrap().n_layers), [2, 1]);
+        let multiplier = |x: f32| {
+            let writer = sizes("").string("llama.rope.scaling.type", "yarn").f32("llama.rope.scaling.factor", 2.0);
+            writer.f32("llama.rope.scaling.yarn_log_multiplier", x)
+        };
+        check(multiplier(f32::NAN), "expected a number from 0 on");
+        check(multiplier(-100.0), "expected a number from 0 on");
         let eps = "llama.attention.layer_norm_rms_epsilon";
         check(sizes(eps), "which says the epsilon");
         check(sizes(eps).f32(eps, f32::NAN), "expected a number above 0");

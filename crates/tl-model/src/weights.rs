@@ -253,8 +253,13 @@ impl Weights {
 impl Inner {
     fn new(checkpoint: Arc<Checkpoint>, device: &Device) -> Result<Inner> {
         let config = ModelConfig::of(&checkpoint)?;
+        let n_next = checkpoint.integer(".nextn_predict_layers")?.unwrap_or(0) as usize;
+        // Layers that predict further tokens are left in the file.
+        let is_used =
+            |name: &str| !layer_of(name).is_some_and(|n| n >= config.n_layers && n - config.n_layers < n_next);
+        let used = || checkpoint.tensors().iter().enumerate().filter(|(_, tensor)| is_used(&tensor.name));
         let mut leaves = Vec::new();
-        for (index, tensor) in checkpoint.tensors().iter().enumerate() {
+        for (index, tensor) in used() {
             let leaf = match checkpoint.load_tensor(index, device)? {
                 Some(loaded) => Leaf::Tensor(loaded),
                 None => Leaf::Unsupported(tensor.tensor_type),
@@ -264,7 +269,7 @@ impl Inner {
         let tree = Tree::new(leaves.into_iter());
         let metadata = Metadata::new(checkpoint.architecture(), checkpoint.metadata());
         let asked = device.is_simulated().then(|| (0..tree.len()).map(|_| AtomicBool::new(false)).collect());
-        let names = checkpoint.tensors().iter().map(|tensor| tensor.name.clone()).collect();
+        let names = used().map(|(_, tensor)| tensor.name.clone()).collect();
         let device = device.clone();
         Ok(Inner { checkpoint, device, config, names, tree, metadata, asked, tokenizer: OnceLock::new() })
     }
@@ -281,6 +286,11 @@ impl Inner {
         }
         self.tree.leaf(node).map(|leaf| computable(leaf, || self.tree.path(node))).transpose()
     }
+}
+
+/// The number of the layer that a tensor of this name belongs to.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 fn computable(leaf: &Leaf, name: impl FnOnce() -> String) -> Result<&Tensor> {
@@ -414,6 +424,24 @@ mod tests {
         check(".list", Some(MetadataValue::List([1, 2].map(MetadataValue::Int).into())));
         // Without a tokenizer there are weights, and they say what is lacking when it is asked for.
         assert!(weights.tokenizer().unwrap_err().to_string().contains("tokenizer.ggml.model"));
+    }
+
+    /// They are neither loaded nor missed; layers behind them are not among them.
+    #[test]
+    fn layers_that_predict_further_tokens() {
+        let names = ["blk.0.a", "blk.1.b", "blk.1", "blk.2.c", "blk.x.d", "output.blk.1"];
+        let with = |n: u32| {
+            let writer = file().u32("some.nextn_predict_layers", n);
+            names.iter().fold(writer, |writer, name| writer.tensor(name, &[1], F32_ID, &[0; 4]))
+        };
+        let check = |n: u32, expected: &[&str]| {
+            let weights = load("next", &with(n)).unwrap();
+            let found: Vec<&str> = weights.tensors().map(|(name, _)| name).collect();
+            assert_eq!((found.as_slice(), weights.config().n_layers), (expected, 2 - n as usize));
+            assert_eq!(weights.checkpoint().tensors().len(), names.len());
+        };
+        check(0, &names);
+        check(1, &["blk.0.a", "blk.2.c", "blk.x.d", "output.blk.1"]);
     }
 
     #[test]

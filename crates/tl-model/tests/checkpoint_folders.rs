@@ -303,6 +303,47 @@ fn experts_that_take_turns() {
 }
 
 #[test]
+fn keys_and_values_of_latents() {
+    for (heads, plain, value, rank) in [(3, 5, 4, 7), (2, 33, 40, 130), (1, 1, 1, 1)] {
+        let changes = json!({ "num_attention_heads": heads, "qk_nope_head_dim": plain, "qk_rope_head_dim": 2,
+            "v_head_dim": value, "kv_lora_rank": rank });
+        let name = "model.layers.1.self_attn.kv_b_proj.weight";
+        for stored in TYPES {
+            let both = tensor(name, stored, &[heads * (plain + value), rank], 3);
+            let checkpoint = Folder::model("deepseek_v3", &changes, std::slice::from_ref(&both)).open().unwrap();
+            let values = both.values();
+            let at = |head: usize, row: usize, column: usize| values[(head * (plain + value) + row) * rank + column];
+            let mut expected = [Vec::new(), Vec::new()];
+            for head in 0..heads {
+                let keys = (0..rank).flat_map(|column| (0..plain).map(move |row| (row, column)));
+                expected[0].extend(keys.map(|(row, column)| at(head, row, column)));
+                let of_values = (0..value).flat_map(|row| (0..rank).map(move |column| (plain + row, column)));
+                expected[1].extend(of_values.map(|(row, column)| at(head, row, column)));
+            }
+            let [keys, of_values] = expected;
+            check(&checkpoint, "blk.1.attn_k_b.weight", stored.name(), &[heads, rank, plain], keys);
+            check(&checkpoint, "blk.1.attn_v_b.weight", stored.name(), &[heads, value, rank], of_values);
+        }
+        for dims in [vec![heads * (plain + value) + 1, rank], vec![heads * (plain + value), rank + 1], vec![4]] {
+            let folder = Folder::model("deepseek_v3", &changes, &[tensor(name, Type::F32, &dims, 0)]);
+            folder.check_error("which are not those of the configuration");
+        }
+    }
+}
+
+#[test]
+fn layers_that_predict_further_tokens() {
+    let names = ["model.layers.1.input_layernorm.weight", "model.layers.2.eh_proj.weight", "model.layers.3.x"];
+    let tensors = names.map(|name| tensor(name, Type::F32, &[6], 0));
+    let folder = |n: usize| Folder::model("glm4_moe", &json!({ "num_nextn_predict_layers": n }), &tensors);
+    let checkpoint = folder(2).open().unwrap();
+    let found: Vec<&str> = checkpoint.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(found, ["blk.1.attn_norm.weight"]);
+    folder(1).check_error("`model.layers.3.x`");
+    folder(0).check_error("`model.layers.2.eh_proj.weight`");
+}
+
+#[test]
 fn tensors_that_are_left_out_or_refused() {
     let named =
         |names: &[&str]| -> Vec<Stored> { names.iter().map(|name| tensor(*name, Type::F32, &[6], 0)).collect() };

@@ -217,6 +217,9 @@ fn attention_of_every_number_of_queries() {
                 [130, 16, 300, 16, 128],
                 [3, 2, 100, 1, 256],
                 [6, 2, 2, 1, 8],
+                // Wide heads, of which fewer rows share a workgroup.
+                [20, 16, 33, 1, 576],
+                [2, 3, 40, 1, 1024],
             ] {
                 check_attention(&device, dtype, cache, sizes);
             }

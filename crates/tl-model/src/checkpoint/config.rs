@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::families::{Family, Fixed, Key, family, known_model_types};
+use super::latent::Latent;
 use super::metadata::Metadata;
 use super::rope;
 use crate::error::{ModelError, Result};
@@ -36,7 +37,11 @@ pub(super) struct Translated {
     /// Tensors that are computed from the configuration: name and values.
     pub(super) tensors: Vec<(&'static str, Vec<f32>)>,
     pub(super) n_layers: usize,
+    /// Layers behind these that predict further tokens.
+    pub(super) n_next_layers: usize,
     pub(super) n_experts: usize,
+    /// Attention through a latent.
+    pub(super) latent: Option<Latent>,
     /// Whether the output is the embedding, whatever else the files have.
     pub(super) is_tied: bool,
 }
@@ -148,7 +153,7 @@ impl<'a> Config<'a> {
     }
 
     /// A count above 0 that there must be.
-    fn needed(&self, key: &str) -> Result<u32> {
+    pub(super) fn needed(&self, key: &str) -> Result<u32> {
         match self.size(key)? {
             Some(0) => Err(wrong(key, &0.into(), "expected a number above 0")),
             Some(size) => Ok(size),
@@ -186,7 +191,7 @@ impl<'a> Config<'a> {
             return Err(wrong("num_hidden_layers", &n_layers.into(), format!("expected at most {MAX_LAYERS}")));
         }
         keys.size("block_count", n_layers);
-        let head_dim = self.sizes(&mut keys)?;
+        let (head_dim, latent) = self.sizes(&mut keys)?;
         self.epsilon(&mut keys)?;
         self.window(&mut keys, n_layers)?;
         let tensors = rope::translate(self, head_dim, &mut keys)?;
@@ -201,13 +206,15 @@ impl<'a> Config<'a> {
             metadata: Metadata::of_header(&keys.header)?,
             tensors,
             n_layers: n_layers as usize,
+            n_next_layers: self.size("num_nextn_predict_layers")?.unwrap_or(0) as usize,
+            latent,
             n_experts: n_experts as usize,
             is_tied: self.flag("tie_word_embeddings")?.unwrap_or(false),
         })
     }
 
-    /// The sizes that every model has. Returns the width of a head.
-    fn sizes(&self, keys: &mut Keys) -> Result<u32> {
+    /// The sizes that every model has. Returns the width of a head, or of a head's part that has positions.
+    fn sizes(&self, keys: &mut Keys) -> Result<(u32, Option<Latent>)> {
         let width = self.needed("hidden_size")?;
         let n_heads = self.needed("num_attention_heads")?;
         let head_dim = match self.size("head_dim")? {
@@ -223,10 +230,14 @@ impl<'a> Config<'a> {
         keys.size("feed_forward_length", self.needed("intermediate_size")?);
         keys.size("vocab_size", self.needed("vocab_size")?);
         keys.size("attention.head_count", n_heads);
+        if self.family.has_latent {
+            let (latent, turned_dim) = Latent::translate(self, n_heads, keys)?;
+            return Ok((turned_dim, Some(latent)));
+        }
         keys.size("attention.head_count_kv", self.size("num_key_value_heads")?.unwrap_or(n_heads));
         keys.size("attention.key_length", head_dim);
         keys.size("attention.value_length", head_dim);
-        Ok(head_dim)
+        Ok((head_dim, None))
     }
 
     /// The normalization's epsilon, under the key that says which normalization it is.
@@ -313,6 +324,10 @@ impl<'a> Config<'a> {
                 }
                 Key::Float(from, to) => self.number(from)?.into_iter().for_each(|number| keys.float(to, number)),
                 Key::Flag(from, to) => self.flag(from)?.into_iter().for_each(|flag| keys.flag(to, flag)),
+                Key::SizeWhere { key, is, from, to } => {
+                    let size = self.size(from)?.filter(|_| self.get(key).and_then(Value::as_str) == Some(*is));
+                    size.into_iter().for_each(|size| keys.size(to, size));
+                }
             }
         }
         Ok(n_experts)
@@ -337,6 +352,10 @@ impl<'a> Config<'a> {
             let Some(value) = self.get(key).filter(|value| !value.is_null()) else { continue };
             let (is_same, expected) = match fixed {
                 Fixed::Text(text) => (value.as_str() == Some(text), format!("`{text}`")),
+                Fixed::Texts(texts) => (
+                    texts.iter().any(|text| value.as_str() == Some(text)),
+                    texts.map(|text| format!("`{text}`")).join(" or "),
+                ),
                 Fixed::Number(number) => (value.as_f64() == Some(*number), number.to_string()),
                 Fixed::Flag(flag) => (value.as_bool() == Some(*flag), flag.to_string()),
             };
@@ -503,6 +522,45 @@ pub(super) mod tests {
             json!({ "expert_count": 8, "expert_feed_forward_length": 96 }),
         );
         check("smollm3", json!({ "no_rope_layers": [1, 1, 1, 0] }), json!({ "rope.halves": true }));
+        check(
+            "glm4_moe",
+            json!({ "n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 2,
+                "topk_group": 1, "routed_scaling_factor": 2.5, "num_nextn_predict_layers": 1 }),
+            json!({
+                "expert_count": 8, "expert_used_count": 8, "expert_shared_count": 1, "leading_dense_block_count": 1,
+                "expert_group_count": 2, "expert_group_used_count": 1, "expert_weights_scale": 2.5,
+                "expert_weights_norm": true, "block_count": 4, "nextn_predict_layers": null,
+                "rope.dimension_count": 8,
+            }),
+        );
+        // What the cache holds has the sizes of one head; the heads' own are others.
+        let latent = json!({ "kv_lora_rank": 40, "qk_rope_head_dim": 8, "qk_nope_head_dim": 24, "v_head_dim": 20,
+            "q_lora_rank": null, "head_dim": 8, "n_group": 4, "topk_group": 2 });
+        let sizes = json!({
+            "attention.head_count": 4, "attention.head_count_kv": 1, "attention.key_length": 48,
+            "attention.value_length": 40, "attention.key_length_mla": 32, "attention.value_length_mla": 20,
+            "attention.kv_lora_rank": 40, "rope.dimension_count": 8, "expert_group_count": null,
+        });
+        check("deepseek_v2", latent.clone(), sizes);
+        let mut grouped = latent;
+        grouped["topk_method"] = json!("group_limited_greedy");
+        check("deepseek_v2", grouped, json!({ "expert_group_count": 4, "expert_group_used_count": 2 }));
+        check(
+            "deepseek_v3",
+            json!({ "q_lora_rank": 12, "n_group": 4 }),
+            json!({ "attention.q_lora_rank": 12, "attention.key_length": 576, "attention.key_length_mla": 192,
+                "expert_group_count": 4, "expert_weights_norm": true }),
+        );
+        check(
+            "olmo3",
+            json!({ "sliding_window": 8 }),
+            json!({ "attention.sliding_window_pattern": [true, true, true, false], "rope.freq_base": 5e5f32 }),
+        );
+        check(
+            "exaone4",
+            json!({ "sliding_window": null, "layer_types": vec!["full_attention"; 4] }),
+            json!({ "attention.sliding_window": null }),
+        );
     }
 
     #[test]
@@ -583,6 +641,15 @@ pub(super) mod tests {
         );
         check("llama", json!({ "quantization_config": 3 }), "quantized by `a method without a name`");
         check("llama", json!({ "hidden_size": "x".repeat(1000) }), "…, expected a number");
+        check("deepseek_v3", json!({ "kv_lora_rank": 0 }), "`kv_lora_rank` is 0, expected a number above 0");
+        check("deepseek_v3", json!({ "v_head_dim": 1.5 }), "`v_head_dim` is 1.5, expected a whole number");
+        check("deepseek_v3", json!({ "qk_rope_head_dim": 7 }), "expected a part of the head's 7 elements that is even");
+        check("deepseek_v3", json!({ "rope_interleave": false }), "`rope_interleave` is false, expected true");
+        check("deepseek_v3", json!({ "scoring_func": "softmax" }), "deepseek2 is computed with `sigmoid` only");
+        check("deepseek_v2", json!({ "topk_method": "noaux_tc" }), "with `greedy` or `group_limited_greedy` only");
+        check("deepseek_v2", json!({ "norm_topk_prob": true }), "computed with false only");
+        check("glm4_moe", json!({ "num_nextn_predict_layers": -1 }), "`num_nextn_predict_layers` is -1");
+        check("ministral3", json!({}), "`rope_type` is \"default\", expected yarn");
         let error = translate(&json!([1])).unwrap_err().to_string();
         assert!(error.contains("config.json cannot be read: it is no object"), "{error}");
     }

@@ -12,6 +12,8 @@ pub(super) struct Family {
     pub(super) architecture: &'static str,
     /// Whether the rotated pairs of q and k lie half a head apart where GGUF files have them side by side.
     pub(super) has_rope_halves: bool,
+    /// Whether attention goes through a latent.
+    pub(super) has_latent: bool,
     /// Whether weights of norms are stored without the 1 that GGUF files have added to them.
     pub(super) norms_lack_one: bool,
     /// Names of a layer's tensors.
@@ -36,6 +38,8 @@ pub(super) enum Name {
     /// A whole name of experts `[experts, in, out]` (or `[experts, out]`) whose outputs take turns: of n tensors, each
     /// has every n-th. Transposed, they become `[experts, out, in]`.
     Interleaved { hub: &'static str, gguf: &'static [&'static str], is_transposed: bool },
+    /// A whole name of a matrix that makes the keys and values of all heads of a latent: GGUF has one for each.
+    KeysAndValues { hub: &'static str, gguf: [&'static str; 2] },
 }
 
 /// A key of `config.json` and the key of GGUF's metadata behind the architecture's name.
@@ -45,6 +49,8 @@ pub(super) enum Key {
     Size(&'static str, &'static str),
     /// A number with a fraction.
     Float(&'static str, &'static str),
+    /// A count that counts where another key has this value.
+    SizeWhere { key: &'static str, is: &'static str, from: &'static str, to: &'static str },
     /// A truth value.
     Flag(&'static str, &'static str),
 }
@@ -53,11 +59,12 @@ pub(super) enum Key {
 #[derive(Debug)]
 pub(super) enum Fixed {
     Text(&'static str),
+    Texts([&'static str; 2]),
     Number(f64),
     Flag(bool),
 }
 
-use Name::{Experts, Interleaved, Same, Whole};
+use Name::{Experts, Interleaved, KeysAndValues, Same, Whole};
 
 const ATTENTION: &[Name] = &[
     Same("self_attn.q_proj", "attn_q"),
@@ -72,6 +79,9 @@ const FEED_FORWARD: &[Name] =
 /// Gate and up one after the other.
 const FUSED_FEED_FORWARD: &[Name] = &[Same("mlp.gate_up_proj", "ffn_up"), Same("mlp.down_proj", "ffn_down")];
 const NORMS_BEFORE: &[Name] = &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "ffn_norm")];
+/// The one before the feed-forward network is named by where it stands.
+const NORMS_ROUND_ATTENTION: &[Name] =
+    &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "post_attention_norm")];
 const NORMS_AFTER: &[Name] =
     &[Same("post_attention_layernorm", "post_attention_norm"), Same("post_feedforward_layernorm", "post_ffw_norm")];
 const NORMS_BEFORE_AND_AFTER: &[Name] = &[
@@ -87,12 +97,49 @@ const QWEN_EXPERTS: &[Name] = &[
     Experts("mlp.experts.*.down_proj", "ffn_down_exps"),
 ];
 
+/// Experts by a router whose scores a bias may change for the choice alone, and one that all tokens share.
+const ROUTED_EXPERTS: &[Name] = &[
+    Same("mlp.gate", "ffn_gate_inp"),
+    Whole("mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
+    Experts("mlp.experts.*.gate_proj", "ffn_gate_exps"),
+    Experts("mlp.experts.*.up_proj", "ffn_up_exps"),
+    Experts("mlp.experts.*.down_proj", "ffn_down_exps"),
+    Same("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    Same("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    Same("mlp.shared_experts.down_proj", "ffn_down_shexp"),
+];
+const LATENT_ATTENTION: &[Name] = &[
+    Same("self_attn.q_proj", "attn_q"),
+    Same("self_attn.q_a_proj", "attn_q_a"),
+    Same("self_attn.q_a_layernorm", "attn_q_a_norm"),
+    Same("self_attn.q_b_proj", "attn_q_b"),
+    Same("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    Same("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
+    KeysAndValues { hub: "self_attn.kv_b_proj.weight", gguf: ["attn_k_b.weight", "attn_v_b.weight"] },
+    Same("self_attn.o_proj", "attn_output"),
+];
+
 const EXPERTS_USED: Key = Key::Size("num_experts_per_tok", "expert_used_count");
 const LOCAL_EXPERTS: Key = Key::Size("num_local_experts", "expert_count");
 /// Older and newer files have the number of experts under two names.
 const EXPERTS: Key = Key::Size("num_experts", "expert_count");
 const EXPERT_WIDTH: Key = Key::Size("moe_intermediate_size", "expert_feed_forward_length");
 const EXPERT_NORM: Key = Key::Flag("norm_topk_prob", "expert_weights_norm");
+const ROUTED_EXPERT_COUNT: Key = Key::Size("n_routed_experts", "expert_count");
+const SHARED_EXPERT_COUNT: Key = Key::Size("n_shared_experts", "expert_shared_count");
+const DENSE_LAYERS: Key = Key::Size("first_k_dense_replace", "leading_dense_block_count");
+const EXPERT_SCALE: Key = Key::Float("routed_scaling_factor", "expert_weights_scale");
+const ROUTED_KEYS: &[Key] = &[
+    ROUTED_EXPERT_COUNT,
+    EXPERTS_USED,
+    EXPERT_WIDTH,
+    EXPERT_NORM,
+    SHARED_EXPERT_COUNT,
+    DENSE_LAYERS,
+    EXPERT_SCALE,
+    Key::Size("n_group", "expert_group_count"),
+    Key::Size("topk_group", "expert_group_used_count"),
+];
 
 const SILU: (&str, Fixed) = ("hidden_act", Fixed::Text("silu"));
 const ONE_DIRECTION: (&str, Fixed) = ("use_bidirectional_attention", Fixed::Flag(false));
@@ -102,6 +149,7 @@ const PLAIN: Family = Family {
     model_types: &[],
     architecture: "",
     has_rope_halves: false,
+    has_latent: false,
     norms_lack_one: false,
     layer: &[],
     keys: &[],
@@ -294,6 +342,39 @@ pub(super) static FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        model_types: &["olmo3"],
+        architecture: "olmo2",
+        layer: &[NORMS_AFTER, ATTENTION, QK_NORM, FEED_FORWARD],
+        defaults: &[("rope_theta", 500_000.0), ("sliding_window", 4096.0), ("sliding_window_pattern", 4.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["exaone4"],
+        architecture: "exaone4",
+        layer: &[NORMS_AFTER, ATTENTION, QK_NORM, FEED_FORWARD],
+        defaults: &[("sliding_window", 4096.0), ("sliding_window_pattern", 4.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["seed_oss"],
+        architecture: "seed_oss",
+        layer: &[NORMS_ROUND_ATTENTION, ATTENTION, FEED_FORWARD],
+        defaults: &[("num_key_value_heads", 8.0), ("head_dim", 128.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["ernie4_5"],
+        architecture: "ernie4_5",
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        defaults: &[
+            ("num_key_value_heads", 2.0),
+            ("head_dim", 128.0),
+            ("rope_theta", 500_000.0),
+            ("tie_word_embeddings", 1.0),
+        ],
+        ..PLAIN
+    },
+    Family {
         model_types: &["glm4"],
         architecture: "glm4",
         layer: &[
@@ -307,6 +388,92 @@ pub(super) static FAMILIES: &[Family] = &[
             FUSED_FEED_FORWARD,
         ],
         defaults: &[("num_key_value_heads", 2.0), ("head_dim", 128.0), ("partial_rotary_factor", 0.5)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["ministral3"],
+        architecture: "mistral3",
+        has_rope_halves: true,
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD],
+        defaults: &[("num_key_value_heads", 8.0), ("head_dim", 128.0)],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["glm4_moe"],
+        architecture: "glm4moe",
+        layer: &[NORMS_ROUND_ATTENTION, ATTENTION, QK_NORM, FEED_FORWARD, ROUTED_EXPERTS],
+        keys: ROUTED_KEYS,
+        defaults: &[
+            ("num_key_value_heads", 8.0),
+            ("num_experts_per_tok", 8.0),
+            ("norm_topk_prob", 1.0),
+            ("partial_rotary_factor", 0.5),
+        ],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["deepseek_v2"],
+        architecture: "deepseek2",
+        has_latent: true,
+        layer: &[NORMS_BEFORE, LATENT_ATTENTION, FEED_FORWARD, ROUTED_EXPERTS],
+        keys: &[
+            ROUTED_EXPERT_COUNT,
+            EXPERTS_USED,
+            EXPERT_WIDTH,
+            SHARED_EXPERT_COUNT,
+            DENSE_LAYERS,
+            EXPERT_SCALE,
+            Key::SizeWhere {
+                key: "topk_method",
+                is: "group_limited_greedy",
+                from: "n_group",
+                to: "expert_group_count",
+            },
+            Key::SizeWhere {
+                key: "topk_method",
+                is: "group_limited_greedy",
+                from: "topk_group",
+                to: "expert_group_used_count",
+            },
+        ],
+        defaults: &[
+            ("kv_lora_rank", 512.0),
+            ("q_lora_rank", 1536.0),
+            ("qk_nope_head_dim", 128.0),
+            ("qk_rope_head_dim", 64.0),
+            ("v_head_dim", 128.0),
+            ("head_dim", 64.0),
+        ],
+        fixed: &[
+            SILU,
+            ("scoring_func", Fixed::Text("softmax")),
+            ("topk_method", Fixed::Texts(["greedy", "group_limited_greedy"])),
+            ("norm_topk_prob", Fixed::Flag(false)),
+            ("moe_layer_freq", Fixed::Number(1.0)),
+        ],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["deepseek_v3", "kimi_k2", "glm4_moe_lite"],
+        architecture: "deepseek2",
+        has_latent: true,
+        layer: &[NORMS_BEFORE, LATENT_ATTENTION, FEED_FORWARD, ROUTED_EXPERTS],
+        keys: ROUTED_KEYS,
+        defaults: &[
+            ("kv_lora_rank", 512.0),
+            ("q_lora_rank", 1536.0),
+            ("qk_nope_head_dim", 128.0),
+            ("qk_rope_head_dim", 64.0),
+            ("v_head_dim", 128.0),
+            ("head_dim", 64.0),
+            ("norm_topk_prob", 1.0),
+        ],
+        fixed: &[
+            SILU,
+            ("scoring_func", Fixed::Text("sigmoid")),
+            ("topk_method", Fixed::Text("noaux_tc")),
+            ("moe_layer_freq", Fixed::Number(1.0)),
+        ],
         ..PLAIN
     },
     Family {
@@ -419,6 +586,7 @@ mod tests {
                 let (hub, gguf): (&str, Vec<&str>) = match *name {
                     Same(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
                     Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
+                    KeysAndValues { hub, gguf } => (hub, gguf.to_vec()),
                 };
                 assert!(hub_names.insert(hub), "{what}: {hub} twice");
                 assert!(gguf.into_iter().all(|gguf| gguf_names.insert(gguf)), "{what}: what {hub} is, twice");

@@ -14,11 +14,15 @@
 //! - What GGUF files leave to the architecture is written where the configuration says it:
 //!   `A.attention.sliding_window_pattern` (a bool for each layer: whether it sees a window only),
 //!   `A.expert_weights_norm`, `A.rope.scaling.yarn_beta_{fast,slow}`; `A.rope.scaling.attn_factor` for what yarn
-//!   multiplies with beyond 1 + 0.1 ln factor; `A.attention.scale` where it is not 1/√(width of a head).
+//!   multiplies with beyond 1 + 0.1 ln factor, or beyond what `A.rope.scaling.yarn_log_multiplier` makes of that;
+//!   `A.attention.scale` where it is not 1/√(width of a head).
 //! - Norms of gemma 1 to 3 are stored without the 1 that is added in GGUF: it is added.
 //! - Norms, biases and other vectors in float16 or bfloat16 become float32.
 //! - Experts one by one become one tensor `[experts, out, in]`; those of gpt-oss, `[experts, in, out]` with gate and up
 //!   taking turns, become `ffn_{gate,up,down}_exps` `[experts, out, in]`.
+//! - The matrix of deepseek's attention that makes keys and values from a latent becomes `attn_k_b`
+//!   `[heads, rank, key]` and `attn_v_b` `[heads, value, rank]`.
+//! - Layers behind the others that predict further tokens (`num_nextn_predict_layers`) are left out.
 //! - Frequencies that llama3 and longrope have in the configuration become `rope_freqs.weight` and
 //!   `rope_factors_{short,long}.weight`.
 
@@ -27,6 +31,7 @@ mod convert;
 mod families;
 mod folder;
 mod gguf;
+mod latent;
 mod metadata;
 mod names;
 mod rope;

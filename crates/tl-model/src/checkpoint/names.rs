@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::config::Translated;
 use super::convert::{Arrangement, Part, Source, is_aligned};
 use super::families::{COMPUTED_TENSORS, Family, Name, OTHER_PARTS, OUTSIDE_LAYERS, TEXT_PREFIXES};
+use super::latent::Latent;
 use super::safetensors::{StoredTensor, StoredType};
 use super::{CheckpointTensor, FLOAT32};
 use crate::error::{ModelError, Result};
@@ -26,6 +27,8 @@ enum Target {
     Expert { name: String, number: usize },
     /// Several tensors whose elements take turns.
     Interleaved { names: Vec<String>, is_transposed: bool },
+    /// One for the keys and one for the values of all heads.
+    KeysAndValues([String; 2]),
     /// None.
     LeftOut,
 }
@@ -58,6 +61,7 @@ pub(super) fn rename(
             Target::Interleaved { names, is_transposed } => {
                 renamed.interleaved(&names, is_transposed, file, &tensor)?;
             }
+            Target::KeysAndValues(names) => renamed.keys_and_values(names, config.latent, file, &tensor)?,
         }
     }
     for (name, values) in &config.tensors {
@@ -91,7 +95,9 @@ fn target(stored: &str, family: &Family, config: &Translated) -> Result<Target> 
     let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
     let (layer, rest) = layer.and_then(|(layer, rest)| Some((index(layer)?, rest))).ok_or_else(unknown)?;
     if layer >= config.n_layers {
-        return Err(unknown());
+        // A layer that predicts further tokens.
+        let is_next = layer - config.n_layers < config.n_next_layers;
+        return if is_next { Ok(Target::LeftOut) } else { Err(unknown()) };
     }
     let rules = family.layer.iter().copied().flatten();
     rules.filter_map(|rule| layer_target(rule, layer, rest)).next().ok_or_else(unknown)
@@ -121,6 +127,9 @@ fn layer_target(rule: &Name, layer: usize, rest: &str) -> Option<Target> {
             names: gguf.iter().map(|gguf| format!("blk.{layer}.{gguf}")).collect(),
             is_transposed,
         }),
+        Name::KeysAndValues { hub, gguf } => {
+            (rest == hub).then(|| Target::KeysAndValues(gguf.map(|gguf| format!("blk.{layer}.{gguf}"))))
+        }
     }
 }
 
@@ -223,6 +232,32 @@ impl Renamed<'_> {
                 dims: if is_transposed { vec![n_experts, rows, columns] } else { vec![n_experts, rows] },
                 source: Source::Arranged { arrangement, stored, widen: is_wide.then_some(0.0) },
             });
+        }
+        Ok(())
+    }
+
+    fn keys_and_values(
+        &mut self,
+        names: [String; 2],
+        latent: Option<Latent>,
+        file: usize,
+        tensor: &StoredTensor,
+    ) -> Result<()> {
+        let stored = type_of(tensor)?;
+        let part = Part { file, data: tensor.data.clone() };
+        let Some(halves) = latent.and_then(|latent| latent.split(&tensor.dims, &part)) else {
+            return Err(ModelError::TensorSizes {
+                name: tensor.name.clone(),
+                offset: tensor.data.start as u64,
+                dims: tensor.dims.iter().map(|&dim| dim as u64).collect(),
+                format: tensor.stored_type.to_string(),
+                problem: "which are not those of the configuration, [heads · (qk_nope_head_dim + v_head_dim), \
+                          kv_lora_rank]",
+            });
+        };
+        for (name, (dims, arrangement)) in names.into_iter().zip(halves) {
+            let source = Source::Arranged { arrangement, stored, widen: None };
+            self.tensors.push(CheckpointTensor { name, tensor_type: stored, dims, source });
         }
         Ok(())
     }

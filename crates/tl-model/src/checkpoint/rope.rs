@@ -8,6 +8,7 @@ use std::f64::consts::TAU;
 use serde_json::{Map, Value};
 
 use super::config::{Config, Keys, number, size_of_number, wrong};
+use crate::config::yarn_magnitude;
 use crate::error::Result;
 
 /// Frequencies of the rotation are powers of it.
@@ -15,6 +16,8 @@ const DEFAULT_BASE: f64 = 10000.0;
 
 /// What is said of one kind of layer.
 struct Rope<'a> {
+    /// GGUF's name of the architecture.
+    architecture: &'static str,
     /// The kind of scaling.
     kind: &'a str,
     base: f64,
@@ -52,6 +55,9 @@ pub(super) fn translate(config: &Config<'_>, head_dim: u32, keys: &mut Keys) -> 
         keys.float("rope.freq_base_swa", base);
     }
     match rope.kind {
+        other if rope.architecture == "mistral3" && other != "yarn" => {
+            Err(wrong("rope_type", &other.into(), "expected yarn, with which all models of this kind were trained"))
+        }
         "default" => Ok(Vec::new()),
         "linear" => {
             keys.text("rope.scaling.type", "linear");
@@ -103,7 +109,8 @@ impl<'a> Rope<'a> {
         }
         let max_positions = config.number("max_position_embeddings")?.unwrap_or(0.0);
         let original_positions = own("original_max_position_embeddings")?;
-        Ok(Rope { kind, base, dims, parameters, max_positions, original_positions })
+        let architecture = config.family.architecture;
+        Ok(Rope { architecture, kind, base, dims, parameters, max_positions, original_positions })
     }
 
     fn optional(&self, key: &str) -> Result<Option<f64>> {
@@ -125,7 +132,7 @@ impl<'a> Rope<'a> {
         size_of_number("original_max_position_embeddings", positions).map(f64::from)
     }
 
-    /// Cosines and sines are multiplied by 1 + 0.1 ln factor; `rope.scaling.attn_factor` by what else there is.
+    /// Cosines and sines are multiplied by [`yarn_magnitude`]; `rope.scaling.attn_factor` is what else there is.
     fn yarn(&self, keys: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>> {
         let factor = self.positive("factor")?;
         keys.text("rope.scaling.type", "yarn");
@@ -142,19 +149,29 @@ impl<'a> Rope<'a> {
             Some(Value::Bool(false)) => keys.flag("rope.scaling.yarn_truncate", false),
             Some(value) => return Err(wrong("truncate", value, "expected true or false")),
         }
+        if let Some(beta) = self.optional("llama_4_scaling_beta")? {
+            keys.float("attention.temperature_scale", beta);
+        }
         let usual = |scale: f64| if factor <= 1.0 { 1.0 } else { 1.0 + 0.1 * scale * factor.ln() };
         let given = self.optional("attention_factor")?;
         let (scale, scale_all) = (self.optional("mscale")?, self.optional("mscale_all_dim")?);
-        let attention = match (given, scale, scale_all) {
+        let wanted = match (given, scale, scale_all) {
             (Some(attention), _, _) => attention,
             (None, Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => usual(scale) / usual(all),
-            _ => return Ok(Vec::new()),
+            _ => usual(1.0),
         };
-        let attention = attention / usual(1.0);
+        // Only there does it do something else, too: scores are multiplied by its square.
+        let multiplier = scale_all.filter(|_| self.architecture == "deepseek2").map_or(0.0, |all| 0.1 * all);
+        if multiplier != 0.0 {
+            keys.float("rope.scaling.yarn_log_multiplier", multiplier);
+        }
+        let attention = wanted / yarn_magnitude(self.architecture, factor, multiplier);
         if !attention.is_finite() || attention <= 0.0 {
             return Err(wrong("attention_factor", &attention.into(), "expected a number above 0"));
         }
-        keys.float("rope.scaling.attn_factor", attention);
+        if attention != 1.0 {
+            keys.float("rope.scaling.attn_factor", attention);
+        }
         Ok(Vec::new())
     }
 
@@ -297,6 +314,36 @@ mod tests {
             json!({ "rope_parameters": both }),
             json!({ "rope.scaling.attn_factor": ratio as f32 }),
         );
+    }
+
+    /// Where the multiplier is in the scale of the scores, sines and cosines are multiplied by what is left.
+    #[test]
+    fn yarn_of_deepseek_and_mistral() {
+        let check = |model_type: &str, more: Value, expected: Value| {
+            let mut scaling = json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64 });
+            scaling.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let translated = translate(&config(model_type, &json!({ "rope_parameters": scaling }))).unwrap();
+            for (key, expected) in expected.as_object().unwrap() {
+                assert_eq!(value(&translated, key), *expected, "{model_type} {more}: {key}");
+            }
+        };
+        let (factor, multiplier) = ("rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier");
+        let usual = |scale: f64| 1.0 + 0.1 * scale * 4f64.ln();
+        let scales = |scale: f64, all: f64| json!({ "mscale": scale, "mscale_all_dim": all });
+        check("deepseek_v3", scales(1.0, 1.0), json!({ factor: null, multiplier: 0.1f32 }));
+        check("deepseek_v3", scales(0.707, 0.707), json!({ factor: null, multiplier: 0.0707f32 }));
+        check(
+            "deepseek_v3",
+            scales(1.0, 0.5),
+            json!({ factor: (usual(1.0) / usual(0.5)) as f32, multiplier: 0.05f32 }),
+        );
+        check("deepseek_v3", json!({}), json!({ factor: null, multiplier: null }));
+        check("deepseek_v3", scales(0.0, 1.0), json!({ factor: usual(1.0) as f32, multiplier: 0.1f32 }));
+        let mut ministral = scales(1.0, 1.0);
+        ministral["llama_4_scaling_beta"] = json!(0.1);
+        let expected =
+            json!({ factor: (1.0 / usual(1.0)) as f32, multiplier: null, "attention.temperature_scale": 0.1f32 });
+        check("ministral3", ministral, expected);
     }
 
     #[test]

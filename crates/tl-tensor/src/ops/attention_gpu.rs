@@ -16,8 +16,10 @@ use super::gpu::{Program, Wgsl};
 use super::{Call, Operand, Ran};
 use crate::Fault;
 
-/// The largest head that there is a program for.
-const MAX_HEAD_DIM: usize = 256;
+/// The largest head that there is a program for: one row of it and what goes with it fit into a workgroup's memory.
+const MAX_HEAD_DIM: usize = 1024;
+/// Bytes of a workgroup's memory that every device has.
+const MEMORY_BYTES: usize = 16 << 10;
 /// Workgroups that are enough to keep a device busy; then rows share a workgroup.
 const ENOUGH_GROUPS: usize = 128;
 
@@ -49,7 +51,10 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let shared_by = heads / kv_heads;
     // Rows of one key-value head: its queries, and for each of them the heads that share it.
     let n_rows = n_queries * shared_by;
-    let rows = [8, 4, 2].into_iter().find(|&rows| n_rows.div_ceil(rows) * kv_heads >= ENOUGH_GROUPS).unwrap_or(1);
+    let are_served = |rows: usize| {
+        fits_memory(rows, head_dim) && value_dim <= 4 * lanes(rows) && n_rows.div_ceil(rows) * kv_heads >= ENOUGH_GROUPS
+    };
+    let rows = [8, 4, 2].into_iter().find(|&rows| are_served(rows)).unwrap_or(1);
     let (q_place, k_place, v_place) = (q.place()?, k.place()?, v.place()?);
     let is_quartered = |operand: &Operand, offset: u32| {
         offset.is_multiple_of(4) && operand.strides[..2].iter().all(|stride| stride.is_multiple_of(4))
@@ -61,7 +66,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let text = Text { rows, head_dim, value_dim, is_wide, has_cap, q: q.dtype, kv, out, sinks: sinks_dtype };
     let source = |wgsl: Wgsl| text.source(wgsl);
     let dtypes = [q.dtype, k.dtype, call.dtype, sinks_dtype.unwrap_or(DType::Bool)];
-    let widths = (value_dim as u32) << 15 | (head_dim as u32) << 6;
+    let widths = (value_dim as u32) << 17 | (head_dim as u32) << 6;
     let flags = widths | (rows as u32) << 2 | u32::from(has_cap) << 1 | u32::from(is_wide);
     let program = Program { name: "attention", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let stride = |operand: &Operand, axis: usize| operand.strides[axis] as u32;
@@ -110,10 +115,21 @@ struct Text {
     sinks: Option<DType>,
 }
 
+/// Invocations of a workgroup, and keys of a stretch.
+fn lanes(rows: usize) -> usize {
+    if rows == 8 { 128 } else { 256 }
+}
+
+/// Whether queries, weights, maxima and sums of so many rows fit into a workgroup's memory, whatever size subgroups have.
+fn fits_memory(rows: usize, head_dim: usize) -> bool {
+    let (lanes, least_subgroup) = (lanes(rows), 4);
+    let n_numbers = rows * head_dim + rows * lanes + rows * (lanes / least_subgroup + 1) + 4 * lanes;
+    n_numbers * size_of::<f32>() <= MEMORY_BYTES
+}
+
 impl Text {
-    /// Invocations of a workgroup, and keys of a stretch: so many that queries, weights and sums fit into 16 KiB.
     fn lanes(&self) -> usize {
-        if self.rows == 8 { 128 } else { 256 }
+        lanes(self.rows)
     }
 
     /// Quarters of a head of queries and keys: groups of four elements.

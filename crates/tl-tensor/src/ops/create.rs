@@ -135,8 +135,12 @@ static ARANGE: Op = Op {
     gpu: Some(|call| {
         let (start, step, n) = (call.int(0)?, call.int(2)?, call.dims[0]);
         let last = i128::from(start) + (n.max(1) - 1) as i128 * i128::from(step);
-        // What every type has, without rounding on the way.
-        let largest = if call.dtype == DType::I32 { i128::from(i32::MAX) } else { 1 << 11 };
+        // What the type has without rounding.
+        let largest = match call.dtype {
+            DType::I32 => i128::from(i32::MAX),
+            DType::F32 => 1 << 24,
+            _ => 1 << 11,
+        };
         if last.abs() > largest || i128::from(start).abs() > largest {
             return Ok(Ran::NoProgram);
         }

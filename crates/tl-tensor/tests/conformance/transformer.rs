@@ -245,6 +245,8 @@ fn attention(device: &Device, op: &'static Op) {
         (&[2, 2, 8], &[3, 2, 8], 0),
         (&[33, 4, 64], &[100, 2, 64], 64),
         (&[3, 8, 48], &[300, 2, 48], 32),
+        // As of latents, which all heads share.
+        (&[2, 8, 576], &[30, 1, 576], 512),
     ];
     // Exponentials of sums of products, then a weighted mean of values up to 2.
     let tolerance = Tolerance { absolute: 5e-6, relative: 2e-6 };
