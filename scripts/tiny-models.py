@@ -92,6 +92,9 @@ MODELS = {
         layer_norm_eps=1e-5, sliding_window_pattern=4) | rope(50000.0)),
     "glm4": ("glm4", "glm4", HEAD | dict(partial_rotary_factor=0.5, attention_bias=True) | rope(partial_rotary_factor=0.5)),
     "gpt-oss": ("gpt_oss", "gpt-oss", gpt_oss(truncate=False) | dict(num_hidden_layers=3)),
+    "lfm2": ("lfm2", "lfm2", HEAD | dict(
+        num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, layer_types=["conv", "full_attention", "conv"],
+        norm_eps=1e-5, block_multiple_of=16) | rope(1e6)),
     # GGUF files of gpt-oss cannot say that the bounds of the ramp are rounded.
     "gpt-oss-rounded": ("gpt_oss", None, gpt_oss(truncate=True)),
 }
@@ -110,11 +113,15 @@ ROLES = {
     "mlp.gate": "ffn_gate_inp", "mlp.router": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.experts.down_proj": "ffn_down_exps",
+    "operator_norm": "attn_norm", "ffn_norm": "ffn_norm", "conv.in_proj": "shortconv.in_proj", "conv.conv": "shortconv.conv",
+    "conv.out_proj": "shortconv.out_proj", "self_attn.out_proj": "attn_output", "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm", "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up",
+    "feed_forward.w2": "ffn_down",
 }
 # There the norm of that name stands behind attention, or is called so.
 NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss")
 WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
-         "lm_head.weight": "output.weight"}
+         "model.embedding_norm.weight": "token_embd_norm.weight", "lm_head.weight": "output.weight"}
 # There GGUF keeps the pairs that rope turns side by side, not half a head apart.
 PAIRS = ("llama", "granite", "smollm3")
 
@@ -177,6 +184,8 @@ def gguf_tensors(kind, arch, config, weights):
             value = pairs(value, config["num_attention_heads"])
         if arch in PAIRS and key == "self_attn.k_proj":
             value = pairs(value, config["num_key_value_heads"])
+        if key == "conv.conv":
+            value = value.squeeze(1)
         if "mlp.experts" in key and arch == "gpt-oss" and end == "weight":
             value = value.swapaxes(1, 2)
         if key == "mlp.experts.gate_up_proj":
@@ -227,9 +236,16 @@ def gguf_keys(writer, arch, config, head_dim):
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
+    if arch == "lfm2":
+        # Two thirds, rounded up to a multiple; and no heads of keys where a layer is a convolution.
+        multiple = config["block_multiple_of"]
+        writer.add_feed_forward_length(-(-(config["intermediate_size"] * 2 // 3) // multiple) * multiple)
+        writer.add_head_count_kv([0 if kind == "conv" else config["num_key_value_heads"] for kind in config["layer_types"]])
+        writer.add_shortconv_l_cache(config["conv_L_cache"])
+    else:
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_vocab_size(VOCABULARY)
@@ -237,7 +253,7 @@ def gguf_keys(writer, arch, config, head_dim):
         writer.add_layer_norm_eps(config["layer_norm_eps"])
         writer.add_logit_scale(config["logit_scale"])
     else:
-        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_layer_norm_rms_eps(config["norm_eps" if arch == "lfm2" else "rms_norm_eps"])
     if config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
     if arch == "granite":

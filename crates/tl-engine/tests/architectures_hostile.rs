@@ -83,13 +83,23 @@ fn numbers(bytes: &[u8], n_tensors_and_keys: (u64, u64)) -> (Vec<Number>, usize)
         let key = String::from_utf8(bytes[at + 8..at + 8 + len].to_vec()).unwrap();
         let kind = word(at + 8 + len);
         at += 12 + len;
+        if kind == 9 {
+            // A list with a number for each layer, of 4 bytes each.
+            assert!(matches!(word(at), 4 | 5), "{key} is a list of something else");
+            for _ in 0..long(at + 4) {
+                numbers.push(Number { key: key.clone(), at: at + 12, len: 4, is_float: false });
+                at += 4;
+            }
+            at += 12;
+            continue;
+        }
         let len = match kind {
             0 | 1 | 7 => 1,
             2 | 3 => 2,
             4..=6 => 4,
             8 => 8 + long(at),
             10..=12 => 8,
-            _ => panic!("{key} is a list, which these models have none of"),
+            _ => panic!("{key} is of a kind that there is not"),
         };
         if kind != 8 {
             numbers.push(Number { key, at, len, is_float: kind == 6 });

@@ -111,7 +111,8 @@ fn what_was_said_is_what_is_taken() {
     }
 }
 
-/// On the CPU a layer with a window holds the rows of the window and of one step, the others those of the whole context.
+/// On the CPU a layer with a window holds the rows of the window and of one step, one with a state that alone, and the others the rows
+/// of the whole context.
 #[test]
 fn windows_save_memory() {
     for tiny in ALL {
@@ -120,11 +121,13 @@ fn windows_save_memory() {
             let config = planner.model().config().clone();
             for context in contexts(tiny) {
                 let (window, n_windowed) = tiny.window.unwrap_or((0, 0));
-                let rows =
-                    n_windowed * context.min(window + KvCache::MAX_STEP) + (config.n_layers - n_windowed) * context;
+                let (n_recurrent, state_bytes) = tiny.states.unwrap_or((0, 0));
+                let n_whole = config.n_layers - n_windowed - n_recurrent;
+                let rows = n_windowed * context.min(window + KvCache::MAX_STEP) + n_whole * context;
                 let row = 2 * config.n_kv_heads * config.head_dim * dtype.block_bytes();
                 let plan = planner.plan(context).unwrap();
-                assert_eq!(plan.cache_bytes, (rows * row) as u64, "{}, {context}", tiny.name);
+                let expected = rows * row + n_recurrent * 2 * state_bytes;
+                assert_eq!(plan.cache_bytes, expected as u64, "{}, {context}", tiny.name);
                 if tiny.window.is_some() && context == 1024 {
                     assert!(plan.cache_bytes < (config.n_layers * context * row) as u64, "{}", tiny.name);
                 }

@@ -21,6 +21,7 @@ static FILES: &[(&str, &str)] = files![
     "arch/glm4",
     "arch/gpt-oss",
     "arch/granite",
+    "arch/lfm2",
     "arch/llama",
     "arch/olmo2",
     "arch/phi3",

@@ -16,14 +16,20 @@ pub(crate) struct Tiny {
     pub(crate) architecture: &'static str,
     /// How many tokens the layers with a window see, and how many of all layers have one.
     pub(crate) window: Option<(usize, usize)>,
+    /// How many layers have a state in the place of keys and values, and the bytes of one of these, which there are two of.
+    pub(crate) states: Option<(usize, usize)>,
 }
 
 const fn tiny(name: &'static str, architecture: &'static str) -> Tiny {
-    Tiny { name, architecture, window: None }
+    Tiny { name, architecture, window: None, states: None }
 }
 
 const fn windowed(name: &'static str, architecture: &'static str, n_layers: usize) -> Tiny {
-    Tiny { name, architecture, window: Some((8, n_layers)) }
+    Tiny { name, architecture, window: Some((8, n_layers)), states: None }
+}
+
+const fn recurrent(name: &'static str, architecture: &'static str, n_layers: usize, state_bytes: usize) -> Tiny {
+    Tiny { name, architecture, window: None, states: Some((n_layers, state_bytes)) }
 }
 
 /// All of them.
@@ -51,6 +57,8 @@ pub(crate) const ALL: &[Tiny] = &[
     tiny("glm4", "glm4"),
     windowed("gpt-oss", "gpt-oss", 2),
     windowed("gpt-oss-rounded", "gpt-oss", 1),
+    // Two tokens before this one, 32 wide, in float32.
+    recurrent("lfm2", "lfm2", 2, 2 * 32 * 4),
 ];
 
 /// A file of the project by its path from the root.

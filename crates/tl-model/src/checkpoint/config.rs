@@ -68,6 +68,11 @@ impl Keys {
         self.header.bools(&self.key(key), values);
     }
 
+    pub(super) fn sizes(&mut self, key: &str, values: &[u32]) {
+        let values: Vec<i32> = values.iter().map(|&value| i32::try_from(value).unwrap_or(i32::MAX)).collect();
+        self.header.i32s(&self.key(key), &values);
+    }
+
     pub(super) fn text(&mut self, key: &str, value: &str) {
         self.header.string(&self.key(key), value);
     }
@@ -186,7 +191,8 @@ impl<'a> Config<'a> {
             return Err(wrong("num_hidden_layers", &n_layers.into(), format!("expected at most {MAX_LAYERS}")));
         }
         keys.size("block_count", n_layers);
-        let head_dim = self.sizes(&mut keys)?;
+        let recurrent = self.recurrent_layers(n_layers)?;
+        let head_dim = self.sizes(&mut keys, &recurrent)?;
         self.epsilon(&mut keys)?;
         self.window(&mut keys, n_layers)?;
         let tensors = rope::translate(self, head_dim, &mut keys)?;
@@ -202,12 +208,15 @@ impl<'a> Config<'a> {
             tensors,
             n_layers: n_layers as usize,
             n_experts: n_experts as usize,
-            is_tied: self.flag("tie_word_embeddings")?.unwrap_or(false),
+            is_tied: match self.get("tie_embedding") {
+                Some(_) => self.flag("tie_embedding")?.unwrap_or(false),
+                None => self.flag("tie_word_embeddings")?.unwrap_or(false),
+            },
         })
     }
 
     /// The sizes that every model has. Returns the width of a head.
-    fn sizes(&self, keys: &mut Keys) -> Result<u32> {
+    fn sizes(&self, keys: &mut Keys, recurrent: &[bool]) -> Result<u32> {
         let width = self.needed("hidden_size")?;
         let n_heads = self.needed("num_attention_heads")?;
         let head_dim = match self.size("head_dim")? {
@@ -220,13 +229,68 @@ impl<'a> Config<'a> {
         };
         keys.size("context_length", self.needed("max_position_embeddings")?);
         keys.size("embedding_length", width);
-        keys.size("feed_forward_length", self.needed("intermediate_size")?);
+        keys.size("feed_forward_length", self.ffn_dim()?);
         keys.size("vocab_size", self.needed("vocab_size")?);
         keys.size("attention.head_count", n_heads);
-        keys.size("attention.head_count_kv", self.size("num_key_value_heads")?.unwrap_or(n_heads));
+        let n_kv_heads = self.size("num_key_value_heads")?.unwrap_or(n_heads);
+        match recurrent.contains(&true) {
+            false => keys.size("attention.head_count_kv", n_kv_heads),
+            true => {
+                let of_layer = |&is_recurrent: &bool| if is_recurrent { 0 } else { n_kv_heads };
+                keys.sizes("attention.head_count_kv", &recurrent.iter().map(of_layer).collect::<Vec<_>>());
+            }
+        }
         keys.size("attention.key_length", head_dim);
         keys.size("attention.value_length", head_dim);
         Ok(head_dim)
+    }
+
+    /// The width of the feed-forward network. Some configurations have that of a network without a gate, of which one with a gate has
+    /// two thirds, times a factor, rounded up to a multiple.
+    fn ffn_dim(&self) -> Result<u32> {
+        let key = if self.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
+        let width = self.needed(key)?;
+        if !self.flag("block_auto_adjust_ff_dim")?.unwrap_or(false) {
+            return Ok(width);
+        }
+        let adjusted = u64::from(width) * 2 / 3;
+        let Some(factor) = self.number("block_ffn_dim_multiplier")? else {
+            return size_of_number(key, adjusted as f64);
+        };
+        let multiple = f64::from(self.needed("block_multiple_of")?);
+        let adjusted = (adjusted as f64 * factor).floor();
+        size_of_number(key, (adjusted / multiple).ceil() * multiple)
+    }
+
+    /// Of each layer, whether it has a state in the place of keys and values.
+    fn recurrent_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
+        const ATTENDING: &str = "full_attn_idxs";
+        let mut recurrent = vec![false; n_layers as usize];
+        if self.family.recurrent.is_empty() {
+            return Ok(recurrent);
+        }
+        if let Some(types) = self.layer_types(n_layers)? {
+            let is_recurrent = |value: &Value| value.as_str() == Some(self.family.recurrent);
+            return Ok(types.iter().map(is_recurrent).collect());
+        }
+        if let Some(value) = self.get(ATTENDING).filter(|value| !value.is_null()) {
+            recurrent.fill(true);
+            for layer in value.as_array().ok_or_else(|| wrong(ATTENDING, value, "expected a list of layers"))? {
+                let place = layer.as_u64().and_then(|layer| recurrent.get_mut(usize::try_from(layer).ok()?));
+                let expected = format!("expected numbers of the {n_layers} layers");
+                *place.ok_or_else(|| wrong(ATTENDING, layer, expected))? = false;
+            }
+        }
+        Ok(recurrent)
+    }
+
+    /// What the configuration calls each layer, where it does.
+    fn layer_types(&self, n_layers: u32) -> Result<Option<&'a [Value]>> {
+        const TYPES: &str = "layer_types";
+        let Some(value) = self.get(TYPES).filter(|value| !value.is_null()) else { return Ok(None) };
+        let types = value.as_array().filter(|types| types.len() == n_layers as usize);
+        let types = types.ok_or_else(|| wrong(TYPES, value, format!("expected a list of {n_layers} types")))?;
+        Ok(Some(types))
     }
 
     /// The normalization's epsilon, under the key that says which normalization it is.
@@ -234,6 +298,7 @@ impl<'a> Config<'a> {
         // A family whose norms subtract the mean has a default for this one, and the other only by accident.
         let (from, to) = match self.default("layer_norm_eps") {
             Some(_) => ("layer_norm_eps", "attention.layer_norm_epsilon"),
+            None if self.default("norm_eps").is_some() => ("norm_eps", "attention.layer_norm_rms_epsilon"),
             None => ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
         };
         match self.number(from)? {
@@ -261,14 +326,19 @@ impl<'a> Config<'a> {
 
     /// Of each layer, whether it sees a window only.
     fn sliding_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
-        const TYPES: &str = "layer_types";
-        if let Some(value) = self.get(TYPES).filter(|value| !value.is_null()) {
-            let types = value.as_array().filter(|types| types.len() == n_layers as usize);
-            let types = types.ok_or_else(|| wrong(TYPES, value, format!("expected a list of {n_layers} types")))?;
+        if let Some(types) = self.layer_types(n_layers)? {
             let is_sliding = |value: &Value| match value.as_str() {
                 Some("sliding_attention") => Ok(true),
                 Some("full_attention") => Ok(false),
-                _ => Err(wrong(TYPES, value, "expected `full_attention` or `sliding_attention`")),
+                Some(other) if !other.is_empty() && other == self.family.recurrent => Ok(false),
+                _ if self.family.recurrent.is_empty() => {
+                    Err(wrong("layer_types", value, "expected `full_attention` or `sliding_attention`"))
+                }
+                _ => {
+                    let expected =
+                        format!("expected `full_attention`, `sliding_attention` or `{}`", self.family.recurrent);
+                    Err(wrong("layer_types", value, expected))
+                }
             };
             return types.iter().map(is_sliding).collect();
         }

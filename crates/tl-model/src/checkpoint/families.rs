@@ -20,6 +20,8 @@ pub(super) struct Family {
     pub(super) keys: &'static [Key],
     /// What a number or a truth value (0 or 1) is where `config.json` leaves it out.
     pub(super) defaults: &'static [(&'static str, f64)],
+    /// What `layer_types` calls layers without keys and values; "" where there are none.
+    pub(super) recurrent: &'static str,
     /// Values that the architecture computes with whatever the file says: a file that says another is refused.
     pub(super) fixed: &'static [(&'static str, Fixed)],
 }
@@ -29,6 +31,8 @@ pub(super) struct Family {
 pub(super) enum Name {
     /// The same tensor, with `.weight` or `.bias` behind both names.
     Same(&'static str, &'static str),
+    /// As `Same`, of a filter `[channels, 1, taps]`, which GGUF has as `[channels, taps]`.
+    Filter(&'static str, &'static str),
     /// Experts stored one by one, their number in place of `*`: GGUF has all in one tensor `[experts, ..]`.
     Experts(&'static str, &'static str),
     /// A whole name, without `.weight` behind it.
@@ -57,7 +61,7 @@ pub(super) enum Fixed {
     Flag(bool),
 }
 
-use Name::{Experts, Interleaved, Same, Whole};
+use Name::{Experts, Filter, Interleaved, Same, Whole};
 
 const ATTENTION: &[Name] = &[
     Same("self_attn.q_proj", "attn_q"),
@@ -106,6 +110,7 @@ const PLAIN: Family = Family {
     layer: &[],
     keys: &[],
     defaults: &[],
+    recurrent: "",
     fixed: &[SILU],
 };
 
@@ -324,6 +329,40 @@ pub(super) static FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        model_types: &["lfm2"],
+        architecture: "lfm2",
+        layer: &[
+            &[
+                Same("operator_norm", "attn_norm"),
+                Same("ffn_norm", "ffn_norm"),
+                Same("conv.in_proj", "shortconv.in_proj"),
+                Filter("conv.conv", "shortconv.conv"),
+                Same("conv.out_proj", "shortconv.out_proj"),
+                Same("self_attn.out_proj", "attn_output"),
+                Same("self_attn.q_layernorm", "attn_q_norm"),
+                Same("self_attn.k_layernorm", "attn_k_norm"),
+                Same("feed_forward.w1", "ffn_gate"),
+                Same("feed_forward.w3", "ffn_up"),
+                Same("feed_forward.w2", "ffn_down"),
+            ],
+            ATTENTION,
+        ],
+        keys: &[Key::Size("conv_L_cache", "shortconv.l_cache")],
+        defaults: &[
+            ("num_key_value_heads", 8.0),
+            ("tie_word_embeddings", 1.0),
+            ("rope_theta", 1e6),
+            ("norm_eps", 1e-5),
+            ("conv_L_cache", 3.0),
+            ("block_auto_adjust_ff_dim", 1.0),
+            ("block_ffn_dim_multiplier", 1.0),
+            ("block_multiple_of", 256.0),
+        ],
+        recurrent: "conv",
+        fixed: &[("conv_bias", Fixed::Flag(false))],
+        ..PLAIN
+    },
+    Family {
         model_types: &["gpt_oss"],
         architecture: "gpt-oss",
         layer: &[
@@ -365,6 +404,7 @@ pub(super) static FAMILIES: &[Family] = &[
 pub(super) static OUTSIDE_LAYERS: &[(&str, &str)] = &[
     ("model.embed_tokens.weight", "token_embd.weight"),
     ("model.norm.weight", "output_norm.weight"),
+    ("model.embedding_norm.weight", "token_embd_norm.weight"),
     ("lm_head.weight", "output.weight"),
     ("lm_head.bias", "output.bias"),
 ];
@@ -417,7 +457,7 @@ mod tests {
             let (mut hub_names, mut gguf_names) = (HashSet::new(), HashSet::new());
             for name in row.layer.iter().copied().flatten() {
                 let (hub, gguf): (&str, Vec<&str>) = match *name {
-                    Same(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
+                    Same(hub, gguf) | Filter(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
                     Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
                 };
                 assert!(hub_names.insert(hub), "{what}: {hub} twice");

@@ -22,6 +22,8 @@ const MAX_DIMS: usize = 4;
 enum Target {
     /// The same tensor.
     Same(String),
+    /// The same tensor, but for the dimension of 1 in the middle.
+    Filter(String),
     /// One of the experts of a tensor.
     Expert { name: String, number: usize },
     /// Several tensors whose elements take turns.
@@ -54,6 +56,7 @@ pub(super) fn rename(
         match target(&tensor.name, family, config)? {
             Target::LeftOut => {}
             Target::Same(name) => renamed.same(name, file, tensor)?,
+            Target::Filter(name) => renamed.filter(name, file, tensor)?,
             Target::Expert { name, number } => renamed.expert(name, number, file, tensor)?,
             Target::Interleaved { names, is_transposed } => {
                 renamed.interleaved(&names, is_transposed, file, &tensor)?;
@@ -110,6 +113,10 @@ fn layer_target(rule: &Name, layer: usize, rest: &str) -> Option<Target> {
             let kind = kind(rest.strip_prefix(hub)?)?;
             Some(Target::Same(format!("blk.{layer}.{gguf}{kind}")))
         }
+        Name::Filter(hub, gguf) => {
+            let kind = kind(rest.strip_prefix(hub)?)?;
+            Some(Target::Filter(format!("blk.{layer}.{gguf}{kind}")))
+        }
         Name::Experts(hub, gguf) => {
             let (before, after) = hub.split_once('*')?;
             let (number, rest) = rest.strip_prefix(before)?.split_once('.')?;
@@ -161,6 +168,23 @@ impl Renamed<'_> {
             (Source::Arranged { arrangement: Arrangement::Stack(vec![part]), stored, widen }, tensor_type)
         };
         self.tensors.push(CheckpointTensor { name, tensor_type, dims: tensor.dims, source });
+        Ok(())
+    }
+
+    /// GGUF files have filters in float32.
+    fn filter(&mut self, name: String, file: usize, mut tensor: StoredTensor) -> Result<()> {
+        let stored = type_of(&tensor)?;
+        if let [channels, 1, taps] = *tensor.dims {
+            tensor.dims = vec![channels, taps];
+        }
+        check_rank(&tensor, 1..=2)?;
+        let is_used_as_is = stored == FLOAT32 && is_aligned(stored, tensor.data.start);
+        let part = Part { file, data: tensor.data };
+        let source = match is_used_as_is {
+            true => Source::Stored(part),
+            false => Source::Arranged { arrangement: Arrangement::Stack(vec![part]), stored, widen: Some(0.0) },
+        };
+        self.tensors.push(CheckpointTensor { name, tensor_type: FLOAT32, dims: tensor.dims, source });
         Ok(())
     }
 
