@@ -15,6 +15,7 @@ import sys
 import gguf
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -51,6 +52,10 @@ def gpt_oss(truncate):
     return dict(**HEAD, **WINDOW, num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, **rope(150000.0, **yarn))
 
 
+# Two layers, the first of which is a gated delta net: two heads of keys, each read by two heads of values.
+DELTA_NET = HEAD | dict(
+    num_attention_heads=2, num_key_value_heads=1, intermediate_size=32, layer_types=["linear_attention", "full_attention"],
+    linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4)
 MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
 # Name: the type of model in config.json, the architecture in GGUF, and the configuration.
 MODELS = {
@@ -95,6 +100,14 @@ MODELS = {
     "lfm2": ("lfm2", "lfm2", HEAD | dict(
         num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, layer_types=["conv", "full_attention", "conv"],
         norm_eps=1e-5, block_multiple_of=16) | rope(1e6)),
+    "qwen3next": ("qwen3_next", "qwen3next", DELTA_NET | dict(
+        num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=16, norm_topk_prob=True)
+        | rope(1e6, partial_rotary_factor=0.25)),
+    "qwen35moe": ("qwen3_5_moe_text", "qwen35moe", DELTA_NET | dict(
+        num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=16)
+        | rope(1e6, partial_rotary_factor=0.25, mrope_section=[2, 1, 1], mrope_interleaved=True)),
+    "qwen35": ("qwen3_5_text", "qwen35", DELTA_NET | dict(tie_word_embeddings=True) | rope(
+        1e6, partial_rotary_factor=0.25, mrope_section=[2, 1, 1], mrope_interleaved=True)),
     # GGUF files of gpt-oss cannot say that the bounds of the ramp are rounded.
     "gpt-oss-rounded": ("gpt_oss", None, gpt_oss(truncate=True)),
 }
@@ -116,14 +129,23 @@ ROLES = {
     "operator_norm": "attn_norm", "ffn_norm": "ffn_norm", "conv.in_proj": "shortconv.in_proj", "conv.conv": "shortconv.conv",
     "conv.out_proj": "shortconv.out_proj", "self_attn.out_proj": "attn_output", "self_attn.q_layernorm": "attn_q_norm",
     "self_attn.k_layernorm": "attn_k_norm", "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up",
-    "feed_forward.w2": "ffn_down",
+    "feed_forward.w2": "ffn_down", "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_b": "ssm_beta", "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.conv1d": "ssm_conv1d", "linear_attn.dt": "ssm_dt", "linear_attn.norm": "ssm_norm",
+    "linear_attn.out_proj": "ssm_out",
 }
 # There the norm of that name stands behind attention, or is called so.
-NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss")
+NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss", "qwen3next", "qwen35", "qwen35moe")
 WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
          "model.embedding_norm.weight": "token_embd_norm.weight", "lm_head.weight": "output.weight"}
 # There GGUF keeps the pairs that rope turns side by side, not half a head apart.
 PAIRS = ("llama", "granite", "smollm3")
+
+
+def lacks_one(kind, key):
+    """Whether a norm's weight is stored without the 1 that is added to it."""
+    is_qwen = kind.startswith(("qwen3_next", "qwen3_5")) and "linear_attn" not in key
+    return "norm" in key and (kind.startswith("gemma") or is_qwen)
 
 
 def random_model(name, kind, changes):
@@ -135,7 +157,7 @@ def random_model(name, kind, changes):
         for key, weight in model.named_parameters():
             noise = torch.randn_like(weight)
             if "norm" in key:
-                noise = noise * 0.2 + (0 if is_gemma else 1)
+                noise = noise * 0.2 + (0 if lacks_one(kind, key) else 1)
             elif key.endswith("bias") or "sinks" in key:
                 noise = noise * 0.3
             elif "embed_tokens" in key:
@@ -163,6 +185,18 @@ def reference(model, has_window):
     return found
 
 
+def tiled_heads(key, value, config):
+    """The heads of values in turns: a first one for each head of keys, then a second one."""
+    n_keys, n_values = config["linear_num_key_heads"], config["linear_num_value_heads"]
+    before = 2 * n_keys * config["linear_key_head_dim"] if key.endswith(("in_proj_qkv", "conv1d")) else 0
+    if key.endswith("norm"):
+        return value
+    if key.endswith("out_proj"):
+        return tiled_heads("", value.T, config).T
+    heads = value[before:].reshape(n_keys, n_values // n_keys, -1).swapaxes(0, 1)
+    return np.concatenate([value[:before], heads.reshape(value[before:].shape)])
+
+
 def gguf_tensors(kind, arch, config, weights):
     """The names and values that GGUF has for them."""
     def pairs(rows, n_heads):
@@ -171,7 +205,7 @@ def gguf_tensors(kind, arch, config, weights):
         value = value.numpy()
         if key == "lm_head.weight" and config["tie_word_embeddings"]:
             continue
-        if kind.startswith("gemma") and "norm" in key:
+        if lacks_one(kind, key):
             value = value + 1
         if key in WHOLE:
             yield WHOLE[key], value
@@ -184,8 +218,22 @@ def gguf_tensors(kind, arch, config, weights):
             value = pairs(value, config["num_attention_heads"])
         if arch in PAIRS and key == "self_attn.k_proj":
             value = pairs(value, config["num_key_value_heads"])
-        if key == "conv.conv":
+        if key in ("conv.conv", "linear_attn.conv1d"):
             value = value.squeeze(1)
+        if arch in ("qwen35", "qwen35moe") and key.startswith("linear_attn"):
+            value = tiled_heads(key, value, config)
+        if key == "linear_attn.A_log":
+            yield f"blk.{layer}.ssm_a", -np.exp(value)
+            continue
+        if key == "linear_attn.in_proj_qkvz":
+            # For each head of keys its query, its key, and the values and gates of the heads that read it.
+            size, n_heads = config["linear_key_head_dim"], config["linear_num_key_heads"]
+            heads, width = value.reshape(n_heads, -1, value.shape[1]), value.shape[1]
+            parts = np.split(heads, [size, 2 * size, heads.shape[1] // 2 + size], 1)
+            q, k, v, z = (part.reshape(-1, width) for part in parts)
+            yield f"blk.{layer}.attn_qkv.weight", np.concatenate([q, k, v])
+            yield f"blk.{layer}.attn_gate.weight", z
+            continue
         if "mlp.experts" in key and arch == "gpt-oss" and end == "weight":
             value = value.swapaxes(1, 2)
         if key == "mlp.experts.gate_up_proj":
@@ -235,13 +283,17 @@ def rope_keys(writer, arch, config, head_dim):
 def gguf_keys(writer, arch, config, head_dim):
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
+    n_guessing = 1 if arch == "qwen35" else 0
+    writer.add_block_count(config["num_hidden_layers"] + n_guessing)
+    if n_guessing:
+        writer.add_nextn_predict_layers(n_guessing)
     writer.add_head_count(config["num_attention_heads"])
     if arch == "lfm2":
         # Two thirds, rounded up to a multiple; and no heads of keys where a layer is a convolution.
         multiple = config["block_multiple_of"]
         writer.add_feed_forward_length(-(-(config["intermediate_size"] * 2 // 3) // multiple) * multiple)
-        writer.add_head_count_kv([0 if kind == "conv" else config["num_key_value_heads"] for kind in config["layer_types"]])
+        n_heads = config["num_key_value_heads"]
+        writer.add_head_count_kv([0 if kind == "conv" else n_heads for kind in config["layer_types"]])
         writer.add_shortconv_l_cache(config["conv_L_cache"])
     else:
         writer.add_feed_forward_length(config["intermediate_size"])
@@ -254,6 +306,17 @@ def gguf_keys(writer, arch, config, head_dim):
         writer.add_logit_scale(config["logit_scale"])
     else:
         writer.add_layer_norm_rms_eps(config["norm_eps" if arch == "lfm2" else "rms_norm_eps"])
+    if arch in ("qwen3next", "qwen35", "qwen35moe"):
+        writer.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])
+        writer.add_ssm_state_size(config["linear_key_head_dim"])
+        writer.add_ssm_group_count(config["linear_num_key_heads"])
+        writer.add_ssm_time_step_rank(config["linear_num_value_heads"])
+        writer.add_ssm_inner_size(config["linear_value_head_dim"] * config["linear_num_value_heads"])
+        are_recurrent = [kind == "linear_attention" for kind in config["layer_types"]]
+        writer.add_array(f"{arch}.attention.recurrent_layers", are_recurrent + [False] * n_guessing)
+        writer.add_uint32(f"{arch}.full_attention_interval", 4)
+    if arch in ("qwen35", "qwen35moe"):
+        writer.add_rope_dimension_sections([2, 1, 1, 0])
     if config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
     if arch == "granite":
@@ -269,8 +332,16 @@ def gguf_keys(writer, arch, config, head_dim):
         writer.add_expert_used_count(config["num_experts_per_tok"])
         if arch != "llama":
             writer.add_expert_feed_forward_length(config.get("moe_intermediate_size") or config["intermediate_size"])
-        if arch == "qwen2moe":
+        if arch in ("qwen2moe", "qwen3next", "qwen35moe"):
             writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+
+
+def guessing_layer(layer, tensors):
+    """A layer that guesses further tokens: one of attention, and what joins a token to what the others gave."""
+    attention = {key.replace(f"blk.{layer - 1}.", f"blk.{layer}."): value for key, value in tensors.items()
+                 if key.startswith(f"blk.{layer - 1}.")}
+    own = {"eh_proj": np.ones((32, 64)), "enorm": np.ones(32), "hnorm": np.ones(32), "shared_head_norm": np.ones(32)}
+    return attention | {f"blk.{layer}.nextn.{role}.weight": value for role, value in own.items()}
 
 
 def write_gguf(path, kind, arch, config, weights, part=None, count=1):
@@ -282,6 +353,8 @@ def write_gguf(path, kind, arch, config, weights, part=None, count=1):
     if not part:
         gguf_keys(writer, arch, config, head_dim)
         tensors = tensors | rope_keys(writer, arch, config, head_dim)
+        if arch == "qwen35":
+            tensors = tensors | guessing_layer(config["num_hidden_layers"], tensors)
         writer.add_tokenizer_model("none")
     if part is not None:
         writer.add_uint16("split.no", part)
@@ -314,6 +387,13 @@ def main(out, wanted):
         config, model = random_model(name, kind, changes)
         folder = f"{out}/{name}"
         model.save_pretrained(folder)
+        if name == "qwen35":
+            # Files have a layer behind the others that guesses further tokens. Nothing reads it.
+            more = {"mtp.norm.weight": torch.ones(32), "mtp.fc.weight": torch.ones(32, 64)}
+            save_file(dict(load_file(f"{folder}/model.safetensors"), **more), f"{folder}/model.safetensors")
+        if name == "qwen35moe":
+            # As its files have them: all experts in one tensor, gate above up.
+            save_file({key: value.contiguous() for key, value in model.state_dict().items()}, f"{folder}/model.safetensors")
         with open(f"{folder}/reference.json", "w") as file:
             json.dump(reference(model, bool(changes.get("sliding_window"))), file, separators=(",", ":"))
         if arch:

@@ -198,7 +198,7 @@ mod tests {
     }
 
     /// Models with states in the folder of small ones.
-    const RECURRENT: [&str; 1] = ["lfm2"];
+    const RECURRENT: [&str; 4] = ["lfm2", "qwen3next", "qwen35", "qwen35moe"];
 
     /// The next `n` tokens.
     fn go_on(session: &mut Session, n: usize) -> Vec<u32> {

@@ -84,11 +84,15 @@ fn numbers(bytes: &[u8], n_tensors_and_keys: (u64, u64)) -> (Vec<Number>, usize)
         let kind = word(at + 8 + len);
         at += 12 + len;
         if kind == 9 {
-            // A list with a number for each layer, of 4 bytes each.
-            assert!(matches!(word(at), 4 | 5), "{key} is a list of something else");
+            // A list of numbers, or of truth values.
+            let len = match word(at) {
+                4 | 5 => 4,
+                7 => 1,
+                _ => panic!("{key} is a list of something else"),
+            };
             for _ in 0..long(at + 4) {
-                numbers.push(Number { key: key.clone(), at: at + 12, len: 4, is_float: false });
-                at += 4;
+                numbers.push(Number { key: key.clone(), at: at + 12, len, is_float: false });
+                at += len;
             }
             at += 12;
             continue;

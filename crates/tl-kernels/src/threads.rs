@@ -29,7 +29,8 @@
 //! and its number in the group, and each such pair by one row only, inside the output (see [`Tiling::row`]). A tile is a
 //! rectangle of rows and columns of one group; those of a group do not overlap, and each task number runs once. A [`Tile`]
 //! lends only rows of its own rectangle, through `&mut self`. So no element is reachable from two tasks. `for_tile_pairs` does the
-//! same for two outputs at a time, and `for_listed_tiles` where a list names the rows of the groups: before anything runs, it makes sure that no row is named twice.
+//! same for two outputs at a time, and `for_listed_tiles` where a list names the rows of the groups: before anything runs, it makes
+//! sure that no row is named twice.
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;

@@ -14,6 +14,7 @@ macro_rules! files {
 
 static FILES: &[(&str, &str)] = files![
     "transformer",
+    "delta_net",
     "arch/cohere2",
     "arch/gemma",
     "arch/gemma2",
@@ -28,7 +29,10 @@ static FILES: &[(&str, &str)] = files![
     "arch/qwen2",
     "arch/qwen2moe",
     "arch/qwen3",
+    "arch/qwen35",
+    "arch/qwen35moe",
     "arch/qwen3moe",
+    "arch/qwen3next",
     "arch/smollm3",
 ];
 

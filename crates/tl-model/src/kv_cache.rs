@@ -1,10 +1,12 @@
-//! What the layers of a model keep of the tokens that it has seen: keys and values, a row for each token, or a state of fixed size.
+//! What the layers of a model keep of the tokens that it has seen: keys and values, a row for each token, or a state of
+//! fixed size.
 //!
-//! The memory is taken when the cache is made. Keys and values are written a few rows at a time. The length grows when the last layer
-//! of a step has been written, so that all layers of a step begin at the same position.
+//! The memory is taken when the cache is made. Keys and values are written a few rows at a time. The length grows when
+//! the last layer of a step has been written, so that all layers of a step begin at the same position.
 //!
-//! A state is two memories: a step reads one and writes the other, and they change places when the step ends. So a step that fails
-//! leaves the state as it was. Of a state nothing can be taken away again: a cache that has one goes back to no token or stays.
+//! A state is two memories: a step reads one and writes the other, and they change places when the step ends. So a step
+//! that fails leaves the state as it was. Of a state nothing can be taken away again: a cache that has one goes back to no
+//! token or stays.
 //!
 //! A layer whose queries see a window of the last tokens alone holds no more than these and room for one step: where a step's rows do
 //! not fit behind the others, the last `window - 1` of these move to the front. So rows always lie one after the other, and attention
@@ -90,8 +92,8 @@ impl Keeps {
 }
 
 impl CachePart {
-    /// The layouts of the part's two memories in a cache for so many tokens: of keys and values of `dtype`, or of the state that is read
-    /// and the one that is written, which are `float32` always.
+    /// The layouts of the part's two memories in a cache for so many tokens: of keys and values of `dtype`, or of the state
+    /// that is read and the one that is written, which are `float32` always.
     ///
     /// # Errors
     /// Keys and values that cannot be kept in this type; a window of 0.
@@ -268,8 +270,8 @@ impl KvCache {
         self.parts.last().map_or(0, |part| part.of.layer + 1)
     }
 
-    /// A cache for one step of a model whose layers are not known yet: it gets each part when the step first uses it, as that part is.
-    /// What came of it says [`KvCache::parts`].
+    /// A cache for one step of a model whose layers are not known yet: it gets each part when the step first uses it, as
+    /// that part is. What came of it says [`KvCache::parts`].
     ///
     /// It pretends to hold `held` tokens, and has room for `n` more, in this type.
     pub fn sketch(held: usize, n: usize, dtype: DType) -> KvCache {
@@ -344,8 +346,9 @@ impl KvCache {
     /// Forgets the tokens from `len` on, and a step that was not finished.
     ///
     /// # Errors
-    /// [`ModelError::CacheTruncate`] where the window of a layer has given up what the next query would see, or a layer has a state that
-    /// all tokens went into: for a `len` below [`KvCache::earliest_len`] other than 0. The cache is then unchanged.
+    /// [`ModelError::CacheTruncate`] where the window of a layer has given up what the next query would see, or a layer has a
+    /// state that all tokens went into: for a `len` below [`KvCache::earliest_len`] other than 0. The cache is then
+    /// unchanged.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len == 0 {
             self.clear();
@@ -711,8 +714,8 @@ mod tests {
         assert_eq!(small.len(), 520);
     }
 
-    /// A layer of attention, one that convolves, and one that does both a convolution and a delta rule, in steps of any length, some of
-    /// them broken off, with texts that begin anew: the bits of one step.
+    /// A layer of attention, one that convolves, and one that does both a convolution and a delta rule, in steps of any
+    /// length, some of them broken off, with texts that begin anew: the bits of one step.
     #[test]
     fn states_are_those_of_one_step() {
         let device = Device::cpu();

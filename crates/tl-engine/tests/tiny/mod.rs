@@ -16,7 +16,7 @@ pub(crate) struct Tiny {
     pub(crate) architecture: &'static str,
     /// How many tokens the layers with a window see, and how many of all layers have one.
     pub(crate) window: Option<(usize, usize)>,
-    /// How many layers have a state in the place of keys and values, and the bytes of one of these, which there are two of.
+    /// How many layers have no keys and values, and the bytes of all states, which there are twice.
     pub(crate) states: Option<(usize, usize)>,
 }
 
@@ -57,8 +57,13 @@ pub(crate) const ALL: &[Tiny] = &[
     tiny("glm4", "glm4"),
     windowed("gpt-oss", "gpt-oss", 2),
     windowed("gpt-oss-rounded", "gpt-oss", 1),
-    // Two tokens before this one, 32 wide, in float32.
-    recurrent("lfm2", "lfm2", 2, 2 * 32 * 4),
+    // In two layers two tokens before this one, 32 wide, in float32.
+    recurrent("lfm2", "lfm2", 2, 2 * 2 * 32 * 4),
+    // Three tokens before this one, 128 wide, and 4 heads of 16 by 16.
+    recurrent("qwen3next", "qwen3next", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
+    recurrent("qwen35moe", "qwen35moe", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
+    // And a layer that guesses further tokens, which nothing reads.
+    recurrent("qwen35", "qwen35", 2, 3 * 128 * 4 + 4 * 16 * 16 * 4),
 ];
 
 /// A file of the project by its path from the root.

@@ -238,6 +238,9 @@ impl<'a> Config<'a> {
             true => {
                 let of_layer = |&is_recurrent: &bool| if is_recurrent { 0 } else { n_kv_heads };
                 keys.sizes("attention.head_count_kv", &recurrent.iter().map(of_layer).collect::<Vec<_>>());
+                keys.flags("attention.recurrent_layers", recurrent);
+                // GGUF files have them in another order.
+                keys.flag("ssm.tiled_heads", false);
             }
         }
         keys.size("attention.key_length", head_dim);
@@ -265,6 +268,8 @@ impl<'a> Config<'a> {
     /// Of each layer, whether it has a state in the place of keys and values.
     fn recurrent_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
         const ATTENDING: &str = "full_attn_idxs";
+        /// Of so many layers, the last has keys and values.
+        const PERIOD_OF_STATES: &str = "full_attention_interval";
         let mut recurrent = vec![false; n_layers as usize];
         if self.family.recurrent.is_empty() {
             return Ok(recurrent);
@@ -280,6 +285,9 @@ impl<'a> Config<'a> {
                 let expected = format!("expected numbers of the {n_layers} layers");
                 *place.ok_or_else(|| wrong(ATTENDING, layer, expected))? = false;
             }
+        } else if self.size(PERIOD_OF_STATES)?.is_some() {
+            let period = self.needed(PERIOD_OF_STATES)?;
+            (1..=n_layers).zip(&mut recurrent).for_each(|(layer, own)| *own = !layer.is_multiple_of(period));
         }
         Ok(recurrent)
     }
@@ -467,6 +475,7 @@ pub(super) mod tests {
             Some(Meta::Array(array)) if array.element() == ValueType::Bool => {
                 array.iter().map(|value| value.as_bool().unwrap()).collect()
             }
+            Some(Meta::Array(array)) => array.iter().map(|value| json!(value.as_integer().unwrap())).collect(),
             Some(Meta::Bool(x)) => json!(x),
             Some(Meta::String(x)) => json!(x),
             Some(other) => json!(other.as_integer().unwrap()),
@@ -573,6 +582,52 @@ pub(super) mod tests {
             json!({ "expert_count": 8, "expert_feed_forward_length": 96 }),
         );
         check("smollm3", json!({ "no_rope_layers": [1, 1, 1, 0] }), json!({ "rope.halves": true }));
+        let norm = json!({ "norm_eps": 1e-5, "rms_norm_eps": null });
+        let with = |changes: Value| {
+            let mut all = norm.clone();
+            all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            all
+        };
+        // Two thirds of 96, rounded up to a multiple of 256.
+        check(
+            "lfm2",
+            with(json!({ "layer_types": ["conv", "conv", "full_attention", "conv"], "num_attention_heads": 8 })),
+            json!({
+                "attention.head_count_kv": [0, 0, 8, 0], "attention.recurrent_layers": [true, true, false, true],
+                "feed_forward_length": 256, "shortconv.l_cache": 3, "rope.freq_base": 1e6,
+                "attention.layer_norm_rms_epsilon": 1e-5f32, "attention.sliding_window": null,
+            }),
+        );
+        check(
+            "lfm2",
+            with(json!({
+                "full_attn_idxs": [1, 3], "block_ff_dim": 300, "block_ffn_dim_multiplier": 1.5, "block_multiple_of": 8,
+                "conv_L_cache": 4, "num_attention_heads": 8
+            })),
+            json!({
+                "attention.head_count_kv": [0, 8, 0, 8], "feed_forward_length": 304, "shortconv.l_cache": 4,
+            }),
+        );
+        check(
+            "lfm2",
+            with(json!({ "block_auto_adjust_ff_dim": false, "num_attention_heads": 8 })),
+            json!({ "attention.head_count_kv": 8, "feed_forward_length": 96, "attention.recurrent_layers": null }),
+        );
+        check(
+            "qwen3_next",
+            json!({ "num_experts": 8, "num_key_value_heads": 2 }),
+            json!({
+                "attention.head_count_kv": [0, 0, 0, 2], "attention.recurrent_layers": [true, true, true, false],
+                "ssm.tiled_heads": false, "ssm.state_size": 128, "ssm.group_count": 16, "ssm.conv_kernel": 4,
+                "expert_count": 8, "rope.dimension_count": 64,
+            }),
+        );
+        check(
+            "qwen3_5",
+            json!({ "full_attention_interval": 2, "linear_num_key_heads": 4 }),
+            json!({ "attention.recurrent_layers": [true, false, true, false], "ssm.group_count": 4 }),
+        );
+        check("qwen3_5_moe", json!({ "intermediate_size": null }), json!({ "ssm.time_step_rank": 32 }));
     }
 
     #[test]
@@ -644,6 +699,16 @@ pub(super) mod tests {
             "is \"linear_attention\"",
         );
         check("gemma2", json!({ "sliding_window_pattern": 0 }), "`sliding_window_pattern` is 0");
+        check("lfm2", json!({ "conv_bias": true }), "`conv_bias` is true, and lfm2 is computed with false only");
+        check("lfm2", json!({ "full_attn_idxs": [4] }), "`full_attn_idxs` is 4, expected numbers of the 4 layers");
+        check("lfm2", json!({ "full_attn_idxs": 4 }), "`full_attn_idxs` is 4, expected a list of layers");
+        check(
+            "lfm2",
+            json!({ "layer_types": ["conv", "conv", "full_attention", "mamba"] }),
+            "expected `full_attention`, `sliding_attention` or `conv`",
+        );
+        check("qwen3_next", json!({ "norm_topk_prob": false }), "computed with true only");
+        check("qwen3_5", json!({ "full_attention_interval": 0 }), "`full_attention_interval` is 0");
         check("gemma2", json!({ "query_pre_attn_scalar": 0 }), "`query_pre_attn_scalar` is 0");
         check("llama", json!({ "tie_word_embeddings": 1 }), "`tie_word_embeddings` is 1, expected true or false");
         check(

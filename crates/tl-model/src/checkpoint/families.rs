@@ -35,6 +35,8 @@ pub(super) enum Name {
     Filter(&'static str, &'static str),
     /// Experts stored one by one, their number in place of `*`: GGUF has all in one tensor `[experts, ..]`.
     Experts(&'static str, &'static str),
+    /// A whole name of experts `[experts, n · out, in]`, of which GGUF has n tensors `[experts, out, in]`.
+    Stacked(&'static str, &'static [&'static str]),
     /// A whole name, without `.weight` behind it.
     Whole(&'static str, &'static str),
     /// A whole name of experts `[experts, in, out]` (or `[experts, out]`) whose outputs take turns: of n tensors, each
@@ -43,7 +45,7 @@ pub(super) enum Name {
 }
 
 /// A key of `config.json` and the key of GGUF's metadata behind the architecture's name.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Key {
     /// A count.
     Size(&'static str, &'static str),
@@ -61,7 +63,7 @@ pub(super) enum Fixed {
     Flag(bool),
 }
 
-use Name::{Experts, Filter, Interleaved, Same, Whole};
+use Name::{Experts, Filter, Interleaved, Same, Stacked, Whole};
 
 const ATTENTION: &[Name] = &[
     Same("self_attn.q_proj", "attn_q"),
@@ -76,6 +78,8 @@ const FEED_FORWARD: &[Name] =
 /// Gate and up one after the other.
 const FUSED_FEED_FORWARD: &[Name] = &[Same("mlp.gate_up_proj", "ffn_up"), Same("mlp.down_proj", "ffn_down")];
 const NORMS_BEFORE: &[Name] = &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "ffn_norm")];
+const NORMS_OF_DELTA_NETS: &[Name] =
+    &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "post_attention_norm")];
 const NORMS_AFTER: &[Name] =
     &[Same("post_attention_layernorm", "post_attention_norm"), Same("post_feedforward_layernorm", "post_ffw_norm")];
 const NORMS_BEFORE_AND_AFTER: &[Name] = &[
@@ -91,12 +95,72 @@ const QWEN_EXPERTS: &[Name] = &[
     Experts("mlp.experts.*.down_proj", "ffn_down_exps"),
 ];
 
+const SHARED_EXPERT: &[Name] = &[
+    Same("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    Same("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    Same("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    Same("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+];
+const DELTA_NET_INPUTS: &[Name] = &[
+    Same("linear_attn.in_proj_qkv", "attn_qkv"),
+    Same("linear_attn.in_proj_z", "attn_gate"),
+    Same("linear_attn.in_proj_b", "ssm_beta"),
+    Same("linear_attn.in_proj_a", "ssm_alpha"),
+];
+/// Without the projections of its input, which differ.
+const DELTA_NET: &[Name] = &[
+    Filter("linear_attn.conv1d", "ssm_conv1d"),
+    // GGUF files have the negative of its exponential.
+    Whole("linear_attn.A_log", "ssm_a_log"),
+    Whole("linear_attn.dt_bias", "ssm_dt.bias"),
+    Same("linear_attn.norm", "ssm_norm"),
+    Same("linear_attn.out_proj", "ssm_out"),
+];
+
 const EXPERTS_USED: Key = Key::Size("num_experts_per_tok", "expert_used_count");
 const LOCAL_EXPERTS: Key = Key::Size("num_local_experts", "expert_count");
 /// Older and newer files have the number of experts under two names.
 const EXPERTS: Key = Key::Size("num_experts", "expert_count");
 const EXPERT_WIDTH: Key = Key::Size("moe_intermediate_size", "expert_feed_forward_length");
 const EXPERT_NORM: Key = Key::Flag("norm_topk_prob", "expert_weights_norm");
+
+const DELTA_NET_KEYS: &[Key] = &[
+    Key::Size("linear_conv_kernel_dim", "ssm.conv_kernel"),
+    Key::Size("linear_key_head_dim", "ssm.state_size"),
+    Key::Size("linear_num_key_heads", "ssm.group_count"),
+    Key::Size("linear_num_value_heads", "ssm.time_step_rank"),
+];
+const DELTA_NET_MOE_KEYS: &[Key] = &[
+    EXPERTS,
+    LOCAL_EXPERTS,
+    EXPERTS_USED,
+    EXPERT_WIDTH,
+    Key::Size("shared_expert_intermediate_size", "expert_shared_feed_forward_length"),
+    DELTA_NET_KEYS[0],
+    DELTA_NET_KEYS[1],
+    DELTA_NET_KEYS[2],
+    DELTA_NET_KEYS[3],
+];
+const DELTA_NET_MOE_DEFAULTS: &[(&str, f64)] = &[
+    // These models have no other feed-forward network.
+    ("intermediate_size", 5632.0),
+    ("head_dim", 256.0),
+    ("partial_rotary_factor", 0.25),
+    ("linear_conv_kernel_dim", 4.0),
+    ("linear_key_head_dim", 128.0),
+    ("linear_num_key_heads", 16.0),
+    ("linear_num_value_heads", 32.0),
+    ("full_attention_interval", 4.0),
+];
+const DELTA_NET_DEFAULTS: &[(&str, f64)] = &[
+    ("head_dim", 256.0),
+    ("partial_rotary_factor", 0.25),
+    ("linear_conv_kernel_dim", 4.0),
+    ("linear_key_head_dim", 128.0),
+    ("linear_num_key_heads", 16.0),
+    ("linear_num_value_heads", 32.0),
+    ("full_attention_interval", 4.0),
+];
 
 const SILU: (&str, Fixed) = ("hidden_act", Fixed::Text("silu"));
 const ONE_DIRECTION: (&str, Fixed) = ("use_bidirectional_attention", Fixed::Flag(false));
@@ -172,18 +236,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family {
         model_types: &["qwen2_moe"],
         architecture: "qwen2moe",
-        layer: &[
-            NORMS_BEFORE,
-            ATTENTION,
-            FEED_FORWARD,
-            QWEN_EXPERTS,
-            &[
-                Same("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
-                Same("mlp.shared_expert.up_proj", "ffn_up_shexp"),
-                Same("mlp.shared_expert.down_proj", "ffn_down_shexp"),
-                Same("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
-            ],
-        ],
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD, QWEN_EXPERTS, SHARED_EXPERT],
         keys: &[
             EXPERTS,
             LOCAL_EXPERTS,
@@ -329,6 +382,59 @@ pub(super) static FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        model_types: &["qwen3_next"],
+        architecture: "qwen3next",
+        norms_lack_one: true,
+        layer: &[
+            NORMS_OF_DELTA_NETS,
+            ATTENTION,
+            QK_NORM,
+            DELTA_NET,
+            // Query, key, values and gates of a head of keys after the other, as old GGUF files have them.
+            &[Same("linear_attn.in_proj_qkvz", "ssm_in"), Same("linear_attn.in_proj_ba", "ssm_ba")],
+            QWEN_EXPERTS,
+            SHARED_EXPERT,
+        ],
+        keys: DELTA_NET_MOE_KEYS,
+        defaults: DELTA_NET_DEFAULTS,
+        recurrent: "linear_attention",
+        // The experts' probabilities are divided by their sum, in every layer.
+        fixed: &[SILU, ("norm_topk_prob", Fixed::Flag(true)), ("decoder_sparse_step", Fixed::Number(1.0))],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen3_5_text", "qwen3_5"],
+        architecture: "qwen35",
+        norms_lack_one: true,
+        layer: &[NORMS_OF_DELTA_NETS, ATTENTION, QK_NORM, DELTA_NET, DELTA_NET_INPUTS, FEED_FORWARD],
+        keys: DELTA_NET_KEYS,
+        defaults: DELTA_NET_DEFAULTS,
+        recurrent: "linear_attention",
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
+        architecture: "qwen35moe",
+        norms_lack_one: true,
+        layer: &[
+            NORMS_OF_DELTA_NETS,
+            ATTENTION,
+            QK_NORM,
+            DELTA_NET,
+            DELTA_NET_INPUTS,
+            &[
+                Same("mlp.gate", "ffn_gate_inp"),
+                Stacked("mlp.experts.gate_up_proj", &["ffn_gate_exps.weight", "ffn_up_exps.weight"]),
+                Stacked("mlp.experts.down_proj", &["ffn_down_exps.weight"]),
+            ],
+            SHARED_EXPERT,
+        ],
+        keys: DELTA_NET_MOE_KEYS,
+        defaults: DELTA_NET_MOE_DEFAULTS,
+        recurrent: "linear_attention",
+        ..PLAIN
+    },
+    Family {
         model_types: &["lfm2"],
         architecture: "lfm2",
         layer: &[
@@ -416,7 +522,7 @@ pub(super) static TEXT_PREFIXES: &[(&str, &str)] = &[
     ("model.language_model.", "model."),
 ];
 
-/// Parts of models that see images or hear, which are left out: the text model is complete without them.
+/// Parts of models that see images, hear, or guess ahead, which are left out: the text model is complete without them.
 pub(super) static OTHER_PARTS: &[&str] = &[
     "vision_tower.",
     "vision_model.",
@@ -424,6 +530,9 @@ pub(super) static OTHER_PARTS: &[&str] = &[
     "model.vision_tower.",
     "model.vision_model.",
     "model.multi_modal_projector.",
+    "model.visual.",
+    // Layers that predict further tokens.
+    "mtp.",
 ];
 
 /// Ends of names of tensors that are computed from the configuration, not learned: old files have them.
@@ -458,7 +567,7 @@ mod tests {
             for name in row.layer.iter().copied().flatten() {
                 let (hub, gguf): (&str, Vec<&str>) = match *name {
                     Same(hub, gguf) | Filter(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
-                    Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
+                    Stacked(hub, gguf) | Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
                 };
                 assert!(hub_names.insert(hub), "{what}: {hub} twice");
                 assert!(gguf.into_iter().all(|gguf| gguf_names.insert(gguf)), "{what}: what {hub} is, twice");

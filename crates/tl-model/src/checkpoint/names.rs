@@ -26,6 +26,8 @@ enum Target {
     Filter(String),
     /// One of the experts of a tensor.
     Expert { name: String, number: usize },
+    /// Several tensors, of each expert one below the other.
+    Stacked(Vec<String>),
     /// Several tensors whose elements take turns.
     Interleaved { names: Vec<String>, is_transposed: bool },
     /// None.
@@ -58,6 +60,7 @@ pub(super) fn rename(
             Target::Same(name) => renamed.same(name, file, tensor)?,
             Target::Filter(name) => renamed.filter(name, file, tensor)?,
             Target::Expert { name, number } => renamed.expert(name, number, file, tensor)?,
+            Target::Stacked(names) => renamed.stacked(&names, file, &tensor)?,
             Target::Interleaved { names, is_transposed } => {
                 renamed.interleaved(&names, is_transposed, file, &tensor)?;
             }
@@ -123,6 +126,9 @@ fn layer_target(rule: &Name, layer: usize, rest: &str) -> Option<Target> {
             let kind = kind(rest.strip_prefix(after.strip_prefix('.')?)?)?;
             Some(Target::Expert { name: format!("blk.{layer}.{gguf}{kind}"), number: index(number)? })
         }
+        Name::Stacked(hub, gguf) => {
+            (rest == hub).then(|| Target::Stacked(gguf.iter().map(|gguf| format!("blk.{layer}.{gguf}")).collect()))
+        }
         Name::Whole(hub, gguf) => (rest == hub).then(|| Target::Same(format!("blk.{layer}.{gguf}"))),
         Name::Interleaved { hub, gguf, is_transposed } => (rest == hub).then(|| Target::Interleaved {
             names: gguf.iter().map(|gguf| format!("blk.{layer}.{gguf}")).collect(),
@@ -156,7 +162,9 @@ impl Renamed<'_> {
     fn same(&mut self, name: String, file: usize, tensor: StoredTensor) -> Result<()> {
         let stored = type_of(&tensor)?;
         check_rank(&tensor, 0..=MAX_DIMS)?;
-        let lacks_one = self.family.norms_lack_one && name.ends_with("_norm.weight");
+        // The norm inside a delta net has its 1.
+        let is_norm = name.ends_with("_norm.weight") && !name.ends_with(".ssm_norm.weight");
+        let lacks_one = self.family.norms_lack_one && is_norm;
         let is_wide = is_wide(&name, &tensor.dims);
         let is_used_as_is = !lacks_one && (stored == FLOAT32 || !is_wide) && is_aligned(stored, tensor.data.start);
         let part = Part { file, data: tensor.data };
@@ -217,6 +225,35 @@ impl Renamed<'_> {
             return Err(ModelError::Experts { name, problem });
         }
         stack.parts.push((number, Part { file, data: tensor.data }));
+        Ok(())
+    }
+
+    fn stacked(&mut self, names: &[String], file: usize, tensor: &StoredTensor) -> Result<()> {
+        let stored = type_of(tensor)?;
+        let wrong = || ModelError::Experts {
+            name: names.first().cloned().unwrap_or_default(),
+            problem: format!("is made of `{}` of {:?}, which is no whole number of experts", tensor.name, tensor.dims),
+        };
+        let &[n_experts, rows, columns] = tensor.dims.as_slice() else { return Err(wrong()) };
+        let n_parts = n_experts.saturating_mul(names.len());
+        let is_whole = rows.is_multiple_of(names.len()) && n_parts > 0 && tensor.data.len().is_multiple_of(n_parts);
+        if n_experts != self.n_experts || !is_whole {
+            return Err(wrong());
+        }
+        let part_bytes = tensor.data.len() / n_parts;
+        for (first, name) in names.iter().enumerate() {
+            let part = |expert: usize| {
+                let start = tensor.data.start + (expert * names.len() + first) * part_bytes;
+                Part { file, data: start..start + part_bytes }
+            };
+            let arrangement = Arrangement::Stack((0..n_experts).map(part).collect());
+            self.tensors.push(CheckpointTensor {
+                name: name.clone(),
+                tensor_type: stored,
+                dims: vec![n_experts, rows / names.len(), columns],
+                source: Source::Arranged { arrangement, stored, widen: None },
+            });
+        }
         Ok(())
     }
 

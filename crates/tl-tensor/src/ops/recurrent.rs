@@ -1,8 +1,8 @@
 //! Layers that carry a state from token to token: the causal convolution and the gated delta rule.
 //!
 //! They are no rows of [`OPS`](super::OPS): beside their result they write a state, into memory that their caller keeps
-//! ([`TensorMut`]). What is read and what is written are two memories, so that a step that fails leaves the state as it was. States
-//! are `float32` whatever the activations are: errors of rounding would add up from token to token.
+//! ([`TensorMut`]). What is read and what is written are two memories, so that a step that fails leaves the state as it
+//! was. States are `float32` whatever the activations are: errors of rounding would add up from token to token.
 
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Role, Work};
@@ -35,8 +35,9 @@ impl<T> Tensor<T> {
     /// A causal convolution with a filter for each channel:
     /// `result[t, c] = b[c] + sum over j of w[c, j] · x[t + j - (taps - 1), c]`, in `float32`.
     ///
-    /// `x: [n, channels], w: [channels, taps], b: [channels], state and next: float32[taps - 1, channels] → [n, channels]`. The rows of
-    /// `state` are the tokens before the first, zeros where there is none; `next` becomes what it is behind the last token.
+    /// `x: [n, channels], w: [channels, taps], b: [channels], state and next: float32[taps - 1, channels] → [n, channels]`.
+    /// The rows of `state` are the tokens before the first, zeros where there is none; `next` becomes what it is behind
+    /// the last token.
     ///
     /// # Errors
     /// [`Error::Op`] where sizes or types differ, or there are more than 16 taps.
@@ -54,8 +55,9 @@ impl<T> Tensor<T> {
     /// The gated delta rule (Yang et al., 2024) with these queries. For each head and token, `S` being `[key_dim, value_dim]`:
     /// `S = e^gate · S`, then `S = S + k (beta · (v - Sᵀ k))ᵀ`, and the result is `Sᵀ q`.
     ///
-    /// `q: [n, key_heads, key_dim], v: [n, heads, value_dim], state and next: [heads, key_dim, value_dim] → [n, heads, value_dim]`, all
-    /// `float32`. `state` is `S` before the first token, zeros where there is none; `next` becomes what it is behind the last.
+    /// `q: [n, key_heads, key_dim], v: [n, heads, value_dim], state and next: [heads, key_dim, value_dim]
+    /// → [n, heads, value_dim]`, all `float32`. `state` is `S` before the first token, zeros where there is none; `next`
+    /// becomes what it is behind the last.
     ///
     /// # Errors
     /// [`Error::Op`] where sizes or types differ, or keys are wider than 256.
