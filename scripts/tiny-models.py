@@ -80,6 +80,12 @@ MODELS = {
         num_hidden_layers=7, num_attention_heads=2, num_key_value_heads=1, intermediate_size=32, query_pre_attn_scalar=32,
         rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
                              full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6)))),
+    # The last two layers read the keys and values of the two before.
+    "gemma4": ("gemma4_text", "gemma4", GELU | WINDOW | dict(
+        head_dim=16, global_head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_global_key_value_heads=2,
+        num_hidden_layers=4, layer_types=["sliding_attention", "full_attention"] * 2, num_kv_shared_layers=2,
+        intermediate_size=24, attention_k_eq_v=True, use_double_wide_mlp=True, hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=VOCABULARY, final_logit_softcapping=30.0)),
     "phi3": ("phi3", "phi3", NARROW | dict(sliding_window=None) | rope()),
     # Contexts of up to 256 tokens are short.
     "phi4mini-short": ("phi3", "phi3", NARROW | dict(
@@ -132,12 +138,16 @@ ROLES = {
     "feed_forward.w2": "ffn_down", "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.in_proj_qkv": "attn_qkv",
     "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_b": "ssm_beta", "linear_attn.in_proj_a": "ssm_alpha",
     "linear_attn.conv1d": "ssm_conv1d", "linear_attn.dt": "ssm_dt", "linear_attn.norm": "ssm_norm",
-    "linear_attn.out_proj": "ssm_out",
+    "linear_attn.out_proj": "ssm_out", "per_layer_input_gate": "inp_gate", "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm", "layer_scalar": "layer_output_scale",
 }
 # There the norm of that name stands behind attention, or is called so.
-NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss", "qwen3next", "qwen35", "qwen35moe")
+NORM_BEHIND = ("gemma2", "gemma3", "gemma4", "olmo2", "gpt-oss", "qwen3next", "qwen35", "qwen35moe")
 WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
-         "model.embedding_norm.weight": "token_embd_norm.weight", "lm_head.weight": "output.weight"}
+         "model.embedding_norm.weight": "token_embd_norm.weight",
+         "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
+         "model.per_layer_model_projection.weight": "per_layer_model_proj.weight",
+         "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight", "lm_head.weight": "output.weight"}
 # There GGUF keeps the pairs that rope turns side by side, not half a head apart.
 PAIRS = ("llama", "granite", "smollm3")
 
@@ -145,7 +155,8 @@ PAIRS = ("llama", "granite", "smollm3")
 def lacks_one(kind, key):
     """Whether a norm's weight is stored without the 1 that is added to it."""
     is_qwen = kind.startswith(("qwen3_next", "qwen3_5")) and "linear_attn" not in key
-    return "norm" in key and (kind.startswith("gemma") or is_qwen)
+    is_gemma = kind.startswith("gemma") and not kind.startswith("gemma4")
+    return "norm" in key and (is_gemma or is_qwen)
 
 
 def random_model(name, kind, changes):
@@ -165,6 +176,9 @@ def random_model(name, kind, changes):
             else:
                 noise = noise * 1.2 / math.sqrt(weight.shape[-1])
             weight.copy_(noise)
+        for key, buffer in model.named_buffers():
+            if "layer_scalar" in key:
+                buffer.copy_(1 + 0.2 * torch.randn_like(buffer))
     return config, model
 
 
@@ -256,7 +270,8 @@ def rope_keys(writer, arch, config, head_dim):
     base, kind = full["rope_theta"], full["rope_type"]
     n_rotated = int(head_dim * (full.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1))
     writer.add_rope_freq_base(base)
-    writer.add_rope_dimension_count(n_rotated)
+    if kind != "proportional":
+        writer.add_rope_dimension_count(n_rotated)
     trained = full.get("original_max_position_embeddings")
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -271,6 +286,10 @@ def rope_keys(writer, arch, config, head_dim):
         # From 0, which divides by the whole factor, to 1, which leaves a frequency as it is.
         share = np.clip((trained / waves - low) / (high - low), 0, 1)
         return {"rope_freqs.weight": 1 / ((1 - share) / full["factor"] + share)}
+    if kind == "proportional":
+        # All of a head is rotated, most of it by nothing.
+        writer.add_rope_dimension_count(head_dim)
+        return {"rope_freqs.weight": np.array([1.0] * (n_rotated // 2) + [1e30] * ((head_dim - n_rotated) // 2))}
     if kind == "longrope":
         stretch = config["max_position_embeddings"] / trained
         writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
@@ -295,6 +314,11 @@ def gguf_keys(writer, arch, config, head_dim):
         n_heads = config["num_key_value_heads"]
         writer.add_head_count_kv([0 if kind == "conv" else n_heads for kind in config["layer_types"]])
         writer.add_shortconv_l_cache(config["conv_L_cache"])
+    elif arch == "gemma4":
+        n_own = config["num_hidden_layers"] - config["num_kv_shared_layers"]
+        width, n_heads = config["intermediate_size"], [config["num_key_value_heads"], 2]
+        writer.add_feed_forward_length([width * (1 if i < n_own else 2) for i in range(config["num_hidden_layers"])])
+        writer.add_head_count_kv([n_heads[kind == "full_attention"] for kind in config["layer_types"]])
     else:
         writer.add_feed_forward_length(config["intermediate_size"])
         writer.add_head_count_kv(config["num_key_value_heads"])
@@ -306,6 +330,15 @@ def gguf_keys(writer, arch, config, head_dim):
         writer.add_logit_scale(config["logit_scale"])
     else:
         writer.add_layer_norm_rms_eps(config["norm_eps" if arch == "lfm2" else "rms_norm_eps"])
+    if arch == "gemma4":
+        are_windowed = [kind == "sliding_attention" for kind in config["layer_types"]]
+        writer.add_shared_kv_layers(config["num_kv_shared_layers"])
+        writer.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
+        writer.add_sliding_window_pattern(are_windowed)
+        writer.add_key_length_swa(config["head_dim"])
+        writer.add_value_length_swa(config["head_dim"])
+        writer.add_rope_dimension_count_swa(config["head_dim"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if arch in ("qwen3next", "qwen35", "qwen35moe"):
         writer.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])
         writer.add_ssm_state_size(config["linear_key_head_dim"])
@@ -349,6 +382,8 @@ def write_gguf(path, kind, arch, config, weights, part=None, count=1):
     writer = gguf.GGUFWriter(path, arch)
     config = config.to_dict()
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    # That of layers without a window.
+    head_dim = 32 if arch == "gemma4" else head_dim
     tensors = weights if part is not None else dict(gguf_tensors(kind, arch, config, weights))
     if not part:
         gguf_keys(writer, arch, config, head_dim)

@@ -388,13 +388,12 @@ mod tests {
                 let w = Weight { bytes: bytemuck::cast_slice(&w), format: &F32 };
                 causal_convolution(&threads, x, (w, None), [channels, taps], rows.as_deref(), &mut next, &mut out);
                 (rows, _) = (Some(next), convolved.extend(out));
-                let part = |values, width: usize| -> &[f32] { &<&Vec<f32>>::from(values)[first * width..end * width] };
                 let inputs = DeltaInputs {
-                    q: part(&q, 6),
-                    k: part(&k, 6),
-                    v: part(&v, 10),
-                    gate: part(&gate, 2),
-                    beta: part(&beta, 2),
+                    q: &q[6 * first..6 * end],
+                    k: &k[6 * first..6 * end],
+                    v: &v[10 * first..10 * end],
+                    gate: &gate[2 * first..2 * end],
+                    beta: &beta[2 * first..2 * end],
                 };
                 let (mut out, mut next) = (vec![0.0; inputs.v.len()], vec![0.0; 60]);
                 gated_delta_rule(&threads, sizes, inputs, state.as_deref(), &mut next, &mut out);

@@ -19,6 +19,7 @@ static FILES: &[(&str, &str)] = files![
     "arch/gemma",
     "arch/gemma2",
     "arch/gemma3",
+    "arch/gemma4",
     "arch/glm4",
     "arch/gpt-oss",
     "arch/granite",

@@ -31,6 +31,8 @@ pub struct KvCache {
     next_part: usize,
     /// Tokens of the unfinished step.
     step: usize,
+    /// Whether the last thing that happened is that a step was finished, of so many tokens.
+    finished: Option<usize>,
     wanted: LogitsRows,
     /// Which of a state's two memories has what the tokens so far left.
     turn: usize,
@@ -325,7 +327,7 @@ impl KvCache {
     /// Forgets all tokens; the memory stays.
     pub fn clear(&mut self) {
         self.len = 0;
-        self.next_part = 0;
+        self.abandon_step();
         for part in &mut self.parts {
             if let Memory::Rows(rows) = &mut part.memory {
                 rows.base = 0;
@@ -359,13 +361,14 @@ impl KvCache {
             return Err(ModelError::CacheTruncate { len: self.len, asked: len, earliest });
         }
         self.len = self.len.min(len);
-        self.next_part = 0;
+        self.abandon_step();
         Ok(())
     }
 
-    /// Forgets a step that was not finished.
+    /// Forgets a step that was not finished. What comes next is another step.
     pub fn abandon_step(&mut self) {
         self.next_part = 0;
+        self.finished = None;
     }
 
     /// Room for `adding` more tokens, or an error.
@@ -439,6 +442,43 @@ impl KvCache {
         let attended = q.attention_over(keys, cache.values.rows(first + n, &mut value_dims), &options)?;
         self.end_part(n);
         Ok(attended)
+    }
+
+    /// Lets the queries of this step's tokens look at what a layer holds to which this step has added its keys and values: for layers
+    /// that have none of their own. `q: [n, heads, key_dim] → [n, heads, value_dim]`. Such layers come before or behind the step's end.
+    ///
+    /// # Errors
+    /// A layer without keys and values or whose turn was not yet, another number of tokens, shapes that do not fit, a window larger than
+    /// the layer's.
+    pub fn attend_again<Q>(&self, layer: usize, q: &Tensor<Q>, options: &Attention) -> Result<Tensor<Q>> {
+        let n_layers = self.n_layers();
+        let place = self.parts.iter().position(|part| part.of.layer == layer && matches!(part.memory, Memory::Rows(_)));
+        let Some((place, Memory::Rows(cache))) = place.and_then(|place| Some((place, &self.parts.get(place)?.memory)))
+        else {
+            return Err(ModelError::CacheLayer { layer, expected: 0, n_layers });
+        };
+        let (n, held) = match self.finished {
+            Some(n) => (n, self.len),
+            None if place < self.next_part => (self.step, self.len + self.step),
+            None => return Err(ModelError::CacheLayer { layer, expected: self.next_part, n_layers }),
+        };
+        let found = q.dims().first().copied().unwrap_or(0);
+        if found != n {
+            return Err(ModelError::CacheTokens { layer, expected: n, found });
+        }
+        let mut options = *options;
+        if let Some(window) = cache.spec.window {
+            if options.window > window {
+                return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
+            }
+            if options.window == 0 {
+                options.window = window;
+            }
+        }
+        let held = held - cache.base;
+        let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
+        let keys = cache.keys.rows(held, &mut key_dims);
+        Ok(q.attention_over(keys, cache.values.rows(held, &mut value_dims), &options)?)
     }
 
     /// A causal convolution of `x` behind the inputs that the layer keeps, of which it then keeps the last ones: see
@@ -515,6 +555,7 @@ impl KvCache {
         if self.next_part == 0 {
             self.check_room(n)?;
             self.step = n;
+            self.finished = None;
         } else if n != self.step {
             return Err(ModelError::CacheTokens { layer, expected: self.step, found: n });
         }
@@ -530,6 +571,7 @@ impl KvCache {
         if self.next_part == self.parts.len() && self.sketched.is_none() {
             self.next_part = 0;
             self.len += n;
+            self.finished = Some(n);
             self.turn = 1 - self.turn;
         }
     }
@@ -791,6 +833,44 @@ mod tests {
         }
     }
 
+    /// Queries see through another layer's keys and values what they see through their own.
+    #[test]
+    fn layers_that_read_the_keys_of_others() {
+        let device = Device::cpu();
+        let spec = |window| LayerSpec { kv_heads: 1, key_dim: 4, value_dim: 4, window };
+        let specs = [spec(Some(3)), spec(None)];
+        let mut cache = KvCache::with_layers(&device, &specs, 2000, DType::F32).unwrap();
+        let mut random = Random::new(23);
+        let mut tensor = |n: usize| {
+            random.normal_tensor(&device, &Layout::new(DType::F32, [n, 1, 4])).unwrap().into_typed::<f32>().unwrap()
+        };
+        let options = Attention::default();
+        for n in [3, 500, 1, 512, 1, 2, 40] {
+            let mut own = Vec::new();
+            for layer in 0..2 {
+                let (q, k) = (tensor(n), tensor(n));
+                let early = cache.attend_again(layer, &q, &options).unwrap_err().to_string();
+                assert!(early.contains(&format!("got layer {layer}")), "{early}");
+                let seen = cache.attend(layer, &q, &k, &k).unwrap().to_vec().unwrap();
+                // In the step, and behind its end.
+                assert_eq!(cache.attend_again(layer, &q, &options).unwrap().to_vec().unwrap(), seen);
+                own.push((q, seen));
+            }
+            for (layer, (q, seen)) in own.iter().enumerate() {
+                assert_eq!(cache.attend_again(layer, q, &options).unwrap().to_vec().unwrap(), *seen, "{n}, {layer}");
+            }
+            let check = |found: Result<Tensor<f32>>, expected: &str| {
+                let error = found.unwrap_err().to_string();
+                assert!(error.contains(expected), "{error}");
+            };
+            check(cache.attend_again(0, &tensor(n + 1), &options), &format!("brings {} tokens", n + 1));
+            check(cache.attend_again(2, &tensor(n), &options), "got layer 2");
+            let wide = Attention { window: 4, ..options };
+            check(cache.attend_again(0, &tensor(n), &wide), "holds a window of 3 tokens, and a window of 4");
+            cache.abandon_step();
+        }
+    }
+
     #[test]
     fn parts_that_are_not_asked_for() {
         let device = Device::cpu();
@@ -801,7 +881,7 @@ mod tests {
             KvCache::with_parts(&device, &[part(0, convolution), part(1, Keeps::KeysAndValues(spec))], 8, DType::F16)
                 .unwrap();
         let heads = Tensor::<f32>::ones(&device, [2, 1, 4]).unwrap();
-        let (x, w) = (heads.reshape(&[2, 4]).unwrap(), Tensor::<f32>::ones(&device, [4, 3]).unwrap());
+        let (x, w) = (heads.reshape([2, 4]).unwrap(), Tensor::<f32>::ones(&device, [4, 3]).unwrap());
         let none = None::<&Tensor<f32>>;
         let check = |found: Result<Tensor<f32>>, expected: &str| {
             let error = found.unwrap_err().to_string();
@@ -812,7 +892,7 @@ mod tests {
         let wide = Tensor::<f32>::ones(&device, [4, 17]).unwrap();
         check(cache.convolve(0, &x, &wide, none), "the number of taps must be 1 to 16");
         let short = Tensor::<f32>::ones(&device, [4, 2]).unwrap();
-        check(cache.convolve(0, &x, &short, none), "the state has other sizes than the step: 2 and 1");
+        check(cache.convolve(0, &x, &short, none), "the state has other sizes than the step");
         cache.convolve(0, &x, &w, none).unwrap();
         check(
             cache.convolve(1, &x, &w, none),

@@ -192,14 +192,14 @@ fn what_does_not_fit() {
     };
     for (x, w, state, expected) in [
         (&[2, 3, 4][..], &[4, 3][..], &[2, 4][..], "x must have 2 dimensions, [n, channels]"),
-        (&[2, 4], &[5, 3], &[2, 4], "there must be a filter for each channel of x: 5 and 4"),
+        (&[2, 4], &[5, 3], &[2, 4], "there must be a filter for each channel of x|(5 and 4)"),
         (&[2, 4], &[4, 0], &[0, 4], "the number of taps must be 1 to 16"),
         (&[2, 4], &[4, 17], &[16, 4], "the number of taps must be 1 to 16"),
-        (&[2, 4], &[4, 3], &[3, 4], "the state has other sizes than the step: 3 and 2"),
+        (&[2, 4], &[4, 3], &[3, 4], "the state has other sizes than the step|(3 and 2)"),
         (&[2, 4], &[4, 3], &[2, 4, 1], "the state must have as many dimensions as a step's"),
     ] {
         let error = convolve(x, w, state);
-        assert!(error.contains(expected), "{error}");
+        assert!(expected.split('|').all(|part| error.contains(part)), "{error}");
     }
     let delta = |q: &[usize], v: &[usize], gate: &[usize], state: &[usize]| {
         let (k, v, gate) = (ones(q), ones(v), ones(gate));
@@ -208,15 +208,15 @@ fn what_does_not_fit() {
     };
     for (q, v, gate, state, expected) in [
         (&[2, 3][..], &[2, 4, 5][..], &[2, 4][..], &[4, 3, 5][..], "q must have 3 dimensions"),
-        (&[2, 3, 6], &[2, 4, 5], &[2, 4], &[4, 6, 5], "the heads of v are no multiple of the heads of k: 4 and 3"),
-        (&[2, 0, 6], &[2, 4, 5], &[2, 4], &[4, 6, 5], "the heads of v are no multiple of the heads of k: 4 and 0"),
-        (&[2, 2, 6], &[3, 4, 5], &[2, 4], &[4, 6, 5], "keys and values have different lengths: 2 and 3"),
-        (&[2, 2, 6], &[2, 4, 5], &[2, 3], &[4, 6, 5], "there must be a gate and a beta for each head of v: 4 and 3"),
+        (&[2, 3, 6], &[2, 4, 5], &[2, 4], &[4, 6, 5], "the heads of v are no multiple of the heads of k|(4 and 3)"),
+        (&[2, 0, 6], &[2, 4, 5], &[2, 4], &[4, 6, 5], "the heads of v are no multiple of the heads of k|(4 and 0)"),
+        (&[2, 2, 6], &[3, 4, 5], &[2, 4], &[4, 6, 5], "keys and values have different lengths|(2 and 3)"),
+        (&[2, 2, 6], &[2, 4, 5], &[2, 3], &[4, 6, 5], "there must be a gate and a beta for each head of v|(4 and 3)"),
         (&[2, 2, 257], &[2, 4, 5], &[2, 4], &[4, 257, 5], "the size of a head of keys must be 256 or less"),
-        (&[2, 2, 6], &[2, 4, 5], &[2, 4], &[4, 5, 6], "the state has other sizes than the step: 5 and 6"),
+        (&[2, 2, 6], &[2, 4, 5], &[2, 4], &[4, 5, 6], "the state has other sizes than the step|(5 and 6)"),
     ] {
         let error = delta(q, v, gate, state);
-        assert!(error.contains(expected), "{error}");
+        assert!(expected.split('|').all(|part| error.contains(part)), "{error}");
     }
     let half = Tensor::<f16>::ones(&device, [2, 1, 4]).unwrap().into_dyn();
     let (values, gate) = (ones(&[2, 1, 4]), ones(&[2, 1]));

@@ -218,6 +218,43 @@ pub(super) static ROWS: &[Builtin] = &[
         ..Builtin::BASE
     },
     Builtin {
+        name: "attention_over_cache",
+        doc: "Lets `q: [n, heads, d]` attend causally to what a layer of the cache holds that this step has come past, this step's keys and \
+              values included: `→ [n, heads, e]`. For layers without keys and values of their own. The options are those of \
+              `attention_with_cache`. Behind the last layer that writes, `cache.len` counts this step's tokens too.",
+        params: &[
+            Param::required("q", Kind::Tensor),
+            CACHE,
+            Param::required("layer", Kind::Int),
+            Param::optional("scale", Kind::Number, Default::Absent),
+            Param::optional("window", Kind::Int, Default::Int(0)),
+            Param::optional("softcap", Kind::Number, Default::Number(0.0)),
+            Param::optional("sinks", Kind::Tensor, Default::Absent),
+        ],
+        result: |types| match types.ty(0) {
+            Some(Type::Tensor(TensorType { dtype, sizes })) => {
+                let mut sizes = sizes.clone();
+                if let Some(last) = sizes.as_mut().and_then(|sizes| sizes.last_mut()) {
+                    *last = Size::Unknown;
+                }
+                (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
+            }
+            _ => (Type::any_tensor(), Known::Nothing),
+        },
+        run: |_, args| {
+            let (q, layer) = (args.tensor(0)?, args.size(2)?);
+            let options = Attention {
+                scale: if args.is_given(3) { Some(args.number(3)?) } else { None },
+                window: args.size(4)?,
+                softcap: args.number(5)?,
+                sinks: if args.is_given(6) { Some(args.tensor(6)?) } else { None },
+                ..Attention::default()
+            };
+            Ok(Value::Tensor(cache(args, 1)?.lock().attend_again(layer, q, &options)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
         name: "causal_convolution_with_cache",
         doc: "A filter along the tokens for each channel, `result[t, c] = b[c] + sum over j of w[c, j] · x[t + j - (taps - 1), c]`, in \
               `float32`. The inputs of the last `taps - 1` tokens before this step are what the layer of the cache keeps, zeros at the \

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::families::{Family, Fixed, Key, family, known_model_types};
+use super::families::{Family, Fixed, GLOBAL_HEAD_DIM, Key, family, known_model_types};
 use super::metadata::Metadata;
 use super::rope;
 use crate::error::{ModelError, Result};
@@ -193,9 +193,11 @@ impl<'a> Config<'a> {
         keys.size("block_count", n_layers);
         let recurrent = self.recurrent_layers(n_layers)?;
         let head_dim = self.sizes(&mut keys, &recurrent)?;
+        let local_head_dim = head_dim;
+        let head_dim = self.global_sizes(&mut keys, n_layers, head_dim)?;
         self.epsilon(&mut keys)?;
         self.window(&mut keys, n_layers)?;
-        let tensors = rope::translate(self, head_dim, &mut keys)?;
+        let tensors = rope::translate(self, [head_dim, local_head_dim], &mut keys)?;
         if self.family.has_rope_halves {
             keys.flag("rope.halves", true);
         }
@@ -229,10 +231,15 @@ impl<'a> Config<'a> {
         };
         keys.size("context_length", self.needed("max_position_embeddings")?);
         keys.size("embedding_length", width);
-        keys.size("feed_forward_length", self.ffn_dim()?);
         keys.size("vocab_size", self.needed("vocab_size")?);
         keys.size("attention.head_count", n_heads);
         let n_kv_heads = self.size("num_key_value_heads")?.unwrap_or(n_heads);
+        if self.default(GLOBAL_HEAD_DIM).is_some() {
+            return Ok(head_dim);
+        }
+        keys.size("feed_forward_length", self.ffn_dim()?);
+        keys.size("attention.key_length", head_dim);
+        keys.size("attention.value_length", head_dim);
         match recurrent.contains(&true) {
             false => keys.size("attention.head_count_kv", n_kv_heads),
             true => {
@@ -243,8 +250,51 @@ impl<'a> Config<'a> {
                 keys.flag("ssm.tiled_heads", false);
             }
         }
+        Ok(head_dim)
+    }
+
+    /// The sizes of models whose layers with a window have other heads than the rest, and whose last layers have no keys of their own.
+    /// Returns the width of a head that sees everything: for other models that of every head.
+    fn global_sizes(&self, keys: &mut Keys, n_layers: u32, local_head_dim: u32) -> Result<u32> {
+        if self.default(GLOBAL_HEAD_DIM).is_none() {
+            return Ok(local_head_dim);
+        }
+        let are_windowed = self.sliding_layers(n_layers)?;
+        let number = |key: &str| -> Result<Option<u32>> {
+            // Newer configurations have it with each layer.
+            let own = |layers: &'a Map<String, Value>| layers.values().find_map(|layer| layer.as_object()?.get(key));
+            match self.get("per_layer_config").and_then(Value::as_object).and_then(own) {
+                Some(value) => value.as_f64().map(|number| size_of_number(key, number)).transpose(),
+                None => Ok(None),
+            }
+        };
+        let head_dim = match number("head_dim")? {
+            Some(head_dim) => head_dim,
+            None => self.needed(GLOBAL_HEAD_DIM)?,
+        };
         keys.size("attention.key_length", head_dim);
         keys.size("attention.value_length", head_dim);
+        keys.size("attention.key_length_swa", local_head_dim);
+        keys.size("attention.value_length_swa", local_head_dim);
+        let n_heads = self.needed("num_attention_heads")?;
+        let n_local = self.size("num_key_value_heads")?.unwrap_or(n_heads);
+        let n_global = match number("num_key_value_heads")? {
+            Some(n_heads) => Some(n_heads),
+            None if self.flag("attention_k_eq_v")?.unwrap_or(false) => self.size("num_global_key_value_heads")?,
+            None => None,
+        };
+        let n_kv_heads = |&is_windowed: &bool| if is_windowed { n_local } else { n_global.unwrap_or(n_local) };
+        keys.sizes("attention.head_count_kv", &are_windowed.iter().map(n_kv_heads).collect::<Vec<_>>());
+        let n_shared = self.size("num_kv_shared_layers")?.unwrap_or(0);
+        if n_shared >= n_layers {
+            let expected = format!("expected less than the {n_layers} layers");
+            return Err(wrong("num_kv_shared_layers", &n_shared.into(), expected));
+        }
+        let ffn_dim = self.needed("intermediate_size")?;
+        let is_double = self.flag("use_double_wide_mlp")?.unwrap_or(false);
+        let width =
+            |layer: u32| if is_double && layer >= n_layers - n_shared { ffn_dim.saturating_mul(2) } else { ffn_dim };
+        keys.sizes("feed_forward_length", &(0..n_layers).map(width).collect::<Vec<_>>());
         Ok(head_dim)
     }
 
@@ -627,6 +677,38 @@ pub(super) mod tests {
             json!({ "full_attention_interval": 2, "linear_num_key_heads": 4 }),
             json!({ "attention.recurrent_layers": [true, false, true, false], "ssm.group_count": 4 }),
         );
+        let layers = json!(["sliding_attention", "full_attention", "sliding_attention", "full_attention"]);
+        check(
+            "gemma4_text",
+            json!({
+                "layer_types": layers, "num_kv_shared_layers": 1, "use_double_wide_mlp": true, "head_dim": 16,
+                "attention_k_eq_v": true, "num_global_key_value_heads": 1, "num_key_value_heads": 2,
+                "rope_parameters": {
+                    "full_attention": {
+                        "rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25
+                    },
+                    "sliding_attention": { "rope_type": "default", "rope_theta": 10000.0 },
+                },
+            }),
+            json!({
+                "attention.key_length": 512, "attention.key_length_swa": 16, "rope.dimension_count": 512,
+                "rope.dimension_count_swa": 16, "rope.freq_base_swa": 10000.0, "rope.freq_base": 1e6,
+                "attention.head_count_kv": [2, 1, 2, 1], "feed_forward_length": [96, 96, 96, 192],
+                "attention.shared_kv_layers": 1, "embedding_length_per_layer_input": 256,
+                "attention.sliding_window_pattern": [true, false, true, false], "attention.sliding_window": 512,
+            }),
+        );
+        check(
+            "gemma4_text",
+            json!({
+                "layer_types": layers, "num_key_value_heads": 2,
+                "per_layer_config": { "1": { "head_dim": 64, "num_key_value_heads": 4 }, "3": { "head_dim": 64 } },
+            }),
+            json!({
+                "attention.key_length": 64, "attention.head_count_kv": [2, 4, 2, 4],
+                "feed_forward_length": [96, 96, 96, 96],
+            }),
+        );
         check("qwen3_5_moe", json!({ "intermediate_size": null }), json!({ "ssm.time_step_rank": 32 }));
     }
 
@@ -708,6 +790,8 @@ pub(super) mod tests {
             "expected `full_attention`, `sliding_attention` or `conv`",
         );
         check("qwen3_next", json!({ "norm_topk_prob": false }), "computed with true only");
+        check("gemma4", json!({ "num_kv_shared_layers": 4 }), "`num_kv_shared_layers` is 4, expected less than the 4");
+        check("gemma4", json!({ "enable_moe_block": true }), "gemma4 is computed with false only");
         check("qwen3_5", json!({ "full_attention_interval": 0 }), "`full_attention_interval` is 0");
         check("gemma2", json!({ "query_pre_attn_scalar": 0 }), "`query_pre_attn_scalar` is 0");
         check("llama", json!({ "tie_word_embeddings": 1 }), "`tie_word_embeddings` is 1, expected true or false");

@@ -162,6 +162,9 @@ const DELTA_NET_DEFAULTS: &[(&str, f64)] = &[
     ("full_attention_interval", 4.0),
 ];
 
+/// The width of heads that see everything, where others have another.
+pub(super) const GLOBAL_HEAD_DIM: &str = "global_head_dim";
+
 const SILU: (&str, Fixed) = ("hidden_act", Fixed::Text("silu"));
 const ONE_DIRECTION: (&str, Fixed) = ("use_bidirectional_attention", Fixed::Flag(false));
 
@@ -321,6 +324,42 @@ pub(super) static FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        model_types: &["gemma4_text", "gemma4"],
+        architecture: "gemma4",
+        layer: &[
+            NORMS_BEFORE_AND_AFTER,
+            ATTENTION,
+            QK_NORM,
+            FEED_FORWARD,
+            &[
+                Same("per_layer_input_gate", "inp_gate"),
+                Same("per_layer_projection", "proj"),
+                Same("post_per_layer_input_norm", "post_norm"),
+                Whole("layer_scalar", "layer_output_scale.weight"),
+            ],
+        ],
+        keys: &[
+            Key::Size("num_kv_shared_layers", "attention.shared_kv_layers"),
+            Key::Size("hidden_size_per_layer_input", "embedding_length_per_layer_input"),
+            Key::Float("final_logit_softcapping", "final_logit_softcapping"),
+        ],
+        defaults: &[
+            ("tie_word_embeddings", 1.0),
+            ("head_dim", 256.0),
+            (GLOBAL_HEAD_DIM, 512.0),
+            ("hidden_size_per_layer_input", 256.0),
+            ("num_key_value_heads", 4.0),
+            ("sliding_window", 512.0),
+            ("sliding_window_pattern", 6.0),
+        ],
+        fixed: &[
+            ("hidden_activation", Fixed::Text("gelu_pytorch_tanh")),
+            ("enable_moe_block", Fixed::Flag(false)),
+            ("attention_bias", Fixed::Flag(false)),
+        ],
+        ..PLAIN
+    },
+    Family {
         model_types: &["phi3"],
         architecture: "phi3",
         layer: &[NORMS_BEFORE, FUSED_ATTENTION, FUSED_FEED_FORWARD],
@@ -437,22 +476,22 @@ pub(super) static FAMILIES: &[Family] = &[
     Family {
         model_types: &["lfm2"],
         architecture: "lfm2",
-        layer: &[
-            &[
-                Same("operator_norm", "attn_norm"),
-                Same("ffn_norm", "ffn_norm"),
-                Same("conv.in_proj", "shortconv.in_proj"),
-                Filter("conv.conv", "shortconv.conv"),
-                Same("conv.out_proj", "shortconv.out_proj"),
-                Same("self_attn.out_proj", "attn_output"),
-                Same("self_attn.q_layernorm", "attn_q_norm"),
-                Same("self_attn.k_layernorm", "attn_k_norm"),
-                Same("feed_forward.w1", "ffn_gate"),
-                Same("feed_forward.w3", "ffn_up"),
-                Same("feed_forward.w2", "ffn_down"),
-            ],
-            ATTENTION,
-        ],
+        layer: &[&[
+            Same("operator_norm", "attn_norm"),
+            Same("ffn_norm", "ffn_norm"),
+            Same("conv.in_proj", "shortconv.in_proj"),
+            Filter("conv.conv", "shortconv.conv"),
+            Same("conv.out_proj", "shortconv.out_proj"),
+            Same("self_attn.q_proj", "attn_q"),
+            Same("self_attn.k_proj", "attn_k"),
+            Same("self_attn.v_proj", "attn_v"),
+            Same("self_attn.out_proj", "attn_output"),
+            Same("self_attn.q_layernorm", "attn_q_norm"),
+            Same("self_attn.k_layernorm", "attn_k_norm"),
+            Same("feed_forward.w1", "ffn_gate"),
+            Same("feed_forward.w3", "ffn_up"),
+            Same("feed_forward.w2", "ffn_down"),
+        ]],
         keys: &[Key::Size("conv_L_cache", "shortconv.l_cache")],
         defaults: &[
             ("num_key_value_heads", 8.0),
@@ -511,6 +550,9 @@ pub(super) static OUTSIDE_LAYERS: &[(&str, &str)] = &[
     ("model.embed_tokens.weight", "token_embd.weight"),
     ("model.norm.weight", "output_norm.weight"),
     ("model.embedding_norm.weight", "token_embd_norm.weight"),
+    ("model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
+    ("model.per_layer_model_projection.weight", "per_layer_model_proj.weight"),
+    ("model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
     ("lm_head.weight", "output.weight"),
     ("lm_head.bias", "output.bias"),
 ];
@@ -531,6 +573,9 @@ pub(super) static OTHER_PARTS: &[&str] = &[
     "model.vision_model.",
     "model.multi_modal_projector.",
     "model.visual.",
+    "model.audio_tower.",
+    "model.embed_vision.",
+    "model.embed_audio.",
     // Layers that predict further tokens.
     "mtp.",
 ];
