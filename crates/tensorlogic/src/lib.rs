@@ -76,8 +76,8 @@ pub use tl_engine::{
     Step, StopStrings, Timings, Tokenizer, Weights,
 };
 pub use tl_model::{
-    LayerSpec, LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress, QuantizeReport,
-    Sampler, SyntheticModel, SyntheticShape, weight_formats,
+    CachePart, Keeps, LayerSpec, LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress,
+    QuantizeReport, Sampler, SyntheticModel, SyntheticShape, weight_formats,
 };
 pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
 

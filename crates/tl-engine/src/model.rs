@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use tl_device::{DType, Device, Layout, Trace};
 use tl_lang::{Architecture, ScriptedModel};
-use tl_model::{
-    Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights, check_cache_dtype,
-};
+use tl_model::{Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights};
 use tl_tensor::Tensor;
 
 /// A model that tokens can be run through. Cloning gives another handle on the same model.
@@ -108,11 +106,8 @@ impl Model {
     pub(crate) fn cache_layouts(&self, context: usize) -> Result<Vec<Layout>> {
         let (dtype, is_on_gpu) = (self.cache_dtype(), self.device().is_gpu());
         let mut layouts = Vec::new();
-        for spec in self.scripted.cache_layers() {
-            for width in [spec.key_dim, spec.value_dim] {
-                check_cache_dtype(is_on_gpu, width, dtype)?;
-                layouts.push(Layout::new(dtype, [spec.rows(is_on_gpu, context), spec.kv_heads, width]));
-            }
+        for part in self.scripted.cache_parts() {
+            layouts.extend(part.layouts(is_on_gpu, context, dtype)?);
         }
         Ok(layouts)
     }

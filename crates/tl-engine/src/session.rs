@@ -133,8 +133,8 @@ impl Session {
         self.sampler.reset();
     }
 
-    /// Lets the cache forget all but the first tokens. A layer with a window may have forgotten those that would be seen then: it
-    /// starts again.
+    /// Lets the cache forget all but the first tokens. A layer with a window may have forgotten those that would be seen then, and a
+    /// layer's state has the others in it: the cache starts again.
     fn keep(&mut self, len: usize) {
         if self.cache.truncate(len).is_err() {
             self.cache.clear();
@@ -197,6 +197,9 @@ mod tests {
         SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }
     }
 
+    /// Models with states in the folder of small ones.
+    const RECURRENT: [&str; 4] = ["lfm2", "qwen3next", "qwen35", "qwen35moe"];
+
     /// The next `n` tokens.
     fn go_on(session: &mut Session, n: usize) -> Vec<u32> {
         let mut chosen = Vec::new();
@@ -231,6 +234,34 @@ mod tests {
         let mut fresh = Session::new(&model, 128, greedy()).unwrap();
         fresh.set_text(&longer).unwrap();
         assert_eq!(go_on(&mut fresh, 3), more);
+    }
+
+    /// A state does not go back: such a model reads a changed text from its beginning, and a longer one on from where it is.
+    #[test]
+    fn what_a_state_holds_runs_again() {
+        for name in RECURRENT {
+            let path = project_file(&format!("tests/data/tiny/{name}/model.gguf"));
+            let model = Model::load(path, &Device::cpu()).unwrap();
+            let fresh = |text: &[u32], n: usize| {
+                let mut session = Session::new(&model, 128, greedy()).unwrap();
+                session.set_text(text).unwrap();
+                go_on(&mut session, n)
+            };
+            let mut session = Session::new(&model, 128, greedy()).unwrap();
+            let first = [1, 30, 31, 32, 33];
+            session.set_text(&first).unwrap();
+            let chosen = go_on(&mut session, 6);
+            let mut longer = session.tokens().to_vec();
+            longer.extend([40, 41]);
+            assert_eq!(session.set_text(&longer).unwrap(), longer.len() - 3, "{name}");
+            assert_eq!(go_on(&mut session, 3), fresh(&longer, 3), "{name}");
+            // The same beginning, the same text, and a beginning of it alone.
+            for text in [&[1, 30, 7, 8][..], &[1, 30, 7, 8], &first, &first[..3]] {
+                assert_eq!(session.set_text(text).unwrap(), 0, "{name}");
+                assert_eq!(go_on(&mut session, 6), fresh(text, 6), "{name}: {text:?}");
+            }
+            assert_eq!(fresh(&first, 6), chosen, "{name}");
+        }
     }
 
     #[test]

@@ -112,7 +112,8 @@ fn logits_with_a_cache_of_8_bits() {
         for tiny in ALL {
             let reference = tiny.reference();
             let model = tiny.load(&device, Activations::Float32).with_cache_dtype(DType::Q8_0);
-            let whole = model.config().head_dim.is_multiple_of(DType::Q8_0.block_elems());
+            // Of gemma4 the heads of layers with a window are narrower.
+            let whole = model.config().head_dim.is_multiple_of(DType::Q8_0.block_elems()) && tiny.name != "gemma4";
             if !whole {
                 let error = model.new_cache(8).unwrap_err().to_string();
                 let wide = format!("heads of {}", model.config().head_dim);

@@ -31,6 +31,7 @@ mod map;
 mod math;
 mod matmul;
 mod quant;
+mod recurrent;
 mod reduce;
 mod rope;
 mod rows;
@@ -55,6 +56,7 @@ pub use quant::{
     Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, Reading, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows,
     linear, linear_experts,
 };
+pub use recurrent::{DeltaInputs, DeltaRule, MAX_STATE_KEY_DIM, MAX_TAPS, causal_convolution, gated_delta_rule};
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
 pub use rope::{RopeStyle, Rotation, rope};
 pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};

@@ -28,8 +28,9 @@
 //! *The output.* `for_tiles` takes the output as `&mut`, a whole number of groups. A row of the output is named by its group
 //! and its number in the group, and each such pair by one row only, inside the output (see [`Tiling::row`]). A tile is a
 //! rectangle of rows and columns of one group; those of a group do not overlap, and each task number runs once. A [`Tile`]
-//! lends only rows of its own rectangle, through `&mut self`. So no element is reachable from two tasks. `for_listed_tiles` does the
-//! same where a list names the rows of the groups: before anything runs, it makes sure that no row is named twice.
+//! lends only rows of its own rectangle, through `&mut self`. So no element is reachable from two tasks. `for_tile_pairs` does the
+//! same for two outputs at a time, and `for_listed_tiles` where a list names the rows of the groups: before anything runs, it makes
+//! sure that no row is named twice.
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;
@@ -264,36 +265,29 @@ impl Threads {
         if out.is_empty() {
             return;
         }
-        let Tiling { n_cols, group_rows, row_step, tile_rows, tile_cols } = tiling;
-        assert!(tile_rows > 0 && tile_cols > 0, "empty tiles");
-        let group_len = n_cols.checked_mul(group_rows);
-        let fits = group_len
-            .and_then(|len| len.checked_mul(row_step))
-            .is_some_and(|interleaved| out.len().is_multiple_of(interleaved));
-        assert!(fits, "{} elements in groups of {group_rows} rows of {n_cols}, {row_step} apart", out.len());
-        let n_groups = out.len() / (group_rows * n_cols);
-        let tiles_down = group_rows.div_ceil(tile_rows);
-        let tiles_across = n_cols.div_ceil(tile_cols);
-        let start = Start(out.as_mut_ptr());
-        let task = |task| {
-            let first_row = task % tiles_down * tile_rows;
-            let first_col = task / tiles_down % tiles_across * tile_cols;
-            let group = task / tiles_down / tiles_across;
-            body(Tile {
-                group,
-                first_row,
-                first_col,
-                n_rows: tile_rows.min(group_rows - first_row),
-                n_cols: tile_cols.min(n_cols - first_col),
-                row_stride: n_cols * row_step,
-                listed: None,
-                // SAFETY: the row lies inside `out`, and the column inside the row.
-                start: unsafe { start.pointer().add(tiling.row(group, first_row) * n_cols + first_col) },
-                out: PhantomData,
-            });
-        };
-        let n_tasks = n_groups * tiles_across * tiles_down;
-        if parallel { self.run(n_tasks, &task) } else { (0..n_tasks).for_each(task) }
+        let tiles = Tiles::new(out, tiling);
+        // SAFETY: each task takes the tile of its own number.
+        let task = |task| body(unsafe { tiles.tile(task) });
+        if parallel { self.run(tiles.n_tiles(), &task) } else { (0..tiles.n_tiles()).for_each(task) }
+    }
+
+    /// Cuts two outputs into the same number of tiles and calls `body` with the tiles of each number, in parallel.
+    ///
+    /// # Panics
+    /// If there are not as many tiles of one as of the other.
+    pub(crate) fn for_tile_pairs<T: Send, U: Send>(
+        &self,
+        (first, first_tiling): (&mut [T], Tiling),
+        (second, second_tiling): (&mut [U], Tiling),
+        body: &(dyn Fn(Tile<'_, T>, Tile<'_, U>) + Sync),
+    ) {
+        if first.is_empty() || second.is_empty() {
+            return;
+        }
+        let (first, second) = (Tiles::new(first, first_tiling), Tiles::new(second, second_tiling));
+        assert_eq!(first.n_tiles(), second.n_tiles(), "tiles of two outputs");
+        // SAFETY: each task takes the tiles of its own number.
+        self.run(first.n_tiles(), &|task| body(unsafe { first.tile(task) }, unsafe { second.tile(task) }));
     }
 
     /// As [`Threads::for_tiles`], on the caller's thread alone unless `parallel`, with groups of rows anywhere in `out`, which has at
@@ -380,6 +374,65 @@ impl Tiling {
     /// groups that is a multiple of `row_step`, none lies outside.
     fn row(&self, group: usize, row: usize) -> usize {
         (group / self.row_step * self.group_rows + row) * self.row_step + group % self.row_step
+    }
+}
+
+/// An output that is cut into tiles, by their numbers.
+struct Tiles<'a, T> {
+    start: Start<T>,
+    tiling: Tiling,
+    n_groups: usize,
+    tiles_down: usize,
+    tiles_across: usize,
+    /// The borrow of the output.
+    out: PhantomData<&'a ()>,
+}
+
+impl<'a, T> Tiles<'a, T> {
+    fn new(out: &'a mut [T], tiling: Tiling) -> Self {
+        let Tiling { n_cols, group_rows, row_step, tile_rows, tile_cols } = tiling;
+        assert!(tile_rows > 0 && tile_cols > 0, "empty tiles");
+        let group_len = n_cols.checked_mul(group_rows);
+        let fits = group_len
+            .and_then(|len| len.checked_mul(row_step))
+            .is_some_and(|interleaved| out.len().is_multiple_of(interleaved));
+        assert!(fits, "{} elements in groups of {group_rows} rows of {n_cols}, {row_step} apart", out.len());
+        Tiles {
+            start: Start(out.as_mut_ptr()),
+            tiling,
+            n_groups: out.len() / (group_rows * n_cols),
+            tiles_down: group_rows.div_ceil(tile_rows),
+            tiles_across: n_cols.div_ceil(tile_cols),
+            out: PhantomData,
+        }
+    }
+
+    fn n_tiles(&self) -> usize {
+        self.n_groups * self.tiles_across * self.tiles_down
+    }
+
+    /// The tile of that number, below [`Tiles::n_tiles`].
+    ///
+    /// # Safety
+    /// No other tile of this number exists.
+    unsafe fn tile(&self, number: usize) -> Tile<'a, T> {
+        let Tiling { n_cols, group_rows, row_step, tile_rows, tile_cols } = self.tiling;
+        debug_assert!(number < self.n_tiles(), "tile {number} of {}", self.n_tiles());
+        let first_row = number % self.tiles_down * tile_rows;
+        let first_col = number / self.tiles_down % self.tiles_across * tile_cols;
+        let group = number / self.tiles_down / self.tiles_across;
+        Tile {
+            group,
+            first_row,
+            first_col,
+            n_rows: tile_rows.min(group_rows - first_row),
+            n_cols: tile_cols.min(n_cols - first_col),
+            row_stride: n_cols * row_step,
+            listed: None,
+            // SAFETY: the row lies inside the output, and the column inside the row.
+            start: unsafe { self.start.pointer().add(self.tiling.row(group, first_row) * n_cols + first_col) },
+            out: PhantomData,
+        }
     }
 }
 
@@ -665,6 +718,28 @@ mod tests {
                 assert!(out.iter().enumerate().all(|(i, &v)| v == i + 1));
             }
         }
+    }
+
+    #[test]
+    fn pairs_of_tiles_have_the_same_number() {
+        let threads = Threads::new(3);
+        // Three groups of 5 rows that take turns, and three of 2 rows one after the other: columns in twos.
+        let (mut turns, mut rows) = (vec![0; 5 * 3 * 7], vec![0; 3 * 2 * 7]);
+        let tiling =
+            |group_rows, row_step| Tiling { n_cols: 7, group_rows, row_step, tile_rows: group_rows, tile_cols: 2 };
+        threads.for_tile_pairs((&mut turns, tiling(5, 3)), (&mut rows, tiling(2, 1)), &|mut a, mut b| {
+            assert_eq!((a.group(), a.first_col(), a.n_cols()), (b.group(), b.first_col(), b.n_cols()));
+            (0..5).for_each(|row| a.row_mut(row).iter_mut().for_each(|x| *x += 1 + b.group() as i32));
+            (0..2).for_each(|row| b.row_mut(row).iter_mut().for_each(|x| *x += 1));
+        });
+        assert!(turns.iter().enumerate().all(|(i, &x)| x == 1 + (i / 7 % 3) as i32) && rows == vec![1; 42]);
+    }
+
+    #[test]
+    #[should_panic(expected = "tiles of two outputs")]
+    fn pairs_of_tiles_that_differ_in_number() {
+        let tiling = |tile_cols| Tiling { n_cols: 4, group_rows: 1, row_step: 1, tile_rows: 1, tile_cols };
+        Threads::new(1).for_tile_pairs((&mut [0; 4], tiling(2)), (&mut [0; 4], tiling(1)), &|_, _| {});
     }
 
     #[test]

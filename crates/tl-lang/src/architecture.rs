@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tl_device::{DType, Device, Simulation};
-use tl_model::{Activations, KvCache, LayerSpec, LogitsRows, ModelError, Result, Weights};
+use tl_model::{Activations, CachePart, KvCache, LogitsRows, ModelError, Result, Weights};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::Tensor;
 
@@ -188,8 +188,8 @@ pub struct ScriptedModel {
     /// The same weights on a device that only counts.
     counting: Weights,
     architecture: Arc<Mutex<Architecture>>,
-    /// What the layers of a KV cache hold.
-    specs: Arc<[LayerSpec]>,
+    /// What the layers of a KV cache keep.
+    parts: Arc<[CachePart]>,
 }
 
 impl ScriptedModel {
@@ -221,7 +221,7 @@ impl ScriptedModel {
             return Err(ModelError::UnusedTensors { names: names.join(", "), architecture });
         }
         let architecture = Arc::new(Mutex::new(architecture));
-        Ok(ScriptedModel { weights: weights.clone(), counting, architecture, specs: sketch.specs().into() })
+        Ok(ScriptedModel { weights: weights.clone(), counting, architecture, parts: sketch.parts().collect() })
     }
 
     /// The same script with the same weights, other activations and caches of another type.
@@ -240,9 +240,9 @@ impl ScriptedModel {
         &self.weights
     }
 
-    /// What the layers of a KV cache hold of each token.
-    pub fn cache_layers(&self) -> &[LayerSpec] {
-        &self.specs
+    /// What the layers of a KV cache keep.
+    pub fn cache_parts(&self) -> &[CachePart] {
+        &self.parts
     }
 
     /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it:
@@ -302,8 +302,9 @@ impl ScriptedModel {
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= config.vocab_size) {
             return Err(ModelError::TokenId { id, vocab_size: config.vocab_size });
         }
-        if !self.specs.iter().copied().eq((0..cache.n_layers()).filter_map(|layer| cache.layer(layer))) {
-            return Err(ModelError::CacheModel { expected: self.specs.len(), found: cache.n_layers() });
+        if !self.parts.iter().copied().eq(cache.parts()) {
+            let expected = self.parts.last().map_or(0, |part| part.layer + 1);
+            return Err(ModelError::CacheModel { expected, found: cache.n_layers() });
         }
         cache.check_room(tokens.len())
     }
@@ -317,7 +318,7 @@ impl ScriptedModel {
         if context == 0 || context > config.context_length {
             return Err(ModelError::ContextLength { asked: context, limit: config.context_length });
         }
-        KvCache::with_layers(self.weights.device(), &self.specs, context, self.weights.cache_dtype())
+        KvCache::with_parts(self.weights.device(), &self.parts, context, self.weights.cache_dtype())
     }
 }
 

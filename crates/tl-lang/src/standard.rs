@@ -14,6 +14,7 @@ macro_rules! files {
 
 static FILES: &[(&str, &str)] = files![
     "transformer",
+    "delta_net",
     "arch/cohere2",
     "arch/deepseek2",
     "arch/ernie4_5",
@@ -21,10 +22,12 @@ static FILES: &[(&str, &str)] = files![
     "arch/gemma",
     "arch/gemma2",
     "arch/gemma3",
+    "arch/gemma4",
     "arch/glm4",
     "arch/glm4moe",
     "arch/gpt-oss",
     "arch/granite",
+    "arch/lfm2",
     "arch/llama",
     "arch/mistral3",
     "arch/olmo2",
@@ -32,7 +35,10 @@ static FILES: &[(&str, &str)] = files![
     "arch/qwen2",
     "arch/qwen2moe",
     "arch/qwen3",
+    "arch/qwen35",
+    "arch/qwen35moe",
     "arch/qwen3moe",
+    "arch/qwen3next",
     "arch/seed_oss",
     "arch/smollm3",
 ];

@@ -538,10 +538,10 @@ pub enum ModelError {
         limit: usize,
     },
 
-    /// A length that a KV cache with windows cannot go back to.
+    /// A length that a KV cache with windows or states cannot go back to.
     #[error(
-        "the KV cache cannot go back from {len} tokens to {asked}: the windows of its layers reach back to what was given up; \
-         go back to {earliest} or later, or clear it"
+        "the KV cache cannot go back from {len} tokens to {asked}: of those before {earliest} its layers keep a window or a state \
+         alone; go back to {earliest} or later, or clear it"
     )]
     CacheTruncate {
         /// Tokens in the cache.
@@ -563,6 +563,17 @@ pub enum ModelError {
         expected: usize,
         /// Layers in all.
         n_layers: usize,
+    },
+
+    /// A layer of a KV cache that keeps something else than is asked for.
+    #[error("layer {layer} of the KV cache keeps {kept} where the step wants {asked}; make the cache for this model")]
+    CachePart {
+        /// The layer.
+        layer: usize,
+        /// What it keeps.
+        kept: &'static str,
+        /// What the step wants.
+        asked: &'static str,
     },
 
     /// Layers of one step that bring different numbers of tokens.

@@ -1,7 +1,12 @@
-//! The keys and values of the tokens that a model has seen, one pair of tensors for each layer.
+//! What the layers of a model keep of the tokens that it has seen: keys and values, a row for each token, or a state of
+//! fixed size.
 //!
-//! The memory is taken when the cache is made and written a few rows at a time. The length grows when the last layer of a
-//! step has been written, so that all layers of a step begin at the same position.
+//! The memory is taken when the cache is made. Keys and values are written a few rows at a time. The length grows when
+//! the last layer of a step has been written, so that all layers of a step begin at the same position.
+//!
+//! A state is two memories: a step reads one and writes the other, and they change places when the step ends. So a step
+//! that fails leaves the state as it was. Of a state nothing can be taken away again: a cache that has one goes back to no
+//! token or stays.
 //!
 //! A layer whose queries see a window of the last tokens alone holds no more than these and room for one step: where a step's rows do
 //! not fit behind the others, the last `window - 1` of these move to the front. So rows always lie one after the other, and attention
@@ -11,23 +16,27 @@
 use std::ops::Range;
 
 use tl_device::{DType, Device, Layout, Shape};
-use tl_tensor::ops::Attention;
+use tl_tensor::ops::{Attention, DeltaStep, convolution_state, delta_state};
 use tl_tensor::{Tensor, TensorMut};
 
 use crate::error::{ModelError, Result};
 
-/// Keys and values of up to `capacity` tokens, and of which tokens of a step the logits are wanted.
+/// What layers keep of up to `capacity` tokens, and of which tokens of a step the logits are wanted.
 #[derive(Default)]
 pub struct KvCache {
-    layers: Vec<LayerCache>,
+    parts: Vec<Part>,
     capacity: usize,
     len: usize,
-    /// The layer whose turn it is; all layers before have the rows of the unfinished step.
-    next_layer: usize,
+    /// The part whose turn it is; all parts before have what the unfinished step brings.
+    next_part: usize,
     /// Tokens of the unfinished step.
     step: usize,
+    /// Whether the last thing that happened is that a step was finished, of so many tokens.
+    finished: Option<usize>,
     wanted: LogitsRows,
-    /// The type of layers that come into being when a step first uses them.
+    /// Which of a state's two memories has what the tokens so far left.
+    turn: usize,
+    /// The type of keys and values of parts that come into being when a step first uses them.
     sketched: Option<DType>,
 }
 
@@ -41,7 +50,75 @@ pub enum LogitsRows {
     All,
 }
 
-/// What a layer of a [`KvCache`] holds of a token, and of how many tokens.
+/// A part of a [`KvCache`]: what a layer keeps from token to token. A step uses the parts in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachePart {
+    /// The layer's number. A layer may have several parts.
+    pub layer: usize,
+    /// What it keeps.
+    pub keeps: Keeps,
+}
+
+/// What a part of a [`KvCache`] keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Keys and values: see [`KvCache::attend`].
+    KeysAndValues(LayerSpec),
+    /// The inputs of the last `taps - 1` tokens: see [`KvCache::convolve`].
+    Convolution {
+        /// Elements of a token.
+        channels: usize,
+        /// Tokens that a result is made of.
+        taps: usize,
+    },
+    /// The state of a gated delta rule: see [`KvCache::update_delta_rule`].
+    DeltaRule {
+        /// Heads of values.
+        heads: usize,
+        /// Elements of a head of keys.
+        key_dim: usize,
+        /// Elements of a head of values.
+        value_dim: usize,
+    },
+}
+
+impl Keeps {
+    /// What it is, for a message.
+    fn name(&self) -> &'static str {
+        match self {
+            Keeps::KeysAndValues(_) => "keys and values",
+            Keeps::Convolution { .. } => "the inputs of a convolution",
+            Keeps::DeltaRule { .. } => "the state of a delta rule",
+        }
+    }
+}
+
+impl CachePart {
+    /// The layouts of the part's two memories in a cache for so many tokens: of keys and values of `dtype`, or of the state
+    /// that is read and the one that is written, which are `float32` always.
+    ///
+    /// # Errors
+    /// Keys and values that cannot be kept in this type; a window of 0.
+    pub fn layouts(&self, is_on_gpu: bool, max_len: usize, dtype: DType) -> Result<[Layout; 2]> {
+        let twice = |layout: Layout| [layout.clone(), layout];
+        Ok(match self.keeps {
+            Keeps::KeysAndValues(spec) => {
+                for head_dim in [spec.key_dim, spec.value_dim] {
+                    check_dtype(is_on_gpu, head_dim, dtype)?;
+                }
+                if spec.window == Some(0) {
+                    return Err(ModelError::CacheWindow { layer: self.layer, held: max_len, asked: 0 });
+                }
+                let rows = spec.rows(is_on_gpu, max_len);
+                [spec.key_dim, spec.value_dim].map(|width| Layout::new(dtype, [rows, spec.kv_heads, width]))
+            }
+            Keeps::Convolution { channels, taps } => twice(convolution_state(channels, taps)),
+            Keeps::DeltaRule { heads, key_dim, value_dim } => twice(delta_state(heads, key_dim, value_dim)),
+        })
+    }
+}
+
+/// What an attention layer of a [`KvCache`] holds of a token, and of how many tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerSpec {
     /// Heads of keys and of values.
@@ -54,8 +131,20 @@ pub struct LayerSpec {
     pub window: Option<usize>,
 }
 
+/// The memory of a part.
+struct Part {
+    of: CachePart,
+    memory: Memory,
+}
+
+enum Memory {
+    Rows(Rows),
+    /// They take turns: see [`KvCache::turn`].
+    States([TensorMut; 2]),
+}
+
 /// Keys `[rows, kv_heads, key_dim]` and values `[rows, kv_heads, value_dim]`: those of the tokens from `base` on.
-struct LayerCache {
+struct Rows {
     spec: LayerSpec,
     keys: TensorMut,
     values: TensorMut,
@@ -64,7 +153,7 @@ struct LayerCache {
     rows: usize,
 }
 
-impl LayerCache {
+impl Rows {
     /// The least length other than 0 for which the layer has what the next query sees.
     fn earliest_len(&self) -> usize {
         match self.spec.window {
@@ -87,9 +176,23 @@ impl LayerCache {
     }
 }
 
+impl Part {
+    /// The memory of a part in a cache for so many tokens.
+    fn new(device: &Device, of: CachePart, max_len: usize, dtype: DType) -> Result<Part> {
+        let [first, second] = of.layouts(device.is_gpu(), max_len, dtype)?;
+        let rows = first.shape().first().copied().unwrap_or(0);
+        let (first, second) = (TensorMut::new(device, &first)?, TensorMut::new(device, &second)?);
+        let memory = match of.keeps {
+            Keeps::KeysAndValues(spec) => Memory::Rows(Rows { spec, keys: first, values: second, base: 0, rows }),
+            Keeps::Convolution { .. } | Keeps::DeltaRule { .. } => Memory::States([first, second]),
+        };
+        Ok(Part { of, memory })
+    }
+}
+
 impl std::fmt::Debug for KvCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KvCache({} of {} tokens, {} layers)", self.len, self.capacity, self.layers.len())
+        write!(f, "KvCache({} of {} tokens, {} layers)", self.len, self.capacity, self.n_layers())
     }
 }
 
@@ -112,7 +215,7 @@ impl KvCache {
     ) -> Result<KvCache> {
         check_dtype(device.is_gpu(), head_dim, dtype)?;
         let spec = LayerSpec { kv_heads, key_dim: head_dim, value_dim: head_dim, window: None };
-        KvCache::of_layers(device, std::iter::repeat_n(spec, layers), max_len, dtype)
+        KvCache::of_parts(device, attention_parts(std::iter::repeat_n(spec, layers)), max_len, dtype)
     }
 
     /// As [`KvCache::new`], with layers that differ. On the CPU a layer with a window has `window + MAX_STEP` rows where these are
@@ -121,29 +224,32 @@ impl KvCache {
     /// # Errors
     /// As for [`KvCache::new`], and a window of 0.
     pub fn with_layers(device: &Device, layers: &[LayerSpec], max_len: usize, dtype: DType) -> Result<KvCache> {
-        KvCache::of_layers(device, layers.iter().copied(), max_len, dtype)
+        KvCache::of_parts(device, attention_parts(layers.iter().copied()), max_len, dtype)
     }
 
-    fn of_layers(
+    /// As [`KvCache::with_layers`], with parts of any kind. `dtype` is the type of keys and values; states are `float32`.
+    ///
+    /// # Errors
+    /// As for [`KvCache::with_layers`], and parts that are not in the order of their layers.
+    pub fn with_parts(device: &Device, parts: &[CachePart], max_len: usize, dtype: DType) -> Result<KvCache> {
+        KvCache::of_parts(device, parts.iter().copied(), max_len, dtype)
+    }
+
+    fn of_parts(
         device: &Device,
-        specs: impl Iterator<Item = LayerSpec>,
+        parts: impl Iterator<Item = CachePart>,
         max_len: usize,
         dtype: DType,
     ) -> Result<KvCache> {
-        let layer = |(layer, spec): (usize, LayerSpec)| -> Result<LayerCache> {
-            let LayerSpec { kv_heads, key_dim, value_dim, window } = spec;
-            for head_dim in [key_dim, value_dim] {
-                check_dtype(device.is_gpu(), head_dim, dtype)?;
+        let mut cache = KvCache { capacity: max_len, ..KvCache::default() };
+        for part in parts {
+            let (layer, n_layers) = (part.layer, cache.n_layers());
+            if layer != n_layers && layer + 1 != n_layers {
+                return Err(ModelError::CacheLayer { layer, expected: n_layers, n_layers });
             }
-            if window == Some(0) {
-                return Err(ModelError::CacheWindow { layer, held: max_len, asked: 0 });
-            }
-            let rows = spec.rows(device.is_gpu(), max_len);
-            let new = |width| TensorMut::new(device, &Layout::new(dtype, [rows, kv_heads, width]));
-            Ok(LayerCache { spec, keys: new(key_dim)?, values: new(value_dim)?, base: 0, rows })
-        };
-        let layers = specs.enumerate().map(layer).collect::<Result<Vec<_>>>()?;
-        Ok(KvCache { layers, capacity: max_len, ..KvCache::default() })
+            cache.parts.push(Part::new(device, part, max_len, dtype)?);
+        }
+        Ok(cache)
     }
 
     /// Tokens that every layer has seen: the position of the next one.
@@ -163,32 +269,20 @@ impl KvCache {
 
     /// Number of layers.
     pub fn n_layers(&self) -> usize {
-        self.layers.len()
+        self.parts.last().map_or(0, |part| part.of.layer + 1)
     }
 
-    /// A cache for one step of a model whose layers are not known yet: it gets each layer when the step first uses it, as that layer
-    /// is. What came of it says [`KvCache::specs`].
+    /// A cache for one step of a model whose layers are not known yet: it gets each part when the step first uses it, as
+    /// that part is. What came of it says [`KvCache::parts`].
     ///
     /// It pretends to hold `held` tokens, and has room for `n` more, in this type.
     pub fn sketch(held: usize, n: usize, dtype: DType) -> KvCache {
         KvCache { capacity: held.saturating_add(n), len: held, sketched: Some(dtype), ..KvCache::default() }
     }
 
-    /// What all layers hold of each token.
-    pub fn specs(&self) -> Vec<LayerSpec> {
-        self.layers.iter().map(|layer| layer.spec).collect()
-    }
-
-    /// The layer that a step uses for the first time.
-    fn sketch_layer<K, V>(&mut self, dtype: DType, k: &Tensor<K>, v: &Tensor<V>, options: &Attention) -> Result<()> {
-        let width = |dims: &[usize], axis: usize| dims.get(axis).copied().unwrap_or(0);
-        let (kv_heads, key_dim, value_dim) = (width(k.dims(), 1), width(k.dims(), 2), width(v.dims(), 2));
-        let window = (options.window > 0).then_some(options.window);
-        let new = |width| TensorMut::new(k.device(), &Layout::new(dtype, [self.capacity, kv_heads, width]));
-        let (keys, values) = (new(key_dim)?, new(value_dim)?);
-        let spec = LayerSpec { kv_heads, key_dim, value_dim, window };
-        self.layers.push(LayerCache { spec, keys, values, base: 0, rows: self.capacity });
-        Ok(())
+    /// What all layers keep.
+    pub fn parts(&self) -> impl Iterator<Item = CachePart> {
+        self.parts.iter().map(|part| part.of)
     }
 
     /// Of which tokens of the next steps the logits are wanted.
@@ -213,39 +307,50 @@ impl KvCache {
         })
     }
 
-    /// What a layer holds of each token.
-    pub fn layer(&self, layer: usize) -> Option<LayerSpec> {
-        self.layers.get(layer).map(|cache| cache.spec)
-    }
-
     /// The layouts of a layer's keys and values: `[rows, kv_heads, key_dim]` and `[rows, kv_heads, value_dim]`.
     pub fn layouts(&self, layer: usize) -> Option<[&Layout; 2]> {
-        self.layers.get(layer).map(|cache| [cache.keys.layout(), cache.values.layout()])
+        self.rows(layer).map(|rows| [rows.keys.layout(), rows.values.layout()])
     }
 
     /// The positions of the tokens whose keys and values a layer holds.
     pub fn positions(&self, layer: usize) -> Option<Range<usize>> {
-        self.layers.get(layer).map(|cache| cache.base.min(self.len)..self.len)
+        self.rows(layer).map(|rows| rows.base.min(self.len)..self.len)
+    }
+
+    fn rows(&self, layer: usize) -> Option<&Rows> {
+        self.parts.iter().filter(|part| part.of.layer == layer).find_map(|part| match &part.memory {
+            Memory::Rows(rows) => Some(rows),
+            Memory::States(_) => None,
+        })
     }
 
     /// Forgets all tokens; the memory stays.
     pub fn clear(&mut self) {
         self.len = 0;
-        self.next_layer = 0;
-        self.layers.iter_mut().for_each(|layer| layer.base = 0);
+        self.abandon_step();
+        for part in &mut self.parts {
+            if let Memory::Rows(rows) = &mut part.memory {
+                rows.base = 0;
+            }
+        }
     }
 
     /// The least length other than 0 that [`KvCache::truncate`] can go back to: where a window has given up tokens, the first length
-    /// for which it still holds all that the next query sees.
+    /// for which it still holds all that the next query sees; with a state, the length as it is.
     pub fn earliest_len(&self) -> usize {
-        self.layers.iter().map(LayerCache::earliest_len).max().unwrap_or(0)
+        let earliest = |part: &Part| match &part.memory {
+            Memory::Rows(rows) => rows.earliest_len(),
+            Memory::States(_) => self.len,
+        };
+        self.parts.iter().map(earliest).max().unwrap_or(0)
     }
 
     /// Forgets the tokens from `len` on, and a step that was not finished.
     ///
     /// # Errors
-    /// [`ModelError::CacheTruncate`] where the window of a layer has given up what the next query would see, for a `len` below
-    /// [`KvCache::earliest_len`] other than 0. The cache is then unchanged.
+    /// [`ModelError::CacheTruncate`] where the window of a layer has given up what the next query would see, or a layer has a
+    /// state that all tokens went into: for a `len` below [`KvCache::earliest_len`] other than 0. The cache is then
+    /// unchanged.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len == 0 {
             self.clear();
@@ -256,13 +361,14 @@ impl KvCache {
             return Err(ModelError::CacheTruncate { len: self.len, asked: len, earliest });
         }
         self.len = self.len.min(len);
-        self.next_layer = 0;
+        self.abandon_step();
         Ok(())
     }
 
-    /// Forgets a step that was not finished.
+    /// Forgets a step that was not finished. What comes next is another step.
     pub fn abandon_step(&mut self) {
-        self.next_layer = 0;
+        self.next_part = 0;
+        self.finished = None;
     }
 
     /// Room for `adding` more tokens, or an error.
@@ -302,49 +408,189 @@ impl KvCache {
         v: &Tensor<V>,
         options: &Attention,
     ) -> Result<Tensor<Q>> {
-        if let Some(dtype) = self.sketched.filter(|_| layer == self.layers.len()) {
-            self.sketch_layer(dtype, k, v, options)?;
-        }
-        let n_layers = self.layers.len();
-        let n = k.dims().first().copied().unwrap_or(0);
-        if layer != self.next_layer {
-            return Err(ModelError::CacheLayer { layer, expected: self.next_layer, n_layers });
-        }
-        if layer == 0 {
-            self.check_room(n)?;
-            self.step = n;
-        } else if n != self.step {
-            return Err(ModelError::CacheTokens { layer, expected: self.step, found: n });
-        }
-        let Some(cache) = self.layers.get_mut(layer) else {
-            return Err(ModelError::CacheLayer { layer, expected: 0, n_layers });
+        let width = |dims: &[usize], axis: usize| dims.get(axis).copied().unwrap_or(0);
+        let spec = LayerSpec {
+            kv_heads: width(k.dims(), 1),
+            key_dim: width(k.dims(), 2),
+            value_dim: width(v.dims(), 2),
+            window: (options.window > 0).then_some(options.window),
+        };
+        let n = width(k.dims(), 0);
+        let (len, capacity) = (self.len, self.capacity);
+        let wanted = Keeps::KeysAndValues(spec);
+        let Memory::Rows(cache) = self.begin_part(k.device(), CachePart { layer, keeps: wanted }, n)? else {
+            return Err(self.wrong_part(layer, wanted));
         };
         let mut options = *options;
         if let Some(window) = cache.spec.window {
             if options.window > window {
                 return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
             }
-            if cache.rows < self.capacity && n > Self::MAX_STEP {
+            if cache.rows < capacity && n > Self::MAX_STEP {
                 return Err(ModelError::CacheStep { adding: n, limit: Self::MAX_STEP });
             }
             if options.window == 0 {
                 options.window = window;
             }
         }
-        cache.make_room(self.len, n)?;
-        let first = self.len - cache.base;
+        cache.make_room(len, n)?;
+        let first = len - cache.base;
         cache.keys.write_rows(first, k)?;
         cache.values.write_rows(first, v)?;
         let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
         let keys = cache.keys.rows(first + n, &mut key_dims);
         let attended = q.attention_over(keys, cache.values.rows(first + n, &mut value_dims), &options)?;
-        self.next_layer += 1;
-        if self.next_layer == n_layers && self.sketched.is_none() {
-            self.next_layer = 0;
-            self.len += n;
-        }
+        self.end_part(n);
         Ok(attended)
     }
+
+    /// Lets the queries of this step's tokens look at what a layer holds to which this step has added its keys and values: for layers
+    /// that have none of their own. `q: [n, heads, key_dim] → [n, heads, value_dim]`. Such layers come before or behind the step's end.
+    ///
+    /// # Errors
+    /// A layer without keys and values or whose turn was not yet, another number of tokens, shapes that do not fit, a window larger than
+    /// the layer's.
+    pub fn attend_again<Q>(&self, layer: usize, q: &Tensor<Q>, options: &Attention) -> Result<Tensor<Q>> {
+        let n_layers = self.n_layers();
+        let place = self.parts.iter().position(|part| part.of.layer == layer && matches!(part.memory, Memory::Rows(_)));
+        let Some((place, Memory::Rows(cache))) = place.and_then(|place| Some((place, &self.parts.get(place)?.memory)))
+        else {
+            return Err(ModelError::CacheLayer { layer, expected: 0, n_layers });
+        };
+        let (n, held) = match self.finished {
+            Some(n) => (n, self.len),
+            None if place < self.next_part => (self.step, self.len + self.step),
+            None => return Err(ModelError::CacheLayer { layer, expected: self.next_part, n_layers }),
+        };
+        let found = q.dims().first().copied().unwrap_or(0);
+        if found != n {
+            return Err(ModelError::CacheTokens { layer, expected: n, found });
+        }
+        let mut options = *options;
+        if let Some(window) = cache.spec.window {
+            if options.window > window {
+                return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
+            }
+            if options.window == 0 {
+                options.window = window;
+            }
+        }
+        let held = held - cache.base;
+        let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
+        let keys = cache.keys.rows(held, &mut key_dims);
+        Ok(q.attention_over(keys, cache.values.rows(held, &mut value_dims), &options)?)
+    }
+
+    /// A causal convolution of `x` behind the inputs that the layer keeps, of which it then keeps the last ones: see
+    /// [`Tensor::causal_convolution`]. `x: [n, channels], w: [channels, taps], b: [channels] → [n, channels]`.
+    ///
+    /// # Errors
+    /// A layer out of turn or of another kind, no room, shapes that do not fit. The cache then holds what it held before.
+    pub fn convolve<T, U, V>(
+        &mut self,
+        layer: usize,
+        x: &Tensor<T>,
+        w: &Tensor<U>,
+        b: Option<&Tensor<V>>,
+    ) -> Result<Tensor<T>> {
+        let width = |dims: &[usize], axis: usize| dims.get(axis).copied().unwrap_or(0);
+        let (n, wanted) =
+            (width(x.dims(), 0), Keeps::Convolution { channels: width(x.dims(), 1), taps: width(w.dims(), 1) });
+        let (turn, is_first) = (self.turn, self.len == 0);
+        let part = CachePart { layer, keeps: wanted };
+        let Memory::States(states) = self.begin_part(x.device(), part, n)? else {
+            return Err(self.wrong_part(layer, wanted));
+        };
+        let (state, next) = in_turn(states, turn);
+        let convolved = x.causal_convolution(w, b, (!is_first).then_some(state), next)?;
+        self.end_part(n);
+        Ok(convolved)
+    }
+
+    /// The gated delta rule from the state that the layer keeps, which it then changes: see [`Tensor::gated_delta_rule`].
+    ///
+    /// # Errors
+    /// As for [`KvCache::convolve`].
+    pub fn update_delta_rule<T>(&mut self, layer: usize, q: &Tensor<T>, step: &DeltaStep<'_>) -> Result<Tensor<T>> {
+        let width = |dims: &[usize], axis: usize| dims.get(axis).copied().unwrap_or(0);
+        let (n, key_dim) = (width(q.dims(), 0), width(q.dims(), 2));
+        let wanted = Keeps::DeltaRule { heads: width(step.v.dims(), 1), key_dim, value_dim: width(step.v.dims(), 2) };
+        let (turn, is_first) = (self.turn, self.len == 0);
+        let part = CachePart { layer, keeps: wanted };
+        let Memory::States(states) = self.begin_part(q.device(), part, n)? else {
+            return Err(self.wrong_part(layer, wanted));
+        };
+        let (state, next) = in_turn(states, turn);
+        let result = q.gated_delta_rule(step, (!is_first).then_some(state), next)?;
+        self.end_part(n);
+        Ok(result)
+    }
+
+    /// The memory of the part whose turn it is, for `n` tokens. A sketch gets the part here.
+    fn begin_part(&mut self, device: &Device, wanted: CachePart, n: usize) -> Result<&mut Memory> {
+        let (layer, n_layers) = (wanted.layer, self.n_layers());
+        if let Some(dtype) = self.sketched.filter(|_| self.next_part == self.parts.len()) {
+            // Attention comes once in a layer, states as often as the layer likes.
+            let is_attention = matches!(wanted.keeps, Keeps::KeysAndValues(_));
+            let is_same_layer = layer + 1 == n_layers && !(is_attention && self.rows(layer).is_some());
+            if layer == n_layers || is_same_layer {
+                self.check_room(n)?;
+                // A window's rows are not what a sketch is about: it has those of all tokens.
+                let keeps = match wanted.keeps {
+                    Keeps::KeysAndValues(spec) => Keeps::KeysAndValues(LayerSpec { window: None, ..spec }),
+                    other => other,
+                };
+                let mut part = Part::new(device, CachePart { layer, keeps }, self.capacity, dtype)?;
+                part.of = wanted;
+                self.parts.push(part);
+            }
+        }
+        let Some(part) = self.parts.get(self.next_part).filter(|part| part.of.layer == layer) else {
+            let expected = self.parts.get(self.next_part).map_or(n_layers, |part| part.of.layer);
+            return Err(ModelError::CacheLayer { layer, expected, n_layers });
+        };
+        if std::mem::discriminant(&part.of.keeps) != std::mem::discriminant(&wanted.keeps) {
+            return Err(self.wrong_part(layer, wanted.keeps));
+        }
+        if self.next_part == 0 {
+            self.check_room(n)?;
+            self.step = n;
+            self.finished = None;
+        } else if n != self.step {
+            return Err(ModelError::CacheTokens { layer, expected: self.step, found: n });
+        }
+        match self.parts.get_mut(self.next_part) {
+            Some(part) => Ok(&mut part.memory),
+            None => Err(ModelError::CacheLayer { layer, expected: 0, n_layers }),
+        }
+    }
+
+    /// The next part's turn; the last one's ends the step.
+    fn end_part(&mut self, n: usize) {
+        self.next_part += 1;
+        if self.next_part == self.parts.len() && self.sketched.is_none() {
+            self.next_part = 0;
+            self.len += n;
+            self.finished = Some(n);
+            self.turn = 1 - self.turn;
+        }
+    }
+
+    #[cold]
+    fn wrong_part(&self, layer: usize, wanted: Keeps) -> ModelError {
+        let found = self.parts.get(self.next_part).map_or("nothing", |part| part.of.keeps.name());
+        ModelError::CachePart { layer, kept: found, asked: wanted.name() }
+    }
+}
+
+/// Keys and values for each layer.
+fn attention_parts(specs: impl Iterator<Item = LayerSpec>) -> impl Iterator<Item = CachePart> {
+    specs.enumerate().map(|(layer, spec)| CachePart { layer, keeps: Keeps::KeysAndValues(spec) })
+}
+
+/// The memory to read and the one to write.
+fn in_turn([first, second]: &mut [TensorMut; 2], turn: usize) -> (&TensorMut, &mut TensorMut) {
+    if turn == 0 { (first, second) } else { (second, first) }
 }
 
 impl LayerSpec {
@@ -361,7 +607,7 @@ impl LayerSpec {
 ///
 /// # Errors
 /// As for [`KvCache::new`].
-pub fn check_dtype(is_on_gpu: bool, head_dim: usize, dtype: DType) -> Result<()> {
+fn check_dtype(is_on_gpu: bool, head_dim: usize, dtype: DType) -> Result<()> {
     if !dtype.is_float() && dtype != DType::Q8_0 {
         return Err(ModelError::CacheType { dtype });
     }
@@ -508,6 +754,154 @@ mod tests {
         small.truncate(1).unwrap();
         attend(&mut small, 519, 0).unwrap();
         assert_eq!(small.len(), 520);
+    }
+
+    /// A layer of attention, one that convolves, and one that does both a convolution and a delta rule, in steps of any
+    /// length, some of them broken off, with texts that begin anew: the bits of one step.
+    #[test]
+    fn states_are_those_of_one_step() {
+        let device = Device::cpu();
+        let part = |layer, keeps| CachePart { layer, keeps };
+        let parts = [
+            part(0, Keeps::KeysAndValues(LayerSpec { kv_heads: 1, key_dim: 4, value_dim: 4, window: None })),
+            part(1, Keeps::Convolution { channels: 6, taps: 4 }),
+            part(2, Keeps::Convolution { channels: 3, taps: 1 }),
+            part(2, Keeps::DeltaRule { heads: 2, key_dim: 5, value_dim: 3 }),
+        ];
+        let new = || KvCache::with_parts(&device, &parts, 40, DType::F16).unwrap();
+        assert_eq!((new().n_layers(), new().parts().count()), (3, 4));
+        let mut random = Random::new(17);
+        let n = 40;
+        let mut tensor = |dims: &[usize]| {
+            random.normal_tensor(&device, &Layout::new(DType::F32, dims)).unwrap().into_typed::<f32>().unwrap()
+        };
+        let [q, x, narrow] = [tensor(&[n, 1, 4]), tensor(&[n, 6]), tensor(&[n, 3])];
+        let [filter, short] = [tensor(&[6, 4]), tensor(&[3, 1])];
+        let [keys, values, gate] = [tensor(&[n, 1, 5]), tensor(&[n, 2, 3]), tensor(&[n, 2])];
+        let gate = gate.abs().unwrap().neg().unwrap();
+        let none = None::<&Tensor<f32>>;
+        // The first `until` parts of a step.
+        let step = |cache: &mut KvCache, tokens: Range<usize>, until: usize| -> Vec<f32> {
+            let cut = |x: &Tensor<f32>| x.slice(0, tokens.start, tokens.end).unwrap();
+            let mut all = Vec::new();
+            for (index, part) in parts.iter().enumerate().take(until) {
+                let found = match index {
+                    0 => cache.attend(part.layer, &cut(&q), &cut(&q), &cut(&q)),
+                    1 => cache.convolve(part.layer, &cut(&x), &filter, none),
+                    2 => cache.convolve(part.layer, &cut(&narrow), &short, none),
+                    _ => {
+                        let [k, v, gate] = [cut(&keys), cut(&values), cut(&gate)].map(Tensor::into_dyn);
+                        let step = DeltaStep { k: &k, v: &v, gate: &gate, beta: &gate, is_tiled: false };
+                        cache.update_delta_rule(part.layer, &cut(&keys), &step)
+                    }
+                };
+                all.extend(found.unwrap().to_vec().unwrap());
+            }
+            all
+        };
+        for (begin, lens) in [(0, &[1, 1, 2, 3, 5, 28][..]), (7, &[9, 1, 1, 1, 1]), (3, &[1; 20])] {
+            let mut cache = new();
+            // Another text before.
+            step(&mut cache, 20..29, 4);
+            assert_eq!((cache.len(), cache.earliest_len()), (9, 9));
+            let error = cache.truncate(8).unwrap_err().to_string();
+            assert!(error.contains("cannot go back from 9 tokens to 8"), "{error}");
+            cache.truncate(9).unwrap();
+            cache.truncate(0).unwrap();
+            let mut at = begin;
+            for &len in lens {
+                // Steps that are broken off at every part leave nothing behind.
+                for until in 0..4 {
+                    step(&mut cache, 30..30 + len.min(10), until);
+                    cache.abandon_step();
+                }
+                let found = step(&mut cache, at..at + len, 4);
+                at += len;
+                let mut whole = new();
+                let width = 4 + 6 + 3 + 6;
+                let expected = step(&mut whole, begin..at, 4);
+                assert_eq!((found.len(), cache.len()), (len * width, at - begin));
+                // The last rows of each part's results.
+                let (mut from, mut to) = (0, 0);
+                for width in [4, 6, 3, 6] {
+                    let (all, last) = ((at - begin) * width, len * width);
+                    let expected = &expected[from + all - last..from + all];
+                    assert!(found[to..to + last] == *expected, "{begin}, {len} tokens behind {}", at - len);
+                    (from, to) = (from + all, to + last);
+                }
+            }
+        }
+    }
+
+    /// Queries see through another layer's keys and values what they see through their own.
+    #[test]
+    fn layers_that_read_the_keys_of_others() {
+        let device = Device::cpu();
+        let spec = |window| LayerSpec { kv_heads: 1, key_dim: 4, value_dim: 4, window };
+        let specs = [spec(Some(3)), spec(None)];
+        let mut cache = KvCache::with_layers(&device, &specs, 2000, DType::F32).unwrap();
+        let mut random = Random::new(23);
+        let mut tensor = |n: usize| {
+            random.normal_tensor(&device, &Layout::new(DType::F32, [n, 1, 4])).unwrap().into_typed::<f32>().unwrap()
+        };
+        let options = Attention::default();
+        for n in [3, 500, 1, 512, 1, 2, 40] {
+            let mut own = Vec::new();
+            for layer in 0..2 {
+                let (q, k) = (tensor(n), tensor(n));
+                let early = cache.attend_again(layer, &q, &options).unwrap_err().to_string();
+                assert!(early.contains(&format!("got layer {layer}")), "{early}");
+                let seen = cache.attend(layer, &q, &k, &k).unwrap().to_vec().unwrap();
+                // In the step, and behind its end.
+                assert_eq!(cache.attend_again(layer, &q, &options).unwrap().to_vec().unwrap(), seen);
+                own.push((q, seen));
+            }
+            for (layer, (q, seen)) in own.iter().enumerate() {
+                assert_eq!(cache.attend_again(layer, q, &options).unwrap().to_vec().unwrap(), *seen, "{n}, {layer}");
+            }
+            let check = |found: Result<Tensor<f32>>, expected: &str| {
+                let error = found.unwrap_err().to_string();
+                assert!(error.contains(expected), "{error}");
+            };
+            check(cache.attend_again(0, &tensor(n + 1), &options), &format!("brings {} tokens", n + 1));
+            check(cache.attend_again(2, &tensor(n), &options), "got layer 2");
+            let wide = Attention { window: 4, ..options };
+            check(cache.attend_again(0, &tensor(n), &wide), "holds a window of 3 tokens, and a window of 4");
+            cache.abandon_step();
+        }
+    }
+
+    #[test]
+    fn parts_that_are_not_asked_for() {
+        let device = Device::cpu();
+        let part = |layer, keeps| CachePart { layer, keeps };
+        let spec = LayerSpec { kv_heads: 1, key_dim: 4, value_dim: 4, window: None };
+        let convolution = Keeps::Convolution { channels: 4, taps: 3 };
+        let mut cache =
+            KvCache::with_parts(&device, &[part(0, convolution), part(1, Keeps::KeysAndValues(spec))], 8, DType::F16)
+                .unwrap();
+        let heads = Tensor::<f32>::ones(&device, [2, 1, 4]).unwrap();
+        let (x, w) = (heads.reshape([2, 4]).unwrap(), Tensor::<f32>::ones(&device, [4, 3]).unwrap());
+        let none = None::<&Tensor<f32>>;
+        let check = |found: Result<Tensor<f32>>, expected: &str| {
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(cache.attend(0, &heads, &heads, &heads), "keeps the inputs of a convolution where the step wants keys");
+        check(cache.convolve(1, &x, &w, none), "got layer 1, but layer 0 of 2 is next");
+        let wide = Tensor::<f32>::ones(&device, [4, 17]).unwrap();
+        check(cache.convolve(0, &x, &wide, none), "the number of taps must be 1 to 16");
+        let short = Tensor::<f32>::ones(&device, [4, 2]).unwrap();
+        check(cache.convolve(0, &x, &short, none), "the state has other sizes than the step");
+        cache.convolve(0, &x, &w, none).unwrap();
+        check(
+            cache.convolve(1, &x, &w, none),
+            "keeps keys and values where the step wants the inputs of a convolution",
+        );
+        cache.attend(1, &heads, &heads, &heads).unwrap();
+        assert_eq!(cache.len(), 2);
+        let skipped = KvCache::with_parts(&device, &[part(1, convolution)], 8, DType::F16);
+        assert!(skipped.unwrap_err().to_string().contains("got layer 1, but layer 0"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use format::gguf::{Gguf, TensorInfo, Value};
 pub use format::log_probs::{LogProbs, LogProbsRow, LogProbsWriter};
 pub use format::write::{GgufHeader, GgufWriter};
 pub use generate::{CancelToken, Finish, GenerateOptions, Generator, LanguageModel, Timings};
-pub use kv_cache::{KvCache, LayerSpec, LogitsRows, check_dtype as check_cache_dtype};
+pub use kv_cache::{CachePart, Keeps, KvCache, LayerSpec, LogitsRows};
 pub use metadata::MetadataValue;
 pub use quantize::{Quantization, QuantizeProgress, QuantizeReport};
 pub use recipe::weight_formats;

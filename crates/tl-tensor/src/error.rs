@@ -158,6 +158,8 @@ pub enum Fault {
         /// The type.
         dtype: DType,
     },
+    /// A GPU that has no program for these operands, of an operation that the CPU cannot do in its place.
+    NoProgram,
 }
 
 impl Fault {
@@ -191,6 +193,10 @@ impl Fault {
             Fault::Device(error) => (error.to_string(), None),
             Fault::Devices => ("the operands lie on different devices".into(), None),
             Fault::Unaligned { dtype } => (format!("the file's data is not aligned for {dtype}"), None),
+            Fault::NoProgram => (
+                "there is no GPU program for operands of these sizes and types; use the CPU for this model".into(),
+                None,
+            ),
         }
     }
 

@@ -634,6 +634,31 @@ impl TensorMut {
         &self.layout
     }
 
+    /// The device that the memory is on.
+    pub fn device(&self) -> &Device {
+        self.lease.device()
+    }
+
+    /// All bytes; none where they lie on a GPU.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.lease.bytes()
+    }
+
+    /// As [`TensorMut::bytes`], to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.lease.bytes_mut()
+    }
+
+    /// All of the memory, for a GPU's program that reads it.
+    pub(crate) fn binding(&self) -> Binding<'_> {
+        Binding::read_lease(&self.lease)
+    }
+
+    /// All of the memory, for a GPU's program that writes it.
+    pub(crate) fn binding_mut(&mut self) -> Binding<'_> {
+        Binding::write(&mut self.lease)
+    }
+
     /// Copies `rows`, `[n, …]` with the same other dimensions, to the rows from `start` on, converting them to the type
     /// here: a float type or, on the CPU, a format of blocks.
     ///

@@ -16,14 +16,20 @@ pub(crate) struct Tiny {
     pub(crate) architecture: &'static str,
     /// How many tokens the layers with a window see, and how many of all layers have one.
     pub(crate) window: Option<(usize, usize)>,
+    /// How many layers have no keys and values, and the bytes of all states, which there are twice.
+    pub(crate) states: Option<(usize, usize)>,
 }
 
 const fn tiny(name: &'static str, architecture: &'static str) -> Tiny {
-    Tiny { name, architecture, window: None }
+    Tiny { name, architecture, window: None, states: None }
 }
 
 const fn windowed(name: &'static str, architecture: &'static str, n_layers: usize) -> Tiny {
-    Tiny { name, architecture, window: Some((8, n_layers)) }
+    Tiny { name, architecture, window: Some((8, n_layers)), states: None }
+}
+
+const fn recurrent(name: &'static str, architecture: &'static str, n_layers: usize, state_bytes: usize) -> Tiny {
+    Tiny { name, architecture, window: None, states: Some((n_layers, state_bytes)) }
 }
 
 /// All of them.
@@ -41,6 +47,7 @@ pub(crate) const ALL: &[Tiny] = &[
     tiny("gemma", "gemma"),
     windowed("gemma2", "gemma2", 2),
     windowed("gemma3", "gemma3", 6),
+    windowed("gemma4", "gemma4", 1),
     tiny("phi3", "phi3"),
     tiny("phi4mini-short", "phi3"),
     tiny("phi4mini-long", "phi3"),
@@ -62,6 +69,13 @@ pub(crate) const ALL: &[Tiny] = &[
     tiny("deepseek2-old", "deepseek2"),
     windowed("gpt-oss", "gpt-oss", 2),
     windowed("gpt-oss-rounded", "gpt-oss", 1),
+    // In two layers two tokens before this one, 32 wide, in float32.
+    recurrent("lfm2", "lfm2", 2, 2 * 2 * 32 * 4),
+    // Three tokens before this one, 128 wide, and 4 heads of 16 by 16.
+    recurrent("qwen3next", "qwen3next", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
+    recurrent("qwen35moe", "qwen35moe", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
+    // And a layer that guesses further tokens, which nothing reads.
+    recurrent("qwen35", "qwen35", 2, 3 * 128 * 4 + 4 * 16 * 16 * 4),
 ];
 
 /// A file of the project by its path from the root.

@@ -9,7 +9,7 @@ use tl_model::{
     MetadataValue, ModelConfig, ModelNode, NodeRef, SamplingOptions, StopStrings, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
-use tl_tensor::ops::{Attention, Size, TensorType};
+use tl_tensor::ops::{Attention, DeltaStep, Size, TensorType};
 
 use super::always;
 use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
@@ -218,6 +218,97 @@ pub(super) static ROWS: &[Builtin] = &[
         ..Builtin::BASE
     },
     Builtin {
+        name: "attention_over_cache",
+        doc: "Lets `q: [n, heads, d]` attend causally to what a layer of the cache holds that this step has come past, this step's keys and \
+              values included: `→ [n, heads, e]`. For layers without keys and values of their own. The options are those of \
+              `attention_with_cache`. Behind the last layer that writes, `cache.len` counts this step's tokens too.",
+        params: &[
+            Param::required("q", Kind::Tensor),
+            CACHE,
+            Param::required("layer", Kind::Int),
+            Param::optional("scale", Kind::Number, Default::Absent),
+            Param::optional("window", Kind::Int, Default::Int(0)),
+            Param::optional("softcap", Kind::Number, Default::Number(0.0)),
+            Param::optional("sinks", Kind::Tensor, Default::Absent),
+        ],
+        result: |types| match types.ty(0) {
+            Some(Type::Tensor(TensorType { dtype, sizes })) => {
+                let mut sizes = sizes.clone();
+                if let Some(last) = sizes.as_mut().and_then(|sizes| sizes.last_mut()) {
+                    *last = Size::Unknown;
+                }
+                (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
+            }
+            _ => (Type::any_tensor(), Known::Nothing),
+        },
+        run: |_, args| {
+            let (q, layer) = (args.tensor(0)?, args.size(2)?);
+            let options = Attention {
+                scale: if args.is_given(3) { Some(args.number(3)?) } else { None },
+                window: args.size(4)?,
+                softcap: args.number(5)?,
+                sinks: if args.is_given(6) { Some(args.tensor(6)?) } else { None },
+                ..Attention::default()
+            };
+            Ok(Value::Tensor(cache(args, 1)?.lock().attend_again(layer, q, &options)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "causal_convolution_with_cache",
+        doc: "A filter along the tokens for each channel, `result[t, c] = b[c] + sum over j of w[c, j] · x[t + j - (taps - 1), c]`, in \
+              `float32`. The inputs of the last `taps - 1` tokens before this step are what the layer of the cache keeps, zeros at the \
+              beginning of a text. `x: [n, channels], w: [channels, taps], b: [channels] → [n, channels]`, with at most 16 taps.",
+        params: &[
+            Param::required("x", Kind::Tensor),
+            Param::required("w", Kind::Tensor),
+            CACHE,
+            Param::required("layer", Kind::Int),
+            Param::optional("b", Kind::Tensor, Default::Absent),
+        ],
+        result: |types| match types.ty(0) {
+            Some(Type::Tensor(x)) => (Type::Tensor(x.clone()), Known::Nothing),
+            _ => (Type::any_tensor(), Known::Nothing),
+        },
+        run: |_, args| {
+            let (x, w, layer) = (args.tensor(0)?, args.tensor(1)?, args.size(3)?);
+            let b = if args.is_given(4) { Some(args.tensor(4)?) } else { None };
+            Ok(Value::Tensor(cache(args, 2)?.lock().convolve(layer, x, w, b)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "gated_delta_rule_with_cache",
+        doc: "Attention with a state of fixed size, `S: [key_dim, value_dim]` for each head of `v`, in `float32` (Yang et al., 2024). A token \
+              lets the state fade, `S = e^gate · S`, puts the difference between its value and what its key finds there into it, \
+              `S = S + k (beta · (v - Sᵀ k))ᵀ`, and reads `Sᵀ q`. The state is what the layer of the cache keeps, zeros at the beginning of \
+              a text. Head `h` of `v` reads head `h / (heads / key_heads)` of `q` and `k`, or head `h % key_heads` where they are `tiled`. \
+              `q, k: float32[n, key_heads, key_dim], v: float32[n, heads, value_dim], gate, beta: float32[n, heads] → float32[n, heads, \
+              value_dim]`, with a `key_dim` of at most 256.",
+        params: &[
+            Param::required("q", Kind::Tensor),
+            Param::required("k", Kind::Tensor),
+            Param::required("v", Kind::Tensor),
+            Param::required("gate", Kind::Tensor),
+            Param::required("beta", Kind::Tensor),
+            CACHE,
+            Param::required("layer", Kind::Int),
+            Param::optional("tiled", Kind::Bool, Default::Bool(false)),
+        ],
+        result: |types| match types.ty(2) {
+            Some(Type::Tensor(v)) => (Type::Tensor(v.clone()), Known::Nothing),
+            _ => (Type::any_tensor(), Known::Nothing),
+        },
+        run: |_, args| {
+            let (q, k, v, gate, beta) =
+                (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?, args.tensor(3)?, args.tensor(4)?);
+            let step = DeltaStep { k, v, gate, beta, is_tiled: args.bool(7)? };
+            let layer = args.size(6)?;
+            Ok(Value::Tensor(cache(args, 5)?.lock().update_delta_rule(layer, q, &step)?))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
         name: "clear",
         doc: "Empties the cache; its memory stays.",
         owner: Some(HandleKind::KvCache),
@@ -284,6 +375,47 @@ pub(super) static ROWS: &[Builtin] = &[
             metadata(found, &default).ok_or_else(|| {
                 Failure::new(format!(
                     "`meta`: under `{key}` the model has {}, which does not fit the default, {}",
+                    metadata_value(found).describe(),
+                    default.describe()
+                ))
+            })
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "layer_meta",
+        doc: "What the model's file says of a layer under a key: of a list with a value for each layer that of this one, of a single value \
+              that, as `meta` gives it. `model.layer_meta(i, \".attention.head_count_kv\", 1)`.",
+        owner: Some(HandleKind::Model),
+        params: &[
+            MODEL,
+            Param::required("layer", Kind::Int),
+            Param::required("key", Kind::Text),
+            Param::required("default", Kind::Any),
+        ],
+        result: |types| {
+            let ty = match types.ty(3) {
+                Some(ty @ (Type::Int | Type::Float | Type::Bool | Type::Str)) => ty.clone(),
+                _ => Type::Unknown,
+            };
+            (ty, Known::Nothing)
+        },
+        run: |_, args| {
+            let default = args.take(3);
+            let (layer, key) = (args.size(1)?, args.text(2)?);
+            let found = match model(args, 0)?.metadata(key) {
+                None => return Ok(default),
+                Some(MetadataValue::List(layers)) => layers.get(layer).ok_or_else(|| {
+                    let n_layers = layers.len();
+                    Failure::new(format!(
+                        "`layer_meta`: under `{key}` the model has a list of {n_layers}, which says nothing of layer {layer}"
+                    ))
+                })?,
+                Some(found) => found,
+            };
+            metadata(found, &default).ok_or_else(|| {
+                Failure::new(format!(
+                    "`layer_meta`: under `{key}` the model has {} for layer {layer}, which does not fit the default, {}",
                     metadata_value(found).describe(),
                     default.describe()
                 ))

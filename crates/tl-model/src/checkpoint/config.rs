@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::families::{Family, Fixed, Key, family, known_model_types};
+use super::families::{Family, Fixed, GLOBAL_HEAD_DIM, Key, family, known_model_types};
 use super::latent::Latent;
 use super::metadata::Metadata;
 use super::rope;
@@ -71,6 +71,11 @@ impl Keys {
 
     pub(super) fn flags(&mut self, key: &str, values: &[bool]) {
         self.header.bools(&self.key(key), values);
+    }
+
+    pub(super) fn sizes(&mut self, key: &str, values: &[u32]) {
+        let values: Vec<i32> = values.iter().map(|&value| i32::try_from(value).unwrap_or(i32::MAX)).collect();
+        self.header.i32s(&self.key(key), &values);
     }
 
     pub(super) fn text(&mut self, key: &str, value: &str) {
@@ -191,10 +196,13 @@ impl<'a> Config<'a> {
             return Err(wrong("num_hidden_layers", &n_layers.into(), format!("expected at most {MAX_LAYERS}")));
         }
         keys.size("block_count", n_layers);
-        let (head_dim, latent) = self.sizes(&mut keys)?;
+        let recurrent = self.recurrent_layers(n_layers)?;
+        let (head_dim, latent) = self.sizes(&mut keys, &recurrent)?;
+        let local_head_dim = head_dim;
+        let head_dim = self.global_sizes(&mut keys, n_layers, head_dim)?;
         self.epsilon(&mut keys)?;
         self.window(&mut keys, n_layers)?;
-        let tensors = rope::translate(self, head_dim, &mut keys)?;
+        let tensors = rope::translate(self, [head_dim, local_head_dim], &mut keys)?;
         if self.family.has_rope_halves {
             keys.flag("rope.halves", true);
         }
@@ -209,12 +217,15 @@ impl<'a> Config<'a> {
             n_next_layers: self.size("num_nextn_predict_layers")?.unwrap_or(0) as usize,
             latent,
             n_experts: n_experts as usize,
-            is_tied: self.flag("tie_word_embeddings")?.unwrap_or(false),
+            is_tied: match self.get("tie_embedding") {
+                Some(_) => self.flag("tie_embedding")?.unwrap_or(false),
+                None => self.flag("tie_word_embeddings")?.unwrap_or(false),
+            },
         })
     }
 
     /// The sizes that every model has. Returns the width of a head, or of a head's part that has positions.
-    fn sizes(&self, keys: &mut Keys) -> Result<(u32, Option<Latent>)> {
+    fn sizes(&self, keys: &mut Keys, recurrent: &[bool]) -> Result<(u32, Option<Latent>)> {
         let width = self.needed("hidden_size")?;
         let n_heads = self.needed("num_attention_heads")?;
         let head_dim = match self.size("head_dim")? {
@@ -227,17 +238,129 @@ impl<'a> Config<'a> {
         };
         keys.size("context_length", self.needed("max_position_embeddings")?);
         keys.size("embedding_length", width);
-        keys.size("feed_forward_length", self.needed("intermediate_size")?);
         keys.size("vocab_size", self.needed("vocab_size")?);
         keys.size("attention.head_count", n_heads);
         if self.family.has_latent {
+            keys.size("feed_forward_length", self.ffn_dim()?);
             let (latent, turned_dim) = Latent::translate(self, n_heads, keys)?;
             return Ok((turned_dim, Some(latent)));
         }
-        keys.size("attention.head_count_kv", self.size("num_key_value_heads")?.unwrap_or(n_heads));
+        let n_kv_heads = self.size("num_key_value_heads")?.unwrap_or(n_heads);
+        if self.default(GLOBAL_HEAD_DIM).is_some() {
+            return Ok((head_dim, None));
+        }
+        keys.size("feed_forward_length", self.ffn_dim()?);
         keys.size("attention.key_length", head_dim);
         keys.size("attention.value_length", head_dim);
+        match recurrent.contains(&true) {
+            false => keys.size("attention.head_count_kv", n_kv_heads),
+            true => {
+                let of_layer = |&is_recurrent: &bool| if is_recurrent { 0 } else { n_kv_heads };
+                keys.sizes("attention.head_count_kv", &recurrent.iter().map(of_layer).collect::<Vec<_>>());
+                keys.flags("attention.recurrent_layers", recurrent);
+                // GGUF files have them in another order.
+                keys.flag("ssm.tiled_heads", false);
+            }
+        }
         Ok((head_dim, None))
+    }
+
+    /// The sizes of models whose layers with a window have other heads than the rest, and whose last layers have no keys of their own.
+    /// Returns the width of a head that sees everything: for other models that of every head.
+    fn global_sizes(&self, keys: &mut Keys, n_layers: u32, local_head_dim: u32) -> Result<u32> {
+        if self.default(GLOBAL_HEAD_DIM).is_none() {
+            return Ok(local_head_dim);
+        }
+        let are_windowed = self.sliding_layers(n_layers)?;
+        let number = |key: &str| -> Result<Option<u32>> {
+            // Newer configurations have it with each layer.
+            let own = |layers: &'a Map<String, Value>| layers.values().find_map(|layer| layer.as_object()?.get(key));
+            match self.get("per_layer_config").and_then(Value::as_object).and_then(own) {
+                Some(value) => value.as_f64().map(|number| size_of_number(key, number)).transpose(),
+                None => Ok(None),
+            }
+        };
+        let head_dim = match number("head_dim")? {
+            Some(head_dim) => head_dim,
+            None => self.needed(GLOBAL_HEAD_DIM)?,
+        };
+        keys.size("attention.key_length", head_dim);
+        keys.size("attention.value_length", head_dim);
+        keys.size("attention.key_length_swa", local_head_dim);
+        keys.size("attention.value_length_swa", local_head_dim);
+        let n_heads = self.needed("num_attention_heads")?;
+        let n_local = self.size("num_key_value_heads")?.unwrap_or(n_heads);
+        let n_global = match number("num_key_value_heads")? {
+            Some(n_heads) => Some(n_heads),
+            None if self.flag("attention_k_eq_v")?.unwrap_or(false) => self.size("num_global_key_value_heads")?,
+            None => None,
+        };
+        let n_kv_heads = |&is_windowed: &bool| if is_windowed { n_local } else { n_global.unwrap_or(n_local) };
+        keys.sizes("attention.head_count_kv", &are_windowed.iter().map(n_kv_heads).collect::<Vec<_>>());
+        let n_shared = self.size("num_kv_shared_layers")?.unwrap_or(0);
+        if n_shared >= n_layers {
+            let expected = format!("expected less than the {n_layers} layers");
+            return Err(wrong("num_kv_shared_layers", &n_shared.into(), expected));
+        }
+        let ffn_dim = self.needed("intermediate_size")?;
+        let is_double = self.flag("use_double_wide_mlp")?.unwrap_or(false);
+        let width =
+            |layer: u32| if is_double && layer >= n_layers - n_shared { ffn_dim.saturating_mul(2) } else { ffn_dim };
+        keys.sizes("feed_forward_length", &(0..n_layers).map(width).collect::<Vec<_>>());
+        Ok(head_dim)
+    }
+
+    /// The width of the feed-forward network. Some configurations have that of a network without a gate, of which one with a gate has
+    /// two thirds, times a factor, rounded up to a multiple.
+    fn ffn_dim(&self) -> Result<u32> {
+        let key = if self.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
+        let width = self.needed(key)?;
+        if !self.flag("block_auto_adjust_ff_dim")?.unwrap_or(false) {
+            return Ok(width);
+        }
+        let adjusted = u64::from(width) * 2 / 3;
+        let Some(factor) = self.number("block_ffn_dim_multiplier")? else {
+            return size_of_number(key, adjusted as f64);
+        };
+        let multiple = f64::from(self.needed("block_multiple_of")?);
+        let adjusted = (adjusted as f64 * factor).floor();
+        size_of_number(key, (adjusted / multiple).ceil() * multiple)
+    }
+
+    /// Of each layer, whether it has a state in the place of keys and values.
+    fn recurrent_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
+        const ATTENDING: &str = "full_attn_idxs";
+        /// Of so many layers, the last has keys and values.
+        const PERIOD_OF_STATES: &str = "full_attention_interval";
+        let mut recurrent = vec![false; n_layers as usize];
+        if self.family.recurrent.is_empty() {
+            return Ok(recurrent);
+        }
+        if let Some(types) = self.layer_types(n_layers)? {
+            let is_recurrent = |value: &Value| value.as_str() == Some(self.family.recurrent);
+            return Ok(types.iter().map(is_recurrent).collect());
+        }
+        if let Some(value) = self.get(ATTENDING).filter(|value| !value.is_null()) {
+            recurrent.fill(true);
+            for layer in value.as_array().ok_or_else(|| wrong(ATTENDING, value, "expected a list of layers"))? {
+                let place = layer.as_u64().and_then(|layer| recurrent.get_mut(usize::try_from(layer).ok()?));
+                let expected = format!("expected numbers of the {n_layers} layers");
+                *place.ok_or_else(|| wrong(ATTENDING, layer, expected))? = false;
+            }
+        } else if self.size(PERIOD_OF_STATES)?.is_some() {
+            let period = self.needed(PERIOD_OF_STATES)?;
+            (1..=n_layers).zip(&mut recurrent).for_each(|(layer, own)| *own = !layer.is_multiple_of(period));
+        }
+        Ok(recurrent)
+    }
+
+    /// What the configuration calls each layer, where it does.
+    fn layer_types(&self, n_layers: u32) -> Result<Option<&'a [Value]>> {
+        const TYPES: &str = "layer_types";
+        let Some(value) = self.get(TYPES).filter(|value| !value.is_null()) else { return Ok(None) };
+        let types = value.as_array().filter(|types| types.len() == n_layers as usize);
+        let types = types.ok_or_else(|| wrong(TYPES, value, format!("expected a list of {n_layers} types")))?;
+        Ok(Some(types))
     }
 
     /// The normalization's epsilon, under the key that says which normalization it is.
@@ -245,6 +368,7 @@ impl<'a> Config<'a> {
         // A family whose norms subtract the mean has a default for this one, and the other only by accident.
         let (from, to) = match self.default("layer_norm_eps") {
             Some(_) => ("layer_norm_eps", "attention.layer_norm_epsilon"),
+            None if self.default("norm_eps").is_some() => ("norm_eps", "attention.layer_norm_rms_epsilon"),
             None => ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
         };
         match self.number(from)? {
@@ -272,14 +396,19 @@ impl<'a> Config<'a> {
 
     /// Of each layer, whether it sees a window only.
     fn sliding_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
-        const TYPES: &str = "layer_types";
-        if let Some(value) = self.get(TYPES).filter(|value| !value.is_null()) {
-            let types = value.as_array().filter(|types| types.len() == n_layers as usize);
-            let types = types.ok_or_else(|| wrong(TYPES, value, format!("expected a list of {n_layers} types")))?;
+        if let Some(types) = self.layer_types(n_layers)? {
             let is_sliding = |value: &Value| match value.as_str() {
                 Some("sliding_attention") => Ok(true),
                 Some("full_attention") => Ok(false),
-                _ => Err(wrong(TYPES, value, "expected `full_attention` or `sliding_attention`")),
+                Some(other) if !other.is_empty() && other == self.family.recurrent => Ok(false),
+                _ if self.family.recurrent.is_empty() => {
+                    Err(wrong("layer_types", value, "expected `full_attention` or `sliding_attention`"))
+                }
+                _ => {
+                    let expected =
+                        format!("expected `full_attention`, `sliding_attention` or `{}`", self.family.recurrent);
+                    Err(wrong("layer_types", value, expected))
+                }
             };
             return types.iter().map(is_sliding).collect();
         }
@@ -416,6 +545,7 @@ pub(super) mod tests {
             Some(Meta::Array(array)) if array.element() == ValueType::Bool => {
                 array.iter().map(|value| value.as_bool().unwrap()).collect()
             }
+            Some(Meta::Array(array)) => array.iter().map(|value| json!(value.as_integer().unwrap())).collect(),
             Some(Meta::Bool(x)) => json!(x),
             Some(Meta::String(x)) => json!(x),
             Some(other) => json!(other.as_integer().unwrap()),
@@ -561,6 +691,84 @@ pub(super) mod tests {
             json!({ "sliding_window": null, "layer_types": vec!["full_attention"; 4] }),
             json!({ "attention.sliding_window": null }),
         );
+        let norm = json!({ "norm_eps": 1e-5, "rms_norm_eps": null });
+        let with = |changes: Value| {
+            let mut all = norm.clone();
+            all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            all
+        };
+        // Two thirds of 96, rounded up to a multiple of 256.
+        check(
+            "lfm2",
+            with(json!({ "layer_types": ["conv", "conv", "full_attention", "conv"], "num_attention_heads": 8 })),
+            json!({
+                "attention.head_count_kv": [0, 0, 8, 0], "attention.recurrent_layers": [true, true, false, true],
+                "feed_forward_length": 256, "shortconv.l_cache": 3, "rope.freq_base": 1e6,
+                "attention.layer_norm_rms_epsilon": 1e-5f32, "attention.sliding_window": null,
+            }),
+        );
+        check(
+            "lfm2",
+            with(json!({
+                "full_attn_idxs": [1, 3], "block_ff_dim": 300, "block_ffn_dim_multiplier": 1.5, "block_multiple_of": 8,
+                "conv_L_cache": 4, "num_attention_heads": 8
+            })),
+            json!({
+                "attention.head_count_kv": [0, 8, 0, 8], "feed_forward_length": 304, "shortconv.l_cache": 4,
+            }),
+        );
+        check(
+            "lfm2",
+            with(json!({ "block_auto_adjust_ff_dim": false, "num_attention_heads": 8 })),
+            json!({ "attention.head_count_kv": 8, "feed_forward_length": 96, "attention.recurrent_layers": null }),
+        );
+        check(
+            "qwen3_next",
+            json!({ "num_experts": 8, "num_key_value_heads": 2 }),
+            json!({
+                "attention.head_count_kv": [0, 0, 0, 2], "attention.recurrent_layers": [true, true, true, false],
+                "ssm.tiled_heads": false, "ssm.state_size": 128, "ssm.group_count": 16, "ssm.conv_kernel": 4,
+                "expert_count": 8, "rope.dimension_count": 64,
+            }),
+        );
+        check(
+            "qwen3_5",
+            json!({ "full_attention_interval": 2, "linear_num_key_heads": 4 }),
+            json!({ "attention.recurrent_layers": [true, false, true, false], "ssm.group_count": 4 }),
+        );
+        let layers = json!(["sliding_attention", "full_attention", "sliding_attention", "full_attention"]);
+        check(
+            "gemma4_text",
+            json!({
+                "layer_types": layers, "num_kv_shared_layers": 1, "use_double_wide_mlp": true, "head_dim": 16,
+                "attention_k_eq_v": true, "num_global_key_value_heads": 1, "num_key_value_heads": 2,
+                "rope_parameters": {
+                    "full_attention": {
+                        "rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25
+                    },
+                    "sliding_attention": { "rope_type": "default", "rope_theta": 10000.0 },
+                },
+            }),
+            json!({
+                "attention.key_length": 512, "attention.key_length_swa": 16, "rope.dimension_count": 512,
+                "rope.dimension_count_swa": 16, "rope.freq_base_swa": 10000.0, "rope.freq_base": 1e6,
+                "attention.head_count_kv": [2, 1, 2, 1], "feed_forward_length": [96, 96, 96, 192],
+                "attention.shared_kv_layers": 1, "embedding_length_per_layer_input": 256,
+                "attention.sliding_window_pattern": [true, false, true, false], "attention.sliding_window": 512,
+            }),
+        );
+        check(
+            "gemma4_text",
+            json!({
+                "layer_types": layers, "num_key_value_heads": 2,
+                "per_layer_config": { "1": { "head_dim": 64, "num_key_value_heads": 4 }, "3": { "head_dim": 64 } },
+            }),
+            json!({
+                "attention.key_length": 64, "attention.head_count_kv": [2, 4, 2, 4],
+                "feed_forward_length": [96, 96, 96, 96],
+            }),
+        );
+        check("qwen3_5_moe", json!({ "intermediate_size": null }), json!({ "ssm.time_step_rank": 32 }));
     }
 
     #[test]
@@ -632,6 +840,18 @@ pub(super) mod tests {
             "is \"linear_attention\"",
         );
         check("gemma2", json!({ "sliding_window_pattern": 0 }), "`sliding_window_pattern` is 0");
+        check("lfm2", json!({ "conv_bias": true }), "`conv_bias` is true, and lfm2 is computed with false only");
+        check("lfm2", json!({ "full_attn_idxs": [4] }), "`full_attn_idxs` is 4, expected numbers of the 4 layers");
+        check("lfm2", json!({ "full_attn_idxs": 4 }), "`full_attn_idxs` is 4, expected a list of layers");
+        check(
+            "lfm2",
+            json!({ "layer_types": ["conv", "conv", "full_attention", "mamba"] }),
+            "expected `full_attention`, `sliding_attention` or `conv`",
+        );
+        check("qwen3_next", json!({ "norm_topk_prob": false }), "computed with true only");
+        check("gemma4", json!({ "num_kv_shared_layers": 4 }), "`num_kv_shared_layers` is 4, expected less than the 4");
+        check("gemma4", json!({ "enable_moe_block": true }), "gemma4 is computed with false only");
+        check("qwen3_5", json!({ "full_attention_interval": 0 }), "`full_attention_interval` is 0");
         check("gemma2", json!({ "query_pre_attn_scalar": 0 }), "`query_pre_attn_scalar` is 0");
         check("llama", json!({ "tie_word_embeddings": 1 }), "`tie_word_embeddings` is 1, expected true or false");
         check(

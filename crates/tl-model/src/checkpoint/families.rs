@@ -22,6 +22,8 @@ pub(super) struct Family {
     pub(super) keys: &'static [Key],
     /// What a number or a truth value (0 or 1) is where `config.json` leaves it out.
     pub(super) defaults: &'static [(&'static str, f64)],
+    /// What `layer_types` calls layers without keys and values; "" where there are none.
+    pub(super) recurrent: &'static str,
     /// Values that the architecture computes with whatever the file says: a file that says another is refused.
     pub(super) fixed: &'static [(&'static str, Fixed)],
 }
@@ -31,8 +33,12 @@ pub(super) struct Family {
 pub(super) enum Name {
     /// The same tensor, with `.weight` or `.bias` behind both names.
     Same(&'static str, &'static str),
+    /// As `Same`, of a filter `[channels, 1, taps]`, which GGUF has as `[channels, taps]`.
+    Filter(&'static str, &'static str),
     /// Experts stored one by one, their number in place of `*`: GGUF has all in one tensor `[experts, ..]`.
     Experts(&'static str, &'static str),
+    /// A whole name of experts `[experts, n · out, in]`, of which GGUF has n tensors `[experts, out, in]`.
+    Stacked(&'static str, &'static [&'static str]),
     /// A whole name, without `.weight` behind it.
     Whole(&'static str, &'static str),
     /// A whole name of experts `[experts, in, out]` (or `[experts, out]`) whose outputs take turns: of n tensors, each
@@ -43,7 +49,7 @@ pub(super) enum Name {
 }
 
 /// A key of `config.json` and the key of GGUF's metadata behind the architecture's name.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Key {
     /// A count.
     Size(&'static str, &'static str),
@@ -64,7 +70,7 @@ pub(super) enum Fixed {
     Flag(bool),
 }
 
-use Name::{Experts, Interleaved, KeysAndValues, Same, Whole};
+use Name::{Experts, Filter, Interleaved, KeysAndValues, Same, Stacked, Whole};
 
 const ATTENTION: &[Name] = &[
     Same("self_attn.q_proj", "attn_q"),
@@ -118,6 +124,27 @@ const LATENT_ATTENTION: &[Name] = &[
     KeysAndValues { hub: "self_attn.kv_b_proj.weight", gguf: ["attn_k_b.weight", "attn_v_b.weight"] },
     Same("self_attn.o_proj", "attn_output"),
 ];
+const SHARED_EXPERT: &[Name] = &[
+    Same("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    Same("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    Same("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    Same("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+];
+const DELTA_NET_INPUTS: &[Name] = &[
+    Same("linear_attn.in_proj_qkv", "attn_qkv"),
+    Same("linear_attn.in_proj_z", "attn_gate"),
+    Same("linear_attn.in_proj_b", "ssm_beta"),
+    Same("linear_attn.in_proj_a", "ssm_alpha"),
+];
+/// Without the projections of its input, which differ.
+const DELTA_NET: &[Name] = &[
+    Filter("linear_attn.conv1d", "ssm_conv1d"),
+    // GGUF files have the negative of its exponential.
+    Whole("linear_attn.A_log", "ssm_a_log"),
+    Whole("linear_attn.dt_bias", "ssm_dt.bias"),
+    Same("linear_attn.norm", "ssm_norm"),
+    Same("linear_attn.out_proj", "ssm_out"),
+];
 
 const EXPERTS_USED: Key = Key::Size("num_experts_per_tok", "expert_used_count");
 const LOCAL_EXPERTS: Key = Key::Size("num_local_experts", "expert_count");
@@ -141,6 +168,47 @@ const ROUTED_KEYS: &[Key] = &[
     Key::Size("topk_group", "expert_group_used_count"),
 ];
 
+const DELTA_NET_KEYS: &[Key] = &[
+    Key::Size("linear_conv_kernel_dim", "ssm.conv_kernel"),
+    Key::Size("linear_key_head_dim", "ssm.state_size"),
+    Key::Size("linear_num_key_heads", "ssm.group_count"),
+    Key::Size("linear_num_value_heads", "ssm.time_step_rank"),
+];
+const DELTA_NET_MOE_KEYS: &[Key] = &[
+    EXPERTS,
+    LOCAL_EXPERTS,
+    EXPERTS_USED,
+    EXPERT_WIDTH,
+    Key::Size("shared_expert_intermediate_size", "expert_shared_feed_forward_length"),
+    DELTA_NET_KEYS[0],
+    DELTA_NET_KEYS[1],
+    DELTA_NET_KEYS[2],
+    DELTA_NET_KEYS[3],
+];
+const DELTA_NET_MOE_DEFAULTS: &[(&str, f64)] = &[
+    // These models have no other feed-forward network.
+    ("intermediate_size", 5632.0),
+    ("head_dim", 256.0),
+    ("partial_rotary_factor", 0.25),
+    ("linear_conv_kernel_dim", 4.0),
+    ("linear_key_head_dim", 128.0),
+    ("linear_num_key_heads", 16.0),
+    ("linear_num_value_heads", 32.0),
+    ("full_attention_interval", 4.0),
+];
+const DELTA_NET_DEFAULTS: &[(&str, f64)] = &[
+    ("head_dim", 256.0),
+    ("partial_rotary_factor", 0.25),
+    ("linear_conv_kernel_dim", 4.0),
+    ("linear_key_head_dim", 128.0),
+    ("linear_num_key_heads", 16.0),
+    ("linear_num_value_heads", 32.0),
+    ("full_attention_interval", 4.0),
+];
+
+/// The width of heads that see everything, where others have another.
+pub(super) const GLOBAL_HEAD_DIM: &str = "global_head_dim";
+
 const SILU: (&str, Fixed) = ("hidden_act", Fixed::Text("silu"));
 const ONE_DIRECTION: (&str, Fixed) = ("use_bidirectional_attention", Fixed::Flag(false));
 
@@ -154,6 +222,7 @@ const PLAIN: Family = Family {
     layer: &[],
     keys: &[],
     defaults: &[],
+    recurrent: "",
     fixed: &[SILU],
 };
 
@@ -215,18 +284,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family {
         model_types: &["qwen2_moe"],
         architecture: "qwen2moe",
-        layer: &[
-            NORMS_BEFORE,
-            ATTENTION,
-            FEED_FORWARD,
-            QWEN_EXPERTS,
-            &[
-                Same("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
-                Same("mlp.shared_expert.up_proj", "ffn_up_shexp"),
-                Same("mlp.shared_expert.down_proj", "ffn_down_shexp"),
-                Same("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
-            ],
-        ],
+        layer: &[NORMS_BEFORE, ATTENTION, FEED_FORWARD, QWEN_EXPERTS, SHARED_EXPERT],
         keys: &[
             EXPERTS,
             LOCAL_EXPERTS,
@@ -308,6 +366,42 @@ pub(super) static FAMILIES: &[Family] = &[
             ("sliding_window_pattern", 6.0),
         ],
         fixed: &[ONE_DIRECTION],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["gemma4_text", "gemma4"],
+        architecture: "gemma4",
+        layer: &[
+            NORMS_BEFORE_AND_AFTER,
+            ATTENTION,
+            QK_NORM,
+            FEED_FORWARD,
+            &[
+                Same("per_layer_input_gate", "inp_gate"),
+                Same("per_layer_projection", "proj"),
+                Same("post_per_layer_input_norm", "post_norm"),
+                Whole("layer_scalar", "layer_output_scale.weight"),
+            ],
+        ],
+        keys: &[
+            Key::Size("num_kv_shared_layers", "attention.shared_kv_layers"),
+            Key::Size("hidden_size_per_layer_input", "embedding_length_per_layer_input"),
+            Key::Float("final_logit_softcapping", "final_logit_softcapping"),
+        ],
+        defaults: &[
+            ("tie_word_embeddings", 1.0),
+            ("head_dim", 256.0),
+            (GLOBAL_HEAD_DIM, 512.0),
+            ("hidden_size_per_layer_input", 256.0),
+            ("num_key_value_heads", 4.0),
+            ("sliding_window", 512.0),
+            ("sliding_window_pattern", 6.0),
+        ],
+        fixed: &[
+            ("hidden_activation", Fixed::Text("gelu_pytorch_tanh")),
+            ("enable_moe_block", Fixed::Flag(false)),
+            ("attention_bias", Fixed::Flag(false)),
+        ],
         ..PLAIN
     },
     Family {
@@ -491,6 +585,93 @@ pub(super) static FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        model_types: &["qwen3_next"],
+        architecture: "qwen3next",
+        norms_lack_one: true,
+        layer: &[
+            NORMS_ROUND_ATTENTION,
+            ATTENTION,
+            QK_NORM,
+            DELTA_NET,
+            // Query, key, values and gates of a head of keys after the other, as old GGUF files have them.
+            &[Same("linear_attn.in_proj_qkvz", "ssm_in"), Same("linear_attn.in_proj_ba", "ssm_ba")],
+            QWEN_EXPERTS,
+            SHARED_EXPERT,
+        ],
+        keys: DELTA_NET_MOE_KEYS,
+        defaults: DELTA_NET_DEFAULTS,
+        recurrent: "linear_attention",
+        // The experts' probabilities are divided by their sum, in every layer.
+        fixed: &[SILU, ("norm_topk_prob", Fixed::Flag(true)), ("decoder_sparse_step", Fixed::Number(1.0))],
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen3_5_text", "qwen3_5"],
+        architecture: "qwen35",
+        norms_lack_one: true,
+        layer: &[NORMS_ROUND_ATTENTION, ATTENTION, QK_NORM, DELTA_NET, DELTA_NET_INPUTS, FEED_FORWARD],
+        keys: DELTA_NET_KEYS,
+        defaults: DELTA_NET_DEFAULTS,
+        recurrent: "linear_attention",
+        ..PLAIN
+    },
+    Family {
+        model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
+        architecture: "qwen35moe",
+        norms_lack_one: true,
+        layer: &[
+            NORMS_ROUND_ATTENTION,
+            ATTENTION,
+            QK_NORM,
+            DELTA_NET,
+            DELTA_NET_INPUTS,
+            &[
+                Same("mlp.gate", "ffn_gate_inp"),
+                Stacked("mlp.experts.gate_up_proj", &["ffn_gate_exps.weight", "ffn_up_exps.weight"]),
+                Stacked("mlp.experts.down_proj", &["ffn_down_exps.weight"]),
+            ],
+            SHARED_EXPERT,
+        ],
+        keys: DELTA_NET_MOE_KEYS,
+        defaults: DELTA_NET_MOE_DEFAULTS,
+        recurrent: "linear_attention",
+        ..PLAIN
+    },
+    Family {
+        model_types: &["lfm2"],
+        architecture: "lfm2",
+        layer: &[&[
+            Same("operator_norm", "attn_norm"),
+            Same("ffn_norm", "ffn_norm"),
+            Same("conv.in_proj", "shortconv.in_proj"),
+            Filter("conv.conv", "shortconv.conv"),
+            Same("conv.out_proj", "shortconv.out_proj"),
+            Same("self_attn.q_proj", "attn_q"),
+            Same("self_attn.k_proj", "attn_k"),
+            Same("self_attn.v_proj", "attn_v"),
+            Same("self_attn.out_proj", "attn_output"),
+            Same("self_attn.q_layernorm", "attn_q_norm"),
+            Same("self_attn.k_layernorm", "attn_k_norm"),
+            Same("feed_forward.w1", "ffn_gate"),
+            Same("feed_forward.w3", "ffn_up"),
+            Same("feed_forward.w2", "ffn_down"),
+        ]],
+        keys: &[Key::Size("conv_L_cache", "shortconv.l_cache")],
+        defaults: &[
+            ("num_key_value_heads", 8.0),
+            ("tie_word_embeddings", 1.0),
+            ("rope_theta", 1e6),
+            ("norm_eps", 1e-5),
+            ("conv_L_cache", 3.0),
+            ("block_auto_adjust_ff_dim", 1.0),
+            ("block_ffn_dim_multiplier", 1.0),
+            ("block_multiple_of", 256.0),
+        ],
+        recurrent: "conv",
+        fixed: &[("conv_bias", Fixed::Flag(false))],
+        ..PLAIN
+    },
+    Family {
         model_types: &["gpt_oss"],
         architecture: "gpt-oss",
         layer: &[
@@ -532,6 +713,10 @@ pub(super) static FAMILIES: &[Family] = &[
 pub(super) static OUTSIDE_LAYERS: &[(&str, &str)] = &[
     ("model.embed_tokens.weight", "token_embd.weight"),
     ("model.norm.weight", "output_norm.weight"),
+    ("model.embedding_norm.weight", "token_embd_norm.weight"),
+    ("model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
+    ("model.per_layer_model_projection.weight", "per_layer_model_proj.weight"),
+    ("model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
     ("lm_head.weight", "output.weight"),
     ("lm_head.bias", "output.bias"),
 ];
@@ -543,7 +728,7 @@ pub(super) static TEXT_PREFIXES: &[(&str, &str)] = &[
     ("model.language_model.", "model."),
 ];
 
-/// Parts of models that see images or hear, which are left out: the text model is complete without them.
+/// Parts of models that see images, hear, or guess ahead, which are left out: the text model is complete without them.
 pub(super) static OTHER_PARTS: &[&str] = &[
     "vision_tower.",
     "vision_model.",
@@ -551,6 +736,12 @@ pub(super) static OTHER_PARTS: &[&str] = &[
     "model.vision_tower.",
     "model.vision_model.",
     "model.multi_modal_projector.",
+    "model.visual.",
+    "model.audio_tower.",
+    "model.embed_vision.",
+    "model.embed_audio.",
+    // Layers that predict further tokens.
+    "mtp.",
 ];
 
 /// Ends of names of tensors that are computed from the configuration, not learned: old files have them.
@@ -584,8 +775,8 @@ mod tests {
             let (mut hub_names, mut gguf_names) = (HashSet::new(), HashSet::new());
             for name in row.layer.iter().copied().flatten() {
                 let (hub, gguf): (&str, Vec<&str>) = match *name {
-                    Same(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
-                    Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
+                    Same(hub, gguf) | Filter(hub, gguf) | Experts(hub, gguf) | Whole(hub, gguf) => (hub, vec![gguf]),
+                    Stacked(hub, gguf) | Interleaved { hub, gguf, .. } => (hub, gguf.to_vec()),
                     KeysAndValues { hub, gguf } => (hub, gguf.to_vec()),
                 };
                 assert!(hub_names.insert(hub), "{what}: {hub} twice");

@@ -23,8 +23,12 @@ const MAX_DIMS: usize = 4;
 enum Target {
     /// The same tensor.
     Same(String),
+    /// The same tensor, but for the dimension of 1 in the middle.
+    Filter(String),
     /// One of the experts of a tensor.
     Expert { name: String, number: usize },
+    /// Several tensors, of each expert one below the other.
+    Stacked(Vec<String>),
     /// Several tensors whose elements take turns.
     Interleaved { names: Vec<String>, is_transposed: bool },
     /// One for the keys and one for the values of all heads.
@@ -57,7 +61,9 @@ pub(super) fn rename(
         match target(&tensor.name, family, config)? {
             Target::LeftOut => {}
             Target::Same(name) => renamed.same(name, file, tensor)?,
+            Target::Filter(name) => renamed.filter(name, file, tensor)?,
             Target::Expert { name, number } => renamed.expert(name, number, file, tensor)?,
+            Target::Stacked(names) => renamed.stacked(&names, file, &tensor)?,
             Target::Interleaved { names, is_transposed } => {
                 renamed.interleaved(&names, is_transposed, file, &tensor)?;
             }
@@ -116,11 +122,18 @@ fn layer_target(rule: &Name, layer: usize, rest: &str) -> Option<Target> {
             let kind = kind(rest.strip_prefix(hub)?)?;
             Some(Target::Same(format!("blk.{layer}.{gguf}{kind}")))
         }
+        Name::Filter(hub, gguf) => {
+            let kind = kind(rest.strip_prefix(hub)?)?;
+            Some(Target::Filter(format!("blk.{layer}.{gguf}{kind}")))
+        }
         Name::Experts(hub, gguf) => {
             let (before, after) = hub.split_once('*')?;
             let (number, rest) = rest.strip_prefix(before)?.split_once('.')?;
             let kind = kind(rest.strip_prefix(after.strip_prefix('.')?)?)?;
             Some(Target::Expert { name: format!("blk.{layer}.{gguf}{kind}"), number: index(number)? })
+        }
+        Name::Stacked(hub, gguf) => {
+            (rest == hub).then(|| Target::Stacked(gguf.iter().map(|gguf| format!("blk.{layer}.{gguf}")).collect()))
         }
         Name::Whole(hub, gguf) => (rest == hub).then(|| Target::Same(format!("blk.{layer}.{gguf}"))),
         Name::Interleaved { hub, gguf, is_transposed } => (rest == hub).then(|| Target::Interleaved {
@@ -158,7 +171,9 @@ impl Renamed<'_> {
     fn same(&mut self, name: String, file: usize, tensor: StoredTensor) -> Result<()> {
         let stored = type_of(&tensor)?;
         check_rank(&tensor, 0..=MAX_DIMS)?;
-        let lacks_one = self.family.norms_lack_one && name.ends_with("_norm.weight");
+        // The norm inside a delta net has its 1.
+        let is_norm = name.ends_with("_norm.weight") && !name.ends_with(".ssm_norm.weight");
+        let lacks_one = self.family.norms_lack_one && is_norm;
         let is_wide = is_wide(&name, &tensor.dims);
         let is_used_as_is = !lacks_one && (stored == FLOAT32 || !is_wide) && is_aligned(stored, tensor.data.start);
         let part = Part { file, data: tensor.data };
@@ -170,6 +185,23 @@ impl Renamed<'_> {
             (Source::Arranged { arrangement: Arrangement::Stack(vec![part]), stored, widen }, tensor_type)
         };
         self.tensors.push(CheckpointTensor { name, tensor_type, dims: tensor.dims, source });
+        Ok(())
+    }
+
+    /// GGUF files have filters in float32.
+    fn filter(&mut self, name: String, file: usize, mut tensor: StoredTensor) -> Result<()> {
+        let stored = type_of(&tensor)?;
+        if let [channels, 1, taps] = *tensor.dims {
+            tensor.dims = vec![channels, taps];
+        }
+        check_rank(&tensor, 1..=2)?;
+        let is_used_as_is = stored == FLOAT32 && is_aligned(stored, tensor.data.start);
+        let part = Part { file, data: tensor.data };
+        let source = match is_used_as_is {
+            true => Source::Stored(part),
+            false => Source::Arranged { arrangement: Arrangement::Stack(vec![part]), stored, widen: Some(0.0) },
+        };
+        self.tensors.push(CheckpointTensor { name, tensor_type: FLOAT32, dims: tensor.dims, source });
         Ok(())
     }
 
@@ -202,6 +234,35 @@ impl Renamed<'_> {
             return Err(ModelError::Experts { name, problem });
         }
         stack.parts.push((number, Part { file, data: tensor.data }));
+        Ok(())
+    }
+
+    fn stacked(&mut self, names: &[String], file: usize, tensor: &StoredTensor) -> Result<()> {
+        let stored = type_of(tensor)?;
+        let wrong = || ModelError::Experts {
+            name: names.first().cloned().unwrap_or_default(),
+            problem: format!("is made of `{}` of {:?}, which is no whole number of experts", tensor.name, tensor.dims),
+        };
+        let &[n_experts, rows, columns] = tensor.dims.as_slice() else { return Err(wrong()) };
+        let n_parts = n_experts.saturating_mul(names.len());
+        let is_whole = rows.is_multiple_of(names.len()) && n_parts > 0 && tensor.data.len().is_multiple_of(n_parts);
+        if n_experts != self.n_experts || !is_whole {
+            return Err(wrong());
+        }
+        let part_bytes = tensor.data.len() / n_parts;
+        for (first, name) in names.iter().enumerate() {
+            let part = |expert: usize| {
+                let start = tensor.data.start + (expert * names.len() + first) * part_bytes;
+                Part { file, data: start..start + part_bytes }
+            };
+            let arrangement = Arrangement::Stack((0..n_experts).map(part).collect());
+            self.tensors.push(CheckpointTensor {
+                name: name.clone(),
+                tensor_type: stored,
+                dims: vec![n_experts, rows / names.len(), columns],
+                source: Source::Arranged { arrangement, stored, widen: None },
+            });
+        }
         Ok(())
     }
 

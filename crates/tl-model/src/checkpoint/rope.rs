@@ -14,6 +14,9 @@ use crate::error::Result;
 /// Frequencies of the rotation are powers of it.
 const DEFAULT_BASE: f64 = 10000.0;
 
+/// What GGUF files divide a frequency by that turns nothing.
+const UNROTATED: f32 = 1e30;
+
 /// What is said of one kind of layer.
 struct Rope<'a> {
     /// GGUF's name of the architecture.
@@ -34,16 +37,24 @@ struct Rope<'a> {
 ///
 /// # Errors
 /// A scaling that is not known, or parameters that are missing or impossible.
-pub(super) fn translate(config: &Config<'_>, head_dim: u32, keys: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>> {
+pub(super) fn translate(
+    config: &Config<'_>,
+    [head_dim, local_head_dim]: [u32; 2],
+    keys: &mut Keys,
+) -> Result<Vec<(&'static str, Vec<f32>)>> {
     let empty = Map::new();
     let (full, sliding) = parameters(config)?;
     let rope = Rope::new(config, full.unwrap_or(&empty), head_dim)?;
     keys.float("rope.freq_base", rope.base);
-    keys.size("rope.dimension_count", rope.dims);
+    let is_proportional = rope.kind == "proportional";
+    keys.size("rope.dimension_count", if is_proportional { head_dim } else { rope.dims });
     let local_base = match sliding {
         Some(sliding) => {
-            let local = Rope::new(config, sliding, head_dim)?;
-            if local.kind != "default" || local.dims != rope.dims {
+            let local = Rope::new(config, sliding, local_head_dim)?;
+            if is_proportional {
+                keys.size("rope.dimension_count_swa", local.dims);
+            }
+            if local.kind != "default" || !is_proportional && local.dims != rope.dims {
                 let expected = "expected the rotation of full layers, unscaled, with another base";
                 return Err(wrong("rope_parameters.sliding_attention", &local.kind.into(), expected));
             }
@@ -64,10 +75,18 @@ pub(super) fn translate(config: &Config<'_>, head_dim: u32, keys: &mut Keys) -> 
             keys.float("rope.scaling.factor", rope.positive("factor")?);
             Ok(Vec::new())
         }
+        // All of a head is rotated, but most of it by nothing.
+        "proportional" => {
+            let factor = rope.optional("factor")?.unwrap_or(1.0);
+            let divisor = |pair: u32| if 2 * pair < rope.dims { factor as f32 } else { UNROTATED };
+            Ok(vec![("rope_freqs.weight", (0..head_dim / 2).map(divisor).collect())])
+        }
         "yarn" => rope.yarn(keys),
         "llama3" => rope.llama3(),
         "longrope" | "su" => rope.longrope(keys),
-        other => Err(wrong("rope_type", &other.into(), "expected default, linear, yarn, llama3 or longrope")),
+        other => {
+            Err(wrong("rope_type", &other.into(), "expected default, linear, proportional, yarn, llama3 or longrope"))
+        }
     }
 }
 
@@ -380,7 +399,7 @@ mod tests {
         let scaling = |scaling: Value| json!({ "rope_scaling": scaling });
         check(
             scaling(json!({ "type": "dynamic", "factor": 2.0 })),
-            "`rope_type` is \"dynamic\", expected default, linear, yarn",
+            "`rope_type` is \"dynamic\", expected default, linear, proportional, yarn",
         );
         check(scaling(json!({ "type": 3 })), "`rope_type` is 3, expected a string");
         check(scaling(json!(3)), "`rope_scaling` is 3, expected an object");

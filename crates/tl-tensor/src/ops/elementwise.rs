@@ -95,6 +95,8 @@ float_functions! {
     TAN tan "The tangent, `x` in radians. Float tensors." f32::tan, "tan(x)";
     TANH tanh "The hyperbolic tangent. Float tensors." tl_kernels::tanh, "tanh_(x)";
     SIGMOID sigmoid "`1 / (1 + e^-x)`. Float tensors." tl_kernels::sigmoid, "sigmoid(x)";
+    SOFTPLUS softplus "`ln(1 + e^x)`, which is near `x` where that is large (Dugas et al., 2001). Float tensors."
+        |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p(), "max(x, 0.0) + log(1.0 + exp(-abs(x)))";
     SILU silu "`x · sigmoid(x)` (Elfwing et al., 2017). Float tensors." tl_kernels::silu, "x * sigmoid(x)";
     GELU gelu "`x · Φ(x)`, Φ being the normal distribution (Hendrycks, Gimpel, 2016). Float tensors." tl_kernels::gelu, "gelu(x)";
     GELU_TANH gelu_tanh "`0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, which approximates `gelu` (Hendrycks, Gimpel, 2016). Float tensors."

@@ -54,6 +54,7 @@ const UNARY: &[Unary] = &[
     ("tan", Types::Floats, (-1.4, 1.4), f64::tan, FEW_ROUNDINGS),
     ("tanh", Types::Floats, (-6.0, 6.0), f64::tanh, SERIES),
     ("sigmoid", Types::Floats, (-12.0, 12.0), sigmoid, FEW_ROUNDINGS),
+    ("softplus", Types::Floats, (-12.0, 12.0), |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), SERIES),
     ("silu", Types::Floats, (-12.0, 12.0), |x| x * sigmoid(x), FEW_ROUNDINGS),
     ("gelu", Types::Floats, (-4.0, 4.0), |x| x * 0.5 * (1.0 + erf(x / 2f64.sqrt())), SERIES),
     ("gelu_tanh", Types::Floats, (-4.0, 4.0), gelu_tanh, SERIES),

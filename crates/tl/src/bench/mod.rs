@@ -268,7 +268,7 @@ impl Bench<'_> {
     fn warm_up(&mut self) -> tl_model::Result<()> {
         let len = self.tokens.len().min(64);
         self.fill(len)?;
-        self.cache.truncate(len - 1)?;
+        self.go_back(len - 1)?;
         self.decode(1)
     }
 
@@ -282,17 +282,25 @@ impl Bench<'_> {
         let before = count(self.model);
         let mut rates = Vec::new();
         for _ in 0..reps {
+            if let Test::Decode { depth, .. } = test {
+                self.go_back(depth)?;
+            }
             let start = Instant::now();
             match test {
                 Test::Prefill(count) => self.fill(count)?,
-                Test::Decode { count, depth } => {
-                    self.cache.truncate(depth)?;
-                    self.decode(count)?;
-                }
+                Test::Decode { count, .. } => self.decode(count)?,
             }
             rates.push(test.n_tokens() as f64 / start.elapsed().as_secs_f64().max(1e-9));
         }
         Ok(Measured { test, rates, allocation_count: count(self.model) - before })
+    }
+
+    /// Lets the cache hold the first `len` tokens again. One that cannot go back, for its windows or its states, is filled anew.
+    fn go_back(&mut self, len: usize) -> tl_model::Result<()> {
+        match self.cache.truncate(len) {
+            Ok(()) => Ok(()),
+            Err(_) => self.fill(len),
+        }
     }
 
     /// Puts so many tokens into the empty cache.
