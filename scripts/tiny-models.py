@@ -197,8 +197,7 @@ ROLES = {
 NEXT = {"eh_proj": "nextn.eh_proj", "enorm": "nextn.enorm", "hnorm": "nextn.hnorm",
         "shared_head.norm": "nextn.shared_head_norm"}
 # There the norm of that name stands behind attention, or is called so.
-NORM_BEHIND = ("gemma2", "gemma3", "olmo2", "gpt-oss", "glm4moe", "exaone4", "seed_oss")
-NORM_BEHIND = ("gemma2", "gemma3", "gemma4", "olmo2", "gpt-oss", "qwen3next", "qwen35", "qwen35moe")
+NORM_BEHIND = ("gemma2", "gemma3", "gemma4", "olmo2", "gpt-oss", "glm4moe", "exaone4", "seed_oss", "qwen3next", "qwen35", "qwen35moe")
 WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
          "model.embedding_norm.weight": "token_embd_norm.weight",
          "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
@@ -271,7 +270,6 @@ def reference(model, has_window):
     return found
 
 
-def gguf_tensors(name, kind, arch, config, weights):
 def tiled_heads(key, value, config):
     """The heads of values in turns: a first one for each head of keys, then a second one."""
     n_keys, n_values = config["linear_num_key_heads"], config["linear_num_value_heads"]
@@ -284,7 +282,7 @@ def tiled_heads(key, value, config):
     return np.concatenate([value[:before], heads.reshape(value[before:].shape)])
 
 
-def gguf_tensors(kind, arch, config, weights):
+def gguf_tensors(name, kind, arch, config, weights):
     """The names and values that GGUF has for them."""
     def pairs(rows, n_heads):
         return rows.reshape(n_heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
@@ -341,8 +339,8 @@ def gguf_tensors(kind, arch, config, weights):
 
 
 def rope_keys(writer, arch, config, head_dim):
-    head_dim = config.get("qk_rope_head_dim") or head_dim
     """Writes the keys; gives the tensors that go with them."""
+    head_dim = config.get("qk_rope_head_dim") or head_dim
     parameters = config["rope_parameters"]
     full = parameters.get("full_attention", parameters)
     if "sliding_attention" in parameters:
@@ -387,10 +385,15 @@ def rope_keys(writer, arch, config, head_dim):
     return {}
 
 
-def head_keys(writer, name, config, head_dim):
+def head_keys(writer, name, arch, config, head_dim):
     """The sizes of what a cache holds."""
     if not (rank := config.get("kv_lora_rank")):
-        sizes = (config["num_key_value_heads"], head_dim, head_dim)
+        n_heads = config["num_key_value_heads"]
+        if arch == "lfm2":
+            n_heads = [0 if kind == "conv" else n_heads for kind in config["layer_types"]]
+        if arch == "gemma4":
+            n_heads = [2 if kind == "full_attention" else n_heads for kind in config["layer_types"]]
+        sizes = (n_heads, head_dim, head_dim)
     else:
         in_heads = (config["qk_nope_head_dim"] + config["qk_rope_head_dim"], config["v_head_dim"])
         writer.add_kv_lora_rank(rank)
@@ -423,39 +426,27 @@ def routing_keys(writer, kind, config):
 
 
 def gguf_keys(writer, name, kind, arch, config, head_dim):
-    n_next = config.get("num_nextn_predict_layers") or 0
+    n_next = 1 if arch == "qwen35" else config.get("num_nextn_predict_layers") or 0
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"] + n_next)
     if n_next:
         writer.add_nextn_predict_layers(n_next)
-    writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
-    head_keys(writer, name, config, head_dim)
     if "n_routed_experts" in config:
         routing_keys(writer, kind, config)
-    n_guessing = 1 if arch == "qwen35" else 0
-    writer.add_block_count(config["num_hidden_layers"] + n_guessing)
-    if n_guessing:
-        writer.add_nextn_predict_layers(n_guessing)
-    writer.add_head_count(config["num_attention_heads"])
+    head_keys(writer, name, arch, config, head_dim)
     if arch == "lfm2":
         # Two thirds, rounded up to a multiple; and no heads of keys where a layer is a convolution.
         multiple = config["block_multiple_of"]
         writer.add_feed_forward_length(-(-(config["intermediate_size"] * 2 // 3) // multiple) * multiple)
-        n_heads = config["num_key_value_heads"]
-        writer.add_head_count_kv([0 if kind == "conv" else n_heads for kind in config["layer_types"]])
         writer.add_shortconv_l_cache(config["conv_L_cache"])
     elif arch == "gemma4":
         n_own = config["num_hidden_layers"] - config["num_kv_shared_layers"]
-        width, n_heads = config["intermediate_size"], [config["num_key_value_heads"], 2]
+        width = config["intermediate_size"]
         writer.add_feed_forward_length([width * (1 if i < n_own else 2) for i in range(config["num_hidden_layers"])])
-        writer.add_head_count_kv([n_heads[kind == "full_attention"] for kind in config["layer_types"]])
     else:
         writer.add_feed_forward_length(config["intermediate_size"])
-        writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
     writer.add_vocab_size(VOCABULARY)
     if arch == "cohere2":
         writer.add_layer_norm_eps(config["layer_norm_eps"])
@@ -478,7 +469,7 @@ def gguf_keys(writer, name, kind, arch, config, head_dim):
         writer.add_ssm_time_step_rank(config["linear_num_value_heads"])
         writer.add_ssm_inner_size(config["linear_value_head_dim"] * config["linear_num_value_heads"])
         are_recurrent = [kind == "linear_attention" for kind in config["layer_types"]]
-        writer.add_array(f"{arch}.attention.recurrent_layers", are_recurrent + [False] * n_guessing)
+        writer.add_array(f"{arch}.attention.recurrent_layers", are_recurrent + [False] * n_next)
         writer.add_uint32(f"{arch}.full_attention_interval", 4)
     if arch in ("qwen35", "qwen35moe"):
         writer.add_rope_dimension_sections([2, 1, 1, 0])
@@ -503,7 +494,6 @@ def gguf_keys(writer, name, kind, arch, config, head_dim):
             writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
 
 
-def write_gguf(path, name, kind, arch, config, weights, part=None, count=1):
 def guessing_layer(layer, tensors):
     """A layer that guesses further tokens: one of attention, and what joins a token to what the others gave."""
     attention = {key.replace(f"blk.{layer - 1}.", f"blk.{layer}."): value for key, value in tensors.items()
@@ -512,7 +502,7 @@ def guessing_layer(layer, tensors):
     return attention | {f"blk.{layer}.nextn.{role}.weight": value for role, value in own.items()}
 
 
-def write_gguf(path, kind, arch, config, weights, part=None, count=1):
+def write_gguf(path, name, kind, arch, config, weights, part=None, count=1):
     """Writes the file, or its part of that number with `weights`, which are then named as in GGUF."""
     writer = gguf.GGUFWriter(path, arch)
     config = config.to_dict()
@@ -520,7 +510,6 @@ def write_gguf(path, kind, arch, config, weights, part=None, count=1):
     tensors = weights if part is not None else dict(gguf_tensors(name, kind, arch, config, weights))
     # That of layers without a window.
     head_dim = 32 if arch == "gemma4" else head_dim
-    tensors = weights if part is not None else dict(gguf_tensors(kind, arch, config, weights))
     if not part:
         gguf_keys(writer, name, kind, arch, config, head_dim)
         tensors = tensors | rope_keys(writer, arch, config, head_dim)
