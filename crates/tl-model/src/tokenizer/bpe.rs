@@ -7,11 +7,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use super::bad;
-use super::bytes::push_spelled;
+use super::merges::{Texts, resolve};
+use super::pairs::PairMap;
 use super::split::{SplitState, Splits};
-use super::vocab::{Kind, PairMap, Vocab};
+use super::vocab::{Kind, Vocab};
 use crate::error::Result;
 
 /// No token: of a character that the vocabulary does not have, and of the end of a chain.
@@ -82,45 +84,20 @@ pub(super) struct Rules {
 }
 
 impl Bpe {
-    /// Joins by `merges`, pairs of texts as the file spells them, the first of rank 0.
+    /// Joins by `merges`: all of them with their ranks, in any number of parts.
     ///
     /// # Errors
     /// A merge of texts, or into a text, that are no tokens.
-    pub(super) fn new<'a>(
-        vocab: &Vocab,
-        rules: Rules,
-        n_merges: usize,
-        merges: impl Iterator<Item = Result<(&'a str, &'a str)>>,
-    ) -> Result<Bpe> {
-        let mut map = PairMap::with_capacity(n_merges);
+    pub(super) fn new<'a, I>(vocab: &Vocab, rules: Rules, merges: &[(Range<usize>, I)]) -> Result<Bpe>
+    where
+        I: Iterator<Item = Result<Texts<'a>>> + Clone + Send + Sync,
+    {
+        let parts = resolve(vocab, rules.byte_level, merges)?;
+        let mut map = PairMap::with_capacity(parts.iter().map(|part| part.ids.len()).sum());
+        let ids = parts.iter().flat_map(|part| &part.ids);
+        map.extend((0u32..).zip(ids).map(|(rank, &[left, right, id])| ((left, right), (rank, id))));
         let mut pairs = PairMap::with_capacity(0);
-        let (mut whole, mut last) = (Vec::new(), 0);
-        for (rank, merge) in (0u32..).zip(merges) {
-            let (left, right) = merge?;
-            whole.clear();
-            let middle = if rules.byte_level {
-                push_spelled(left, &mut whole);
-                let middle = whole.len();
-                push_spelled(right, &mut whole);
-                middle
-            } else {
-                whole.extend_from_slice(left.as_bytes());
-                whole.extend_from_slice(right.as_bytes());
-                if let (Some(a), Some(b)) = (left.chars().next_back(), right.chars().next()) {
-                    pairs.insert(a.into(), b.into(), (0, 0));
-                }
-                left.len()
-            };
-            let (left_bytes, right_bytes) = whole.split_at(middle);
-            let ids = vocab.find(left_bytes).zip(vocab.find(right_bytes)).zip(vocab.find_near(&whole, last));
-            let Some(((left_id, right_id), id)) = ids else {
-                let absent = [left_bytes, right_bytes].into_iter().position(|text| vocab.find(text).is_none());
-                let absent = absent.map_or_else(|| format!("{left}{right}"), |at| [left, right][at].to_owned());
-                return Err(bad(format!("merge {rank} joins {left:?} and {right:?}, but {absent:?} is no token")));
-            };
-            map.insert(left_id, right_id, (rank, id));
-            last = id;
-        }
+        pairs.extend(parts.iter().flat_map(|part| &part.meeting).map(|&meeting| (meeting, (0, 0))));
         let start = if rules.byte_level {
             let mut bytes = Box::new([NONE; 256]);
             for byte in 0..=255u8 {
