@@ -22,6 +22,9 @@ const NONE: u32 = u32::MAX;
 /// Pieces up to this many symbols are joined by looking through all of them again and again.
 const SHORT: usize = 32;
 
+/// The longest token of which it is tried whether its letters join to it.
+const MAX_TRIED_BYTES: usize = 512;
+
 /// What a piece is before anything is joined.
 #[derive(Debug)]
 enum Start {
@@ -111,6 +114,56 @@ impl Bpe {
         Ok(Bpe { splits, start, merges: map, ignore_merges, fallback })
     }
 
+    /// How texts are cut.
+    pub(super) fn splits(&self) -> &Splits {
+        &self.splits
+    }
+
+    /// Whether a piece that is a token is that token, however its letters would join.
+    pub(super) fn ignores_merges(&self) -> bool {
+        self.ignore_merges
+    }
+
+    /// What is written for what no token spells.
+    pub(super) fn fallback(&self) -> &Fallback {
+        &self.fallback
+    }
+
+    /// Every merge, the lowest rank first: left, right, and what they become.
+    pub(super) fn merges(&self) -> Vec<[u32; 3]> {
+        let mut ranked: Vec<(u32, [u32; 3])> =
+            self.merges.iter().map(|((left, right), (rank, id))| (rank, [left, right, id])).collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, merge)| merge).collect()
+    }
+
+    /// What two tokens become.
+    pub(super) fn joined(&self, left: u32, right: u32) -> Option<u32> {
+        self.merges.get(left, right).map(|(_, id)| id)
+    }
+
+    /// Whether the letters of a token join to it. Very long ones are not tried: `false`.
+    pub(super) fn joins_to(&self, vocab: &Vocab, id: u32, state: &mut BpeState) -> bool {
+        let bytes = vocab.bytes(id);
+        if bytes.len() > MAX_TRIED_BYTES {
+            return false;
+        }
+        let mut ids = Vec::new();
+        match &self.start {
+            Start::Bytes(tokens) => {
+                // Bytes of a token need not be whole characters.
+                state.short.clear();
+                state.short.extend(bytes.iter().map(|&byte| (tokens[usize::from(byte)], 1)));
+                self.join_short(bytes, state, &mut ids);
+            }
+            Start::Chars { .. } => {
+                let Ok(text) = std::str::from_utf8(bytes) else { return false };
+                self.join(text, |c, _| vocab.find(c.as_bytes()).unwrap_or(NONE), Step::Chars, state, &mut ids);
+            }
+        }
+        ids == [id]
+    }
+
     /// Adds the ids of a text.
     pub(super) fn encode(&self, vocab: &Vocab, text: &str, state: &mut BpeState, ids: &mut Vec<u32>) {
         let mut splitting = std::mem::take(&mut state.splitting);
@@ -165,7 +218,7 @@ impl Bpe {
                 state.short.push((id, len as u32));
                 at += len;
             }
-            self.join_short(piece, state, ids);
+            self.join_short(bytes, state, ids);
         } else {
             state.long.clear();
             let mut at = 0;
@@ -183,7 +236,7 @@ impl Bpe {
         self.merges.get(left, right).unwrap_or((NONE, NONE))
     }
 
-    fn join_short(&self, piece: &str, state: &mut BpeState, ids: &mut Vec<u32>) {
+    fn join_short(&self, piece: &[u8], state: &mut BpeState, ids: &mut Vec<u32>) {
         let BpeState { short: symbols, joins, .. } = state;
         joins.clear();
         joins.extend(symbols.windows(2).map(|pair| self.rank(pair[0].0, pair[1].0)));
@@ -203,7 +256,7 @@ impl Bpe {
         let mut at = 0;
         for &(id, len) in symbols.iter() {
             let end = at + len as usize;
-            self.write(id, piece.as_bytes().get(at..end).unwrap_or_default(), ids);
+            self.write(id, piece.get(at..end).unwrap_or_default(), ids);
             at = end;
         }
     }

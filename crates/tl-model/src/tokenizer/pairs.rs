@@ -78,9 +78,14 @@ impl PairMap {
 
     fn grow(&mut self) {
         let mut larger = PairMap::with_capacity(self.slots.len());
-        let pairs = self.slots.iter().filter(|slot| slot.0 != 0);
-        larger.extend(pairs.map(|&(key, a, b)| ((((key - 1) >> 32) as u32, (key - 1) as u32), (a, b))));
+        larger.extend(self.iter());
         *self = larger;
+    }
+
+    /// Every pair, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Pair> {
+        let pairs = self.slots.iter().filter(|slot| slot.0 != 0);
+        pairs.map(|&(key, a, b)| ((((key - 1) >> 32) as u32, (key - 1) as u32), (a, b)))
     }
 
     /// What was added for this pair.

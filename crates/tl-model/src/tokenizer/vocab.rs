@@ -110,7 +110,7 @@ impl Vocab {
     }
 
     /// Every token with its kind and bytes.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Kind, &[u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Kind, &[u8])> + Clone {
         self.kinds.iter().enumerate().map(|(id, &kind)| (id as u32, kind, self.bytes(id as u32)))
     }
 
