@@ -25,6 +25,9 @@ const MAX_PADDING: usize = 1 << 16;
 /// Longer pieces are not tried: no text has them by chance.
 const MAX_PIECE_BYTES: usize = 256;
 
+/// The most characters whose runs have merges in an order of their own: spaces, tabs and line ends do.
+const MAX_LOOSE: usize = 16;
+
 /// A tokenizer as it is written for a model.
 pub(crate) struct TokenizerExport<'a> {
     /// The tokenizer.
@@ -202,10 +205,11 @@ impl TokenizerExport<'_> {
                 "a space is put before texts that begin with one, too, and behind every control token".to_owned(),
             );
         }
-        let scores = self.scores(bpe, merges)?;
+        let cut_out = self.cut_out();
+        let scores = self.scores(bpe, merges, &cut_out)?;
         header.string("tokenizer.ggml.model", "llama").string("tokenizer.ggml.pre", "default");
         // A text has its spaces plain where user-defined tokens are looked for; what merges make of them is a piece.
-        let is_piece = |id: u32, kind| kind == Kind::UserDefined && scores[id as usize].1 && !self.is_cut_out(id);
+        let is_piece = |id: u32, kind| kind == Kind::UserDefined && scores[id as usize].1 && !cut_out[id as usize];
         self.write_tokens(header, |id, kind| if is_piece(id, kind) { Kind::Normal } else { kind });
         if self.tokenizer.vocab.iter().take(self.n_rows).any(|(id, kind, _)| is_piece(id, kind)) {
             notes.push("▁ that is written in a text counts as a space there, beside others, too".to_owned());
@@ -237,20 +241,22 @@ impl TokenizerExport<'_> {
         Ok(())
     }
 
-    /// Whether a token is cut out of a text before anything is joined, wherever it occurs: merges never make it.
-    fn is_cut_out(&self, id: u32) -> bool {
-        let tokenizer = self.tokenizer;
-        let is_plain = || tokenizer.user_defined.find(&self.spelled(id)).is_some() && !self.spelled(id).contains(SPACE);
-        tokenizer.vocab.kind(id) == Some(Kind::UserDefined) && is_plain() && !self.needs_word_ends(id)
-    }
-
-    fn needs_word_ends(&self, id: u32) -> bool {
-        self.tokenizer.user_defined.iter().any(|special| special.id == id && special.single_word)
+    /// Of every row, whether its token is cut out of a text before anything is joined, wherever it occurs: merges never
+    /// make it.
+    fn cut_out(&self) -> Vec<bool> {
+        let user_defined = &self.tokenizer.user_defined;
+        let mut cut_out = vec![false; self.n_rows];
+        for special in user_defined.iter().filter(|special| !special.single_word && !special.text.contains(SPACE)) {
+            if let Some(is_cut_out) = cut_out.get_mut(special.id as usize) {
+                *is_cut_out = true;
+            }
+        }
+        cut_out
     }
 
     /// The score of every row, the best of all 0, and whether merges make the token. Merges of tokens that are cut out
     /// of a text count for nothing.
-    fn scores(&self, bpe: &Bpe, merges: &[[u32; 3]]) -> Result<Vec<(f32, bool)>> {
+    fn scores(&self, bpe: &Bpe, merges: &[[u32; 3]], cut_out: &[bool]) -> Result<Vec<(f32, bool)>> {
         let n_merges = merges.len();
         let mut scores: Vec<(f32, bool)> = (0..self.n_rows).map(|id| (-((n_merges + id) as f32), false)).collect();
         // Characters whose runs have merges in an order of their own.
@@ -258,11 +264,11 @@ impl TokenizerExport<'_> {
         let mut last = None;
         for (rank, &[left, right, id]) in merges.iter().enumerate() {
             let (score, is_made) = &mut scores[id as usize];
-            if self.is_cut_out(id) {
+            if cut_out[id as usize] {
                 continue;
             }
             if *is_made && last != Some(id) {
-                let Some((c, _)) = self.run(id) else {
+                let Some((c, _)) = self.run(id).filter(|(c, _)| loose.len() < MAX_LOOSE || loose.contains(c)) else {
                     let texts = [left, right].map(|id| self.spelled(id));
                     let problem = format!("merges that are in no order of what they make: {texts:?} is number {rank}");
                     return Err(impossible(&problem));
