@@ -17,7 +17,9 @@ const NAMED: usize = 3;
 /// Writes the file and says how large it became, and what did not go as one would think.
 pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     let QuantizeArguments { input, output: target, format, threads } = arguments;
-    let work = Quantization::open(models::resolve(input)?, format).map_err(Stop::failed)?;
+    // A file of a model stands for all of them: any part of a split one, the weights of a folder.
+    let path = if input.is_file() { input.clone() } else { models::resolve(input)? };
+    let work = Quantization::open(path, format).map_err(Stop::failed)?;
     work.files().iter().try_for_each(|file| refuse_own_input(file, target))?;
     let device = Device::cpu_with(&crate::device::options(*threads)?);
     let start = Instant::now();
