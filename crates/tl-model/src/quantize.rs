@@ -1,19 +1,23 @@
-//! Writing a model's weights again in another format.
+//! Writing a model's weights again in another format, as one GGUF file.
 //!
-//! Metadata is kept but for the key that names the format. A tensor is never in memory as a whole: its elements go
-//! through `float32` a piece at a time. It must not know what kind of model it is, beyond the names by which a mix of
-//! formats tells what matters more.
+//! Whatever a [`Checkpoint`] is opened from is read: a GGUF file, a split one, a Hugging Face folder, whose tensors are
+//! arranged as GGUF has them (see `checkpoint/export.rs`) and whose tokenizer and chat template become metadata. Metadata
+//! of a GGUF file is kept in its order but for the key that names the format and what a part says of the split. A tensor
+//! is never in memory as a whole: its elements go through `float32` a piece at a time. It must not know what kind of
+//! model it is, beyond the names by which a mix of formats tells what matters more.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tl_device::{DType, Device, Mapping};
+use tl_device::{DType, Device};
 use tl_tensor::quant::{Format, format_by_gguf_id, format_of};
 
+use crate::checkpoint::{Checkpoint, CheckpointTensor};
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
-use crate::format::gguf::{Gguf, TensorInfo};
 use crate::format::write::{GgufHeader, GgufWriter};
 use crate::recipe::{OUTPUT, Recipe};
+use crate::tokenizer::{Tokenizer, TokenizerExport};
 use crate::weights::unsupported;
 
 const FILE_TYPE: &str = "general.file_type";
@@ -25,8 +29,17 @@ const CURRENT_VERSION: u32 = 2;
 const CHUNK_ELEMS: usize = 4096;
 /// Chunks that are made before they are written.
 const STAGED_CHUNKS: usize = 128;
+/// Bytes that are copied at a time.
+const COPY_BYTES: usize = 4 << 20;
 
-/// A model file that is going to be written in another format.
+const NAME: &str = "general.name";
+const EMBEDDING: &str = "token_embd.weight";
+/// Which experts a token goes to: small, and everything hangs on it, so that it is `float32` in all files.
+const ROUTERS: [&str; 2] = [".ffn_gate_inp.weight", ".ffn_gate_inp_shexp.weight"];
+/// Weights of all experts of a layer: three dimensions.
+const EXPERTS: &str = "_exps.weight";
+
+/// A model that is going to be written in another format.
 ///
 /// ```
 /// use tl_device::Device;
@@ -41,8 +54,7 @@ const STAGED_CHUNKS: usize = 128;
 /// ```
 #[derive(Debug)]
 pub struct Quantization {
-    path: PathBuf,
-    mapping: Mapping,
+    checkpoint: Checkpoint,
     recipe: &'static Recipe,
 }
 
@@ -51,7 +63,7 @@ pub struct Quantization {
 pub struct QuantizeProgress<'a> {
     /// The tensor that is next.
     pub tensor: &'a str,
-    /// Bytes of the file that has been read.
+    /// Bytes of the tensors that have been read.
     pub read_bytes: u64,
     /// Bytes of the tensors in all.
     pub total_bytes: u64,
@@ -61,7 +73,7 @@ pub struct QuantizeProgress<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct QuantizeReport {
-    /// Length of the file that was read.
+    /// Length of the files that have the weights that were read.
     pub read_bytes: u64,
     /// Length of the file that was written.
     pub written_bytes: u64,
@@ -69,6 +81,8 @@ pub struct QuantizeReport {
     pub without_whole_blocks: Vec<String>,
     /// Weights that had lost bits before, in the format that was read, and were converted from it.
     pub already_quantized: usize,
+    /// What the file says otherwise than what was read, or not at all: a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What becomes of a tensor.
@@ -80,7 +94,7 @@ enum Step {
 }
 
 impl Step {
-    fn tensor_type(&self, tensor: &TensorInfo<'_>) -> TensorType {
+    fn tensor_type(&self, tensor: &CheckpointTensor) -> TensorType {
         match self {
             Step::Keep => tensor.tensor_type,
             Step::Convert { to, .. } => TensorType::from_id(to.gguf_id),
@@ -89,51 +103,58 @@ impl Step {
 }
 
 impl Quantization {
-    /// Maps the file, to be written in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m` and so on, in capitals or
-    /// not).
+    /// Opens what [`Checkpoint::open`] opens, to be written in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m`
+    /// and so on, in capitals or not).
     ///
     /// # Errors
-    /// An unknown format ([`ModelError::UnknownName`], with the names that there are), a file that cannot be read.
+    /// An unknown format ([`ModelError::UnknownName`], with the names that there are); as for [`Checkpoint::open`].
     pub fn open(path: impl AsRef<Path>, format: &str) -> Result<Quantization> {
-        let path = path.as_ref().to_owned();
         let recipe = Recipe::named(format)?;
-        let io = |source| ModelError::Io { path: path.clone(), source };
-        let mapping = Mapping::open(&path).map_err(io)?;
-        Ok(Quantization { path, mapping, recipe })
+        Ok(Quantization { checkpoint: Checkpoint::open(path)?, recipe })
     }
 
-    /// Writes the file with all of the device's threads: weights of two dimensions in the format, those of one (norms) as
-    /// `float32`, others as they are. Tells `progress` before each tensor.
+    /// The files that are read; none of them can be the target.
+    pub fn files(&self) -> &[PathBuf] {
+        self.checkpoint.files()
+    }
+
+    /// Writes the file with all of the device's threads: weights of two dimensions and those of experts in the format,
+    /// those of one (norms) and of routers as `float32`, others as they are. Tells `progress` before each tensor.
     ///
     /// # Errors
-    /// A file that is no GGUF file or damaged, a weight in a format that cannot be read, a weight that is no finite number, or
-    /// [`ModelError::Write`]: the target is then as it was.
+    /// A weight in a format that cannot be read, a weight that is no finite number, a folder's tokenizer that GGUF cannot
+    /// describe, or [`ModelError::Write`]: the target is then as it was.
     pub fn write(
         &self,
         target: impl AsRef<Path>,
         device: &Device,
         progress: &mut dyn FnMut(QuantizeProgress<'_>),
     ) -> Result<QuantizeReport> {
-        let bytes = self.mapping.bytes();
-        let read = |error| ModelError::File { path: self.path.clone(), error: Box::new(error) };
-        let gguf = Gguf::parse(bytes).map_err(read)?;
-        let mut report = QuantizeReport { read_bytes: bytes.len() as u64, ..QuantizeReport::default() };
-        let steps = self.steps(&gguf, &mut report).map_err(read)?;
-        let header = self.header(&gguf, &steps).map_err(read)?;
-        let target = target.as_ref();
-        let mut writer = header.create(target)?;
-        let len = |tensor: &TensorInfo<'_>| tensor.data.len() as u64;
-        let total_bytes = gguf.tensors().iter().map(len).sum();
+        let checkpoint = &self.checkpoint;
+        let read = |error| ModelError::File { path: checkpoint.path().to_owned(), error: Box::new(error) };
+        let mut report = QuantizeReport { read_bytes: checkpoint.file_bytes(), ..QuantizeReport::default() };
+        let tensors = checkpoint.exported_tensors().map_err(read)?;
+        let steps = self.steps(&tensors, &mut report).map_err(read)?;
+        let header = self.header(&tensors, &steps, &mut report)?;
+        let mut writer = header.create(target.as_ref())?;
+        let len = |tensor: &CheckpointTensor| tensor.len_bytes().unwrap_or(0);
+        let total_bytes = tensors.iter().map(len).sum();
         let mut read_bytes = 0;
-        for (tensor, step) in gguf.tensors().iter().zip(&steps) {
-            progress(QuantizeProgress { tensor: tensor.name, read_bytes, total_bytes });
-            let data = bytes.get(tensor.data.clone()).unwrap_or_default();
+        for (tensor, step) in tensors.iter().zip(&steps) {
+            progress(QuantizeProgress { tensor: &tensor.name, read_bytes, total_bytes });
             match *step {
-                Step::Keep => writer.write(data)?,
+                Step::Keep => {
+                    checkpoint.read_exported(tensor, device, COPY_BYTES, |bytes| writer.write(bytes))?;
+                }
                 Step::Convert { from, to } => {
-                    let is_finite = Conversion { from, to, device }.write(data, &mut writer)?;
+                    let mut conversion = Conversion::new(from, to, device);
+                    let mut is_finite = true;
+                    checkpoint.read_exported(tensor, device, conversion.chunk_bytes(), |bytes| {
+                        is_finite = is_finite && conversion.write(bytes, &mut writer)?;
+                        Ok(())
+                    })?;
                     if !is_finite {
-                        let (tensor, format) = (tensor.name.to_owned(), step.tensor_type(tensor).to_string());
+                        let (tensor, format) = (tensor.name.clone(), step.tensor_type(tensor).to_string());
                         return Err(read(ModelError::NotFinite { tensor, format }));
                     }
                 }
@@ -145,65 +166,106 @@ impl Quantization {
     }
 
     /// What becomes of each tensor.
-    fn steps(&self, gguf: &Gguf<'_>, report: &mut QuantizeReport) -> Result<Vec<Step>> {
-        let architecture = gguf.string("general.architecture")?.unwrap_or_default();
-        let n_layers = gguf.integer(&format!("{architecture}.block_count"))?.unwrap_or(0);
+    fn steps(&self, tensors: &[CheckpointTensor], report: &mut QuantizeReport) -> Result<Vec<Step>> {
+        let n_layers = self.checkpoint.integer(".block_count")?.unwrap_or(0);
         let n_layers = usize::try_from(n_layers).unwrap_or(usize::MAX);
-        let has_output = gguf.tensor(OUTPUT).is_some();
+        let has_output = tensors.iter().any(|tensor| tensor.name == OUTPUT);
         let of_weight = |name: &str| self.recipe.format(name, n_layers, has_output);
-        gguf.tensors().iter().map(|tensor| step(tensor, target(tensor, of_weight), report)).collect()
+        tensors.iter().map(|tensor| step(tensor, target(tensor, of_weight), report)).collect()
     }
 
-    fn header(&self, gguf: &Gguf<'_>, steps: &[Step]) -> Result<GgufHeader> {
+    fn header(&self, tensors: &[CheckpointTensor], steps: &[Step], report: &mut QuantizeReport) -> Result<GgufHeader> {
+        let checkpoint = &self.checkpoint;
         let mut header = GgufHeader::new();
-        for (key, value) in gguf.metadata() {
+        for (key, value) in checkpoint.exported_metadata() {
             match key {
                 FILE_TYPE => header.u32(FILE_TYPE, self.recipe.file_type),
                 _ => header.value(key, value),
             };
         }
-        if gguf.value(FILE_TYPE).is_none() {
+        if checkpoint.value(FILE_TYPE).is_none() {
             header.u32(FILE_TYPE, self.recipe.file_type);
         }
-        if gguf.value(QUANTIZATION_VERSION).is_none() {
+        if checkpoint.value(QUANTIZATION_VERSION).is_none() {
             header.u32(QUANTIZATION_VERSION, CURRENT_VERSION);
         }
-        for (tensor, step) in gguf.tensors().iter().zip(steps) {
-            header.tensor(tensor.name, &tensor.dims, step.tensor_type(tensor))?;
+        if checkpoint.is_folder() {
+            let n_rows = tensors.iter().find(|tensor| tensor.name == EMBEDDING).and_then(|it| it.dims.first().copied());
+            self.folder_keys(&mut header, n_rows.unwrap_or(0), &mut report.notes)?;
+        }
+        for (tensor, step) in tensors.iter().zip(steps) {
+            header.tensor(&tensor.name, &tensor.dims, step.tensor_type(tensor))?;
         }
         Ok(header)
+    }
+
+    /// What a folder has in files of its own: the tokenizer and the chat template.
+    fn folder_keys(&self, header: &mut GgufHeader, n_rows: usize, notes: &mut Vec<String>) -> Result<()> {
+        let checkpoint = &self.checkpoint;
+        let name = checkpoint.folder_name();
+        if let Some(name) = &name {
+            header.string(NAME, name);
+        }
+        if checkpoint.has_unrounded_yarn() {
+            notes.push("other programs round the bounds of yarn's ramp, which this model leaves unrounded".to_owned());
+        }
+        if let Some(template) = checkpoint.chat_template() {
+            header.string("tokenizer.chat_template", template);
+        }
+        if !checkpoint.has_tokenizer_files() {
+            notes.push("the folder has no tokenizer.json, and the file no tokenizer".to_owned());
+            // As other programs have it of such files.
+            header.string("tokenizer.ggml.model", "none");
+            return Ok(());
+        }
+        let tokenizer = Tokenizer::of(checkpoint)?;
+        let export = TokenizerExport {
+            tokenizer: &tokenizer,
+            n_rows,
+            stop_tokens: checkpoint.stop_token_ids(),
+            model_name: name.as_deref().unwrap_or_default(),
+        };
+        let path = || checkpoint.path().to_owned();
+        let written = export.write(header);
+        notes.extend(written.map_err(|error| ModelError::File { path: path(), error: Box::new(error) })?);
+        Ok(())
     }
 }
 
 /// What becomes of a tensor that is to have this format; what is worth telling goes into the report.
-fn step(tensor: &TensorInfo<'_>, target: Option<&'static Format>, report: &mut QuantizeReport) -> Result<Step> {
+fn step(tensor: &CheckpointTensor, target: Option<&'static Format>, report: &mut QuantizeReport) -> Result<Step> {
     let Some(mut to) = target else {
         // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
         return match tensor.tensor_type.block_bytes() {
             Some(_) => Ok(Step::Keep),
-            None => Err(unsupported(tensor.name, tensor.tensor_type)),
+            None => Err(unsupported(&tensor.name, tensor.tensor_type)),
         };
     };
     let row = tensor.dims.last().copied().unwrap_or(1);
     if !row.is_multiple_of(to.kernels.block_elems) {
-        report.without_whole_blocks.push(tensor.name.to_owned());
+        report.without_whole_blocks.push(tensor.name.clone());
         to = format_of(DType::F16).unwrap_or(to);
     }
     if to.gguf_id == tensor.tensor_type.id() {
         return Ok(Step::Keep);
     }
     let from =
-        format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unsupported(tensor.name, tensor.tensor_type))?;
+        format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unsupported(&tensor.name, tensor.tensor_type))?;
     report.already_quantized += usize::from(from.kernels.block_elems > 1);
     Ok(Step::Convert { from, to })
 }
 
 /// The format that a tensor is to have, by its name where it is a weight; `None` for one that stays what it is.
-fn target(tensor: &TensorInfo<'_>, of_weight: impl Fn(&str) -> Option<&'static Format>) -> Option<&'static Format> {
+fn target(tensor: &CheckpointTensor, of_weight: impl Fn(&str) -> Option<&'static Format>) -> Option<&'static Format> {
+    let name = tensor.name.as_str();
+    // Unless they are numbers of another kind, such as indices.
+    let in_float32 = || format_by_gguf_id(tensor.tensor_type.id()).and_then(|_| format_of(DType::F32));
     match tensor.dims.len() {
-        2 if tensor.name.ends_with(".weight") => of_weight(tensor.name),
-        // Norms and biases, unless they are numbers of another kind, such as indices.
-        1 if format_by_gguf_id(tensor.tensor_type.id()).is_some() => format_of(DType::F32),
+        1 | 2 if ROUTERS.iter().any(|router| name.ends_with(router)) => in_float32(),
+        2 if name.ends_with(".weight") => of_weight(name),
+        3 if name.ends_with(EXPERTS) => of_weight(name),
+        // Norms and biases.
+        1 => in_float32(),
         _ => None,
     }
 }
@@ -213,23 +275,35 @@ struct Conversion<'a> {
     from: &'static Format,
     to: &'static Format,
     device: &'a Device,
+    /// What is made before it is written.
+    staged: Vec<u8>,
 }
 
-impl Conversion<'_> {
-    /// Writes all of the tensor; `false` where a value is no finite number.
-    fn write(&self, data: &[u8], writer: &mut GgufWriter) -> Result<bool> {
+impl<'a> Conversion<'a> {
+    fn new(from: &'static Format, to: &'static Format, device: &'a Device) -> Conversion<'a> {
+        let staged = vec![0; to.kernels.row_bytes(CHUNK_ELEMS) * STAGED_CHUNKS];
+        Conversion { from, to, device, staged }
+    }
+
+    /// Bytes of the tensor that are converted before any is written.
+    fn chunk_bytes(&self) -> usize {
+        self.from.kernels.row_bytes(CHUNK_ELEMS) * STAGED_CHUNKS
+    }
+
+    /// Writes the next part of the tensor, whole blocks of both formats; `false` where a value is no finite number.
+    fn write(&mut self, data: &[u8], writer: &mut GgufWriter) -> Result<bool> {
         let (from, to) = (self.from.kernels, self.to.kernels);
         let (from_bytes, to_bytes) = (from.row_bytes(CHUNK_ELEMS), to.row_bytes(CHUNK_ELEMS));
-        let mut staged = vec![0; to_bytes * STAGED_CHUNKS];
+        let mut staged = std::mem::take(&mut self.staged);
         for part in data.chunks(from_bytes * STAGED_CHUNKS) {
             let n_elems = part.len() / from.block_bytes * from.block_elems;
             let bytes = staged.get_mut(..to.row_bytes(n_elems)).unwrap_or_default();
-            let is_finite = std::sync::atomic::AtomicBool::new(true);
+            let is_finite = AtomicBool::new(true);
             self.device.threads().for_chunks(bytes, to_bytes, &|index, bytes| {
                 let first = index * from_bytes;
                 let source = part.get(first..part.len().min(first + from_bytes)).unwrap_or_default();
                 if !self.convert(source, bytes) {
-                    is_finite.store(false, std::sync::atomic::Ordering::Relaxed);
+                    is_finite.store(false, Ordering::Relaxed);
                 }
             });
             if !is_finite.into_inner() {
@@ -237,6 +311,7 @@ impl Conversion<'_> {
             }
             writer.write(bytes)?;
         }
+        self.staged = staged;
         Ok(true)
     }
 
@@ -260,6 +335,7 @@ impl Conversion<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::gguf::Gguf;
     use crate::synth::SyntheticModel;
     use crate::testing::{GgufWriter as TestWriter, TempFile, project_file};
     use crate::weights::Weights;
@@ -305,6 +381,11 @@ mod tests {
         }
     }
 
+    /// A file of a model of which nothing more is said.
+    fn model() -> TestWriter {
+        TestWriter::default().string("general.architecture", "llama")
+    }
+
     fn floats(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|x| x.to_le_bytes()).collect()
     }
@@ -315,7 +396,7 @@ mod tests {
         let (source, one, three) = (TempFile::new("threads"), TempFile::new("one"), TempFile::new("three"));
         let n = (CHUNK_ELEMS * STAGED_CHUNKS / 32 + 129) * 32;
         let values: Vec<f32> = (0..n).map(|i| (i as f32).sin()).collect();
-        let file = TestWriter::default().tensor("a.weight", &[n as u64 / 32, 32], 0, &floats(&values));
+        let file = model().tensor("a.weight", &[n as u64 / 32, 32], 0, &floats(&values));
         std::fs::write(&source.0, file.finish()).unwrap();
         for (path, threads) in [(&one.0, 1), (&three.0, 3)] {
             let mut options = tl_device::DeviceOptions::default();
@@ -340,7 +421,7 @@ mod tests {
     #[test]
     fn odd_tensors() {
         let (source, target) = (TempFile::new("odd"), TempFile::new("odd-out"));
-        let file = TestWriter::default()
+        let file = model()
             .string("general.name", "odd")
             .tensor("narrow.weight", &[2, 48], 0, &floats(&[0.5; 96]))
             .tensor("norm.weight", &[3], 1, &[0, 0x3c, 0, 0x40, 0, 0x42])
@@ -381,7 +462,7 @@ mod tests {
         let check = |has_output: bool, expected: &str| {
             let (source, target) = (TempFile::new("tied"), TempFile::new("tied-out"));
             let weight = floats(&[0.5; 256]);
-            let mut file = TestWriter::default().tensor("token_embd.weight", &[1, 256], 0, &weight);
+            let mut file = model().tensor("token_embd.weight", &[1, 256], 0, &weight);
             if has_output {
                 file = file.tensor("output.weight", &[1, 256], 0, &weight);
             }
@@ -408,7 +489,7 @@ mod tests {
             assert!(name == "format" || error.starts_with(source.0.to_str().unwrap()), "{error}");
             assert_eq!(std::fs::read(&target.0).unwrap(), b"before", "{name}");
         };
-        let weight = |x: f32| TestWriter::default().tensor("a.weight", &[1, 256], 0, &floats(&[x; 256]));
+        let weight = |x: f32| model().tensor("a.weight", &[1, 256], 0, &floats(&[x; 256]));
         check(
             "nan",
             weight(f32::NAN),
@@ -419,7 +500,7 @@ mod tests {
         check("large", weight(1e30), "f16", "tensor `a.weight` has weights");
         check("large-scale", weight(1e30), "q6_k", "tensor `a.weight` has weights");
         check("format", weight(1.0), "q9", "there is no format to write weights in `q9`");
-        let unread = TestWriter::default().tensor("a.weight", &[1, 256], 16, &[0; 66]);
+        let unread = model().tensor("a.weight", &[1, 256], 16, &[0; 66]);
         check("unread", unread, "q8_0", "tensor `a.weight` is stored as IQ2_XXS, which cannot be computed on");
         let none = quantize(Path::new("none.gguf"), "q8_0", Path::new("x.gguf")).unwrap_err().to_string();
         assert!(none.contains("none.gguf: No such file"), "{none}");

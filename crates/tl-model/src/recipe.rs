@@ -97,7 +97,7 @@ fn is_important(tensor: &str, n_layers: usize, has_output: bool) -> bool {
     let Ok(layer) = layer.parse::<usize>() else { return false };
     let eighth = n_layers / 8;
     let is_chosen = layer < eighth || layer >= n_layers.saturating_mul(7) / 8 || layer.saturating_sub(eighth) % 3 == 2;
-    is_chosen && matches!(role, "attn_v.weight" | "ffn_down.weight")
+    is_chosen && matches!(role, "attn_v.weight" | "ffn_down.weight" | "ffn_down_exps.weight")
 }
 
 #[cfg(test)]

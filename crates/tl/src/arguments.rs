@@ -412,9 +412,9 @@ impl PerplexityArguments {
 /// Arguments of `tl quantize`.
 #[derive(Debug, Args)]
 pub(crate) struct QuantizeArguments {
-    /// The model to read, a .gguf file
+    /// The model: a file (any part of a split one) or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) input: PathBuf,
-    /// The file to write
+    /// The .gguf file to write
     pub(crate) output: PathBuf,
     /// The format of the weights
     #[arg(help = help_with_names("The format of the weights, or a mix (norms stay float32)", weight_formats()))]

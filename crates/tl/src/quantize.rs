@@ -7,6 +7,7 @@ use tl_device::{Device, bytes as display_bytes};
 use tl_model::{Quantization, QuantizeProgress, QuantizeReport};
 
 use crate::arguments::QuantizeArguments;
+use crate::models;
 use crate::output::{self, Stop, print_error};
 use crate::progress::Line;
 
@@ -16,8 +17,10 @@ const NAMED: usize = 3;
 /// Writes the file and says how large it became, and what did not go as one would think.
 pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     let QuantizeArguments { input, output: target, format, threads } = arguments;
-    let work = Quantization::open(input, format).map_err(Stop::failed)?;
-    refuse_own_input(input, target)?;
+    // A file of a model stands for all of them: any part of a split one, the weights of a folder.
+    let path = if input.is_file() { input.clone() } else { models::resolve(input)? };
+    let work = Quantization::open(path, format).map_err(Stop::failed)?;
+    work.files().iter().try_for_each(|file| refuse_own_input(file, target))?;
     let device = Device::cpu_with(&crate::device::options(*threads)?);
     let start = Instant::now();
     let line = Line::new();
@@ -39,7 +42,7 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     ))
 }
 
-/// Refuses to write to the file that is read.
+/// Refuses to write to a file that is read.
 pub(crate) fn refuse_own_input(input: &Path, target: &Path) -> Result<(), Stop> {
     match (input.canonicalize(), target.canonicalize()) {
         (Ok(input), Ok(other)) if input == other => {
@@ -51,6 +54,7 @@ pub(crate) fn refuse_own_input(input: &Path, target: &Path) -> Result<(), Stop> 
 }
 
 fn print_notes(report: &QuantizeReport) {
+    report.notes.iter().for_each(|note| print_error(&format!("note: {note}")));
     let narrow = &report.without_whole_blocks;
     if !narrow.is_empty() {
         let named = narrow.iter().take(NAMED).map(|name| name.escape_debug().to_string()).collect::<Vec<_>>();

@@ -100,7 +100,17 @@ fn quantizes() {
     let stderr = text(&run(&format!("quantize {small} {mixed} q4_k_m"), &[]).stderr);
     assert!(stderr.contains("float16 instead for token_embd.weight") && stderr.contains("more\n"), "{stderr}");
     assert!(stderr.contains("tensors were quantized before"), "{stderr}");
-    assert_eq!(folder.names(), ["mixed.gguf", "small.gguf"]);
+    // A folder, and a split file by one of its parts.
+    let converted = folder.file("converted.gguf");
+    let stderr = text(&run(&format!("quantize tests/data/tiny/llama {converted} f16"), &[]).stderr);
+    assert_eq!(stderr, "note: the folder has no tokenizer.json, and the file no tokenizer\n");
+    assert!(text(&run("info", &[&converted]).stdout).contains("F16: "));
+    let part = "tests/data/tiny/qwen3-split/model-00002-of-00003.gguf";
+    let output = run(&format!("quantize {part} {converted} f32"), &[]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    let logits = |model: &str| text(&run(&format!("logits {model} --ids 1,2,3 --activations float32"), &[]).stdout);
+    assert_eq!(logits(&converted), logits(&part.replace("00002-of", "00001-of")));
+    assert_eq!(folder.names(), ["converted.gguf", "mixed.gguf", "small.gguf"]);
 }
 
 #[test]
@@ -131,6 +141,19 @@ fn mistakes_are_one_line() {
     check("quantize Cargo.toml x.gguf q4_0", 1, "Cargo.toml: not a GGUF file");
     check(&format!("quantize {demo} x.gguf q9"), 1, "no format to write weights in `q9`; there are f32, f16");
     check(&format!("quantize {demo} ./models/../{demo} q8_0"), 1, "is the file that is read; write to another");
+    let tiny = "tests/data/tiny";
+    for (model, target) in [
+        ("llama", "llama/model.safetensors"),
+        ("llama", "llama/config.json"),
+        ("llama/model.safetensors", "llama/generation_config.json"),
+        ("qwen3-split/model-00003-of-00003.gguf", "qwen3-split/model-00001-of-00003.gguf"),
+    ] {
+        check(
+            &format!("quantize {tiny}/{model} {tiny}/{target} q8_0"),
+            1,
+            "is the file that is read; write to another",
+        );
+    }
     check(&format!("quantize {demo} models q8_0"), 1, "models: the file of");
     check(&format!("quantize {demo} none/x.gguf q8_0"), 1, "none/x.gguf: the file of");
     check(&format!("quantize {demo} x.gguf"), 2, "<FORMAT>");

@@ -56,6 +56,9 @@ pub(super) enum Arrangement {
     /// Element (e, r, c) of `[.., rows, columns]` is number `first + e · strides[0] + r · strides[1] + c · strides[2]`.
     /// Those that become float32 have one column.
     Gather { part: Part, first: usize, strides: [usize; 3], rows: usize, columns: usize },
+    /// Rows of heads: of the first `paired` rows of every `head_rows`, the two that lie half of `paired` apart come to
+    /// lie side by side.
+    Paired { part: Part, head_rows: usize, paired: usize, row_elems: usize },
 }
 
 impl Source {
@@ -88,6 +91,43 @@ impl Source {
             self.convert(files, device, 0, lease.bytes_mut());
         }
         Ok(lease)
+    }
+
+    /// The same tensor with the rows of its heads arranged in pairs: see [`Arrangement::Paired`]. `None` where it is made
+    /// from more than one stored tensor.
+    pub(super) fn paired(
+        &self,
+        stored: TensorType,
+        head_rows: usize,
+        paired: usize,
+        row_elems: usize,
+    ) -> Option<Source> {
+        let (part, stored, widen) = match self {
+            Source::Stored(part) => (part, stored, None),
+            Source::Arranged { arrangement: Arrangement::Stack(parts), stored, widen } => match parts.as_slice() {
+                [part] => (part, *stored, *widen),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let arrangement = Arrangement::Paired { part: part.clone(), head_rows, paired, row_elems };
+        Some(Source::Arranged { arrangement, stored, widen })
+    }
+
+    /// Gives the bytes of the tensor from left to right, about `chunk_bytes` at a time: in whole rows where elements are
+    /// gathered. Stored ones are not copied.
+    pub(super) fn read(
+        &self,
+        files: &[Mapping],
+        layout: &Layout,
+        device: &Device,
+        chunk_bytes: usize,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Source::Stored(part) => bytes_of(files, part).chunks(chunk_bytes).try_for_each(take),
+            _ => self.convert_in_chunks(files, layout, device, chunk_bytes, |_, bytes| take(bytes)),
+        }
     }
 
     /// Converts about `chunk_bytes` at a time: whole rows where elements are gathered, and whole groups of 4 bytes, as
@@ -196,8 +236,25 @@ impl Arrangement {
                     _ => gather.run::<4>(bytes, start, out),
                 }
             }
+            Arrangement::Paired { part, head_rows, paired, row_elems } => {
+                let (bytes, row_bytes) = (bytes_of(files, part), (row_elems * elem_bytes).max(1));
+                let (mut at, mut out) = (start, out);
+                while !out.is_empty() {
+                    let (row, skip) = (at / row_bytes, at % row_bytes);
+                    let n = (row_bytes - skip).min(out.len());
+                    let (now, later) = out.split_at_mut(n);
+                    copy(bytes, paired_row(row, *head_rows, *paired) * row_bytes + skip, now);
+                    (at, out) = (at + n, later);
+                }
+            }
         }
     }
+}
+
+/// The stored row that becomes this one.
+fn paired_row(row: usize, head_rows: usize, paired: usize) -> usize {
+    let (head, row) = (row / head_rows.max(1), row % head_rows.max(1));
+    head * head_rows + if row < paired { row % 2 * (paired / 2) + row / 2 } else { row }
 }
 
 struct Gather {
@@ -263,6 +320,12 @@ mod tests {
             rows,
             columns,
         };
+        let paired = |head_rows, paired, row_elems, elems: usize, elem_bytes| Arrangement::Paired {
+            part: part(0, 6..6 + elems * elem_bytes),
+            head_rows,
+            paired,
+            row_elems,
+        };
         let arranged = |arrangement, stored, widen| Source::Arranged { arrangement, stored, widen };
         vec![
             (arranged(stack.clone(), FLOAT16, None), FLOAT16, vec![3, 4]),
@@ -274,6 +337,8 @@ mod tests {
             (arranged(gather(0, 1, 40, 50, 4000, 2), FLOAT16, None), FLOAT16, vec![2, 40, 50]),
             (arranged(gather(1, 2, 40, 1, 240, 2), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 40, 1]),
             (Source::Computed(vec![1.0, 2.5, -3.0]), FLOAT32, vec![3]),
+            (arranged(paired(12, 8, 7, 504, 2), FLOAT16, None), FLOAT16, vec![36, 7]),
+            (arranged(paired(10, 10, 3, 90, 2), BFLOAT16, Some(0.0)), FLOAT32, vec![30, 3]),
         ]
     }
 
@@ -298,6 +363,19 @@ mod tests {
                 assert!(joined == whole.bytes(), "{source:?} in {chunk_bytes}");
             }
         }
+    }
+
+    #[test]
+    fn rows_of_pairs_lie_side_by_side() {
+        let check = |head_rows, paired, expected: &[usize]| {
+            let found: Vec<usize> = (0..expected.len()).map(|row| paired_row(row, head_rows, paired)).collect();
+            assert_eq!(found, expected, "{paired} of {head_rows}");
+        };
+        check(4, 4, &[0, 2, 1, 3, 4, 6, 5, 7]);
+        check(6, 6, &[0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        check(6, 4, &[0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
+        check(2, 2, &[0, 1, 2, 3]);
+        check(3, 0, &[0, 1, 2, 3]);
     }
 
     /// More than one thread takes at once.

@@ -21,6 +21,13 @@ use crate::error::{ModelError, Result};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const TEMPLATE: &str = "chat_template.jinja";
+const TEMPLATE_JSON: &str = "chat_template.json";
+/// All that is read beside the weights.
+const OTHER_FILES: [&str; 7] = [CONFIG, INDEX, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, TEMPLATE_JSON];
 
 /// The longest `config.json` and `generation_config.json`: read into memory, where JSON takes many times its length.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -69,7 +76,9 @@ pub(super) fn open(folder: &Path, given: &Path, access: Access) -> Result<Conten
     let (vocabulary, chat_template) = read_texts(folder)?;
     let stop_token_ids = read_stop_tokens(folder, end_tokens)?;
     let metadata = translated.metadata;
-    Ok(Contents { files: weights.files, metadata, tensors, vocabulary, chat_template, stop_token_ids })
+    let others = OTHER_FILES.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+    let paths = weights.paths.into_iter().chain(others).collect();
+    Ok(Contents { files: weights.files, paths, metadata, tensors, vocabulary, chat_template, stop_token_ids })
 }
 
 /// The files that have the weights, and what is in them.
@@ -230,22 +239,22 @@ fn check_file_name(name: &str) -> std::result::Result<(), String> {
 
 /// The tokenizer's files, and the chat template: from a file of its own, else from the tokenizer's configuration.
 fn read_texts(folder: &Path) -> Result<(Vocabulary, Option<String>)> {
-    let tokenizer = map_if_there(&folder.join("tokenizer.json"))?;
-    let config_path = folder.join("tokenizer_config.json");
+    let tokenizer = map_if_there(&folder.join(TOKENIZER))?;
+    let config_path = folder.join(TOKENIZER_CONFIG);
     let config = map_if_there(&config_path)?;
     if let Some(long) = config.as_ref().map(|map| map.bytes().len() as u64).filter(|&n| n > MAX_TOKENIZER_CONFIG_BYTES)
     {
         return Err(too_long(&config_path, long, MAX_TOKENIZER_CONFIG_BYTES));
     }
     let mut template = None;
-    let plain_path = folder.join("chat_template.jinja");
+    let plain_path = folder.join(TEMPLATE);
     if let Some(text) = read_bounded(&plain_path, MAX_TEMPLATE_BYTES)? {
         let text = String::from_utf8(text);
         template = Some(in_file(&plain_path, || {
             text.map_err(|_| ModelError::NotUtf8 { what: "the chat template", offset: 0 })
         })?);
     }
-    let json_path = folder.join("chat_template.json");
+    let json_path = folder.join(TEMPLATE_JSON);
     if template.is_none()
         && let Some(text) = read_bounded(&json_path, MAX_TEMPLATE_BYTES)?
     {
@@ -355,7 +364,7 @@ struct NamedTemplate {
 
 /// The ids that end a text: those of `generation_config.json`, then the others of `config.json`.
 fn read_stop_tokens(folder: &Path, of_config: Vec<u32>) -> Result<Vec<u32>> {
-    let path = folder.join("generation_config.json");
+    let path = folder.join(GENERATION_CONFIG);
     let mut ids = match read_json(&path)? {
         Some(config) => in_file(&path, || config.get("eos_token_id").map(token_ids).transpose())?.unwrap_or_default(),
         None => Vec::new(),

@@ -15,6 +15,8 @@ use crate::format::gguf::Gguf;
 const NUMBER_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
 const TENSORS_KEY: &str = "split.tensors.count";
+/// What parts say of themselves: of a file with all of the model it would be untrue.
+pub(super) const SPLIT_KEYS: [&str; 3] = [NUMBER_KEY, COUNT_KEY, TENSORS_KEY];
 
 /// Reads a file, and where it is a part of a split model, all parts.
 ///
@@ -132,7 +134,8 @@ fn read_parts(paths: &[PathBuf], access: Access) -> Result<Contents> {
         return Err(wrong(Path::new(""), "a model has at least one part".to_owned()));
     };
     let vocabulary = Vocabulary::Gguf;
-    Ok(Contents { files, metadata, tensors, vocabulary, chat_template: None, stop_token_ids: Vec::new() })
+    let paths = paths.to_vec();
+    Ok(Contents { files, paths, metadata, tensors, vocabulary, chat_template: None, stop_token_ids: Vec::new() })
 }
 
 fn check_part(path: &Path, index: usize, count: usize, split: Option<&Split>) -> Result<()> {

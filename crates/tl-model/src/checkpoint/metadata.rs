@@ -72,6 +72,13 @@ impl Metadata {
         self.decode(self.entries.get(found)?)
     }
 
+    /// Every key and its value, in the order of the header.
+    pub(super) fn pairs_in_order(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_unstable_by_key(|entry| entry.offset);
+        entries.into_iter().filter_map(|entry| Some((self.key(entry), self.decode(entry)?)))
+    }
+
     /// Every key and its value, sorted by key.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         self.entries.iter().filter_map(|entry| Some((self.key(entry), self.decode(entry)?)))
@@ -103,6 +110,7 @@ mod tests {
         for (key, value) in gguf.metadata() {
             assert_eq!(metadata.value(key), Some(value), "{key}");
         }
+        assert!(metadata.pairs_in_order().eq(gguf.metadata()));
         for absent in ["", "general", "general.architectur", "general.architecture ", "zzz"] {
             assert_eq!(metadata.value(absent), None, "{absent}");
         }

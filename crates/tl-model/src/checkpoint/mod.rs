@@ -28,6 +28,7 @@
 
 mod config;
 mod convert;
+mod export;
 mod families;
 mod folder;
 mod gguf;
@@ -82,6 +83,8 @@ pub struct Checkpoint {
 #[derive(Debug)]
 struct Contents {
     files: Vec<Mapping>,
+    /// Where everything was read from: the weights' files and, of a folder, the others.
+    paths: Vec<PathBuf>,
     metadata: Metadata,
     tensors: Vec<CheckpointTensor>,
     vocabulary: Vocabulary,
@@ -273,6 +276,11 @@ impl Checkpoint {
     /// Bytes of the files that have the weights.
     pub fn file_bytes(&self) -> u64 {
         self.contents.files.iter().map(|file| file.bytes().len() as u64).sum()
+    }
+
+    /// The files that the checkpoint was read from.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.contents.paths
     }
 
     /// The tensor of that place in [`Checkpoint::tensors`], on `device`: `None` where its type cannot be computed on.

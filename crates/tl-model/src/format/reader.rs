@@ -8,6 +8,7 @@ use crate::error::{ModelError, Result};
 const MAX_ARRAY_DEPTH: usize = 4;
 
 /// The next byte to read; never beyond the end.
+#[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) pos: usize,
@@ -57,10 +58,15 @@ impl<'a> Reader<'a> {
         Ok(value as usize)
     }
 
-    pub(super) fn string(&mut self, what: &'static str) -> Result<&'a str> {
+    /// The bytes of a string, which may be no UTF-8.
+    pub(super) fn string_bytes(&mut self, what: &'static str) -> Result<&'a [u8]> {
         let len = self.count(what, 1)?;
-        let offset = self.pos as u64;
-        let bytes = self.take(len as u64, what)?;
+        self.take(len as u64, what)
+    }
+
+    pub(super) fn string(&mut self, what: &'static str) -> Result<&'a str> {
+        let bytes = self.string_bytes(what)?;
+        let offset = (self.pos - bytes.len()) as u64;
         std::str::from_utf8(bytes).map_err(|_| ModelError::NotUtf8 { what, offset })
     }
 
@@ -114,6 +120,10 @@ impl<'a> Reader<'a> {
         let start = self.pos;
         if element.is_plain() {
             self.take(len as u64 * element.min_bytes(), "a metadata array")?;
+        } else if element == ValueType::String {
+            for _ in 0..len {
+                self.string("a metadata string")?;
+            }
         } else {
             for _ in 0..len {
                 self.value(element, depth + 1)?;

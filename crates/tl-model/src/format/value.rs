@@ -174,6 +174,28 @@ impl<'a> Array<'a> {
         let element = self.element;
         (0..self.len).map_while(move |_| reader.value(element, 0).ok())
     }
+
+    /// The elements of an array of strings, whose UTF-8 was checked when the file was parsed; none of another array.
+    pub(crate) fn strings(&self) -> Strings<'a> {
+        let left = if self.element == ValueType::String { self.len } else { 0 };
+        Strings { reader: Reader { bytes: self.bytes, pos: 0 }, left }
+    }
+}
+
+/// The bytes of an array's texts, one by one; they are UTF-8.
+#[derive(Clone, Debug)]
+pub(crate) struct Strings<'a> {
+    reader: Reader<'a>,
+    left: usize,
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        self.reader.string_bytes("a metadata string").ok()
+    }
 }
 
 impl ValueType {

@@ -7,11 +7,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use super::bad;
-use super::bytes::push_spelled;
+use super::merges::{Texts, resolve};
+use super::pairs::PairMap;
 use super::split::{SplitState, Splits};
-use super::vocab::{Kind, PairMap, Vocab};
+use super::vocab::{Kind, Vocab};
 use crate::error::Result;
 
 /// No token: of a character that the vocabulary does not have, and of the end of a chain.
@@ -19,6 +21,9 @@ const NONE: u32 = u32::MAX;
 
 /// Pieces up to this many symbols are joined by looking through all of them again and again.
 const SHORT: usize = 32;
+
+/// The longest token of which it is tried whether its letters join to it.
+const MAX_TRIED_BYTES: usize = 512;
 
 /// What a piece is before anything is joined.
 #[derive(Debug)]
@@ -82,45 +87,20 @@ pub(super) struct Rules {
 }
 
 impl Bpe {
-    /// Joins by `merges`, pairs of texts as the file spells them, the first of rank 0.
+    /// Joins by `merges`: all of them with their ranks, in any number of parts.
     ///
     /// # Errors
     /// A merge of texts, or into a text, that are no tokens.
-    pub(super) fn new<'a>(
-        vocab: &Vocab,
-        rules: Rules,
-        n_merges: usize,
-        merges: impl Iterator<Item = Result<(&'a str, &'a str)>>,
-    ) -> Result<Bpe> {
-        let mut map = PairMap::with_capacity(n_merges);
+    pub(super) fn new<'a, I>(vocab: &Vocab, rules: Rules, merges: &[(Range<usize>, I)]) -> Result<Bpe>
+    where
+        I: Iterator<Item = Result<Texts<'a>>> + Clone + Send + Sync,
+    {
+        let parts = resolve(vocab, rules.byte_level, merges)?;
+        let mut map = PairMap::with_capacity(parts.iter().map(|part| part.ids.len()).sum());
+        let ids = parts.iter().flat_map(|part| &part.ids);
+        map.extend((0u32..).zip(ids).map(|(rank, &[left, right, id])| ((left, right), (rank, id))));
         let mut pairs = PairMap::with_capacity(0);
-        let (mut whole, mut last) = (Vec::new(), 0);
-        for (rank, merge) in (0u32..).zip(merges) {
-            let (left, right) = merge?;
-            whole.clear();
-            let middle = if rules.byte_level {
-                push_spelled(left, &mut whole);
-                let middle = whole.len();
-                push_spelled(right, &mut whole);
-                middle
-            } else {
-                whole.extend_from_slice(left.as_bytes());
-                whole.extend_from_slice(right.as_bytes());
-                if let (Some(a), Some(b)) = (left.chars().next_back(), right.chars().next()) {
-                    pairs.insert(a.into(), b.into(), (0, 0));
-                }
-                left.len()
-            };
-            let (left_bytes, right_bytes) = whole.split_at(middle);
-            let ids = vocab.find(left_bytes).zip(vocab.find(right_bytes)).zip(vocab.find_near(&whole, last));
-            let Some(((left_id, right_id), id)) = ids else {
-                let absent = [left_bytes, right_bytes].into_iter().position(|text| vocab.find(text).is_none());
-                let absent = absent.map_or_else(|| format!("{left}{right}"), |at| [left, right][at].to_owned());
-                return Err(bad(format!("merge {rank} joins {left:?} and {right:?}, but {absent:?} is no token")));
-            };
-            map.insert(left_id, right_id, (rank, id));
-            last = id;
-        }
+        pairs.extend(parts.iter().flat_map(|part| &part.meeting).map(|&meeting| (meeting, (0, 0))));
         let start = if rules.byte_level {
             let mut bytes = Box::new([NONE; 256]);
             for byte in 0..=255u8 {
@@ -132,6 +112,56 @@ impl Bpe {
         };
         let Rules { splits, ignore_merges, fallback, .. } = rules;
         Ok(Bpe { splits, start, merges: map, ignore_merges, fallback })
+    }
+
+    /// How texts are cut.
+    pub(super) fn splits(&self) -> &Splits {
+        &self.splits
+    }
+
+    /// Whether a piece that is a token is that token, however its letters would join.
+    pub(super) fn ignores_merges(&self) -> bool {
+        self.ignore_merges
+    }
+
+    /// What is written for what no token spells.
+    pub(super) fn fallback(&self) -> &Fallback {
+        &self.fallback
+    }
+
+    /// Every merge, the lowest rank first: left, right, and what they become.
+    pub(super) fn merges(&self) -> Vec<[u32; 3]> {
+        let mut ranked: Vec<(u32, [u32; 3])> =
+            self.merges.iter().map(|((left, right), (rank, id))| (rank, [left, right, id])).collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, merge)| merge).collect()
+    }
+
+    /// What two tokens become.
+    pub(super) fn joined(&self, left: u32, right: u32) -> Option<u32> {
+        self.merges.get(left, right).map(|(_, id)| id)
+    }
+
+    /// Whether the letters of a token join to it. Very long ones are not tried: `false`.
+    pub(super) fn joins_to(&self, vocab: &Vocab, id: u32, state: &mut BpeState) -> bool {
+        let bytes = vocab.bytes(id);
+        if bytes.len() > MAX_TRIED_BYTES {
+            return false;
+        }
+        let mut ids = Vec::new();
+        match &self.start {
+            Start::Bytes(tokens) => {
+                // Bytes of a token need not be whole characters.
+                state.short.clear();
+                state.short.extend(bytes.iter().map(|&byte| (tokens[usize::from(byte)], 1)));
+                self.join_short(bytes, state, &mut ids);
+            }
+            Start::Chars { .. } => {
+                let Ok(text) = std::str::from_utf8(bytes) else { return false };
+                self.join(text, |c, _| vocab.find(c.as_bytes()).unwrap_or(NONE), Step::Chars, state, &mut ids);
+            }
+        }
+        ids == [id]
     }
 
     /// Adds the ids of a text.
@@ -188,7 +218,7 @@ impl Bpe {
                 state.short.push((id, len as u32));
                 at += len;
             }
-            self.join_short(piece, state, ids);
+            self.join_short(bytes, state, ids);
         } else {
             state.long.clear();
             let mut at = 0;
@@ -206,7 +236,7 @@ impl Bpe {
         self.merges.get(left, right).unwrap_or((NONE, NONE))
     }
 
-    fn join_short(&self, piece: &str, state: &mut BpeState, ids: &mut Vec<u32>) {
+    fn join_short(&self, piece: &[u8], state: &mut BpeState, ids: &mut Vec<u32>) {
         let BpeState { short: symbols, joins, .. } = state;
         joins.clear();
         joins.extend(symbols.windows(2).map(|pair| self.rank(pair[0].0, pair[1].0)));
@@ -226,7 +256,7 @@ impl Bpe {
         let mut at = 0;
         for &(id, len) in symbols.iter() {
             let end = at + len as usize;
-            self.write(id, piece.as_bytes().get(at..end).unwrap_or_default(), ids);
+            self.write(id, piece.get(at..end).unwrap_or_default(), ids);
             at = end;
         }
     }

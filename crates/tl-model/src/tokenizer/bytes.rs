@@ -1,43 +1,58 @@
 //! How a byte-level vocabulary spells bytes in printable letters: GPT-2's way.
 
-/// The byte that a character of a byte-level vocabulary spells. Printable ones of Latin-1 spell themselves; the others
-/// are numbered from U+0100 on.
-pub(super) fn byte_of(c: char) -> Option<u8> {
-    match u32::from(c) {
-        n @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => Some(n as u8),
-        n @ 0x100..=0x120 => Some((n - 0x100) as u8),
-        n @ 0x121..=0x142 => Some((n - 0x121 + 0x7F) as u8),
-        0x143 => Some(0xAD),
-        _ => None,
+/// The character that spells a byte. Printable ones of Latin-1 spell themselves; the others are numbered from U+0100
+/// on.
+pub(super) fn char_of(byte: u8) -> char {
+    char::from_u32(code_of(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+const fn code_of(byte: u8) -> u32 {
+    match byte {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => byte as u32,
+        0x00..=0x20 => 0x100 + byte as u32,
+        0x7F..=0xA0 => 0x121 + (byte - 0x7F) as u32,
+        0xAD => 0x143,
     }
 }
 
-/// The character that spells a byte.
-pub(super) fn char_of(byte: u8) -> char {
-    let code = match byte {
-        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => u32::from(byte),
-        0x00..=0x20 => 0x100 + u32::from(byte),
-        0x7F..=0xA0 => 0x121 + u32::from(byte - 0x7F),
-        0xAD => 0x143,
-    };
-    char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+/// The bytes that the characters below U+0144 spell, 0xFFFF for those that spell none.
+static SPELLED: [u16; 0x144] = spelled();
+
+const fn spelled() -> [u16; 0x144] {
+    let mut spelled = [u16::MAX; 0x144];
+    let mut byte = 0;
+    while byte <= 0xFF {
+        spelled[code_of(byte as u8) as usize] = byte;
+        byte += 1;
+    }
+    spelled
 }
 
-/// Appends the bytes that a text of a byte-level vocabulary spells; a text that is no such spelling is itself. Says
-/// whether it was one.
-pub(super) fn push_spelled(text: &str, bytes: &mut Vec<u8>) -> bool {
+/// Appends the bytes that a text (UTF-8) of a byte-level vocabulary spells; a text that is no such spelling is itself.
+/// Says whether it was one.
+pub(super) fn push_spelled(text: &[u8], bytes: &mut Vec<u8>) -> bool {
     let start = bytes.len();
-    for c in text.chars() {
-        match byte_of(c) {
-            Some(byte) => bytes.push(byte),
-            None => {
+    bytes.reserve(text.len());
+    let mut rest = text;
+    loop {
+        let code;
+        (code, rest) = match *rest {
+            [] => return true,
+            [first @ 0..0x80, ref rest @ ..] => (usize::from(first), rest),
+            [first @ 0xC2..=0xC5, second, ref rest @ ..] => {
+                (usize::from(first & 0x1F) << 6 | usize::from(second & 0x3F), rest)
+            }
+            _ => (usize::MAX, rest),
+        };
+        match SPELLED.get(code).map(|&byte| u8::try_from(byte)) {
+            Some(Ok(byte)) => bytes.push(byte),
+            _ => {
                 bytes.truncate(start);
-                bytes.extend_from_slice(text.as_bytes());
+                bytes.extend_from_slice(text);
                 return false;
             }
         }
     }
-    true
 }
 
 #[cfg(test)]
@@ -49,18 +64,24 @@ mod tests {
         let letters: std::collections::HashSet<char> = (0..=255).map(char_of).collect();
         assert_eq!(letters.len(), 256);
         assert!(letters.iter().all(|c| !c.is_control() && !c.is_whitespace()));
-        (0..=255).for_each(|byte| assert_eq!(byte_of(char_of(byte)), Some(byte)));
+        let spelled = |text: &str| {
+            let mut bytes = Vec::new();
+            push_spelled(text.as_bytes(), &mut bytes).then_some(bytes)
+        };
+        (0..=255).for_each(|byte| assert_eq!(spelled(&char_of(byte).to_string()), Some(vec![byte])));
         for (byte, c) in [(b' ', 'Ġ'), (b'\n', 'Ċ'), (b'a', 'a'), (0x7F, 'ġ'), (0xAD, 'Ń'), (0xFF, 'ÿ')] {
             assert_eq!(char_of(byte), c);
         }
-        assert_eq!(['\u{144}', ' ', '\n', '漢'].map(byte_of), [None; 4]);
+        for none in ["\u{144}", "\u{17F}", " ", "\n", "漢", "\u{80}", "\u{AD}"] {
+            assert_eq!(spelled(none), None);
+        }
     }
 
     #[test]
     fn a_text_that_spells_no_bytes_is_itself() {
         let check = |text: &str, expected: &[u8], is_spelled| {
             let mut bytes = b"x".to_vec();
-            assert_eq!(push_spelled(text, &mut bytes), is_spelled, "{text:?}");
+            assert_eq!(push_spelled(text.as_bytes(), &mut bytes), is_spelled, "{text:?}");
             assert_eq!(bytes.strip_prefix(b"x").unwrap(), expected, "{text:?}");
         };
         check("Ġa", b" a", true);

@@ -149,7 +149,7 @@ impl Tokenizer {
                 return self.vocab.find(text.as_bytes());
             }
             let mut bytes = Vec::with_capacity(text.len());
-            push_spelled(text, &mut bytes);
+            push_spelled(text.as_bytes(), &mut bytes);
             self.vocab.find(&bytes)
         })
     }
@@ -264,7 +264,7 @@ pub(super) fn can_be_parsed(special: &Special) -> bool {
 }
 
 /// Texts of tokens that end a turn or a message, whatever a file says of them.
-pub(super) const ENDS: [&str; 20] = [
+const ENDS: [&str; 20] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -286,6 +286,12 @@ pub(super) const ENDS: [&str; 20] = [
     "<|tool_response>",
     "<｜end▁of▁sentence｜>",
 ];
+
+/// Whether a token of this text ends a turn or a message.
+pub(super) fn is_end(text: &[u8]) -> bool {
+    // Asked of every token, few of which begin like one of them.
+    matches!(text, [b'<' | b'_' | b'[', ..]) && ENDS.iter().any(|end| end.as_bytes() == text)
+}
 
 /// Texts of tokens that end a text where a file counts them as control tokens; in some they are words like others.
 const ENDS_IF_CONTROL: [&str; 2] = ["</s>", "<eos>"];

@@ -2,7 +2,8 @@
 
 use super::bad;
 use super::bpe::{Bpe, Fallback, Rules, byte_tokens};
-use super::encoder::{ENDS, Joining, Tokenizer, can_be_parsed, stop_tokens};
+use super::encoder::{Joining, Tokenizer, can_be_parsed, is_end, stop_tokens};
+use super::merges::{Texts, parts};
 use super::normalize::{Normalizer, SPACE};
 use super::special::{Special, SpecialSet};
 use super::split::{PreTokenizer, Splits};
@@ -105,18 +106,27 @@ fn joining(
     };
     let ignore_merges = pre.is_some_and(|pre| pre.ignore_merges);
     let rules = Rules { splits, byte_level, ignore_merges, fallback };
-    let texts = merges.iter().enumerate().map(|(rank, value)| {
-        let Value::String(text) = value else { return Err(bad(format!("merge {rank} is no string"))) };
-        split_merge(text)
-            .ok_or_else(|| bad(format!("merge {rank} is {text:?}, expected two texts with a space between")))
+    let mut texts = merges.strings();
+    let parts = parts(merges.len()).map(|ranks| {
+        let part = texts.clone().take(ranks.len());
+        if let Some(last) = ranks.len().checked_sub(1) {
+            texts.nth(last);
+        }
+        let first = ranks.start;
+        let merges = (first..).zip(part).map(|(rank, text)| {
+            let text_of = || String::from_utf8_lossy(text);
+            let problem = || bad(format!("merge {rank} is {:?}, expected two texts with a space between", text_of()));
+            split_merge(text).ok_or_else(problem)
+        });
+        (ranks, merges)
     });
-    Bpe::new(vocab, rules, merges.len(), texts).map(Joining::Bpe)
+    Bpe::new(vocab, rules, &parts.collect::<Vec<_>>()).map(Joining::Bpe)
 }
 
 /// The two texts of a merge: the space between them is the first one behind the first character.
-pub(super) fn split_merge(text: &str) -> Option<(&str, &str)> {
-    let first = text.chars().next()?.len_utf8();
-    let at = first + text.get(first..)?.find(' ')?;
+pub(super) fn split_merge(text: &[u8]) -> Option<Texts<'_>> {
+    // No byte of a character beyond its first is a space.
+    let at = 1 + text.get(1..)?.iter().position(|&byte| byte == b' ')?;
     Some((text.get(..at)?, text.get(at + 1..)?)).filter(|(_, right)| !right.is_empty())
 }
 
@@ -169,9 +179,9 @@ fn specials(gguf: &Gguf<'_>, vocab: &Vocab, model: Model) -> Result<[Vec<Special
     let is_phi3 = model == Model::Spm && (name.contains("phi-3") || name.contains("phi3"));
     let mut sets = [Vec::new(), Vec::new()];
     for (id, kind, bytes) in vocab.iter() {
-        let text = String::from_utf8_lossy(bytes);
         match kind {
             Kind::Control | Kind::Unknown => {
+                let text = String::from_utf8_lossy(bytes);
                 let rstrip = is_phi3 && !["<unk>", "<s>", "<|endoftext|>"].contains(&&*text);
                 let special = Special { text: text.into(), id, rstrip, ..Special::default() };
                 if can_be_parsed(&special) {
@@ -180,6 +190,7 @@ fn specials(gguf: &Gguf<'_>, vocab: &Vocab, model: Model) -> Result<[Vec<Special
             }
             Kind::UserDefined => {
                 // Spaces may be spelled either way; a text has them plain.
+                let text = String::from_utf8_lossy(bytes);
                 let text = if model == Model::ByteLevel { text.into_owned() } else { text.replace(SPACE, " ") };
                 sets[1].push(Special { text: text.into(), id, rstrip: is_phi3, ..Special::default() });
             }
@@ -219,8 +230,7 @@ fn read_vocab(gguf: &Gguf<'_>, model: Model) -> Result<Vocab> {
     check_len(KINDS, tokens.len(), kinds.map(|kinds| kinds.len()))?;
     let mut vocab = Vocab::new();
     let mut kinds = kinds.map(|kinds| kinds.iter());
-    for (id, token) in tokens.iter().enumerate() {
-        let Value::String(text) = token else { break };
+    for (id, text) in tokens.strings().enumerate() {
         let number = match kinds.as_mut().and_then(Iterator::next) {
             None => 1,
             Some(Value::I32(number)) => number.into(),
@@ -229,13 +239,13 @@ fn read_vocab(gguf: &Gguf<'_>, model: Model) -> Result<Vocab> {
         };
         let mut kind = kind_of(id, text, number)?;
         // Some files forget that these are marks.
-        if matches!(kind, Kind::Normal | Kind::UserDefined) && ENDS.contains(&text) {
+        if matches!(kind, Kind::Normal | Kind::UserDefined) && is_end(text) {
             kind = Kind::Control;
         }
         if model == Model::ByteLevel && matches!(kind, Kind::Normal | Kind::Unused) {
             vocab.push_spelled(text, kind)?;
         } else {
-            vocab.push(text.as_bytes(), kind)?;
+            vocab.push(text, kind)?;
         }
     }
     // Merges may make user-defined tokens too; SentencePiece does not join them.
@@ -268,7 +278,7 @@ fn check_len(key: &str, n_tokens: usize, len: Option<usize>) -> Result<()> {
     }
 }
 
-fn kind_of(id: usize, text: &str, number: i64) -> Result<Kind> {
+fn kind_of(id: usize, text: &[u8], number: i64) -> Result<Kind> {
     Ok(match number {
         1 => Kind::Normal,
         2 => Kind::Unknown,
@@ -276,8 +286,9 @@ fn kind_of(id: usize, text: &str, number: i64) -> Result<Kind> {
         4 => Kind::UserDefined,
         5 => Kind::Unused,
         6 => {
+            let text = String::from_utf8_lossy(text);
             let problem = || bad(format!("token {id} is a byte token, but reads {text:?} and not <0xXX>"));
-            Kind::Byte(byte_token(text).ok_or_else(problem)?)
+            Kind::Byte(byte_token(&text).ok_or_else(problem)?)
         }
         _ => {
             return Err(bad(format!("token {id} has the type {number}, expected 1 to 6")));

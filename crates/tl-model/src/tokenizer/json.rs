@@ -15,6 +15,7 @@ use super::bad;
 use super::bpe::{Bpe, Fallback, Rules, byte_tokens};
 use super::encoder::{Joining, Prefix, Tokenizer, can_be_parsed, stop_tokens};
 use super::gguf::{byte_token, split_merge};
+use super::merges::parts as parts_of;
 use super::normalize::{Normalizer, SPACE, normalize};
 use super::special::{Special, SpecialSet};
 use super::split::{Behavior, GPT2, Split, Splits};
@@ -109,6 +110,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// A merge that is written as one text.
+fn merge_of<E: serde::de::Error>(text: &str) -> std::result::Result<(&str, &str), E> {
+    let middle = split_merge(text.as_bytes()).map(|(left, _)| left.len());
+    let split = middle.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)));
+    split.ok_or_else(|| E::custom(format!("the merge {text:?}")))
+}
+
 /// Two texts, written as an array or with a space between.
 struct Merge<'a>(Cow<'a, str>, Cow<'a, str>);
 
@@ -124,12 +132,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
             }
 
             fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> std::result::Result<Merge<'de>, E> {
-                let (left, right) = split_merge(text).ok_or_else(|| E::custom(format!("the merge {text:?}")))?;
+                let (left, right) = merge_of(text)?;
                 Ok(Merge(Cow::Borrowed(left), Cow::Borrowed(right)))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Merge<'de>, E> {
-                let (left, right) = split_merge(text).ok_or_else(|| E::custom(format!("the merge {text:?}")))?;
+                let (left, right) = merge_of(text)?;
                 Ok(Merge(Cow::Owned(left.to_owned()), Cow::Owned(right.to_owned())))
             }
 
@@ -241,8 +249,11 @@ fn build(mut file: File<'_>, config: &Config, parts: Parts) -> Result<Tokenizer>
         ignore_merges: model.ignore_merges,
         fallback,
     };
-    let merges = model.merges.iter().map(|Merge(left, right)| Ok((&**left, &**right)));
-    let bpe = Bpe::new(&vocab, rules, model.merges.len(), merges)?;
+    let merges = parts_of(model.merges.len()).map(|ranks| {
+        let texts = model.merges.get(ranks.clone()).unwrap_or_default().iter();
+        (ranks, texts.map(|Merge(left, right)| Ok((left.as_bytes(), right.as_bytes()))))
+    });
+    let bpe = Bpe::new(&vocab, rules, &merges.collect::<Vec<_>>())?;
     let token = |value: &Option<Value>| {
         let text = value.as_ref().and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
         text.and_then(|text| file.added_tokens.iter().find(|token| token.content == text)).map(|token| token.id)
@@ -324,7 +335,7 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
             _ if is_unknown && !byte_level => vocab.push(text.as_bytes(), Kind::Unknown)?,
             (Some(true), _) => vocab.push(text.as_bytes(), Kind::Control)?,
             (Some(false), _) => vocab.push(text.as_bytes(), Kind::UserDefined)?,
-            (None, _) if byte_level => vocab.push_spelled(text, Kind::Normal)?,
+            (None, _) if byte_level => vocab.push_spelled(text.as_bytes(), Kind::Normal)?,
             (None, _) => vocab.push(text.as_bytes(), Kind::Normal)?,
         }
     }

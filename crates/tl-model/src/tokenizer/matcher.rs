@@ -41,15 +41,15 @@ pub(super) enum Op {
 }
 
 /// One of the alternatives at the top of an expression.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Alternative {
     pub(super) start: usize,
     /// Classes one of which the first character must be in; all bits where it need not.
     pub(super) first: u64,
 }
 
-/// A compiled expression.
-#[derive(Debug)]
+/// A compiled expression. Equal ones match alike.
+#[derive(Debug, PartialEq)]
 pub(super) struct Pattern {
     pub(super) classes: Classes,
     pub(super) ops: Vec<Op>,
@@ -60,7 +60,7 @@ pub(super) struct Pattern {
 const DIRECT: usize = 0x800;
 
 /// The classes of every character: a bit for each class of an expression.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Classes {
     direct: Box<[u64]>,
     /// Where ranges of characters of the same classes begin, the first at 0; their classes in `masks`.

@@ -4,17 +4,22 @@
 //! characters with byte tokens. Encoding goes through the files of this folder in this order: `special` cuts out the
 //! tokens that have a text of their own, `normalize` respells the rest, `split` cuts it into pieces (by the expressions
 //! of `pattern` and `matcher`), and `bpe` or `spm` (with `merge`) joins each piece to tokens of `vocab`. `gguf` and
-//! `json` read the two kinds of files.
+//! `json` read the two kinds of files, and `merges` finds the tokens of their merges; `export` writes what `gguf` reads.
+//! `vocab` and `pairs` are tables over `hash`.
 
 mod bpe;
 mod bytes;
 mod decode;
 mod encoder;
+mod export;
 mod gguf;
+mod hash;
 mod json;
 mod matcher;
 mod merge;
+mod merges;
 mod normalize;
+mod pairs;
 mod pattern;
 mod special;
 mod split;
@@ -25,6 +30,7 @@ mod vocab;
 
 pub use decode::DecodeStream;
 pub use encoder::{EncodeOptions, Tokenizer};
+pub(crate) use export::TokenizerExport;
 
 use crate::checkpoint::{Checkpoint, TokenizerSource};
 use crate::error::{ModelError, Result};

@@ -67,6 +67,11 @@ impl SpecialSet {
         self.sorted.is_empty()
     }
 
+    /// Every token, in the order of their texts.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Special> {
+        self.sorted.iter()
+    }
+
     /// The token with this text.
     pub(super) fn find(&self, text: &str) -> Option<u32> {
         let at = self.sorted.binary_search_by(|special| (*special.text).cmp(text)).ok()?;

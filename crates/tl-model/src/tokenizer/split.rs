@@ -53,6 +53,27 @@ impl Split {
         Split { matches: Matches::Literal(text.into()), behavior, invert }
     }
 
+    /// The text, of a step by one.
+    pub(super) fn as_literal(&self) -> Option<(&str, Behavior, bool)> {
+        match &self.matches {
+            Matches::Literal(literal) => Some((literal, self.behavior, self.invert)),
+            Matches::Pattern(_) => None,
+        }
+    }
+
+    /// Whether every text is cut as by a row's step of this expression, of which the matches are pieces.
+    fn cuts_like(&self, expression: &str) -> bool {
+        let Matches::Pattern(pattern) = &self.matches else { return false };
+        // Where all of every text is matched, leaving out what is not leaves out nothing.
+        let is_alike = match (self.behavior, self.invert) {
+            (Behavior::Isolated, _) => true,
+            (Behavior::Removed, true) => WITHOUT_GAPS.contains(&expression),
+            _ => false,
+        };
+        let others = OTHER_SPELLINGS.iter().filter(|(_, of)| *of == expression).map(|(other, _)| *other);
+        is_alike && [expression].into_iter().chain(others).any(|other| compile(other).is_ok_and(|it| it == *pattern))
+    }
+
     fn find(&self, text: &str, from: usize, state: &mut MatchState) -> Option<Range<usize>> {
         match &self.matches {
             Matches::Pattern(pattern) => pattern.find(text, from, state),
@@ -212,6 +233,17 @@ const CASED_LETTERS: &str = concat!(
 const WIDE_PUNCTUATION: &str = r"\s?[!-/:-~\u{FF01}-\u{FF0F}\u{FF1A}-\u{FF5E}\u{2018}-\u{201F}\u{3000}-\u{3002}]+";
 const WIDE_LETTERS: &str = r"[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+";
 
+/// As the models of GPT-4's time write what is [`LLAMA3`] in other words: `\s*` takes line ends too, so that both end
+/// behind the last of them, and what is possessive here could give nothing back there.
+const CL100K: &str = concat!(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*",
+    r"|\s*[\r\n]|\s+(?!\S)|\s+",
+);
+/// Expressions of models that are in no row, and those of the rows that match alike.
+const OTHER_SPELLINGS: [(&str, &str); 1] = [(CL100K, LLAMA3)];
+/// Expressions of which some alternative matches at every place of every text.
+const WITHOUT_GAPS: [&str; 9] = [GPT2, LLAMA3, QWEN2, QWEN35, O200K, TEKKEN, SEED, BAILING, MINICPM5];
+
 /// One row for each way; sources are the models' own `tokenizer.json` files, as llama.cpp names them.
 #[rustfmt::skip]
 static PRE_TOKENIZERS: &[PreTokenizer] = &[
@@ -248,6 +280,19 @@ impl PreTokenizer {
         PRE_TOKENIZERS.iter().find(|row| row.names.contains(&name))
     }
 
+    /// The name by which files name it.
+    pub(super) fn name(&self) -> &'static str {
+        self.names.first().copied().unwrap_or_default()
+    }
+
+    /// The rows that cut every text as these steps do.
+    pub(super) fn alike(splits: &Splits) -> impl Iterator<Item = &'static PreTokenizer> {
+        PRE_TOKENIZERS.iter().filter(|row| {
+            let steps = splits.0.iter().zip(row.expressions);
+            splits.0.len() == row.expressions.len() && steps.into_iter().all(|(step, row)| step.cuts_like(row))
+        })
+    }
+
     /// Every name there is, for a message.
     pub(super) fn names() -> String {
         let names = PRE_TOKENIZERS.iter().flat_map(|row| row.names).filter(|name| !name.is_empty());
@@ -261,8 +306,13 @@ impl PreTokenizer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// The expressions of every row that leaves no piece to a token that its letters do not join to.
+    pub(in crate::tokenizer) fn expressions() -> impl Iterator<Item = &'static [&'static str]> {
+        PRE_TOKENIZERS.iter().map(|row| row.expressions)
+    }
 
     fn pieces<'a>(splits: &Splits, text: &'a str) -> Vec<&'a str> {
         splits.apply(text, &mut SplitState::default()).iter().map(|range| &text[range.clone()]).collect()
@@ -298,6 +348,73 @@ mod tests {
         check("tekken", "Camel|Case|'s| |1|2| a|/\n|b");
         check("deepseek-v3", "x|123|45|漢字かな|abc| !?|a|#include|\n");
         check("default", "a|!|b| |123|45");
+    }
+
+    #[test]
+    fn rows_are_known_by_their_steps() {
+        let step = |(expression, behavior, invert): (&str, Behavior, bool)| {
+            Split::pattern(expression, behavior, invert).unwrap()
+        };
+        let check = |steps: &[(&str, Behavior, bool)], expected: &[&str]| {
+            let splits = Splits(steps.iter().copied().map(step).collect());
+            let found: Vec<&str> = PreTokenizer::alike(&splits).map(PreTokenizer::name).collect();
+            assert_eq!(found, expected, "{steps:?}");
+        };
+        let (isolated, removed) = (Behavior::Isolated, Behavior::Removed);
+        check(&[(GPT2, isolated, false)], &["gpt-2"]);
+        check(&[(GPT2, isolated, true)], &["gpt-2"]);
+        check(&[(GPT2, removed, true)], &["gpt-2"]);
+        check(&[(GPT2, removed, false)], &[]);
+        check(&[(GPT2, Behavior::MergedWithNext, false)], &[]);
+        check(&[(r"\p{N}", isolated, false), (GPT2, isolated, false)], &["smollm"]);
+        check(&[(r"\p{N}", Behavior::Contiguous, false), (GPT2, isolated, false)], &[]);
+        check(&[(r"\p{N}", removed, true), (GPT2, isolated, false)], &[]);
+        check(&[(LLAMA3, isolated, false)], &["llama-bpe", "glm4", "smaug-bpe"]);
+        check(&[(CL100K, removed, true)], &["llama-bpe", "glm4", "smaug-bpe"]);
+        check(&[(&QWEN2.replace("\\p{N}|", "[\\p{Nd}\\p{Nl}\\p{No}]|"), isolated, false)], &["qwen2"]);
+        check(&[(&format!("{QWEN2}|x"), isolated, false)], &[]);
+        check(&[], &[]);
+        let literal = Splits(vec![Split::literal("x", isolated, false)]);
+        assert_eq!(PreTokenizer::alike(&literal).count(), 0);
+    }
+
+    /// A text of characters of every kind in an order that puts all beside all.
+    fn mixed_text() -> String {
+        let kinds: Vec<char> =
+            "aZ'sſé\u{301}1²Ⅷ漢かガ가ا\u{200d}🦀$+`_-.!\r\n\t \u{a0}\u{3000}\u{1}\u{ad}\u{e000}\u{10ffff}ǅʰ/ LVER"
+                .chars()
+                .collect();
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            kinds[(state >> 16) as usize % kinds.len()]
+        };
+        (0..60_000).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn other_spellings_match_alike() {
+        let text = mixed_text();
+        for (other, of) in OTHER_SPELLINGS {
+            let cut = |expression| {
+                let splits = Splits(vec![Split::pattern(expression, Behavior::Isolated, false).unwrap()]);
+                splits.apply(&text, &mut SplitState::default()).to_vec()
+            };
+            assert!(cut(other) == cut(of), "{other}");
+        }
+    }
+
+    #[test]
+    fn expressions_without_gaps_match_everything() {
+        let every: String = ('\0'..=char::MAX).flat_map(|c| [c, 'a', c, ' ', c]).collect();
+        for text in [mixed_text(), every] {
+            for expression in WITHOUT_GAPS {
+                let splits = Splits(vec![Split::pattern(expression, Behavior::Removed, true).unwrap()]);
+                let matched: usize =
+                    splits.apply(&text, &mut SplitState::default()).iter().map(|piece| piece.len()).sum();
+                assert_eq!(matched, text.len(), "{expression}");
+            }
+        }
     }
 
     #[test]

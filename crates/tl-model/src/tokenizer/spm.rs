@@ -6,7 +6,8 @@
 
 use super::bpe::Fallback;
 use super::merge::{Merge, MergeState};
-use super::vocab::{Kind, PairMap, Vocab};
+use super::pairs::PairMap;
+use super::vocab::{Kind, Vocab};
 
 /// The rules by which a vocabulary's pieces are joined.
 #[derive(Debug)]
@@ -21,15 +22,12 @@ pub(super) struct Spm {
 impl Spm {
     pub(super) fn new(vocab: &Vocab, scores: Vec<f32>, fallback: Fallback) -> Spm {
         let mut neighbours = PairMap::with_capacity(0);
-        for (_, kind, bytes) in vocab.iter() {
-            if !matches!(kind, Kind::Normal | Kind::Unused) {
-                continue;
-            }
+        let pieces = vocab.iter().filter(|(_, kind, _)| matches!(kind, Kind::Normal | Kind::Unused));
+        neighbours.extend(pieces.flat_map(|(_, _, bytes)| {
             let text = std::str::from_utf8(bytes).unwrap_or_default();
-            for (left, right) in text.chars().zip(text.chars().skip(1)) {
-                neighbours.insert(left.into(), right.into(), (0, 0));
-            }
-        }
+            let pairs = text.chars().zip(text.chars().skip(1));
+            pairs.map(|(left, right)| ((left.into(), right.into()), (0, 0)))
+        }));
         Spm { scores, neighbours, fallback }
     }
 

@@ -570,3 +570,248 @@ fn json_that_asks_for_more_is_an_error_that_names_it() {
     let error = Tokenizer::from_json(base.to_string().as_bytes(), Some(b"[")).unwrap_err().to_string();
     assert!(error.contains("tokenizer_config.json:"), "{error}");
 }
+
+/// The tokenizer as GGUF's keys have it, and what was noted.
+fn exported(tokenizer: &Tokenizer, n_rows: usize, stop_tokens: &[u32]) -> Result<(Tokenizer, Vec<String>)> {
+    let mut header = crate::format::write::GgufHeader::new();
+    let model_name = "";
+    let notes = super::TokenizerExport { tokenizer, n_rows, stop_tokens, model_name }.write(&mut header)?;
+    let bytes = header.bytes();
+    Ok((Tokenizer::from_gguf(&Gguf::parse(&bytes).unwrap())?, notes))
+}
+
+/// Every token's text, kind and place are what they were.
+fn check_same_tokens(old: &Tokenizer, new: &Tokenizer) {
+    assert!(new.vocab_size() >= old.vocab_size());
+    for id in 0..old.vocab_size() as u32 {
+        assert_eq!(new.token_text(id), old.token_text(id), "{id}");
+        assert_eq!(new.vocab.kind(id), old.vocab.kind(id), "{id}");
+    }
+    assert_eq!((new.bos(), new.eos(), new.stop_tokens()), (old.bos(), old.eos(), old.stop_tokens()));
+}
+
+const CONFIG: &[u8] =
+    br#"{"bos_token": "<s>", "eos_token": {"content": "<|im_end|>"}, "add_bos_token": true, "add_eos_token": true}"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tokenizers_give_the_same_ids_from_gguf(text in texts()) {
+        for (old, new) in &*EXPORTED {
+            for options in [EncodeOptions::default(), PARSED] {
+                prop_assert_eq!(new.encode_with(&text, &options), old.encode_with(&text, &options));
+            }
+            let ids = new.encode(&text);
+            prop_assert_eq!(new.decode(&ids).unwrap(), old.decode(&ids).unwrap());
+        }
+    }
+
+    /// Runs as Gemma has them, in an order of their merges that is not that of their lengths.
+    #[test]
+    fn runs_are_joined_alike(text in "( {0,9}|a{0,3}|b| a| b){0,12}") {
+        let (old, new) = &*RUNS;
+        prop_assert_eq!(new.encode_with(&text, &BARE), old.encode_with(&text, &BARE));
+    }
+}
+
+/// Tokenizers with what they are from GGUF.
+static EXPORTED: LazyLock<Vec<(Tokenizer, Tokenizer)>> = LazyLock::new(|| {
+    let vocabulary = &*BYTE_LEVEL;
+    let byte_level = super::split::tests::expressions().map(|expressions| {
+        let splits: Vec<Value> = expressions.iter().map(|expression| split_by(expression)).collect();
+        let json = vocabulary.json(json!({"type": "Sequence", "pretokenizers": splits})).to_string();
+        Tokenizer::from_json(json.as_bytes(), Some(CONFIG)).unwrap()
+    });
+    let pieces = [false, true].map(|has_prefix| from_json(&closed_json(has_prefix)).unwrap());
+    let with_exported = |old: Tokenizer| {
+        let (new, notes) = exported(&old, old.vocab_size(), &[]).unwrap();
+        assert!(notes.is_empty(), "{notes:?}");
+        (old, new)
+    };
+    byte_level.chain(pieces).map(with_exported).collect()
+});
+
+static RUNS: LazyLock<(Tokenizer, Tokenizer)> = LazyLock::new(|| {
+    let old = from_json(&runs_json(&runs_merges())).unwrap();
+    let (new, notes) = exported(&old, old.vocab_size(), &[]).unwrap();
+    assert!(notes.len() == 1 && notes[0].contains("counts as a space"), "{notes:?}");
+    (old, new)
+});
+
+/// Runs of up to 5 spaces, longer left halves first; then what else there is.
+fn runs_merges() -> Vec<(String, String)> {
+    let halves = (1..5).rev().flat_map(|left| (1..=5 - left).rev().map(move |right| (left, right)));
+    let mut merges: Vec<(String, String)> = halves.map(|(a, b)| ("▁".repeat(a), "▁".repeat(b))).collect();
+    merges.extend([("▁", "a"), ("a", "a"), ("▁", "aa"), ("▁a", "a")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    merges
+}
+
+fn runs_json(merges: &[(String, String)]) -> Value {
+    let mut json = CHARS.json();
+    let mut vocab: serde_json::Map<String, Value> =
+        CHARS.tokens[..258].iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    for text in ["▁", "a", "b"].map(str::to_owned).into_iter().chain(merges.iter().map(|(a, b)| format!("{a}{b}"))) {
+        let id = vocab.len();
+        vocab.entry(text).or_insert(json!(id));
+    }
+    // As added tokens, that a text with plain spaces does not have.
+    let runs = (2..=5).map(|n| "▁".repeat(n));
+    let added = runs.map(|run| json!({"id": vocab[&run], "content": run, "special": false, "normalized": false}));
+    json["added_tokens"].as_array_mut().unwrap().extend(added);
+    json["model"]["vocab"] = vocab.into();
+    json["model"]["merges"] = merges.iter().map(|(left, right)| json!([left, right])).collect();
+    json
+}
+
+/// Characters whose merges are all ways to make each token, in the order of the tokens: as SentencePiece's models have
+/// them.
+fn closed_json(has_prefix: bool) -> Value {
+    let vocabulary = &*CHARS;
+    let mut json = vocabulary.json();
+    let is_known = |text: &str| vocabulary.tokens.iter().skip(258).any(|token| token == text);
+    let mut merges = Vec::new();
+    for token in &vocabulary.tokens[258..] {
+        let halves = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
+        merges.extend(halves.filter(|(left, right)| is_known(left) && is_known(right)).map(|(a, b)| json!([a, b])));
+    }
+    json["model"]["merges"] = merges.into();
+    if has_prefix {
+        let spaces = json["normalizer"].take();
+        json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, spaces]});
+        let strip = json!({"type": "Strip", "content": " ", "start": 1, "stop": 0});
+        json["decoder"] = json!({"type": "Sequence", "decoders": [json["decoder"].take(), strip]});
+    }
+    json
+}
+
+#[test]
+fn what_is_written_of_tokenizers() {
+    let vocabulary = &*BYTE_LEVEL;
+    let n_tokens = vocabulary.tokens.len();
+    let json = vocabulary.json(split_by(super::split::GPT2));
+    let old = Tokenizer::from_json(json.to_string().as_bytes(), Some(CONFIG)).unwrap();
+    let (new, _) = exported(&old, n_tokens, &[]).unwrap();
+    check_same_tokens(&old, &new);
+    let old = from_json(&closed_json(false)).unwrap();
+    check_same_tokens(&old, &exported(&old, old.vocab_size(), &[]).unwrap().0);
+    // Rows without a token, and tokens after which a model has finished.
+    let old = from_json(&json).unwrap();
+    let (the, at) = (256, 257);
+    let (new, notes) = exported(&old, n_tokens + 2, &[the, at, vocabulary.id("<|im_end|>")]).unwrap();
+    assert_eq!((new.vocab_size(), new.token_text(n_tokens as u32).as_deref()), (n_tokens + 2, Some("[PAD322]")));
+    let mut ends = [the, at, vocabulary.id("<|im_end|>")];
+    ends.sort_unstable();
+    assert_eq!((new.stop_tokens(), notes.len()), (&ends[..], 0));
+    // A token beyond the rows.
+    let (new, notes) = exported(&old, n_tokens - 1, &[]).unwrap();
+    assert_eq!((new.vocab_size(), notes.len()), (n_tokens - 1, 1));
+    assert!(notes[0].contains("<think>"), "{notes:?}");
+}
+
+#[test]
+fn what_gguf_cannot_say_of_tokenizers() {
+    let vocabulary = &*BYTE_LEVEL;
+    let byte_level = |change: &dyn Fn(&mut Value)| {
+        let mut json = vocabulary.json(split_by(super::split::GPT2));
+        change(&mut json);
+        json
+    };
+    let pieces = |change: &dyn Fn(&mut Value)| {
+        let mut json = closed_json(false);
+        change(&mut json);
+        json
+    };
+    let check = |json: Value, n_rows: usize, expected: &str| {
+        let tokenizer = from_json(&json).unwrap();
+        let n_rows = if n_rows == 0 { tokenizer.vocab_size() } else { n_rows };
+        match exported(&tokenizer, n_rows, &[5, 6, 7, 8]) {
+            Ok((_, notes)) => {
+                let found = notes.iter().any(|note| note.contains(expected));
+                assert!(found || (expected.is_empty() && notes.is_empty()), "{expected}: {notes:?}");
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!expected.is_empty() && error.contains(expected), "{expected}: {error}");
+            }
+        }
+    };
+    check(byte_level(&|_| ()), 0, "tokens that no longer end a text");
+    check(byte_level(&|_| ()), 300, "tokens, but the model's embedding has 300 rows");
+    check(byte_level(&|_| ()), 1 << 40, "far less than the 1099511627776 rows");
+    let nfc = |json: &mut Value| json["normalizer"] = json!({"type": "NFC"});
+    check(byte_level(&nfc), 0, "no longer composed");
+    let other = |json: &mut Value| json["normalizer"] = json!({"type": "Prepend", "prepend": "x"});
+    check(byte_level(&other), 0, "cannot describe the normalizer Prepend");
+    check(pieces(&other), 0, "cannot describe the normalizer Prepend");
+    let split = |json: &mut Value| json["pre_tokenizer"]["pretokenizers"][0] = split_by("a|b");
+    check(byte_level(&split), 0, "expressions of its pre-tokenizer that are none of those with a name");
+    let space = |json: &mut Value| json["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = json!(true);
+    check(
+        byte_level(&|json| {
+            space(json);
+            json["pre_tokenizer"]["pretokenizers"] = json!([json["pre_tokenizer"]["pretokenizers"][1]]);
+            json["pre_tokenizer"]["pretokenizers"][0]["use_regex"] = json!(true);
+        }),
+        0,
+        "a space before every text",
+    );
+    // Merges lead to every token, so that it does not matter.
+    check(byte_level(&|json| json["model"]["ignore_merges"] = json!(true)), 0, "tokens that no longer end a text");
+    let unreachable = |json: &mut Value| {
+        json["model"]["ignore_merges"] = json!(true);
+        json["model"]["merges"].as_array_mut().unwrap().truncate(3);
+    };
+    check(byte_level(&unreachable), 0, "cannot describe gpt-2 which has `ignore_merges`");
+    let strips = |json: &mut Value| json["added_tokens"][0]["lstrip"] = json!(true);
+    check(byte_level(&strips), 0, "no longer take the spaces beside them, or stand in words: <s>");
+    let template = |json: &mut Value| {
+        let piece = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+        json["post_processor"] = json!({
+            "type": "TemplateProcessing",
+            "single": [piece("<s>"), piece("ab<s>"), {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<s>": {"ids": [5]}, "ab<s>": {"ids": [6]}},
+        });
+    };
+    check(byte_level(&template), 0, "texts no longer begin with");
+    let metaspace = |json: &mut Value| {
+        json["normalizer"] = Value::Null;
+        json["pre_tokenizer"] = json!({"type": "Metaspace", "prepend_scheme": "first", "split": false});
+    };
+    check(pieces(&metaspace), 0, "a space is put before texts that begin with one");
+    let cuts = |json: &mut Value| {
+        json["normalizer"] = Value::Null;
+        json["pre_tokenizer"] = json!({"type": "Metaspace", "prepend_scheme": "never"});
+    };
+    check(pieces(&cuts), 0, "cutting at spaces, with the token");
+    let order = |json: &mut Value| {
+        let merges = json["model"]["merges"].as_array_mut().unwrap();
+        let first = merges.remove(0);
+        merges.insert(1, first.clone());
+        let both = merges.iter().position(|merge| merge == &first).unwrap();
+        assert!(both == 1);
+    };
+    // One token's merges apart from each other.
+    let apart = |json: &mut Value| {
+        let merges = json["model"]["merges"].as_array_mut().unwrap();
+        let text = |merge: &Value| format!("{}{}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap());
+        let at = merges.windows(2).position(|pair| text(&pair[0]) == text(&pair[1])).unwrap();
+        let moved = merges.remove(at);
+        merges.push(moved);
+    };
+    check(pieces(&order), 0, "tokens that no longer end a text");
+    check(pieces(&apart), 0, "merges that are in no order of what they make");
+    let open = |json: &mut Value| drop(json["model"]["merges"].as_array_mut().unwrap().pop());
+    check(pieces(&open), 0, ", without a merge of");
+    // The pair of two before one of them takes more.
+    let mut pairs_first = runs_merges();
+    let pair = pairs_first.remove(9);
+    assert_eq!((pair.0.as_str(), pair.1.as_str()), ("▁", "▁"));
+    pairs_first.insert(0, pair);
+    check(runs_json(&pairs_first), 0, "merges of runs of '▁' in no order of their lengths");
+    let no_bytes = |json: &mut Value| {
+        json["model"]["byte_fallback"] = json!(false);
+        json["model"]["unk_token"] = json!("<unk>");
+    };
+    check(pieces(&no_bytes), 0, "without all 256 byte tokens");
+}

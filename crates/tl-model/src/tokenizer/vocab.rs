@@ -3,10 +3,11 @@
 //! Knows nothing of how a text is cut or joined. A token of a byte-level vocabulary is kept as the bytes it stands for,
 //! not as the letters that spell them in a file.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 
 use super::bad;
 use super::bytes::push_spelled;
+use super::hash::{Seeds, TextKey, place};
 use crate::error::Result;
 
 /// What a token is for.
@@ -28,12 +29,11 @@ pub(super) enum Kind {
     Byte(u8),
 }
 
-/// A place of the hash table: an id plus one (0 is empty), and the upper half of its hash.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    id: u32,
-    tag: u32,
-}
+/// A place of the table: the key of a token's bytes, and its id plus one (0: empty).
+type Slot = (u64, u32, u32);
+
+/// Texts whose slots are read before the first of them is compared: the waits for memory overlap.
+pub(super) const BLOCK: usize = 32;
 
 /// All tokens of a model.
 #[derive(Debug)]
@@ -42,37 +42,18 @@ pub(super) struct Vocab {
     /// Where each token begins in `bytes`, and at last where the last one ends.
     starts: Vec<u32>,
     kinds: Vec<Kind>,
-    /// A power of two of slots, at most half of them taken; empty before [`Vocab::index`].
+    /// At most three of five are taken; empty before [`Vocab::index`].
     slots: Vec<Slot>,
     /// Whether two indexed tokens have the same bytes.
     has_twins: bool,
     seeds: Seeds,
 }
 
-/// Random numbers that no file can know, so that none can make all its tokens or pairs collide.
-#[derive(Clone, Copy, Debug)]
-struct Seeds(u64, u64);
-
-impl Seeds {
-    fn new() -> Seeds {
-        let state = RandomState::new();
-        Seeds(state.hash_one(1u8), state.hash_one(2u8) | 1)
-    }
-
-    /// Both halves of the product depend on all bits of the value.
-    #[inline]
-    fn mix(self, value: u64) -> u64 {
-        let product = u128::from(value ^ self.0) * u128::from(self.1);
-        (product >> 64) as u64 ^ product as u64
-    }
-
-    fn hash(self, bytes: &[u8]) -> u64 {
-        let (words, rest) = bytes.as_chunks::<8>();
-        let hash = words.iter().fold(bytes.len() as u64, |hash, word| self.mix(hash ^ u64::from_le_bytes(*word)));
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.mix(hash ^ u64::from_le_bytes(last))
-    }
+/// A text that is to be found: its key, and where the search begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Probe {
+    key: TextKey,
+    place: usize,
 }
 
 impl Vocab {
@@ -94,7 +75,7 @@ impl Vocab {
     }
 
     /// Adds the token with the next id of a byte-level vocabulary: of the bytes that `text` spells, or verbatim.
-    pub(super) fn push_spelled(&mut self, text: &str, kind: Kind) -> Result<()> {
+    pub(super) fn push_spelled(&mut self, text: &[u8], kind: Kind) -> Result<()> {
         let is_spelled = push_spelled(text, &mut self.bytes);
         self.end(if is_spelled { kind } else { Kind::Verbatim })
     }
@@ -129,51 +110,89 @@ impl Vocab {
     }
 
     /// Every token with its kind and bytes.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Kind, &[u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Kind, &[u8])> + Clone {
         self.kinds.iter().enumerate().map(|(id, &kind)| (id as u32, kind, self.bytes(id as u32)))
     }
 
     /// Makes the tokens of these kinds findable by their bytes; of equal ones, the first of the kind named first.
     pub(super) fn index(&mut self, kinds: &[&[Kind]]) {
         let count = self.kinds.iter().filter(|kind| kinds.iter().any(|kinds| kinds.contains(kind))).count();
-        self.slots = vec![Slot::default(); (count * 2).next_power_of_two().max(2)];
+        self.slots = vec![(0, 0, 0); count + count * 2 / 3 + 2];
         kinds.iter().for_each(|kinds| self.index_kinds(kinds));
     }
 
     fn index_kinds(&mut self, kinds: &[Kind]) {
-        for id in 0..self.len() as u32 {
-            let bytes = self.bytes(id);
-            if bytes.is_empty() || !self.kind(id).is_some_and(|kind| kinds.contains(&kind)) {
-                continue;
-            }
-            let (mut place, tag) = self.place(bytes);
-            loop {
-                match self.slots[place] {
-                    Slot { id: 0, .. } => {
-                        self.slots[place] = Slot { id: id + 1, tag };
-                        break;
-                    }
-                    slot if slot.tag == tag && self.bytes(slot.id - 1) == bytes => {
-                        self.has_twins = true;
-                        break;
-                    }
-                    _ => place = (place + 1) & (self.slots.len() - 1),
+        let mut block = Vec::with_capacity(BLOCK);
+        let n_tokens = self.len() as u32;
+        for first in (0..n_tokens).step_by(BLOCK) {
+            block.clear();
+            for id in first..n_tokens.min(first + BLOCK as u32) {
+                if self.kind(id).is_some_and(|kind| kinds.contains(&kind)) && !self.bytes(id).is_empty() {
+                    block.push((id, self.probe(self.bytes(id))));
                 }
             }
+            self.read_ahead(block.iter().map(|(_, probe)| probe));
+            block.iter().for_each(|&(id, probe)| self.insert(id, probe));
         }
+    }
+
+    fn insert(&mut self, id: u32, Probe { key, mut place }: Probe) {
+        loop {
+            let slot = self.slots[place];
+            if slot.2 == 0 {
+                self.slots[place] = (key.word, key.len, id + 1);
+                return;
+            }
+            if self.is_match(slot, key, self.bytes(id)) {
+                self.has_twins = true;
+                return;
+            }
+            place = self.next(place);
+        }
+    }
+
+    #[inline]
+    fn next(&self, place: usize) -> usize {
+        if place + 1 == self.slots.len() { 0 } else { place + 1 }
+    }
+
+    /// Whether a slot has the token of these bytes, of which this is the key.
+    #[inline]
+    fn is_match(&self, (word, len, id): Slot, key: TextKey, bytes: &[u8]) -> bool {
+        (word, len) == (key.word, key.len) && (key.is_whole() || self.bytes(id - 1) == bytes)
+    }
+
+    /// How the search for these bytes begins.
+    #[inline]
+    pub(super) fn probe(&self, bytes: &[u8]) -> Probe {
+        let key = self.seeds.key(bytes);
+        // Of a whole text all bits are its own; the length says what they do not.
+        let hash = self.seeds.mix(key.word ^ u64::from(key.len) << 56);
+        Probe { key, place: place(hash, self.slots.len()) }
+    }
+
+    /// Reads the first slot of each, so that they are at hand.
+    pub(super) fn read_ahead<'a>(&self, probes: impl Iterator<Item = &'a Probe>) {
+        let slot = |probe: &Probe| self.slots.get(probe.place).map_or(0, |slot| slot.0);
+        black_box(probes.fold(0, |all, probe| all ^ slot(probe)));
     }
 
     /// The id of the indexed token with these bytes.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
+        self.find_from(bytes, self.probe(bytes))
+    }
+
+    /// As [`Vocab::find`], from the probe of the same bytes.
+    #[inline]
+    pub(super) fn find_from(&self, bytes: &[u8], Probe { key, mut place }: Probe) -> Option<u32> {
         if self.slots.is_empty() || bytes.is_empty() {
             return None;
         }
-        let (mut place, tag) = self.place(bytes);
         loop {
             match self.slots[place] {
-                Slot { id: 0, .. } => return None,
-                slot if slot.tag == tag && self.bytes(slot.id - 1) == bytes => return Some(slot.id - 1),
-                _ => place = (place + 1) & (self.slots.len() - 1),
+                (_, _, 0) => return None,
+                slot if self.is_match(slot, key, bytes) => return Some(slot.2 - 1),
+                _ => place = self.next(place),
             }
         }
     }
@@ -183,87 +202,6 @@ impl Vocab {
         let is_it = |&id: &u32| matches!(self.kind(id), Some(Kind::Normal)) && self.bytes(id) == bytes;
         let near = [near, near.saturating_add(1)].into_iter().find(is_it).filter(|_| !self.has_twins);
         near.or_else(|| self.find(bytes))
-    }
-
-    /// The first slot to look into, and the tag; there are slots.
-    fn place(&self, bytes: &[u8]) -> (usize, u32) {
-        let hash = self.seeds.hash(bytes);
-        (hash as usize & (self.slots.len() - 1), (hash >> 32) as u32)
-    }
-}
-
-/// A map from two numbers of 32 bits to another two, made for millions of look-ups.
-#[derive(Debug)]
-pub(super) struct PairMap {
-    slots: Vec<PairSlot>,
-    len: usize,
-    seeds: Seeds,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PairSlot {
-    key: u64,
-    value: (u32, u32),
-}
-
-/// The key of an empty slot; both its halves lie outside every vocabulary and every range of characters.
-const EMPTY: u64 = u64::MAX;
-
-impl PairMap {
-    pub(super) fn with_capacity(pairs: usize) -> PairMap {
-        let empty = PairSlot { key: EMPTY, value: (0, 0) };
-        let slots = vec![empty; (pairs * 2).next_power_of_two().max(2)];
-        PairMap { slots, len: 0, seeds: Seeds::new() }
-    }
-
-    fn key(left: u32, right: u32) -> u64 {
-        u64::from(left) << 32 | u64::from(right)
-    }
-
-    fn place(&self, key: u64) -> usize {
-        self.seeds.mix(key) as usize & (self.slots.len() - 1)
-    }
-
-    /// Adds a pair unless it is there.
-    pub(super) fn insert(&mut self, left: u32, right: u32, value: (u32, u32)) {
-        if self.len * 2 >= self.slots.len() {
-            self.grow();
-        }
-        let key = PairMap::key(left, right);
-        let mut place = self.place(key);
-        while self.slots[place].key != EMPTY {
-            if self.slots[place].key == key {
-                return;
-            }
-            place = (place + 1) & (self.slots.len() - 1);
-        }
-        self.slots[place] = PairSlot { key, value };
-        self.len += 1;
-    }
-
-    fn grow(&mut self) {
-        let mut larger = PairMap::with_capacity(self.slots.len());
-        for slot in self.slots.iter().filter(|slot| slot.key != EMPTY) {
-            larger.insert((slot.key >> 32) as u32, slot.key as u32, slot.value);
-        }
-        *self = larger;
-    }
-
-    /// What was added for this pair.
-    #[inline]
-    pub(super) fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
-        let key = PairMap::key(left, right);
-        let mut place = self.place(key);
-        loop {
-            let slot = self.slots[place];
-            if slot.key == EMPTY {
-                return None;
-            }
-            if slot.key == key {
-                return Some(slot.value);
-            }
-            place = (place + 1) & (self.slots.len() - 1);
-        }
     }
 }
 
@@ -289,18 +227,5 @@ mod tests {
         check("abc", None);
         assert_eq!((vocab.len(), vocab.bytes(4), vocab.bytes(5)), (5, &b"ab"[..], &b""[..]));
         assert_eq!((vocab.kind(4), vocab.kind(5)), (Some(Kind::Unused), None));
-    }
-
-    #[test]
-    fn pairs_are_kept_as_the_map_grows() {
-        let mut map = PairMap::with_capacity(0);
-        for i in 0..5000u32 {
-            map.insert(i, i / 3, (i, 1));
-            map.insert(i, i / 3, (i, 2));
-        }
-        for i in 0..5000u32 {
-            assert_eq!(map.get(i, i / 3), Some((i, 1)));
-            assert_eq!(map.get(i, i / 3 + 1), None);
-        }
     }
 }

@@ -1,0 +1,108 @@
+//! A checkpoint as one GGUF file has it: what is written by [`crate::Quantization`].
+//!
+//! Most of it is as it is; what a folder has otherwise (see the module above) and GGUF knows a way for is done here: rows
+//! of q and k are arranged in pairs side by side, and the key that said otherwise, `A.rope.halves`, is left out. Of the
+//! keys that GGUF does not know, one stays: `A.rope.scaling.yarn_truncate`, by which this project computes what the
+//! folder says. Other programs ignore it and round the bounds; where it is false, they compute a little differently,
+//! with or without the key. What split files say of their parts is left out.
+
+use std::path::Path;
+
+use tl_device::{Device, Layout};
+
+use super::gguf::SPLIT_KEYS;
+use super::{Checkpoint, CheckpointTensor, MetaValue, Vocabulary, convert};
+use crate::error::{ModelError, Result};
+
+const HALVES: &str = ".rope.halves";
+const TRUNCATE: &str = ".rope.scaling.yarn_truncate";
+
+/// Tensors whose rows are those of heads that are rotated: without the layer before and the kind behind.
+const ROTATED: [(&str, &str); 2] = [("attn_q", ".attention.head_count"), ("attn_k", ".attention.head_count_kv")];
+
+impl Checkpoint {
+    /// The metadata of a GGUF file with all of the model, in the order of the file. Of a folder, it has nothing of the
+    /// tokenizer.
+    pub(crate) fn exported_metadata(&self) -> impl Iterator<Item = (&str, MetaValue<'_>)> {
+        let halves = self.full_key(HALVES);
+        self.contents.metadata.pairs_in_order().filter(move |(key, _)| !SPLIT_KEYS.contains(key) && *key != halves)
+    }
+
+    /// The tensors of a GGUF file, in the order of the files.
+    ///
+    /// # Errors
+    /// Heads of q and k that contradict the metadata.
+    pub(crate) fn exported_tensors(&self) -> Result<Vec<CheckpointTensor>> {
+        let mut tensors = self.tensors().to_vec();
+        if self.boolean(HALVES)? != Some(true) {
+            return Ok(tensors);
+        }
+        let size = |key: &str| -> Result<usize> {
+            let missing = || ModelError::MissingKey { key: self.full_key(key), meaning: "the heads that are rotated" };
+            Ok(usize::try_from(self.integer(key)?.ok_or_else(missing)?).unwrap_or(usize::MAX))
+        };
+        let (head_rows, paired) = (size(".attention.key_length")?, size(".rope.dimension_count")?);
+        for tensor in &mut tensors {
+            let role = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+            let role = role.and_then(|(_, role)| role.strip_suffix(".weight").or(role.strip_suffix(".bias")));
+            let Some((_, heads)) = ROTATED.iter().find(|(name, _)| Some(*name) == role) else { continue };
+            let n_rows = size(heads)?.checked_mul(head_rows);
+            let row_elems = tensor.dims.iter().skip(1).product();
+            let is_right = n_rows.is_some() && tensor.dims.first().copied() == n_rows;
+            let source = tensor.source.paired(tensor.tensor_type, head_rows, paired, row_elems);
+            tensor.source = source.filter(|_| is_right).ok_or_else(|| ModelError::TensorSizes {
+                name: tensor.name.clone(),
+                offset: 0,
+                dims: tensor.dims.iter().map(|&dim| dim as u64).collect(),
+                format: tensor.tensor_type.to_string(),
+                problem: "whose rows are not those of the heads in config.json",
+            })?;
+        }
+        Ok(tensors)
+    }
+
+    /// Gives the bytes of an exported tensor from left to right, about `chunk_bytes` at a time: whole blocks of the
+    /// tensor's type where `chunk_bytes` is, and whole rows where elements are gathered. No tensor is in memory as a
+    /// whole.
+    ///
+    /// # Errors
+    /// What `take` gives; memory for a chunk that cannot be had.
+    pub(crate) fn read_exported(
+        &self,
+        tensor: &CheckpointTensor,
+        device: &Device,
+        chunk_bytes: usize,
+        take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let dtype = convert::format_of(tensor.tensor_type).map_or(tl_device::DType::F32, |format| format.dtype);
+        let layout = Layout::new(dtype, tensor.dims.as_slice());
+        tensor.source.read(&self.contents.files, &layout, device, chunk_bytes.max(4), take)
+    }
+
+    /// Whether the files are a folder's, whose tokenizer is not in the metadata.
+    pub(crate) fn is_folder(&self) -> bool {
+        matches!(self.contents.vocabulary, Vocabulary::Folder { .. })
+    }
+
+    /// Whether a folder has a tokenizer.
+    pub(crate) fn has_tokenizer_files(&self) -> bool {
+        matches!(self.contents.vocabulary, Vocabulary::Folder { tokenizer: Some(_), .. })
+    }
+
+    /// Whether other programs compute a little differently, as they know no bounds of yarn that are not rounded.
+    pub(crate) fn has_unrounded_yarn(&self) -> bool {
+        matches!(self.boolean(TRUNCATE), Ok(Some(false)))
+    }
+
+    /// A name of a folder's model: the folder's own, or in Hugging Face's cache that of its repository.
+    pub(crate) fn folder_name(&self) -> Option<String> {
+        let path = if self.path.is_dir() { self.path.as_path() } else { self.path.parent()? };
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+        match path.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots")) {
+            // `models--org--name/snapshots/COMMIT`
+            Some(snapshots) => name(snapshots.parent()?)?.rsplit("--").next().map(str::to_owned),
+            None => name(&path),
+        }
+    }
+}
