@@ -34,6 +34,8 @@ COMMON = dict(
 NARROW = dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=1)
 WIDE = dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1)
 HEAD = dict(head_dim=32)
+# For those of many layers.
+SLIM = HEAD | dict(hidden_size=16, num_attention_heads=2, num_key_value_heads=1)
 SMALL = dict(hidden_size=16, num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=24,
              tie_word_embeddings=True)
 GELU = dict(hidden_activation="gelu_pytorch_tanh")
@@ -52,7 +54,7 @@ def longrope(trained):
 
 def gpt_oss(truncate):
     yarn = dict(kind="yarn", factor=4.0, beta_fast=32.0, beta_slow=1.0, truncate=truncate, original_max_position_embeddings=64)
-    return dict(**HEAD, **WINDOW, num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, **rope(150000.0, **yarn))
+    return dict(**SLIM, **WINDOW, num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, **rope(150000.0, **yarn))
 
 
 def yarn(original, scale, **more):
@@ -89,7 +91,7 @@ MODELS = {
                                                 sliding_window=None) | rope(1e6)),
     "qwen2": ("qwen2", "qwen2", WIDE | dict(tie_word_embeddings=True) | rope(1e6)),
     "qwen2-yarn": ("qwen2", "qwen2", NARROW | rope(1e6, "yarn", factor=4.0, original_max_position_embeddings=64)),
-    "qwen3": ("qwen3", "qwen3", HEAD | dict(num_hidden_layers=4, intermediate_size=32, tie_word_embeddings=True) | rope(1e6)),
+    "qwen3": ("qwen3", "qwen3", SLIM | dict(num_hidden_layers=4, intermediate_size=32, tie_word_embeddings=True) | rope(1e6)),
     "qwen3moe": ("qwen3_moe", "qwen3moe", HEAD | MOE | dict(norm_topk_prob=True) | rope(1e6)),
     "qwen2moe": ("qwen2_moe", "qwen2moe", NARROW | MOE | dict(norm_topk_prob=False, shared_expert_intermediate_size=40)
                  | rope(1e6)),
@@ -97,8 +99,8 @@ MODELS = {
     "gemma2": ("gemma2", "gemma2", HEAD | GELU | WINDOW | dict(
         num_hidden_layers=3, query_pre_attn_scalar=32, attn_logit_softcapping=50.0, final_logit_softcapping=30.0) | rope()),
     # One layer more than the period of its windows.
-    "gemma3": ("gemma3_text", "gemma3", HEAD | GELU | WINDOW | dict(
-        num_hidden_layers=7, num_attention_heads=2, num_key_value_heads=1, intermediate_size=32, query_pre_attn_scalar=32,
+    "gemma3": ("gemma3_text", "gemma3", SLIM | GELU | WINDOW | dict(
+        num_hidden_layers=7, intermediate_size=32, query_pre_attn_scalar=32,
         rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
                              full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6)))),
     # The last two layers read the keys and values of the two before.
@@ -119,8 +121,8 @@ MODELS = {
         logits_scaling=4.0, tie_word_embeddings=True) | rope()),
     "smollm3": ("smollm3", "smollm3", NARROW | dict(
         num_hidden_layers=4, no_rope_layer_interval=4, tie_word_embeddings=True) | rope(5e6)),
-    "cohere2": ("cohere2", "cohere2", HEAD | WINDOW | dict(
-        hidden_size=48, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=4, logit_scale=0.25,
+    "cohere2": ("cohere2", "cohere2", SLIM | WINDOW | dict(
+        num_hidden_layers=4, logit_scale=0.25,
         layer_norm_eps=1e-5, sliding_window_pattern=4) | rope(50000.0)),
     "glm4": ("glm4", "glm4", HEAD | dict(partial_rotary_factor=0.5, attention_bias=True) | rope(partial_rotary_factor=0.5)),
     "gpt-oss": ("gpt_oss", "gpt-oss", gpt_oss(truncate=False) | dict(num_hidden_layers=3)),
@@ -532,7 +534,7 @@ def write_gguf(path, name, kind, arch, config, weights, part=None, count=1):
 
 def write_parts(out, kind, arch, config, model):
     """The same model as safetensors in three files, and as GGUF in three parts."""
-    model.save_pretrained(f"{out}/qwen3-sharded", max_shard_size="110KB")
+    model.save_pretrained(f"{out}/qwen3-sharded", max_shard_size="32KB")
     tensors = list(gguf_tensors("qwen3", kind, arch, config.to_dict(), model.state_dict()))
     os.makedirs(f"{out}/qwen3-split", exist_ok=True)
     for part, chunk in enumerate((tensors[:20], tensors[20:40], tensors[40:])):

@@ -116,8 +116,7 @@ fn logits_with_a_cache_of_8_bits() {
             let whole = model.config().head_dim.is_multiple_of(DType::Q8_0.block_elems()) && tiny.name != "gemma4";
             if !whole {
                 let error = model.new_cache(8).unwrap_err().to_string();
-                let wide = format!("heads of {}", model.config().head_dim);
-                assert!(error.contains(&wide), "{}: {error}", tiny.name);
+                assert!(error.contains("are no whole number of them"), "{}: {error}", tiny.name);
                 continue;
             }
             n_tested += 1;

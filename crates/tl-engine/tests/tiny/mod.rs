@@ -74,8 +74,7 @@ pub(crate) const ALL: &[Tiny] = &[
     // Three tokens before this one, 128 wide, and 4 heads of 16 by 16.
     recurrent("qwen3next", "qwen3next", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
     recurrent("qwen35moe", "qwen35moe", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
-    // And a layer that guesses further tokens, which nothing reads.
-    recurrent("qwen35", "qwen35", 2, 3 * 128 * 4 + 4 * 16 * 16 * 4),
+    recurrent("qwen35", "qwen35", 1, 3 * 128 * 4 + 4 * 16 * 16 * 4),
 ];
 
 /// A file of the project by its path from the root.
