@@ -237,10 +237,10 @@ fn the_greedy_choice_is_the_best_token_that_is_allowed() {
     ] {
         let prompt = tokenizer.encode("A trait object is");
         let grammar = model.grammar(&source).unwrap();
-        let mut generator =
+        let generator =
             Generator::new(&model, &prompt, &options(12, 0.0, 0)).unwrap().with_constraint(Box::new(grammar));
         let mut text = Vec::new();
-        while let Some(token) = generator.next() {
+        for token in generator {
             let token = token.unwrap();
             let mut cache = model.new_cache(64).unwrap();
             let tokens = [&prompt[..], &text[..]].concat();
