@@ -14,7 +14,7 @@ pub(crate) struct CompilerCell(Arc<OnceLock<Arc<GrammarCompiler>>>);
 impl Model {
     /// A grammar that a text of this model is to follow, at its beginning.
     ///
-    /// The first call reads the whole vocabulary, some tenths of a second for a large one; the model keeps what comes of it.
+    /// The first call reads the whole vocabulary, about a second for a large one; the model keeps what comes of it.
     ///
     /// ```
     /// use tl_engine::{GenerateOptions, Generator, GrammarSource, Model};

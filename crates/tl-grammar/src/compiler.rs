@@ -23,7 +23,7 @@ use crate::vocabulary::Vocabulary;
 /// What begins llguidance's message for keywords that it does not know; a list of texts follows.
 const UNKNOWN_KEYWORDS: &str = "Unimplemented keys: ";
 
-/// Makes grammars for the tokens of one model. Making the compiler reads the whole vocabulary, some tenths of a second for a large
+/// Makes grammars for the tokens of one model. Making the compiler reads the whole vocabulary, about a second for a large
 /// one: make one for each model.
 pub struct GrammarCompiler {
     vocabulary: Arc<Vocabulary>,
