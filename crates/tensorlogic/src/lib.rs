@@ -70,11 +70,13 @@ pub use tl_device::{
     TensorBufferStats, Trace, bytes,
 };
 pub use tl_engine::{
-    Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, DateTime,
-    DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LanguageModel, LoadOptions, MemoryPlan,
-    Message, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions, ReserveFor, SamplingOptions, Session,
-    Step, StopStrings, Timings, Tokenizer, Weights,
+    Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, Constraint,
+    ConstraintState, DateTime, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LanguageModel,
+    LoadOptions, MemoryPlan, Message, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions, ReserveFor,
+    SamplingOptions, Session, Step, StopStrings, Timings, Tokenizer, Weights,
 };
+#[cfg(feature = "grammar")]
+pub use tl_engine::{Grammar, GrammarCompiler, GrammarError, GrammarKind, GrammarSource};
 pub use tl_model::{
     CachePart, Keeps, LayerSpec, LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress,
     QuantizeReport, Sampler, SyntheticModel, SyntheticShape, weight_formats,

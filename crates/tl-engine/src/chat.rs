@@ -1,7 +1,9 @@
 //! Conversations: messages through the model's own template, answers as text, the KV cache kept from turn to turn.
 
 use tl_chat::{DateTime, Message};
-use tl_model::{ChatForm, DecodeStream, LanguageModel, Result, SamplingOptions, StopStrings};
+use tl_model::{
+    ChatForm, Constraint, ConstraintState, DecodeStream, LanguageModel, Result, SamplingOptions, StopStrings,
+};
 
 use crate::model::Model;
 use crate::session::{Session, Step};
@@ -37,6 +39,8 @@ impl ChatOptions {
 pub enum AnswerEnd {
     /// The model ended it.
     EndOfTurn,
+    /// It is complete by its constraint: nothing may follow it.
+    ConstraintComplete,
     /// One of the texts to stop at came.
     StopString,
     /// It has as many tokens as it may have.
@@ -94,6 +98,14 @@ impl Chat {
     /// The session that the conversation is in.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Lets every answer from the next one on be only what `constraint` allows, `None`: anything.
+    ///
+    /// # Errors
+    /// What [`Constraint::reset`] says.
+    pub fn set_constraint(&mut self, constraint: Option<Box<dyn Constraint>>) -> Result<()> {
+        self.session.set_constraint(constraint)
     }
 
     /// Begins anew with these messages.
@@ -168,6 +180,9 @@ impl Answer<'_> {
     fn advance(&mut self) -> Result<Option<usize>> {
         let begin = self.text.len();
         let chat = &mut *self.chat;
+        if chat.session.constraint_state() == Some(ConstraintState::Complete) {
+            return Ok(self.finish(AnswerEnd::ConstraintComplete, begin));
+        }
         if self.left == 0 {
             return Ok(self.finish(AnswerEnd::MaxTokens, begin));
         }
@@ -213,6 +228,12 @@ impl Answer<'_> {
     /// The answer so far.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Where the answer stands by its constraint; `None` without one. One that has ended while this is [`ConstraintState::Open`] is
+    /// cut off.
+    pub fn constraint_state(&self) -> Option<ConstraintState> {
+        self.chat.session.constraint_state()
     }
 
     /// Why it ended; `None` while it has not.

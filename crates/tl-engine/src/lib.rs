@@ -24,6 +24,8 @@
 
 mod chat;
 mod cost;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod model;
 mod perplexity;
 mod plan;
@@ -41,8 +43,10 @@ pub use plan::{MemoryPlan, Planner};
 pub use reserve::ReserveFor;
 pub use session::{Session, Step};
 pub use tl_chat::{ChatTemplate, DateTime, Message};
+#[cfg(feature = "grammar")]
+pub use tl_grammar::{Grammar, GrammarCompiler, GrammarError, GrammarKind, GrammarSource};
 pub use tl_lang::Architecture;
 pub use tl_model::{
-    Activations, CancelToken, ChatForm, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel,
-    ModelConfig, ModelError, Result, SamplingOptions, StopStrings, Timings, Tokenizer, Weights,
+    Activations, CancelToken, ChatForm, Constraint, ConstraintState, DecodeStream, Finish, GenerateOptions, Generator,
+    KvCache, LanguageModel, ModelConfig, ModelError, Result, SamplingOptions, StopStrings, Timings, Tokenizer, Weights,
 };

@@ -23,6 +23,9 @@ use tl_tensor::Tensor;
 #[derive(Clone, Debug)]
 pub struct Model {
     scripted: ScriptedModel,
+    /// All handles on the model share it, whatever their types are.
+    #[cfg(feature = "grammar")]
+    pub(crate) compiler: crate::grammar::CompilerCell,
 }
 
 /// How a model is loaded.
@@ -76,12 +79,25 @@ impl Model {
     /// As for [`Model::load`].
     pub fn new(weights: Weights, architecture: Option<Architecture>) -> Result<Model> {
         let architecture = architecture.map_or_else(|| Architecture::of(&weights), Ok)?;
-        Ok(Model { scripted: ScriptedModel::with(&weights, architecture)? })
+        Ok(Model {
+            scripted: ScriptedModel::with(&weights, architecture)?,
+            #[cfg(feature = "grammar")]
+            compiler: Default::default(),
+        })
+    }
+
+    /// The same model, computed in another way.
+    fn with(&self, scripted: ScriptedModel) -> Model {
+        Model {
+            scripted,
+            #[cfg(feature = "grammar")]
+            compiler: self.compiler.clone(),
+        }
     }
 
     /// The same model on a device that only counts.
     pub(crate) fn counting(&self) -> Model {
-        Model { scripted: self.scripted.counting() }
+        self.with(self.scripted.counting())
     }
 
     /// What a step of `n` tokens does to memory.
@@ -124,7 +140,7 @@ impl Model {
 
     /// The same model with another type of activations.
     pub fn with_activations(&self, activations: Activations) -> Model {
-        Model { scripted: self.scripted.with_types(activations, self.weights().own_cache_dtype()) }
+        self.with(self.scripted.with_types(activations, self.weights().own_cache_dtype()))
     }
 
     /// The type of activations.
@@ -145,7 +161,7 @@ impl Model {
     /// # Ok::<(), tl_engine::ModelError>(())
     /// ```
     pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Model {
-        Model { scripted: self.scripted.with_types(self.activations(), dtype.into()) }
+        self.with(self.scripted.with_types(self.activations(), dtype.into()))
     }
 
     /// The type of the KV caches that are made for the model: that of the activations unless [`Model::with_cache_dtype`] says another.

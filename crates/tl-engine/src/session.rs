@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 use tl_lang::architecture::PREFILL_CHUNK;
-use tl_model::{KvCache, LanguageModel, ModelError, Result, Sampler, SamplingOptions, Timings};
+use tl_model::{
+    Constraint, ConstraintState, KvCache, LanguageModel, ModelError, Result, Sampler, SamplingOptions, Timings,
+};
 
 use crate::model::Model;
 
@@ -31,6 +33,8 @@ pub struct Session {
     model: Model,
     cache: KvCache,
     sampler: Sampler,
+    /// What the tokens that are chosen are to follow.
+    constraint: Option<Box<dyn Constraint>>,
     /// The text so far: what the cache holds, and what is next.
     tokens: Vec<u32>,
     timings: Timings,
@@ -55,7 +59,7 @@ impl Session {
         let sampler = Sampler::new(sampling, model.vocab_size())?;
         let cache = model.new_cache(context)?;
         let tokens = Vec::with_capacity(context);
-        Ok(Session { model: model.clone(), cache, sampler, tokens, timings: Timings::default() })
+        Ok(Session { model: model.clone(), cache, sampler, constraint: None, tokens, timings: Timings::default() })
     }
 
     /// The model.
@@ -83,6 +87,25 @@ impl Session {
         self.timings
     }
 
+    /// Lets only tokens be chosen that `constraint` allows, `None`: all. What it is to allow begins behind the text as it is, and
+    /// anew behind every text that the caller gives, by [`Session::set_text`] or [`Session::extend`].
+    ///
+    /// # Errors
+    /// What [`Constraint::reset`] says.
+    pub fn set_constraint(&mut self, constraint: Option<Box<dyn Constraint>>) -> Result<()> {
+        self.constraint = constraint;
+        self.reset_constraint()
+    }
+
+    /// Where the text stands by its constraint; `None` without one.
+    pub fn constraint_state(&self) -> Option<ConstraintState> {
+        self.constraint.as_ref().map(|constraint| constraint.state())
+    }
+
+    fn reset_constraint(&mut self) -> Result<()> {
+        self.constraint.as_mut().map_or(Ok(()), |constraint| constraint.reset())
+    }
+
     /// Makes this the text. What the cache holds of its beginning stays; the number of those tokens is given.
     ///
     /// # Errors
@@ -94,6 +117,7 @@ impl Session {
         if tokens.len() > self.context() {
             return Err(ModelError::PromptTooLong { tokens: tokens.len(), context: self.context() });
         }
+        self.reset_constraint()?;
         let held = self.tokens.iter().take(self.cache.len());
         let shared = held.zip(tokens).take_while(|(held, token)| held == token).count();
         // The last token goes through the model in any case: its logits are wanted.
@@ -114,6 +138,7 @@ impl Session {
         if len > self.context() {
             return Err(ModelError::PromptTooLong { tokens: len, context: self.context() });
         }
+        self.reset_constraint()?;
         self.tokens.extend_from_slice(tokens);
         tokens.iter().for_each(|&token| self.sampler.accept(token));
         Ok(())
@@ -145,7 +170,7 @@ impl Session {
     /// when nothing is left. Between two steps the caller may stop, for good or for a while.
     ///
     /// # Errors
-    /// An empty text, a full context, memory that cannot be had. The text stays as it was.
+    /// An empty text, a full context, memory that cannot be had, what [`Constraint::mask`] says. The text stays as it was.
     pub fn step(&mut self) -> Result<Step> {
         let start = Instant::now();
         let held = self.cache.len();
@@ -162,7 +187,16 @@ impl Session {
             self.count(n, true, start.elapsed());
             return Ok(Step::Prefilled(left));
         }
-        let token = self.sampler.sample_tensor(&logits)?;
+        let token = match &mut self.constraint {
+            Some(constraint) => {
+                let token = self.sampler.sample_tensor_with(&logits, constraint.as_mut())?;
+                if !self.model.is_end(token) {
+                    constraint.accept(token)?;
+                }
+                token
+            }
+            None => self.sampler.sample_tensor(&logits)?,
+        };
         drop(logits);
         self.count(n, n > 1 || held == 0, start.elapsed());
         self.tokens.push(token);

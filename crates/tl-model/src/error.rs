@@ -305,6 +305,13 @@ pub enum ModelError {
         problem: String,
     },
 
+    /// A grammar that the text is to follow: it cannot be used, or the text cannot go on by it.
+    #[error("{problem}")]
+    Constraint {
+        /// What is wrong.
+        problem: String,
+    },
+
     /// A file that cannot be opened or mapped.
     #[error("{}: {source}", .path.display())]
     Io {

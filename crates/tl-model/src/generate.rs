@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tl_tensor::Tensor;
 
+use crate::constraint::{Constraint, ConstraintState};
 use crate::error::{ModelError, Result};
 use crate::kv_cache::KvCache;
 use crate::sampling::{Sampler, SamplingOptions};
@@ -89,6 +90,8 @@ pub enum Finish {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// The text is complete by its [`Constraint`]: nothing may follow it.
+    ConstraintComplete,
     /// The [`CancelToken`] was set.
     Cancelled,
     /// An error, which the iterator has given.
@@ -158,6 +161,7 @@ pub struct Generator<M> {
     next: Vec<u32>,
     left: usize,
     cancel: Option<CancelToken>,
+    constraint: Option<Box<dyn Constraint>>,
     finish: Option<Finish>,
     timings: Timings,
 }
@@ -189,6 +193,7 @@ impl<M: LanguageModel> Generator<M> {
             next: prompt.to_vec(),
             left: options.max_tokens,
             cancel: None,
+            constraint: None,
             finish: None,
             timings: Timings::default(),
         })
@@ -198,6 +203,18 @@ impl<M: LanguageModel> Generator<M> {
     /// too, is not broken off: its token is still given.
     pub fn with_cancel_token(self, cancel: CancelToken) -> Generator<M> {
         Generator { cancel: Some(cancel), ..self }
+    }
+
+    /// Lets only tokens come that `constraint` allows, which stands at its beginning. Generation ends with
+    /// [`Finish::ConstraintComplete`] where nothing may follow; where the text may end or go on, the model chooses.
+    pub fn with_constraint(self, constraint: Box<dyn Constraint>) -> Generator<M> {
+        Generator { constraint: Some(constraint), ..self }
+    }
+
+    /// Where the text stands by its constraint; `None` without one. A text whose generation has ended while this is
+    /// [`ConstraintState::Open`] is cut off.
+    pub fn constraint_state(&self) -> Option<ConstraintState> {
+        self.constraint.as_ref().map(|constraint| constraint.state())
     }
 
     /// Why it ended; `None` while it has not.
@@ -220,6 +237,10 @@ impl<M: LanguageModel> Generator<M> {
             self.finish = Some(Finish::Cancelled);
             return Ok(None);
         }
+        if self.constraint_state() == Some(ConstraintState::Complete) {
+            self.finish = Some(Finish::ConstraintComplete);
+            return Ok(None);
+        }
         if self.left == 0 {
             self.finish = Some(Finish::MaxTokens);
             return Ok(None);
@@ -231,7 +252,10 @@ impl<M: LanguageModel> Generator<M> {
         let start = Instant::now();
         let is_prefill = self.cache.is_empty();
         let logits: Tensor = self.model.forward(&self.next, &mut self.cache)?;
-        let token = self.sampler.sample_tensor(&logits)?;
+        let token = match &mut self.constraint {
+            Some(constraint) => self.sampler.sample_tensor_with(&logits, constraint.as_mut())?,
+            None => self.sampler.sample_tensor(&logits)?,
+        };
         drop(logits);
         if is_prefill {
             self.timings.prompt_tokens += self.next.len();
@@ -245,6 +269,9 @@ impl<M: LanguageModel> Generator<M> {
         if self.model.is_end(token) {
             self.finish = Some(Finish::EndOfText);
             return Ok(None);
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token)?;
         }
         self.sampler.accept(token);
         self.left -= 1;
@@ -423,6 +450,109 @@ mod tests {
         // One that is never cancelled changes nothing.
         let generator = Generator::new(&circle, &[0], &greedy(2)).unwrap().with_cancel_token(CancelToken::new());
         assert_eq!(generated(generator), (vec![1, 2], false, Some(Finish::MaxTokens)));
+    }
+
+    /// Allows the tokens of a table, one row for each place of the text; where a row has the end the text may end there, and behind
+    /// the last row it is complete.
+    #[derive(Clone, Debug)]
+    struct Rows {
+        rows: Vec<Vec<u32>>,
+        accepted: Vec<u32>,
+    }
+
+    impl Constraint for Rows {
+        fn reset(&mut self) -> Result<()> {
+            self.accepted.clear();
+            Ok(())
+        }
+
+        fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
+            let problem = || ModelError::Constraint { problem: "no row".to_owned() };
+            let row = self.rows.get(self.accepted.len()).ok_or_else(problem)?;
+            let closed = (0u32..).zip(logits).filter(|(id, _)| !row.contains(id));
+            closed.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+            Ok(())
+        }
+
+        fn accept(&mut self, token: u32) -> Result<()> {
+            assert!(self.rows[self.accepted.len()].contains(&token) && token != END);
+            self.accepted.push(token);
+            Ok(())
+        }
+
+        fn state(&self) -> ConstraintState {
+            match self.rows.get(self.accepted.len()) {
+                None => ConstraintState::Complete,
+                Some(row) if row.contains(&END) => ConstraintState::MayEnd,
+                Some(_) => ConstraintState::Open,
+            }
+        }
+    }
+
+    #[test]
+    fn a_constraint_says_which_tokens_may_come() {
+        let circle = TableModel::new(&CIRCLE);
+        let check = |rows: &[&[u32]], options: &GenerateOptions, tokens: &[u32], finish: Finish, state| {
+            let rows = Rows { rows: rows.iter().map(|row| row.to_vec()).collect(), accepted: Vec::new() };
+            let mut generator = Generator::new(&circle, &[0], options).unwrap().with_constraint(Box::new(rows));
+            let all: Vec<u32> = generator.by_ref().map(Result::unwrap).collect();
+            assert_eq!((&all[..], generator.finish()), (tokens, Some(finish)));
+            assert_eq!(generator.constraint_state(), Some(state));
+        };
+        let (complete, open, may_end) = (ConstraintState::Complete, ConstraintState::Open, ConstraintState::MayEnd);
+        // After 0 the likeliest is 1, of the others the one with the lowest id.
+        check(&[&[1, 2], &[5, 6], &[3]], &greedy(9), &[1, 5, 3], Finish::ConstraintComplete, complete);
+        check(&[&[6, 4], &[5], &[3]], &greedy(3), &[4, 5, 3], Finish::ConstraintComplete, complete);
+        check(&[&[6, 4], &[5], &[3]], &greedy(2), &[4, 5], Finish::MaxTokens, open);
+        check(&[&[2], &[END], &[1]], &greedy(9), &[2], Finish::EndOfText, may_end);
+        check(&[&[2], &[6, END], &[1]], &greedy(9), &[2, 6, 1], Finish::ConstraintComplete, complete);
+        check(&[], &greedy(9), &[], Finish::ConstraintComplete, complete);
+        let short = GenerateOptions { context: Some(2), ..greedy(9) };
+        check(&[&[2], &[3], &[4]], &short, &[2, 3], Finish::ContextFull, open);
+        // Sampled tokens are allowed ones, whatever the options.
+        let mut chosen = [0; VOCAB_SIZE];
+        for seed in 0..100 {
+            for (top_k, top_p, presence_penalty) in [(0, 1.0, 0.0), (2, 1.0, 0.0), (0, 0.5, 0.0), (0, 1.0, 20.0)] {
+                let sampling = SamplingOptions { seed, top_k, top_p, presence_penalty, ..SamplingOptions::default() };
+                let rows = Rows { rows: vec![vec![2, 5, 6]; 4], accepted: Vec::new() };
+                let generator = Generator::new(&circle, &[0], &GenerateOptions { sampling, ..greedy(4) }).unwrap();
+                let tokens: Vec<u32> = generator.with_constraint(Box::new(rows)).map(Result::unwrap).collect();
+                tokens.iter().for_each(|&token| chosen[token as usize] += 1);
+            }
+        }
+        assert!([2, 5, 6].iter().all(|&id| chosen[id] > 50), "{chosen:?}");
+        assert_eq!([2, 5, 6].map(|id| chosen[id]).iter().sum::<i32>(), 1600, "{chosen:?}");
+    }
+
+    #[test]
+    fn logits_that_leave_nothing_to_choose() {
+        let run = |row: [f32; VOCAB_SIZE], temperature: f32| {
+            let mut model = TableModel::new(&CIRCLE);
+            model.rows[0] = row;
+            let sampling = SamplingOptions { temperature, ..SamplingOptions::default() };
+            let rows = Rows { rows: vec![vec![2, 3]; 2], accepted: Vec::new() };
+            let options = GenerateOptions { sampling, ..greedy(2) };
+            let mut generator = Generator::new(&model, &[0], &options).unwrap().with_constraint(Box::new(rows));
+            let first = generator.next().unwrap().map_err(|error| error.to_string());
+            (first, generator.finish())
+        };
+        let mut row = [0.0; VOCAB_SIZE];
+        [row[2], row[3]] = [f32::NEG_INFINITY; 2];
+        for temperature in [0.0, 1.0] {
+            let (first, finish) = run(row, temperature);
+            assert!(
+                first.as_ref().is_err_and(|error| error.contains("every token that the grammar allows")),
+                "{first:?}"
+            );
+            assert_eq!(finish, Some(Finish::Failed));
+            let mut one_is_left = row;
+            one_is_left[3] = -100.0;
+            assert_eq!(run(one_is_left, temperature).0, Ok(3));
+            // A model that gives a NaN is broken, whatever the grammar allows.
+            let mut with_nan = one_is_left;
+            with_nan[5] = f32::NAN;
+            assert!(run(with_nan, temperature).0.unwrap_err().contains("token 5 is NaN"));
+        }
     }
 
     #[test]

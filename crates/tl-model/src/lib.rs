@@ -20,6 +20,7 @@
 mod chat_form;
 pub mod checkpoint;
 pub mod config;
+pub mod constraint;
 pub mod error;
 pub mod format;
 pub mod generate;
@@ -39,6 +40,7 @@ pub mod weights;
 pub use chat_form::ChatForm;
 pub use checkpoint::{Checkpoint, CheckpointTensor, MetaValue, TokenizerSource};
 pub use config::{ConfigValue, ModelConfig};
+pub use constraint::{Constraint, ConstraintState};
 pub use error::{ModelError, Result};
 pub use format::TensorType;
 pub use format::gguf::{Gguf, TensorInfo, Value};

@@ -150,6 +150,9 @@ pub(crate) struct GenerateArguments {
     pub(crate) special: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArguments,
+    #[cfg(feature = "grammar")]
+    #[command(flatten)]
+    pub(crate) grammar: GrammarArguments,
     /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
@@ -204,6 +207,22 @@ impl SamplingArguments {
     }
 }
 
+/// What the text is to follow.
+#[cfg(feature = "grammar")]
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct GrammarArguments {
+    /// Write one JSON value that is valid by this JSON schema: a file, or the schema itself, which then begins with {
+    #[arg(long, value_name = "FILE|SCHEMA", conflicts_with = "stop")]
+    pub(crate) json_schema: Option<OsString>,
+    /// Write a text that this grammar gives, in the Lark-like notation of llguidance
+    #[arg(long, value_name = "FILE", conflicts_with = "stop")]
+    pub(crate) grammar: Option<PathBuf>,
+    /// Write a text that matches this regular expression from its beginning to its end
+    #[arg(long, value_name = "EXPR", conflicts_with = "stop", allow_hyphen_values = true)]
+    pub(crate) regex: Option<String>,
+}
+
 /// Arguments of `tl chat`.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArguments {
@@ -220,6 +239,9 @@ pub(crate) struct ChatArguments {
     pub(crate) context: Option<usize>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArguments,
+    #[cfg(feature = "grammar")]
+    #[command(flatten)]
+    pub(crate) grammar: GrammarArguments,
     #[command(flatten)]
     pub(crate) how: ModelArguments,
     #[command(flatten)]

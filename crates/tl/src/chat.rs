@@ -70,6 +70,8 @@ impl Input {
 /// Talks with a model.
 pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     let path = &arguments.model;
+    #[cfg(feature = "grammar")]
+    let grammar = arguments.grammar.read()?;
     let device = crate::device::open(&arguments.device)?;
     let planner = arguments.how.planner(path, &device)?;
     let longest = planner.model().config().context_length;
@@ -85,6 +87,10 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     options.stop = arguments.sampling.stop.clone();
     options.now = now();
     let mut chat = Chat::new(&model, options).map_err(Stop::failed)?;
+    #[cfg(feature = "grammar")]
+    if let Some(grammar) = grammar {
+        chat.set_constraint(Some(grammar.compile(&model)?)).map_err(Stop::failed)?;
+    }
     let mut system = arguments.system.clone();
     chat.set_messages(system_message(system.as_deref()));
     let is_terminal = std::io::stdin().is_terminal();

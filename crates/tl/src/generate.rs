@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 use tl_device::{Device, TensorBuffer};
-use tl_engine::{DecodeStream, GenerateOptions, Generator, Model, Planner, ReserveFor, Timings, Tokenizer};
+use tl_engine::{
+    ConstraintState, DecodeStream, Finish, GenerateOptions, Generator, Model, Planner, ReserveFor, Timings, Tokenizer,
+};
 use tl_model::{EncodeOptions, StopStrings};
 use tl_syntax::SourceMap;
 
@@ -14,6 +16,8 @@ use crate::{chat, statistics};
 
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
+    #[cfg(feature = "grammar")]
+    let grammar = arguments.grammar.read()?;
     let device = crate::device::open(&arguments.device)?;
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
@@ -23,6 +27,10 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let recording = Recording::start(&arguments.device, &device)?;
     let model = arguments.how.load(&arguments.model, &device)?;
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
+    #[cfg(feature = "grammar")]
+    let constraint = grammar.map(|grammar| grammar.compile(&model)).transpose()?;
+    #[cfg(not(feature = "grammar"))]
+    let constraint: Option<Box<dyn tl_engine::Constraint>> = None;
     let prompt = prompt(arguments, &model, &tokenizer)?;
     let options = options(arguments, &model, prompt.len());
     let buffer = TensorBuffer::new(&device);
@@ -35,8 +43,11 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     device.set_tensor_buffer(buffer);
     let mut generator = Generator::new(model.clone(), &prompt, &options).map_err(Stop::failed)?;
     let mut stop = StopStrings::new(&arguments.sampling.stop).map_err(Stop::failed)?;
-    // Of a conversation the answer is shown alone.
-    let shown: &[u32] = if arguments.chat { &[] } else { &prompt };
+    // An answer is shown alone, and so is a text that follows a grammar.
+    let shown: &[u32] = if arguments.chat || constraint.is_some() { &[] } else { &prompt };
+    if let Some(constraint) = constraint {
+        generator = generator.with_constraint(constraint);
+    }
     let run = print_text(&mut generator, &tokenizer, shown, &mut stop, &device);
     if let Err(Stop::Failed(_)) = run {
         // The message begins a line.
@@ -49,7 +60,24 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
         let report = Report { timings: generator.timings(), decoding: run.as_ref().ok().copied() };
         statistics::print(&device, form, Some(&report));
     }
-    run.map(drop).and(recorded)
+    run.map(drop).and(recorded).and_then(|()| check_complete(&generator, &options))
+}
+
+/// A text that was cut off before its grammar let it end is no use to who asked for one.
+fn check_complete(generator: &Generator<Model>, options: &GenerateOptions) -> Result<(), Stop> {
+    if generator.constraint_state() != Some(ConstraintState::Open) {
+        return Ok(());
+    }
+    let tokens = generator.cache().capacity();
+    Err(Stop::Failed(match generator.finish() {
+        Some(Finish::ContextFull) => {
+            format!("the text is not complete by the grammar: it fills the context of {tokens} tokens (--context)")
+        }
+        _ => format!(
+            "the text is not complete by the grammar: it has the {} tokens that --max-tokens allows",
+            options.max_tokens
+        ),
+    }))
 }
 
 /// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.

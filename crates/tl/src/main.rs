@@ -9,6 +9,8 @@ mod chat;
 mod device;
 mod devices;
 mod generate;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod info;
 mod logits;
 mod models;

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use tl_tensor::Tensor;
 
+use crate::constraint::Constraint;
 use crate::error::{ModelError, Result};
 
 /// How the next token is chosen: penalties first, then temperature, top-k, min-p and top-p, in this order.
@@ -240,6 +241,32 @@ impl Sampler {
         }
         let mut values = std::mem::take(&mut self.logits);
         let chosen = read_logits(logits, &mut values).and_then(|()| {
+            self.penalize(&mut values);
+            self.choose(&values)
+        });
+        self.logits = values;
+        chosen
+    }
+
+    /// As [`Sampler::sample_tensor`], among the tokens that a constraint allows: those only, whatever the options. The constraint
+    /// is not told what was chosen.
+    ///
+    /// The masked logits lie in the sampler's own scratch; what the constraint allocates is its own business. On a GPU all logits are
+    /// read back.
+    ///
+    /// # Errors
+    /// As for [`Sampler::sample_tensor`], those of [`Constraint::mask`], and minus infinity for every token that is allowed.
+    pub fn sample_tensor_with<T>(&mut self, logits: &Tensor<T>, constraint: &mut dyn Constraint) -> Result<u32> {
+        let mut values = std::mem::take(&mut self.logits);
+        let chosen = read_logits(logits, &mut values).and_then(|()| {
+            // A NaN is a defect of the model's, allowed or not.
+            argmax(&values)?;
+            constraint.mask(&mut values)?;
+            let best = argmax(&values)?;
+            if values.get(best as usize).is_none_or(|&logit| logit == f32::NEG_INFINITY) {
+                let problem = "every token that the grammar allows has minus infinity".to_owned();
+                return Err(ModelError::Logits { problem });
+            }
             self.penalize(&mut values);
             self.choose(&values)
         });

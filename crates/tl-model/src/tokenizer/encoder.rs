@@ -8,7 +8,7 @@ use super::bpe::{Bpe, BpeState};
 use super::bytes::{char_of, push_spelled};
 use super::decode::DecodeStream;
 use super::merge::MergeState;
-use super::normalize::{Normalizer, normalize};
+use super::normalize::{Normalizer, SPACE, normalize};
 use super::special::{Part, SENTINEL, Special, SpecialSet, without_sentinel};
 use super::spm::Spm;
 use super::vocab::{Kind, Vocab};
@@ -161,6 +161,33 @@ impl Tokenizer {
             return Some(Cow::Owned(bytes.iter().map(|&byte| char_of(byte)).collect()));
         }
         Some(String::from_utf8_lossy(bytes))
+    }
+
+    /// The bytes that a token adds to a text where it stands inside of one, if it is one of which texts are made: a piece, a text
+    /// that is always one token, or a byte, which may be a part of a character only. Control tokens, the one for what cannot be
+    /// spelled, and those that encoding never gives have none.
+    ///
+    /// ```
+    /// let model = tl_model::Weights::load("../../models/demo-q4_0.gguf", &tl_device::Device::cpu())?;
+    /// let tokenizer = model.tokenizer()?;
+    /// let the = tokenizer.token_id("▁the").unwrap();
+    /// assert_eq!(tokenizer.text_bytes(the).as_deref(), Some(&b" the"[..]));
+    /// assert_eq!(tokenizer.text_bytes(tokenizer.bos().unwrap()), None);
+    /// # Ok::<(), tl_model::ModelError>(())
+    /// ```
+    pub fn text_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+        let (kind, bytes) = self.entry(id).ok()?;
+        match kind {
+            Kind::Byte(byte) => Some(Cow::Owned(vec![byte])),
+            Kind::Normal | Kind::UserDefined if self.byte_level => Some(Cow::Borrowed(bytes)),
+            Kind::Normal | Kind::UserDefined => {
+                // The tokens of such a vocabulary were read as texts.
+                let piece = std::str::from_utf8(bytes).ok()?;
+                let is_plain = !piece.contains(SPACE);
+                Some(if is_plain { Cow::Borrowed(bytes) } else { Cow::Owned(piece.replace(SPACE, " ").into_bytes()) })
+            }
+            Kind::Control | Kind::Unknown | Kind::Unused | Kind::Verbatim => None,
+        }
     }
 
     /// A token's kind and bytes.

@@ -1,0 +1,54 @@
+//! Grammars over the tokens of a model: the compiler that a model has, made when it is first asked for.
+
+use std::sync::{Arc, OnceLock};
+
+use tl_grammar::{Grammar, GrammarCompiler, GrammarSource};
+use tl_model::{LanguageModel, Result};
+
+use crate::model::Model;
+
+/// The compiler of a model's grammars, once there is one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CompilerCell(Arc<OnceLock<Arc<GrammarCompiler>>>);
+
+impl Model {
+    /// A grammar that a text of this model is to follow, at its beginning.
+    ///
+    /// The first call reads the whole vocabulary, about a second for a large one; the model keeps what comes of it.
+    ///
+    /// ```
+    /// use tl_engine::{GenerateOptions, Generator, GrammarSource, Model};
+    ///
+    /// let model = Model::load("../../models/demo-q4_0.gguf", &tl_device::Device::cpu())?;
+    /// let tokenizer = model.tokenizer()?;
+    /// let schema = r#"{"type": "object", "properties": {"safe": {"type": "boolean"}}, "required": ["safe"]}"#;
+    /// let grammar = model.grammar(&GrammarSource::JsonSchema(schema.to_owned()))?;
+    ///
+    /// let prompt = tokenizer.encode("Is it safe?");
+    /// let options = GenerateOptions { context: Some(64), ..GenerateOptions::default() };
+    /// let mut generator = Generator::new(&model, &prompt, &options)?.with_constraint(Box::new(grammar));
+    /// let tokens = generator.by_ref().collect::<tl_engine::Result<Vec<u32>>>()?;
+    /// let answer: serde_json::Value = serde_json::from_str(&tokenizer.decode(&tokens)?).unwrap();
+    /// assert!(answer["safe"].is_boolean());
+    /// assert_eq!(generator.finish(), Some(tl_engine::Finish::ConstraintComplete));
+    /// # Ok::<(), tl_engine::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A model without a tokenizer, a vocabulary that is too large, a source that [`GrammarCompiler::compile`] refuses.
+    pub fn grammar(&self, source: &GrammarSource) -> Result<Grammar> {
+        Ok(self.grammar_compiler()?.compile(source)?)
+    }
+
+    /// What makes the grammars of this model.
+    ///
+    /// # Errors
+    /// A model without a tokenizer, a vocabulary that is too large.
+    pub fn grammar_compiler(&self) -> Result<Arc<GrammarCompiler>> {
+        if let Some(compiler) = self.compiler.0.get() {
+            return Ok(compiler.clone());
+        }
+        let compiler = Arc::new(GrammarCompiler::new(&*self.tokenizer()?, |token| self.is_end(token))?);
+        Ok(self.compiler.0.get_or_init(|| compiler).clone())
+    }
+}

@@ -1,0 +1,42 @@
+//! Grammars that a text is to follow, over the tokens of a model: JSON schemas, Lark grammars, regular expressions.
+//!
+//! [`GrammarCompiler`] holds a model's vocabulary as a prefix tree and is made once for a model; it makes a [`Grammar`] of a
+//! [`GrammarSource`]. A grammar is a [`Constraint`](tl_model::Constraint) that generation masks its logits with.
+//!
+//! The crate knows tokens and their bytes, and no model: neither logits' values nor sampling. Parsing is the crate `llguidance`'s;
+//! what is here are the vocabulary as that crate wants it, bounds on what a grammar may cost, and errors that say what to do. A
+//! grammar's own memory is host memory that llguidance allocates as it goes, at most some hundred megabytes for a hostile grammar
+//! ([`limits`]).
+//!
+//! ```
+//! use tl_grammar::{GrammarCompiler, GrammarSource};
+//! use tl_model::{Constraint, ConstraintState, Weights};
+//!
+//! let weights = Weights::load("../../models/demo-q4_0.gguf", &tl_device::Device::cpu())?;
+//! let tokenizer = weights.tokenizer()?;
+//! let compiler = GrammarCompiler::new(&tokenizer, |token| weights.is_end(token))?;
+//! let mut grammar = compiler.compile(&GrammarSource::Regex("[ab]c".to_owned()))?;
+//!
+//! let mut logits = vec![0.0; tokenizer.vocab_size()];
+//! grammar.mask(&mut logits)?;
+//! let [a, c] = ["a", "c"].map(|text| tokenizer.token_id(text).unwrap());
+//! assert_eq!((logits[a as usize], logits[c as usize]), (0.0, f32::NEG_INFINITY));
+//! grammar.accept(a)?;
+//! assert_eq!(grammar.state(), ConstraintState::Open);
+//! grammar.accept(c)?;
+//! assert_eq!(grammar.state(), ConstraintState::Complete);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod compiler;
+mod error;
+mod grammar;
+pub mod limits;
+mod message;
+mod source;
+mod vocabulary;
+
+pub use compiler::GrammarCompiler;
+pub use error::{GrammarError, Result};
+pub use grammar::Grammar;
+pub use source::{GrammarKind, GrammarSource};

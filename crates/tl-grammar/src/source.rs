@@ -1,0 +1,142 @@
+//! What a grammar is written in, and the checks that come before it is compiled: lengths, and that a schema is JSON.
+
+use std::fmt;
+
+use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+
+use crate::error::{GrammarError, Result};
+use crate::limits::{MAX_DEFINITIONS, MAX_SOURCE_BYTES};
+
+/// Between the tokens of JSON: nothing, a space, or the end of a line and an indentation. The lengths are bounded, so that a model
+/// that finds nothing but spaces likely goes on all the same.
+const JSON_SPACE: &str = r"\x20|\r?\n[\x20\t]{0,32}";
+
+/// The keyword of a schema whose object holds llguidance's options.
+const OPTIONS_KEY: &str = "x-guidance";
+
+/// A grammar as people write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrammarSource {
+    /// A JSON schema (draft 2020-12 and those before it): the text is one JSON value that is valid by it. Keywords that cannot be
+    /// followed are errors. Properties come in the order of the schema.
+    JsonSchema(String),
+    /// A context-free grammar in the Lark-like notation of llguidance; the text is what its rule `start` gives.
+    Lark(String),
+    /// A regular expression in the notation of the crate `regex`, without looking around; the whole text matches it.
+    Regex(String),
+}
+
+/// What a grammar is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrammarKind {
+    /// A JSON schema.
+    JsonSchema,
+    /// A Lark grammar.
+    Lark,
+    /// A regular expression.
+    Regex,
+}
+
+impl fmt::Display for GrammarKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GrammarKind::JsonSchema => "the JSON schema",
+            GrammarKind::Lark => "the grammar",
+            GrammarKind::Regex => "the regular expression",
+        })
+    }
+}
+
+impl GrammarSource {
+    /// What it is written in.
+    pub fn kind(&self) -> GrammarKind {
+        match self {
+            GrammarSource::JsonSchema(_) => GrammarKind::JsonSchema,
+            GrammarSource::Lark(_) => GrammarKind::Lark,
+            GrammarSource::Regex(_) => GrammarKind::Regex,
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        match self {
+            GrammarSource::JsonSchema(text) | GrammarSource::Lark(text) | GrammarSource::Regex(text) => text,
+        }
+    }
+
+    /// The grammar as llguidance wants it, and the schema where it is one.
+    pub(crate) fn prepare(&self) -> Result<(TopLevelGrammar, Option<Value>)> {
+        let (kind, text) = (self.kind(), self.text());
+        if text.len() > MAX_SOURCE_BYTES {
+            return Err(GrammarError::TooLong { kind, len_bytes: text.len(), limit: MAX_SOURCE_BYTES });
+        }
+        match self {
+            GrammarSource::JsonSchema(text) => {
+                let schema = schema(text)?;
+                Ok((TopLevelGrammar::from_json_schema(with_space(schema.clone())), Some(schema)))
+            }
+            GrammarSource::Lark(text) => {
+                // A definition takes a colon. Brackets are nested 30 deep at most for llguidance, schemas 127 deep for JSON.
+                let count = text.bytes().filter(|&byte| byte == b':').count();
+                if count > MAX_DEFINITIONS {
+                    return Err(GrammarError::TooManyDefinitions { kind, count, limit: MAX_DEFINITIONS });
+                }
+                Ok((TopLevelGrammar::from_lark(text.clone()), None))
+            }
+            GrammarSource::Regex(text) => {
+                if text.is_empty() {
+                    let problem = "it is empty, so that every text would be".to_owned();
+                    return Err(GrammarError::Invalid { kind, problem });
+                }
+                Ok((TopLevelGrammar::from_regex(text), None))
+            }
+        }
+    }
+}
+
+fn schema(text: &str) -> Result<Value> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| GrammarError::NotJson { problem: error.to_string() })?;
+    let found = match value {
+        Value::Object(_) | Value::Bool(_) => return Ok(value),
+        Value::Null => "null",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+    };
+    Err(GrammarError::NotASchema { found })
+}
+
+/// The schema with the space that is allowed between tokens, unless it says itself how JSON is to be written.
+fn with_space(mut schema: Value) -> Value {
+    if schema == Value::Bool(true) {
+        schema = json!({});
+    }
+    if let Some(object) = schema.as_object_mut() {
+        object.entry(OPTIONS_KEY).or_insert_with(|| json!({ "whitespace_pattern": JSON_SPACE }));
+    }
+    schema
+}
+
+/// The place of the first schema within `schema`, as a JSON pointer, that has one of the keywords, and those of them that it has.
+pub(crate) fn find_keywords(schema: &Value, keywords: &[String]) -> Option<(String, Vec<String>)> {
+    match schema {
+        Value::Object(object) => {
+            let found: Vec<String> = keywords.iter().filter(|&keyword| object.contains_key(keyword)).cloned().collect();
+            if !found.is_empty() {
+                return Some(("#".to_owned(), found));
+            }
+            object.iter().find_map(|(key, value)| {
+                let (place, found) = find_keywords(value, keywords)?;
+                let key = key.replace('~', "~0").replace('/', "~1");
+                Some((format!("#/{key}{}", place.trim_start_matches('#')), found))
+            })
+        }
+        Value::Array(list) => list.iter().zip(0..).find_map(|(value, index)| {
+            let (place, found) = find_keywords(value, keywords)?;
+            Some((format!("#/{index}{}", place.trim_start_matches('#')), found))
+        }),
+        _ => None,
+    }
+}
