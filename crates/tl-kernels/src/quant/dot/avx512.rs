@@ -37,14 +37,20 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
     const { assert!(PREPARED.is_multiple_of(N)) };
     let mut room = Scratch::<P, PREPARED>::new();
     for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
-        let prepared = room.filled(stretches.len().div_ceil(N), |index| {
-            let mut group = [&RowStretch::ZERO; N];
-            group.iter_mut().zip(&stretches[index * N..]).for_each(|(place, stretch)| *place = stretch);
-            prepare(group)
-        });
         let part_bytes = PREPARED / N * BYTES;
         let first = part * part_bytes;
         let length = (rows.length - first).min(part_bytes);
+        let n_groups = stretches.len().div_ceil(N);
+        let prepared = room.filled(n_groups, |index| {
+            let mut group = [&RowStretch::ZERO; N];
+            group.iter_mut().zip(&stretches[index * N..]).for_each(|(place, stretch)| *place = stretch);
+            match length % BYTES {
+                rest if rest > 0 && index + 1 == n_groups && is_read_back(length, BYTES) => {
+                    prepare(RowStretch::at_the_end(group, rest * (N * STRETCH / BLOCK) / BYTES).each_ref())
+                }
+                _ => prepare(group),
+            }
+        });
         match rows.reading {
             Reading::InOrder => part_rows::<1, false, _, _>(rows, first..first + length, prepared, out, &add, &total),
             Reading::Past => part_rows::<1, true, _, _>(rows, first..first + length, prepared, out, &add, &total),
@@ -75,6 +81,12 @@ fn part_rows<const S: usize, const PAST: bool, const BYTES: usize, P>(
     }
 }
 
+/// Whether what is left at the end of a row is read with what lies before it, as one whole piece that ends where the row does. The
+/// activations of what was added already are zeros then.
+fn is_read_back(length: usize, piece_bytes: usize) -> bool {
+    length > piece_bytes
+}
+
 /// The sums of the first `length` bytes of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
@@ -91,13 +103,25 @@ fn row_sums<const S: usize, const PAST: bool, const BYTES: usize, P>(
     let mut sums = walk::<S, PAST, _, _, _>(pieces, prepared, [[_mm512_setzero_ps(); 2]; S], add);
     if let Some(last) = prepared.get(pieces[0].len()) {
         for (sums, row) in sums.iter_mut().zip(rows) {
-            // Zeros are blocks with a scale of zero.
-            let (mut padded, rest) = ([0; BYTES], row[..length].as_chunks::<BYTES>().1);
-            padded[..rest.len()].copy_from_slice(rest);
-            *sums = add(*sums, &padded, last, Place::new::<S, PAST>(0));
+            let padded;
+            let piece = match row[..length].last_chunk() {
+                Some(piece) if is_read_back(length, BYTES) => piece,
+                _ => {
+                    padded = padded_with_zeros(row[..length].as_chunks::<BYTES>().1);
+                    &padded
+                }
+            };
+            *sums = add(*sums, piece, last, Place::new::<S, PAST>(0));
         }
     }
     sums
+}
+
+/// Blocks and, behind them, some with a scale of zero.
+fn padded_with_zeros<const BYTES: usize>(blocks: &[u8]) -> [u8; BYTES] {
+    let mut padded = [0; BYTES];
+    padded[..blocks.len()].copy_from_slice(blocks);
+    padded
 }
 
 /// Elements of a register of `f32`.
