@@ -190,13 +190,9 @@ impl Weights {
     }
 
     fn read_tokenizer(&self) -> Result<Tokenizer> {
-        let tokenizer = Tokenizer::of(&self.inner.checkpoint)?;
-        // A model may have rows that no token uses, but not tokens without a row.
-        if tokenizer.vocab_size() > self.config().vocab_size {
-            let (tokens, rows) = (tokenizer.vocab_size(), self.config().vocab_size);
-            let problem = format!("it has {tokens} tokens, but the model has room for {rows}");
-            return Err(ModelError::TokenizerData { problem });
-        }
+        let mut tokenizer = Tokenizer::of(&self.inner.checkpoint)?;
+        // A model may have rows that no token uses, but no token without a row.
+        tokenizer.keep_first(self.config().vocab_size)?;
         Ok(tokenizer)
     }
 

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use super::bad;
 use super::bpe::{Bpe, BpeState};
 use super::bytes::{char_of, push_spelled};
 use super::decode::DecodeStream;
@@ -94,6 +95,32 @@ struct State {
 }
 
 impl Tokenizer {
+    /// Leaves out the tokens from `n_rows` on, of which the model has no rows: marks for pictures and the like. Their texts are
+    /// ordinary text then.
+    ///
+    /// # Errors
+    /// One of them is what texts are made of, or is put round every text.
+    pub(crate) fn keep_first(&mut self, n_rows: usize) -> Result<()> {
+        let n_tokens = self.vocab.len();
+        if n_tokens <= n_rows {
+            return Ok(());
+        }
+        let is_mark = |kind| matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unused);
+        let is_row = |id: &u32| (*id as usize) < n_rows;
+        let can_go = self.vocab.iter().skip(n_rows).all(|(_, kind, _)| is_mark(kind));
+        if !can_go || !self.prefix.iter().chain(&self.suffix).all(is_row) {
+            return Err(bad(format!("it has {n_tokens} tokens, but the model has room for {n_rows}")));
+        }
+        for set in [&mut self.controls, &mut self.user_defined, &mut self.user_defined_normalized] {
+            set.truncate(n_rows)?;
+        }
+        self.bos = self.bos.filter(is_row);
+        self.eos = self.eos.filter(is_row);
+        self.stop_tokens.retain(is_row);
+        self.vocab.truncate(n_rows);
+        Ok(())
+    }
+
     /// The number of tokens.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()

@@ -63,6 +63,13 @@ impl SpecialSet {
         Ok(SpecialSet { sorted: specials, by_first })
     }
 
+    /// Leaves out the tokens from id `n` on.
+    pub(super) fn truncate(&mut self, n: usize) -> Result<()> {
+        let kept = std::mem::take(&mut self.sorted).into_iter().filter(|special| (special.id as usize) < n);
+        *self = SpecialSet::new(kept.collect())?;
+        Ok(())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sorted.is_empty()
     }

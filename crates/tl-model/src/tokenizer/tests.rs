@@ -709,6 +709,28 @@ fn what_is_written_of_tokenizers() {
     assert!(notes[0].contains("<think>"), "{notes:?}");
 }
 
+/// Marks that a model has no rows for are ordinary text; tokens that texts are made of cannot be left out.
+#[test]
+fn tokens_without_a_row() {
+    let vocabulary = &*BYTE_LEVEL;
+    let n_tokens = vocabulary.tokens.len();
+    let json = vocabulary.json(split_by(super::split::GPT2));
+    let whole = from_json(&json).unwrap();
+    let mark = whole.token_text(n_tokens as u32 - 1).unwrap().into_owned();
+    let mut cut = from_json(&json).unwrap();
+    cut.keep_first(n_tokens - 1).unwrap();
+    assert_eq!((cut.vocab_size(), cut.token_id(&mark)), (n_tokens - 1, None));
+    let text = format!("a{mark}b");
+    let options = EncodeOptions::default().with_parse_special(true);
+    assert!(whole.encode_with(&text, &options).contains(&(n_tokens as u32 - 1)));
+    let ids = cut.encode_with(&text, &options);
+    assert!(ids.iter().all(|&id| (id as usize) < n_tokens - 1), "{ids:?}");
+    assert_eq!(cut.decode(&ids).unwrap(), text);
+    let error = cut.keep_first(256).unwrap_err().to_string();
+    assert!(error.contains(&format!("it has {} tokens, but the model has room for 256", n_tokens - 1)), "{error}");
+    assert_eq!(cut.vocab_size(), n_tokens - 1, "nothing was left out");
+}
+
 #[test]
 fn what_gguf_cannot_say_of_tokenizers() {
     let vocabulary = &*BYTE_LEVEL;

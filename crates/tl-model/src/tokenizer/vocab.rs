@@ -96,6 +96,12 @@ impl Vocab {
         self.kinds.len()
     }
 
+    /// Forgets the tokens from `n` on.
+    pub(super) fn truncate(&mut self, n: usize) {
+        self.kinds.truncate(n);
+        self.starts.truncate(n.saturating_add(1));
+    }
+
     /// A token's bytes; none for an id outside the vocabulary.
     pub(super) fn bytes(&self, id: u32) -> &[u8] {
         let place = id as usize;
@@ -191,7 +197,10 @@ impl Vocab {
         loop {
             match self.slots[place] {
                 (_, _, 0) => return None,
-                slot if self.is_match(slot, key, bytes) => return Some(slot.2 - 1),
+                // What was forgotten is still in its slot.
+                slot if self.is_match(slot, key, bytes) => {
+                    return Some(slot.2 - 1).filter(|&id| self.kind(id).is_some());
+                }
                 _ => place = self.next(place),
             }
         }
@@ -227,5 +236,7 @@ mod tests {
         check("abc", None);
         assert_eq!((vocab.len(), vocab.bytes(4), vocab.bytes(5)), (5, &b"ab"[..], &b""[..]));
         assert_eq!((vocab.kind(4), vocab.kind(5)), (Some(Kind::Unused), None));
+        vocab.truncate(4);
+        assert_eq!((vocab.len(), vocab.find(b"ab"), vocab.find(b"a"), vocab.kind(4)), (4, None, Some(0), None));
     }
 }
