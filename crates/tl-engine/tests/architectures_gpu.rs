@@ -55,6 +55,13 @@ fn logits_behind_many_tokens() {
     for tiny in ALL {
         let Some(long) = tiny.reference().long else { continue };
         n_tested += 1;
+        let cache_bytes = |planner: Planner| planner.plan(1024).unwrap().cache_bytes;
+        let [on_gpu, on_cpu] = [
+            Planner::open_for(tiny.any_source(), Activations::Float32, &device),
+            Planner::open(tiny.any_source(), Activations::Float32),
+        ]
+        .map(|planner| cache_bytes(planner.unwrap()));
+        assert_eq!(on_gpu, on_cpu, "{}: layers with a window hold their window", tiny.name);
         let rows = logits(&tiny.load(&device, Activations::Float32), &long.ids, 160).unwrap();
         let last = &rows[rows.len() - long.last_logits.len()..];
         let found = distance(last, &long.last_logits);

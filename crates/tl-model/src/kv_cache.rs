@@ -11,7 +11,7 @@
 //! A layer whose queries see a window of the last tokens alone holds no more than these and room for one step: where a step's rows do
 //! not fit behind the others, the last `window - 1` of these move to the front. So rows always lie one after the other, and attention
 //! reads them as those of any other layer. A window of `w` with room for `s` tokens moves `w - 1` rows once in `s + 1` tokens or more
-//! of decoding. On a GPU, where memory cannot be copied onto itself, such a layer has room for the whole context.
+//! of decoding.
 
 use std::ops::Range;
 
@@ -183,7 +183,15 @@ impl Part {
         let rows = first.shape().first().copied().unwrap_or(0);
         let (first, second) = (TensorMut::new(device, &first)?, TensorMut::new(device, &second)?);
         let memory = match of.keeps {
-            Keeps::KeysAndValues(spec) => Memory::Rows(Rows { spec, keys: first, values: second, base: 0, rows }),
+            Keeps::KeysAndValues(spec) => {
+                let (mut keys, mut values) = (first, second);
+                if device.is_gpu() && rows < max_len {
+                    // What moves rows is made now, and not in the midst of a text.
+                    keys.move_to_front(0, 0)?;
+                    values.move_to_front(0, 0)?;
+                }
+                Memory::Rows(Rows { spec, keys, values, base: 0, rows })
+            }
             Keeps::Convolution { .. } | Keeps::DeltaRule { .. } => Memory::States([first, second]),
         };
         Ok(Part { of, memory })
@@ -218,7 +226,7 @@ impl KvCache {
         KvCache::of_parts(device, attention_parts(std::iter::repeat_n(spec, layers)), max_len, dtype)
     }
 
-    /// As [`KvCache::new`], with layers that differ. On the CPU a layer with a window has `window + MAX_STEP` rows where these are
+    /// As [`KvCache::new`], with layers that differ. A layer with a window has `window + MAX_STEP` rows where these are
     /// fewer than `max_len`.
     ///
     /// # Errors
@@ -594,10 +602,14 @@ fn in_turn([first, second]: &mut [TensorMut; 2], turn: usize) -> (&TensorMut, &m
 }
 
 impl LayerSpec {
-    /// The rows that such a layer has in a cache for so many tokens.
+    /// The rows that such a layer has in a cache for so many tokens. On a GPU, which moves words of 4 bytes, a layer whose rows have an
+    /// odd number of elements has them all.
     pub fn rows(&self, is_on_gpu: bool, max_len: usize) -> usize {
+        let is_even = |width: usize| (self.kv_heads * width).is_multiple_of(2);
         match self.window {
-            Some(window) if !is_on_gpu => max_len.min(window.saturating_add(KvCache::MAX_STEP)),
+            Some(window) if !is_on_gpu || is_even(self.key_dim) && is_even(self.value_dim) => {
+                max_len.min(window.saturating_add(KvCache::MAX_STEP))
+            }
             _ => max_len,
         }
     }

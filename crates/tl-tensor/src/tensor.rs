@@ -695,21 +695,31 @@ impl TensorMut {
         crate::ops::cast::copy_into(threads, &raw.split().operand(), target, bytes).map_err(fault)
     }
 
-    /// Moves the `n` rows from `start` on to the front. Not on a GPU, where memory cannot be copied onto itself.
+    /// Moves the `n` rows from `start` on to the front. On a GPU a row must be a whole number of words of 4 bytes.
     ///
     /// # Errors
-    /// [`Error::Rows`] where there are not so many, [`Error::Op`] on a GPU.
+    /// [`Error::Rows`] where there are not so many, [`Error::Op`] for rows of other lengths on a GPU, or one that has failed.
     pub fn move_to_front(&mut self, start: usize, n: usize) -> Result<(), Error> {
+        const WORD_BYTES: usize = 4;
         let rows = self.layout.shape().first().copied().unwrap_or(0);
         let end = start.saturating_add(n);
         if end > rows {
             return Err(Error::Rows { start, end, rows });
         }
+        let row_bytes = self.row_bytes;
         if self.lease.device().is_gpu() {
-            let operands = vec![self.layout.to_string()];
-            return Err(Error::Op { op: "kv_cache", operands, fault: Fault::Devices });
+            let row_words = row_bytes / WORD_BYTES;
+            let moved = match row_bytes % WORD_BYTES {
+                0 => crate::ops::join::move_to_front(&mut self.lease, start * row_words, n * row_words),
+                _ => Err(Fault::Value {
+                    operand: "the bytes of a row",
+                    expected: "a multiple of 4 on a GPU",
+                    found: row_bytes as f64,
+                }),
+            };
+            return moved.map_err(|fault| Error::Op { op: "kv_cache", operands: vec![self.layout.to_string()], fault });
         }
-        let (bytes, row_bytes) = (self.lease.bytes_mut(), self.row_bytes);
+        let bytes = self.lease.bytes_mut();
         // A simulated device has no bytes.
         if bytes.len() >= end * row_bytes {
             bytes.copy_within(start * row_bytes..end * row_bytes, 0);

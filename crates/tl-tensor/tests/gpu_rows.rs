@@ -2,10 +2,10 @@
 //!
 //! Skipped where the machine has no GPU, unless `TL_REQUIRE_GPU` is set.
 
-use tl_device::{DType, Device, DeviceOptions, Layout, Role};
+use tl_device::{DType, Device, DeviceOptions, Layout, Role, Shape};
 use tl_tensor::ops::{self, Arg};
 use tl_tensor::quant::FORMATS;
-use tl_tensor::{Random, Tensor};
+use tl_tensor::{Random, Tensor, TensorMut};
 
 #[path = "../../../tests/gpu.rs"]
 mod gpu;
@@ -324,5 +324,41 @@ fn an_index_that_names_nothing_is_an_error_when_the_result_is_read() {
             let found = x.index_select(0, &ids).unwrap().into_typed::<f32>().unwrap().to_vec().unwrap_err().to_string();
             assert!(found.contains(&format!("{id}")) && found.contains('3'), "{found}");
         }
+    }
+}
+
+/// Rows move onto those that they come from, as on the CPU, whether they lie close or far.
+#[test]
+fn rows_move_to_the_front() {
+    for device in gpus() {
+        for dtype in [DType::F16, DType::F32] {
+            for (rows, width, start, n) in [
+                (9, 4, 0, 0),
+                (9, 4, 3, 0),
+                (9, 4, 0, 9),
+                (9, 4, 2, 7),
+                (9, 2, 8, 1),
+                (600, 6, 5, 590),
+                (700, 34, 300, 400),
+            ] {
+                let values = Values::random(dtype, &[rows, width], (-8.0, 8.0));
+                let moved = |device: &Device| {
+                    let mut memory = TensorMut::new(device, &Layout::new(dtype, [rows, width])).unwrap();
+                    memory.write_rows(0, &values.tensor(device)).unwrap();
+                    memory.move_to_front(start, n).unwrap();
+                    let mut dims = Shape::new(&[]);
+                    let args = [Arg::Operand(&memory.rows(rows, &mut dims)), Arg::DType(DType::F32)];
+                    let all = ops::apply(ops::by_name("cast").unwrap(), device, &args).unwrap();
+                    Tensor::from(all).into_typed::<f32>().unwrap().to_vec().unwrap()
+                };
+                let (found, expected) = (moved(&device), moved(&Device::cpu()));
+                assert_eq!(found, expected, "{dtype} [{rows}, {width}]: {n} rows from {start} on");
+                assert!(n == 0 || start == 0 || found[0] != values.data[0], "nothing moved");
+            }
+        }
+        let mut odd = TensorMut::new(&device, &Layout::new(DType::F16, [4, 3])).unwrap();
+        let error = odd.move_to_front(1, 2).unwrap_err().to_string();
+        assert!(error.contains("a multiple of 4 on a GPU"), "{error}");
+        assert!(odd.move_to_front(3, 2).is_err());
     }
 }

@@ -144,6 +144,11 @@ impl<'a> Wgsl<'a> {
         all
     }
 
+    /// The result as plain words, `NAME_data[i]`, to read and to write.
+    pub(crate) fn write_words(self, name: &str) -> Self {
+        self.binding(&format!("{name}_data"), "read_write", "u32")
+    }
+
     /// The result, stored one by one: `store_NAME(i: u32, v: f32)`. Only for `float32`, and for `float16` where the device has
     /// it, since no two invocations may write into one word.
     pub(crate) fn write_each(self, name: &str, dtype: DType) -> Self {

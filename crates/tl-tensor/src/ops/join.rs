@@ -184,6 +184,32 @@ pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Oper
     }
 }
 
+/// Moves `n` words from word `start` on to the front. One binding is read and written, so no launch moves words onto those that it
+/// reads: they go in as many launches as it takes, one after the other. Without words it is launched all the same, so that the
+/// program is there when it is needed.
+pub(crate) fn move_to_front(lease: &mut Lease, start: usize, n: usize) -> Result<(), Fault> {
+    let source = |wgsl: Wgsl| {
+        wgsl.write_words("out").params("source: u32, target_word: u32, n: u32").main(
+            WORKGROUP,
+            "let i = group * 256u + lane;
+    if i < p.n { out_data[p.target_word + i] = out_data[p.source + i]; }",
+        )
+    };
+    let program = Program { name: "move", dtypes: &[], flags: 0, reports_faults: false, source: &source };
+    let device = lease.device().clone();
+    let mut done = 0;
+    loop {
+        let len = start.min(n - done);
+        let words = [start + done, done, len].map(|number| number as u32);
+        let groups = len.div_ceil(WORKGROUP as usize).max(1);
+        gpu::launch(&device, &program, &[], &[Binding::write(lease)], &words, groups)?;
+        done += len;
+        if len == 0 || done == n {
+            return Ok(());
+        }
+    }
+}
+
 impl Tensor {
     /// The tensors one after the other along a dimension.
     ///
