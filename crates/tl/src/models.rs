@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tl_device::bytes as display_bytes;
@@ -10,7 +9,6 @@ use tl_engine::{Activations, Planner};
 use tl_hub::{Locations, Resolved};
 
 use crate::output::{self, Stop};
-use crate::progress::Line;
 
 /// The context that `tl list` says what it takes, where the model works for as much.
 const LISTED_CONTEXT: usize = 4096;
@@ -88,6 +86,9 @@ fn needs(model: &Resolved) -> Result<(usize, u64), String> {
 /// Downloads a model into Hugging Face's cache.
 #[cfg(feature = "pull")]
 pub(crate) fn pull(spec: &str, revision: Option<&str>) -> Result<(), Stop> {
+    use std::time::{Duration, Instant};
+
+    use crate::progress::Line;
     use tl_hub::{PullOptions, pull};
 
     let cache = locations().hub_cache;
