@@ -52,7 +52,7 @@ memory-cost *MODELS:
 
 # A hundred thousand decoded tokens with flat memory: minutes.
 soak:
-    cargo test -p tl-model --release --test soak -- --ignored --nocapture
+    cargo test -p tl-engine --release --test soak -- --ignored --nocapture
 
 # TensorLogic beside llama.cpp and candle on the same files, in turns; `--help` says how.
 compare *ARGS:

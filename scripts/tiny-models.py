@@ -109,6 +109,11 @@ MODELS = {
         num_hidden_layers=4, layer_types=["sliding_attention", "full_attention"] * 2, num_kv_shared_layers=2,
         intermediate_size=24, attention_k_eq_v=True, use_double_wide_mlp=True, hidden_size_per_layer_input=8,
         vocab_size_per_layer_input=VOCABULARY, final_logit_softcapping=30.0)),
+    "gemma4moe": ("gemma4_text", "gemma4", GELU | WINDOW | dict(
+        head_dim=16, global_head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_global_key_value_heads=2,
+        num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"], num_kv_shared_layers=0,
+        intermediate_size=24, attention_k_eq_v=True, hidden_size_per_layer_input=0,
+        enable_moe_block=True, num_experts=6, top_k_experts=2, moe_intermediate_size=16, final_logit_softcapping=None)),
     "phi3": ("phi3", "phi3", NARROW | dict(sliding_window=None) | rope()),
     # Contexts of up to 256 tokens are short.
     "phi4mini-short": ("phi3", "phi3", NARROW | dict(
@@ -167,8 +172,8 @@ MODELS = {
     "gpt-oss-rounded": ("gpt_oss", None, gpt_oss(truncate=True)),
 }
 
-# With others a router's scores for two experts are so near each other that rounding a cache to 8 bits changes the choice.
-SEEDS = {"mixtral": 1}
+# With others a router's scores for two experts are so near each other that rounding activations, or a cache to 8 bits, changes the choice.
+SEEDS = {"mixtral": 1, "gemma4moe": 1}
 
 # Names of weights behind `model.layers.N.`, and what GGUF calls them behind `blk.N.`.
 ROLES = {
@@ -193,7 +198,10 @@ ROLES = {
     "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_b": "ssm_beta", "linear_attn.in_proj_a": "ssm_alpha",
     "linear_attn.conv1d": "ssm_conv1d", "linear_attn.dt": "ssm_dt", "linear_attn.norm": "ssm_norm",
     "linear_attn.out_proj": "ssm_out", "per_layer_input_gate": "inp_gate", "per_layer_projection": "proj",
-    "post_per_layer_input_norm": "post_norm", "layer_scalar": "layer_output_scale",
+    "post_per_layer_input_norm": "post_norm", "layer_scalar": "layer_output_scale", "router.proj": "ffn_gate_inp",
+    "experts.gate_up_proj": "ffn_gate_up_exps", "experts.down_proj": "ffn_down_exps",
+    "pre_feedforward_layernorm_2": "pre_ffw_norm_2", "post_feedforward_layernorm_1": "post_ffw_norm_1",
+    "post_feedforward_layernorm_2": "post_ffw_norm_2",
 }
 # Of a layer that predicts the token after the next, behind the others.
 NEXT = {"eh_proj": "nextn.eh_proj", "enorm": "nextn.enorm", "hnorm": "nextn.hnorm",
@@ -226,7 +234,9 @@ def random_model(name, kind, changes):
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn_like(weight)
-            if "norm" in key:
+            if "router" in key and key.endswith("scale"):
+                noise = noise * 0.2 + 1
+            elif "norm" in key:
                 noise = noise * 0.2 + (0 if lacks_one(kind, key) else 1)
             elif key.endswith("bias") or "sinks" in key:
                 noise = noise * 0.3
@@ -309,6 +319,9 @@ def gguf_tensors(name, kind, arch, config, weights):
             value = value.squeeze(1)
         if arch in ("qwen35", "qwen35moe") and key.startswith("linear_attn"):
             value = tiled_heads(key, value, config)
+        if key in ("router.scale", "router.per_expert_scale"):
+            yield f"blk.{layer}.{'ffn_gate_inp' if key == 'router.scale' else 'ffn_down_exps'}.scale", value
+            continue
         if key == "linear_attn.A_log":
             yield f"blk.{layer}.ssm_a", -np.exp(value)
             continue
@@ -463,7 +476,8 @@ def gguf_keys(writer, name, kind, arch, config, head_dim):
         writer.add_key_length_swa(config["head_dim"])
         writer.add_value_length_swa(config["head_dim"])
         writer.add_rope_dimension_count_swa(config["head_dim"])
-        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+        if config["final_logit_softcapping"]:
+            writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if arch in ("qwen3next", "qwen35", "qwen35moe"):
         writer.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])
         writer.add_ssm_state_size(config["linear_key_head_dim"])
@@ -489,7 +503,7 @@ def gguf_keys(writer, name, kind, arch, config, head_dim):
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if n_experts := config.get("num_local_experts") or config.get("num_experts"):
         writer.add_expert_count(n_experts)
-        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_used_count(config["top_k_experts" if arch == "gemma4" else "num_experts_per_tok"])
         if arch != "llama":
             writer.add_expert_feed_forward_length(config.get("moe_intermediate_size") or config["intermediate_size"])
         if arch in ("qwen2moe", "qwen3next", "qwen35moe"):

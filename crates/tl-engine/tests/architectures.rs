@@ -113,7 +113,8 @@ fn logits_with_a_cache_of_8_bits() {
             let reference = tiny.reference();
             let model = tiny.load(&device, Activations::Float32).with_cache_dtype(DType::Q8_0);
             // Of gemma4 the heads of layers with a window are narrower.
-            let whole = model.config().head_dim.is_multiple_of(DType::Q8_0.block_elems()) && tiny.name != "gemma4";
+            let whole =
+                model.config().head_dim.is_multiple_of(DType::Q8_0.block_elems()) && tiny.architecture != "gemma4";
             if !whole {
                 let error = model.new_cache(8).unwrap_err().to_string();
                 assert!(error.contains("are no whole number of them"), "{}: {error}", tiny.name);

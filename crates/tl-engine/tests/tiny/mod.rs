@@ -48,6 +48,7 @@ pub(crate) const ALL: &[Tiny] = &[
     windowed("gemma2", "gemma2", 2),
     windowed("gemma3", "gemma3", 6),
     windowed("gemma4", "gemma4", 1),
+    windowed("gemma4moe", "gemma4", 1),
     tiny("phi3", "phi3"),
     tiny("phi4mini-short", "phi3"),
     tiny("phi4mini-long", "phi3"),

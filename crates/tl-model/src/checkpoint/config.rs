@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::families::{Family, Fixed, GLOBAL_HEAD_DIM, Key, family, known_model_types};
+use super::families::{DELTA_NET_LAYERS, Family, Fixed, GLOBAL_HEAD_DIM, Key, family, known_model_types};
 use super::latent::Latent;
 use super::metadata::Metadata;
 use super::rope;
@@ -258,8 +258,10 @@ impl<'a> Config<'a> {
                 let of_layer = |&is_recurrent: &bool| if is_recurrent { 0 } else { n_kv_heads };
                 keys.sizes("attention.head_count_kv", &recurrent.iter().map(of_layer).collect::<Vec<_>>());
                 keys.flags("attention.recurrent_layers", recurrent);
-                // GGUF files have them in another order.
-                keys.flag("ssm.tiled_heads", false);
+                if self.family.recurrent == DELTA_NET_LAYERS {
+                    // GGUF files have them in another order.
+                    keys.flag("ssm.tiled_heads", false);
+                }
             }
         }
         Ok((head_dim, None))
@@ -850,7 +852,6 @@ pub(super) mod tests {
         );
         check("qwen3_next", json!({ "norm_topk_prob": false }), "computed with true only");
         check("gemma4", json!({ "num_kv_shared_layers": 4 }), "`num_kv_shared_layers` is 4, expected less than the 4");
-        check("gemma4", json!({ "enable_moe_block": true }), "gemma4 is computed with false only");
         check("qwen3_5", json!({ "full_attention_interval": 0 }), "`full_attention_interval` is 0");
         check("gemma2", json!({ "query_pre_attn_scalar": 0 }), "`query_pre_attn_scalar` is 0");
         check("llama", json!({ "tie_word_embeddings": 1 }), "`tie_word_embeddings` is 1, expected true or false");

@@ -206,6 +206,9 @@ const DELTA_NET_DEFAULTS: &[(&str, f64)] = &[
     ("full_attention_interval", 4.0),
 ];
 
+/// What configurations call layers with a gated delta net.
+pub(super) const DELTA_NET_LAYERS: &str = "linear_attention";
+
 /// The width of heads that see everything, where others have another.
 pub(super) const GLOBAL_HEAD_DIM: &str = "global_head_dim";
 
@@ -382,8 +385,21 @@ pub(super) static FAMILIES: &[Family] = &[
                 Same("post_per_layer_input_norm", "post_norm"),
                 Whole("layer_scalar", "layer_output_scale.weight"),
             ],
+            &[
+                Same("router.proj", "ffn_gate_inp"),
+                Whole("router.scale", "ffn_gate_inp.scale"),
+                Whole("router.per_expert_scale", "ffn_down_exps.scale"),
+                Stacked("experts.gate_up_proj", &["ffn_gate_exps.weight", "ffn_up_exps.weight"]),
+                Stacked("experts.down_proj", &["ffn_down_exps.weight"]),
+                Same("pre_feedforward_layernorm_2", "pre_ffw_norm_2"),
+                Same("post_feedforward_layernorm_1", "post_ffw_norm_1"),
+                Same("post_feedforward_layernorm_2", "post_ffw_norm_2"),
+            ],
         ],
         keys: &[
+            EXPERTS,
+            Key::Size("top_k_experts", "expert_used_count"),
+            EXPERT_WIDTH,
             Key::Size("num_kv_shared_layers", "attention.shared_kv_layers"),
             Key::Size("hidden_size_per_layer_input", "embedding_length_per_layer_input"),
             Key::Float("final_logit_softcapping", "final_logit_softcapping"),
@@ -397,11 +413,7 @@ pub(super) static FAMILIES: &[Family] = &[
             ("sliding_window", 512.0),
             ("sliding_window_pattern", 6.0),
         ],
-        fixed: &[
-            ("hidden_activation", Fixed::Text("gelu_pytorch_tanh")),
-            ("enable_moe_block", Fixed::Flag(false)),
-            ("attention_bias", Fixed::Flag(false)),
-        ],
+        fixed: &[("hidden_activation", Fixed::Text("gelu_pytorch_tanh")), ("attention_bias", Fixed::Flag(false))],
         ..PLAIN
     },
     Family {
@@ -600,7 +612,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ],
         keys: DELTA_NET_MOE_KEYS,
         defaults: DELTA_NET_DEFAULTS,
-        recurrent: "linear_attention",
+        recurrent: DELTA_NET_LAYERS,
         // The experts' probabilities are divided by their sum, in every layer.
         fixed: &[SILU, ("norm_topk_prob", Fixed::Flag(true)), ("decoder_sparse_step", Fixed::Number(1.0))],
         ..PLAIN
@@ -612,7 +624,7 @@ pub(super) static FAMILIES: &[Family] = &[
         layer: &[NORMS_ROUND_ATTENTION, ATTENTION, QK_NORM, DELTA_NET, DELTA_NET_INPUTS, FEED_FORWARD],
         keys: DELTA_NET_KEYS,
         defaults: DELTA_NET_DEFAULTS,
-        recurrent: "linear_attention",
+        recurrent: DELTA_NET_LAYERS,
         ..PLAIN
     },
     Family {
@@ -634,7 +646,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ],
         keys: DELTA_NET_MOE_KEYS,
         defaults: DELTA_NET_MOE_DEFAULTS,
-        recurrent: "linear_attention",
+        recurrent: DELTA_NET_LAYERS,
         ..PLAIN
     },
     Family {
