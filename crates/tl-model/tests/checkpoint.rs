@@ -22,6 +22,24 @@ const EXTRA_KEYS: &[&str] = &[
     "rope.scaling.yarn_beta_slow",
     "attention.sliding_window_pattern",
     "expert_weights_norm",
+    // What the counts of heads say.
+    "attention.recurrent_layers",
+];
+
+/// Models whose folders have other tensors than their GGUF files: delta nets, whose heads lie in another order there; Gemma 4's experts,
+/// of which GGUF has gate and up in one tensor; layers that predict further tokens, which are left out of folders; heads where
+/// newer files have latents; the magnitude of yarn where GGUF has a factor of it, and routers without their kind. They are compared by their logits.
+const READ_OTHERWISE: &[&str] = &[
+    "qwen3next",
+    "qwen35",
+    "qwen35moe",
+    "gemma4moe",
+    "glm4moe",
+    "deepseek2",
+    "deepseek2-old",
+    "deepseek2-lite",
+    "mistral3",
+    "glm4moe-air",
 ];
 
 /// Keys of a GGUF file that say nothing of the model's computation.
@@ -64,11 +82,12 @@ fn compare(what: &str, folder: &Checkpoint, gguf: &Checkpoint) {
         assert_eq!(folder.tensors()[found].tensor_type, expected.tensor_type, "{what}: {name}");
         let mut found = values(folder, found, &device);
         let heads = match () {
+            () if !has_halves => None,
             () if name.ends_with("attn_q.weight") => folder.integer(".attention.head_count").unwrap(),
             () if name.ends_with("attn_k.weight") => folder.integer(".attention.head_count_kv").unwrap(),
             () => None,
         };
-        if let Some(heads) = heads.filter(|_| has_halves) {
+        if let Some(heads) = heads {
             found = interleave(&found, heads as usize, expected.dims[0]);
         }
         let expected = values(gguf, index, &device);
@@ -106,7 +125,8 @@ fn compare_all(models: &Path) -> usize {
     let mut n_compared = 0;
     for entry in std::fs::read_dir(models).unwrap() {
         let folder = entry.unwrap().path();
-        if folder.join("config.json").exists() && folder.join("model.gguf").exists() {
+        let is_read_otherwise = READ_OTHERWISE.iter().any(|name| folder.ends_with(name));
+        if !is_read_otherwise && folder.join("config.json").exists() && folder.join("model.gguf").exists() {
             compare(&folder.display().to_string(), &open(&folder), &open(folder.join("model.gguf")));
             n_compared += 1;
         }
