@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 use tl_kernels::{Isa, Threads, WORKSPACE_BYTES};
 
 use crate::arena::{Guide, Ranges};
@@ -91,6 +91,8 @@ pub(crate) struct Memory {
     location: AtomicU64,
     /// Whether the kernels have their memory, and the ledger knows.
     has_workspace: AtomicBool,
+    /// Held while the kernels' memory is taken.
+    workspace_turn: ReentrantMutex<()>,
     hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
     options: MemoryOptions,
     is_simulated: bool,
@@ -157,6 +159,7 @@ impl Memory {
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
             location: AtomicU64::new(0),
             has_workspace: AtomicBool::new(false),
+            workspace_turn: ReentrantMutex::new(()),
             hook: Mutex::new(None),
             options: memory.clone(),
             is_simulated: simulation.is_some(),
@@ -284,18 +287,23 @@ impl Memory {
         if self.is_gpu {
             return Ok(());
         }
+        // One thread takes it and the others wait, so that it is booked once. A hook that multiplies comes here again.
+        let _turn = self.workspace_turn.lock();
         let what = || "the kernels' workspace".to_owned();
-        let booking = self.or_after_trim(WORKSPACE_BYTES, what, || {
+        self.or_after_trim(WORKSPACE_BYTES, what, || {
+            if self.has_workspace.load(Ordering::Acquire) {
+                return Ok(());
+            }
             let booking = self.book(WORKSPACE_BYTES)?;
-            let is_there = self.is_simulated || self.threads.take_workspace();
-            if is_there { Ok(booking) } else { Err(Refusal::System) }
-        })?;
-        let mut state = self.lock();
-        booking.settle(&mut state);
-        // Another thread may have been faster; there is one workspace all the same.
-        state.ledger.workspace = WORKSPACE_BYTES as u64;
-        self.has_workspace.store(true, Ordering::Release);
-        Ok(())
+            if !self.is_simulated && !self.threads.take_workspace() {
+                return Err(Refusal::System);
+            }
+            let mut state = self.lock();
+            booking.settle(&mut state);
+            state.ledger.workspace = WORKSPACE_BYTES as u64;
+            self.has_workspace.store(true, Ordering::Release);
+            Ok(())
+        })
     }
 
     /// From here on, new allocations are refused. Without the memory for the workspace, the first product says so.

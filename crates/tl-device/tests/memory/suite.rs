@@ -643,6 +643,26 @@ fn the_limit_holds_for_threads() {
     }
 }
 
+/// The kernels' workspace is taken once, whoever asks at the same time: a limit of its size is enough.
+#[test]
+fn one_workspace_for_all_threads() {
+    let own = device();
+    own.take_workspace().unwrap();
+    let bytes = own.stats().workspace_bytes;
+    let device = device_with(|memory| memory.limit_bytes = Some(bytes as usize));
+    let begin = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                begin.wait();
+                device.take_workspace().unwrap();
+                assert_eq!(device.stats().total_bytes(), bytes);
+            });
+        }
+    });
+    assert_eq!(bytes > 0, !device.is_gpu());
+}
+
 /// A request that fits is served where the pool's rounding up would not, and a failed one gives back what it had booked.
 #[test]
 fn a_request_that_fits_exactly() {
