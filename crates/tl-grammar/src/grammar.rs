@@ -26,7 +26,7 @@ pub struct Grammar {
 
 impl Grammar {
     pub(crate) fn new(vocabulary: Arc<Vocabulary>, mut beginning: Matcher) -> Result<Grammar> {
-        // No token: whether the text is complete before it begins is found all the same.
+        // Without a token: whether the empty text is complete already.
         beginning.consume_tokens(&[]).map_err(problem)?;
         let matcher = beginning.deep_clone();
         let mut grammar = Grammar { vocabulary, beginning, matcher, state: ConstraintState::Open };

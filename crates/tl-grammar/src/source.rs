@@ -9,7 +9,7 @@ use crate::error::{GrammarError, Result};
 use crate::limits::{MAX_DEFINITIONS, MAX_SOURCE_BYTES};
 
 /// Between the tokens of JSON: nothing, a space, or the end of a line and an indentation. The lengths are bounded, so that a model
-/// that finds nothing but spaces likely goes on all the same.
+/// that writes one space after another has to go on with the JSON.
 const JSON_SPACE: &str = r"\x20|\r?\n[\x20\t]{0,32}";
 
 /// The keyword of a schema whose object holds llguidance's options.

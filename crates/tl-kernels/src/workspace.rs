@@ -31,7 +31,7 @@ pub(crate) fn allocate() -> Option<Workspace> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(WORKSPACE_BYTES).ok()?;
     bytes.resize(WORKSPACE_BYTES, 0);
-    // Zeros alone would be pages that nobody has touched.
+    // The system hands over a page of zeros when it is written, and not before.
     bytes.iter_mut().step_by(4096).for_each(|byte| *std::hint::black_box(byte) = 0);
     Some(bytes)
 }

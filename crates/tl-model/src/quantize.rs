@@ -81,7 +81,7 @@ pub struct QuantizeReport {
     pub without_whole_blocks: Vec<String>,
     /// Weights that had lost bits before, in the format that was read, and were converted from it.
     pub already_quantized: usize,
-    /// What the file says otherwise than what was read, or not at all: a sentence each.
+    /// Differences between the written file and the source, one sentence each.
     pub notes: Vec<String>,
 }
 

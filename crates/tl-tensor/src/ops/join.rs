@@ -184,9 +184,9 @@ pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Oper
     }
 }
 
-/// Moves `n` words from word `start` on to the front. One binding is read and written, so no launch moves words onto those that it
-/// reads: they go in as many launches as it takes, one after the other. Without words it is launched all the same, so that the
-/// program is there when it is needed.
+/// Moves `n` words from word `start` on to the front. One binding is read and written, so no launch may write a word that it
+/// reads: one launch moves at most `start` words, and the next one goes on. With `n` 0 there is one launch, which makes the program
+/// before it is needed.
 pub(crate) fn move_to_front(lease: &mut Lease, start: usize, n: usize) -> Result<(), Fault> {
     let source = |wgsl: Wgsl| {
         wgsl.write_words("out").params("source: u32, target_word: u32, n: u32").main(
