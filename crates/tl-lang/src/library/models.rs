@@ -231,16 +231,7 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("softcap", Kind::Number, Default::Number(0.0)),
             Param::optional("sinks", Kind::Tensor, Default::Absent),
         ],
-        result: |types| match types.ty(0) {
-            Some(Type::Tensor(TensorType { dtype, sizes })) => {
-                let mut sizes = sizes.clone();
-                if let Some(last) = sizes.as_mut().and_then(|sizes| sizes.last_mut()) {
-                    *last = Size::Unknown;
-                }
-                (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
-            }
-            _ => (Type::any_tensor(), Known::Nothing),
-        },
+        result: |types| resized(types.ty(0), <[Size]>::last_mut),
         run: |_, args| {
             let (q, layer) = (args.tensor(0)?, args.size(2)?);
             let options = Attention {
@@ -457,16 +448,7 @@ pub(super) static ROWS: &[Builtin] = &[
               wants all. `→ [m, ..]`.",
         owner: Some(HandleKind::KvCache),
         params: &[CACHE, Param::required("x", Kind::Tensor)],
-        result: |types| match types.ty(1) {
-            Some(Type::Tensor(TensorType { dtype, sizes })) => {
-                let mut sizes = sizes.clone();
-                if let Some(first) = sizes.as_mut().and_then(|sizes| sizes.first_mut()) {
-                    *first = Size::Unknown;
-                }
-                (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
-            }
-            _ => (Type::any_tensor(), Known::Nothing),
-        },
+        result: |types| resized(types.ty(1), <[Size]>::first_mut),
         run: |_, args| Ok(Value::Tensor(cache(args, 0)?.lock().rows_for_logits(args.tensor(1)?)?)),
         ..Builtin::BASE
     },
@@ -533,6 +515,16 @@ fn cache<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Mutex<KvCache>, Fai
         Handle::KvCache(cache) => Ok(cache),
         _ => Err(Failure::new("not a KV cache")),
     }
+}
+
+/// The type of a tensor as this one, with one size that is not known: that which `which` chooses.
+fn resized(ty: Option<&Type>, which: impl Fn(&mut [Size]) -> Option<&mut Size>) -> (Type, Known) {
+    let Some(Type::Tensor(TensorType { dtype, sizes })) = ty else { return (Type::any_tensor(), Known::Nothing) };
+    let mut sizes = sizes.clone();
+    if let Some(size) = sizes.as_mut().and_then(|sizes| which(sizes)) {
+        *size = Size::Unknown;
+    }
+    (Type::Tensor(TensorType { dtype: *dtype, sizes }), Known::Nothing)
 }
 
 fn id(args: &Args<'_>, index: usize) -> Result<u32, Failure> {
