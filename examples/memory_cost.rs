@@ -102,7 +102,7 @@ fn plan_arena(path: &str) -> Result<ArenaPlan> {
     model.forward(&prompt(&model), &mut cache)?;
     model.forward(&[1], &mut cache)?;
     model.forward(&[1], &mut cache)?;
-    Ok(model.device().stop_trace().arena())
+    Ok(model.device().stop_trace().arena()?)
 }
 
 fn prompt(model: &Model) -> Vec<u32> {

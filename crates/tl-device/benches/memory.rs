@@ -191,7 +191,7 @@ fn device(with_reserve: Option<(&Steps, usize)>) -> (Device, Vec<Lease>) {
     if let Some((steps, n_threads)) = with_reserve {
         device.start_trace();
         replay(&device, steps, &mut Vec::new());
-        let mut plan = device.stop_trace().plan();
+        let mut plan = device.stop_trace().plan().expect("a short recording");
         plan.rows.iter_mut().for_each(|row| row.count *= n_threads);
         device.trim();
         let buffer = TensorBuffer::new(&device);

@@ -156,8 +156,8 @@ fn outcomes(steps: &Steps) -> Result<[(&'static str, Outcome); 3], Error> {
         device.set_tensor_buffer(buffer);
         outcome(&device, steps)
     };
-    let buffer = reserved(&|buffer| trace.plan().reserve(buffer))?;
-    let arena = reserved(&|buffer| buffer.reserve_arena(&trace.arena()))?;
+    let buffer = reserved(&|buffer| trace.plan()?.reserve(buffer))?;
+    let arena = reserved(&|buffer| buffer.reserve_arena(&trace.arena()?))?;
     Ok([("pool", pool), ("TensorBuffer", buffer), ("arena", arena)])
 }
 

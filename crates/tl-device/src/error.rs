@@ -54,10 +54,10 @@ pub enum Error {
     },
     /// The device's limit would be passed, also after the pool was trimmed.
     #[error(
-        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, mapped {}; \
-         raise the limit, or use smaller sizes, fewer buffers or a smaller context",
+        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, mapped {}, \
+         recordings {}; raise the limit, or use smaller sizes, fewer buffers or a smaller context",
         bytes(*requested_bytes as u64), bytes(*limit_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
-        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes)
+        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes), bytes(stats.recording_bytes)
     )]
     Limit {
         /// What the memory was for.
@@ -124,6 +124,30 @@ pub enum Error {
     /// A part of a file was to be used as it lies, on a GPU.
     #[error("a GPU cannot read a mapped file: take memory and write the file's bytes into it")]
     NotMappable,
+    /// A recording ended before it was stopped, and nothing can be planned from what it has.
+    #[error(
+        "the recording ended after {event_count} events and {layout_count} layouts: it had no room for more within its {} or the memory \
+         limit; raise the limit, or record fewer steps",
+        bytes(*max_bytes)
+    )]
+    RecordingEnded {
+        /// Layouts that it has.
+        layout_count: usize,
+        /// Events until then.
+        event_count: u64,
+        /// The most bytes that it may take.
+        max_bytes: u64,
+    },
+    /// The steps of a recording do not fit it.
+    #[error(
+        "no arena can be planned: a step lasts from one moment without activations to the next, and the steps here take more than the {} \
+         that a recording has for them; let go of tensors between steps, or use a plan",
+        bytes(*max_bytes)
+    )]
+    StepsTooLong {
+        /// The most bytes that they may take.
+        max_bytes: u64,
+    },
     /// An arena was asked of a GPU.
     #[error(
         "a GPU has no arenas: a piece of a buffer cannot be written while another piece is read; reserve whole buffers"

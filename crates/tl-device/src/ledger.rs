@@ -12,6 +12,8 @@ pub(crate) struct Ledger {
     pub(crate) booked: u64,
     /// Memory of the kernels' own.
     pub(crate) workspace: u64,
+    /// Memory of recordings that run.
+    pub(crate) recording: u64,
     pub(crate) held: u64,
     pub(crate) live: u64,
     pub(crate) peak: u64,
@@ -30,7 +32,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// What counts against a limit.
     pub(crate) fn promised(&self) -> u64 {
-        self.driver + self.mapped + self.workspace + self.booked
+        self.driver + self.mapped + self.workspace + self.recording + self.booked
     }
 
     /// A slot goes out for `len_bytes` bytes.
@@ -85,6 +87,7 @@ impl Ledger {
             waste_bytes: self.held - self.live + self.returning,
             mapped_bytes: self.mapped,
             workspace_bytes: self.workspace,
+            recording_bytes: self.recording,
             learnable_bytes: self.learnable,
             cache_bytes: self.cache,
             allocation_count: self.allocations,

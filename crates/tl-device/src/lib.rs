@@ -21,11 +21,14 @@ mod ledger;
 mod memory;
 mod plan;
 mod pool;
+mod recorder;
 mod reserve;
 mod state;
 mod stats;
+mod steps;
 mod storage;
 mod sync;
+mod tally;
 mod tensor_buffer;
 mod trace;
 
@@ -42,4 +45,4 @@ pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBu
 pub use storage::{Lease, Storage};
 pub use tensor_buffer::{HoldsMemory, StillShared, TensorBuffer};
 pub use tl_kernels::Isa;
-pub use trace::{Action, ArenaPlan, Event, Source, Trace};
+pub use trace::{Action, ArenaPlan, Event, Source, Trace, TraceTotals, TracedLayout, TracedSite};

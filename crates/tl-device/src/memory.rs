@@ -58,7 +58,8 @@ pub enum Role {
 /// let device = Device::cpu();
 /// device.start_trace();
 /// drop(device.take(&Layout::from(vec![8]), Purpose { role: Role::Activation, op: "softmax" })?);
-/// assert!(matches!(device.stop_trace().events[0].action, Action::Take { op: "softmax", .. }));
+/// let event = device.stop_trace().events().next().unwrap();
+/// assert!(matches!(event.action, Action::Take { op: "softmax", .. }));
 /// # Ok::<(), tl_device::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Memory {
         let simulation = options.simulation.as_ref();
         let pool = Pool::new(memory.pool_max_bytes, memory.max_buffers_per_size);
         Memory {
-            state: Lock::new(State::new(pool, simulation.is_some_and(|simulation| simulation.is_delayed))),
+            state: Lock::new(State::new(pool, memory, simulation.is_some_and(|simulation| simulation.is_delayed))),
             unasked: AtomicUsize::new(0),
             ask_after: AtomicUsize::new(0),
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),

@@ -6,9 +6,6 @@ use std::str::FromStr;
 use crate::cpu::ALIGN;
 use crate::{DType, Error, Layout, ReserveKind, Shape, TensorBuffer};
 
-/// From how many sizes on a dimension counts as growing. Fewer are the different widths of a model.
-const GROWING_SIZES: usize = 8;
-
 /// A reservation.
 ///
 /// ```
@@ -38,6 +35,20 @@ impl PlanRow {
     pub fn bytes(&self) -> u64 {
         let each = self.layout.len_bytes().unwrap_or(usize::MAX).max(1).next_multiple_of(ALIGN);
         each as u64 * self.count as u64
+    }
+
+    /// Whether its buffers can hold a tensor of this layout. What for is another question: see [`ReserveKind`].
+    ///
+    /// ```
+    /// use tl_device::{Layout, PlanRow, ReserveKind};
+    /// let row = PlanRow { layout: Layout::from(vec![32, 2048]), kind: ReserveKind::UpTo, count: 2 };
+    /// assert!(row.serves(&Layout::from(vec![32, 7])) && !row.serves(&Layout::from(vec![33, 7])));
+    /// ```
+    pub fn serves(&self, layout: &Layout) -> bool {
+        match self.kind {
+            ReserveKind::Exact | ReserveKind::Learnable => self.layout == *layout,
+            ReserveKind::UpTo => self.layout.covers(layout),
+        }
     }
 
     /// The reservation as a statement of TL.
@@ -98,33 +109,6 @@ pub struct PlanError {
     pub text: String,
     /// What is wrong with it.
     pub problem: &'static str,
-}
-
-/// Layouts that differ only along one axis, or along two that always have the same size (attention's scores, `[h, n, n]`).
-pub(crate) struct Family {
-    bound: Layout,
-    axis: usize,
-    twin: Option<usize>,
-}
-
-impl Family {
-    pub(crate) fn has(&self, layout: &Layout) -> bool {
-        let bound = self.bound.shape();
-        layout.dtype() == self.bound.dtype()
-            && layout.shape().len() == bound.len()
-            && layout.shape().iter().zip(bound.iter()).enumerate().all(|(i, (a, b))| self.grows_along(i) || a == b)
-            && self.twin.is_none_or(|twin| layout.shape()[twin] == layout.shape()[self.axis])
-    }
-
-    fn grows_along(&self, axis: usize) -> bool {
-        axis == self.axis || self.twin == Some(axis)
-    }
-
-    /// The ways in which layouts of this rank may grow.
-    fn ways(rank: usize) -> impl Iterator<Item = (usize, Option<usize>)> {
-        let pairs = (0..rank).flat_map(move |axis| (axis + 1..rank).map(move |twin| (axis, Some(twin))));
-        (0..rank).map(|axis| (axis, None)).chain(pairs)
-    }
 }
 
 impl ReservationPlan {
@@ -191,39 +175,6 @@ impl ReservationPlan {
             }
         }
         Ok(())
-    }
-
-    /// Families of exact rows that take many sizes along one axis.
-    pub(crate) fn growing_families(&self) -> Vec<Family> {
-        let mut families: Vec<Family> = Vec::new();
-        for row in self.rows.iter().filter(|row| row.kind == ReserveKind::Exact) {
-            if families.iter().any(|family| family.has(&row.layout)) {
-                continue;
-            }
-            for (axis, twin) in Family::ways(row.layout.shape().len()) {
-                let mut family = Family { bound: row.layout.clone(), axis, twin };
-                if !family.has(&row.layout) {
-                    continue;
-                }
-                let members: Vec<&PlanRow> =
-                    self.rows.iter().filter(|row| row.kind == ReserveKind::Exact && family.has(&row.layout)).collect();
-                if members.len() >= GROWING_SIZES {
-                    let largest = members.iter().map(|row| row.layout.shape()[axis]).max().unwrap_or(0);
-                    let dims = row.layout.shape().iter().enumerate();
-                    let dims = dims.map(|(i, &dim)| if family.grows_along(i) { largest } else { dim });
-                    family.bound = Layout::new(row.layout.dtype(), dims.collect::<Shape>());
-                    families.push(family);
-                    break;
-                }
-            }
-        }
-        families
-    }
-
-    /// Puts one bound in the place of a family.
-    pub(crate) fn join(&mut self, family: &Family, count: usize) {
-        self.rows.retain(|row| row.kind != ReserveKind::Exact || !family.has(&row.layout));
-        self.rows.push(PlanRow { layout: family.bound.clone(), kind: ReserveKind::UpTo, count });
     }
 }
 
@@ -297,34 +248,5 @@ mod tests {
         check("exact float17[8] 1", 1, "the data type is none of float16, float32, int32, bool, q8_0");
         check("exact float16[8] -1", 1, "the count is not a number");
         check("exact float16[x] 1", 1, "a dimension is not a number");
-    }
-
-    #[test]
-    fn sizes_that_grow_become_a_bound() {
-        let mut plan = ReservationPlan::default();
-        for n in 1..=10 {
-            plan.need(&Layout::from(vec![8, n]), ReserveKind::Exact, 2);
-        }
-        plan.need(&Layout::from(vec![9, 3]), ReserveKind::Exact, 1);
-        let families = plan.growing_families();
-        assert_eq!(families.len(), 1);
-        plan.join(&families[0], 3);
-        assert_eq!(plan.to_string(), "exact float16[9, 3] 1\nup_to float16[8, 10] 3\n");
-    }
-
-    #[test]
-    fn two_sizes_that_grow_together_become_a_bound() {
-        let mut plan = ReservationPlan::default();
-        for n in 1..=9 {
-            plan.need(&Layout::from(vec![4, n, n]), ReserveKind::Exact, 1);
-        }
-        // Many layouts of one rank are no family.
-        for n in 1..=9 {
-            plan.need(&Layout::from(vec![n, 100 - n]), ReserveKind::Exact, 1);
-        }
-        let families = plan.growing_families();
-        assert_eq!(families.len(), 1);
-        plan.join(&families[0], 2);
-        assert_eq!((plan.rows.len(), plan.rows[9].statement().as_str()), (10, "buffer_reserve_up_to([4, 9, 9], 2)"));
     }
 }

@@ -5,17 +5,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use crate::ledger::Ledger;
 use crate::memory::{Purpose, Role};
 use crate::pool::{Evicted, Pool};
+use crate::recorder::{Held, Recorder};
 use crate::reserve::Reserve;
 use crate::stats::{MemoryStats, ReserveKind, TensorBufferStats};
 use crate::storage::{Home, Slot};
 use crate::tensor_buffer::TensorBuffer;
-use crate::trace::{Action, Event, Source, Trace};
-use crate::{Device, Layout};
+use crate::trace::{Action, Source, Trace};
+use crate::{Device, Layout, MemoryOptions};
 
 /// A request, as far as serving it goes.
 #[derive(Clone, Copy)]
@@ -48,13 +48,10 @@ pub(crate) struct State {
     traces: Vec<Recorder>,
     /// The id of the next take that is recorded.
     next_take: u64,
+    /// The most bytes that a recording may take, and that the device may hold.
+    recording_max_bytes: usize,
+    limit_bytes: Option<usize>,
     scopes: Vec<ScopePeak>,
-}
-
-/// A trace that is being written.
-struct Recorder {
-    start: Instant,
-    trace: Trace,
 }
 
 /// The peak since a scope was opened.
@@ -64,7 +61,7 @@ struct ScopePeak {
 }
 
 impl State {
-    pub(crate) fn new(pool: Pool, is_delayed: bool) -> State {
+    pub(crate) fn new(pool: Pool, options: &MemoryOptions, is_delayed: bool) -> State {
         State {
             pool,
             reserves: Vec::new(),
@@ -78,6 +75,8 @@ impl State {
             returning: is_delayed.then(VecDeque::new),
             traces: Vec::new(),
             next_take: 1,
+            recording_max_bytes: options.recording_max_bytes,
+            limit_bytes: options.limit_bytes,
             scopes: Vec::new(),
         }
     }
@@ -307,25 +306,34 @@ impl State {
     }
 
     pub(crate) fn start_trace(&mut self) {
-        self.traces.push(Recorder { start: Instant::now(), trace: Trace::default() });
+        self.traces.push(Recorder::new(self.recording_max_bytes));
     }
 
     pub(crate) fn stop_trace(&mut self) -> Trace {
-        self.traces.pop().map(|recorder| recorder.trace).unwrap_or_default()
+        let Some(recorder) = self.traces.pop() else { return Trace::default() };
+        self.ledger.recording -= recorder.bytes();
+        recorder.finish()
+    }
+
+    /// A step of the program ends here.
+    pub(crate) fn end_step(&mut self) {
+        if !self.traces.is_empty() {
+            self.record(Action::Step { number: 0 });
+        }
     }
 
     pub(crate) fn record(&mut self, action: Action) {
-        let pooled_bytes = self.pool.idle_bytes() as u64;
-        let (live_bytes, reserved_free_bytes) = (self.ledger.live, self.ledger.reserved_free);
+        let held = Held {
+            live: self.ledger.live,
+            reserved_free: self.ledger.reserved_free,
+            pooled: self.pool.idle_bytes() as u64,
+            driver: self.ledger.driver,
+        };
         for recorder in &mut self.traces {
-            recorder.trace.events.push(Event {
-                time_ns: recorder.start.elapsed().as_nanos() as u64,
-                action: action.clone(),
-                live_bytes,
-                reserved_free_bytes,
-                pooled_bytes,
-                driver_bytes: self.ledger.driver,
-            });
+            let limit = self.limit_bytes.map_or(u64::MAX, |limit| limit as u64);
+            let before = recorder.bytes();
+            recorder.record(&action, held, limit.saturating_sub(self.ledger.promised()));
+            self.ledger.recording = self.ledger.recording + recorder.bytes() - before;
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct MemoryStats {
     /// Bytes that the kernels keep activations in while they multiply; not in `driver_bytes`. Taken once, by the first product
     /// or when the device is sealed; 0 before, and on a GPU.
     pub workspace_bytes: u64,
+    /// Bytes of recordings that run ([`Device::start_trace`](crate::Device::start_trace)), at most
+    /// [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes) each; not in `driver_bytes`.
+    pub recording_bytes: u64,
     /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
     pub staging_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
@@ -57,7 +60,7 @@ pub struct MemoryStats {
 }
 
 impl MemoryStats {
-    /// All that counts against a limit: what the system gave, what the kernels keep, and files that tensors lie in.
+    /// All that counts against a limit: what the system gave, what the kernels and recordings keep, and files that tensors lie in.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -69,7 +72,7 @@ impl MemoryStats {
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn total_bytes(&self) -> u64 {
-        self.driver_bytes + self.workspace_bytes + self.mapped_bytes
+        self.driver_bytes + self.workspace_bytes + self.recording_bytes + self.mapped_bytes
     }
 
     /// Bytes of activations: what is live and neither parameter nor KV cache.

@@ -222,7 +222,7 @@ impl TensorBuffer {
     /// };
     /// device.start_trace();
     /// step()?;
-    /// let plan = device.stop_trace().arena();
+    /// let plan = device.stop_trace().arena()?;
     /// assert_eq!(plan.size_bytes, plan.lower_bound_bytes);
     /// let buffer = TensorBuffer::new(&device);
     /// buffer.reserve_arena(&plan)?;

@@ -2,15 +2,18 @@
 //!
 //! A trace is recorded by the device while it is asked to (`Device::start_trace`), and is data from then on: it can be
 //! replayed in a test, drawn, or turned into the exact reservations of a step ([`Trace::plan`]) and the size of an arena
-//! that serves it ([`Trace::arena`]).
+//! that serves it ([`Trace::arena`]). It takes bounded memory: `recorder.rs` says what becomes coarser with length.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crate::arena::{Lifetime, Piece, Ranges, Step, place};
+use crate::arena::Step;
 use crate::memory::Role;
 use crate::plan::ReservationPlan;
-use crate::{Layout, ReserveKind};
+use crate::recorder::{Held, Record};
+use crate::steps::Steps;
+use crate::tally::{Kind, LayoutRow, Part, Room, Tally};
+use crate::{Error, Layout, ReserveKind};
 
 /// Where a request's memory came from.
 ///
@@ -20,7 +23,7 @@ use crate::{Layout, ReserveKind};
 /// device.start_trace();
 /// let _memory = device.take(&Layout::from(vec![8]), Role::Activation)?;
 /// let trace = device.stop_trace();
-/// assert!(matches!(trace.events[0].action, Action::Take { source: Source::Device, .. }));
+/// assert!(matches!(trace.events().next().unwrap().action, Action::Take { source: Source::Device, .. }));
 /// # Ok::<(), tl_device::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl fmt::Display for Source {
 /// device.start_trace();
 /// let purpose = Purpose { role: Role::Activation, op: "softmax" };
 /// drop(device.take(&Layout::from(vec![8]), purpose)?);
-/// let events = device.stop_trace().events;
+/// let events: Vec<_> = device.stop_trace().events().collect();
 /// assert!(matches!(events[0].action, Action::Take { id: 1, op: "softmax", .. }));
 /// assert_eq!(events[1].action, Action::Return { id: 1 });
 /// # Ok::<(), tl_device::Error>(())
@@ -100,6 +103,11 @@ pub enum Action {
         /// Their bytes.
         bytes: u64,
     },
+    /// A step of the program ended: [`Device::end_step`](crate::Device::end_step).
+    Step {
+        /// Counts the steps of a trace from 1.
+        number: u64,
+    },
 }
 
 /// An action, when it happened, and what the device held right after it.
@@ -109,12 +117,14 @@ pub enum Action {
 /// let device = Device::cpu();
 /// device.start_trace();
 /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
-/// let live: Vec<u64> = device.stop_trace().events.iter().map(|event| event.live_bytes).collect();
+/// let live: Vec<u64> = device.stop_trace().events().map(|event| event.live_bytes).collect();
 /// assert_eq!(live, [16, 0]);
 /// # Ok::<(), tl_device::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
+    /// Counts the events of the trace from 0. Where numbers are missing, events were left out.
+    pub number: u64,
     /// Nanoseconds since the trace began.
     pub time_ns: u64,
     /// What happened.
@@ -129,7 +139,103 @@ pub struct Event {
     pub driver_bytes: u64,
 }
 
-/// Everything that happened between `start_trace` and `stop_trace`.
+/// Figures of a whole trace, exact also where events were left out.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// drop(device.take(&Layout::from(vec![1000]), Role::Activation)?);
+/// let totals = device.stop_trace().totals();
+/// assert_eq!((totals.event_count, totals.take_count, totals.peak_live_bytes), (2, 1, 2000));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TraceTotals {
+    /// Everything that happened.
+    pub event_count: u64,
+    /// Tensors that got memory.
+    pub take_count: u64,
+    /// Nanoseconds from the beginning to the last event.
+    pub end_ns: u64,
+    /// The most bytes of tensors at one moment.
+    pub peak_live_bytes: u64,
+    /// The most bytes that the system gave.
+    pub peak_driver_bytes: u64,
+    /// The most bytes between tensors and their buffers.
+    pub peak_waste_bytes: u64,
+}
+
+impl TraceTotals {
+    pub(crate) fn add(&mut self, time_ns: u64, held: Held, is_take: bool) {
+        self.event_count += 1;
+        self.take_count += u64::from(is_take);
+        self.end_ns = time_ns;
+        self.peak_live_bytes = self.peak_live_bytes.max(held.live);
+        self.peak_driver_bytes = self.peak_driver_bytes.max(held.driver);
+        let placed = held.live + held.reserved_free + held.pooled;
+        self.peak_waste_bytes = self.peak_waste_bytes.max(held.driver.saturating_sub(placed));
+    }
+}
+
+/// What a trace says of one layout, all tensors counted.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role, TracedLayout};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// let _held = [1, 2].map(|_| device.take(&Layout::from(vec![8]), Role::Activation));
+/// let trace = device.stop_trace();
+/// let TracedLayout { take_count, most_live, .. } = trace.layouts().next().unwrap();
+/// assert_eq!((take_count, most_live), (2, 2));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TracedLayout<'a> {
+    /// The layout.
+    pub layout: &'a Layout,
+    /// Tensors that got memory.
+    pub take_count: u64,
+    /// Those of them that a reservation or the arena served.
+    pub hit_count: u64,
+    /// Those that pool or device served, parameters aside.
+    pub miss_count: u64,
+    /// The most that were live at once.
+    pub most_live: u64,
+}
+
+/// An operation at a place in the program that took memory for a layout.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role, TracedSite};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// device.set_location(17); // a line number, say
+/// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+/// let trace = device.stop_trace();
+/// let TracedSite { op, location, take_count, .. } = trace.sites().next().unwrap();
+/// assert_eq!((op, location, take_count), ("take", 17, 1));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TracedSite<'a> {
+    /// The layout.
+    pub layout: &'a Layout,
+    /// The operation.
+    pub op: &'static str,
+    /// The place, as [`Device::set_location`](crate::Device::set_location) gave it; 0: none.
+    pub location: u64,
+    /// How often.
+    pub take_count: u64,
+}
+
+/// What happened between `start_trace` and `stop_trace`.
+///
+/// Its memory is bounded by [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes). A long trace
+/// leaves out events ([`Trace::is_thinned`]): in each stretch of the run the tensors with the fewest bytes × lifetime. Its
+/// plan, its totals and its counts by layout and place stay exact.
 ///
 /// ```
 /// use tl_device::{Action, Device, Layout, Role};
@@ -137,31 +243,38 @@ pub struct Event {
 /// device.start_trace();
 /// let _held = [8, 9].map(|n| device.take(&Layout::from(vec![n]), Role::Activation));
 /// let trace = device.stop_trace();
-/// let takes = trace.events.iter().filter(|event| matches!(event.action, Action::Take { .. }));
+/// let takes = trace.events().filter(|event| matches!(event.action, Action::Take { .. }));
 /// assert_eq!(takes.count(), 2);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trace {
-    /// In the order in which it happened.
-    pub events: Vec<Event>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) tally: Tally,
+    pub(crate) steps: Option<Steps>,
+    pub(crate) totals: TraceTotals,
+    pub(crate) max_bytes: u64,
+    pub(crate) is_ended: bool,
 }
 
-/// What serves a trace as one block: its size, and a place for each piece of its steps.
+/// What serves a trace as one block: its size, and a place for each piece of its steps; and what beside it serves the rest.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
 /// let device = Device::cpu();
 /// device.start_trace();
 /// let _held = [512, 512].map(|n| device.take(&Layout::from(vec![n]), Role::Activation));
-/// let plan = device.stop_trace().arena();
+/// let plan = device.stop_trace().arena()?;
 /// assert_eq!((plan.size_bytes, plan.lower_bound_bytes), (2048, 2048));
+/// # Ok::<(), tl_device::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ArenaPlan {
     /// The size of the block.
     pub size_bytes: usize,
     /// The most bytes that were live at once: no arena can be smaller.
     pub lower_bound_bytes: usize,
+    /// Buffers for what stays from step to step, KV caches and parameters, which no arena serves.
+    pub beside: ReservationPlan,
     /// The steps of the trace, each once. A step begins where nothing is live.
     pub(crate) steps: Vec<Step>,
 }
@@ -174,7 +287,7 @@ impl ArenaPlan {
     /// let device = Device::cpu();
     /// device.start_trace();
     /// drop(device.take(&Layout::from(vec![512]), Role::Activation)?);
-    /// assert_eq!(device.stop_trace().arena().ratio(), 1.0); // nothing is wasted
+    /// assert_eq!(device.stop_trace().arena()?.ratio(), 1.0); // nothing is wasted
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn ratio(&self) -> f64 {
@@ -183,9 +296,116 @@ impl ArenaPlan {
 }
 
 impl Trace {
+    /// The events, in the order in which they happened.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!(device.stop_trace().events().count(), 2); // taken, returned
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = Event> + '_ {
+        self.records.iter().filter_map(|record| record.event(&self.tally))
+    }
+
+    /// Whether events were left out to stay within the cap.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions, Layout, Role};
+    /// let mut options = DeviceOptions::default();
+    /// options.memory.recording_max_bytes = 64 << 10;
+    /// let device = Device::cpu_with(&options);
+    /// device.start_trace();
+    /// for _ in 0..1000 {
+    ///     drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// }
+    /// let trace = device.stop_trace();
+    /// assert!(trace.is_thinned() && trace.events().count() < 300);
+    /// assert_eq!((trace.totals().take_count, trace.plan()?.count()), (1000, 1)); // exact all the same
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn is_thinned(&self) -> bool {
+        (self.records.len() as u64) < self.totals.event_count
+    }
+
+    /// Whether the recording ended early: there was no room, by its own cap or the device's limit, for yet another layout or place.
+    ///
+    /// ```
+    /// use tl_device::{Device, DeviceOptions, Error, Layout, Role};
+    /// let mut options = DeviceOptions::default();
+    /// options.memory.recording_max_bytes = 64 << 10;
+    /// let device = Device::cpu_with(&options);
+    /// device.start_trace();
+    /// for n in 1..1000 {
+    ///     drop(device.take(&Layout::from(vec![n]), Role::Activation)?);
+    /// }
+    /// let trace = device.stop_trace();
+    /// assert!(trace.is_ended() && matches!(trace.plan(), Err(Error::RecordingEnded { .. })));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Figures of the whole trace.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// assert_eq!(device.stop_trace().totals().event_count, 0);
+    /// ```
+    pub fn totals(&self) -> TraceTotals {
+        self.totals
+    }
+
+    /// The layouts of all tensors, in the order in which they were first taken.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// let _held = [8, 9, 8].map(|n| device.take(&Layout::from(vec![n]), Role::Activation));
+    /// assert_eq!(device.stop_trace().layouts().count(), 2);
+    /// ```
+    pub fn layouts(&self) -> impl Iterator<Item = TracedLayout<'_>> {
+        self.tally.layouts().map(|LayoutRow { layout, takes, hits, misses, most_live }| TracedLayout {
+            layout,
+            take_count: takes,
+            hit_count: hits,
+            miss_count: misses,
+            most_live,
+        })
+    }
+
+    /// The operations and places that took memory, each for one layout, in the order in which they first did.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Purpose, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// for op in ["add", "multiply", "add"] {
+    ///     drop(device.take(&Layout::from(vec![8]), Purpose { role: Role::Activation, op })?);
+    /// }
+    /// let trace = device.stop_trace();
+    /// let ops: Vec<&str> = trace.sites().map(|site| site.op).collect();
+    /// assert_eq!(ops, ["add", "multiply"]);
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn sites(&self) -> impl Iterator<Item = TracedSite<'_>> {
+        self.tally.sites().map(|(layout, site)| TracedSite {
+            layout,
+            op: site.op,
+            location: site.location,
+            take_count: site.takes,
+        })
+    }
+
     /// The reservations that serve everything that the trace took: for each layout the most that were live at once.
     /// Layouts that differ in one dimension only and take many sizes there (a sequence that grows) become one bound; so do those
-    /// that differ in two whose sizes are always equal.
+    /// that differ in two whose sizes are always equal. Exact however long the trace is.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role};
@@ -193,52 +413,80 @@ impl Trace {
     /// device.start_trace();
     /// let held = [1, 2].map(|_| device.take(&Layout::from(vec![8, 512]), Role::Activation));
     /// drop(held);
-    /// let plan = device.stop_trace().plan();
+    /// let plan = device.stop_trace().plan()?;
     /// assert_eq!(plan.rows[0].statement(), "buffer_reserve([8, 512], 2)");
+    /// # Ok::<(), tl_device::Error>(())
     /// ```
-    pub fn plan(&self) -> ReservationPlan {
-        let mut live: HashMap<u64, (Layout, ReserveKind)> = HashMap::new();
-        let mut plan = ReservationPlan::default();
-        let mut now: HashMap<(Layout, ReserveKind), usize> = HashMap::new();
-        for event in &self.events {
-            match &event.action {
-                Action::Take { id, layout, role, source, .. } if *source != Source::File => {
-                    let kind = if *role == Role::Learnable { ReserveKind::Learnable } else { ReserveKind::Exact };
-                    let key = (layout.clone(), kind);
-                    let count = now.entry(key.clone()).or_default();
-                    *count += 1;
-                    plan.need(layout, kind, *count);
-                    live.insert(*id, key);
+    ///
+    /// # Errors
+    /// [`Error::RecordingEnded`]: the end of the program is not in it.
+    pub fn plan(&self) -> Result<ReservationPlan, Error> {
+        self.check_whole()?;
+        Ok(self.tally.plan(Part::All))
+    }
+
+    /// The reservations that serve the activations which no reservation served. What was taken before `time_ns` and was not back
+    /// at the end is there to stay and needs none, as long as all events are there; of a thinned trace it is in the plan.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// buffer.reserve(vec![8], 1)?;
+    /// device.set_tensor_buffer(buffer);
+    /// device.start_trace();
+    /// drop([8, 8, 9].map(|n| device.take(&Layout::from(vec![n]), Role::Activation)));
+    /// let plan = device.stop_trace().missed_plan(0)?;
+    /// assert_eq!(plan.to_string(), "exact float16[8] 1\nexact float16[9] 1\n");
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Trace::plan`].
+    pub fn missed_plan(&self, time_ns: u64) -> Result<ReservationPlan, Error> {
+        self.check_whole()?;
+        if self.is_thinned() {
+            return Ok(self.tally.plan(Part::Missed));
+        }
+        let mut sites = HashMap::new();
+        let (mut tally, mut room) = (Tally::default(), Room { bytes: u64::MAX });
+        let returned: HashSet<u64> = self.events().filter_map(|event| returned(&event)).collect();
+        for event in self.events() {
+            match event.action {
+                Action::Take { id, layout, role, op, location, source } => {
+                    let kind = Kind { role, source };
+                    let stays = event.time_ns < time_ns && !returned.contains(&id);
+                    if role == Role::Activation && kind.is_miss() && !stays {
+                        let site = tally.take(&mut room, &layout, op, location, kind);
+                        sites.extend(site.map(|site| (id, (site, kind))));
+                    }
                 }
                 Action::Return { id } => {
-                    if let Some(count) = live.remove(id).and_then(|key| now.get_mut(&key)) {
-                        *count -= 1;
+                    if let Some((site, kind)) = sites.remove(&id) {
+                        tally.give_back(site, kind);
                     }
                 }
                 _ => {}
             }
         }
-        self.join_growing(&mut plan);
-        plan
+        Ok(tally.plan(Part::Missed))
     }
 
-    /// Replaces families of layouts that grow along one dimension by bounds.
-    fn join_growing(&self, plan: &mut ReservationPlan) {
-        for family in plan.growing_families() {
-            let mut live: HashMap<u64, ()> = HashMap::new();
-            let mut most = 0;
-            for event in &self.events {
-                match &event.action {
-                    Action::Take { id, layout, role, .. } if *role != Role::Learnable && family.has(layout) => {
-                        live.insert(*id, ());
-                        most = most.max(live.len());
-                    }
-                    Action::Return { id } => drop(live.remove(id)),
-                    _ => {}
-                }
-            }
-            plan.join(&family, most);
-        }
+    /// The most requests that one step had: the time that [`Trace::arena`] takes grows with its square.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// drop([8, 9].map(|n| device.take(&Layout::from(vec![n]), Role::Activation)));
+    /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
+    /// assert_eq!(device.stop_trace().longest_step(), Some(2));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    ///
+    /// `None` where the steps were too long or too many to be kept.
+    pub fn longest_step(&self) -> Option<usize> {
+        self.steps.as_ref().map(Steps::longest)
     }
 
     /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
@@ -253,75 +501,35 @@ impl Trace {
     /// drop(scores);
     /// let _output = device.take(&Layout::from(vec![512]), Role::Activation)?; // where the scores were
     /// drop(weights);
-    /// assert_eq!(device.stop_trace().arena().size_bytes, 2 * 1024);
+    /// assert_eq!(device.stop_trace().arena()?.size_bytes, 2 * 1024);
     /// # Ok::<(), tl_device::Error>(())
     /// ```
-    pub fn arena(&self) -> ArenaPlan {
-        let mut plan = ArenaPlan { size_bytes: 0, lower_bound_bytes: 0, steps: Vec::new() };
-        let mut step = TracedStep::default();
-        for event in &self.events {
-            match &event.action {
-                Action::Take { id, layout, role: Role::Activation, .. } => step.take(*id, layout),
-                Action::Return { id } => {
-                    step.give_back(*id);
-                    if step.live.is_empty() {
-                        plan.add(std::mem::take(&mut step));
-                    }
-                }
-                _ => {}
-            }
-        }
-        plan.add(step);
-        plan
-    }
-}
-
-/// A step while a trace is read.
-#[derive(Default)]
-struct TracedStep {
-    layouts: Vec<Layout>,
-    lifetimes: Vec<Lifetime>,
-    /// Index of each piece that is out, by its id.
-    live: HashMap<u64, usize>,
-    live_bytes: usize,
-    most_bytes: usize,
-}
-
-impl TracedStep {
-    fn take(&mut self, id: u64, layout: &Layout) {
-        let Some(bytes) = layout.len_bytes().ok().and_then(Ranges::piece_bytes) else { return };
-        self.live.insert(id, self.layouts.len());
-        let from = self.layouts.len();
-        self.layouts.push(layout.clone());
-        self.lifetimes.push(Lifetime { bytes, from, until: usize::MAX });
-        self.live_bytes += bytes;
-        self.most_bytes = self.most_bytes.max(self.live_bytes);
-    }
-
-    fn give_back(&mut self, id: u64) {
-        let Some(piece) = self.live.remove(&id) else { return };
-        // Pieces requested from here on may have its place.
-        let until = self.layouts.len();
-        let lifetime = &mut self.lifetimes[piece];
-        lifetime.until = until;
-        self.live_bytes -= lifetime.bytes;
-    }
-}
-
-impl ArenaPlan {
-    fn add(&mut self, traced: TracedStep) {
-        let is_known = |step: &Step| {
-            step.pieces.len() == traced.layouts.len()
-                && step.pieces.iter().zip(&traced.layouts).all(|(piece, layout)| piece.layout == *layout)
+    ///
+    /// # Errors
+    /// [`Error::RecordingEnded`], and [`Error::StepsTooLong`] where the steps did not fit the recording.
+    pub fn arena(&self) -> Result<ArenaPlan, Error> {
+        self.check_whole()?;
+        let Some(steps) = &self.steps else {
+            return Err(Error::StepsTooLong { max_bytes: self.max_bytes / 4 });
         };
-        if traced.layouts.is_empty() || self.steps.iter().any(is_known) {
-            return;
+        Ok(ArenaPlan { beside: self.tally.plan(Part::Staying), ..steps.arena(&self.tally) })
+    }
+
+    fn check_whole(&self) -> Result<(), Error> {
+        match self.is_ended {
+            true => Err(Error::RecordingEnded {
+                layout_count: self.tally.layouts().count(),
+                event_count: self.totals.event_count,
+                max_bytes: self.max_bytes,
+            }),
+            false => Ok(()),
         }
-        let offsets = place(&traced.lifetimes);
-        let ends = offsets.iter().zip(&traced.lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
-        self.size_bytes = self.size_bytes.max(ends.max().unwrap_or(0));
-        self.lower_bound_bytes = self.lower_bound_bytes.max(traced.most_bytes);
-        let pieces = traced.layouts.into_iter().zip(offsets).map(|(layout, offset)| Piece { layout, offset });
-        self.steps.push(Step { pieces: pieces.collect() });
+    }
+}
+
+fn returned(event: &Event) -> Option<u64> {
+    match event.action {
+        Action::Return { id } => Some(id),
+        _ => None,
     }
 }

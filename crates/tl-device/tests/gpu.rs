@@ -238,7 +238,7 @@ fn what_a_gpu_cannot_do() {
     assert_eq!(device.adopt(&file, 0, 4).err(), Some(Error::NotMappable));
     device.start_trace();
     drop(device.take(&words(8), Role::Activation).unwrap());
-    let plan = device.stop_trace().arena();
+    let plan = device.stop_trace().arena().unwrap();
     assert_eq!(TensorBuffer::new(&device).reserve_arena(&plan).err(), Some(Error::NoArena));
     let foreign = Device::cpu().take(&words(8), Role::Activation).unwrap();
     let mut out = device.take(&words(8), Role::Activation).unwrap();

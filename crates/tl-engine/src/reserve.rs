@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use tl_device::{Action, DType, Layout, Role, TensorBuffer, Trace};
+use tl_device::{Action, DType, Event, Layout, Role, TensorBuffer, Trace};
 use tl_lang::architecture::PREFILL_CHUNK;
 use tl_model::{ModelError, Result};
 
@@ -62,7 +62,8 @@ struct Need {
 /// same buffers.
 fn of_trace(trace: &Trace) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
-    let takes = trace.events.iter().filter_map(|event| match &event.action {
+    let events: Vec<Event> = trace.events().collect();
+    let takes = events.iter().filter_map(|event| match &event.action {
         Action::Take { id, layout, role: Role::Activation, .. } => Some((*id, layout)),
         _ => None,
     });
@@ -80,7 +81,7 @@ fn of_trace(trace: &Trace) -> Vec<Need> {
     let indices: HashMap<u64, usize> = takes
         .filter_map(|(id, layout)| Some((id, needs.iter().position(|need| rows_aside(&need.layout, layout))?)))
         .collect();
-    for event in &trace.events {
+    for event in &events {
         let (Action::Take { id, .. } | Action::Return { id }) = &event.action else { continue };
         let Some(need) = indices.get(id).and_then(|&index| needs.get_mut(index)) else { continue };
         if matches!(event.action, Action::Take { .. }) {

@@ -20,7 +20,7 @@ fn recorded(device: &Device, work: impl FnOnce()) -> Vec<String> {
     work();
     let mut layouts = HashMap::new();
     let mut lines = Vec::new();
-    for event in device.stop_trace().events {
+    for event in device.stop_trace().events() {
         match event.action {
             Action::Take { id, layout, role: Role::Activation, .. } => {
                 lines.push(format!("+{layout}"));

@@ -20,14 +20,15 @@ impl Device {
         self.memory.set_location(location);
     }
 
-    /// Begins to record what happens to memory. Traces nest: each records what happens until its own end.
+    /// Begins to record what happens to memory. Traces nest: each records what happens until its own end. A recording's own memory
+    /// is bounded and counted ([`MemoryStats::recording_bytes`]).
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
     /// let device = Device::cpu();
     /// device.start_trace();
     /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
-    /// assert_eq!(device.stop_trace().events.len(), 2); // taken, returned
+    /// assert_eq!(device.stop_trace().events().count(), 2); // taken, returned
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn start_trace(&self) {
@@ -42,13 +43,26 @@ impl Device {
     /// device.start_trace(); // the outer one
     /// device.start_trace();
     /// drop(device.take(&Layout::from(vec![8]), Role::Activation)?);
-    /// assert_eq!(device.stop_trace().events.len(), 2); // the inner one
-    /// assert_eq!(device.stop_trace().events.len(), 2); // the outer one recorded it too
-    /// assert!(device.stop_trace().events.is_empty());
+    /// assert_eq!(device.stop_trace().events().count(), 2); // the inner one
+    /// assert_eq!(device.stop_trace().events().count(), 2); // the outer one recorded it too
+    /// assert_eq!(device.stop_trace().totals().event_count, 0);
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn stop_trace(&self) -> Trace {
         self.memory.lock().stop_trace()
+    }
+
+    /// Says that a step of the program ends here (a token is out, a line printed), for traces: [`Action::Step`](crate::Action::Step).
+    ///
+    /// ```
+    /// use tl_device::{Action, Device};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// device.end_step();
+    /// assert_eq!(device.stop_trace().events().next().unwrap().action, Action::Step { number: 1 });
+    /// ```
+    pub fn end_step(&self) {
+        self.memory.lock().end_step();
     }
 
     /// Measures from here on: counts and the peak since now. Scopes may nest.

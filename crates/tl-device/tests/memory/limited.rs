@@ -8,8 +8,9 @@ use tl_device::{
 
 use super::{check_sums, fill, is_all_of};
 
-const LIMIT: usize = 40_000;
-const SOFT_LIMIT: usize = 25_000;
+/// What the recording takes of the limit is in it.
+const LIMIT: usize = 60_000;
+const SOFT_LIMIT: usize = 45_000;
 
 fn layout(index: usize) -> Layout {
     Layout::from(vec![[1, 40, 100, 500, 1500, 4000][index % 6]])
@@ -152,7 +153,7 @@ impl World {
             Some(Error::Sealed { .. }) => assert!(self.is_sealed),
             Some(Error::Limit { requested_bytes, limit_bytes, stats, .. }) => {
                 assert_eq!((limit_bytes, stats.pooled_bytes), (LIMIT as u64, 0), "the pool was emptied first");
-                assert!(stats.driver_bytes + requested_bytes as u64 > limit_bytes);
+                assert!(stats.total_bytes() + requested_bytes as u64 > limit_bytes);
             }
             Some(error) => panic!("{error}"),
         }
@@ -163,7 +164,7 @@ impl World {
         check_sums(&self.device);
         let (live, stats) = (self.live(), self.device.stats());
         assert_eq!(stats.live_bytes, live);
-        assert!(stats.driver_bytes <= LIMIT as u64, "{stats:?}");
+        assert!(stats.total_bytes() <= LIMIT as u64, "{stats:?}");
         let sum = |role: Role| -> u64 {
             let own = self.pieces.iter().filter(|piece| piece.role == role);
             own.map(|piece| piece.layout.len_bytes().unwrap() as u64).sum()
@@ -215,14 +216,18 @@ fn arena_of(layouts: &[usize]) -> tl_device::ArenaPlan {
         }
     }
     held.clear();
-    device.stop_trace().arena()
+    device.stop_trace().arena().unwrap()
 }
 
 /// Replays a trace: its takes and returns add up to what the ledger said after each of them.
 fn check_trace(trace: &Trace, live_before: u64, live_after: u64) {
     let mut held = std::collections::HashMap::new();
     let mut live = live_before;
-    for event in &trace.events {
+    // Where the limit left it no room.
+    if trace.is_thinned() || trace.is_ended() {
+        return;
+    }
+    for event in trace.events() {
         match &event.action {
             Action::Take { id, layout, source, .. } if *source != Source::File => {
                 let bytes = layout.len_bytes().unwrap() as u64;

@@ -210,7 +210,9 @@ impl Evaluator<'_> {
         let result = self.expr(body);
         // However the block ended, the recording ends with it.
         let plan = self.device.stop_trace().plan();
-        result.map(|_| Value::Handle(Handle::Plan(Arc::new(plan))))
+        result?;
+        let plan = plan.map_err(|error| failed(error.into(), body.span))?;
+        Ok(Value::Handle(Handle::Plan(Arc::new(plan))))
     }
 
     /// Makes of the value on top of the stack what a type that is written in the running function wants.
