@@ -279,6 +279,14 @@ pub(crate) struct PlanArguments {
     /// Of a program: write its plan to a file for `tl run --plan`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Write what it takes to a small file for version control: peak, allocations, the buffers of each layout and, of a
+    /// program, the lines that take them
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    pub(crate) lock: Option<PathBuf>,
+    /// Compare what it takes with a file that --lock has written: print what shrank, and fail with the lines of source where
+    /// anything grew
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "arena", "json"])]
+    pub(crate) check: Option<PathBuf>,
     /// Of a program: say how large one block would be that serves all its activations
     #[arg(long)]
     pub(crate) arena: bool,

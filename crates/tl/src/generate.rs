@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
         // On a GPU loading copies the weights: whether they fit is asked before.
         check_room(arguments, limit, &device)?;
     }
-    let recording = Recording::start(&arguments.device, &device)?;
+    let recording = Recording::start(&arguments.device, &device, "token")?;
     let model = arguments.how.load(&arguments.model, &device)?;
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
     #[cfg(feature = "grammar")]
@@ -53,13 +53,13 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
         // The message begins a line.
         output::print("\n")?;
     }
-    // What happened until then is worth knowing also where the run failed.
-    let title = arguments.model.display().to_string();
-    let recorded = recording.finish(&device, &title, &SourceMap::new());
     if let Some(form) = arguments.device.memory_stats {
         let report = Report { timings: generator.timings(), decoding: run.as_ref().ok().copied() };
         statistics::print(&device, form, Some(&report));
     }
+    // What happened until then is worth knowing also where the run failed.
+    let title = arguments.model.display().to_string();
+    let recorded = recording.finish(&device, &title, &SourceMap::new());
     run.map(drop).and(recorded).and_then(|()| check_complete(&generator, &options))
 }
 
@@ -125,6 +125,7 @@ fn print_text(
     for token in generator {
         let token = token.map_err(Stop::failed)?;
         output::print(stop.push(stream.next(tokenizer, token).map_err(Stop::failed)?))?;
+        device.end_step();
         first.get_or_insert_with(|| device.stats().allocation_count);
         if stop.found().is_some() {
             break;

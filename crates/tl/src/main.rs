@@ -13,6 +13,7 @@ mod generate;
 mod grammar;
 mod info;
 mod logits;
+mod memory_lock;
 mod models;
 mod output;
 mod perplexity;

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     }
     let device = crate::device::open(&arguments.device)?;
     let reference = arguments.against.as_deref().map(Reference::open).transpose()?;
-    let recording = Recording::start(&arguments.device, &device)?;
+    let recording = Recording::start(&arguments.device, &device, "step")?;
     let model = arguments.how.load(&arguments.model, &device)?;
     let text = match &reference {
         Some(reference) => reference.check_against(&model).and_then(|file| Text::of_file(file, arguments)),
@@ -31,10 +31,10 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     };
     let run = text.and_then(|text| evaluate(arguments, &model, text));
     let title = arguments.model.display().to_string();
-    let recorded = recording.finish(&device, &title, &SourceMap::new());
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
+    let recorded = recording.finish(&device, &title, &SourceMap::new());
     let found = run?;
     recorded?;
     output::print(&if arguments.json { format!("{}\n", found.json()) } else { found.text() })

@@ -8,7 +8,8 @@ use serde_json::json;
 use tl_device::{DType, Device, MemoryBound, bytes as display_bytes};
 use tl_engine::{MemoryPlan, Planner};
 
-use crate::arguments::{Activations, CacheType, PlanArguments, load_options};
+use crate::arguments::{Activations, CacheType, DeviceChoice, PlanArguments, load_options};
+use crate::memory_lock::{self, MemoryLock};
 use crate::models;
 use crate::output::{self, Stop};
 
@@ -171,7 +172,12 @@ impl Verdict {
 /// Prints the plan. That it does not fit is an answer, and no failure.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     check_options(arguments)?;
-    let device = crate::device::choose(arguments.device.clone(), crate::device::options(None)?)?;
+    let is_locked = arguments.lock.is_some() || arguments.check.is_some();
+    if is_locked {
+        memory_lock::check_device(arguments)?;
+    }
+    let choice = if is_locked { Some(DeviceChoice::Cpu) } else { arguments.device.clone() };
+    let device = crate::device::choose(choice, crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
     let path = models::resolve(&arguments.file)?;
     let options = load_options(arguments.arch.as_deref())?;
@@ -182,6 +188,13 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let verdict = Verdict::new(&planner, context, rooms);
     let failed = |error| Stop::Failed(format!("{}: {error}", arguments.file.display()));
     let verdict = verdict.map_err(failed)?;
+    let lock = || MemoryLock::of_model(&arguments.file, &verdict.plan);
+    if let Some(path) = &arguments.check {
+        return lock().check(path);
+    }
+    if let Some(path) = &arguments.lock {
+        lock().write(path)?;
+    }
     output::print(&if arguments.json { verdict.json() } else { verdict.table(&arguments.file) })
 }
 

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use tl_device::{DType, PlanRow, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
+use tl_device::{DType, Device, PlanRow, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
 
 use crate::arguments::{DeviceArguments, PlanArguments};
+use crate::memory_lock::{self, MemoryLock};
 use crate::output::{self, Stop};
 use crate::reservations::plan_arena;
 use crate::{report, script};
@@ -13,25 +14,52 @@ use crate::{report, script};
 /// Runs the program, its output going to standard error, and prints its plan to standard output.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     check_options(arguments)?;
-    let device = DeviceArguments {
-        device: arguments.device.clone(),
-        threads: arguments.threads,
-        memory_limit: arguments.memory_limit,
-        ..DeviceArguments::default()
-    };
+    let is_locked = arguments.lock.is_some() || arguments.check.is_some();
+    let device = if is_locked { lock_device(arguments)? } else { open_device(arguments)? };
     let source = script::main_file(&arguments.file)?;
-    let (trace, exit_code) = script::record(&source, &arguments.args, &device, output::print_to_stderr)?;
+    let recorded = script::record(&source, &arguments.args, &device, output::print_to_stderr)?;
+    let (trace, exit_code) = (&recorded.trace, recorded.exit_code);
+    if exit_code != 0 && is_locked {
+        return Err(Stop::Failed(format!(
+            "{}: the program ended with exit code {exit_code}, so that not all of its memory is known",
+            arguments.file.display()
+        )));
+    }
     if exit_code != 0 {
         output::print_error(&format!(
             "warning: the program ended with exit code {exit_code}; this is what it took so far"
         ));
     }
-    let plan = trace.plan();
+    let plan = trace.plan().map_err(Stop::failed)?;
+    let lock = || MemoryLock::of_program(&arguments.file, &arguments.args, &device, trace, &plan, &recorded.sources);
+    if let Some(path) = &arguments.check {
+        return lock().check(path);
+    }
+    if let Some(path) = &arguments.lock {
+        lock().write(path)?;
+    }
     if let Some(path) = &arguments.output {
         let file = plan_file(&plan, &source.name);
         report::write(path, |out| out.write_all(file.as_bytes()))?;
     }
-    output::print(&if arguments.json { json(&plan, &trace, arguments.arena) } else { text(&plan, &trace, arguments) })
+    output::print(&if arguments.json { json(&plan, trace, arguments.arena) } else { text(&plan, trace, arguments) })
+}
+
+fn open_device(arguments: &PlanArguments) -> Result<Device, Stop> {
+    crate::device::open(&DeviceArguments {
+        device: arguments.device.clone(),
+        threads: arguments.threads,
+        memory_limit: arguments.memory_limit,
+        ..DeviceArguments::default()
+    })
+}
+
+/// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of either.
+fn lock_device(arguments: &PlanArguments) -> Result<Device, Stop> {
+    memory_lock::check_device(arguments)?;
+    let mut options = crate::device::options(arguments.threads)?;
+    options.memory.limit_bytes = arguments.memory_limit;
+    Ok(Device::cpu_with(&options))
 }
 
 /// Refuses what says nothing about a program, rather than leave it without effect.

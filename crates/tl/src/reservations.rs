@@ -1,12 +1,10 @@
 //! `--plan`, `--arena`, `--tune`, `--sealed`: reservations that a program does not make itself, and what became of them.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{
-    Action, ArenaPlan, Device, PlanRow, ReservationPlan, Role, Source, TensorBuffer, TensorBufferStats, Trace,
-    bytes as display_bytes,
+    ArenaPlan, Device, PlanRow, ReservationPlan, TensorBuffer, TensorBufferStats, Trace, bytes as display_bytes,
 };
 use tl_lang::SourceText;
 
@@ -56,6 +54,8 @@ struct Tuning {
 /// What the tuning reserved, and the counts at that moment.
 struct Tuned {
     plan: ReservationPlan,
+    /// Whether the recording left out events: the plan then also has what is there to stay.
+    is_thinned: bool,
     taken: u64,
     fallbacks: u64,
     allocations: u64,
@@ -73,8 +73,9 @@ impl Reservations {
             reservations.plan = Some(plan);
         }
         if wanted.arena {
-            let (trace, _) = script::record(source, &arguments.args, &arguments.device, |_| Ok(()))?;
-            reservations.reserve_arena(&trace)?;
+            let first = crate::device::open(&arguments.device)?;
+            let recorded = script::record(source, &arguments.args, &first, |_| Ok(()))?;
+            reservations.reserve_arena(&recorded.trace)?;
         }
         if let Some(outputs) = wanted.tune {
             device.start_trace();
@@ -109,9 +110,8 @@ impl Reservations {
     /// An arena for the activations of the trace, and buffers of their own for what stays from step to step.
     fn reserve_arena(&mut self, trace: &Trace) -> Result<(), Stop> {
         let arena = plan_arena(trace).map_err(Stop::Failed)?;
-        let stays = only(trace, |role, _| role != Role::Activation).plan();
         let buffer = self.buffer()?;
-        stays.reserve(&buffer).map_err(Stop::failed)?;
+        arena.beside.reserve(&buffer).map_err(Stop::failed)?;
         if arena.size_bytes > 0 {
             buffer.reserve_arena(&arena).map_err(Stop::failed)?;
         }
@@ -141,13 +141,14 @@ impl Reservations {
 
     /// Reserves what the steps so far needed, the last of which began at this time of the trace.
     fn reserve_for_steps(&self, step_start_ns: u64) -> Result<Tuned, Stop> {
-        let plan = tuned_plan(&self.device.stop_trace(), step_start_ns);
+        let trace = self.device.stop_trace();
+        let plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
         // What is reserved now takes the place of what the pool holds.
         self.device.trim();
         plan.reserve(&self.buffer()?).map_err(Stop::failed)?;
         let (buffer, memory) = (self.device.tensor_buffer_stats(), self.device.stats());
         let (taken, fallbacks) = (buffer.taken_count, buffer.fallback_count);
-        Ok(Tuned { plan, taken, fallbacks, allocations: memory.allocation_count })
+        Ok(Tuned { plan, is_thinned: trace.is_thinned(), taken, fallbacks, allocations: memory.allocation_count })
     }
 
     /// Says on standard error, after the program's end, how the reservations fitted.
@@ -182,12 +183,13 @@ impl Tuning {
         let rate = if asked == 0 { 100.0 } else { taken as f64 / asked as f64 * 100.0 };
         format!(
             "tuned after {} outputs: reserved {} buffers of {} layouts, {}; since then they served {taken} of {asked} \
-             requests (hit rate {rate:.1}%), and there were {} allocations",
+             requests (hit rate {rate:.1}%), and there were {} allocations{}",
             self.wanted,
             done.plan.count(),
             done.plan.rows.len(),
             display_bytes(done.plan.bytes()),
-            allocations.saturating_sub(done.allocations)
+            allocations.saturating_sub(done.allocations),
+            if done.is_thinned { "; with fewer outputs to wait for, less may be reserved" } else { "" }
         )
     }
 }
@@ -202,70 +204,18 @@ fn read_plan(path: &Path) -> Result<ReservationPlan, Stop> {
     text.parse().map_err(|error| failed(&error))
 }
 
-/// The events of the tensors that `which` names, by role and source, and all others that are of no tensor.
-fn only(trace: &Trace, which: impl Fn(Role, Source) -> bool) -> Trace {
-    let mut ids = HashSet::new();
-    let mut is_kept = |action: &Action| match action {
-        Action::Take { id, role, source, .. } => which(*role, *source) && ids.insert(*id),
-        Action::Return { id } => ids.contains(id),
-        _ => true,
-    };
-    Trace { events: trace.events.iter().filter(|event| is_kept(&event.action)).cloned().collect() }
-}
-
 /// The arena for a trace.
 ///
 /// # Errors
 /// Where a step is too long to be planned.
 pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
-    let mut live = HashSet::new();
-    let (mut requests, mut most) = (0, 0);
-    for event in &trace.events {
-        match &event.action {
-            Action::Take { id, role: Role::Activation, .. } => {
-                live.insert(*id);
-                requests += 1;
-                most = requests.max(most);
-            }
-            Action::Return { id } if live.remove(id) && live.is_empty() => requests = 0,
-            _ => {}
-        }
-    }
-    if most > MAX_STEP_REQUESTS {
-        return Err(format!(
+    match trace.longest_step() {
+        Some(most) if most > MAX_STEP_REQUESTS => Err(format!(
             "no arena can be planned: a step lasts from one moment without activations to the next, and here one has {most} \
              requests, more than {MAX_STEP_REQUESTS}; let go of tensors between steps, or use --plan"
-        ));
+        )),
+        _ => trace.arena().map_err(|error| error.to_string()),
     }
-    Ok(trace.arena())
-}
-
-/// What the steps that were watched needed beside the reservations that there were: the most of each layout at once,
-/// without what is there to stay.
-fn tuned_plan(trace: &Trace, step_start_ns: u64) -> ReservationPlan {
-    let returned: HashSet<u64> = trace
-        .events
-        .iter()
-        .filter_map(|event| match event.action {
-            Action::Return { id } => Some(id),
-            _ => None,
-        })
-        .collect();
-    let stays: HashSet<u64> = trace
-        .events
-        .iter()
-        .filter_map(|event| match event.action {
-            Action::Take { id, .. } if event.time_ns < step_start_ns && !returned.contains(&id) => Some(id),
-            _ => None,
-        })
-        .collect();
-    let is_missed = |role, source| role == Role::Activation && matches!(source, Source::Pool | Source::Device);
-    let mut missed = only(trace, is_missed);
-    missed.events.retain(|event| match &event.action {
-        Action::Take { id, .. } => !stays.contains(id),
-        _ => true,
-    });
-    missed.plan()
 }
 
 /// Where a plan and what was asked for do not agree; nothing where they do.

@@ -8,7 +8,7 @@ use tl_device::{Device, Trace};
 use tl_lang::{Architecture, Host, Interpreter, Outcome, ProgramError, SourceText};
 use tl_syntax::SourceMap;
 
-use crate::arguments::{DeviceArguments, RunArguments};
+use crate::arguments::RunArguments;
 use crate::output::{self, Stop, print_error};
 use crate::progress::Progress;
 use crate::report::Recording;
@@ -22,53 +22,57 @@ const MAX_SOURCE_BYTES: u64 = 64 << 20;
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     let device = crate::device::open(&arguments.device)?;
     let source = main_file(&arguments.file)?;
-    let recording = Recording::start(&arguments.device, &device)?;
-    let mut host = Terminal::new(arguments.args.clone(), output::print);
+    let recording = Recording::start(&arguments.device, &device, "output")?;
+    let mut host = Terminal::new(arguments.args.clone(), &device, output::print);
     host.reservations = Some(Reservations::prepare(arguments, &source, &device)?);
     host.progress = Progress::start(&device);
     let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
     drop(host.progress.take());
     let (end, sources) = finish(result);
-    // What happened until then is worth knowing also where the program failed.
-    let recorded = recording.finish(&device, &source.name, &sources);
     host.reservations.iter().for_each(Reservations::tell);
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
+    // What happened until then is worth knowing also where the program failed.
+    let recorded = recording.finish(&device, &source.name, &sources);
     end.and(recorded)
 }
 
-/// Runs a program on a device of its own, printing what it prints with `print`. Gives what happened to memory, and the
-/// program's exit code.
-pub(crate) fn record(
-    source: &SourceText,
-    args: &[String],
-    arguments: &DeviceArguments,
-    print: Print,
-) -> Result<(Trace, u8), Stop> {
-    let device = crate::device::open(arguments)?;
-    let mut host = Terminal::new(args.to_vec(), print);
+/// What a program did that was recorded.
+pub(crate) struct Recorded {
+    pub(crate) trace: Trace,
+    pub(crate) exit_code: u8,
+    /// The texts that the places of the trace are in.
+    pub(crate) sources: SourceMap,
+}
+
+/// Runs a program and records it, printing what it prints with `print`.
+pub(crate) fn record(source: &SourceText, args: &[String], device: &Device, print: Print) -> Result<Recorded, Stop> {
+    let mut host = Terminal::new(args.to_vec(), device, print);
     device.start_trace();
-    let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
+    let result = Interpreter::with_host(device, &mut host).run_named(&source.name, &source.text);
     let is_run = result.is_ok();
-    match finish(result).0 {
-        Ok(()) => Ok((device.stop_trace(), 0)),
-        Err(Stop::Exit(code)) if is_run => Ok((device.stop_trace(), code)),
-        Err(stop) => Err(stop),
-    }
+    let (end, sources) = finish(result);
+    let exit_code = match end {
+        Ok(()) => 0,
+        Err(Stop::Exit(code)) if is_run => code,
+        Err(stop) => return Err(stop),
+    };
+    Ok(Recorded { trace: device.stop_trace(), exit_code, sources })
 }
 
 /// Checks a program without running it.
 pub(crate) fn check(file: &Path) -> Result<(), Stop> {
-    let mut host = Terminal::new(Vec::new(), output::print);
+    let device = Device::cpu();
+    let mut host = Terminal::new(Vec::new(), &device, output::print);
     let source = main_file(file)?;
-    finish(Interpreter::with_host(&Device::cpu(), &mut host).check_named(&source.name, &source.text)).0
+    finish(Interpreter::with_host(&device, &mut host).check_named(&source.name, &source.text)).0
 }
 
 /// Compiles the script of an architecture.
 pub(crate) fn architecture(file: &Path) -> Result<Architecture, Stop> {
     let source = main_file(file)?;
-    let host = Box::new(Terminal::new(Vec::new(), output::print));
+    let host = Box::new(Terminal::new(Vec::new(), &Device::cpu(), output::print));
     match Architecture::compile_with(&source.name, &source.text, host) {
         Ok(architecture) => Ok(architecture),
         Err(error) => match finish(Err(error)).0 {
@@ -102,6 +106,8 @@ type Print = fn(&str) -> Result<(), Stop>;
 
 /// The outside: standard output, the file system, the environment, the clock.
 struct Terminal {
+    /// Is told of each output, which ends a step.
+    device: Device,
     args: Vec<String>,
     start: Instant,
     print: Print,
@@ -111,8 +117,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new(args: Vec<String>, print: Print) -> Terminal {
-        Terminal { args, start: Instant::now(), print, progress: None, reservations: None }
+    fn new(args: Vec<String>, device: &Device, print: Print) -> Terminal {
+        Terminal { device: device.clone(), args, start: Instant::now(), print, progress: None, reservations: None }
     }
 }
 
@@ -125,6 +131,7 @@ impl Host for Terminal {
     fn print(&mut self, text: &str) {
         // A program cannot go on without its output; the interpreter has no way to stop it from here.
         let printed = (self.print)(text);
+        self.device.end_step();
         let told = printed.and_then(|()| self.reservations.as_mut().map_or(Ok(()), Reservations::at_output));
         let Err(stop) = told else { return };
         drop(self.progress.take());

@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
         plan::check_room(&planner, context, limit, WeightsAre::ToCome, &device)?;
     }
     drop(planner);
-    let recording = Recording::start(&arguments.device, &device)?;
+    let recording = Recording::start(&arguments.device, &device, "step")?;
     let model = arguments.how.load(source.path(), &device)?;
     let title = source.title();
     if cfg!(unix) {
@@ -127,10 +127,10 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     let form = if arguments.json { Form::Json } else { Form::Table };
     let heading = Heading { title: &title, model: &model, limits, reps: arguments.reps };
     let run = Bench::new(&model, context).and_then(|mut bench| bench.print_all(&tests, &heading, form));
-    let recorded = recording.finish(&device, &title, &SourceMap::new());
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
+    let recorded = recording.finish(&device, &title, &SourceMap::new());
     run.and(recorded)
 }
 

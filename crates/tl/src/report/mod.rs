@@ -1,11 +1,12 @@
 //! What happened to memory during a run, written down for people (`--memory-report`, a page) and for viewers of traces
 //! (`--memory-trace`).
 //!
-//! Both are made from the device's trace when the run is over. Recording takes some 150 bytes of host memory for each
-//! request and each return.
+//! Both are made from the device's trace when the run is over. Recording takes bounded memory, and what is written has bounded
+//! size: of a long run the pictures are coarser, and say so. Counts and tables are exact.
 
 mod html;
 mod perfetto;
+mod tables;
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,24 +14,33 @@ use std::hash::Hash;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tl_device::{Action, Device, Layout, Role, Source, Trace};
+use tl_device::{Action, Device, Event, Layout, MemoryStats, Role, Source, TensorBufferStats, Trace, TraceTotals};
 use tl_syntax::{FileId, SourceMap, Span};
 
 use crate::arguments::DeviceArguments;
 use crate::output::Stop;
 
+/// Where not all tensors are drawn, the run is cut into this many stretches, and each has its share of them.
+const STRETCHES: usize = 100;
+
 /// The files that are to be written when a run is over.
 pub(crate) struct Recording<'a> {
     page: Option<&'a Path>,
     trace: Option<&'a Path>,
+    /// What a step of the run is for people: a token, an output.
+    step: &'static str,
 }
 
 impl<'a> Recording<'a> {
-    /// Begins to record what happens on this device, where the arguments want that written.
+    /// Begins to record what happens on this device, where the arguments want that written. `step` is what `Device::end_step` ends.
     ///
     /// # Errors
     /// Where a file could not be written: this is better known before a long run than after it.
-    pub(crate) fn start(arguments: &'a DeviceArguments, device: &Device) -> Result<Recording<'a>, Stop> {
+    pub(crate) fn start(
+        arguments: &'a DeviceArguments,
+        device: &Device,
+        step: &'static str,
+    ) -> Result<Recording<'a>, Stop> {
         let (page, trace) = (arguments.memory_report.as_deref(), arguments.memory_trace.as_deref());
         for path in [page, trace].into_iter().flatten() {
             let beside = beside(path);
@@ -41,7 +51,7 @@ impl<'a> Recording<'a> {
         if page.or(trace).is_some() {
             device.start_trace();
         }
-        Ok(Recording { page, trace })
+        Ok(Recording { page, trace, step })
     }
 
     /// Writes the files; `sources` are those that the places of the trace are in.
@@ -52,18 +62,42 @@ impl<'a> Recording<'a> {
         if self.page.or(self.trace).is_none() {
             return Ok(());
         }
+        // What the recording itself takes is part of what the device holds.
+        let memory = device.stats();
         let trace = device.stop_trace();
         let history = History::new(&trace, sources);
+        let run = Run { title, step: self.step, memory, buffer: device.tensor_buffer_stats(), sources };
         if let Some(path) = self.page {
-            let run = html::Run { title, memory: device.stats(), buffer: device.tensor_buffer_stats() };
             let page = html::page(&run, &trace, &history);
             write(path, |file| file.write_all(page.as_bytes()))?;
         }
         match self.trace {
-            Some(path) => write(path, |file| perfetto::write(file, title, &trace, &history)),
+            Some(path) => write(path, |file| perfetto::write(file, &run, &trace, &history)),
             None => Ok(()),
         }
     }
+}
+
+/// What the run was, and the device's figures at its end.
+pub(crate) struct Run<'a> {
+    pub(crate) title: &'a str,
+    /// What a step is.
+    pub(crate) step: &'static str,
+    pub(crate) memory: MemoryStats,
+    pub(crate) buffer: TensorBufferStats,
+    /// The texts that the places of the trace are in.
+    pub(crate) sources: &'a SourceMap,
+}
+
+/// Says that the recording ended early.
+pub(crate) fn ended(trace: &Trace) -> Option<String> {
+    trace.is_ended().then(|| {
+        format!(
+            "The recording ended {:.2} s into the run, after {} events: there was no room for more, by its own limit or that of the memory.",
+            trace.totals().end_ns as f64 / 1e9,
+            trace.totals().event_count
+        )
+    })
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Stop {
@@ -97,7 +131,7 @@ pub(crate) fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
 }
 
 /// A place in a program as [`Device::set_location`] has it: the file in the upper half, the first byte in the lower; 0: none.
-fn place(location: u64, sources: &SourceMap) -> Option<String> {
+pub(crate) fn place(location: u64, sources: &SourceMap) -> Option<String> {
     let start = location as u32;
     let span = Span { file: FileId((location >> 32) as u32), start, end: start };
     let file = sources.file(span.file).filter(|_| location != 0)?;
@@ -118,59 +152,124 @@ pub(crate) struct Life {
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     /// The numbers of the events that began and ended it.
-    pub(crate) start_event: usize,
-    pub(crate) end_event: usize,
+    pub(crate) start_event: u64,
+    pub(crate) end_event: u64,
     /// Whether it lived when the trace ended.
     pub(crate) is_open: bool,
+}
+
+/// The end of a step.
+#[derive(Debug, PartialEq)]
+pub(crate) struct StepEnd {
+    pub(crate) time_ns: u64,
+    pub(crate) event: u64,
+    pub(crate) number: u64,
 }
 
 /// A trace by tensors: what was held from when to when.
 #[derive(Default)]
 pub(crate) struct History {
+    /// Of a long run not all: [`Trace::is_thinned`].
     pub(crate) lives: Vec<Life>,
     pub(crate) layouts: Vec<Layout>,
     pub(crate) ops: Vec<&'static str>,
     pub(crate) places: Vec<String>,
-    pub(crate) end_ns: u64,
+    pub(crate) steps: Vec<StepEnd>,
+    pub(crate) totals: TraceTotals,
 }
 
 impl History {
     pub(crate) fn new(trace: &Trace, sources: &SourceMap) -> History {
-        let mut history =
-            History { end_ns: trace.events.last().map_or(0, |event| event.time_ns), ..History::default() };
+        let mut history = History { totals: trace.totals(), ..History::default() };
+        let TraceTotals { end_ns, event_count, .. } = history.totals;
         let (mut layouts, mut ops, mut places) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut open: HashMap<u64, usize> = HashMap::new();
-        for (number, event) in trace.events.iter().enumerate() {
-            match &event.action {
+        for event in trace.events() {
+            let (time_ns, number) = (event.time_ns, event.number);
+            match event.action {
                 Action::Take { id, layout, role, op, location, source } => {
-                    open.insert(*id, history.lives.len());
-                    let place = intern(&mut places, &mut history.places, *location, || place(*location, sources));
+                    open.insert(id, history.lives.len());
+                    let place = intern(&mut places, &mut history.places, location, || place(location, sources));
                     let life = Life {
                         layout: intern(&mut layouts, &mut history.layouts, layout.clone(), || Some(layout.clone()))
                             .unwrap_or_default(),
-                        op: intern(&mut ops, &mut history.ops, *op, || Some(*op)).unwrap_or_default(),
+                        op: intern(&mut ops, &mut history.ops, op, || Some(op)).unwrap_or_default(),
                         place,
-                        role: *role,
-                        source: *source,
+                        role,
+                        source,
                         bytes: layout.len_bytes().map_or(0, |bytes| bytes as u64),
-                        start_ns: event.time_ns,
-                        end_ns: history.end_ns,
+                        start_ns: time_ns,
+                        end_ns,
                         start_event: number,
-                        end_event: trace.events.len(),
+                        end_event: event_count,
                         is_open: true,
                     };
                     history.lives.push(life);
                 }
                 Action::Return { id } => {
-                    if let Some(life) = open.remove(id).and_then(|at| history.lives.get_mut(at)) {
-                        (life.end_ns, life.end_event, life.is_open) = (event.time_ns, number, false);
+                    if let Some(life) = open.remove(&id).and_then(|at| history.lives.get_mut(at)) {
+                        (life.end_ns, life.end_event, life.is_open) = (time_ns, number, false);
                     }
                 }
+                Action::Step { number: step } => history.steps.push(StepEnd { time_ns, event: number, number: step }),
                 Action::Reserve { .. } | Action::Free { .. } => {}
             }
         }
         history
     }
+
+    /// Tensors in the device's own memory: those in mapped files would be hundreds of bars that say nothing.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = &Life> {
+        self.lives.iter().filter(|life| life.source != Source::File)
+    }
+
+    /// The tensors to draw, `most` at most, in the order of their takes: all, or in each stretch of the run those with the most
+    /// bytes × lifetime.
+    pub(crate) fn heaviest(&self, most: usize) -> Vec<&Life> {
+        let mut lives: Vec<&Life> = self.buffers().collect();
+        if lives.len() <= most {
+            return lives;
+        }
+        let area = |life: &Life| u128::from(life.bytes) * u128::from(life.end_event - life.start_event);
+        let stretch = lives.len().div_ceil(STRETCHES);
+        let stretches = lives.chunks_mut(stretch).map(|lives| {
+            lives.sort_by_key(|life| std::cmp::Reverse(area(life)));
+            &lives[..lives.len().min(most / STRETCHES)]
+        });
+        let mut heaviest = stretches.collect::<Vec<_>>().concat();
+        heaviest.sort_by_key(|life| life.start_event);
+        heaviest
+    }
+
+    /// What a picture of the run leaves out, for people; `None`: nothing.
+    pub(crate) fn left_out(&self, drawn: usize) -> Option<String> {
+        let total = self.totals.take_count - (self.lives.len() - self.buffers().count()) as u64;
+        (drawn as u64 != total).then(|| {
+            format!(
+                "{drawn} of {total} tensors are drawn: in each stretch of the run those with the most bytes × lifetime; between two \
+                 moments of the timeline the most and the least that was live is kept"
+            )
+        })
+    }
+}
+
+/// Moments of a trace to draw, `most` at most: all, or of each stretch of the run the one when the most and the one when the
+/// least was live, so that no peak is lost.
+pub(crate) fn moments(trace: &Trace, most: usize) -> Vec<Event> {
+    let events: Vec<Event> = trace.events().filter(|event| !matches!(event.action, Action::Step { .. })).collect();
+    if events.len() <= most {
+        return events;
+    }
+    let stretches = events.chunks(events.len().div_ceil(most / 2));
+    let extremes = stretches.flat_map(|events| {
+        let live = |event: &&Event| event.live_bytes;
+        let pair = events.iter().min_by_key(live).into_iter().chain(events.iter().max_by_key(live));
+        let mut pair: Vec<&Event> = pair.collect();
+        pair.sort_by_key(|event| event.number);
+        pair.dedup_by_key(|event| event.number);
+        pair
+    });
+    extremes.cloned().collect()
 }
 
 /// The index of what `key` stands for in `list`, which it joins the first time; `None` where it stands for nothing.
@@ -218,7 +317,7 @@ pub(crate) fn role_name(role: Role) -> &'static str {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use tl_device::{MemoryStats, Purpose, TensorBuffer, TensorBufferStats};
+    use tl_device::{DeviceOptions, Purpose, Simulation, TensorBuffer};
 
     /// A trace with reserved, pooled and allocated buffers, two of which outlive it.
     pub(crate) fn traced() -> (Trace, MemoryStats, TensorBufferStats) {
@@ -237,10 +336,42 @@ pub(crate) mod tests {
             let a = take(vec![8, 64], Role::Activation, "matmul", 9);
             let b = take(vec![8, 64], Role::Activation, "add", 9);
             drop((a, b));
+            device.end_step();
         }
         let result = (device.stop_trace(), device.stats(), device.tensor_buffer_stats());
         drop((weight, cache));
         result
+    }
+
+    /// A long trace: so many steps of eight tensors, one of which stays for the next step.
+    pub(crate) fn long(n_steps: usize, max_bytes: usize) -> (Trace, MemoryStats, TensorBufferStats) {
+        let mut options = DeviceOptions::default();
+        options.simulation = Some(Simulation::default());
+        options.memory.recording_max_bytes = max_bytes;
+        let device = Device::cpu_with(&options);
+        device.start_trace();
+        let take = |n: usize| {
+            device.set_location(1 + n as u64 % 10);
+            let purpose = Purpose { role: Role::Activation, op: ["add", "matmul"][n % 2] };
+            device.take(&Layout::from(vec![8, n]), purpose).unwrap()
+        };
+        let mut state = take(50);
+        for step in 0..n_steps {
+            (0..7).for_each(|n| drop(take(n + 64 + usize::from(n == 3 && step % 1000 == 999) * 1000)));
+            state = take(50);
+            device.end_step();
+        }
+        drop(state);
+        (device.stop_trace(), device.stats(), device.tensor_buffer_stats())
+    }
+
+    pub(crate) fn run<'a>(
+        title: &'a str,
+        memory: MemoryStats,
+        buffer: TensorBufferStats,
+        sources: &'a SourceMap,
+    ) -> Run<'a> {
+        Run { title, step: "output", memory, buffer, sources }
     }
 
     pub(crate) fn sources() -> SourceMap {
@@ -264,6 +395,29 @@ pub(crate) mod tests {
         let first = [(Device, true), (Device, true), (Reserve, false), (Device, false)];
         assert_eq!(found, [&first[..], &step, &step].concat());
         assert!(history.lives.iter().all(|life| life.start_event < life.end_event && life.start_ns <= life.end_ns));
+        let steps: Vec<u64> = history.steps.iter().map(|step| step.number).collect();
+        assert_eq!(steps, [1, 2, 3]);
+        assert!(
+            history.lives[3].end_event < history.steps[0].event
+                && history.steps[0].event < history.lives[4].start_event
+        );
+    }
+
+    #[test]
+    fn of_a_long_run_the_heaviest_and_the_extremes() {
+        let (trace, ..) = long(20_000, 64 << 20);
+        let history = History::new(&trace, &sources());
+        let heaviest = history.heaviest(1000);
+        assert!(heaviest.len() <= 1000);
+        let large = heaviest.iter().filter(|life| life.bytes > 2 * 8 * 1000).count();
+        assert_eq!(large, 20, "none of the large ones is left out");
+        let moments = moments(&trace, 1000);
+        let live = || moments.iter().map(|event| event.live_bytes);
+        let all = || trace.events().map(|event| event.live_bytes);
+        assert!(moments.len() <= 1000);
+        assert_eq!((live().max(), live().min()), (all().max(), all().min()));
+        assert!(history.left_out(heaviest.len()).unwrap().starts_with(&format!("{} of 160001 ", heaviest.len())));
+        assert_eq!(history.left_out(160_001), None);
     }
 
     #[test]

@@ -6,10 +6,13 @@ const ROW = 0, START = 1, START_EVENT = 3, BYTES = 5, LAYOUT = 6, OP = 7, PLACE 
 const LIVE = 2, RESERVED = 3, POOLED = 4, DRIVER = 5;
 const ROLES = ["activation", "KV cache", "parameter"];
 const SOURCES = ["reserve", "arena", "pool", "new allocation"];
-const LEFT = 76, GAP = 1, AXIS = 22;
+const LEFT = 76, GAP = 1, AXIS = 22, MARKS = 16;
+const pictures = document.getElementById("pictures");
 const timeline = document.getElementById("timeline"), bars = document.getElementById("bars");
 const tip = document.getElementById("tip");
 let axis = "time", colour = "role", view = [0, 1], hovered = -1, cursor = null;
+// The indices of the tensors that are searched for, all of them where nothing is, and the one that was gone to last.
+let found = null, foundList = [], foundAt = -1;
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const style = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -67,6 +70,20 @@ function ticks(from, to, count) {
   for (let value = Math.ceil(from / step) * step; value <= to; value += step) list.push(value);
   return list;
 }
+// The ends of steps in view: all as lines where they lie far enough apart, else every n-th, and those with a number on them.
+function marks(width) {
+  const steps = data.steps.map((step, index) => [step, index + 1]);
+  const shown = steps.filter(([step]) => at(step) / whole() >= view[0] && at(step) / whole() <= view[1]);
+  const gap = (width - LEFT) / Math.max(1, shown.length), digits = `${steps.length ? steps[steps.length - 1][0][2] : 0}`.length;
+  let every = 1;
+  for (let i = 0; gap * every < 10 + 7 * digits && every < shown.length; i++) every *= i % 3 === 1 ? 2.5 : 2;
+  const named = shown.filter(([, ordinal]) => ordinal % every === 0);
+  return { lines: (gap >= 5 ? shown : named).map(([step]) => step), named: named.map(([step]) => step) };
+}
+function drawMarks(draw, width, top, bottom) {
+  draw.fillStyle = style("mark");
+  for (const step of marks(width).lines) draw.fillRect(Math.round(toX(at(step), width)), top, 1, bottom - top);
+}
 function byteTicks(most) {
   let step = 2 ** Math.ceil(Math.log2(Math.max(1, most) / 5)), list = [];
   for (let value = 0; value <= most; value += step) list.push(value);
@@ -74,10 +91,10 @@ function byteTicks(most) {
 }
 
 function drawTimeline() {
-  const height = 220, base = height - AXIS;
+  const height = 220, base = height - AXIS, head = data.steps.length ? MARKS : 0;
   const [draw, width] = prepare(timeline, height);
   const most = data.moments.reduce((most, moment) => Math.max(most, moment[DRIVER], moment[LIVE]), 1) * 1.06;
-  const y = value => base - value / most * (base - 8);
+  const y = value => base - value / most * (base - 8 - head);
   draw.textAlign = "right";
   for (const value of byteTicks(most)) {
     draw.fillStyle = style("line");
@@ -104,6 +121,19 @@ function drawTimeline() {
     draw.lineTo(toX(whole(), width), base);
     draw.fill();
   }
+  drawMarks(draw, width, head, base);
+  if (head) {
+    draw.fillStyle = style("faint");
+    draw.textAlign = "right";
+    let free = LEFT;
+    for (const step of marks(width).named) {
+      const x = toX(at(step), width), label = `${step[2]}`, left = x - 3 - draw.measureText(label).width;
+      if (left < free) continue;
+      draw.fillText(label, x - 3, 11);
+      draw.fillRect(Math.round(x), 0, 1, head);
+      free = x + 5;
+    }
+  }
   if (cursor !== null) {
     draw.fillStyle = style("ink");
     draw.fillRect(toX(cursor, width), 0, 1, base);
@@ -111,11 +141,16 @@ function drawTimeline() {
   draw.restore();
   draw.fillStyle = style("faint");
   draw.textAlign = "center";
+  if (head) {
+    draw.textAlign = "right";
+    draw.fillText(data.step, LEFT - 8, 11);
+    draw.textAlign = "center";
+  }
   const [from, to] = view.map(part => part * whole());
-  for (const value of ticks(from, to, 8)) {
+  for (const value of ticks(from, to, Math.max(2, (width - LEFT) / 110))) {
     const x = toX(value, width);
     draw.fillRect(x, base, 1, 4);
-    draw.fillText(axis === "time" ? duration(value) : `event ${value}`, Math.min(x, width - 30), height - 5);
+    draw.fillText(axis === "time" ? duration(value) : `event ${value}`, Math.min(x, width - 34), height - 5);
   }
 }
 
@@ -125,6 +160,8 @@ function drawBars() {
   draw.textAlign = "right";
   draw.fillStyle = style("faint");
   let lastLabel = -20;
+  drawMarks(draw, width, 0, height);
+  draw.fillStyle = style("faint");
   data.rows.forEach((bits, row) => {
     if (bits !== data.rows[row - 1] && rowTops[row] - lastLabel >= 12) {
       draw.fillText("≥ " + bytes(2 ** bits), LEFT - 8, rowTops[row] + 10);
@@ -135,6 +172,7 @@ function drawBars() {
     const bar = data.bars[index];
     const x = Math.max(LEFT, toX(edge(bar, 0), width)), end = Math.min(width, toX(edge(bar, 1), width));
     if (end < LEFT || x > width) continue;
+    draw.globalAlpha = found === null || found.has(index) ? 1 : 0.1;
     draw.fillStyle = index === hovered ? style("ink") : barColour(bar);
     draw.fillRect(x, rowTops[bar[ROW]], Math.max(0.75, end - x - (end - x > 3 ? 0.5 : 0)), rowHeight(data.rows[bar[ROW]]));
   }
@@ -157,12 +195,21 @@ function hit(x, y) {
   }
   return best;
 }
+// The step that an event is in: the first that ends behind it. Of a long run not every step is known.
+function stepOf(event) {
+  const at = data.steps.findIndex(step => step[1] > event), last = data.steps.length - 1;
+  if (at < 0) return last < 0 ? "" : `after ${data.step} ${data.steps[last][2]}`;
+  const number = data.steps[at][2], before = at > 0 ? data.steps[at - 1][2] : 0;
+  return number - before > 1 ? `between ${data.step} ${before + 1} and ${number}` : `in ${data.step} ${number}`;
+}
 function describe(bar) {
   const lines = [`${data.ops[bar[OP]]}: ${data.layouts[bar[LAYOUT]]}`, `${bytes(bar[BYTES])} (${bar[BYTES]} bytes)`];
   if (bar[PLACE] >= 0) lines.push(data.places[bar[PLACE]]);
   lines.push(`${ROLES[bar[ROLE]]}, from ${SOURCES[bar[SOURCE]]}`);
   const until = bar[OPEN] ? "to the end" : `for ${duration(bar[START + 1] - bar[START])}`;
   lines.push(`at ${duration(bar[START])}, ${until}, events ${bar[START_EVENT]} to ${bar[START_EVENT + 1]}`);
+  const step = stepOf(bar[START_EVENT]);
+  if (step) lines.push(step);
   return lines.join("\n");
 }
 function momentAt(value) {
@@ -175,7 +222,8 @@ function momentAt(value) {
 }
 function describeMoment(moment) {
   const other = moment[DRIVER] - moment[LIVE] - moment[RESERVED] - moment[POOLED];
-  return [`at ${duration(moment[0])}, event ${moment[1]}`, `live ${bytes(moment[LIVE])}`, `reserved and free ${bytes(moment[RESERVED])}`,
+  const step = stepOf(moment[1]);
+  return [`at ${duration(moment[0])}, event ${moment[1]}${step ? ", " + step : ""}`, `live ${bytes(moment[LIVE])}`, `reserved and free ${bytes(moment[RESERVED])}`,
     `pooled ${bytes(moment[POOLED])}`, `waste ${bytes(Math.max(0, other))}`, `from the system ${bytes(moment[DRIVER])}`].join("\n");
 }
 function showTip(text, x, y) {
@@ -183,6 +231,66 @@ function showTip(text, x, y) {
   tip.hidden = false;
   tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8)) + "px";
   tip.style.top = Math.max(4, Math.min(y + 14, innerHeight - tip.offsetHeight - 8)) + "px";
+}
+
+// Finds tensors: those of which operation, layout and place together have every word.
+function find(text) {
+  const words = text.toLowerCase().split(/\s+/).filter(word => word);
+  // A number at the end of a word is a whole one: line 1 is not line 12.
+  const has = (name, word) => {
+    for (let from = name.indexOf(word); from >= 0; from = name.indexOf(word, from + 1)) {
+      if (!/\d$/.test(word) || !/\d/.test(name[from + word.length] || "")) return true;
+    }
+    return false;
+  };
+  const names = new Map();
+  const matches = bar => {
+    const key = `${bar[OP]} ${bar[LAYOUT]} ${bar[PLACE]}`;
+    if (!names.has(key)) {
+      const place = bar[PLACE] >= 0 ? data.places[bar[PLACE]] : "";
+      const name = `${data.ops[bar[OP]]} ${data.layouts[bar[LAYOUT]]} ${place}`.toLowerCase();
+      names.set(key, words.every(word => has(name, word)));
+    }
+    return names.get(key);
+  };
+  found = null;
+  foundList = [];
+  foundAt = -1;
+  let said = "";
+  if (words.length) {
+    foundList = data.bars.map((_, index) => index).filter(index => matches(data.bars[index]));
+    found = new Set(foundList);
+    const total = foundList.reduce((sum, index) => sum + data.bars[index][BYTES], 0);
+    said = foundList.length ? `${foundList.length} of ${data.bars.length} drawn tensors, ${bytes(total)} together` : "no drawn tensor";
+  }
+  document.getElementById("found").textContent = said;
+  document.getElementById("next").hidden = foundList.length === 0;
+  for (const row of document.querySelectorAll(".found tbody tr")) {
+    const name = row.cells[0].textContent.toLowerCase();
+    row.classList.toggle("hit", words.length > 0 && words.every(word => has(name, word)));
+  }
+  redraw();
+}
+// Goes to the next tensor that was found.
+function goOn() {
+  if (!foundList.length) return;
+  foundAt = (foundAt + 1) % foundList.length;
+  const bar = data.bars[foundList[foundAt]], middle = (edge(bar, 0) + edge(bar, 1)) / 2 / whole();
+  const span = view[1] - view[0];
+  if (middle < view[0] || middle > view[1]) show(middle - span / 2, middle + span / 2);
+  pointAt(bar);
+}
+// Shows a bar as if the pointer were on it.
+function pointAt(bar) {
+  const top = rowTops[bar[ROW]], height = rowHeight(data.rows[bar[ROW]]), above = timeline.parentElement.offsetHeight;
+  const visible = pictures.clientHeight - above;
+  if (top < pictures.scrollTop || top + height > pictures.scrollTop + visible) pictures.scrollTop = top - visible / 2;
+  const box = bars.getBoundingClientRect(), width = bars.clientWidth;
+  const from = Math.max(LEFT, toX(edge(bar, 0), width)), to = Math.min(width, toX(edge(bar, 1), width));
+  hovered = data.bars.indexOf(bar);
+  cursor = (edge(bar, 0) + edge(bar, 1)) / 2;
+  showTip(describe(bar), box.left + (from + to) / 2, box.top + top + height);
+  redraw();
 }
 
 let isQueued = false;
@@ -227,6 +335,7 @@ for (const canvas of [timeline, bars]) {
     canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener("pointerup", () => { drag = null; });
+  canvas.addEventListener("pointercancel", () => { drag = null; });
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; hovered = -1; cursor = null; redraw(); });
   canvas.addEventListener("pointermove", event => {
     const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
@@ -257,11 +366,15 @@ function hover(canvas, x, y, pageX, pageY) {
 
 document.getElementById("axis").addEventListener("change", event => { axis = event.target.value; view = [0, 1]; redraw(); });
 document.getElementById("colour").addEventListener("change", event => { colour = event.target.value; legend(); redraw(); });
+const search = document.getElementById("find");
+search.addEventListener("input", () => find(search.value));
+search.addEventListener("keydown", event => { if (event.key === "Enter") goOn(); });
+document.getElementById("next").addEventListener("click", goOn);
 document.getElementById("all").addEventListener("click", () => show(0, 1));
 addEventListener("resize", redraw);
 dark.addEventListener("change", () => { legend(); redraw(); });
 
-// What is to be seen at first may stand behind the page's address: #axis=order&colour=source&from=0.2&to=0.4&bar=17.
+// What is to be seen at first may stand behind the page's address: #axis=order&colour=source&from=0.2&to=0.4&find=softmax&bar=17.
 const wanted = new URLSearchParams(location.hash.slice(1));
 if (wanted.has("axis")) document.getElementById("axis").value = axis = wanted.get("axis") === "order" ? "order" : "time";
 if (["source", "op"].includes(wanted.get("colour"))) document.getElementById("colour").value = colour = wanted.get("colour");
@@ -269,9 +382,6 @@ legend();
 show(Number(wanted.get("from") || 0), Number(wanted.get("to") || 1));
 drawTimeline();
 drawBars();
+if (wanted.has("find")) find(search.value = wanted.get("find"));
 const chosen = data.bars[Number(wanted.get("bar") ?? -1)];
-if (chosen) {
-  const box = bars.getBoundingClientRect(), row = chosen[ROW];
-  const x = toX((edge(chosen, 0) + edge(chosen, 1)) / 2, bars.clientWidth), y = rowTops[row] + rowHeight(data.rows[row]) / 2;
-  hover(bars, x, y, box.left + x, box.top + y);
-}
+if (chosen) pointAt(chosen);

@@ -1,13 +1,14 @@
 //! The trace event format, which ui.perfetto.dev and chrome://tracing read: JSON with the tensors' lives as complete events
-//! (`ph: X`) on tracks where none overlap, the device's bytes as counters (`C`), reservations and frees as instants (`i`),
-//! and the tracks' names as metadata (`M`). Times are microseconds.
+//! (`ph: X`) on tracks where none overlap, the device's bytes as counters (`C`), reservations, frees and the ends of steps as
+//! instants (`i`), and the tracks' names as metadata (`M`). Times are microseconds. Of a long run only so many tensors and
+//! moments are written, and `otherData` says so.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use tl_device::{Action, Event, Role, Source, Trace};
+use tl_device::{Action, Event, Role, Trace};
 
-use super::{History, Life, pack, role_name};
+use super::{History, Life, Run, ended, moments, pack, role_name};
 
 /// All events are of one process.
 const PROCESS: u32 = 1;
@@ -15,13 +16,17 @@ const PROCESS: u32 = 1;
 /// The thread that reservations and frees are shown on; the tracks follow it.
 const EVENTS_THREAD: usize = 1;
 
+/// The most tensors, and the most moments and ends of steps, that are written.
+const MAX_TENSORS: usize = 10_000;
+const MAX_MOMENTS: usize = 6_000;
+const MAX_STEPS: usize = 2_000;
+
 /// Roles in the order of their tracks.
 const ROLES: [Role; 3] = [Role::Learnable, Role::Cache, Role::Activation];
 
 /// Writes the trace.
-pub(crate) fn write(file: &mut dyn Write, title: &str, trace: &Trace, history: &History) -> io::Result<()> {
-    // Weights in mapped files are none of the device's buffers, and would be hundreds of tracks.
-    let lives: Vec<&Life> = history.lives.iter().filter(|life| life.source != Source::File).collect();
+pub(crate) fn write(file: &mut dyn Write, run: &Run<'_>, trace: &Trace, history: &History) -> io::Result<()> {
+    let lives: Vec<&Life> = history.heaviest(MAX_TENSORS);
     let rows = pack(lives.iter().map(|life| (life.start_ns, life.end_ns, class(life))));
     let mut counts = [0; ROLES.len()];
     for (life, &row) in lives.iter().zip(&rows) {
@@ -29,9 +34,13 @@ pub(crate) fn write(file: &mut dyn Write, title: &str, trace: &Trace, history: &
         *count = (row + 1).max(*count);
     }
     let first = |class: usize| EVENTS_THREAD + 1 + counts[..class].iter().sum::<usize>();
-    file.write_all(b"{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n")?;
-    metadata(file, "process_name", 0, json!({ "name": title }))?;
-    thread(file, EVENTS_THREAD, "reservations and frees")?;
+    let whole = || "every tensor and every event is here".to_owned();
+    let said = [ended(trace), Some(history.left_out(lives.len()).unwrap_or_else(whole))];
+    let said = said.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    writeln!(file, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[", json!({ "contents": said }))?;
+    metadata(file, "process_name", 0, json!({ "name": run.title }))?;
+    metadata(file, "process_labels", 0, json!({ "labels": said }))?;
+    thread(file, EVENTS_THREAD, "steps, reservations and frees")?;
     for (class, &role) in ROLES.iter().enumerate() {
         for row in 0..counts[class] {
             thread(file, first(class) + row, &format!("{} {}", role_name(role), row + 1))?;
@@ -41,7 +50,7 @@ pub(crate) fn write(file: &mut dyn Write, title: &str, trace: &Trace, history: &
         line(file, &life_event(life, history, first(class(life)) + row))?;
     }
     let mut driver = None;
-    for event in &trace.events {
+    for event in &moments(trace, MAX_MOMENTS) {
         counters(file, event)?;
         // It changes far less often than the others.
         if driver.replace(event.driver_bytes) != Some(event.driver_bytes) {
@@ -49,8 +58,14 @@ pub(crate) fn write(file: &mut dyn Write, title: &str, trace: &Trace, history: &
             line(file, &counter("driver bytes", event, args))?;
         }
     }
+    let every = history.steps.len().div_ceil(MAX_STEPS).max(1);
+    for step in history.steps.iter().skip(every - 1).step_by(every) {
+        let name = format!("{} {}", run.step, step.number);
+        let args = json!({ "event": step.event });
+        line(file, &instant(&name, step.time_ns, args))?;
+    }
     // The list's last element has no comma behind it.
-    let end = json!({ "name": "end", "ph": "i", "s": "g", "pid": PROCESS, "tid": EVENTS_THREAD, "ts": micros(history.end_ns) });
+    let end = instant("end", history.totals.end_ns, json!({ "events": history.totals.event_count }));
     writeln!(file, "{end}\n]}}")
 }
 
@@ -99,6 +114,10 @@ fn counter(name: &str, event: &Event, args: Value) -> Value {
     json!({ "name": name, "ph": "C", "pid": PROCESS, "tid": 0, "ts": micros(event.time_ns), "args": args })
 }
 
+fn instant(name: &str, time_ns: u64, args: Value) -> Value {
+    json!({ "name": name, "ph": "i", "s": "t", "pid": PROCESS, "tid": EVENTS_THREAD, "ts": micros(time_ns), "args": args })
+}
+
 /// What the device holds after an event, and the event itself where it is none of a tensor's.
 fn counters(file: &mut dyn Write, event: &Event) -> io::Result<()> {
     let held = json!({ "live": event.live_bytes, "reserved": event.reserved_free_bytes, "pooled": event.pooled_bytes });
@@ -108,32 +127,34 @@ fn counters(file: &mut dyn Write, event: &Event) -> io::Result<()> {
             (format!("reserve {count} × {layout}"), json!({ "layout": layout.to_string(), "count": count }))
         }
         Action::Free { count, bytes } => (format!("free {count}"), json!({ "count": count, "bytes": bytes })),
-        Action::Take { .. } | Action::Return { .. } => return Ok(()),
+        Action::Take { .. } | Action::Return { .. } | Action::Step { .. } => return Ok(()),
     };
-    let instant = json!({ "name": name, "ph": "i", "s": "t", "pid": PROCESS, "tid": EVENTS_THREAD, "ts": micros(event.time_ns), "args": args });
-    line(file, &instant)
+    line(file, &instant(&name, event.time_ns, args))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{sources, traced};
+    use super::super::tests::{long, run, sources, traced};
     use super::*;
     use std::collections::{HashMap, HashSet};
 
     #[test]
     fn events_are_what_the_format_asks_for() {
-        let (trace, ..) = traced();
-        let history = History::new(&trace, &sources());
+        let ((trace, memory, buffer), sources) = (traced(), sources());
+        let history = History::new(&trace, &sources);
         let mut file = Vec::new();
-        write(&mut file, "a \"run\"", &trace, &history).unwrap();
+        write(&mut file, &run("a \"run\"", memory, buffer, &sources), &trace, &history).unwrap();
         let object: Value = serde_json::from_slice(&file).unwrap();
         let events = object["traceEvents"].as_array().unwrap();
         let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).collect::<Vec<_>>();
         assert!(events.iter().all(|event| event["pid"].is_u64() && event["tid"].is_u64() && event["ts"].is_number()));
         assert_eq!(of("X").len(), history.lives.len());
         let counters = |name: &str| of("C").iter().filter(|event| event["name"] == name).count();
-        assert_eq!(counters("bytes"), trace.events.len());
-        assert!((1..trace.events.len()).contains(&counters("driver bytes")));
+        let n_held = trace.events().filter(|event| !matches!(event.action, Action::Step { .. })).count();
+        assert_eq!(counters("bytes"), n_held);
+        assert!((1..n_held).contains(&counters("driver bytes")));
+        assert_eq!(of("i").iter().filter(|event| event["name"].as_str().unwrap().starts_with("output ")).count(), 3);
+        assert_eq!(object["otherData"]["contents"], "every tensor and every event is here");
         let named: HashSet<u64> = of("M").iter().filter_map(|event| event["tid"].as_u64()).collect();
         // On a track, one event ends before the next begins.
         let mut ends: HashMap<u64, f64> = HashMap::new();
@@ -144,13 +165,32 @@ mod tests {
         }
         assert_eq!(of("X")[1]["args"]["place"], "cache.tl:5");
         let live: Vec<_> = of("C").iter().filter_map(|event| event["args"]["live"].as_u64()).collect();
-        assert_eq!(live.iter().max(), trace.events.iter().map(|event| event.live_bytes).max().as_ref());
+        assert_eq!(live.iter().max(), Some(&trace.totals().peak_live_bytes));
+    }
+
+    #[test]
+    fn a_long_run_is_cut_down_and_the_file_says_so() {
+        let sources = sources();
+        for max_bytes in [64 << 20, 1 << 20] {
+            let (trace, memory, buffer) = long(40_000, max_bytes);
+            let mut file = Vec::new();
+            write(&mut file, &run("long", memory, buffer, &sources), &trace, &History::new(&trace, &sources)).unwrap();
+            assert!(file.len() < 5_000_000, "{}", file.len());
+            let object: Value = serde_json::from_slice(&file).unwrap();
+            let said = object["otherData"]["contents"].as_str().unwrap();
+            assert!(said.contains(" of 320001 tensors are drawn"), "{said}");
+            let events = object["traceEvents"].as_array().unwrap();
+            let most = events.iter().filter_map(|event| event["args"]["live"].as_u64()).max();
+            assert_eq!(most, Some(trace.totals().peak_live_bytes));
+        }
     }
 
     #[test]
     fn a_run_without_tensors() {
         let mut file = Vec::new();
-        write(&mut file, "nothing", &Trace::default(), &History::default()).unwrap();
+        let sources = sources();
+        let run = run("nothing", Default::default(), Default::default(), &sources);
+        write(&mut file, &run, &Trace::default(), &History::default()).unwrap();
         assert!(serde_json::from_slice::<Value>(&file).unwrap()["traceEvents"].is_array());
     }
 }
