@@ -21,6 +21,11 @@ demo *ARGS:
 count:
     cargo run --release -p tensorlogic --example count
 
+# Write the locks of the examples' memory, after a change that is meant to take more.
+memory-lock:
+    cargo build --release -p tl
+    scripts/memory-locks.sh --lock "${CARGO_TARGET_DIR:-target}/release/tl"
+
 # Write docs/builtins.md from the tables of builtins.
 reference:
     cargo run -q -p tl-lang --example reference > docs/builtins.md

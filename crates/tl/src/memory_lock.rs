@@ -368,7 +368,8 @@ fn line(location: u64, sources: &SourceMap, main: &Path) -> Option<(String, Stri
     let span = Span { file: FileId((location >> 32) as u32), start, end: start };
     let file = sources.file(span.file).filter(|_| location != 0)?;
     let number = file.line_column(start).line;
-    let source: String = file.line_text(number).trim().chars().take(MAX_LINE_CHARS).collect();
+    let source = file.line_text(number).split_whitespace().collect::<Vec<_>>().join(" ");
+    let source: String = source.chars().take(MAX_LINE_CHARS).collect();
     Some((printable(&format!("{}: {source}", name_beside(file.name(), main))), format!("{}:{number}", file.name())))
 }
 

@@ -174,3 +174,128 @@ fn a_limit_bounds_all_that_generating_takes() {
         printed("generate models/demo-q8_0.gguf --memory-limit 300MB --max-tokens 3 --prompt trait", &[]).len() > 5
     );
 }
+
+#[test]
+fn a_lock_names_the_lines_that_take_more() {
+    let folder = common::Folder::new("lock");
+    let (program, lock) = (folder.file("step.tl"), folder.file("step.lock"));
+    std::fs::write(folder.file("layer.tl"), "fn twice(x: float16[n]) -> float16[n] { x + x }\n").unwrap();
+    let write = |body: &str| std::fs::write(&program, format!("import \"layer.tl\"\n\n{body}")).unwrap();
+    let first = "let x = ones([512])\nlet y = twice(x)\nprint(sum(y))\n";
+    write(first);
+    assert!(printed("plan", &[&program, "--lock", &lock]).contains("buffer_reserve([512], 2)"));
+    let text = std::fs::read_to_string(&lock).unwrap();
+    for part in [
+        "tl memory lock 1\n",
+        "\nof step.tl\n",
+        "exact float16[512] 2\n",
+        "  layer.tl: fn twice",
+        "  step.tl: let x = ones([512])\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains(folder.0.to_str().unwrap()), "{text}");
+    assert_eq!(folder.names(), ["layer.tl", "step.lock", "step.tl"]);
+    // The same with other threads, another cap of the pool, and lines that have moved.
+    printed("plan --threads 3", &[&program, "--lock", &folder.file("again.lock")]);
+    assert_eq!(std::fs::read_to_string(folder.file("again.lock")).unwrap(), text);
+    write(&format!("\n// a remark\n{first}"));
+    let unpooled = common::tl("plan", &[&program, "--check", &lock]).env("TL_BUFFER_MAX_MB", "0").output().unwrap();
+    assert_eq!(unpooled.status.code(), Some(0), "{}", common::text(&unpooled.stderr));
+    let check = |code: i32, parts: &[&str]| {
+        let output = run("plan", &[&program, "--check", &lock]);
+        let said = text_of(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        parts.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
+    };
+    check(0, &["has not grown beyond"]);
+    write(&(first.replace("let y", "let more = softmax(x, 0)\nlet y") + "print(sum(more))\n"));
+    check(
+        1,
+        &[
+            "error: the memory of step.tl has grown beyond",
+            "peak_live_bytes: 2.0 KiB -> 3.0 KiB",
+            "float16[512]: 2 -> 3\n",
+            "step.tl:4: let more = softmax(x, 0)  (new here)\n",
+        ],
+    );
+    write(&first.replace("512", "256"));
+    check(
+        0,
+        &["has not grown", "what shrank", "float16[512] is now float16[256]", "peak_live_bytes: 2.0 KiB -> 1.0 KiB"],
+    );
+    check_lock_files(&folder, &program, &lock);
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    common::text(&output.stdout) + &common::text(&output.stderr)
+}
+
+/// Files that are no locks, and locks of something else.
+fn check_lock_files(folder: &common::Folder, program: &str, lock: &str) {
+    let whole = std::fs::read_to_string(lock).unwrap();
+    let bad = folder.file("bad.lock");
+    let check = |contents: &[u8], expected: &str| {
+        std::fs::write(&bad, contents).unwrap();
+        let output = run("plan", &[program, "--check", &bad]);
+        let said = text_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.lines().last().unwrap().starts_with(&format!("error: {bad}: ")) && said.contains(expected),
+            "{said}"
+        );
+    };
+    check(b"exact float16[8] 1\n", "this is no memory lock");
+    check(b"\xff\xfe", "it is not text");
+    check(whole.replace("lock 1", "lock 2").as_bytes(), "this tl reads version 1");
+    check(whole.split_once("layouts").unwrap().0.as_bytes(), "the end of this memory lock is missing");
+    check(whole.replace("step.tl\n", "other.tl\n").as_bytes(), "the lock of other.tl, not of step.tl");
+    check(&vec![b' '; 5 << 20], "too long for a memory lock");
+    check_failure("plan models/demo-q8_0.gguf --check", &[&bad], 1, "too long");
+    for (rest, code, expected) in [
+        (["--check", "none.lock"], 1, "none.lock: No such file"),
+        (["--lock", "/none/there.lock"], 1, "cannot be written"),
+        (["--device=gpu", "--lock=x.lock"], 1, "a memory lock is of the CPU"),
+        (["--check=x.lock", "--lock=x.lock"], 2, "cannot be used with"),
+    ] {
+        let output = run("plan", &[&[program], &rest[..]].concat());
+        assert!(output.status.code() == Some(code) && text_of(&output).contains(expected), "{}", text_of(&output));
+    }
+    std::fs::write(folder.file("failing.tl"), "exit(3)").unwrap();
+    let output = run("plan", &[&folder.file("failing.tl"), "--lock", &bad]);
+    assert!(output.status.code() == Some(1) && text_of(&output).contains("ended with exit code 3"));
+}
+
+#[test]
+fn a_lock_of_a_model() {
+    let folder = common::Folder::new("model-lock");
+    let lock = folder.file("demo.lock");
+    printed("plan models/demo-q8_0.gguf --context 100 --lock", &[&lock]);
+    let text = std::fs::read_to_string(&lock).unwrap();
+    for part in [
+        "of demo-q8_0.gguf\nfor activations float16\n",
+        "for context 100\n",
+        "cache_bytes 281600\n",
+        "exact float16[100, 1, 32] 44\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let same = printed("plan models/demo-q8_0.gguf --context 100 --check", &[&lock]);
+    assert!(same.contains("has not grown"), "{same}");
+    std::fs::write(&lock, text.replace("cache_bytes 281600", "cache_bytes 281599").replace("32] 44", "32] 45"))
+        .unwrap();
+    let output = run("plan models/demo-q8_0.gguf --context 100 --check", &[&lock]);
+    let said = text_of(&output);
+    assert!(
+        output.status.code() == Some(1)
+            && said.contains("cache_bytes: 275.0 KiB -> 275.0 KiB (281599 -> 281600 bytes)"),
+        "{said}"
+    );
+    assert!(said.contains("float16[100, 1, 32]: 45 -> 44"), "{said}");
+    check_failure(
+        "plan models/demo-q8_0.gguf --context 99 --check",
+        &[&lock],
+        1,
+        "and what runs has activations float16, cache float16, context 99",
+    );
+}

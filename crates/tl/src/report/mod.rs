@@ -21,7 +21,7 @@ use crate::arguments::DeviceArguments;
 use crate::output::Stop;
 
 /// Where not all tensors are drawn, the run is cut into this many stretches, and each has its share of them.
-const STRETCHES: usize = 100;
+const STRETCHES: usize = 1000;
 
 /// The files that are to be written when a run is over.
 pub(crate) struct Recording<'a> {
@@ -260,7 +260,10 @@ pub(crate) fn moments(trace: &Trace, most: usize) -> Vec<Event> {
     if events.len() <= most {
         return events;
     }
-    let stretches = events.chunks(events.len().div_ceil(most / 2));
+    // Stretches of the run, not of the events: of these the beginning may have fewer.
+    let (n_stretches, total) = (most as u128 / 2, u128::from(trace.totals().event_count.max(1)));
+    let stretch = |event: &Event| u128::from(event.number) * n_stretches / total;
+    let stretches = events.chunk_by(|a, b| stretch(a) == stretch(b));
     let extremes = stretches.flat_map(|events| {
         let live = |event: &&Event| event.live_bytes;
         let pair = events.iter().min_by_key(live).into_iter().chain(events.iter().max_by_key(live));

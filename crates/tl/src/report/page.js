@@ -29,9 +29,9 @@ function bytes(n) {
 }
 function duration(ns) {
   if (ns < 1e3) return `${Math.round(ns)} ns`;
-  if (ns < 1e6) return `${(ns / 1e3).toFixed(1)} µs`;
-  if (ns < 1e9) return `${(ns / 1e6).toFixed(2)} ms`;
-  return `${(ns / 1e9).toFixed(3)} s`;
+  if (ns < 1e6) return `${+(ns / 1e3).toFixed(1)} µs`;
+  if (ns < 1e9) return `${+(ns / 1e6).toFixed(2)} ms`;
+  return `${+(ns / 1e9).toFixed(3)} s`;
 }
 function barColour(bar) {
   if (colour === "op") return hue((bar[OP] * 137.5) % 360, 50);
@@ -102,25 +102,37 @@ function drawTimeline() {
     draw.fillStyle = style("faint");
     draw.fillText(bytes(value), LEFT - 8, y(value) + 4);
   }
-  const moments = data.moments;
-  const layers = [["live", m => m[LIVE]], ["reserved", m => m[LIVE] + m[RESERVED]],
-    ["pooled", m => m[LIVE] + m[RESERVED] + m[POOLED]], ["waste", m => m[DRIVER]]];
+  // Of each column of the picture the most of every layer and the least that was live: a peak of a moment is seen.
+  const tops = [m => m[DRIVER], m => m[LIVE] + m[RESERVED] + m[POOLED], m => m[LIVE] + m[RESERVED], m => m[LIVE]];
+  const count = Math.max(1, Math.ceil(width - LEFT)), least = new Float64Array(count).fill(Infinity);
+  const highest = tops.map(() => new Float64Array(count));
+  data.moments.forEach((moment, index) => {
+    const next = data.moments[index + 1], from = Math.floor(toX(at(moment), width) - LEFT);
+    const to = Math.min(count - 1, Math.floor(toX(next ? at(next) : whole(), width) - LEFT));
+    const values = tops.map(top => top(moment));
+    for (let column = Math.max(0, from); column <= to; column++) {
+      values.forEach((value, layer) => { highest[layer][column] = Math.max(highest[layer][column], value); });
+      least[column] = Math.min(least[column], moment[LIVE]);
+    }
+  });
+  const fill = (values, colour) => {
+    draw.fillStyle = colour;
+    draw.beginPath();
+    draw.moveTo(LEFT, base);
+    values.forEach((value, column) => {
+      const top = y(Number.isFinite(value) ? value : 0);
+      draw.lineTo(LEFT + column, top);
+      draw.lineTo(LEFT + column + 1, top);
+    });
+    draw.lineTo(LEFT + count, base);
+    draw.fill();
+  };
   draw.save();
   draw.beginPath();
   draw.rect(LEFT, 0, width - LEFT, height);
   draw.clip();
-  for (const [name, top] of layers.reverse()) {
-    draw.fillStyle = style(name);
-    draw.beginPath();
-    draw.moveTo(toX(0, width), base);
-    moments.forEach((moment, index) => {
-      const value = y(top(moment));
-      draw.lineTo(toX(at(moment), width), value);
-      draw.lineTo(toX(index + 1 < moments.length ? at(moments[index + 1]) : whole(), width), value);
-    });
-    draw.lineTo(toX(whole(), width), base);
-    draw.fill();
-  }
+  ["waste", "pooled", "reserved", "peaks"].forEach((name, layer) => fill(highest[layer], style(name)));
+  fill(least, style("live"));
   drawMarks(draw, width, head, base);
   if (head) {
     draw.fillStyle = style("faint");
@@ -316,7 +328,7 @@ function legend() {
       list.append(entry);
     }
   };
-  fill("timeline-legend", [["live", style("live")], ["reserved and free", style("reserved")], ["pooled", style("pooled")],
+  fill("timeline-legend", [["live", style("live")], ["live for moments", style("peaks")], ["reserved and free", style("reserved")], ["pooled", style("pooled")],
     ["waste; the top of all is what the system gave", style("waste")]]);
   const names = { role: ROLES, source: SOURCES, op: data.ops }[colour];
   const field = { role: ROLE, source: SOURCE, op: OP }[colour];

@@ -97,7 +97,7 @@ pub(super) fn peak(history: &History, peak: Option<&Event>) -> String {
         display_bytes(peak.live_bytes),
         peak.time_ns as f64 / 1e9
     );
-    text += "<div class=wide><table><thead><tr><th>tensor</th><th>bytes</th><th>share</th></tr></thead><tbody>";
+    text += "<div class=wide><table class=wrapped><thead><tr><th>tensor</th><th>bytes</th><th>share</th></tr></thead><tbody>";
     let most = peak.live_bytes.max(1) as f64;
     let share = |bytes: u64| format!("{:.1}%", bytes as f64 / most * 100.0);
     for &((op, layout, place), (count, bytes)) in groups.iter().take(MAX_PEAK_ROWS) {
