@@ -153,7 +153,7 @@ fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
     // The same two steps again, written down.
     cache.clear();
     let traces = [trace(&model, &prompt, &mut cache)?, trace(&model, &[1], &mut cache)?];
-    let driver = traces.iter().flat_map(|trace| &trace.events).map(|event| event.driver_bytes).max();
+    let driver = traces.iter().map(|trace| trace.totals().peak_driver_bytes).max();
     let memory = [replay(&device, &traces[0])?, replay(&device, &traces[1])?];
     Ok(Run {
         allocations: [between.0 - start.0, end.0 - between.0],
@@ -185,7 +185,7 @@ fn shortest(times: &[Duration]) -> Duration {
 
 /// How long the takes and returns of a step are by themselves, repeated as often as fits half a second.
 fn replay(device: &Device, trace: &Trace) -> Result<Duration> {
-    let acts: Vec<Act> = trace.events.iter().filter_map(|event| act(&event.action)).collect();
+    let acts: Vec<Act> = trace.events().filter_map(|event| act(&event.action)).collect();
     let mut held: Vec<Option<Lease>> = Vec::new();
     held.resize_with(acts.len() + 1, || None);
     let mut times = Vec::new();

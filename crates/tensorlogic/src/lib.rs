@@ -67,7 +67,7 @@ pub use tl_device::{
     Action, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Event, GpuChoice, GpuInfo, GpuKind,
     GpuOptions, GpuProblem, GpuStats, Isa, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats, PlanRow,
     Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape, Simulation, Source, StillShared, Storage, TensorBuffer,
-    TensorBufferStats, Trace, bytes,
+    TensorBufferStats, Trace, TraceTotals, TracedLayout, TracedSite, bytes,
 };
 pub use tl_engine::{
     Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, Constraint,

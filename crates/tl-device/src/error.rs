@@ -54,10 +54,11 @@ pub enum Error {
     },
     /// The device's limit would be passed, also after the pool was trimmed.
     #[error(
-        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, mapped {}, \
-         recordings {}; raise the limit, or use smaller sizes, fewer buffers or a smaller context",
+        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, \
+         mapped {}, recordings {}; raise the limit, or use smaller sizes, fewer buffers or a smaller context",
         bytes(*requested_bytes as u64), bytes(*limit_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
-        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes), bytes(stats.recording_bytes)
+        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes),
+        bytes(stats.recording_bytes)
     )]
     Limit {
         /// What the memory was for.
@@ -126,8 +127,8 @@ pub enum Error {
     NotMappable,
     /// A recording ended before it was stopped, and nothing can be planned from what it has.
     #[error(
-        "the recording ended after {event_count} events and {layout_count} layouts: it had no room for more within its {} or the memory \
-         limit; raise the limit, or record fewer steps",
+        "the recording ended after {event_count} events and {layout_count} layouts: it had no room for more within its {} \
+         or the memory limit; raise the limit, or record fewer steps",
         bytes(*max_bytes)
     )]
     RecordingEnded {
@@ -140,8 +141,8 @@ pub enum Error {
     },
     /// The steps of a recording do not fit it.
     #[error(
-        "no arena can be planned: a step lasts from one moment without activations to the next, and the steps here take more than the {} \
-         that a recording has for them; let go of tensors between steps, or use a plan",
+        "no arena can be planned: a step lasts from one moment without activations to the next, and the steps here take \
+         more than the {} that a recording has for them; let go of tensors between steps, or use a plan",
         bytes(*max_bytes)
     )]
     StepsTooLong {

@@ -1,9 +1,9 @@
 //! A recording while it runs, in bounded memory.
 //!
 //! Three things are kept. The counts that plans are made from ([`Tally`]) and the steps that an arena is made from
-//! ([`Steps`](crate::steps::Steps)) are exact however long the program runs. The events are for people: beyond their share of
-//! the cap half of the tensors are left out, in each stretch of the run those with the fewest bytes × lifetime, so that a long
-//! recording is as fine at its end as at its beginning.
+//! ([`Steps`](crate::steps::Steps)) are exact however long the program runs. The events are for people: beyond their
+//! share of the cap half of the tensors are left out, in each stretch of the run those with the fewest bytes ×
+//! lifetime, so that a long recording is as fine at its end as at its beginning.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -171,35 +171,20 @@ impl Recorder {
                     return None;
                 }
                 let site = self.tally.take(room, layout, op, location, kind)?;
-                let mut piece = 0;
-                if role == Role::Activation
-                    && let Some(steps) = &mut self.steps
-                {
-                    // The steps have their share, so that they cannot take the room that plans need.
-                    let mut share = Room { bytes: room.bytes.min((self.max_bytes / 4).saturating_sub(steps.bytes())) };
-                    let before = share.bytes;
-                    match self.tally.site(site).and_then(|(_, site)| steps.take(&mut share, site.layout)) {
-                        Some(number) => piece = number,
-                        None => self.steps = None,
-                    }
-                    room.bytes -= before - share.bytes;
-                }
+                let layout = self.tally.site(site)?.1.layout;
+                let piece = match role {
+                    Role::Activation => self.in_steps(room, |steps, share| steps.take(share, layout)),
+                    Role::Cache | Role::Learnable => None,
+                };
+                let piece = piece.unwrap_or(0);
                 self.open.insert(id, Open { site, piece, kind });
                 (What::Take(role, source), site, id)
             }
             &Action::Return { id } => {
                 if let Some(open) = self.open.remove(&id) {
                     self.tally.give_back(open.site, open.kind);
-                    if open.kind.role == Role::Activation
-                        && let Some(steps) = &mut self.steps
-                    {
-                        let mut share =
-                            Room { bytes: room.bytes.min((self.max_bytes / 4).saturating_sub(steps.bytes())) };
-                        let before = share.bytes;
-                        if !steps.give_back(&mut share, open.piece) {
-                            self.steps = None;
-                        }
-                        room.bytes -= before - share.bytes;
+                    if open.kind.role == Role::Activation {
+                        self.in_steps(room, |steps, share| steps.give_back(share, open.piece).then_some(()));
                     }
                 }
                 (What::Return, 0, id)
@@ -213,6 +198,20 @@ impl Recorder {
                 (What::Step, 0, self.step_count)
             }
         })
+    }
+
+    /// Does something to the steps, which have a share of the cap, so that they cannot take the room that plans need.
+    /// They are given up where it is not enough.
+    fn in_steps<T>(&mut self, room: &mut Room, change: impl FnOnce(&mut Steps, &mut Room) -> Option<T>) -> Option<T> {
+        let steps = self.steps.as_mut()?;
+        let bytes = room.bytes.min((self.max_bytes / 4).saturating_sub(steps.bytes()));
+        let mut share = Room { bytes };
+        let changed = change(steps, &mut share);
+        room.bytes -= bytes - share.bytes;
+        if changed.is_none() {
+            self.steps = None;
+        }
+        changed
     }
 
     /// Keeps an event, where need be in the place of others.
@@ -241,8 +240,8 @@ struct Weight {
     last: u32,
 }
 
-/// Leaves out about half of the events, and keeps in each stretch of the run the tensors with the most bytes × lifetime and
-/// those that begin or end where the most or the least is live. Whether that made room.
+/// Leaves out about half of the events, and keeps in each stretch of the run the tensors with the most bytes × lifetime
+/// and those that begin or end where the most or the least is live. Whether that made room.
 fn thin(records: &mut Vec<Record>, tally: &Tally, total: u64) -> bool {
     let (len, most) = (records.len(), records.len() / 2);
     let n_stretches = (len / 64).clamp(1, MAX_STRETCHES);
@@ -468,7 +467,10 @@ mod tests {
 
         /// Rows for single layouts are what a replay finds; a program with the plan's reservations needs nothing else.
         #[test]
-        fn a_plan_is_what_was_live_and_serves_the_program(dims in prop::collection::vec((0usize..3, 1usize..13), 1..400), most in 1usize..9) {
+        fn a_plan_is_what_was_live_and_serves_the_program(
+            dims in prop::collection::vec((0usize..3, 1usize..13), 1..400),
+            most in 1usize..9,
+        ) {
             let layouts = || dims.iter().map(|&(kind, n)| [vec![n], vec![4, n], vec![2, n, n]][kind].clone());
             let trace = trace_of(&device(64 << 20, None), layouts(), most);
             let (plan, replayed) = (trace.plan().unwrap(), replayed(&trace));

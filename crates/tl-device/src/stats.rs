@@ -60,7 +60,8 @@ pub struct MemoryStats {
 }
 
 impl MemoryStats {
-    /// All that counts against a limit: what the system gave, what the kernels and recordings keep, and files that tensors lie in.
+    /// All that counts against a limit: what the system gave, what the kernels and recordings keep, and files that
+    /// tensors lie in.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};

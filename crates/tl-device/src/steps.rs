@@ -1,5 +1,5 @@
-//! The steps of a recording: what an arena is made from. A step is kept as the numbers of its layouts and the lifetimes of its
-//! pieces, and a step like one that is known takes nothing.
+//! The steps of a recording: what an arena is made from. A step is kept as the numbers of its layouts and the lifetimes
+//! of its pieces, and a step like one that is known takes nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};

@@ -1,6 +1,7 @@
-//! What a recording counts for as long as it runs: for each layout how many tensors were live at once, alone and together with
-//! the layouts that differ from it in one size only, and who took them. A plan is made from these counts, so that it is exact
-//! however long the program runs; they grow with the number of different layouts and places, not with time.
+//! What a recording counts for as long as it runs: for each layout how many tensors were live at once, alone and
+//! together with the layouts that differ from it in one size only, and who took them. A plan is made from these counts,
+//! so that it is exact however long the program runs; they grow with the number of different layouts and places, not
+//! with time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
@@ -171,11 +172,13 @@ struct LayoutCount {
     takes: u64,
     hits: u64,
     misses: u64,
-    /// The families that it belongs to, in the order of the ways to grow; empty as long as it has been a parameter only.
+    /// The families that it belongs to, in the order of the ways to grow; empty as long as it has been a parameter
+    /// only.
     families: SmallVec<[u32; 6]>,
 }
 
-/// Layouts that differ only along one axis, or along two that always have the same size (attention's scores, `[h, n, n]`).
+/// Layouts that differ only along one axis, or along two that always have the same size (attention's scores, `[h, n,
+/// n]`).
 #[derive(Debug, Clone)]
 struct Family {
     /// One of them.
@@ -368,8 +371,8 @@ impl Tally {
         self.layouts.items.iter().filter(|count| count.takes > 0).map(LayoutRow::of)
     }
 
-    /// The reservations that serve a part of what was taken: for each layout the most that were live at once. Families that
-    /// take many sizes become one bound.
+    /// The reservations that serve a part of what was taken: for each layout the most that were live at once. Families
+    /// that take many sizes become one bound.
     pub(crate) fn plan(&self, part: Part) -> ReservationPlan {
         let bounds = self.growing(part);
         let mut plan = ReservationPlan::default();
@@ -391,7 +394,8 @@ impl Tally {
         plan
     }
 
-    /// The families that become a bound, in the order of their first layouts. Of several that a layout belongs to, the first.
+    /// The families that become a bound, in the order of their first layouts. Of several that a layout belongs to, the
+    /// first.
     fn growing(&self, part: Part) -> Vec<u32> {
         let mut growing: Vec<u32> = Vec::new();
         let mut is_growing = vec![false; self.families.items.len()];

@@ -233,9 +233,9 @@ pub struct TracedSite<'a> {
 
 /// What happened between `start_trace` and `stop_trace`.
 ///
-/// Its memory is bounded by [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes). A long trace
-/// leaves out events ([`Trace::is_thinned`]): in each stretch of the run the tensors with the fewest bytes × lifetime. Its
-/// plan, its totals and its counts by layout and place stay exact.
+/// Its memory is bounded by [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes). A long
+/// trace leaves out events ([`Trace::is_thinned`]): in each stretch of the run the tensors with the fewest bytes ×
+/// lifetime. Its plan, its totals and its counts by layout and place stay exact.
 ///
 /// ```
 /// use tl_device::{Action, Device, Layout, Role};
@@ -256,7 +256,8 @@ pub struct Trace {
     pub(crate) is_ended: bool,
 }
 
-/// What serves a trace as one block: its size, and a place for each piece of its steps; and what beside it serves the rest.
+/// What serves a trace as one block: its size, and a place for each piece of its steps; and what beside it serves the
+/// rest.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -330,7 +331,8 @@ impl Trace {
         (self.records.len() as u64) < self.totals.event_count
     }
 
-    /// Whether the recording ended early: there was no room, by its own cap or the device's limit, for yet another layout or place.
+    /// Whether the recording ended early: there was no room, by its own cap or the device's limit, for yet another
+    /// layout or place.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Error, Layout, Role};
@@ -425,8 +427,9 @@ impl Trace {
         Ok(self.tally.plan(Part::All))
     }
 
-    /// The reservations that serve the activations which no reservation served. What was taken before `time_ns` and was not back
-    /// at the end is there to stay and needs none, as long as all events are there; of a thinned trace it is in the plan.
+    /// The reservations that serve the activations which no reservation served. What was taken before `time_ns` and was
+    /// not back at the end is there to stay and needs none, as long as all events are there; of a thinned trace it is
+    /// in the plan.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, TensorBuffer};

@@ -1,9 +1,9 @@
-//! `tl plan --lock` and `--check`: what a program or a model takes, as a small file for version control, and what a change has
-//! made of it.
+//! `tl plan --lock` and `--check`: what a program or a model takes, as a small file for version control, and what a
+//! change has made of it.
 //!
-//! The file has a line for each figure and each layout, in an order of its own, and below a layout of a program the lines of
-//! source that take it: their texts, which stay as they are where lines move. It names no folder and no time, and is the same
-//! whatever machine and threads it was made with.
+//! The file has a line for each figure and each layout, in an order of its own, and below a layout of a program the
+//! lines of source that take it: their texts, which stay as they are where lines move. It names no folder and no time,
+//! and is the same whatever machine and threads it was made with.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -373,7 +373,8 @@ fn line(location: u64, sources: &SourceMap, main: &Path) -> Option<(String, Stri
     Some((printable(&format!("{}: {source}", name_beside(file.name(), main))), format!("{}:{number}", file.name())))
 }
 
-/// The name of a file of a program, relative to the folder of its main file; without its folders where it lies elsewhere.
+/// The name of a file of a program, relative to the folder of its main file; without its folders where it lies
+/// elsewhere.
 fn name_beside(name: &str, main: &Path) -> String {
     let folder = main.canonicalize().ok().and_then(|main| Some(main.parent()?.to_owned())).unwrap_or_default();
     let path = Path::new(name).canonicalize().unwrap_or_else(|_| name.into());
@@ -390,8 +391,9 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const LOCK: &str = "tl memory lock 1\n# remark\n\nof a.tl\nfor arguments [\"x\"]\n\nallocations 7\npeak_live_bytes 100\n\
-                        layouts 3\n\nexact float16[8, 64] 2\n  a.tl: let x = y\n  b.tl: z\nup_to float16[1, 300] 2\nlearnable q4_0[] 1\n";
+    const LOCK: &str = "tl memory lock 1\n# remark\n\nof a.tl\nfor arguments [\"x\"]\n\nallocations 7\n\
+                        peak_live_bytes 100\nlayouts 3\n\nexact float16[8, 64] 2\n  a.tl: let x = y\n  b.tl: z\n\
+                        up_to float16[1, 300] 2\nlearnable q4_0[] 1\n";
 
     #[test]
     fn files_are_read_as_they_are_written() {

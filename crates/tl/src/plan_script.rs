@@ -54,7 +54,8 @@ fn open_device(arguments: &PlanArguments) -> Result<Device, Stop> {
     })
 }
 
-/// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of either.
+/// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of
+/// either.
 fn lock_device(arguments: &PlanArguments) -> Result<Device, Stop> {
     memory_lock::check_device(arguments)?;
     let mut options = crate::device::options(arguments.threads)?;

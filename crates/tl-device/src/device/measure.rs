@@ -20,8 +20,8 @@ impl Device {
         self.memory.set_location(location);
     }
 
-    /// Begins to record what happens to memory. Traces nest: each records what happens until its own end. A recording's own memory
-    /// is bounded and counted ([`MemoryStats::recording_bytes`]).
+    /// Begins to record what happens to memory. Traces nest: each records what happens until its own end. A recording's
+    /// own memory is bounded and counted ([`MemoryStats::recording_bytes`]).
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -52,7 +52,8 @@ impl Device {
         self.memory.lock().stop_trace()
     }
 
-    /// Says that a step of the program ends here (a token is out, a line printed), for traces: [`Action::Step`](crate::Action::Step).
+    /// Says that a step of the program ends here (a token is out, a line printed), for traces:
+    /// [`Action::Step`](crate::Action::Step).
     ///
     /// ```
     /// use tl_device::{Action, Device};

@@ -28,8 +28,8 @@ pub struct MemoryOptions {
     pub limit_bytes: Option<usize>,
     /// Beyond this many bytes the pool is emptied before anything is allocated; `None`: never.
     pub soft_limit_bytes: Option<usize>,
-    /// The most bytes that a recording ([`Device::start_trace`](crate::Device::start_trace)) may take; it becomes coarser with
-    /// length instead of growing beyond. Default 64 MiB.
+    /// The most bytes that a recording ([`Device::start_trace`](crate::Device::start_trace)) may take; it becomes
+    /// coarser with length instead of growing beyond. Default 64 MiB.
     pub recording_max_bytes: usize,
     /// Makes the allocation with this number, counted from 1, fail, also when it is repeated after a trim; the ones that come
     /// later succeed. For tests.

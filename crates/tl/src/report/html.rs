@@ -1,5 +1,5 @@
-//! The page of `--memory-report`: one file that needs no other. What is not drawn is written by `tables.rs`; the timeline and
-//! the bars are drawn by `page.js` from the data that is embedded as JSON, of which there is only so much.
+//! The page of `--memory-report`: one file that needs no other. What is not drawn is written by `tables.rs`; the
+//! timeline and the bars are drawn by `page.js` from the data that is embedded as JSON, of which there is only so much.
 
 use std::collections::{BTreeMap, HashMap};
 

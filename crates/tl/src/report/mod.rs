@@ -1,8 +1,8 @@
 //! What happened to memory during a run, written down for people (`--memory-report`, a page) and for viewers of traces
 //! (`--memory-trace`).
 //!
-//! Both are made from the device's trace when the run is over. Recording takes bounded memory, and what is written has bounded
-//! size: of a long run the pictures are coarser, and say so. Counts and tables are exact.
+//! Both are made from the device's trace when the run is over. Recording takes bounded memory, and what is written has
+//! bounded size: of a long run the pictures are coarser, and say so. Counts and tables are exact.
 
 mod html;
 mod perfetto;
@@ -32,7 +32,8 @@ pub(crate) struct Recording<'a> {
 }
 
 impl<'a> Recording<'a> {
-    /// Begins to record what happens on this device, where the arguments want that written. `step` is what `Device::end_step` ends.
+    /// Begins to record what happens on this device, where the arguments want that written. `step` is what
+    /// `Device::end_step` ends.
     ///
     /// # Errors
     /// Where a file could not be written: this is better known before a long run than after it.
@@ -93,7 +94,8 @@ pub(crate) struct Run<'a> {
 pub(crate) fn ended(trace: &Trace) -> Option<String> {
     trace.is_ended().then(|| {
         format!(
-            "The recording ended {:.2} s into the run, after {} events: there was no room for more, by its own limit or that of the memory.",
+            "The recording ended {:.2} s into the run, after {} events: there was no room for more, by its own limit or that \
+             of the memory.",
             trace.totals().end_ns as f64 / 1e9,
             trace.totals().event_count
         )
@@ -223,8 +225,8 @@ impl History {
         self.lives.iter().filter(|life| life.source != Source::File)
     }
 
-    /// The tensors to draw, `most` at most, in the order of their takes: all, or in each stretch of the run those with the most
-    /// bytes × lifetime.
+    /// The tensors to draw, `most` at most, in the order of their takes: all, or in each stretch of the run those with
+    /// the most bytes × lifetime.
     pub(crate) fn heaviest(&self, most: usize) -> Vec<&Life> {
         let mut lives: Vec<&Life> = self.buffers().collect();
         if lives.len() <= most {
@@ -246,15 +248,15 @@ impl History {
         let total = self.totals.take_count - (self.lives.len() - self.buffers().count()) as u64;
         (drawn as u64 != total).then(|| {
             format!(
-                "{drawn} of {total} tensors are drawn: in each stretch of the run those with the most bytes × lifetime; between two \
-                 moments of the timeline the most and the least that was live is kept"
+                "{drawn} of {total} tensors are drawn: in each stretch of the run those with the most bytes × lifetime; between \
+                 two moments of the timeline the most and the least that was live is kept"
             )
         })
     }
 }
 
-/// Moments of a trace to draw, `most` at most: all, or of each stretch of the run the one when the most and the one when the
-/// least was live, so that no peak is lost.
+/// Moments of a trace to draw, `most` at most: all, or of each stretch of the run the one when the most and the one
+/// when the least was live, so that no peak is lost.
 pub(crate) fn moments(trace: &Trace, most: usize) -> Vec<Event> {
     let events: Vec<Event> = trace.events().filter(|event| !matches!(event.action, Action::Step { .. })).collect();
     if events.len() <= most {

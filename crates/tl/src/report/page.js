@@ -70,11 +70,13 @@ function ticks(from, to, count) {
   for (let value = Math.ceil(from / step) * step; value <= to; value += step) list.push(value);
   return list;
 }
-// The ends of steps in view: all as lines where they lie far enough apart, else every n-th, and those with a number on them.
+// The ends of steps in view: all as lines where they lie far enough apart, else every n-th, and those with a number on
+// them.
 function marks(width) {
   const steps = data.steps.map((step, index) => [step, index + 1]);
   const shown = steps.filter(([step]) => at(step) / whole() >= view[0] && at(step) / whole() <= view[1]);
-  const gap = (width - LEFT) / Math.max(1, shown.length), digits = `${steps.length ? steps[steps.length - 1][0][2] : 0}`.length;
+  const gap = (width - LEFT) / Math.max(1, shown.length), last = steps[steps.length - 1];
+  const digits = last ? `${last[0][2]}`.length : 1;
   let every = 1;
   for (let i = 0; gap * every < 10 + 7 * digits && every < shown.length; i++) every *= i % 3 === 1 ? 2.5 : 2;
   const named = shown.filter(([, ordinal]) => ordinal % every === 0);
@@ -235,8 +237,8 @@ function momentAt(value) {
 function describeMoment(moment) {
   const other = moment[DRIVER] - moment[LIVE] - moment[RESERVED] - moment[POOLED];
   const step = stepOf(moment[1]);
-  return [`at ${duration(moment[0])}, event ${moment[1]}${step ? ", " + step : ""}`, `live ${bytes(moment[LIVE])}`, `reserved and free ${bytes(moment[RESERVED])}`,
-    `pooled ${bytes(moment[POOLED])}`, `waste ${bytes(Math.max(0, other))}`, `from the system ${bytes(moment[DRIVER])}`].join("\n");
+  return [`at ${duration(moment[0])}, event ${moment[1]}${step ? ", " + step : ""}`, `live ${bytes(moment[LIVE])}`,
+    `reserved and free ${bytes(moment[RESERVED])}`, `pooled ${bytes(moment[POOLED])}`, `waste ${bytes(Math.max(0, other))}`, `from the system ${bytes(moment[DRIVER])}`].join("\n");
 }
 function showTip(text, x, y) {
   tip.textContent = text;
@@ -273,7 +275,8 @@ function find(text) {
     foundList = data.bars.map((_, index) => index).filter(index => matches(data.bars[index]));
     found = new Set(foundList);
     const total = foundList.reduce((sum, index) => sum + data.bars[index][BYTES], 0);
-    said = foundList.length ? `${foundList.length} of ${data.bars.length} drawn tensors, ${bytes(total)} together` : "no drawn tensor";
+    const count = `${foundList.length} of ${data.bars.length} drawn tensors`;
+    said = foundList.length ? `${count}, ${bytes(total)} together` : "no drawn tensor";
   }
   document.getElementById("found").textContent = said;
   document.getElementById("next").hidden = foundList.length === 0;
@@ -328,8 +331,8 @@ function legend() {
       list.append(entry);
     }
   };
-  fill("timeline-legend", [["live", style("live")], ["live for moments", style("peaks")], ["reserved and free", style("reserved")], ["pooled", style("pooled")],
-    ["waste; the top of all is what the system gave", style("waste")]]);
+  fill("timeline-legend", [["live", style("live")], ["live for moments", style("peaks")],
+    ["reserved and free", style("reserved")], ["pooled", style("pooled")], ["waste; the top of all is what the system gave", style("waste")]]);
   const names = { role: ROLES, source: SOURCES, op: data.ops }[colour];
   const field = { role: ROLE, source: SOURCE, op: OP }[colour];
   const seen = [...new Set(data.bars.map(bar => bar[field]))].sort((a, b) => a - b).slice(0, 24);
@@ -386,7 +389,8 @@ document.getElementById("all").addEventListener("click", () => show(0, 1));
 addEventListener("resize", redraw);
 dark.addEventListener("change", () => { legend(); redraw(); });
 
-// What is to be seen at first may stand behind the page's address: #axis=order&colour=source&from=0.2&to=0.4&find=softmax&bar=17.
+// What is to be seen at first may stand behind the page's address:
+// #axis=order&colour=source&from=0.2&to=0.4&find=softmax&bar=17.
 const wanted = new URLSearchParams(location.hash.slice(1));
 if (wanted.has("axis")) document.getElementById("axis").value = axis = wanted.get("axis") === "order" ? "order" : "time";
 if (["source", "op"].includes(wanted.get("colour"))) document.getElementById("colour").value = colour = wanted.get("colour");

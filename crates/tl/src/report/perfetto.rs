@@ -1,7 +1,7 @@
-//! The trace event format, which ui.perfetto.dev and chrome://tracing read: JSON with the tensors' lives as complete events
-//! (`ph: X`) on tracks where none overlap, the device's bytes as counters (`C`), reservations, frees and the ends of steps as
-//! instants (`i`), and the tracks' names as metadata (`M`). Times are microseconds. Of a long run only so many tensors and
-//! moments are written, and `otherData` says so.
+//! The trace event format, which ui.perfetto.dev and chrome://tracing read: JSON with the tensors' lives as complete
+//! events (`ph: X`) on tracks where none overlap, the device's bytes as counters (`C`), reservations, frees and the
+//! ends of steps as instants (`i`), and the tracks' names as metadata (`M`). Times are microseconds. Of a long run only
+//! so many tensors and moments are written, and `otherData` says so.
 
 use std::io::{self, Write};
 
@@ -115,7 +115,8 @@ fn counter(name: &str, event: &Event, args: Value) -> Value {
 }
 
 fn instant(name: &str, time_ns: u64, args: Value) -> Value {
-    json!({ "name": name, "ph": "i", "s": "t", "pid": PROCESS, "tid": EVENTS_THREAD, "ts": micros(time_ns), "args": args })
+    let time = micros(time_ns);
+    json!({ "name": name, "ph": "i", "s": "t", "pid": PROCESS, "tid": EVENTS_THREAD, "ts": time, "args": args })
 }
 
 /// What the device holds after an event, and the event itself where it is none of a tensor's.

@@ -1,5 +1,5 @@
-//! What the page of `--memory-report` says in words and tables. Counts are those of the whole run; which tensors were live at
-//! the peak is known of those that the recording has kept.
+//! What the page of `--memory-report` says in words and tables. Counts are those of the whole run; which tensors were
+//! live at the peak is known of those that the recording has kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -97,7 +97,8 @@ pub(super) fn peak(history: &History, peak: Option<&Event>) -> String {
         display_bytes(peak.live_bytes),
         peak.time_ns as f64 / 1e9
     );
-    text += "<div class=wide><table class=wrapped><thead><tr><th>tensor</th><th>bytes</th><th>share</th></tr></thead><tbody>";
+    text += "<div class=wide><table class=wrapped><thead><tr><th>tensor</th><th>bytes</th><th>share</th></tr></thead>";
+    text += "<tbody>";
     let most = peak.live_bytes.max(1) as f64;
     let share = |bytes: u64| format!("{:.1}%", bytes as f64 / most * 100.0);
     for &((op, layout, place), (count, bytes)) in groups.iter().take(MAX_PEAK_ROWS) {
