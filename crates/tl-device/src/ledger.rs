@@ -18,6 +18,8 @@ pub(crate) struct Ledger {
     pub(crate) returning: u64,
     pub(crate) reserved_free: u64,
     pub(crate) mapped: u64,
+    /// The part of `mapped` that lies in files which were read, and counts as heap.
+    pub(crate) read: u64,
     pub(crate) learnable: u64,
     pub(crate) cache: u64,
     pub(crate) allocations: u64,
@@ -28,9 +30,21 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// What counts against a limit.
+    /// What counts against a limit, the heap aside.
     pub(crate) fn promised(&self) -> u64 {
-        self.driver + self.mapped + self.workspace + self.booked
+        self.driver + self.mapped - self.read + self.workspace + self.booked
+    }
+
+    /// A part of a file goes out for `len_bytes` bytes.
+    pub(crate) fn map(&mut self, slot: &Slot, len_bytes: u64) {
+        self.mapped += len_bytes;
+        self.read += if slot.block.is_on_heap() { len_bytes } else { 0 };
+    }
+
+    pub(crate) fn unmap(&mut self, slot: &Slot) {
+        let len_bytes = slot.block.capacity() as u64;
+        self.mapped -= len_bytes;
+        self.read -= if slot.block.is_on_heap() { len_bytes } else { 0 };
     }
 
     /// A slot goes out for `len_bytes` bytes.
@@ -84,6 +98,7 @@ impl Ledger {
             pooled_bytes: pooled,
             waste_bytes: self.held - self.live + self.returning,
             mapped_bytes: self.mapped,
+            read_bytes: self.read,
             workspace_bytes: self.workspace,
             learnable_bytes: self.learnable,
             cache_bytes: self.cache,

@@ -216,11 +216,10 @@ impl Reserve {
         slot
     }
 
-    /// A free slot of the learnable reserve. A miss is not a fallback: weights are made once.
+    /// A free slot of the learnable reserve. Weights are made once: neither is a hit among the takes, nor a miss a fallback.
     pub(crate) fn take_learnable(&mut self, layout: &Layout) -> Option<(Arc<Slot>, Source)> {
         let at = *self.learnable.get(layout)?;
         let slot = self.entries[at as usize].take()?;
-        self.taken += 1;
         Some((slot, Source::Reserve))
     }
 
@@ -327,7 +326,12 @@ impl Reserve {
     pub(crate) fn stats(&self) -> TensorBufferStats {
         let mut stats = TensorBufferStats {
             taken_count: self.taken,
-            reused_count: self.entries.iter().map(|entry| entry.reused).sum(),
+            reused_count: self
+                .entries
+                .iter()
+                .filter(|entry| entry.kind != ReserveKind::Learnable)
+                .map(|entry| entry.reused)
+                .sum(),
             fallback_count: self.fallbacks,
             ..TensorBufferStats::default()
         };

@@ -96,7 +96,7 @@ impl State {
         self.out += 1;
         slot.set_role(request.purpose.role);
         if slot.home == Home::Mapped {
-            self.ledger.mapped += request.len_bytes as u64;
+            self.ledger.map(slot, request.len_bytes as u64);
         } else {
             self.ledger.go_out(slot, request.len_bytes as u64);
             for scope in &mut self.scopes {
@@ -125,7 +125,7 @@ impl State {
     pub(crate) fn come_back(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Device> {
         self.out -= 1;
         if slot.home == Home::Mapped {
-            self.ledger.mapped -= slot.block.capacity() as u64;
+            self.ledger.unmap(&slot);
         } else {
             self.ledger.come_back(&slot);
         }

@@ -38,6 +38,11 @@ pub struct MemoryStats {
     /// Bytes that the kernels keep activations in while they multiply; not in `driver_bytes`. Taken once, by the first product
     /// or when the device is sealed; 0 before, and on a GPU.
     pub workspace_bytes: u64,
+    /// Bytes of the process's heap, where a [`CountedHeap`](crate::heap::CountedHeap) serves the program: what is neither a device's nor a
+    /// mapped file's, files that were read among it. 0 on a GPU and on a device that only counts.
+    pub heap_bytes: u64,
+    /// Of `mapped_bytes`, those that `heap_bytes` has: they lie in files that were read.
+    pub read_bytes: u64,
     /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
     pub staging_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
@@ -57,7 +62,7 @@ pub struct MemoryStats {
 }
 
 impl MemoryStats {
-    /// All that counts against a limit: what the system gave, what the kernels keep, and files that tensors lie in.
+    /// All that counts against a limit: what the system gave, what the kernels keep, files that tensors lie in, and the heap.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -69,7 +74,7 @@ impl MemoryStats {
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn total_bytes(&self) -> u64 {
-        self.driver_bytes + self.workspace_bytes + self.mapped_bytes
+        self.driver_bytes + self.workspace_bytes + self.mapped_bytes - self.read_bytes + self.heap_bytes
     }
 
     /// Bytes of activations: what is live and neither parameter nor KV cache.
@@ -154,7 +159,7 @@ pub struct TensorBufferStats {
     pub reserved_bytes: u64,
     /// Buffers that are out at present.
     pub in_use_count: usize,
-    /// Requests that the reserve served.
+    /// Requests that the reserve served; those for parameters count by layout alone.
     pub taken_count: u64,
     /// Those of them whose buffer had been out before.
     pub reused_count: u64,

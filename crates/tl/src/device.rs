@@ -22,7 +22,11 @@ pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
         let problem = || Stop::Failed(format!("{POOL_CAP} is {value:?}, expected a whole number of mebibytes"));
         options.memory.pool_max_bytes = cap.ok_or_else(problem)?;
     }
-    choose(arguments.device.clone(), options)
+    let device = choose(arguments.device.clone(), options)?;
+    if !device.is_gpu() {
+        crate::process::limit_heap(arguments.memory_limit);
+    }
+    Ok(device)
 }
 
 /// Options with the threads that were asked for and the instructions that the environment names, which every command computes

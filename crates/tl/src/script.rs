@@ -16,7 +16,7 @@ use crate::reservations::Reservations;
 use crate::{models, render, statistics};
 
 /// The longest source file that is read; a program is not a hundredth of it.
-const MAX_SOURCE_BYTES: u64 = 64 << 20;
+const MAX_SOURCE_BYTES: u64 = 8 << 20;
 
 /// Checks and runs a program.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {

@@ -48,10 +48,11 @@ fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
             display_bytes(memory.waste_bytes)
         ),
         format!(
-            "  parameters {}, weights in files {}, workspace of the kernels {}",
+            "  parameters {}, weights in files {}, workspace of the kernels {}, heap of the program {}",
             display_bytes(memory.learnable_bytes),
             display_bytes(memory.mapped_bytes),
-            display_bytes(memory.workspace_bytes)
+            display_bytes(memory.workspace_bytes),
+            display_bytes(memory.heap_bytes)
         ),
         format!(
             "  allocations {}, frees {}, pool reuses {}, evictions {}",
@@ -147,6 +148,9 @@ fn json(memory: &MemoryStats, buffer: &TensorBufferStats) -> Value {
         "driver_bytes": memory.driver_bytes,
         "mapped_bytes": memory.mapped_bytes,
         "workspace_bytes": memory.workspace_bytes,
+        "heap_bytes": memory.heap_bytes,
+        "heap_peak_bytes": tl_device::heap::peak_bytes(),
+        "read_bytes": memory.read_bytes,
         "learnable_bytes": memory.learnable_bytes,
         "allocations": memory.allocation_count,
         "frees": memory.free_count,

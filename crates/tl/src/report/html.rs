@@ -373,6 +373,7 @@ fn statistics(run: &Run<'_>) -> String {
         ("waste", memory.waste_bytes),
         ("weights in files", memory.mapped_bytes),
         ("workspace of the kernels", memory.workspace_bytes),
+        ("heap of the program", memory.heap_bytes),
         ("reserved buffers", buffer.reserved_bytes),
         ("arena", buffer.arena_bytes),
         ("arena used at most", buffer.arena_most_bytes),
