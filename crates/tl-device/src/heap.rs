@@ -155,6 +155,17 @@ pub fn peak_bytes() -> usize {
     MOST.load(Ordering::Relaxed)
 }
 
+/// Makes [`peak_bytes`] start again from what there is now.
+///
+/// ```
+/// use tl_device::heap;
+/// heap::reset_peak();
+/// assert!(heap::peak_bytes() >= heap::bytes());
+/// ```
+pub fn reset_peak() {
+    MOST.store(bytes(), Ordering::Relaxed);
+}
+
 /// Whether a [`CountedHeap`] serves this program.
 pub(crate) fn is_counted() -> bool {
     IS_COUNTED.load(Ordering::Relaxed)

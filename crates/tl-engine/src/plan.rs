@@ -31,14 +31,16 @@ pub struct MemoryPlan {
     pub activation_bytes: u64,
     /// Bytes that the kernels need of their own.
     pub workspace_bytes: u64,
+    /// Bytes of the process's heap, for metadata, tokenizer and the like; 0 where nobody has measured it.
+    pub heap_bytes: u64,
     /// The buffers, the KV cache's and the activations', one row for each layout.
     pub rows: Vec<LayoutStats>,
 }
 
 impl MemoryPlan {
-    /// All bytes that the device holds.
+    /// All bytes: what the device holds, and the heap.
     pub fn total_bytes(&self) -> u64 {
-        self.weight_bytes + self.cache_bytes + self.activation_bytes + self.workspace_bytes
+        self.weight_bytes + self.cache_bytes + self.activation_bytes + self.workspace_bytes + self.heap_bytes
     }
 }
 
@@ -55,7 +57,11 @@ impl fmt::Display for MemoryPlan {
             bytes(self.cache_bytes),
             bytes(self.activation_bytes),
             bytes(self.workspace_bytes)
-        )
+        )?;
+        match self.heap_bytes {
+            0 => Ok(()),
+            heap_bytes => write!(f, ", heap {}", bytes(heap_bytes)),
+        }
     }
 }
 
@@ -152,6 +158,7 @@ impl Planner {
             cache_bytes: stats.cache_bytes,
             activation_bytes: stats.driver_bytes - stats.cache_bytes - loaded_bytes,
             workspace_bytes: stats.workspace_bytes,
+            heap_bytes: 0,
             rows: buffer.stats().by_layout,
         })
     }

@@ -20,7 +20,7 @@ const MAX_SOURCE_BYTES: u64 = 8 << 20;
 
 /// Checks and runs a program.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
-    let device = crate::device::open(&arguments.device)?;
+    let device = crate::device::open_for(&arguments.device, Interpreter::STACK_BYTES)?;
     let source = main_file(&arguments.file)?;
     let recording = Recording::start(&arguments.device, &device)?;
     let mut host = Terminal::new(arguments.args.clone(), output::print);

@@ -22,6 +22,7 @@ struct Ended {
 }
 
 /// Runs the program to its end and looks at how large it became.
+#[allow(clippy::zombie_processes, reason = "it is waited for below, by a call that also tells how large it became")]
 fn ended(line: &str, rest: &[&str]) -> Ended {
     let mut child = tl(line, rest).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdout.take().unwrap();
