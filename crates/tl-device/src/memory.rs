@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, ReentrantMutex};
 use tl_kernels::{Isa, Threads, WORKSPACE_BYTES};
 
-use crate::arena::{Guide, Ranges};
+use crate::arena::{Arena, Ranges};
 use crate::available::is_under_pressure;
 use crate::cpu::{ALIGN, Block};
 use crate::device::{FallbackListener, LaunchListener, OutOfMemoryHook, Work};
@@ -710,10 +710,11 @@ impl Memory {
         let what = || format!("an arena of {bytes} bytes");
         let (block, booking) = self.or_after_trim(size, what, || self.allocate_booked(size))?;
         let whole = Slot::new(device, block, Home::Device, false);
+        let arena = Arena::new(device, id, whole, &plan.steps);
         let mut freed = Vec::new();
         let mut state = self.lock();
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
-        freed.extend(reserve.set_arena(whole, Guide::new(plan.steps.clone())));
+        freed.extend(reserve.set_arena(arena));
         let old: u64 = freed.iter().map(|slot| slot.block.capacity() as u64).sum();
         booking.settle(&mut state);
         state.ledger.allocated(1, size as u64);

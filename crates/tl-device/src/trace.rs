@@ -310,18 +310,21 @@ impl TracedStep {
 
 impl ArenaPlan {
     fn add(&mut self, traced: TracedStep) {
-        let is_known = |step: &Step| {
-            step.pieces.len() == traced.layouts.len()
-                && step.pieces.iter().zip(&traced.layouts).all(|(piece, layout)| piece.layout == *layout)
-        };
-        if traced.layouts.is_empty() || self.steps.iter().any(is_known) {
+        let untils = || traced.lifetimes.iter().map(|lifetime| lifetime.until);
+        if traced.layouts.is_empty() || self.steps.iter().any(|step| step.covers(traced.layouts.iter().zip(untils()))) {
             return;
         }
         let offsets = place(&traced.lifetimes);
         let ends = offsets.iter().zip(&traced.lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
         self.size_bytes = self.size_bytes.max(ends.max().unwrap_or(0));
         self.lower_bound_bytes = self.lower_bound_bytes.max(traced.most_bytes);
-        let pieces = traced.layouts.into_iter().zip(offsets).map(|(layout, offset)| Piece { layout, offset });
+        let lifetimes = traced.lifetimes.iter().zip(offsets);
+        let pieces = traced.layouts.iter().zip(lifetimes).map(|(layout, (lifetime, offset))| Piece {
+            layout: layout.clone(),
+            until: lifetime.until,
+            offset,
+            bytes: lifetime.bytes,
+        });
         self.steps.push(Step { pieces: pieces.collect() });
     }
 }

@@ -27,13 +27,15 @@ pub struct MemoryPlan {
     pub weight_bytes: u64,
     /// Bytes of the KV cache.
     pub cache_bytes: u64,
-    /// Bytes of the buffers for activations, rounding of all buffers included.
+    /// Bytes for activations, rounding of all buffers included.
     pub activation_bytes: u64,
+    /// Bytes of the one block that activations lie in on the CPU, a part of `activation_bytes`; 0 on a GPU.
+    pub arena_bytes: u64,
     /// Bytes that the kernels need of their own.
     pub workspace_bytes: u64,
     /// Bytes of the process's heap, for metadata, tokenizer and the like; 0 where nobody has measured it.
     pub heap_bytes: u64,
-    /// The buffers, the KV cache's and the activations', one row for each layout.
+    /// The buffers, the KV cache's and those for activations beside the arena, one row for each layout.
     pub rows: Vec<LayoutStats>,
 }
 
@@ -150,6 +152,7 @@ impl Planner {
         let stats = device.stats();
         let _ = device.replace_tensor_buffer(None);
         cache?;
+        let buffers = buffer.stats();
         Ok(MemoryPlan {
             context,
             activations: self.model.activations(),
@@ -157,9 +160,10 @@ impl Planner {
             weight_bytes: stats.mapped_bytes + loaded_bytes,
             cache_bytes: stats.cache_bytes,
             activation_bytes: stats.driver_bytes - stats.cache_bytes - loaded_bytes,
+            arena_bytes: buffers.arena_bytes,
             workspace_bytes: stats.workspace_bytes,
             heap_bytes: 0,
-            rows: buffer.stats().by_layout,
+            rows: buffers.by_layout,
         })
     }
 
@@ -270,7 +274,7 @@ mod tests {
         let text = plan.to_string();
         assert!(text.starts_with("a context of 256 tokens takes ") && text.contains("KV cache 704.0 KiB"), "{text}");
         assert_eq!(
-            plan.rows.iter().map(|row| row.reserved_bytes).sum::<u64>(),
+            plan.rows.iter().map(|row| row.reserved_bytes).sum::<u64>() + plan.arena_bytes,
             plan.cache_bytes + plan.activation_bytes
         );
         assert!(Planner::open(project_file("Cargo.toml"), Activations::Float16).is_err());

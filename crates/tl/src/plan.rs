@@ -193,6 +193,9 @@ impl Verdict {
         }
         let _ = writeln!(text, "{:<22} {}", "longest that fits", self.advice());
         text.push_str("\nbuffers\n");
+        if plan.arena_bytes > 0 {
+            let _ = writeln!(text, "     1 × {:<26} {:>11}", "arena of activations", display_bytes(plan.arena_bytes));
+        }
         for row in &plan.rows {
             let (count, layout) = (row.reserved_count, row.layout.to_string());
             let _ = writeln!(text, "  {count:>4} × {layout:<26} {:>11}", display_bytes(row.reserved_bytes));
@@ -214,6 +217,7 @@ impl Verdict {
             "weight_bytes": plan.weight_bytes,
             "cache_bytes": plan.cache_bytes,
             "activation_bytes": plan.activation_bytes,
+            "arena_bytes": plan.arena_bytes,
             "workspace_bytes": plan.workspace_bytes,
             "heap_bytes": plan.heap_bytes,
             "total_bytes": plan.total_bytes(),
