@@ -19,6 +19,9 @@ use crate::{Device, Layout};
 const MAX_UNPLANNED: usize = 4096;
 
 /// A block out of which pieces of any size are handed.
+///
+/// Pieces that are out at the same time never overlap, which is what makes writing to them sound: each has the range of its
+/// whole slot for itself, from when [`Ranges`] gives it until it is back.
 pub(crate) struct Arena {
     whole: Arc<Slot>,
     /// The reserve that it belongs to.
@@ -48,8 +51,9 @@ struct Cell {
 impl Arena {
     /// The block of `whole` with these steps planned in it, for the reserve of this id.
     pub(crate) fn new(device: &Device, reserve: u64, whole: Arc<Slot>, steps: &[Step]) -> Arena {
+        let longest = steps.iter().map(|step| step.pieces.len()).max().unwrap_or(0);
         let mut arena = Arena {
-            ranges: Ranges::new(whole.block.capacity()),
+            ranges: Ranges::new(whole.block.capacity(), longest),
             whole,
             reserve,
             guide: Guide::default(),
@@ -204,9 +208,9 @@ pub(crate) struct Ranges {
 }
 
 impl Ranges {
-    /// One free range of `size` bytes.
-    pub(crate) fn new(size: usize) -> Ranges {
-        let mut free = Vec::with_capacity(64);
+    /// One free range of `size` bytes, which `n_pieces` can be taken out of without an allocation on the heap.
+    pub(crate) fn new(size: usize, n_pieces: usize) -> Ranges {
+        let mut free = Vec::with_capacity(n_pieces.max(63) + 1);
         if size > 0 {
             free.push((0, size));
         }
@@ -418,7 +422,7 @@ mod tests {
 
     #[test]
     fn the_smallest_range_that_fits_and_the_lowest_of_equals() {
-        let mut ranges = Ranges::new(1024);
+        let mut ranges = Ranges::new(1024, 0);
         let places: Vec<_> = [256, 64, 128, 64, 512].iter().map(|&bytes| ranges.take(bytes)).collect();
         assert_eq!(places, [Some(0), Some(256), Some(320), Some(448), Some(512)]);
         assert_eq!(ranges.take(64), None);
@@ -448,7 +452,7 @@ mod tests {
 
         #[test]
         fn pieces_never_overlap_and_all_comes_back(requests in prop::collection::vec((any::<bool>(), 0usize..40), 1..200)) {
-            let mut ranges = Ranges::new(64 * 64);
+            let mut ranges = Ranges::new(64 * 64, 0);
             let mut out: Vec<(usize, usize)> = Vec::new();
             for (is_take, n) in requests {
                 if is_take || out.is_empty() {

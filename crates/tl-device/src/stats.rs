@@ -157,11 +157,11 @@ pub struct TensorBufferStats {
     pub reserved_count: usize,
     /// Bytes of those buffers.
     pub reserved_bytes: u64,
-    /// Buffers that are out at present.
+    /// Buffers that are out at present, and pieces of the arena.
     pub in_use_count: usize,
     /// Requests that the reserve served; those for parameters count by layout alone.
     pub taken_count: u64,
-    /// Those of them whose buffer had been out before.
+    /// Those of them whose buffer, or place in the arena, had been out before.
     pub reused_count: u64,
     /// Requests that it could not serve; parameters do not count.
     pub fallback_count: u64,

@@ -210,8 +210,9 @@ impl TensorBuffer {
         self.reserve_as(&layout.into(), count, ReserveKind::Learnable)
     }
 
-    /// Makes one block serve every activation that no other reservation serves: the block that
-    /// [`Trace::arena`](crate::Trace::arena) found. A former arena goes when its last piece is back.
+    /// Makes one block serve activations: the block that [`Trace::arena`](crate::Trace::arena) found. What is planned goes to its
+    /// planned place, in steps that ask for less than was traced, too; of other activations the block serves those that no
+    /// other reservation serves. A KV cache it never serves. A former arena goes when its last piece is back.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role, TensorBuffer};

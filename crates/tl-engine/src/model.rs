@@ -114,6 +114,8 @@ impl Model {
             drop(logits?);
         }
         drop(cache?);
+        // A planner counts what this device holds.
+        device.trim();
         device.replace_tensor_buffer(before)?;
         Ok(trace)
     }

@@ -144,6 +144,7 @@ impl Planner {
     pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
         let device = self.model.device();
         let buffer = TensorBuffer::new(device);
+        device.trim();
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
         buffer.reserve_for(&self.model, context)?;
@@ -242,8 +243,11 @@ mod tests {
                 assert!(error.to_string().contains("over the memory limit"), "{what}: {error}");
                 assert_eq!(planner.longest_context(plan.total_bytes()).unwrap(), Some(context), "{what}");
             }
-            // Planning leaves nothing behind that the next plan would count.
-            assert_eq!(planner.plan(63).unwrap(), planner.plan(63).unwrap());
+            // Planning leaves nothing behind that the next plan would count, nor does a model that is loaded.
+            let of_model = Planner::of(planner.model());
+            for context in [63, 256, 63] {
+                assert_eq!(planner.plan(context).unwrap(), of_model.plan(context).unwrap(), "{name}, {context}");
+            }
         }
     }
 

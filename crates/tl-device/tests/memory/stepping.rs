@@ -64,8 +64,11 @@ fn plan(pieces: &[Piece]) -> ArenaPlan {
     device.stop_trace().arena()
 }
 
+/// What looks at a tensor that was just taken, beside those that are out.
+type See<'a> = dyn FnMut(&mut Lease, &[(usize, Lease)]) + 'a;
+
 /// Takes a step's tensors in order, shows each to `see` with those that are out, and gives each back in its time.
-fn run(device: &Device, pieces: &[Piece], n: usize, see: &mut dyn FnMut(&mut Lease, &[(usize, Lease)])) {
+fn run(device: &Device, pieces: &[Piece], n: usize, see: &mut See) {
     let mut out: Vec<(usize, Lease)> = Vec::new();
     for (at, piece) in pieces.iter().enumerate() {
         out.retain(|(until, _)| *until >= at);
