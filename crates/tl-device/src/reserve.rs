@@ -318,6 +318,7 @@ impl Reserve {
             stats.arena_bytes = arena.ranges().size() as u64;
             stats.arena_taken_count = arena.taken();
             stats.arena_most_bytes = arena.ranges().top() as u64;
+            stats.reserved_count += 1;
             stats.reserved_bytes += arena.ranges().size() as u64;
             stats.reused_count += arena.reused();
             stats.in_use_count += arena.n_out();

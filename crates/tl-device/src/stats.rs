@@ -153,7 +153,7 @@ pub enum ReserveKind {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TensorBufferStats {
-    /// Buffers that exist in the reserve, free or out.
+    /// Buffers that exist in the reserve, free or out; an arena is one.
     pub reserved_count: usize,
     /// Bytes of those buffers.
     pub reserved_bytes: u64,

@@ -48,7 +48,7 @@ fn reserve_arena(buffer: &TensorBuffer, model: &Model, context: usize) -> Result
     // A shorter step takes what the longest does, of fewer rows, so it finds its places there. A script may let a single token
     // go another way.
     let longest = context.min(PREFILL_CHUNK);
-    for n in if longest > 1 { vec![longest, 1] } else { vec![1] } {
+    for n in [longest, 1] {
         let (step, given) = split_results(model.trace_step(n, context)?);
         steps.events.extend(step.events);
         for layout in given {
