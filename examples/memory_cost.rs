@@ -152,7 +152,9 @@ fn run(path: &str, way: Way, trace_of_run: &Trace) -> Result<Run> {
     let end = counts();
     // The same two steps again, written down.
     cache.clear();
-    let traces = [trace(&model, &prompt, &mut cache)?, trace(&model, &[1], &mut cache)?];
+    let prefill_trace = trace(&model, &prompt, &mut cache)?;
+    cache.truncate(PROMPT - DECODED)?;
+    let traces = [prefill_trace, trace(&model, &[1], &mut cache)?];
     let driver = traces.iter().flat_map(|trace| &trace.events).map(|event| event.driver_bytes).max();
     let memory = [replay(&device, &traces[0])?, replay(&device, &traces[1])?];
     Ok(Run {
