@@ -51,7 +51,7 @@ tsan:
 plan-check *MODELS:
     scripts/plan-check.sh {{MODELS}}
 
-# What memory costs without pools, with the pool, reserved, in an arena.
+# What memory costs without pools, with the pool, reserved by layout, and by `reserve_for`.
 memory-cost *MODELS:
     cargo run --release -p tensorlogic --example memory_cost -- {{MODELS}}
 

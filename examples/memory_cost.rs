@@ -1,4 +1,5 @@
-//! What memory costs while a model runs, in four ways: every tensor allocated, the reactive pool, reserved buffers, an arena.
+//! What memory costs while a model runs, in four ways: every tensor allocated, the reactive pool, buffers reserved by layout, and
+//! the arena that `reserve_for` makes.
 //! Prints a table in markdown for each model: allocations per token, hit rate, bytes, and the share of the time that goes
 //! into taking and giving back.
 //!
@@ -8,11 +9,12 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use tensorlogic::{
-    Action, ArenaPlan, DType, Device, DeviceOptions, KvCache, Layout, Lease, MemoryOptions, Model, Purpose, ReserveFor,
-    Simulation, Source, TensorBuffer, Trace, bytes,
+    Action, Device, DeviceOptions, KvCache, Layout, Lease, MemoryOptions, Model, Purpose, ReserveFor, Simulation,
+    Source, TensorBuffer, Trace, bytes,
 };
 
-/// Tokens of the prompt, and tokens decoded behind it.
+/// Tokens of the prompt, which fills the context, and tokens decoded behind its beginning: what a reservation for this context
+/// holds is needed, all of it.
 const PROMPT: usize = 128;
 const DECODED: usize = 100;
 /// Times that each way is run.
@@ -33,8 +35,8 @@ fn main() -> Result<()> {
 enum Way {
     Allocated,
     Pool,
-    Reserved,
-    Arena,
+    Layouts,
+    ReserveFor,
 }
 
 impl Way {
@@ -42,8 +44,8 @@ impl Way {
         match self {
             Way::Allocated => "every tensor allocated",
             Way::Pool => "BufferPool",
-            Way::Reserved => "TensorBuffer",
-            Way::Arena => "arena",
+            Way::Layouts => "TensorBuffer by layout",
+            Way::ReserveFor => "`reserve_for`",
         }
     }
 }
@@ -64,13 +66,13 @@ struct Run {
 }
 
 fn compare(path: &str) -> Result<()> {
-    let plan = plan_arena(path)?;
+    let trace = trace_run(path)?;
     let mut runs: Vec<(Way, Run)> = Vec::new();
-    for way in [Way::Allocated, Way::Pool, Way::Reserved, Way::Arena] {
+    for way in [Way::Allocated, Way::Pool, Way::Layouts, Way::ReserveFor] {
         // The first round warms the machine up; of the times the shorter count.
-        let mut best = run(path, way, &plan)?;
+        let mut best = run(path, way, &trace)?;
         for _ in 1..ROUNDS {
-            let again = run(path, way, &plan)?;
+            let again = run(path, way, &trace)?;
             for i in 0..2 {
                 best.steps[i] = best.steps[i].min(again.steps[i]);
                 best.memory[i] = best.memory[i].min(again.memory[i]);
@@ -81,9 +83,9 @@ fn compare(path: &str) -> Result<()> {
     if runs.iter().any(|(_, run)| run.logits != runs[0].1.logits) {
         return Err("the ways gave different logits".into());
     }
-    let simulated = simulated(path)?;
-    let cache_bytes = simulated.new_cache(PROMPT + DECODED).map(|_cache| simulated.device().stats().cache_bytes)?;
-    print(path, &runs, &plan, cache_bytes);
+    let model = simulated(path)?;
+    let cache_bytes = model.new_cache(PROMPT).map(|_cache| model.device().stats().cache_bytes)?;
+    print(path, &runs, cache_bytes, trace.arena()?.lower_bound_bytes as u64);
     Ok(())
 }
 
@@ -94,22 +96,23 @@ fn simulated(path: &str) -> Result<Model> {
     Ok(Model::load(path, &Device::cpu_with(&options))?)
 }
 
-/// The arena for a prefill and decoding, from a trace of the prompt and two tokens on a device that only counts.
-fn plan_arena(path: &str) -> Result<ArenaPlan> {
+/// What the cache, the prompt and two decoded tokens take, on a device that only counts.
+fn trace_run(path: &str) -> Result<Trace> {
     let model = simulated(path)?;
-    let mut cache = model.new_cache(PROMPT + DECODED)?;
     model.device().start_trace();
+    let mut cache = model.new_cache(PROMPT)?;
     model.forward(&prompt(&model), &mut cache)?;
+    cache.truncate(PROMPT - DECODED)?;
     model.forward(&[1], &mut cache)?;
     model.forward(&[1], &mut cache)?;
-    Ok(model.device().stop_trace().arena()?)
+    Ok(model.device().stop_trace())
 }
 
 fn prompt(model: &Model) -> Vec<u32> {
     (0..PROMPT).map(|i| (i * 7919 % model.config().vocab_size) as u32).collect()
 }
 
-fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
+fn run(path: &str, way: Way, trace_of_run: &Trace) -> Result<Run> {
     let mut options = DeviceOptions::default();
     if way == Way::Allocated {
         options.memory = MemoryOptions::unpooled();
@@ -120,16 +123,12 @@ fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
     let config = model.config();
     match way {
         Way::Allocated | Way::Pool => {}
-        Way::Reserved => buffer.reserve_for(&model, PROMPT + DECODED)?,
-        Way::Arena => {
-            let layout = Layout::new(DType::F16, [PROMPT + DECODED, config.n_kv_heads, config.head_dim]);
-            buffer.reserve(layout, 2 * config.n_layers)?;
-            buffer.reserve_arena(plan)?;
-        }
+        Way::Layouts => trace_of_run.plan()?.reserve(&buffer)?,
+        Way::ReserveFor => buffer.reserve_for(&model, PROMPT)?,
     }
     device.set_tensor_buffer(buffer.clone());
     let prompt = prompt(&model);
-    let mut cache = model.new_cache(PROMPT + DECODED)?;
+    let mut cache = model.new_cache(PROMPT)?;
     // Allocations and requests served, so far.
     let counts = || {
         let stats = device.stats();
@@ -141,6 +140,7 @@ fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
     drop(model.forward(&prompt, &mut cache)?);
     let prefill = began.elapsed();
     let between = counts();
+    cache.truncate(PROMPT - DECODED)?;
     for i in 0..DECODED {
         let began = Instant::now();
         let last = model.forward(&[(i * 31 % config.vocab_size) as u32], &mut cache)?;
@@ -152,7 +152,9 @@ fn run(path: &str, way: Way, plan: &ArenaPlan) -> Result<Run> {
     let end = counts();
     // The same two steps again, written down.
     cache.clear();
-    let traces = [trace(&model, &prompt, &mut cache)?, trace(&model, &[1], &mut cache)?];
+    let prefill_trace = trace(&model, &prompt, &mut cache)?;
+    cache.truncate(PROMPT - DECODED)?;
+    let traces = [prefill_trace, trace(&model, &[1], &mut cache)?];
     let driver = traces.iter().map(|trace| trace.totals().peak_driver_bytes).max();
     let memory = [replay(&device, &traces[0])?, replay(&device, &traces[1])?];
     Ok(Run {
@@ -213,10 +215,10 @@ fn act(action: &Action) -> Option<Act> {
     }
 }
 
-fn print(path: &str, runs: &[(Way, Run)], plan: &ArenaPlan, cache_bytes: u64) {
-    let bound = cache_bytes + plan.lower_bound_bytes as u64;
+fn print(path: &str, runs: &[(Way, Run)], cache_bytes: u64, most_bytes: u64) {
+    let bound = cache_bytes + most_bytes;
     let name = std::path::Path::new(path).file_name().map_or(path.into(), |name| name.to_string_lossy());
-    println!("\n### {name}: prompt of {PROMPT} tokens, then {DECODED} tokens\n");
+    println!("\n### {name}: context and prompt of {PROMPT} tokens, then {DECODED} decoded\n");
     println!(
         "| memory | allocations per token, prefill | decode | hit rate | peak live | reserved | held by the device (× the lower bound) | prefill | in takes and returns | decode, per token | in takes and returns |"
     );
@@ -242,11 +244,10 @@ fn print(path: &str, runs: &[(Way, Run)], plan: &ArenaPlan, cache_bytes: u64) {
         );
     }
     println!(
-        "\nLower bound (KV cache {} and the most activations that are live at once, {}): {}. The arena's block is {:.3} × its bound.",
+        "\nLower bound (KV cache {} and the most activations that are live at once, {}): {}.",
         bytes(cache_bytes),
-        bytes(plan.lower_bound_bytes as u64),
-        bytes(bound),
-        plan.ratio()
+        bytes(most_bytes),
+        bytes(bound)
     );
     let time = |way: Way, i: usize| {
         runs.iter().find(|(other, _)| *other == way).map_or(0.0, |(_, run)| run.memory[i].as_secs_f64())
@@ -254,11 +255,11 @@ fn print(path: &str, runs: &[(Way, Run)], plan: &ArenaPlan, cache_bytes: u64) {
     for (i, step) in ["prefill", "a decoded token"].into_iter().enumerate() {
         let less = |than: Way, way: Way| (1.0 - time(way, i) / time(than, i)) * 100.0;
         println!(
-            "- takes and returns of {step}: TensorBuffer {:.1} % less than the BufferPool ({:.1} % less than allocating), arena {:.1} % ({:.1} %)",
-            less(Way::Pool, Way::Reserved),
-            less(Way::Allocated, Way::Reserved),
-            less(Way::Pool, Way::Arena),
-            less(Way::Allocated, Way::Arena)
+            "- takes and returns of {step}: by layout {:.1} % less than the BufferPool ({:.1} % less than allocating), `reserve_for` {:.1} % ({:.1} %)",
+            less(Way::Pool, Way::Layouts),
+            less(Way::Allocated, Way::Layouts),
+            less(Way::Pool, Way::ReserveFor),
+            less(Way::Allocated, Way::ReserveFor)
         );
     }
 }

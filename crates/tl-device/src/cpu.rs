@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 
+use crate::heap::{self, Excluded, ReadFile};
 use crate::storage::Slot;
 
 /// Every block starts at a multiple of this: a cache line, and the width of the widest vector registers.
@@ -22,11 +23,11 @@ pub(crate) const ALIGN: usize = 64;
 /// Bytes at a fixed address.
 pub(crate) enum Block {
     /// Owned.
-    Heap { start: NonNull<u8>, capacity: usize },
+    Heap { start: NonNull<u8>, capacity: usize, _excluded: Excluded },
     /// A piece of the block of `whole`, an arena; pieces that exist at the same time do not overlap.
     Part { whole: Arc<Slot>, start: NonNull<u8>, len: usize },
     /// A part of a file, mapped or read.
-    Mapped { mapping: Arc<Mmap>, offset: usize, len: usize },
+    Mapped { mapping: Arc<MappedFile>, offset: usize, len: usize },
     /// A buffer of a GPU, whose bytes the host cannot see.
     #[cfg(feature = "gpu")]
     Gpu(crate::gpu::Buffer),
@@ -44,15 +45,16 @@ impl Block {
     /// Zeroed memory of `capacity` bytes, a multiple of [`ALIGN`] and not 0. `None` where the system has no memory.
     pub(crate) fn allocate(capacity: usize) -> Option<Block> {
         let layout = heap_layout(capacity)?;
+        let excluded = Excluded::new(capacity);
         // SAFETY: the layout's size is not 0 (checked in `heap_layout`).
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Block::Heap { start, capacity })
+        let start = NonNull::new(heap::refusable(|| unsafe { alloc_zeroed(layout) }))?;
+        Some(Block::Heap { start, capacity, _excluded: excluded })
     }
 
     /// The piece of `len` bytes at `offset` of an arena. Without bytes where the arena has none (a simulated device).
     pub(crate) fn part(whole: &Arc<Slot>, offset: usize, len: usize) -> Block {
         match &whole.block {
-            Block::Heap { start, capacity } => {
+            Block::Heap { start, capacity, .. } => {
                 assert!(offset + len <= *capacity, "a piece lies within its arena");
                 // SAFETY: within the block, as was just checked. The pointer is the block's own, not one of a slice.
                 let start = unsafe { start.add(offset) };
@@ -81,6 +83,11 @@ impl Block {
         }
     }
 
+    /// Whether its bytes are counted as the heap's: those of a file that was read.
+    pub(crate) fn is_on_heap(&self) -> bool {
+        matches!(self, Block::Mapped { mapping, .. } if mapping.read.is_some()) && heap::is_counted()
+    }
+
     /// The buffer, where it is one of a GPU.
     #[cfg(feature = "gpu")]
     pub(crate) fn gpu(&self) -> Option<&crate::gpu::Buffer> {
@@ -95,11 +102,11 @@ impl Block {
         match self {
             // SAFETY: the block owns `capacity` bytes at `start`, zeroed when allocated, so all are initialized. They are
             // written only through `bytes_mut`, whose caller guarantees that no shared slice is alive.
-            Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *capacity) },
+            Block::Heap { start, capacity, .. } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *capacity) },
             // SAFETY: `len` bytes within the arena's block, which the piece keeps alive, and which no other piece overlaps;
             // the arena's own bytes are never looked at while it is one.
             Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *len) },
-            Block::Mapped { mapping, offset, len } => mapping.get(*offset..*offset + *len).unwrap_or_default(),
+            Block::Mapped { mapping, offset, len } => mapping.map.get(*offset..*offset + *len).unwrap_or_default(),
             #[cfg(feature = "gpu")]
             Block::Gpu(_) => &[],
             Block::Simulated { .. } => &[],
@@ -114,7 +121,7 @@ impl Block {
     pub(crate) unsafe fn bytes_mut(&self) -> &mut [u8] {
         match self {
             // SAFETY: the block owns these bytes, and the caller vouches for exclusive use.
-            Block::Heap { start, capacity } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *capacity) },
+            Block::Heap { start, capacity, .. } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *capacity) },
             // SAFETY: as for reading, and the caller vouches for exclusive use of the piece.
             Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *len) },
             #[cfg(feature = "gpu")]
@@ -137,7 +144,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Block::Heap { start, capacity } = self
+        if let Block::Heap { start, capacity, .. } = self
             && let Some(layout) = heap_layout(*capacity)
         {
             // SAFETY: allocated in `allocate` with this very layout, and freed once: the block is not `Clone`.
@@ -177,7 +184,14 @@ fn open(path: &Path) -> io::Result<File> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Mapping {
-    map: Arc<Mmap>,
+    map: Arc<MappedFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: Mmap,
+    /// Where the file was read: what counts it.
+    read: Option<ReadFile>,
 }
 
 impl Mapping {
@@ -202,7 +216,7 @@ impl Mapping {
         // small pages is a fifth of the time. Refused, it changes nothing.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Mapping { map: Arc::new(map) })
+        Ok(Mapping { map: Arc::new(MappedFile { map, read: None }) })
     }
 
     /// The whole file, read into memory of the process's own: it is there whatever becomes of the file, in pages of 2 MiB where the
@@ -221,11 +235,13 @@ impl Mapping {
     pub fn read(path: impl AsRef<Path>) -> io::Result<Mapping> {
         let mut file = open(path.as_ref())?;
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let mut copy = MmapMut::map_anon(usize::try_from(file.metadata()?.len()).map_err(too_long)?)?;
+        let len = usize::try_from(file.metadata()?.len()).map_err(too_long)?;
+        let read = ReadFile::count(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut copy = MmapMut::map_anon(len)?;
         #[cfg(target_os = "linux")]
         let _ = copy.advise(memmap2::Advice::HugePage);
         file.read_exact(&mut copy)?;
-        Ok(Mapping { map: Arc::new(copy.make_read_only()?) })
+        Ok(Mapping { map: Arc::new(MappedFile { map: copy.make_read_only()?, read: Some(read) }) })
     }
 
     /// The file's bytes.
@@ -237,12 +253,12 @@ impl Mapping {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        &self.map.map
     }
 
     /// A part of the mapping as a block, or `None` where it reaches beyond the end.
     pub(crate) fn block(&self, offset: usize, len: usize) -> Option<Block> {
         let end = offset.checked_add(len)?;
-        (end <= self.map.len()).then(|| Block::Mapped { mapping: self.map.clone(), offset, len })
+        (end <= self.map.map.len()).then(|| Block::Mapped { mapping: self.map.clone(), offset, len })
     }
 }

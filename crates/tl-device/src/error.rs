@@ -54,10 +54,10 @@ pub enum Error {
     },
     /// The device's limit would be passed, also after the pool was trimmed.
     #[error(
-        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, \
-         mapped {}, recordings {}; raise the limit, or use smaller sizes, fewer buffers or a smaller context",
+        "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, mapped {}, \
+         heap {}, recordings {}; raise the limit, or use smaller sizes, fewer buffers or a smaller context",
         bytes(*requested_bytes as u64), bytes(*limit_bytes), bytes(stats.live_bytes), bytes(stats.reserved_free_bytes),
-        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes),
+        bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.mapped_bytes), bytes(stats.heap_bytes),
         bytes(stats.recording_bytes)
     )]
     Limit {
@@ -262,7 +262,12 @@ pub fn bytes(n: u64) -> String {
 /// The statement of TL that would have served a request.
 fn statement(layout: &Layout, role: Role) -> String {
     let kind = if role == Role::Learnable { ReserveKind::Learnable } else { ReserveKind::Exact };
-    PlanRow { layout: layout.clone(), kind, count: 1 }.statement()
+    let statement = PlanRow { layout: layout.clone(), kind, count: 1 }.statement();
+    match kind {
+        // A parameter is mostly made from a buffer that the program has a name for.
+        ReserveKind::Learnable => format!("{statement}, or alloc_learnable on the buffer that it is made from"),
+        _ => statement,
+    }
 }
 
 fn available(n: Option<u64>) -> String {

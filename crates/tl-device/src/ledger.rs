@@ -1,5 +1,6 @@
 //! The sums that say where every byte is. Changed under the memory's lock only.
 
+use crate::heap;
 use crate::memory::Role;
 use crate::stats::MemoryStats;
 use crate::storage::Slot;
@@ -8,6 +9,8 @@ use crate::storage::Slot;
 /// the capacity of slots that came back and still wait for queued work, `booked` what requests on their way may take.
 #[derive(Default, Clone)]
 pub(crate) struct Ledger {
+    /// Whether the heap is this device's to answer for: the CPU's, not a GPU's, nor a device's that only counts.
+    pub(crate) counts_heap: bool,
     pub(crate) driver: u64,
     pub(crate) booked: u64,
     /// Memory of the kernels' own.
@@ -20,6 +23,8 @@ pub(crate) struct Ledger {
     pub(crate) returning: u64,
     pub(crate) reserved_free: u64,
     pub(crate) mapped: u64,
+    /// The part of `mapped` that lies in files which were read, and counts as heap.
+    pub(crate) read: u64,
     pub(crate) learnable: u64,
     pub(crate) cache: u64,
     pub(crate) allocations: u64,
@@ -32,7 +37,25 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// What counts against a limit.
     pub(crate) fn promised(&self) -> u64 {
-        self.driver + self.mapped + self.workspace + self.recording + self.booked
+        self.driver + self.mapped - self.read + self.workspace + self.recording + self.booked + self.heap()
+    }
+
+    /// The process's heap, as far as it counts; recordings lie there too, and count on their own.
+    fn heap(&self) -> u64 {
+        let is_counted = self.counts_heap && heap::is_counted();
+        if is_counted { (heap::bytes() as u64).saturating_sub(self.recording) } else { 0 }
+    }
+
+    /// A part of a file goes out for `len_bytes` bytes.
+    pub(crate) fn map(&mut self, slot: &Slot, len_bytes: u64) {
+        self.mapped += len_bytes;
+        self.read += if slot.block.is_on_heap() { len_bytes } else { 0 };
+    }
+
+    pub(crate) fn unmap(&mut self, slot: &Slot) {
+        let len_bytes = slot.block.capacity() as u64;
+        self.mapped -= len_bytes;
+        self.read -= if slot.block.is_on_heap() { len_bytes } else { 0 };
     }
 
     /// A slot goes out for `len_bytes` bytes.
@@ -86,7 +109,9 @@ impl Ledger {
             pooled_bytes: pooled,
             waste_bytes: self.held - self.live + self.returning,
             mapped_bytes: self.mapped,
+            read_bytes: self.read,
             workspace_bytes: self.workspace,
+            heap_bytes: self.heap(),
             recording_bytes: self.recording,
             learnable_bytes: self.learnable,
             cache_bytes: self.cache,

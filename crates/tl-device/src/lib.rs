@@ -15,6 +15,7 @@ mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod gpu_options;
+pub mod heap;
 mod launch;
 mod layout;
 mod ledger;

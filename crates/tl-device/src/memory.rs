@@ -6,18 +6,19 @@
 //! waited for: memory that comes back is never thrown away instead.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, ReentrantMutex};
 use tl_kernels::{Isa, Threads, WORKSPACE_BYTES};
 
-use crate::arena::{Guide, Ranges};
+use crate::arena::{Arena, Ranges};
 use crate::available::is_under_pressure;
 use crate::cpu::{ALIGN, Block};
 use crate::device::{FallbackListener, LaunchListener, OutOfMemoryHook, Work};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
+use crate::heap;
 use crate::pool::{Evicted, Pool, class_bytes};
 use crate::state::{Request, State};
 use crate::stats::{BufferPoolStats, MemoryStats, ReserveKind, TensorBufferStats};
@@ -27,7 +28,7 @@ use crate::tensor_buffer::TensorBuffer;
 use crate::trace::{Action, ArenaPlan, Source};
 use crate::{
     Available, Device, DeviceOptions, Error, Layout, MemoryBound, MemoryOptions, ShaderTarget, Simulation,
-    available_memory,
+    available_memory, bytes,
 };
 
 /// What the memory is for.
@@ -80,18 +81,28 @@ impl From<Role> for Purpose {
 /// kills the process when the pages are touched.
 const UNASKED_BYTES: usize = 64 << 20;
 
+/// What a reserved buffer takes on the heap: its block there, its slot, its places in lists.
+const SLOT_BYTES: usize = 320;
+
+/// From here on that is worth telling where a reservation fails.
+const TOLD_BYTES: usize = 1 << 20;
+
 pub(crate) struct Memory {
     state: Lock<State>,
     /// Bytes asked of the system since it was last asked what it has left.
     unasked: AtomicUsize,
     /// After how many it is asked again.
     ask_after: AtomicUsize,
+    /// How large the heap may become before its size is compared with the limits again.
+    heap_checked: AtomicUsize,
+    /// Its size when that was done last.
+    heap_seen: AtomicUsize,
     /// Allocations until the one that is to fail, for tests; 0: none.
     until_failure: AtomicU64,
     /// The place in the program that is running, for traces and errors.
     location: AtomicU64,
-    /// Whether the kernels have their memory, and the ledger knows.
-    has_workspace: AtomicBool,
+    /// Set when the kernels have their memory, and the ledger knows: what keeps it from counting as heap.
+    workspace: OnceLock<heap::Excluded>,
     /// Held while the kernels' memory is taken.
     workspace_turn: ReentrantMutex<()>,
     hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
@@ -153,13 +164,17 @@ impl Memory {
         let memory = &options.memory;
         let simulation = options.simulation.as_ref();
         let pool = Pool::new(memory.pool_max_bytes, memory.max_buffers_per_size);
+        let mut state = State::new(pool, memory, simulation.is_some_and(|simulation| simulation.is_delayed));
+        state.ledger.counts_heap = simulation.is_none();
         Memory {
-            state: Lock::new(State::new(pool, memory, simulation.is_some_and(|simulation| simulation.is_delayed))),
+            state: Lock::new(state),
             unasked: AtomicUsize::new(0),
             ask_after: AtomicUsize::new(0),
+            heap_checked: AtomicUsize::new(0),
+            heap_seen: AtomicUsize::new(0),
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
             location: AtomicU64::new(0),
-            has_workspace: AtomicBool::new(false),
+            workspace: OnceLock::new(),
             workspace_turn: ReentrantMutex::new(()),
             hook: Mutex::new(None),
             options: memory.clone(),
@@ -181,7 +196,9 @@ impl Memory {
     #[cfg(feature = "gpu")]
     pub(crate) fn on_gpu(options: &DeviceOptions) -> Result<Memory, Error> {
         let gpu = crate::gpu::open(&options.gpu)?;
-        Ok(Memory { gpu: Some(gpu), is_gpu: true, ..Memory::new(options) })
+        let memory = Memory { gpu: Some(gpu), is_gpu: true, ..Memory::new(options) };
+        memory.lock().ledger.counts_heap = false;
+        Ok(memory)
     }
 
     #[cfg(feature = "gpu")]
@@ -279,7 +296,7 @@ impl Memory {
     /// Takes the kernels' own memory, once: see [`MemoryStats::workspace_bytes`].
     #[inline]
     pub(crate) fn take_workspace(&self) -> Result<(), Error> {
-        if self.has_workspace.load(Ordering::Acquire) { Ok(()) } else { self.take_workspace_now() }
+        if self.workspace.get().is_some() { Ok(()) } else { self.take_workspace_now() }
     }
 
     #[cold]
@@ -292,17 +309,18 @@ impl Memory {
         let _turn = self.workspace_turn.lock();
         let what = || "the kernels' workspace".to_owned();
         self.or_after_trim(WORKSPACE_BYTES, what, || {
-            if self.has_workspace.load(Ordering::Acquire) {
+            if self.workspace.get().is_some() {
                 return Ok(());
             }
             let booking = self.book(WORKSPACE_BYTES)?;
-            if !self.is_simulated && !self.threads.take_workspace() {
+            let excluded = heap::Excluded::new(if self.is_simulated { 0 } else { WORKSPACE_BYTES });
+            if !self.is_simulated && !heap::refusable(|| self.threads.take_workspace()) {
                 return Err(Refusal::System);
             }
             let mut state = self.lock();
             booking.settle(&mut state);
             state.ledger.workspace = WORKSPACE_BYTES as u64;
-            self.has_workspace.store(true, Ordering::Release);
+            let _ = self.workspace.set(excluded);
             Ok(())
         })
     }
@@ -402,9 +420,36 @@ impl Memory {
             Some(limit) if state.ledger.promised().saturating_add(bytes) > limit as u64 => Err(Refusal::Limit),
             _ => {
                 state.ledger.booked += bytes;
+                self.heap_checked.store(0, Ordering::Relaxed);
                 Ok(Booking { memory: self, bytes })
             }
         }
+    }
+
+    /// Whether the heap may grow by `bytes`: see [`Device::check_heap`].
+    #[inline]
+    pub(crate) fn check_heap(&self, bytes: usize, what: impl Fn() -> String) -> Result<(), Error> {
+        let size = heap::bytes().saturating_add(bytes);
+        if size <= self.heap_checked.load(Ordering::Relaxed) { Ok(()) } else { self.check_heap_now(bytes, what) }
+    }
+
+    #[cold]
+    fn check_heap_now(&self, bytes: usize, what: impl Fn() -> String) -> Result<(), Error> {
+        if self.is_simulated {
+            return Ok(());
+        }
+        let now = heap::bytes();
+        let grown = now.saturating_sub(self.heap_seen.swap(now, Ordering::Relaxed));
+        let booking = self.or_after_trim(bytes, what, || {
+            let booking = self.book(bytes)?;
+            if self.is_available(bytes.saturating_add(grown)) { Ok(booking) } else { Err(Refusal::System) }
+        })?;
+        drop(booking);
+        // As long as nothing else is taken, so much more of it needs no other look.
+        let limit = self.options.limit_bytes.map_or(u64::MAX, |limit| limit as u64);
+        let room = limit.saturating_sub(self.lock().ledger.promised()).min(UNASKED_BYTES as u64 / 8);
+        self.heap_checked.store(now + room as usize, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether this is the allocation that a test wants to fail, or its repetition.
@@ -423,12 +468,11 @@ impl Memory {
     /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large
     /// requests or in many small ones; when it says that memory is short, what is idle goes first.
     fn is_available(&self, bytes: usize) -> bool {
-        let has_as_much = |available: Option<Available>| available.is_none_or(|has| bytes as u64 <= has.bytes);
         if self.is_simulated {
             return true;
         }
         if self.is_gpu {
-            return has_as_much(self.available());
+            return self.available().is_none_or(|has| bytes as u64 <= has.bytes);
         }
         let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if unasked < self.ask_after.load(Ordering::Relaxed) {
@@ -438,11 +482,11 @@ impl Memory {
         if is_under_pressure() {
             self.trim();
         }
-        let available = self.available();
+        let available = available_memory();
         // Where little is left, little is taken before the system is asked again.
         let ask_after = available.map_or(UNASKED_BYTES, |has| (has.bytes / 8).min(UNASKED_BYTES as u64) as usize);
         self.ask_after.store(ask_after, Ordering::Relaxed);
-        has_as_much(available)
+        available.is_none_or(|has| bytes as u64 <= has.bytes)
     }
 
     /// What the operating system leaves this process, or what a GPU has beyond what this device holds.
@@ -622,7 +666,13 @@ impl Memory {
         if count > 0 && self.lock().is_sealed {
             return Err(self.sealed(request));
         }
-        let what = || format!("a reservation of {count} × {layout}");
+        let bookkeeping = count.saturating_mul(SLOT_BYTES);
+        let what = || match bookkeeping {
+            0..TOLD_BYTES => format!("a reservation of {count} × {layout}"),
+            _ => {
+                format!("a reservation of {count} × {layout} (and {} to keep account of it)", bytes(bookkeeping as u64))
+            }
+        };
         let (blocks, booking) = self.or_after_trim(total, what, || self.allocate_all(capacity, count, total))?;
         let mut state = self.lock();
         // Without a reserve the blocks are dropped, and the booking with them.
@@ -654,10 +704,11 @@ impl Memory {
         let what = || format!("an arena of {bytes} bytes");
         let (block, booking) = self.or_after_trim(size, what, || self.allocate_booked(size))?;
         let whole = Slot::new(device, block, Home::Device, false);
+        let arena = Arena::new(device, id, whole, &plan.steps);
         let mut freed = Vec::new();
         let mut state = self.lock();
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
-        freed.extend(reserve.set_arena(whole, Guide::new(plan.steps.clone())));
+        freed.extend(reserve.set_arena(arena));
         let old: u64 = freed.iter().map(|slot| slot.block.capacity() as u64).sum();
         booking.settle(&mut state);
         state.ledger.allocated(1, size as u64);
@@ -673,11 +724,17 @@ impl Memory {
     fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Result<(Vec<Block>, Booking<'_>), Refusal> {
         // Booking all of them first keeps a reservation that cannot end from starting.
         let booking = self.book(total)?;
-        if !self.is_available(total) {
+        // What each buffer takes on the heap comes on top; it is counted there.
+        let bookkeeping = count.saturating_mul(SLOT_BYTES);
+        let is_within = |limit: usize| self.lock().ledger.promised().saturating_add(bookkeeping as u64) <= limit as u64;
+        if heap::is_counted() && !self.is_simulated && !self.options.limit_bytes.is_none_or(is_within) {
+            return Err(Refusal::Limit);
+        }
+        if !self.is_available(total.saturating_add(bookkeeping)) {
             return Err(Refusal::System);
         }
         let mut blocks = Vec::new();
-        blocks.try_reserve_exact(count).map_err(|_| Refusal::System)?;
+        heap::refusable(|| blocks.try_reserve_exact(count)).map_err(|_| Refusal::System)?;
         for _ in 0..count {
             blocks.push(self.allocate(capacity)?);
         }

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use crate::arena::{Guide, Ranges};
-use crate::cpu::Block;
+use crate::arena::Arena;
 use crate::layout::LayoutMap;
+use crate::memory::Role;
+use crate::state::Request;
 use crate::stats::{LayoutStats, ReserveKind, TensorBufferStats};
-use crate::storage::{Home, Slot};
+use crate::storage::Slot;
 use crate::trace::Source;
 use crate::{Device, Layout};
 
@@ -107,20 +108,6 @@ fn address(slot: &Slot) -> usize {
     std::ptr::from_ref(slot).addr()
 }
 
-/// Buffers of any size out of one block.
-struct Arena {
-    whole: Arc<Slot>,
-    ranges: Ranges,
-    guide: Guide,
-    /// Slots of pieces that have been out, by offset and size: the same pieces recur, and then nothing is allocated for them.
-    pieces: LayoutMap<(usize, usize), Arc<Slot>>,
-    taken: u64,
-    is_given_up: bool,
-}
-
-/// Pieces that an arena remembers. A step makes far fewer.
-const MAX_PIECES: usize = 4096;
-
 pub(crate) struct Reserve {
     pub(crate) id: u64,
     /// Whether its tensor buffer is gone; it then only waits for pieces of its arenas.
@@ -186,28 +173,35 @@ impl Reserve {
         self.entries[entry as usize].add(slot);
     }
 
-    /// A free slot for an activation: of exactly this layout, else of the smallest bound that covers it, else a piece of the
-    /// arena.
+    /// A free slot for an activation: the piece of the arena that is planned for it, else a slot of exactly this layout, else of
+    /// the smallest bound that covers it, else any piece of the arena. A cache is not served by the arena: what stays from step
+    /// to step would keep a step from beginning.
     #[inline]
-    pub(crate) fn take(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<(Arc<Slot>, Source)> {
+    pub(crate) fn take(&mut self, device: &Device, request: Request) -> Option<(Arc<Slot>, Source)> {
+        let Request { layout, len_bytes, purpose, .. } = request;
+        let is_for_arena = purpose.role == Role::Activation;
+        let planned = self.arena(is_for_arena).and_then(|arena| arena.take_planned(device, layout, len_bytes));
+        if let Some(slot) = planned {
+            self.taken += 1;
+            return Some((slot, Source::Arena));
+        }
         let exact = self.exact.get(layout).and_then(|&at| self.entries[at as usize].take());
         if let Some(slot) = exact {
             self.taken += 1;
             return Some((slot, Source::Reserve));
         }
-        self.take_other(device, layout, len_bytes)
-    }
-
-    /// A slot of the smallest bound that covers the layout, else a piece of the arena.
-    fn take_other(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<(Arc<Slot>, Source)> {
         let entries = &mut self.entries;
-        let slot = self.bounds.iter().find_map(|&at| {
+        let bound = self.bounds.iter().find_map(|&at| {
             let entry = &mut entries[at as usize];
             if entry.layout.covers(layout) { entry.take() } else { None }
         });
-        let slot = match slot {
+        let slot = match bound {
             Some(slot) => Some((slot, Source::Reserve)),
-            None => self.take_piece(device, layout, len_bytes).map(|slot| (slot, Source::Arena)),
+            None => {
+                let arena = self.arena(is_for_arena);
+                let piece = arena.and_then(|arena| arena.take_unplanned(device, layout, len_bytes));
+                piece.map(|slot| (slot, Source::Arena))
+            }
         };
         match slot {
             Some(_) => self.taken += 1,
@@ -216,55 +210,39 @@ impl Reserve {
         slot
     }
 
-    /// A free slot of the learnable reserve. A miss is not a fallback: weights are made once.
+    /// The arena that serves, if one is to.
+    #[inline]
+    fn arena(&mut self, is_wanted: bool) -> Option<&mut Arena> {
+        self.arenas.last_mut().filter(|arena| is_wanted && !arena.is_given_up())
+    }
+
+    /// A free slot of the learnable reserve. Weights are made once: neither is a hit among the takes, nor a miss a fallback.
     pub(crate) fn take_learnable(&mut self, layout: &Layout) -> Option<(Arc<Slot>, Source)> {
         let at = *self.learnable.get(layout)?;
         let slot = self.entries[at as usize].take()?;
-        self.taken += 1;
         Some((slot, Source::Reserve))
     }
 
-    /// A piece of the arena, where one has room.
-    fn take_piece(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<Arc<Slot>> {
-        let arena = self.arenas.last_mut().filter(|arena| !arena.is_given_up)?;
-        let bytes = Ranges::piece_bytes(len_bytes)?;
-        let planned = arena.guide.next(layout, arena.ranges.used() == 0);
-        let planned = planned.filter(|&offset| arena.ranges.take_at(offset, bytes));
-        let offset = planned.or_else(|| arena.ranges.take(bytes))?;
-        arena.taken += 1;
-        let slot = arena.pieces.remove(&(offset, bytes)).unwrap_or_else(|| {
-            let block = Block::part(&arena.whole, offset, bytes);
-            Slot::new(device, block, Home::Arena { id: self.id, offset }, false)
-        });
-        slot.mark_used();
-        Some(slot)
-    }
-
     /// Takes back a piece. Returns the arena's whole block where the arena was given up and this was its last piece.
-    pub(crate) fn give_back_piece(&mut self, slot: Arc<Slot>, offset: usize) -> Option<Arc<Slot>> {
-        let at = self.arenas.iter().position(|arena| slot.block.is_part_of(&arena.whole))?;
+    #[inline]
+    pub(crate) fn give_back_piece(&mut self, slot: Arc<Slot>, offset: usize, cell: u32) -> Option<Arc<Slot>> {
+        let at = self.arenas.iter().position(|arena| arena.owns(&slot))?;
         let arena = &mut self.arenas[at];
-        let bytes = slot.block.capacity();
-        arena.ranges.give_back(offset, bytes);
-        if arena.pieces.len() < MAX_PIECES {
-            arena.pieces.insert((offset, bytes), slot);
-        }
-        if arena.is_given_up && arena.ranges.used() == 0 { Some(self.arenas.remove(at).whole) } else { None }
+        arena.give_back(slot, offset, cell);
+        if arena.is_done() { Some(self.arenas.remove(at).into_whole()) } else { None }
     }
 
-    /// Makes this block the arena. A former one is returned, or goes when its pieces are back.
-    pub(crate) fn set_arena(&mut self, whole: Arc<Slot>, guide: Guide) -> Option<Arc<Slot>> {
+    /// Makes this the arena. The block of a former one is returned, or goes when its pieces are back.
+    pub(crate) fn set_arena(&mut self, arena: Arena) -> Option<Arc<Slot>> {
         let former = self.give_up_arena();
-        let ranges = Ranges::new(whole.block.capacity());
-        let pieces = LayoutMap::default();
-        self.arenas.push(Arena { whole, ranges, guide, pieces, taken: 0, is_given_up: false });
+        self.arenas.push(arena);
         former
     }
 
     fn give_up_arena(&mut self) -> Option<Arc<Slot>> {
         let arena = self.arenas.last_mut()?;
-        arena.is_given_up = true;
-        if arena.ranges.used() == 0 { self.arenas.pop().map(|arena| arena.whole) } else { None }
+        arena.give_up();
+        if arena.is_done() { self.arenas.pop().map(Arena::into_whole) } else { None }
     }
 
     /// Whether nothing is left of a reserve that was removed.
@@ -320,22 +298,30 @@ impl Reserve {
     /// The largest buffer that is free, or the widest gap of the arena.
     pub(crate) fn largest_free_bytes(&self) -> usize {
         let entries = self.entries.iter().filter(|entry| entry.free.iter().any(|bits| *bits != 0));
-        let arenas = self.arenas.iter().filter(|arena| !arena.is_given_up);
-        entries.map(|entry| entry.capacity).chain(arenas.map(|arena| arena.ranges.largest_free())).max().unwrap_or(0)
+        let arenas = self.arenas.iter().filter(|arena| !arena.is_given_up());
+        entries.map(|entry| entry.capacity).chain(arenas.map(|arena| arena.ranges().largest_free())).max().unwrap_or(0)
     }
 
     pub(crate) fn stats(&self) -> TensorBufferStats {
         let mut stats = TensorBufferStats {
             taken_count: self.taken,
-            reused_count: self.entries.iter().map(|entry| entry.reused).sum(),
+            reused_count: self
+                .entries
+                .iter()
+                .filter(|entry| entry.kind != ReserveKind::Learnable)
+                .map(|entry| entry.reused)
+                .sum(),
             fallback_count: self.fallbacks,
             ..TensorBufferStats::default()
         };
-        if let Some(arena) = self.arenas.last().filter(|arena| !arena.is_given_up) {
-            stats.arena_bytes = arena.ranges.size() as u64;
-            stats.arena_taken_count = arena.taken;
-            stats.arena_most_bytes = arena.ranges.top() as u64;
-            stats.reserved_bytes += arena.ranges.size() as u64;
+        if let Some(arena) = self.arenas.last().filter(|arena| !arena.is_given_up()) {
+            stats.arena_bytes = arena.ranges().size() as u64;
+            stats.arena_taken_count = arena.taken();
+            stats.arena_most_bytes = arena.ranges().top() as u64;
+            stats.reserved_count += 1;
+            stats.reserved_bytes += arena.ranges().size() as u64;
+            stats.reused_count += arena.reused();
+            stats.in_use_count += arena.n_out();
         }
         for entry in &self.entries {
             let count = entry.count();

@@ -95,7 +95,7 @@ impl State {
         self.out += 1;
         slot.set_role(request.purpose.role);
         if slot.home == Home::Mapped {
-            self.ledger.mapped += request.len_bytes as u64;
+            self.ledger.map(slot, request.len_bytes as u64);
         } else {
             self.ledger.go_out(slot, request.len_bytes as u64);
             for scope in &mut self.scopes {
@@ -124,7 +124,7 @@ impl State {
     pub(crate) fn come_back(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Device> {
         self.out -= 1;
         if slot.home == Home::Mapped {
-            self.ledger.mapped -= slot.block.capacity() as u64;
+            self.ledger.unmap(&slot);
         } else {
             self.ledger.come_back(&slot);
         }
@@ -176,7 +176,7 @@ impl State {
                     None => self.ledger.reserved_free += capacity,
                 }
             }
-            Home::Arena { id, offset } => self.give_back_piece(slot, id, offset, freed),
+            Home::Arena { id, offset, cell } => self.give_back_piece(slot, (id, offset, cell), freed),
             Home::Device => freed.push(slot),
             Home::Mapped => return,
         }
@@ -184,14 +184,15 @@ impl State {
     }
 
     /// A piece of an arena came back. The last one of an arena that was given up frees it.
-    fn give_back_piece(&mut self, slot: Arc<Slot>, id: u64, offset: usize, freed: &mut Evicted) {
+    #[inline]
+    fn give_back_piece(&mut self, slot: Arc<Slot>, (id, offset, cell): (u64, usize, u32), freed: &mut Evicted) {
         self.ledger.reserved_free += slot.block.capacity() as u64;
         let Some(reserve) = self.reserve(id) else { return };
-        if let Some(whole) = reserve.give_back_piece(slot, offset) {
+        if let Some(whole) = reserve.give_back_piece(slot, offset, cell) {
             self.ledger.reserved_free -= whole.block.capacity() as u64;
             freed.push(whole);
+            self.reserves.retain(|reserve| !reserve.is_done());
         }
-        self.reserves.retain(|reserve| !reserve.is_done());
     }
 
     /// Writes down that these slots leave the device. The caller drops them outside the lock.
@@ -210,7 +211,7 @@ impl State {
     pub(crate) fn take_reserved(&mut self, device: &Device, id: u64, request: Request) -> Option<Arc<Slot>> {
         let reserve = self.reserve(id)?;
         let (slot, source) = match request.purpose.role {
-            Role::Activation | Role::Cache => reserve.take(device, request.layout, request.len_bytes),
+            Role::Activation | Role::Cache => reserve.take(device, request),
             Role::Learnable => reserve.take_learnable(request.layout),
         }?;
         self.ledger.reserved_free -= slot.block.capacity() as u64;

@@ -41,6 +41,11 @@ pub struct MemoryStats {
     /// Bytes of recordings that run ([`Device::start_trace`](crate::Device::start_trace)), at most
     /// [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes) each; not in `driver_bytes`.
     pub recording_bytes: u64,
+    /// Bytes of the process's heap, where a [`CountedHeap`](crate::heap::CountedHeap) serves the program: what is neither a device's nor a
+    /// mapped file's, files that were read among it and recordings not. 0 on a GPU and on a device that only counts.
+    pub heap_bytes: u64,
+    /// Of `mapped_bytes`, those that `heap_bytes` has: they lie in files that were read.
+    pub read_bytes: u64,
     /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
     pub staging_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
@@ -60,8 +65,7 @@ pub struct MemoryStats {
 }
 
 impl MemoryStats {
-    /// All that counts against a limit: what the system gave, what the kernels and recordings keep, and files that
-    /// tensors lie in.
+    /// All that counts against a limit: what the system gave, what the kernels and recordings keep, files that tensors lie in, and the heap.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -73,7 +77,8 @@ impl MemoryStats {
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn total_bytes(&self) -> u64 {
-        self.driver_bytes + self.workspace_bytes + self.recording_bytes + self.mapped_bytes
+        self.driver_bytes + self.workspace_bytes + self.recording_bytes + self.mapped_bytes - self.read_bytes
+            + self.heap_bytes
     }
 
     /// Bytes of activations: what is live and neither parameter nor KV cache.
@@ -152,15 +157,15 @@ pub enum ReserveKind {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TensorBufferStats {
-    /// Buffers that exist in the reserve, free or out.
+    /// Buffers that exist in the reserve, free or out; an arena is one.
     pub reserved_count: usize,
     /// Bytes of those buffers.
     pub reserved_bytes: u64,
-    /// Buffers that are out at present.
+    /// Buffers that are out at present, and pieces of the arena.
     pub in_use_count: usize,
-    /// Requests that the reserve served.
+    /// Requests that the reserve served; those for parameters count by layout alone.
     pub taken_count: u64,
-    /// Those of them whose buffer had been out before.
+    /// Those of them whose buffer, or place in the arena, had been out before.
     pub reused_count: u64,
     /// Requests that it could not serve; parameters do not count.
     pub fallback_count: u64,

@@ -65,6 +65,7 @@ impl Steps {
         let mut hash = hasher.finish();
         while let Some(&step) = self.known.get(&hash) {
             if self.is_running(step as usize) {
+                self.keep_longest(step as usize);
                 self.requests.truncate(self.start);
                 return true;
             }
@@ -85,6 +86,15 @@ impl Steps {
         let running = &self.requests[self.start..];
         let known = self.step(step);
         known.len() == running.len() && known.iter().zip(running).all(|(a, b)| a.layout == b.layout)
+    }
+
+    /// What the running step keeps longer than a known one like it, that one keeps as long.
+    fn keep_longest(&mut self, step: usize) {
+        let start = self.starts[step] as usize;
+        let (known, running) = self.requests.split_at_mut(self.start);
+        for (known, running) in known[start..].iter_mut().zip(running) {
+            known.until = known.until.max(running.until);
+        }
     }
 
     fn step(&self, step: usize) -> &[Request] {
@@ -126,11 +136,21 @@ fn add(plan: &mut ArenaPlan, step: &[Request], tally: &Tally) {
         Some((layout, Lifetime { bytes, from, until }))
     };
     let (layouts, lifetimes): (Vec<_>, Vec<_>) = step.iter().enumerate().filter_map(piece).unzip();
+    let untils = || lifetimes.iter().map(|lifetime| lifetime.until);
+    if plan.steps.iter().any(|known| known.covers(layouts.iter().copied().zip(untils()))) {
+        return;
+    }
     let offsets = place(&lifetimes);
     let ends = offsets.iter().zip(&lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
     plan.size_bytes = plan.size_bytes.max(ends.max().unwrap_or(0));
     plan.lower_bound_bytes = plan.lower_bound_bytes.max(most_live(&lifetimes));
-    let pieces = layouts.into_iter().zip(offsets).map(|(layout, offset)| Piece { layout: layout.clone(), offset });
+    let pieces = layouts.into_iter().zip(lifetimes.iter().zip(offsets));
+    let pieces = pieces.map(|(layout, (lifetime, offset))| Piece {
+        layout: layout.clone(),
+        until: lifetime.until,
+        offset,
+        bytes: lifetime.bytes,
+    });
     plan.steps.push(Step { pieces: pieces.collect() });
 }
 

@@ -32,8 +32,8 @@ pub(crate) enum Home {
     Reserve { id: u64, entry: u32, index: u32 },
     /// The pool.
     Pool,
-    /// The piece at `offset` of an arena of the reserve with this id.
-    Arena { id: u64, offset: usize },
+    /// The piece at `offset` of an arena of the reserve with this id, and the index of its cell there.
+    Arena { id: u64, offset: usize, cell: u32 },
     /// Nobody: the memory goes back to the system. Learnable memory beyond its reserve.
     Device,
     /// A file that is mapped; not memory of the device.

@@ -1,6 +1,7 @@
 //! `TensorBuffer`: memory reserved by exact layout before it is used.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::memory::{Memory, Role};
@@ -33,6 +34,8 @@ pub struct TensorBuffer {
 struct Handle {
     memory: Weak<Memory>,
     id: u64,
+    /// Whether what is there was planned for all that is to come.
+    is_planned: AtomicBool,
 }
 
 impl Drop for Handle {
@@ -123,7 +126,8 @@ impl TensorBuffer {
     /// ```
     pub fn new(device: &Device) -> TensorBuffer {
         let id = device.memory().lock().add_reserve();
-        TensorBuffer { handle: Arc::new(Handle { memory: Arc::downgrade(device.memory()), id }) }
+        let is_planned = AtomicBool::new(false);
+        TensorBuffer { handle: Arc::new(Handle { memory: Arc::downgrade(device.memory()), id, is_planned }) }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -206,8 +210,9 @@ impl TensorBuffer {
         self.reserve_as(&layout.into(), count, ReserveKind::Learnable)
     }
 
-    /// Makes one block serve every activation that no other reservation serves: the block that
-    /// [`Trace::arena`](crate::Trace::arena) found. A former arena goes when its last piece is back.
+    /// Makes one block serve activations: the block that [`Trace::arena`](crate::Trace::arena) found. What is planned goes to its
+    /// planned place, in steps that ask for less than was traced, too; of other activations the block serves those that no
+    /// other reservation serves. A KV cache it never serves. A former arena goes when its last piece is back.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role, TensorBuffer};
@@ -237,6 +242,23 @@ impl TensorBuffer {
     pub fn reserve_arena(&self, plan: &ArenaPlan) -> Result<(), Error> {
         let device = Device::from_memory(self.memory()?);
         device.memory().reserve_arena(&device, self.id(), plan)
+    }
+
+    /// Says that what is reserved was planned for all that is to come: what is reserved by layout from here on is served by it, and
+    /// nothing is allocated for it.
+    ///
+    /// ```
+    /// use tl_device::{Device, ReservationPlan, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// "exact float16[8, 512] 4".parse::<ReservationPlan>()?.reserve(&buffer)?;
+    /// buffer.keep_to_plan();
+    /// buffer.reserve(vec![8, 512], 4)?; // a program's own reservation of the same
+    /// assert_eq!(buffer.stats().reserved_count, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keep_to_plan(&self) {
+        self.handle.is_planned.store(true, Ordering::Relaxed);
     }
 
     /// From here on, a request on the buffer's device that would be a new allocation is an error: see [`Device::seal`].
@@ -295,6 +317,9 @@ impl TensorBuffer {
     }
 
     fn reserve_as(&self, layout: &Layout, count: usize, kind: ReserveKind) -> Result<(), Error> {
+        if self.handle.is_planned.load(Ordering::Relaxed) {
+            return layout.len_bytes().map(drop);
+        }
         let device = Device::from_memory(self.memory()?);
         device.memory().reserve(&device, self.id(), layout, count, kind)
     }

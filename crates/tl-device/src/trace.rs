@@ -276,7 +276,7 @@ pub struct ArenaPlan {
     pub lower_bound_bytes: usize,
     /// Buffers for what stays from step to step, KV caches and parameters, which no arena serves.
     pub beside: ReservationPlan,
-    /// The steps of the trace, each once. A step begins where nothing is live.
+    /// The steps of the trace, without those that find their places in another. A step begins where nothing is live.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -493,7 +493,8 @@ impl Trace {
     }
 
     /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
-    /// placed on its own with its lifetimes known; equal steps are placed once.
+    /// placed on its own with its lifetimes known. One that asks for the same in the same order as a step before it, or for less,
+    /// has its places there.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};

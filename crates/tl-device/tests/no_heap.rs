@@ -123,6 +123,35 @@ fn after_warm_up_nothing_touches_the_heap() {
     }
 }
 
+/// A step of `n` rows, whose tensors live across each other's requests.
+fn step_of_rows(device: &Device, n: usize, held: &mut Vec<Storage>) {
+    for width in [64, 256, 96, 256, 8] {
+        held.push(device.take(&Layout::new(DType::F16, [n, width]), Role::Activation).unwrap().share());
+        if held.len() > 2 {
+            drop(held.remove(0));
+        }
+    }
+    held.clear();
+}
+
+/// Not even the first of its length does: all that a planned step needs is there when the arena is.
+#[test]
+fn no_step_of_a_planned_arena_touches_the_heap() {
+    let device = device();
+    let mut held = Vec::with_capacity(64);
+    device.start_trace();
+    step_of_rows(&device, 40, &mut held);
+    let plan = device.stop_trace().arena().unwrap();
+    let buffer = TensorBuffer::new(&device);
+    buffer.reserve_arena(&plan).unwrap();
+    device.set_tensor_buffer(buffer.clone());
+    device.seal();
+    let before = SEEN.get();
+    (1..=40).for_each(|n| step_of_rows(&device, n, &mut held));
+    assert_eq!(SEEN.get(), before);
+    assert_eq!((buffer.stats().arena_taken_count, buffer.stats().fallback_count), (5 * 40, 0));
+}
+
 #[test]
 fn the_device_counts_what_the_allocator_sees() {
     let device = device();

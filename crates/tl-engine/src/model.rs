@@ -100,21 +100,23 @@ impl Model {
         self.with(self.scripted.counting())
     }
 
-    /// What a step of `n` tokens does to memory.
-    pub(crate) fn trace_step(&self, n: usize) -> Result<Trace> {
+    /// What a step of `n` tokens does to memory, with a KV cache for `context` tokens. What the step gives is not returned in it.
+    pub(crate) fn trace_step(&self, n: usize, context: usize) -> Result<Trace> {
         let counting = self.counting().scripted;
         let device = counting.weights().device();
         let before = device.replace_tensor_buffer(None)?;
-        let mut cache = counting.new_cache(n);
+        let mut cache = counting.new_cache(context);
         device.start_trace();
-        let result = cache.as_mut().map(|cache| counting.forward(&vec![0; n], cache).map(drop));
+        let logits = cache.as_mut().map(|cache| counting.forward(&vec![0; n], cache));
         let trace = device.stop_trace();
-        device.replace_tensor_buffer(before)?;
         // A step that ends early would make a reservation that is too small.
-        if let Ok(step) = result {
-            step?;
+        if let Ok(logits) = logits {
+            drop(logits?);
         }
-        cache?;
+        drop(cache?);
+        // A planner counts what this device holds.
+        device.trim();
+        device.replace_tensor_buffer(before)?;
         Ok(trace)
     }
 

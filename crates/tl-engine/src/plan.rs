@@ -27,18 +27,22 @@ pub struct MemoryPlan {
     pub weight_bytes: u64,
     /// Bytes of the KV cache.
     pub cache_bytes: u64,
-    /// Bytes of the buffers for activations, rounding of all buffers included.
+    /// Bytes for activations, rounding of all buffers included.
     pub activation_bytes: u64,
+    /// Bytes of the one block that activations lie in on the CPU, a part of `activation_bytes`; 0 on a GPU.
+    pub arena_bytes: u64,
     /// Bytes that the kernels need of their own.
     pub workspace_bytes: u64,
-    /// The buffers, the KV cache's and the activations', one row for each layout.
+    /// Bytes of the process's heap, for metadata, tokenizer and the like; 0 where nobody has measured it.
+    pub heap_bytes: u64,
+    /// The buffers, the KV cache's and those for activations beside the arena, one row for each layout.
     pub rows: Vec<LayoutStats>,
 }
 
 impl MemoryPlan {
-    /// All bytes that the device holds.
+    /// All bytes: what the device holds, and the heap.
     pub fn total_bytes(&self) -> u64 {
-        self.weight_bytes + self.cache_bytes + self.activation_bytes + self.workspace_bytes
+        self.weight_bytes + self.cache_bytes + self.activation_bytes + self.workspace_bytes + self.heap_bytes
     }
 }
 
@@ -55,7 +59,11 @@ impl fmt::Display for MemoryPlan {
             bytes(self.cache_bytes),
             bytes(self.activation_bytes),
             bytes(self.workspace_bytes)
-        )
+        )?;
+        match self.heap_bytes {
+            0 => Ok(()),
+            heap_bytes => write!(f, ", heap {}", bytes(heap_bytes)),
+        }
     }
 }
 
@@ -136,6 +144,7 @@ impl Planner {
     pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
         let device = self.model.device();
         let buffer = TensorBuffer::new(device);
+        device.trim();
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
         buffer.reserve_for(&self.model, context)?;
@@ -144,6 +153,7 @@ impl Planner {
         let stats = device.stats();
         let _ = device.replace_tensor_buffer(None);
         cache?;
+        let buffers = buffer.stats();
         Ok(MemoryPlan {
             context,
             activations: self.model.activations(),
@@ -151,8 +161,10 @@ impl Planner {
             weight_bytes: stats.mapped_bytes + loaded_bytes,
             cache_bytes: stats.cache_bytes,
             activation_bytes: stats.driver_bytes - stats.cache_bytes - loaded_bytes,
+            arena_bytes: buffers.arena_bytes,
             workspace_bytes: stats.workspace_bytes,
-            rows: buffer.stats().by_layout,
+            heap_bytes: 0,
+            rows: buffers.by_layout,
         })
     }
 
@@ -231,8 +243,11 @@ mod tests {
                 assert!(error.to_string().contains("over the memory limit"), "{what}: {error}");
                 assert_eq!(planner.longest_context(plan.total_bytes()).unwrap(), Some(context), "{what}");
             }
-            // Planning leaves nothing behind that the next plan would count.
-            assert_eq!(planner.plan(63).unwrap(), planner.plan(63).unwrap());
+            // Planning leaves nothing behind that the next plan would count, nor does a model that is loaded.
+            let of_model = Planner::of(planner.model());
+            for context in [63, 256, 63] {
+                assert_eq!(planner.plan(context).unwrap(), of_model.plan(context).unwrap(), "{name}, {context}");
+            }
         }
     }
 
@@ -263,7 +278,7 @@ mod tests {
         let text = plan.to_string();
         assert!(text.starts_with("a context of 256 tokens takes ") && text.contains("KV cache 704.0 KiB"), "{text}");
         assert_eq!(
-            plan.rows.iter().map(|row| row.reserved_bytes).sum::<u64>(),
+            plan.rows.iter().map(|row| row.reserved_bytes).sum::<u64>() + plan.arena_bytes,
             plan.cache_bytes + plan.activation_bytes
         );
         assert!(Planner::open(project_file("Cargo.toml"), Activations::Float16).is_err());

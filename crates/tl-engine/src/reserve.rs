@@ -1,11 +1,12 @@
-//! How much memory a model's steps need: exactly the buffers that prefill and decoding have live at once.
+//! How much memory a model's steps need: exactly what prefill and decoding have live at once.
 //!
-//! The architecture's script is run on a device that only counts, and the most of each layout that were live at once is what is
-//! reserved. So a script that is changed changes the reservation with it.
+//! The architecture's script is run on a device that only counts. On the CPU the requests of a step are packed into one
+//! block by their lifetimes. A GPU has no such blocks: there the most of each layout that were live at once is what is
+//! reserved. Either way a script that is changed changes the reservation with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tl_device::{Action, DType, Event, Layout, Role, TensorBuffer, Trace};
+use tl_device::{Action, DType, Device, Event, Layout, MemoryOptions, Role, Simulation, TensorBuffer, Trace};
 use tl_lang::architecture::PREFILL_CHUNK;
 use tl_model::{ModelError, Result};
 
@@ -13,9 +14,13 @@ use crate::model::Model;
 
 /// Reserving for a model.
 pub trait ReserveFor {
-    /// Reserves all that generating takes, for prompt and text of up to `context` tokens together: the KV cache, and the
-    /// activations of prefill and decoding, in the model's types of both, and the kernels' workspace. No step then needs other
-    /// memory.
+    /// Reserves all that generating takes, for prompt and text of up to `context` tokens together: the KV cache, the
+    /// activations of prefill and decoding, in the model's types of both, and the kernels' workspace. No step of any length
+    /// then needs other memory, whichever tokens the cache holds.
+    ///
+    /// On the CPU the activations lie in one block, an arena ([`TensorBuffer::reserve_arena`]), which is as large as the most
+    /// of them that are live at once; the logits, which outlive their step, have a buffer of their own. On a GPU there are
+    /// buffers by layout.
     ///
     /// # Errors
     /// A context that the model was not trained for, types that the model's cache cannot have, or memory that cannot be had.
@@ -32,20 +37,71 @@ impl ReserveFor for TensorBuffer {
         for layout in model.cache_layouts(context)? {
             self.reserve(layout, 1)?;
         }
-        let n = context.min(PREFILL_CHUNK);
-        for Need { layout, count, serves_fewer_rows, live: _ } in of_trace(&model.trace_step(n)?) {
-            // What has a row for each token is smaller in shorter steps.
-            match serves_fewer_rows || n > 1 && layout.shape().first() == Some(&n) {
-                true => self.reserve_up_to(layout, count)?,
-                false => self.reserve(layout, count)?,
+        if self.is_on_gpu() { reserve_by_layout(self, model, context) } else { reserve_arena(self, model, context) }
+    }
+}
+
+/// One block for the activations of all steps, and buffers for what they give.
+fn reserve_arena(buffer: &TensorBuffer, model: &Model, context: usize) -> Result<()> {
+    let device = Device::simulated(Simulation::default());
+    device.start_trace();
+    let mut results: Vec<Layout> = Vec::new();
+    // A shorter step takes what the longest does, of fewer rows, so it finds its places there. A script may let a single token
+    // go another way.
+    let longest = context.min(PREFILL_CHUNK);
+    for n in [longest, 1] {
+        for layout in replay(&model.trace_step(n, context)?, &device)? {
+            if !results.contains(&layout) {
+                results.push(layout);
             }
         }
-        if self.is_on_gpu() {
-            // The token that the device chose.
-            self.reserve(Layout::new(DType::I32, []), 1)?;
-        }
-        Ok(())
     }
+    let arena = device.stop_trace().arena()?;
+    for layout in results {
+        buffer.reserve(layout, 1)?;
+    }
+    buffer.reserve_arena(&arena)?;
+    Ok(())
+}
+
+/// For each layout the most buffers that the longest step has at once.
+fn reserve_by_layout(buffer: &TensorBuffer, model: &Model, context: usize) -> Result<()> {
+    let n = context.min(PREFILL_CHUNK);
+    for Need { layout, count, serves_fewer_rows, live: _ } in of_trace(&model.trace_step(n, context)?) {
+        // What has a row for each token is smaller in shorter steps.
+        match serves_fewer_rows || n > 1 && layout.shape().first() == Some(&n) {
+            true => buffer.reserve_up_to(layout, count)?,
+            false => buffer.reserve(layout, count)?,
+        }
+    }
+    // The token that the device chose.
+    buffer.reserve(Layout::new(DType::I32, []), 1)?;
+    Ok(())
+}
+
+/// Takes and gives back on a device what a step did, all but what outlives it, whose layouts are the result.
+fn replay(step: &Trace, device: &Device) -> Result<Vec<Layout>> {
+    if step.is_thinned() || step.is_ended() {
+        return Err(
+            tl_device::Error::StepsTooLong { max_bytes: MemoryOptions::default().recording_max_bytes as u64 }.into()
+        );
+    }
+    let events: Vec<Event> = step.events().collect();
+    let returned = |event: &Event| if let Action::Return { id } = event.action { Some(id) } else { None };
+    let returned: HashSet<u64> = events.iter().filter_map(returned).collect();
+    let mut live = HashMap::new();
+    let mut results = Vec::new();
+    for event in events {
+        match event.action {
+            Action::Take { id, layout, role: Role::Activation, .. } => match returned.contains(&id) {
+                true => drop(live.insert(id, device.take(&layout, Role::Activation)?)),
+                false => results.push(layout),
+            },
+            Action::Return { id } => drop(live.remove(&id)),
+            _ => {}
+        }
+    }
+    Ok(results)
 }
 
 /// Buffers of one layout that a step needs.

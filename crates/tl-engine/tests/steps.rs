@@ -1,78 +1,149 @@
-//! The list of a step's takes and returns that the memory's benches replay is what the model really does.
+//! What `reserve_for` reserves serves steps of every length: sealed, without a fallback, and with the same results. And it is
+//! hardly more than what a step has live at once.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 
-use tl_device::{Action, Device, Role};
-use tl_engine::Model;
+use tl_device::{Device, DeviceOptions, TensorBuffer};
+use tl_engine::{Activations, KvCache, Model, ReserveFor};
+use tl_tensor::Tensor;
 
-#[path = "../../tl-device/benches/steps/mod.rs"]
+#[path = "../benches/steps/mod.rs"]
 #[allow(dead_code)]
-mod steps;
+mod shapes;
+mod tiny;
+use shapes::TINYLLAMA;
+use tiny::{ALL, named, project_file};
 
-fn demo(device: &Device) -> Model {
-    Model::load(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/demo-q8_0.gguf"), device).unwrap()
+/// The longest step that is tried.
+const MOST: usize = 128;
+
+fn ids(model: &Model, n: usize, from: usize) -> Vec<u32> {
+    (from..from + n).map(|i| ((7 * i * i + 3 * i + 5) % model.config().vocab_size) as u32).collect()
 }
 
-/// `+layout` for a take and `-layout` for a return.
-fn recorded(device: &Device, work: impl FnOnce()) -> Vec<String> {
-    device.start_trace();
-    work();
-    let mut layouts = HashMap::new();
-    let mut lines = Vec::new();
-    for event in device.stop_trace().events() {
-        match event.action {
-            Action::Take { id, layout, role: Role::Activation, .. } => {
-                lines.push(format!("+{layout}"));
-                layouts.insert(id, layout);
-            }
-            Action::Return { id } => lines.extend(layouts.remove(&id).map(|layout| format!("-{layout}"))),
-            _ => {}
+fn bits(logits: Tensor) -> Vec<u32> {
+    let values = logits.into_typed::<f32>().unwrap().to_vec().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Steps of `n` tokens, of one and of `n` again, the last one's logits of all rows where that is one; their logits.
+fn logits(model: &Model, cache: &mut KvCache, n: usize) -> Vec<Vec<u32>> {
+    cache.clear();
+    let mut all = Vec::new();
+    for len in [n, 1, n] {
+        if cache.len() + len <= cache.capacity() {
+            let tokens = ids(model, len, cache.len());
+            all.push(bits(model.forward(&tokens, cache).unwrap()));
         }
     }
-    lines
+    if cache.len() < cache.capacity() {
+        all.push(bits(model.forward_all(&[1], cache).unwrap()));
+    }
+    all
 }
 
-fn written_down(steps: &steps::Steps) -> Vec<String> {
-    let mut held = Vec::new();
-    let line = |action: &steps::Action| match *action {
-        steps::Action::Take { layout } => {
-            held.push(layout);
-            format!("+{}", steps.layouts[layout])
-        }
-        steps::Action::Return { tensor } => format!("-{}", steps.layouts[held[tensor]]),
+/// Every step of a model in sealed memory gives what it gives in memory that is allocated for it.
+fn check(path: &Path, contexts: &[usize]) {
+    let device = |is_filled: bool| {
+        let mut options = DeviceOptions::default();
+        options.threads = 1;
+        options.memory.nan_fill = is_filled;
+        Device::cpu_with(&options)
     };
-    steps.actions.iter().map(line).collect()
+    for &context in contexts {
+        let free = Model::load(path, &device(false)).unwrap().with_activations(Activations::Float32);
+        let mut free_cache = free.new_cache(context).unwrap();
+        let device = device(true);
+        let model = Model::load(path, &device).unwrap().with_activations(Activations::Float32);
+        let buffer = TensorBuffer::new(&device);
+        buffer.reserve_for(&model, context).unwrap();
+        device.set_tensor_buffer(buffer.clone());
+        device.seal();
+        let held = device.stats();
+        let mut cache = model.new_cache(context).unwrap();
+        for n in 1..=context.min(MOST) {
+            let what = format!("{}, context {context}, {n} tokens", path.display());
+            assert_eq!(logits(&model, &mut cache, n), logits(&free, &mut free_cache, n), "{what}");
+            assert_eq!(buffer.stats().fallback_count, 0, "{what}");
+        }
+        let stats = device.stats();
+        assert_eq!((stats.driver_bytes, stats.allocation_count), (held.driver_bytes, held.allocation_count));
+        let left = buffer.stats();
+        let cache_parts = model.config().n_layers;
+        drop(cache);
+        assert!(left.in_use_count >= cache_parts && buffer.stats().in_use_count == 0, "all came back");
+    }
 }
 
 #[test]
-fn the_list_is_what_the_model_does() {
-    let device = Device::cpu();
-    let model = demo(&device);
-    let config = model.config();
-    let llama = steps::Llama {
-        n_layers: config.n_layers,
-        dim: config.dim,
-        n_heads: config.n_heads,
-        n_kv_heads: config.n_kv_heads,
-        head_dim: config.head_dim,
-        ffn_dim: config.ffn_dim,
-        vocab_size: config.vocab_size,
-    };
-    let mut cache = model.new_cache(256).unwrap();
-    for n in [1, 7, 200] {
-        let ids = vec![1; n];
-        cache.clear();
-        let events = recorded(&device, || drop(model.forward(&ids, &mut cache).unwrap()));
-        let list = written_down(&llama.step(n));
-        let first = events.iter().zip(&list).position(|(a, b)| a != b);
-        assert_eq!(events.len(), list.len(), "{n} tokens, first difference at {first:?}");
-        // Tensors that an operation lets go together may go in any order.
-        let sorted = |lines: &[String]| -> Vec<Vec<String>> {
-            let mut runs: Vec<Vec<String>> = lines.chunk_by(|a, b| a[..1] == b[..1]).map(<[String]>::to_vec).collect();
-            runs.iter_mut().for_each(|run| run.sort());
-            runs
-        };
-        assert_eq!(sorted(&events), sorted(&list), "{n} tokens");
+fn steps_of_every_length_are_served() {
+    check(&project_file("models/demo-q8_0.gguf"), &[1, 100, 256]);
+}
+
+/// Windows, experts, states, latent attention, and views that are copied in steps of several tokens alone.
+#[test]
+fn steps_of_every_architecture_are_served() {
+    for name in [
+        "llama",
+        "gemma3",
+        "gemma4",
+        "mixtral",
+        "qwen3moe",
+        "qwen3next",
+        "lfm2",
+        "deepseek2",
+        "phi3",
+        "glm4",
+        "gpt-oss",
+    ] {
+        check(&named(name).any_source(), &[3, 64, 256]);
+    }
+}
+
+/// What a model holds with a reservation for `context` tokens, over the least that it can hold: the KV cache and the most
+/// activations that the longest step has live at once.
+fn held_over_bound(model: &Model, context: usize) -> f64 {
+    let device = model.device();
+    let buffer = TensorBuffer::new(device);
+    let before = device.stats().driver_bytes;
+    buffer.reserve_for(model, context).unwrap();
+    let held = device.stats().driver_bytes - before;
+    drop(buffer);
+    let mut cache = model.new_cache(context).unwrap();
+    let cache_bytes = device.stats().cache_bytes;
+    device.start_trace();
+    drop(model.forward(&ids(model, context, 0), &mut cache).unwrap());
+    cache.clear();
+    drop(model.forward(&[1], &mut cache).unwrap());
+    let most = device.stop_trace().arena().unwrap().lower_bound_bytes as u64;
+    held as f64 / (cache_bytes + most) as f64
+}
+
+#[test]
+fn a_reservation_is_hardly_more_than_what_is_live() {
+    let model = TINYLLAMA.counting();
+    for context in [128, 512, 2048] {
+        let ratio = held_over_bound(&model, context);
+        assert!((1.0..=1.02).contains(&ratio), "context {context}: {ratio}");
+    }
+    // What the logits need beside the arena is the more, the shorter the longest step.
+    for (context, most) in [(1, 1.5), (16, 1.1)] {
+        let ratio = held_over_bound(&model, context);
+        assert!((1.0..=most).contains(&ratio), "context {context}: {ratio}");
+    }
+}
+
+/// A longer context never takes less, on which the search for the longest one that fits relies.
+#[test]
+fn more_tokens_never_take_less() {
+    for tiny in ALL {
+        let planner = tl_engine::Planner::open(tiny.any_source(), Activations::Float16).unwrap();
+        let longest = planner.model().config().context_length.min(KvCache::MAX_STEP);
+        let mut before = 0;
+        for context in (1..=longest).step_by(7) {
+            let plan = planner.plan(context).unwrap();
+            assert!(plan.total_bytes() >= before, "{}: {context}", tiny.name);
+            before = plan.total_bytes();
+        }
     }
 }

@@ -58,6 +58,9 @@ impl std::fmt::Debug for Architecture {
 }
 
 impl Architecture {
+    /// The stack of the thread that a script is checked on, once.
+    pub const CHECK_STACK_BYTES: usize = SMALL_STACK_BYTES;
+
     /// The names of the architectures whose scripts come with the program.
     pub fn names() -> impl Iterator<Item = &'static str> {
         standard::names().filter_map(|name| name.strip_prefix(standard::ARCHITECTURES))

@@ -5,24 +5,34 @@ use std::fmt::Write;
 use tl_device::DType;
 use tl_tensor::Tensor;
 
-use crate::library::Shown;
+use crate::library::{Failure, Shown};
 use crate::value::{Handle, Record, Value};
 
 /// Tensors with more elements than this are shortened.
 const MAX_ELEMENTS: usize = 1000;
 
+/// What an element takes while its tensor is printed: as it is, and as a number.
+const ELEMENT_BYTES: usize = 12;
+
 /// So many elements are shown at both ends of a dimension that is shortened.
 const EDGE: usize = 3;
 
+/// The longest text of a value that is no string: lists that hold each other are as long as they like.
+const MAX_TEXT_BYTES: usize = 16 << 20;
+
 /// A value as `print` and `str` show it.
-pub(crate) fn show(value: &Value) -> String {
+pub(crate) fn show(value: &Value) -> Result<String, Failure> {
     let mut text = String::new();
-    write_value(&mut text, value, false);
-    text
+    write_value(&mut text, value, false)?;
+    Ok(text)
 }
 
 /// Appends what [`show`] gives; strings inside lists are quoted.
-pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) {
+pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Result<(), Failure> {
+    if text.len() > MAX_TEXT_BYTES && !matches!(value, Value::Str(_)) {
+        let limit = tl_device::bytes(MAX_TEXT_BYTES as u64);
+        return Err(Failure::new(format!("the text of this value is longer than {limit}; print its parts")));
+    }
     // Writing to a string cannot fail.
     let _ = match value {
         Value::Absent | Value::Unit => write!(text, "()"),
@@ -41,16 +51,16 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) {
                 if index > 0 {
                     text.push_str(", ");
                 }
-                write_value(text, value, true);
+                write_value(text, value, true)?;
             }
             write!(text, "]")
         }
         Value::Record(record) => {
-            write_record(text, record);
+            write_record(text, record)?;
             Ok(())
         }
         Value::Tensor(tensor) => {
-            write_tensor(text, tensor);
+            write_tensor(text, tensor)?;
             Ok(())
         }
         Value::Handle(Handle::Model(model)) => write!(text, "Model({})", model.path().display()),
@@ -63,9 +73,10 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) {
         Value::Handle(handle) => write!(text, "{}", handle.kind().name()),
         Value::Recycled(_) => write!(text, "recycled"),
     };
+    Ok(())
 }
 
-fn write_record(text: &mut String, record: &Record) {
+fn write_record(text: &mut String, record: &Record) -> Result<(), Failure> {
     text.push('{');
     let mut separator = "";
     for ((name, _), value) in record.ty.fields.iter().zip(&record.values) {
@@ -79,14 +90,17 @@ fn write_record(text: &mut String, record: &Record) {
             (Shown::Percent, Value::Float(x)) => {
                 let _ = write!(text, "{:.1}%", x * 100.0);
             }
-            (_, value) => write_value(text, value, true),
+            (_, value) => write_value(text, value, true)?,
         }
     }
     text.push_str(" }");
+    Ok(())
 }
 
 /// The elements in brackets, then dtype and shape.
-fn write_tensor(text: &mut String, tensor: &Tensor) {
+fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), Failure> {
+    let n = tensor.n_elems();
+    tensor.device().check_heap(n.saturating_mul(ELEMENT_BYTES), || format!("the text of {}", tensor.layout()))?;
     match elements(tensor) {
         Some(elements) => {
             let shortened = elements.len() > MAX_ELEMENTS;
@@ -101,6 +115,7 @@ fn write_tensor(text: &mut String, tensor: &Tensor) {
             let _ = write!(text, "{}", tensor.layout());
         }
     }
+    Ok(())
 }
 
 fn elements(tensor: &Tensor) -> Option<Vec<f64>> {
@@ -220,7 +235,7 @@ mod tests {
     use super::*;
 
     fn check(value: Value, expected: &str) {
-        assert_eq!(show(&value), expected);
+        assert_eq!(show(&value).unwrap(), expected);
     }
 
     #[test]

@@ -92,6 +92,9 @@ impl Interpreter<'static> {
 }
 
 impl<'h> Interpreter<'h> {
+    /// The stack of the thread that a program runs on, where the system has the addresses: of it only what is used takes memory.
+    pub const STACK_BYTES: usize = STACK_BYTES[0];
+
     /// An interpreter whose programs print to, and read from, this host.
     pub fn with_host(device: &Device, host: &'h mut dyn Host) -> Interpreter<'h> {
         Interpreter { device: device.clone(), host: Outside::Given(host) }

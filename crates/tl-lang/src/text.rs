@@ -14,6 +14,23 @@ pub(crate) enum Text {
     Shared(Arc<str>),
 }
 
+impl Text {
+    /// One behind the other, copied once.
+    pub(crate) fn joined(a: &str, b: &str) -> Text {
+        let len = a.len() + b.len();
+        if len <= INLINE {
+            let mut bytes = [0; INLINE];
+            bytes[..a.len()].copy_from_slice(a.as_bytes());
+            bytes[a.len()..len].copy_from_slice(b.as_bytes());
+            return Text::Inline(bytes, len as u8);
+        }
+        let mut text = String::with_capacity(len);
+        text.push_str(a);
+        text.push_str(b);
+        Text::from(text)
+    }
+}
+
 impl Deref for Text {
     type Target = str;
 

@@ -230,6 +230,11 @@ impl std::fmt::Debug for Ints {
 }
 
 impl Value {
+    /// Bytes that a list of so many elements takes, at the most.
+    pub(crate) fn list_bytes(len: usize) -> usize {
+        len.saturating_mul(size_of::<Value>())
+    }
+
     /// Of an int or a float.
     pub(crate) fn number(&self) -> Option<Number> {
         match *self {

@@ -250,6 +250,8 @@ impl KvCache {
         dtype: DType,
     ) -> Result<KvCache> {
         let mut cache = KvCache { capacity: max_len, ..KvCache::default() };
+        let n_bytes = parts.size_hint().0.saturating_mul(size_of::<Part>());
+        device.check_heap(n_bytes, || "a KV cache of so many layers".to_owned())?;
         for part in parts {
             let (layer, n_layers) = (part.layer, cache.n_layers());
             if layer != n_layers && layer + 1 != n_layers {

@@ -100,6 +100,10 @@ impl Weights {
             // It copies the weights from the mapped file.
             return Weights::load(path, device);
         }
+        let path = path.as_ref();
+        let len = Checkpoint::open(path)?.len_bytes();
+        let what = || format!("the copy of {}", path.display());
+        device.check_heap(usize::try_from(len).unwrap_or(usize::MAX), what)?;
         Weights::new(Arc::new(Checkpoint::open_copied(path)?), device)
     }
 

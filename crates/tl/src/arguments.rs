@@ -464,9 +464,12 @@ pub(crate) struct DeviceArguments {
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// The most bytes that the device may hold, weights included: 300MB, 2GiB [default: what the machine has]
+    /// The most bytes that the program may take, weights and heap included: 300MB, 2GiB [default: what the machine has]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) memory_limit: Option<usize>,
+    /// Have the operating system hold the process to the limit too, plus its code and stacks, which `tl plan` lists (Linux)
+    #[arg(long, requires = "memory_limit")]
+    pub(crate) enforce: bool,
     /// Print the device's memory statistics at the end, on standard error; `json` as one object on its last line
     #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) memory_stats: Option<StatisticsForm>,

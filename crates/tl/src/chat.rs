@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tl_device::{Device, TensorBuffer, bytes as display_bytes};
-use tl_engine::{AnswerEnd, Chat, ChatForm, ChatOptions, DateTime, Message, Model, ReserveFor};
+use tl_engine::{AnswerEnd, Chat, ChatForm, ChatOptions, DateTime, Message, Model, Planner, ReserveFor};
 
 use crate::arguments::ChatArguments;
 use crate::output::{self, Stop, print_error};
-use crate::plan::{self, WeightsAre};
+use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::{models, statistics};
 
 /// The context where the user gives none and the model works for as much.
@@ -73,10 +73,14 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     #[cfg(feature = "grammar")]
     let grammar = arguments.grammar.read()?;
     let device = crate::device::open(&arguments.device)?;
+    let meter = HeapMeter::start();
     let planner = arguments.how.planner(path, &device)?;
     let longest = planner.model().config().context_length;
     let context = arguments.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
-    plan::check_room(&planner, context, arguments.device.memory_limit, WeightsAre::ToCome, &device)?;
+    let heap_bytes = meter.bytes(&planner, context).map_err(Stop::failed)?;
+    plan::check_room(&planner, context, heap_bytes, arguments.device.memory_limit, WeightsAre::ToCome, &device)?;
+    // What it has on the heap, the model takes again.
+    drop(planner);
     let model = arguments.how.load(path, &device)?;
     let buffer = TensorBuffer::new(&device);
     buffer.reserve_for(&model, context).map_err(Stop::failed)?;
@@ -95,7 +99,7 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     chat.set_messages(system_message(system.as_deref()));
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal {
-        let plan = planner.plan(context).map_err(Stop::failed)?;
+        let plan = Planner::of(&model).plan(context).map_err(Stop::failed)?;
         print_error(&format!(
             "{}, {context} tokens, {}; /help helps",
             path.display(),

@@ -1,9 +1,11 @@
 //! The device of a run: chosen by arguments and environment, made once, and passed down.
 
 use tl_device::{Device, DeviceOptions, GpuChoice, Isa};
+use tl_lang::Architecture;
 
 use crate::arguments::{DeviceArguments, DeviceChoice};
 use crate::output::{Stop, print_error};
+use crate::process::{self, Base};
 
 /// Names the device where no argument does.
 const DEVICE: &str = "TL_DEVICE";
@@ -14,6 +16,11 @@ const POOL_CAP: &str = "TL_BUFFER_MAX_MB";
 
 /// The device that the arguments ask for.
 pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
+    open_for(arguments, Architecture::CHECK_STACK_BYTES)
+}
+
+/// As [`open`], for a command that runs on a stack of this size beside the first.
+pub(crate) fn open_for(arguments: &DeviceArguments, program_stack_bytes: usize) -> Result<Device, Stop> {
     let mut options = options(arguments.threads)?;
     options.memory.limit_bytes = arguments.memory_limit;
     options.memory.soft_limit_bytes = arguments.soft_memory_limit;
@@ -22,7 +29,23 @@ pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
         let problem = || Stop::Failed(format!("{POOL_CAP} is {value:?}, expected a whole number of mebibytes"));
         options.memory.pool_max_bytes = cap.ok_or_else(problem)?;
     }
-    choose(arguments.device.clone(), options)
+    if arguments.enforce {
+        process::keep_heap_tight();
+    }
+    let device = choose(arguments.device.clone(), options)?;
+    if !device.is_gpu() {
+        process::limit_heap(arguments.memory_limit);
+    }
+    match arguments.memory_limit.filter(|_| arguments.enforce) {
+        Some(_) if device.is_gpu() => {
+            Err(Stop::Failed("--enforce is for the CPU: a GPU's driver takes what it likes".to_owned()))
+        }
+        Some(limit) => {
+            process::enforce(limit, Base::now(device.threads().count(), program_stack_bytes))?;
+            Ok(device)
+        }
+        None => Ok(device),
+    }
 }
 
 /// Options with the threads that were asked for and the instructions that the environment names, which every command computes

@@ -10,7 +10,7 @@ use tl_syntax::SourceMap;
 
 use crate::arguments::GenerateArguments;
 use crate::output::{self, Stop};
-use crate::plan::{self, WeightsAre};
+use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::report::Recording;
 use crate::{chat, statistics};
 
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let context = options.context.unwrap_or(model.config().context_length);
     if limit.is_none() && !device.is_gpu() {
         let weights = if arguments.how.no_mmap { WeightsAre::Copied } else { WeightsAre::Mapped };
-        plan::check_room(&Planner::of(&model), context, None, weights, &device)?;
+        plan::check_room(&Planner::of(&model), context, 0, None, weights, &device)?;
     }
     buffer.reserve_for(&model, context).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);
@@ -82,12 +82,14 @@ fn check_complete(generator: &Generator<Model>, options: &GenerateOptions) -> Re
 
 /// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
 fn check_room(arguments: &GenerateArguments, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
+    let meter = HeapMeter::start();
     let planner = arguments.how.planner(&arguments.model, device)?;
     let model = planner.model();
     let tokenizer = model.tokenizer().map_err(Stop::failed)?;
-    let prompt = prompt(arguments, model, &tokenizer)?;
-    let context = options(arguments, model, prompt.len()).context;
-    plan::check_room(&planner, context.unwrap_or(model.config().context_length), limit, WeightsAre::ToCome, device)
+    let prompt_len = prompt(arguments, model, &tokenizer)?.len();
+    let context = options(arguments, model, prompt_len).context.unwrap_or(model.config().context_length);
+    let heap_bytes = meter.bytes(&planner, context).map_err(Stop::failed)?;
+    plan::check_room(&planner, context, heap_bytes, limit, WeightsAre::ToCome, device)
 }
 
 /// The tokens to go on from.

@@ -19,6 +19,7 @@ mod output;
 mod perplexity;
 mod plan;
 mod plan_script;
+mod process;
 mod progress;
 mod quantize;
 mod render;
@@ -37,6 +38,7 @@ use arguments::{Arguments, Command};
 use output::{Stop, print_error};
 
 fn main() -> ExitCode {
+    process::watch_heap();
     let arguments = Arguments::parse_from(arguments::join_memory_stats(std::env::args_os()));
     let result = match arguments.command {
         Command::Run(run) => script::run(&run),

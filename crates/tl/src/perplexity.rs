@@ -65,6 +65,9 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// What the tokenizer takes for a byte of text, at the most.
+const ENCODING_BYTES: usize = 40;
+
 /// Windows of tokens, and what is known about their predictions.
 struct Text<'a> {
     window: usize,
@@ -83,8 +86,12 @@ impl<'a> Text<'a> {
         // The arguments' definition asks for one of the two.
         let path = arguments.text.as_deref().unwrap_or(Path::new("-"));
         let window = arguments.context.unwrap_or(512.min(model.config().context_length));
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))?;
+        let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
+        let len = path.metadata().map_err(|error| failed(&error))?.len();
+        let needed = usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(ENCODING_BYTES);
+        let what = || format!("encoding a text of {}", tl_device::bytes(len));
+        model.device().check_heap(needed, what).map_err(|error| failed(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         let tokens = model.tokenizer().map_err(Stop::failed)?.encode(&text);
         let windows = tokens.chunks_exact(window.max(1)).take(arguments.most_windows());
         let windows: Vec<Vec<u32>> = windows.map(<[u32]>::to_vec).collect();

@@ -5,13 +5,16 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tl_device::{DType, Device, MemoryBound, bytes as display_bytes};
-use tl_engine::{MemoryPlan, Planner};
+use tl_device::{DType, Device, MemoryBound, bytes as display_bytes, heap};
+use tl_engine::{MemoryPlan, Planner, SamplingOptions, Session};
+
+use tl_lang::Architecture;
 
 use crate::arguments::{Activations, CacheType, DeviceChoice, PlanArguments, load_options};
 use crate::memory_lock::{self, MemoryLock};
 use crate::models;
 use crate::output::{self, Stop};
+use crate::process::{Base, ENFORCED_SPARE_BYTES};
 
 /// What a model computes in, in words.
 pub(crate) fn types(activations: DType, cache: DType) -> String {
@@ -77,6 +80,47 @@ impl Room {
     }
 }
 
+/// Measures what preparing a model takes on the heap: the same is taken again when it is loaded.
+pub(crate) struct HeapMeter {
+    before: usize,
+}
+
+/// What a command takes on the heap beside the model: arguments, the prompt, its text.
+const PROGRAM_HEAP_BYTES: u64 = 512 << 10;
+
+/// What it is rounded up to, so that two processes with other arguments find the same.
+const HEAP_STEP_BYTES: u64 = 64 << 10;
+
+impl HeapMeter {
+    pub(crate) fn start() -> HeapMeter {
+        heap::reset_peak();
+        HeapMeter { before: heap::bytes() }
+    }
+
+    /// What a model's process takes on the heap for this context, once all that `planner`'s model has for a text is made too.
+    pub(crate) fn bytes(&self, planner: &Planner, context: usize) -> tl_model::Result<u64> {
+        let model = planner.model();
+        if model.device().is_gpu() {
+            // A limit is on the GPU's memory there.
+            return Ok(0);
+        }
+        let tokenizer = model.tokenizer();
+        if let Ok(tokenizer) = &tokenizer {
+            // What it keeps for the texts of a thread.
+            tokenizer.encode("a");
+        }
+        planner.plan(context)?;
+        if tokenizer.is_ok() {
+            Session::new(model, context, SamplingOptions::default())?;
+            model.device().trim();
+        }
+        // A file is mapped or read as a whole.
+        let rest_of_files = model.weights().checkpoint().len_bytes().saturating_sub(planner.weight_bytes());
+        let peak = heap::peak_bytes().saturating_sub(self.before) as u64;
+        Ok((peak + rest_of_files + PROGRAM_HEAP_BYTES).next_multiple_of(HEAP_STEP_BYTES))
+    }
+}
+
 /// A plan beside what there is.
 struct Verdict {
     plan: MemoryPlan,
@@ -86,15 +130,18 @@ struct Verdict {
     /// The longest context that the model was trained for.
     most: usize,
     is_gpu: bool,
+    /// What the process takes beside that, where it is known.
+    base: Option<Base>,
 }
 
 impl Verdict {
-    fn new(planner: &Planner, context: usize, rooms: Vec<Room>) -> tl_model::Result<Verdict> {
-        let plan = planner.plan(context)?;
-        let least = rooms.iter().map(|room| room.bytes).min();
+    fn new(planner: &Planner, context: usize, heap_bytes: u64, rooms: Vec<Room>) -> tl_model::Result<Verdict> {
+        let mut plan = planner.plan(context)?;
+        plan.heap_bytes = heap_bytes;
+        let least = rooms.iter().map(|room| room.bytes.saturating_sub(heap_bytes)).min();
         let longest = least.map(|bytes| planner.longest_context(bytes)).transpose()?.flatten();
         let (model, most) = (planner.model(), planner.model().config().context_length);
-        Ok(Verdict { plan, rooms, longest, most, is_gpu: model.device().is_gpu() })
+        Ok(Verdict { plan, rooms, longest, most, is_gpu: model.device().is_gpu(), base: None })
     }
 
     /// The room that is the least, where the plan takes more.
@@ -128,13 +175,28 @@ impl Verdict {
         line("KV cache", plan.cache_bytes, "");
         line("activations", plan.activation_bytes, "");
         line("workspace", plan.workspace_bytes, "of the kernels");
+        if plan.heap_bytes > 0 {
+            line("heap", plan.heap_bytes, "metadata, tokenizer, sampling");
+        }
         line("total", plan.total_bytes(), "");
+        if let Some(base) = self.base {
+            line("code", base.code_bytes, "beside the limit");
+            line("stacks", base.stack_bytes, "beside the limit, address space");
+            line(
+                "with --enforce",
+                plan.total_bytes() + base.bytes() + ENFORCED_SPARE_BYTES,
+                "what the kernel holds it to",
+            );
+        }
         for room in &self.rooms {
             let answer = if plan.total_bytes() <= room.bytes { "fits" } else { "does not fit" };
             line(room.label(), room.bytes, answer);
         }
         let _ = writeln!(text, "{:<22} {}", "longest that fits", self.advice());
         text.push_str("\nbuffers\n");
+        if plan.arena_bytes > 0 {
+            let _ = writeln!(text, "     1 × {:<26} {:>11}", "arena of activations", display_bytes(plan.arena_bytes));
+        }
         for row in &plan.rows {
             let (count, layout) = (row.reserved_count, row.layout.to_string());
             let _ = writeln!(text, "  {count:>4} × {layout:<26} {:>11}", display_bytes(row.reserved_bytes));
@@ -156,8 +218,13 @@ impl Verdict {
             "weight_bytes": plan.weight_bytes,
             "cache_bytes": plan.cache_bytes,
             "activation_bytes": plan.activation_bytes,
+            "arena_bytes": plan.arena_bytes,
             "workspace_bytes": plan.workspace_bytes,
+            "heap_bytes": plan.heap_bytes,
             "total_bytes": plan.total_bytes(),
+            "code_bytes": self.base.map(|base| base.code_bytes),
+            "stack_bytes": self.base.map(|base| base.stack_bytes),
+            "enforced_bytes": self.base.map(|base| plan.total_bytes() + base.bytes() + ENFORCED_SPARE_BYTES),
             "limit_bytes": bytes(true),
             "available_bytes": bytes(false),
             "available_in": of(false).and_then(|room| room.bound).map(|bound| bound.to_string()),
@@ -180,14 +247,17 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let device = crate::device::choose(choice, crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
     let path = models::resolve(&arguments.file)?;
+    let base = Base::now(device.threads().count(), Architecture::CHECK_STACK_BYTES);
+    let meter = HeapMeter::start();
     let options = load_options(arguments.arch.as_deref())?;
     let planner = Planner::open_with(path, &device, options).map_err(Stop::failed)?.with_activations(activations);
     let planner = planner.with_cache_dtype(arguments.cache.map(CacheType::dtype));
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
-    let rooms = Room::all(arguments.memory_limit, &planner, WeightsAre::ToCome, &device);
-    let verdict = Verdict::new(&planner, context, rooms);
     let failed = |error| Stop::Failed(format!("{}: {error}", arguments.file.display()));
-    let verdict = verdict.map_err(failed)?;
+    let heap_bytes = meter.bytes(&planner, context).map_err(failed)?;
+    let rooms = Room::all(arguments.memory_limit, &planner, WeightsAre::ToCome, &device);
+    let mut verdict = Verdict::new(&planner, context, heap_bytes, rooms).map_err(failed)?;
+    verdict.base = base.filter(|_| !device.is_gpu());
     let lock = || MemoryLock::of_model(&arguments.file, &verdict.plan);
     if let Some(path) = &arguments.check {
         return lock().check(path);
@@ -219,16 +289,17 @@ fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
 pub(crate) fn check_room(
     planner: &Planner,
     context: usize,
+    heap_bytes: u64,
     limit: Option<usize>,
     weights: WeightsAre,
     device: &Device,
 ) -> Result<(), Stop> {
     let rooms = Room::all(limit, planner, weights, device);
-    let total = planner.plan(context).map_err(Stop::failed)?.total_bytes();
+    let total = planner.plan(context).map_err(Stop::failed)?.total_bytes() + heap_bytes;
     if rooms.iter().all(|room| total <= room.bytes) {
         return Ok(());
     }
-    let verdict = Verdict::new(planner, context, rooms).map_err(Stop::failed)?;
+    let verdict = Verdict::new(planner, context, heap_bytes, rooms).map_err(Stop::failed)?;
     let Some(room) = verdict.too_small() else { return Ok(()) };
     Err(Stop::Failed(format!(
         "{}: {}, more than {}; the longest context that fits: {}{}",
@@ -236,7 +307,7 @@ pub(crate) fn check_room(
         verdict.plan,
         room.in_words(),
         verdict.advice(),
-        ways_to_fit(planner, context, room.bytes)
+        ways_to_fit(planner, context, room.bytes.saturating_sub(heap_bytes))
     )))
 }
 

@@ -69,7 +69,9 @@ impl Reservations {
             Reservations { device: device.clone(), plan: None, arena: None, tuning: None, seal: Seal::Never };
         if let Some(path) = &wanted.plan {
             let plan = read_plan(path)?;
-            plan.reserve(&reservations.buffer()?).map_err(Stop::failed)?;
+            let buffer = reservations.buffer()?;
+            plan.reserve(&buffer).map_err(Stop::failed)?;
+            buffer.keep_to_plan();
             reservations.plan = Some(plan);
         }
         if wanted.arena {
@@ -115,6 +117,7 @@ impl Reservations {
         if arena.size_bytes > 0 {
             buffer.reserve_arena(&arena).map_err(Stop::failed)?;
         }
+        buffer.keep_to_plan();
         self.arena = Some(arena);
         Ok(())
     }

@@ -16,11 +16,11 @@ use crate::reservations::Reservations;
 use crate::{models, render, statistics};
 
 /// The longest source file that is read; a program is not a hundredth of it.
-const MAX_SOURCE_BYTES: u64 = 64 << 20;
+const MAX_SOURCE_BYTES: u64 = 8 << 20;
 
 /// Checks and runs a program.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
-    let device = crate::device::open(&arguments.device)?;
+    let device = crate::device::open_for(&arguments.device, Interpreter::STACK_BYTES)?;
     let source = main_file(&arguments.file)?;
     let recording = Recording::start(&arguments.device, &device, "output")?;
     let mut host = Terminal::new(arguments.args.clone(), &device, output::print);

@@ -48,10 +48,11 @@ fn text(memory: &MemoryStats, buffer: &TensorBufferStats) -> String {
             display_bytes(memory.waste_bytes)
         ),
         format!(
-            "  parameters {}, weights in files {}, workspace of the kernels {}, recordings {}",
+            "  parameters {}, weights in files {}, workspace of the kernels {}, heap of the program {}, recordings {}",
             display_bytes(memory.learnable_bytes),
             display_bytes(memory.mapped_bytes),
             display_bytes(memory.workspace_bytes),
+            display_bytes(memory.heap_bytes),
             display_bytes(memory.recording_bytes)
         ),
         format!(
@@ -149,6 +150,9 @@ fn json(memory: &MemoryStats, buffer: &TensorBufferStats) -> Value {
         "mapped_bytes": memory.mapped_bytes,
         "workspace_bytes": memory.workspace_bytes,
         "recording_bytes": memory.recording_bytes,
+        "heap_bytes": memory.heap_bytes,
+        "heap_peak_bytes": tl_device::heap::peak_bytes(),
+        "read_bytes": memory.read_bytes,
         "learnable_bytes": memory.learnable_bytes,
         "allocations": memory.allocation_count,
         "frees": memory.free_count,

@@ -284,3 +284,23 @@ fn a_line_shows_progress_on_a_terminal_only() {
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "done\n");
     assert!(run("run", &[&program]).stderr.is_empty(), "no terminal, no line");
 }
+
+/// A plan or an arena serves what a program reserves for itself: nothing is reserved twice, and sealed memory is no obstacle.
+#[test]
+fn a_plan_serves_a_programs_own_reservations() {
+    let plan = temp_path("own.plan");
+    let program = root().join("examples/generate.tl");
+    let program = program.to_str().unwrap();
+    printed("plan -o", &[&plan, program]);
+    let reserved = |stats: &str| {
+        let stats: Value = serde_json::from_str(stats.lines().last().unwrap()).unwrap();
+        assert_eq!(stats["fallbacks"].as_u64(), Some(0), "{stats}");
+        stats["reserved_bytes"].as_u64().unwrap()
+    };
+    let (own_text, own) = printed("run --memory-stats=json", &[program]);
+    let (text, planned) = printed("run --sealed --memory-stats=json --plan", &[&plan, program]);
+    let (_, in_arena) = printed("run --sealed --arena --memory-stats=json", &[program]);
+    assert!(reserved(&planned) <= reserved(&own) && reserved(&in_arena) <= reserved(&planned));
+    let story = |text: &str| text.split("buffers reserved:").next().unwrap().to_owned();
+    assert_eq!(story(&text), story(&own_text));
+}

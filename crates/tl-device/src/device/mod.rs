@@ -253,6 +253,24 @@ impl Device {
         self.memory.take_workspace()
     }
 
+    /// Whether the process's heap may grow by `bytes`, by this device's limit and by what the system has: for whoever is about to make
+    /// something as large as an input wants it. `what` names it in the error. It costs a comparison or two where little is asked.
+    ///
+    /// ```
+    /// use tl_device::Device;
+    /// let device = Device::cpu();
+    /// assert!(device.check_heap(1 << 20, || "a string".to_owned()).is_ok());
+    /// let error = device.check_heap(usize::MAX / 2, || "a string of 8 EiB".to_owned()).unwrap_err();
+    /// assert!(error.to_string().starts_with("out of memory: a string of 8 EiB needs"));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Limit`] and [`Error::OutOfMemory`].
+    #[inline]
+    pub fn check_heap(&self, bytes: usize, what: impl Fn() -> String) -> Result<(), Error> {
+        self.memory.check_heap(bytes, what)
+    }
+
     /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`](crate::MemoryStats::mapped_bytes) and against the limit.
     ///
     /// ```

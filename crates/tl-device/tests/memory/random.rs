@@ -205,7 +205,7 @@ impl World {
             _ => Some(self.device.take(&layout, role).unwrap()),
         };
         if self.buffer.is_some() {
-            self.taken += u64::from(source.is_some());
+            self.taken += u64::from(source.is_some() && role != Role::Learnable);
             self.fallbacks += u64::from(source.is_none() && role == Role::Activation);
         }
         if let Some(at) = source {

@@ -14,6 +14,8 @@ use tl_device::{
 mod limited;
 #[path = "random.rs"]
 mod random;
+#[path = "stepping.rs"]
+mod stepping;
 
 fn device_with(set: impl FnOnce(&mut MemoryOptions)) -> Device {
     let mut options = DeviceOptions::default();

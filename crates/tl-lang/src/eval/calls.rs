@@ -356,6 +356,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn run_builtin(&mut self, row: &'static Builtin, first: usize, span: Span) -> Evaluated<Value> {
+        self.check_heap(span)?;
         self.device.set_location(crate::interpreter::location(span));
         let mut stack = std::mem::take(&mut self.stack);
         let values = stack.get_mut(first..).unwrap_or_default();
@@ -385,6 +386,7 @@ impl<'a> Evaluator<'a> {
                 format!("`{}` is called more deeply than there is room for ({} calls)", function.name, self.open_calls);
             return Err(error_at(span, message));
         }
+        self.check_heap(span)?;
         let saved = (self.frame, self.sizes, self.function);
         self.open_calls += 1;
         let result = self.enter(function, first, span);

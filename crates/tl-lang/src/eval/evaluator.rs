@@ -131,6 +131,18 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// Ends a program whose strings and lists have passed a limit.
+    #[inline]
+    pub(super) fn check_heap(&self, span: Span) -> Evaluated<()> {
+        self.check_room(size_of::<Value>(), span, || "another string or list".to_owned())
+    }
+
+    /// Whether there is room on the heap for `bytes`, for whatever `what` says.
+    #[inline]
+    pub(super) fn check_room(&self, bytes: usize, span: Span, what: impl Fn() -> String) -> Evaluated<()> {
+        self.device.check_heap(bytes, what).map_err(|error| failed(Failure::from(error), span))
+    }
+
     pub(super) fn context(&mut self) -> Context<'_> {
         Context {
             device: self.device,

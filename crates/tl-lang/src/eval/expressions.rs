@@ -106,6 +106,7 @@ impl Evaluator<'_> {
             ExprKind::Trace(body) => self.trace(body),
             ExprKind::Learnable(value) => self.learnable(value),
             ExprKind::List(elements) => {
+                self.check_heap(span)?;
                 let first = self.stack.len();
                 for element in elements {
                     let value = self.expr(element)?;

@@ -215,6 +215,11 @@ impl Evaluator<'_> {
     }
 
     fn at(&self, value: &Value, at: &[At], span: Span) -> Evaluated<Value> {
+        if let (Value::Str(_) | Value::List(_) | Value::Ints(_), [At::Slice(..)]) = (value, at) {
+            // It is a copy, of all in the worst case.
+            let bytes = value.list_len().map_or(0, Value::list_bytes);
+            self.check_room(bytes, span, || "a slice".to_owned())?;
+        }
         let result = match (value, at) {
             (Value::Tensor(tensor), at) => self.tensor_at(tensor, at),
             (Value::Handle(Handle::Node(node)), [At::One(_), ..]) if node_is_tensor(node) => {

@@ -9,6 +9,7 @@ use crate::check::operator_row;
 use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
 use crate::ir::{Expr, ExprKind};
 use crate::library::Failure;
+use crate::text::Text;
 use crate::value::{Number, Value, equal};
 
 impl Evaluator<'_> {
@@ -62,10 +63,16 @@ impl Evaluator<'_> {
 
     #[inline(never)]
     fn other_binary(&mut self, operator: BinaryOperator, left: Value, right: Value, span: Span) -> Evaluated<Value> {
-        if let (Value::Str(a), Value::Str(b)) = (&left, &right)
-            && let Some(value) = strings(operator, a, b)
-        {
-            return Ok(value);
+        if let (Value::Str(a), Value::Str(b)) = (&left, &right) {
+            if operator == BinaryOperator::Add {
+                let len = a.len().saturating_add(b.len());
+                // It is put together, and then shared.
+                self.check_room(len.saturating_mul(2), span, || format!("a string of {len} bytes"))?;
+                return Ok(Value::Str(Text::joined(a, b)));
+            }
+            if let Some(truth) = compare(operator, &**a, &**b) {
+                return Ok(Value::Bool(truth));
+            }
         }
         match (operator, &left, &right) {
             (_, Value::Tensor(_) | Value::Handle(_), _) | (_, _, Value::Tensor(_) | Value::Handle(_)) => {}
@@ -76,6 +83,8 @@ impl Evaluator<'_> {
             }
             (BinaryOperator::Add, a, b) => {
                 if let (Some(n), Some(m)) = (a.list_len(), b.list_len()) {
+                    let len = n.saturating_add(m);
+                    self.check_room(Value::list_bytes(len), span, || format!("a list of {len} elements"))?;
                     let first = (0..n).filter_map(|index| a.element(index));
                     return Ok(Value::list(first.chain((0..m).filter_map(|index| b.element(index)))));
                 }
@@ -152,14 +161,4 @@ fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Val
     }
     let message = || format!("`{}` cannot be applied to float and float", operator.symbol());
     arithmetic::float(operator, a, b).map(Value::Float).ok_or_else(|| error_at(span, message()))
-}
-
-fn strings(operator: BinaryOperator, a: &str, b: &str) -> Option<Value> {
-    if operator == BinaryOperator::Add {
-        let mut text = String::with_capacity(a.len() + b.len());
-        text.push_str(a);
-        text.push_str(b);
-        return Some(Value::text(text));
-    }
-    compare(operator, a, b).map(Value::Bool)
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use tl_tensor::ops::Size;
 
 use super::Types;
-use super::row::{Args, Builtin, Failure, Kind, Param};
+use super::row::{Args, Builtin, Context, Failure, Kind, Param};
 use crate::check::{Known, Type};
-use crate::value::{Handle, Value};
+use crate::value::{Handle, Ints, Value};
+
+/// From how many elements on room for a list is asked for before it grows.
+const CHECKED_LEN: usize = 4096;
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
@@ -24,7 +27,7 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "The list with one more element at its end. The variable that is given keeps its list: `l = append(l, x)`.",
         params: &[Param::required("list", Kind::List), Param::required("value", Kind::Any)],
         result: append_type,
-        run: |_, args| append(args),
+        run: append,
         ..Builtin::BASE
     },
 ];
@@ -64,8 +67,18 @@ fn append_type(types: &Types<'_>) -> (Type, Known) {
     (Type::list(element), Known::Nothing)
 }
 
-fn append(args: &mut Args<'_>) -> Result<Value, Failure> {
+fn append(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Failure> {
     let (list, value) = (args.take(0), args.take(1));
+    let len = list.list_len().unwrap_or(0);
+    // A list that others hold is copied, and a full one moves to where twice as much has room.
+    let moves = match &list {
+        Value::Ints(Ints::Shared(ints)) => Arc::strong_count(ints) > 1 || len == ints.capacity(),
+        Value::List(values) => Arc::strong_count(values) > 1 || len == values.capacity(),
+        _ => false,
+    };
+    if moves && len >= CHECKED_LEN {
+        context.device.check_heap(Value::list_bytes(2 * len), || format!("a list of {} elements", len + 1))?;
+    }
     match (list, value) {
         (Value::Ints(mut ints), Value::Int(n)) => {
             ints.push(n);

@@ -107,12 +107,12 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("dim", Kind::Int, Default::Int(0)),
         ],
         result: tensors,
-        run: |_, args| {
+        run: |context, args| {
             let size = args.size(1)?;
             if size == 0 {
                 return Err(Failure::new("split: the size of a part must be 1 or more"));
             }
-            cut(args, size)
+            cut(context, args, size)
         },
         ..Builtin::BASE
     },
@@ -125,13 +125,13 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("dim", Kind::Int, Default::Int(0)),
         ],
         result: tensors,
-        run: |_, args| {
+        run: |context, args| {
             let n = args.size(1)?;
             let len = args.tensor(0)?.dims().get(axis(args)?).copied().unwrap_or(0);
             if n == 0 {
                 return Err(Failure::new("chunk: the number of parts must be 1 or more"));
             }
-            cut(args, len.div_ceil(n).max(1))
+            cut(context, args, len.div_ceil(n).max(1))
         },
         ..Builtin::BASE
     },
@@ -168,8 +168,12 @@ pub(super) static ROWS: &[Builtin] = &[
             };
             ((0..rank).fold(element, |ty, _| Type::list(ty)), Known::Nothing)
         },
-        run: |_, args| {
+        run: |context, args| {
             let tensor = args.tensor(0)?;
+            let len = tensor.n_elems();
+            context
+                .device
+                .check_heap(Value::list_bytes(len).saturating_add(16 * len), || format!("a list of {len} elements"))?;
             let numbers = super::testing::numbers(tensor)?;
             Ok(nested(tensor.dtype(), &numbers, tensor.dims()))
         },
@@ -215,11 +219,13 @@ fn axis(args: &Args<'_>) -> Result<usize, Failure> {
 }
 
 /// Cuts along the dimension into parts of so many positions.
-fn cut(args: &Args<'_>, size: usize) -> Result<Value, Failure> {
+fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Failure> {
     let (x, axis) = (args.tensor(0)?, axis(args)?);
     let slice = operation("slice")?;
     let len = x.dims().get(axis).copied().unwrap_or(0);
-    let mut parts = Vec::with_capacity(len.div_ceil(size));
+    let n_parts = len.div_ceil(size);
+    context.device.check_heap(Value::list_bytes(n_parts), || format!("a list of {n_parts} tensors"))?;
+    let mut parts = Vec::with_capacity(n_parts);
     for start in (0..len).step_by(size) {
         let end = len.min(start.saturating_add(size));
         let rest = [Arg::Int(axis as i64), Arg::Int(start as i64), Arg::Int(end as i64)];
@@ -266,6 +272,8 @@ pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<T
         dims.push(len);
         level = level.element(0).unwrap_or(Value::Absent);
     }
+    let n = dims.iter().fold(1, |n: usize, &dim| n.saturating_mul(dim));
+    device.check_heap(n.saturating_mul(16), || format!("a tensor from a list of {n} numbers"))?;
     let mut numbers: SmallVec<[f64; 16]> = SmallVec::new();
     collect(list, &dims, &mut numbers)?;
     let shape = Shape::new(&dims);

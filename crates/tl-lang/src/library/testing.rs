@@ -53,7 +53,7 @@ fn assert_eq(args: &Args<'_>) -> Result<Value, Failure> {
     if equal {
         return Ok(Value::Unit);
     }
-    Err(Failure::new(format!("assertion failed: {} is not equal to {}", show(a), show(b))))
+    Err(Failure::new(format!("assertion failed: {} is not equal to {}", show(a)?, show(b)?)))
 }
 
 fn assert_close(args: &Args<'_>) -> Result<Value, Failure> {

@@ -25,7 +25,7 @@ pub(super) static ROWS: &[Builtin] = &[
                 if index > 0 {
                     text.push(' ');
                 }
-                write_value(&mut text, value, false);
+                write_value(&mut text, value, false)?;
             }
             text.push_str(end);
             context.host.print(&text);
@@ -40,7 +40,7 @@ pub(super) static ROWS: &[Builtin] = &[
         result: always!(Str),
         run: |_, args| match args.value(0) {
             text @ Value::Str(_) => Ok(text.clone()),
-            other => Ok(Value::text(show(other))),
+            other => Ok(Value::text(show(other)?)),
         },
         ..Builtin::BASE
     },

@@ -298,7 +298,8 @@ fn copy(from: &[u8], start: usize, out: &mut [u8]) {
 /// Makes room; where there is none, the error is that of the tensor's memory.
 fn resize(staged: &mut Vec<u8>, len: usize, layout: &Layout) -> Result<()> {
     let more = len.saturating_sub(staged.len());
-    staged.try_reserve_exact(more).map_err(|_| Error::TooLarge { layout: layout.clone() })?;
+    tl_device::heap::refusable(|| staged.try_reserve_exact(more))
+        .map_err(|_| Error::TooLarge { layout: layout.clone() })?;
     staged.resize(len, 0);
     Ok(())
 }

@@ -263,6 +263,11 @@ impl Checkpoint {
         self.typed(key, expected, |value| value.as_array(element))
     }
 
+    /// Bytes of the files with weights.
+    pub fn len_bytes(&self) -> u64 {
+        self.contents.files.iter().map(|file| file.bytes().len() as u64).sum()
+    }
+
     /// Every tensor, in the order of the files.
     pub fn tensors(&self) -> &[CheckpointTensor] {
         &self.contents.tensors

@@ -15,6 +15,9 @@ use crate::error::{ModelError, Result};
 
 /// The most dimensions that the format gives a tensor.
 const MAX_DIMS: u32 = 4;
+
+/// The longest name of a tensor; other programs take 64 bytes.
+const MAX_NAME_BYTES: usize = 512;
 /// Alignment of the tensor data where the file does not say another.
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// The fewest bytes of a metadata pair: a key's length, a value's type, a value.
@@ -292,6 +295,14 @@ fn read_metadata<'a>(reader: &mut Reader<'a>, n_pairs: usize) -> Result<Metadata
 fn read_description<'a>(reader: &mut Reader<'a>) -> Result<Description<'a>> {
     let at = reader.pos as u64;
     let name = reader.string("a tensor's name")?;
+    if name.len() > MAX_NAME_BYTES {
+        return Err(ModelError::Field {
+            what: "the length of a tensor's name",
+            offset: at,
+            value: name.len() as u64,
+            expected: "at most 512 bytes",
+        });
+    }
     let n_dims_at = reader.pos as u64;
     let n_dims = reader.u32("a tensor's number of dimensions")?;
     if n_dims > MAX_DIMS {

@@ -18,7 +18,7 @@ use tl_tensor::Random;
 
 use crate::arguments::{BenchArguments, SynthChoice};
 use crate::output::{self, Stop, print_error};
-use crate::plan::{self, WeightsAre};
+use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::report::Recording;
 use crate::statistics;
 use limits::Limits;
@@ -106,12 +106,14 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
         return Err(Stop::Failed(format!("--limits measures the CPU, and this runs on the GPU {name}; leave it out")));
     }
     let source = Source::open(arguments, &device)?;
+    let meter = HeapMeter::start();
     let planner = arguments.how.planner(source.path(), &device)?;
     let tests = tests(arguments, planner.model().config().context_length)?;
     let context = tests.iter().map(|test| test.context()).max().unwrap_or(1);
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
-        plan::check_room(&planner, context, limit, WeightsAre::ToCome, &device)?;
+        let heap_bytes = meter.bytes(&planner, context).map_err(Stop::failed)?;
+        plan::check_room(&planner, context, heap_bytes, limit, WeightsAre::ToCome, &device)?;
     }
     drop(planner);
     let recording = Recording::start(&arguments.device, &device, "step")?;

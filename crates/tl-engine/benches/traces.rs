@@ -12,6 +12,7 @@ use tl_device::{
 mod steps;
 
 use steps::{Action, Llama, Steps, TINYLLAMA};
+use tl_engine::Model;
 
 /// A program's activations, with what it is called in the table.
 struct Program {
@@ -28,10 +29,11 @@ struct Outcome {
 }
 
 fn programs() -> Vec<Program> {
-    let prefill = |n: usize| TINYLLAMA.step(n);
+    let model = TINYLLAMA.counting();
+    let prefill = |n: usize| Steps::of(&model, n);
     let decode = {
         let mut steps = prefill(128);
-        (0..200).for_each(|_| TINYLLAMA.forward(&mut steps, 1));
+        (0..200).for_each(|_| steps.forward(&model, 1));
         steps
     };
     vec![
@@ -39,8 +41,8 @@ fn programs() -> Vec<Program> {
         Program { name: "prefill of 128", steps: prefill(128) },
         Program { name: "prefill of 2048", steps: prefill(2048) },
         Program { name: "prefill of 128, 200 tokens decoded", steps: decode },
-        Program { name: "decoding, keys and values copied as they grow", steps: growing_cache(200) },
-        Program { name: "two models in turns", steps: two_models(50) },
+        Program { name: "decoding, keys and values copied as they grow", steps: growing_cache(&model, 200) },
+        Program { name: "two models in turns", steps: two_models(&model, 50) },
         Program { name: "sizes that only grow", steps: growing_sizes(400) },
         Program { name: "small ones that stay beside huge ones", steps: small_beside_huge(200) },
     ]
@@ -48,7 +50,7 @@ fn programs() -> Vec<Program> {
 
 /// A cache as programs write it that join the new token's keys and values to the old ones: a new tensor for each layer and
 /// token, one row longer.
-fn growing_cache(n_tokens: usize) -> Steps {
+fn growing_cache(model: &Model, n_tokens: usize) -> Steps {
     let mut steps = Steps::default();
     let mut held: VecDeque<usize> = VecDeque::new();
     for n in 1..=n_tokens {
@@ -59,20 +61,21 @@ fn growing_cache(n_tokens: usize) -> Steps {
             }
             held.push_back(longer);
         }
-        TINYLLAMA.forward(&mut steps, 1);
+        steps.forward(model, 1);
     }
     steps.give_back(held.make_contiguous());
     steps
 }
 
 /// A large model and a small one that drafts for it: four tokens of the small one, then those at once by the large one.
-fn two_models(n_rounds: usize) -> Steps {
+fn two_models(model: &Model, n_rounds: usize) -> Steps {
     let draft =
         Llama { n_layers: 6, dim: 512, n_heads: 8, n_kv_heads: 2, head_dim: 64, ffn_dim: 1408, vocab_size: 32000 };
+    let draft = draft.counting();
     let mut steps = Steps::default();
     for _ in 0..n_rounds {
-        (0..4).for_each(|_| draft.forward(&mut steps, 1));
-        TINYLLAMA.forward(&mut steps, 4);
+        (0..4).for_each(|_| steps.forward(&draft, 1));
+        steps.forward(model, 4);
     }
     steps
 }

@@ -181,21 +181,37 @@ fn time<S: Source>(source: &S, steps: &Steps, n_threads: usize, rounds: u64) -> 
     start.zip(end).map_or(Duration::ZERO, |(start, end)| end - start)
 }
 
+/// What serves a device's requests before its pool.
+#[derive(Clone, Copy)]
+enum Reserved<'a> {
+    Nothing,
+    /// Buffers by layout, for so many threads that replay the steps.
+    Buffers(&'a Steps, usize),
+    Arena(&'a Steps),
+}
+
 /// A device, and the cache that is out on it.
-fn device(with_reserve: Option<(&Steps, usize)>) -> (Device, Vec<Lease>) {
+fn device(reserved: Reserved) -> (Device, Vec<Lease>) {
     let mut options = tl_device::DeviceOptions::default();
     options.threads = 1;
     options.memory.pool_max_bytes = 4 << 30;
     options.memory.max_buffers_per_size = 1000;
     let device = Device::cpu_with(&options);
-    if let Some((steps, n_threads)) = with_reserve {
+    if let Reserved::Buffers(steps, _) | Reserved::Arena(steps) = reserved {
         device.start_trace();
         replay(&device, steps, &mut Vec::new());
-        let mut plan = device.stop_trace().plan().expect("a short recording");
-        plan.rows.iter_mut().for_each(|row| row.count *= n_threads);
+        let trace = device.stop_trace();
         device.trim();
         let buffer = TensorBuffer::new(&device);
-        plan.reserve(&buffer).expect("memory for the bench");
+        match reserved {
+            Reserved::Buffers(_, n_threads) => {
+                let mut plan = trace.plan().expect("a short recording");
+                plan.rows.iter_mut().for_each(|row| row.count *= n_threads);
+                plan.reserve(&buffer)
+            }
+            _ => buffer.reserve_arena(&trace.arena().expect("a short recording")),
+        }
+        .expect("memory for the bench");
         device.set_tensor_buffer(buffer);
     }
     let cache = Layout::from(vec![128, TINYLLAMA.n_kv_heads, TINYLLAMA.head_dim]);
@@ -220,17 +236,22 @@ fn bench<S: Source>(criterion: &mut Criterion, name: &str, source: &S, steps: &S
 }
 
 fn memory(criterion: &mut Criterion) {
+    let model = TINYLLAMA.counting();
     for (step_name, tokens) in [("decode", 1), ("prefill", 1000)] {
-        let steps = TINYLLAMA.step(tokens);
+        let steps = Steps::of(&model, tokens);
         for n in [1, 2, 8] {
-            let (with_buffer, _cache) = device(Some((&steps, n)));
-            bench(criterion, "TensorBuffer", &with_buffer, &steps, step_name, n);
-            let stats = with_buffer.tensor_buffer_stats();
-            assert_eq!(stats.fallback_count, 44, "only the cache was not reserved");
-            drop((with_buffer, _cache));
-            let (without, _cache) = device(None);
-            bench(criterion, "BufferPool", &without, &steps, step_name, n);
-            drop((without, _cache));
+            let of_device = |criterion: &mut Criterion, name: &str, reserved: Reserved| {
+                let (device, _cache) = device(reserved);
+                bench(criterion, name, &device, &steps, step_name, n);
+                let missed = device.tensor_buffer_stats().fallback_count;
+                assert!([0, 2 * TINYLLAMA.n_layers as u64].contains(&missed), "only the cache was not reserved");
+            };
+            of_device(criterion, "TensorBuffer", Reserved::Buffers(&steps, n));
+            // An arena is planned for one step at a time.
+            if n == 1 {
+                of_device(criterion, "arena", Reserved::Arena(&steps));
+            }
+            of_device(criterion, "BufferPool", Reserved::Nothing);
             bench(criterion, "mutex and hash map", &MapPool::default(), &steps, step_name, n);
             bench(criterion, "system allocator, pages touched", &Allocator, &steps, step_name, n);
             bench(criterion, "fresh pages", &FreshPages, &steps, step_name, n);
