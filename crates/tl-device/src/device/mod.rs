@@ -253,7 +253,8 @@ impl Device {
         self.memory.take_workspace()
     }
 
-    /// Whether the process's heap may grow by `bytes`, by this device's limit and by what the system has: for whoever is about to make
+    /// Whether the process's heap may grow by `bytes`, by what the system has and, where a [`CountedHeap`](crate::heap::CountedHeap)
+    /// serves the program, by this device's limit: for whoever is about to make
     /// something as large as an input wants it. `what` names it in the error. It costs a comparison or two where little is asked.
     ///
     /// ```
