@@ -64,10 +64,10 @@
 
 pub use half::f16;
 pub use tl_device::{
-    Action, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Event, GpuChoice, GpuInfo, GpuKind,
-    GpuOptions, GpuProblem, GpuStats, Isa, Layout, LayoutStats, Lease, Mapping, MemoryOptions, MemoryStats, PlanRow,
-    Purpose, ReservationPlan, ReserveKind, Role, Scope, Shape, Simulation, Source, StillShared, Storage, TensorBuffer,
-    TensorBufferStats, Trace, TraceTotals, TracedLayout, TracedSite, bytes,
+    Action, Admission, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Entered, Event, GpuChoice,
+    GpuInfo, GpuKind, GpuOptions, GpuProblem, GpuStats, Isa, Layout, LayoutStats, Lease, Mapping, MemoryOptions,
+    MemoryStats, PlanRow, Purpose, ReservationPlan, ReserveKind, Role, Scope, SessionPlan, Shape, Simulation, Source,
+    StillShared, Storage, TensorBuffer, TensorBufferStats, Trace, TraceTotals, TracedLayout, TracedSite, bytes, heap,
 };
 pub use tl_engine::{
     Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, Constraint,

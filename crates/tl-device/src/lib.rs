@@ -7,6 +7,7 @@
 //!
 //! This crate knows data types and dimensions ([`Layout`]), and nothing of tensors or operations.
 
+mod admission;
 mod arena;
 mod available;
 mod cpu;
@@ -33,6 +34,7 @@ mod tally;
 mod tensor_buffer;
 mod trace;
 
+pub use admission::{Admission, Entered, SessionPlan};
 pub use available::{Available, MemoryBound, available_memory};
 pub use cpu::Mapping;
 pub use device::{BufferPool, Device, DeviceOptions, LaunchListener, MemoryOptions, Scope, Simulation, Work};

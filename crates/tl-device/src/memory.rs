@@ -6,12 +6,13 @@
 //! waited for: memory that comes back is never thrown away instead.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, ReentrantMutex};
 use tl_kernels::{Isa, Threads, WORKSPACE_BYTES};
 
+use crate::admission;
 use crate::arena::{Arena, Ranges};
 use crate::available::is_under_pressure;
 use crate::cpu::{ALIGN, Block};
@@ -99,12 +100,6 @@ pub(crate) struct Memory {
     heap_seen: AtomicUsize,
     /// Allocations until the one that is to fail, for tests; 0: none.
     until_failure: AtomicU64,
-    /// The place in the program that is running, for traces and errors.
-    location: AtomicU64,
-    /// Set when the kernels have their memory, and the ledger knows: what keeps it from counting as heap.
-    workspace: OnceLock<heap::Excluded>,
-    /// Held while the kernels' memory is taken.
-    workspace_turn: ReentrantMutex<()>,
     hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
     options: MemoryOptions,
     is_simulated: bool,
@@ -123,8 +118,36 @@ pub(crate) struct Memory {
     pub(crate) fallback_listener: Mutex<Option<Box<FallbackListener>>>,
     /// On a device that only counts, the work of the operations so far.
     pub(crate) work: Mutex<Work>,
-    threads: Threads,
+    own: ThreadSet,
+    /// For admissions that bring threads of their own.
+    lent: [LentThreads; MAX_LENT],
 }
+
+/// Threads that compute, with the memory of their own.
+struct ThreadSet {
+    threads: Threads,
+    /// Set when they have it, and the ledger knows: what keeps it from counting as heap.
+    workspace: OnceLock<heap::Excluded>,
+    /// Held while it is taken.
+    turn: ReentrantMutex<()>,
+}
+
+impl ThreadSet {
+    fn new(count: usize, isa: Isa) -> ThreadSet {
+        let threads = Threads::with_isa(count.max(1), isa);
+        ThreadSet { threads, workspace: OnceLock::new(), turn: ReentrantMutex::new(()) }
+    }
+}
+
+/// A set of threads that one admission has at a time. Made once, it stays with the device.
+#[derive(Default)]
+struct LentThreads {
+    set: OnceLock<ThreadSet>,
+    is_claimed: AtomicBool,
+}
+
+/// The most sets of threads beside the device's own.
+const MAX_LENT: usize = 16;
 
 /// Why an allocation was not made.
 enum Refusal {
@@ -139,12 +162,18 @@ enum Refusal {
 
 /// Bytes that a request may take, until the ledger has them in their place. Dropped before, they are given back.
 #[must_use]
-struct Booking<'a> {
+pub(crate) struct Booking<'a> {
     memory: &'a Memory,
     bytes: u64,
 }
 
-impl Booking<'_> {
+impl<'a> Booking<'a> {
+    /// A part of it, as a booking of its own; `None` where it is not as much.
+    fn split(&mut self, bytes: u64) -> Option<Booking<'a>> {
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        Some(Booking { memory: self.memory, bytes })
+    }
+
     /// What was booked is where it belongs from now on: the caller, who holds the lock, enters it there.
     fn settle(mut self, state: &mut State) {
         state.ledger.booked -= std::mem::take(&mut self.bytes);
@@ -173,9 +202,6 @@ impl Memory {
             heap_checked: AtomicUsize::new(0),
             heap_seen: AtomicUsize::new(0),
             until_failure: AtomicU64::new(memory.fail_allocation.unwrap_or(0)),
-            location: AtomicU64::new(0),
-            workspace: OnceLock::new(),
-            workspace_turn: ReentrantMutex::new(()),
             hook: Mutex::new(None),
             options: memory.clone(),
             is_simulated: simulation.is_some(),
@@ -188,7 +214,8 @@ impl Memory {
             matrix_trust: OnceLock::new(),
             fallback_listener: Mutex::new(None),
             work: Mutex::default(),
-            threads: Threads::with_isa(options.threads.max(1), options.isa.unwrap_or_else(Isa::detect)),
+            own: ThreadSet::new(options.threads, options.isa.unwrap_or_else(Isa::detect)),
+            lent: std::array::from_fn(|_| LentThreads::default()),
         }
     }
 
@@ -235,7 +262,7 @@ impl Memory {
     }
 
     pub(crate) fn threads(&self) -> &Threads {
-        &self.threads
+        &self.thread_set().threads
     }
 
     pub(crate) fn is_simulated(&self) -> bool {
@@ -246,16 +273,12 @@ impl Memory {
         self.state.lock()
     }
 
-    pub(crate) fn set_location(&self, location: u64) {
-        self.location.store(location, Ordering::Relaxed);
-    }
-
     pub(crate) fn set_hook(&self, hook: Option<Arc<OutOfMemoryHook>>) {
         *self.hook.lock() = hook;
     }
 
     fn request<'a>(&self, layout: &'a Layout, purpose: Purpose) -> Result<Request<'a>, Error> {
-        let location = self.location.load(Ordering::Relaxed);
+        let location = admission::location();
         Ok(Request { layout, len_bytes: layout.len_bytes()?, purpose, location })
     }
 
@@ -263,13 +286,15 @@ impl Memory {
     pub(crate) fn take(&self, device: &Device, layout: &Layout, purpose: Purpose) -> Result<Lease, Error> {
         let request = self.request(layout, purpose)?;
         let mut state = self.lock();
-        if state.seals_at_use && purpose.role != Role::Learnable {
-            state.seals_at_use = false;
+        let entry = admission::entered(self);
+        let context = state.context(entry);
+        if context.seals_at_use && purpose.role != Role::Learnable {
+            context.seals_at_use = false;
             drop(state);
             self.seal();
             state = self.lock();
         }
-        let current = state.current.as_ref().map(TensorBuffer::id);
+        let current = state.context(entry).current.as_ref().map(TensorBuffer::id);
         if let Some(slot) = current.and_then(|id| state.take_reserved(device, id, request)) {
             drop(state);
             return Ok(self.lease(slot, request.len_bytes));
@@ -283,7 +308,7 @@ impl Memory {
             Role::Activation | Role::Cache => state.take_pooled(device, class, request),
             Role::Learnable => None,
         };
-        let is_refused = slot.is_none() && state.is_sealed;
+        let is_refused = slot.is_none() && state.context(entry).is_sealed;
         drop(state);
         let slot = match slot {
             Some(slot) => slot,
@@ -296,7 +321,7 @@ impl Memory {
     /// Takes the kernels' own memory, once: see [`MemoryStats::workspace_bytes`].
     #[inline]
     pub(crate) fn take_workspace(&self) -> Result<(), Error> {
-        if self.workspace.get().is_some() { Ok(()) } else { self.take_workspace_now() }
+        if self.thread_set().workspace.get().is_some() { Ok(()) } else { self.take_workspace_now() }
     }
 
     #[cold]
@@ -306,29 +331,73 @@ impl Memory {
             return Ok(());
         }
         // One thread takes it and the others wait, so that it is booked once. A hook that multiplies comes here again.
-        let _turn = self.workspace_turn.lock();
+        let set = self.thread_set();
+        let _turn = set.turn.lock();
         let what = || "the kernels' workspace".to_owned();
         self.or_after_trim(WORKSPACE_BYTES, what, || {
-            if self.workspace.get().is_some() {
+            if set.workspace.get().is_some() {
                 return Ok(());
             }
             let booking = self.book(WORKSPACE_BYTES)?;
             let excluded = heap::Excluded::new(if self.is_simulated { 0 } else { WORKSPACE_BYTES });
-            if !self.is_simulated && !heap::refusable(|| self.threads.take_workspace()) {
+            if !self.is_simulated && !heap::refusable(|| set.threads.take_workspace()) {
                 return Err(Refusal::System);
             }
             let mut state = self.lock();
             booking.settle(&mut state);
-            state.ledger.workspace = WORKSPACE_BYTES as u64;
-            let _ = self.workspace.set(excluded);
+            state.ledger.workspace += WORKSPACE_BYTES as u64;
+            let _ = set.workspace.set(excluded);
             Ok(())
+        })
+    }
+
+    /// The threads that compute for the calling one.
+    #[inline]
+    fn thread_set(&self) -> &ThreadSet {
+        let lent = admission::entered(self).and_then(|entry| self.lent.get(entry.threads?)?.set.get());
+        lent.unwrap_or(&self.own)
+    }
+
+    /// A set of so many threads, until it is released; `None` where all are claimed.
+    pub(crate) fn claim_threads(&self, count: usize) -> Option<usize> {
+        self.lent.iter().position(|lent| {
+            let is_as_large = |set: &ThreadSet| set.threads.count() == count.max(1);
+            if lent.set.get().is_some_and(|set| !is_as_large(set)) || lent.is_claimed.swap(true, Ordering::Acquire) {
+                return false;
+            }
+            if is_as_large(lent.set.get_or_init(|| ThreadSet::new(count, self.own.threads.isa()))) {
+                return true;
+            }
+            lent.is_claimed.store(false, Ordering::Release);
+            false
+        })
+    }
+
+    pub(crate) fn release_threads(&self, at: usize) {
+        if let Some(lent) = self.lent.get(at) {
+            lent.is_claimed.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether the calling thread's context is sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.lock().context(admission::entered(self)).is_sealed
+    }
+
+    /// Books a session's bytes, all that it will ever take.
+    pub(crate) fn book_session(&self, bytes: u64) -> Result<Booking<'_>, Error> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let what = || format!("a session of {}", crate::bytes(bytes as u64));
+        self.or_after_trim(bytes, what, || {
+            let booking = self.book(bytes)?;
+            if self.is_available(bytes) { Ok(booking) } else { Err(Refusal::System) }
         })
     }
 
     /// From here on, new allocations are refused. Without the memory for the workspace, the first product says so.
     pub(crate) fn seal(&self) {
         let _ = self.take_workspace();
-        self.lock().is_sealed = true;
+        self.lock().context(admission::entered(self)).is_sealed = true;
     }
 
     fn lease(&self, slot: Arc<Slot>, len_bytes: usize) -> Lease {
@@ -423,6 +492,14 @@ impl Memory {
                 self.heap_checked.store(0, Ordering::Relaxed);
                 Ok(Booking { memory: self, bytes })
             }
+        }
+    }
+
+    /// Of what a session has booked, else booked now.
+    fn book_within<'a>(&'a self, bytes: usize, session: Option<&mut Booking<'a>>) -> Result<Booking<'a>, Refusal> {
+        match session.and_then(|session| session.split(bytes as u64)) {
+            Some(booking) => Ok(booking),
+            None => self.book(bytes),
         }
     }
 
@@ -647,24 +724,25 @@ impl Memory {
 impl Memory {
     pub(crate) fn set_current(&self, buffer: Option<TensorBuffer>) -> Option<TensorBuffer> {
         // The old one is dropped by the caller, outside the lock: it may be the last handle and remove its reserve.
-        std::mem::replace(&mut self.lock().current, buffer)
+        std::mem::replace(&mut self.lock().context(admission::entered(self)).current, buffer)
     }
 
-    /// Adds `count` buffers to a reserve, all or none.
-    pub(crate) fn reserve(
-        &self,
+    /// Adds `count` buffers to a reserve, all or none. What a session has booked is used before anything else is booked.
+    pub(crate) fn reserve<'a>(
+        &'a self,
         device: &Device,
         id: u64,
         layout: &Layout,
         count: usize,
         kind: ReserveKind,
+        mut session: Option<&mut Booking<'a>>,
     ) -> Result<(), Error> {
         let too_large = || Error::TooLarge { layout: layout.clone() };
         let role = if kind == ReserveKind::Learnable { Role::Learnable } else { Role::Activation };
         let request = self.request(layout, Purpose { role, op: "reserve" })?;
         let capacity = request.len_bytes.max(1).checked_next_multiple_of(ALIGN).ok_or_else(too_large)?;
         let total = capacity.checked_mul(count).ok_or_else(too_large)?;
-        if count > 0 && self.lock().is_sealed {
+        if count > 0 && self.is_sealed() {
             return Err(self.sealed(request));
         }
         let bookkeeping = count.saturating_mul(SLOT_BYTES);
@@ -674,7 +752,10 @@ impl Memory {
                 format!("a reservation of {count} × {layout} (and {} to keep account of it)", bytes(bookkeeping as u64))
             }
         };
-        let (blocks, booking) = self.or_after_trim(total, what, || self.allocate_all(capacity, count, total))?;
+        let (blocks, booking) = self.or_after_trim(total, what, || {
+            let booking = self.book_within(total, session.as_deref_mut())?;
+            self.allocate_all(capacity, count, total, booking)
+        })?;
         let mut state = self.lock();
         // Without a reserve the blocks are dropped, and the booking with them.
         let Some(reserve) = state.reserve(id) else { return Err(Error::DeviceGone) };
@@ -691,7 +772,13 @@ impl Memory {
     }
 
     /// Gives a reserve an arena; a former one goes when its pieces are back.
-    pub(crate) fn reserve_arena(&self, device: &Device, id: u64, plan: &ArenaPlan) -> Result<(), Error> {
+    pub(crate) fn reserve_arena<'a>(
+        &'a self,
+        device: &Device,
+        id: u64,
+        plan: &ArenaPlan,
+        mut session: Option<&mut Booking<'a>>,
+    ) -> Result<(), Error> {
         if self.is_gpu {
             return Err(Error::NoArena);
         }
@@ -699,11 +786,14 @@ impl Memory {
         let layout = Layout::new(crate::DType::Bool, [bytes]);
         let request = self.request(&layout, Purpose { role: Role::Activation, op: "reserve_arena" })?;
         let size = Ranges::piece_bytes(bytes).ok_or_else(|| Error::TooLarge { layout: layout.clone() })?;
-        if self.lock().is_sealed {
+        if self.is_sealed() {
             return Err(self.sealed(request));
         }
         let what = || format!("an arena of {bytes} bytes");
-        let (block, booking) = self.or_after_trim(size, what, || self.allocate_booked(size))?;
+        let (block, booking) = self.or_after_trim(size, what, || {
+            let booking = self.book_within(size, session.as_deref_mut())?;
+            Ok((self.allocate(size)?, booking))
+        })?;
         let whole = Slot::new(device, block, Home::Device, false);
         let arena = Arena::new(device, id, whole, &plan.steps);
         let mut freed = Vec::new();
@@ -722,9 +812,14 @@ impl Memory {
     }
 
     /// `count` blocks with their pages touched, or none at all.
-    fn allocate_all(&self, capacity: usize, count: usize, total: usize) -> Result<(Vec<Block>, Booking<'_>), Refusal> {
-        // Booking all of them first keeps a reservation that cannot end from starting.
-        let booking = self.book(total)?;
+    fn allocate_all<'a>(
+        &'a self,
+        capacity: usize,
+        count: usize,
+        total: usize,
+        // All of them are booked first, so that a reservation that cannot end does not start.
+        booking: Booking<'a>,
+    ) -> Result<(Vec<Block>, Booking<'a>), Refusal> {
         // What each buffer takes on the heap comes on top; it is counted there.
         let bookkeeping = count.saturating_mul(SLOT_BYTES);
         let is_within = |limit: usize| self.lock().ledger.promised().saturating_add(bookkeeping as u64) <= limit as u64;
@@ -766,6 +861,6 @@ impl Memory {
     }
 
     pub(crate) fn current_reserve_stats(&self) -> TensorBufferStats {
-        self.lock().current_reserve().map(|reserve| reserve.stats()).unwrap_or_default()
+        self.lock().current_reserve(admission::entered(self)).map(|reserve| reserve.stats()).unwrap_or_default()
     }
 }

@@ -33,8 +33,9 @@ impl PlanRow {
     /// assert_eq!(row.bytes(), 3 * 64); // 16 bytes each, rounded up to 64
     /// ```
     pub fn bytes(&self) -> u64 {
-        let each = self.layout.len_bytes().unwrap_or(usize::MAX).max(1).next_multiple_of(ALIGN);
-        each as u64 * self.count as u64
+        let each =
+            self.layout.len_bytes().unwrap_or(usize::MAX).max(1).checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
+        (each as u64).saturating_mul(self.count as u64)
     }
 
     /// Whether its buffers can hold a tensor of this layout. What for is another question: see [`ReserveKind`].
@@ -121,7 +122,7 @@ impl ReservationPlan {
     /// # Ok::<(), tl_device::PlanError>(())
     /// ```
     pub fn bytes(&self) -> u64 {
-        self.rows.iter().map(PlanRow::bytes).sum()
+        self.rows.iter().map(PlanRow::bytes).fold(0, u64::saturating_add)
     }
 
     /// Buffers in all.
@@ -133,7 +134,7 @@ impl ReservationPlan {
     /// # Ok::<(), tl_device::PlanError>(())
     /// ```
     pub fn count(&self) -> usize {
-        self.rows.iter().map(|row| row.count).sum()
+        self.rows.iter().map(|row| row.count).fold(0, usize::saturating_add)
     }
 
     /// Makes the plan's `count` for a layout at least this.

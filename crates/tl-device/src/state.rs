@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::admission::Entry;
 use crate::ledger::Ledger;
 use crate::memory::{Purpose, Role};
 use crate::pool::{Evicted, Pool};
@@ -27,17 +28,25 @@ pub(crate) struct Request<'a> {
     pub(crate) location: u64,
 }
 
+/// What serves the requests of a thread.
+#[derive(Default)]
+pub(crate) struct Context {
+    pub(crate) current: Option<TensorBuffer>,
+    /// Whether new allocations are refused.
+    pub(crate) is_sealed: bool,
+    /// Whether the next request for an activation seals it.
+    pub(crate) seals_at_use: bool,
+}
+
 pub(crate) struct State {
     pub(crate) pool: Pool,
     reserves: Vec<Reserve>,
     next_id: u64,
-    /// The tensor buffer that serves the operations of this device.
-    pub(crate) current: Option<TensorBuffer>,
+    /// What serves threads that have entered no admission.
+    own: Context,
+    /// What serves those that have, by the admission's place.
+    admitted: Vec<Option<Context>>,
     pub(crate) ledger: Ledger,
-    /// Whether new allocations are refused.
-    pub(crate) is_sealed: bool,
-    /// Whether the next request for an activation seals the device.
-    pub(crate) seals_at_use: bool,
     /// Slots that are out, mapped ones included.
     out: usize,
     /// A handle on the memory itself while slots are out, so that they need not hold one each.
@@ -66,10 +75,9 @@ impl State {
             pool,
             reserves: Vec::new(),
             next_id: 1,
-            current: None,
+            own: Context::default(),
+            admitted: Vec::new(),
             ledger: Ledger::default(),
-            is_sealed: false,
-            seals_at_use: false,
             out: 0,
             kept: None,
             returning: is_delayed.then(VecDeque::new),
@@ -234,6 +242,39 @@ impl State {
     }
 }
 
+/// Contexts.
+impl State {
+    /// What serves a thread that has entered this.
+    #[inline]
+    pub(crate) fn context(&mut self, entry: Option<Entry>) -> &mut Context {
+        match entry.and_then(|entry| self.admitted.get_mut(entry.at)) {
+            Some(Some(context)) => context,
+            _ => &mut self.own,
+        }
+    }
+
+    /// A context that is sealed and served by this buffer. Gives its place.
+    pub(crate) fn admit(&mut self, buffer: TensorBuffer) -> usize {
+        let context = Context { current: Some(buffer), is_sealed: true, seals_at_use: false };
+        match self.admitted.iter_mut().enumerate().find(|(_, place)| place.is_none()) {
+            Some((at, place)) => {
+                *place = Some(context);
+                at
+            }
+            None => {
+                self.admitted.push(Some(context));
+                self.admitted.len() - 1
+            }
+        }
+    }
+
+    /// Ends a context. What it held is dropped by the caller, outside the lock.
+    #[must_use]
+    pub(crate) fn dismiss(&mut self, at: usize) -> Option<Context> {
+        self.admitted.get_mut(at)?.take()
+    }
+}
+
 /// Reserves.
 impl State {
     pub(crate) fn add_reserve(&mut self) -> u64 {
@@ -246,8 +287,9 @@ impl State {
         self.reserves.iter_mut().find(|reserve| reserve.id == id)
     }
 
-    pub(crate) fn current_reserve(&mut self) -> Option<&mut Reserve> {
-        let id = self.current.as_ref()?.id();
+    /// The reserve of the context's tensor buffer.
+    pub(crate) fn current_reserve(&mut self, entry: Option<Entry>) -> Option<&mut Reserve> {
+        let id = self.context(entry).current.as_ref()?.id();
         self.reserve(id)
     }
 

@@ -241,7 +241,7 @@ impl TensorBuffer {
     /// As for [`TensorBuffer::reserve`].
     pub fn reserve_arena(&self, plan: &ArenaPlan) -> Result<(), Error> {
         let device = Device::from_memory(self.memory()?);
-        device.memory().reserve_arena(&device, self.id(), plan)
+        device.memory().reserve_arena(&device, self.id(), plan, None)
     }
 
     /// Says that what is reserved was planned for all that is to come: what is reserved by layout from here on is served by it, and
@@ -321,7 +321,7 @@ impl TensorBuffer {
             return layout.len_bytes().map(drop);
         }
         let device = Device::from_memory(self.memory()?);
-        device.memory().reserve(&device, self.id(), layout, count, kind)
+        device.memory().reserve(&device, self.id(), layout, count, kind, None)
     }
 
     fn take_as(&self, layout: Layout, role: Role) -> Result<Option<Lease>, Error> {

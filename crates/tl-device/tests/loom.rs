@@ -8,7 +8,7 @@
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use tl_device::{Device, DeviceOptions, Layout, Lease, Role, Simulation, Storage, TensorBuffer};
+use tl_device::{Device, DeviceOptions, Layout, Role, Simulation, Storage, TensorBuffer};
 
 /// A buffer's contents, as far as the checker goes.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use crate::stats::{MemoryStats, TensorBufferStats};
 use crate::trace::Trace;
 
 impl Device {
-    /// Names the place in the program that runs from here on, for traces and errors: any number that the caller can turn
+    /// Names the place in the program that runs on this thread from here on, for traces and errors: any number that the caller can turn
     /// into a place again; 0: none.
     ///
     /// ```
@@ -17,7 +17,7 @@ impl Device {
     /// assert!(matches!(refused, Some(Error::Sealed { location: 17, .. })));
     /// ```
     pub fn set_location(&self, location: u64) {
-        self.memory.set_location(location);
+        crate::admission::set_location(location);
     }
 
     /// Begins to record what happens to memory. Traces nest: each records what happens until its own end. A recording's

@@ -13,6 +13,7 @@ pub use measure::Scope;
 pub use options::{DeviceOptions, LaunchListener, MemoryOptions, Simulation, Work};
 pub(crate) use options::{FallbackListener, OutOfMemoryHook};
 
+use crate::admission::entered;
 use crate::memory::{Memory, Purpose};
 use crate::stats::BufferPoolStats;
 use crate::tensor_buffer::TensorBuffer;
@@ -344,7 +345,7 @@ impl Device {
     /// assert!(device.tensor_buffer().is_some());
     /// ```
     pub fn tensor_buffer(&self) -> Option<TensorBuffer> {
-        self.memory.lock().current.clone()
+        self.memory.lock().context(entered(&self.memory)).current.clone()
     }
 
     /// The reactive pool.
@@ -389,7 +390,7 @@ impl Device {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn seal_at_first_use(&self) {
-        self.memory.lock().seals_at_use = true;
+        self.memory.lock().context(entered(&self.memory)).seals_at_use = true;
     }
 
     /// Allows allocations again.
@@ -404,7 +405,7 @@ impl Device {
     /// assert!(device.take(&layout, Role::Activation).is_ok());
     /// ```
     pub fn unseal(&self) {
-        self.memory.lock().is_sealed = false;
+        self.memory.lock().context(entered(&self.memory)).is_sealed = false;
     }
 
     /// Whether new allocations are refused.
@@ -417,7 +418,7 @@ impl Device {
     /// assert!(device.is_sealed());
     /// ```
     pub fn is_sealed(&self) -> bool {
-        self.memory.lock().is_sealed
+        self.memory.is_sealed()
     }
 
     /// Sets what is called, with the bytes that are missing, before a request fails for want of memory; the request is
