@@ -1,8 +1,9 @@
 //! Sessions side by side on one device, each with memory of its own that was booked before it began.
 //!
-//! A thread runs for the device as a whole, or for the admission that it has entered: then its requests are served by the admission's
-//! buffer, its threads compute, and what the buffer does not serve is an error. Which admission a thread has entered is the thread's own
-//! knowledge; what belongs to an admission lies with the device's books, under their lock.
+//! A thread runs for the device as a whole, or for the admission that it has entered: then its requests are served by
+//! the admission's buffer, its threads compute, and what the buffer does not serve is an error. Which admission a
+//! thread has entered is the thread's own knowledge; what belongs to an admission lies with the device's books, under
+//! their lock.
 
 use std::cell::Cell;
 use std::fmt;
@@ -95,8 +96,9 @@ impl From<ArenaPlan> for SessionPlan {
 
 /// A session's memory on a device: booked as a whole, and its own until it is dropped.
 ///
-/// A thread that has entered it is served by its buffer, and sealed: nothing that it asks for is a new allocation. So sessions with plans of
-/// their own run side by side, each on a thread of its own, and none can take what another was promised.
+/// A thread that has entered it is served by its buffer, and sealed: nothing that it asks for is a new allocation. So
+/// sessions with plans of their own run side by side, each on a thread of its own, and none can take what another was
+/// promised.
 ///
 /// ```
 /// use tl_device::{Device, Error, Layout, ReservationPlan, Role};
@@ -130,8 +132,8 @@ impl fmt::Debug for Admission {
 }
 
 impl Device {
-    /// Books and reserves all that a session needs, or nothing: sessions that are admitted at the same time never take more than the limit
-    /// between them. The kernels' workspace is taken too.
+    /// Books and reserves all that a session needs, or nothing: sessions that are admitted at the same time never take
+    /// more than the limit between them. The kernels' workspace is taken too.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Error, ReservationPlan};
@@ -145,13 +147,15 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Limit`], [`Error::OutOfMemory`], [`Error::NoArena`] on a GPU, and [`Error::Sealed`] where the thread's own context is sealed.
+    /// [`Error::Limit`], [`Error::OutOfMemory`], [`Error::NoArena`] on a GPU, and [`Error::Sealed`] where the thread's
+    /// own context is sealed.
     pub fn admit(&self, plan: impl Into<SessionPlan>) -> Result<Admission, Error> {
         self.admit_with(plan, None)
     }
 
-    /// As [`Device::admit`], with so many threads of the session's own, which come with a workspace of their own. Without them sessions
-    /// share the device's, and a session whose turn it is not computes on the thread that has entered it alone.
+    /// As [`Device::admit`], with so many threads of the session's own, which come with a workspace of their own.
+    /// Without them sessions share the device's, and a session whose turn it is not computes on the thread that has
+    /// entered it alone.
     ///
     /// ```
     /// use tl_device::{Device, SessionPlan};
@@ -208,7 +212,8 @@ impl Admission {
         self.buffer.stats()
     }
 
-    /// Lets this thread run for the session until the result is dropped. Sessions can be entered within each other; the last one counts.
+    /// Lets this thread run for the session until the result is dropped. Sessions can be entered within each other; the
+    /// last one counts.
     pub fn enter(&self) -> Entered<'_> {
         Entered { admission: self, before: ENTERED.replace(Some(self.entry)), is_of_this_thread: PhantomData }
     }

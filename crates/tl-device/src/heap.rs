@@ -1,5 +1,5 @@
-//! The process's heap: all that is neither a device's memory nor a mapped file. A program that makes [`CountedHeap`] its allocator
-//! has it counted, and a limit on devices then holds for it too.
+//! The process's heap: all that is neither a device's memory nor a mapped file. A program that makes [`CountedHeap`]
+//! its allocator has it counted, and a limit on devices then holds for it too.
 //!
 //! One of the places in this crate with `unsafe`. Nothing here knows devices or limits of theirs.
 #![allow(unsafe_code)]
@@ -9,7 +9,8 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Bytes of all blocks that the allocator gave, with what the allocator itself keeps for each, and of files that were read.
+/// Bytes of all blocks that the allocator gave, with what the allocator itself keeps for each, and of files that were
+/// read.
 static COUNTED: AtomicUsize = AtomicUsize::new(0);
 /// Of these, bytes that devices count as their own.
 static OF_DEVICES: AtomicUsize = AtomicUsize::new(0);
@@ -25,8 +26,8 @@ thread_local! {
     static IS_REFUSABLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The system's allocator, counted. A request that it cannot serve, or that would pass the limit, ends the program by what
-/// [`on_failure`] was given: nearly all of a program takes memory for granted. Within [`refusable`] it fails.
+/// The system's allocator, counted. A request that it cannot serve, or that would pass the limit, ends the program by
+/// what [`on_failure`] was given: nearly all of a program takes memory for granted. Within [`refusable`] it fails.
 ///
 /// ```
 /// use tl_device::heap::{self, CountedHeap};
@@ -93,8 +94,8 @@ impl CountedHeap {
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator with the caller's own arguments, or refused; counting neither
-// allocates nor unwinds.
+// SAFETY: every call is passed on to the system's allocator with the caller's own arguments, or refused; counting
+// neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountedHeap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -132,8 +133,8 @@ unsafe impl GlobalAlloc for CountedHeap {
     }
 }
 
-/// Bytes on the heap now, those of devices not among them: what the allocator gave, its own share included, and files that were read
-/// into memory. Without a [`CountedHeap`] only the latter.
+/// Bytes on the heap now, those of devices not among them: what the allocator gave, its own share included, and files
+/// that were read into memory. Without a [`CountedHeap`] only the latter.
 ///
 /// ```
 /// use tl_device::{Mapping, heap};
@@ -171,8 +172,8 @@ pub(crate) fn is_counted() -> bool {
     IS_COUNTED.load(Ordering::Relaxed)
 }
 
-/// Sets the most that heap and CPU devices together may become, for a program with a [`CountedHeap`]. It is the last resort behind
-/// the limit of a device, which gives errors with figures.
+/// Sets the most that heap and CPU devices together may become, for a program with a [`CountedHeap`]. It is the last
+/// resort behind the limit of a device, which gives errors with figures.
 ///
 /// ```
 /// tl_device::heap::set_limit(usize::MAX);
@@ -181,8 +182,8 @@ pub fn set_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
-/// Says that a [`CountedHeap`] serves this program, and what ends it when a request cannot be served; `end` is given the bytes
-/// of that request, and must not allocate.
+/// Says that a [`CountedHeap`] serves this program, and what ends it when a request cannot be served; `end` is given
+/// the bytes of that request, and must not allocate.
 ///
 /// ```
 /// tl_device::heap::on_failure(|_bytes| std::process::abort());

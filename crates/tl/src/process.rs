@@ -1,5 +1,5 @@
-//! The process itself: its heap is counted, it ends with a message where that has no memory left, and on request the operating
-//! system is told not to give it more than was said.
+//! The process itself: its heap is counted, it ends with a message where that has no memory left, and on request the
+//! operating system is told not to give it more than was said.
 //!
 //! The one place in this program with `unsafe`.
 #![allow(unsafe_code)]
@@ -31,7 +31,7 @@ pub(crate) fn limit_heap(limit: Option<usize>) {
 
 /// Tells which request could not be served, without allocating, and ends the process.
 fn end(bytes: usize) -> ! {
-    let mut text = [0; 200];
+    let mut text = [0; 256];
     let mut rest = &mut text[..];
     let held = heap::bytes();
     let _ = writeln!(
@@ -67,8 +67,8 @@ fn exit() -> ! {
     std::process::exit(1)
 }
 
-/// What the operating system is told to keep the process within, beside the limit itself: how much of it fragments of the heap may
-/// take, and the pages that its own structures are in.
+/// What the operating system is told to keep the process within, beside the limit itself: how much of it fragments of
+/// the heap may take, and the pages that its own structures are in.
 pub(crate) const ENFORCED_SPARE_BYTES: u64 = 1 << 20;
 
 /// What a thread's stack takes of the address space, with Rust's default.
@@ -90,7 +90,8 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    /// As it is now, before threads and models; `None` where the system does not tell. `program_stack` is the stack of a script.
+    /// As it is now, before threads and models; `None` where the system does not tell. `program_stack` is the stack of
+    /// a script.
     pub(crate) fn now(threads: usize, program_stack: usize) -> Option<Base> {
         let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
         let pages: u64 = statm.split_whitespace().next()?.parse().ok()?;
@@ -117,8 +118,8 @@ fn page_bytes() -> u64 {
     4096
 }
 
-/// One heap for all threads, from which large blocks go back to the system at once: what the system counts then follows what the program
-/// has.
+/// One heap for all threads, from which large blocks go back to the system at once: what the system counts then follows
+/// what the program has.
 pub(crate) fn keep_heap_tight() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets options of the C library's allocator, before other threads exist.
@@ -128,7 +129,8 @@ pub(crate) fn keep_heap_tight() {
     }
 }
 
-/// From here on, the operating system gives the process no address space beyond `limit` and what it has beside it. Gives that sum.
+/// From here on, the operating system gives the process no address space beyond `limit` and what it has beside it.
+/// Gives that sum.
 pub(crate) fn enforce(limit: usize, base: Option<Base>) -> Result<u64, Stop> {
     let base = base.ok_or_else(|| {
         Stop::Failed("--enforce needs Linux: this system does not tell how large a process is; leave it out".to_owned())
