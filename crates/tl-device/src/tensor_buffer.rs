@@ -261,6 +261,17 @@ impl TensorBuffer {
         self.handle.is_planned.store(true, Ordering::Relaxed);
     }
 
+    /// Whether [`TensorBuffer::keep_to_plan`] was called.
+    ///
+    /// ```
+    /// use tl_device::{Device, TensorBuffer};
+    /// let buffer = TensorBuffer::new(&Device::cpu());
+    /// assert!(!buffer.keeps_to_plan());
+    /// ```
+    pub fn keeps_to_plan(&self) -> bool {
+        self.handle.is_planned.load(Ordering::Relaxed)
+    }
+
     /// From here on, a request on the buffer's device that would be a new allocation is an error: see [`Device::seal`].
     ///
     /// ```
@@ -317,7 +328,7 @@ impl TensorBuffer {
     }
 
     fn reserve_as(&self, layout: &Layout, count: usize, kind: ReserveKind) -> Result<(), Error> {
-        if self.handle.is_planned.load(Ordering::Relaxed) {
+        if self.keeps_to_plan() {
             return layout.len_bytes().map(drop);
         }
         let device = Device::from_memory(self.memory()?);

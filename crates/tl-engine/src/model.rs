@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tl_device::{DType, Device, Layout, Trace};
+use tl_device::{DType, Device};
 use tl_lang::{Architecture, ScriptedModel};
 use tl_model::{Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights};
 use tl_tensor::Tensor;
@@ -100,34 +100,9 @@ impl Model {
         self.with(self.scripted.counting())
     }
 
-    /// What a step of `n` tokens does to memory, with a KV cache for `context` tokens. What the step gives is not returned in it.
-    pub(crate) fn trace_step(&self, n: usize, context: usize) -> Result<Trace> {
-        let counting = self.counting().scripted;
-        let device = counting.weights().device();
-        let before = device.replace_tensor_buffer(None)?;
-        let mut cache = counting.new_cache(context);
-        device.start_trace();
-        let logits = cache.as_mut().map(|cache| counting.forward(&vec![0; n], cache));
-        let trace = device.stop_trace();
-        // A step that ends early would make a reservation that is too small.
-        if let Ok(logits) = logits {
-            drop(logits?);
-        }
-        drop(cache?);
-        // A planner counts what this device holds.
-        device.trim();
-        device.replace_tensor_buffer(before)?;
-        Ok(trace)
-    }
-
-    /// The layouts of a KV cache for so many tokens.
-    pub(crate) fn cache_layouts(&self, context: usize) -> Result<Vec<Layout>> {
-        let (dtype, is_on_gpu) = (self.cache_dtype(), self.device().is_gpu());
-        let mut layouts = Vec::new();
-        for part in self.scripted.cache_parts() {
-            layouts.extend(part.layouts(is_on_gpu, context, dtype)?);
-        }
-        Ok(layouts)
+    /// Weights and script.
+    pub(crate) fn scripted(&self) -> &ScriptedModel {
+        &self.scripted
     }
 
     /// A step into a cache that gets its layers by the way.

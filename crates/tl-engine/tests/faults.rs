@@ -102,7 +102,9 @@ fn each_allocation_of_two_layers_fails_in_turn() {
     let path = file.to_str().expect("a path in Unicode");
     for is_pooled in [false, true] {
         for is_reserved in [false, true] {
-            assert!(fail_each(path, is_pooled, is_reserved) > 10);
+            // Reserved are keys and values of each layer, the logits and an arena.
+            let least = if is_reserved { 2 * 2 + 2 } else { 11 };
+            assert!(fail_each(path, is_pooled, is_reserved) >= least);
         }
     }
     drop(std::fs::remove_file(&file));

@@ -144,7 +144,7 @@ impl Architecture {
         std::mem::swap(&mut *self.cache.lock(), cache);
         let ids = Ints::of_tokens(tokens);
         let arguments = [
-            Value::Handle(Handle::Model(weights.clone())),
+            Value::Handle(Handle::Model(weights.clone(), None)),
             Value::Handle(Handle::KvCache(self.cache.clone())),
             Value::Ints(ids),
         ];
@@ -312,15 +312,20 @@ impl ScriptedModel {
         cache.check_room(tokens.len())
     }
 
+    pub(crate) fn check_context(&self, context: usize) -> Result<()> {
+        let limit = self.weights.config().context_length;
+        if context == 0 || context > limit {
+            return Err(ModelError::ContextLength { asked: context, limit });
+        }
+        Ok(())
+    }
+
     /// An empty KV cache for so many tokens, of [`Weights::cache_dtype`].
     ///
     /// # Errors
     /// A context that the model was not trained for, or as for [`KvCache::new`].
     pub fn new_cache(&self, context: usize) -> Result<KvCache> {
-        let config = self.weights.config();
-        if context == 0 || context > config.context_length {
-            return Err(ModelError::ContextLength { asked: context, limit: config.context_length });
-        }
+        self.check_context(context)?;
         KvCache::with_parts(self.weights.device(), &self.parts, context, self.weights.cache_dtype())
     }
 }

@@ -16,6 +16,7 @@ mod ir;
 mod library;
 mod liveness;
 mod names;
+mod reserve;
 mod rewrite;
 mod standard;
 mod text;

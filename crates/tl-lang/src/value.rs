@@ -81,7 +81,7 @@ pub(crate) struct Record {
 /// Things that are more than data.
 #[derive(Clone)]
 pub(crate) enum Handle {
-    Model(Weights),
+    Model(Weights, Option<Kept>),
     Node(ModelNode),
     Config(Weights),
     Tokenizer(Arc<Tokenizer>),
@@ -89,6 +89,17 @@ pub(crate) enum Handle {
     KvCache(Arc<Mutex<KvCache>>),
     TensorBuffer(TensorBuffer),
     Plan(Arc<ReservationPlan>),
+}
+
+/// What a program's model keeps for generating, from call to call. The model that is given to the script of an architecture keeps
+/// nothing.
+pub(crate) type Kept = Arc<Mutex<Option<Reserved>>>;
+
+/// Memory reserved for generating with a model.
+pub(crate) struct Reserved {
+    pub(crate) buffer: TensorBuffer,
+    /// Tokens that there is room for.
+    pub(crate) context: usize,
 }
 
 /// A tokenizer and where it is in a text.
@@ -143,7 +154,7 @@ impl HandleKind {
 impl Handle {
     pub(crate) fn kind(&self) -> HandleKind {
         match self {
-            Handle::Model(_) => HandleKind::Model,
+            Handle::Model(..) => HandleKind::Model,
             Handle::Node(_) => HandleKind::Node,
             Handle::Config(_) => HandleKind::Config,
             Handle::Tokenizer(_) => HandleKind::Tokenizer,

@@ -165,6 +165,29 @@ fn sealed_programs_name_what_they_would_allocate() {
     assert_eq!(run("run --sealed --plan", &[&none, &silent]).status.code(), Some(1), "sealed from the start");
 }
 
+/// `generate` reserves for itself, before a device is sealed by its first tensor, and a plan or an arena has its memory too.
+#[test]
+fn sealed_programs_generate() {
+    let source = "let m = load_model(\"models/demo-q8_0.gguf\")\nfor i in 0..3 { print(generate(m, \"A trait\", 9, temperature: 0)) }";
+    let (program, plan) = (temp_file("generates.tl", source), temp_path("generates.plan"));
+    let (alone, _) = printed("run", &[&program]);
+    assert_eq!(alone.lines().collect::<std::collections::HashSet<_>>().len(), alone.lines().count() / 3, "{alone}");
+    printed("plan", &[&program, "-o", &plan]);
+    for options in [
+        "--sealed",
+        "--threads 3 --sealed",
+        "--arena --sealed",
+        "--tune=1 --sealed",
+        &format!("--plan {plan} --sealed"),
+    ] {
+        assert_eq!(printed(&format!("run {options}"), &[&program]).0, alone, "{options}");
+    }
+    let late = temp_file("generates_late.tl", &format!("buffer_reserve([8], 1)\nlet x = ones([8])\n{source}"));
+    let output = run("run --sealed", &[&late]);
+    let stderr = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && stderr.contains("with --sealed before the first tensor"), "{stderr}");
+}
+
 #[test]
 fn a_plan_serves_the_program_that_it_was_made_for() {
     let (program, plan) = (generate_unreserved("planned.tl", ""), temp_path("planned.plan"));

@@ -276,7 +276,7 @@ impl Evaluator<'_> {
 pub(super) fn node_of(value: &Value) -> Option<NodeRef<'_>> {
     match value {
         Value::Handle(Handle::Node(node)) => Some(node.by_ref()),
-        Value::Handle(Handle::Model(model)) => Some(model.root_ref()),
+        Value::Handle(Handle::Model(model, _)) => Some(model.root_ref()),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@
 //! row here has the name of an operation, it is that operation on plain numbers. To add a builtin, add a row to the file
 //! of its kind.
 
+mod generation;
 mod lists;
 mod memory;
 mod models;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tl_chat::{DateTime, Message};
 use tl_model::{
-    Activations, ChatForm, Checkpoint, ConfigValue, DecodeStream, EncodeOptions, GenerateOptions, Generator, KvCache,
-    MetadataValue, ModelConfig, ModelNode, NodeRef, SamplingOptions, StopStrings, Tokenizer, Weights,
+    Activations, ChatForm, Checkpoint, ConfigValue, DecodeStream, EncodeOptions, KvCache, MetadataValue, ModelConfig,
+    ModelNode, NodeRef, Tokenizer, Weights,
 };
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Attention, DeltaStep, Size, TensorType};
@@ -14,7 +14,7 @@ use tl_tensor::ops::{Attention, DeltaStep, Size, TensorType};
 use super::always;
 use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
 use crate::check::{Known, Type};
-use crate::value::{Decoding, Handle, HandleKind, Number, Value};
+use crate::value::{Decoding, Handle, HandleKind, Kept, Number, Value};
 
 const MODEL: Param = Param::required("model", Kind::Handle(HandleKind::Model));
 const TOKENIZER: Param = Param::required("tokenizer", Kind::Handle(HandleKind::Tokenizer));
@@ -43,7 +43,7 @@ pub(super) static ROWS: &[Builtin] = &[
                     return Err(Failure::new(format!("load_model: activations are float16 or float32, not {other}")));
                 }
             };
-            Ok(Value::Handle(Handle::Model(model.with_activations(activations))))
+            Ok(Value::Handle(Handle::Model(model.with_activations(activations), Some(Kept::default()))))
         },
         ..Builtin::BASE
     },
@@ -315,7 +315,9 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "The text with which the model continues a prompt: at most `max_tokens` tokens, chosen as `sample` does. Penalties for \
               the last `penalty_window` tokens, of the prompt and of the text, change their logits first: `repetition_penalty` \
               divides the positive ones and multiplies the negative ones (1: no change), `presence_penalty` is subtracted once, \
-              and `frequency_penalty` once for each time. The text ends before the first of the `stop` strings, a list.",
+              and `frequency_penalty` once for each time. The text ends before the first of the `stop` strings, a list. The \
+              first call reserves memory for prompt and text, unless the program has; the model keeps it, so that a call with no more \
+              tokens allocates nothing.",
         params: &[
             MODEL,
             Param::required("prompt", Kind::Text),
@@ -332,7 +334,7 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("stop", Kind::Texts, Default::Absent),
         ],
         result: always!(Str),
-        run: |_, args| generate(args),
+        run: |_, args| super::generation::generate(args),
         ..Builtin::BASE
     },
     Builtin {
@@ -480,7 +482,7 @@ fn metadata_value(found: &MetadataValue) -> Value {
 
 fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Weights, Failure> {
     match args.handle(index, HandleKind::Model)? {
-        Handle::Model(model) => Ok(model),
+        Handle::Model(model, _) => Ok(model),
         _ => Err(Failure::new("not a model")),
     }
 }
@@ -534,43 +536,13 @@ fn id(args: &Args<'_>, index: usize) -> Result<u32, Failure> {
 
 fn load_tokenizer(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Failure> {
     let tokenizer = match args.value(0) {
-        Value::Handle(Handle::Model(model)) => model.tokenizer()?,
+        Value::Handle(Handle::Model(model, _)) => model.tokenizer()?,
         _ => {
             let path = args.path(0, context.host)?;
             Arc::new(Tokenizer::of(&Checkpoint::open(&path)?)?)
         }
     };
     Ok(Value::Handle(Handle::Tokenizer(tokenizer)))
-}
-
-fn generate(args: &Args<'_>) -> Result<Value, Failure> {
-    let model = model(args, 0)?;
-    let tokenizer = model.tokenizer()?;
-    let sampling = SamplingOptions {
-        temperature: args.number(3)? as f32,
-        top_p: args.number(4)? as f32,
-        top_k: args.size(5)?,
-        seed: args.int(6)? as u64,
-        min_p: args.number(7)? as f32,
-        repetition_penalty: args.number(8)? as f32,
-        presence_penalty: args.number(9)? as f32,
-        frequency_penalty: args.number(10)? as f32,
-        penalty_window: args.size(11)?,
-    };
-    let mut stop = StopStrings::new(&args.texts(12)?)?;
-    let options = GenerateOptions { max_tokens: args.size(2)?, sampling, ..GenerateOptions::default() };
-    let mut stream = DecodeStream::new();
-    let mut text = String::new();
-    let model = crate::architecture::ScriptedModel::new(model)?;
-    for id in Generator::new(model, &tokenizer.encode(args.text(1)?), &options)? {
-        text.push_str(stop.push(stream.next(&tokenizer, id?)?));
-        if stop.found().is_some() {
-            return Ok(Value::text(text));
-        }
-    }
-    text.push_str(stop.push(stream.finish()));
-    text.push_str(stop.finish());
-    Ok(Value::text(text))
 }
 
 /// The tensor at a model's node.
@@ -649,9 +621,9 @@ pub(super) fn field(handle: &Handle, name: &str) -> Result<Value, Failure> {
         return Ok(number.into());
     }
     match (handle, name) {
-        (Handle::Model(model), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
-        (Handle::Model(model), ACTIVATIONS) => Ok(Value::DType(model.activations().dtype())),
-        (Handle::Model(model), _) => child(&model.root(), name),
+        (Handle::Model(model, _), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
+        (Handle::Model(model, _), ACTIVATIONS) => Ok(Value::DType(model.activations().dtype())),
+        (Handle::Model(model, _), _) => child(&model.root(), name),
         (Handle::Node(node), _) => child(node, name),
         (Handle::Config(model), _) => match model.config().field(name) {
             Some(ConfigValue::Text(text)) => Ok(Value::text(text)),

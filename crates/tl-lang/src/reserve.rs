@@ -1,0 +1,249 @@
+//! How much memory a model's steps need: exactly what prefill and decoding have live at once.
+//!
+//! The architecture's script is run on a device that only counts. On the CPU the requests of a step are packed into one
+//! block by their lifetimes. A GPU has no such blocks: there the most of each layout that were live at once is what is
+//! reserved. Either way a script that is changed changes the reservation with it.
+
+use std::collections::{HashMap, HashSet};
+
+use tl_device::{
+    Action, DType, Device, Event, Layout, MemoryOptions, ReserveKind, Role, Simulation, TensorBuffer, Trace,
+};
+use tl_model::{KvCache, Result};
+
+use crate::architecture::{PREFILL_CHUNK, ScriptedModel};
+
+impl ScriptedModel {
+    /// Reserves in `buffer` all that generating takes, for prompt and text of up to `context` tokens together: the KV cache, the
+    /// activations of prefill and decoding, and the kernels' workspace. The logits, which outlive their step, have a buffer
+    /// of their own.
+    ///
+    /// # Errors
+    /// A context that the model was not trained for, types that the model's cache cannot have, or memory that cannot be had.
+    pub fn reserve(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        self.check_context(context)?;
+        self.reserve_cache(buffer, context)?;
+        if buffer.is_on_gpu() { self.reserve_by_layout(buffer, context) } else { self.reserve_arena(buffer, context) }
+    }
+
+    /// Reserves in `buffer` what `steps` takes, with a KV cache for `context` tokens, beside that cache and the kernels' workspace.
+    /// It is run once, on a device that only counts, and lets go of all that it takes. `lengths`: the most tokens that go
+    /// through the model at once in each of its parts.
+    ///
+    /// # Errors
+    /// As for [`ScriptedModel::reserve`], and what `steps` gives.
+    pub fn reserve_steps(
+        &self,
+        buffer: &TensorBuffer,
+        context: usize,
+        lengths: &[usize],
+        steps: impl FnOnce(&ScriptedModel, &mut KvCache) -> Result<()>,
+    ) -> Result<()> {
+        self.check_context(context)?;
+        let trace = self.trace(context, steps)?;
+        self.reserve_cache(buffer, context)?;
+        if buffer.is_on_gpu() {
+            return reserve_needs(buffer, &trace, lengths);
+        }
+        Ok(buffer.reserve_arena(&trace.arena()?)?)
+    }
+
+    /// The workspace and a KV cache.
+    fn reserve_cache(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        self.weights().device().take_workspace()?;
+        for layout in self.cache_layouts(context)? {
+            buffer.reserve(layout, 1)?;
+        }
+        Ok(())
+    }
+
+    /// One block for the activations of all steps, and buffers for what they give.
+    fn reserve_arena(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        let device = Device::simulated(Simulation::default());
+        device.start_trace();
+        let mut results: Vec<Layout> = Vec::new();
+        // A shorter step takes what the longest does, of fewer rows, so it finds its places there. A script may let a single
+        // token go another way.
+        let longest = context.min(PREFILL_CHUNK);
+        for n in [longest, 1] {
+            for layout in replay(&self.trace_step(n, context)?, &device)? {
+                if !results.contains(&layout) {
+                    results.push(layout);
+                }
+            }
+        }
+        let arena = device.stop_trace().arena()?;
+        for layout in results {
+            buffer.reserve(layout, 1)?;
+        }
+        buffer.reserve_arena(&arena)?;
+        Ok(())
+    }
+
+    /// For each layout the most buffers that the longest step has at once.
+    fn reserve_by_layout(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        let n = context.min(PREFILL_CHUNK);
+        reserve_needs(buffer, &self.trace_step(n, context)?, &[n])?;
+        // The token that the device chose.
+        buffer.reserve(chosen_token(), 1)?;
+        Ok(())
+    }
+
+    /// What a step of `n` tokens does to memory, with a KV cache for `context` tokens. What the step gives is not returned in it.
+    fn trace_step(&self, n: usize, context: usize) -> Result<Trace> {
+        self.trace(context, |counting, cache| counting.forward(&vec![0; n], cache))
+    }
+
+    /// What `run` does to memory on a device that only counts, with a KV cache for `context` tokens. What it gives is not returned
+    /// in it.
+    fn trace<T>(&self, context: usize, run: impl FnOnce(&ScriptedModel, &mut KvCache) -> Result<T>) -> Result<Trace> {
+        let counting = self.counting();
+        let device = counting.weights().device();
+        let before = device.replace_tensor_buffer(None)?;
+        let traced = counting.new_cache(context).and_then(|mut cache| {
+            device.start_trace();
+            let given = run(&counting, &mut cache);
+            let trace = device.stop_trace();
+            // What ends early would make a reservation that is too small.
+            given.map(|_| trace)
+        });
+        // A planner counts what this device holds.
+        device.trim();
+        device.replace_tensor_buffer(before)?;
+        traced
+    }
+
+    /// The layouts of a KV cache for so many tokens.
+    fn cache_layouts(&self, context: usize) -> Result<Vec<Layout>> {
+        let (dtype, is_on_gpu) = (self.weights().cache_dtype(), self.weights().device().is_gpu());
+        let mut layouts = Vec::new();
+        for part in self.cache_parts() {
+            layouts.extend(part.layouts(is_on_gpu, context, dtype)?);
+        }
+        Ok(layouts)
+    }
+
+    /// Whether what is free in `buffer`, its arena aside, serves steps of these lengths, from an empty KV cache for `context` tokens
+    /// on.
+    pub(crate) fn is_served_by(&self, buffer: &TensorBuffer, context: usize, steps: &[usize]) -> Result<bool> {
+        let counting = self.counting();
+        let device = counting.weights().device();
+        let copy = TensorBuffer::new(device);
+        for row in buffer.stats().by_layout {
+            let count = row.reserved_count.saturating_sub(row.in_use_count);
+            match row.kind {
+                ReserveKind::Exact => copy.reserve(row.layout, count)?,
+                ReserveKind::UpTo => copy.reserve_up_to(row.layout, count)?,
+                ReserveKind::Learnable => {}
+            }
+        }
+        let before = device.replace_tensor_buffer(Some(copy.clone()))?;
+        let ran = counting.new_cache(context).and_then(|mut cache| {
+            steps.iter().try_for_each(|&n| {
+                cache.clear();
+                let logits = counting.forward(&vec![0; n], &mut cache)?;
+                let chosen = device.is_gpu().then(|| device.take(&chosen_token(), Role::Activation));
+                drop((logits, chosen.transpose()?));
+                Ok(())
+            })
+        });
+        device.replace_tensor_buffer(before)?;
+        device.trim();
+        ran.map(|()| copy.stats().fallback_count == 0)
+    }
+}
+
+/// The layout of the token that a GPU chose.
+fn chosen_token() -> Layout {
+    Layout::new(DType::I32, [])
+}
+
+/// Takes and gives back on a device what a step did, all but what outlives it, whose layouts are the result.
+fn replay(step: &Trace, device: &Device) -> Result<Vec<Layout>> {
+    if step.is_thinned() || step.is_ended() {
+        return Err(
+            tl_device::Error::StepsTooLong { max_bytes: MemoryOptions::default().recording_max_bytes as u64 }.into()
+        );
+    }
+    let events: Vec<Event> = step.events().collect();
+    let returned = |event: &Event| if let Action::Return { id } = event.action { Some(id) } else { None };
+    let returned: HashSet<u64> = events.iter().filter_map(returned).collect();
+    let mut live = HashMap::new();
+    let mut results = Vec::new();
+    for event in events {
+        match event.action {
+            Action::Take { id, layout, role: Role::Activation, .. } => match returned.contains(&id) {
+                true => drop(live.insert(id, device.take(&layout, Role::Activation)?)),
+                false => results.push(layout),
+            },
+            Action::Return { id } => drop(live.remove(&id)),
+            _ => {}
+        }
+    }
+    Ok(results)
+}
+
+/// Reserves for each layout the most that a trace has at once. `lengths`: those of the longest steps in it.
+fn reserve_needs(buffer: &TensorBuffer, trace: &Trace, lengths: &[usize]) -> Result<()> {
+    for Need { layout, count, serves_fewer_rows, live: _ } in of_trace(trace) {
+        // What has a row for each token is smaller in shorter steps.
+        let rows = layout.shape().first().copied();
+        match serves_fewer_rows || lengths.iter().any(|&n| n > 1 && rows == Some(n)) {
+            true => buffer.reserve_up_to(layout, count)?,
+            false => buffer.reserve(layout, count)?,
+        }
+    }
+    Ok(())
+}
+
+/// Buffers of one layout that a step needs.
+struct Need {
+    layout: Layout,
+    /// The most that were live at once.
+    count: usize,
+    live: usize,
+    /// Whether the step also takes ones with fewer rows.
+    serves_fewer_rows: bool,
+}
+
+/// What a step needs. A layout with fewer rows than another and equal otherwise counts as the other: it is served by the
+/// same buffers.
+fn of_trace(trace: &Trace) -> Vec<Need> {
+    let mut needs: Vec<Need> = Vec::new();
+    let events: Vec<Event> = trace.events().collect();
+    let takes = events.iter().filter_map(|event| match &event.action {
+        Action::Take { id, layout, role: Role::Activation, .. } => Some((*id, layout)),
+        _ => None,
+    });
+    for (_, layout) in takes.clone() {
+        let Some(need) = needs.iter_mut().find(|need| rows_aside(&need.layout, layout)) else {
+            needs.push(Need { layout: layout.clone(), count: 0, live: 0, serves_fewer_rows: false });
+            continue;
+        };
+        let (most, rows) = (need.layout.shape().first(), layout.shape().first());
+        need.serves_fewer_rows |= most != rows;
+        if most < rows {
+            need.layout = layout.clone();
+        }
+    }
+    let indices: HashMap<u64, usize> = takes
+        .filter_map(|(id, layout)| Some((id, needs.iter().position(|need| rows_aside(&need.layout, layout))?)))
+        .collect();
+    for event in &events {
+        let (Action::Take { id, .. } | Action::Return { id }) = &event.action else { continue };
+        let Some(need) = indices.get(id).and_then(|&index| needs.get_mut(index)) else { continue };
+        if matches!(event.action, Action::Take { .. }) {
+            need.live += 1;
+            need.count = need.count.max(need.live);
+        } else {
+            need.live = need.live.saturating_sub(1);
+        }
+    }
+    needs
+}
+
+/// Whether two layouts differ in the number of rows at most.
+fn rows_aside(a: &Layout, b: &Layout) -> bool {
+    let (rows_a, rows_b) = (a.shape().dims(), b.shape().dims());
+    a.dtype() == b.dtype() && rows_a.len() == rows_b.len() && rows_a.get(1..) == rows_b.get(1..)
+}
