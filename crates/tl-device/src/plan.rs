@@ -154,6 +154,23 @@ impl ReservationPlan {
         }
     }
 
+    /// Adds `count` buffers to those that the plan has for a layout.
+    ///
+    /// ```
+    /// use tl_device::{Layout, ReservationPlan, ReserveKind};
+    /// let mut plan = ReservationPlan::default();
+    /// for count in [2, 1] {
+    ///     plan.add(&Layout::from(vec![8, 512]), ReserveKind::Exact, count);
+    /// }
+    /// assert_eq!(plan.to_string(), "exact float16[8, 512] 3\n");
+    /// ```
+    pub fn add(&mut self, layout: &Layout, kind: ReserveKind, count: usize) {
+        match self.rows.iter_mut().find(|row| row.kind == kind && row.layout == *layout) {
+            Some(row) => row.count = row.count.saturating_add(count),
+            None => self.rows.push(PlanRow { layout: layout.clone(), kind, count }),
+        }
+    }
+
     /// Carries the plan out.
     ///
     /// ```

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tl_device::{DType, Device};
+use tl_device::{DType, Device, SessionPlan};
 use tl_lang::{Architecture, ScriptedModel};
 use tl_model::{Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights};
 use tl_tensor::Tensor;
@@ -93,6 +93,29 @@ impl Model {
             #[cfg(feature = "grammar")]
             compiler: self.compiler.clone(),
         }
+    }
+
+    /// All that a text of up to `context` tokens takes, prompt and answer together: for
+    /// [`Device::admit`](tl_device::Device::admit). [`ReserveFor`](crate::ReserveFor) reserves the same for a device as a
+    /// whole.
+    ///
+    /// ```
+    /// use tl_engine::{Model, SamplingOptions, Session, Step};
+    /// let device = tl_device::Device::cpu();
+    /// let model = Model::load("../../models/demo-q8_0.gguf", &device)?;
+    /// let admission = device.admit(model.session_plan(64)?)?;
+    /// let _entered = admission.enter(); // this thread's steps take from the admission alone
+    /// let mut session = Session::new(&model, 64, SamplingOptions::default())?;
+    /// session.set_text(&model.tokenizer()?.encode("A trait object"))?;
+    /// assert!(matches!(session.step()?, Step::Token(_)));
+    /// assert_eq!(admission.stats().fallback_count, 0);
+    /// # Ok::<(), tl_engine::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A context that the model was not trained for, types that the model's cache cannot have.
+    pub fn session_plan(&self, context: usize) -> Result<SessionPlan> {
+        self.scripted.session_plan(context)
     }
 
     /// The same model on a device that only counts.

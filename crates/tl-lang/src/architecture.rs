@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tl_device::{DType, Device, Simulation};
+use tl_device::{DType, Device, SessionPlan, Simulation};
 use tl_model::{Activations, CachePart, KvCache, LogitsRows, ModelError, Result, Weights};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::Tensor;
@@ -193,6 +193,8 @@ pub struct ScriptedModel {
     architecture: Arc<Mutex<Architecture>>,
     /// What the layers of a KV cache keep.
     parts: Arc<[CachePart]>,
+    /// What a session takes, for the context that was asked for last.
+    pub(crate) planned: Arc<Mutex<Option<(usize, SessionPlan)>>>,
 }
 
 impl ScriptedModel {
@@ -224,13 +226,15 @@ impl ScriptedModel {
             return Err(ModelError::UnusedTensors { names: names.join(", "), architecture });
         }
         let architecture = Arc::new(Mutex::new(architecture));
-        Ok(ScriptedModel { weights: weights.clone(), counting, architecture, parts: sketch.parts().collect() })
+        let parts = sketch.parts().collect();
+        Ok(ScriptedModel { weights: weights.clone(), counting, architecture, parts, planned: Arc::default() })
     }
 
     /// The same script with the same weights, other activations and caches of another type.
     pub fn with_types(&self, activations: Activations, cache: Option<DType>) -> ScriptedModel {
         let typed = |weights: &Weights| weights.with_activations(activations).with_cache_dtype(cache);
-        ScriptedModel { weights: typed(&self.weights), counting: typed(&self.counting), ..self.clone() }
+        let (weights, counting) = (typed(&self.weights), typed(&self.counting));
+        ScriptedModel { weights, counting, planned: Arc::default(), ..self.clone() }
     }
 
     /// The same model on a device that only counts.

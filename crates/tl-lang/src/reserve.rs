@@ -7,23 +7,44 @@
 use std::collections::{HashMap, HashSet};
 
 use tl_device::{
-    Action, DType, Device, Event, Layout, MemoryOptions, ReserveKind, Role, Simulation, TensorBuffer, Trace,
+    Action, DType, Device, Event, Layout, MemoryOptions, ReservationPlan, ReserveKind, Role, SessionPlan, Simulation,
+    TensorBuffer, Trace,
 };
 use tl_model::{KvCache, Result};
 
 use crate::architecture::{PREFILL_CHUNK, ScriptedModel};
 
 impl ScriptedModel {
-    /// Reserves in `buffer` all that generating takes, for prompt and text of up to `context` tokens together: the KV cache, the
-    /// activations of prefill and decoding, and the kernels' workspace. The logits, which outlive their step, have a buffer
-    /// of their own.
+    /// All that generating takes, for prompt and text of up to `context` tokens together: the KV cache and the activations of
+    /// prefill and decoding. The logits, which outlive their step, have a buffer of their own.
     ///
     /// # Errors
-    /// A context that the model was not trained for, types that the model's cache cannot have, or memory that cannot be had.
-    pub fn reserve(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+    /// A context that the model was not trained for, types that the model's cache cannot have.
+    pub fn session_plan(&self, context: usize) -> Result<SessionPlan> {
         self.check_context(context)?;
-        self.reserve_cache(buffer, context)?;
-        if buffer.is_on_gpu() { self.reserve_by_layout(buffer, context) } else { self.reserve_arena(buffer, context) }
+        if let Some((_, plan)) = self.planned.lock().as_ref().filter(|(planned, _)| *planned == context) {
+            return Ok(plan.clone());
+        }
+        let mut plan = SessionPlan::default();
+        for layout in self.cache_layouts(context)? {
+            plan.reservations.add(&layout, ReserveKind::Exact, 1);
+        }
+        match self.weights().device().is_gpu() {
+            true => self.plan_by_layout(&mut plan, context)?,
+            false => self.plan_arena(&mut plan, context)?,
+        }
+        *self.planned.lock() = Some((context, plan.clone()));
+        Ok(plan)
+    }
+
+    /// Reserves in `buffer` what [`ScriptedModel::session_plan`] says, and takes the kernels' workspace.
+    ///
+    /// # Errors
+    /// As for that, and memory that cannot be had.
+    pub fn reserve(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        let plan = self.session_plan(context)?;
+        self.weights().device().take_workspace()?;
+        Ok(plan.reserve(buffer)?)
     }
 
     /// Reserves in `buffer` what `steps` takes, with a KV cache for `context` tokens, beside that cache and the kernels' workspace.
@@ -43,7 +64,9 @@ impl ScriptedModel {
         let trace = self.trace(context, steps)?;
         self.reserve_cache(buffer, context)?;
         if buffer.is_on_gpu() {
-            return reserve_needs(buffer, &trace, lengths);
+            let mut plan = ReservationPlan::default();
+            add_needs(&mut plan, &trace, lengths);
+            return Ok(plan.reserve(buffer)?);
         }
         Ok(buffer.reserve_arena(&trace.arena()?)?)
     }
@@ -58,7 +81,7 @@ impl ScriptedModel {
     }
 
     /// One block for the activations of all steps, and buffers for what they give.
-    fn reserve_arena(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+    fn plan_arena(&self, plan: &mut SessionPlan, context: usize) -> Result<()> {
         let device = Device::simulated(Simulation::default());
         device.start_trace();
         let mut results: Vec<Layout> = Vec::new();
@@ -74,18 +97,18 @@ impl ScriptedModel {
         }
         let arena = device.stop_trace().arena()?;
         for layout in results {
-            buffer.reserve(layout, 1)?;
+            plan.reservations.add(&layout, ReserveKind::Exact, 1);
         }
-        buffer.reserve_arena(&arena)?;
+        plan.arena = Some(arena);
         Ok(())
     }
 
     /// For each layout the most buffers that the longest step has at once.
-    fn reserve_by_layout(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+    fn plan_by_layout(&self, plan: &mut SessionPlan, context: usize) -> Result<()> {
         let n = context.min(PREFILL_CHUNK);
-        reserve_needs(buffer, &self.trace_step(n, context)?, &[n])?;
+        add_needs(&mut plan.reservations, &self.trace_step(n, context)?, &[n]);
         // The token that the device chose.
-        buffer.reserve(chosen_token(), 1)?;
+        plan.reservations.add(&chosen_token(), ReserveKind::Exact, 1);
         Ok(())
     }
 
@@ -183,17 +206,14 @@ fn replay(step: &Trace, device: &Device) -> Result<Vec<Layout>> {
     Ok(results)
 }
 
-/// Reserves for each layout the most that a trace has at once. `lengths`: those of the longest steps in it.
-fn reserve_needs(buffer: &TensorBuffer, trace: &Trace, lengths: &[usize]) -> Result<()> {
+/// Adds for each layout the most that a trace has at once. `lengths`: those of the longest steps in it.
+fn add_needs(plan: &mut ReservationPlan, trace: &Trace, lengths: &[usize]) {
     for Need { layout, count, serves_fewer_rows, live: _ } in of_trace(trace) {
         // What has a row for each token is smaller in shorter steps.
         let rows = layout.shape().first().copied();
-        match serves_fewer_rows || lengths.iter().any(|&n| n > 1 && rows == Some(n)) {
-            true => buffer.reserve_up_to(layout, count)?,
-            false => buffer.reserve(layout, count)?,
-        }
+        let is_bound = serves_fewer_rows || lengths.iter().any(|&n| n > 1 && rows == Some(n));
+        plan.add(&layout, if is_bound { ReserveKind::UpTo } else { ReserveKind::Exact }, count);
     }
-    Ok(())
 }
 
 /// Buffers of one layout that a step needs.
