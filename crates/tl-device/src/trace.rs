@@ -519,7 +519,7 @@ impl Trace {
         Ok(ArenaPlan { beside: self.tally.plan(Part::Staying), ..steps.arena(&self.tally) })
     }
 
-    fn check_whole(&self) -> Result<(), Error> {
+    pub(crate) fn check_whole(&self) -> Result<(), Error> {
         match self.is_ended {
             true => Err(Error::RecordingEnded {
                 layout_count: self.tally.layouts().count(),
