@@ -238,8 +238,7 @@ impl Fit<'_> {
         }
         let len = takes.last().map_or(0, Vec::len);
         if takes.iter().all(|takes| takes.len() == len) {
-            let columns: Vec<Takes> =
-                (0..len).map(|i| takes.iter().map(|takes| vec![takes[i]]).collect()).collect();
+            let columns: Vec<Takes> = (0..len).map(|i| takes.iter().map(|takes| vec![takes[i]]).collect()).collect();
             let fits: Vec<_> = columns.iter().map(|column| self.bounds(&key, column)).collect();
             let distinct: BTreeSet<&Vec<Formula>> = fits.iter().map(|(dims, _)| dims).collect();
             if distinct.len() <= MAX_FITS {
@@ -385,9 +384,8 @@ impl Fit<'_> {
     /// Bytes of all rows for the largest sizes, with room for guests.
     fn bytes(&self, classes: &[Class]) -> u128 {
         let highest: Vec<usize> = self.sizes.iter().map(|size| size.max).collect();
-        let of = |class: &Class, count: &Formula| {
-            buffer_bytes(&class.row, &highest) as u128 * count.at(&highest) as u128
-        };
+        let of =
+            |class: &Class, count: &Formula| buffer_bytes(&class.row, &highest) as u128 * count.at(&highest) as u128;
         let own = classes.iter().filter(|class| !class.is_gone).map(|class| of(class, &class.row.count));
         let guests = pairs(self.sizes, classes);
         let guests = guests.into_iter().map(|(guest, host)| of(&classes[host], &classes[guest].row.count));
@@ -433,9 +431,7 @@ fn may_take(corners: &[Vec<usize>], guest: &Class, host: &Class) -> bool {
     let is_above_least = guest.low.iter().zip(&b.dims).all(|(low, dim)| *low <= dim.at(highest));
     match b.kind {
         ReserveKind::Learnable => false,
-        ReserveKind::Exact => {
-            is_above_least && a.dims.iter().zip(&b.dims).all(|(a, b)| b.at(highest) <= a.at(highest))
-        }
+        ReserveKind::Exact => is_above_least && a.dims.iter().zip(&b.dims).all(|(a, b)| b.at(highest) <= a.at(highest)),
         ReserveKind::UpTo => {
             let is_first = |values: &Vec<usize>| buffer_bytes(b, values) <= buffer_bytes(a, values);
             is_above_least && corners.iter().any(is_first)
@@ -454,8 +450,7 @@ fn joined(sizes: &[SizeRange], classes: &[Class], guest: usize, host: usize) -> 
     };
     let dims = a.row.dims.iter().zip(&b.row.dims).map(larger).collect::<Option<Vec<_>>>()?;
     let low = a.low.iter().zip(&b.low).map(|(a, b)| *a.min(b)).collect();
-    let row =
-        SymbolicRow { dims, kind: ReserveKind::UpTo, count: a.row.count.plus(&b.row.count), dtype: a.row.dtype };
+    let row = SymbolicRow { dims, kind: ReserveKind::UpTo, count: a.row.count.plus(&b.row.count), dtype: a.row.dtype };
     let mut classes = classes.to_vec();
     let is_fitted = classes[guest].is_fitted && classes[host].is_fitted;
     classes[guest].is_gone = true;

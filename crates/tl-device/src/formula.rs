@@ -82,7 +82,7 @@ impl Formula {
     /// Reads what [`Formula::text`] writes. The error says what is wrong.
     pub(crate) fn parse(text: &str, names: &[&str]) -> Result<Formula, &'static str> {
         let mut sum = Formula::default();
-        if text.trim().is_empty() {
+        if text.trim().is_empty() || text.trim_end().ends_with(['+', '-']) {
             return Err("is not a number");
         }
         for (part, is_minus) in signed_parts(text) {

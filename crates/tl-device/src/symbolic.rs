@@ -260,11 +260,7 @@ mod tests {
         check("with n = 1..8\nup_to float16[n] m", 2, "the count has a name that no line `with` above it gives");
         check("with n = 9..8", 1, "n: the lowest value, 9, is above the highest, 8");
         check("with n = 1..8\nwith n = 1..9", 2, "the size n is there twice");
-        check(
-            "with 3 = 1",
-            1,
-            "expected NAME=VALUE or NAME=LOWEST..HIGHEST, such as n=1..512, not \"3 = 1\"",
-        );
+        check("with 3 = 1", 1, "expected NAME=VALUE or NAME=LOWEST..HIGHEST, such as n=1..512, not \"3 = 1\"");
         let many: String = (0..5).map(|i| format!("with n{i} = 1\n")).collect();
         check(&many, 5, "a plan has at most 4 sizes that vary");
     }

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{
-    ArenaPlan, Device, PlanRow, ReservationPlan, TensorBuffer, TensorBufferStats, Trace, bytes as display_bytes,
+    ArenaPlan, Device, PlanRow, ReservationPlan, SizeRange, SymbolicPlan, TensorBuffer, TensorBufferStats, Trace,
+    bytes as display_bytes,
 };
 use tl_lang::SourceText;
 
 use crate::arguments::RunArguments;
 use crate::output::{Stop, print_error};
 use crate::script;
+use crate::sizes::Sizes;
 
 /// The longest plan that is read.
 const MAX_PLAN_BYTES: u64 = 16 << 20;
@@ -26,6 +28,8 @@ pub(crate) struct Reservations {
     device: Device,
     /// What was reserved before it began.
     plan: Option<ReservationPlan>,
+    /// Whether it is for sizes that vary, so that not all of it is used at each of them.
+    is_for_all: bool,
     arena: Option<ArenaPlan>,
     tuning: Option<Tuning>,
     seal: Seal,
@@ -65,10 +69,18 @@ impl Reservations {
     /// Reserves what is to be reserved before the program starts. With `--arena` this runs the program once.
     pub(crate) fn prepare(arguments: &RunArguments, source: &SourceText, device: &Device) -> Result<Self, Stop> {
         let wanted = &arguments.reservations;
-        let mut reservations =
-            Reservations { device: device.clone(), plan: None, arena: None, tuning: None, seal: Seal::Never };
+        let mut reservations = Reservations {
+            device: device.clone(),
+            plan: None,
+            is_for_all: false,
+            arena: None,
+            tuning: None,
+            seal: Seal::Never,
+        };
         if let Some(path) = &wanted.plan {
             let plan = read_plan(path)?;
+            reservations.is_for_all = plan.sizes().iter().any(|size| !size.is_fixed());
+            let plan = plan.at(&values_of(&plan, &arguments.with)?);
             let buffer = reservations.buffer()?;
             plan.reserve(&buffer).map_err(Stop::failed)?;
             buffer.keep_to_plan();
@@ -76,7 +88,8 @@ impl Reservations {
         }
         if wanted.arena {
             let first = crate::device::open(&arguments.device)?;
-            let recorded = script::record(source, &arguments.args, &first, |_| Ok(()))?;
+            let sizes = Sizes::highest(&arguments.with);
+            let recorded = script::record(source, &arguments.args, sizes, &first, |_| Ok(()))?;
             reservations.reserve_arena(&recorded.trace)?;
         }
         if let Some(outputs) = wanted.tune {
@@ -158,7 +171,7 @@ impl Reservations {
     pub(crate) fn tell(&self) {
         let stats = self.device.tensor_buffer_stats();
         if let Some(plan) = &self.plan {
-            misfits(plan, &stats).iter().for_each(|line| print_error(line));
+            misfits(plan, self.is_for_all, &stats).iter().for_each(|line| print_error(line));
         }
         if let Some(arena) = &self.arena {
             print_error(&arena_line(arena, &stats));
@@ -197,7 +210,18 @@ impl Tuning {
     }
 }
 
-fn read_plan(path: &Path) -> Result<ReservationPlan, Stop> {
+/// The values that a plan is reserved for: those given, else the highest.
+fn values_of(plan: &SymbolicPlan, given: &[SizeRange]) -> Result<Vec<usize>, Stop> {
+    let value = |size: &SizeRange| match given.iter().find(|given| given.name == size.name) {
+        Some(given) if !size.contains(given.max) => {
+            Err(Stop::Failed(format!("--with {given}: the plan is for {size}; `tl plan --with` makes one for more")))
+        }
+        given => Ok(given.unwrap_or(size).max),
+    };
+    plan.sizes().iter().map(value).collect()
+}
+
+fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
     let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
     let len = path.metadata().map_err(|error| failed(&error))?.len();
     if len > MAX_PLAN_BYTES {
@@ -222,9 +246,9 @@ pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
 }
 
 /// Where a plan and what was asked for do not agree; nothing where they do.
-fn misfits(plan: &ReservationPlan, stats: &TensorBufferStats) -> Vec<String> {
+fn misfits(plan: &ReservationPlan, is_for_all: bool, stats: &TensorBufferStats) -> Vec<String> {
     let mut lines = Vec::new();
-    for row in &plan.rows {
+    for row in plan.rows.iter().filter(|_| !is_for_all) {
         let is_used = |row: &PlanRow| {
             let mut rows = stats.by_layout.iter().filter(|seen| seen.reserved_count > 0);
             rows.any(|seen| seen.layout == row.layout && seen.kind == row.kind && seen.taken_count > 0)
