@@ -274,9 +274,9 @@ pub struct ArenaPlan {
     pub size_bytes: usize,
     /// The most bytes that were live at once: no arena can be smaller.
     pub lower_bound_bytes: usize,
-    /// Buffers for what stays from step to step, KV caches and parameters, which no arena serves.
+    /// Buffers for what stays from step to step, which no arena serves: KV caches, parameters, what a step leaves to the next.
     pub beside: ReservationPlan,
-    /// The steps of the trace, without those that find their places in another. A step begins where nothing is live.
+    /// The steps of the trace, the largest first, without those that find their places in another.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -489,12 +489,13 @@ impl Trace {
     ///
     /// `None` where the steps were too long or too many to be kept.
     pub fn longest_step(&self) -> Option<usize> {
-        self.steps.as_ref().map(Steps::longest)
+        self.steps.as_ref().map(|steps| steps.longest(&self.tally))
     }
 
     /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
-    /// placed on its own with its lifetimes known. One that asks for the same in the same order as a step before it, or for less,
-    /// has its places there.
+    /// placed on its own with its lifetimes known. One that asks for the same in the same order as another, or for less, has its
+    /// places there. Where something is always live and steps repeat from one [`Device::end_step`](crate::Device::end_step) to the
+    /// next, these are the steps, and what outlives them has buffers beside the block.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -516,7 +517,15 @@ impl Trace {
         let Some(steps) = &self.steps else {
             return Err(Error::StepsTooLong { max_bytes: self.max_bytes / 4 });
         };
-        Ok(ArenaPlan { beside: self.tally.plan(Part::Staying), ..steps.arena(&self.tally) })
+        let mut arena = steps.arena(&self.tally);
+        let outliving = std::mem::replace(&mut arena.beside, self.tally.plan(Part::Staying));
+        for row in outliving.rows {
+            match arena.beside.rows.iter_mut().find(|known| known.kind == row.kind && known.layout == row.layout) {
+                Some(known) => known.count += row.count,
+                None => arena.beside.rows.push(row),
+            }
+        }
+        Ok(arena)
     }
 
     pub(crate) fn check_whole(&self) -> Result<(), Error> {

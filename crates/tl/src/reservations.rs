@@ -238,8 +238,9 @@ fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
 pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
     match trace.longest_step() {
         Some(most) if most > MAX_STEP_REQUESTS => Err(format!(
-            "no arena can be planned: a step lasts from one moment without activations to the next, and here one has {most} \
-             requests, more than {MAX_STEP_REQUESTS}; let go of tensors between steps, or use --plan"
+            "no arena can be planned: a step lasts from one moment without activations to the next, or from output to output \
+             where those repeat, and here one has {most} requests, more than {MAX_STEP_REQUESTS}; let go of tensors between \
+             steps, or use --plan"
         )),
         _ => trace.arena().map_err(|error| error.to_string()),
     }
