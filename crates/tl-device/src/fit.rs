@@ -244,7 +244,7 @@ impl Fit<'_> {
             if distinct.len() <= MAX_FITS {
                 let fits: Vec<_> = columns.into_iter().zip(fits).collect();
                 return fits.into_iter().for_each(|(column, (dims, is_fitted))| {
-                    self.assign(&key, &column, dims, is_fitted, true);
+                    self.assign(&key, &column, dims, is_fitted);
                 });
             }
         }
@@ -255,7 +255,7 @@ impl Fit<'_> {
     fn classify_parts(&mut self, key: &Key, takes: Takes, axis: usize) {
         if axis == key.rank {
             let (dims, is_fitted) = self.bounds(key, &takes);
-            return self.assign(key, &takes, dims, is_fitted, false);
+            return self.assign(key, &takes, dims, is_fitted);
         }
         let dim = |run: usize, take: usize| self.runs[run].takes[take].layout.shape()[axis];
         let sets: Vec<BTreeSet<usize>> =
@@ -281,7 +281,7 @@ impl Fit<'_> {
             let (key, dims) = (key.clone(), layout.shape().iter().map(|&dim| Formula::constant(dim)).collect());
             let mut alone = vec![Vec::new(); n_runs];
             alone[n_runs - 1].push(take);
-            self.assign(&key, &alone, dims, true, true);
+            self.assign(&key, &alone, dims, true);
         }
     }
 
@@ -300,8 +300,19 @@ impl Fit<'_> {
         (dims.collect(), is_fitted)
     }
 
-    /// Puts takes into the class with these bounds. `is_each`: each of them has exactly these dimensions.
-    fn assign(&mut self, key: &Key, takes: &Takes, dims: Vec<Formula>, is_fitted: bool, is_each: bool) {
+    /// Puts takes into the class with these bounds.
+    fn assign(&mut self, key: &Key, takes: &Takes, dims: Vec<Formula>, is_fitted: bool) {
+        let lowest: Vec<usize> = self.sizes.iter().map(|size| size.min).collect();
+        // A dimension that is the formula in every recording is never less than the formula's least; others may be anything.
+        let is_met = |axis: usize| {
+            let is_met_in = |(takes, run): (&Vec<usize>, &Run<'_>)| {
+                let size = dims[axis].at(run.values);
+                takes.iter().all(|&take| run.takes[take].layout.shape()[axis] == size)
+            };
+            takes.iter().zip(&self.runs).all(is_met_in)
+        };
+        let least = |(axis, dim): (usize, &Formula)| if is_met(axis) { dim.at(&lowest) } else { 0 };
+        let low: Vec<usize> = dims.iter().enumerate().map(least).collect();
         let mut of_class = takes.iter().zip(&self.runs).flat_map(|(takes, run)| takes.iter().map(|&at| &run.takes[at]));
         let is_constant = dims.iter().all(Formula::is_constant);
         let first = of_class.next().map(|take| take.layout.clone());
@@ -311,9 +322,6 @@ impl Fit<'_> {
             () if is_one => ReserveKind::Exact,
             () => ReserveKind::UpTo,
         };
-        let lowest: Vec<usize> = self.sizes.iter().map(|size| size.min).collect();
-        let least = |dim: &Formula| if is_one || (is_each && is_fitted) { dim.at(&lowest) } else { 0 };
-        let low: Vec<usize> = dims.iter().map(least).collect();
         let row = SymbolicRow { dtype: key.dtype, dims, kind, count: Formula::default() };
         let class = match self.classes.iter().position(|known| known.row == row) {
             Some(at) => {
@@ -433,7 +441,8 @@ fn may_take(corners: &[Vec<usize>], guest: &Class, host: &Class) -> bool {
         ReserveKind::Learnable => false,
         ReserveKind::Exact => is_above_least && a.dims.iter().zip(&b.dims).all(|(a, b)| b.at(highest) <= a.at(highest)),
         ReserveKind::UpTo => {
-            let is_first = |values: &Vec<usize>| buffer_bytes(b, values) <= buffer_bytes(a, values);
+            let len = |row: &SymbolicRow, values| row.layout_at(values).len_bytes().unwrap_or(usize::MAX);
+            let is_first = |values: &Vec<usize>| len(b, values) <= len(a, values);
             is_above_least && corners.iter().any(is_first)
         }
     }
@@ -568,6 +577,12 @@ mod tests {
             device.set_location(1 + i as u64 % 5);
             held.insert(i, (i + life, device.take(&layout, Purpose { role: Role::Activation, op: "test" })?));
         }
+        // One size that falls, and one that rises beside it.
+        device.set_location(7);
+        let falling = device.take(&Layout::from(vec![40 - n, 7]), Purpose { role: Role::Activation, op: "fall" })?;
+        device.set_location(8);
+        let _rising =
+            [falling, device.take(&Layout::from(vec![n, 7]), Purpose { role: Role::Activation, op: "rise" })?];
         let mut grown = Vec::new();
         for t in 0..n {
             device.set_location(9);

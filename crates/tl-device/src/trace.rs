@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::arena::Step;
 use crate::memory::Role;
-use crate::plan::ReservationPlan;
+use crate::plan::{PlanRow, ReservationPlan};
 use crate::recorder::{Held, Record};
 use crate::steps::Steps;
 use crate::tally::{Kind, LayoutRow, Part, Room, Tally};
@@ -473,6 +473,46 @@ impl Trace {
             }
         }
         Ok(tally.plan(Part::Missed))
+    }
+
+    /// By how much the tensors that a bound is for grew from one [`Device::end_step`](crate::Device::end_step) to the next,
+    /// along each dimension; `None` where they did not, or not by the same in the last four steps, or events were left out.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// for t in 1..=10 {
+    ///     drop(device.take(&Layout::from(vec![2 * t, 64]), Role::Activation)?);
+    ///     device.end_step();
+    /// }
+    /// let trace = device.stop_trace();
+    /// let plan = trace.plan()?;
+    /// assert_eq!(trace.growth(&plan.rows[0]), Some(vec![2, 0]));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn growth(&self, bound: &PlanRow) -> Option<Vec<usize>> {
+        if bound.kind != ReserveKind::UpTo || self.is_thinned() {
+            return None;
+        }
+        // Of each step the largest along each dimension.
+        let (mut steps, mut largest) = (Vec::new(), vec![0; bound.layout.shape().len()]);
+        for event in self.events() {
+            match event.action {
+                Action::Take { layout, .. } if bound.serves(&layout) => {
+                    largest.iter_mut().zip(layout.shape().iter()).for_each(|(most, &dim)| *most = dim.max(*most));
+                }
+                Action::Step { .. } => steps.push(std::mem::replace(&mut largest, vec![0; bound.layout.shape().len()])),
+                _ => {}
+            }
+        }
+        let last = steps.last_chunk::<4>()?;
+        let rises = |pair: &[Vec<usize>]| -> Option<Vec<usize>> {
+            pair[1].iter().zip(&pair[0]).map(|(now, before)| now.checked_sub(*before)).collect()
+        };
+        let first = rises(&last[..2])?;
+        let is_steady = last.windows(2).all(|pair| rises(pair).as_ref() == Some(&first));
+        (is_steady && first.iter().any(|&rise| rise > 0)).then_some(first)
     }
 
     /// The most requests that one step had: the time that [`Trace::arena`] takes grows with its square.

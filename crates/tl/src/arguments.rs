@@ -127,6 +127,10 @@ pub(crate) struct ReservationArguments {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub(crate) tune: Option<u32>,
+    /// With --tune: the most outputs that the program makes. Sizes that grow by the same from step to step (a sequence whose
+    /// keys and values are joined anew) are reserved for so many
+    #[arg(long, value_name = "N", requires = "tune", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) steps: Option<u32>,
     /// Refuse every new allocation: from the program's first statement on with --plan or --arena, from the tuning on with
     /// --tune, otherwise from its first tensor on (what it reserves before that must do; parameters do not count)
     #[arg(long)]

@@ -130,7 +130,7 @@ fn proof(fitted: &FittedPlan, points: &[Vec<usize>]) -> String {
         .collect();
     let names: Vec<&str> = fitted.plan.sizes().iter().map(|size| size.name.as_str()).collect();
     let mut text = format!(
-        "// checked: runs at {} = {} took no more than the formulas say\n\
+        "// checked: runs at {} = {} took what the formulas say\n\
          // assumed: so do the sizes between\n\
          // proven from that: reserved for the largest, the plan serves every request of every size\n",
         names.join(", "),

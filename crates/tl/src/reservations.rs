@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{
-    ArenaPlan, Device, PlanRow, ReservationPlan, SizeRange, SymbolicPlan, TensorBuffer, TensorBufferStats, Trace,
-    bytes as display_bytes,
+    ArenaPlan, Device, Layout, PlanRow, ReservationPlan, Shape, SizeRange, SymbolicPlan, TensorBuffer,
+    TensorBufferStats, Trace, bytes as display_bytes,
 };
 use tl_lang::SourceText;
 
@@ -48,6 +48,8 @@ enum Seal {
 struct Tuning {
     /// The output at which the reservations are made.
     wanted: u32,
+    /// The most outputs that there will be, which sizes that grow are reserved for.
+    most: Option<u32>,
     outputs: u32,
     start: Instant,
     /// When the last step began, since `start`.
@@ -58,6 +60,8 @@ struct Tuning {
 /// What the tuning reserved, and the counts at that moment.
 struct Tuned {
     plan: ReservationPlan,
+    /// The largest of the bounds whose tensors grew from step to step, as it was seen, and by how much.
+    growth: Option<(PlanRow, Vec<usize>)>,
     /// Whether the recording left out events: the plan then also has what is there to stay.
     is_thinned: bool,
     taken: u64,
@@ -95,7 +99,8 @@ impl Reservations {
         if let Some(outputs) = wanted.tune {
             device.start_trace();
             let start = Instant::now();
-            reservations.tuning = Some(Tuning { wanted: outputs, outputs: 0, start, step_start_ns: 0, done: None });
+            reservations.tuning =
+                Some(Tuning { wanted: outputs, most: wanted.steps, outputs: 0, start, step_start_ns: 0, done: None });
         }
         if wanted.sealed {
             reservations.seal = match () {
@@ -144,7 +149,9 @@ impl Reservations {
             tuning.step_start_ns = tuning.start.elapsed().as_nanos() as u64;
             return Ok(());
         }
-        let done = self.reserve_for_steps(step_start_ns)?;
+        // Behind its last output a program may take another step.
+        let more = tuning.most.map(|most| most.saturating_sub(tuning.wanted).saturating_add(1));
+        let done = self.reserve_for_steps(step_start_ns, more)?;
         if let Some(tuning) = &mut self.tuning {
             tuning.done = Some(done);
         }
@@ -155,16 +162,28 @@ impl Reservations {
         Ok(())
     }
 
-    /// Reserves what the steps so far needed, the last of which began at this time of the trace.
-    fn reserve_for_steps(&self, step_start_ns: u64) -> Result<Tuned, Stop> {
+    /// Reserves what the steps so far needed, the last of which began at this time of the trace, and room for sizes that grow
+    /// through so many more.
+    fn reserve_for_steps(&self, step_start_ns: u64, more_steps: Option<u32>) -> Result<Tuned, Stop> {
         let trace = self.device.stop_trace();
-        let plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
+        let mut plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
+        let mut growth = None;
+        for row in &mut plan.rows {
+            if let Some(rises) = trace.growth(row) {
+                let seen = row.clone();
+                row.layout = grown(&row.layout, &rises, more_steps.unwrap_or(0) as usize);
+                if growth.as_ref().is_none_or(|(known, _): &(PlanRow, _)| known.bytes() < seen.bytes()) {
+                    growth = Some((seen, rises));
+                }
+            }
+        }
         // What is reserved now takes the place of what the pool holds.
         self.device.trim();
         plan.reserve(&self.buffer()?).map_err(Stop::failed)?;
         let (buffer, memory) = (self.device.tensor_buffer_stats(), self.device.stats());
         let (taken, fallbacks) = (buffer.taken_count, buffer.fallback_count);
-        Ok(Tuned { plan, is_thinned: trace.is_thinned(), taken, fallbacks, allocations: memory.allocation_count })
+        let is_thinned = trace.is_thinned();
+        Ok(Tuned { plan, growth, is_thinned, taken, fallbacks, allocations: memory.allocation_count })
     }
 
     /// Says on standard error, after the program's end, how the reservations fitted.
@@ -206,8 +225,25 @@ impl Tuning {
             display_bytes(done.plan.bytes()),
             allocations.saturating_sub(done.allocations),
             if done.is_thinned { "; with fewer outputs to wait for, less may be reserved" } else { "" }
-        )
+        ) + &self.growth_text(done)
     }
+
+    /// What was assumed of sizes that grow.
+    fn growth_text(&self, done: &Tuned) -> String {
+        let Some((row, rises)) = &done.growth else { return String::new() };
+        let rises: Vec<String> = rises.iter().map(ToString::to_string).collect();
+        let seen = format!("sizes grow, {} by [{}] in each step", row.layout, rises.join(", "));
+        match self.most {
+            Some(most) => format!("; {seen}: they are reserved for {most} outputs, as --steps says"),
+            None => format!("; {seen}: what is larger than that was not reserved; --steps=N reserves for N outputs"),
+        }
+    }
+}
+
+/// The layout with each dimension as much larger as it becomes in so many steps.
+fn grown(layout: &Layout, rises: &[usize], steps: usize) -> Layout {
+    let dims = layout.shape().iter().zip(rises).map(|(dim, rise)| dim.saturating_add(rise.saturating_mul(steps)));
+    Layout::new(layout.dtype(), dims.collect::<Shape>())
 }
 
 /// The values that a plan is reserved for: those given, else the highest.
