@@ -441,7 +441,7 @@ fn may_take(corners: &[Vec<usize>], guest: &Class, host: &Class) -> bool {
         ReserveKind::Learnable => false,
         ReserveKind::Exact => is_above_least && a.dims.iter().zip(&b.dims).all(|(a, b)| b.at(highest) <= a.at(highest)),
         ReserveKind::UpTo => {
-            let len = |row: &SymbolicRow, values| row.layout_at(values).len_bytes().unwrap_or(usize::MAX);
+            let len = |row: &SymbolicRow, values: &[usize]| row.layout_at(values).len_bytes().unwrap_or(usize::MAX);
             let is_first = |values: &Vec<usize>| len(b, values) <= len(a, values);
             is_above_least && corners.iter().any(is_first)
         }

@@ -283,3 +283,69 @@ fn most_live(pieces: &[Lifetime]) -> usize {
     }
     most
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, DeviceOptions, Layout, Role, Simulation, TensorBuffer};
+
+    fn device() -> Device {
+        Device::cpu_with(&DeviceOptions { simulation: Some(Simulation::default()), ..DeviceOptions::default() })
+    }
+
+    /// A sequence that is joined anew in each step, from this length on, and what a step takes beside it.
+    fn run(device: &Device, lens: std::ops::Range<usize>, has_marks: bool) {
+        let take = |dims: Vec<usize>| device.take(&Layout::from(dims), Role::Activation).unwrap();
+        let mut sequence = take(vec![lens.start, 32]);
+        for len in lens {
+            let x = take(vec![8, 64]);
+            let scores = take(vec![8, len + 1]);
+            drop(x);
+            let next = take(vec![len + 1, 32]);
+            drop((scores, std::mem::replace(&mut sequence, next)));
+            drop(take(vec![8, 64]));
+            if has_marks {
+                device.end_step();
+            }
+        }
+    }
+
+    #[test]
+    fn what_outlives_a_step_lies_beside_the_block() {
+        let recording = device();
+        recording.start_trace();
+        run(&recording, 1..40, true);
+        let trace = recording.stop_trace();
+        let plan = trace.arena().unwrap();
+        assert_eq!(plan.beside.to_string(), "up_to float16[40, 32] 2\n");
+        assert_eq!((plan.size_bytes, plan.steps.len(), trace.longest_step()), (1024 + 640, 2, Some(5)));
+        // It serves shorter runs, too.
+        for lens in [1..40, 1..7, 20..39] {
+            let served = device();
+            let buffer = TensorBuffer::new(&served);
+            plan.beside.reserve(&buffer).unwrap();
+            buffer.reserve_arena(&plan).unwrap();
+            served.set_tensor_buffer(buffer);
+            served.seal();
+            run(&served, lens, true);
+            let stats = served.tensor_buffer_stats();
+            assert_eq!((stats.fallback_count, stats.taken_count - stats.arena_taken_count > 5), (0, true), "{stats:?}");
+        }
+    }
+
+    #[test]
+    fn without_marks_that_repeat_a_step_lasts_while_anything_is_live() {
+        let recording = device();
+        recording.start_trace();
+        run(&recording, 1..40, false);
+        let trace = recording.stop_trace();
+        assert_eq!((trace.longest_step(), trace.arena().unwrap().beside.count()), (Some(1 + 39 * 4), 0));
+        // Marks between rounds that differ cut nothing.
+        recording.start_trace();
+        let held = recording.take(&Layout::from(vec![4]), Role::Activation).unwrap();
+        recording.end_step();
+        drop([3, 4].map(|n| recording.take(&Layout::from(vec![n]), Role::Activation).unwrap()));
+        recording.end_step();
+        drop(held);
+        assert_eq!(recording.stop_trace().longest_step(), Some(3));
+    }
+}
