@@ -5,9 +5,9 @@
 //! ask for no more, its pieces go to their planned places. Every other piece goes into the smallest free range that holds it,
 //! the lowest of equals. Either way the free ranges are the truth: a planned place that is not free is not used.
 //!
-//! A tensor that outlives its step (the keys and values of a sequence that are joined anew in each) is planned beside the
-//! arena: its request is part of the step, and its memory comes from a reservation by layout. So the arena is empty between
-//! two steps also where tensors go from one to the next.
+//! A tensor that outlives its step (the keys and values of a sequence that are joined anew in each) is planned beside
+//! the arena: its request is part of the step, and its memory comes from a reservation by layout. So the arena is empty
+//! between two steps also where tensors go from one to the next.
 //!
 //! The slots of planned places are made with the arena, each as large as the largest piece that is planned there. So a
 //! shorter step finds the same slots, and nothing is allocated for it on the heap either.
@@ -318,7 +318,8 @@ pub(crate) struct Piece {
 }
 
 impl Step {
-    /// Whether another step finds all of its pieces in this one: no larger, no longer out, and those that outlive it the same.
+    /// Whether another step finds all of its pieces in this one: no larger, no longer out, and those that outlive it
+    /// the same.
     pub(crate) fn covers<'a>(&self, mut others: impl ExactSizeIterator<Item = (&'a Layout, usize, bool)>) -> bool {
         self.pieces.len() == others.len()
             && self.pieces.iter().all(|piece| {
@@ -360,8 +361,8 @@ struct Planned {
 }
 
 impl Guide {
-    /// The cell that is planned for this request, or that it has none, if it is the next of the plan. Where the arena is
-    /// empty and is not planned to be, it begins a step.
+    /// The cell that is planned for this request, or that it has none, if it is the next of the plan. Where the arena
+    /// is empty and is not planned to be, it begins a step.
     #[inline]
     fn next(&mut self, layout: &Layout, is_empty: bool) -> Option<Option<u32>> {
         if is_empty && !self.is_within(layout) {

@@ -6,10 +6,10 @@
 //! corners of the ranges and must meet every other recording. What is no sum of the sizes has the largest value seen as
 //! its bound.
 //!
-//! A buffer serves whatever it covers, so that requests of one row can take the buffers of another. Each row therefore has
-//! room also for the rows that may take from it before their own, unless it is cheaper to make one row of the two. So no
-//! order of requests and returns within the counts leaves a request without a buffer: each row has as many as all that may
-//! come to it first, hence nothing ever goes on to a second one.
+//! A buffer serves whatever it covers, so that requests of one row can take the buffers of another. Each row therefore
+//! has room also for the rows that may take from it before their own, unless it is cheaper to make one row of the two.
+//! So no order of requests and returns within the counts leaves a request without a buffer: each row has as many as all
+//! that may come to it first, hence nothing ever goes on to a second one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -77,12 +77,14 @@ pub enum FitError {
 pub struct FittedPlan {
     /// The plan.
     pub plan: SymbolicPlan,
-    /// The numbers of the rows with a dimension or count that is no sum of the sizes: it is the largest that was recorded.
+    /// The numbers of the rows with a dimension or count that is no sum of the sizes: it is the largest that was
+    /// recorded.
     pub seen_only: Vec<usize>,
 }
 
 impl SymbolicPlan {
-    /// The values of the sizes to record a program at: lowest, highest and some between, the lowest first and the highest last.
+    /// The values of the sizes to record a program at: lowest, highest and some between, the lowest first and the
+    /// highest last.
     ///
     /// ```
     /// use tl_device::SymbolicPlan;
@@ -105,8 +107,8 @@ impl SymbolicPlan {
         points.into_iter().collect()
     }
 
-    /// The plan that serves what was recorded, and what lies between, as far as that is as the recordings say. The values of the
-    /// recordings should be [`SymbolicPlan::points`].
+    /// The plan that serves what was recorded, and what lies between, as far as that is as the recordings say. The
+    /// values of the recordings should be [`SymbolicPlan::points`].
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, SymbolicPlan};
@@ -202,6 +204,8 @@ struct Class {
     row: SymbolicRow,
     /// The least that a request of it has along each dimension.
     low: Vec<usize>,
+    /// Whether each request of it has exactly these dimensions, for whatever sizes.
+    is_met: bool,
     /// Whether all its formulas meet all recordings.
     is_fitted: bool,
     /// Whether it became part of another.
@@ -303,7 +307,8 @@ impl Fit<'_> {
     /// Puts takes into the class with these bounds.
     fn assign(&mut self, key: &Key, takes: &Takes, dims: Vec<Formula>, is_fitted: bool) {
         let lowest: Vec<usize> = self.sizes.iter().map(|size| size.min).collect();
-        // A dimension that is the formula in every recording is never less than the formula's least; others may be anything.
+        // A dimension that is the formula in every recording is never less than the formula's least; others may be
+        // anything.
         let is_met = |axis: usize| {
             let is_met_in = |(takes, run): (&Vec<usize>, &Run<'_>)| {
                 let size = dims[axis].at(run.values);
@@ -313,6 +318,7 @@ impl Fit<'_> {
         };
         let least = |(axis, dim): (usize, &Formula)| if is_met(axis) { dim.at(&lowest) } else { 0 };
         let low: Vec<usize> = dims.iter().enumerate().map(least).collect();
+        let is_met = (0..key.rank).all(is_met);
         let mut of_class = takes.iter().zip(&self.runs).flat_map(|(takes, run)| takes.iter().map(|&at| &run.takes[at]));
         let is_constant = dims.iter().all(Formula::is_constant);
         let first = of_class.next().map(|take| take.layout.clone());
@@ -328,10 +334,11 @@ impl Fit<'_> {
                 let known = &mut self.classes[at];
                 known.low.iter_mut().zip(low).for_each(|(known, low)| *known = low.min(*known));
                 known.is_fitted &= is_fitted;
+                known.is_met &= is_met;
                 at
             }
             None => {
-                self.classes.push(Class { row, low, is_fitted, is_gone: false });
+                self.classes.push(Class { row, low, is_met, is_fitted, is_gone: false });
                 self.classes.len() - 1
             }
         };
@@ -430,8 +437,12 @@ fn pairs(sizes: &[SizeRange], classes: &[Class]) -> Vec<(usize, usize)> {
     pairs.map(|(guest, _, host, _)| (guest, host)).collect()
 }
 
-/// Whether a request of one class may take a buffer of another class before one of its own. Exact layouts are looked up
-/// first, then bounds, those with the fewest bytes first.
+/// Whether a request of one class may take a buffer of another class before one of its own, in a plan for the highest
+/// sizes or for just those that the program runs with. Exact layouts are looked up first, then bounds, those with the
+/// fewest bytes first.
+///
+/// In a plan for just its sizes, a bound that covers exactly what the class asks for has no fewer bytes than the
+/// class's own.
 fn may_take(corners: &[Vec<usize>], guest: &Class, host: &Class) -> bool {
     let (a, b) = (&guest.row, &host.row);
     let is_possible = a.kind == ReserveKind::UpTo && a.dtype == b.dtype && a.dims.len() == b.dims.len();
@@ -443,13 +454,14 @@ fn may_take(corners: &[Vec<usize>], guest: &Class, host: &Class) -> bool {
         ReserveKind::UpTo => {
             let len = |row: &SymbolicRow, values: &[usize]| row.layout_at(values).len_bytes().unwrap_or(usize::MAX);
             let is_first = |values: &Vec<usize>| len(b, values) <= len(a, values);
-            is_above_least && corners.iter().any(is_first)
+            let orders = if guest.is_met { &corners[corners.len() - 1..] } else { corners };
+            is_above_least && orders.iter().any(is_first)
         }
     }
 }
 
-/// The classes with the guest as part of its host, whose bounds become the larger of both; `None` where neither formula is
-/// the larger one everywhere.
+/// The classes with the guest as part of its host, whose bounds become the larger of both; `None` where neither formula
+/// is the larger one everywhere.
 fn joined(sizes: &[SizeRange], classes: &[Class], guest: usize, host: usize) -> Option<Vec<Class>> {
     let (a, b) = (&classes[guest], &classes[host]);
     let corners = corners(sizes);
@@ -463,7 +475,7 @@ fn joined(sizes: &[SizeRange], classes: &[Class], guest: usize, host: usize) -> 
     let mut classes = classes.to_vec();
     let is_fitted = classes[guest].is_fitted && classes[host].is_fitted;
     classes[guest].is_gone = true;
-    classes[host] = Class { row, low, is_fitted, is_gone: false };
+    classes[host] = Class { row, low, is_met: false, is_fitted, is_gone: false };
     Some(classes)
 }
 
@@ -475,8 +487,8 @@ fn corners(sizes: &[SizeRange]) -> Vec<Vec<usize>> {
     })
 }
 
-/// The least sum of the sizes that is nowhere below these values of a function, and whether the function is a sum of the sizes. One
-/// that falls with a size has its value for the lowest; one that is no sum, the largest that is known.
+/// The least sum of the sizes that is nowhere below these values of a function, and whether the function is a sum of
+/// the sizes. One that falls with a size has its value for the lowest; one that is no sum, the largest that is known.
 fn fit(sizes: &[SizeRange], known: &[(&[usize], usize)]) -> (Formula, bool) {
     let largest = known.iter().map(|(_, value)| *value).max().unwrap_or(0);
     let bound = || (Formula::constant(largest), known.iter().all(|(_, value)| *value == largest));
@@ -598,8 +610,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Reserved for the largest size a plan serves every smaller one with nothing allocated; and at no size is it smaller
-        /// than what that size has live at once.
+        /// Reserved for the largest size a plan serves every smaller one with nothing allocated; and at no size is it
+        /// smaller than what that size has live at once.
         #[test]
         fn a_plan_serves_every_size_and_is_never_smaller_than_what_is_live(
             requests in prop::collection::vec(((0usize..3, 0usize..5), (0usize..2, 1usize..5), 1usize..8), 1..40),

@@ -1,9 +1,10 @@
 //! The steps of a recording: what an arena is made from. A step is kept as the numbers of its layouts and the lifetimes
 //! of its pieces, and a step like one that is known takes nothing.
 //!
-//! A step lasts from one moment when nothing is live to the next. Where tensors always go from one round of a program to the
-//! next there is no such moment; then a step lasts from one mark (`Device::end_step`, an output of a program) to the next, if
-//! two neighbours ask for tensors of the same types and ranks. What outlives such a step is planned beside the arena.
+//! A step lasts from one moment when nothing is live to the next. Where tensors always go from one round of a program
+//! to the next there is no such moment; then a step lasts from one mark (`Device::end_step`, an output of a program) to
+//! the next, if two neighbours ask for tensors of the same types and ranks. What outlives such a step is planned beside
+//! the arena.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -164,8 +165,8 @@ impl Steps {
         if cuts.windows(3).any(repeats) { cuts } else { vec![0, requests.len()] }
     }
 
-    /// For each request of a stretch whether it outlives its step. Where one does, so do those in its place in the neighbours
-    /// like its step: also of the last round of a program, after which nothing lives.
+    /// For each request of a stretch whether it outlives its step. Where one does, so do those in its place in the
+    /// neighbours like its step: also of the last round of a program, after which nothing lives.
     fn outliving(&self, stretch: usize, cuts: &[usize], tally: &Tally) -> Vec<bool> {
         let requests = self.step(stretch);
         let outlives = |cut: &[usize]| {
@@ -187,8 +188,8 @@ impl Steps {
         outliving
     }
 
-    /// Each step placed on its own with its lifetimes known, the largest first; one that finds its places in another is left
-    /// out.
+    /// Each step placed on its own with its lifetimes known, the largest first; one that finds its places in another is
+    /// left out.
     pub(crate) fn arena(&self, tally: &Tally) -> ArenaPlan {
         let mut plan = ArenaPlan::default();
         let (mut steps, mut outliving, mut room) = (Vec::new(), Tally::default(), Room { bytes: u64::MAX });

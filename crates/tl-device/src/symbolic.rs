@@ -85,8 +85,9 @@ impl FromStr for SizeRange {
 
 /// Reservations as functions of sizes that vary, each in a range.
 ///
-/// It prints, and is read, as a small file like that of a [`ReservationPlan`], with a line `with` for each size. Reserved for the
-/// largest values ([`SymbolicPlan::largest`]), it serves all smaller ones. [`SymbolicPlan::fit`] makes one from recordings.
+/// It prints, and is read, as a small file like that of a [`ReservationPlan`], with a line `with` for each size.
+/// Reserved for the largest values ([`SymbolicPlan::largest`]), it serves all smaller ones. [`SymbolicPlan::fit`] makes
+/// one from recordings.
 ///
 /// ```
 /// use tl_device::SymbolicPlan;
@@ -246,8 +247,8 @@ mod tests {
 
     #[test]
     fn files_are_read_as_they_are_written() {
-        let text = "with n = 1..512\nwith context = 2048\nup_to float16[n, 2 * n + 1] 3\nexact float32[] n + context - 1\n\
-                    learnable int32[4] 1\nexact q8_0[context, 4, 64] 2\n";
+        let text = "with n = 1..512\nwith context = 2048\nup_to float16[n, 2 * n + 1] 3\n\
+                    exact float32[] n + context - 1\nlearnable int32[4] 1\nexact q8_0[context, 4, 64] 2\n";
         let plan: SymbolicPlan = text.parse().unwrap();
         assert_eq!(plan.to_string(), text);
         assert_eq!(plan.bytes_formula(), "12 * n * n + 10 * n + 548 * context + 12");

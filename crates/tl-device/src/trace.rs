@@ -274,7 +274,8 @@ pub struct ArenaPlan {
     pub size_bytes: usize,
     /// The most bytes that were live at once: no arena can be smaller.
     pub lower_bound_bytes: usize,
-    /// Buffers for what stays from step to step, which no arena serves: KV caches, parameters, what a step leaves to the next.
+    /// Buffers for what stays from step to step, which no arena serves: KV caches, parameters, what a step leaves to
+    /// the next.
     pub beside: ReservationPlan,
     /// The steps of the trace, the largest first, without those that find their places in another.
     pub(crate) steps: Vec<Step>,
@@ -475,8 +476,9 @@ impl Trace {
         Ok(tally.plan(Part::Missed))
     }
 
-    /// By how much the tensors that a bound is for grew from one [`Device::end_step`](crate::Device::end_step) to the next,
-    /// along each dimension; `None` where they did not, or not by the same in the last four steps, or events were left out.
+    /// By how much the tensors that a bound is for grew from one [`Device::end_step`](crate::Device::end_step) to the
+    /// next, along each dimension; `None` where they did not, or not by the same in the last four steps, or events were
+    /// left out.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -533,9 +535,10 @@ impl Trace {
     }
 
     /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
-    /// placed on its own with its lifetimes known. One that asks for the same in the same order as another, or for less, has its
-    /// places there. Where something is always live and steps repeat from one [`Device::end_step`](crate::Device::end_step) to the
-    /// next, these are the steps, and what outlives them has buffers beside the block.
+    /// placed on its own with its lifetimes known. One that asks for the same in the same order as another, or for
+    /// less, has its places there. Where something is always live and steps repeat from one
+    /// [`Device::end_step`](crate::Device::end_step) to the next, these are the steps, and what outlives them has
+    /// buffers beside the block.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};

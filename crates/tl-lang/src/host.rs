@@ -33,7 +33,8 @@ pub trait Host: Send {
     /// The program's arguments, without its own name.
     fn args(&mut self) -> Vec<String>;
 
-    /// The value that the size `name` is given from outside, for a program that says `size(name, default)`; `None`: its default.
+    /// The value that the size `name` is given from outside, for a program that says `size(name, default)`; `None`: its
+    /// default.
     fn size(&mut self, name: &str, default: i64) -> Option<i64>;
 
     /// A variable of the environment.

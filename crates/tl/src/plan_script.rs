@@ -156,7 +156,8 @@ pub(crate) fn arena_json(trace: &Trace) -> serde_json::Value {
     arena.unwrap_or_else(|problem| json!({ "error": problem }))
 }
 
-/// Whether a row is part of a plan's file. Stored weight formats are not, for nothing but a file has them; a KV cache is no weight.
+/// Whether a row is part of a plan's file. Stored weight formats are not, for nothing but a file has them; a KV cache
+/// is no weight.
 pub(crate) fn is_written(kind: ReserveKind, dtype: DType) -> bool {
     !matches!(dtype, DType::Block(_)) || (dtype == DType::Q8_0 && kind != ReserveKind::Learnable)
 }

@@ -162,8 +162,8 @@ impl Reservations {
         Ok(())
     }
 
-    /// Reserves what the steps so far needed, the last of which began at this time of the trace, and room for sizes that grow
-    /// through so many more.
+    /// Reserves what the steps so far needed, the last of which began at this time of the trace, and room for sizes
+    /// that grow through so many more.
     fn reserve_for_steps(&self, step_start_ns: u64, more_steps: Option<u32>) -> Result<Tuned, Stop> {
         let trace = self.device.stop_trace();
         let mut plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
@@ -246,15 +246,21 @@ fn grown(layout: &Layout, rises: &[usize], steps: usize) -> Layout {
     Layout::new(layout.dtype(), dims.collect::<Shape>())
 }
 
-/// The values that a plan is reserved for: those given, else the highest.
+/// The values that a plan is reserved for: the highest, unless all of its sizes are given.
 fn values_of(plan: &SymbolicPlan, given: &[SizeRange]) -> Result<Vec<usize>, Stop> {
-    let value = |size: &SizeRange| match given.iter().find(|given| given.name == size.name) {
-        Some(given) if !size.contains(given.max) => {
-            Err(Stop::Failed(format!("--with {given}: the plan is for {size}; `tl plan --with` makes one for more")))
+    let mut values = Vec::with_capacity(plan.sizes().len());
+    for size in plan.sizes() {
+        match given.iter().find(|given| given.name == size.name) {
+            Some(given) if !size.contains(given.max) => {
+                return Err(Stop::Failed(format!(
+                    "--with {given}: the plan is for {size}; `tl plan --with` makes one for more"
+                )));
+            }
+            given => values.extend(given.map(|given| given.max)),
         }
-        given => Ok(given.unwrap_or(size).max),
-    };
-    plan.sizes().iter().map(value).collect()
+    }
+    let is_for_given = values.len() == plan.sizes().len();
+    Ok(if is_for_given { values } else { plan.sizes().iter().map(|size| size.max).collect() })
 }
 
 fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
@@ -274,9 +280,9 @@ fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
 pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
     match trace.longest_step() {
         Some(most) if most > MAX_STEP_REQUESTS => Err(format!(
-            "no arena can be planned: a step lasts from one moment without activations to the next, or from output to output \
-             where those repeat, and here one has {most} requests, more than {MAX_STEP_REQUESTS}; let go of tensors between \
-             steps, or use --plan"
+            "no arena can be planned: a step lasts from one moment without activations to the next, or from output to \
+             output where those repeat, and here one has {most} requests, more than {MAX_STEP_REQUESTS}; let go of \
+             tensors between steps, or use --plan"
         )),
         _ => trace.arena().map_err(|error| error.to_string()),
     }

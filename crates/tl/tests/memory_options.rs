@@ -323,7 +323,8 @@ fn a_plan_with_a_size_serves_all_its_values() {
     assert!(output.status.code() == Some(1) && text(&output.stderr).contains("513"), "{}", text(&output.stderr));
 }
 
-/// The plan for a size is never smaller than what a program with that size has live at once, and the table has its bytes.
+/// The plan for a size is never smaller than what a program with that size has live at once, and the table has its
+/// bytes.
 #[test]
 fn a_plan_with_a_size_is_never_smaller_than_what_is_taken() {
     let program = sized_program("sized_json.tl");
