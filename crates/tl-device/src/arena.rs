@@ -5,6 +5,10 @@
 //! ask for no more, its pieces go to their planned places. Every other piece goes into the smallest free range that holds it,
 //! the lowest of equals. Either way the free ranges are the truth: a planned place that is not free is not used.
 //!
+//! A tensor that outlives its step (the keys and values of a sequence that are joined anew in each) is planned beside
+//! the arena: its request is part of the step, and its memory comes from a reservation by layout. So the arena is empty
+//! between two steps also where tensors go from one to the next.
+//!
 //! The slots of planned places are made with the arena, each as large as the largest piece that is planned there. So a
 //! shorter step finds the same slots, and nothing is allocated for it on the heap either.
 
@@ -66,8 +70,14 @@ impl Arena {
             is_given_up: false,
         };
         for step in steps {
-            let pieces = step.pieces.iter().map(|piece| (piece.layout.clone(), arena.plan(device, piece))).collect();
-            arena.guide.steps.push(pieces);
+            let empty = step.empty();
+            let planned = step.pieces.iter().zip(empty).map(|(piece, is_first)| Planned {
+                layout: piece.layout.clone(),
+                cell: (!piece.is_beside).then(|| arena.plan(device, piece)),
+                is_first,
+            });
+            let planned = planned.collect();
+            arena.guide.steps.push(planned);
         }
         arena.max_cells = arena.cells.len() + MAX_UNPLANNED;
         arena
@@ -103,10 +113,10 @@ impl Arena {
     }
 
     /// The piece that is planned for this request, elsewhere in the block where its place is not free; `None` where another
-    /// request is planned, or none, or there is no room.
+    /// request is planned, or none, or this one beside the arena, or there is no room.
     #[inline]
     pub(crate) fn take_planned(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<Arc<Slot>> {
-        let cell = self.guide.next(layout, self.n_out == 0)?;
+        let cell = self.guide.next(layout, self.n_out == 0)??;
         self.take_cell(cell).or_else(|| self.take_fitting(device, len_bytes))
     }
 
@@ -301,48 +311,81 @@ pub(crate) struct Step {
 pub(crate) struct Piece {
     pub(crate) layout: Layout,
     pub(crate) until: usize,
+    /// Whether it outlives the step and has no place in the block.
+    pub(crate) is_beside: bool,
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
 }
 
 impl Step {
-    /// Whether another step finds all of its pieces in this one: no larger, and no longer out.
-    pub(crate) fn covers<'a>(&self, mut others: impl ExactSizeIterator<Item = (&'a Layout, usize)>) -> bool {
+    /// Whether another step finds all of its pieces in this one: no larger, no longer out, and those that outlive it
+    /// the same.
+    pub(crate) fn covers<'a>(&self, mut others: impl ExactSizeIterator<Item = (&'a Layout, usize, bool)>) -> bool {
         self.pieces.len() == others.len()
             && self.pieces.iter().all(|piece| {
-                others.next().is_some_and(|(layout, until)| piece.layout.covers(layout) && until <= piece.until)
+                others.next().is_some_and(|(layout, until, is_beside)| {
+                    piece.layout.covers(layout) && until <= piece.until && is_beside == piece.is_beside
+                })
             })
+    }
+
+    /// For each piece whether the block is empty when it is asked for.
+    fn empty(&self) -> Vec<bool> {
+        let mut live_until = 0;
+        let is_first = |(at, piece): (usize, &Piece)| {
+            let is_empty = live_until <= at;
+            live_until = live_until.max(if piece.is_beside { 0 } else { piece.until });
+            is_empty
+        };
+        self.pieces.iter().enumerate().map(is_first).collect()
     }
 }
 
 /// Follows a program through the steps that were planned for it.
 #[derive(Debug, Default)]
 struct Guide {
-    /// Of each step the requests in order, with the cells that are planned for them.
-    steps: Vec<Vec<(Layout, u32)>>,
+    /// Of each step the requests in order.
+    steps: Vec<Vec<Planned>>,
     /// The step that the present requests agree with so far, and how many there were; `None`: none does.
     at: Option<(usize, usize)>,
 }
 
+/// A request of a step.
+#[derive(Debug)]
+struct Planned {
+    layout: Layout,
+    /// Where it is served; `None`: beside the arena.
+    cell: Option<u32>,
+    /// Whether the arena is empty when it comes.
+    is_first: bool,
+}
+
 impl Guide {
-    /// The cell that is planned for this request, if it is the next of the plan. Where the arena is empty it begins a step.
+    /// The cell that is planned for this request, or that it has none, if it is the next of the plan. Where the arena
+    /// is empty and is not planned to be, it begins a step.
     #[inline]
-    fn next(&mut self, layout: &Layout, is_empty: bool) -> Option<u32> {
-        if is_empty {
+    fn next(&mut self, layout: &Layout, is_empty: bool) -> Option<Option<u32>> {
+        if is_empty && !self.is_within(layout) {
             self.at = self.beginning(layout).map(|step| (step, 0));
         }
         let (step, position) = self.at.as_mut()?;
-        let (planned, cell) = self.steps.get(*step)?.get(*position)?;
-        if !planned.covers(layout) {
+        let planned = self.steps.get(*step)?.get(*position)?;
+        if !planned.layout.covers(layout) {
             return None;
         }
         *position += 1;
-        Some(*cell)
+        Some(planned.cell)
+    }
+
+    /// Whether the step goes on with this request where the arena is empty.
+    fn is_within(&self, layout: &Layout) -> bool {
+        let next = self.at.and_then(|(step, position)| self.steps.get(step)?.get(position).filter(|_| position > 0));
+        next.is_some_and(|planned| planned.is_first && planned.layout.covers(layout))
     }
 
     /// The step that begins with this layout, else the one whose first piece is the smallest that holds it.
     fn beginning(&self, layout: &Layout) -> Option<usize> {
-        let firsts = self.steps.iter().enumerate().filter_map(|(step, pieces)| Some((step, &pieces.first()?.0)));
+        let firsts = self.steps.iter().enumerate().filter_map(|(step, pieces)| Some((step, &pieces.first()?.layout)));
         let covering = firsts.filter(|(_, first)| first.covers(layout));
         covering.min_by_key(|(_, first)| first.len_bytes().unwrap_or(usize::MAX)).map(|(step, _)| step)
     }
@@ -352,13 +395,13 @@ impl Guide {
     fn change_step(&mut self, layout: &Layout) -> Option<u32> {
         let (step, position) = self.at.take()?;
         let done = self.steps.get(step)?.get(..position)?;
-        let agrees = |other: &Vec<(Layout, u32)>| {
-            other.get(position).is_some_and(|(planned, _)| planned.covers(layout))
-                && other.iter().zip(done).all(|((a, _), (b, _))| a == b)
+        let agrees = |other: &Vec<Planned>| {
+            other.get(position).is_some_and(|planned| planned.layout.covers(layout))
+                && other.iter().zip(done).all(|(a, b)| a.layout == b.layout)
         };
         let other = self.steps.iter().position(agrees)?;
         self.at = Some((other, position + 1));
-        self.steps[other].get(position).map(|(_, cell)| *cell)
+        self.steps[other].get(position)?.cell
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::cpu::ALIGN;
-use crate::{DType, Error, Layout, ReserveKind, Shape, TensorBuffer};
+use crate::symbolic_row::{SymbolicRow, statement, word};
+use crate::{Error, Layout, ReserveKind, TensorBuffer};
 
 /// A reservation.
 ///
@@ -60,16 +61,7 @@ impl PlanRow {
     /// assert_eq!(row.statement(), "buffer_reserve([8, 512], 4)");
     /// ```
     pub fn statement(&self) -> String {
-        let call = match self.kind {
-            ReserveKind::Exact => "buffer_reserve",
-            ReserveKind::UpTo => "buffer_reserve_up_to",
-            ReserveKind::Learnable => "buffer_reserve_learnable",
-        };
-        let (shape, count) = (self.layout.shape(), self.count);
-        match self.layout.dtype() {
-            DType::F16 => format!("{call}({shape}, {count})"),
-            dtype => format!("{call}({shape}, {count}, {dtype})"),
-        }
+        statement(self.kind, &self.layout.shape().to_string(), &self.count.to_string(), self.layout.dtype())
     }
 }
 
@@ -109,7 +101,7 @@ pub struct PlanError {
     /// The line.
     pub text: String,
     /// What is wrong with it.
-    pub problem: &'static str,
+    pub problem: String,
 }
 
 impl ReservationPlan {
@@ -199,12 +191,7 @@ impl ReservationPlan {
 impl fmt::Display for ReservationPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for row in &self.rows {
-            let kind = match row.kind {
-                ReserveKind::Exact => "exact",
-                ReserveKind::UpTo => "up_to",
-                ReserveKind::Learnable => "learnable",
-            };
-            writeln!(f, "{kind} {} {}", row.layout, row.count)?;
+            writeln!(f, "{} {} {}", word(row.kind), row.layout, row.count)?;
         }
         Ok(())
     }
@@ -220,32 +207,12 @@ impl FromStr for ReservationPlan {
             if line_text.is_empty() {
                 continue;
             }
-            let row = parse_row(line_text);
+            let row = SymbolicRow::parse(line_text, &[]);
             let row = row.map_err(|problem| PlanError { line: index + 1, text: line.to_owned(), problem })?;
-            plan.rows.push(row);
+            plan.rows.push(PlanRow { layout: row.layout_at(&[]), kind: row.kind, count: row.count.at(&[]) });
         }
         Ok(plan)
     }
-}
-
-fn parse_row(line: &str) -> Result<PlanRow, &'static str> {
-    let (kind, rest) = line.split_once(' ').ok_or("there is no layout")?;
-    let kind = match kind {
-        "exact" => ReserveKind::Exact,
-        "up_to" => ReserveKind::UpTo,
-        "learnable" => ReserveKind::Learnable,
-        _ => return Err("it does not begin with exact, up_to or learnable"),
-    };
-    let (layout, count) = rest.trim().rsplit_once(' ').ok_or("there is no count")?;
-    let count = count.parse().map_err(|_| "the count is not a number")?;
-    let (dtype, dims) = layout.trim().split_once('[').ok_or("the layout has no dimensions")?;
-    let dtype = DType::WRITTEN.into_iter().find(|known| known.name() == dtype);
-    let dims = dims.strip_suffix(']').ok_or("the dimensions do not end with `]`")?;
-    let dims = dims.split(',').map(str::trim).filter(|dim| !dim.is_empty());
-    let shape: Result<Shape, &'static str> =
-        dims.map(|dim| dim.parse().map_err(|_| "a dimension is not a number")).collect();
-    let layout = Layout::new(dtype.ok_or("the data type is none of float16, float32, int32, bool, q8_0")?, shape?);
-    Ok(PlanRow { layout, kind, count })
 }
 
 #[cfg(test)]
@@ -258,7 +225,7 @@ mod tests {
         assert_eq!(text.parse::<ReservationPlan>().unwrap().to_string(), text);
         let check = |text: &str, line, problem: &str| {
             let error = text.parse::<ReservationPlan>().unwrap_err();
-            assert_eq!((error.line, error.problem), (line, problem));
+            assert_eq!((error.line, error.problem.as_str()), (line, problem));
         };
         check("exact float16[8] 4\n\nsome float16[8] 4", 3, "it does not begin with exact, up_to or learnable");
         check("exact float16[8 4", 1, "the dimensions do not end with `]`");

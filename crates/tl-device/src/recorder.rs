@@ -195,6 +195,7 @@ impl Recorder {
             Action::Free { count, bytes } => (What::Free, u32::try_from(*count).unwrap_or(u32::MAX), *bytes),
             Action::Step { .. } => {
                 self.step_count += 1;
+                self.in_steps(room, |steps, share| steps.mark(share).then_some(()));
                 (What::Step, 0, self.step_count)
             }
         })

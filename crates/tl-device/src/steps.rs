@@ -1,13 +1,21 @@
 //! The steps of a recording: what an arena is made from. A step is kept as the numbers of its layouts and the lifetimes
 //! of its pieces, and a step like one that is known takes nothing.
+//!
+//! A step lasts from one moment when nothing is live to the next. Where tensors always go from one round of a program
+//! to the next there is no such moment; then a step lasts from one mark (`Device::end_step`, an output of a program) to
+//! the next, if two neighbours ask for tensors of the same types and ranks. What outlives such a step is planned beside
+//! the arena.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
+use crate::Layout;
 use crate::arena::{Lifetime, Piece, Ranges, Step, place};
 use crate::layout::LayoutHasher;
-use crate::tally::{Room, Tally, list_bytes, map_bytes};
-use crate::trace::ArenaPlan;
+use crate::memory::Role;
+use crate::tally::{Kind, Part, Room, Tally, list_bytes, map_bytes};
+use crate::trace::{ArenaPlan, Source};
 
 /// A request of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,20 +26,30 @@ struct Request {
     until: u32,
 }
 
-/// Steps in the order in which they were first seen. A step begins where nothing is live.
+/// Stretches of requests in the order in which they were first seen. One begins where nothing is live.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Steps {
-    /// The requests of all steps, one step behind the other, that which runs last.
+    /// The requests of all stretches, one behind the other, that which runs last.
     requests: Vec<Request>,
-    /// The first request of each step.
+    /// The first request of each stretch.
     starts: Vec<u32>,
-    /// By the hash of the layouts, a known step. Of two with one hash the later has the next free number.
+    /// Requests before which there was a mark while something was live.
+    marks: Vec<u32>,
+    /// By the hash of the layouts, a known stretch. Of two with one hash the later has the next free number.
     known: HashMap<u64, u32, BuildHasherDefault<LayoutHasher>>,
-    /// Where the running step begins, and how many of its requests are live.
+    /// Where the running stretch begins, and how many of its requests are live.
     start: usize,
     live: usize,
-    /// The most requests that a step had.
-    longest: usize,
+}
+
+/// A request as it is planned.
+#[derive(Clone, Copy)]
+struct Wanted {
+    layout: u32,
+    /// Before which request of its step it is back.
+    until: usize,
+    /// Whether it outlives its step.
+    is_beside: bool,
 }
 
 impl Steps {
@@ -43,8 +61,20 @@ impl Steps {
         }
         self.requests.push(Request { layout, until: u32::MAX });
         self.live += 1;
-        self.longest = self.longest.max(number as usize + 1);
         Some(number)
+    }
+
+    /// A mark. Whether there was room for it.
+    pub(crate) fn mark(&mut self, room: &mut Room) -> bool {
+        let at = self.requests.len() as u32;
+        if self.live == 0 || self.marks.last() == Some(&at) {
+            return true;
+        }
+        let is_kept = room.for_one_more(&mut self.marks);
+        if is_kept {
+            self.marks.push(at);
+        }
+        is_kept
     }
 
     /// A request is back. Whether there was room for a step that this may end.
@@ -67,6 +97,8 @@ impl Steps {
             if self.is_running(step as usize) {
                 self.keep_longest(step as usize);
                 self.requests.truncate(self.start);
+                let marks = self.marks.partition_point(|&mark| (mark as usize) <= self.start);
+                self.marks.truncate(marks);
                 return true;
             }
             hash = hash.wrapping_add(1);
@@ -109,47 +141,131 @@ impl Steps {
         }
     }
 
-    pub(crate) fn longest(&self) -> usize {
-        self.longest
+    /// The most requests that one step has.
+    pub(crate) fn longest(&self, tally: &Tally) -> usize {
+        let lens = (0..self.starts.len()).flat_map(|stretch| {
+            let cuts = self.cuts(stretch, tally);
+            cuts.windows(2).map(|cut| cut[1] - cut[0]).collect::<Vec<_>>()
+        });
+        lens.max().unwrap_or(0)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        list_bytes(&self.requests) + list_bytes(&self.starts) + map_bytes(&self.known)
+        list_bytes(&self.requests) + list_bytes(&self.starts) + list_bytes(&self.marks) + map_bytes(&self.known)
     }
 
-    /// Each step placed on its own with its lifetimes known.
+    /// Where a stretch is cut into steps: 0, and its length, and its marks where steps repeat between them.
+    fn cuts(&self, stretch: usize, tally: &Tally) -> Vec<usize> {
+        let (start, requests) = (self.starts[stretch] as usize, self.step(stretch));
+        let first = self.marks.partition_point(|&mark| mark as usize <= start);
+        let marks = self.marks[first..].iter().map(|&mark| mark as usize - start);
+        let marks = marks.take_while(|mark| *mark < requests.len());
+        let cuts: Vec<usize> = [0].into_iter().chain(marks).chain([requests.len()]).collect();
+        let repeats = |cut: &[usize]| is_alike(&requests[cut[0]..cut[1]], &requests[cut[1]..cut[2]], tally);
+        if cuts.windows(3).any(repeats) { cuts } else { vec![0, requests.len()] }
+    }
+
+    /// For each request of a stretch whether it outlives its step. Where one does, so do those in its place in the
+    /// neighbours like its step: also of the last round of a program, after which nothing lives.
+    fn outliving(&self, stretch: usize, cuts: &[usize], tally: &Tally) -> Vec<bool> {
+        let requests = self.step(stretch);
+        let outlives = |cut: &[usize]| {
+            let end = cut[1];
+            let is_over = move |request: &Request| end < requests.len() && request.until as usize > end;
+            requests[cut[0]..end].iter().map(is_over).collect::<Vec<bool>>()
+        };
+        let mut outliving: Vec<bool> = cuts.windows(2).flat_map(outlives).collect();
+        let pairs: Vec<&[usize]> = cuts.windows(3).collect();
+        for cut in pairs.iter().chain(pairs.iter().rev()) {
+            if is_alike(&requests[cut[0]..cut[1]], &requests[cut[1]..cut[2]], tally) {
+                for at in cut[0]..cut[1] {
+                    let beside = at + cut[1] - cut[0];
+                    let is_either = outliving[at] || outliving[beside];
+                    (outliving[at], outliving[beside]) = (is_either, is_either);
+                }
+            }
+        }
+        outliving
+    }
+
+    /// Each step placed on its own with its lifetimes known, the largest first; one that finds its places in another is
+    /// left out.
     pub(crate) fn arena(&self, tally: &Tally) -> ArenaPlan {
         let mut plan = ArenaPlan::default();
-        for step in 0..self.starts.len() {
-            add(&mut plan, self.step(step), tally);
+        let (mut steps, mut outliving, mut room) = (Vec::new(), Tally::default(), Room { bytes: u64::MAX });
+        for stretch in 0..self.starts.len() {
+            let (cuts, requests) = (self.cuts(stretch, tally), self.step(stretch));
+            let is_beside = self.outliving(stretch, &cuts, tally);
+            for cut in cuts.windows(2) {
+                steps.push(wanted(requests, &is_beside, cut[0], cut[1]));
+            }
+            count_outliving(&mut outliving, &mut room, requests, &is_beside, tally);
         }
+        let bytes = |step: &Vec<Wanted>| -> u128 {
+            let bytes = |wanted: &Wanted| tally.layout_at(wanted.layout).and_then(|layout| layout.len_bytes().ok());
+            step.iter().filter_map(bytes).map(|bytes| bytes as u128).sum()
+        };
+        steps.sort_by_cached_key(|step| Reverse(bytes(step)));
+        steps.iter().for_each(|step| add(&mut plan, step, tally));
+        plan.beside = outliving.plan(Part::All);
         plan
     }
 }
 
-/// Places the pieces of a step.
-fn add(plan: &mut ArenaPlan, step: &[Request], tally: &Tally) {
-    let piece = |(from, request): (usize, &Request)| {
-        let layout = tally.layout_at(request.layout)?;
-        let bytes = layout.len_bytes().ok().and_then(Ranges::piece_bytes)?;
-        let until = if request.until == u32::MAX { usize::MAX } else { request.until as usize };
-        Some((layout, Lifetime { bytes, from, until }))
+/// Whether two steps ask for tensors of the same types and ranks.
+fn is_alike(a: &[Request], b: &[Request], tally: &Tally) -> bool {
+    let kind = |request: &Request| tally.layout_at(request.layout).map(|layout| (layout.dtype(), layout.shape().len()));
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| kind(a) == kind(b))
+}
+
+/// The requests from `start` to `end` as a step.
+fn wanted(requests: &[Request], is_beside: &[bool], start: usize, end: usize) -> Vec<Wanted> {
+    let wanted = |at: usize| {
+        let Request { layout, until } = requests[at];
+        let is_open = is_beside[at] || until == u32::MAX;
+        Wanted { layout, until: if is_open { usize::MAX } else { until as usize - start }, is_beside: is_beside[at] }
     };
-    let (layouts, lifetimes): (Vec<_>, Vec<_>) = step.iter().enumerate().filter_map(piece).unzip();
-    let untils = || lifetimes.iter().map(|lifetime| lifetime.until);
-    if plan.steps.iter().any(|known| known.covers(layouts.iter().copied().zip(untils()))) {
+    (start..end).map(wanted).collect()
+}
+
+/// Counts how many of what outlives its step is live at once.
+fn count_outliving(outliving: &mut Tally, room: &mut Room, requests: &[Request], is_beside: &[bool], tally: &Tally) {
+    let kind = Kind { role: Role::Activation, source: Source::Device };
+    let mut ends: BinaryHeap<Reverse<(u32, u32)>> = BinaryHeap::new();
+    for (at, request) in requests.iter().enumerate() {
+        while let Some(&Reverse((_, site))) = ends.peek().filter(|Reverse((until, _))| *until as usize <= at) {
+            ends.pop();
+            outliving.give_back(site, kind);
+        }
+        if let Some(layout) = tally.layout_at(request.layout).filter(|_| is_beside[at]) {
+            let site = outliving.take(room, layout, "", 0, kind);
+            ends.extend(site.map(|site| Reverse((request.until, site))));
+        }
+    }
+    ends.into_iter().for_each(|Reverse((_, site))| outliving.give_back(site, kind));
+}
+
+/// Places the pieces of a step.
+fn add(plan: &mut ArenaPlan, step: &[Wanted], tally: &Tally) {
+    let layouts: Option<Vec<&Layout>> = step.iter().map(|wanted| tally.layout_at(wanted.layout)).collect();
+    let Some(layouts) = layouts else { return };
+    let pieces = || layouts.iter().zip(step);
+    if plan.steps.iter().any(|known| known.covers(pieces().map(|(layout, w)| (*layout, w.until, w.is_beside)))) {
         return;
     }
+    let lifetime = |(from, (layout, wanted)): (usize, (&&Layout, &Wanted))| {
+        let bytes = layout.len_bytes().ok().and_then(Ranges::piece_bytes).filter(|_| !wanted.is_beside)?;
+        Some(Lifetime { bytes, from, until: wanted.until })
+    };
+    let lifetimes: Vec<Lifetime> = pieces().enumerate().filter_map(lifetime).collect();
     let offsets = place(&lifetimes);
     let ends = offsets.iter().zip(&lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
     plan.size_bytes = plan.size_bytes.max(ends.max().unwrap_or(0));
     plan.lower_bound_bytes = plan.lower_bound_bytes.max(most_live(&lifetimes));
-    let pieces = layouts.into_iter().zip(lifetimes.iter().zip(offsets));
-    let pieces = pieces.map(|(layout, (lifetime, offset))| Piece {
-        layout: layout.clone(),
-        until: lifetime.until,
-        offset,
-        bytes: lifetime.bytes,
+    let mut places = offsets.into_iter().zip(&lifetimes).map(|(offset, lifetime)| (offset, lifetime.bytes));
+    let pieces = pieces().map(|(layout, wanted)| {
+        let (offset, bytes) = if wanted.is_beside { (0, 0) } else { places.next().unwrap_or_default() };
+        Piece { layout: (*layout).clone(), until: wanted.until, is_beside: wanted.is_beside, offset, bytes }
     });
     plan.steps.push(Step { pieces: pieces.collect() });
 }
@@ -167,4 +283,70 @@ fn most_live(pieces: &[Lifetime]) -> usize {
         most = most.max(live);
     }
     most
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, DeviceOptions, Layout, Role, Simulation, TensorBuffer};
+
+    fn device() -> Device {
+        Device::cpu_with(&DeviceOptions { simulation: Some(Simulation::default()), ..DeviceOptions::default() })
+    }
+
+    /// A sequence that is joined anew in each step, from this length on, and what a step takes beside it.
+    fn run(device: &Device, lens: std::ops::Range<usize>, has_marks: bool) {
+        let take = |dims: Vec<usize>| device.take(&Layout::from(dims), Role::Activation).unwrap();
+        let mut sequence = take(vec![lens.start, 32]);
+        for len in lens {
+            let x = take(vec![8, 64]);
+            let scores = take(vec![8, len + 1]);
+            drop(x);
+            let next = take(vec![len + 1, 32]);
+            drop((scores, std::mem::replace(&mut sequence, next)));
+            drop(take(vec![8, 64]));
+            if has_marks {
+                device.end_step();
+            }
+        }
+    }
+
+    #[test]
+    fn what_outlives_a_step_lies_beside_the_block() {
+        let recording = device();
+        recording.start_trace();
+        run(&recording, 1..40, true);
+        let trace = recording.stop_trace();
+        let plan = trace.arena().unwrap();
+        assert_eq!(plan.beside.to_string(), "up_to float16[40, 32] 2\n");
+        assert_eq!((plan.size_bytes, plan.steps.len(), trace.longest_step()), (1024 + 640, 2, Some(5)));
+        // It serves shorter runs, too.
+        for lens in [1..40, 1..7, 20..39] {
+            let served = device();
+            let buffer = TensorBuffer::new(&served);
+            plan.beside.reserve(&buffer).unwrap();
+            buffer.reserve_arena(&plan).unwrap();
+            served.set_tensor_buffer(buffer);
+            served.seal();
+            run(&served, lens, true);
+            let stats = served.tensor_buffer_stats();
+            assert_eq!((stats.fallback_count, stats.taken_count - stats.arena_taken_count > 5), (0, true), "{stats:?}");
+        }
+    }
+
+    #[test]
+    fn without_marks_that_repeat_a_step_lasts_while_anything_is_live() {
+        let recording = device();
+        recording.start_trace();
+        run(&recording, 1..40, false);
+        let trace = recording.stop_trace();
+        assert_eq!((trace.longest_step(), trace.arena().unwrap().beside.count()), (Some(1 + 39 * 4), 0));
+        // Marks between rounds that differ cut nothing.
+        recording.start_trace();
+        let held = recording.take(&Layout::from(vec![4]), Role::Activation).unwrap();
+        recording.end_step();
+        drop([3, 4].map(|n| recording.take(&Layout::from(vec![n]), Role::Activation).unwrap()));
+        recording.end_step();
+        drop(held);
+        assert_eq!(recording.stop_trace().longest_step(), Some(3));
+    }
 }

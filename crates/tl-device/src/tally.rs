@@ -44,7 +44,8 @@ impl Room {
             return true;
         }
         let before = map_bytes(map);
-        let bytes = before.max(64);
+        // It doubles; the first that it takes are four places.
+        let bytes = before.max(4 * (size_of::<(K, V)>() as u64 + 1));
         let is_granted = bytes <= self.bytes && map.try_reserve(map.capacity().max(1)).is_ok();
         if is_granted {
             self.bytes -= (map_bytes(map) - before).min(self.bytes);
@@ -60,7 +61,7 @@ pub(crate) fn list_bytes<T>(list: &Vec<T>) -> u64 {
 
 /// The bytes of a map: an entry and a control byte for each place, of which an eighth stays free.
 pub(crate) fn map_bytes<K, V, S>(map: &HashMap<K, V, S>) -> u64 {
-    (map.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)) as u64
+    ((map.capacity() * 8).div_ceil(7) * (size_of::<(K, V)>() + 1)) as u64
 }
 
 /// Different things in the order in which they came, each found by its hash.

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::arena::Step;
 use crate::memory::Role;
-use crate::plan::ReservationPlan;
+use crate::plan::{PlanRow, ReservationPlan};
 use crate::recorder::{Held, Record};
 use crate::steps::Steps;
 use crate::tally::{Kind, LayoutRow, Part, Room, Tally};
@@ -274,9 +274,10 @@ pub struct ArenaPlan {
     pub size_bytes: usize,
     /// The most bytes that were live at once: no arena can be smaller.
     pub lower_bound_bytes: usize,
-    /// Buffers for what stays from step to step, KV caches and parameters, which no arena serves.
+    /// Buffers for what stays from step to step, which no arena serves: KV caches, parameters, what a step leaves to
+    /// the next.
     pub beside: ReservationPlan,
-    /// The steps of the trace, without those that find their places in another. A step begins where nothing is live.
+    /// The steps of the trace, the largest first, without those that find their places in another.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -475,6 +476,47 @@ impl Trace {
         Ok(tally.plan(Part::Missed))
     }
 
+    /// By how much the tensors that a bound is for grew from one [`Device::end_step`](crate::Device::end_step) to the
+    /// next, along each dimension; `None` where they did not, or not by the same in the last four steps, or events were
+    /// left out.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.start_trace();
+    /// for t in 1..=10 {
+    ///     drop(device.take(&Layout::from(vec![2 * t, 64]), Role::Activation)?);
+    ///     device.end_step();
+    /// }
+    /// let trace = device.stop_trace();
+    /// let plan = trace.plan()?;
+    /// assert_eq!(trace.growth(&plan.rows[0]), Some(vec![2, 0]));
+    /// # Ok::<(), tl_device::Error>(())
+    /// ```
+    pub fn growth(&self, bound: &PlanRow) -> Option<Vec<usize>> {
+        if bound.kind != ReserveKind::UpTo || self.is_thinned() {
+            return None;
+        }
+        // Of each step the largest along each dimension.
+        let (mut steps, mut largest) = (Vec::new(), vec![0; bound.layout.shape().len()]);
+        for event in self.events() {
+            match event.action {
+                Action::Take { layout, .. } if bound.serves(&layout) => {
+                    largest.iter_mut().zip(layout.shape().iter()).for_each(|(most, &dim)| *most = dim.max(*most));
+                }
+                Action::Step { .. } => steps.push(std::mem::replace(&mut largest, vec![0; bound.layout.shape().len()])),
+                _ => {}
+            }
+        }
+        let last = steps.last_chunk::<4>()?;
+        let rises = |pair: &[Vec<usize>]| -> Option<Vec<usize>> {
+            pair[1].iter().zip(&pair[0]).map(|(now, before)| now.checked_sub(*before)).collect()
+        };
+        let first = rises(&last[..2])?;
+        let is_steady = last.windows(2).all(|pair| rises(pair).as_ref() == Some(&first));
+        (is_steady && first.iter().any(|&rise| rise > 0)).then_some(first)
+    }
+
     /// The most requests that one step had: the time that [`Trace::arena`] takes grows with its square.
     ///
     /// ```
@@ -489,12 +531,14 @@ impl Trace {
     ///
     /// `None` where the steps were too long or too many to be kept.
     pub fn longest_step(&self) -> Option<usize> {
-        self.steps.as_ref().map(Steps::longest)
+        self.steps.as_ref().map(|steps| steps.longest(&self.tally))
     }
 
     /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
-    /// placed on its own with its lifetimes known. One that asks for the same in the same order as a step before it, or for less,
-    /// has its places there.
+    /// placed on its own with its lifetimes known. One that asks for the same in the same order as another, or for
+    /// less, has its places there. Where something is always live and steps repeat from one
+    /// [`Device::end_step`](crate::Device::end_step) to the next, these are the steps, and what outlives them has
+    /// buffers beside the block.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -516,10 +560,18 @@ impl Trace {
         let Some(steps) = &self.steps else {
             return Err(Error::StepsTooLong { max_bytes: self.max_bytes / 4 });
         };
-        Ok(ArenaPlan { beside: self.tally.plan(Part::Staying), ..steps.arena(&self.tally) })
+        let mut arena = steps.arena(&self.tally);
+        let outliving = std::mem::replace(&mut arena.beside, self.tally.plan(Part::Staying));
+        for row in outliving.rows {
+            match arena.beside.rows.iter_mut().find(|known| known.kind == row.kind && known.layout == row.layout) {
+                Some(known) => known.count += row.count,
+                None => arena.beside.rows.push(row),
+            }
+        }
+        Ok(arena)
     }
 
-    fn check_whole(&self) -> Result<(), Error> {
+    pub(crate) fn check_whole(&self) -> Result<(), Error> {
         match self.is_ended {
             true => Err(Error::RecordingEnded {
                 layout_count: self.tally.layouts().count(),

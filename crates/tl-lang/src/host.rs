@@ -33,6 +33,10 @@ pub trait Host: Send {
     /// The program's arguments, without its own name.
     fn args(&mut self) -> Vec<String>;
 
+    /// The value that the size `name` is given from outside, for a program that says `size(name, default)`; `None`: its
+    /// default.
+    fn size(&mut self, name: &str, default: i64) -> Option<i64>;
+
     /// A variable of the environment.
     fn env(&mut self, name: &str) -> Option<String>;
 
@@ -49,6 +53,8 @@ pub struct CapturedHost {
     pub files: BTreeMap<String, String>,
     /// The program's arguments.
     pub arguments: Vec<String>,
+    /// Values of sizes, by name.
+    pub sizes: BTreeMap<String, i64>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
     /// What the clock shows; each look at it takes a millisecond.
@@ -73,6 +79,10 @@ impl Host for CapturedHost {
 
     fn args(&mut self) -> Vec<String> {
         self.arguments.clone()
+    }
+
+    fn size(&mut self, name: &str, _default: i64) -> Option<i64> {
+        self.sizes.get(name).copied()
     }
 
     fn env(&mut self, name: &str) -> Option<String> {

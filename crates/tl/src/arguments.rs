@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use tl_device::{DType, Device, GpuChoice};
+use tl_device::{DType, Device, GpuChoice, SizeRange};
 use tl_engine::{LoadOptions, Model, Planner, SamplingOptions};
 use tl_model::{SyntheticShape, weight_formats};
 
@@ -94,6 +94,11 @@ pub(crate) struct RunArguments {
     /// Arguments for the program, which it sees as args()
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
+    /// The value of a size that the program asks for as size("NAME", default); with --plan also what is reserved for,
+    /// which otherwise is the largest value of the plan. A range, n=1..512, is for --arena: it records at the highest
+    /// values, and the program chooses its own
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) with: Vec<SizeRange>,
     #[command(flatten)]
     pub(crate) reservations: ReservationArguments,
     #[command(flatten)]
@@ -122,6 +127,10 @@ pub(crate) struct ReservationArguments {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub(crate) tune: Option<u32>,
+    /// With --tune: the most outputs that the program makes. Sizes that grow by the same from step to step (a sequence
+    /// whose keys and values are joined anew) are reserved for so many
+    #[arg(long, value_name = "N", requires = "tune", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) steps: Option<u32>,
     /// Refuse every new allocation: from the program's first statement on with --plan or --arena, from the tuning on with
     /// --tune, otherwise from its first tensor on (what it reserves before that must do; parameters do not count)
     #[arg(long)]
@@ -276,6 +285,10 @@ pub(crate) struct PlanArguments {
     /// Arguments for the program, which it sees as args()
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
+    /// Of a program: plan for all values of a size that it asks for as size("NAME", default), from the lowest to the
+    /// highest. It is run at both and at some between; its plan is a formula, and serves every value
+    #[arg(long, value_name = "NAME=LOWEST..HIGHEST", conflicts_with_all = ["lock", "check"])]
+    pub(crate) with: Vec<SizeRange>,
     /// Of a program: write its plan to a file for `tl run --plan`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

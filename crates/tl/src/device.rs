@@ -21,7 +21,21 @@ pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
 
 /// As [`open`], for a command that runs on a stack of this size beside the first.
 pub(crate) fn open_for(arguments: &DeviceArguments, program_stack_bytes: usize) -> Result<Device, Stop> {
+    open_with(arguments, program_stack_bytes, options(arguments.threads)?)
+}
+
+/// As [`open`], with recordings of up to this many bytes.
+pub(crate) fn open_to_record(arguments: &DeviceArguments, recording_max_bytes: usize) -> Result<Device, Stop> {
     let mut options = options(arguments.threads)?;
+    options.memory.recording_max_bytes = recording_max_bytes;
+    open_with(arguments, Architecture::CHECK_STACK_BYTES, options)
+}
+
+fn open_with(
+    arguments: &DeviceArguments,
+    program_stack_bytes: usize,
+    mut options: DeviceOptions,
+) -> Result<Device, Stop> {
     options.memory.limit_bytes = arguments.memory_limit;
     options.memory.soft_limit_bytes = arguments.soft_memory_limit;
     if let Some(value) = std::env::var_os(POOL_CAP) {

@@ -19,6 +19,7 @@ mod output;
 mod perplexity;
 mod plan;
 mod plan_script;
+mod plan_sizes;
 mod process;
 mod progress;
 mod quantize;
@@ -27,6 +28,7 @@ mod report;
 mod reservations;
 mod script;
 mod size;
+mod sizes;
 mod statistics;
 mod synth;
 

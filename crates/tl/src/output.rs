@@ -20,6 +20,12 @@ impl Stop {
     pub(crate) fn failed(error: impl ToString) -> Stop {
         Stop::Failed(error.to_string())
     }
+
+    /// Wrong usage that only shows when the arguments are seen together.
+    pub(crate) fn usage(message: &str) -> Stop {
+        print_error(&format!("error: {message}"));
+        Stop::Exit(2)
+    }
 }
 
 /// Prints to standard output at once, so that text appears as it comes.

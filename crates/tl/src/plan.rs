@@ -273,6 +273,7 @@ fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
     let given = [
         ("--output", arguments.output.is_some()),
         ("--arena", arguments.arena),
+        ("--with", !arguments.with.is_empty()),
         ("--threads", arguments.threads.is_some()),
         ("arguments after --", !arguments.args.is_empty()),
     ];

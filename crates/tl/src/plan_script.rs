@@ -1,23 +1,28 @@
 //! `tl plan SCRIPT.tl`: runs a program once, recording, and prints the reservations that it needs.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::json;
-use tl_device::{DType, Device, PlanRow, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
+use tl_device::{DType, Device, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
 
 use crate::arguments::{DeviceArguments, PlanArguments};
 use crate::memory_lock::{self, MemoryLock};
 use crate::output::{self, Stop};
 use crate::reservations::plan_arena;
-use crate::{report, script};
+use crate::sizes::Sizes;
+use crate::{plan_sizes, report, script};
 
 /// Runs the program, its output going to standard error, and prints its plan to standard output.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     check_options(arguments)?;
+    let source = script::main_file(&arguments.file)?;
+    if !arguments.with.is_empty() {
+        return plan_sizes::run(arguments, &source);
+    }
     let is_locked = arguments.lock.is_some() || arguments.check.is_some();
     let device = if is_locked { lock_device(arguments)? } else { open_device(arguments)? };
-    let source = script::main_file(&arguments.file)?;
-    let recorded = script::record(&source, &arguments.args, &device, output::print_to_stderr)?;
+    let recorded = script::record(&source, &arguments.args, Sizes::default(), &device, output::print_to_stderr)?;
     let (trace, exit_code) = (&recorded.trace, recorded.exit_code);
     if exit_code != 0 && is_locked {
         return Err(Stop::Failed(format!(
@@ -39,8 +44,10 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
         lock().write(path)?;
     }
     if let Some(path) = &arguments.output {
-        let file = plan_file(&plan, &source.name);
-        report::write(path, |out| out.write_all(file.as_bytes()))?;
+        let rows = plan.rows.iter().filter(|row| is_written(row.kind, row.layout.dtype()));
+        let written = ReservationPlan { rows: rows.cloned().collect() };
+        let what = format!("{} needs: {} buffers, {}", source.name, written.count(), display_bytes(written.bytes()));
+        write_plan(path, &what, &written)?;
     }
     output::print(&if arguments.json { json(&plan, trace, arguments.arena) } else { text(&plan, trace, arguments) })
 }
@@ -92,18 +99,7 @@ fn text(plan: &ReservationPlan, trace: &Trace, arguments: &PlanArguments) -> Str
     let (count, len_bytes) = (plan.count(), plan.bytes());
     let _ = writeln!(text, "// {count} buffers, {} ({len_bytes} bytes)", display_bytes(len_bytes));
     if arguments.arena {
-        let line = match plan_arena(trace) {
-            Ok(arena) => format!(
-                "activations in one block: {} ({} bytes) planned, {} ({} bytes) live at once: {:.3} ×",
-                display_bytes(arena.size_bytes as u64),
-                arena.size_bytes,
-                display_bytes(arena.lower_bound_bytes as u64),
-                arena.lower_bound_bytes,
-                arena.ratio()
-            ),
-            Err(problem) => problem,
-        };
-        let _ = writeln!(text, "// {line}");
+        let _ = writeln!(text, "// {}", arena_line(trace));
     }
     text
 }
@@ -119,20 +115,55 @@ fn json(plan: &ReservationPlan, trace: &Trace, with_arena: bool) -> String {
     });
     let mut object = json!({ "buffers": rows.collect::<Vec<_>>(), "total_bytes": plan.bytes() });
     if with_arena && let Some(fields) = object.as_object_mut() {
-        let arena = plan_arena(trace).map(|arena| {
-            json!({ "bytes": arena.size_bytes, "lower_bound_bytes": arena.lower_bound_bytes, "ratio": arena.ratio() })
-        });
-        fields.insert("arena".to_owned(), arena.unwrap_or_else(|problem| json!({ "error": problem })));
+        fields.insert("arena".to_owned(), arena_json(trace));
     }
     format!("{object}\n")
 }
 
-/// The plan as `tl run --plan` reads it. Stored weight formats are left out, for nothing but a file has them; a KV cache is no weight.
-fn plan_file(plan: &ReservationPlan, name: &str) -> String {
-    let is_cache = |row: &PlanRow| row.layout.dtype() == DType::Q8_0 && row.kind == ReserveKind::Exact;
-    let is_weight = |row: &PlanRow| matches!(row.layout.dtype(), DType::Block(_)) && !is_cache(row);
-    let rows = plan.rows.iter().filter(|row| !is_weight(row));
-    let plan = ReservationPlan { rows: rows.cloned().collect() };
-    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("# what {name} needs: {} buffers, {}\n{plan}", plan.count(), display_bytes(plan.bytes()))
+/// How large an arena for a trace would be, or why there is none.
+pub(crate) fn arena_line(trace: &Trace) -> String {
+    match plan_arena(trace) {
+        Ok(arena) => {
+            let beside = match arena.beside.bytes() {
+                0 => String::new(),
+                bytes => {
+                    format!("; beside it {} ({bytes} bytes) for what stays from step to step", display_bytes(bytes))
+                }
+            };
+            format!(
+                "activations in one block: {} ({} bytes) planned, {} ({} bytes) live at once: {:.3} ×{beside}",
+                display_bytes(arena.size_bytes as u64),
+                arena.size_bytes,
+                display_bytes(arena.lower_bound_bytes as u64),
+                arena.lower_bound_bytes,
+                arena.ratio()
+            )
+        }
+        Err(problem) => problem,
+    }
+}
+
+/// As [`arena_line`], for programs.
+pub(crate) fn arena_json(trace: &Trace) -> serde_json::Value {
+    let arena = plan_arena(trace).map(|arena| {
+        json!({
+            "bytes": arena.size_bytes,
+            "lower_bound_bytes": arena.lower_bound_bytes,
+            "ratio": arena.ratio(),
+            "beside_bytes": arena.beside.bytes(),
+        })
+    });
+    arena.unwrap_or_else(|problem| json!({ "error": problem }))
+}
+
+/// Whether a row is part of a plan's file. Stored weight formats are not, for nothing but a file has them; a KV cache
+/// is no weight.
+pub(crate) fn is_written(kind: ReserveKind, dtype: DType) -> bool {
+    !matches!(dtype, DType::Block(_)) || (dtype == DType::Q8_0 && kind != ReserveKind::Learnable)
+}
+
+/// Writes a plan as `tl run --plan` reads it.
+pub(crate) fn write_plan(path: &Path, what: &str, plan: &dyn std::fmt::Display) -> Result<(), Stop> {
+    let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    report::write(path, |out| write!(out, "# what {what}\n{plan}"))
 }

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{
-    ArenaPlan, Device, PlanRow, ReservationPlan, TensorBuffer, TensorBufferStats, Trace, bytes as display_bytes,
+    ArenaPlan, Device, Layout, PlanRow, ReservationPlan, Shape, SizeRange, SymbolicPlan, TensorBuffer,
+    TensorBufferStats, Trace, bytes as display_bytes,
 };
 use tl_lang::SourceText;
 
 use crate::arguments::RunArguments;
 use crate::output::{Stop, print_error};
 use crate::script;
+use crate::sizes::Sizes;
 
 /// The longest plan that is read.
 const MAX_PLAN_BYTES: u64 = 16 << 20;
@@ -26,6 +28,8 @@ pub(crate) struct Reservations {
     device: Device,
     /// What was reserved before it began.
     plan: Option<ReservationPlan>,
+    /// Whether it is for sizes that vary, so that not all of it is used at each of them.
+    is_for_all: bool,
     arena: Option<ArenaPlan>,
     tuning: Option<Tuning>,
     seal: Seal,
@@ -44,6 +48,8 @@ enum Seal {
 struct Tuning {
     /// The output at which the reservations are made.
     wanted: u32,
+    /// The most outputs that there will be, which sizes that grow are reserved for.
+    most: Option<u32>,
     outputs: u32,
     start: Instant,
     /// When the last step began, since `start`.
@@ -54,6 +60,8 @@ struct Tuning {
 /// What the tuning reserved, and the counts at that moment.
 struct Tuned {
     plan: ReservationPlan,
+    /// The largest of the bounds whose tensors grew from step to step, as it was seen, and by how much.
+    growth: Option<(PlanRow, Vec<usize>)>,
     /// Whether the recording left out events: the plan then also has what is there to stay.
     is_thinned: bool,
     taken: u64,
@@ -65,10 +73,18 @@ impl Reservations {
     /// Reserves what is to be reserved before the program starts. With `--arena` this runs the program once.
     pub(crate) fn prepare(arguments: &RunArguments, source: &SourceText, device: &Device) -> Result<Self, Stop> {
         let wanted = &arguments.reservations;
-        let mut reservations =
-            Reservations { device: device.clone(), plan: None, arena: None, tuning: None, seal: Seal::Never };
+        let mut reservations = Reservations {
+            device: device.clone(),
+            plan: None,
+            is_for_all: false,
+            arena: None,
+            tuning: None,
+            seal: Seal::Never,
+        };
         if let Some(path) = &wanted.plan {
             let plan = read_plan(path)?;
+            reservations.is_for_all = plan.sizes().iter().any(|size| !size.is_fixed());
+            let plan = plan.at(&values_of(&plan, &arguments.with)?);
             let buffer = reservations.buffer()?;
             plan.reserve(&buffer).map_err(Stop::failed)?;
             buffer.keep_to_plan();
@@ -76,13 +92,15 @@ impl Reservations {
         }
         if wanted.arena {
             let first = crate::device::open(&arguments.device)?;
-            let recorded = script::record(source, &arguments.args, &first, |_| Ok(()))?;
+            let sizes = Sizes::highest(&arguments.with);
+            let recorded = script::record(source, &arguments.args, sizes, &first, |_| Ok(()))?;
             reservations.reserve_arena(&recorded.trace)?;
         }
         if let Some(outputs) = wanted.tune {
             device.start_trace();
             let start = Instant::now();
-            reservations.tuning = Some(Tuning { wanted: outputs, outputs: 0, start, step_start_ns: 0, done: None });
+            reservations.tuning =
+                Some(Tuning { wanted: outputs, most: wanted.steps, outputs: 0, start, step_start_ns: 0, done: None });
         }
         if wanted.sealed {
             reservations.seal = match () {
@@ -131,7 +149,9 @@ impl Reservations {
             tuning.step_start_ns = tuning.start.elapsed().as_nanos() as u64;
             return Ok(());
         }
-        let done = self.reserve_for_steps(step_start_ns)?;
+        // Behind its last output a program may take another step.
+        let more = tuning.most.map(|most| most.saturating_sub(tuning.wanted).saturating_add(1));
+        let done = self.reserve_for_steps(step_start_ns, more)?;
         if let Some(tuning) = &mut self.tuning {
             tuning.done = Some(done);
         }
@@ -142,23 +162,35 @@ impl Reservations {
         Ok(())
     }
 
-    /// Reserves what the steps so far needed, the last of which began at this time of the trace.
-    fn reserve_for_steps(&self, step_start_ns: u64) -> Result<Tuned, Stop> {
+    /// Reserves what the steps so far needed, the last of which began at this time of the trace, and room for sizes
+    /// that grow through so many more.
+    fn reserve_for_steps(&self, step_start_ns: u64, more_steps: Option<u32>) -> Result<Tuned, Stop> {
         let trace = self.device.stop_trace();
-        let plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
+        let mut plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
+        let mut growth = None;
+        for row in &mut plan.rows {
+            if let Some(rises) = trace.growth(row) {
+                let seen = row.clone();
+                row.layout = grown(&row.layout, &rises, more_steps.unwrap_or(0) as usize);
+                if growth.as_ref().is_none_or(|(known, _): &(PlanRow, _)| known.bytes() < seen.bytes()) {
+                    growth = Some((seen, rises));
+                }
+            }
+        }
         // What is reserved now takes the place of what the pool holds.
         self.device.trim();
         plan.reserve(&self.buffer()?).map_err(Stop::failed)?;
         let (buffer, memory) = (self.device.tensor_buffer_stats(), self.device.stats());
         let (taken, fallbacks) = (buffer.taken_count, buffer.fallback_count);
-        Ok(Tuned { plan, is_thinned: trace.is_thinned(), taken, fallbacks, allocations: memory.allocation_count })
+        let is_thinned = trace.is_thinned();
+        Ok(Tuned { plan, growth, is_thinned, taken, fallbacks, allocations: memory.allocation_count })
     }
 
     /// Says on standard error, after the program's end, how the reservations fitted.
     pub(crate) fn tell(&self) {
         let stats = self.device.tensor_buffer_stats();
         if let Some(plan) = &self.plan {
-            misfits(plan, &stats).iter().for_each(|line| print_error(line));
+            misfits(plan, self.is_for_all, &stats).iter().for_each(|line| print_error(line));
         }
         if let Some(arena) = &self.arena {
             print_error(&arena_line(arena, &stats));
@@ -193,11 +225,45 @@ impl Tuning {
             display_bytes(done.plan.bytes()),
             allocations.saturating_sub(done.allocations),
             if done.is_thinned { "; with fewer outputs to wait for, less may be reserved" } else { "" }
-        )
+        ) + &self.growth_text(done)
+    }
+
+    /// What was assumed of sizes that grow.
+    fn growth_text(&self, done: &Tuned) -> String {
+        let Some((row, rises)) = &done.growth else { return String::new() };
+        let rises: Vec<String> = rises.iter().map(ToString::to_string).collect();
+        let seen = format!("sizes grow, {} by [{}] in each step", row.layout, rises.join(", "));
+        match self.most {
+            Some(most) => format!("; {seen}: they are reserved for {most} outputs, as --steps says"),
+            None => format!("; {seen}: what is larger than that was not reserved; --steps=N reserves for N outputs"),
+        }
     }
 }
 
-fn read_plan(path: &Path) -> Result<ReservationPlan, Stop> {
+/// The layout with each dimension as much larger as it becomes in so many steps.
+fn grown(layout: &Layout, rises: &[usize], steps: usize) -> Layout {
+    let dims = layout.shape().iter().zip(rises).map(|(dim, rise)| dim.saturating_add(rise.saturating_mul(steps)));
+    Layout::new(layout.dtype(), dims.collect::<Shape>())
+}
+
+/// The values that a plan is reserved for: the highest, unless all of its sizes are given.
+fn values_of(plan: &SymbolicPlan, given: &[SizeRange]) -> Result<Vec<usize>, Stop> {
+    let mut values = Vec::with_capacity(plan.sizes().len());
+    for size in plan.sizes() {
+        match given.iter().find(|given| given.name == size.name) {
+            Some(given) if !size.contains(given.max) => {
+                return Err(Stop::Failed(format!(
+                    "--with {given}: the plan is for {size}; `tl plan --with` makes one for more"
+                )));
+            }
+            given => values.extend(given.map(|given| given.max)),
+        }
+    }
+    let is_for_given = values.len() == plan.sizes().len();
+    Ok(if is_for_given { values } else { plan.sizes().iter().map(|size| size.max).collect() })
+}
+
+fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
     let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
     let len = path.metadata().map_err(|error| failed(&error))?.len();
     if len > MAX_PLAN_BYTES {
@@ -214,17 +280,18 @@ fn read_plan(path: &Path) -> Result<ReservationPlan, Stop> {
 pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
     match trace.longest_step() {
         Some(most) if most > MAX_STEP_REQUESTS => Err(format!(
-            "no arena can be planned: a step lasts from one moment without activations to the next, and here one has {most} \
-             requests, more than {MAX_STEP_REQUESTS}; let go of tensors between steps, or use --plan"
+            "no arena can be planned: a step lasts from one moment without activations to the next, or from output to \
+             output where those repeat, and here one has {most} requests, more than {MAX_STEP_REQUESTS}; let go of \
+             tensors between steps, or use --plan"
         )),
         _ => trace.arena().map_err(|error| error.to_string()),
     }
 }
 
 /// Where a plan and what was asked for do not agree; nothing where they do.
-fn misfits(plan: &ReservationPlan, stats: &TensorBufferStats) -> Vec<String> {
+fn misfits(plan: &ReservationPlan, is_for_all: bool, stats: &TensorBufferStats) -> Vec<String> {
     let mut lines = Vec::new();
-    for row in &plan.rows {
+    for row in plan.rows.iter().filter(|_| !is_for_all) {
         let is_used = |row: &PlanRow| {
             let mut rows = stats.by_layout.iter().filter(|seen| seen.reserved_count > 0);
             rows.any(|seen| seen.layout == row.layout && seen.kind == row.kind && seen.taken_count > 0)

@@ -13,6 +13,7 @@ use crate::output::{self, Stop, print_error};
 use crate::progress::Progress;
 use crate::report::Recording;
 use crate::reservations::Reservations;
+use crate::sizes::Sizes;
 use crate::{models, render, statistics};
 
 /// The longest source file that is read; a program is not a hundredth of it.
@@ -22,14 +23,18 @@ const MAX_SOURCE_BYTES: u64 = 8 << 20;
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     let device = crate::device::open_for(&arguments.device, Interpreter::STACK_BYTES)?;
     let source = main_file(&arguments.file)?;
+    let sizes = Sizes::of_run(arguments)?;
     let recording = Recording::start(&arguments.device, &device, "output")?;
-    let mut host = Terminal::new(arguments.args.clone(), &device, output::print);
+    let mut host = Terminal::new(arguments.args.clone(), sizes, &device, output::print);
     host.reservations = Some(Reservations::prepare(arguments, &source, &device)?);
     host.progress = Progress::start(&device);
     let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
     drop(host.progress.take());
     let (end, sources) = finish(result);
     host.reservations.iter().for_each(Reservations::tell);
+    if end.is_ok() {
+        host.sizes.unasked(&arguments.with).iter().for_each(|problem| print_error(&format!("warning: {problem}")));
+    }
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
@@ -42,13 +47,21 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
 pub(crate) struct Recorded {
     pub(crate) trace: Trace,
     pub(crate) exit_code: u8,
+    /// The sizes that it was given and asked for.
+    pub(crate) sizes: Sizes,
     /// The texts that the places of the trace are in.
     pub(crate) sources: SourceMap,
 }
 
-/// Runs a program and records it, printing what it prints with `print`.
-pub(crate) fn record(source: &SourceText, args: &[String], device: &Device, print: Print) -> Result<Recorded, Stop> {
-    let mut host = Terminal::new(args.to_vec(), device, print);
+/// Runs a program with these sizes and records it, printing what it prints with `print`.
+pub(crate) fn record(
+    source: &SourceText,
+    args: &[String],
+    sizes: Sizes,
+    device: &Device,
+    print: Print,
+) -> Result<Recorded, Stop> {
+    let mut host = Terminal::new(args.to_vec(), sizes, device, print);
     device.start_trace();
     let result = Interpreter::with_host(device, &mut host).run_named(&source.name, &source.text);
     let is_run = result.is_ok();
@@ -58,13 +71,13 @@ pub(crate) fn record(source: &SourceText, args: &[String], device: &Device, prin
         Err(Stop::Exit(code)) if is_run => code,
         Err(stop) => return Err(stop),
     };
-    Ok(Recorded { trace: device.stop_trace(), exit_code, sources })
+    Ok(Recorded { trace: device.stop_trace(), exit_code, sizes: host.sizes, sources })
 }
 
 /// Checks a program without running it.
 pub(crate) fn check(file: &Path) -> Result<(), Stop> {
     let device = Device::cpu();
-    let mut host = Terminal::new(Vec::new(), &device, output::print);
+    let mut host = Terminal::new(Vec::new(), Sizes::default(), &device, output::print);
     let source = main_file(file)?;
     finish(Interpreter::with_host(&device, &mut host).check_named(&source.name, &source.text)).0
 }
@@ -72,7 +85,7 @@ pub(crate) fn check(file: &Path) -> Result<(), Stop> {
 /// Compiles the script of an architecture.
 pub(crate) fn architecture(file: &Path) -> Result<Architecture, Stop> {
     let source = main_file(file)?;
-    let host = Box::new(Terminal::new(Vec::new(), &Device::cpu(), output::print));
+    let host = Box::new(Terminal::new(Vec::new(), Sizes::default(), &Device::cpu(), output::print));
     match Architecture::compile_with(&source.name, &source.text, host) {
         Ok(architecture) => Ok(architecture),
         Err(error) => match finish(Err(error)).0 {
@@ -102,13 +115,14 @@ fn finish(result: Result<Outcome, ProgramError>) -> (Result<(), Stop>, SourceMap
 }
 
 /// Prints a program's output.
-type Print = fn(&str) -> Result<(), Stop>;
+pub(crate) type Print = fn(&str) -> Result<(), Stop>;
 
 /// The outside: standard output, the file system, the environment, the clock.
 struct Terminal {
     /// Is told of each output, which ends a step.
     device: Device,
     args: Vec<String>,
+    sizes: Sizes,
     start: Instant,
     print: Print,
     progress: Option<Progress>,
@@ -117,8 +131,16 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new(args: Vec<String>, device: &Device, print: Print) -> Terminal {
-        Terminal { device: device.clone(), args, start: Instant::now(), print, progress: None, reservations: None }
+    fn new(args: Vec<String>, sizes: Sizes, device: &Device, print: Print) -> Terminal {
+        Terminal {
+            device: device.clone(),
+            args,
+            sizes,
+            start: Instant::now(),
+            print,
+            progress: None,
+            reservations: None,
+        }
     }
 }
 
@@ -158,6 +180,10 @@ impl Host for Terminal {
 
     fn args(&mut self) -> Vec<String> {
         self.args.clone()
+    }
+
+    fn size(&mut self, name: &str, default: i64) -> Option<i64> {
+        self.sizes.ask(name, default)
     }
 
     fn env(&mut self, name: &str) -> Option<String> {

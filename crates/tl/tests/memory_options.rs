@@ -284,6 +284,136 @@ fn tuning_reserves_what_the_first_steps_needed() {
     assert!(stderr.contains("not tuned: the program printed 1 times"), "{stderr}");
 }
 
+#[test]
+fn tuning_reserves_for_sizes_that_grow() {
+    let line = "run --tune --sealed --steps 101 examples/generate_naive.tl";
+    let (alone, _) = printed("run examples/generate_naive.tl", &[]);
+    let text = |stdout: &str| stdout.split("memory:").next().unwrap().to_owned();
+    let (stdout, stderr) = printed(line, &[]);
+    assert_eq!(text(&stdout), text(&alone));
+    for part in ["hit rate 100.0%", "there were 0 allocations", "sizes grow", "reserved for 101 outputs"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let (_, stderr) = printed("run --tune examples/generate_naive.tl", &[]);
+    assert!(stderr.contains("by [1, 0, 0] in each step") && stderr.contains("--steps=N reserves for N"), "{stderr}");
+    let output = run("run --steps 5 examples/generate_naive.tl", &[]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A program with a size that varies, a sequence that grows to it, and a tensor of it in both dimensions.
+fn sized_program(name: &str) -> String {
+    let source = "fn step(x: float16[n, d], w: float16[d, d]) -> float16[n, d] {\n\
+                      let y = softmax(x @ w, 1)\n\
+                      rms_norm(y, ones([d]) as float32, eps: 1e-5) @ w\n\
+                  }\n\
+                  main {\n\
+                      let n = size(\"n\", if len(args()) > 0 { int(args()[0]) } else { 8 })\n\
+                      let x = ones([n, 16])\n\
+                      let scores = x @ x.transpose(0, 1)\n\
+                      let y = step(x, ones([16, 16]))\n\
+                      for t in 1..n + 1 { let u = softmax(ones([t, 4]), 1) }\n\
+                      print(sum(y.slice_last(0)), sum(softmax(scores, 1)))\n\
+                  }\n";
+    temp_file(name, source)
+}
+
+#[test]
+fn a_plan_with_a_size_serves_all_its_values() {
+    let (program, plan) = (sized_program("sized.tl"), temp_path("sized.plan"));
+    let (lines, _) = printed("plan --with n=1..512 -o", &[&plan, &program]);
+    for part in ["buffer_reserve_up_to([n, 16], ", "buffer_reserve_up_to([n, n], ", "// total: ", " * n * n + "] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+    for (start, n) in
+        [("// for n = 1..512", 0), ("// checked: runs at n = 1, 2, 171, 257, 512 took", 0), ("// assumed", 0)]
+    {
+        assert!(lines.lines().skip(n).any(|line| line.starts_with(start)), "{start}: {lines}");
+    }
+    let file = std::fs::read_to_string(&plan).unwrap();
+    assert!(file.contains("\nwith n = 1..512\n") && file.contains("\nup_to float16[n, n] "), "{file}");
+    for n in ["1", "8", "9", "16", "100", "512"] {
+        let (alone, _) = printed(&format!("run --with n={n}"), &[&program]);
+        // Reserved for the largest, and for just this one.
+        let (in_largest, told) = printed("run --sealed --plan", &[&plan, &program, "--", n]);
+        assert!(alone == in_largest && told.is_empty(), "{n}: {in_largest}{told}");
+        let (in_own, told) = printed(&format!("run --sealed --with n={n} --plan"), &[&plan, &program]);
+        assert!(alone == in_own && !told.contains("not enough"), "{n}: {in_own}{told}");
+        // As does an arena that is planned for the largest.
+        let (in_arena, told) = printed("run --sealed --arena --with n=1..512", &[&program, "--", n]);
+        assert!(alone == in_arena && told.contains(", 0 fell back"), "{n}: {in_arena}{told}");
+    }
+    let output = run("run --sealed --plan", &[&plan, &program, "--", "513"]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("513"), "{}", text(&output.stderr));
+}
+
+/// The plan for a size is never smaller than what a program with that size has live at once, and the table has its
+/// bytes.
+#[test]
+fn a_plan_with_a_size_is_never_smaller_than_what_is_taken() {
+    let program = sized_program("sized_json.tl");
+    let object: Value = serde_json::from_str(&printed("plan --json --arena --with n=1..64", &[&program]).0).unwrap();
+    assert_eq!(object["with"][0], serde_json::json!({ "name": "n", "min": 1, "max": 64 }));
+    assert_eq!(object["recorded"].as_array().unwrap().len(), 5);
+    assert!(object["arena"]["bytes"].as_u64().unwrap() > 0, "{object}");
+    let totals = object["totals"].as_array().unwrap();
+    let of = |total: &Value, key: &str| total[key].as_u64().unwrap();
+    assert_eq!(totals.iter().map(|total| of(&total["with"], "n")).collect::<Vec<_>>(), [1, 8, 64]);
+    assert_eq!(of(&totals[2], "total_bytes"), of(&object, "total_bytes"));
+    for total in totals {
+        let n = of(&total["with"], "n");
+        let (_, stderr) = printed(&format!("run --memory-stats=json --with n={n}"), &[&program]);
+        let stats: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+        assert!(of(total, "total_bytes") >= of(&stats, "peak_bytes"), "{n}: {total} {stats}");
+    }
+}
+
+#[test]
+fn sizes_that_are_given_wrongly() {
+    let (program, plan) = (sized_program("sized_wrong.tl"), temp_path("sized_wrong.plan"));
+    printed("plan --with n=8..64 -o", &[&plan, &program]);
+    let check = |line: &str, rest: &[&str], code: i32, expected: &str| {
+        let output = run(line, rest);
+        let stderr = text(&output.stderr);
+        assert!(output.status.code() == Some(code) && stderr.contains(expected), "{line}: {stderr}");
+    };
+    check("plan --with m=1..8", &[&program], 1, "the program asks for no such size; it asks for size(\"n\", 8)");
+    check("plan --with n=8..1", &[&program], 2, "the lowest value, 8, is above the highest, 1");
+    check("plan --with n", &[&program], 2, "expected NAME=VALUE or NAME=LOWEST..HIGHEST");
+    check("plan --with n=1..8 --with n=1..9", &[&program], 2, "the size is given twice");
+    check("plan --with n=1..8 --lock x.lock", &[&program], 2, "cannot be used with");
+    check("plan --with n=1..8 models/demo-q8_0.gguf", &[], 1, "--with is for programs");
+    check("run --with n=1..8", &[&program], 2, "a program runs with one value");
+    check("run --with n=65 --plan", &[&plan, &program], 1, "the plan is for n = 8..64");
+    check("run --with m=1", &[&program], 0, "warning: --with m = 1: the program asks for no such size");
+    for (contents, expected) in [
+        ("with n = 1..8\nup_to float16[m] 1", "line 2 of the plan, \"up_to float16[m] 1\": a dimension has a name"),
+        (
+            "up_to float16[n] 1\nwith n = 1..8",
+            "line 1 of the plan, \"up_to float16[n] 1\": a dimension is not a number",
+        ),
+        ("with n = 1..\n", "line 1 of the plan, \"with n = 1..\": expected NAME=VALUE"),
+    ] {
+        check("run --plan", &[&temp_file("sized_bad.plan", contents), &program], 1, expected);
+    }
+    let failing = temp_file("sized_failing.tl", "if size(\"n\", 1) > 5 { exit(3) }\nlet x = ones([4])");
+    check("plan --with n=1..8", &[&failing], 1, "with n = 8 the program ended with exit code 3");
+}
+
+#[test]
+fn an_arena_is_planned_where_steps_repeat() {
+    let (alone, _) = printed("run examples/generate_naive.tl", &[]);
+    let (stdout, stderr) = printed("run --sealed --arena examples/generate_naive.tl", &[]);
+    let text = |stdout: &str| stdout.split("memory:").next().unwrap().to_owned();
+    assert_eq!(text(&stdout), text(&alone));
+    assert!(stderr.contains(", 0 fell back") && stdout.contains("fallbacks: 0"), "{stdout}{stderr}");
+    let (_, stats) = printed("run --sealed --arena --memory-stats=json examples/generate_naive.tl", &[]);
+    let stats: Value = serde_json::from_str(stats.lines().last().unwrap()).unwrap();
+    let (held, peak) = (stats["driver_bytes"].as_u64().unwrap(), stats["peak_bytes"].as_u64().unwrap());
+    assert!(held as f64 <= peak as f64 * 1.05, "{held} for {peak}");
+    let (lines, _) = printed("plan --arena examples/generate_naive.tl", &[]);
+    assert!(lines.contains("for what stays from step to step"), "{lines}");
+}
+
 /// `script` of util-linux gives a program a terminal.
 #[test]
 fn a_line_shows_progress_on_a_terminal_only() {

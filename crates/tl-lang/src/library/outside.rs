@@ -14,6 +14,17 @@ pub(super) static ROWS: &[Builtin] = &[
         ..Builtin::BASE
     },
     Builtin {
+        name: "size",
+        doc: "A size that varies from run to run: what `--with NAME=VALUE` says, else `default`. `tl plan --with NAME=1..512` makes a plan for all its values.",
+        params: &[Param::required("name", Kind::Text), Param::required("default", Kind::Int)],
+        result: always!(Int),
+        run: |context, args| {
+            let default = args.int(1)?;
+            Ok(Value::Int(context.host.size(args.text(0)?, default).unwrap_or(default)))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
         name: "env",
         doc: "A variable of the environment, or `default` where there is none.",
         params: &[Param::required("name", Kind::Text), Param::optional("default", Kind::Text, Default::Text(""))],
