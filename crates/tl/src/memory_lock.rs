@@ -130,7 +130,8 @@ impl MemoryLock {
             ("cache_bytes", plan.cache_bytes),
             ("activation_bytes", plan.activation_bytes),
             ("workspace_bytes", plan.workspace_bytes),
-            ("total_bytes", plan.total_bytes()),
+            // The heap differs from system to system.
+            ("total_bytes", plan.total_bytes() - plan.heap_bytes),
         ];
         let mut lock = MemoryLock::new(path, &figures);
         lock.settings.insert("context".to_owned(), plan.context.to_string());
