@@ -5,9 +5,14 @@
 //! window to go by. Where the tokenizer puts a token before a text, each window's first token is replaced by it. That is what
 //! llama.cpp's `llama-perplexity` does; the figures can be compared.
 
-use crate::model::Model;
+use tl_device::{Device, TensorBuffer};
+use tl_lang::ScriptedModel;
+use tl_lang::architecture::PREFILL_CHUNK;
 use tl_model::format::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
 use tl_model::{KvCache, ModelError, Result};
+use tl_tensor::Tensor;
+
+use crate::model::Model;
 
 /// Tokens whose logits are in memory at once: enough to compute at the speed of prefill.
 const PART: usize = 128;
@@ -34,23 +39,26 @@ pub struct Predictions<'a> {
     window: usize,
     /// The token that each window begins with, where there is one.
     begin: Option<u32>,
+    /// The tokens of the window that runs.
+    ids: Vec<u32>,
+    logits: Vec<f32>,
 }
 
 impl<'a> Predictions<'a> {
-    /// Takes a KV cache for windows of so many tokens.
+    /// Takes a KV cache for windows of so many tokens. Memory for it and for the windows comes from the device's tensor buffer where
+    /// one is set (see [`ReserveFor::reserve_for_predictions`](crate::ReserveFor::reserve_for_predictions)).
     ///
     /// # Errors
     /// A window that is too short to predict from, or longer than the model was trained for; a file without a tokenizer;
     /// memory that cannot be had.
     pub fn new(model: &'a Model, window: usize) -> Result<Predictions<'a>> {
-        let limit = model.config().context_length;
-        if window < SHORTEST_WINDOW || window > limit {
-            return Err(ModelError::Window { asked: window, shortest: SHORTEST_WINDOW, limit });
-        }
+        check_window(model, window)?;
         let tokenizer = model.tokenizer()?;
         // An empty text has nothing but the tokens that are put around every text.
         let begin = tokenizer.bos().filter(|bos| tokenizer.encode("").first() == Some(bos));
-        Ok(Predictions { model, cache: model.new_cache(window)?, window, begin })
+        let logits = room_for_logits(model.device(), model.config().vocab_size)?;
+        let ids = Vec::with_capacity(window);
+        Ok(Predictions { model, cache: model.new_cache(window)?, window, begin, ids, logits })
     }
 
     /// Runs a window; gives `each` the token that came next and the logits of all tokens in its place, for every prediction of
@@ -66,23 +74,81 @@ impl<'a> Predictions<'a> {
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(ModelError::TokenId { id, vocab_size });
         }
-        let mut ids = tokens.to_vec();
-        if let (Some(first), Some(begin)) = (ids.first_mut(), self.begin) {
+        self.ids.clear();
+        self.ids.extend_from_slice(tokens);
+        if let (Some(first), Some(begin)) = (self.ids.first_mut(), self.begin) {
             *first = begin;
         }
         self.cache.clear();
         // Behind the last token nothing is known.
-        let (before, scored) = ids[..self.window - 1].split_at(first_scored(self.window));
-        self.model.forward(before, &mut self.cache)?;
+        let (before, scored) = self.ids[..self.window - 1].split_at(first_scored(self.window));
         let mut nexts = tokens[before.len() + 1..].iter();
-        for part in scored.chunks(PART) {
-            let logits = self.model.forward_all(part, &mut self.cache)?.cast::<f32>()?.to_vec()?;
-            for (logits, &next) in logits.chunks_exact(vocab_size).zip(&mut nexts) {
-                each(next, logits)?;
+        let scratch = &mut self.logits;
+        run(self.model.scripted(), &mut self.cache, before, scored, &mut |logits| {
+            let n = logits.dims().first().copied().unwrap_or(0);
+            let at_once = (scratch.len() / vocab_size).clamp(1, n.max(1));
+            for start in (0..n).step_by(at_once) {
+                let rows = logits.slice(0, start, (start + at_once).min(n))?;
+                let values = &mut scratch[..rows.n_elems()];
+                rows.read_f32(values)?;
+                values.chunks_exact(vocab_size).zip(&mut nexts).try_for_each(|(logits, &next)| each(next, logits))?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
+}
+
+fn check_window(model: &Model, window: usize) -> Result<()> {
+    let limit = model.config().context_length;
+    if window < SHORTEST_WINDOW || window > limit {
+        return Err(ModelError::Window { asked: window, shortest: SHORTEST_WINDOW, limit });
+    }
+    Ok(())
+}
+
+/// Room on the heap for the logits that are read at once: a token's; of a GPU, which is waited for, those of a whole part.
+fn room_for_logits(device: &Device, vocab_size: usize) -> Result<Vec<f32>> {
+    let rows = if device.is_gpu() { PART } else { 1 };
+    let len = rows * vocab_size;
+    device.check_heap(len * size_of::<f32>(), || format!("the logits of {rows} × {vocab_size} tokens"))?;
+    Ok(vec![0.0; len])
+}
+
+/// Runs the tokens that nothing is predicted from, then the others in parts, and gives `each` the logits after each of those.
+fn run(
+    model: &ScriptedModel,
+    cache: &mut KvCache,
+    before: &[u32],
+    scored: &[u32],
+    each: &mut dyn FnMut(Tensor) -> Result<()>,
+) -> Result<()> {
+    drop(model.forward(before, cache)?);
+    scored.chunks(PART).try_for_each(|part| each(model.forward_all(part, cache)?))
+}
+
+/// Reserves what windows of so many tokens take: see [`ReserveFor`](crate::ReserveFor).
+pub(crate) fn reserve(buffer: &TensorBuffer, model: &Model, window: usize) -> Result<()> {
+    check_window(model, window)?;
+    let n_before = first_scored(window);
+    let before = lengths(n_before, PREFILL_CHUNK);
+    let scored = lengths(window - 1 - n_before, PART);
+    let all: Vec<usize> = before.iter().chain(&scored).copied().collect();
+    model.scripted().reserve_steps(buffer, window, &all, |model, cache| {
+        let mut step = |before: usize, scored: usize| {
+            cache.clear();
+            run(model, cache, &vec![0; before], &vec![0; scored], &mut |_| Ok(()))
+        };
+        before.iter().try_for_each(|&n| step(n, 0))?;
+        scored.iter().try_for_each(|&n| step(1, n))
+    })
+}
+
+/// How many tokens go through the model at once where `n` go in parts of at most `part`, each number once.
+fn lengths(n: usize, part: usize) -> Vec<usize> {
+    let mut lengths = vec![n.min(part), n % part];
+    lengths.retain(|&n| n > 0);
+    lengths.dedup();
+    lengths
 }
 
 /// The perplexity of tokens: the exponential of the mean of their negative log-likelihoods.
@@ -197,8 +263,10 @@ fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ReserveFor;
     use crate::testing::{TempFile, project_file};
-    use tl_device::Device;
+    use tl_device::Simulation;
+    use tl_model::Activations;
     use tl_model::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
 
     fn demo() -> Model {
@@ -229,6 +297,61 @@ mod tests {
                     assert!(far < 0.15, "{window}, {at}: {far}");
                 }
             }
+        }
+    }
+
+    /// What is reserved serves every window, and nothing of it is too much.
+    #[test]
+    fn windows_take_what_is_reserved() {
+        let mut simulation = Simulation::default();
+        simulation.is_gpu = true;
+        for device in [Device::cpu(), Device::simulated(simulation)] {
+            for name in ["llama", "gemma3", "lfm2", "qwen3moe", "gpt-oss"] {
+                let model = Model::load(project_file(&format!("tests/data/tiny/{name}/model.gguf")), &device).unwrap();
+                let longest = model.config().context_length;
+                for window in [3, 4, 64, 200, 257, 1027, 1300].into_iter().filter(|&window| window <= longest) {
+                    let buffer = TensorBuffer::new(&device);
+                    buffer.reserve_for_predictions(&model, window).unwrap();
+                    drop(device.replace_tensor_buffer(Some(buffer.clone())).unwrap());
+                    let ids: Vec<u32> = (0..window as u32 - 1).map(|i| i * i % 90).collect();
+                    let (before, scored) = ids.split_at(first_scored(window));
+                    device.seal();
+                    let mut cache = model.new_cache(window).unwrap();
+                    for _ in 0..2 {
+                        cache.clear();
+                        run(model.scripted(), &mut cache, before, scored, &mut |_| Ok(())).unwrap();
+                    }
+                    device.unseal();
+                    let stats = buffer.stats();
+                    assert_eq!(stats.fallback_count, 0, "{name}, {window}, {device:?}: {stats:?}");
+                    assert_eq!(stats.arena_most_bytes, stats.arena_bytes, "{name}, {window}, {device:?}: {stats:?}");
+                }
+            }
+        }
+    }
+
+    /// Windows on a sealed device, with the text's logits read.
+    #[test]
+    fn windows_allocate_nothing() {
+        for activations in [Activations::Float16, Activations::Float32] {
+            let model = demo().with_activations(activations).with_cache_dtype(tl_device::DType::Q8_0);
+            let buffer = TensorBuffer::new(model.device());
+            buffer.reserve_for_predictions(&model, 256).unwrap();
+            model.device().set_tensor_buffer(buffer);
+            let tokens: Vec<u32> = (0..256).map(|i| 300 + i % 90).collect();
+            let mut predictions = Predictions::new(&model, 256).unwrap();
+            model.device().seal();
+            let mut perplexities = [Perplexity::default(); 3];
+            for perplexity in &mut perplexities {
+                let mut add = |next, logits: &[f32]| {
+                    perplexity.add(next, logits);
+                    Ok(())
+                };
+                predictions.window(&tokens, &mut add).unwrap();
+            }
+            assert_eq!(perplexities.map(|perplexity| perplexity.n_tokens()), [rows_of(256) as u64; 3]);
+            assert!(perplexities.iter().all(|perplexity| perplexity.value() == perplexities[0].value()));
+            assert_eq!(model.device().tensor_buffer_stats().fallback_count, 0);
         }
     }
 

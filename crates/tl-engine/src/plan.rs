@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use tl_device::{DType, Device, LayoutStats, Simulation, TensorBuffer, bytes};
+use tl_model::format::log_probs::SHORTEST_WINDOW;
 use tl_model::{Activations, Result};
 
 use crate::model::{LoadOptions, Model};
@@ -80,6 +81,8 @@ impl fmt::Display for MemoryPlan {
 #[derive(Clone, Debug)]
 pub struct Planner {
     model: Model,
+    /// Whether windows of a text are to go through the model, rather than a text that goes on.
+    is_for_predictions: bool,
 }
 
 impl Planner {
@@ -88,9 +91,7 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open(path: impl AsRef<Path>, activations: Activations) -> Result<Planner> {
-        Ok(Planner {
-            model: Model::load(path, &Device::simulated(Simulation::default()))?.with_activations(activations),
-        })
+        Planner::open_for(path, activations, &Device::simulated(Simulation::default()))
     }
 
     /// As [`Planner::open`], for memory on `device`: weights are read from the file by the CPU and copied to a GPU.
@@ -98,9 +99,7 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open_for(path: impl AsRef<Path>, activations: Activations, device: &Device) -> Result<Planner> {
-        Ok(Planner {
-            model: Model::load(path, &Device::simulated(Simulation::of(device)))?.with_activations(activations),
-        })
+        Ok(Planner::open_with(path, device, LoadOptions::default())?.with_activations(activations))
     }
 
     /// As [`Planner::open_for`], for a model that is loaded in this way.
@@ -108,22 +107,42 @@ impl Planner {
     /// # Errors
     /// As for [`Model::load`].
     pub fn open_with(path: impl AsRef<Path>, device: &Device, options: LoadOptions) -> Result<Planner> {
-        Ok(Planner { model: Model::load_with(path, &Device::simulated(Simulation::of(device)), options)? })
+        let model = Model::load_with(path, &Device::simulated(Simulation::of(device)), options)?;
+        Ok(Planner { model, is_for_predictions: false })
     }
 
     /// The same plans for activations of this type.
     pub fn with_activations(&self, activations: Activations) -> Planner {
-        Planner { model: self.model.with_activations(activations) }
+        Planner { model: self.model.with_activations(activations), ..*self }
     }
 
     /// Plans of a model, whichever device it is on: nothing is taken there.
     pub fn of(model: &Model) -> Planner {
-        Planner { model: model.counting() }
+        Planner { model: model.counting(), is_for_predictions: false }
     }
 
     /// The same plans for KV caches of this type: see [`Model::with_cache_dtype`].
     pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Planner {
-        Planner { model: self.model.with_cache_dtype(dtype) }
+        Planner { model: self.model.with_cache_dtype(dtype), ..*self }
+    }
+
+    /// Plans for [`Predictions`](crate::Predictions): a context is then the length of a window.
+    ///
+    /// ```
+    /// use tl_engine::{Activations, Planner};
+    /// let planner = Planner::open("../../models/demo-q4_0.gguf", Activations::Float16)?;
+    /// // The logits of many tokens are looked at, not those of the last one alone.
+    /// let windows = planner.for_predictions();
+    /// assert!(windows.plan(256)?.activation_bytes > planner.plan(256)?.activation_bytes);
+    /// # Ok::<(), tl_engine::ModelError>(())
+    /// ```
+    pub fn for_predictions(&self) -> Planner {
+        Planner { model: self.model.clone(), is_for_predictions: true }
+    }
+
+    /// Whether [`Planner::for_predictions`] made it.
+    pub fn is_for_predictions(&self) -> bool {
+        self.is_for_predictions
     }
 
     /// The model, on the device that only counts: its configuration and its tokenizer are those of the file.
@@ -147,7 +166,10 @@ impl Planner {
         device.trim();
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
-        buffer.reserve_for(&self.model, context)?;
+        match self.is_for_predictions {
+            true => buffer.reserve_for_predictions(&self.model, context)?,
+            false => buffer.reserve_for(&self.model, context)?,
+        }
         device.set_tensor_buffer(buffer.clone());
         let cache = self.model.new_cache(context);
         let stats = device.stats();
@@ -180,7 +202,8 @@ impl Planner {
             return Ok(Some(most));
         }
         // A longer context never takes less: between one that fits and one that does not lies the longest.
-        let (mut longest, mut too_long) = (0, most);
+        let shortest = if self.is_for_predictions { SHORTEST_WINDOW } else { 1 };
+        let (mut longest, mut too_long) = (shortest - 1, most);
         while too_long - longest > 1 {
             let middle = longest + (too_long - longest) / 2;
             if fits(middle)? {
@@ -189,7 +212,7 @@ impl Planner {
                 too_long = middle;
             }
         }
-        Ok(Some(longest).filter(|&context| context > 0))
+        Ok(Some(longest).filter(|&context| context >= shortest))
     }
 }
 

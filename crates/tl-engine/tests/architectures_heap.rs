@@ -1,7 +1,9 @@
 //! Decoding allocates nothing on the heap, whatever the architecture: by a global allocator that counts.
 
+use std::path::PathBuf;
+
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
-use tl_engine::{Activations, GenerateOptions, Generator, ReserveFor, SamplingOptions};
+use tl_engine::{Activations, GenerateOptions, Generator, Model, Predictions, ReserveFor, SamplingOptions};
 
 #[path = "../../../tests/heap.rs"]
 mod heap;
@@ -56,6 +58,27 @@ fn decoding_allocates_nothing_on_the_heap() {
             }
         }
     }
+}
+
+/// Nor do windows of a text, from the second on.
+#[test]
+fn windows_allocate_nothing_on_the_heap() {
+    let mut options = DeviceOptions::default();
+    options.threads = 1;
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/demo-q8_0.gguf");
+    let model = Model::load(path, &Device::cpu_with(&options)).unwrap();
+    let buffer = TensorBuffer::new(model.device());
+    buffer.reserve_for_predictions(&model, 200).unwrap();
+    model.device().set_tensor_buffer(buffer);
+    let tokens: Vec<u32> = (0..200).map(|i| (7 * i * i + 3 * i + 5) % 96).collect();
+    let mut predictions = Predictions::new(&model, 200).unwrap();
+    let mut allocations = || {
+        let before = heap::allocations();
+        predictions.window(&tokens, &mut |_, _| Ok(())).unwrap();
+        heap::allocations() - before
+    };
+    allocations();
+    assert_eq!([allocations(), allocations()], [0, 0]);
 }
 
 /// The same measurement sees the allocations where nothing is kept.

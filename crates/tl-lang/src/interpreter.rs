@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tl_device::Device;
 use tl_syntax::{Diagnostic, FileId, SourceMap, Span};
@@ -154,6 +155,12 @@ impl<'h> Interpreter<'h> {
     }
 }
 
+/// What a thread takes of the address space beside its stack before it runs.
+const THREAD_BYTES: usize = 1 << 20;
+
+/// The stack of the last of these threads that has ended: the C library keeps it for the next.
+static KEPT_STACK: AtomicUsize = AtomicUsize::new(0);
+
 /// Programs may nest deeply, and both passes follow them by recursion: they get a thread with the first of these stacks that
 /// can be had, and are told how large it is.
 pub(crate) fn on_stack<T: Send>(
@@ -162,13 +169,22 @@ pub(crate) fn on_stack<T: Send>(
 ) -> Result<T, ProgramError> {
     let mut refused = (0, std::io::ErrorKind::InvalidInput.into());
     for &bytes in stack_bytes {
+        let is_kept = bytes <= KEPT_STACK.load(Ordering::Relaxed);
+        let wanted = if is_kept { THREAD_BYTES } else { bytes.saturating_add(THREAD_BYTES) };
+        if !tl_device::heap::has_address_space(wanted) {
+            refused = (bytes, std::io::ErrorKind::OutOfMemory.into());
+            continue;
+        }
         let result = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("tl-program".into()).stack_size(bytes);
             let running = thread.spawn_scoped(scope, || work(bytes))?;
             Ok(running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         match result {
-            Ok(result) => return result,
+            Ok(result) => {
+                KEPT_STACK.store(bytes, Ordering::Relaxed);
+                return result;
+            }
             Err(error) => refused = (bytes, error),
         }
     }

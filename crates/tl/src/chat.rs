@@ -1,6 +1,6 @@
 //! `tl chat`: a conversation in the terminal, in memory that is reserved before the first word.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, ErrorKind, IsTerminal};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,13 +44,9 @@ impl Input {
     }
 
     /// The next line; `None` at the end.
-    fn next(&mut self) -> Result<Option<String>, Stop> {
+    fn next(&mut self, device: &Device) -> Result<Option<String>, Stop> {
         match self {
-            Input::Pipe => {
-                let mut line = String::new();
-                let n = std::io::stdin().lock().read_line(&mut line).map_err(Stop::failed)?;
-                Ok((n > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
-            }
+            Input::Pipe => read_line(&mut std::io::stdin().lock(), device),
             Input::Terminal(editor) => loop {
                 match editor.readline("> ") {
                     Ok(line) => {
@@ -65,6 +61,39 @@ impl Input {
             },
         }
     }
+}
+
+/// What a message takes on the heap for each byte: the line, the conversation's text, its tokens.
+const MESSAGE_BYTES: usize = 16;
+
+/// The next line, where there is memory for what becomes of it; `None` at the end.
+fn read_line(input: &mut impl BufRead, device: &Device) -> Result<Option<String>, Stop> {
+    let mut line = Vec::new();
+    let mut is_end = true;
+    loop {
+        let part = match input.fill_buf() {
+            Ok(part) => part,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Stop::failed(error)),
+        };
+        if part.is_empty() {
+            break;
+        }
+        is_end = false;
+        let newline = part.iter().position(|&byte| byte == b'\n');
+        let n = newline.unwrap_or(part.len());
+        let len = line.len() + n;
+        let what = || format!("a message of {}", display_bytes(len as u64));
+        device.check_heap(len.saturating_mul(MESSAGE_BYTES), what).map_err(Stop::failed)?;
+        line.extend_from_slice(&part[..n]);
+        input.consume(newline.map_or(n, |n| n + 1));
+        if newline.is_some() {
+            break;
+        }
+    }
+    let line = String::from_utf8(line)
+        .map_err(|_| Stop::Failed("a line of the input is not UTF-8, which messages are written in".to_owned()))?;
+    Ok((!is_end).then(|| line.trim_end_matches('\r').to_owned()))
 }
 
 /// Talks with a model.
@@ -109,7 +138,7 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     // A second handler, where one is set already, is not needed.
     let _ = ctrlc::set_handler(|| IS_INTERRUPTED.store(true, Ordering::Relaxed));
     let mut input = Input::new()?;
-    while let Some(line) = input.next()? {
+    while let Some(line) = input.next(&device)? {
         match line.trim() {
             "" => {}
             "/quit" | "/exit" => break,

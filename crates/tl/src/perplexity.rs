@@ -1,15 +1,17 @@
-//! `tl perplexity`: how well a model predicts a text, and how far its predictions are from another's.
+//! `tl perplexity`: how well a model predicts a text, and how far its predictions are from another's, in memory that is reserved
+//! before the first window.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use tl_device::Mapping;
-use tl_engine::{Divergence, Model, ModelError, Perplexity, Predictions};
+use tl_device::{Device, Mapping, TensorBuffer};
+use tl_engine::{Divergence, Model, ModelError, Perplexity, Planner, Predictions, ReserveFor};
 use tl_model::{LogProbs, LogProbsRow, LogProbsWriter};
 use tl_syntax::SourceMap;
 
 use crate::arguments::PerplexityArguments;
 use crate::output::{self, Stop};
+use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::progress::Line;
 use crate::quantize::refuse_own_input;
 use crate::report::Recording;
@@ -23,6 +25,11 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     }
     let device = crate::device::open(&arguments.device)?;
     let reference = arguments.against.as_deref().map(Reference::open).transpose()?;
+    let limit = arguments.device.memory_limit;
+    if limit.is_some() || device.is_gpu() {
+        // On a GPU loading copies the weights: whether they fit is asked before.
+        check_room(arguments, reference.as_ref(), &device)?;
+    }
     let recording = Recording::start(&arguments.device, &device, "step")?;
     let model = arguments.how.load(&arguments.model, &device)?;
     let text = match &reference {
@@ -38,6 +45,45 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     let found = run?;
     recorded?;
     output::print(&if arguments.json { format!("{}\n", found.json()) } else { found.text() })
+}
+
+/// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
+fn check_room(arguments: &PerplexityArguments, reference: Option<&Reference<'_>>, device: &Device) -> Result<(), Stop> {
+    let meter = HeapMeter::start();
+    let planner = arguments.how.planner(&arguments.model, device)?.for_predictions();
+    let (window, text_bytes) = match reference {
+        Some(reference) => (reference.check_against(planner.model())?.window(), reference.mapping.bytes().len()),
+        None => (window(arguments, planner.model()), check_text(arguments, device)?),
+    };
+    let heap_bytes = meter.bytes(&planner, window).map_err(Stop::failed)? + text_bytes as u64;
+    let limit = arguments.device.memory_limit;
+    plan::check_room(&planner, window, heap_bytes, limit, WeightsAre::ToCome, device)
+}
+
+/// The tokens of a window, where no file says it.
+fn window(arguments: &PerplexityArguments, model: &Model) -> usize {
+    arguments.context.unwrap_or(512.min(model.config().context_length))
+}
+
+/// The text's file.
+fn text_path(arguments: &PerplexityArguments) -> &Path {
+    // The arguments' definition asks for one where there is no reference.
+    arguments.text.as_deref().unwrap_or(Path::new("-"))
+}
+
+fn text_len(arguments: &PerplexityArguments) -> Result<u64, Stop> {
+    let path = text_path(arguments);
+    path.metadata().map(|metadata| metadata.len()).map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))
+}
+
+/// Whether there is room on the heap for what the text takes until it is tokens. Gives the bytes.
+fn check_text(arguments: &PerplexityArguments, device: &Device) -> Result<usize, Stop> {
+    let len = text_len(arguments)?;
+    let bytes = usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(ENCODING_BYTES);
+    let what = || format!("encoding a text of {}", tl_device::bytes(len));
+    let checked = device.check_heap(bytes, what);
+    checked.map_err(|error| Stop::Failed(format!("{}: {error}", text_path(arguments).display())))?;
+    Ok(bytes)
 }
 
 /// A file of log-probabilities to compare with.
@@ -83,14 +129,10 @@ impl<'a> Text<'a> {
 
     /// The text of a file, cut into windows; what is left over at its end is left out.
     fn read(arguments: &PerplexityArguments, model: &Model) -> Result<Text<'a>, Stop> {
-        // The arguments' definition asks for one of the two.
-        let path = arguments.text.as_deref().unwrap_or(Path::new("-"));
-        let window = arguments.context.unwrap_or(512.min(model.config().context_length));
+        let path = text_path(arguments);
+        let window = window(arguments, model);
         let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
-        let len = path.metadata().map_err(|error| failed(&error))?.len();
-        let needed = usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(ENCODING_BYTES);
-        let what = || format!("encoding a text of {}", tl_device::bytes(len));
-        model.device().check_heap(needed, what).map_err(|error| failed(&error))?;
+        check_text(arguments, model.device())?;
         let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         let tokens = model.tokenizer().map_err(Stop::failed)?.encode(&text);
         let windows = tokens.chunks_exact(window.max(1)).take(arguments.most_windows());
@@ -115,6 +157,14 @@ struct Found {
 
 /// Goes through all windows, with a line on the terminal that says how far it has come.
 fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) -> Result<Found, Stop> {
+    let device = model.device();
+    if arguments.device.memory_limit.is_none() && !device.is_gpu() {
+        let weights = if arguments.how.no_mmap { WeightsAre::Copied } else { WeightsAre::Mapped };
+        plan::check_room(&Planner::of(model).for_predictions(), text.window, 0, None, weights, device)?;
+    }
+    let buffer = TensorBuffer::new(device);
+    buffer.reserve_for_predictions(model, text.window).map_err(Stop::failed)?;
+    device.set_tensor_buffer(buffer);
     let mut predictions = Predictions::new(model, text.window).map_err(Stop::failed)?;
     let create = |path: &Path| {
         let tokens = text.windows.concat();

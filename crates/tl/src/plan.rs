@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tl_device::{DType, Device, MemoryBound, bytes as display_bytes, heap};
-use tl_engine::{MemoryPlan, Planner, SamplingOptions, Session};
+use tl_engine::{MemoryPlan, Planner, Predictions, SamplingOptions, Session};
 
 use tl_lang::Architecture;
 
@@ -48,8 +48,8 @@ impl Room {
             // What the weights have taken of this bound already, or never take, is room for them.
             let has_room_for_weights = match (available.bound, weights) {
                 (_, WeightsAre::Copied) | (MemoryBound::Data, _) => true,
-                (bound, WeightsAre::Mapped) => bound == MemoryBound::AddressSpace,
-                (_, WeightsAre::ToCome) => false,
+                // Those that are to come are mapped for the plan already.
+                (bound, WeightsAre::Mapped | WeightsAre::ToCome) => bound == MemoryBound::AddressSpace,
             };
             let for_weights = if has_room_for_weights { planner.weight_bytes() } else { 0 };
             Room { bytes: available.bytes.saturating_add(for_weights), bound: Some(available.bound) }
@@ -111,7 +111,10 @@ impl HeapMeter {
         }
         planner.plan(context)?;
         if tokenizer.is_ok() {
-            Session::new(model, context, SamplingOptions::default())?;
+            match planner.is_for_predictions() {
+                true => drop(Predictions::new(model, context)?),
+                false => drop(Session::new(model, context, SamplingOptions::default())?),
+            }
             model.device().trim();
         }
         // A file is mapped or read as a whole.
@@ -322,15 +325,15 @@ fn ways_to_fit(planner: &Planner, context: usize, limit_bytes: u64) -> String {
     {
         ways += &format!("; with --cache q8_0 {context} tokens fit");
     }
-    let path = planner.model().path();
-    if let Some((name, plan)) = largest_beside(path, context, limit_bytes) {
+    if let Some((name, plan)) = largest_beside(planner, context, limit_bytes) {
         ways += &format!("; {name} beside it takes {}", display_bytes(plan.total_bytes()));
     }
     ways
 }
 
 /// Of the GGUF files in the folder of this one, that of the same model in other formats which takes the most and fits.
-fn largest_beside(path: &Path, context: usize, limit_bytes: u64) -> Option<(String, MemoryPlan)> {
+fn largest_beside(planner: &Planner, context: usize, limit_bytes: u64) -> Option<(String, MemoryPlan)> {
+    let path = planner.model().path();
     let len = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
     let name = |path: &Path| Some(path.file_stem()?.to_str()?.to_lowercase());
     let (own_len, own_name) = (len(path), name(path)?);
@@ -345,7 +348,9 @@ fn largest_beside(path: &Path, context: usize, limit_bytes: u64) -> Option<(Stri
         .collect();
     beside.sort_by_key(|other| std::cmp::Reverse(len(other)));
     beside.iter().take(8).find_map(|other| {
-        let plan = Planner::open(other, tl_engine::Activations::Float16).ok()?.plan(context).ok()?;
+        let other_planner = Planner::open(other, tl_engine::Activations::Float16).ok()?;
+        let other_planner = if planner.is_for_predictions() { other_planner.for_predictions() } else { other_planner };
+        let plan = other_planner.plan(context).ok()?;
         (plan.total_bytes() <= limit_bytes).then(|| (other.file_name().unwrap_or_default().display().to_string(), plan))
     })
 }

@@ -5,7 +5,7 @@ mod common;
 use std::io::Write;
 use std::process::Stdio;
 
-use common::{Folder, root, run, text, tl};
+use common::{Folder, demo_with_template, run, text, tl};
 
 const GENERATE: &str = "generate models/demo-q8_0.gguf --prompt A";
 
@@ -92,24 +92,6 @@ fn what_makes_no_sense_together_is_wrong_usage() {
     for grammar in [["--regex", "a"], ["--grammar", "b.lark"], ["--json-schema", "{}"]] {
         check(&[&grammar[..], &["--stop", "x"]].concat());
     }
-}
-
-/// The demo model with a chat template in its file.
-fn demo_with_template(folder: &Folder) -> String {
-    let mut file = std::fs::read(root().join("models/demo-q8_0.gguf")).unwrap();
-    let (key, mut template) =
-        ("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}".to_owned());
-    // All that comes behind the new pair keeps its place within blocks of 32 bytes.
-    let len = 8 + key.len() + 4 + 8 + template.len() + "{##}".len();
-    template += &format!("{{#{}#}}", " ".repeat(len.next_multiple_of(32) - len));
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let pair = [text(key), 8u32.to_le_bytes().to_vec(), text(&template)].concat();
-    let n_pairs = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 1;
-    file[16..24].copy_from_slice(&n_pairs.to_le_bytes());
-    file.splice(24..24, pair);
-    let path = folder.file("chat.gguf");
-    std::fs::write(&path, file).unwrap();
-    path
 }
 
 #[test]

@@ -5,10 +5,10 @@
 
 mod common;
 
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
-use common::{Folder, text, tl};
+use common::{Folder, demo_with_template, text, tl};
 
 /// Code, stacks and what the C library's allocator does not hand on, beside the limit.
 const OVERHEAD_BYTES: u64 = 48 << 20;
@@ -22,9 +22,17 @@ struct Ended {
 }
 
 /// Runs the program to its end and looks at how large it became.
-#[allow(clippy::zombie_processes, reason = "it is waited for below, by a call that also tells how large it became")]
 fn ended(line: &str, rest: &[&str]) -> Ended {
-    let mut child = tl(line, rest).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    ended_with(tl(line, rest), Vec::new())
+}
+
+/// As [`ended`], with this on standard input.
+#[allow(clippy::zombie_processes, reason = "it is waited for below, by a call that also tells how large it became")]
+fn ended_with(mut command: Command, input: Vec<u8>) -> Ended {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A program that ends before it has read all of it is no failure of the writer.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let mut pipe = child.stdout.take().unwrap();
     let reader = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -41,6 +49,7 @@ fn ended(line: &str, rest: &[&str]) -> Ended {
     assert_eq!(waited, child.id() as i32);
     // SAFETY: zeroed, which is a value of it, and written by the call.
     let usage = unsafe { usage.assume_init() };
+    writer.join().unwrap();
     // Apple's kernel counts bytes, others count KiB.
     let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
     Ended {
@@ -58,6 +67,19 @@ fn refused(name: &str, line: &str, rest: &[&str], says: &str) {
     assert_eq!(ended.code, Some(1), "{name}: {stderr}");
     assert_eq!(ended.stderr.lines().filter(|line| line.starts_with("error")).count(), 1, "{name}: {stderr}");
     assert!(stderr.contains(says), "{name}: {stderr}");
+    assert!(ended.resident_bytes <= LIMIT_BYTES + OVERHEAD_BYTES, "{name}: resident {}", ended.resident_bytes);
+}
+
+/// Success, or one error and exit code 1; and no more memory than was allowed.
+fn bounded(name: &str, ended: &Ended) {
+    let stderr: String = ended.stderr.chars().take(2000).collect();
+    let n_errors = ended.stderr.lines().filter(|line| line.starts_with("error")).count();
+    let expected = match ended.code {
+        Some(0) => 0,
+        _ => 1,
+    };
+    assert!(matches!(ended.code, Some(0 | 1)) && n_errors == expected, "{name}: {:?}: {stderr}", ended.code);
+    assert!(!stderr.contains("panicked"), "{name}: {stderr}");
     assert!(ended.resident_bytes <= LIMIT_BYTES + OVERHEAD_BYTES, "{name}: resident {}", ended.resident_bytes);
 }
 
@@ -114,6 +136,42 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
         "let m = load_model(\"models/demo-q8_0.gguf\")\nlet s = \"a\"\nwhile true { s = s + generate(m, \"a\", 5) + s }",
         "over the memory limit",
     ),
+    (
+        "a prompt that doubles",
+        "let m = load_model(\"models/demo-q8_0.gguf\")\nlet s = \"ab c\"\nfor i in 0..21 { s = s + s }\nprint(generate(m, s, 5))",
+        "encoding a text of 8.0 MiB",
+    ),
+    (
+        "tokens of a text that doubles",
+        "let t = load_tokenizer(\"models/demo-q8_0.gguf\")\nlet s = \"ab c\"\nwhile true { s = s + s\nlet n = len(tokenize(t, s)) }",
+        "encoding a text of",
+    ),
+    (
+        "special tokens of a text that doubles",
+        "let t = load_tokenizer(\"models/demo-q8_0.gguf\")\nlet s = \"<s>\"\nwhile true { s = s + s\nlet n = len(tokenize(t, s, special: true)) }",
+        "encoding a text of",
+    ),
+    (
+        "texts of tokens",
+        "let t = load_tokenizer(\"models/demo-q8_0.gguf\")\nlet s = \"ab c\"\nwhile true { s = s + detokenize(t, tokenize(t, s)) }",
+        "over the memory limit",
+    ),
+    (
+        "a tensor's name",
+        "let m = load_model(\"models/demo-q8_0.gguf\")\nlet s = \"ab c\"\nfor i in 0..21 { s = s + s }\nprint(get_tensor(m, s))",
+        "the file has no tensor",
+    ),
+    (
+        "the text of a list",
+        "let l = [1.5, 2.5]\nwhile true { l = l + l\nlet n = len(str(l)) }",
+        "over the memory limit",
+    ),
+    ("the text of strings", "let s = \"ab c\"\nwhile true { s = s + s\nlet n = len(str([s, s, s])) }", "memory"),
+    (
+        "a recording of its own",
+        "let p = buffer_trace { let l = [zeros([1])]\nwhile true { l = append(l, zeros([100])) } }",
+        "over the memory limit",
+    ),
 ];
 
 #[test]
@@ -150,6 +208,151 @@ fn plans_and_recordings() {
     std::fs::write(&plan, "exact float16[1] 99999999\n").unwrap();
     std::fs::write(&program, "print(\"x\")").unwrap();
     refused("a plan", "run --memory-limit 64MiB --plan", &[&plan, &program], "a reservation of 99999999 × float16[1]");
+}
+
+/// Programs that do much of what a recording writes down: the same again and again, other sizes, more and more at once, outputs.
+const RECORDED: &[(&str, &str)] = &[
+    ("a loop", "let x = ones([8])\nfor i in 0..100000 { let y = softmax(x, 0) }"),
+    ("sizes", "fn f(n: int) { let x = zeros([n]) }\nfor i in 0..6000 { f(1 + i % 600) }"),
+    ("layouts", "fn f(n: int, m: int) { let x = zeros([n, 1, m]) }\nfor i in 0..4000 { f(1 + i % 60, 1 + i / 60) }"),
+    ("tensors", "fn f() { let l = [zeros([1])]\nfor i in 0..20000 { l = append(l, zeros([1 + i % 7])) } }\nf()"),
+    ("outputs", "for i in 0..5000 { let x = zeros([1 + i % 100])\nprint(i) }"),
+    (
+        "a trace in a trace",
+        "for i in 0..100 { let p = buffer_trace { let q = buffer_trace { let x = zeros([1 + i]) } } }",
+    ),
+];
+
+#[test]
+fn recordings() {
+    let folder = Folder::new("hostile-recordings");
+    let (program, traced) = (folder.file("program.tl"), folder.file("traced.tl"));
+    let (report, lock) = (folder.file("report"), folder.file("lock"));
+    for (name, source) in RECORDED {
+        std::fs::write(&program, source).unwrap();
+        let commands: [(&str, &[&str]); 6] = [
+            ("run --memory-report", &[&report, &program]),
+            ("run --memory-trace", &[&report, &program]),
+            ("run --tune=100", &[&program]),
+            ("run --threads 64", &[&program]),
+            ("plan", &[&program]),
+            ("plan --lock", &[&lock, &program]),
+        ];
+        for (line, rest) in commands {
+            let line = format!("{line} ");
+            let (command, options) = line.split_once(' ').unwrap();
+            bounded(&format!("{name}, {line}"), &ended(&format!("{command} --memory-limit 64MiB {options}"), rest));
+        }
+        // What stands at the top level of a file stays there.
+        let (head, body) = source.split_once("}\n").filter(|_| source.starts_with("fn")).unwrap_or(("", source));
+        let head = if head.is_empty() { String::new() } else { format!("{head}}}\n") };
+        std::fs::write(&traced, format!("{head}let plan = buffer_trace {{\n{body}\n}}\nprint(len(str(plan)))"))
+            .unwrap();
+        bounded(&format!("{name}, buffer_trace"), &ended("run --memory-limit 64MiB", &[&traced]));
+    }
+}
+
+/// Numbers and texts on the command line and on standard input.
+#[test]
+fn arguments() {
+    let folder = Folder::new("hostile-arguments");
+    let (demo, chat) = ("models/demo-q8_0.gguf", demo_with_template(&folder));
+    let huge = "999999999999999999";
+    refused(
+        "a context",
+        &format!("generate {demo} --memory-limit 64MiB -p a --context {huge}"),
+        &[],
+        "works for 1 to 256",
+    );
+    refused("a context", &format!("plan {demo} --memory-limit 64MiB --context {huge}"), &[], "works for 1 to 256");
+    refused("a context", &format!("chat {demo} --memory-limit 64MiB --context {huge}"), &[], "works for 1 to 256");
+    refused("a window", &format!("perplexity {demo} README.md --memory-limit 64MiB --context {huge}"), &[], "3 to 256");
+    let prompt = "a b ".repeat(30_000);
+    refused("a prompt", &format!("generate {demo} --memory-limit 64MiB -p"), &[&prompt], "the prompt has ");
+    let line = format!("generate {demo} --memory-limit 64MiB --threads 64 -p a --max-tokens {huge}");
+    bounded("tokens", &ended(&line, &[]));
+    let line = format!("chat {chat} --memory-limit 64MiB --max-tokens 3");
+    let said = ended_with(tl(&line, &[]), b"a b ".repeat(16 << 20));
+    assert!(said.stderr.contains("a message of "), "{}", said.stderr);
+    bounded("a line without end", &said);
+    let said = ended_with(tl(&line, &[]), [b"a b ".repeat(1 << 16), b"\nand?\n".to_vec()].concat());
+    assert!(said.code == Some(0) && said.stderr.starts_with("error: the prompt has"), "{}", said.stderr);
+    let said = ended_with(tl(&line, &[]), b"what is \xff?\n".to_vec());
+    assert!(said.code == Some(1) && said.stderr.contains("not UTF-8"), "{}", said.stderr);
+}
+
+/// Grammars that are small to write down and large when they are followed.
+#[cfg(feature = "grammar")]
+#[test]
+fn grammars() {
+    let folder = Folder::new("hostile-grammars");
+    let line = "generate models/demo-q8_0.gguf --memory-limit 64MiB -p a --max-tokens 3";
+    for expression in ["((a{100}){100}){100}", "(a|b|c){100000}", ".*a.{200}", "[a-z]{1,50000}b", "(((a*)*)*)*b"] {
+        bounded(expression, &ended(&format!("{line} --regex"), &[expression]));
+    }
+    let schemas = [
+        ("alternatives", format!("{{\"allOf\": [{}]}}", vec![ALTERNATIVES; 12].join(","))),
+        ("nested", format!("{}{{}}{}", "{\"items\":".repeat(50_000), "}".repeat(50_000))),
+        ("brackets", "[".repeat(900_000)),
+        ("long", "{\"type\": \"string\", \"minLength\": 1000000, \"maxLength\": 100000000}".to_owned()),
+        ("many", format!("{{\"enum\": [{}0]}}", (1..90_000).map(|i| format!("{i},")).collect::<String>())),
+    ];
+    let path = folder.file("schema.json");
+    for (name, schema) in schemas {
+        std::fs::write(&path, schema).unwrap();
+        bounded(name, &ended(&format!("{line} --json-schema"), &[&path]));
+    }
+}
+
+#[cfg(feature = "grammar")]
+const ALTERNATIVES: &str = r#"{"anyOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {"type": "string"}}},
+    {"properties": {"c": {"type": "array"}}}, {"properties": {"d": {"type": "null"}}}]}"#;
+
+/// Under each limit of its address space every command succeeds, or ends with one error.
+#[cfg(target_os = "linux")]
+#[test]
+fn address_space() {
+    let folder = Folder::new("hostile-space");
+    let (program, small, demo) = (folder.file("program.tl"), folder.file("small.gguf"), "models/demo-q8_0.gguf");
+    std::fs::write(&program, format!("let m = load_model(\"{demo}\")\nprint(generate(m, \"A\", 3))")).unwrap();
+    let chat = demo_with_template(&folder);
+    let commands: [(&str, &[&str]); 14] = [
+        ("info", &[demo]),
+        ("plan", &[demo]),
+        ("plan", &[&program]),
+        ("generate --max-tokens 3 --prompt A", &[demo]),
+        ("run", &[&program]),
+        ("check", &[&program]),
+        ("bench --decode 2 --prefill 8 --reps 1", &[demo]),
+        ("perplexity --windows 1 --context 32", &[demo, "README.md"]),
+        ("quantize models/demo-f16.gguf", &[&small, "q4_0"]),
+        ("synth --shape tiny --format q8_0", &[&small]),
+        ("logits --ids 1,300", &[demo]),
+        ("chat --max-tokens 3", &[&chat]),
+        ("list", &[]),
+        ("arch llama", &[]),
+    ];
+    let under = |mib: usize, line: &str, rest: &[&str]| {
+        let direct = tl(line, rest);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -v {} && exec \"$@\"", mib * 1024), "sh"]).arg(direct.get_program());
+        command.args(direct.get_args()).current_dir(common::root()).env_remove("TL_DEVICE");
+        ended_with(command, b"a\n".to_vec())
+    };
+    let mut n_limits = 0;
+    for mib in [20, 26, 30, 34, 40, 46, 52, 60, 68, 76, 100, 140, 200] {
+        // Where the loader has no room for the program's code, the program has no say.
+        let version = under(mib, "--version", &[]);
+        if version.code != Some(0) && !version.stderr.starts_with("error: out of memory") {
+            continue;
+        }
+        n_limits += 1;
+        for (line, rest) in commands {
+            let name = format!("{mib} MiB, {line}");
+            bounded(&name, &Ended { resident_bytes: 0, ..under(mib, line, rest) });
+        }
+    }
+    assert!(n_limits >= 8, "{n_limits}");
 }
 
 /// A model file with one tensor of this name.

@@ -70,6 +70,31 @@ fn a_model_agrees_with_itself_and_less_with_fewer_bits() {
     assert_eq!(folder.names(), ["again", "saved"]);
 }
 
+/// What a limit allows is said before anything is loaded, and a window allocates nothing.
+#[test]
+fn memory_is_reserved_before_the_first_window() {
+    let line = "perplexity models/demo-q8_0.gguf ARCHITECTURE.md --context 128 --threads 1";
+    let statistics = |windows: &str| -> Value {
+        let output = run(&format!("{line} --memory-stats=json --windows {windows}"), &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_str(text(&output.stderr).lines().last().unwrap()).unwrap()
+    };
+    let (one, four) = (statistics("1"), statistics("4"));
+    for key in ["allocations", "driver_bytes", "peak_bytes"] {
+        assert!(number(&one, key) > 0.0 && number(&one, key) == number(&four, key), "{key}: {one} {four}");
+    }
+    assert_eq!(number(&four, "fallbacks"), 0.0, "{four}");
+    let limited = |limit: u64| run(&format!("{line} --windows 1 --memory-limit {limit}"), &[]);
+    let refused = |limit: u64| {
+        let stderr = text(&limited(limit).stderr);
+        assert!(stderr.contains("a context of 128 tokens takes ") && stderr.lines().count() == 1, "{limit}: {stderr}");
+        let (_, figure) = stderr.split_once(" (").unwrap();
+        figure.split_once(" bytes)").unwrap().0.parse::<u64>().unwrap()
+    };
+    let said = refused(4 << 20);
+    assert_eq!((refused(said - 1), limited(said).status.code()), (said, Some(0)), "{}", text(&limited(said).stderr));
+}
+
 #[test]
 fn mistakes_are_one_line() {
     let folder = Folder::new("mistakes");

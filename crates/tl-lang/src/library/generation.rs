@@ -26,6 +26,7 @@ pub(super) fn generate(args: &Args<'_>) -> Result<Value, Failure> {
         penalty_window: args.size(11)?,
     };
     let mut stop = StopStrings::new(&args.texts(12)?)?;
+    super::models::check_encoding(weights.device(), args.text(1)?)?;
     let prompt = tokenizer.encode(args.text(1)?);
     let max_tokens = args.size(2)?;
     let context = context(weights, prompt.len(), max_tokens)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tl_chat::{DateTime, Message};
+use tl_device::Device;
 use tl_model::{
     Activations, ChatForm, Checkpoint, ConfigValue, DecodeStream, EncodeOptions, KvCache, MetadataValue, ModelConfig,
     ModelNode, NodeRef, Tokenizer, Weights,
@@ -20,6 +21,13 @@ const MODEL: Param = Param::required("model", Kind::Handle(HandleKind::Model));
 const TOKENIZER: Param = Param::required("tokenizer", Kind::Handle(HandleKind::Tokenizer));
 const CACHE: Param = Param::required("cache", Kind::Handle(HandleKind::KvCache));
 const STREAM: Param = Param::required("stream", Kind::Handle(HandleKind::DecodeStream));
+
+/// What encoding takes on the heap for each byte of a text: words, ids of 4 bytes, and the list's of 8. For a text of which hardly two
+/// bytes make a token it may be more.
+const ENCODING_BYTES: usize = 12;
+
+/// What decoding takes for each token: the list of ids, and its characters.
+const DECODING_BYTES: usize = 16;
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
@@ -73,8 +81,9 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("special", Kind::Bool, Default::Bool(false)),
         ],
         result: |_| (Type::list(Type::Int), Known::Nothing),
-        run: |_, args| {
+        run: |context, args| {
             let special = args.bool(2)?;
+            check_encoding(context.device, args.text(1)?)?;
             let options = EncodeOptions::default().with_add_special(!special).with_parse_special(special);
             let ids = tokenizer(args)?.encode_with(args.text(1)?, &options);
             let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
@@ -89,8 +98,8 @@ pub(super) static ROWS: &[Builtin] = &[
               say never becomes a special token.",
         params: &[MODEL, Param::required("messages", Kind::List)],
         result: always!(Str),
-        run: |_, args| {
-            let messages = messages(args.value(1))?;
+        run: |context, args| {
+            let messages = messages(args.value(1), context.device)?;
             let form = ChatForm::of(model(args, 0)?)?;
             // A program that wants the date writes it into a message: this crate knows no clock.
             Ok(Value::text(form.text(&messages, DateTime::from_unix_seconds(0))?))
@@ -102,7 +111,12 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "The text of tokens.",
         params: &[TOKENIZER, Param::required("ids", Kind::Ints)],
         result: always!(Str),
-        run: |_, args| Ok(Value::text(tokenizer(args)?.decode(&args.ids(1)?)?)),
+        run: |context, args| {
+            let n = args.value(1).list_len().unwrap_or(0);
+            let what = || format!("the text of {n} tokens");
+            context.device.check_heap(n.saturating_mul(DECODING_BYTES), what)?;
+            Ok(Value::text(tokenizer(args)?.decode(&args.ids(1)?)?))
+        },
         ..Builtin::BASE
     },
     Builtin {
@@ -488,14 +502,25 @@ fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Weights, Failure> {
 }
 
 /// The messages of a list of pairs, who speaks and what is said.
-fn messages(list: &Value) -> Result<Vec<Message>, Failure> {
+fn messages(list: &Value, device: &Device) -> Result<Vec<Message>, Failure> {
     let wrong = || Failure::new("`chat_template`: a message is a list of two strings, as in [\"user\", \"Hello\"]");
     let n = list.list_len().unwrap_or(0);
     let message = |index: usize| match list.element(index).as_ref().map(|pair| (pair.element(0), pair.element(1))) {
-        Some((Some(Value::Str(role)), Some(Value::Str(text)))) => Ok(Message::new(&*role, &*text)),
+        Some((Some(Value::Str(role)), Some(Value::Str(text)))) => {
+            // The message, and the template's text with it.
+            let what = || format!("a message of {}", tl_device::bytes(text.len() as u64));
+            device.check_heap(text.len().saturating_mul(4), what)?;
+            Ok(Message::new(&*role, &*text))
+        }
         _ => Err(wrong()),
     };
     (0..n).map(message).collect()
+}
+
+/// Whether there is room on the heap for what encoding a text takes.
+pub(super) fn check_encoding(device: &Device, text: &str) -> Result<(), Failure> {
+    let what = || format!("encoding a text of {}", tl_device::bytes(text.len() as u64));
+    Ok(device.check_heap(text.len().saturating_mul(ENCODING_BYTES), what)?)
 }
 
 fn tokenizer<'a>(args: &'a Args<'_>) -> Result<&'a Arc<Tokenizer>, Failure> {

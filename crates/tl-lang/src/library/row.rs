@@ -193,6 +193,9 @@ pub(crate) struct Context<'a> {
     pub(crate) seed: &'a mut u64,
 }
 
+/// The longest message.
+const MAX_MESSAGE_BYTES: usize = 16 << 10;
+
 /// Why a builtin gives no value.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -204,7 +207,13 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), hint: None, exit: None }
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_BYTES {
+            // A name that a program asks for may be as long as its memory.
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            message.push('…');
+        }
+        Failure { message, hint: None, exit: None }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Failure {

@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::thread;
 
+use tl_device::heap;
+
 use super::bad;
 use super::bytes::push_spelled;
 use super::vocab::{BLOCK, Probe, Vocab};
@@ -35,6 +37,9 @@ pub(super) fn parts(n_merges: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n_parts).map(move |part| n_merges * part / n_parts..n_merges * (part + 1) / n_parts)
 }
 
+/// What a thread takes of the address space: its stack, and what it begins with.
+const THREAD_BYTES: usize = 3 << 20;
+
 /// The merges in ids, part by part. Each part comes with the ranks that it has.
 ///
 /// # Errors
@@ -46,7 +51,10 @@ where
     let run = |(ranks, merges): &(Range<usize>, I)| resolve_part(vocab, byte_level, ranks.clone(), merges.clone());
     let Some((first, others)) = parts.split_first() else { return Ok(Vec::new()) };
     thread::scope(|scope| {
-        let spawn = |part| thread::Builder::new().spawn_scoped(scope, move || run(part)).map_err(|_| part);
+        let spawn = |part| match heap::has_address_space(THREAD_BYTES) {
+            true => thread::Builder::new().spawn_scoped(scope, move || run(part)).map_err(|_| part),
+            false => Err(part),
+        };
         let others: Vec<_> = others.iter().map(spawn).collect();
         let mut resolved = vec![run(first)?];
         for other in others {

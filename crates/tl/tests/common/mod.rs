@@ -56,3 +56,21 @@ impl Drop for Folder {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// The demo model with a chat template in its file.
+pub(crate) fn demo_with_template(folder: &Folder) -> String {
+    let mut file = std::fs::read(root().join("models/demo-q8_0.gguf")).unwrap();
+    let (key, mut template) =
+        ("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}".to_owned());
+    // All that comes behind the new pair keeps its place within blocks of 32 bytes.
+    let len = 8 + key.len() + 4 + 8 + template.len() + "{##}".len();
+    template += &format!("{{#{}#}}", " ".repeat(len.next_multiple_of(32) - len));
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let pair = [text(key), 8u32.to_le_bytes().to_vec(), text(&template)].concat();
+    let n_pairs = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 1;
+    file[16..24].copy_from_slice(&n_pairs.to_le_bytes());
+    file.splice(24..24, pair);
+    let path = folder.file("chat.gguf");
+    std::fs::write(&path, file).unwrap();
+    path
+}
