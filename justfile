@@ -47,9 +47,10 @@ loom:
 tsan:
     RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu -p tl-kernels --lib --target-dir target/tsan
 
-# What `tl plan` says against what a process then takes, for a model file.
-plan-check *MODELS:
-    scripts/plan-check.sh {{MODELS}}
+# What `tl plan` says against what a process then takes, and the limits under which it runs and is refused, for model files.
+memory-bound *MODELS:
+    cargo build --release -p tl
+    scripts/memory-bound.py "${CARGO_TARGET_DIR:-target}/release/tl" {{MODELS}}
 
 # What memory costs without pools, with the pool, reserved by layout, and by `reserve_for`.
 memory-cost *MODELS:

@@ -291,7 +291,7 @@ fn grammars() {
         bounded(expression, &ended(&format!("{line} --regex"), &[expression]));
     }
     let schemas = [
-        ("alternatives", format!("{{\"allOf\": [{}]}}", vec![ALTERNATIVES; 12].join(","))),
+        ("alternatives", format!("{{\"allOf\": [{}]}}", [ALTERNATIVES; 12].join(","))),
         ("nested", format!("{}{{}}{}", "{\"items\":".repeat(50_000), "}".repeat(50_000))),
         ("brackets", "[".repeat(900_000)),
         ("long", "{\"type\": \"string\", \"minLength\": 1000000, \"maxLength\": 100000000}".to_owned()),
