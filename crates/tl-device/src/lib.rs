@@ -45,5 +45,5 @@ pub use plan::{PlanError, PlanRow, ReservationPlan};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};
 pub use storage::{Lease, Storage};
 pub use tensor_buffer::{HoldsMemory, StillShared, TensorBuffer};
-pub use tl_kernels::Isa;
+pub use tl_kernels::{Isa, has_address_space};
 pub use trace::{Action, ArenaPlan, Event, Source, Trace, TraceTotals, TracedLayout, TracedSite};
