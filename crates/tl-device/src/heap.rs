@@ -211,26 +211,6 @@ pub fn refusable<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Whether the system would give the process a block of so many bytes, which nobody touches, at this moment: for whoever is about to
-/// make a thread. The C library ends a process that has no address space left for what a thread begins with.
-///
-/// ```
-/// use tl_device::heap;
-/// assert!(heap::has_address_space(1 << 20) && !heap::has_address_space(usize::MAX / 4));
-/// ```
-pub fn has_address_space(bytes: usize) -> bool {
-    let Ok(layout) = Layout::from_size_align(bytes.max(1), 16) else { return false };
-    // SAFETY: the layout is not empty. The block is given back at once, and no limit of this program's is on it.
-    unsafe {
-        let block = System.alloc(layout);
-        if block.is_null() {
-            return false;
-        }
-        System.dealloc(std::hint::black_box(block), layout);
-    }
-    true
-}
-
 /// Bytes of a block that are a device's and not the heap's, from before it is asked for until it is freed.
 #[derive(Debug)]
 pub(crate) struct Excluded {

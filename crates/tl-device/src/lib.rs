@@ -53,5 +53,5 @@ pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBu
 pub use storage::{Lease, Storage};
 pub use symbolic::{SizeRange, SymbolicPlan};
 pub use tensor_buffer::{HoldsMemory, StillShared, TensorBuffer};
-pub use tl_kernels::Isa;
+pub use tl_kernels::{Isa, has_address_space};
 pub use trace::{Action, ArenaPlan, Event, Source, Trace, TraceTotals, TracedLayout, TracedSite};

@@ -18,6 +18,7 @@
 compile_error!("weights are little endian, and are read as they lie");
 
 #[cfg(target_arch = "x86_64")]
+mod address_space;
 mod amx;
 mod attention;
 mod chain;
@@ -43,6 +44,7 @@ mod top;
 mod vector;
 mod workspace;
 
+pub use address_space::has_address_space;
 pub use attention::{Heads, MAX_HEAD_DIM, Scores, attention};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::{Element, FloatSlice};

@@ -33,6 +33,7 @@
 //! sure that no row is named twice.
 #![allow(unsafe_code)]
 
+use crate::address_space::{THREAD_BYTES, has_address_space};
 use crate::isa::Isa;
 use crate::quant::{BestReading, Reading};
 use crate::workspace::{self, Line, Workspace, WorkspaceGuard};
@@ -230,6 +231,9 @@ impl Threads {
         };
         if workers.is_empty() {
             for index in 1..self.count {
+                if !has_address_space(THREAD_BYTES) {
+                    break;
+                }
                 let shared = Arc::clone(&self.shared);
                 let thread = thread::Builder::new().name(format!("tl-cpu-{index}"));
                 match thread.spawn(move || shared.work(index)) {

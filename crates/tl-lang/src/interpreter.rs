@@ -171,7 +171,7 @@ pub(crate) fn on_stack<T: Send>(
     for &bytes in stack_bytes {
         let is_kept = bytes <= KEPT_STACK.load(Ordering::Relaxed);
         let wanted = if is_kept { THREAD_BYTES } else { bytes.saturating_add(THREAD_BYTES) };
-        if !tl_device::heap::has_address_space(wanted) {
+        if !tl_device::has_address_space(wanted) {
             refused = (bytes, std::io::ErrorKind::OutOfMemory.into());
             continue;
         }

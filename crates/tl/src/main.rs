@@ -41,6 +41,7 @@ use output::{Stop, print_error};
 
 fn main() -> ExitCode {
     process::watch_heap();
+    process::take_first_stack();
     let arguments = Arguments::parse_from(arguments::join_memory_stats(std::env::args_os()));
     let result = match arguments.command {
         Command::Run(run) => script::run(&run),

@@ -24,6 +24,16 @@ pub(crate) fn watch_heap() {
     heap::on_failure(end);
 }
 
+/// How deep the first thread's stack may become. Kernels have tiles there.
+const FIRST_STACK_BYTES: usize = 512 << 10;
+
+/// Takes the first thread's stack, which grows as it is used: where the address space is full by then, the system ends the process
+/// without a word.
+#[inline(never)]
+pub(crate) fn take_first_stack() {
+    std::hint::black_box(&mut [0u8; FIRST_STACK_BYTES]);
+}
+
 /// Heap and CPU devices together stay within this limit, whatever asks for memory.
 pub(crate) fn limit_heap(limit: Option<usize>) {
     heap::set_limit(limit.map_or(usize::MAX, |bytes| bytes.saturating_add(SPARE_BYTES).max(LEAST_BYTES)));

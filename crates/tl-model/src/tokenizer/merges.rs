@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::thread;
 
-use tl_device::heap;
+use tl_device::has_address_space;
 
 use super::bad;
 use super::bytes::push_spelled;
@@ -51,7 +51,7 @@ where
     let run = |(ranks, merges): &(Range<usize>, I)| resolve_part(vocab, byte_level, ranks.clone(), merges.clone());
     let Some((first, others)) = parts.split_first() else { return Ok(Vec::new()) };
     thread::scope(|scope| {
-        let spawn = |part| match heap::has_address_space(THREAD_BYTES) {
+        let spawn = |part| match has_address_space(THREAD_BYTES) {
             true => thread::Builder::new().spawn_scoped(scope, move || run(part)).map_err(|_| part),
             false => Err(part),
         };
