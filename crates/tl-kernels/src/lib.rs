@@ -17,8 +17,8 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are little endian, and are read as they lie");
 
-#[cfg(target_arch = "x86_64")]
 mod address_space;
+#[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
 mod chain;
