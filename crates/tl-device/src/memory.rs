@@ -707,7 +707,9 @@ impl Memory {
         }
         let len = block.capacity();
         let what = || "a weight in a mapped file".to_owned();
-        let booking = self.or_after_trim(len, what, || self.book(len))?;
+        // What was read is on the heap, and counts there.
+        let booked = if block.is_on_heap() { 0 } else { len };
+        let booking = self.or_after_trim(booked, what, || self.book(booked))?;
         let layout = Layout::new(crate::DType::Bool, [len]);
         let purpose = Purpose { role: Role::Learnable, op: "map" };
         let request = self.request(&layout, purpose)?;
