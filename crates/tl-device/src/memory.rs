@@ -517,10 +517,12 @@ impl Memory {
         }
         let now = heap::bytes();
         let grown = now.saturating_sub(self.heap_seen.swap(now, Ordering::Relaxed));
+        // What it grew by is there already: it only brings on the next look at the system.
+        self.unasked.fetch_add(grown, Ordering::Relaxed);
         let booking = self.or_after_trim(bytes, what, || {
             // Where nobody counts the heap, no limit is on it.
             let booking = if heap::is_counted() { Some(self.book(bytes)?) } else { None };
-            if self.is_available(bytes.saturating_add(grown)) { Ok(booking) } else { Err(Refusal::System) }
+            if self.is_available(bytes) { Ok(booking) } else { Err(Refusal::System) }
         })?;
         drop(booking);
         // As long as nothing else is taken, so much more of it needs no other look.

@@ -63,12 +63,9 @@ impl ScriptedModel {
         self.check_context(context)?;
         let trace = self.trace(context, steps)?;
         self.reserve_cache(buffer, context)?;
-        if buffer.is_on_gpu() {
-            let mut plan = ReservationPlan::default();
-            add_needs(&mut plan, &trace, lengths);
-            return Ok(plan.reserve(buffer)?);
-        }
-        Ok(buffer.reserve_arena(&trace.arena()?)?)
+        let mut plan = ReservationPlan::default();
+        add_needs(&mut plan, &trace, lengths);
+        Ok(plan.reserve(buffer)?)
     }
 
     /// The workspace and a KV cache.
@@ -98,6 +95,9 @@ impl ScriptedModel {
         let arena = device.stop_trace().arena()?;
         for layout in results {
             plan.reservations.add(&layout, ReserveKind::Exact, 1);
+        }
+        for row in &arena.beside.rows {
+            plan.reservations.add(&row.layout, row.kind, row.count);
         }
         plan.arena = Some(arena);
         Ok(())
