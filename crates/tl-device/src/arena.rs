@@ -12,10 +12,12 @@
 //! The slots of planned places are made with the arena, each as large as the largest piece that is planned there. So a
 //! shorter step finds the same slots, and nothing is allocated for it on the heap either.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::cpu::{ALIGN, Block};
-use crate::layout::LayoutMap;
+use crate::layout::{LayoutHasher, LayoutMap};
 use crate::storage::{Home, Slot};
 use crate::{Device, Layout};
 
@@ -69,16 +71,16 @@ impl Arena {
             reused: 0,
             is_given_up: false,
         };
-        for step in steps {
-            let empty = step.empty();
-            let planned = step.pieces.iter().zip(empty).map(|(piece, is_first)| Planned {
+        let planned = |step: &Step| {
+            let planned = step.pieces.iter().zip(step.empty()).map(|(piece, is_first)| Planned {
                 layout: piece.layout.clone(),
                 cell: (!piece.is_beside).then(|| arena.plan(device, piece)),
                 is_first,
             });
-            let planned = planned.collect();
-            arena.guide.steps.push(planned);
-        }
+            planned.collect()
+        };
+        let planned = steps.iter().map(planned).collect();
+        arena.guide = Guide::new(planned);
         arena.max_cells = arena.cells.len() + MAX_UNPLANNED;
         arena
     }
@@ -121,9 +123,9 @@ impl Arena {
     }
 
     /// A piece for a request other than the planned one.
-    pub(crate) fn take_unplanned(&mut self, device: &Device, layout: &Layout, len_bytes: usize) -> Option<Arc<Slot>> {
-        let cell = self.guide.change_step(layout);
-        cell.and_then(|cell| self.take_cell(cell)).or_else(|| self.take_fitting(device, len_bytes))
+    pub(crate) fn take_unplanned(&mut self, device: &Device, len_bytes: usize) -> Option<Arc<Slot>> {
+        self.guide.lose();
+        self.take_fitting(device, len_bytes)
     }
 
     /// The piece of this cell, if all of its place is free.
@@ -329,6 +331,24 @@ impl Step {
             })
     }
 
+    /// How many of its first requests another step has too, each with as long a life as far as these go: in both steps they
+    /// then lie in the same places, and which of the two it is may show later.
+    pub(crate) fn shared<'a>(&self, others: impl Iterator<Item = (&'a Layout, usize, bool)>) -> usize {
+        let mut n = 0;
+        // The first request before which a piece of one step is back, and its like in the other is not.
+        let mut parted = usize::MAX;
+        for (piece, (layout, until, is_beside)) in self.pieces.iter().zip(others) {
+            if piece.layout != *layout || piece.is_beside != is_beside || parted <= n {
+                break;
+            }
+            if piece.until != until {
+                parted = parted.min(piece.until.min(until));
+            }
+            n += 1;
+        }
+        n
+    }
+
     /// For each piece whether the block is empty when it is asked for.
     fn empty(&self) -> Vec<bool> {
         let mut live_until = 0;
@@ -344,10 +364,17 @@ impl Step {
 /// Follows a program through the steps that were planned for it.
 #[derive(Debug, Default)]
 struct Guide {
-    /// Of each step the requests in order.
-    steps: Vec<Vec<Planned>>,
+    steps: Vec<PlannedStep>,
     /// The step that the present requests agree with so far, and how many there were; `None`: none does.
     at: Option<(usize, usize)>,
+}
+
+/// The requests of a step in order.
+#[derive(Debug)]
+struct PlannedStep {
+    requests: Vec<Planned>,
+    /// How many of the first ones another step asks for too. Steps have these in the same places.
+    shared: usize,
 }
 
 /// A request of a step.
@@ -361,15 +388,41 @@ struct Planned {
 }
 
 impl Guide {
+    /// A guide through these steps.
+    fn new(steps: Vec<Vec<Planned>>) -> Guide {
+        // How many steps begin in each way.
+        let mut counts: HashMap<u64, u32, BuildHasherDefault<LayoutHasher>> = HashMap::default();
+        let prefixes = |step: &Vec<Planned>| {
+            let mut hasher = LayoutHasher::default();
+            let hash = move |planned: &Planned| {
+                planned.layout.hash(&mut hasher);
+                hasher.finish()
+            };
+            step.iter().map(hash).collect::<Vec<u64>>()
+        };
+        let hashes: Vec<Vec<u64>> = steps.iter().map(prefixes).collect();
+        hashes.iter().flatten().for_each(|hash| *counts.entry(*hash).or_default() += 1);
+        let is_shared = |hash: &&u64| counts.get(*hash).is_some_and(|count| *count > 1);
+        let shared = hashes.iter().map(|hashes| hashes.iter().take_while(is_shared).count());
+        let steps = steps.into_iter().zip(shared).map(|(requests, shared)| PlannedStep { requests, shared });
+        Guide { steps: steps.collect(), at: None }
+    }
+
     /// The cell that is planned for this request, or that it has none, if it is the next of the plan. Where the arena
     /// is empty and is not planned to be, it begins a step.
     #[inline]
     fn next(&mut self, layout: &Layout, is_empty: bool) -> Option<Option<u32>> {
         if is_empty && !self.is_within(layout) {
-            self.at = self.beginning(layout).map(|step| (step, 0));
+            self.at = self.fitting(&[], layout).map(|step| (step, 0));
+        }
+        let (step, position) = self.at?;
+        let present = self.steps.get(step)?;
+        let is_planned = present.requests.get(position).is_some_and(|planned| planned.layout == *layout);
+        if !is_planned && position <= present.shared && position > 0 {
+            self.part_ways(layout);
         }
         let (step, position) = self.at.as_mut()?;
-        let planned = self.steps.get(*step)?.get(*position)?;
+        let planned = self.steps.get(*step)?.requests.get(*position)?;
         if !planned.layout.covers(layout) {
             return None;
         }
@@ -379,29 +432,39 @@ impl Guide {
 
     /// Whether the step goes on with this request where the arena is empty.
     fn is_within(&self, layout: &Layout) -> bool {
-        let next = self.at.and_then(|(step, position)| self.steps.get(step)?.get(position).filter(|_| position > 0));
+        let next = self.at.filter(|(_, position)| *position > 0);
+        let next = next.and_then(|(step, position)| self.steps.get(step)?.requests.get(position));
         next.is_some_and(|planned| planned.is_first && planned.layout.covers(layout))
     }
 
-    /// The step that begins with this layout, else the one whose first piece is the smallest that holds it.
-    fn beginning(&self, layout: &Layout) -> Option<usize> {
-        let firsts = self.steps.iter().enumerate().filter_map(|(step, pieces)| Some((step, &pieces.first()?.layout)));
-        let covering = firsts.filter(|(_, first)| first.covers(layout));
-        covering.min_by_key(|(_, first)| first.len_bytes().unwrap_or(usize::MAX)).map(|(step, _)| step)
+    /// Goes over to the step that begins as the present one did and fits this request better.
+    #[cold]
+    fn part_ways(&mut self, layout: &Layout) {
+        let Some((step, position)) = self.at else { return };
+        let present = self.steps.get(step).map_or(&[][..], |step| &step.requests);
+        let covering = present.get(position).filter(|planned| planned.layout.covers(layout));
+        let Some(other) = self.fitting(&present[..position.min(present.len())], layout) else { return };
+        let bytes = |planned: &Planned| planned.layout.len_bytes().unwrap_or(usize::MAX);
+        let there = self.steps.get(other).and_then(|step| step.requests.get(position)).map(bytes);
+        if covering.is_none_or(|here| there < Some(bytes(here))) {
+            self.at = Some((other, position));
+        }
     }
 
-    /// Goes over to another step that begins with the same requests as the present one and goes on with this one, and gives
-    /// its cell; to none where there is none.
-    fn change_step(&mut self, layout: &Layout) -> Option<u32> {
-        let (step, position) = self.at.take()?;
-        let done = self.steps.get(step)?.get(..position)?;
-        let agrees = |other: &Vec<Planned>| {
-            other.get(position).is_some_and(|planned| planned.layout.covers(layout))
-                && other.iter().zip(done).all(|(a, b)| a.layout == b.layout)
+    /// The step that begins with these requests and goes on with the smallest that covers this layout.
+    fn fitting(&self, done: &[Planned], layout: &Layout) -> Option<usize> {
+        let next = |step: &PlannedStep| {
+            let planned = step.requests.get(done.len()).filter(|planned| planned.layout.covers(layout))?;
+            let is_alike = step.requests.iter().zip(done).all(|(a, b)| a.layout == b.layout && a.cell == b.cell);
+            is_alike.then(|| planned.layout.len_bytes().unwrap_or(usize::MAX))
         };
-        let other = self.steps.iter().position(agrees)?;
-        self.at = Some((other, position + 1));
-        self.steps[other].get(position)?.cell
+        let fitting = self.steps.iter().enumerate().filter_map(|(at, step)| Some((at, next(step)?)));
+        fitting.min_by_key(|(_, bytes)| *bytes).map(|(at, _)| at)
+    }
+
+    /// The program does something else than what was planned, until the arena is empty again.
+    fn lose(&mut self) {
+        self.at = None;
     }
 }
 
@@ -412,15 +475,16 @@ pub(crate) struct Lifetime {
     pub(crate) until: usize,
 }
 
-/// Places for pieces whose lifetimes are known: the largest first, each as low as those placed before it that live at the
-/// same time allow, in the gap that it fills best.
+/// Places for pieces whose lifetimes are known, the first of which have theirs already: the largest first, each as low as
+/// those placed before it that live at the same time allow, in the gap that it fills best.
 ///
 /// The time grows with the number of pairs that live at the same time, which for a transformer's step is a few for each piece.
-pub(crate) fn place(pieces: &[Lifetime]) -> Vec<usize> {
+pub(crate) fn place(pieces: &[Lifetime], first: &[usize]) -> Vec<usize> {
     let met = live_together(pieces);
-    let mut order: Vec<usize> = (0..pieces.len()).collect();
+    let mut order: Vec<usize> = (first.len()..pieces.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(pieces[i].bytes), pieces[i].from));
-    let mut offsets: Vec<Option<usize>> = vec![None; pieces.len()];
+    let mut offsets: Vec<Option<usize>> = first.iter().map(|&offset| Some(offset)).collect();
+    offsets.resize(pieces.len(), None);
     let mut taken: Vec<(usize, usize)> = Vec::new();
     for &i in &order {
         let bytes = pieces[i].bytes;
@@ -483,7 +547,7 @@ mod tests {
         fn pieces_that_live_together_do_not_overlap(lives in prop::collection::vec((1usize..50, 0usize..30, 1usize..10), 0..60)) {
             let pieces: Vec<Lifetime> =
                 lives.iter().map(|&(n, from, len)| Lifetime { bytes: n * ALIGN, from, until: from + len }).collect();
-            let offsets = place(&pieces);
+            let offsets = place(&pieces, &[]);
             for (i, a) in pieces.iter().enumerate() {
                 for (j, b) in pieces.iter().enumerate().skip(i + 1) {
                     let live_together = a.from < b.until && b.from < a.until;

@@ -199,7 +199,7 @@ impl Reserve {
             Some(slot) => Some((slot, Source::Reserve)),
             None => {
                 let arena = self.arena(is_for_arena);
-                let piece = arena.and_then(|arena| arena.take_unplanned(device, layout, len_bytes));
+                let piece = arena.and_then(|arena| arena.take_unplanned(device, len_bytes));
                 piece.map(|slot| (slot, Source::Arena))
             }
         };

@@ -258,7 +258,11 @@ fn add(plan: &mut ArenaPlan, step: &[Wanted], tally: &Tally) {
         Some(Lifetime { bytes, from, until: wanted.until })
     };
     let lifetimes: Vec<Lifetime> = pieces().enumerate().filter_map(lifetime).collect();
-    let offsets = place(&lifetimes);
+    let alike = |known: &Step| known.shared(pieces().map(|(layout, w)| (*layout, w.until, w.is_beside)));
+    let first = plan.steps.iter().map(|known| (alike(known), known)).max_by_key(|(n, _)| *n);
+    let first = first.map_or(&[][..], |(n, known)| &known.pieces[..n]);
+    let first: Vec<usize> = first.iter().filter(|piece| !piece.is_beside).map(|piece| piece.offset).collect();
+    let offsets = place(&lifetimes, &first);
     let ends = offsets.iter().zip(&lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
     plan.size_bytes = plan.size_bytes.max(ends.max().unwrap_or(0));
     plan.lower_bound_bytes = plan.lower_bound_bytes.max(most_live(&lifetimes));

@@ -25,10 +25,7 @@ impl ScriptedModel {
         if let Some((_, plan)) = self.planned.lock().as_ref().filter(|(planned, _)| *planned == context) {
             return Ok(plan.clone());
         }
-        let mut plan = SessionPlan::default();
-        for layout in self.cache_layouts(context)? {
-            plan.reservations.add(&layout, ReserveKind::Exact, 1);
-        }
+        let mut plan = SessionPlan::from(self.cache_plan(context)?);
         match self.weights().device().is_gpu() {
             true => self.plan_by_layout(&mut plan, context)?,
             false => self.plan_arena(&mut plan, context)?,
@@ -62,19 +59,13 @@ impl ScriptedModel {
     ) -> Result<()> {
         self.check_context(context)?;
         let trace = self.trace(context, steps)?;
-        self.reserve_cache(buffer, context)?;
-        let mut plan = ReservationPlan::default();
-        add_needs(&mut plan, &trace, lengths);
-        Ok(plan.reserve(buffer)?)
-    }
-
-    /// The workspace and a KV cache.
-    fn reserve_cache(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
-        self.weights().device().take_workspace()?;
-        for layout in self.cache_layouts(context)? {
-            buffer.reserve(layout, 1)?;
+        let mut plan = SessionPlan::from(self.cache_plan(context)?);
+        match buffer.is_on_gpu() {
+            true => add_needs(&mut plan.reservations, &trace, lengths),
+            false => plan.arena = Some(trace.arena()?),
         }
-        Ok(())
+        self.weights().device().take_workspace()?;
+        Ok(plan.reserve(buffer)?)
     }
 
     /// One block for the activations of all steps, and buffers for what they give.
@@ -95,9 +86,6 @@ impl ScriptedModel {
         let arena = device.stop_trace().arena()?;
         for layout in results {
             plan.reservations.add(&layout, ReserveKind::Exact, 1);
-        }
-        for row in &arena.beside.rows {
-            plan.reservations.add(&row.layout, row.kind, row.count);
         }
         plan.arena = Some(arena);
         Ok(())
@@ -136,14 +124,14 @@ impl ScriptedModel {
         traced
     }
 
-    /// The layouts of a KV cache for so many tokens.
-    fn cache_layouts(&self, context: usize) -> Result<Vec<Layout>> {
+    /// A KV cache for so many tokens.
+    fn cache_plan(&self, context: usize) -> Result<ReservationPlan> {
         let (dtype, is_on_gpu) = (self.weights().cache_dtype(), self.weights().device().is_gpu());
-        let mut layouts = Vec::new();
+        let mut plan = ReservationPlan::default();
         for part in self.cache_parts() {
-            layouts.extend(part.layouts(is_on_gpu, context, dtype)?);
+            part.layouts(is_on_gpu, context, dtype)?.iter().for_each(|layout| plan.add(layout, ReserveKind::Exact, 1));
         }
-        Ok(layouts)
+        Ok(plan)
     }
 
     /// Whether what is free in `buffer`, its arena aside, serves steps of these lengths, from an empty KV cache for `context` tokens

@@ -199,6 +199,42 @@ fn two_orders_that_begin_alike() {
     assert_eq!((plan.size_bytes, buffer.stats().arena_most_bytes), (20 * (64 + 256) * 2, plan.size_bytes as u64));
 }
 
+/// Steps of two sizes whose first request is the same: which of them it is shows with the second, and what the first one got lies
+/// where both have it. Whichever is planned first.
+#[test]
+fn two_sizes_behind_one_beginning() {
+    if crate::ON_GPU {
+        return;
+    }
+    for last in [4, 900] {
+        let device = device();
+        let take = |dims: &[usize]| device.take(&f16(dims), Role::Activation).unwrap();
+        // The shorter one may be the larger, by what it takes in the end.
+        let step = |n: usize, last: usize| {
+            let table = take(&[16]);
+            let a = take(&[n, 64]);
+            let b = take(&[n, 256]);
+            drop(a);
+            let c = take(&[n, 128]);
+            drop(b);
+            let d = take(&[n, last]);
+            drop((c, d, table));
+        };
+        device.start_trace();
+        step(32, 4);
+        step(31, last);
+        let plan = device.stop_trace().arena().unwrap();
+        device.trim();
+        let buffer = TensorBuffer::new(&device);
+        buffer.reserve_arena(&plan).unwrap();
+        device.set_tensor_buffer(buffer);
+        device.seal();
+        for (n, last) in [(32, 4), (31, last), (30, last), (7, 4), (32, 4)] {
+            assert_eq!(sources(&device, || step(n, last)), [Source::Arena; 5], "{n}, {last}");
+        }
+    }
+}
+
 #[test]
 fn a_cache_does_not_lie_in_the_arena() {
     if crate::ON_GPU {
