@@ -520,9 +520,10 @@ impl Memory {
         // What it grew by is there already: it only brings on the next look at the system.
         self.unasked.fetch_add(grown, Ordering::Relaxed);
         let booking = self.or_after_trim(bytes, what, || {
-            // Where nobody counts the heap, no limit is on it.
-            let booking = if heap::is_counted() { Some(self.book(bytes)?) } else { None };
-            if self.is_available(bytes) { Ok(booking) } else { Err(Refusal::System) }
+            // Where nobody counts the heap, no limit is on it; a GPU's limit is on its own memory.
+            let is_bounded = heap::is_counted() && !self.is_gpu;
+            let booking = if is_bounded { Some(self.book(bytes)?) } else { None };
+            if self.host_has(bytes) { Ok(booking) } else { Err(Refusal::System) }
         })?;
         drop(booking);
         // As long as nothing else is taken, so much more of it needs no other look.
@@ -554,6 +555,11 @@ impl Memory {
         if self.is_gpu {
             return self.available().is_none_or(|has| bytes as u64 <= has.bytes);
         }
+        self.host_has(bytes)
+    }
+
+    /// Whether the machine has `bytes` for this process.
+    fn host_has(&self, bytes: usize) -> bool {
         let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if unasked < self.ask_after.load(Ordering::Relaxed) {
             return true;
