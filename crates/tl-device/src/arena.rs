@@ -390,20 +390,8 @@ struct Planned {
 impl Guide {
     /// A guide through these steps.
     fn new(steps: Vec<Vec<Planned>>) -> Guide {
-        // How many steps begin in each way.
-        let mut counts: HashMap<u64, u32, BuildHasherDefault<LayoutHasher>> = HashMap::default();
-        let prefixes = |step: &Vec<Planned>| {
-            let mut hasher = LayoutHasher::default();
-            let hash = move |planned: &Planned| {
-                planned.layout.hash(&mut hasher);
-                hasher.finish()
-            };
-            step.iter().map(hash).collect::<Vec<u64>>()
-        };
-        let hashes: Vec<Vec<u64>> = steps.iter().map(prefixes).collect();
-        hashes.iter().flatten().for_each(|hash| *counts.entry(*hash).or_default() += 1);
-        let is_shared = |hash: &&u64| counts.get(*hash).is_some_and(|count| *count > 1);
-        let shared = hashes.iter().map(|hashes| hashes.iter().take_while(is_shared).count());
+        let layouts = |step: &Vec<Planned>| step.iter().map(|planned| planned.layout.clone()).collect();
+        let shared = shared_beginnings(&steps.iter().map(layouts).collect::<Vec<Vec<Layout>>>());
         let steps = steps.into_iter().zip(shared).map(|(requests, shared)| PlannedStep { requests, shared });
         Guide { steps: steps.collect(), at: None }
     }
@@ -468,6 +456,23 @@ impl Guide {
     }
 }
 
+/// Of each step how many of its first requests another step begins with too.
+pub(crate) fn shared_beginnings<K: Hash>(steps: &[Vec<K>]) -> Vec<usize> {
+    let hashes = |step: &Vec<K>| {
+        let mut hasher = LayoutHasher::default();
+        let hash = |key: &K| {
+            key.hash(&mut hasher);
+            hasher.finish()
+        };
+        step.iter().map(hash).collect()
+    };
+    let hashes: Vec<Vec<u64>> = steps.iter().map(hashes).collect();
+    let mut counts: HashMap<u64, u32, BuildHasherDefault<LayoutHasher>> = HashMap::default();
+    hashes.iter().flatten().for_each(|hash| *counts.entry(*hash).or_default() += 1);
+    let is_shared = |hash: &&u64| counts.get(*hash).is_some_and(|count| *count > 1);
+    hashes.iter().map(|hashes| hashes.iter().take_while(is_shared).count()).collect()
+}
+
 /// Requests and their lifetimes: piece `i` is out from request number `from` until before request number `until`.
 pub(crate) struct Lifetime {
     pub(crate) bytes: usize,
@@ -475,14 +480,15 @@ pub(crate) struct Lifetime {
     pub(crate) until: usize,
 }
 
-/// Places for pieces whose lifetimes are known, the first of which have theirs already: the largest first, each as low as
-/// those placed before it that live at the same time allow, in the gap that it fills best.
+/// Places for pieces whose lifetimes are known: the largest first, each as low as those placed before it that live at the
+/// same time allow, in the gap that it fills best. `first` is where the first pieces lie already. The first `n_early`
+/// ones are placed before all others: other steps have them, too, and room for what follows there is above them.
 ///
 /// The time grows with the number of pairs that live at the same time, which for a transformer's step is a few for each piece.
-pub(crate) fn place(pieces: &[Lifetime], first: &[usize]) -> Vec<usize> {
+pub(crate) fn place(pieces: &[Lifetime], first: &[usize], n_early: usize) -> Vec<usize> {
     let met = live_together(pieces);
     let mut order: Vec<usize> = (first.len()..pieces.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(pieces[i].bytes), pieces[i].from));
+    order.sort_by_key(|&i| (i >= n_early, std::cmp::Reverse(pieces[i].bytes), pieces[i].from));
     let mut offsets: Vec<Option<usize>> = first.iter().map(|&offset| Some(offset)).collect();
     offsets.resize(pieces.len(), None);
     let mut taken: Vec<(usize, usize)> = Vec::new();
@@ -547,7 +553,7 @@ mod tests {
         fn pieces_that_live_together_do_not_overlap(lives in prop::collection::vec((1usize..50, 0usize..30, 1usize..10), 0..60)) {
             let pieces: Vec<Lifetime> =
                 lives.iter().map(|&(n, from, len)| Lifetime { bytes: n * ALIGN, from, until: from + len }).collect();
-            let offsets = place(&pieces, &[]);
+            let offsets = place(&pieces, &[], 0);
             for (i, a) in pieces.iter().enumerate() {
                 for (j, b) in pieces.iter().enumerate().skip(i + 1) {
                     let live_together = a.from < b.until && b.from < a.until;

@@ -11,7 +11,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use crate::Layout;
-use crate::arena::{Lifetime, Piece, Ranges, Step, place};
+use crate::arena::{Lifetime, Piece, Ranges, Step, place, shared_beginnings};
 use crate::layout::LayoutHasher;
 use crate::memory::Role;
 use crate::tally::{Kind, Part, Room, Tally, list_bytes, map_bytes};
@@ -206,7 +206,9 @@ impl Steps {
             step.iter().filter_map(bytes).map(|bytes| bytes as u128).sum()
         };
         steps.sort_by_cached_key(|step| Reverse(bytes(step)));
-        steps.iter().for_each(|step| add(&mut plan, step, tally));
+        let layouts = |step: &Vec<Wanted>| step.iter().map(|wanted| wanted.layout).collect();
+        let shared = shared_beginnings(&steps.iter().map(layouts).collect::<Vec<Vec<u32>>>());
+        steps.iter().zip(shared).for_each(|(step, n_shared)| add(&mut plan, step, n_shared, tally));
         plan.beside = outliving.plan(Part::All);
         plan
     }
@@ -245,8 +247,8 @@ fn count_outliving(outliving: &mut Tally, room: &mut Room, requests: &[Request],
     ends.into_iter().for_each(|Reverse((_, site))| outliving.give_back(site, kind));
 }
 
-/// Places the pieces of a step.
-fn add(plan: &mut ArenaPlan, step: &[Wanted], tally: &Tally) {
+/// Places the pieces of a step. Another one begins with its first `n_shared` requests, too.
+fn add(plan: &mut ArenaPlan, step: &[Wanted], n_shared: usize, tally: &Tally) {
     let layouts: Option<Vec<&Layout>> = step.iter().map(|wanted| tally.layout_at(wanted.layout)).collect();
     let Some(layouts) = layouts else { return };
     let pieces = || layouts.iter().zip(step);
@@ -262,7 +264,8 @@ fn add(plan: &mut ArenaPlan, step: &[Wanted], tally: &Tally) {
     let first = plan.steps.iter().map(|known| (alike(known), known)).max_by_key(|(n, _)| *n);
     let first = first.map_or(&[][..], |(n, known)| &known.pieces[..n]);
     let first: Vec<usize> = first.iter().filter(|piece| !piece.is_beside).map(|piece| piece.offset).collect();
-    let offsets = place(&lifetimes, &first);
+    let n_early = step[..n_shared].iter().filter(|wanted| !wanted.is_beside).count();
+    let offsets = place(&lifetimes, &first, n_early);
     let ends = offsets.iter().zip(&lifetimes).map(|(offset, lifetime)| offset + lifetime.bytes);
     plan.size_bytes = plan.size_bytes.max(ends.max().unwrap_or(0));
     plan.lower_bound_bytes = plan.lower_bound_bytes.max(most_live(&lifetimes));

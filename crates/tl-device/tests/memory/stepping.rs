@@ -199,39 +199,32 @@ fn two_orders_that_begin_alike() {
     assert_eq!((plan.size_bytes, buffer.stats().arena_most_bytes), (20 * (64 + 256) * 2, plan.size_bytes as u64));
 }
 
-/// Steps of two sizes whose first request is the same: which of them it is shows with the second, and what the first one got lies
-/// where both have it. Whichever is planned first.
+/// Steps whose first request is the same: which of them it is shows with the second, and what the first one got lies where both
+/// have it.
 #[test]
-fn two_sizes_behind_one_beginning() {
+fn steps_with_one_beginning() {
     if crate::ON_GPU {
         return;
     }
-    for last in [4, 900] {
-        let device = device();
-        let take = |dims: &[usize]| device.take(&f16(dims), Role::Activation).unwrap();
-        // The shorter one may be the larger, by what it takes in the end.
-        let step = |n: usize, last: usize| {
-            let table = take(&[16]);
-            let a = take(&[n, 64]);
-            let b = take(&[n, 256]);
-            drop(a);
-            let c = take(&[n, 128]);
-            drop(b);
-            let d = take(&[n, last]);
-            drop((c, d, table));
-        };
-        device.start_trace();
-        step(32, 4);
-        step(31, last);
-        let plan = device.stop_trace().arena().unwrap();
-        device.trim();
-        let buffer = TensorBuffer::new(&device);
-        buffer.reserve_arena(&plan).unwrap();
-        device.set_tensor_buffer(buffer);
-        device.seal();
-        for (n, last) in [(32, 4), (31, last), (30, last), (7, 4), (32, 4)] {
-            assert_eq!(sources(&device, || step(n, last)), [Source::Arena; 5], "{n}, {last}");
-        }
+    let device = device();
+    let take = |dims: &[usize]| device.take(&f16(dims), Role::Activation).unwrap();
+    // The shorter one takes more in all, the longer one more at once.
+    let step = |n: usize, rounds: usize| {
+        let _table = take(&[16]);
+        (0..rounds).for_each(|_| drop(take(&[n, 64])));
+    };
+    device.start_trace();
+    step(31, 10);
+    step(32, 1);
+    let plan = device.stop_trace().arena().unwrap();
+    assert_eq!(plan.ratio(), 1.0);
+    device.trim();
+    let buffer = TensorBuffer::new(&device);
+    buffer.reserve_arena(&plan).unwrap();
+    device.set_tensor_buffer(buffer);
+    device.seal();
+    for (n, rounds) in [(32, 1), (31, 10), (7, 10), (32, 1), (1, 1)] {
+        assert_eq!(sources(&device, || step(n, rounds)), vec![Source::Arena; rounds + 1], "{n}");
     }
 }
 
