@@ -610,8 +610,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Reserved for the largest size a plan serves every smaller one with nothing allocated; and at no size is it
-        /// smaller than what that size has live at once.
+        /// A plan that is reserved for the largest size serves every smaller one without an allocation. At every size it
+        /// has at least the bytes that are live.
         #[test]
         fn a_plan_serves_every_size_and_is_never_smaller_than_what_is_live(
             requests in prop::collection::vec(((0usize..3, 0usize..5), (0usize..2, 1usize..5), 1usize..8), 1..40),

@@ -325,7 +325,7 @@ impl Trace {
     /// }
     /// let trace = device.stop_trace();
     /// assert!(trace.is_thinned() && trace.events().count() < 300);
-    /// assert_eq!((trace.totals().take_count, trace.plan()?.count()), (1000, 1)); // exact all the same
+    /// assert_eq!((trace.totals().take_count, trace.plan()?.count()), (1000, 1)); // the counts are exact
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn is_thinned(&self) -> bool {

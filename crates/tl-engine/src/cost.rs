@@ -54,7 +54,7 @@ mod tests {
     use tl_model::Activations;
 
     use super::*;
-    use crate::testing::project_file;
+    use tl_testing::project_file;
 
     #[test]
     fn a_small_model_by_hand() {

@@ -31,10 +31,6 @@ mod perplexity;
 mod plan;
 mod reserve;
 mod session;
-#[cfg(test)]
-#[allow(dead_code)] // tl-model's tests use more of it
-#[path = "../../tl-model/src/testing.rs"]
-mod testing;
 
 pub use chat::{Answer, AnswerEnd, Chat, ChatOptions};
 pub use model::{LoadOptions, Model};

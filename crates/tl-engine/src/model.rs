@@ -252,7 +252,7 @@ impl LanguageModel for Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{GgufWriter, TempFile};
+    use tl_testing::{GgufWriter, TempFile};
 
     const F32_ID: u32 = 0;
     const IQ2_XXS_ID: u32 = 16;

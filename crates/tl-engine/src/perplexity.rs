@@ -264,10 +264,10 @@ fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::ReserveFor;
-    use crate::testing::{TempFile, project_file};
     use tl_device::Simulation;
     use tl_model::Activations;
     use tl_model::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
+    use tl_testing::{TempFile, project_file};
 
     fn demo() -> Model {
         Model::load(project_file("models/demo-f16.gguf"), &Device::cpu()).unwrap()

@@ -222,7 +222,7 @@ mod tests {
     use tl_device::{DeviceOptions, MemoryStats};
     use tl_model::{GenerateOptions, Generator};
 
-    use crate::testing::project_file;
+    use tl_testing::project_file;
 
     /// The counters of a real device on which the model was loaded and generated until the context was full.
     fn measured(path: &Path, context: usize, planner: &Planner, limit: Option<u64>) -> Result<MemoryStats> {

@@ -225,7 +225,7 @@ mod tests {
     use tl_device::Device;
 
     use super::*;
-    use crate::testing::project_file;
+    use tl_testing::project_file;
 
     fn greedy() -> SamplingOptions {
         SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }

@@ -1,5 +1,5 @@
-//! What `reserve_for` reserves serves steps of every length: sealed, without a fallback, and with the same results. And it is
-//! hardly more than what a step has live at once.
+//! `reserve_for` serves steps of every length: sealed, without a fallback, and with the same results. It reserves at most 2 %
+//! more than a step has live.
 
 use std::path::Path;
 

@@ -293,7 +293,7 @@ impl Keys<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{GgufWriter, TempFile, project_file};
+    use tl_testing::{GgufWriter, TempFile, project_file};
 
     fn config(writer: &GgufWriter) -> Result<ModelConfig> {
         let file = TempFile::with("config.gguf", &writer.finish());

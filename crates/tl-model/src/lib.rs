@@ -31,8 +31,6 @@ mod recipe;
 pub mod sampling;
 pub mod stop;
 pub mod synth;
-#[cfg(test)]
-mod testing;
 pub mod tokenizer;
 mod tree;
 pub mod weights;

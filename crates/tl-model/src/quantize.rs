@@ -341,8 +341,8 @@ mod tests {
     use super::*;
     use crate::format::gguf::Gguf;
     use crate::synth::SyntheticModel;
-    use crate::testing::{GgufWriter as TestWriter, TempFile, project_file};
     use crate::weights::Weights;
+    use tl_testing::{GgufWriter as TestWriter, TempFile, project_file};
 
     fn quantize(from: &Path, format: &str, to: &Path) -> Result<QuantizeReport> {
         Quantization::open(from, format)?.write(to, &Device::cpu(), &mut |_| ())

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::format::gguf::Gguf;
     use crate::synth::SyntheticModel;
-    use crate::testing::TempFile;
+    use tl_testing::TempFile;
 
     /// Files that are made up and files that are converted follow one rule.
     #[test]

@@ -327,7 +327,7 @@ impl Normal {
 mod tests {
     use super::*;
     use crate::format::gguf::Gguf;
-    use crate::testing::TempFile;
+    use tl_testing::TempFile;
 
     fn write(format: &str, seed: u64, threads: usize) -> Vec<u8> {
         let file = TempFile::new(&format!("{format}-{seed}-{threads}"));

@@ -390,7 +390,7 @@ impl<'a> NodeRef<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{GgufWriter, TempFile, project_file};
+    use tl_testing::{GgufWriter, TempFile, project_file};
 
     const F32_ID: u32 = 0;
     const IQ2_XXS_ID: u32 = 16;

@@ -84,7 +84,7 @@ pub(crate) const ENFORCED_SPARE_BYTES: u64 = 1 << 20;
 /// What a thread's stack takes of the address space, with Rust's default.
 const STACK_BYTES: u64 = (2 << 20) + GUARD_BYTES as u64;
 
-/// A page behind a stack that nobody may touch.
+/// The guard page of a stack.
 const GUARD_BYTES: usize = 4096;
 
 /// Threads that read a tokenizer at the same time, beside the first, and the one that a terminal's signals come to.

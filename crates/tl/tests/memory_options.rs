@@ -91,7 +91,7 @@ fn reports_and_traces_of_a_million_events_stay_small() {
         std::fs::read_to_string(&page).unwrap().contains("<td>softmax</td><td>500000</td>"),
         "the tables count all"
     );
-    // The plan is exact all the same.
+    // The plan is exact.
     assert!(printed("plan", &[&program]).0.starts_with("buffer_reserve([8], 3) "));
 }
 
@@ -346,8 +346,7 @@ fn a_plan_with_a_size_serves_all_its_values() {
     assert!(output.status.code() == Some(1) && text(&output.stderr).contains("513"), "{}", text(&output.stderr));
 }
 
-/// The plan for a size is never smaller than what a program with that size has live at once, and the table has its
-/// bytes.
+/// A plan for a size has at least the bytes that a program with that size has live, and the table shows its bytes.
 #[test]
 fn a_plan_with_a_size_is_never_smaller_than_what_is_taken() {
     let program = sized_program("sized_json.tl");

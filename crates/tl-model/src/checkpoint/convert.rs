@@ -308,7 +308,7 @@ fn resize(staged: &mut Vec<u8>, len: usize, layout: &Layout) -> Result<()> {
 mod tests {
     use super::*;
     use crate::checkpoint::{BFLOAT16, FLOAT16};
-    use crate::testing::TempFile;
+    use tl_testing::TempFile;
 
     /// Every way of being converted, with the sizes that it has once it is loaded.
     fn sources() -> Vec<(Source, TensorType, Vec<usize>)> {

@@ -99,7 +99,7 @@ fn entries(gguf: &Gguf<'_>) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::project_file;
+    use tl_testing::project_file;
 
     #[test]
     fn every_pair_is_found_again() {

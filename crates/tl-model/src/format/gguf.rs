@@ -328,7 +328,7 @@ fn read_description<'a>(reader: &mut Reader<'a>) -> Result<Description<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{GgufWriter, project_bytes};
+    use tl_testing::{GgufWriter, project_bytes};
 
     fn random_q8_0() -> Vec<u8> {
         project_bytes("tests/data/random-q8_0.gguf")

@@ -231,7 +231,7 @@ impl LogProbsWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::TempFile;
+    use tl_testing::TempFile;
 
     /// Two windows of 5 tokens, so that 2 are looked at in each; a vocabulary of `v`.
     fn written(name: &str, v: usize, logits: impl Fn(usize, usize) -> f32) -> Vec<u8> {

@@ -297,9 +297,9 @@ fn push_string(bytes: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use crate::format::gguf::Gguf;
-    use crate::testing::project_bytes;
     use std::fs;
     use std::path::PathBuf;
+    use tl_testing::project_bytes;
 
     /// A folder of its own, removed at the end.
     struct Folder(PathBuf);
@@ -360,7 +360,7 @@ mod tests {
         check_copy(&demo, 1001);
         let tensors = |dims: &[u64]| {
             let n: u64 = dims.iter().product();
-            crate::testing::GgufWriter::default()
+            tl_testing::GgufWriter::default()
                 .nested("nested", 3)
                 .strings("strings", &["", "a"])
                 .tensor("empty", &[0, 3], 0, &[])

@@ -66,7 +66,7 @@ mod tests {
     use super::super::{DecodeStream, Tokenizer};
     use crate::error::Result;
     use crate::format::gguf::Gguf;
-    use crate::testing::{GgufWriter, project_bytes};
+    use tl_testing::{GgufWriter, project_bytes};
 
     fn demo() -> Tokenizer {
         let bytes = project_bytes("models/demo-f16.gguf");

@@ -10,7 +10,7 @@ use super::bytes::char_of;
 use super::{DecodeStream, EncodeOptions, Tokenizer};
 use crate::error::Result;
 use crate::format::gguf::Gguf;
-use crate::testing::GgufWriter;
+use tl_testing::GgufWriter;
 
 /// What the vocabularies are trained on.
 const TEXT: &str =
