@@ -90,7 +90,7 @@ impl From<ReservationPlan> for SessionPlan {
 impl From<ArenaPlan> for SessionPlan {
     /// The block, and the buffers beside it for what stays from step to step.
     fn from(arena: ArenaPlan) -> SessionPlan {
-        SessionPlan { reservations: arena.beside.clone(), arena: Some(arena) }
+        SessionPlan { reservations: arena.beside.clone(), arena: Some(arena).filter(|arena| arena.size_bytes > 0) }
     }
 }
 

@@ -21,7 +21,8 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
         return plan_sizes::run(arguments, &source);
     }
     let is_locked = arguments.lock.is_some() || arguments.check.is_some();
-    let device = if is_locked { lock_device(arguments)? } else { open_device(arguments)? };
+    let open = |arguments| crate::device::open(&device_arguments(arguments));
+    let device = if is_locked { lock_device(arguments)? } else { open(arguments)? };
     let recorded = script::record(&source, &arguments.args, Sizes::default(), &device, output::print_to_stderr)?;
     let (trace, exit_code) = (&recorded.trace, recorded.exit_code);
     if exit_code != 0 && is_locked {
@@ -52,13 +53,14 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     output::print(&if arguments.json { json(&plan, trace, arguments.arena) } else { text(&plan, trace, arguments) })
 }
 
-fn open_device(arguments: &PlanArguments) -> Result<Device, Stop> {
-    crate::device::open(&DeviceArguments {
+/// The device that the program is recorded on.
+pub(crate) fn device_arguments(arguments: &PlanArguments) -> DeviceArguments {
+    DeviceArguments {
         device: arguments.device.clone(),
         threads: arguments.threads,
         memory_limit: arguments.memory_limit,
         ..DeviceArguments::default()
-    })
+    }
 }
 
 /// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of

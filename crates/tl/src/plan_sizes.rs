@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tl_device::{FittedPlan, SymbolicPlan, Trace, bytes as display_bytes};
 use tl_lang::SourceText;
 
-use crate::arguments::{DeviceArguments, PlanArguments};
+use crate::arguments::PlanArguments;
 use crate::output::{self, Stop};
-use crate::plan_script::{arena_json, arena_line, is_written, write_plan};
+use crate::plan_script::{arena_json, arena_line, device_arguments, is_written, write_plan};
 use crate::script;
 use crate::sizes::{Sizes, check_names};
 
@@ -60,13 +60,7 @@ fn record(
     values: &[usize],
     print: script::Print,
 ) -> Result<Trace, Stop> {
-    let device = DeviceArguments {
-        device: arguments.device.clone(),
-        threads: arguments.threads,
-        memory_limit: arguments.memory_limit,
-        ..DeviceArguments::default()
-    };
-    let device = crate::device::open_to_record(&device, RECORDING_MAX_BYTES)?;
+    let device = crate::device::open_to_record(&device_arguments(arguments), RECORDING_MAX_BYTES)?;
     let sizes = Sizes::new(&arguments.with, values);
     let recorded = script::record(source, &arguments.args, sizes, &device, print)?;
     let file = arguments.file.display();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{
-    ArenaPlan, Device, Layout, PlanRow, ReservationPlan, Shape, SizeRange, SymbolicPlan, TensorBuffer,
+    ArenaPlan, Device, Layout, PlanRow, ReservationPlan, SessionPlan, Shape, SizeRange, SymbolicPlan, TensorBuffer,
     TensorBufferStats, Trace, bytes as display_bytes,
 };
 use tl_lang::SourceText;
@@ -131,10 +131,7 @@ impl Reservations {
     fn reserve_arena(&mut self, trace: &Trace) -> Result<(), Stop> {
         let arena = plan_arena(trace).map_err(Stop::Failed)?;
         let buffer = self.buffer()?;
-        arena.beside.reserve(&buffer).map_err(Stop::failed)?;
-        if arena.size_bytes > 0 {
-            buffer.reserve_arena(&arena).map_err(Stop::failed)?;
-        }
+        SessionPlan::from(arena.clone()).reserve(&buffer).map_err(Stop::failed)?;
         buffer.keep_to_plan();
         self.arena = Some(arena);
         Ok(())
