@@ -128,7 +128,8 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     chat.set_messages(system_message(system.as_deref()));
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal {
-        let plan = Planner::of(&model).plan(context).map_err(Stop::failed)?;
+        let mut plan = Planner::of(&model).plan(context).map_err(Stop::failed)?;
+        plan.heap_bytes = heap_bytes;
         print_error(&format!(
             "{}, {context} tokens, {}; /help helps",
             path.display(),
