@@ -5,45 +5,14 @@
 //! thread has entered is the thread's own knowledge; what belongs to an admission lies with the device's books, under
 //! their lock.
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::arena::Ranges;
-use crate::memory::Memory;
-use crate::trace::ArenaPlan;
-use crate::{Device, Error, ReservationPlan, TensorBuffer, TensorBufferStats};
-
-/// Where a thread's requests go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// The address of the memory that the admission is of.
-    memory: usize,
-    /// The admission's place among those of that memory.
-    pub(crate) at: usize,
-    /// Its set of threads; `None`: the device's.
-    pub(crate) threads: Option<usize>,
-}
-
-thread_local! {
-    static ENTERED: Cell<Option<Entry>> = const { Cell::new(None) };
-    /// The place in the program that runs on this thread, for traces and errors; 0: none.
-    static LOCATION: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The admission of this memory that the thread has entered.
-#[inline]
-pub(crate) fn entered(memory: &Memory) -> Option<Entry> {
-    ENTERED.get().filter(|entry| entry.memory == std::ptr::from_ref(memory).addr())
-}
-
-pub(crate) fn set_location(location: u64) {
-    LOCATION.set(location);
-}
-
-pub(crate) fn location() -> u64 {
-    LOCATION.get()
-}
+use crate::device::Device;
+use crate::memory::thread_context::{Entry, enter};
+use crate::tensor_buffer::TensorBuffer;
+use crate::trace::piece_bytes;
+use crate::{ArenaPlan, Error, ReservationPlan, TensorBufferStats};
 
 /// All that a session needs at most: buffers by layout, and a block for the rest of its activations.
 ///
@@ -78,7 +47,7 @@ impl SessionPlan {
 }
 
 fn arena_bytes(arena: &ArenaPlan) -> u64 {
-    Ranges::piece_bytes(arena.size_bytes).unwrap_or(usize::MAX) as u64
+    piece_bytes(arena.size_bytes).unwrap_or(usize::MAX) as u64
 }
 
 impl From<ReservationPlan> for SessionPlan {
@@ -173,15 +142,15 @@ impl Device {
         let mut booking = memory.book_session(bytes)?;
         let buffer = TensorBuffer::new(self);
         for row in &plan.reservations.rows {
-            memory.reserve(self, buffer.id(), &row.layout, row.count, row.kind, Some(&mut booking))?;
+            memory.reserve(buffer.id(), &row.layout, row.count, row.kind, Some(&mut booking))?;
         }
         if let Some(arena) = &plan.arena {
-            memory.reserve_arena(self, buffer.id(), arena, Some(&mut booking))?;
+            memory.reserve_arena(buffer.id(), arena, Some(&mut booking))?;
         }
         drop(booking);
         let threads = threads.and_then(|count| memory.claim_threads(count));
-        let at = memory.lock().admit(buffer.clone());
-        let entry = Entry { memory: std::ptr::from_ref::<Memory>(memory).addr(), at, threads };
+        let at = memory.lock().admit(buffer.current());
+        let entry = Entry { memory: memory.address(), at, threads };
         // From here on it is given back whole, whatever fails.
         let admission = Admission { device: self.clone(), buffer, bytes, entry };
         admission.enter().device().take_workspace()?;
@@ -215,7 +184,7 @@ impl Admission {
     /// Lets this thread run for the session until the result is dropped. Sessions can be entered within each other; the
     /// last one counts.
     pub fn enter(&self) -> Entered<'_> {
-        Entered { admission: self, before: ENTERED.replace(Some(self.entry)), is_of_this_thread: PhantomData }
+        Entered { admission: self, before: enter(Some(self.entry)), is_of_this_thread: PhantomData }
     }
 }
 
@@ -252,6 +221,6 @@ impl Entered<'_> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        ENTERED.set(self.before);
+        enter(self.before);
     }
 }

@@ -1,7 +1,10 @@
 //! What can go wrong with memory. Variants carry the figures; the words are made here and nowhere else.
 
 use crate::gpu_options::GpuChoice;
-use crate::{Layout, MemoryStats, PlanRow, ReserveKind, Role};
+use crate::layout::{Layout, LayoutError};
+use crate::plan::PlanRow;
+use crate::purpose::Role;
+use crate::stats::{MemoryStats, ReserveKind};
 
 /// A memory request that cannot be served.
 ///
@@ -19,20 +22,9 @@ use crate::{Layout, MemoryStats, PlanRow, ReserveKind, Role};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The element count or byte count does not fit the address space.
-    #[error("{layout} is too large: its size in bytes does not fit the address space")]
-    TooLarge {
-        /// What was asked for.
-        layout: Layout,
-    },
-    /// A block format whose last dimension is not a whole number of blocks.
-    #[error("{layout}: the last dimension must be a multiple of {block_elems}, the block size of this format")]
-    PartialBlock {
-        /// What was asked for.
-        layout: Layout,
-        /// Elements in a block.
-        block_elems: usize,
-    },
+    /// A layout that has no size in bytes.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// Neither reserve, pool nor device has the memory, also after the pool was trimmed and the request repeated.
     #[error(
         "out of memory: {what} needs {}, and {place} has {} available (live {}, reserved free {}, pooled {}, largest free {}, pool cap {}); \

@@ -9,7 +9,34 @@ use std::ops::Deref;
 
 use smallvec::SmallVec;
 
-use crate::Error;
+/// Every buffer starts at a multiple of this: a cache line, and the width of the widest vector registers.
+pub(crate) const ALIGN: usize = 64;
+
+/// A layout that has no size in bytes.
+///
+/// ```
+/// use tl_device::{DType, Layout, LayoutError};
+/// let impossible = Layout::new(DType::F32, [usize::MAX, 2]);
+/// assert!(matches!(impossible.len_bytes(), Err(LayoutError::TooLarge { .. })));
+/// ```
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The element count or byte count does not fit the address space.
+    #[error("{layout} is too large: its size in bytes does not fit the address space")]
+    TooLarge {
+        /// The layout.
+        layout: Layout,
+    },
+    /// A block format whose last dimension is not a whole number of blocks.
+    #[error("{layout}: the last dimension must be a multiple of {block_elems}, the block size of this format")]
+    PartialBlock {
+        /// The layout.
+        layout: Layout,
+        /// Elements in a block.
+        block_elems: usize,
+    },
+}
 
 /// The data type of a tensor's elements, as stored.
 ///
@@ -325,23 +352,23 @@ impl Layout {
     /// The bytes that a contiguous tensor of this layout takes.
     ///
     /// ```
-    /// use tl_device::{DType, Error, Layout};
+    /// use tl_device::{DType, Layout, LayoutError};
     /// assert_eq!(Layout::from(vec![512, 128]).len_bytes()?, 512 * 128 * 2);
     /// let impossible = Layout::new(DType::F32, [usize::MAX, 2]);
-    /// assert!(matches!(impossible.len_bytes(), Err(Error::TooLarge { .. })));
-    /// # Ok::<(), Error>(())
+    /// assert!(matches!(impossible.len_bytes(), Err(LayoutError::TooLarge { .. })));
+    /// # Ok::<(), LayoutError>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`] where the count does not fit the address space, [`Error::PartialBlock`] where the last
+    /// [`LayoutError::TooLarge`] where the count does not fit the address space, [`LayoutError::PartialBlock`] where the last
     /// dimension is not a whole number of blocks of the format.
     #[inline]
-    pub fn len_bytes(&self) -> Result<usize, Error> {
+    pub fn len_bytes(&self) -> Result<usize, LayoutError> {
         let elems = match self.dtype {
             DType::Block(format) => {
                 let last = self.shape.last().copied().unwrap_or(1);
                 if last % format.block_elems != 0 {
-                    return Err(Error::PartialBlock { layout: self.clone(), block_elems: format.block_elems });
+                    return Err(LayoutError::PartialBlock { layout: self.clone(), block_elems: format.block_elems });
                 }
                 self.shape.checked_elems().map(|n| n / format.block_elems)
             }
@@ -350,7 +377,7 @@ impl Layout {
         elems
             .and_then(|n| n.checked_mul(self.dtype.block_bytes()))
             .filter(|&n| n <= isize::MAX as usize)
-            .ok_or_else(|| Error::TooLarge { layout: self.clone() })
+            .ok_or_else(|| LayoutError::TooLarge { layout: self.clone() })
     }
 
     /// Whether a buffer reserved for `self` can hold `other`: same type and rank, no dimension larger.

@@ -1,6 +1,6 @@
 //! The figures that users see. All are snapshots, taken at one moment under the memory's lock.
 
-use crate::Layout;
+use crate::layout::Layout;
 
 /// What a device holds, in bytes, and how often it was asked.
 ///

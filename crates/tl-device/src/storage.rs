@@ -1,156 +1,23 @@
-//! Slots and the handles on them.
+//! The handles on slots: [`Lease`], unique and writable, and [`Storage`], shared and read-only.
 //!
-//! A *slot* is a piece of device memory that its owner (the pool, a reserve, the device) keeps for good. A handle on a
-//! slot counts itself; the one that reaches zero gives the slot back, exactly once. The count serves that purpose only:
-//! nobody looks at it to find out whether memory may be used again.
+//! A request yields a lease; [`Lease::share`] turns it into a storage, which can be cloned. There is no way back, so a
+//! reader never sees a writer. The last handle on a slot gives it back, exactly once.
 //!
-//! A slot that is out belongs to its handles, and a slot that is at home to its owner: the `Arc` moves with it, so that
-//! taking and returning count nothing. The memory of the device stays while slots are out (`memory.rs` keeps a handle on
-//! itself for that long), so a slot may point to its device without counting either. Together, a take and the return of an
-//! unshared tensor cost the two locks of the ledger and no other atomic operation.
-//!
-//! [`Lease`] is the unique, writable handle that a request yields; [`Lease::share`] turns it into a [`Storage`], which is
-//! read-only and can be cloned. There is no way back, so a reader never sees a writer.
-//!
-//! This file, `cpu.rs` and `sync.rs` are where the crate needs `unsafe`.
+//! The `Arc` of a slot moves: to its handles while it is out, to its owner while it is in. So taking and returning count
+//! nothing. The device's memory stays alive while slots are out (`memory/state.rs` keeps a handle on it for that long), so
+//! a handle may refer to its device without counting either. Together, a take and the return of an unshared tensor cost
+//! two locks of the books and no other atomic operation.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use crate::cpu::Block;
-use crate::memory::{Memory, Role};
-use crate::sync::HandleCount;
-use crate::{Device, Error};
-
-/// Who gets the slot when its last handle goes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Home {
-    /// Slot `index` of entry `entry` of the reserve with this id.
-    Reserve { id: u64, entry: u32, index: u32 },
-    /// The pool.
-    Pool,
-    /// The piece at `offset` of an arena of the reserve with this id, and the index of its cell there.
-    Arena { id: u64, offset: usize, cell: u32 },
-    /// Nobody: the memory goes back to the system. Learnable memory beyond its reserve.
-    Device,
-    /// A file that is mapped; not memory of the device.
-    Mapped,
-}
-
-pub(crate) struct Slot {
-    pub(crate) block: Block,
-    pub(crate) home: Home,
-    /// The device that the slot belongs to. Not counted: valid while the slot is out, and not to be dropped.
-    device: ManuallyDrop<Device>,
-    /// Whether the reserve is to keep this learnable slot when its last handle goes.
-    recycled: AtomicBool,
-    /// Whether the memory is a parameter's. Never handed to an activation.
-    pub(crate) learnable: bool,
-    /// Whether the slot has been handed out before. Changed under the memory's lock.
-    used: AtomicBool,
-    /// The id of the slot's present take in the trace that is being recorded; 0: none. Changed under the memory's lock.
-    pub(crate) trace_id: AtomicU64,
-    /// What the slot is out for. Changed under the memory's lock.
-    role: AtomicU8,
-    /// Bytes of the layout that the slot serves at present. Changed by the first handle, while it is the only one.
-    len_bytes: AtomicUsize,
-    handles: HandleCount,
-}
-
-impl Slot {
-    pub(crate) fn new(device: &Device, block: Block, home: Home, learnable: bool) -> Arc<Slot> {
-        // SAFETY: the copy is never dropped, so it counts nothing, and it is used only through handles on a slot that is
-        // out, while which the device's memory exists.
-        let device = ManuallyDrop::new(unsafe { std::ptr::read(device) });
-        Arc::new(Slot {
-            block,
-            home,
-            device,
-            recycled: AtomicBool::new(false),
-            learnable,
-            used: AtomicBool::new(false),
-            trace_id: AtomicU64::new(0),
-            role: AtomicU8::new(0),
-            len_bytes: AtomicUsize::new(0),
-            handles: HandleCount::none(),
-        })
-    }
-
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.len_bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn role(&self) -> Role {
-        match self.role.load(Ordering::Relaxed) {
-            1 => Role::Cache,
-            2 => Role::Learnable,
-            _ => Role::Activation,
-        }
-    }
-
-    pub(crate) fn set_role(&self, role: Role) {
-        let number = match role {
-            Role::Activation => 0,
-            Role::Cache => 1,
-            Role::Learnable => 2,
-        };
-        self.role.store(number, Ordering::Relaxed);
-    }
-
-    // A plain load and store, where an exchange would cost ten times as much: what changes under a lock, or through the
-    // only handle, has one writer at a time.
-
-    /// Notes that the slot goes out. Whether it had been out before.
-    pub(crate) fn mark_used(&self) -> bool {
-        let was_used = self.used.load(Ordering::Relaxed);
-        self.used.store(true, Ordering::Relaxed);
-        was_used
-    }
-
-    /// The reserve is to keep the slot when its last handle goes. The caller has the only one.
-    pub(crate) fn recycle(&self) {
-        self.recycled.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`Slot::recycle`] was called since the slot went out.
-    pub(crate) fn take_recycled(&self) -> bool {
-        let is_recycled = self.recycled.load(Ordering::Relaxed);
-        if is_recycled {
-            self.recycled.store(false, Ordering::Relaxed);
-        }
-        is_recycled
-    }
-
-    /// Gives `sink` the bytes from `offset` on.
-    pub(crate) fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        let end = offset.saturating_add(len);
-        assert!(end <= self.len_bytes(), "bytes {offset}..{end} of {}", self.len_bytes());
-        #[cfg(feature = "gpu")]
-        if let Some(buffer) = self.block.gpu() {
-            return buffer.read(offset, len, sink);
-        }
-        sink(self.block.bytes().get(offset..end).unwrap_or_default());
-        Ok(())
-    }
-
-    /// Fills the slot with bytes that are not-a-number in every float type.
-    ///
-    /// # Safety
-    /// No handle on the slot exists but, at most, the caller's own.
-    pub(crate) unsafe fn fill_with_nan(&self) {
-        #[cfg(feature = "gpu")]
-        if let Some(buffer) = self.block.gpu() {
-            // A device that has failed says so at the next use.
-            let _ = buffer.fill(u32::MAX);
-            return;
-        }
-        // SAFETY: no other handle exists, so nobody else uses the bytes.
-        unsafe { self.block.bytes_mut() }.fill(0xff);
-    }
-}
+use crate::Error;
+use crate::device::Device;
+use crate::launch::Binding;
+use crate::memory::Memory;
+use crate::slot::Slot;
 
 /// Memory that one tensor or several views of it read. Cloning counts a handle; nothing is copied or allocated.
 ///
@@ -168,6 +35,8 @@ impl Slot {
 pub struct Storage {
     /// From `Arc::into_raw`; the handles on a slot own it together.
     slot: NonNull<Slot>,
+    /// A copy that counts nothing and is not to be dropped: the device's memory exists while the slot is out.
+    device: ManuallyDrop<Device>,
 }
 
 // SAFETY: a slot can be read by several threads (its fields are atomics or never change, its block is `Sync`), and the
@@ -260,15 +129,14 @@ impl Storage {
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     pub fn device(&self) -> &Device {
-        // The slot is out, so the device's memory exists.
-        &self.slot().device
+        &self.device
     }
 }
 
 impl Clone for Storage {
     fn clone(&self) -> Self {
         self.slot().handles.add();
-        Storage { slot: self.slot }
+        Storage { slot: self.slot, device: uncounted(&self.device) }
     }
 }
 
@@ -279,12 +147,19 @@ impl Drop for Storage {
         }
         // SAFETY: this is the last handle, so the count that `Lease::new` put into the pointer is this function's.
         let slot = unsafe { Arc::from_raw(self.slot.as_ptr()) };
-        let memory: *const Memory = Arc::as_ptr(slot.device.memory());
+        let memory: *const Memory = Arc::as_ptr(self.device.memory());
         // SAFETY: the memory exists while a slot is out. `give_back` hands over the handle that kept it, if this was the
         // last slot, so that it ends here and not under a reference.
         let kept = unsafe { (*memory).give_back(slot) };
         drop(kept);
     }
+}
+
+/// A copy of a device's handle for a slot that is out.
+fn uncounted(device: &Device) -> ManuallyDrop<Device> {
+    // SAFETY: the copy is never dropped, so it counts nothing. It is used only through a handle on a slot that is out, while
+    // which the device's memory exists.
+    ManuallyDrop::new(unsafe { std::ptr::read(device) })
 }
 
 /// Memory that its holder alone uses, and may write. Dropping it gives the memory back.
@@ -303,13 +178,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The first handle on a slot that its owner has just handed out for `len_bytes` bytes.
-    pub(crate) fn new(slot: Arc<Slot>, len_bytes: usize) -> Lease {
-        slot.handles.first();
-        slot.len_bytes.store(len_bytes, Ordering::Relaxed);
+    /// The first handle on a slot that the memory of `device` has just handed out for `len_bytes` bytes.
+    pub(crate) fn new(device: &Device, slot: Arc<Slot>, len_bytes: usize) -> Lease {
+        slot.first_handle(len_bytes);
         // SAFETY: `Arc::into_raw` never gives a null pointer.
         let slot = unsafe { NonNull::new_unchecked(Arc::into_raw(slot).cast_mut()) };
-        Lease { storage: Storage { slot } }
+        Lease { storage: Storage { slot, device: uncounted(device) } }
     }
 
     /// The bytes, to read.
@@ -468,10 +342,6 @@ impl Lease {
         std::ptr::from_ref(self.storage.slot()).addr()
     }
 
-    pub(crate) fn slot(&self) -> &Slot {
-        self.storage.slot()
-    }
-
     /// Ends the writing: from here on the memory is read-only and can be shared.
     ///
     /// ```
@@ -499,5 +369,22 @@ impl Lease {
     /// ```
     pub fn device(&self) -> &Device {
         self.storage.device()
+    }
+}
+
+impl<'a> Binding<'a> {
+    /// All of the memory, to be read.
+    pub fn read(storage: &'a Storage) -> Binding<'a> {
+        Binding::of(storage.slot())
+    }
+
+    /// All of the memory, to be read, while its holder keeps the right to write it.
+    pub fn read_lease(lease: &'a Lease) -> Binding<'a> {
+        Binding::of(lease.storage.slot())
+    }
+
+    /// All of the memory, to be written.
+    pub fn write(lease: &'a mut Lease) -> Binding<'a> {
+        Binding::of(lease.storage.slot())
     }
 }

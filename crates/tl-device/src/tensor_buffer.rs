@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use crate::memory::{Memory, Role};
-use crate::stats::{ReserveKind, TensorBufferStats};
+use crate::device::Device;
+use crate::memory::{CurrentBuffer, Memory};
 use crate::storage::{Lease, Storage};
-use crate::{ArenaPlan, Device, Error, Layout, Shape};
+use crate::{ArenaPlan, Error, Layout, ReservationPlan, ReserveKind, Role, Shape, TensorBufferStats};
 
 /// Buffers reserved by layout. Once given to its device, every operation takes from it by itself, and the buffers come
 /// back by themselves when their tensors are dropped.
@@ -134,6 +134,17 @@ impl TensorBuffer {
         self.handle.id
     }
 
+    /// The buffer as the books keep it: its reserve, and a handle that keeps that.
+    pub(crate) fn current(&self) -> CurrentBuffer {
+        CurrentBuffer { reserve: self.id(), handle: self.handle.clone() }
+    }
+
+    /// The buffer that the books keep.
+    pub(crate) fn of(current: &CurrentBuffer) -> Option<TensorBuffer> {
+        let handle = current.handle.clone().downcast().ok()?;
+        Some(TensorBuffer { handle })
+    }
+
     /// Whether its device is a GPU, or planned as one.
     ///
     /// ```
@@ -166,7 +177,7 @@ impl TensorBuffer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] and [`Error::TooLarge`]; then nothing was reserved.
+    /// [`Error::OutOfMemory`] and [`Error::Layout`]; then nothing was reserved.
     pub fn reserve(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
         self.reserve_as(&layout.into(), count, ReserveKind::Exact)
     }
@@ -240,8 +251,7 @@ impl TensorBuffer {
     /// # Errors
     /// As for [`TensorBuffer::reserve`].
     pub fn reserve_arena(&self, plan: &ArenaPlan) -> Result<(), Error> {
-        let device = Device::from_memory(self.memory()?);
-        device.memory().reserve_arena(&device, self.id(), plan, None)
+        self.memory()?.reserve_arena(self.id(), plan, None)
     }
 
     /// Says that what is reserved was planned for all that is to come: what is reserved by layout from here on is served by it, and
@@ -286,7 +296,7 @@ impl TensorBuffer {
     /// # Errors
     /// [`Error::DeviceGone`].
     pub fn seal(&self) -> Result<(), Error> {
-        Device::from_memory(self.memory()?).seal();
+        self.memory()?.seal();
         Ok(())
     }
 
@@ -304,7 +314,7 @@ impl TensorBuffer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::PartialBlock`] for impossible layouts, [`Error::DeviceGone`].
+    /// [`Error::Layout`] for impossible layouts, [`Error::DeviceGone`].
     pub fn take(&self, layout: impl Into<Layout>) -> Result<Option<Lease>, Error> {
         self.take_as(layout.into(), Role::Activation)
     }
@@ -329,15 +339,16 @@ impl TensorBuffer {
 
     fn reserve_as(&self, layout: &Layout, count: usize, kind: ReserveKind) -> Result<(), Error> {
         if self.keeps_to_plan() {
-            return layout.len_bytes().map(drop);
+            layout.len_bytes()?;
+            return Ok(());
         }
-        let device = Device::from_memory(self.memory()?);
-        device.memory().reserve(&device, self.id(), layout, count, kind, None)
+        self.memory()?.reserve(self.id(), layout, count, kind, None)
     }
 
     fn take_as(&self, layout: Layout, role: Role) -> Result<Option<Lease>, Error> {
         let device = Device::from_memory(self.memory()?);
-        device.memory().take_from(&device, self.id(), &layout, role.into())
+        let slot = device.memory().take_from(self.id(), &layout, role.into())?;
+        Ok(slot.map(|(slot, len_bytes)| Lease::new(&device, slot, len_bytes)))
     }
 
     /// Ends a value and puts its memory back where it came from. A parameter's memory, which a mere drop would free, goes
@@ -447,5 +458,31 @@ impl TensorBuffer {
     /// ```
     pub fn stats(&self) -> TensorBufferStats {
         self.handle.memory.upgrade().map(|memory| memory.lock().reserve_stats(self.id())).unwrap_or_default()
+    }
+}
+
+impl ReservationPlan {
+    /// Carries the plan out.
+    ///
+    /// ```
+    /// use tl_device::{Device, ReservationPlan, TensorBuffer};
+    /// let device = Device::cpu();
+    /// let buffer = TensorBuffer::new(&device);
+    /// "exact float16[8, 512] 4".parse::<ReservationPlan>()?.reserve(&buffer)?;
+    /// assert_eq!(buffer.stats().reserved_count, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`TensorBuffer::reserve`]; the rows before the one that failed stay reserved.
+    pub fn reserve(&self, buffer: &TensorBuffer) -> Result<(), Error> {
+        for row in &self.rows {
+            match row.kind {
+                ReserveKind::Exact => buffer.reserve(&row.layout, row.count)?,
+                ReserveKind::UpTo => buffer.reserve_up_to(&row.layout, row.count)?,
+                ReserveKind::Learnable => buffer.reserve_learnable(&row.layout, row.count)?,
+            }
+        }
+        Ok(())
     }
 }

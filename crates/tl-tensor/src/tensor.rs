@@ -557,7 +557,8 @@ impl Tensor {
     /// # Errors
     /// [`Error::DataLength`] where the memory is of another size, [`Error::Memory`] for an impossible layout.
     pub fn from_lease(lease: Lease, layout: &Layout) -> Result<Tensor, Error> {
-        let expected = layout.len_bytes().map_err(|error| Error::Memory { op: "from_lease", error })?;
+        let expected = layout.len_bytes();
+        let expected = expected.map_err(|error| Error::Memory { op: "from_lease", error: error.into() })?;
         let given = lease.len_bytes();
         if given != expected {
             return Err(Error::DataLength { given, shape: layout.shape().clone(), expected });

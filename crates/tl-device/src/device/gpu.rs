@@ -1,12 +1,21 @@
 //! What a `Device` does where it is a GPU; a CPU device answers too, with nothing or an error.
 
+use super::handle::Device;
+use crate::error::Error;
 #[cfg(feature = "gpu")]
-use std::sync::Arc;
-
-use super::{Device, LaunchListener};
+use crate::error::GpuProblem;
 #[cfg(feature = "gpu")]
-use crate::{DeviceOptions, GpuChoice, memory::Memory};
-use crate::{Error, GpuInfo, GpuStats, Launch, ShaderTarget};
+use crate::gpu::{BoundBuffers, Dispatch, Gpu};
+#[cfg(feature = "gpu")]
+use crate::gpu_options::GpuChoice;
+use crate::gpu_options::{GpuInfo, GpuStats};
+use crate::launch::Launch;
+#[cfg(feature = "gpu")]
+use crate::memory::Memory;
+#[cfg(feature = "gpu")]
+use crate::options::DeviceOptions;
+use crate::options::LaunchListener;
+use crate::shader_target::ShaderTarget;
 
 impl Device {
     /// The best GPU of this machine, a software device where there is no other.
@@ -39,7 +48,7 @@ impl Device {
     /// As for [`Device::gpu`].
     #[cfg(feature = "gpu")]
     pub fn gpu_with(options: &DeviceOptions) -> Result<Device, Error> {
-        Ok(Device { memory: Arc::new(Memory::on_gpu(options)?) })
+        Ok(Device { memory: Memory::on_gpu(options)? })
     }
 
     /// All GPUs of this machine, the best first, with what they can.
@@ -84,16 +93,6 @@ impl Device {
         return None;
     }
 
-    /// Whether operations run on a GPU, or are planned as if they did (see [`Simulation::is_gpu`](crate::Simulation::is_gpu)).
-    ///
-    /// ```
-    /// use tl_device::Device;
-    /// assert!(!Device::cpu().is_gpu());
-    /// ```
-    pub fn is_gpu(&self) -> bool {
-        self.memory.is_gpu()
-    }
-
     /// What programs for this GPU may use; `None` for another device.
     ///
     /// ```
@@ -125,7 +124,7 @@ impl Device {
     pub fn launch(&self, launch: &Launch) -> Result<(), Error> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = self.memory.gpu() {
-            return gpu.launch(launch);
+            return launch_on(gpu, launch);
         }
         if self.is_simulated() && self.is_gpu() {
             if let Some(LaunchListener(listener)) = self.memory.launch_listener() {
@@ -194,4 +193,27 @@ impl Device {
     pub fn on_host_fallback(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
         *self.memory.fallback_listener.lock() = Some(Box::new(listener));
     }
+}
+
+/// Records a launch on a GPU, whose memory all of its bindings are.
+#[cfg(feature = "gpu")]
+fn launch_on(gpu: &Gpu, launch: &Launch) -> Result<(), Error> {
+    let mut bound = BoundBuffers::new();
+    for binding in launch.reads.iter().chain(launch.writes) {
+        let buffer = binding.slot.block.gpu().ok_or_else(|| gpu.error(GpuProblem::ForeignMemory))?;
+        let (offset_bytes, len_bytes) = binding.range();
+        bound.push(buffer.bind(offset_bytes, len_bytes)?);
+    }
+    gpu.launch(
+        &bound,
+        &Dispatch {
+            name: launch.name,
+            variant: launch.variant,
+            source: launch.source,
+            read_count: launch.reads.len(),
+            reports_faults: launch.reports_faults,
+            immediates: launch.immediates,
+            groups: launch.groups,
+        },
+    )
 }

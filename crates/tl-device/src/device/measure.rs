@@ -1,6 +1,7 @@
 //! What a `Device` says of its memory: statistics, stretches of a program, traces.
 
-use super::Device;
+use super::handle::Device;
+use crate::memory::thread_context;
 use crate::stats::{MemoryStats, TensorBufferStats};
 use crate::trace::Trace;
 
@@ -17,7 +18,7 @@ impl Device {
     /// assert!(matches!(refused, Some(Error::Sealed { location: 17, .. })));
     /// ```
     pub fn set_location(&self, location: u64) {
-        crate::admission::set_location(location);
+        thread_context::set_location(location);
     }
 
     /// Begins to record what happens to memory. Traces nest: each records what happens until its own end. A recording's

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
+use super::device::Gpu;
+use super::driver::{Counts, DeviceLost, Driver, wait_for};
 use super::programs::Programs;
 use super::stream::Stream;
-use super::{Counts, Failure, Gpu};
+use crate::error::{Error, GpuProblem};
 use crate::gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions};
-use crate::launch::{MAX_IMMEDIATE_BYTES, ShaderTarget};
-use crate::{Error, GpuProblem};
+use crate::shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 
 /// Backends that there are programs for. OpenGL is not among them: it lacks what the programs need.
 const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
@@ -29,7 +28,7 @@ fn instance(validation: bool) -> wgpu::Instance {
 
 /// Adapters with what they say of themselves, the best first.
 fn adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, GpuInfo)> {
-    let found = Gpu::wait_for(instance.enumerate_adapters(BACKENDS));
+    let found = wait_for(instance.enumerate_adapters(BACKENDS));
     let mut all: Vec<_> = found.into_iter().map(|adapter| (info(&adapter), adapter)).collect();
     all.sort_by_key(|(info, _)| info.kind);
     let number = |(index, (info, adapter)): (usize, (GpuInfo, _))| (adapter, GpuInfo { index, ..info });
@@ -175,9 +174,9 @@ pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
         let problem = GpuProblem::Refused { message: error.to_string() };
         Error::Gpu { adapter: info.name.clone(), problem }
     };
-    let (device, queue) = Gpu::wait_for(adapter.request_device(&descriptor)).map_err(refused)?;
-    let failure = Arc::new(Failure::default());
-    listen(&device, &failure);
+    let (device, queue) = wait_for(adapter.request_device(&descriptor)).map_err(refused)?;
+    let lost = Arc::new(DeviceLost::default());
+    listen(&device, &lost);
     let has = |feature| features.contains(feature);
     let target = ShaderTarget {
         has_f16: has(wgpu::Features::SHADER_F16),
@@ -191,23 +190,20 @@ pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
     };
     let programs = Programs::new(&device, &adapter.get_info(), options.pipeline_cache.as_deref());
     let stream = Stream::new(&device);
-    let counts = Counts::default();
-    let (programs, stream) = (Mutex::new(programs), Mutex::new(stream));
-    let gpu = Gpu { device, queue, info, target, timeout: options.timeout, counts, failure, programs, stream };
-    gpu.check()?;
-    Ok(Arc::new(gpu))
+    let driver = Driver { device, queue, info, target, timeout: options.timeout, counts: Counts::default(), lost };
+    Ok(Arc::new(Gpu::new(driver, programs, stream)?))
 }
 
 /// Keeps what the device says on its own account, where wgpu would end the process.
-fn listen(device: &wgpu::Device, failure: &Arc<Failure>) {
-    let kept = failure.clone();
+fn listen(device: &wgpu::Device, lost: &Arc<DeviceLost>) {
+    let kept = lost.clone();
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
         kept.set(match error {
             wgpu::Error::OutOfMemory { .. } => GpuProblem::OutOfMemory,
             error => GpuProblem::Refused { message: error.to_string() },
         });
     }));
-    let kept = failure.clone();
+    let kept = lost.clone();
     device.set_device_lost_callback(move |reason, message| {
         // The device is also "lost" when it is closed on purpose.
         if reason != wgpu::DeviceLostReason::Destroyed {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use smallvec::SmallVec;
 
-use super::{Gpu, count};
-use crate::launch::{Binding, MAX_IMMEDIATE_BYTES, ShaderTarget};
-use crate::{Error, GpuProblem};
+use super::driver::{Driver, count, wait_for};
+use crate::error::{Error, GpuProblem};
+use crate::shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 
 /// Bind groups that are kept at the most. A model's step uses a few hundred; without reservations the pool's buffers meet in
 /// ever new combinations.
@@ -19,16 +19,16 @@ const MAX_BIND_GROUPS: usize = 1 << 16;
 /// How many bindings are read and how many written.
 pub(super) type Signature = (u8, u8);
 
-/// What stands at a binding: the buffer's id, where it begins, how long it is.
-type Place = (u64, u64, u64);
+/// Identifies a binding: the buffer's id, its first byte, its length.
+type BindingKey = (u64, u64, u64);
 
-/// A place with its buffer.
-pub(super) type Bound<'a> = (Place, &'a wgpu::Buffer);
+/// A binding with its buffer.
+pub(super) type Binding<'a> = (BindingKey, &'a wgpu::Buffer);
 
 #[derive(PartialEq, Eq, Hash, Clone)]
 struct GroupKey {
     signature: Signature,
-    places: SmallVec<[Place; 8]>,
+    bindings: SmallVec<[BindingKey; 8]>,
 }
 
 struct Layouts {
@@ -80,8 +80,8 @@ impl Programs {
         let Some(keys) = self.groups_of.remove(&buffer) else { return };
         for key in keys {
             self.groups.remove(&key);
-            for place in &key.places {
-                if let Some(others) = self.groups_of.get_mut(&place.0) {
+            for binding in &key.bindings {
+                if let Some(others) = self.groups_of.get_mut(&binding.0) {
                     others.retain(|other| *other != key);
                 }
             }
@@ -116,7 +116,7 @@ impl Programs {
     /// The pipeline of a program, compiled where this is its first launch.
     pub(super) fn pipeline(
         &mut self,
-        gpu: &Gpu,
+        driver: &Driver,
         key: (&'static str, u64),
         signature: Signature,
         source: &dyn Fn(&ShaderTarget) -> String,
@@ -124,16 +124,16 @@ impl Programs {
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
-        let source = source(&gpu.target);
-        let validation = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = gpu.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let source = source(&driver.target);
+        let validation = driver.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = driver.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(key.0), source: wgpu::ShaderSource::Wgsl(source.into()) };
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
         // SAFETY: accesses stay checked; the loops of the programs all count up to a bound that they are given.
-        let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, checks) };
-        self.layouts(&gpu.device, signature);
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let module = unsafe { driver.device.create_shader_module_trusted(descriptor, checks) };
+        self.layouts(&driver.device, signature);
+        let pipeline = driver.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(key.0),
             layout: self.layouts.get(&signature).map(|layouts| &layouts.pipeline),
             module: &module,
@@ -145,12 +145,12 @@ impl Programs {
             },
             cache: self.cache.as_ref().map(|kept| &kept.cache),
         });
-        let problem = [Gpu::wait_for(internal.pop()), Gpu::wait_for(validation.pop())];
+        let problem = [wait_for(internal.pop()), wait_for(validation.pop())];
         if let Some(error) = problem.into_iter().flatten().next() {
             let problem = GpuProblem::Program { name: key.0, message: error.to_string() };
-            return Err(gpu.error(problem));
+            return Err(driver.error(problem));
         }
-        count(&gpu.counts.pipelines, 1);
+        count(&driver.counts.pipelines, 1);
         if let Some(cache) = &mut self.cache {
             cache.is_changed = true;
         }
@@ -159,8 +159,13 @@ impl Programs {
     }
 
     /// The bind group of these buffers, made where they meet for the first time.
-    pub(super) fn bind_group(&mut self, gpu: &Gpu, signature: Signature, bound: &[Bound<'_>]) -> wgpu::BindGroup {
-        let key = GroupKey { signature, places: bound.iter().map(|(place, _)| *place).collect() };
+    pub(super) fn bind_group(
+        &mut self,
+        driver: &Driver,
+        signature: Signature,
+        bound: &[Binding<'_>],
+    ) -> wgpu::BindGroup {
+        let key = GroupKey { signature, bindings: bound.iter().map(|(key, _)| *key).collect() };
         if let Some(group) = self.groups.get(&key) {
             return group.clone();
         }
@@ -174,12 +179,12 @@ impl Programs {
             let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
             entries.push(wgpu::BindGroupEntry { binding: index as u32, resource });
         }
-        let layouts = self.layouts(&gpu.device, key.signature);
+        let layouts = self.layouts(&driver.device, key.signature);
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layouts.bindings, entries: &entries };
-        let group = gpu.device.create_bind_group(&descriptor);
-        count(&gpu.counts.bind_groups, 1);
-        for place in &key.places {
-            let groups = self.groups_of.entry(place.0).or_default();
+        let group = driver.device.create_bind_group(&descriptor);
+        count(&driver.counts.bind_groups, 1);
+        for binding in &key.bindings {
+            let groups = self.groups_of.entry(binding.0).or_default();
             if !groups.contains(&key) {
                 groups.push(key.clone());
             }
@@ -200,19 +205,6 @@ impl Drop for Programs {
     fn drop(&mut self) {
         self.save();
     }
-}
-
-/// What a binding shows of which buffer.
-pub(super) fn place<'a>(gpu: &Gpu, binding: &Binding<'a>) -> Result<Bound<'a>, Error> {
-    let buffer = binding.slot.block.gpu().ok_or_else(|| gpu.error(GpuProblem::ForeignMemory))?;
-    let (offset, asked) = binding.range();
-    let behind = buffer.capacity() as u64 - offset;
-    let len = if asked == 0 { behind } else { asked.next_multiple_of(4).min(behind) };
-    let max_bytes = gpu.target.max_binding_bytes;
-    if len > max_bytes {
-        return Err(gpu.error(GpuProblem::BindingTooLarge { bytes_asked: len, max_bytes }));
-    }
-    Ok(((buffer.id, offset, len), &buffer.raw))
 }
 
 impl DiskCache {

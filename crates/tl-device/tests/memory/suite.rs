@@ -6,8 +6,8 @@
 use std::sync::mpsc;
 
 use tl_device::{
-    BlockFormat, DType, Device, DeviceOptions, Error, HoldsMemory, Layout, Lease, Mapping, MemoryOptions, Role,
-    Storage, TensorBuffer, TensorBufferStats,
+    BlockFormat, DType, Device, DeviceOptions, Error, HoldsMemory, Layout, LayoutError, Lease, Mapping, MemoryOptions,
+    Role, Storage, TensorBuffer, TensorBufferStats,
 };
 
 #[path = "limited.rs"]
@@ -577,9 +577,9 @@ fn impossible_layouts_are_refused() {
     );
     for layout in [f32(&[huge]), f16(&[usize::MAX, 2, 0])] {
         for role in [Role::Activation, Role::Learnable] {
-            assert_eq!(device.take(&layout, role).err(), Some(Error::TooLarge { layout: layout.clone() }));
+            assert_eq!(device.take(&layout, role).err(), Some(LayoutError::TooLarge { layout: layout.clone() }.into()));
         }
-        assert_eq!(buffer.take(&layout).err(), Some(Error::TooLarge { layout }));
+        assert_eq!(buffer.take(&layout).err(), Some(LayoutError::TooLarge { layout }.into()));
     }
     assert_eq!(device.stats(), self::device().stats());
 }

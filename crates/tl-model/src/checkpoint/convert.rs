@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use tl_device::{Device, Error, Isa, Layout, Lease, Mapping, Purpose, Role};
+use tl_device::{Device, Error, Isa, Layout, LayoutError, Lease, Mapping, Purpose, Role};
 use tl_tensor::quant::{Format, format_by_gguf_id};
 
 use super::FLOAT32;
@@ -141,7 +141,7 @@ impl Source {
         mut write: impl FnMut(usize, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let chunk = self.whole_rows(chunk_bytes);
-        let len_bytes = layout.len_bytes()?;
+        let len_bytes = layout.len_bytes().map_err(Error::from)?;
         let mut staged = Vec::new();
         for start in (0..len_bytes).step_by(chunk) {
             resize(&mut staged, chunk.min(len_bytes - start), layout)?;
@@ -299,7 +299,7 @@ fn copy(from: &[u8], start: usize, out: &mut [u8]) {
 fn resize(staged: &mut Vec<u8>, len: usize, layout: &Layout) -> Result<()> {
     let more = len.saturating_sub(staged.len());
     tl_device::heap::refusable(|| staged.try_reserve_exact(more))
-        .map_err(|_| Error::TooLarge { layout: layout.clone() })?;
+        .map_err(|_| Error::from(LayoutError::TooLarge { layout: layout.clone() }))?;
     staged.resize(len, 0);
     Ok(())
 }

@@ -472,7 +472,7 @@ fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &Result
             if layout.shape().checked_elems().is_none() {
                 return Err(Error::Memory {
                     op: op.name,
-                    error: tl_device::Error::TooLarge { layout: layout.clone() },
+                    error: tl_device::LayoutError::TooLarge { layout: layout.clone() }.into(),
                 });
             }
             match view(source, args, layout) {

@@ -1,9 +1,9 @@
 //! The sums that say where every byte is. Changed under the memory's lock only.
 
 use crate::heap;
-use crate::memory::Role;
+use crate::purpose::Role;
+use crate::slot::Slot;
 use crate::stats::MemoryStats;
-use crate::storage::Slot;
 
 /// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts, `returning`
 /// the capacity of slots that came back and still wait for queued work, `booked` what requests on their way may take.
@@ -59,7 +59,7 @@ impl Ledger {
     }
 
     /// A slot goes out for `len_bytes` bytes.
-    pub(crate) fn go_out(&mut self, slot: &Slot, len_bytes: u64) {
+    pub(crate) fn record_take(&mut self, slot: &Slot, len_bytes: u64) {
         self.held += slot.block.capacity() as u64;
         self.live += len_bytes;
         self.peak = self.peak.max(self.live);
@@ -68,7 +68,7 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn come_back(&mut self, slot: &Slot) {
+    pub(crate) fn record_return(&mut self, slot: &Slot) {
         let len_bytes = slot.len_bytes() as u64;
         self.held -= slot.block.capacity() as u64;
         self.live -= len_bytes;

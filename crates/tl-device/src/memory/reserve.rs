@@ -1,25 +1,33 @@
 //! A tensor buffer's data structure: slots reserved by layout, and the counts of how well they served.
 //!
-//! It knows neither locks nor the device: `memory.rs` calls it under its lock. Free slots are handed out lowest first, so
-//! that a step that starts from the same state takes the same buffers.
+//! Changed under the lock of the books. Free slots are handed out lowest first, so that a step that starts from the same
+//! state takes the same buffers.
 
 use std::sync::Arc;
 
-use crate::arena::Arena;
-use crate::layout::LayoutMap;
-use crate::memory::Role;
-use crate::state::Request;
+use super::arena::Arena;
+use crate::layout::{Layout, LayoutMap};
+use crate::purpose::{Purpose, Role};
+use crate::slot::Slot;
 use crate::stats::{LayoutStats, ReserveKind, TensorBufferStats};
-use crate::storage::Slot;
 use crate::trace::Source;
-use crate::{Device, Layout};
+
+/// A request, as far as serving it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) len_bytes: usize,
+    pub(crate) purpose: Purpose,
+    /// The place in the program that asks; 0: none.
+    pub(crate) location: u64,
+}
 
 /// Distinct layouts whose fallbacks are counted one by one; what comes after them is counted together, so that sizes that
 /// change with every step cannot make the table grow.
 const MAX_MISSED_LAYOUTS: usize = 256;
 
-/// Where a slot of an entry is.
-enum Place {
+/// The state of a slot of an entry.
+enum SlotState {
     /// Here.
     Free(Arc<Slot>),
     /// With the handles on it. The address tells this slot from one that stood in its place before a `clear`.
@@ -34,7 +42,7 @@ struct Entry {
     kind: ReserveKind,
     /// The bytes of each slot.
     capacity: usize,
-    slots: Vec<Place>,
+    slots: Vec<SlotState>,
     /// A bit for each slot that is free.
     free: Vec<u64>,
     in_use: usize,
@@ -61,7 +69,7 @@ impl Entry {
     fn add(&mut self, slot: Arc<Slot>) {
         let index = self.slots.len();
         self.capacity = slot.block.capacity();
-        self.slots.push(Place::Free(slot));
+        self.slots.push(SlotState::Free(slot));
         if index / 64 == self.free.len() {
             self.free.push(0);
         }
@@ -74,8 +82,8 @@ impl Entry {
         let bit = bits.trailing_zeros();
         *bits &= !(1 << bit);
         let place = &mut self.slots[word * 64 + bit as usize];
-        let Place::Free(slot) = std::mem::replace(place, Place::Gone) else { return None };
-        *place = Place::Out(address(&slot));
+        let SlotState::Free(slot) = std::mem::replace(place, SlotState::Gone) else { return None };
+        *place = SlotState::Out(address(&slot));
         self.in_use += 1;
         self.most_in_use = self.most_in_use.max(self.in_use);
         self.taken += 1;
@@ -85,14 +93,14 @@ impl Entry {
 
     /// Whether the slot is still this entry's (it is not after a `clear`).
     fn owns(&self, slot: &Slot, index: usize) -> bool {
-        matches!(self.slots.get(index), Some(Place::Out(own)) if *own == address(slot))
+        matches!(self.slots.get(index), Some(SlotState::Out(own)) if *own == address(slot))
     }
 
     /// Gives up all slots: the free ones to the caller, the ones in use when they are dropped.
     fn clear(&mut self, freed: &mut Vec<Arc<Slot>>) {
         self.free.clear();
         for place in self.slots.drain(..) {
-            if let Place::Free(slot) = place {
+            if let SlotState::Free(slot) = place {
                 freed.push(slot);
             }
         }
@@ -100,7 +108,7 @@ impl Entry {
     }
 
     fn count(&self) -> usize {
-        self.slots.iter().filter(|place| !matches!(place, Place::Gone)).count()
+        self.slots.iter().filter(|place| !matches!(place, SlotState::Gone)).count()
     }
 }
 
@@ -177,10 +185,10 @@ impl Reserve {
     /// the smallest bound that covers it, else any piece of the arena. A cache is not served by the arena: what stays from step
     /// to step would keep a step from beginning.
     #[inline]
-    pub(crate) fn take(&mut self, device: &Device, request: Request) -> Option<(Arc<Slot>, Source)> {
+    pub(crate) fn take(&mut self, request: Request) -> Option<(Arc<Slot>, Source)> {
         let Request { layout, len_bytes, purpose, .. } = request;
         let is_for_arena = purpose.role == Role::Activation;
-        let planned = self.arena(is_for_arena).and_then(|arena| arena.take_planned(device, layout, len_bytes));
+        let planned = self.arena(is_for_arena).and_then(|arena| arena.take_planned(layout, len_bytes));
         if let Some(slot) = planned {
             self.taken += 1;
             return Some((slot, Source::Arena));
@@ -199,7 +207,7 @@ impl Reserve {
             Some(slot) => Some((slot, Source::Reserve)),
             None => {
                 let arena = self.arena(is_for_arena);
-                let piece = arena.and_then(|arena| arena.take_unplanned(device, len_bytes));
+                let piece = arena.and_then(|arena| arena.take_unplanned(len_bytes));
                 piece.map(|slot| (slot, Source::Arena))
             }
         };
@@ -269,15 +277,15 @@ impl Reserve {
         };
         entry.in_use = entry.in_use.saturating_sub(1);
         if entry.kind == ReserveKind::Learnable && !recycled {
-            entry.slots[index] = Place::Gone;
+            entry.slots[index] = SlotState::Gone;
             // So that reserving, using and freeing parameters again and again does not make the list grow.
-            while matches!(entry.slots.last(), Some(Place::Gone)) {
+            while matches!(entry.slots.last(), Some(SlotState::Gone)) {
                 entry.slots.pop();
             }
             return Some(slot);
         }
         entry.free[index / 64] |= 1 << (index % 64);
-        entry.slots[index] = Place::Free(slot);
+        entry.slots[index] = SlotState::Free(slot);
         None
     }
 

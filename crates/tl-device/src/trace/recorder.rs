@@ -1,7 +1,7 @@
 //! A recording while it runs, in bounded memory.
 //!
 //! Three things are kept. The counts that plans are made from ([`Tally`]) and the steps that an arena is made from
-//! ([`Steps`](crate::steps::Steps)) are exact however long the program runs. The events are for people: beyond their
+//! ([`Steps`]) are exact however long the program runs. The events are for people: beyond their
 //! share of the cap half of the tensors are left out, in each stretch of the run those with the fewest bytes ×
 //! lifetime, so that a long recording is as fine at its end as at its beginning.
 
@@ -9,74 +9,16 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::time::Instant;
 
+use super::event::{Action, Held, TraceTotals};
+use super::record::{Record, What};
+use super::recorded::Trace;
+use super::steps::Steps;
+use super::tally::{Kind, Room, Tally, list_bytes, map_bytes};
 use crate::layout::LayoutHasher;
-use crate::memory::Role;
-use crate::stats::ReserveKind;
-use crate::steps::Steps;
-use crate::tally::{Kind, Room, Tally, list_bytes, map_bytes};
-use crate::trace::{Action, Event, Source, Trace, TraceTotals};
+use crate::purpose::Role;
 
 /// Into how many stretches a run is cut where tensors are left out.
 const MAX_STRETCHES: usize = 1024;
-
-/// What the device holds right after an event.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Held {
-    pub(crate) live: u64,
-    pub(crate) reserved_free: u64,
-    pub(crate) pooled: u64,
-    pub(crate) driver: u64,
-}
-
-/// An event in 64 bytes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Record {
-    number: u64,
-    time_ns: u64,
-    held: Held,
-    /// Of a take or return the id, of a reservation or step a number, of a free the bytes.
-    value: u64,
-    /// Of a take the site, of a reservation the layout, of a free the count.
-    at: u32,
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum What {
-    Take(Role, Source),
-    Return,
-    Reserve(ReserveKind),
-    Free,
-    Step,
-}
-
-impl Record {
-    /// The event in full.
-    pub(crate) fn event(&self, tally: &Tally) -> Option<Event> {
-        let action = match self.what {
-            What::Take(role, source) => {
-                let (layout, site) = tally.site(self.at)?;
-                let (layout, op, location) = (layout.clone(), site.op, site.location);
-                Action::Take { id: self.value, layout, role, op, location, source }
-            }
-            What::Return => Action::Return { id: self.value },
-            What::Reserve(kind) => {
-                Action::Reserve { layout: tally.layout_at(self.at)?.clone(), count: self.value as usize, kind }
-            }
-            What::Free => Action::Free { count: self.at as usize, bytes: self.value },
-            What::Step => Action::Step { number: self.value },
-        };
-        Some(Event {
-            number: self.number,
-            time_ns: self.time_ns,
-            action,
-            live_bytes: self.held.live,
-            reserved_free_bytes: self.held.reserved_free,
-            pooled_bytes: self.held.pooled,
-            driver_bytes: self.held.driver,
-        })
-    }
-}
 
 /// A tensor that is live.
 struct Open {
@@ -334,8 +276,9 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::tally::Part;
     use super::*;
-    use crate::{Device, DeviceOptions, Layout, Simulation, TensorBuffer};
+    use crate::{Device, DeviceOptions, Event, Layout, ReserveKind, Simulation, TensorBuffer};
 
     fn device(recording_max_bytes: usize, limit_bytes: Option<usize>) -> Device {
         let mut options = DeviceOptions::default();
@@ -490,7 +433,7 @@ mod tests {
             // What missed it in the first run is all of its activations, if the program is to be tuned.
             let missed = trace.missed_plan(0).unwrap();
             prop_assert!(missed.rows.iter().all(|row| row.layout.shape().len() > 1));
-            prop_assert_eq!(&missed, &trace.tally.plan(crate::tally::Part::Missed));
+            prop_assert_eq!(&missed, &trace.tally.plan(Part::Missed));
         }
     }
 }

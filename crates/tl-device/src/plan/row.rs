@@ -1,7 +1,8 @@
 //! One reservation whose dimensions and count are formulas, and its line in a plan's file.
 
-use crate::formula::{Formula, Polynomial};
-use crate::{DType, Layout, ReserveKind, Shape};
+use super::formula::{Formula, Polynomial};
+use crate::layout::{DType, Layout, Shape};
+use crate::stats::ReserveKind;
 
 const KINDS: [ReserveKind; 3] = [ReserveKind::Exact, ReserveKind::UpTo, ReserveKind::Learnable];
 

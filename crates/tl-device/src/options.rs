@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tl_kernels::Isa;
 
-use crate::{Device, GpuOptions, Launch, ShaderTarget};
+use crate::gpu_options::GpuOptions;
+use crate::launch::Launch;
+use crate::shader_target::ShaderTarget;
 
 /// Limits and habits of a device's memory.
 ///
@@ -141,18 +143,6 @@ impl std::ops::AddAssign for Work {
 }
 
 impl Simulation {
-    /// A device with the operations of `device`: what takes memory there takes as much.
-    ///
-    /// ```
-    /// use tl_device::{Device, Simulation};
-    /// let counting = Device::simulated(Simulation::of(&Device::cpu()));
-    /// assert!(counting.is_simulated() && !counting.is_gpu());
-    /// ```
-    pub fn of(device: &Device) -> Simulation {
-        let target = device.shader_target().cloned();
-        Simulation { is_gpu: device.is_gpu(), target, ..Simulation::default() }
-    }
-
     pub(crate) fn target(&self) -> ShaderTarget {
         self.target.clone().unwrap_or_default()
     }
@@ -160,7 +150,7 @@ impl Simulation {
 
 /// Is shown every launch of a simulated GPU.
 #[derive(Clone)]
-pub struct LaunchListener(pub(super) Arc<dyn Fn(&Launch) + Send + Sync>);
+pub struct LaunchListener(pub(crate) Arc<dyn Fn(&Launch) + Send + Sync>);
 
 impl LaunchListener {
     /// A listener that does this.

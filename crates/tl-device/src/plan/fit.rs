@@ -13,13 +13,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::cpu::ALIGN;
-use crate::formula::Formula;
-use crate::memory::Role;
-use crate::symbolic::{SizeRange, SymbolicPlan};
-use crate::symbolic_row::SymbolicRow;
+use super::formula::Formula;
+use super::row::SymbolicRow;
+use super::symbolic::{SizeRange, SymbolicPlan};
+use crate::error::Error;
+use crate::layout::{ALIGN, DType, Layout};
+use crate::purpose::Role;
+use crate::stats::ReserveKind;
 use crate::trace::{Action, Source, Trace};
-use crate::{DType, Error, Layout, ReserveKind};
 
 /// More fits than these at one place are a sequence that grows, and become one bound.
 const MAX_FITS: usize = 8;

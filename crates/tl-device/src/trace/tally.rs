@@ -8,12 +8,11 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use smallvec::SmallVec;
 
-use crate::layout::LayoutHasher;
-use crate::memory::Role;
+use super::event::Source;
+use crate::layout::{Layout, LayoutHasher, Shape};
 use crate::plan::{PlanRow, ReservationPlan};
+use crate::purpose::Role;
 use crate::stats::ReserveKind;
-use crate::trace::Source;
-use crate::{Layout, Shape};
 
 /// From how many sizes on a dimension counts as growing. Fewer are the different widths of a model.
 const GROWING_SIZES: u32 = 8;

@@ -1,6 +1,6 @@
 //! The reactive pool's data structure: idle slots by size class, in order of their return.
 //!
-//! It knows neither locks nor the device: `memory.rs` calls it under its lock and frees what it gives up. Classes are a
+//! Changed under the lock of the books; the caller frees what the pool gives up, outside the lock. Classes are a
 //! quarter of a power of two apart, so that rounding up wastes less than 25 % beyond alignment.
 
 use std::collections::VecDeque;
@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::cpu::ALIGN;
-use crate::layout::LayoutMap;
-use crate::storage::Slot;
+use crate::layout::{ALIGN, LayoutMap};
+use crate::slot::Slot;
 
 /// Slots that leave the pool for the system.
 pub(crate) type Evicted = SmallVec<[Arc<Slot>; 4]>;
@@ -175,9 +174,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Device;
-    use crate::cpu::Block;
-    use crate::storage::Home;
+    use crate::slot::{Block, SlotOwner};
 
     #[test]
     fn classes_waste_less_than_a_quarter() {
@@ -192,7 +189,7 @@ mod tests {
     }
 
     fn slot(bytes: usize) -> Arc<Slot> {
-        Slot::new(&Device::cpu(), Block::allocate(bytes).unwrap(), Home::Pool, false)
+        Slot::new(Block::allocate(bytes).unwrap(), SlotOwner::Pool, false)
     }
 
     #[test]

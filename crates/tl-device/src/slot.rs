@@ -1,24 +1,26 @@
-//! The CPU device's memory: aligned blocks from the system allocator and files mapped into memory.
+//! Blocks of bytes, and the slots that carry them.
 //!
-//! One of the places in this crate with `unsafe`. Nothing here counts or pools; that is
-//! `memory.rs`. The rule that makes the writing sound is kept by [`Lease`](crate::Lease): a block is written only
-//! through the one handle that exists on it.
+//! A *block* is memory at a fixed address: of the system allocator, of a mapped file, of a GPU. A *slot* is a block with
+//! an owner (the pool, a reserve, an arena), who keeps it for good and gets it back when its last handle goes. Handles
+//! count themselves; the count serves that purpose only: nobody reads it to find out whether memory may be used again.
+//!
+//! Slots know neither their device nor its lock: the handles (`storage.rs`) know the device, and the books
+//! (`memory/`) know which slots there are.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use memmap2::{Mmap, MmapMut};
-
-use crate::heap::{self, Excluded, ReadFile};
-use crate::storage::Slot;
-
-/// Every block starts at a multiple of this: a cache line, and the width of the widest vector registers.
-pub(crate) const ALIGN: usize = 64;
+use crate::Error;
+#[cfg(feature = "gpu")]
+use crate::gpu::Buffer;
+use crate::heap::{self, Excluded};
+use crate::layout::ALIGN;
+use crate::mapping::MappedFile;
+use crate::purpose::Role;
+use crate::sync::HandleCount;
 
 /// Bytes at a fixed address.
 pub(crate) enum Block {
@@ -30,7 +32,7 @@ pub(crate) enum Block {
     Mapped { mapping: Arc<MappedFile>, offset: usize, len: usize },
     /// A buffer of a GPU, whose bytes the host cannot see.
     #[cfg(feature = "gpu")]
-    Gpu(crate::gpu::Buffer),
+    Gpu(Buffer),
     /// No bytes at all, for planning: only the count is real. A piece of an arena names it.
     Simulated { capacity: usize, whole: Option<Arc<Slot>> },
 }
@@ -64,6 +66,12 @@ impl Block {
         }
     }
 
+    /// The part of a file from `offset` on, or `None` where it reaches beyond the end.
+    pub(crate) fn of_file(file: &Arc<MappedFile>, offset: usize, len: usize) -> Option<Block> {
+        let end = offset.checked_add(len)?;
+        (end <= file.bytes().len()).then(|| Block::Mapped { mapping: file.clone(), offset, len })
+    }
+
     /// Whether this is a piece of that arena.
     pub(crate) fn is_part_of(&self, arena: &Arc<Slot>) -> bool {
         match self {
@@ -85,12 +93,12 @@ impl Block {
 
     /// Whether its bytes are counted as the heap's: those of a file that was read.
     pub(crate) fn is_on_heap(&self) -> bool {
-        matches!(self, Block::Mapped { mapping, .. } if mapping.read.is_some()) && heap::is_counted()
+        matches!(self, Block::Mapped { mapping, .. } if mapping.is_on_heap()) && heap::is_counted()
     }
 
     /// The buffer, where it is one of a GPU.
     #[cfg(feature = "gpu")]
-    pub(crate) fn gpu(&self) -> Option<&crate::gpu::Buffer> {
+    pub(crate) fn gpu(&self) -> Option<&Buffer> {
         match self {
             Block::Gpu(buffer) => Some(buffer),
             _ => None,
@@ -106,7 +114,7 @@ impl Block {
             // SAFETY: `len` bytes within the arena's block, which the piece keeps alive, and which no other piece overlaps;
             // the arena's own bytes are never looked at while it is one.
             Block::Part { start, len, .. } => unsafe { std::slice::from_raw_parts(start.as_ptr(), *len) },
-            Block::Mapped { mapping, offset, len } => mapping.map.get(*offset..*offset + *len).unwrap_or_default(),
+            Block::Mapped { mapping, offset, len } => mapping.bytes().get(*offset..*offset + *len).unwrap_or_default(),
             #[cfg(feature = "gpu")]
             Block::Gpu(_) => &[],
             Block::Simulated { .. } => &[],
@@ -160,105 +168,129 @@ fn heap_layout(capacity: usize) -> Option<HeapLayout> {
     HeapLayout::from_size_align(capacity, ALIGN).ok()
 }
 
-/// A file that is no folder.
-fn open(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
-    }
-    Ok(file)
+/// Who gets the slot when its last handle goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum SlotOwner {
+    /// Slot `index` of entry `entry` of the reserve with this id.
+    Reserve { id: u64, entry: u32, index: u32 },
+    /// The pool.
+    Pool,
+    /// The piece at `offset` of an arena of the reserve with this id, and the index of its cell there.
+    Arena { id: u64, offset: usize, cell: u32 },
+    /// Nobody: the memory goes back to the system. Learnable memory beyond its reserve.
+    System,
+    /// A mapped file; not memory of the device.
+    File,
 }
 
-/// A file mapped into memory, read-only. Cheap to clone.
-///
-/// The file must not be truncated while it is mapped: the operating system answers a read beyond its end with a signal.
-///
-/// ```
-/// use tl_device::{Device, Mapping};
-/// let device = Device::cpu();
-/// let file = Mapping::open("Cargo.toml")?;
-/// let weight = device.adopt(&file, 0, 9)?.share();
-/// drop(file); // the weight keeps the mapping
-/// assert_eq!(weight.bytes(), b"[package]");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Mapping {
-    map: Arc<MappedFile>,
+pub(crate) struct Slot {
+    pub(crate) block: Block,
+    pub(crate) owner: SlotOwner,
+    /// Whether the reserve is to keep this learnable slot when its last handle goes.
+    recycled: AtomicBool,
+    /// Whether the memory is a parameter's. Never handed to an activation.
+    pub(crate) learnable: bool,
+    /// Whether the slot has been handed out before. Changed under the memory's lock.
+    used: AtomicBool,
+    /// The id of the slot's present take in the trace that is being recorded; 0: none. Changed under the memory's lock.
+    pub(crate) trace_id: AtomicU64,
+    /// What the slot is out for. Changed under the memory's lock.
+    role: AtomicU8,
+    /// Bytes of the layout that the slot serves at present. Set by the first handle.
+    len_bytes: AtomicUsize,
+    pub(crate) handles: HandleCount,
 }
 
-#[derive(Debug)]
-pub(crate) struct MappedFile {
-    map: Mmap,
-    /// Where the file was read: what counts it.
-    read: Option<ReadFile>,
-}
-
-impl Mapping {
-    /// Maps the whole file.
-    ///
-    /// ```
-    /// use std::io::ErrorKind;
-    /// use tl_device::Mapping;
-    /// assert!(Mapping::open("Cargo.toml").is_ok());
-    /// assert_eq!(Mapping::open("src").unwrap_err().kind(), ErrorKind::IsADirectory);
-    /// assert_eq!(Mapping::open("absent.gguf").unwrap_err().kind(), ErrorKind::NotFound);
-    /// ```
-    ///
-    /// # Errors
-    /// What the operating system says: the file is missing, is a folder, may not be read.
-    pub fn open(path: impl AsRef<Path>) -> io::Result<Mapping> {
-        let file = open(path.as_ref())?;
-        // SAFETY: the mapping is private and read-only. Another process that truncates the file can still end this one
-        // with SIGBUS, as for every program that maps files; that is stated in the documentation.
-        let map = unsafe { Mmap::map(&file)? };
-        // Pages of 2 MiB, where the file system reads files into such: a weight is read through once for each token, and looking up
-        // small pages is a fifth of the time. Refused, it changes nothing.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Mapping { map: Arc::new(MappedFile { map, read: None }) })
+impl Slot {
+    pub(crate) fn new(block: Block, owner: SlotOwner, learnable: bool) -> Arc<Slot> {
+        Arc::new(Slot {
+            block,
+            owner,
+            recycled: AtomicBool::new(false),
+            learnable,
+            used: AtomicBool::new(false),
+            trace_id: AtomicU64::new(0),
+            role: AtomicU8::new(0),
+            len_bytes: AtomicUsize::new(0),
+            handles: HandleCount::none(),
+        })
     }
 
-    /// The whole file, read into memory of the process's own: it is there whatever becomes of the file, in pages of 2 MiB where the
-    /// system gives them, which a file that was read some other way does not lie in. The price is the time to copy it, and memory
-    /// that no other process shares.
-    ///
-    /// ```
-    /// use tl_device::Mapping;
-    /// let copy = Mapping::read("Cargo.toml")?;
-    /// assert_eq!(copy.bytes(), Mapping::open("Cargo.toml")?.bytes());
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`Mapping::open`], and where there is no memory or the file ends early.
-    pub fn read(path: impl AsRef<Path>) -> io::Result<Mapping> {
-        let mut file = open(path.as_ref())?;
-        let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let len = usize::try_from(file.metadata()?.len()).map_err(too_long)?;
-        let read = ReadFile::count(len).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut copy = MmapMut::map_anon(len)?;
-        #[cfg(target_os = "linux")]
-        let _ = copy.advise(memmap2::Advice::HugePage);
-        file.read_exact(&mut copy)?;
-        Ok(Mapping { map: Arc::new(MappedFile { map: copy.make_read_only()?, read: Some(read) }) })
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.len_bytes.load(Ordering::Relaxed)
     }
 
-    /// The file's bytes.
-    ///
-    /// ```
-    /// use tl_device::Mapping;
-    /// let file = Mapping::open("Cargo.toml")?;
-    /// assert!(file.bytes().starts_with(b"[package]"));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn bytes(&self) -> &[u8] {
-        &self.map.map
+    /// The slot goes out for `len_bytes` bytes, with one handle.
+    pub(crate) fn first_handle(&self, len_bytes: usize) {
+        self.handles.first();
+        self.len_bytes.store(len_bytes, Ordering::Relaxed);
     }
 
-    /// A part of the mapping as a block, or `None` where it reaches beyond the end.
-    pub(crate) fn block(&self, offset: usize, len: usize) -> Option<Block> {
-        let end = offset.checked_add(len)?;
-        (end <= self.map.map.len()).then(|| Block::Mapped { mapping: self.map.clone(), offset, len })
+    pub(crate) fn role(&self) -> Role {
+        match self.role.load(Ordering::Relaxed) {
+            1 => Role::Cache,
+            2 => Role::Learnable,
+            _ => Role::Activation,
+        }
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        let number = match role {
+            Role::Activation => 0,
+            Role::Cache => 1,
+            Role::Learnable => 2,
+        };
+        self.role.store(number, Ordering::Relaxed);
+    }
+
+    // A plain load and store, where an exchange would cost ten times as much: what changes under a lock, or through the
+    // only handle, has one writer at a time.
+
+    /// Marks the slot as used. Returns whether it was used before.
+    pub(crate) fn mark_used(&self) -> bool {
+        let was_used = self.used.load(Ordering::Relaxed);
+        self.used.store(true, Ordering::Relaxed);
+        was_used
+    }
+
+    /// The reserve is to keep the slot when its last handle goes. The caller has the only one.
+    pub(crate) fn recycle(&self) {
+        self.recycled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Slot::recycle`] was called since the slot went out.
+    pub(crate) fn take_recycled(&self) -> bool {
+        let is_recycled = self.recycled.load(Ordering::Relaxed);
+        if is_recycled {
+            self.recycled.store(false, Ordering::Relaxed);
+        }
+        is_recycled
+    }
+
+    /// Gives `sink` the bytes from `offset` on.
+    pub(crate) fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let end = offset.saturating_add(len);
+        assert!(end <= self.len_bytes(), "bytes {offset}..{end} of {}", self.len_bytes());
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = self.block.gpu() {
+            return buffer.read(offset, len, sink);
+        }
+        sink(self.block.bytes().get(offset..end).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Fills the slot with bytes that are not-a-number in every float type.
+    ///
+    /// # Safety
+    /// No handle on the slot exists but, at most, the caller's own.
+    pub(crate) unsafe fn fill_with_nan(&self) {
+        #[cfg(feature = "gpu")]
+        if let Some(buffer) = self.block.gpu() {
+            // A device that has failed says so at the next use.
+            let _ = buffer.fill(u32::MAX);
+            return;
+        }
+        // SAFETY: no other handle exists, so nobody else uses the bytes.
+        unsafe { self.block.bytes_mut() }.fill(0xff);
     }
 }

@@ -10,12 +10,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use crate::Layout;
-use crate::arena::{Lifetime, Piece, Ranges, Step, place, shared_beginnings};
-use crate::layout::LayoutHasher;
-use crate::memory::Role;
-use crate::tally::{Kind, Part, Room, Tally, list_bytes, map_bytes};
-use crate::trace::{ArenaPlan, Source};
+use super::arena_plan::{ArenaPlan, Lifetime, Piece, Step, piece_bytes, place, shared_beginnings};
+use super::event::Source;
+use super::tally::{Kind, Part, Room, Tally, list_bytes, map_bytes};
+use crate::layout::{Layout, LayoutHasher};
+use crate::purpose::Role;
 
 /// A request of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -256,7 +255,7 @@ fn add(plan: &mut ArenaPlan, step: &[Wanted], n_shared: usize, tally: &Tally) {
         return;
     }
     let lifetime = |(from, (layout, wanted)): (usize, (&&Layout, &Wanted))| {
-        let bytes = layout.len_bytes().ok().and_then(Ranges::piece_bytes).filter(|_| !wanted.is_beside)?;
+        let bytes = layout.len_bytes().ok().and_then(piece_bytes).filter(|_| !wanted.is_beside)?;
         Some(Lifetime { bytes, from, until: wanted.until })
     };
     let lifetimes: Vec<Lifetime> = pieces().enumerate().filter_map(lifetime).collect();

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cpu::ALIGN;
-use crate::symbolic_row::{SymbolicRow, statement, word};
-use crate::{Error, Layout, ReserveKind, TensorBuffer};
+use super::row::{SymbolicRow, statement, word};
+use crate::layout::{ALIGN, Layout};
+use crate::stats::ReserveKind;
 
 /// A reservation.
 ///
@@ -161,30 +161,6 @@ impl ReservationPlan {
             Some(row) => row.count = row.count.saturating_add(count),
             None => self.rows.push(PlanRow { layout: layout.clone(), kind, count }),
         }
-    }
-
-    /// Carries the plan out.
-    ///
-    /// ```
-    /// use tl_device::{Device, ReservationPlan, TensorBuffer};
-    /// let device = Device::cpu();
-    /// let buffer = TensorBuffer::new(&device);
-    /// "exact float16[8, 512] 4".parse::<ReservationPlan>()?.reserve(&buffer)?;
-    /// assert_eq!(buffer.stats().reserved_count, 4);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`TensorBuffer::reserve`]; the rows before the one that failed stay reserved.
-    pub fn reserve(&self, buffer: &TensorBuffer) -> Result<(), Error> {
-        for row in &self.rows {
-            match row.kind {
-                ReserveKind::Exact => buffer.reserve(&row.layout, row.count)?,
-                ReserveKind::UpTo => buffer.reserve_up_to(&row.layout, row.count)?,
-                ReserveKind::Learnable => buffer.reserve_learnable(&row.layout, row.count)?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::formula::{MAX_SIZES, Polynomial};
-use crate::plan::PlanError;
-use crate::symbolic_row::{SymbolicRow, statement, word};
-use crate::{DType, PlanRow, ReservationPlan, ReserveKind};
+use super::formula::{MAX_SIZES, Polynomial};
+use super::reservations::{PlanError, PlanRow, ReservationPlan};
+use super::row::{SymbolicRow, statement, word};
+use crate::layout::DType;
+use crate::stats::ReserveKind;
 
 /// A size that varies, and between which values, both included.
 ///

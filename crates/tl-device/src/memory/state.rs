@@ -1,37 +1,40 @@
-//! What lies under the memory's lock: who serves a request, where a slot goes that comes back, what is written down of it.
+//! The books of a device, changed under its lock: which source serves a request, where a slot goes that comes back, what a
+//! trace records of it.
 //!
-//! Nothing here calls the system: blocks are made and freed by `memory.rs`, outside the lock.
+//! Nothing here calls the system: `allocator.rs` makes and frees blocks, outside the lock.
 
+use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
-use crate::admission::Entry;
-use crate::ledger::Ledger;
-use crate::memory::{Purpose, Role};
-use crate::pool::{Evicted, Pool};
-use crate::recorder::{Held, Recorder};
-use crate::reserve::Reserve;
+use super::ledger::Ledger;
+use super::pool::{Evicted, Pool};
+use super::reserve::{Request, Reserve};
+use super::thread_context::Entry;
+use crate::layout::Layout;
+use crate::options::MemoryOptions;
+use crate::purpose::{Purpose, Role};
+use crate::slot::{Slot, SlotOwner};
 use crate::stats::{MemoryStats, ReserveKind, TensorBufferStats};
-use crate::storage::{Home, Slot};
-use crate::tensor_buffer::TensorBuffer;
-use crate::trace::{Action, Source, Trace};
-use crate::{Device, Layout, MemoryOptions};
+use crate::trace::{Action, Held, Recorder, Source, Trace};
 
-/// A request, as far as serving it goes.
-#[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    pub(crate) layout: &'a Layout,
-    pub(crate) len_bytes: usize,
-    pub(crate) purpose: Purpose,
-    /// The place in the program that asks; 0: none.
-    pub(crate) location: u64,
+/// A handle on the memory that these books are of.
+pub(crate) type Keeper = Arc<dyn Any + Send + Sync>;
+
+/// The tensor buffer that serves a context.
+#[derive(Clone)]
+pub(crate) struct CurrentBuffer {
+    /// The id of its reserve.
+    pub(crate) reserve: u64,
+    /// A handle on the buffer; the last one removes the reserve.
+    pub(crate) handle: Arc<dyn Any + Send + Sync>,
 }
 
 /// What serves the requests of a thread.
 #[derive(Default)]
 pub(crate) struct Context {
-    pub(crate) current: Option<TensorBuffer>,
+    pub(crate) current: Option<CurrentBuffer>,
     /// Whether new allocations are refused.
     pub(crate) is_sealed: bool,
     /// Whether the next request for an activation seals it.
@@ -49,8 +52,10 @@ pub(crate) struct State {
     pub(crate) ledger: Ledger,
     /// Slots that are out, mapped ones included.
     out: usize,
-    /// A handle on the memory itself while slots are out, so that they need not hold one each.
-    kept: Option<Device>,
+    /// The memory itself.
+    memory: Weak<dyn Any + Send + Sync>,
+    /// A handle on it while slots are out, so that they need not hold one each.
+    kept: Option<Keeper>,
     /// Slots that came back and wait for queued work; `None` where nothing is queued.
     returning: Option<VecDeque<Arc<Slot>>>,
     /// Traces that are being written, the one begun last at the end.
@@ -70,15 +75,22 @@ struct ScopePeak {
 }
 
 impl State {
-    pub(crate) fn new(pool: Pool, options: &MemoryOptions, is_delayed: bool) -> State {
+    pub(crate) fn new(
+        memory: Weak<dyn Any + Send + Sync>,
+        pool: Pool,
+        options: &MemoryOptions,
+        is_delayed: bool,
+        counts_heap: bool,
+    ) -> State {
         State {
             pool,
             reserves: Vec::new(),
             next_id: 1,
             own: Context::default(),
             admitted: Vec::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger { counts_heap, ..Ledger::default() },
             out: 0,
+            memory,
             kept: None,
             returning: is_delayed.then(VecDeque::new),
             traces: Vec::new(),
@@ -94,30 +106,30 @@ impl State {
         self.next_id - 1
     }
 
-    /// Books a slot out. Whoever calls this hands the slot to a lease.
+    /// Books a slot out. The caller hands it to a lease.
     #[inline]
-    pub(crate) fn go_out(&mut self, device: &Device, slot: &Slot, request: Request, source: Source) {
+    pub(crate) fn record_take(&mut self, slot: &Slot, request: Request, source: Source) {
         if self.out == 0 {
-            self.kept = Some(device.clone());
+            self.kept = self.memory.upgrade();
         }
         self.out += 1;
         slot.set_role(request.purpose.role);
-        if slot.home == Home::Mapped {
+        if slot.owner == SlotOwner::File {
             self.ledger.map(slot, request.len_bytes as u64);
         } else {
-            self.ledger.go_out(slot, request.len_bytes as u64);
+            self.ledger.record_take(slot, request.len_bytes as u64);
             for scope in &mut self.scopes {
                 scope.peak = scope.peak.max(self.ledger.live);
             }
         }
         slot.trace_id.store(0, Ordering::Relaxed);
         if !self.traces.is_empty() {
-            self.record_take(slot, request, source);
+            self.trace_take(slot, request, source);
         }
     }
 
     #[cold]
-    fn record_take(&mut self, slot: &Slot, request: Request, source: Source) {
+    fn trace_take(&mut self, slot: &Slot, request: Request, source: Source) {
         let id = self.next_take;
         self.next_take += 1;
         slot.trace_id.store(id, Ordering::Relaxed);
@@ -129,22 +141,22 @@ impl State {
     /// Takes a slot back. What leaves the device is put into `freed`; the result is the handle that kept the memory, if no
     /// slot is out any more. The caller drops both outside the lock.
     #[inline]
-    pub(crate) fn come_back(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Device> {
+    pub(crate) fn record_return(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Keeper> {
         self.out -= 1;
-        if slot.home == Home::Mapped {
+        if slot.owner == SlotOwner::File {
             self.ledger.unmap(&slot);
         } else {
-            self.ledger.come_back(&slot);
+            self.ledger.record_return(&slot);
         }
         if !self.traces.is_empty() {
             self.record(Action::Return { id: slot.trace_id.load(Ordering::Relaxed) });
         }
         match &mut self.returning {
-            Some(returning) if slot.home != Home::Mapped => {
+            Some(returning) if slot.owner != SlotOwner::File => {
                 self.ledger.returning += slot.block.capacity() as u64;
                 returning.push_back(slot);
             }
-            _ => self.keep_or_free(slot, freed),
+            _ => self.return_to_owner(slot, freed),
         }
         if self.out == 0 { self.kept.take() } else { None }
     }
@@ -158,22 +170,22 @@ impl State {
     pub(crate) fn complete(&mut self, index: usize, freed: &mut Evicted) -> bool {
         let Some(slot) = self.returning.as_mut().and_then(|returning| returning.remove(index)) else { return false };
         self.ledger.returning -= slot.block.capacity() as u64;
-        self.keep_or_free(slot, freed);
+        self.return_to_owner(slot, freed);
         true
     }
 
-    /// Puts a slot where it belongs.
+    /// Gives a slot back to its owner. What leaves the device is put into `freed`.
     #[inline]
-    fn keep_or_free(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
+    fn return_to_owner(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
         let capacity = slot.block.capacity() as u64;
         let before = freed.len();
-        match slot.home {
-            Home::Pool => {
+        match slot.owner {
+            SlotOwner::Pool => {
                 let evicted = self.pool.put(slot);
                 self.ledger.evictions += evicted.len() as u64;
                 freed.extend(evicted);
             }
-            Home::Reserve { id, entry, index } => {
+            SlotOwner::Reserve { id, entry, index } => {
                 let recycled = slot.take_recycled();
                 let not_kept = match self.reserve(id) {
                     Some(reserve) => reserve.give_back(slot, entry, index, recycled),
@@ -184,9 +196,9 @@ impl State {
                     None => self.ledger.reserved_free += capacity,
                 }
             }
-            Home::Arena { id, offset, cell } => self.give_back_piece(slot, (id, offset, cell), freed),
-            Home::Device => freed.push(slot),
-            Home::Mapped => return,
+            SlotOwner::Arena { id, offset, cell } => self.give_back_piece(slot, (id, offset, cell), freed),
+            SlotOwner::System => freed.push(slot),
+            SlotOwner::File => return,
         }
         self.book_freed(&freed[before..]);
     }
@@ -216,22 +228,22 @@ impl State {
     }
 
     /// A slot of the reserve with this id, booked out.
-    pub(crate) fn take_reserved(&mut self, device: &Device, id: u64, request: Request) -> Option<Arc<Slot>> {
+    pub(crate) fn take_reserved(&mut self, id: u64, request: Request) -> Option<Arc<Slot>> {
         let reserve = self.reserve(id)?;
         let (slot, source) = match request.purpose.role {
-            Role::Activation | Role::Cache => reserve.take(device, request),
+            Role::Activation | Role::Cache => reserve.take(request),
             Role::Learnable => reserve.take_learnable(request.layout),
         }?;
         self.ledger.reserved_free -= slot.block.capacity() as u64;
-        self.go_out(device, &slot, request, source);
+        self.record_take(&slot, request, source);
         Some(slot)
     }
 
     /// An idle slot of the pool, booked out.
-    pub(crate) fn take_pooled(&mut self, device: &Device, class_bytes: usize, request: Request) -> Option<Arc<Slot>> {
+    pub(crate) fn take_pooled(&mut self, class_bytes: usize, request: Request) -> Option<Arc<Slot>> {
         let slot = self.pool.take(class_bytes)?;
         self.ledger.pool_reuses += 1;
-        self.go_out(device, &slot, request, Source::Pool);
+        self.record_take(&slot, request, Source::Pool);
         Some(slot)
     }
 
@@ -254,7 +266,7 @@ impl State {
     }
 
     /// A context that is sealed and served by this buffer. Gives its place.
-    pub(crate) fn admit(&mut self, buffer: TensorBuffer) -> usize {
+    pub(crate) fn admit(&mut self, buffer: CurrentBuffer) -> usize {
         let context = Context { current: Some(buffer), is_sealed: true, seals_at_use: false };
         match self.admitted.iter_mut().enumerate().find(|(_, place)| place.is_none()) {
             Some((at, place)) => {
@@ -289,7 +301,7 @@ impl State {
 
     /// The reserve of the context's tensor buffer.
     pub(crate) fn current_reserve(&mut self, entry: Option<Entry>) -> Option<&mut Reserve> {
-        let id = self.context(entry).current.as_ref()?.id();
+        let id = self.context(entry).current.as_ref()?.reserve;
         self.reserve(id)
     }
 

@@ -1,0 +1,125 @@
+//! Files mapped into memory, or read whole.
+//!
+//! The one place of the crate that opens files for their contents.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapMut};
+
+use crate::heap::ReadFile;
+
+/// A file that is no folder.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+    }
+    Ok(file)
+}
+
+/// A file mapped into memory, read-only. Cheap to clone.
+///
+/// The file must not be truncated while it is mapped: the operating system answers a read beyond its end with a signal.
+///
+/// ```
+/// use tl_device::{Device, Mapping};
+/// let device = Device::cpu();
+/// let file = Mapping::open("Cargo.toml")?;
+/// let weight = device.adopt(&file, 0, 9)?.share();
+/// drop(file); // the weight keeps the mapping
+/// assert_eq!(weight.bytes(), b"[package]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    map: Arc<MappedFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: Mmap,
+    /// Counts a file that was read as heap.
+    read: Option<ReadFile>,
+}
+
+impl MappedFile {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Whether the file was read, and lies on the heap.
+    pub(crate) fn is_on_heap(&self) -> bool {
+        self.read.is_some()
+    }
+}
+
+impl Mapping {
+    /// Maps the whole file.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use tl_device::Mapping;
+    /// assert!(Mapping::open("Cargo.toml").is_ok());
+    /// assert_eq!(Mapping::open("src").unwrap_err().kind(), ErrorKind::IsADirectory);
+    /// assert_eq!(Mapping::open("absent.gguf").unwrap_err().kind(), ErrorKind::NotFound);
+    /// ```
+    ///
+    /// # Errors
+    /// What the operating system says: the file is missing, is a folder, may not be read.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Mapping> {
+        let file = open(path.as_ref())?;
+        // SAFETY: the mapping is private and read-only. Another process that truncates the file can still end this one
+        // with SIGBUS, as for every program that maps files; that is stated in the documentation.
+        let map = unsafe { Mmap::map(&file)? };
+        // Pages of 2 MiB, where the file system reads files into such: a weight is read through once for each token, and looking up
+        // small pages is a fifth of the time. Refused, it changes nothing.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Mapping { map: Arc::new(MappedFile { map, read: None }) })
+    }
+
+    /// The whole file, read into memory of the process's own: it is there whatever becomes of the file, in pages of 2 MiB where the
+    /// system gives them, which a file that was read some other way does not lie in. The price is the time to copy it, and memory
+    /// that no other process shares.
+    ///
+    /// ```
+    /// use tl_device::Mapping;
+    /// let copy = Mapping::read("Cargo.toml")?;
+    /// assert_eq!(copy.bytes(), Mapping::open("Cargo.toml")?.bytes());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Mapping::open`], and where there is no memory or the file ends early.
+    pub fn read(path: impl AsRef<Path>) -> io::Result<Mapping> {
+        let mut file = open(path.as_ref())?;
+        let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let len = usize::try_from(file.metadata()?.len()).map_err(too_long)?;
+        let read = ReadFile::count(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut copy = MmapMut::map_anon(len)?;
+        #[cfg(target_os = "linux")]
+        let _ = copy.advise(memmap2::Advice::HugePage);
+        file.read_exact(&mut copy)?;
+        Ok(Mapping { map: Arc::new(MappedFile { map: copy.make_read_only()?, read: Some(read) }) })
+    }
+
+    /// The file's bytes.
+    ///
+    /// ```
+    /// use tl_device::Mapping;
+    /// let file = Mapping::open("Cargo.toml")?;
+    /// assert!(file.bytes().starts_with(b"[package]"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn bytes(&self) -> &[u8] {
+        &self.map.map
+    }
+
+    pub(crate) fn file(&self) -> &Arc<MappedFile> {
+        &self.map
+    }
+}

@@ -1,0 +1,19 @@
+//! Where memory comes from and where it goes back to.
+//!
+//! `allocator.rs` is the one door, outside the lock; `state.rs` are the books under it, which own the sums (`ledger.rs`), the
+//! pool, and the reserves with their arenas.
+
+mod allocator;
+mod arena;
+mod guide;
+mod ledger;
+mod pool;
+mod ranges;
+mod reserve;
+mod reserving;
+mod state;
+pub(crate) mod thread_context;
+mod thread_sets;
+
+pub(crate) use allocator::Memory;
+pub(crate) use state::CurrentBuffer;

@@ -1,0 +1,47 @@
+//! What memory is taken for, and by which operation.
+
+/// What the memory is for.
+///
+/// ```
+/// use tl_device::{Device, Layout, Role};
+/// let device = Device::cpu();
+/// let _weight = device.take(&Layout::from(vec![100]), Role::Learnable)?;
+/// let _keys = device.take(&Layout::from(vec![50]), Role::Cache)?;
+/// let stats = device.stats();
+/// assert_eq!((stats.learnable_bytes, stats.cache_bytes, stats.activation_bytes()), (200, 100, 0));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The result of an operation: from the tensor buffer, the pool, or the device.
+    Activation,
+    /// Keys and values that stay from step to step. Served as activations are, and counted apart.
+    Cache,
+    /// A parameter: from the learnable reserve or the device, never the pool, and given back to the system when dropped.
+    Learnable,
+}
+
+/// What the memory is for, and which operation asks.
+///
+/// ```
+/// use tl_device::{Action, Device, Layout, Purpose, Role};
+/// let device = Device::cpu();
+/// device.start_trace();
+/// drop(device.take(&Layout::from(vec![8]), Purpose { role: Role::Activation, op: "softmax" })?);
+/// let event = device.stop_trace().events().next().unwrap();
+/// assert!(matches!(event.action, Action::Take { op: "softmax", .. }));
+/// # Ok::<(), tl_device::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// What it is for.
+    pub role: Role,
+    /// The operation's name, for traces and errors.
+    pub op: &'static str,
+}
+
+impl From<Role> for Purpose {
+    fn from(role: Role) -> Self {
+        Purpose { role, op: "take" }
+    }
+}
