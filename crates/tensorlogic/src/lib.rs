@@ -71,17 +71,18 @@ pub use tl_device::{
 };
 pub use tl_engine::{
     Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, Constraint,
-    ConstraintState, DateTime, DecodeStream, Divergence, Finish, GenerateOptions, Generator, KvCache, LanguageModel,
-    LoadOptions, MemoryPlan, Message, Model, ModelConfig, ModelError, Perplexity, Planner, Predictions, ReserveFor,
-    SamplingOptions, Session, Step, StopStrings, Timings, Tokenizer, Weights,
+    ConstraintState, DateTime, DecodeStream, Finish, GenerateOptions, Generator, KvCache, LanguageModel, LoadOptions,
+    MemoryPlan, Message, Model, ModelConfig, ModelError, Planner, ReserveFor, SamplingOptions, Session, Step,
+    StopStrings, Timings, Tokenizer, Weights, Workload,
 };
 #[cfg(feature = "grammar")]
 pub use tl_engine::{Grammar, GrammarCompiler, GrammarError, GrammarKind, GrammarSource};
-pub use tl_model::{
-    CachePart, Keeps, LayerSpec, LogProbs, LogProbsRow, LogProbsWriter, MetadataValue, Quantization, QuantizeProgress,
-    QuantizeReport, Sampler, SyntheticModel, SyntheticShape, weight_formats,
-};
+pub use tl_model::{CachePart, Keeps, LayerSpec, MetadataValue, Sampler};
 pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
+pub use tl_tools::{
+    Divergence, LogProbs, LogProbsRow, LogProbsWriter, Perplexity, Predictions, Quantization, QuantizeProgress,
+    QuantizeReport, SyntheticModel, SyntheticShape, ToolError, WINDOWS, weight_formats,
+};
 
 /// Operations as data: the table that methods, language and documentation share.
 pub use tl_tensor::ops;

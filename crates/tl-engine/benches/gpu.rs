@@ -16,7 +16,7 @@ use tl_device::{
     bytes,
 };
 use tl_engine::{KvCache, Model, ReserveFor};
-use tl_model::SyntheticModel;
+use tl_tools::SyntheticModel;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -27,15 +27,13 @@ mod cost;
 #[cfg(feature = "grammar")]
 mod grammar;
 mod model;
-mod perplexity;
 mod plan;
 mod reserve;
 mod session;
 
 pub use chat::{Answer, AnswerEnd, Chat, ChatOptions};
 pub use model::{LoadOptions, Model};
-pub use perplexity::{Divergence, Perplexity, Predictions};
-pub use plan::{MemoryPlan, Planner};
+pub use plan::{MemoryPlan, Planner, Workload};
 pub use reserve::ReserveFor;
 pub use session::{Session, Step};
 pub use tl_chat::{ChatTemplate, DateTime, Message};

@@ -123,8 +123,8 @@ impl Model {
         self.with(self.scripted.counting())
     }
 
-    /// Weights and script.
-    pub(crate) fn scripted(&self) -> &ScriptedModel {
+    /// Weights and script, as TL has them.
+    pub fn scripted(&self) -> &ScriptedModel {
         &self.scripted
     }
 

@@ -7,11 +7,11 @@ use std::fmt;
 use std::path::Path;
 
 use tl_device::{DType, Device, LayoutStats, Simulation, TensorBuffer, bytes};
-use tl_model::format::log_probs::SHORTEST_WINDOW;
-use tl_model::{Activations, Result};
+use tl_model::{Activations, Result, SamplingOptions};
 
 use crate::model::{LoadOptions, Model};
 use crate::reserve::ReserveFor;
+use crate::session::Session;
 
 /// The memory of a model for a context, by the counters of a device: what that device will hold when the model is
 /// loaded and everything is reserved, to the byte.
@@ -68,6 +68,26 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
+/// What a model is planned and reserved for: how so many tokens are run.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// The fewest tokens that make sense.
+    pub shortest: usize,
+    /// Reserves all that a run of at most so many tokens takes.
+    pub reserve: fn(&TensorBuffer, &Model, usize) -> Result<()>,
+    /// Makes, and drops, what such a run has on the heap beside its reservation.
+    pub rehearse: fn(&Model, usize) -> Result<()>,
+}
+
+impl Workload {
+    /// Prompt and generated text of so many tokens together: see [`ReserveFor`].
+    pub const GENERATION: Workload = Workload {
+        shortest: 1,
+        reserve: |buffer, model, context| buffer.reserve_for(model, context),
+        rehearse: |model, context| Session::new(model, context, SamplingOptions::default()).map(drop),
+    };
+}
+
 /// A model on a device that only counts.
 ///
 /// ```
@@ -81,8 +101,7 @@ impl fmt::Display for MemoryPlan {
 #[derive(Clone, Debug)]
 pub struct Planner {
     model: Model,
-    /// Whether windows of a text are to go through the model, rather than a text that goes on.
-    is_for_predictions: bool,
+    workload: Workload,
 }
 
 impl Planner {
@@ -108,7 +127,7 @@ impl Planner {
     /// As for [`Model::load`].
     pub fn open_with(path: impl AsRef<Path>, device: &Device, options: LoadOptions) -> Result<Planner> {
         let model = Model::load_with(path, &Device::simulated(Simulation::of(device)), options)?;
-        Ok(Planner { model, is_for_predictions: false })
+        Ok(Planner { model, workload: Workload::GENERATION })
     }
 
     /// The same plans for activations of this type.
@@ -118,7 +137,7 @@ impl Planner {
 
     /// Plans of a model, whichever device it is on: nothing is taken there.
     pub fn of(model: &Model) -> Planner {
-        Planner { model: model.counting(), is_for_predictions: false }
+        Planner { model: model.counting(), workload: Workload::GENERATION }
     }
 
     /// The same plans for KV caches of this type: see [`Model::with_cache_dtype`].
@@ -126,23 +145,14 @@ impl Planner {
         Planner { model: self.model.with_cache_dtype(dtype), ..*self }
     }
 
-    /// Plans for [`Predictions`](crate::Predictions): a context is then the length of a window.
-    ///
-    /// ```
-    /// use tl_engine::{Activations, Planner};
-    /// let planner = Planner::open("../../models/demo-q4_0.gguf", Activations::Float16)?;
-    /// // The logits of many tokens are looked at, not those of the last one alone.
-    /// let windows = planner.for_predictions();
-    /// assert!(windows.plan(256)?.activation_bytes > planner.plan(256)?.activation_bytes);
-    /// # Ok::<(), tl_engine::ModelError>(())
-    /// ```
-    pub fn for_predictions(&self) -> Planner {
-        Planner { model: self.model.clone(), is_for_predictions: true }
+    /// Plans for another workload.
+    pub fn for_workload(&self, workload: Workload) -> Planner {
+        Planner { model: self.model.clone(), workload }
     }
 
-    /// Whether [`Planner::for_predictions`] made it.
-    pub fn is_for_predictions(&self) -> bool {
-        self.is_for_predictions
+    /// What the plans are for.
+    pub fn workload(&self) -> Workload {
+        self.workload
     }
 
     /// The model, on the device that only counts: its configuration and its tokenizer are those of the file.
@@ -166,10 +176,7 @@ impl Planner {
         device.trim();
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
-        match self.is_for_predictions {
-            true => buffer.reserve_for_predictions(&self.model, context)?,
-            false => buffer.reserve_for(&self.model, context)?,
-        }
+        (self.workload.reserve)(&buffer, &self.model, context)?;
         device.set_tensor_buffer(buffer.clone());
         let cache = self.model.new_cache(context);
         let stats = device.stats();
@@ -202,7 +209,7 @@ impl Planner {
             return Ok(Some(most));
         }
         // A longer context never takes less: between one that fits and one that does not lies the longest.
-        let shortest = if self.is_for_predictions { SHORTEST_WINDOW } else { 1 };
+        let shortest = self.workload.shortest;
         let (mut longest, mut too_long) = (shortest - 1, most);
         while too_long - longest > 1 {
             let middle = longest + (too_long - longest) / 2;

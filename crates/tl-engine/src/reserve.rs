@@ -4,7 +4,6 @@ use tl_device::TensorBuffer;
 use tl_model::Result;
 
 use crate::model::Model;
-use crate::perplexity;
 
 /// Reserving for a model.
 pub trait ReserveFor {
@@ -19,21 +18,10 @@ pub trait ReserveFor {
     /// # Errors
     /// A context that the model was not trained for, types that the model's cache cannot have, or memory that cannot be had.
     fn reserve_for(&self, model: &Model, context: usize) -> Result<()>;
-
-    /// Reserves all that [`Predictions`](crate::Predictions) take for windows of so many tokens, as [`ReserveFor::reserve_for`] does
-    /// for generating: nothing is allocated for a window then.
-    ///
-    /// # Errors
-    /// A window that predictions cannot be made in, types that the model's cache cannot have, or memory that cannot be had.
-    fn reserve_for_predictions(&self, model: &Model, window: usize) -> Result<()>;
 }
 
 impl ReserveFor for TensorBuffer {
     fn reserve_for(&self, model: &Model, context: usize) -> Result<()> {
         model.scripted().reserve(self, context)
-    }
-
-    fn reserve_for_predictions(&self, model: &Model, window: usize) -> Result<()> {
-        perplexity::reserve(self, model, window)
     }
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
-use tl_engine::{Activations, GenerateOptions, Generator, Model, Predictions, ReserveFor, SamplingOptions};
+use tl_engine::{Activations, GenerateOptions, Generator, Model, ReserveFor, SamplingOptions};
+use tl_tools::Predictions;
 
 #[path = "../../../tests/heap.rs"]
 mod heap;
@@ -68,7 +69,7 @@ fn windows_allocate_alike_on_the_heap() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/demo-q8_0.gguf");
     let model = Model::load(path, &Device::cpu_with(&options)).unwrap();
     let buffer = TensorBuffer::new(model.device());
-    buffer.reserve_for_predictions(&model, 200).unwrap();
+    (tl_tools::WINDOWS.reserve)(&buffer, &model, 200).unwrap();
     model.device().set_tensor_buffer(buffer);
     let tokens: Vec<u32> = (0..200).map(|i| (7 * i * i + 3 * i + 5) % 96).collect();
     let mut predictions = Predictions::new(&model, 200).unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tl_device::{Device, DeviceOptions, MemoryOptions, TensorBuffer};
 use tl_engine::{GenerateOptions, Generator, Model, ReserveFor, Result, SamplingOptions};
-use tl_model::SyntheticModel;
+use tl_tools::SyntheticModel;
 
 const CONTEXT: usize = 16;
 const MAX_TOKENS: usize = 3;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tl_device::Device;
 use tl_engine::{Activations, GenerateOptions, Generator, Model};
-use tl_model::{Quantization, SyntheticModel, weight_formats};
+use tl_tools::{Quantization, SyntheticModel, weight_formats};
 
 fn project_file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)

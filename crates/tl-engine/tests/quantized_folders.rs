@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tl_device::Device;
 use tl_engine::{Activations, Model};
-use tl_model::Quantization;
+use tl_tools::Quantization;
 
 mod tiny;
 use tiny::{ALL, distance, logits, named, project_file};

@@ -21,30 +21,6 @@ pub enum ModelError {
         found: Vec<u8>,
     },
 
-    /// The file does not begin with the mark of a file of log-probabilities.
-    #[error(
-        "no file of log-probabilities: it begins with {found:02x?}, such a file with `_logits_`; \
-         `tl perplexity --save` writes one, and llama-perplexity --kl-divergence-base"
-    )]
-    NotLogProbs {
-        /// The first bytes of the file, at most eight.
-        found: Vec<u8>,
-    },
-
-    /// A text whose log-probabilities make no file.
-    #[error(
-        "{n_tokens} tokens in windows of {window}, from a vocabulary of {vocab_size}: a file of log-probabilities has windows of 3 \
-         tokens or more and nothing left over, and counts windows, their tokens and the vocabulary from 1 to 2147483647"
-    )]
-    LogProbsSizes {
-        /// Tokens of a window.
-        window: usize,
-        /// Tokens of the vocabulary.
-        vocab_size: usize,
-        /// Tokens of the text.
-        n_tokens: usize,
-    },
-
     /// A version of the container that is not read.
     #[error("GGUF version {version}{} is not supported (2 and 3 are); convert the model again with a current converter",
         if *big_endian { " of a big-endian file" } else { "" })]
@@ -162,18 +138,6 @@ pub enum ModelError {
         supported: String,
     },
 
-    /// A weight that another format cannot hold, or that was no finite number before.
-    #[error(
-        "tensor `{tensor}` has weights that are no finite numbers in {format}; \
-         take a file whose weights are, or a format that reaches further, such as bf16"
-    )]
-    NotFinite {
-        /// The tensor's name.
-        tensor: String,
-        /// The format in which they were to be written.
-        format: String,
-    },
-
     /// A metadata key that is needed and not there.
     #[error(
         "the file has no metadata key `{key}`, which says {meaning}; convert the model again with a current converter"
@@ -266,7 +230,6 @@ pub enum ModelError {
         /// The most that there may be.
         limit: usize,
     },
-
     /// A sampling option outside its range.
     #[error("{option} is {value}, expected {expected}")]
     SamplingOption {
@@ -319,17 +282,6 @@ pub enum ModelError {
         path: PathBuf,
         /// What the operating system says.
         source: std::io::Error,
-    },
-
-    /// A name that is none of those that are known.
-    #[error("there is no {what} `{name}`; there are {known}")]
-    UnknownName {
-        /// What it was to name: `shape`, `format`.
-        what: &'static str,
-        /// The name given.
-        name: String,
-        /// The names that are known.
-        known: String,
     },
 
     /// A file that cannot be written; what was there before stays as it was.

@@ -296,14 +296,20 @@ fn layer_of(name: &str) -> Option<usize> {
 fn computable(leaf: &Leaf, name: impl FnOnce() -> String) -> Result<&Tensor> {
     match leaf {
         Leaf::Tensor(tensor) => Ok(tensor),
-        Leaf::Unsupported(tensor_type) => Err(unsupported(&name(), *tensor_type)),
+        Leaf::Unsupported(tensor_type) => Err(ModelError::unsupported_format(&name(), *tensor_type)),
     }
 }
 
-/// That the tensor of that name cannot be computed on.
-pub(crate) fn unsupported(name: &str, tensor_type: TensorType) -> ModelError {
-    let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
-    ModelError::TensorFormat { name: name.to_owned(), format: tensor_type.to_string(), supported: supported.join(", ") }
+impl ModelError {
+    /// The error for a tensor whose format cannot be computed on.
+    pub fn unsupported_format(name: &str, tensor_type: TensorType) -> ModelError {
+        let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
+        ModelError::TensorFormat {
+            name: name.to_owned(),
+            format: tensor_type.to_string(),
+            supported: supported.join(", "),
+        }
+    }
 }
 
 /// Whether tensors of this type can be computed on.

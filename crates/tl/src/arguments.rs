@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tl_device::{DType, Device, GpuChoice, SizeRange};
 use tl_engine::{LoadOptions, Model, Planner, SamplingOptions};
-use tl_model::{SyntheticShape, weight_formats};
+use tl_tools::{SyntheticShape, weight_formats};
 
 use crate::output::Stop;
 use crate::{models, script, size};

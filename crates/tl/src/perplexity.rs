@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tl_device::{Device, Mapping, TensorBuffer};
-use tl_engine::{Divergence, Model, ModelError, Perplexity, Planner, Predictions, ReserveFor};
-use tl_model::{LogProbs, LogProbsRow, LogProbsWriter};
+use tl_engine::{Model, ModelError, Planner};
 use tl_syntax::SourceMap;
+use tl_tools::{Divergence, LogProbs, LogProbsRow, LogProbsWriter, Perplexity, Predictions, WINDOWS};
 
 use crate::arguments::PerplexityArguments;
 use crate::output::{self, Stop};
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
 /// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
 fn check_room(arguments: &PerplexityArguments, reference: Option<&Reference<'_>>, device: &Device) -> Result<(), Stop> {
     let meter = HeapMeter::start();
-    let planner = arguments.how.planner(&arguments.model, device)?.for_predictions();
+    let planner = arguments.how.planner(&arguments.model, device)?.for_workload(WINDOWS);
     let (window, text_bytes) = match reference {
         Some(reference) => (reference.check_against(planner.model())?.window(), reference.mapping.bytes().len()),
         None => (window(arguments, planner.model()), check_text(arguments, device)?),
@@ -160,10 +160,10 @@ fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) 
     let device = model.device();
     if arguments.device.memory_limit.is_none() && !device.is_gpu() {
         let weights = if arguments.how.no_mmap { WeightsAre::Copied } else { WeightsAre::Mapped };
-        plan::check_room(&Planner::of(model).for_predictions(), text.window, 0, None, weights, device)?;
+        plan::check_room(&Planner::of(model).for_workload(WINDOWS), text.window, 0, None, weights, device)?;
     }
     let buffer = TensorBuffer::new(device);
-    buffer.reserve_for_predictions(model, text.window).map_err(Stop::failed)?;
+    (WINDOWS.reserve)(&buffer, model, text.window).map_err(Stop::failed)?;
     device.set_tensor_buffer(buffer);
     let mut predictions = Predictions::new(model, text.window).map_err(Stop::failed)?;
     let create = |path: &Path| {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tl_device::{DType, Device, MemoryBound, bytes as display_bytes, heap};
-use tl_engine::{MemoryPlan, Planner, Predictions, SamplingOptions, Session};
+use tl_engine::{MemoryPlan, Planner};
 
 use tl_lang::Architecture;
 
@@ -111,10 +111,7 @@ impl HeapMeter {
         }
         planner.plan(context)?;
         if tokenizer.is_ok() {
-            match planner.is_for_predictions() {
-                true => drop(Predictions::new(model, context)?),
-                false => drop(Session::new(model, context, SamplingOptions::default())?),
-            }
+            (planner.workload().rehearse)(model, context)?;
             model.device().trim();
         }
         // A file is mapped or read as a whole.
@@ -349,8 +346,7 @@ fn largest_beside(planner: &Planner, context: usize, limit_bytes: u64) -> Option
     beside.sort_by_key(|other| std::cmp::Reverse(len(other)));
     beside.iter().take(8).find_map(|other| {
         let other_planner = Planner::open(other, tl_engine::Activations::Float16).ok()?;
-        let other_planner = if planner.is_for_predictions() { other_planner.for_predictions() } else { other_planner };
-        let plan = other_planner.plan(context).ok()?;
+        let plan = other_planner.for_workload(planner.workload()).plan(context).ok()?;
         (plan.total_bytes() <= limit_bytes).then(|| (other.file_name().unwrap_or_default().display().to_string(), plan))
     })
 }

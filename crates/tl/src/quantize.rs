@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{Device, bytes as display_bytes};
-use tl_model::{Quantization, QuantizeProgress, QuantizeReport};
+use tl_tools::{Quantization, QuantizeProgress, QuantizeReport};
 
 use crate::arguments::QuantizeArguments;
 use crate::models;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tl_device::{Device, bytes as display_bytes};
-use tl_model::SyntheticModel;
+use tl_tools::SyntheticModel;
 
 use crate::arguments::SynthArguments;
 use crate::output::{self, Stop};

@@ -23,7 +23,7 @@ const ROTATED: [(&str, &str); 2] = [("attn_q", ".attention.head_count"), ("attn_
 impl Checkpoint {
     /// The metadata of a GGUF file with all of the model, in the order of the file. Of a folder, it has nothing of the
     /// tokenizer.
-    pub(crate) fn exported_metadata(&self) -> impl Iterator<Item = (&str, MetaValue<'_>)> {
+    pub fn exported_metadata(&self) -> impl Iterator<Item = (&str, MetaValue<'_>)> {
         let halves = self.full_key(HALVES);
         self.contents.metadata.pairs_in_order().filter(move |(key, _)| !SPLIT_KEYS.contains(key) && *key != halves)
     }
@@ -32,7 +32,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Heads of q and k that contradict the metadata.
-    pub(crate) fn exported_tensors(&self) -> Result<Vec<CheckpointTensor>> {
+    pub fn exported_tensors(&self) -> Result<Vec<CheckpointTensor>> {
         let mut tensors = self.tensors().to_vec();
         if self.boolean(HALVES)? != Some(true) {
             return Ok(tensors);
@@ -67,7 +67,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// What `take` gives; memory for a chunk that cannot be had.
-    pub(crate) fn read_exported(
+    pub fn read_exported(
         &self,
         tensor: &CheckpointTensor,
         device: &Device,
@@ -80,22 +80,22 @@ impl Checkpoint {
     }
 
     /// Whether the files are a folder's, whose tokenizer is not in the metadata.
-    pub(crate) fn is_folder(&self) -> bool {
+    pub fn is_folder(&self) -> bool {
         matches!(self.contents.vocabulary, Vocabulary::Folder { .. })
     }
 
     /// Whether a folder has a tokenizer.
-    pub(crate) fn has_tokenizer_files(&self) -> bool {
+    pub fn has_tokenizer_files(&self) -> bool {
         matches!(self.contents.vocabulary, Vocabulary::Folder { tokenizer: Some(_), .. })
     }
 
     /// Whether other programs compute a little differently, as they know no bounds of yarn that are not rounded.
-    pub(crate) fn has_unrounded_yarn(&self) -> bool {
+    pub fn has_unrounded_yarn(&self) -> bool {
         matches!(self.boolean(TRUNCATE), Ok(Some(false)))
     }
 
     /// A name of a folder's model: the folder's own, or in Hugging Face's cache that of its repository.
-    pub(crate) fn folder_name(&self) -> Option<String> {
+    pub fn folder_name(&self) -> Option<String> {
         let path = if self.path.is_dir() { self.path.as_path() } else { self.path.parent()? };
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());

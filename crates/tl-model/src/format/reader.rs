@@ -9,17 +9,31 @@ const MAX_ARRAY_DEPTH: usize = 4;
 
 /// The next byte to read; never beyond the end.
 #[derive(Clone, Debug)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) pos: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// A reader of these bytes from a position on.
+    pub fn at(bytes: &'a [u8], pos: usize) -> Reader<'a> {
+        Reader { bytes, pos: pos.min(bytes.len()) }
+    }
+
+    /// The position of the next byte.
+    pub fn position(&self) -> usize {
+        self.pos
+    }
+
     fn remaining(&self) -> u64 {
         (self.bytes.len() - self.pos) as u64
     }
 
-    pub(super) fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8]> {
+    /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// [`ModelError::Truncated`] where there are fewer.
+    pub fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8]> {
         let end = usize::try_from(len).ok().and_then(|len| self.pos.checked_add(len));
         match end.and_then(|end| self.bytes.get(self.pos..end)) {
             Some(taken) => {
@@ -39,7 +53,11 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32> {
+    /// The next four bytes as a little-endian number.
+    ///
+    /// # Errors
+    /// As for [`Reader::take`].
+    pub fn u32(&mut self, what: &'static str) -> Result<u32> {
         Ok(u32::from_le_bytes(self.bytes(what)?))
     }
 

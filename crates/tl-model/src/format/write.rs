@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use super::beside::Beside;
+use super::output_file::OutputFile;
 use super::tensor_type::TensorType;
 use super::value::{Value, ValueType};
 use crate::error::{ModelError, Result};
@@ -182,7 +182,7 @@ impl GgufHeader {
     }
 
     /// Everything before the data, and its padding.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend((self.lengths.len() as u64).to_le_bytes());
@@ -202,7 +202,7 @@ impl GgufHeader {
         let header = self.bytes();
         let len_bytes = self.next_offset.saturating_add(header.len() as u64);
         let failed = |source| ModelError::Write { path: path.to_owned(), len_bytes, source };
-        let file = Beside::create(path).map_err(failed)?;
+        let file = OutputFile::create(path).map_err(failed)?;
         let mut writer = GgufWriter { file, lengths: self.lengths.into_iter(), left: 0, pad: 0, len_bytes };
         writer.put(&header)?;
         Ok(writer)
@@ -212,7 +212,7 @@ impl GgufHeader {
 /// A file that is being written. One that is dropped before [`GgufWriter::finish`] leaves nothing behind.
 #[derive(Debug)]
 pub struct GgufWriter {
-    file: Beside,
+    file: OutputFile,
     /// Bytes of the tensors that have not begun.
     lengths: std::vec::IntoIter<u64>,
     /// Bytes that the tensor that has begun still needs.

@@ -29,15 +29,15 @@ const MAX_PIECE_BYTES: usize = 256;
 const MAX_LOOSE: usize = 16;
 
 /// A tokenizer as it is written for a model.
-pub(crate) struct TokenizerExport<'a> {
+pub struct TokenizerExport<'a> {
     /// The tokenizer.
-    pub(crate) tokenizer: &'a Tokenizer,
+    pub tokenizer: &'a Tokenizer,
     /// Rows of the model's embedding: other programs expect as many tokens.
-    pub(crate) n_rows: usize,
+    pub n_rows: usize,
     /// Tokens after which a model has finished, of other files than the tokenizer's.
-    pub(crate) stop_tokens: &'a [u32],
+    pub stop_tokens: &'a [u32],
     /// The name that the file gives the model.
-    pub(crate) model_name: &'a str,
+    pub model_name: &'a str,
 }
 
 impl TokenizerExport<'_> {
@@ -45,7 +45,7 @@ impl TokenizerExport<'_> {
     ///
     /// # Errors
     /// A tokenizer that GGUF's keys cannot describe.
-    pub(crate) fn write(&self, header: &mut GgufHeader) -> Result<Vec<String>> {
+    pub fn write(&self, header: &mut GgufHeader) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let bpe = match &self.tokenizer.joining {
             Joining::Bpe(bpe) => bpe,

@@ -30,7 +30,7 @@ mod vocab;
 
 pub use decode::DecodeStream;
 pub use encoder::{EncodeOptions, Tokenizer};
-pub(crate) use export::TokenizerExport;
+pub use export::TokenizerExport;
 
 use crate::checkpoint::{Checkpoint, TokenizerSource};
 use crate::error::{ModelError, Result};

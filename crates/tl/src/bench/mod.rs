@@ -3,100 +3,27 @@
 //! Memory is reserved first, as `tl generate` does, and what is measured has run before: the same prompt, a decoded token. A step
 //! is what it is when text is generated: the model, and the choice of the likeliest token.
 
-mod limits;
 mod report;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use tl_device::{Device, TensorBuffer};
-use tl_engine::{KvCache, Model, ReserveFor, SamplingOptions};
-use tl_model::{Sampler, SyntheticModel};
+use tl_device::Device;
 use tl_syntax::SourceMap;
-use tl_tensor::Random;
+use tl_tools::SyntheticModel;
+use tl_tools::bench::{Bench, Test};
+use tl_tools::limits::{self, Limits};
 
 use crate::arguments::{BenchArguments, SynthChoice};
 use crate::output::{self, Stop, print_error};
 use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::report::Recording;
 use crate::statistics;
-use limits::Limits;
 use report::{Form, Heading};
 
 const DEFAULT_PREFILL: [usize; 2] = [128, 512];
 const DEFAULT_DECODE: usize = 64;
 const DEFAULT_DEPTH: [usize; 2] = [0, 1024];
-
-/// One thing that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Test {
-    /// So many tokens at once, into an empty cache.
-    Prefill(usize),
-    /// `count` tokens one after the other, with `depth` in the cache before.
-    Decode { count: usize, depth: usize },
-}
-
-impl Test {
-    /// Tokens that there must be room for.
-    fn context(self) -> usize {
-        match self {
-            Test::Prefill(count) => count,
-            Test::Decode { count, depth } => depth.saturating_add(count),
-        }
-    }
-
-    /// Tokens whose time is measured.
-    fn n_tokens(self) -> usize {
-        match self {
-            Test::Prefill(count) | Test::Decode { count, .. } => count,
-        }
-    }
-
-    /// The name: `pp512`, `tg64`, `tg64d1024`.
-    fn name(self) -> String {
-        match self {
-            Test::Prefill(count) => format!("pp{count}"),
-            Test::Decode { count, depth: 0 } => format!("tg{count}"),
-            Test::Decode { count, depth } => format!("tg{count}d{depth}"),
-        }
-    }
-
-    /// The options that it comes from.
-    fn options(self) -> &'static str {
-        match self {
-            Test::Prefill(_) => "--prefill",
-            Test::Decode { depth: 0, .. } => "--decode",
-            Test::Decode { .. } => "--depth or --decode",
-        }
-    }
-}
-
-/// A test's repetitions.
-struct Measured {
-    test: Test,
-    /// Tokens per second of each.
-    rates: Vec<f64>,
-    /// Allocations of the device in all of them.
-    allocation_count: u64,
-}
-
-impl Measured {
-    fn median(&self) -> f64 {
-        let mut rates = self.rates.clone();
-        rates.sort_by(f64::total_cmp);
-        let middle = |index: usize| rates.get(index).copied().unwrap_or(0.0);
-        (middle(rates.len() / 2) + middle(rates.len().saturating_sub(1) / 2)) / 2.0
-    }
-
-    fn slowest(&self) -> f64 {
-        self.rates.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    fn fastest(&self) -> f64 {
-        self.rates.iter().copied().fold(0.0, f64::max)
-    }
-}
 
 /// Measures and prints, a line as soon as it is known.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
@@ -128,7 +55,8 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
         .then(|| Limits::measure(&device, limits::of_products(&model)));
     let form = if arguments.json { Form::Json } else { Form::Table };
     let heading = Heading { title: &title, model: &model, limits, reps: arguments.reps };
-    let run = Bench::new(&model, context).and_then(|mut bench| bench.print_all(&tests, &heading, form));
+    let bench = Bench::new(&model, context).map_err(Stop::failed);
+    let run = bench.and_then(|mut bench| print_all(&mut bench, &tests, &heading, form));
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
@@ -148,7 +76,7 @@ fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
     });
     let (mut tests, mut notes) = (Vec::new(), Vec::new());
     for (test, is_asked_for) in prefill.chain(decode).filter(|(test, _)| test.n_tokens() > 0) {
-        let (needed, name, options) = (test.context(), test.name(), test.options());
+        let (needed, name, options) = (test.context(), test.name(), options_of(test));
         let problem = format!("{name} needs a context of {needed} tokens, but this model works for 1 to {limit}");
         if needed <= limit {
             tests.push(test);
@@ -165,6 +93,32 @@ fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
     }
     notes.iter().for_each(|note| print_error(note));
     Ok(tests)
+}
+
+/// The options that a test comes from.
+fn options_of(test: Test) -> &'static str {
+    match test {
+        Test::Prefill(_) => "--prefill",
+        Test::Decode { depth: 0, .. } => "--decode",
+        Test::Decode { .. } => "--depth or --decode",
+    }
+}
+
+fn print_all(bench: &mut Bench<'_>, tests: &[Test], heading: &Heading<'_>, form: Form) -> Result<(), Stop> {
+    output::print(&heading.text(form))?;
+    bench.warm_up().map_err(Stop::failed)?;
+    let mut decoding_count = None;
+    for &test in tests {
+        let measured = bench.measure(test, heading.reps).map_err(Stop::failed)?;
+        output::print(&heading.row(form, &measured))?;
+        if let Test::Decode { .. } = test {
+            *decoding_count.get_or_insert(0) += measured.allocation_count;
+        }
+    }
+    match (form, decoding_count) {
+        (Form::Table, Some(count)) => output::print(&heading.end(count)),
+        _ => Ok(()),
+    }
 }
 
 /// The model's file.
@@ -221,113 +175,6 @@ impl Drop for Source<'_> {
     }
 }
 
-/// A model with its memory, ready to be measured.
-struct Bench<'a> {
-    model: &'a Model,
-    cache: KvCache,
-    sampler: Sampler,
-    /// Random ones, as many as the context holds.
-    tokens: Vec<u32>,
-}
-
-impl Bench<'_> {
-    fn new(model: &Model, context: usize) -> Result<Bench<'_>, Stop> {
-        let device = model.device();
-        let buffer = TensorBuffer::new(device);
-        buffer.reserve_for(model, context).map_err(Stop::failed)?;
-        device.set_tensor_buffer(buffer);
-        let vocab_size = model.config().vocab_size;
-        let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-        let mut random = Random::new(0);
-        // The remainder is smaller than the vocabulary, and that than 2^28.
-        let token = |_| (random.next_u64() % vocab_size.max(1) as u64) as u32;
-        Ok(Bench {
-            model,
-            cache: model.new_cache(context).map_err(Stop::failed)?,
-            sampler: Sampler::new(greedy, vocab_size).map_err(Stop::failed)?,
-            tokens: (0..context).map(token).collect(),
-        })
-    }
-
-    fn print_all(&mut self, tests: &[Test], heading: &Heading<'_>, form: Form) -> Result<(), Stop> {
-        output::print(&heading.text(form))?;
-        self.warm_up().map_err(Stop::failed)?;
-        let mut decoding_count = None;
-        for &test in tests {
-            let measured = self.measure(test, heading.reps).map_err(Stop::failed)?;
-            output::print(&heading.row(form, &measured))?;
-            if let Test::Decode { .. } = test {
-                *decoding_count.get_or_insert(0) += measured.allocation_count;
-            }
-        }
-        match (form, decoding_count) {
-            (Form::Table, Some(count)) => output::print(&heading.end(count)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Starts the threads and touches all weights.
-    fn warm_up(&mut self) -> tl_model::Result<()> {
-        let len = self.tokens.len().min(64);
-        self.fill(len)?;
-        self.go_back(len - 1)?;
-        self.decode(1)
-    }
-
-    fn measure(&mut self, test: Test, reps: u32) -> tl_model::Result<Measured> {
-        match test {
-            // Once unmeasured: it is the first to touch buffers of its size.
-            Test::Prefill(count) => self.fill(count)?,
-            Test::Decode { depth, .. } => self.fill(depth)?,
-        }
-        let count = |model: &Model| model.device().stats().allocation_count;
-        let before = count(self.model);
-        let mut rates = Vec::new();
-        for _ in 0..reps {
-            if let Test::Decode { depth, .. } = test {
-                self.go_back(depth)?;
-            }
-            let start = Instant::now();
-            match test {
-                Test::Prefill(count) => self.fill(count)?,
-                Test::Decode { count, .. } => self.decode(count)?,
-            }
-            rates.push(test.n_tokens() as f64 / start.elapsed().as_secs_f64().max(1e-9));
-        }
-        Ok(Measured { test, rates, allocation_count: count(self.model) - before })
-    }
-
-    /// Lets the cache hold the first `len` tokens again. One that cannot go back, for its windows or its states, is filled anew.
-    fn go_back(&mut self, len: usize) -> tl_model::Result<()> {
-        match self.cache.truncate(len) {
-            Ok(()) => Ok(()),
-            Err(_) => self.fill(len),
-        }
-    }
-
-    /// Puts so many tokens into the empty cache.
-    fn fill(&mut self, len: usize) -> tl_model::Result<()> {
-        self.cache.clear();
-        match self.tokens.get(..len) {
-            Some(tokens) if len > 0 => {
-                let logits = self.model.forward(tokens, &mut self.cache)?;
-                self.sampler.sample_tensor(&logits).map(drop)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Goes on from what the cache holds, each time with the likeliest token.
-    fn decode(&mut self, count: usize) -> tl_model::Result<()> {
-        let mut token = self.tokens.first().copied().unwrap_or(0);
-        for _ in 0..count {
-            let logits = self.model.forward(&[token], &mut self.cache)?;
-            token = self.sampler.sample_tensor(&logits)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,17 +222,5 @@ mod tests {
             Err("tg257 needs a context of 257 tokens, but this model works for 1 to 256; lower --dec"),
         );
         check("--depth 18446744073709551615", 256, Err("lower --depth"));
-    }
-
-    #[test]
-    fn medians() {
-        let check = |rates: &[f64], expected: [f64; 3]| {
-            let measured = Measured { test: Test::Prefill(1), rates: rates.to_vec(), allocation_count: 0 };
-            assert_eq!([measured.median(), measured.slowest(), measured.fastest()], expected, "{rates:?}");
-        };
-        check(&[3.0], [3.0, 3.0, 3.0]);
-        check(&[4.0, 1.0], [2.5, 1.0, 4.0]);
-        check(&[5.0, 1.0, 2.0], [2.0, 1.0, 5.0]);
-        check(&[5.0, 1.0, 2.0, 4.0], [3.0, 1.0, 5.0]);
     }
 }

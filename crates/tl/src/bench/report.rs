@@ -7,9 +7,9 @@ use tl_device::bytes as display_bytes;
 use tl_engine::Model;
 use tl_kernels::Reading;
 
-use super::limits::Limits;
-use super::{Measured, Test};
 use crate::plan;
+use tl_tools::bench::{Measured, Test};
+use tl_tools::limits::Limits;
 
 /// How measurements are printed.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 /// Bytes that are gathered before the system is asked to write them.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A file on its way. One that is dropped before [`Beside::finish`] leaves nothing behind.
+/// A file on its way. One that is dropped before [`OutputFile::finish`] leaves nothing behind.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub struct OutputFile {
     file: BufWriter<File>,
     /// Where the bytes are until the file is complete; empty when they have their name.
     part: PathBuf,
     path: PathBuf,
 }
 
-impl Beside {
+impl OutputFile {
     /// Begins the file that will be `path`.
-    pub(super) fn create(path: &Path) -> io::Result<Beside> {
+    pub fn create(path: &Path) -> io::Result<OutputFile> {
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             // A folder, or a device: it must not be replaced by a file.
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is no plain file"));
@@ -31,27 +31,27 @@ impl Beside {
         part_name.push(format!(".{}.part", std::process::id()));
         let part = path.with_file_name(part_name);
         let file = OpenOptions::new().write(true).create_new(true).open(&part)?;
-        Ok(Beside { file: BufWriter::with_capacity(BUFFER_BYTES, file), part, path: path.to_owned() })
+        Ok(OutputFile { file: BufWriter::with_capacity(BUFFER_BYTES, file), part, path: path.to_owned() })
     }
 
     /// The target.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes the next bytes.
-    pub(super) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
     /// Sends what comes elsewhere, for tests of what happens when writing fails.
     #[cfg(test)]
-    pub(super) fn redirect(&mut self, file: File) {
+    pub fn redirect(&mut self, file: File) {
         self.file = BufWriter::new(file);
     }
 
     /// Waits until all is on the disk, and gives it its name.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
         fs::rename(&self.part, &self.path)?;
@@ -60,7 +60,7 @@ impl Beside {
     }
 }
 
-impl Drop for Beside {
+impl Drop for OutputFile {
     fn drop(&mut self) {
         if !self.part.as_os_str().is_empty() {
             // Nothing is left to tell where this fails too.

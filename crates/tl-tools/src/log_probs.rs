@@ -11,9 +11,10 @@
 use std::io;
 use std::path::Path;
 
-use super::beside::Beside;
-use super::reader::Reader;
-use crate::error::{ModelError, Result};
+use tl_model::ModelError;
+use tl_model::format::{OutputFile, Reader};
+
+use crate::error::{Result, ToolError};
 
 const MAGIC: &[u8; 8] = b"_logits_";
 /// Step and lowest value.
@@ -67,9 +68,9 @@ impl<'a> LogProbs<'a> {
     /// Another kind of file, sizes that cannot be, a token outside the vocabulary, a file that ends too early.
     pub fn parse(bytes: &'a [u8]) -> Result<LogProbs<'a>> {
         if !bytes.starts_with(MAGIC) {
-            return Err(ModelError::NotLogProbs { found: bytes.iter().copied().take(MAGIC.len()).collect() });
+            return Err(ToolError::NotLogProbs { found: bytes.iter().copied().take(MAGIC.len()).collect() });
         }
-        let mut reader = Reader { bytes, pos: MAGIC.len() };
+        let mut reader = Reader::at(bytes, MAGIC.len());
         let window = size(&mut reader, "the number of tokens in a window", SHORTEST_WINDOW as u32)?;
         let vocab_size = size(&mut reader, "the size of the vocabulary", 1)?;
         let n_windows = size(&mut reader, "the number of windows", 1)?;
@@ -118,11 +119,11 @@ impl<'a> LogProbs<'a> {
 
 /// A count that is at least `least`. One that fits an `i32` and is not negative, so that it fits here.
 fn size(reader: &mut Reader<'_>, what: &'static str, least: u32) -> Result<usize> {
-    let offset = reader.pos as u64;
+    let offset = reader.position() as u64;
     let value = reader.u32(what)?;
     if value < least || value > i32::MAX as u32 {
         let expected = if least > 1 { "3 or more" } else { "1 or more" };
-        return Err(ModelError::Field { what, offset, value: value.into(), expected });
+        return Err(ModelError::Field { what, offset, value: value.into(), expected }.into());
     }
     Ok(value as usize)
 }
@@ -147,7 +148,7 @@ impl LogProbsRow<'_> {
 /// behind.
 #[derive(Debug)]
 pub struct LogProbsWriter {
-    file: Beside,
+    file: OutputFile,
     vocab_size: usize,
     /// Rows that are still to come.
     left: usize,
@@ -159,7 +160,7 @@ impl LogProbsWriter {
     /// Begins the file that will be `path`: `tokens` in windows of `window`, a whole number of them.
     ///
     /// # Errors
-    /// [`ModelError::LogProbsSizes`]: windows of fewer than 3 tokens, no window, a rest, no vocabulary, more than the format can
+    /// [`ToolError::LogProbsSizes`]: windows of fewer than 3 tokens, no window, a rest, no vocabulary, more than the format can
     /// count. [`ModelError::TokenId`]: a token outside the vocabulary. [`ModelError::Write`]: a folder that is missing or may not
     /// be written to, a target that is no plain file, a full disk.
     pub fn create(path: impl AsRef<Path>, window: usize, vocab_size: usize, tokens: &[u32]) -> Result<LogProbsWriter> {
@@ -168,10 +169,10 @@ impl LogProbsWriter {
         let is_whole = window >= SHORTEST_WINDOW && n_windows > 0 && tokens.len().is_multiple_of(window);
         let sizes = [window, vocab_size, n_windows].map(i32::try_from);
         let (true, [Ok(window_i32), Ok(vocab_size_i32 @ 1..), Ok(n_windows_i32)]) = (is_whole, sizes) else {
-            return Err(ModelError::LogProbsSizes { window, vocab_size, n_tokens: tokens.len() });
+            return Err(ToolError::LogProbsSizes { window, vocab_size, n_tokens: tokens.len() });
         };
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(ModelError::TokenId { id, vocab_size });
+            return Err(ModelError::TokenId { id, vocab_size }.into());
         }
         let left = n_windows * rows_of(window);
         let len_bytes = (MAGIC.len() + 12 + 4 * tokens.len()) as u64 + left as u64 * row_bytes(vocab_size) as u64;
@@ -179,7 +180,7 @@ impl LogProbsWriter {
         let mut head = MAGIC.to_vec();
         [window_i32, vocab_size_i32, n_windows_i32].iter().for_each(|size| head.extend(size.to_le_bytes()));
         tokens.iter().for_each(|id| head.extend(id.to_le_bytes()));
-        let mut file = Beside::create(path).map_err(failed)?;
+        let mut file = OutputFile::create(path).map_err(failed)?;
         file.put(&head).map_err(failed)?;
         Ok(LogProbsWriter { file, vocab_size, left, row: Vec::new(), len_bytes })
     }
@@ -194,7 +195,8 @@ impl LogProbsWriter {
     /// [`ModelError::Write`]: a full disk, a medium that fails, one row more than the windows have, a row of another length.
     pub fn row(&mut self, logits: &[f32]) -> Result<()> {
         if self.left == 0 || logits.len() != self.vocab_size {
-            return Err(self.failed(io::Error::new(io::ErrorKind::InvalidInput, "a row that has no place in the file")));
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "a row that has no place in the file");
+            return Err(self.failed(error).into());
         }
         self.left -= 1;
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -210,7 +212,7 @@ impl LogProbsWriter {
             self.row.extend(number.to_le_bytes());
         }
         self.row.resize(row_bytes(self.vocab_size), 0);
-        self.file.put(&self.row).map_err(|source| self.failed(source))
+        Ok(self.file.put(&self.row).map_err(|source| self.failed(source))?)
     }
 
     /// Completes the file, waits until it is on the disk, and gives it its name. Returns its length in bytes.
@@ -219,7 +221,7 @@ impl LogProbsWriter {
     /// [`ModelError::Write`]: rows that are missing, a full disk, a medium that fails.
     pub fn finish(self) -> Result<u64> {
         if self.left > 0 {
-            return Err(self.failed(io::Error::new(io::ErrorKind::InvalidInput, "rows are missing")));
+            return Err(self.failed(io::Error::new(io::ErrorKind::InvalidInput, "rows are missing")).into());
         }
         let LogProbsWriter { file, len_bytes, .. } = self;
         let path = file.path().to_owned();

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use tl_device::Device;
-use tl_model::{Checkpoint, Gguf, ModelError, Quantization, QuantizeReport, Value};
+use tl_model::{Checkpoint, Gguf, Value};
+use tl_tools::{Quantization, QuantizeReport, ToolError};
 
 fn tiny() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/tiny")
@@ -25,7 +26,7 @@ impl Drop for TempPath {
     }
 }
 
-fn quantize(from: &Path, format: &str, to: &Path) -> Result<QuantizeReport, ModelError> {
+fn quantize(from: &Path, format: &str, to: &Path) -> Result<QuantizeReport, ToolError> {
     Quantization::open(from, format)?.write(to, &Device::cpu(), &mut |_| ())
 }
 

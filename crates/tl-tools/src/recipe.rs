@@ -1,9 +1,9 @@
 //! Which format each weight of a file gets: one format for all, or a mix that gives more bits to what matters more.
 
+use tl_model::TensorType;
 use tl_tensor::quant::{FORMATS, Format};
 
-use crate::error::{ModelError, Result};
-use crate::format::TensorType;
+use crate::error::{Result, ToolError};
 
 /// The name of the output's weight. A file without it has its embedding for one.
 pub(crate) const OUTPUT: &str = "output.weight";
@@ -65,9 +65,9 @@ impl Recipe {
     /// The recipe of that name, in capitals or not.
     ///
     /// # Errors
-    /// [`ModelError::UnknownName`], with the names that there are.
+    /// [`ToolError::UnknownName`], with the names that there are.
     pub(crate) fn named(name: &str) -> Result<&'static Recipe> {
-        RECIPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).ok_or_else(|| ModelError::UnknownName {
+        RECIPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).ok_or_else(|| ToolError::UnknownName {
             what: "format to write weights in",
             name: name.to_owned(),
             known: weight_formats().collect::<Vec<_>>().join(", "),
@@ -103,8 +103,8 @@ fn is_important(tensor: &str, n_layers: usize, has_output: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::gguf::Gguf;
     use crate::synth::SyntheticModel;
+    use tl_model::Gguf;
     use tl_testing::TempFile;
 
     /// Files that are made up and files that are converted follow one rule.

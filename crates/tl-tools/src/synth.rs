@@ -8,12 +8,11 @@
 use std::path::Path;
 
 use tl_device::{DType, Device};
+use tl_model::{GgufHeader, TensorType};
 use tl_tensor::Random;
 use tl_tensor::quant::{Format, format_of};
 
-use crate::error::{ModelError, Result};
-use crate::format::TensorType;
-use crate::format::write::GgufHeader;
+use crate::error::{Result, ToolError};
 use crate::recipe::Recipe;
 
 /// The sizes of a model whose weights are made up.
@@ -105,13 +104,13 @@ impl SyntheticShape {
 ///
 /// ```
 /// use tl_device::Device;
-/// use tl_model::{SyntheticModel, Weights};
+/// use tl_tools::{SyntheticModel, Weights};
 /// # let path = std::env::temp_dir().join(format!("tl-synth-doc-{}.gguf", std::process::id()));
 /// let device = Device::cpu();
 /// SyntheticModel::new("tiny", "q4_0", 7)?.write(&path, &device)?;
 /// assert_eq!(Weights::load(&path, &device)?.config().dim, 256);
 /// # std::fs::remove_file(&path).unwrap();
-/// # Ok::<(), tl_model::ModelError>(())
+/// # Ok::<(), tl_tools::ToolError>(())
 /// ```
 #[derive(Clone, Copy)]
 pub struct SyntheticModel {
@@ -125,10 +124,10 @@ impl SyntheticModel {
     /// capitals or not).
     ///
     /// # Errors
-    /// [`ModelError::UnknownName`], with the names that there are.
+    /// [`ToolError::UnknownName`], with the names that there are.
     pub fn new(shape: &str, format: &str, seed: u64) -> Result<SyntheticModel> {
         let shapes = SyntheticShape::ALL;
-        let shape = shapes.iter().find(|row| row.name == shape).ok_or_else(|| ModelError::UnknownName {
+        let shape = shapes.iter().find(|row| row.name == shape).ok_or_else(|| ToolError::UnknownName {
             what: "shape",
             name: shape.to_owned(),
             known: shapes.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
@@ -140,7 +139,7 @@ impl SyntheticModel {
     /// Writes the file with all of the device's threads; returns its length in bytes.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: the file that was there, if any, is then as it was.
+    /// [`ToolError::Write`]: the file that was there, if any, is then as it was.
     pub fn write(&self, path: impl AsRef<Path>, device: &Device) -> Result<u64> {
         let mut header = self.header();
         let tensors = self.shape.tensors();
@@ -165,7 +164,7 @@ impl SyntheticModel {
                 _ => writer.write(&1f32.to_le_bytes().repeat(n_elems))?,
             }
         }
-        writer.finish()
+        Ok(writer.finish()?)
     }
 
     /// The metadata that a llama needs, here and in other programs.
@@ -254,7 +253,12 @@ struct Chunks<'a> {
 
 impl Chunks<'_> {
     /// Gives all bytes of the tensor to `put`, in order.
-    fn write(&self, n_elems: usize, device: &Device, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn write(
+        &self,
+        n_elems: usize,
+        device: &Device,
+        mut put: impl FnMut(&[u8]) -> tl_model::Result<()>,
+    ) -> tl_model::Result<()> {
         let kernels = self.format.kernels;
         let chunk_bytes = kernels.row_bytes(CHUNK_ELEMS);
         let mut staged = vec![0; chunk_bytes * STAGED_CHUNKS];
@@ -326,7 +330,7 @@ impl Normal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::gguf::Gguf;
+    use tl_model::Gguf;
     use tl_testing::TempFile;
 
     fn write(format: &str, seed: u64, threads: usize) -> Vec<u8> {

@@ -10,15 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tl_device::{DType, Device};
+use tl_model::{
+    Checkpoint, CheckpointTensor, GgufHeader, GgufWriter, ModelError, TensorType, Tokenizer, TokenizerExport,
+};
 use tl_tensor::quant::{Format, format_by_gguf_id, format_of};
 
-use crate::checkpoint::{Checkpoint, CheckpointTensor};
-use crate::error::{ModelError, Result};
-use crate::format::TensorType;
-use crate::format::write::{GgufHeader, GgufWriter};
+use crate::error::{Result, ToolError};
 use crate::recipe::{OUTPUT, Recipe};
-use crate::tokenizer::{Tokenizer, TokenizerExport};
-use crate::weights::unsupported;
 
 const FILE_TYPE: &str = "general.file_type";
 const QUANTIZATION_VERSION: &str = "general.quantization_version";
@@ -43,7 +41,7 @@ const EXPERTS: &str = "_exps.weight";
 ///
 /// ```
 /// use tl_device::Device;
-/// use tl_model::{Quantization, Weights};
+/// use tl_tools::{Quantization, Weights};
 /// # let path = std::env::temp_dir().join(format!("tl-quantize-doc-{}.gguf", std::process::id()));
 /// let device = Device::cpu();
 /// let report = Quantization::open("../../models/demo-f16.gguf", "q8_0")?.write(&path, &device, &mut |_| ())?;
@@ -107,7 +105,7 @@ impl Quantization {
     /// and so on, in capitals or not).
     ///
     /// # Errors
-    /// An unknown format ([`ModelError::UnknownName`], with the names that there are); as for [`Checkpoint::open`].
+    /// An unknown format ([`ToolError::UnknownName`], with the names that there are); as for [`Checkpoint::open`].
     pub fn open(path: impl AsRef<Path>, format: &str) -> Result<Quantization> {
         let recipe = Recipe::named(format)?;
         Ok(Quantization { checkpoint: Checkpoint::open(path)?, recipe })
@@ -155,7 +153,7 @@ impl Quantization {
                     })?;
                     if !is_finite {
                         let (tensor, format) = (tensor.name.clone(), step.tensor_type(tensor).to_string());
-                        return Err(read(ModelError::NotFinite { tensor, format }));
+                        return Err(ToolError::NotFinite { path: checkpoint.path().to_owned(), tensor, format });
                     }
                 }
             }
@@ -166,7 +164,7 @@ impl Quantization {
     }
 
     /// What becomes of each tensor.
-    fn steps(&self, tensors: &[CheckpointTensor], report: &mut QuantizeReport) -> Result<Vec<Step>> {
+    fn steps(&self, tensors: &[CheckpointTensor], report: &mut QuantizeReport) -> tl_model::Result<Vec<Step>> {
         let n_layers = self.checkpoint.integer(".block_count")?.unwrap_or(0);
         let n_layers = usize::try_from(n_layers).unwrap_or(usize::MAX);
         let has_output = tensors.iter().any(|tensor| tensor.name == OUTPUT);
@@ -237,12 +235,16 @@ impl Quantization {
 }
 
 /// What becomes of a tensor that is to have this format; what is worth telling goes into the report.
-fn step(tensor: &CheckpointTensor, target: Option<&'static Format>, report: &mut QuantizeReport) -> Result<Step> {
+fn step(
+    tensor: &CheckpointTensor,
+    target: Option<&'static Format>,
+    report: &mut QuantizeReport,
+) -> tl_model::Result<Step> {
     let Some(mut to) = target else {
         // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
         return match tensor.tensor_type.block_bytes() {
             Some(_) => Ok(Step::Keep),
-            None => Err(unsupported(&tensor.name, tensor.tensor_type)),
+            None => Err(ModelError::unsupported_format(&tensor.name, tensor.tensor_type)),
         };
     };
     let row = tensor.dims.last().copied().unwrap_or(1);
@@ -253,8 +255,8 @@ fn step(tensor: &CheckpointTensor, target: Option<&'static Format>, report: &mut
     if to.gguf_id == tensor.tensor_type.id() {
         return Ok(Step::Keep);
     }
-    let from =
-        format_by_gguf_id(tensor.tensor_type.id()).ok_or_else(|| unsupported(&tensor.name, tensor.tensor_type))?;
+    let from = format_by_gguf_id(tensor.tensor_type.id())
+        .ok_or_else(|| ModelError::unsupported_format(&tensor.name, tensor.tensor_type))?;
     report.already_quantized += usize::from(from.kernels.block_elems > 1);
     Ok(Step::Convert { from, to })
 }
@@ -295,7 +297,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// Writes the next part of the tensor, whole blocks of both formats; `false` where a value is no finite number.
-    fn write(&mut self, data: &[u8], writer: &mut GgufWriter) -> Result<bool> {
+    fn write(&mut self, data: &[u8], writer: &mut GgufWriter) -> tl_model::Result<bool> {
         let (from, to) = (self.from.kernels, self.to.kernels);
         let (from_bytes, to_bytes) = (from.row_bytes(CHUNK_ELEMS), to.row_bytes(CHUNK_ELEMS));
         let mut staged = std::mem::take(&mut self.staged);
@@ -339,9 +341,9 @@ impl<'a> Conversion<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::gguf::Gguf;
     use crate::synth::SyntheticModel;
-    use crate::weights::Weights;
+    use tl_model::Gguf;
+    use tl_model::Weights;
     use tl_testing::{GgufWriter as TestWriter, TempFile, project_file};
 
     fn quantize(from: &Path, format: &str, to: &Path) -> Result<QuantizeReport> {

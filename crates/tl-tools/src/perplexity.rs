@@ -6,21 +6,43 @@
 //! llama.cpp's `llama-perplexity` does; the figures can be compared.
 
 use tl_device::{Device, TensorBuffer};
+use tl_engine::{Model, Workload};
 use tl_lang::ScriptedModel;
 use tl_lang::architecture::PREFILL_CHUNK;
-use tl_model::format::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
-use tl_model::{KvCache, ModelError, Result};
+use tl_model::{KvCache, ModelError};
 use tl_tensor::Tensor;
 
-use crate::model::Model;
+use crate::error::{Result, ToolError};
+use crate::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
 
 /// Tokens whose logits are in memory at once: enough to compute at the speed of prefill.
 const PART: usize = 128;
 
+/// Predictions as a workload: a plan for it and a reservation by it are for windows of so many tokens.
+///
+/// ```
+/// use tl_engine::{Activations, Planner};
+/// use tl_tools::WINDOWS;
+/// let planner = Planner::open("../../models/demo-q4_0.gguf", Activations::Float16)?;
+/// let windows = planner.for_workload(WINDOWS);
+/// assert!(planner.plan(2).is_ok() && windows.plan(2).is_err()); // nothing is predicted in a window of two tokens
+/// # Ok::<(), tl_engine::ModelError>(())
+/// ```
+pub const WINDOWS: Workload = Workload {
+    shortest: SHORTEST_WINDOW,
+    reserve,
+    rehearse: |model, window| match Predictions::new(model, window) {
+        Ok(_) => Ok(()),
+        Err(ToolError::Model(error)) => Err(error),
+        Err(_) => Ok(()),
+    },
+};
+
 /// A model that goes through windows of a text.
 ///
 /// ```
-/// use tl_engine::{Model, Perplexity, Predictions};
+/// use tl_engine::Model;
+/// use tl_tools::{Perplexity, Predictions};
 /// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
 /// let text = "fn main() { let x = 1; }";
 /// let tokens = model.tokenizer()?.encode(text);
@@ -30,7 +52,7 @@ const PART: usize = 128;
 ///     Ok(())
 /// })?;
 /// assert!(perplexity.value() < model.config().vocab_size as f64);
-/// # Ok::<(), tl_engine::ModelError>(())
+/// # Ok::<(), tl_tools::ToolError>(())
 /// ```
 #[derive(Debug)]
 pub struct Predictions<'a> {
@@ -46,7 +68,7 @@ pub struct Predictions<'a> {
 
 impl<'a> Predictions<'a> {
     /// Takes a KV cache for windows of so many tokens. Memory for it and for the windows comes from the device's tensor buffer where
-    /// one is set (see [`ReserveFor::reserve_for_predictions`](crate::ReserveFor::reserve_for_predictions)).
+    /// one is set (see [`WINDOWS`]).
     ///
     /// # Errors
     /// A window that is too short to predict from, or longer than the model was trained for; a file without a tokenizer;
@@ -68,11 +90,11 @@ impl<'a> Predictions<'a> {
     /// What `each` gives, a window of another length, an id outside the vocabulary, memory that cannot be had.
     pub fn window(&mut self, tokens: &[u32], each: &mut dyn FnMut(u32, &[f32]) -> Result<()>) -> Result<()> {
         if tokens.len() != self.window {
-            return Err(ModelError::Window { asked: tokens.len(), shortest: self.window, limit: self.window });
+            return Err(ModelError::Window { asked: tokens.len(), shortest: self.window, limit: self.window }.into());
         }
         let vocab_size = self.model.config().vocab_size;
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(ModelError::TokenId { id, vocab_size });
+            return Err(ModelError::TokenId { id, vocab_size }.into());
         }
         self.ids.clear();
         self.ids.extend_from_slice(tokens);
@@ -98,7 +120,7 @@ impl<'a> Predictions<'a> {
     }
 }
 
-fn check_window(model: &Model, window: usize) -> Result<()> {
+fn check_window(model: &Model, window: usize) -> tl_model::Result<()> {
     let limit = model.config().context_length;
     if window < SHORTEST_WINDOW || window > limit {
         return Err(ModelError::Window { asked: window, shortest: SHORTEST_WINDOW, limit });
@@ -107,7 +129,7 @@ fn check_window(model: &Model, window: usize) -> Result<()> {
 }
 
 /// Room on the heap for the logits that are read at once: a token's; of a GPU, which is waited for, those of a whole part.
-fn room_for_logits(device: &Device, vocab_size: usize) -> Result<Vec<f32>> {
+fn room_for_logits(device: &Device, vocab_size: usize) -> tl_model::Result<Vec<f32>> {
     let rows = if device.is_gpu() { PART } else { 1 };
     let len = rows * vocab_size;
     device.check_heap(len * size_of::<f32>(), || format!("the logits of {rows} × {vocab_size} tokens"))?;
@@ -115,26 +137,26 @@ fn room_for_logits(device: &Device, vocab_size: usize) -> Result<Vec<f32>> {
 }
 
 /// Runs the tokens that nothing is predicted from, then the others in parts, and gives `each` the logits after each of those.
-fn run(
+fn run<E: From<ModelError>>(
     model: &ScriptedModel,
     cache: &mut KvCache,
     before: &[u32],
     scored: &[u32],
-    each: &mut dyn FnMut(Tensor) -> Result<()>,
-) -> Result<()> {
+    each: &mut dyn FnMut(Tensor) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     drop(model.forward(before, cache)?);
     scored.chunks(PART).try_for_each(|part| each(model.forward_all(part, cache)?))
 }
 
-/// Reserves what windows of so many tokens take: see [`ReserveFor`](crate::ReserveFor).
-pub(crate) fn reserve(buffer: &TensorBuffer, model: &Model, window: usize) -> Result<()> {
+/// Reserves what windows of so many tokens take.
+fn reserve(buffer: &TensorBuffer, model: &Model, window: usize) -> tl_model::Result<()> {
     check_window(model, window)?;
     let n_before = first_scored(window);
     let before = lengths(n_before, PREFILL_CHUNK);
     let scored = lengths(window - 1 - n_before, PART);
     let all: Vec<usize> = before.iter().chain(&scored).copied().collect();
     model.scripted().reserve_steps(buffer, window, &all, |model, cache| {
-        let mut step = |before: usize, scored: usize| {
+        let mut step = |before: usize, scored: usize| -> tl_model::Result<()> {
             cache.clear();
             run(model, cache, &vec![0; before], &vec![0; scored], &mut |_| Ok(()))
         };
@@ -263,10 +285,9 @@ fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ReserveFor;
+    use crate::log_probs::{LogProbs, LogProbsWriter, rows_of};
     use tl_device::Simulation;
     use tl_model::Activations;
-    use tl_model::format::log_probs::{LogProbs, LogProbsWriter, rows_of};
     use tl_testing::{TempFile, project_file};
 
     fn demo() -> Model {
@@ -311,7 +332,7 @@ mod tests {
                 let longest = model.config().context_length;
                 for window in [3, 4, 64, 200, 257, 1027, 1300].into_iter().filter(|&window| window <= longest) {
                     let buffer = TensorBuffer::new(&device);
-                    buffer.reserve_for_predictions(&model, window).unwrap();
+                    reserve(&buffer, &model, window).unwrap();
                     drop(device.replace_tensor_buffer(Some(buffer.clone())).unwrap());
                     let ids: Vec<u32> = (0..window as u32 - 1).map(|i| i * i % 90).collect();
                     let (before, scored) = ids.split_at(first_scored(window));
@@ -319,7 +340,7 @@ mod tests {
                     let mut cache = model.new_cache(window).unwrap();
                     for _ in 0..2 {
                         cache.clear();
-                        run(model.scripted(), &mut cache, before, scored, &mut |_| Ok(())).unwrap();
+                        run::<ModelError>(model.scripted(), &mut cache, before, scored, &mut |_| Ok(())).unwrap();
                     }
                     device.unseal();
                     let stats = buffer.stats();
@@ -336,7 +357,7 @@ mod tests {
         for activations in [Activations::Float16, Activations::Float32] {
             let model = demo().with_activations(activations).with_cache_dtype(tl_device::DType::Q8_0);
             let buffer = TensorBuffer::new(model.device());
-            buffer.reserve_for_predictions(&model, 256).unwrap();
+            reserve(&buffer, &model, 256).unwrap();
             model.device().set_tensor_buffer(buffer);
             let tokens: Vec<u32> = (0..256).map(|i| 300 + i % 90).collect();
             let mut predictions = Predictions::new(&model, 256).unwrap();

@@ -23,20 +23,20 @@ const PASSES: usize = 8;
 
 /// The limits, each `None` where it cannot be measured.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Bytes that are read per second.
-    pub(super) bytes_per_second: Option<f64>,
+    pub bytes_per_second: Option<f64>,
     /// Length of the buffer that was read.
-    pub(super) buffer_bytes: usize,
+    pub buffer_bytes: usize,
     /// Additions and multiplications of `float32` per second.
-    pub(super) float32: Option<f64>,
+    pub float32: Option<f64>,
     /// What the products of a prompt are computed in, and the additions and multiplications of it per second.
-    pub(super) products: Option<(&'static str, f64)>,
+    pub products: Option<(&'static str, f64)>,
 }
 
 impl Limits {
     /// Measures on this device's threads, for products in this arithmetic; takes a second or two.
-    pub(super) fn measure(device: &Device, products: Arithmetic) -> Limits {
+    pub fn measure(device: &Device, products: Arithmetic) -> Limits {
         let buffer_bytes = buffer_bytes();
         let bytes_per_second = read_bandwidth(device, buffer_bytes);
         Limits {
@@ -49,7 +49,7 @@ impl Limits {
 }
 
 /// What most of the products of a prompt with a model's weights are computed in.
-pub(super) fn of_products(model: &Model) -> Arithmetic {
+pub fn of_products(model: &Model) -> Arithmetic {
     let isa = model.device().threads().isa();
     let mut elems: Vec<(Arithmetic, usize)> = Vec::new();
     for (_, tensor) in model.weights().tensors().filter(|(_, tensor)| tensor.rank() == 2) {
@@ -77,7 +77,8 @@ fn buffer_bytes() -> usize {
 fn largest_cache() -> usize {
     let size = |index: usize| {
         let text = std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
-        crate::size::parse(text.trim()).ok()
+        // `32768K`
+        text.trim().strip_suffix('K')?.parse::<usize>().ok()?.checked_mul(1024)
     };
     (0..8).filter_map(size).max().unwrap_or(0)
 }

@@ -1,0 +1,199 @@
+//! How fast a model is.
+//!
+//! Memory is reserved first, as for generating, and what is measured has run before: the same prompt, a decoded token. A step
+//! is what it is when text is generated: the model, and the choice of the likeliest token.
+
+use std::time::Instant;
+
+use tl_device::TensorBuffer;
+use tl_engine::{KvCache, Model, ReserveFor, SamplingOptions};
+use tl_model::{Result, Sampler};
+use tl_tensor::Random;
+
+/// One thing that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// So many tokens at once, into an empty cache.
+    Prefill(usize),
+    /// `count` tokens one after the other, with `depth` in the cache before.
+    Decode {
+        /// Tokens whose time is measured.
+        count: usize,
+        /// Tokens in the cache before.
+        depth: usize,
+    },
+}
+
+impl Test {
+    /// Tokens that there must be room for.
+    pub fn context(self) -> usize {
+        match self {
+            Test::Prefill(count) => count,
+            Test::Decode { count, depth } => depth.saturating_add(count),
+        }
+    }
+
+    /// Tokens whose time is measured.
+    pub fn n_tokens(self) -> usize {
+        match self {
+            Test::Prefill(count) | Test::Decode { count, .. } => count,
+        }
+    }
+
+    /// The name: `pp512`, `tg64`, `tg64d1024`.
+    pub fn name(self) -> String {
+        match self {
+            Test::Prefill(count) => format!("pp{count}"),
+            Test::Decode { count, depth: 0 } => format!("tg{count}"),
+            Test::Decode { count, depth } => format!("tg{count}d{depth}"),
+        }
+    }
+}
+
+/// A test's repetitions.
+pub struct Measured {
+    /// What was measured.
+    pub test: Test,
+    /// Tokens per second of each.
+    pub rates: Vec<f64>,
+    /// Allocations of the device in all of them.
+    pub allocation_count: u64,
+}
+
+impl Measured {
+    /// The median rate.
+    pub fn median(&self) -> f64 {
+        let mut rates = self.rates.clone();
+        rates.sort_by(f64::total_cmp);
+        let middle = |index: usize| rates.get(index).copied().unwrap_or(0.0);
+        (middle(rates.len() / 2) + middle(rates.len().saturating_sub(1) / 2)) / 2.0
+    }
+
+    /// The lowest rate.
+    pub fn slowest(&self) -> f64 {
+        self.rates.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The highest rate.
+    pub fn fastest(&self) -> f64 {
+        self.rates.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// A model with its memory, ready to be measured.
+pub struct Bench<'a> {
+    model: &'a Model,
+    cache: KvCache,
+    sampler: Sampler,
+    /// Random ones, as many as the context holds.
+    tokens: Vec<u32>,
+}
+
+impl Bench<'_> {
+    /// Reserves for a context, as generating does.
+    ///
+    /// # Errors
+    /// As for [`ReserveFor::reserve_for`].
+    pub fn new(model: &Model, context: usize) -> Result<Bench<'_>> {
+        let device = model.device();
+        let buffer = TensorBuffer::new(device);
+        buffer.reserve_for(model, context)?;
+        device.set_tensor_buffer(buffer);
+        let vocab_size = model.config().vocab_size;
+        let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+        let mut random = Random::new(0);
+        // The remainder is smaller than the vocabulary, and that than 2^28.
+        let token = |_| (random.next_u64() % vocab_size.max(1) as u64) as u32;
+        Ok(Bench {
+            model,
+            cache: model.new_cache(context)?,
+            sampler: Sampler::new(greedy, vocab_size)?,
+            tokens: (0..context).map(token).collect(),
+        })
+    }
+
+    /// Starts the threads and touches all weights.
+    ///
+    /// # Errors
+    /// What running the model gives.
+    pub fn warm_up(&mut self) -> Result<()> {
+        let len = self.tokens.len().min(64);
+        self.fill(len)?;
+        self.go_back(len - 1)?;
+        self.decode(1)
+    }
+
+    /// Runs a test `reps` times, and once more before if that is the first of its size.
+    ///
+    /// # Errors
+    /// What running the model gives.
+    pub fn measure(&mut self, test: Test, reps: u32) -> Result<Measured> {
+        match test {
+            // Once unmeasured: it is the first to touch buffers of its size.
+            Test::Prefill(count) => self.fill(count)?,
+            Test::Decode { depth, .. } => self.fill(depth)?,
+        }
+        let count = |model: &Model| model.device().stats().allocation_count;
+        let before = count(self.model);
+        let mut rates = Vec::new();
+        for _ in 0..reps {
+            if let Test::Decode { depth, .. } = test {
+                self.go_back(depth)?;
+            }
+            let start = Instant::now();
+            match test {
+                Test::Prefill(count) => self.fill(count)?,
+                Test::Decode { count, .. } => self.decode(count)?,
+            }
+            rates.push(test.n_tokens() as f64 / start.elapsed().as_secs_f64().max(1e-9));
+        }
+        Ok(Measured { test, rates, allocation_count: count(self.model) - before })
+    }
+
+    /// Lets the cache hold the first `len` tokens again. One that cannot go back, for its windows or its states, is filled anew.
+    fn go_back(&mut self, len: usize) -> Result<()> {
+        match self.cache.truncate(len) {
+            Ok(()) => Ok(()),
+            Err(_) => self.fill(len),
+        }
+    }
+
+    /// Puts so many tokens into the empty cache.
+    fn fill(&mut self, len: usize) -> Result<()> {
+        self.cache.clear();
+        match self.tokens.get(..len) {
+            Some(tokens) if len > 0 => {
+                let logits = self.model.forward(tokens, &mut self.cache)?;
+                self.sampler.sample_tensor(&logits).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on from what the cache holds, each time with the likeliest token.
+    fn decode(&mut self, count: usize) -> Result<()> {
+        let mut token = self.tokens.first().copied().unwrap_or(0);
+        for _ in 0..count {
+            let logits = self.model.forward(&[token], &mut self.cache)?;
+            token = self.sampler.sample_tensor(&logits)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let check = |rates: &[f64], expected: [f64; 3]| {
+            let measured = Measured { test: Test::Prefill(1), rates: rates.to_vec(), allocation_count: 0 };
+            assert_eq!([measured.median(), measured.slowest(), measured.fastest()], expected, "{rates:?}");
+        };
+        check(&[3.0], [3.0, 3.0, 3.0]);
+        check(&[4.0, 1.0], [2.5, 1.0, 4.0]);
+        check(&[5.0, 1.0, 2.0], [2.0, 1.0, 5.0]);
+        check(&[5.0, 1.0, 2.0, 4.0], [3.0, 1.0, 5.0]);
+    }
+}
