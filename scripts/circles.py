@@ -100,6 +100,8 @@ class Module:
         ]
         self.children = set(re.findall(r"\bmod\s+(\w+)\s*;", body))
         self.items = {match.group(2) for match in ITEM.finditer(body)} - self.children
+        # `folder::model`, where `folder` may be a module that the file declares or imports.
+        self.pairs = set(re.findall(r"(?<![\w:])([a-z_]\w*)::(\w+)", body))
 
 
 def modules_of(source):
@@ -151,7 +153,17 @@ def resolve(modules, module, path, seen=()):
 def arrows_of(modules):
     arrows = collections.defaultdict(set)
     for module in modules.values():
-        for path in [path for path, _ in module.uses if path] + module.paths:
+        imported = {
+            bound: path
+            for path, bound in module.uses
+            if path and (found := resolve(modules, module, path)) and not found[1]
+        }
+        pairs = [
+            [*imported.get(first, [first]), second]
+            for first, second in module.pairs
+            if first in imported or first in module.children
+        ]
+        for path in [path for path, _ in module.uses if path] + module.paths + pairs:
             found = resolve(modules, module, path)
             if found and found[0] is not module and found[1]:
                 if is_reexport(module, path):

@@ -1,15 +1,11 @@
 //! Grammars over the tokens of a model: the compiler that a model has, made when it is first asked for.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tl_grammar::{Grammar, GrammarCompiler, GrammarSource};
 use tl_model::{LanguageModel, Result};
 
 use crate::model::Model;
-
-/// The compiler of a model's grammars, once there is one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct CompilerCell(Arc<OnceLock<Arc<GrammarCompiler>>>);
 
 impl Model {
     /// A grammar that a text of this model is to follow, at its beginning.
@@ -45,10 +41,10 @@ impl Model {
     /// # Errors
     /// A model without a tokenizer, a vocabulary that is too large.
     pub fn grammar_compiler(&self) -> Result<Arc<GrammarCompiler>> {
-        if let Some(compiler) = self.compiler.0.get() {
+        if let Some(compiler) = self.compiler.get() {
             return Ok(compiler.clone());
         }
         let compiler = Arc::new(GrammarCompiler::new(&*self.tokenizer()?, |token| self.is_end(token))?);
-        Ok(self.compiler.0.get_or_init(|| compiler).clone())
+        Ok(self.compiler.get_or_init(|| compiler).clone())
     }
 }

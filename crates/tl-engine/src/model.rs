@@ -25,7 +25,7 @@ pub struct Model {
     scripted: ScriptedModel,
     /// All handles on the model share it, whatever their types are.
     #[cfg(feature = "grammar")]
-    pub(crate) compiler: crate::grammar::CompilerCell,
+    pub(crate) compiler: std::sync::Arc<std::sync::OnceLock<std::sync::Arc<tl_grammar::GrammarCompiler>>>,
 }
 
 /// How a model is loaded.

@@ -15,9 +15,10 @@ use tl_model::Tokenizer;
 
 use crate::error::{GrammarError, Result};
 use crate::grammar::Grammar;
+use crate::kind::GrammarKind;
 use crate::limits::{COMPILER_STACK_BYTES, MAX_COMPILE_TIME, parser_limits};
 use crate::message::{clean, without_place};
-use crate::source::{GrammarKind, GrammarSource, find_keywords};
+use crate::source::{GrammarSource, find_keywords};
 use crate::vocabulary::Vocabulary;
 
 /// What begins llguidance's message for keywords that it does not know; a list of texts follows.

@@ -3,7 +3,7 @@
 
 use tl_model::ModelError;
 
-use crate::source::GrammarKind;
+use crate::kind::GrammarKind;
 
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, GrammarError>;

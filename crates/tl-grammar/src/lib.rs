@@ -31,6 +31,7 @@
 mod compiler;
 mod error;
 mod grammar;
+mod kind;
 pub mod limits;
 mod message;
 mod source;
@@ -39,4 +40,5 @@ mod vocabulary;
 pub use compiler::GrammarCompiler;
 pub use error::{GrammarError, Result};
 pub use grammar::Grammar;
-pub use source::{GrammarKind, GrammarSource};
+pub use kind::GrammarKind;
+pub use source::GrammarSource;

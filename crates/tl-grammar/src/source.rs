@@ -1,11 +1,10 @@
 //! What a grammar is written in, and the checks that come before it is compiled: lengths, and that a schema is JSON.
 
-use std::fmt;
-
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
 use crate::error::{GrammarError, Result};
+use crate::kind::GrammarKind;
 use crate::limits::{MAX_DEFINITIONS, MAX_SOURCE_BYTES};
 
 /// Between the tokens of JSON: nothing, a space, or the end of a line and an indentation. The lengths are bounded, so that a model
@@ -25,27 +24,6 @@ pub enum GrammarSource {
     Lark(String),
     /// A regular expression in the notation of the crate `regex`, without looking around; the whole text matches it.
     Regex(String),
-}
-
-/// What a grammar is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrammarKind {
-    /// A JSON schema.
-    JsonSchema,
-    /// A Lark grammar.
-    Lark,
-    /// A regular expression.
-    Regex,
-}
-
-impl fmt::Display for GrammarKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            GrammarKind::JsonSchema => "the JSON schema",
-            GrammarKind::Lark => "the grammar",
-            GrammarKind::Regex => "the regular expression",
-        })
-    }
 }
 
 impl GrammarSource {

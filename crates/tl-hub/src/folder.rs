@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::choice::{choose, gguf_models, safetensors_weights};
 use crate::error::{HubError, Result};
-use crate::resolve::{Kind, Resolved};
+use crate::found::{Kind, Resolved};
 
 /// The most entries of a folder that are looked at. A cache has one entry per model.
 const MAX_ENTRIES: usize = 100_000;

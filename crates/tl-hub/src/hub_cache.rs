@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{HubError, Result};
 use crate::folder;
+use crate::found::Resolved;
 use crate::name::{HubName, check_part};
-use crate::resolve::Resolved;
 
 /// The snapshots of a model, the one that `refs/main` names first, then the newest.
 pub(crate) fn snapshots(repository: &Path) -> Result<Vec<PathBuf>> {

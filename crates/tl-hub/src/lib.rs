@@ -11,6 +11,7 @@
 mod choice;
 mod error;
 mod folder;
+mod found;
 mod hub_cache;
 mod list;
 mod locations;
@@ -21,8 +22,9 @@ mod pull;
 mod resolve;
 
 pub use error::{HubError, Result};
+pub use found::{Kind, Resolved};
 pub use list::{Listed, Source, list};
 pub use locations::Locations;
 #[cfg(feature = "pull")]
 pub use pull::{Progress, PullOptions, pull};
-pub use resolve::{Kind, Resolved, resolve};
+pub use resolve::resolve;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::choice::{gguf_models, safetensors_weights};
 use crate::error::Result;
+use crate::found::Resolved;
 use crate::locations::Locations;
-use crate::resolve::Resolved;
 use crate::{folder, hub_cache, ollama};
 
 /// Which cache a model lies in.

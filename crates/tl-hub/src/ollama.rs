@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{HubError, Result};
 use crate::folder;
+use crate::found::{Kind, Resolved};
 use crate::hub_cache::check_inside;
 use crate::name::OllamaName;
-use crate::resolve::{Kind, Resolved};
 
 /// The longest manifest that is read. They have about 1000 bytes.
 const MAX_MANIFEST: u64 = 1 << 20;

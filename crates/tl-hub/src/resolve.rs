@@ -4,33 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::choice::{Part, strip_suffix_ignoring_case};
 use crate::error::{HubError, Result};
+use crate::found::{Kind, Resolved};
 use crate::locations::Locations;
 use crate::name::{HubName, OllamaName};
 use crate::{folder, hub_cache, ollama};
-
-/// How a model is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// One GGUF file, or all parts of a split one.
-    Gguf,
-    /// A folder with `config.json` and safetensors.
-    HuggingFace,
-}
-
-/// A model that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// What the user wrote.
-    pub name: String,
-    /// How it is stored.
-    pub kind: Kind,
-    /// What to open: the GGUF file or its first part, or the folder.
-    pub path: PathBuf,
-    /// The files with the weights, in order.
-    pub parts: Vec<PathBuf>,
-    /// Their size together, in bytes.
-    pub bytes: u64,
-}
 
 /// Finds the model that `spec` names:
 ///

@@ -3,7 +3,7 @@
 //! It knows the names of GGUF's keys and what makes a model impossible. What an architecture has beside them its script reads
 //! itself (`model.meta`), and whether the tensors agree with the sizes is seen when the script runs.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, yarn_magnitude};
 use crate::error::{ModelError, Result};
 use crate::format::gguf::Value;
 use crate::metadata::decimal;
@@ -144,18 +144,6 @@ impl ModelConfig {
             rope_magnitude: keys.rope_magnitude()?,
             norm_eps: keys.norm_eps()?,
         })
-    }
-}
-
-/// What YaRN multiplies sines and cosines with, for a context that is `factor` times as long: 1 + 0.1 ln factor, divided by
-/// 1 + 0.1 · multiplier · ln factor. The multiplier is `rope.scaling.yarn_log_multiplier`, 0 where there is none. Where the
-/// architecture is `deepseek2` the result is 1 with a multiplier, since its scores are scaled instead.
-pub(crate) fn yarn_magnitude(architecture: &str, factor: f64, multiplier: f64) -> f64 {
-    let usual = |multiplier: f64| 1.0 + 0.1 * multiplier * factor.max(1.0).ln();
-    match architecture {
-        _ if multiplier == 0.0 => usual(1.0),
-        "deepseek2" => 1.0,
-        _ => usual(1.0) / usual(multiplier),
     }
 }
 

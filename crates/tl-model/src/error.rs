@@ -589,3 +589,10 @@ pub enum ModelError {
     #[error(transparent)]
     Memory(#[from] tl_device::Error),
 }
+
+impl ModelError {
+    /// The error for a tokenizer that cannot be used.
+    pub(crate) fn bad_tokenizer(problem: impl Into<String>) -> ModelError {
+        ModelError::TokenizerData { problem: problem.into() }
+    }
+}

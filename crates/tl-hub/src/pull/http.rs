@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, Uri};
 
-use super::PullOptions;
+use super::options::PullOptions;
 use crate::error::{HubError, Result};
 
 /// How often an answer may point elsewhere.

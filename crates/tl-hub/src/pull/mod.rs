@@ -11,50 +11,18 @@ mod api;
 mod cache;
 mod download;
 mod http;
+mod options;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::choice::{choose, gguf_models, is_beside_weights, safetensors_weights};
 use crate::error::{HubError, Result};
 use crate::name::HubName;
+pub use options::PullOptions;
+
 use api::{Remote, Repository};
 use cache::Cache;
 use http::Client;
-
-/// What a pull is told beside the name.
-#[derive(Clone, Debug)]
-pub struct PullOptions {
-    /// The hub: `https://huggingface.co`, or what `HF_ENDPOINT` says.
-    pub endpoint: String,
-    /// What `HF_TOKEN` says. It is sent to the endpoint alone.
-    pub token: Option<String>,
-    /// A branch, a tag or a commit.
-    pub revision: String,
-    /// The folder that holds `models--org--repo`.
-    pub cache: PathBuf,
-    /// A proxy, as `http://host:port`.
-    pub proxy: Option<String>,
-    /// How long to wait for a connection, and for the next bytes.
-    pub timeout: Duration,
-    /// The most bytes that one model may have.
-    pub max_bytes: u64,
-}
-
-impl PullOptions {
-    /// The branch `main` of Hugging Face's hub, into `cache`.
-    pub fn new(cache: impl Into<PathBuf>) -> Self {
-        Self {
-            endpoint: "https://huggingface.co".to_owned(),
-            token: None,
-            revision: "main".to_owned(),
-            cache: cache.into(),
-            proxy: None,
-            timeout: Duration::from_secs(60),
-            max_bytes: 4 << 40,
-        }
-    }
-}
 
 /// How far a pull is. Told before each file and with each piece of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use std::ops::Range;
 use tl_device::{Device, Error, Isa, Layout, LayoutError, Lease, Mapping, Purpose, Role};
 use tl_tensor::quant::{Format, format_by_gguf_id};
 
-use super::FLOAT32;
 use crate::error::Result;
 use crate::format::TensorType;
 
@@ -209,7 +208,7 @@ pub(super) fn format_of(tensor_type: TensorType) -> Option<&'static Format> {
 /// Whether elements of that type may be read at this offset of a file; the start of a file is aligned for all.
 pub(super) fn is_aligned(tensor_type: TensorType, offset: usize) -> bool {
     match tensor_type {
-        FLOAT32 => offset.is_multiple_of(4),
+        TensorType::F32 => offset.is_multiple_of(4),
         _ => offset.is_multiple_of(tensor_type.block_bytes().filter(|&bytes| bytes == 2).unwrap_or(1)),
     }
 }
@@ -307,7 +306,6 @@ fn resize(staged: &mut Vec<u8>, len: usize, layout: &Layout) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{BFLOAT16, FLOAT16};
     use tl_testing::TempFile;
 
     /// Every way of being converted, with the sizes that it has once it is loaded.
@@ -329,17 +327,17 @@ mod tests {
         };
         let arranged = |arrangement, stored, widen| Source::Arranged { arrangement, stored, widen };
         vec![
-            (arranged(stack.clone(), FLOAT16, None), FLOAT16, vec![3, 4]),
-            (arranged(stack.clone(), FLOAT32, None), FLOAT32, vec![3, 2]),
-            (arranged(stack.clone(), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 4]),
-            (arranged(stack, FLOAT32, Some(1.0)), FLOAT32, vec![3, 2]),
-            (arranged(gather(0, 2, 5, 7, 140, 4), FLOAT32, None), FLOAT32, vec![2, 5, 7]),
-            (arranged(gather(1, 2, 5, 7, 140, 2), BFLOAT16, None), BFLOAT16, vec![2, 5, 7]),
-            (arranged(gather(0, 1, 40, 50, 4000, 2), FLOAT16, None), FLOAT16, vec![2, 40, 50]),
-            (arranged(gather(1, 2, 40, 1, 240, 2), BFLOAT16, Some(0.0)), FLOAT32, vec![3, 40, 1]),
-            (Source::Computed(vec![1.0, 2.5, -3.0]), FLOAT32, vec![3]),
-            (arranged(paired(12, 8, 7, 504, 2), FLOAT16, None), FLOAT16, vec![36, 7]),
-            (arranged(paired(10, 10, 3, 90, 2), BFLOAT16, Some(0.0)), FLOAT32, vec![30, 3]),
+            (arranged(stack.clone(), TensorType::F16, None), TensorType::F16, vec![3, 4]),
+            (arranged(stack.clone(), TensorType::F32, None), TensorType::F32, vec![3, 2]),
+            (arranged(stack.clone(), TensorType::BF16, Some(0.0)), TensorType::F32, vec![3, 4]),
+            (arranged(stack, TensorType::F32, Some(1.0)), TensorType::F32, vec![3, 2]),
+            (arranged(gather(0, 2, 5, 7, 140, 4), TensorType::F32, None), TensorType::F32, vec![2, 5, 7]),
+            (arranged(gather(1, 2, 5, 7, 140, 2), TensorType::BF16, None), TensorType::BF16, vec![2, 5, 7]),
+            (arranged(gather(0, 1, 40, 50, 4000, 2), TensorType::F16, None), TensorType::F16, vec![2, 40, 50]),
+            (arranged(gather(1, 2, 40, 1, 240, 2), TensorType::BF16, Some(0.0)), TensorType::F32, vec![3, 40, 1]),
+            (Source::Computed(vec![1.0, 2.5, -3.0]), TensorType::F32, vec![3]),
+            (arranged(paired(12, 8, 7, 504, 2), TensorType::F16, None), TensorType::F16, vec![36, 7]),
+            (arranged(paired(10, 10, 3, 90, 2), TensorType::BF16, Some(0.0)), TensorType::F32, vec![30, 3]),
         ]
     }
 
@@ -389,8 +387,8 @@ mod tests {
         let mapping = [Mapping::open(&file.0).unwrap()];
         let (device, part) = (Device::cpu(), Part { file: 0, data: 0..2 * numbers.len() });
         let check = |arrangement: Arrangement, expected: Vec<u16>| {
-            let layout = Layout::new(format_of(FLOAT16).unwrap().dtype, [expected.len()]);
-            let source = Source::Arranged { arrangement, stored: FLOAT16, widen: None };
+            let layout = Layout::new(format_of(TensorType::F16).unwrap().dtype, [expected.len()]);
+            let source = Source::Arranged { arrangement, stored: TensorType::F16, widen: None };
             let found = source.load(&mapping, &layout, &device).unwrap();
             assert!(found.bytes().len() > TASK_BYTES);
             assert!(found.bytes() == expected.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());

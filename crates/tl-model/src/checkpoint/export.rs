@@ -10,8 +10,10 @@ use std::path::Path;
 
 use tl_device::{Device, Layout};
 
+use super::contents::{CheckpointTensor, Vocabulary};
+use super::convert;
 use super::gguf::SPLIT_KEYS;
-use super::{Checkpoint, CheckpointTensor, MetaValue, Vocabulary, convert};
+use super::opened::{Checkpoint, MetaValue};
 use crate::error::{ModelError, Result};
 
 const HALVES: &str = ".rope.halves";

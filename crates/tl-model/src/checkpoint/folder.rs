@@ -13,9 +13,10 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use serde_json::Value;
 use tl_device::Mapping;
 
-use super::config::Config;
+use super::contents::{Access, Contents, MAX_TENSORS, Vocabulary, in_file};
+use super::hub_config::Config;
+use super::names;
 use super::safetensors::{self, Name, StoredTensor};
-use super::{Access, Contents, MAX_TENSORS, Vocabulary, in_file, names};
 use crate::error::{ModelError, Result};
 
 const CONFIG: &str = "config.json";
@@ -385,7 +386,7 @@ fn token_ids(value: &Value) -> Result<Vec<u32>> {
         Value::Array(ids) if ids.len() <= MAX_END_TOKENS => ids.iter().map(id).collect(),
         _ => id(value).map(|id| vec![id]),
     };
-    ids.ok_or_else(|| super::config::wrong("eos_token_id", value, "expected a token id or a list of them"))
+    ids.ok_or_else(|| super::hub_config::wrong("eos_token_id", value, "expected a token id or a list of them"))
 }
 
 fn map_if_there(path: &Path) -> Result<Option<Mapping>> {

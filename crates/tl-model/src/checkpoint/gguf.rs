@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::contents::{Access, CheckpointTensor, Contents, MAX_TENSORS, Vocabulary, in_file};
 use super::convert::{Part, Source};
 use super::metadata::Metadata;
-use super::{Access, CheckpointTensor, Contents, MAX_TENSORS, Vocabulary, in_file};
 use crate::error::{ModelError, Result};
 use crate::format::gguf::Gguf;
 

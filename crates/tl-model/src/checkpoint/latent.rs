@@ -3,8 +3,8 @@
 //!
 //! It must not know architectures, and reads nothing of the weights.
 
-use super::config::{Config, Keys, wrong};
 use super::convert::{Arrangement, Part};
+use super::hub_config::{Config, Keys, wrong};
 use crate::error::Result;
 
 /// The sizes of such attention.

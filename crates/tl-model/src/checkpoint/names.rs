@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::config::Translated;
+use super::contents::CheckpointTensor;
 use super::convert::{Arrangement, Part, Source, is_aligned};
 use super::families::{COMPUTED_TENSORS, Family, Name, OTHER_PARTS, OUTSIDE_LAYERS, TEXT_PREFIXES};
 use super::latent::Latent;
 use super::safetensors::{StoredTensor, StoredType};
-use super::{CheckpointTensor, FLOAT32};
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 
@@ -73,7 +73,7 @@ pub(super) fn rename(
     for (name, values) in &config.tensors {
         renamed.tensors.push(CheckpointTensor {
             name: (*name).to_owned(),
-            tensor_type: FLOAT32,
+            tensor_type: TensorType::F32,
             dims: vec![values.len()],
             source: Source::Computed(values.clone()),
         });
@@ -175,13 +175,14 @@ impl Renamed<'_> {
         let is_norm = name.ends_with("_norm.weight") && !name.ends_with(".ssm_norm.weight");
         let lacks_one = self.family.norms_lack_one && is_norm;
         let is_wide = is_wide(&name, &tensor.dims);
-        let is_used_as_is = !lacks_one && (stored == FLOAT32 || !is_wide) && is_aligned(stored, tensor.data.start);
+        let is_used_as_is =
+            !lacks_one && (stored == TensorType::F32 || !is_wide) && is_aligned(stored, tensor.data.start);
         let part = Part { file, data: tensor.data };
         let (source, tensor_type) = if is_used_as_is {
             (Source::Stored(part), stored)
         } else {
             let widen = is_wide.then_some(if lacks_one { 1.0 } else { 0.0 });
-            let tensor_type = if is_wide { FLOAT32 } else { stored };
+            let tensor_type = if is_wide { TensorType::F32 } else { stored };
             (Source::Arranged { arrangement: Arrangement::Stack(vec![part]), stored, widen }, tensor_type)
         };
         self.tensors.push(CheckpointTensor { name, tensor_type, dims: tensor.dims, source });
@@ -195,13 +196,13 @@ impl Renamed<'_> {
             tensor.dims = vec![channels, taps];
         }
         check_rank(&tensor, 1..=2)?;
-        let is_used_as_is = stored == FLOAT32 && is_aligned(stored, tensor.data.start);
+        let is_used_as_is = stored == TensorType::F32 && is_aligned(stored, tensor.data.start);
         let part = Part { file, data: tensor.data };
         let source = match is_used_as_is {
             true => Source::Stored(part),
             false => Source::Arranged { arrangement: Arrangement::Stack(vec![part]), stored, widen: Some(0.0) },
         };
-        self.tensors.push(CheckpointTensor { name, tensor_type: FLOAT32, dims: tensor.dims, source });
+        self.tensors.push(CheckpointTensor { name, tensor_type: TensorType::F32, dims: tensor.dims, source });
         Ok(())
     }
 
@@ -289,7 +290,7 @@ impl Renamed<'_> {
             let arrangement = Arrangement::Gather { part, first, strides, rows, columns };
             self.tensors.push(CheckpointTensor {
                 name: name.clone(),
-                tensor_type: if is_wide { FLOAT32 } else { stored },
+                tensor_type: if is_wide { TensorType::F32 } else { stored },
                 dims: if is_transposed { vec![n_experts, rows, columns] } else { vec![n_experts, rows] },
                 source: Source::Arranged { arrangement, stored, widen: is_wide.then_some(0.0) },
             });
@@ -340,11 +341,11 @@ impl Renamed<'_> {
             dims.extend(&stack.dims);
             if let Some(tensor) = self.tensors.get_mut(stack.place) {
                 tensor.dims = dims;
-                tensor.tensor_type = if is_wide { FLOAT32 } else { stack.tensor_type };
+                tensor.tensor_type = if is_wide { TensorType::F32 } else { stack.tensor_type };
                 tensor.source = Source::Arranged {
                     arrangement: Arrangement::Stack(stack.parts.into_iter().map(|(_, part)| part).collect()),
                     stored: stack.tensor_type,
-                    widen: (is_wide && stack.tensor_type != FLOAT32).then_some(0.0),
+                    widen: (is_wide && stack.tensor_type != TensorType::F32).then_some(0.0),
                 };
             }
         }

@@ -7,8 +7,7 @@ use std::f64::consts::TAU;
 
 use serde_json::{Map, Value};
 
-use super::config::{Config, Keys, number, size_of_number, wrong};
-use crate::config::yarn_magnitude;
+use super::hub_config::{Config, Keys, number, size_of_number, wrong};
 use crate::error::Result;
 
 /// Frequencies of the rotation are powers of it.
@@ -252,6 +251,18 @@ impl<'a> Rope<'a> {
             divisors.iter().map(positive).collect()
         });
         divisors.ok_or_else(|| wrong(key, value, format!("expected a list of {len} numbers above 0")))
+    }
+}
+
+/// What YaRN multiplies sines and cosines with, for a context that is `factor` times as long: 1 + 0.1 ln factor, divided by
+/// 1 + 0.1 · multiplier · ln factor. The multiplier is `rope.scaling.yarn_log_multiplier`, 0 where there is none. Where the
+/// architecture is `deepseek2` the result is 1 with a multiplier, since its scores are scaled instead.
+pub(crate) fn yarn_magnitude(architecture: &str, factor: f64, multiplier: f64) -> f64 {
+    let usual = |multiplier: f64| 1.0 + 0.1 * multiplier * factor.max(1.0).ln();
+    match architecture {
+        _ if multiplier == 0.0 => usual(1.0),
+        "deepseek2" => 1.0,
+        _ => usual(1.0) / usual(multiplier),
     }
 }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{BFLOAT16, FLOAT16, FLOAT32, MAX_TENSORS};
+use super::contents::MAX_TENSORS;
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 
@@ -222,9 +222,9 @@ impl<'de> Visitor<'de> for DescriptionVisitor {
             return Err(A::Error::invalid_length(offsets.len(), &"two offsets"));
         };
         let stored_type = match &*dtype {
-            "F32" => StoredType::Known(FLOAT32),
-            "F16" => StoredType::Known(FLOAT16),
-            "BF16" => StoredType::Known(BFLOAT16),
+            "F32" => StoredType::Known(TensorType::F32),
+            "F16" => StoredType::Known(TensorType::F16),
+            "BF16" => StoredType::Known(TensorType::BF16),
             other => StoredType::Other(other.to_owned()),
         };
         Ok(Description { stored_type, dims, offsets: (begin, end) })

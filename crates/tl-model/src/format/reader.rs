@@ -1,11 +1,7 @@
 //! A position in a file's bytes, and the only place that moves it: every read is checked against the end, and every
 //! count against what the rest of the file can hold.
 
-use super::value::{Array, Value, ValueType};
 use crate::error::{ModelError, Result};
-
-/// How deep arrays may nest; nobody nests more than two.
-const MAX_ARRAY_DEPTH: usize = 4;
 
 /// The next byte to read; never beyond the end.
 #[derive(Clone, Debug)]
@@ -25,7 +21,7 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
-    fn remaining(&self) -> u64 {
+    pub(super) fn remaining(&self) -> u64 {
         (self.bytes.len() - self.pos) as u64
     }
 
@@ -46,7 +42,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn bytes<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
+    pub(super) fn bytes<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
         let taken = self.take(N as u64, what)?;
         let mut bytes = [0; N];
         bytes.copy_from_slice(taken);
@@ -86,67 +82,5 @@ impl<'a> Reader<'a> {
         let bytes = self.string_bytes(what)?;
         let offset = (self.pos - bytes.len()) as u64;
         std::str::from_utf8(bytes).map_err(|_| ModelError::NotUtf8 { what, offset })
-    }
-
-    pub(super) fn value_type(&mut self, what: &'static str) -> Result<ValueType> {
-        let offset = self.pos as u64;
-        let id = self.u32(what)?;
-        ValueType::from_id(id).ok_or(ModelError::Field { what, offset, value: id.into(), expected: "0 to 12" })
-    }
-
-    pub(super) fn value(&mut self, value_type: ValueType, depth: usize) -> Result<Value<'a>> {
-        const WHAT: &str = "a metadata value";
-        Ok(match value_type {
-            ValueType::U8 => Value::U8(u8::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::I8 => Value::I8(i8::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::U16 => Value::U16(u16::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::I16 => Value::I16(i16::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::U32 => Value::U32(self.u32(WHAT)?),
-            ValueType::I32 => Value::I32(i32::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::U64 => Value::U64(self.u64(WHAT)?),
-            ValueType::I64 => Value::I64(i64::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::F32 => Value::F32(f32::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::F64 => Value::F64(f64::from_le_bytes(self.bytes(WHAT)?)),
-            ValueType::String => Value::String(self.string("a metadata string")?),
-            ValueType::Array => Value::Array(self.array(depth)?),
-            ValueType::Bool => {
-                let offset = self.pos as u64;
-                match self.bytes(WHAT)? {
-                    [0] => Value::Bool(false),
-                    [1] => Value::Bool(true),
-                    [value] => {
-                        let value = value.into();
-                        return Err(ModelError::Field { what: "a metadata bool", offset, value, expected: "0 or 1" });
-                    }
-                }
-            }
-        })
-    }
-
-    fn array(&mut self, depth: usize) -> Result<Array<'a>> {
-        let offset = self.pos as u64;
-        if depth >= MAX_ARRAY_DEPTH {
-            return Err(ModelError::Field {
-                what: "the depth of nested metadata arrays",
-                offset,
-                value: depth as u64 + 1,
-                expected: "at most 4",
-            });
-        }
-        let element = self.value_type("a metadata array's element type")?;
-        let len = self.count("the length of a metadata array", element.min_bytes())?;
-        let start = self.pos;
-        if element.is_plain() {
-            self.take(len as u64 * element.min_bytes(), "a metadata array")?;
-        } else if element == ValueType::String {
-            for _ in 0..len {
-                self.string("a metadata string")?;
-            }
-        } else {
-            for _ in 0..len {
-                self.value(element, depth + 1)?;
-            }
-        }
-        Ok(Array { element, len, bytes: self.bytes.get(start..self.pos).unwrap_or_default() })
     }
 }

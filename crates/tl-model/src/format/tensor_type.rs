@@ -11,6 +11,15 @@ pub struct TensorType {
     id: u32,
 }
 
+impl TensorType {
+    /// Single precision.
+    pub const F32: TensorType = TensorType::from_id(0);
+    /// Half precision.
+    pub const F16: TensorType = TensorType::from_id(1);
+    /// The upper half of single precision.
+    pub const BF16: TensorType = TensorType::from_id(30);
+}
+
 /// One known type.
 struct Row {
     id: u32,

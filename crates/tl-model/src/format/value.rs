@@ -3,6 +3,9 @@
 use super::reader::Reader;
 use crate::error::{ModelError, Result};
 
+/// How deep arrays may nest; nobody nests more than two.
+const MAX_ARRAY_DEPTH: usize = 4;
+
 /// A metadata value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)] // the names are the types
@@ -270,5 +273,69 @@ impl ValueType {
     /// Whether every value has exactly [`ValueType::min_bytes`] and every bit pattern is a value.
     pub(super) fn is_plain(self) -> bool {
         !matches!(self, ValueType::Bool | ValueType::String | ValueType::Array)
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn value_type(&mut self, what: &'static str) -> Result<ValueType> {
+        let offset = self.pos as u64;
+        let id = self.u32(what)?;
+        ValueType::from_id(id).ok_or(ModelError::Field { what, offset, value: id.into(), expected: "0 to 12" })
+    }
+
+    pub(super) fn value(&mut self, value_type: ValueType, depth: usize) -> Result<Value<'a>> {
+        const WHAT: &str = "a metadata value";
+        Ok(match value_type {
+            ValueType::U8 => Value::U8(u8::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::I8 => Value::I8(i8::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::U16 => Value::U16(u16::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::I16 => Value::I16(i16::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::U32 => Value::U32(self.u32(WHAT)?),
+            ValueType::I32 => Value::I32(i32::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::U64 => Value::U64(self.u64(WHAT)?),
+            ValueType::I64 => Value::I64(i64::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::F32 => Value::F32(f32::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::F64 => Value::F64(f64::from_le_bytes(self.bytes(WHAT)?)),
+            ValueType::String => Value::String(self.string("a metadata string")?),
+            ValueType::Array => Value::Array(self.array(depth)?),
+            ValueType::Bool => {
+                let offset = self.pos as u64;
+                match self.bytes(WHAT)? {
+                    [0] => Value::Bool(false),
+                    [1] => Value::Bool(true),
+                    [value] => {
+                        let value = value.into();
+                        return Err(ModelError::Field { what: "a metadata bool", offset, value, expected: "0 or 1" });
+                    }
+                }
+            }
+        })
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Array<'a>> {
+        let offset = self.pos as u64;
+        if depth >= MAX_ARRAY_DEPTH {
+            return Err(ModelError::Field {
+                what: "the depth of nested metadata arrays",
+                offset,
+                value: depth as u64 + 1,
+                expected: "at most 4",
+            });
+        }
+        let element = self.value_type("a metadata array's element type")?;
+        let len = self.count("the length of a metadata array", element.min_bytes())?;
+        let start = self.pos;
+        if element.is_plain() {
+            self.take(len as u64 * element.min_bytes(), "a metadata array")?;
+        } else if element == ValueType::String {
+            for _ in 0..len {
+                self.string("a metadata string")?;
+            }
+        } else {
+            for _ in 0..len {
+                self.value(element, depth + 1)?;
+            }
+        }
+        Ok(Array { element, len, bytes: self.bytes.get(start..self.pos).unwrap_or_default() })
     }
 }

@@ -9,12 +9,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use super::bad;
 use super::merges::{Texts, resolve};
 use super::pairs::PairMap;
 use super::split::{SplitState, Splits};
 use super::vocab::{Kind, Vocab};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// No token: of a character that the vocabulary does not have, and of the end of a chain.
 const NONE: u32 = u32::MAX;
@@ -341,6 +340,6 @@ pub(super) fn byte_tokens(vocab: &Vocab) -> Result<Option<Box<[u32; 256]>>> {
     match found.len() {
         0 => Ok(None),
         256 => Ok(found.try_into().ok().map(Box::new)),
-        n => Err(bad(format!("it has {n} of the 256 byte tokens"))),
+        n => Err(ModelError::bad_tokenizer(format!("it has {n} of the 256 byte tokens"))),
     }
 }

@@ -122,3 +122,20 @@ impl Default for DecodeStream {
         DecodeStream::new()
     }
 }
+
+impl Tokenizer {
+    /// The text of ids: control tokens give nothing, bytes that are no UTF-8 give U+FFFD, and the space that
+    /// encoding put before the text is taken away.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut stream = DecodeStream::from_start();
+        let mut text = String::new();
+        for &id in ids {
+            text.push_str(stream.next(self, id)?);
+        }
+        text.push_str(stream.finish());
+        Ok(text)
+    }
+}

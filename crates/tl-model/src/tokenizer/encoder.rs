@@ -4,10 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::bad;
 use super::bpe::{Bpe, BpeState};
 use super::bytes::{char_of, push_spelled};
-use super::decode::DecodeStream;
 use super::merge::MergeState;
 use super::normalize::{Normalizer, SPACE, normalize};
 use super::special::{Part, SENTINEL, Special, SpecialSet, without_sentinel};
@@ -109,7 +107,9 @@ impl Tokenizer {
         let is_row = |id: &u32| (*id as usize) < n_rows;
         let can_go = self.vocab.iter().skip(n_rows).all(|(_, kind, _)| is_mark(kind));
         if !can_go || !self.prefix.iter().chain(&self.suffix).all(is_row) {
-            return Err(bad(format!("it has {n_tokens} tokens, but the model has room for {n_rows}")));
+            return Err(ModelError::bad_tokenizer(format!(
+                "it has {n_tokens} tokens, but the model has room for {n_rows}"
+            )));
         }
         for set in [&mut self.controls, &mut self.user_defined, &mut self.user_defined_normalized] {
             set.truncate(n_rows)?;
@@ -266,21 +266,6 @@ impl Tokenizer {
     /// they are cut out of every text.
     pub fn protect<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.controls.protect(text)
-    }
-
-    /// The text of ids: control tokens give nothing, bytes that are no UTF-8 give U+FFFD, and the space that
-    /// encoding put before the text is taken away.
-    ///
-    /// # Errors
-    /// An id outside the vocabulary.
-    pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let mut stream = DecodeStream::from_start();
-        let mut text = String::new();
-        for &id in ids {
-            text.push_str(stream.next(self, id)?);
-        }
-        text.push_str(stream.finish());
-        Ok(text)
     }
 
     /// Adds the ids of a text without control tokens, which may be the first of all.

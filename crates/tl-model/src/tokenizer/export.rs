@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use super::bad;
 use super::bpe::{Bpe, BpeState};
 use super::bytes::char_of;
 use super::encoder::{Joining, Tokenizer};
@@ -14,7 +13,7 @@ use super::normalize::{Normalizer, SPACE};
 use super::special::Special;
 use super::split::{Behavior, PreTokenizer};
 use super::vocab::Kind;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::format::write::GgufHeader;
 
 /// Tokens that a note names before it counts the rest.
@@ -55,7 +54,9 @@ impl TokenizerExport<'_> {
         let merges = bpe.merges();
         if let Some(&[left, right, _]) = merges.iter().find(|merge| merge.iter().any(|&id| !self.is_row(id))) {
             let texts = [left, right].map(|id| self.spelled(id));
-            return Err(bad(format!("its merge of {texts:?} has a token that is no row of the model's embedding")));
+            return Err(ModelError::bad_tokenizer(format!(
+                "its merge of {texts:?} has a token that is no row of the model's embedding"
+            )));
         }
         if self.tokenizer.byte_level {
             self.write_byte_level(bpe, &merges, header, &mut notes)?;
@@ -75,7 +76,7 @@ impl TokenizerExport<'_> {
         let n_tokens = self.tokenizer.vocab.len();
         if self.n_rows > n_tokens.saturating_add(MAX_PADDING) {
             let problem = format!("it has {n_tokens} tokens, far less than the {} rows of the embedding", self.n_rows);
-            return Err(bad(problem));
+            return Err(ModelError::bad_tokenizer(problem));
         }
         if n_tokens <= self.n_rows {
             return Ok(());
@@ -84,7 +85,7 @@ impl TokenizerExport<'_> {
         let texts: Vec<_> = beyond.clone().map(|(id, ..)| self.spelled(id)).collect();
         if beyond.into_iter().any(|(_, kind, _)| !matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unused)) {
             let problem = format!("it has {n_tokens} tokens, but the model's embedding has {} rows", self.n_rows);
-            return Err(bad(problem));
+            return Err(ModelError::bad_tokenizer(problem));
         }
         notes.push(format!("tokens beyond the embedding's {} rows are left out: {}", self.n_rows, named(&texts)));
         Ok(())
@@ -413,7 +414,7 @@ impl TokenizerExport<'_> {
 }
 
 fn impossible(what: &str) -> crate::ModelError {
-    bad(format!("a GGUF file cannot describe {what}"))
+    ModelError::bad_tokenizer(format!("a GGUF file cannot describe {what}"))
 }
 
 /// The first few of some texts, and how many more there are.

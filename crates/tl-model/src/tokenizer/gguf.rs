@@ -1,6 +1,5 @@
 //! Tokenizers from GGUF files: `tokenizer.ggml.*`.
 
-use super::bad;
 use super::bpe::{Bpe, Fallback, Rules, byte_tokens};
 use super::encoder::{Joining, Tokenizer, can_be_parsed, is_end, stop_tokens};
 use super::merges::{Texts, parts};
@@ -91,7 +90,9 @@ fn joining(
     // Byte tokens of a byte-level vocabulary, which it has no use for, may be incomplete.
     let bytes = if byte_level { None } else { byte_tokens(vocab)? };
     if bytes.is_none() && unknown.is_none() && !byte_level {
-        return Err(bad("it has neither all 256 byte tokens nor an unknown token, so that not every text has ids"));
+        return Err(ModelError::bad_tokenizer(
+            "it has neither all 256 byte tokens nor an unknown token, so that not every text has ids",
+        ));
     }
     let fallback = Fallback { bytes, unknown: unknown.filter(|_| !byte_level), fuse_unknown: false };
     if let Some(scores) = scores {
@@ -101,7 +102,7 @@ fn joining(
     let merges = gguf.array(MERGES, ValueType::String, "an array of strings")?;
     let merges = merges.ok_or_else(|| missing(MERGES, "which tokens are joined"))?;
     let splits = match pre {
-        Some(pre) => pre.splits().map_err(bad)?,
+        Some(pre) => pre.splits().map_err(ModelError::bad_tokenizer)?,
         None => Splits::default(),
     };
     let ignore_merges = pre.is_some_and(|pre| pre.ignore_merges);
@@ -115,7 +116,12 @@ fn joining(
         let first = ranks.start;
         let merges = (first..).zip(part).map(|(rank, text)| {
             let text_of = || String::from_utf8_lossy(text);
-            let problem = || bad(format!("merge {rank} is {:?}, expected two texts with a space between", text_of()));
+            let problem = || {
+                ModelError::bad_tokenizer(format!(
+                    "merge {rank} is {:?}, expected two texts with a space between",
+                    text_of()
+                ))
+            };
             split_merge(text).ok_or_else(problem)
         });
         (ranks, merges)
@@ -164,10 +170,14 @@ fn ends(
         Model::Chars => bos.is_some(),
     };
     if add_bos && bos.is_none() {
-        return Err(bad("it asks for a token at the beginning, but names none (tokenizer.ggml.bos_token_id)"));
+        return Err(ModelError::bad_tokenizer(
+            "it asks for a token at the beginning, but names none (tokenizer.ggml.bos_token_id)",
+        ));
     }
     if add_eos && eos.is_none() {
-        return Err(bad("it asks for a token at the end, but names none (tokenizer.ggml.eos_token_id)"));
+        return Err(ModelError::bad_tokenizer(
+            "it asks for a token at the end, but names none (tokenizer.ggml.eos_token_id)",
+        ));
     }
     Ok((bos.filter(|_| add_bos).into_iter().collect(), eos.filter(|_| add_eos).into_iter().collect()))
 }
@@ -225,7 +235,7 @@ fn read_vocab(gguf: &Gguf<'_>, model: Model) -> Result<Vocab> {
         _ => gguf.array(KINDS, ValueType::I32, "an array of i32")?,
     };
     if tokens.is_empty() || tokens.len() > i32::MAX as usize {
-        return Err(bad(format!("it has {} tokens", tokens.len())));
+        return Err(ModelError::bad_tokenizer(format!("it has {} tokens", tokens.len())));
     }
     check_len(KINDS, tokens.len(), kinds.map(|kinds| kinds.len()))?;
     let mut vocab = Vocab::new();
@@ -263,7 +273,7 @@ fn read_scores(gguf: &Gguf<'_>, n_tokens: usize) -> Result<Vec<f32>> {
     for (id, score) in array.iter().enumerate() {
         let Value::F32(score) = score else { break };
         if score.is_nan() {
-            return Err(bad(format!("the score of token {id} is NaN")));
+            return Err(ModelError::bad_tokenizer(format!("the score of token {id} is NaN")));
         }
         // Minus zero and zero are one score.
         scores.push(score + 0.0);
@@ -273,7 +283,7 @@ fn read_scores(gguf: &Gguf<'_>, n_tokens: usize) -> Result<Vec<f32>> {
 
 fn check_len(key: &str, n_tokens: usize, len: Option<usize>) -> Result<()> {
     match len.filter(|&len| len != n_tokens) {
-        Some(len) => Err(bad(format!("it has {n_tokens} tokens, but {key} has {len} entries"))),
+        Some(len) => Err(ModelError::bad_tokenizer(format!("it has {n_tokens} tokens, but {key} has {len} entries"))),
         None => Ok(()),
     }
 }
@@ -287,11 +297,12 @@ fn kind_of(id: usize, text: &[u8], number: i64) -> Result<Kind> {
         5 => Kind::Unused,
         6 => {
             let text = String::from_utf8_lossy(text);
-            let problem = || bad(format!("token {id} is a byte token, but reads {text:?} and not <0xXX>"));
+            let problem =
+                || ModelError::bad_tokenizer(format!("token {id} is a byte token, but reads {text:?} and not <0xXX>"));
             Kind::Byte(byte_token(&text).ok_or_else(problem)?)
         }
         _ => {
-            return Err(bad(format!("token {id} has the type {number}, expected 1 to 6")));
+            return Err(ModelError::bad_tokenizer(format!("token {id} has the type {number}, expected 1 to 6")));
         }
     })
 }

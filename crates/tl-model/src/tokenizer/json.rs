@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::bad;
 use super::bpe::{Bpe, Fallback, Rules, byte_tokens};
 use super::encoder::{Joining, Prefix, Tokenizer, can_be_parsed, stop_tokens};
 use super::gguf::{byte_token, split_merge};
@@ -20,7 +19,7 @@ use super::normalize::{Normalizer, SPACE, normalize};
 use super::special::{Special, SpecialSet};
 use super::split::{Behavior, GPT2, Split, Splits};
 use super::vocab::{Kind, Vocab};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// Ids that no token has may lie between those that one has, but no more than this in all.
 const MAX_UNUSED_IDS: usize = 1 << 16;
@@ -173,12 +172,11 @@ impl Tokenizer {
     /// No JSON of that kind, a model other than byte-pair encoding, a part that is not supported, data that contradicts
     /// itself.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config_json: Option<&[u8]>) -> Result<Tokenizer> {
-        let file: File<'_> =
-            serde_json::from_slice(tokenizer_json).map_err(|error| bad(format!("tokenizer.json: {error}")))?;
+        let file: File<'_> = serde_json::from_slice(tokenizer_json)
+            .map_err(|error| ModelError::bad_tokenizer(format!("tokenizer.json: {error}")))?;
         let config = match tokenizer_config_json {
-            Some(bytes) => {
-                serde_json::from_slice(bytes).map_err(|error| bad(format!("tokenizer_config.json: {error}")))?
-            }
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|error| ModelError::bad_tokenizer(format!("tokenizer_config.json: {error}")))?,
             None => Config::default(),
         };
         check_model(&file.model)?;
@@ -217,7 +215,7 @@ fn check_model(model: &Model<'_>) -> Result<()> {
 }
 
 fn unsupported(part: &str, name: &str) -> crate::ModelError {
-    bad(format!("its {part} asks for {name:?}, which is not supported"))
+    ModelError::bad_tokenizer(format!("its {part} asks for {name:?}, which is not supported"))
 }
 
 fn build(mut file: File<'_>, config: &Config, parts: Parts) -> Result<Tokenizer> {
@@ -240,7 +238,9 @@ fn build(mut file: File<'_>, config: &Config, parts: Parts) -> Result<Tokenizer>
     let model = file.model;
     let bytes = if model.byte_fallback { byte_tokens(&vocab)? } else { None };
     if bytes.is_none() && unknown.is_none() && !parts.byte_level {
-        return Err(bad("it has neither all 256 byte tokens nor an unknown token, so that not every text has ids"));
+        return Err(ModelError::bad_tokenizer(
+            "it has neither all 256 byte tokens nor an unknown token, so that not every text has ids",
+        ));
     }
     let fallback = Fallback { bytes, unknown, fuse_unknown: model.fuse_unk };
     let rules = Rules {
@@ -297,7 +297,7 @@ fn wanted(tokens: &mut Vec<u32>, token: Option<u32>, wants: Option<bool>) {
 fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u32>)> {
     let model = &mut file.model;
     let Some(Entries(Some(mut entries))) = model.vocab.take() else {
-        return Err(bad("its model's vocabulary is no map of texts to ids"));
+        return Err(ModelError::bad_tokenizer("its model's vocabulary is no map of texts to ids"));
     };
     let added = &file.added_tokens;
     // Added tokens come first of those with one id, for what they say of it.
@@ -307,7 +307,7 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
     all.extend(entries.iter().map(|(text, id)| (*id, None, &**text)));
     all.sort_by_key(|(id, added, _)| (*id, added.is_none()));
     if all.is_empty() {
-        return Err(bad("it has 0 tokens"));
+        return Err(ModelError::bad_tokenizer("it has 0 tokens"));
     }
     let mut vocab = Vocab::new();
     let mut unknown = None;
@@ -315,13 +315,15 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
     for (n_before, (id, added, text)) in all.into_iter().enumerate() {
         if let Some((_, was_added, same)) = last.filter(|last| last.0 == id) {
             if !was_added || added.is_some() || same != text {
-                return Err(bad(format!("the id {id} has two tokens, {same:?} and {text:?}")));
+                return Err(ModelError::bad_tokenizer(format!("the id {id} has two tokens, {same:?} and {text:?}")));
             }
             continue;
         }
         last = Some((id, added.is_some(), text));
         if id as usize > n_before + MAX_UNUSED_IDS {
-            return Err(bad(format!("the id {id} of {text:?} is far beyond the {n_before} tokens before it")));
+            return Err(ModelError::bad_tokenizer(format!(
+                "the id {id} of {text:?} is far beyond the {n_before} tokens before it"
+            )));
         }
         while vocab.len() < id as usize {
             vocab.push(b"", Kind::Unused)?;
@@ -340,7 +342,7 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
         }
     }
     if let Some(text) = model.unk_token.as_deref().filter(|_| unknown.is_none()) {
-        return Err(bad(format!("its unknown token {text:?} is no token")));
+        return Err(ModelError::bad_tokenizer(format!("its unknown token {text:?} is no token")));
     }
     vocab.index(&[&[Kind::Normal], &[Kind::UserDefined]]);
     Ok((vocab, unknown))
@@ -357,25 +359,27 @@ struct Parts {
 }
 
 fn kind_of<'a>(part: &str, value: &'a Value) -> Result<(&'a str, &'a Map<String, Value>)> {
-    let object = value.as_object().ok_or_else(|| bad(format!("its {part} is no object")))?;
+    let object = value.as_object().ok_or_else(|| ModelError::bad_tokenizer(format!("its {part} is no object")))?;
     let kind = object.get("type").and_then(Value::as_str);
-    kind.map(|kind| (kind, object)).ok_or_else(|| bad(format!("its {part} has no type")))
+    kind.map(|kind| (kind, object)).ok_or_else(|| ModelError::bad_tokenizer(format!("its {part} has no type")))
 }
 
 fn list<'a>(part: &str, object: &'a Map<String, Value>, key: &str) -> Result<&'a [Value]> {
     let list = object.get(key).and_then(Value::as_array);
-    list.map(Vec::as_slice).ok_or_else(|| bad(format!("its {part} has no list {key:?}")))
+    list.map(Vec::as_slice).ok_or_else(|| ModelError::bad_tokenizer(format!("its {part} has no list {key:?}")))
 }
 
 fn text<'a>(part: &str, object: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
     let text = object.get(key).and_then(Value::as_str);
-    text.ok_or_else(|| bad(format!("its {part} has no text {key:?}")))
+    text.ok_or_else(|| ModelError::bad_tokenizer(format!("its {part} has no text {key:?}")))
 }
 
 fn flag(part: &str, object: &Map<String, Value>, key: &str, default: bool) -> Result<bool> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(default),
-        Some(value) => value.as_bool().ok_or_else(|| bad(format!("{key:?} of its {part} is neither true nor false"))),
+        Some(value) => value
+            .as_bool()
+            .ok_or_else(|| ModelError::bad_tokenizer(format!("{key:?} of its {part} is neither true nor false"))),
     }
 }
 
@@ -423,7 +427,9 @@ impl Parts {
                 let pattern = object.get("pattern").and_then(Value::as_object);
                 let pattern = |key: &str| pattern.and_then(|pattern| pattern.get(key)).and_then(Value::as_str);
                 self.splits.push(match (pattern("Regex"), pattern("String")) {
-                    (Some(expression), _) => Split::pattern(expression, behavior, invert).map_err(bad)?,
+                    (Some(expression), _) => {
+                        Split::pattern(expression, behavior, invert).map_err(ModelError::bad_tokenizer)?
+                    }
                     (None, Some(literal)) => Split::literal(literal, behavior, invert),
                     (None, None) => return Err(unsupported(PART, "Split without a pattern")),
                 });
@@ -431,11 +437,12 @@ impl Parts {
             "Digits" => {
                 let individual = flag(PART, object, "individual_digits", false)?;
                 let behavior = if individual { Behavior::Isolated } else { Behavior::Contiguous };
-                self.splits.push(Split::pattern(r"\p{N}", behavior, false).map_err(bad)?);
+                self.splits.push(Split::pattern(r"\p{N}", behavior, false).map_err(ModelError::bad_tokenizer)?);
             }
             "Punctuation" => {
                 let behavior = behavior(PART, object, Some(Behavior::Isolated))?;
-                self.splits.push(Split::pattern(r"[\p{P}$+<=>^`|~]", behavior, false).map_err(bad)?);
+                self.splits
+                    .push(Split::pattern(r"[\p{P}$+<=>^`|~]", behavior, false).map_err(ModelError::bad_tokenizer)?);
             }
             "ByteLevel" => {
                 self.byte_level = true;
@@ -443,7 +450,8 @@ impl Parts {
                     self.set_prefix(Prefix { text: ' ', only_first: false })?;
                 }
                 if flag(PART, object, "use_regex", true)? {
-                    self.splits.push(Split::pattern(GPT2, Behavior::Isolated, false).map_err(bad)?);
+                    self.splits
+                        .push(Split::pattern(GPT2, Behavior::Isolated, false).map_err(ModelError::bad_tokenizer)?);
                 }
             }
             "Metaspace" => self.metaspace(PART, object)?,
@@ -541,7 +549,8 @@ fn post_processor(value: &Value, vocab_size: usize, prefix: &mut Vec<u32>, suffi
     let (kind, object) = kind_of(PART, value)?;
     let id = |value: Option<&Value>| {
         let id = value.and_then(Value::as_u64).filter(|&id| id < vocab_size as u64);
-        id.map(|id| id as u32).ok_or_else(|| bad(format!("its {PART} names an id that no token has")))
+        id.map(|id| id as u32)
+            .ok_or_else(|| ModelError::bad_tokenizer(format!("its {PART} names an id that no token has")))
     };
     match kind {
         "Sequence" => {
@@ -558,7 +567,8 @@ fn post_processor(value: &Value, vocab_size: usize, prefix: &mut Vec<u32>, suffi
                 }
                 let name = piece.get("SpecialToken").and_then(|token| token.get("id")).and_then(Value::as_str);
                 let token = name.and_then(|name| object.get("special_tokens")?.get(name)?.get("ids")?.as_array());
-                let ids = token.ok_or_else(|| bad(format!("its {PART} has a template of unknown tokens")))?;
+                let ids = token
+                    .ok_or_else(|| ModelError::bad_tokenizer(format!("its {PART} has a template of unknown tokens")))?;
                 for value in ids {
                     let tokens = if is_before { &mut *prefix } else { &mut *suffix };
                     tokens.push(id(Some(value))?);

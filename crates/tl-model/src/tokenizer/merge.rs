@@ -153,3 +153,19 @@ impl<'a> Merge<'a> {
         }
     }
 }
+
+impl Spm {
+    /// Adds the ids of a text whose spaces are already spelled `▁`.
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, state: &mut MergeState, ids: &mut Vec<u32>) {
+        let mut start = 0;
+        let mut last: Option<char> = None;
+        for (at, c) in text.char_indices() {
+            if last.is_some_and(|last| self.neighbours.get(last.into(), c.into()).is_none()) {
+                Merge::of(self, vocab, &text[start..at], state).finish(ids);
+                start = at;
+            }
+            last = Some(c);
+        }
+        Merge::of(self, vocab, &text[start..], state).finish(ids);
+    }
+}

@@ -8,10 +8,9 @@ use std::thread;
 
 use tl_device::has_address_space;
 
-use super::bad;
 use super::bytes::push_spelled;
 use super::vocab::{BLOCK, Probe, Vocab};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// Fewer merges than this are not worth a thread.
 const MIN_PER_THREAD: usize = 1 << 14;
@@ -147,7 +146,7 @@ fn no_token(rank: usize, (left, right): Texts<'_>, ids: (Option<u32>, Option<u32
         (_, None) => right.clone(),
         _ => format!("{left}{right}"),
     };
-    bad(format!("merge {rank} joins {left:?} and {right:?}, but {absent:?} is no token"))
+    ModelError::bad_tokenizer(format!("merge {rank} joins {left:?} and {right:?}, but {absent:?} is no token"))
 }
 
 fn first_char(text: &[u8]) -> u32 {
@@ -230,7 +229,7 @@ mod tests {
             let good = (0..1, vec![Ok((&b"a"[..], &b"b"[..]))].into_iter());
             let bad = (1..2, vec![Ok((left.as_bytes(), right.as_bytes()))].into_iter());
             let clone = |part: &(Range<usize>, std::vec::IntoIter<std::result::Result<Texts<'static>, ()>>)| {
-                (part.0.clone(), part.1.clone().map(|texts| texts.map_err(|()| super::bad(""))))
+                (part.0.clone(), part.1.clone().map(|texts| texts.map_err(|()| ModelError::bad_tokenizer(""))))
             };
             let error = resolve(&vocab, false, &[clone(&good), clone(&bad)]).unwrap_err().to_string();
             assert!(error.contains("merge 1 joins") && error.contains(&format!("{absent:?} is no token")), "{error}");

@@ -35,10 +35,6 @@ pub use export::TokenizerExport;
 use crate::checkpoint::{Checkpoint, TokenizerSource};
 use crate::error::{ModelError, Result};
 
-fn bad(problem: impl Into<String>) -> ModelError {
-    ModelError::TokenizerData { problem: problem.into() }
-}
-
 impl Tokenizer {
     /// The tokenizer of a model's files.
     ///

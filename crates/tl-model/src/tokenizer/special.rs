@@ -4,8 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::bad;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// The noncharacter that keeps a text from being read as a special token. Unicode gives it no meaning, ever.
 pub(super) const SENTINEL: char = '\u{FDD0}';
@@ -51,7 +50,9 @@ impl SpecialSet {
         specials.retain(|special| !special.text.is_empty());
         if let Some(long) = specials.iter().find(|special| special.text.len() > MAX_LEN_BYTES) {
             let (id, len) = (long.id, long.text.len());
-            return Err(bad(format!("the special token {id} has a text of {len} bytes, more than {MAX_LEN_BYTES}")));
+            return Err(ModelError::bad_tokenizer(format!(
+                "the special token {id} has a text of {len} bytes, more than {MAX_LEN_BYTES}"
+            )));
         }
         specials.sort_by(|a, b| a.text.cmp(&b.text));
         specials.dedup_by(|later, first| later.text == first.text);

@@ -5,7 +5,6 @@
 //! Source: Kudo and Richardson, "SentencePiece" (2018), and its `bpe_model.cc`.
 
 use super::bpe::Fallback;
-use super::merge::{Merge, MergeState};
 use super::pairs::PairMap;
 use super::vocab::{Kind, Vocab};
 
@@ -15,7 +14,7 @@ pub(super) struct Spm {
     /// By id; the best first.
     scores: Vec<f32>,
     /// Characters that stand side by side in some piece: between all others a text can be cut.
-    neighbours: PairMap,
+    pub(super) neighbours: PairMap,
     fallback: Fallback,
 }
 
@@ -29,20 +28,6 @@ impl Spm {
             pairs.map(|(left, right)| ((left.into(), right.into()), (0, 0)))
         }));
         Spm { scores, neighbours, fallback }
-    }
-
-    /// Adds the ids of a text whose spaces are already spelled `▁`.
-    pub(super) fn encode(&self, vocab: &Vocab, text: &str, state: &mut MergeState, ids: &mut Vec<u32>) {
-        let mut start = 0;
-        let mut last: Option<char> = None;
-        for (at, c) in text.char_indices() {
-            if last.is_some_and(|last| self.neighbours.get(last.into(), c.into()).is_none()) {
-                Merge::of(self, vocab, &text[start..at], state).finish(ids);
-                start = at;
-            }
-            last = Some(c);
-        }
-        Merge::of(self, vocab, &text[start..], state).finish(ids);
     }
 
     /// The piece that joining may make of this text: its id, its score, and whether it is only a step on the way.

@@ -5,10 +5,9 @@
 
 use std::hint::black_box;
 
-use super::bad;
 use super::bytes::push_spelled;
 use super::hash::{Seeds, TextKey, place};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +81,10 @@ impl Vocab {
 
     /// Ends the next token here.
     fn end(&mut self, kind: Kind) -> Result<()> {
-        let end = u32::try_from(self.bytes.len()).map_err(|_| bad("its tokens are longer than 4 GiB together"))?;
+        let end = u32::try_from(self.bytes.len())
+            .map_err(|_| ModelError::bad_tokenizer("its tokens are longer than 4 GiB together"))?;
         if self.kinds.len() >= i32::MAX as usize {
-            return Err(bad("it has more than 2^31 tokens"));
+            return Err(ModelError::bad_tokenizer("it has more than 2^31 tokens"));
         }
         self.starts.push(end);
         self.kinds.push(kind);

@@ -1,0 +1,24 @@
+//! The kinds of grammars that there are.
+
+use std::fmt;
+
+/// What a grammar is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrammarKind {
+    /// A JSON schema.
+    JsonSchema,
+    /// A Lark grammar.
+    Lark,
+    /// A regular expression.
+    Regex,
+}
+
+impl fmt::Display for GrammarKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GrammarKind::JsonSchema => "the JSON schema",
+            GrammarKind::Lark => "the grammar",
+            GrammarKind::Regex => "the regular expression",
+        })
+    }
+}
