@@ -19,16 +19,16 @@ demo *ARGS:
 
 # The counting run of the README: every tensor allocated, the pool, reserved buffers.
 count:
-    cargo run --release -p tensorlogic --example count
+    cargo run --release -p tensorlogic-rt --example count
 
 # Write the locks of the examples' memory, after a change that is meant to take more.
 memory-lock:
-    cargo build --release -p tl
+    cargo build --release -p tensorlogic-tl
     scripts/memory-locks.sh --lock "${CARGO_TARGET_DIR:-target}/release/tl"
 
 # Write docs/builtins.md from the tables of builtins.
 reference:
-    cargo run -q -p tl-lang --example reference > docs/builtins.md
+    cargo run -q -p tl-language --example reference > docs/builtins.md
 
 # The documentation, in a browser.
 doc:
@@ -49,12 +49,12 @@ tsan:
 
 # What `tl plan` says against what a process then takes, and the limits under which it runs and is refused, for model files.
 memory-bound *MODELS:
-    cargo build --release -p tl
+    cargo build --release -p tensorlogic-tl
     scripts/memory-bound.py "${CARGO_TARGET_DIR:-target}/release/tl" {{MODELS}}
 
 # What memory costs without pools, with the pool, reserved by layout, and by `reserve_for`.
 memory-cost *MODELS:
-    cargo run --release -p tensorlogic --example memory_cost -- {{MODELS}}
+    cargo run --release -p tensorlogic-rt --example memory_cost -- {{MODELS}}
 
 # A hundred thousand decoded tokens with flat memory: minutes.
 soak:
@@ -62,19 +62,19 @@ soak:
 
 # TensorLogic beside llama.cpp and candle on the same files, in turns; `--help` says how.
 compare *ARGS:
-    cargo build --release -p tl
+    cargo build --release -p tensorlogic-tl
     scripts/compare.py --tl "${CARGO_TARGET_DIR:-target}/release/tl" {{ARGS}}
 
 # How far predictions are from llama.cpp's, for each instruction set; `--help` says how.
 divergence *ARGS:
-    cargo build --release -p tl
+    cargo build --release -p tensorlogic-tl
     scripts/divergence.py --tl "${CARGO_TARGET_DIR:-target}/release/tl" {{ARGS}}
 
 # What attention costs as a textbook writes it, beside the operation.
 textbook-attention *ARGS:
-    cargo run --release -p tl -- run scripts/textbook-attention.tl -- {{ARGS}}
+    cargo run --release -p tensorlogic-tl -- run scripts/textbook-attention.tl -- {{ARGS}}
 
 # Heap allocations and system calls of a decoded token, counted from outside. Linux; needs strace.
 outside-counts MODEL="models/demo-q4_0.gguf":
-    cargo build --release -p tl
+    cargo build --release -p tensorlogic-tl
     scripts/outside-counts.sh "${CARGO_TARGET_DIR:-target}/release/tl" {{MODEL}}

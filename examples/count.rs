@@ -1,7 +1,7 @@
 //! Generates 100 tokens in three ways and prints what memory cost: every tensor allocated, the reactive pool, reserved
 //! buffers. The text is the same in all three.
 //!
-//!     cargo run --release -p tensorlogic --example count
+//!     cargo run --release -p tensorlogic-rt --example count
 
 use std::error::Error;
 use std::time::Instant;

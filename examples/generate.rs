@@ -1,6 +1,6 @@
 //! Generates text with a llama model, the transformer written out in tensor operations, in memory reserved beforehand.
 //!
-//!     cargo run --release -p tensorlogic --example generate -- "A trait object" models/demo-q8_0.gguf
+//!     cargo run --release -p tensorlogic-rt --example generate -- "A trait object" models/demo-q8_0.gguf
 
 use std::error::Error;
 use std::io::Write;

@@ -3,7 +3,7 @@
 //! Prints a table in markdown for each model: allocations per token, hit rate, bytes, and the share of the time that goes
 //! into taking and giving back.
 //!
-//!     cargo run --release -p tensorlogic --example memory_cost -- models/demo-q8_0.gguf [MODEL.gguf …]
+//!     cargo run --release -p tensorlogic-rt --example memory_cost -- models/demo-q8_0.gguf [MODEL.gguf …]
 
 use std::error::Error;
 use std::time::{Duration, Instant};

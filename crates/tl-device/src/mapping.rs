@@ -7,18 +7,29 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Mmap, MmapMut};
 
 use crate::heap::ReadFile;
 
-/// A file that is no folder.
+/// Bytes that are read at a time.
+const READ_STEP_BYTES: usize = 4 << 20;
+
+/// Bytes read so far.
+static BYTES_READ: AtomicU64 = AtomicU64::new(0);
+
+/// Opens a plain file. A pipe or a device may never end.
 fn open(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
+    // Looked at before it is opened: opening a pipe waits for its writer.
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
     }
-    Ok(file)
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no plain file"));
+    }
+    File::open(path)
 }
 
 /// A file mapped into memory, read-only. Cheap to clone.
@@ -103,8 +114,24 @@ impl Mapping {
         let mut copy = MmapMut::map_anon(len)?;
         #[cfg(target_os = "linux")]
         let _ = copy.advise(memmap2::Advice::HugePage);
-        file.read_exact(&mut copy)?;
+        for part in copy.chunks_mut(READ_STEP_BYTES) {
+            file.read_exact(part)?;
+            BYTES_READ.fetch_add(part.len() as u64, Ordering::Relaxed);
+        }
         Ok(Mapping { map: Arc::new(MappedFile { map: copy.make_read_only()?, read: Some(read) }) })
+    }
+
+    /// Bytes that this process has read by [`Mapping::read`] so far, for whoever shows how far it is.
+    ///
+    /// ```
+    /// use tl_device::Mapping;
+    /// let before = Mapping::bytes_read();
+    /// let copy = Mapping::read("Cargo.toml")?;
+    /// assert!(Mapping::bytes_read() >= before + copy.bytes().len() as u64);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn bytes_read() -> u64 {
+        BYTES_READ.load(Ordering::Relaxed)
     }
 
     /// The file's bytes.

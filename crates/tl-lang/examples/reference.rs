@@ -1,6 +1,6 @@
 //! Prints the reference of TL's builtins, from the tables that checker and evaluator read.
 //!
-//!     cargo run -q -p tl-lang --example reference > docs/builtins.md
+//!     cargo run -q -p tl-language --example reference > docs/builtins.md
 
 fn main() {
     println!("# TL's builtins\n");

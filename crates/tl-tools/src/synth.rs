@@ -141,6 +141,19 @@ impl SyntheticModel {
     /// # Errors
     /// [`ToolError::Write`]: the file that was there, if any, is then as it was.
     pub fn write(&self, path: impl AsRef<Path>, device: &Device) -> Result<u64> {
+        self.write_with(path, device, &mut |_, _| ())
+    }
+
+    /// As [`SyntheticModel::write`]; `progress` is called with the bytes written so far and those in all.
+    ///
+    /// # Errors
+    /// As for [`SyntheticModel::write`].
+    pub fn write_with(
+        &self,
+        path: impl AsRef<Path>,
+        device: &Device,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<u64> {
         let mut header = self.header();
         let tensors = self.shape.tensors();
         let format = |name: &str, is_norm: bool| match is_norm {
@@ -154,12 +167,21 @@ impl SyntheticModel {
         }
         let mut writer = header.create(path)?;
         let normal = Normal::new(0.02);
+        let bytes = |(name, dims, is_norm): &(String, Vec<usize>, bool)| {
+            let n_elems: usize = dims.iter().product();
+            format(name, *is_norm).map_or(4 * n_elems, |format| format.kernels.row_bytes(n_elems)) as u64
+        };
+        let (mut written, total) = (0, tensors.iter().map(bytes).sum());
         for (index, (name, dims, is_norm)) in tensors.iter().enumerate() {
             let n_elems: usize = dims.iter().product();
             match format(name, *is_norm) {
                 Some(format) if !is_norm => {
                     let chunks = Chunks { format, normal: &normal, seed: self.seed, tensor: index as u64 };
-                    chunks.write(n_elems, device, |bytes| writer.write(bytes))?;
+                    chunks.write(n_elems, device, |bytes| {
+                        written += bytes.len() as u64;
+                        progress(written, total);
+                        writer.write(bytes)
+                    })?;
                 }
                 _ => writer.write(&1f32.to_le_bytes().repeat(n_elems))?,
             }

@@ -4,12 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use tl_device::{DType, Device, GpuChoice, SizeRange};
 use tl_engine::{LoadOptions, Model, Planner, SamplingOptions};
 use tl_tools::{SyntheticShape, weight_formats};
 
 use crate::output::Stop;
-use crate::{models, script, size};
+use crate::progress::Bar;
+use crate::{files, models, script, size};
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -49,8 +51,12 @@ pub(crate) enum Command {
         #[arg(long)]
         revision: Option<String>,
     },
-    /// Say what a model will take in memory, before anything is taken, or what a program needs, by running it once
+    /// Say what a model will take in memory, before anything is taken; of a program, `tl plan FILE.tl`, what it needs
+    #[command(after_help = "Of a program: see `tl plan FILE.tl --help`")]
     Plan(PlanArguments),
+    /// Say what a program needs in memory, by running it once; what it prints goes to standard error
+    #[command(name = PLAN_PROGRAM, hide = true, override_usage = "tl plan [OPTIONS] <FILE.tl> [-- <ARGS>...]")]
+    PlanProgram(PlanProgramArguments),
     /// Write a model of a named shape with random weights, to measure on
     Synth(SynthArguments),
     /// Measure a model's speed, and what it reaches of the machine's limits
@@ -59,11 +65,8 @@ pub(crate) enum Command {
     Perplexity(PerplexityArguments),
     /// Write a model's weights again in another format
     Quantize(QuantizeArguments),
-    /// Show what a model holds: architecture, sizes, formats, tensors
-    Info {
-        /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
-        model: PathBuf,
-    },
+    /// Show what a model holds: architecture, sizes, formats, whether it can be run
+    Info(InfoArguments),
     /// Print the logits after each of some tokens, to compare a model with what another program computes
     Logits(LogitsArguments),
     /// List the architectures whose scripts come with the program, or print one
@@ -73,6 +76,29 @@ pub(crate) enum Command {
     },
     /// List the devices that programs can run on, and what they can
     Devices(DevicesArguments),
+    /// Print the script that completes this program's arguments in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write man pages into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+/// Arguments of `tl info`.
+#[derive(Debug, Args)]
+pub(crate) struct InfoArguments {
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
+    pub(crate) model: PathBuf,
+    /// List the tensors too
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `tl devices`.
@@ -89,7 +115,7 @@ pub(crate) struct DevicesArguments {
 /// Arguments of `tl run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// The program, a .tl file
+    /// The program, a .tl file; - is standard input
     pub(crate) file: PathBuf,
     /// Arguments for the program, which it sees as args()
     #[arg(last = true)]
@@ -142,9 +168,12 @@ pub(crate) struct ReservationArguments {
 pub(crate) struct GenerateArguments {
     /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
     pub(crate) model: PathBuf,
-    /// The text to go on from
-    #[arg(long, short)]
-    pub(crate) prompt: String,
+    /// The text to go on from [default: what standard input has, where that is no terminal]
+    #[arg(long, short, conflicts_with = "file")]
+    pub(crate) prompt: Option<String>,
+    /// Read the text to go on from from a file; - is standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     /// The most tokens to generate
     #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
     pub(crate) max_tokens: usize,
@@ -165,6 +194,9 @@ pub(crate) struct GenerateArguments {
     /// Memory for this many tokens, prompt and text together [default: as many as this run can use]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
+    /// Print one JSON object when the text is complete: the text, why it ended, tokens and speed
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) how: ModelArguments,
     #[command(flatten)]
@@ -277,63 +309,90 @@ pub(crate) struct LogitsArguments {
     pub(crate) device: DeviceArguments,
 }
 
-/// Arguments of `tl plan`.
+/// The command that `tl plan` is where it is given a program.
+const PLAN_PROGRAM: &str = "plan-program";
+
+/// Arguments of `tl plan MODEL`.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
-    /// The model, as for `tl generate`, or the program, a .tl file, which is run once; what it prints goes to standard error
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
+    pub(crate) model: PathBuf,
+    /// Memory for this many tokens, prompt and text together [default: as many as the model was trained for]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// The type of what lies between the weights [default: float16]
+    #[arg(long, value_enum)]
+    pub(crate) activations: Option<Activations>,
+    /// The type that keys and values are kept in [default: that of the activations]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) cache: Option<CacheType>,
+    /// Run the model with this TL script, as for `tl generate`
+    #[arg(long, value_name = "FILE.tl")]
+    pub(crate) arch: Option<PathBuf>,
+    /// The device to plan for, as for `tl run`
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Compare with this many bytes (300MB, 2GiB) and not with what the machine has
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) memory_limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) lock: LockArguments,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `tl plan FILE.tl`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanProgramArguments {
+    /// The program, a .tl file, which is run once
     pub(crate) file: PathBuf,
     /// Arguments for the program, which it sees as args()
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
-    /// Of a program: plan for all values of a size that it asks for as size("NAME", default), from the lowest to the
-    /// highest. It is run at both and at some between; its plan is a formula, and serves every value
+    /// Write the plan to a file for `tl run --plan`
+    #[arg(short, long, value_name = "FILE", conflicts_with = "check")]
+    pub(crate) output: Option<PathBuf>,
+    /// Plan for all values of a size that the program asks for as size("NAME", default), from the lowest to the highest.
+    /// It is run at both and at some between; its plan is a formula, and serves every value
     #[arg(long, value_name = "NAME=LOWEST..HIGHEST", conflicts_with_all = ["lock", "check"])]
     pub(crate) with: Vec<SizeRange>,
-    /// Of a program: write its plan to a file for `tl run --plan`
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
+    /// Say how large one block would be that serves all its activations
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) arena: bool,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// The device to plan for, as for `tl run`
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// The most bytes that it may take: 300MB, 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) memory_limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) lock: LockArguments,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) json: bool,
+}
+
+/// Files that say what something takes, to be kept under version control.
+#[derive(Debug, Args)]
+pub(crate) struct LockArguments {
     /// Write what it takes to a small file for version control: peak, allocations, the buffers of each layout and, of a
     /// program, the lines that take them
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     pub(crate) lock: Option<PathBuf>,
     /// Compare what it takes with a file that --lock has written: print what shrank, and fail with the lines of source where
     /// anything grew
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "arena", "json"])]
+    #[arg(long, value_name = "FILE")]
     pub(crate) check: Option<PathBuf>,
-    /// Of a program: say how large one block would be that serves all its activations
-    #[arg(long)]
-    pub(crate) arena: bool,
-    /// Of a program: threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-    /// The device to plan for, as for `tl run`
-    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// Of a model: memory for this many tokens, prompt and text together [default: as many as the model was trained for]
-    #[arg(long, value_name = "N")]
-    pub(crate) context: Option<usize>,
-    /// Of a model: the type of what lies between the weights [default: float16]
-    #[arg(long, value_enum)]
-    pub(crate) activations: Option<Activations>,
-    /// Of a model: the type that keys and values are kept in [default: that of the activations]
-    #[arg(long, value_enum, value_name = "TYPE")]
-    pub(crate) cache: Option<CacheType>,
-    /// Of a model: run it with this TL script, as for `tl generate`
-    #[arg(long, value_name = "FILE.tl")]
-    pub(crate) arch: Option<PathBuf>,
-    /// Of a model: compare with this many bytes (300MB, 2GiB) and not with what the machine has; of a program: the most that
-    /// it may take
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    pub(crate) memory_limit: Option<usize>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
-impl PlanArguments {
-    /// Whether the file is a program; all others are models.
-    pub(crate) fn is_script(&self) -> bool {
-        self.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tl"))
+impl LockArguments {
+    /// Whether there is a lock to write or to compare with.
+    pub(crate) fn is_given(&self) -> bool {
+        self.lock.is_some() || self.check.is_some()
     }
 }
 
@@ -556,7 +615,11 @@ impl ModelArguments {
         let mut options = self.options()?;
         options.is_copied = self.no_mmap;
         let path = models::resolve(path)?;
+        let total = if path.is_file() { path.metadata().map_or(0, |metadata| metadata.len()) } else { 0 };
+        let reading = if self.no_mmap { Bar::of_reading(total) } else { None };
         let model = Model::load_with(path, device, options).map_err(Stop::failed)?;
+        drop(reading);
+        model.weights().checkpoint().files().iter().for_each(|file| files::note_input(file));
         let model = model.with_activations(self.activations.into());
         Ok(model.with_cache_dtype(self.cache.map(CacheType::dtype)))
     }
@@ -623,9 +686,32 @@ pub(crate) enum StatisticsForm {
     Json,
 }
 
+/// The arguments as they are parsed: what clap cannot tell apart by itself is told apart here.
+pub(crate) fn prepare(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = join_memory_stats(args);
+    if args.get(1).is_some_and(|command| command == "plan") && names_program(&args[2..]) {
+        args[1] = PLAN_PROGRAM.into();
+    }
+    args
+}
+
+/// Whether these arguments of `tl plan` name a program, and not a model.
+fn names_program(args: &[OsString]) -> bool {
+    // Their values may be .tl files too.
+    const WITH_FILES: [&str; 5] = ["--arch", "--lock", "--check", "--output", "-o"];
+    let is_option = |arg: &OsString| arg.to_str().is_some_and(|arg| WITH_FILES.contains(&arg));
+    let is_program = |arg: &OsString| {
+        let is_script = Path::new(arg).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tl"));
+        is_script && !arg.to_string_lossy().starts_with('-')
+    };
+    let own = args.iter().take_while(|arg| *arg != "--");
+    let before = std::iter::once(None).chain(args.iter().map(Some));
+    own.zip(before).any(|(arg, before)| is_program(arg) && !before.is_some_and(is_option))
+}
+
 /// Joins `--memory-stats json` into one argument. The form may be left out, so that clap itself would take the
 /// argument behind it, such as a file's name, for the form.
-pub(crate) fn join_memory_stats(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+fn join_memory_stats(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut joined: Vec<OsString> = Vec::new();
     let mut is_open = true;
     for arg in args {
@@ -681,6 +767,21 @@ mod tests {
         check("tl run --memory-limit lots a.tl", None);
         check("tl run --device tpu a.tl", None);
         check("tl run --device gpu: a.tl", None);
+    }
+
+    #[test]
+    fn plans_of_programs_and_of_models() {
+        let check = |line: &str, expected: bool| {
+            let args = prepare(line.split(' ').map(OsString::from));
+            let parsed = Arguments::try_parse_from(args).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(matches!(parsed.command, Command::PlanProgram(_)), expected, "{line}");
+        };
+        check("tl plan a.tl", true);
+        check("tl plan --arena dir/a.TL -o a.plan -- b.gguf", true);
+        check("tl plan a.gguf", false);
+        check("tl plan a.gguf --arch a.tl", false);
+        check("tl plan --arch=a.tl org/repo", false);
+        check("tl plan a.gguf --lock a.tl", false);
     }
 
     #[test]

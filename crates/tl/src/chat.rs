@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, ErrorKind, IsTerminal};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustyline::DefaultEditor;
@@ -13,13 +12,10 @@ use tl_engine::{AnswerEnd, Chat, ChatForm, ChatOptions, DateTime, Message, Model
 use crate::arguments::ChatArguments;
 use crate::output::{self, Stop, print_error};
 use crate::plan::{self, HeapMeter, WeightsAre};
-use crate::{models, statistics};
+use crate::{files, interrupt, statistics};
 
 /// The context where the user gives none and the model works for as much.
 const DEFAULT_CONTEXT: usize = 4096;
-
-/// Set by Ctrl-C while an answer comes.
-static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 const HELP: &str = "/system TEXT  the system message from here on; the conversation begins anew
 /reset        forget the conversation
@@ -136,8 +132,6 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
             display_bytes(plan.total_bytes())
         ));
     }
-    // A second handler, where one is set already, is not needed.
-    let _ = ctrlc::set_handler(|| IS_INTERRUPTED.store(true, Ordering::Relaxed));
     let mut input = Input::new()?;
     while let Some(line) = input.next(&device)? {
         match line.trim() {
@@ -177,7 +171,8 @@ fn system_message(text: Option<&str>) -> Vec<Message> {
 
 /// Prints the answer as it comes. What is wrong with one message does not end the conversation.
 fn answer(chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
-    IS_INTERRUPTED.store(false, Ordering::Relaxed);
+    interrupt::clear();
+    let _orderly = interrupt::Orderly::new();
     let mut answer = match chat.say(Message::new("user", text)) {
         Ok(answer) => answer,
         Err(error) => {
@@ -186,7 +181,7 @@ fn answer(chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
         }
     };
     loop {
-        if IS_INTERRUPTED.load(Ordering::Relaxed) {
+        if interrupt::is_asked() {
             answer.cancel();
         }
         match answer.next() {
@@ -225,7 +220,7 @@ fn memory(device: &Device, chat: &Chat) -> Result<(), Stop> {
 
 fn save(chat: &Chat, file: &Path) {
     let text = serde_json::to_string_pretty(chat.messages()).map_err(Stop::failed);
-    match text.and_then(|text| models::write_beside(file, &format!("{text}\n"))) {
+    match text.and_then(|text| files::write(file, |out| writeln!(out, "{text}"))) {
         Ok(()) => print_error(&format!("saved to {}", file.display())),
         Err(Stop::Failed(message)) => print_error(&format!("error: {message}")),
         Err(_) => {}

@@ -8,6 +8,7 @@ use tl_tensor::ops;
 
 use crate::arguments::DevicesArguments;
 use crate::output::{self, Stop};
+use crate::table::table;
 
 /// Prints the list.
 pub(crate) fn run(arguments: &DevicesArguments) -> Result<(), Stop> {
@@ -100,9 +101,7 @@ fn on_gpu(op: &ops::Op) -> &'static str {
 fn ops_text() -> String {
     let mut text =
         "on a GPU, an operation is a program of its own, a view that needs none, or done by the CPU\n".to_owned();
-    for op in ops::all() {
-        let _ = writeln!(text, "{:<22} {}", op.name, on_gpu(op));
-    }
+    text += &table(ops::all().map(|op| vec![op.name.to_owned(), on_gpu(op).to_owned()]), &[]);
     text
 }
 

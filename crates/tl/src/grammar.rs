@@ -1,15 +1,14 @@
 //! `--json-schema`, `--grammar` and `--regex`: what the text of `tl generate` and `tl chat` is to follow.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tl_engine::{Constraint, GrammarSource, Model};
 
 use crate::arguments::GrammarArguments;
+use crate::files;
 use crate::output::Stop;
 
-/// More than a grammar may have: what is longer is refused when it is compiled, and need not be read whole.
+/// More than a grammar may have.
 const MAX_READ_BYTES: u64 = 8 << 20;
 
 /// A grammar as it was given.
@@ -53,12 +52,5 @@ impl Given {
 }
 
 fn from_file(path: &Path, source: fn(String) -> GrammarSource) -> Result<Given, Stop> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_READ_BYTES).read_to_end(&mut bytes));
-    read.map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Stop::Failed(format!("{}: byte {at} is not UTF-8, which grammars and schemas are written in", path.display()))
-    })?;
-    Ok(Given { source: source(text), file: Some(path.to_owned()) })
+    Ok(Given { source: source(files::read_text(path, MAX_READ_BYTES)?), file: Some(path.to_owned()) })
 }

@@ -5,26 +5,120 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Map, Value as Json, json};
 use tl_device::{Device, Simulation, bytes as display_bytes};
 use tl_engine::{Model, Tokenizer, Weights};
 use tl_model::{Checkpoint, CheckpointTensor, ModelConfig, Value, is_supported_type};
 
+use crate::arguments::InfoArguments;
 use crate::models;
 use crate::output::{self, Stop};
-
-/// Prints the model's metadata, its configuration, whether it can be run, and its tensors.
-pub(crate) fn run(path: &Path) -> Result<(), Stop> {
-    let path = &models::resolve(path)?;
-    let checkpoint = Checkpoint::open(path).map_err(Stop::failed)?;
-    let mut text = String::new();
-    file(&mut text, path, &checkpoint);
-    model(&mut text, &Arc::new(checkpoint));
-    output::print(&text)
-}
+use crate::table::table;
 
 /// Writing into a string cannot fail.
 macro_rules! line {
     ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
+}
+
+/// Prints the model's configuration, whether it can be run, its metadata, and on request its tensors.
+pub(crate) fn run(arguments: &InfoArguments) -> Result<(), Stop> {
+    let path = &models::resolve(&arguments.model)?;
+    let checkpoint = Arc::new(Checkpoint::open(path).map_err(Stop::failed)?);
+    if arguments.json {
+        return output::print(&format!("{}\n", json(path, &checkpoint, arguments.tensors)));
+    }
+    let mut text = String::new();
+    file(&mut text, path, &checkpoint);
+    model(&mut text, &checkpoint);
+    metadata(&mut text, &checkpoint);
+    match arguments.tensors {
+        true => tensors(&mut text, &checkpoint),
+        false => line!(text, "\ntensors ({}): --tensors lists them", checkpoint.tensors().len()),
+    }
+    output::print(&text)
+}
+
+/// Whether the model can be run; where not, why.
+fn check_runs(checkpoint: &Arc<Checkpoint>) -> Result<(), String> {
+    // Everything about a model but the values of its weights is seen without reading those.
+    let weights = Weights::new(checkpoint.clone(), &Device::simulated(Simulation::default()));
+    weights.and_then(|weights| Model::new(weights, None)).map(drop).map_err(|error| error.to_string())
+}
+
+fn json(path: &Path, checkpoint: &Arc<Checkpoint>, with_tensors: bool) -> Json {
+    let config = ModelConfig::of(checkpoint).ok().map(|config| {
+        json!({
+            "layers": config.n_layers,
+            "width": config.dim,
+            "feed_forward_width": config.ffn_dim,
+            "heads": config.n_heads,
+            "kv_heads": config.n_kv_heads,
+            "head_dim": config.head_dim,
+            "vocabulary": config.vocab_size,
+            "context": config.context_length,
+        })
+    });
+    let tokenizer = Tokenizer::of(checkpoint).ok();
+    let problem = check_runs(checkpoint).err();
+    let metadata: Map<String, Json> =
+        checkpoint.metadata().map(|(key, value)| (key.to_owned(), value_json(value))).collect();
+    let mut object = json!({
+        "path": path,
+        "file_bytes": checkpoint.file_bytes(),
+        "name": checkpoint.string("general.name").ok().flatten(),
+        "architecture": checkpoint.architecture(),
+        "parameters": n_parameters(checkpoint),
+        "tensor_count": checkpoint.tensors().len(),
+        "formats": formats(checkpoint).into_iter().map(|(format, (count, bytes))| {
+            (format, json!({ "tensors": count, "bytes": bytes }))
+        }).collect::<Map<String, Json>>(),
+        "config": config,
+        "tokenizer": tokenizer.map(|tokenizer| json!({ "kind": tokenizer.kind().to_string(), "tokens": tokenizer.vocab_size() })),
+        "runs": problem.is_none(),
+        "problem": problem,
+        "metadata": metadata,
+    });
+    if let (true, Some(object)) = (with_tensors, object.as_object_mut()) {
+        let tensors = checkpoint.tensors().iter().map(|tensor| {
+            json!({
+                "name": tensor.name,
+                "dims": tensor.dims,
+                "format": tensor.tensor_type.to_string(),
+                "bytes": tensor.len_bytes(),
+            })
+        });
+        object.insert("tensors".to_owned(), tensors.collect());
+    }
+    object
+}
+
+/// A value of the metadata; of an array its length and type, as it may have a hundred thousand elements.
+fn value_json(value: Value<'_>) -> Json {
+    match value {
+        Value::String(text) => json!(text),
+        Value::Array(array) => json!({ "array": array.element().name(), "len": array.len() }),
+        Value::Bool(x) => json!(x),
+        Value::F32(x) => json!(x),
+        Value::F64(x) => json!(x),
+        Value::U64(x) => json!(x),
+        Value::I64(x) => json!(x),
+        other => other.as_integer().map_or_else(|| json!(shown(other)), |x| json!(x)),
+    }
+}
+
+fn n_parameters(checkpoint: &Checkpoint) -> u64 {
+    checkpoint.tensors().iter().fold(0u64, |sum, tensor| sum.saturating_add(n_elems(tensor)))
+}
+
+/// Of each format how many tensors there are, and their bytes.
+fn formats(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, u64)> {
+    let mut formats: BTreeMap<String, (usize, u64)> = BTreeMap::new();
+    for tensor in checkpoint.tensors() {
+        let format = formats.entry(tensor.tensor_type.to_string()).or_default();
+        format.0 += 1;
+        format.1 = format.1.saturating_add(tensor.len_bytes().unwrap_or(0));
+    }
+    formats
 }
 
 fn file(text: &mut String, path: &Path, checkpoint: &Checkpoint) {
@@ -32,14 +126,8 @@ fn file(text: &mut String, path: &Path, checkpoint: &Checkpoint) {
     line!(text, "{}: {}", path.display(), display_bytes(checkpoint.file_bytes()));
     line!(text, "name          {}", printable(name));
     line!(text, "architecture  {}", printable(checkpoint.architecture()));
-    let elems = checkpoint.tensors().iter().fold(0u64, |sum, tensor| sum.saturating_add(n_elems(tensor)));
-    line!(text, "parameters    {elems} in {} tensors", checkpoint.tensors().len());
-    let mut formats: BTreeMap<String, (usize, u64)> = BTreeMap::new();
-    for tensor in checkpoint.tensors() {
-        let format = formats.entry(tensor.tensor_type.to_string()).or_default();
-        format.0 += 1;
-        format.1 = format.1.saturating_add(tensor.len_bytes().unwrap_or(0));
-    }
+    line!(text, "parameters    {} in {} tensors", n_parameters(checkpoint), checkpoint.tensors().len());
+    let formats = formats(checkpoint);
     for (i, (format, (count, len_bytes))) in formats.iter().enumerate() {
         let title = if i == 0 { "formats" } else { "" };
         line!(text, "{title:<12}  {format}: {count} tensors, {}", display_bytes(*len_bytes));
@@ -69,15 +157,10 @@ fn model(text: &mut String, checkpoint: &Arc<Checkpoint>) {
         Ok(tokenizer) => line!(text, "tokenizer     {}, {} tokens", tokenizer.kind(), tokenizer.vocab_size()),
         Err(error) => line!(text, "tokenizer     cannot be used: {error}"),
     }
-    // Everything about a model but the values of its weights is seen without reading those.
-    match Weights::new(checkpoint.clone(), &Device::simulated(Simulation::default()))
-        .and_then(|weights| Model::new(weights, None))
-    {
-        Ok(_) => line!(text, "runs          yes, by the script `tl arch {}`", checkpoint.architecture()),
+    match check_runs(checkpoint) {
+        Ok(()) => line!(text, "runs          yes, by the script `tl arch {}`", checkpoint.architecture()),
         Err(error) => line!(text, "runs          no: {error}"),
     }
-    metadata(text, checkpoint);
-    tensors(text, checkpoint);
 }
 
 fn metadata(text: &mut String, checkpoint: &Checkpoint) {
@@ -107,13 +190,17 @@ fn shown(value: Value<'_>) -> String {
 
 fn tensors(text: &mut String, checkpoint: &Checkpoint) {
     line!(text, "\ntensors ({})", checkpoint.tensors().len());
-    for tensor in checkpoint.tensors() {
-        let dims = format!("{:?}", tensor.dims);
-        let format = tensor.tensor_type.to_string();
-        let note = if is_supported_type(tensor.tensor_type) { "" } else { "  cannot be computed on" };
-        let size = display_bytes(tensor.len_bytes().unwrap_or(0));
-        line!(text, "  {:<32} {dims:<18} {format:<8} {size:>11}{note}", printable(&tensor.name));
-    }
+    let rows = checkpoint.tensors().iter().map(|tensor| {
+        let note = if is_supported_type(tensor.tensor_type) { "" } else { "cannot be computed on" };
+        vec![
+            format!("  {}", printable(&tensor.name)),
+            format!("{:?}", tensor.dims),
+            tensor.tensor_type.to_string(),
+            display_bytes(tensor.len_bytes().unwrap_or(0)),
+            note.to_owned(),
+        ]
+    });
+    text.push_str(&table(rows, &[3]));
 }
 
 fn n_elems(tensor: &CheckpointTensor) -> u64 {

@@ -6,12 +6,15 @@ mod arch;
 mod arguments;
 mod bench;
 mod chat;
+mod completions;
 mod device;
 mod devices;
+mod files;
 mod generate;
 #[cfg(feature = "grammar")]
 mod grammar;
 mod info;
+mod interrupt;
 mod logits;
 mod memory_lock;
 mod models;
@@ -31,6 +34,7 @@ mod size;
 mod sizes;
 mod statistics;
 mod synth;
+mod table;
 
 use std::process::ExitCode;
 
@@ -42,7 +46,9 @@ use output::{Stop, print_error};
 fn main() -> ExitCode {
     process::watch_heap();
     process::take_first_stack();
-    let arguments = Arguments::parse_from(arguments::join_memory_stats(std::env::args_os()));
+    process::watch_mapped_files();
+    interrupt::listen();
+    let arguments = Arguments::parse_from(arguments::prepare(std::env::args_os()));
     let result = match arguments.command {
         Command::Run(run) => script::run(&run),
         Command::Check { file } => script::check(&file),
@@ -51,13 +57,15 @@ fn main() -> ExitCode {
         Command::List { json } => models::list(json),
         #[cfg(feature = "pull")]
         Command::Pull { model, revision } => models::pull(&model, revision.as_deref()),
-        Command::Plan(plan) if plan.is_script() => plan_script::run(&plan),
+        Command::PlanProgram(plan) => plan_script::run(&plan),
         Command::Plan(plan) => plan::run(&plan),
         Command::Synth(synth) => synth::run(&synth),
         Command::Bench(bench) => bench::run(&bench),
         Command::Perplexity(perplexity) => perplexity::run(&perplexity),
         Command::Quantize(quantize) => quantize::run(&quantize),
-        Command::Info { model } => info::run(&model),
+        Command::Info(info) => info::run(&info),
+        Command::Completions { shell } => completions::print(shell),
+        Command::Man { folder } => completions::write_man_pages(&folder),
         Command::Logits(logits) => logits::run(&logits),
         Command::Arch { name } => arch::run(name.as_deref()),
         Command::Devices(devices) => devices::run(&devices),
@@ -66,7 +74,7 @@ fn main() -> ExitCode {
         Ok(()) | Err(Stop::Closed) => ExitCode::SUCCESS,
         Err(Stop::Exit(code)) => ExitCode::from(code),
         Err(Stop::Failed(message)) => {
-            print_error(&format!("error: {message}"));
+            print_error(&format!("error: {}", output::shortened(&message)));
             ExitCode::from(1)
         }
     }

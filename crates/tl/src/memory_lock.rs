@@ -13,9 +13,9 @@ use tl_device::{Device, PlanRow, ReservationPlan, ReserveKind, Trace, bytes as d
 use tl_engine::MemoryPlan;
 use tl_syntax::{FileId, SourceMap, Span};
 
-use crate::arguments::{DeviceChoice, PlanArguments};
+use crate::arguments::DeviceChoice;
+use crate::files;
 use crate::output::{self, Stop};
-use crate::report;
 
 /// The first line, but for the version behind it.
 const HEAD: &str = "tl memory lock ";
@@ -86,8 +86,8 @@ impl std::fmt::Display for Key {
 ///
 /// # Errors
 /// Where another device than the CPU is asked for.
-pub(crate) fn check_device(arguments: &PlanArguments) -> Result<(), Stop> {
-    match arguments.device {
+pub(crate) fn check_device(device: Option<&DeviceChoice>) -> Result<(), Stop> {
+    match device {
         None | Some(DeviceChoice::Cpu) => Ok(()),
         Some(_) => Err(Stop::Failed("a memory lock is of the CPU; leave --device out".to_owned())),
     }
@@ -153,7 +153,7 @@ impl MemoryLock {
     /// Writes the file.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Stop> {
         let text = self.to_string();
-        report::write(path, |file| file.write_all(text.as_bytes()))
+        files::write(path, |file| file.write_all(text.as_bytes()))
     }
 
     /// Compares with a file, and says what changed.

@@ -1,6 +1,5 @@
 //! What users may name a model by, and the commands that find and fetch models: `tl list` and `tl pull`.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -8,7 +7,9 @@ use tl_device::bytes as display_bytes;
 use tl_engine::{Activations, Planner};
 use tl_hub::{Locations, Resolved};
 
+use crate::files;
 use crate::output::{self, Stop};
+use crate::table::table;
 
 /// The context that `tl list` says what it takes, where the model works for as much.
 const LISTED_CONTEXT: usize = 4096;
@@ -25,7 +26,9 @@ pub(crate) fn resolve(model: &Path) -> Result<PathBuf, Stop> {
     if !model.exists() && !is_hub_name(name) {
         return Ok(model.to_owned());
     }
-    tl_hub::resolve(name, &locations()).map(|found| found.path).map_err(one_line)
+    let found = tl_hub::resolve(name, &locations()).map(|found| found.path).map_err(one_line)?;
+    files::note_input(&found);
+    Ok(found)
 }
 
 /// Whether a name that is no file is one of a hub's: `org/repo[:quant]` or `ollama:name`.
@@ -63,16 +66,14 @@ pub(crate) fn list(as_json: bool) -> Result<(), Stop> {
             shown(&locations.ollama)
         ));
     }
-    let width = models.iter().map(|listed| listed.model.name.chars().count()).max().unwrap_or(0);
-    for listed in &models {
-        let Resolved { name, bytes, .. } = &listed.model;
+    let rows = models.iter().map(|listed| {
         let takes = match needs(&listed.model) {
-            Ok((context, bytes)) => format!("{} for {context} tokens", display_bytes(bytes)),
+            Ok((context, bytes)) => format!("takes {} for {context} tokens", display_bytes(bytes)),
             Err(problem) => format!("cannot be run: {problem}"),
         };
-        output::print(&format!("{name:<width$}  {:>11}  takes {takes}\n", display_bytes(*bytes)))?;
-    }
-    Ok(())
+        vec![listed.model.name.clone(), display_bytes(listed.model.bytes), takes]
+    });
+    output::print(&table(rows, &[1]))
 }
 
 /// A context and the bytes that a model takes for it.
@@ -86,9 +87,7 @@ fn needs(model: &Resolved) -> Result<(usize, u64), String> {
 /// Downloads a model into Hugging Face's cache.
 #[cfg(feature = "pull")]
 pub(crate) fn pull(spec: &str, revision: Option<&str>) -> Result<(), Stop> {
-    use std::time::{Duration, Instant};
-
-    use crate::progress::Line;
+    use crate::progress::Bar;
     use tl_hub::{PullOptions, pull};
 
     let cache = locations().hub_cache;
@@ -100,43 +99,12 @@ pub(crate) fn pull(spec: &str, revision: Option<&str>) -> Result<(), Stop> {
     options.token = variable("HF_TOKEN");
     options.revision = revision.map_or(options.revision, str::to_owned);
     options.proxy = variable("HTTPS_PROXY").or_else(|| variable("https_proxy"));
-    let line = Line::new();
-    let (start, mut before) = (Instant::now(), None);
-    let mut shown = Instant::now();
+    let bar = Bar::of_bytes(0);
     let path = pull(spec, &options, |at| {
-        let first = *before.get_or_insert(at.done_bytes);
-        if shown.elapsed() < Duration::from_millis(100) {
-            return;
-        }
-        shown = Instant::now();
-        let rate = (at.done_bytes - first) as f64 / start.elapsed().as_secs_f64().max(1e-3);
-        let left = at.total_bytes.saturating_sub(at.done_bytes) as f64 / rate.max(1.0);
-        let percent = at.done_bytes as f64 / at.total_bytes.max(1) as f64 * 100.0;
-        line.show(&format!(
-            "{} ({} of {})  {percent:.0}% of {}  {}/s  {left:.0} s left",
-            at.file,
-            at.index + 1,
-            at.n_files,
-            display_bytes(at.total_bytes),
-            display_bytes(rate as u64),
-        ));
+        let what = format!("{} ({} of {})", at.file, at.index + 1, at.n_files);
+        bar.set_of(at.done_bytes, at.total_bytes, &what);
     });
-    drop(line);
+    drop(bar);
     let path = path.map_err(one_line)?;
     output::print(&format!("{}\n", path.display()))
-}
-
-/// Writes a file that a user names; a file that is there is replaced when the new one is whole.
-pub(crate) fn write_beside(path: &Path, text: &str) -> Result<(), Stop> {
-    let failed = |error: std::io::Error| Stop::Failed(format!("{}: {error}", path.display()));
-    if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(failed(std::io::Error::new(ErrorKind::InvalidInput, "this is no file")));
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&beside);
-        failed(error)
-    })
 }

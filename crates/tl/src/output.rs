@@ -2,6 +2,7 @@
 //!
 //! A reader that goes away (`tl … | head`) is no failure: the program then ends quietly.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 /// Why a command ends before its end.
@@ -43,7 +44,51 @@ pub(crate) fn print_to_stderr(text: &str) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Prints a line to standard error; nothing is left to tell where that fails.
+/// Prints lines to standard error; nothing is left to tell where that fails. Names of files and of what is in them may hold
+/// characters that move a terminal's cursor: they are spelled out.
 pub(crate) fn print_error(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", without_controls(text));
+}
+
+/// The text with control characters spelled out, but for ends of lines and tabs.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let is_control = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match is_control(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// The most characters of a message.
+const MAX_MESSAGE_CHARS: usize = 2000;
+
+/// A message that quotes a name of a million letters, without most of them.
+pub(crate) fn shortened(message: &str) -> Cow<'_, str> {
+    let Some((cut, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) else { return Cow::Borrowed(message) };
+    let (start, end) = (MAX_MESSAGE_CHARS * 3 / 4, MAX_MESSAGE_CHARS / 4);
+    let head = message[..cut].chars().take(start).collect::<String>();
+    let tail = message.chars().rev().take(end).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+    Cow::Owned(format!("{head} … {tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_spelled_out() {
+        assert_eq!(without_controls("a\u{1b}[2Jb\nc\td\r"), "a\\u{1b}[2Jb\nc\td\\r");
+        assert_eq!(without_controls("é"), "é");
+        let long = format!("begin{}end", "é".repeat(100_000));
+        let short = shortened(&long);
+        assert!(short.starts_with("begin") && short.ends_with("end") && short.chars().count() < 2010);
+        assert_eq!(shortened("short"), "short");
+    }
 }

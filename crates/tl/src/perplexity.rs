@@ -12,17 +12,16 @@ use tl_tools::{Divergence, LogProbs, LogProbsRow, LogProbsWriter, Perplexity, Pr
 use crate::arguments::PerplexityArguments;
 use crate::output::{self, Stop};
 use crate::plan::{self, HeapMeter, WeightsAre};
-use crate::progress::Line;
-use crate::quantize::refuse_own_input;
+use crate::progress::Bar;
 use crate::report::Recording;
 use crate::statistics;
+use crate::{files, interrupt};
 
 /// Runs the text through the model and prints what comes of it.
 pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     let inputs = [Some(&arguments.model), arguments.text.as_ref(), arguments.against.as_ref()];
-    if let Some(target) = &arguments.save {
-        inputs.into_iter().flatten().try_for_each(|input| refuse_own_input(input, target))?;
-    }
+    inputs.into_iter().flatten().for_each(|input| files::note_input(input));
+    arguments.save.iter().try_for_each(|target| files::check_output(target))?;
     let device = crate::device::open(&arguments.device)?;
     let reference = arguments.against.as_deref().map(Reference::open).transpose()?;
     let limit = arguments.device.memory_limit;
@@ -131,9 +130,8 @@ impl<'a> Text<'a> {
     fn read(arguments: &PerplexityArguments, model: &Model) -> Result<Text<'a>, Stop> {
         let path = text_path(arguments);
         let window = window(arguments, model);
-        let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
         check_text(arguments, model.device())?;
-        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+        let text = files::read_text(path, u64::MAX)?;
         let tokens = model.tokenizer().map_err(Stop::failed)?.encode(&text);
         let windows = tokens.chunks_exact(window.max(1)).take(arguments.most_windows());
         let windows: Vec<Vec<u32>> = windows.map(<[u32]>::to_vec).collect();
@@ -174,10 +172,14 @@ fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) 
     let n_windows = text.windows.len();
     let divergence = text.rows.is_some().then(Divergence::default);
     let mut found = Found { window: text.window, n_windows, perplexity: Perplexity::default(), divergence };
-    let line = Line::new();
+    let bar = Bar::of_things(n_windows as u64, "windows");
+    let _orderly = interrupt::Orderly::new();
     let mut through = Ok(());
     for (index, window) in text.windows.iter().enumerate() {
-        line.show(&format!("window {} of {n_windows}", index + 1));
+        bar.set(index as u64);
+        if interrupt::is_asked() {
+            return Err(Stop::Exit(interrupt::exit_code()));
+        }
         let mut each = |next: u32, logits: &[f32]| {
             found.perplexity.add(next, logits);
             if let (Some(divergence), Some(row)) = (&mut found.divergence, text.rows.as_mut().and_then(Iterator::next))
@@ -191,8 +193,13 @@ fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) 
             break;
         }
     }
+    drop(bar);
     let saved = through.and_then(|()| writer.map_or(Ok(0), LogProbsWriter::finish));
-    saved.map(|_| found).map_err(Stop::failed)
+    saved.map_err(Stop::failed)?;
+    if found.perplexity.value().is_nan() {
+        return Err(Stop::Failed("the perplexity is not a number: the model's logits are not all numbers".to_owned()));
+    }
+    Ok(found)
 }
 
 impl Found {

@@ -11,6 +11,7 @@ use tl_engine::{MemoryPlan, Planner};
 use tl_lang::Architecture;
 
 use crate::arguments::{Activations, CacheType, DeviceChoice, PlanArguments, load_options};
+use crate::files;
 use crate::memory_lock::{self, MemoryLock};
 use crate::models;
 use crate::output::{self, Stop};
@@ -238,52 +239,34 @@ impl Verdict {
 
 /// Prints the plan. That it does not fit is an answer, and no failure.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
-    check_options(arguments)?;
-    let is_locked = arguments.lock.is_some() || arguments.check.is_some();
+    let is_locked = arguments.lock.is_given();
     if is_locked {
-        memory_lock::check_device(arguments)?;
+        memory_lock::check_device(arguments.device.as_ref())?;
     }
     let choice = if is_locked { Some(DeviceChoice::Cpu) } else { arguments.device.clone() };
     let device = crate::device::choose(choice, crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
-    let path = models::resolve(&arguments.file)?;
+    let path = models::resolve(&arguments.model)?;
+    arguments.lock.lock.iter().try_for_each(|path| files::check_output(path))?;
     let base = Base::now(device.threads().count(), Architecture::CHECK_STACK_BYTES);
     let meter = HeapMeter::start();
     let options = load_options(arguments.arch.as_deref())?;
     let planner = Planner::open_with(path, &device, options).map_err(Stop::failed)?.with_activations(activations);
     let planner = planner.with_cache_dtype(arguments.cache.map(CacheType::dtype));
     let context = arguments.context.unwrap_or(planner.model().config().context_length);
-    let failed = |error| Stop::Failed(format!("{}: {error}", arguments.file.display()));
+    let failed = |error| Stop::Failed(format!("{}: {error}", arguments.model.display()));
     let heap_bytes = meter.bytes(&planner, context).map_err(failed)?;
     let rooms = Room::all(arguments.memory_limit, &planner, WeightsAre::ToCome, &device);
     let mut verdict = Verdict::new(&planner, context, heap_bytes, rooms).map_err(failed)?;
     verdict.base = base.filter(|_| !device.is_gpu());
-    let lock = || MemoryLock::of_model(&arguments.file, &verdict.plan);
-    if let Some(path) = &arguments.check {
+    let lock = || MemoryLock::of_model(&arguments.model, &verdict.plan);
+    if let Some(path) = &arguments.lock.check {
         return lock().check(path);
     }
-    if let Some(path) = &arguments.lock {
+    if let Some(path) = &arguments.lock.lock {
         lock().write(path)?;
     }
-    output::print(&if arguments.json { verdict.json() } else { verdict.table(&arguments.file) })
-}
-
-/// Refuses what only programs have: an option that is left out in silence misleads.
-fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
-    let given = [
-        ("--output", arguments.output.is_some()),
-        ("--arena", arguments.arena),
-        ("--with", !arguments.with.is_empty()),
-        ("--threads", arguments.threads.is_some()),
-        ("arguments after --", !arguments.args.is_empty()),
-    ];
-    match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => {
-            let path = arguments.file.display();
-            Err(Stop::Failed(format!("{path} is a model, and {option} is for programs (.tl files) only")))
-        }
-        None => Ok(()),
-    }
+    output::print(&if arguments.json { verdict.json() } else { verdict.table(&arguments.model) })
 }
 
 /// Refuses a context that takes more than the limit, or than the system leaves, before anything is loaded.

@@ -6,21 +6,22 @@ use std::path::Path;
 use serde_json::json;
 use tl_device::{DType, Device, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
 
-use crate::arguments::{DeviceArguments, PlanArguments};
+use crate::arguments::{DeviceArguments, PlanProgramArguments};
 use crate::memory_lock::{self, MemoryLock};
 use crate::output::{self, Stop};
 use crate::reservations::plan_arena;
 use crate::sizes::Sizes;
-use crate::{plan_sizes, report, script};
+use crate::{files, plan_sizes, script};
 
 /// Runs the program, its output going to standard error, and prints its plan to standard output.
-pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
-    check_options(arguments)?;
+pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
     let source = script::main_file(&arguments.file)?;
+    let outputs = [&arguments.output, &arguments.lock.lock];
+    outputs.into_iter().flatten().try_for_each(|path| files::check_output(path))?;
     if !arguments.with.is_empty() {
         return plan_sizes::run(arguments, &source);
     }
-    let is_locked = arguments.lock.is_some() || arguments.check.is_some();
+    let is_locked = arguments.lock.is_given();
     let open = |arguments| crate::device::open(&device_arguments(arguments));
     let device = if is_locked { lock_device(arguments)? } else { open(arguments)? };
     let recorded = script::record(&source, &arguments.args, Sizes::default(), &device, output::print_to_stderr)?;
@@ -38,10 +39,10 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     }
     let plan = trace.plan().map_err(Stop::failed)?;
     let lock = || MemoryLock::of_program(&arguments.file, &arguments.args, &device, trace, &plan, &recorded.sources);
-    if let Some(path) = &arguments.check {
+    if let Some(path) = &arguments.lock.check {
         return lock().check(path);
     }
-    if let Some(path) = &arguments.lock {
+    if let Some(path) = &arguments.lock.lock {
         lock().write(path)?;
     }
     if let Some(path) = &arguments.output {
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
 }
 
 /// The device that the program is recorded on.
-pub(crate) fn device_arguments(arguments: &PlanArguments) -> DeviceArguments {
+pub(crate) fn device_arguments(arguments: &PlanProgramArguments) -> DeviceArguments {
     DeviceArguments {
         device: arguments.device.clone(),
         threads: arguments.threads,
@@ -65,32 +66,15 @@ pub(crate) fn device_arguments(arguments: &PlanArguments) -> DeviceArguments {
 
 /// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of
 /// either.
-fn lock_device(arguments: &PlanArguments) -> Result<Device, Stop> {
-    memory_lock::check_device(arguments)?;
+fn lock_device(arguments: &PlanProgramArguments) -> Result<Device, Stop> {
+    memory_lock::check_device(arguments.device.as_ref())?;
     let mut options = crate::device::options(arguments.threads)?;
     options.memory.limit_bytes = arguments.memory_limit;
     Ok(Device::cpu_with(&options))
 }
 
-/// Refuses what says nothing about a program, rather than leave it without effect.
-fn check_options(arguments: &PlanArguments) -> Result<(), Stop> {
-    let given = [
-        ("--context", arguments.context.is_some()),
-        ("--activations", arguments.activations.is_some()),
-        ("--cache", arguments.cache.is_some()),
-        ("--arch", arguments.arch.is_some()),
-    ];
-    match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => {
-            let path = arguments.file.display();
-            Err(Stop::Failed(format!("{path} is a program, which chooses this itself; {option} is for models only")))
-        }
-        None => Ok(()),
-    }
-}
-
 /// The plan as lines of a program, and what they cost as remarks.
-fn text(plan: &ReservationPlan, trace: &Trace, arguments: &PlanArguments) -> String {
+fn text(plan: &ReservationPlan, trace: &Trace, arguments: &PlanProgramArguments) -> String {
     let mut text = String::new();
     let statements: Vec<String> = plan.rows.iter().map(|row| row.statement()).collect();
     let width = statements.iter().map(|statement| statement.chars().count()).max().unwrap_or_default();
@@ -167,5 +151,5 @@ pub(crate) fn is_written(kind: ReserveKind, dtype: DType) -> bool {
 /// Writes a plan as `tl run --plan` reads it.
 pub(crate) fn write_plan(path: &Path, what: &str, plan: &dyn std::fmt::Display) -> Result<(), Stop> {
     let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    report::write(path, |out| write!(out, "# what {what}\n{plan}"))
+    files::write(path, |out| write!(out, "# what {what}\n{plan}"))
 }

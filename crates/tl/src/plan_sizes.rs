@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tl_device::{FittedPlan, SymbolicPlan, Trace, bytes as display_bytes};
 use tl_lang::SourceText;
 
-use crate::arguments::PlanArguments;
+use crate::arguments::PlanProgramArguments;
 use crate::output::{self, Stop};
 use crate::plan_script::{arena_json, arena_line, device_arguments, is_written, write_plan};
 use crate::script;
@@ -22,7 +22,7 @@ const MAX_SIZES: usize = 4;
 const MAX_TABLE_ROWS: usize = 12;
 
 /// Records the program at some values of its sizes and prints its plan.
-pub(crate) fn run(arguments: &PlanArguments, source: &SourceText) -> Result<(), Stop> {
+pub(crate) fn run(arguments: &PlanProgramArguments, source: &SourceText) -> Result<(), Stop> {
     let sizes = &arguments.with;
     check_names(sizes)?;
     if sizes.len() > MAX_SIZES {
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &PlanArguments, source: &SourceText) -> Result<(), 
 
 /// The trace of a run with these values, on a device of its own.
 fn record(
-    arguments: &PlanArguments,
+    arguments: &PlanProgramArguments,
     source: &SourceText,
     values: &[usize],
     print: script::Print,
@@ -77,7 +77,7 @@ fn record(
 }
 
 /// `n = 8, context = 64`.
-fn assignment(arguments: &PlanArguments, values: &[usize]) -> String {
+fn assignment(arguments: &PlanProgramArguments, values: &[usize]) -> String {
     let sizes = arguments.with.iter().zip(values).map(|(size, value)| format!("{} = {value}", size.name));
     sizes.collect::<Vec<_>>().join(", ")
 }

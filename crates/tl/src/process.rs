@@ -168,3 +168,24 @@ fn set_address_space(bytes: u64) -> Result<(), Stop> {
 fn set_address_space(_bytes: u64) -> Result<(), Stop> {
     Err(Stop::Failed("--enforce needs Linux".to_owned()))
 }
+
+/// From here on, a mapped file that becomes shorter while it is in use ends the process with a message and exit code 1, where
+/// the system would end it with a signal.
+pub(crate) fn watch_mapped_files() {
+    #[cfg(unix)]
+    // SAFETY: the handler only writes bytes and ends the process, which a handler may do.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = lost_page as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
+#[cfg(unix)]
+extern "C" fn lost_page(_signal: libc::c_int) {
+    write_error(
+        b"\nerror: a file that is mapped became shorter, or its disk failed, while it was in use; leave model files as \
+          they are while they are used, or read them into memory with --no-mmap\n",
+    );
+    exit()
+}

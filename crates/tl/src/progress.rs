@@ -1,14 +1,15 @@
-//! A line on standard error that says how far something has come, and goes away when it ends.
+//! Progress on standard error, where that is a terminal; it goes away at its end.
 //!
-//! [`Line`] shows what it is told, where standard error is a terminal. [`Progress`] shows what a program holds while it runs, where
-//! standard output is none, so that the two do not mix: another thread writes it, and what it reads are the device's counters.
+//! [`Bar`] shows how far something is, at which rate, and the time left. [`Progress`] shows what a program holds while it
+//! runs, where standard output is no terminal, so that the two do not mix: a thread reads the device's counters.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tl_device::{Device, bytes as display_bytes};
+use indicatif::{ProgressBar, ProgressStyle};
+use tl_device::{Device, Mapping, bytes as display_bytes};
 
 /// What runs for less than this shows nothing.
 const DELAY: Duration = Duration::from_millis(500);
@@ -25,30 +26,75 @@ fn can_clear() -> bool {
     is_able && std::io::stderr().is_terminal()
 }
 
-/// A line that each text replaces, as long as this lives; none where there is no terminal for it.
-pub(crate) struct Line {
-    can_clear: bool,
-}
+/// A bar with rate and time left, as long as this lives; none where standard error is no terminal.
+pub(crate) struct Bar(ProgressBar);
 
-impl Line {
-    /// A line that is still empty.
-    pub(crate) fn new() -> Line {
-        Line { can_clear: can_clear() }
+impl Bar {
+    /// A bar over so many bytes.
+    pub(crate) fn of_bytes(total: u64) -> Bar {
+        Bar::new(total, "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left {msg}")
     }
 
-    /// Shows this text, without its control characters: names in it may be a file's.
-    pub(crate) fn show(&self, text: &str) {
-        if self.can_clear {
-            let text: String = text.chars().filter(|c| !c.is_control()).collect();
-            // A line that could not be shown is no reason to fail.
-            let _ = write!(std::io::stderr(), "{CLEAR}{text}");
+    /// A bar over so many things of this name.
+    pub(crate) fn of_things(total: u64, name: &str) -> Bar {
+        Bar::new(total, &format!("{{wide_bar}} {{pos}} of {{len}} {name}, {{per_sec}}, {{eta}} left {{msg}}"))
+    }
+
+    fn new(total: u64, template: &str) -> Bar {
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Bar(ProgressBar::new(total).with_style(style.progress_chars("=> ")))
+    }
+
+    /// How far it is.
+    pub(crate) fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    /// How far it is, of how much, and with what, without control characters: names may be a file's.
+    pub(crate) fn set_of(&self, done: u64, total: u64, what: &str) {
+        self.0.set_length(total);
+        self.0.set_message(what.chars().filter(|c| !c.is_control()).take(40).collect::<String>());
+        self.0.set_position(done);
+    }
+
+    /// Shows how much of these files has been read, as long as the result lives, from a thread that looks at the counter.
+    pub(crate) fn of_reading(total: u64) -> Option<Reading> {
+        if !can_clear() {
+            return None;
         }
+        let (stop, stopped) = channel::<()>();
+        let before = Mapping::bytes_read();
+        let thread = std::thread::Builder::new().name("tl-progress".into()).spawn(move || {
+            if stopped.recv_timeout(DELAY) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let bar = Bar::of_bytes(total);
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                bar.set(Mapping::bytes_read() - before);
+            }
+        });
+        Some(Reading { stop: Some(stop), thread: Some(thread.ok()?) })
     }
 }
 
-impl Drop for Line {
+impl Drop for Bar {
     fn drop(&mut self) {
-        self.show("");
+        self.0.finish_and_clear();
+    }
+}
+
+/// A bar over what is read from files, as long as this lives.
+pub(crate) struct Reading {
+    /// Dropped to end the thread.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // A bar that could not be shown is no reason to fail.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

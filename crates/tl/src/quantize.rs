@@ -1,15 +1,15 @@
 //! `tl quantize`: a model's weights in another format.
 
-use std::path::Path;
 use std::time::Instant;
 
 use tl_device::{Device, bytes as display_bytes};
 use tl_tools::{Quantization, QuantizeProgress, QuantizeReport};
 
 use crate::arguments::QuantizeArguments;
+use crate::files;
 use crate::models;
 use crate::output::{self, Stop, print_error};
-use crate::progress::Line;
+use crate::progress::Bar;
 
 /// Names that a note lists before it counts the rest.
 const NAMED: usize = 3;
@@ -20,16 +20,14 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     // A file of a model stands for all of them: any part of a split one, the weights of a folder.
     let path = if input.is_file() { input.clone() } else { models::resolve(input)? };
     let work = Quantization::open(path, format).map_err(Stop::failed)?;
-    work.files().iter().try_for_each(|file| refuse_own_input(file, target))?;
+    work.files().iter().for_each(|file| files::note_input(file));
+    files::check_output(target)?;
     let device = Device::cpu_with(&crate::device::options(*threads)?);
     let start = Instant::now();
-    let line = Line::new();
-    let mut progress = |at: QuantizeProgress<'_>| {
-        let percent = 100.0 * at.read_bytes as f64 / at.total_bytes.max(1) as f64;
-        line.show(&format!("{percent:3.0}%  {:.60}", at.tensor));
-    };
+    let bar = Bar::of_bytes(0);
+    let mut progress = |at: QuantizeProgress<'_>| bar.set_of(at.read_bytes, at.total_bytes, at.tensor);
     let written = work.write(target, &device, &mut progress);
-    drop(line);
+    drop(bar);
     let report = written.map_err(Stop::failed)?;
     print_notes(&report);
     output::print(&format!(
@@ -40,17 +38,6 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
         display_bytes(report.read_bytes),
         start.elapsed().as_secs_f64()
     ))
-}
-
-/// Refuses to write to a file that is read.
-pub(crate) fn refuse_own_input(input: &Path, target: &Path) -> Result<(), Stop> {
-    match (input.canonicalize(), target.canonicalize()) {
-        (Ok(input), Ok(other)) if input == other => {
-            let path = target.display();
-            Err(Stop::Failed(format!("{path} is the file that is read; write to another")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn print_notes(report: &QuantizeReport) {

@@ -19,7 +19,7 @@ pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(A
     let stderr = BufferWriter::stderr(if colours { ColorChoice::Auto } else { ColorChoice::Never });
     let mut files = SimpleFiles::new();
     for (_, file) in sources.files() {
-        files.add(file.name().to_owned(), file.text().to_string());
+        files.add(file.name().to_owned(), printable(file.text()));
     }
     for (i, diagnostic) in diagnostics.iter().enumerate() {
         let mut buffer = stderr.buffer();
@@ -34,6 +34,19 @@ pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(A
         }
         let _ = stderr.print(&buffer);
     }
+}
+
+/// A source without characters that move a terminal's cursor, each byte in its place.
+fn printable(text: &str) -> String {
+    let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_harmless(c) {
+            true => shown.push(c),
+            false => shown.extend(std::iter::repeat_n('?', c.len_utf8())),
+        }
+    }
+    shown
 }
 
 fn callers(sources: &SourceMap, calls: &[(Arc<str>, Span)]) -> Vec<String> {

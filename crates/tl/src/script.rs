@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::report::Recording;
 use crate::reservations::Reservations;
 use crate::sizes::Sizes;
-use crate::{models, render, statistics};
+use crate::{files, models, render, statistics};
 
 /// The longest source file that is read; a program is not a hundredth of it.
 const MAX_SOURCE_BYTES: u64 = 8 << 20;
@@ -146,6 +146,9 @@ impl Terminal {
 
 /// Reads the file that a program begins with.
 pub(crate) fn main_file(path: &Path) -> Result<SourceText, Stop> {
+    if path.as_os_str() == "-" {
+        return Ok(SourceText { name: "standard input".to_owned(), text: files::read_stdin(MAX_SOURCE_BYTES)? });
+    }
     read(path).map_err(|problem| Stop::Failed(format!("{}: {problem}", path.display())))
 }
 
@@ -199,7 +202,7 @@ impl Host for Terminal {
 
 /// Reads a source file. Its name is the same however the path was written, and short where it lies below the working folder.
 fn read(path: &Path) -> Result<SourceText, String> {
-    let whole = path.canonicalize().map_err(|error| error.to_string())?;
+    let whole = path.canonicalize().map_err(|error| files::missing(path, &error))?;
     let metadata = whole.metadata().map_err(|error| error.to_string())?;
     if !metadata.is_file() {
         return Err("this is no file; give the path of a .tl file".to_owned());
@@ -207,6 +210,7 @@ fn read(path: &Path) -> Result<SourceText, String> {
     if metadata.len() > MAX_SOURCE_BYTES {
         return Err(format!("the file has {} bytes, which is too long for a program", metadata.len()));
     }
+    files::note_input(&whole);
     let bytes = std::fs::read(&whole).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

@@ -41,8 +41,9 @@ fn devices_and_operations_are_listed() {
     let (code, devices, _) = run("devices");
     assert!(code == Some(0) && devices.starts_with("cpu "), "{devices}");
     let (_, ops, _) = run("devices --ops");
-    let on_gpu =
-        |name: &str| ops.lines().find(|line| line.split(' ').next() == Some(name)).map(|line| line[23..].to_owned());
+    let on_gpu = |name: &str| {
+        ops.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(|rest| rest.trim().to_owned()))
+    };
     for name in
         ["linear", "matmul", "attention", "rms_norm", "rope", "swiglu", "embedding", "softmax", "argmax", "concat"]
     {

@@ -69,7 +69,7 @@ fn what_is_wrong_is_one_message_and_exit_code_1() {
     check(&["--grammar", &file("two.lark", b"start: \"a\"\nb: $\n")], &["two.lark: the grammar: line 2, column 4: "]);
     check(
         &["--grammar", &file("long.lark", &vec![b' '; 9 << 20])],
-        &["long.lark: the grammar of 8388608 bytes is too"],
+        &["long.lark: it has 9437184 bytes, and at most 8388608 are read"],
     );
     check(&["--regex", "(a"], &["the regular expression: ", "unclosed group"]);
     let cut = &["the text is not complete by the grammar: it has the 5 tokens that --max-tokens allows"];

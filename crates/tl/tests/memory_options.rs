@@ -244,7 +244,7 @@ fn plans_of_programs_in_both_forms() {
     assert_eq!(object["buffers"][0]["layout"], "float16[8, 8]");
     for option in ["--context 5", "--activations float16"] {
         let output = run(&format!("plan {option}"), &[&program]);
-        assert!(output.status.code() == Some(1) && text(&output.stderr).contains("is for models only"), "{option}");
+        assert!(output.status.code() == Some(2) && text(&output.stderr).contains("unexpected argument"), "{option}");
     }
     let source = "let x = ones([4, 4])\nlet p = buffer_trace { let y = ones([8]) }\nlet z = ones([4, 4]) + x";
     let (stdout, _) = printed("plan", &[&temp_file("own_trace.tl", source)]);
@@ -380,7 +380,7 @@ fn sizes_that_are_given_wrongly() {
     check("plan --with n", &[&program], 2, "expected NAME=VALUE or NAME=LOWEST..HIGHEST");
     check("plan --with n=1..8 --with n=1..9", &[&program], 2, "the size is given twice");
     check("plan --with n=1..8 --lock x.lock", &[&program], 2, "cannot be used with");
-    check("plan --with n=1..8 models/demo-q8_0.gguf", &[], 1, "--with is for programs");
+    check("plan --with n=1..8 models/demo-q8_0.gguf", &[], 2, "unexpected argument '--with'");
     check("run --with n=1..8", &[&program], 2, "a program runs with one value");
     check("run --with n=65 --plan", &[&plan, &program], 1, "the plan is for n = 8..64");
     check("run --with m=1", &[&program], 0, "warning: --with m = 1: the program asks for no such size");

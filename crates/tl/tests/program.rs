@@ -146,7 +146,7 @@ fn memory_statistics_are_the_last_line_as_json() {
 
 #[test]
 fn info_lists_what_can_and_cannot_be_computed() {
-    let output = run("info models/demo-q4_0.gguf", &[]);
+    let output = run("info models/demo-q4_0.gguf --tensors", &[]);
     let listed = text(&output.stdout);
     for expected in [
         "architecture  llama",
@@ -163,7 +163,7 @@ fn info_lists_what_can_and_cannot_be_computed() {
     let name = bytes.windows(13).position(|window| window == b"output.weight").unwrap();
     bytes[name + 13 + 4 + 16] = 99;
     let path = temp_file("unknown.gguf", &bytes);
-    let listed = text(&run("info", &[path.to_str().unwrap()]).stdout);
+    let listed = text(&run("info --tensors", &[path.to_str().unwrap()]).stdout);
     assert!(listed.contains("type 99") && listed.contains("cannot be computed on"), "{listed}");
     let output = run("generate --prompt a", &[path.to_str().unwrap()]);
     let stderr = text(&output.stderr);

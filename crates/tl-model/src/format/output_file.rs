@@ -1,70 +1,287 @@
-//! A file that is written under another name beside its target, and takes the target's name when everything is there:
-//! whatever goes wrong, the target is what it was, and nothing half-written lies around.
+//! The one way in which this project writes a file that a user names.
+//!
+//! A plain file is written under another name beside its target and takes the target's name, mode and owner when it is
+//! whole: whatever goes wrong, the target is what it was, and nothing half-written lies around. A symbolic link stays
+//! and its target is replaced. What is no plain file, a device or a pipe, is written through.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are gathered before the system is asked to write them.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A file on its way. One that is dropped before [`OutputFile::finish`] leaves nothing behind.
+/// How many names a file may find taken by what other runs have left.
+const MAX_TRIES: u32 = 1000;
+
+/// The files of this process that are not complete.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file that is being written. One that is dropped before [`OutputFile::finish`] leaves nothing behind.
 #[derive(Debug)]
 pub struct OutputFile {
     file: BufWriter<File>,
-    /// Where the bytes are until the file is complete; empty when they have their name.
-    part: PathBuf,
     path: PathBuf,
+    /// `None` where the target is written through.
+    replacing: Option<Replacing>,
+}
+
+/// How a file takes the place of another.
+#[derive(Debug)]
+struct Replacing {
+    /// Where the bytes are until the file is complete.
+    part: PathBuf,
+    /// What is replaced: the user's path, links followed.
+    target: PathBuf,
 }
 
 impl OutputFile {
-    /// Begins the file that will be `path`.
+    /// Begins the file at `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be written: a folder, a folder that is missing or closed to this user, a full disk.
     pub fn create(path: &Path) -> io::Result<OutputFile> {
-        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            // A folder, or a device: it must not be replaced by a file.
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is no plain file"));
+        let found = fs::metadata(path).ok();
+        if found.as_ref().is_some_and(Metadata::is_dir) {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
         }
-        let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "names no file"))?;
-        let mut part_name = OsString::from(".");
-        part_name.push(name);
-        part_name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(part_name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&part)?;
-        Ok(OutputFile { file: BufWriter::with_capacity(BUFFER_BYTES, file), part, path: path.to_owned() })
+        if found.as_ref().is_some_and(|found| !found.is_file()) || names_a_stream(path) {
+            let file = OpenOptions::new().write(true).open(path)?;
+            return Ok(OutputFile::over(file, path, None));
+        }
+        let target = followed(path)?;
+        let (file, part) = create_beside(&target)?;
+        unfinished().push(part.clone());
+        let output = OutputFile::over(file, path, Some(Replacing { part, target }));
+        if let Some(found) = found {
+            keep_mode(output.file.get_ref(), &found)?;
+        }
+        Ok(output)
     }
 
-    /// The target.
+    fn over(file: File, path: &Path, replacing: Option<Replacing>) -> OutputFile {
+        OutputFile { file: BufWriter::with_capacity(BUFFER_BYTES, file), path: path.to_owned(), replacing }
+    }
+
+    /// Whether a file at `path` could be begun. Nothing is left of the attempt; what is written through is not opened.
+    ///
+    /// # Errors
+    /// As for [`OutputFile::create`].
+    pub fn check(path: &Path) -> io::Result<()> {
+        match fs::metadata(path) {
+            Ok(found) if !found.is_file() && !found.is_dir() => Ok(()),
+            _ => OutputFile::create(path).map(drop),
+        }
+    }
+
+    /// Removes what unfinished files of this process have written so far: for a signal that ends it.
+    pub fn remove_unfinished() {
+        for part in unfinished().drain(..) {
+            // Nothing is left to tell where this fails.
+            let _ = fs::remove_file(part);
+        }
+    }
+
+    /// The path as the user gave it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// What the system says.
     pub fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
     /// Sends what comes elsewhere, for tests of what happens when writing fails.
     #[cfg(test)]
-    pub fn redirect(&mut self, file: File) {
+    pub(super) fn redirect(&mut self, file: File) {
         self.file = BufWriter::new(file);
     }
 
     /// Waits until all is on the disk, and gives it its name.
+    ///
+    /// # Errors
+    /// What the system says; the target is then what it was.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.flush()?;
+        let Some(Replacing { part, target }) = &self.replacing else { return Ok(()) };
         self.file.get_ref().sync_all()?;
-        fs::rename(&self.part, &self.path)?;
-        self.part = PathBuf::new();
+        fs::rename(part, target)?;
+        self.forget();
         Ok(())
+    }
+
+    fn forget(&mut self) -> Option<PathBuf> {
+        let part = self.replacing.take()?.part;
+        unfinished().retain(|other| *other != part);
+        Some(part)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
-        if !self.part.as_os_str().is_empty() {
+        if let Some(part) = self.forget() {
             // Nothing is left to tell where this fails too.
-            let _ = fs::remove_file(&self.part);
+            let _ = fs::remove_file(part);
+        }
+    }
+}
+
+/// Whether a path stands for what another program has open: a file that is renamed there would not reach it.
+fn names_a_stream(path: &Path) -> bool {
+    cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc"))
+}
+
+/// The path of the file itself, at the end of all links, also of one that is not there yet.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..40 {
+        match fs::canonicalize(&target) {
+            Ok(whole) => return Ok(whole),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        match fs::read_link(&target) {
+            Ok(link) => target = target.parent().unwrap_or(Path::new("")).join(link),
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "is a circle of symbolic links"))
+}
+
+/// A new file beside the target, under a name that is free.
+fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
+    let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "names no file"))?;
+    for number in 0..MAX_TRIES {
+        let mut part_name = OsString::from(".");
+        part_name.push(name);
+        part_name.push(format!(".{}-{number}.part", std::process::id()));
+        let part = target.with_file_name(part_name);
+        match OpenOptions::new().write(true).create_new(true).open(&part) {
+            Ok(file) => return Ok((file, part)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many .part files of earlier runs lie beside it"))
+}
+
+/// Gives the new file the mode of the old one, and its owner where this user may.
+fn keep_mode(file: &File, found: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        // Before the mode: a change of the owner takes bits of it away.
+        let _ = fchown(file, Some(found.uid()), Some(found.gid()));
+    }
+    file.set_permissions(found.permissions())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    /// A folder that is removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("tl-output-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let names = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn write(path: &Path, text: &str) -> io::Result<()> {
+        let mut file = OutputFile::create(path)?;
+        file.put(text.as_bytes())?;
+        file.finish()
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_and_a_link_its_target() {
+        let folder = Folder::new("mode");
+        let (file, link, dangling) = (folder.0.join("file"), folder.0.join("link"), folder.0.join("dangling"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("file", &link).unwrap();
+        symlink("new", &dangling).unwrap();
+        write(&link, "by the link").unwrap();
+        write(&dangling, "by the other").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "by the link");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(folder.names(), ["dangling", "file", "link", "new"]);
+    }
+
+    #[test]
+    fn a_device_and_a_pipe_are_written_through() {
+        write(Path::new("/dev/null"), "gone").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        OutputFile::check(Path::new("/dev/null")).unwrap();
+        // What cannot be written says so, and stays what it is.
+        let full = write(Path::new("/dev/full"), "too much").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
+    }
+
+    #[test]
+    fn what_other_runs_left_blocks_nothing() {
+        let folder = Folder::new("stale");
+        let target = folder.0.join("out");
+        let stale = folder.0.join(format!(".out.{}-0.part", std::process::id()));
+        fs::write(&stale, "stale").unwrap();
+        write(&target, "fresh").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "fresh");
+        assert_eq!(fs::read_to_string(&stale).unwrap(), "stale");
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing() {
+        let folder = Folder::new("unfinished");
+        let target = folder.0.join("out");
+        fs::write(&target, "old").unwrap();
+        let mut file = OutputFile::create(&target).unwrap();
+        file.put(b"half").unwrap();
+        drop(file);
+        OutputFile::check(&target).unwrap();
+        assert_eq!(folder.names(), ["out"]);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        for wrong in [folder.0.join("missing/out"), folder.0.clone(), PathBuf::from("/")] {
+            assert!(OutputFile::check(&wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -9,15 +9,14 @@ mod perfetto;
 mod tables;
 
 use std::collections::HashMap;
-use std::fs;
 use std::hash::Hash;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tl_device::{Action, Device, Event, Layout, MemoryStats, Role, Source, TensorBufferStats, Trace, TraceTotals};
 use tl_syntax::{FileId, SourceMap, Span};
 
 use crate::arguments::DeviceArguments;
+use crate::files;
 use crate::output::Stop;
 
 /// Where not all tensors are drawn, the run is cut into this many stretches, and each has its share of them.
@@ -43,12 +42,7 @@ impl<'a> Recording<'a> {
         step: &'static str,
     ) -> Result<Recording<'a>, Stop> {
         let (page, trace) = (arguments.memory_report.as_deref(), arguments.memory_trace.as_deref());
-        for path in [page, trace].into_iter().flatten() {
-            let beside = beside(path);
-            let created = if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { fs::write(&beside, []) };
-            let removed = created.and_then(|()| fs::remove_file(&beside));
-            removed.map_err(|error| cannot_write(path, &error))?;
-        }
+        [page, trace].into_iter().flatten().try_for_each(files::check_output)?;
         if page.or(trace).is_some() {
             device.start_trace();
         }
@@ -70,10 +64,10 @@ impl<'a> Recording<'a> {
         let run = Run { title, step: self.step, memory, buffer: device.tensor_buffer_stats(), sources };
         if let Some(path) = self.page {
             let page = html::page(&run, &trace, &history);
-            write(path, |file| file.write_all(page.as_bytes()))?;
+            files::write(path, |file| file.write_all(page.as_bytes()))?;
         }
         match self.trace {
-            Some(path) => write(path, |file| perfetto::write(file, &run, &trace, &history)),
+            Some(path) => files::write(path, |file| perfetto::write(file, &run, &trace, &history)),
             None => Ok(()),
         }
     }
@@ -99,36 +93,6 @@ pub(crate) fn ended(trace: &Trace) -> Option<String> {
             trace.totals().end_ns as f64 / 1e9,
             trace.totals().event_count
         )
-    })
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Stop {
-    Stop::Failed(format!("{} cannot be written: {error}", path.display()))
-}
-
-/// The name under which a file is written until it is whole.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
-}
-
-/// Writes a file beside its place and renames it, so that whoever reads it reads all of it.
-///
-/// # Errors
-/// Where it cannot be written; nothing is left of it then.
-pub(crate) fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
-    let beside = beside(path);
-    let whole = || -> io::Result<()> {
-        let mut file = BufWriter::new(fs::File::create(&beside)?);
-        contents(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    whole().map_err(|error| {
-        // It may not even have come into being.
-        let _ = fs::remove_file(&beside);
-        cannot_write(path, &error)
     })
 }
 
@@ -433,16 +397,5 @@ pub(crate) mod tests {
         check(&[], &[]);
         check(&[(0, 10, 0), (1, 5, 0), (5, 6, 0), (6, 20, 1), (7, 8, 0), (10, 11, 0)], &[0, 1, 1, 0, 1, 0]);
         check(&[(3, 3, 0), (3, 3, 0)], &[0, 0]);
-    }
-
-    #[test]
-    fn a_file_is_whole_or_not_there() {
-        let path = std::env::temp_dir().join(format!("tl-report-{}.txt", std::process::id()));
-        write(&path, |file| file.write_all(b"first")).unwrap();
-        assert!(write(&path, |_| Err(io::ErrorKind::StorageFull.into())).is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-        assert!(!beside(&path).exists());
-        fs::remove_file(&path).unwrap();
-        assert!(write(Path::new("/none/there.txt"), |_| Ok(())).is_err());
     }
 }
