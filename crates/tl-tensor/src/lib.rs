@@ -11,6 +11,6 @@ pub mod quant;
 mod random;
 mod tensor;
 
-pub use error::{Error, Fault, describe};
+pub use error::{Error, OpError, describe};
 pub use random::Random;
-pub use tensor::{CreateTensors, Dyn, Element, Raw, Strides, Tensor, TensorMut};
+pub use tensor::{CreateTensors, Dyn, DynTensor, Element, Strides, Tensor, TensorMut};

@@ -4,7 +4,7 @@ use half::f16;
 use tl_device::{DType, Device, Layout, Role};
 
 use crate::ops::cast::store_f32;
-use crate::tensor::{Raw, take};
+use crate::tensor::{DynTensor, take};
 use crate::{Error, Tensor};
 
 /// A generator of 64-bit numbers: SplitMix64 (Steele, Lea, Flood 2014), a counter and a mixing function.
@@ -84,7 +84,7 @@ impl Random {
             lease.write(at, &stored[..n * size]).map_err(|error| Error::Memory { op, error })?;
             at += n * size;
         }
-        Ok(Tensor::from_raw(Raw::new(lease.share(), layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), layout)))
     }
 }
 

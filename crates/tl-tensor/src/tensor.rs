@@ -1,6 +1,6 @@
 //! `Tensor`: storage, an offset into it, dimensions, strides, and a data type.
 //!
-//! There is one representation, [`Raw`]; the type parameter of [`Tensor`] is a marker on it. Operations are in `ops/`;
+//! There is one representation, [`DynTensor`]; the type parameter of [`Tensor`] is a marker on it. Operations are in `ops/`;
 //! here are making, reading and viewing.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, HoldsMemory, Layout, Lease, Purpose, Role, Shape, Storage};
 
 use crate::ops::{Arg, Operand, apply, create};
-use crate::{Error, Fault};
+use crate::{Error, OpError};
 
 /// Distances between neighbours in each dimension, in elements.
 pub type Strides = SmallVec<[usize; 6]>;
@@ -77,24 +77,31 @@ impl sealed::Stored for bool {
 }
 
 /// A tensor without its marker.
-pub struct Raw {
+pub struct DynTensor {
     storage: Storage,
     dtype: DType,
     /// The first element, counted in elements from the storage's start.
     offset: usize,
     shape: Shape,
     strides: Strides,
-    /// Of one dimension, elements that count several times. What has this is read as [`Raw::split`] has it, or copied;
+    /// Of one dimension, elements that count several times. What has this is read as [`DynTensor::split`] has it, or copied;
     /// einsum and attention alone read it as it lies.
     repeat: Option<Repeat>,
 }
 
-impl Clone for Raw {
-    fn clone(&self) -> Raw {
+impl Clone for DynTensor {
+    fn clone(&self) -> DynTensor {
         // Strides as shapes: see `Shape::clone`.
-        let Raw { storage, dtype, offset, shape, strides, repeat } = self;
+        let DynTensor { storage, dtype, offset, shape, strides, repeat } = self;
         let strides = Strides::from_slice(strides);
-        Raw { storage: storage.clone(), dtype: *dtype, offset: *offset, shape: shape.clone(), strides, repeat: *repeat }
+        DynTensor {
+            storage: storage.clone(),
+            dtype: *dtype,
+            offset: *offset,
+            shape: shape.clone(),
+            strides,
+            repeat: *repeat,
+        }
     }
 }
 
@@ -134,30 +141,30 @@ pub(crate) fn contiguous_strides(dims: &[usize]) -> Strides {
     strides
 }
 
-impl Raw {
+impl DynTensor {
     /// A contiguous tensor over memory that was taken for `layout`.
-    pub(crate) fn new(storage: Storage, layout: &Layout) -> Raw {
+    pub(crate) fn new(storage: Storage, layout: &Layout) -> DynTensor {
         let shape = layout.shape().clone();
         let strides = contiguous_strides(&shape);
-        Raw { storage, dtype: layout.dtype(), offset: 0, shape, strides, repeat: None }
+        DynTensor { storage, dtype: layout.dtype(), offset: 0, shape, strides, repeat: None }
     }
 
     /// The same memory seen with other dimensions, strides and offset (relative to this view's own).
-    pub(crate) fn view(&self, shape: Shape, strides: Strides, offset: usize) -> Raw {
+    pub(crate) fn view(&self, shape: Shape, strides: Strides, offset: usize) -> DynTensor {
         self.view_with_repeat(shape, strides, offset, None)
     }
 
-    /// As [`Raw::view`], with a dimension that repeats its elements.
+    /// As [`DynTensor::view`], with a dimension that repeats its elements.
     pub(crate) fn view_with_repeat(
         &self,
         shape: Shape,
         strides: Strides,
         offset: usize,
         repeat: Option<Repeat>,
-    ) -> Raw {
+    ) -> DynTensor {
         self.assert_plain();
         let offset = self.offset + offset;
-        Raw { storage: self.storage.clone(), dtype: self.dtype, offset, shape, strides, repeat }
+        DynTensor { storage: self.storage.clone(), dtype: self.dtype, offset, shape, strides, repeat }
     }
 
     /// Whether a dimension repeats its elements, so that strides alone do not say where elements lie.
@@ -171,14 +178,14 @@ impl Raw {
     }
 
     /// The same elements in the same order, the dimension that repeats its elements as two: a plain view.
-    pub(crate) fn split(&self) -> Raw {
+    pub(crate) fn split(&self) -> DynTensor {
         let Some(repeat) = self.repeat else { return self.clone() };
         let (axis, times) = (repeat.axis(), repeat.times());
         let (mut dims, mut strides) = (Strides::from_slice(&self.shape), self.strides.clone());
         dims[axis] /= times;
         dims.insert(axis + 1, times);
         strides.insert(axis + 1, 0);
-        Raw { shape: dims.into_iter().collect(), strides, repeat: None, ..self.clone() }
+        DynTensor { shape: dims.into_iter().collect(), strides, repeat: None, ..self.clone() }
     }
 
     /// The device that the tensor lies on.
@@ -267,7 +274,7 @@ pub(crate) fn is_contiguous(dims: &[usize], strides: &[usize]) -> bool {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Tensor<T = Dyn> {
-    raw: Raw,
+    raw: DynTensor,
     marker: PhantomData<fn() -> T>,
 }
 
@@ -289,8 +296,8 @@ impl<T> fmt::Debug for Tensor<T> {
     }
 }
 
-impl From<Raw> for Tensor {
-    fn from(raw: Raw) -> Tensor {
+impl From<DynTensor> for Tensor {
+    fn from(raw: DynTensor) -> Tensor {
         Tensor::from_raw(raw)
     }
 }
@@ -302,12 +309,12 @@ impl<'a, T> From<&'a Tensor<T>> for Arg<'a> {
 }
 
 impl<T> Tensor<T> {
-    pub(crate) fn from_raw(raw: Raw) -> Tensor<T> {
+    pub(crate) fn from_raw(raw: DynTensor) -> Tensor<T> {
         Tensor { raw, marker: PhantomData }
     }
 
     /// The tensor without its marker, as [`Arg::Tensor`] takes it.
-    pub fn raw(&self) -> &Raw {
+    pub fn raw(&self) -> &DynTensor {
         &self.raw
     }
 
@@ -377,7 +384,7 @@ impl<T> Tensor<T> {
         let layout = Layout::new(raw.dtype, raw.shape.clone());
         let mut lease = take(raw.device(), &layout, Role::Learnable, "to_learnable")?;
         raw.copy_bytes(&mut lease).map_err(|error| Error::Memory { op: "to_learnable", error })?;
-        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), &layout)))
     }
 
     /// A copy on another device.
@@ -389,7 +396,7 @@ impl<T> Tensor<T> {
         let layout = Layout::new(raw.dtype, raw.shape.clone());
         let mut lease = take(device, &layout, Role::Activation, "to_device")?;
         raw.copy_bytes(&mut lease).map_err(|error| Error::Memory { op: "to_device", error })?;
-        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), &layout)))
     }
 
     /// Copies all elements, in the order of their indices, into `out` as `f32`. Allocates nothing.
@@ -404,7 +411,7 @@ impl<T> Tensor<T> {
         let isa = self.device().threads().isa();
         let copy = |operand: &Operand, out: &mut [f32]| {
             crate::ops::cast::copy_into(isa, operand, DType::F32, bytemuck::cast_slice_mut(out))
-                .map_err(|fault| Error::Op { op: "read_f32", operands: vec![self.layout().to_string()], fault })
+                .map_err(|error| Error::Op { op: "read_f32", operands: vec![self.layout().to_string()], error })
         };
         if !self.device().is_gpu() {
             return copy(&self.raw.split().operand(), out);
@@ -453,9 +460,9 @@ impl<T> Tensor<T> {
     }
 }
 
-impl Raw {
+impl DynTensor {
     /// This tensor, or a contiguous copy where it is not contiguous.
-    pub(crate) fn contiguous(&self) -> Result<Raw, Error> {
+    pub(crate) fn contiguous(&self) -> Result<DynTensor, Error> {
         if self.is_contiguous() {
             return Ok(self.clone());
         }
@@ -497,14 +504,14 @@ impl<T: Element> Tensor<T> {
         let bytes = bytemuck::bytes_of(&stored);
         let word: [u8; 4] = std::array::from_fn(|i| bytes[i % bytes.len()]);
         lease.fill(u32::from_ne_bytes(word)).map_err(|error| Error::Memory { op: "full", error })?;
-        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), &layout)))
     }
 
     /// Memory whose contents are left over from an earlier use: for a tensor that is written before it is read.
     pub fn new_uninit(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
         let layout = Layout::new(T::DTYPE, shape);
         let lease = take(device, &layout, Role::Activation, "new_uninit")?;
-        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), &layout)))
     }
 
     /// The data, in the order of the indices, in new memory.
@@ -527,7 +534,7 @@ impl<T: Element> Tensor<T> {
         }
         let mut lease = take(device, &layout, Role::Activation, "from_vec")?;
         lease.write(0, T::stored(data)).map_err(|error| Error::Memory { op: "from_vec", error })?;
-        Ok(Tensor::from_raw(Raw::new(lease.share(), &layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), &layout)))
     }
 
     /// As [`Tensor::from_vec`], for code that is to run on a GPU and nowhere else.
@@ -570,10 +577,10 @@ impl Tensor {
                 DType::Bool | DType::Block(_) => true,
             };
         if !is_aligned {
-            let fault = Fault::Unaligned { dtype: layout.dtype() };
-            return Err(Error::Op { op: "from_lease", operands: vec![layout.to_string()], fault });
+            let error = OpError::Unaligned { dtype: layout.dtype() };
+            return Err(Error::Op { op: "from_lease", operands: vec![layout.to_string()], error });
         }
-        Ok(Tensor::from_raw(Raw::new(lease.share(), layout)))
+        Ok(Tensor::from_raw(DynTensor::new(lease.share(), layout)))
     }
 }
 
@@ -667,14 +674,14 @@ impl TensorMut {
     /// [`Error::Rows`] where they do not fit, [`Error::Op`] where the other dimensions or the types differ.
     pub fn write_rows<T>(&mut self, start: usize, rows: &Tensor<T>) -> Result<(), Error> {
         let raw = &rows.raw;
-        let fault = |fault| Error::Op {
+        let error = |error| Error::Op {
             op: "kv_cache",
             operands: vec![self.layout.to_string(), format!("{}{}", raw.dtype, raw.shape)],
-            fault,
+            error,
         };
         if raw.shape.get(1..) != self.layout.shape().get(1..) {
             let expected = "the same dimensions but the first as the cache";
-            return Err(fault(Fault::Rank { operand: "rows", expected, found: raw.shape.len() }));
+            return Err(error(OpError::Rank { operand: "rows", expected, found: raw.shape.len() }));
         }
         let (n, rows) = (raw.shape.first().copied().unwrap_or(0), self.layout.shape().first().copied().unwrap_or(0));
         let end = start.saturating_add(n);
@@ -685,7 +692,7 @@ impl TensorMut {
         if raw.device().is_gpu() {
             let first = start * self.row_bytes / target.block_bytes();
             let rows = raw.split();
-            return crate::ops::join::write_rows(&mut self.lease, target, first, &rows.operand()).map_err(fault);
+            return crate::ops::join::write_rows(&mut self.lease, target, first, &rows.operand()).map_err(error);
         }
         if raw.device().is_simulated() {
             // There are no bytes to copy or to convert.
@@ -693,7 +700,7 @@ impl TensorMut {
         }
         let threads = raw.device().threads().isa();
         let bytes = self.lease.bytes_mut().get_mut(start * self.row_bytes..end * self.row_bytes).unwrap_or_default();
-        crate::ops::cast::copy_into(threads, &raw.split().operand(), target, bytes).map_err(fault)
+        crate::ops::cast::copy_into(threads, &raw.split().operand(), target, bytes).map_err(error)
     }
 
     /// Moves the `n` rows from `start` on to the front. On a GPU a row must be a whole number of words of 4 bytes.
@@ -712,13 +719,13 @@ impl TensorMut {
             let row_words = row_bytes / WORD_BYTES;
             let moved = match row_bytes % WORD_BYTES {
                 0 => crate::ops::join::move_to_front(&mut self.lease, start * row_words, n * row_words),
-                _ => Err(Fault::Value {
+                _ => Err(OpError::Value {
                     operand: "the bytes of a row",
                     expected: "a multiple of 4 on a GPU",
                     found: row_bytes as f64,
                 }),
             };
-            return moved.map_err(|fault| Error::Op { op: "kv_cache", operands: vec![self.layout.to_string()], fault });
+            return moved.map_err(|error| Error::Op { op: "kv_cache", operands: vec![self.layout.to_string()], error });
         }
         let bytes = self.lease.bytes_mut();
         // A simulated device has no bytes.

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use tl_device::DType;
 
 use super::Operand;
-use crate::Fault;
+use crate::OpError;
 
 /// Reads single elements of an operand.
 #[derive(Clone, Copy)]
@@ -20,14 +20,14 @@ pub(crate) enum Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(operand: &Operand<'a>) -> Result<Reader<'a>, Fault> {
+    pub(crate) fn new(operand: &Operand<'a>) -> Result<Reader<'a>, OpError> {
         Ok(match operand.dtype {
             DType::F16 => Reader::F16(operand.data()?),
             DType::F32 => Reader::F32(operand.data()?),
             DType::I32 => Reader::I32(operand.data()?),
             DType::Bool => Reader::Bool(operand.bytes),
             found => {
-                return Err(Fault::DType {
+                return Err(OpError::DType {
                     operand: "the operand",
                     expected: "an activation, not a weight format",
                     found,

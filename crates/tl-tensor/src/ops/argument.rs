@@ -6,8 +6,8 @@
 use tl_device::{DType, Layout};
 
 use super::Operand;
-use crate::tensor::Raw;
-use crate::{Fault, Tensor};
+use crate::tensor::DynTensor;
+use crate::{OpError, Tensor};
 
 /// A parameter of an operation.
 pub struct Param {
@@ -16,7 +16,7 @@ pub struct Param {
     /// What it takes.
     pub kind: Kind,
     /// What it is when left out; `None`: it must be given.
-    pub default: Option<Default>,
+    pub default: Option<DefaultValue>,
 }
 
 /// What a parameter takes.
@@ -83,7 +83,7 @@ impl Kind {
 
 /// The value of a parameter that is left out.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Default {
+pub enum DefaultValue {
     /// Nothing; the operation does without.
     Absent,
     /// This integer.
@@ -94,14 +94,14 @@ pub enum Default {
     Bool(bool),
 }
 
-impl Default {
+impl DefaultValue {
     /// The default as an argument.
     pub fn arg(self) -> Arg<'static> {
         match self {
-            Default::Absent => Arg::None,
-            Default::Int(n) => Arg::Int(n),
-            Default::Number(x) => Arg::Number(x),
-            Default::Bool(value) => Arg::Bool(value),
+            DefaultValue::Absent => Arg::None,
+            DefaultValue::Int(n) => Arg::Int(n),
+            DefaultValue::Number(x) => Arg::Number(x),
+            DefaultValue::Bool(value) => Arg::Bool(value),
         }
     }
 }
@@ -112,7 +112,7 @@ pub(crate) const fn required(name: &'static str, kind: Kind) -> Param {
 }
 
 /// A parameter that may be left out.
-pub(crate) const fn optional(name: &'static str, kind: Kind, default: Default) -> Param {
+pub(crate) const fn optional(name: &'static str, kind: Kind, default: DefaultValue) -> Param {
     Param { name, kind, default: Some(default) }
 }
 
@@ -124,7 +124,7 @@ pub enum Arg<'a> {
     /// Left out.
     None,
     /// A tensor.
-    Tensor(&'a Raw),
+    Tensor(&'a DynTensor),
     /// Memory that is read like a tensor: rows of a [`TensorMut`](crate::TensorMut).
     Operand(&'a Operand<'a>),
     /// A tensor that a link of a chain will give. Only [`link_layout`](super::link_layout) takes it.
@@ -146,14 +146,14 @@ pub enum Arg<'a> {
 }
 
 /// Every argument is of the kind that its parameter takes, and there are no more than parameters.
-pub(super) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), Fault> {
+pub(super) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), OpError> {
     if args.len() > params.len() {
-        return Err(Fault::Arguments { most: params.len(), found: args.len() });
+        return Err(OpError::Arguments { most: params.len(), found: args.len() });
     }
     for (param, arg) in params.iter().zip(args) {
         let is_left_out = matches!(arg, Arg::None) && param.default.is_some();
         if !is_left_out && !param.kind.takes(arg) {
-            return Err(Fault::Argument { parameter: param.name, expected: param.kind.description() });
+            return Err(OpError::Argument { parameter: param.name, expected: param.kind.description() });
         }
     }
     Ok(())

@@ -12,9 +12,9 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
 use super::elementwise::TANH_WGSL;
-use super::gpu::{Program, Wgsl};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::gpu::{ShaderVariant, Wgsl};
+use super::{Call, Dispatch, Operand};
+use crate::OpError;
 
 /// The largest head that there is a program for: one row of it and what goes with it fit into a workgroup's memory.
 const MAX_HEAD_DIM: usize = 1024;
@@ -37,7 +37,7 @@ pub(super) struct Scores<'a> {
 }
 
 /// Launches the attention of a call whose operands have whole heads.
-pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> Result<Ran, Fault> {
+pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> Result<Dispatch, OpError> {
     let (n_queries, heads, head_dim, value_dim) = (q.dims[0], q.dims[1], q.dims[2], v.dims[2]);
     let (n_keys, kv_heads) = (k.dims[0], k.dims[1]);
     let sinks = scores.sinks.as_ref();
@@ -46,7 +46,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let has_program = |dim: usize| dim > 0 && dim <= MAX_HEAD_DIM && dim.is_multiple_of(4);
     let are_sinks_floats = sinks.is_none_or(|sinks| sinks.dtype.is_float());
     if !fits || !has_program(head_dim) || !has_program(value_dim) || kv_heads == 0 || !are_sinks_floats {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let shared_by = heads / kv_heads;
     // Rows of one key-value head: its queries, and for each of them the heads that share it.
@@ -68,7 +68,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let dtypes = [q.dtype, k.dtype, call.dtype, sinks_dtype.unwrap_or(DType::Bool)];
     let widths = (value_dim as u32) << 17 | (head_dim as u32) << 6;
     let flags = widths | (rows as u32) << 2 | u32::from(has_cap) << 1 | u32::from(is_wide);
-    let program = Program { name: "attention", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "attention", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let stride = |operand: &Operand, axis: usize| operand.strides[axis] as u32;
     let words = [
         n_rows as u32,
@@ -97,7 +97,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let groups = n_rows.div_ceil(rows) * kv_heads;
     let mut reads: SmallVec<[Binding; 4]> = SmallVec::from_slice(&[q_place.binding, k_place.binding, v_place.binding]);
     reads.extend(sinks_place.map(|sinks| sinks.binding));
-    call.launch(&program, &reads, &words, groups)
+    call.launch(&shader, &reads, &words, groups)
 }
 
 /// What the text depends on.

@@ -7,8 +7,8 @@ use tl_kernels::{Element, Isa};
 use super::access::{Reader, for_each_index, write};
 use super::elementwise::copy_gpu;
 use super::rule::{RuleArgs, TensorType};
-use super::{Arg, Call, Group, Kind, Map, Op, Operand, Ran, Run, required, with_float};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, Dispatch, Group, Kind, Map, Op, OpKernel, Operand, required, with_float};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&CAST];
 
@@ -24,15 +24,15 @@ static CAST: Op = Op {
         let dtype = args.dtype(1);
         match (found, dtype) {
             (_, Some(target @ DType::Block(_))) => {
-                Err(Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found: target })
+                Err(OpError::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found: target })
             }
             (Some(found @ DType::Block(_)), Some(DType::I32 | DType::Bool)) => {
-                Err(Fault::DType { operand: "x", expected: "an activation", found })
+                Err(OpError::DType { operand: "x", expected: "an activation", found })
             }
             _ => Ok(TensorType::new(dtype, sizes)),
         }
     },
-    run: Run::Elementwise(Map::Store, |call: &mut Call| {
+    kernel: OpKernel::Elementwise(Map::Store, |call: &mut Call| {
         let operand = call.operand(0)?;
         let (isa, dtype, threads) = (call.threads.isa(), call.dtype, call.threads);
         match (operand.dtype, dtype) {
@@ -54,7 +54,7 @@ static CAST: Op = Op {
                 let sum = |x: &str| format!("let x = {x}; v[k] = f32(x >> 12u) * 4096.0 + f32(x & 4095);");
                 copy_gpu(call, "cast", &sum, [0.0; 2])
             }
-            (DType::I32 | DType::Block(_), _) | (_, DType::I32) => Ok(Ran::NoProgram),
+            (DType::I32 | DType::Block(_), _) | (_, DType::I32) => Ok(Dispatch::Unsupported),
             (DType::Bool, DType::Bool) => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
             (_, DType::Bool) => copy_gpu(call, "cast", &|x| format!("v[k] = !({x} == 0.0);"), [0.0; 2]),
             _ => copy_gpu(call, "cast", &|x| format!("v[k] = f32({x});"), [0.0; 2]),
@@ -102,7 +102,7 @@ pub(crate) fn store_f32(isa: Isa, src: &[f32], dtype: DType, out: &mut [u8]) {
 }
 
 /// Copies an operand into contiguous bytes of its own or another type.
-pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
+pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), OpError> {
     if source.dtype == dtype && source.is_contiguous() {
         let len = out.len();
         out.copy_from_slice(source.bytes.get(..len).unwrap_or_default());
@@ -132,7 +132,7 @@ pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut 
 
 /// The rows of a weight in a stored format: the dimensions before the rows, their strides, and the elements of a row. A
 /// row is the last dimension; a format without blocks can also be read element by element.
-fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize), Fault> {
+fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize), OpError> {
     match (source.dims.split_last(), source.strides.split_last()) {
         (Some((&n, outer)), Some((&stride, outer_strides))) if stride == 1 || n == 1 || source.dims.contains(&0) => {
             Ok((outer, outer_strides, n))
@@ -140,13 +140,13 @@ fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize)
         _ if source.dtype.block_elems() == 1 => Ok((source.dims, source.strides, 1)),
         _ => {
             let expected = "a weight that is not transposed";
-            Err(Fault::DType { operand: "x", expected, found: source.dtype })
+            Err(OpError::DType { operand: "x", expected, found: source.dtype })
         }
     }
 }
 
 /// Rows of blocks as they are, one after the other.
-fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), Fault> {
+fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), OpError> {
     let (outer, strides, n) = rows_of(source)?;
     let format = source.weight_format()?;
     let row_bytes = n / format.block_elems * format.block_bytes;
@@ -162,13 +162,13 @@ fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), Fault> {
 }
 
 /// Floats to rows of blocks; the last dimension is a whole number of them.
-fn quantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
-    let fault = || Fault::DType { operand: "the result", expected: "a type that can be written", found: dtype };
-    let quantize = crate::quant::format_of(dtype).and_then(|format| format.kernels.quantize).ok_or_else(fault)?;
+fn quantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), OpError> {
+    let error = || OpError::DType { operand: "the result", expected: "a type that can be written", found: dtype };
+    let quantize = crate::quant::format_of(dtype).and_then(|format| format.kernels.quantize).ok_or_else(error)?;
     let found = source.dims.last().map_or(1, |&n| n);
     if !found.is_multiple_of(dtype.block_elems()) {
         let expected = "a whole number of the format's blocks";
-        return Err(Fault::Value { operand: "the last dimension", expected, found: found as f64 });
+        return Err(OpError::Value { operand: "the last dimension", expected, found: found as f64 });
     }
     const TILE: usize = 1024;
     let mut tile = [0f32; TILE];
@@ -201,7 +201,7 @@ fn quantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Res
 }
 
 /// Rows of blocks to floats.
-fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), Fault> {
+fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), OpError> {
     let (outer, outer_strides, n) = rows_of(source)?;
     let format = source.weight_format()?;
     let (block_elems, block_bytes) = (format.block_elems, format.block_bytes);

@@ -9,11 +9,11 @@ use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
 use super::{
-    Arg, Map, Op, ResultMemory, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run,
+    Arg, Map, Op, ResultMemory, Site, broadcast_strides, check_devices, op_error, operand_of, result_layout, run,
     with_float, with_plain,
 };
-use crate::tensor::{Raw, take};
-use crate::{Error, Fault, Strides};
+use crate::tensor::{DynTensor, take};
+use crate::{Error, OpError, Strides};
 
 /// The most links of a chain. More than this are rare, and so much has room on the stack.
 pub const MAX_LINKS: usize = 24;
@@ -45,11 +45,11 @@ pub fn link_layout(
     if op.map().is_none() || device.is_gpu() || !args.iter().all(may_be_chained) {
         return Ok(None);
     }
-    check_devices(device, args).map_err(|fault| fault_of(op, args, fault))?;
+    check_devices(device, args).map_err(|error| op_error(op, args, error))?;
     if let Some(layout) = site.recall(op, args) {
         return Ok(is_chained(layout.dtype()).then(|| layout.clone()));
     }
-    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+    let layout = result_layout(op, device, args).map_err(|error| op_error(op, args, error))?;
     site.remember(op, args, &layout);
     Ok(is_chained(layout.dtype()).then_some(layout))
 }
@@ -71,23 +71,23 @@ fn is_chained(dtype: DType) -> bool {
 /// # Errors
 /// [`Error::Op`] where the links are no chain that leaves one result, or the operands are none that [`link_layout`] would
 /// have taken; [`Error::Memory`] where the result finds no memory.
-pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout: &Layout) -> Result<Raw, Error> {
+pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout: &Layout) -> Result<DynTensor, Error> {
     let Some(&Link::Op(op, dtype)) = links.last() else {
-        return Err(Error::Op { op: "chain", operands: Vec::new(), fault: NO_CHAIN });
+        return Err(Error::Op { op: "chain", operands: Vec::new(), error: NO_CHAIN });
     };
-    let fault = |fault| fault_of(op, operands, fault);
-    check_devices(device, operands).map_err(fault)?;
-    check_links(links, operands.len()).map_err(fault)?;
-    operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(fault)?;
+    let error = |error| op_error(op, operands, error);
+    check_devices(device, operands).map_err(error)?;
+    check_links(links, operands.len()).map_err(error)?;
+    operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(error)?;
     if links.iter().filter(|link| matches!(link, Link::Op(..))).count() == 1 {
         // One operation has a kernel of its own, which takes what its rule allows.
         let mut args: SmallVec<[Arg<'_>; 4]> = operands.iter().cloned().collect();
         if let Some(Map::Store) = op.map() {
             args.push(Arg::DType(dtype));
         }
-        let by_rule = result_layout(op, device, &args).map_err(fault)?;
+        let by_rule = result_layout(op, device, &args).map_err(error)?;
         if by_rule != *layout {
-            return Err(fault(NOT_THE_RESULT));
+            return Err(error(NOT_THE_RESULT));
         }
         return run(op, device, &args, &ResultMemory::of_activation(layout));
     }
@@ -100,23 +100,23 @@ fn run_chain(
     operands: &[Arg<'_>],
     links: &[Link],
     layout: &Layout,
-) -> Result<Raw, Error> {
-    let fault = |fault| fault_of(op, operands, fault);
+) -> Result<DynTensor, Error> {
+    let error = |error| op_error(op, operands, error);
     let mut lease = take(device, layout, Role::Activation, op.name)?;
     if !device.is_simulated() {
-        compute(device, operands, links, layout, lease.bytes_mut()).map_err(fault)?;
+        compute(device, operands, links, layout, lease.bytes_mut()).map_err(error)?;
     }
-    Ok(Raw::new(lease.share(), layout))
+    Ok(DynTensor::new(lease.share(), layout))
 }
 
-const NO_CHAIN: Fault =
-    Fault::Argument { parameter: "the links", expected: "a chain: operands before what reads them, and one result" };
+const NO_CHAIN: OpError =
+    OpError::Argument { parameter: "the links", expected: "a chain: operands before what reads them, and one result" };
 
-const NOT_THE_RESULT: Fault =
-    Fault::Argument { parameter: "the layout", expected: "that of the last operation's result" };
+const NOT_THE_RESULT: OpError =
+    OpError::Argument { parameter: "the layout", expected: "that of the last operation's result" };
 
 /// The links leave one result, and need no more room than there is.
-fn check_links(links: &[Link], n_operands: usize) -> Result<(), Fault> {
+fn check_links(links: &[Link], n_operands: usize) -> Result<(), OpError> {
     let (mut waiting, mut loaded) = (0, 0);
     for link in links {
         match link {
@@ -135,7 +135,7 @@ fn check_links(links: &[Link], n_operands: usize) -> Result<(), Fault> {
 }
 
 /// It is a number, or floats that broadcast to the result.
-fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), Fault> {
+fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), OpError> {
     let expected = "a number, or floats that broadcast to the result";
     let dims = result.shape().dims();
     let fits = match operand_of(operand) {
@@ -145,7 +145,7 @@ fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), Fault> {
         }
         None => matches!(operand, Arg::Number(_) | Arg::Int(_)),
     };
-    if fits { Ok(()) } else { Err(Fault::Argument { parameter: "an operand", expected }) }
+    if fits { Ok(()) } else { Err(OpError::Argument { parameter: "an operand", expected }) }
 }
 
 fn compute(
@@ -154,7 +154,7 @@ fn compute(
     links: &[Link],
     layout: &Layout,
     out: &mut [u8],
-) -> Result<(), Fault> {
+) -> Result<(), OpError> {
     let dims = layout.shape().dims();
     let strides: SmallVec<[Strides; MAX_LINKS]> = operands
         .iter()
@@ -170,13 +170,13 @@ fn compute(
             // A number meets the elements in `f32`, not rounded to their type.
             (Arg::Number(x), None) => Source::Number(*x as f32),
             (Arg::Int(n), None) => Source::Number(*n as f64 as f32),
-            _ => return Err(Fault::Unknown),
+            _ => return Err(OpError::Unknown),
         });
     }
     let steps = steps(links);
     with_float!(layout.dtype(), "the result", T => {
         let dtype = layout.dtype();
-        let out = bytemuck::try_cast_slice_mut::<u8, T>(out).map_err(|_| Fault::Unaligned { dtype })?;
+        let out = bytemuck::try_cast_slice_mut::<u8, T>(out).map_err(|_| OpError::Unaligned { dtype })?;
         tl_kernels::chain(device.threads(), &sources, &steps, out);
         Ok(())
     })

@@ -3,24 +3,24 @@
 use tl_device::{DType, Device, Layout, Role};
 
 use super::access::write;
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, dimension};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required};
-use crate::tensor::{Raw, take};
-use crate::{Error, Fault};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required};
+use crate::tensor::{DynTensor, take};
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&ZEROS, &ONES, &FULL, &ARANGE, &EYE, &POSITIONAL_ENCODING, &CAUSAL_MASK];
 
 /// Sizes given by the program, none of them negative.
-fn shape(args: &RuleArgs, index: usize) -> Result<Sizes, Fault> {
+fn shape(args: &RuleArgs, index: usize) -> Result<Sizes, OpError> {
     args.ints(index)?.iter().map(|&size| dimension(size)).collect()
 }
 
 /// The type asked for, which must be one that activations can have.
-fn plain_dtype(args: &RuleArgs, index: usize) -> Result<Option<DType>, Fault> {
+fn plain_dtype(args: &RuleArgs, index: usize) -> Result<Option<DType>, OpError> {
     match args.dtype(index) {
         Some(found @ DType::Block(_)) => {
-            Err(Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found })
+            Err(OpError::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found })
         }
         dtype => Ok(dtype),
     }
@@ -30,9 +30,9 @@ static ZEROS: Op = Op {
     name: "zeros",
     group: Group::Create,
     doc: "All zeros, `float16` unless another type is given. `→ shape`.",
-    params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, Default::Absent)],
+    params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, DefaultValue::Absent)],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
-    run: Run::Kernel(|call| fill(call, 0.0)),
+    kernel: OpKernel::Kernel(|call| fill(call, 0.0)),
     gpu: Some(|call| fill_gpu(call, 0.0)),
 };
 
@@ -40,9 +40,9 @@ static ONES: Op = Op {
     name: "ones",
     group: Group::Create,
     doc: "All ones, `float16` unless another type is given. `→ shape`.",
-    params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, Default::Absent)],
+    params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, DefaultValue::Absent)],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
-    run: Run::Kernel(|call| fill(call, 1.0)),
+    kernel: OpKernel::Kernel(|call| fill(call, 1.0)),
     gpu: Some(|call| fill_gpu(call, 1.0)),
 };
 
@@ -53,10 +53,10 @@ static FULL: Op = Op {
     params: &[
         required("shape", Kind::Ints),
         required("value", Kind::Number),
-        optional("dtype", Kind::DType, Default::Absent),
+        optional("dtype", Kind::DType, DefaultValue::Absent),
     ],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 2)?, shape(args, 0)?)),
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let value = call.number(1)?;
         fill(call, value)
     }),
@@ -66,7 +66,7 @@ static FULL: Op = Op {
     }),
 };
 
-fn fill(call: &mut Call, value: f64) -> Result<(), Fault> {
+fn fill(call: &mut Call, value: f64) -> Result<(), OpError> {
     let word = word_of(call.dtype, value).to_ne_bytes();
     for bytes in call.out.chunks_mut(4) {
         bytes.copy_from_slice(&word[..bytes.len()]);
@@ -74,12 +74,12 @@ fn fill(call: &mut Call, value: f64) -> Result<(), Fault> {
     Ok(())
 }
 
-fn fill_gpu(call: &mut Call, value: f64) -> Result<Ran, Fault> {
+fn fill_gpu(call: &mut Call, value: f64) -> Result<Dispatch, OpError> {
     let word = word_of(call.dtype, value);
     if let Some(lease) = call.lease.as_deref_mut() {
-        lease.fill(word).map_err(|error| Fault::Device(Box::new(error)))?;
+        lease.fill(word).map_err(|error| OpError::Device(Box::new(error)))?;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 /// Four bytes of elements that all have this value.
@@ -92,14 +92,14 @@ fn word_of(dtype: DType, value: f64) -> u32 {
 }
 
 /// A tensor of one value, for the methods of `Tensor` and `Device`.
-pub(crate) fn filled(device: &Device, layout: Layout, value: f64, op: &'static str) -> Result<Raw, Error> {
+pub(crate) fn filled(device: &Device, layout: Layout, value: f64, op: &'static str) -> Result<DynTensor, Error> {
     let mut lease = take(device, &layout, Role::Activation, op)?;
     if let found @ DType::Block(_) = layout.dtype() {
-        let fault = Fault::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found };
-        return Err(Error::Op { op, operands: Vec::new(), fault });
+        let error = OpError::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found };
+        return Err(Error::Op { op, operands: Vec::new(), error });
     }
     lease.fill(word_of(layout.dtype(), value)).map_err(|error| Error::Memory { op, error })?;
-    Ok(Raw::new(lease.share(), &layout))
+    Ok(DynTensor::new(lease.share(), &layout))
 }
 
 static ARANGE: Op = Op {
@@ -110,13 +110,13 @@ static ARANGE: Op = Op {
     params: &[
         required("start", Kind::Int),
         required("end", Kind::Int),
-        optional("step", Kind::Int, Default::Int(1)),
-        optional("dtype", Kind::DType, Default::Absent),
+        optional("step", Kind::Int, DefaultValue::Int(1)),
+        optional("dtype", Kind::DType, DefaultValue::Absent),
     ],
     rule: |args| {
         let dtype = if args.is_given(3) { plain_dtype(args, 3)? } else { Some(DType::I32) };
         if args.int(2) == Size::Known(0) {
-            return Err(Fault::Value { operand: "step", expected: "other than 0", found: 0.0 });
+            return Err(OpError::Value { operand: "step", expected: "other than 0", found: 0.0 });
         }
         let count = match (args.int(0), args.int(1), args.int(2)) {
             (Size::Known(start), Size::Known(end), Size::Known(step)) => Size::Known(count(start, end, step)),
@@ -124,7 +124,7 @@ static ARANGE: Op = Op {
         };
         Ok(TensorType::new(dtype, [count].as_slice()))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let (start, step) = (call.int(0)?, call.int(2)?);
         for i in 0..call.dims[0] {
             let value = i128::from(start) + i as i128 * i128::from(step);
@@ -142,7 +142,7 @@ static ARANGE: Op = Op {
             _ => 1 << 11,
         };
         if last.abs() > largest || i128::from(start).abs() > largest {
-            return Ok(Ran::NoProgram);
+            return Ok(Dispatch::Unsupported);
         }
         index_gpu(call, "arange", "p.start + i * p.step", [start as i32, step as i32])
     }),
@@ -158,12 +158,12 @@ static EYE: Op = Op {
     name: "eye",
     group: Group::Create,
     doc: "Ones on the diagonal, zeros elsewhere. `→ [n, n]`.",
-    params: &[required("n", Kind::Int), optional("dtype", Kind::DType, Default::Absent)],
+    params: &[required("n", Kind::Int), optional("dtype", Kind::DType, DefaultValue::Absent)],
     rule: |args| {
         let n = dimension(args.int(0))?;
         Ok(TensorType::new(plain_dtype(args, 1)?, [n, n].as_slice()))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         call.out.fill(0);
         for i in 0..call.dims[0] {
             write(call.dtype, call.out, i * call.dims[0] + i, 1.0);
@@ -178,12 +178,12 @@ static POSITIONAL_ENCODING: Op = Op {
     group: Group::Create,
     doc: "Sines and cosines of positions: `[p, 2i] = sin(p / 10000^(2i/d))`, `[p, 2i + 1] = cos(p / 10000^(2i/d))` (Vaswani \
           et al., 2017). `→ [n, d]`.",
-    params: &[required("n", Kind::Int), required("d", Kind::Int), optional("dtype", Kind::DType, Default::Absent)],
+    params: &[required("n", Kind::Int), required("d", Kind::Int), optional("dtype", Kind::DType, DefaultValue::Absent)],
     rule: |args| {
         let sizes = [dimension(args.int(0))?, dimension(args.int(1))?];
         Ok(TensorType::new(plain_dtype(args, 2)?, sizes.as_slice()))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let d = call.dims[1];
         // Positions of nothing may be many.
         let n_positions = if d == 0 { 0 } else { call.dims[0] };
@@ -203,13 +203,13 @@ static CAUSAL_MASK: Op = Op {
     group: Group::Create,
     doc: "Which of `m` keys each of `n` queries may see when the last query stands at the last key: true at `[i, j]` where \
           `j <= i + m - n`. `m` is `n` unless given. `→ bool[n, m]`.",
-    params: &[required("n", Kind::Int), optional("m", Kind::Int, Default::Absent)],
+    params: &[required("n", Kind::Int), optional("m", Kind::Int, DefaultValue::Absent)],
     rule: |args| {
         let n = dimension(args.int(0))?;
         let m = if args.is_given(1) { dimension(args.int(1))? } else { n };
         Ok(TensorType::new(Some(DType::Bool), [n, m].as_slice()))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let (n, m) = (call.dims[0], call.dims[1]);
         if m == 0 {
             return Ok(());
@@ -226,18 +226,23 @@ static CAUSAL_MASK: Op = Op {
         let formula = "select(0, 1, i % p.columns <= i / p.columns + p.start)";
         match i32::try_from(behind) {
             Ok(behind) => index_gpu(call, "causal_mask", formula, [behind, 0]),
-            Err(_) => Ok(Ran::NoProgram),
+            Err(_) => Ok(Dispatch::Unsupported),
         }
     }),
 };
 
 /// Elements that are a whole number made of their index `i`, a row's length and two numbers.
-fn index_gpu(call: &mut Call, name: &'static str, formula: &'static str, numbers: [i32; 2]) -> Result<Ran, Fault> {
+fn index_gpu(
+    call: &mut Call,
+    name: &'static str,
+    formula: &'static str,
+    numbers: [i32; 2],
+) -> Result<Dispatch, OpError> {
     let (dtype, n) = (call.dtype, call.n_out());
     if n > i32::MAX as usize / 4 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
-    let kind = gpu::kind_of(dtype);
+    let kind = gpu::scalar_of(dtype);
     let source = |wgsl: Wgsl| {
         wgsl.write("out", dtype).params("n: i32, columns: i32, start: i32, step: i32").main(
             WORKGROUP,
@@ -253,11 +258,11 @@ fn index_gpu(call: &mut Call, name: &'static str, formula: &'static str, numbers
             ),
         )
     };
-    let program = Program { name, dtypes: &[dtype], flags: 0, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &[dtype], flags: 0, reports_faults: false, source: &source };
     let columns = call.dims.last().copied().unwrap_or(1);
     let mut words = Immediates::from_slice(&[n as u32, columns as u32]);
     words.extend(numbers.map(|number| number as u32));
-    call.launch(&program, &[], &words, n.div_ceil(4 * WORKGROUP as usize))
+    call.launch(&shader, &[], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
 impl crate::Tensor<bool> {

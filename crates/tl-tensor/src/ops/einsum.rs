@@ -6,9 +6,9 @@ use tl_kernels::{Batch, Matrix};
 use super::access::{Reader, for_each_index, write};
 use super::product_gpu::{self, Side};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required, with_float};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Operand, optional, required, with_float};
 use crate::tensor::Repeat;
-use crate::{Error, Fault, Strides, Tensor};
+use crate::{Error, OpError, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&EINSUM];
 
@@ -17,25 +17,33 @@ static EINSUM: Op = Op {
     group: Group::Linear,
     doc: "A sum of products. `spec` has a letter for each dimension of the operands and, after `->`, of the result: \
           `einsum(\"ihd,jhd->ihj\", q, k)`. A letter that the result lacks is summed over, in `float32`. One or two operands.",
-    params: &[required("spec", Kind::Text), required("a", Kind::Tensor), optional("b", Kind::Tensor, Default::Absent)],
+    params: &[
+        required("spec", Kind::Text),
+        required("a", Kind::Tensor),
+        optional("b", Kind::Tensor, DefaultValue::Absent),
+    ],
     rule: |args| {
         let spec = Spec::parse(args.text(0)?)?;
         let dtype = args.common_dtype(&[1, 2])?;
         if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "an operand", expected: "float16 or float32 (cast it first)", found });
+            return Err(OpError::DType {
+                operand: "an operand",
+                expected: "float16 or float32 (cast it first)",
+                found,
+            });
         }
         let mut sizes: SmallVec<[(u8, Size); 8]> = SmallVec::new();
         spec.bind(args, 1, spec.left, &mut sizes)?;
         if let Some(right) = spec.right {
             spec.bind(args, 2, right, &mut sizes)?;
         } else if args.is_tensor(2) {
-            return Err(spec.fault("two operands were given, but there is one"));
+            return Err(spec.error("two operands were given, but there is one"));
         }
         let size_of =
             |letter: u8| sizes.iter().find(|(known, _)| *known == letter).map_or(Size::Unknown, |(_, size)| *size);
         Ok(TensorType::new(dtype, spec.result.bytes().map(size_of).collect::<Sizes>()))
     },
-    run: Run::RepeatKernel { must_copy, kernel: einsum },
+    kernel: OpKernel::RepeatKernel { must_copy, kernel: einsum },
     gpu: Some(einsum_gpu),
 };
 
@@ -48,9 +56,9 @@ struct Spec<'a> {
 }
 
 impl<'a> Spec<'a> {
-    fn parse(text: &'a str) -> Result<Spec<'a>, Fault> {
-        let fault = |problem| Fault::Spec { spec: text.to_owned(), problem };
-        let arrow = text.as_bytes().windows(2).position(|two| two == b"->").ok_or_else(|| fault("there is no `->`"))?;
+    fn parse(text: &'a str) -> Result<Spec<'a>, OpError> {
+        let error = |problem| OpError::Spec { spec: text.to_owned(), problem };
+        let arrow = text.as_bytes().windows(2).position(|two| two == b"->").ok_or_else(|| error("there is no `->`"))?;
         let (operands, result) = (&text[..arrow], &text[arrow + 2..]);
         let (left, right) = match operands.split_once(',') {
             Some((left, right)) => (left.trim(), Some(right.trim())),
@@ -58,27 +66,27 @@ impl<'a> Spec<'a> {
         };
         let spec = Spec { text, left, right, result: result.trim() };
         if right.is_some_and(|right| right.contains(',')) {
-            return Err(fault("there are more than two operands"));
+            return Err(error("there are more than two operands"));
         }
         let is_letters = |part: &str| part.bytes().all(|letter| letter.is_ascii_alphabetic());
         if !is_letters(left) || !right.is_none_or(is_letters) || !is_letters(spec.result) {
-            return Err(fault("there is something other than a letter for each dimension"));
+            return Err(error("there is something other than a letter for each dimension"));
         }
         let mut seen: SmallVec<[u8; 16]> = SmallVec::new();
         for letter in spec.result.bytes() {
             if seen.contains(&letter) {
-                return Err(fault("a letter stands twice in the result"));
+                return Err(error("a letter stands twice in the result"));
             }
             if !left.as_bytes().contains(&letter) && !right.is_some_and(|right| right.as_bytes().contains(&letter)) {
-                return Err(fault("a letter of the result stands in no operand"));
+                return Err(error("a letter of the result stands in no operand"));
             }
             seen.push(letter);
         }
         Ok(spec)
     }
 
-    fn fault(&self, problem: &'static str) -> Fault {
-        Fault::Spec { spec: self.text.to_owned(), problem }
+    fn error(&self, problem: &'static str) -> OpError {
+        OpError::Spec { spec: self.text.to_owned(), problem }
     }
 
     /// Gives the letters of one operand their sizes; a letter has one size everywhere.
@@ -88,17 +96,17 @@ impl<'a> Spec<'a> {
         index: usize,
         letters: &str,
         sizes: &mut SmallVec<[(u8, Size); 8]>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), OpError> {
         if !args.is_tensor(index) {
             return Err(if args.is_given(index) {
-                Fault::Unknown
+                OpError::Unknown
             } else {
-                self.fault("there are fewer operands than parts")
+                self.error("there are fewer operands than parts")
             });
         }
         let (dims, _) = args.tensor(index)?;
         if dims.len() != letters.len() {
-            return Err(self.fault("an operand has another number of dimensions than letters"));
+            return Err(self.error("an operand has another number of dimensions than letters"));
         }
         for (letter, &size) in letters.bytes().zip(dims) {
             match sizes.iter_mut().find(|(known, _)| *known == letter) {
@@ -194,10 +202,10 @@ struct Sum<'a> {
 }
 
 impl<'a> Sum<'a> {
-    fn new(call: &Call<'a>) -> Result<Sum<'a>, Fault> {
-        let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
+    fn new(call: &Call<'a>) -> Result<Sum<'a>, OpError> {
+        let Arg::Text(text) = call.arg(0) else { return Err(OpError::Unknown) };
         let spec = Spec::parse(text)?;
-        let a = call.operand_with_repeat(1).ok_or(Fault::Unknown)?;
+        let a = call.operand_with_repeat(1).ok_or(OpError::Unknown)?;
         let b = call.operand_with_repeat(2).zip(spec.right);
         let of_b = b.and_then(|(b, _)| repeated(&spec, 2, b.repeat));
         let repeated: SmallVec<[(u8, usize); 2]> = repeated(&spec, 1, a.repeat).into_iter().chain(of_b).collect();
@@ -221,7 +229,7 @@ impl<'a> Sum<'a> {
     }
 }
 
-fn einsum(call: &mut Call) -> Result<(), Fault> {
+fn einsum(call: &mut Call) -> Result<(), OpError> {
     let sum = Sum::new(call)?;
     match Products::new(&sum) {
         Some(products) => run_products(call, &products),
@@ -230,9 +238,9 @@ fn einsum(call: &mut Call) -> Result<(), Fault> {
 }
 
 /// Batches of matrix products have a program, other sums of products do not.
-fn einsum_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn einsum_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let sum = Sum::new(call)?;
-    let Some(products) = Products::new(&sum) else { return Ok(Ran::NoProgram) };
+    let Some(products) = Products::new(&sum) else { return Ok(Dispatch::Unsupported) };
     let Products { x, w, n_inner, k, .. } = products;
     let ([x_inner, w_inner], [x_batch, w_batch]) = (products.inner, products.batch_strides());
     let (row, column, dims) = (products.row, products.column, products.batch_dims());
@@ -324,7 +332,7 @@ impl<'a> Products<'a> {
     }
 }
 
-fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
+fn run_products(call: &mut Call, products: &Products) -> Result<(), OpError> {
     let Products { x, w, n_inner, row, column, k, inner: [x_inner, w_inner], .. } = *products;
     let (threads, dims, [x_batch, w_batch]) = (call.threads, products.batch_dims(), products.batch_strides());
     with_float!(call.dtype, "an operand", T => {
@@ -337,7 +345,7 @@ fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
 }
 
 /// The plain way, for every other specification: each element of the result is summed on its own.
-fn sum_of_products(call: &mut Call, sum: &Sum) -> Result<(), Fault> {
+fn sum_of_products(call: &mut Call, sum: &Sum) -> Result<(), OpError> {
     let left = Reader::new(&sum.left.operand)?;
     let right = sum.right.as_ref().map_or(Ok(Reader::Number(1.0)), |term| Reader::new(&term.operand))?;
     let strides = |letters: &[(u8, usize)]| -> [Strides; 2] {

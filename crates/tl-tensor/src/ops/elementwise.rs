@@ -7,41 +7,42 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
 use super::access::{Reader, for_each_index, write};
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, TensorType, broadcast};
 use super::{
-    Arg, Call, Default, Group, Kind, Map, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Map, Op, OpKernel, Operand, broadcast_strides, optional, required,
+    with_float,
 };
-use crate::{Error, Fault, Tensor};
+use crate::{Error, OpError, Tensor};
 
 /// Elements for which a stored format has no meaning.
-fn refuse_blocks(operand: &'static str, dtype: Option<DType>) -> Result<(), Fault> {
+fn refuse_blocks(operand: &'static str, dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) => {
-            Err(Fault::DType { operand, expected: "an activation (cast the weight first, `w as float16`)", found })
+            Err(OpError::DType { operand, expected: "an activation (cast the weight first, `w as float16`)", found })
         }
         _ => Ok(()),
     }
 }
 
-fn float_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn float_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     match dtype {
         Some(found) if !found.is_float() => {
-            Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first, `x as float32`)", found })
+            Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first, `x as float32`)", found })
         }
         _ => Ok(TensorType::new(dtype, sizes)),
     }
 }
 
 /// As `float_rule`, for operations that integers have too.
-fn number_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn number_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     refuse_blocks("x", dtype)?;
     Ok(TensorType::new(dtype, sizes))
 }
 
-fn unary_float(call: &mut Call, f: impl Fn(f32) -> f32 + Sync + Copy) -> Result<(), Fault> {
+fn unary_float(call: &mut Call, f: impl Fn(f32) -> f32 + Sync + Copy) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let threads = call.threads;
     with_float!(x.dtype, "x", T => {
@@ -50,7 +51,7 @@ fn unary_float(call: &mut Call, f: impl Fn(f32) -> f32 + Sync + Copy) -> Result<
     })
 }
 
-fn unary_exact(call: &mut Call, f: fn(f64) -> f64) -> Result<(), Fault> {
+fn unary_exact(call: &mut Call, f: fn(f64) -> f64) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
     let (dtype, out) = (call.dtype, &mut *call.out);
@@ -67,7 +68,7 @@ macro_rules! float_functions {
             doc: $doc,
             params: &[required("x", Kind::Tensor)],
             rule: float_rule,
-            run: Run::Elementwise(
+            kernel: OpKernel::Elementwise(
                 Map::Unary(|isa, x| tl_kernels::map_block(isa, x, $f)),
                 |call| unary_float(call, $f),
             ),
@@ -115,7 +116,7 @@ macro_rules! number_functions {
             doc: $doc,
             params: &[required("x", Kind::Tensor)],
             rule: number_rule,
-            run: Run::Elementwise(
+            kernel: OpKernel::Elementwise(
                 Map::Unary(|isa, x| tl_kernels::map_block(isa, x, $f)),
                 |call| if call.dtype.is_float() { unary_float(call, $f) } else { unary_exact(call, $exact) },
             ),
@@ -146,7 +147,7 @@ static IS_NAN: Op = Op {
     doc: "Whether the element is not a number. `x: [..] → bool[..]`.",
     params: &[required("x", Kind::Tensor)],
     rule: |args| Ok(TensorType { dtype: Some(DType::Bool), ..number_rule(args)? }),
-    run: Run::Kernel(|call| unary_exact(call, |x| f64::from(x.is_nan()))),
+    kernel: OpKernel::Kernel(|call| unary_exact(call, |x| f64::from(x.is_nan()))),
     gpu: Some(|call| unary_gpu(call, "is_nan", "is_nan(x)")),
 };
 
@@ -156,7 +157,7 @@ static LOGICAL_NOT: Op = Op {
     doc: "Whether the element is 0 or false; written `not x`. `x: [..] → bool[..]`.",
     params: &[required("x", Kind::Tensor)],
     rule: |args| Ok(TensorType { dtype: Some(DType::Bool), ..number_rule(args)? }),
-    run: Run::Kernel(|call| unary_exact(call, |x| f64::from(x == 0.0))),
+    kernel: OpKernel::Kernel(|call| unary_exact(call, |x| f64::from(x == 0.0))),
     gpu: Some(|call| unary_gpu(call, "logical_not", "x == 0.0")),
 };
 
@@ -225,7 +226,7 @@ fn element(name: &str, is_number: bool, is_flat: bool) -> String {
 
 /// The body of a program that computes elements `4 i .. 4 i + 3` of the result, each by `formula` of `i`.
 fn elements_body(dtype: DType, formula: &str) -> String {
-    let kind = gpu::kind_of(dtype);
+    let kind = gpu::scalar_of(dtype);
     format!(
         "let four = group * {WORKGROUP}u + lane;
     if four * 4u >= p.n {{ return; }}
@@ -243,16 +244,16 @@ fn groups(n: usize) -> usize {
     n.div_ceil(4 * WORKGROUP as usize)
 }
 
-fn unary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Ran, Fault> {
+fn unary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Dispatch, OpError> {
     map_gpu(call, name, formula, [0.0; 2])
 }
 
 /// `formula` of each element `x` and of two numbers, `p.c0` and `p.c1`.
-fn map_gpu(call: &mut Call, name: &'static str, formula: &str, numbers: [f32; 2]) -> Result<Ran, Fault> {
+fn map_gpu(call: &mut Call, name: &'static str, formula: &str, numbers: [f32; 2]) -> Result<Dispatch, OpError> {
     let x = call.operand(0)?;
     // Integers are exact only in their own arithmetic, and truth values have none.
     if x.dtype == DType::I32 || x.dtype == DType::Bool && call.dtype == DType::Bool && name != "logical_not" {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     copy_gpu(call, name, &|i| format!("let x = f32({i}); v[k] = {formula};"), numbers)
 }
@@ -263,11 +264,11 @@ pub(super) fn copy_gpu(
     name: &'static str,
     statement: &dyn Fn(&str) -> String,
     numbers: [f32; 2],
-) -> Result<Ran, Fault> {
+) -> Result<Dispatch, OpError> {
     let x = call.operand(0)?;
     let is_flat = x.is_contiguous();
     let Some((dims, [strides])) = gpu::collapse(x.dims, [x.strides]).filter(|_| x.fits_u32()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let place = x.place()?;
     let (n, dtype) = (call.n_out(), call.dtype);
@@ -282,17 +283,18 @@ pub(super) fn copy_gpu(
             .main(WORKGROUP, &elements_body(dtype, &statement(element)))
     };
     let dtypes = [x.dtype, dtype];
-    let program = Program { name, dtypes: &dtypes, flags: u32::from(is_flat), reports_faults: false, source: &source };
+    let shader =
+        ShaderVariant { name, dtypes: &dtypes, flags: u32::from(is_flat), reports_faults: false, source: &source };
     let [c0, c1] = numbers.map(f32::to_bits);
     let mut words = Immediates::new();
     words.extend_from_slice(&dims);
     words.extend_from_slice(&strides);
     words.extend_from_slice(&[n as u32, place.offset, c0, c1, 0]);
-    call.launch(&program, &[place.binding], &words, groups(n))
+    call.launch(&shader, &[place.binding], &words, groups(n))
 }
 
 /// `formula` of the elements `a` and `b`, which broadcast.
-fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Ran, Fault> {
+fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Dispatch, OpError> {
     let (a, b) = (side(call, 0)?, side(call, 1)?);
     let is_served = |side: &Side| match side {
         Side::Tensor(operand) => operand.dtype != DType::I32 && operand.fits_u32(),
@@ -302,12 +304,12 @@ fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Res
     let (a_strides, b_strides) = (a.strides(dims), b.strides(dims));
     let collapsed = gpu::collapse(dims, [&a_strides, &b_strides]);
     let Some((dims4, strides)) = collapsed.filter(|_| is_served(&a) && is_served(&b)) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let dtype = call.dtype;
     // Truth values have no arithmetic of their own: it is done on 0 and 1, and left to the CPU where the result is one.
     if dtype == DType::I32 || dtype == DType::Bool && !COMPARISONS.iter().any(|op| op.name == name) {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let is_flat = |side: &Side| matches!(side, Side::Tensor(x) if x.dims == dims && x.is_contiguous());
     let is_number = |side: &Side| matches!(side, Side::Number(_));
@@ -337,7 +339,7 @@ fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Res
     };
     let bits = [a_kind.0, a_kind.1, b_kind.0, b_kind.1];
     let flags = bits.iter().fold(0, |flags, &bit| flags << 1 | u32::from(bit));
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let mut reads: SmallVec<[Binding; 2]> = SmallVec::new();
     let mut words = Immediates::new();
     words.extend_from_slice(&dims4);
@@ -358,22 +360,22 @@ fn binary_gpu(call: &mut Call, name: &'static str, formula: &'static str) -> Res
     words.extend_from_slice(&offsets);
     words.extend_from_slice(&numbers);
     words.push(0);
-    call.launch(&program, &reads, &words, groups(n))
+    call.launch(&shader, &reads, &words, groups(n))
 }
 
 /// Both operands broadcast to one shape and of one type.
-fn binary_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn binary_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let dtype = args.common_dtype(&[0, 1])?;
     refuse_blocks("an operand", dtype)?;
     let sizes_of = |index| match args.tensor(index) {
         Ok((sizes, _)) => Ok(Some(sizes)),
-        Err(Fault::Unknown) if args.is_tensor(index) => Err(Fault::Unknown),
+        Err(OpError::Unknown) if args.is_tensor(index) => Err(OpError::Unknown),
         Err(_) => Ok(None),
     };
     match (sizes_of(0)?, sizes_of(1)?) {
         (Some(a), Some(b)) => Ok(TensorType::new(dtype, broadcast(a, b)?)),
         (Some(sizes), None) | (None, Some(sizes)) => Ok(TensorType::new(dtype, sizes)),
-        (None, None) => Err(Fault::Unknown),
+        (None, None) => Err(OpError::Unknown),
     }
 }
 
@@ -383,7 +385,7 @@ enum Side<'a> {
     Number(f64),
 }
 
-fn side<'a>(call: &Call<'a>, index: usize) -> Result<Side<'a>, Fault> {
+fn side<'a>(call: &Call<'a>, index: usize) -> Result<Side<'a>, OpError> {
     match call.optional_operand(index) {
         Some(operand) => Ok(Side::Tensor(operand)),
         None => call.number(index).map(Side::Number),
@@ -391,7 +393,7 @@ fn side<'a>(call: &Call<'a>, index: usize) -> Result<Side<'a>, Fault> {
 }
 
 impl<'a> Side<'a> {
-    fn reader(&self) -> Result<Reader<'a>, Fault> {
+    fn reader(&self) -> Result<Reader<'a>, OpError> {
         match self {
             Side::Tensor(operand) => Reader::new(operand),
             Side::Number(x) => Ok(Reader::Number(*x)),
@@ -406,7 +408,7 @@ impl<'a> Side<'a> {
     }
 }
 
-fn binary_float(call: &mut Call, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<(), Fault> {
+fn binary_float(call: &mut Call, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<(), OpError> {
     let (a, b) = (side(call, 0)?, side(call, 1)?);
     let (threads, dims) = (call.threads, call.dims);
     with_float!(call.dtype, "an operand", T => {
@@ -427,13 +429,13 @@ fn binary_float(call: &mut Call, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> R
                 let b = tl_kernels::View { data: b.data()?, dims, strides: &b_strides };
                 tl_kernels::binary::<T, T, T>(threads, a, b, call.out()?, f);
             }
-            (Side::Number(_), Side::Number(_)) => return Err(Fault::Unknown),
+            (Side::Number(_), Side::Number(_)) => return Err(OpError::Unknown),
         }
         Ok(())
     })
 }
 
-fn binary_exact(call: &mut Call, f: fn(f64, f64) -> f64) -> Result<(), Fault> {
+fn binary_exact(call: &mut Call, f: fn(f64, f64) -> f64) -> Result<(), OpError> {
     let (a, b) = (side(call, 0)?, side(call, 1)?);
     let (a_strides, b_strides) = (a.strides(call.dims), b.strides(call.dims));
     let (a, b) = (a.reader()?, b.reader()?);
@@ -453,7 +455,7 @@ macro_rules! arithmetic {
             doc: $doc,
             params: &[required("a", Kind::TensorOrNumber), required("b", Kind::TensorOrNumber)],
             rule: binary_rule,
-            run: Run::Elementwise(
+            kernel: OpKernel::Elementwise(
                 Map::Binary(|isa, a, b| tl_kernels::map_blocks(isa, a, b, $f)),
                 |call| if call.dtype.is_float() { binary_float(call, $f) } else { binary_exact(call, $exact) },
             ),
@@ -497,7 +499,7 @@ macro_rules! comparisons {
             doc: $doc,
             params: &[required("a", Kind::TensorOrNumber), required("b", Kind::TensorOrNumber)],
             rule: |args| Ok(TensorType { dtype: Some(DType::Bool), ..binary_rule(args)? }),
-            run: Run::Kernel(|call| binary_exact(call, |a: f64, b: f64| f64::from($f(a, b)))),
+            kernel: OpKernel::Kernel(|call| binary_exact(call, |a: f64, b: f64| f64::from($f(a, b)))),
             gpu: Some(|call| binary_gpu(call, stringify!($name), $wgsl)),
         };)*
         static COMPARISONS: &[&Op] = &[$(&$row),*];
@@ -532,11 +534,11 @@ static CLAMP: Op = Op {
     doc: "`min` where the element is smaller, `max` where it is larger; NaN stays. `x: [..] → [..]`.",
     params: &[
         required("x", Kind::Tensor),
-        optional("min", Kind::Number, Default::Absent),
-        optional("max", Kind::Number, Default::Absent),
+        optional("min", Kind::Number, DefaultValue::Absent),
+        optional("max", Kind::Number, DefaultValue::Absent),
     ],
     rule: number_rule,
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let (low, high) = clamp_bounds(call)?;
         if call.dtype.is_float() {
             let (low, high) = (low as f32, high as f32);
@@ -562,14 +564,14 @@ static CLAMP: Op = Op {
     }),
 };
 
-fn clamp_bounds(call: &Call) -> Result<(f64, f64), Fault> {
+fn clamp_bounds(call: &Call) -> Result<(f64, f64), OpError> {
     let bound = |index, otherwise| match call.arg(index) {
         Arg::None => Ok(otherwise),
         _ => call.number(index),
     };
     let (low, high) = (bound(1, f64::NEG_INFINITY)?, bound(2, f64::INFINITY)?);
     if low.is_nan() || high.is_nan() || low > high {
-        return Err(Fault::Value { operand: "min", expected: "no larger than max", found: low });
+        return Err(OpError::Value { operand: "min", expected: "no larger than max", found: low });
     }
     Ok((low, high))
 }
@@ -582,7 +584,7 @@ static WHERE: Op = Op {
     rule: |args| {
         let (condition, dtype) = args.tensor(0)?;
         if let Some(found) = dtype.filter(|&dtype| dtype != DType::Bool) {
-            return Err(Fault::DType { operand: "c", expected: "bool", found });
+            return Err(OpError::DType { operand: "c", expected: "bool", found });
         }
         let dtype = args.common_dtype(&[1, 2])?;
         refuse_blocks("an operand", dtype)?;
@@ -596,7 +598,7 @@ static WHERE: Op = Op {
         }
         Ok(TensorType::new(dtype.or(if has_tensor { None } else { Some(DType::F16) }), sizes))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let condition = call.operand(0)?;
         let (a, b) = (side(call, 1)?, side(call, 2)?);
         let strides = broadcast_strides(condition.dims, condition.strides, call.dims);
@@ -612,17 +614,17 @@ static WHERE: Op = Op {
 };
 
 /// `a` where the condition holds, else `b`.
-fn where_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn where_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let condition = call.operand(0)?;
     let (a, b) = (side(call, 1)?, side(call, 2)?);
     let (dims, dtype) = (call.dims, call.dtype);
     let c_strides = broadcast_strides(condition.dims, condition.strides, dims);
     let (a_strides, b_strides) = (a.strides(dims), b.strides(dims));
     let Some((dims4, strides)) = gpu::collapse(dims, [&c_strides, &a_strides, &b_strides]) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     if !dtype.is_float() || !condition.fits_u32() {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let is_number = [matches!(a, Side::Number(_)), matches!(b, Side::Number(_))];
     let source = |mut wgsl: Wgsl| {
@@ -644,7 +646,7 @@ fn where_gpu(call: &mut Call) -> Result<Ran, Fault> {
     };
     let dtypes = [dtype];
     let flags = u32::from(is_number[0]) << 1 | u32::from(is_number[1]);
-    let program = Program { name: "where", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "where", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let mut words = Immediates::new();
     words.extend_from_slice(&dims4);
     strides.iter().for_each(|strides| words.extend_from_slice(strides));
@@ -665,7 +667,7 @@ fn where_gpu(call: &mut Call) -> Result<Ran, Fault> {
     words.push(n as u32);
     words.extend_from_slice(&offsets);
     words.extend_from_slice(&numbers);
-    call.launch(&program, &reads, &words, groups(n))
+    call.launch(&shader, &reads, &words, groups(n))
 }
 
 static APPLY_ATTENTION_MASK: Op = Op {
@@ -684,11 +686,11 @@ static APPLY_ATTENTION_MASK: Op = Op {
         let sizes = broadcast(scores, mask)?;
         if sizes.len() != scores.len() {
             let expected = "no more dimensions than the scores";
-            return Err(Fault::Rank { operand: "mask", expected, found: mask.len() });
+            return Err(OpError::Rank { operand: "mask", expected, found: mask.len() });
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let (scores, mask) = (call.operand(0)?, call.operand(1)?);
         if mask.dtype == DType::Bool {
             let dims = call.dims;

@@ -2,12 +2,12 @@
 
 use tl_device::DType;
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::linear_gpu::parts;
 use super::rule::{Size, Sizes, TensorType, weight_rule, whole_rows};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required, with_float};
 use crate::quant::wgsl::WeightLoads;
-use crate::{Element, Error, Fault, Tensor};
+use crate::{Element, Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&EMBEDDING];
 
@@ -19,16 +19,16 @@ static EMBEDDING: Op = Op {
     params: &[
         required("table", Kind::Weight),
         required("ids", Kind::Ids),
-        optional("dtype", Kind::DType, Default::Absent),
+        optional("dtype", Kind::DType, DefaultValue::Absent),
     ],
     rule: |args| {
         let dtype = args.dtype(2);
         if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "dtype", expected: "float16 or float32", found });
+            return Err(OpError::DType { operand: "dtype", expected: "float16 or float32", found });
         }
         let (ids, ids_dtype) = args.tensor(1)?;
         if let Some(found) = ids_dtype.filter(|&dtype| dtype != DType::I32) {
-            return Err(Fault::DType { operand: "ids", expected: "int32", found });
+            return Err(OpError::DType { operand: "ids", expected: "int32", found });
         }
         let mut sizes = Sizes::from_slice(ids);
         match args.ranked(0, 2, "table", "2 dimensions, [rows, n]") {
@@ -37,18 +37,18 @@ static EMBEDDING: Op = Op {
                 whole_rows("table", dtype, table[1])?;
                 sizes.push(table[1]);
             }
-            Err(Fault::Unknown) => sizes.push(Size::Unknown),
-            Err(fault) => return Err(fault),
+            Err(OpError::Unknown) => sizes.push(Size::Unknown),
+            Err(error) => return Err(error),
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (table, ids) = (call.operand(0)?, call.operand(1)?);
         let (rows, n, threads) = (table.dims[0], table.dims[1], call.threads);
         let (weight, ids) = (table.weight()?, ids.slice::<i32>()?);
         with_float!(call.dtype, "dtype", T => {
             tl_kernels::gather_rows::<T>(threads, weight, n, rows, ids, call.out()?)
-                .map_err(|out_of_range| Fault::Index { index: i64::from(out_of_range.id), size: rows as i64 })
+                .map_err(|out_of_range| OpError::Index { index: i64::from(out_of_range.id), size: rows as i64 })
         })
     }),
     gpu: Some(embedding_gpu),
@@ -89,15 +89,15 @@ const IS_SHOWN: &str = "fn is_shown(id: i32) -> bool {
     return u32(id) >= p.first && u32(id) - p.first < p.n_rows;
 }";
 
-fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn embedding_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (table, ids) = (call.operand(0)?, call.operand(1)?);
     let (rows, n, n_ids) = (table.dims[0], table.dims[1], ids.n_elems());
     let is_wide = n.is_multiple_of(8) && table.offset.is_multiple_of(8);
     let is_counted = rows <= i32::MAX as usize && ids.fits_u32() && call.n_out() <= u32::MAX as usize / 8;
     let (Some(loads), Some(target)) = (WeightLoads::new(table.dtype, is_wide), call.device.shader_target()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
-    let Some(parts) = parts(target, &table, n, rows).filter(|_| is_counted) else { return Ok(Ran::NoProgram) };
+    let Some(parts) = parts(target, &table, n, rows).filter(|_| is_counted) else { return Ok(Dispatch::Unsupported) };
     let in_fours = n.is_multiple_of(4);
     let dtype = call.dtype;
     let source = |wgsl: Wgsl| {
@@ -116,7 +116,7 @@ fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
     };
     let flags = u32::from(is_wide) << 1 | u32::from(in_fours);
     let dtypes = [table.dtype, dtype];
-    let program = Program { name: "embedding", dtypes: &dtypes, flags, reports_faults: true, source: &source };
+    let shader = ShaderVariant { name: "embedding", dtypes: &dtypes, flags, reports_faults: true, source: &source };
     let (table, ids) = (table.place()?, ids.place()?);
     let stretches = n / loads.part() as usize;
     let invocations = if in_fours { n_ids * stretches } else { (n_ids * n).div_ceil(4) };
@@ -125,9 +125,9 @@ fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
         let numbers = [n, n_ids, stretches, rows, part.first, part.n_rows];
         let mut words: Immediates = numbers.iter().map(|&number| number as u32).collect();
         words.extend_from_slice(&[table.offset, ids.offset]);
-        call.launch(&program, &reads, &words, invocations.div_ceil(WORKGROUP as usize))?;
+        call.launch(&shader, &reads, &words, invocations.div_ceil(WORKGROUP as usize))?;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 impl<T> Tensor<T> {

@@ -3,36 +3,36 @@
 use tl_device::DType;
 
 use super::access::{Reader, for_each_index, write};
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis, same};
-use super::{Arg, Call, Group, Kind, Op, Operand, Ran, Run, required};
-use crate::{Error, Fault, Strides, Tensor};
+use super::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, Operand, required};
+use crate::{Error, OpError, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&INDEX_SELECT, &GATHER, &SCATTER];
 
-fn activation(dtype: Option<DType>) -> Result<(), Fault> {
+fn activation(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) => {
-            Err(Fault::DType { operand: "x", expected: "an activation (cast the weight first)", found })
+            Err(OpError::DType { operand: "x", expected: "an activation (cast the weight first)", found })
         }
         _ => Ok(()),
     }
 }
 
-fn indices<'a>(args: &RuleArgs<'a>, index: usize) -> Result<&'a [Size], Fault> {
+fn indices<'a>(args: &RuleArgs<'a>, index: usize) -> Result<&'a [Size], OpError> {
     let (sizes, dtype) = args.tensor(index)?;
     match dtype.filter(|&dtype| dtype != DType::I32) {
-        Some(found) => Err(Fault::DType { operand: "index", expected: "int32", found }),
+        Some(found) => Err(OpError::DType { operand: "index", expected: "int32", found }),
         None => Ok(sizes),
     }
 }
 
 /// An index counted from the end where it is negative.
-fn checked(index: f64, size: usize) -> Result<usize, Fault> {
+fn checked(index: f64, size: usize) -> Result<usize, OpError> {
     let index = index as i64;
-    let fault = Fault::Index { index, size: size as i64 };
+    let error = OpError::Index { index, size: size as i64 };
     let from_start = if index < 0 { index + size as i64 } else { index };
-    usize::try_from(from_start).ok().filter(|&n| n < size).ok_or(fault)
+    usize::try_from(from_start).ok().filter(|&n| n < size).ok_or(error)
 }
 
 static INDEX_SELECT: Op = Op {
@@ -46,13 +46,13 @@ static INDEX_SELECT: Op = Op {
         let axis = args.axis(1, sizes.len())?;
         let index = indices(args, 2)?;
         let &[m] = index else {
-            return Err(Fault::Rank { operand: "index", expected: "1 dimension", found: index.len() });
+            return Err(OpError::Rank { operand: "index", expected: "1 dimension", found: index.len() });
         };
         let mut sizes = Sizes::from_slice(sizes);
         sizes[axis] = m;
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let way = Way::of_positions(call)?;
         pick(call, &way)
     }),
@@ -76,7 +76,7 @@ static GATHER: Op = Op {
         fits(sizes, index, axis)?;
         Ok(TensorType::new(dtype, index))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let way = Way::of_elements(call)?;
         pick(call, &way)
     }),
@@ -86,9 +86,9 @@ static GATHER: Op = Op {
     }),
 };
 
-fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
+fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), OpError> {
     if index.len() != sizes.len() {
-        return Err(Fault::Rank { operand: "index", expected: "as many dimensions as x", found: index.len() });
+        return Err(OpError::Rank { operand: "index", expected: "as many dimensions as x", found: index.len() });
     }
     for (i, (&size, &own)) in sizes.iter().zip(index).enumerate() {
         if let (Size::Known(size), Size::Known(own)) = (size, own)
@@ -96,7 +96,7 @@ fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
             && own > size
         {
             let rule = "index is larger than x in a dimension other than dim";
-            return Err(Fault::Sizes { rule, left: Size::Known(own), right: Size::Known(size) });
+            return Err(OpError::Sizes { rule, left: Size::Known(own), right: Size::Known(size) });
         }
     }
     Ok(())
@@ -112,7 +112,7 @@ struct Way {
 
 impl Way {
     /// An index for a whole position.
-    fn of_positions(call: &Call) -> Result<Way, Fault> {
+    fn of_positions(call: &Call) -> Result<Way, OpError> {
         let way = Way::of_elements(call)?;
         let index = call.operand(2)?;
         let axis = normalize_axis(call.int(1)?, way.strides.len())?;
@@ -122,7 +122,7 @@ impl Way {
     }
 
     /// An index for every element.
-    fn of_elements(call: &Call) -> Result<Way, Fault> {
+    fn of_elements(call: &Call) -> Result<Way, OpError> {
         let (x, index) = (call.operand(0)?, call.operand(2)?);
         let axis = normalize_axis(call.int(1)?, x.dims.len())?;
         let mut strides = Strides::from_slice(x.strides);
@@ -131,13 +131,13 @@ impl Way {
     }
 }
 
-fn pick(call: &mut Call, way: &Way) -> Result<(), Fault> {
+fn pick(call: &mut Call, way: &Way) -> Result<(), OpError> {
     let (x, index) = (Reader::new(&call.operand(0)?)?, Reader::new(&call.operand(2)?)?);
     let (dtype, out) = (call.dtype, &mut *call.out);
     let mut result = Ok(());
     for_each_index(call.dims, [&way.strides, &way.places], |i, [at, place]| match checked(index.at(place), way.size) {
         Ok(n) => write(dtype, out, i, x.at(at + n * way.step)),
-        Err(fault) => result = Err(fault),
+        Err(error) => result = Err(error),
     });
     result
 }
@@ -159,16 +159,16 @@ const PICK: &str = "let four = group * 256u + lane;
     }
     store4_out(four, v);";
 
-fn pick_gpu(call: &mut Call, way: &Way) -> Result<Ran, Fault> {
+fn pick_gpu(call: &mut Call, way: &Way) -> Result<Dispatch, OpError> {
     let (x, index) = (call.operand(0)?, call.operand(2)?);
     let collapsed = gpu::collapse(call.dims, [&way.strides, &way.places]);
     let is_small = |operand: &Operand| operand.fits_u32() && operand.dims.iter().all(|&dim| dim <= i32::MAX as usize);
     let Some((dims, [strides, places])) = collapsed.filter(|_| is_small(&x) && is_small(&index)) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let (dtype, n) = (call.dtype, call.n_out());
     if n > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let source = |wgsl: Wgsl| {
         wgsl.read("x", dtype)
@@ -180,14 +180,14 @@ fn pick_gpu(call: &mut Call, way: &Way) -> Result<Ran, Fault> {
                  step: u32, size: u32",
             )
             .text(gpu::INDEX)
-            .main(WORKGROUP, &PICK.replace("KIND", gpu::kind_of(dtype)))
+            .main(WORKGROUP, &PICK.replace("KIND", gpu::scalar_of(dtype)))
     };
     let (x, index) = (x.place()?, index.place()?);
-    let program = Program { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
+    let shader = ShaderVariant { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
     let mut words = Immediates::new();
     [dims, strides, places].iter().for_each(|four| words.extend_from_slice(four));
     words.extend([n, x.offset as usize, index.offset as usize, way.step, way.size].map(|number| number as u32));
-    call.launch(&program, &[x.binding, index.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
+    call.launch(&shader, &[x.binding, index.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
 static SCATTER: Op = Op {
@@ -210,14 +210,14 @@ static SCATTER: Op = Op {
         fits(sizes, index, axis)?;
         let (src, _) = args.tensor(3)?;
         if src.len() != index.len() {
-            return Err(Fault::Rank { operand: "src", expected: "as many dimensions as index", found: src.len() });
+            return Err(OpError::Rank { operand: "src", expected: "as many dimensions as index", found: src.len() });
         }
         for (&a, &b) in index.iter().zip(src) {
             same("index and src differ", a, b)?;
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let (x, index, src) = (call.operand(0)?, call.operand(2)?, call.operand(3)?);
         let axis = normalize_axis(call.int(1)?, x.dims.len())?;
         super::cast::copy_into(call.threads.isa(), &x, call.dtype, call.out)?;
@@ -229,7 +229,7 @@ static SCATTER: Op = Op {
         for_each_index(index.dims, [&strides, index.strides, src.strides], |_, [at, place, value]| {
             match checked(indices.at(place), size) {
                 Ok(n) => write(dtype, out, at + n * step, values.at(value)),
-                Err(fault) => result = Err(fault),
+                Err(error) => result = Err(error),
             }
         });
         result

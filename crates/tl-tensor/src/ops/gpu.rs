@@ -14,19 +14,19 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType, Launch, ShaderTarget};
 
 use super::{Call, Operand};
-use crate::Fault;
+use crate::OpError;
 
 /// Whether there is a program for these arguments; where there is none, the operation runs on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ran {
+pub enum Dispatch {
     /// The program was launched.
-    OnGpu,
+    Launched,
     /// Nothing was done.
-    NoProgram,
+    Unsupported,
 }
 
 /// What an operation does on a GPU.
-pub type GpuRun = fn(&mut Call) -> Result<Ran, Fault>;
+pub type GpuKernel = fn(&mut Call) -> Result<Dispatch, OpError>;
 
 /// The numbers of a launch.
 pub(crate) type Immediates = SmallVec<[u32; 32]>;
@@ -108,7 +108,7 @@ impl<'a> Wgsl<'a> {
         };
         let data = format!("{name}_data");
         let mut all = self.binding(&data, "read", stored);
-        let (kind, value) = (kind_of(dtype), value.replace("DATA", &data));
+        let (kind, value) = (scalar_of(dtype), value.replace("DATA", &data));
         let _ = writeln!(all.text, "fn load4_{name}(i: u32) -> vec4<{kind}> {{ return {value}; }}");
         all
     }
@@ -213,7 +213,7 @@ fn main({builtins}@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_work
 }
 
 /// A program and what tells it apart from others of its name.
-pub(crate) struct Program<'a> {
+pub(crate) struct ShaderVariant<'a> {
     /// Its name; with the data types and `flags` it stands for one text.
     pub(crate) name: &'static str,
     /// The data types that it is written out for.
@@ -226,7 +226,7 @@ pub(crate) struct Program<'a> {
     pub(crate) source: &'a dyn Fn(Wgsl) -> String,
 }
 
-impl Program<'_> {
+impl ShaderVariant<'_> {
     /// A number for data types and flags.
     fn variant(&self) -> u64 {
         let code = |dtype: &DType| match dtype {
@@ -249,10 +249,10 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// Where the operand lies on the GPU; a fault where it does not, or lies beyond what a program can count.
-    pub(crate) fn place(&self) -> Result<Place<'a>, Fault> {
-        let binding = self.binding.ok_or(Fault::Devices)?;
-        let offset = u32::try_from(self.offset).map_err(|_| Fault::Unknown)?;
+    /// Where the operand lies on the GPU; an error where it does not, or lies beyond what a program can count.
+    pub(crate) fn place(&self) -> Result<Place<'a>, OpError> {
+        let binding = self.binding.ok_or(OpError::Devices)?;
+        let offset = u32::try_from(self.offset).map_err(|_| OpError::Unknown)?;
         Ok(Place { binding, offset })
     }
 
@@ -268,12 +268,12 @@ impl Call<'_> {
     /// Launches a program over `reads` into the result.
     pub(crate) fn launch(
         &mut self,
-        program: &Program,
+        program: &ShaderVariant,
         reads: &[Binding],
         immediates: &[u32],
         groups: usize,
-    ) -> Result<Ran, Fault> {
-        let Some(lease) = self.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
+    ) -> Result<Dispatch, OpError> {
+        let Some(lease) = self.lease.as_deref_mut() else { return Ok(Dispatch::Unsupported) };
         let writes = [Binding::write(lease)];
         launch(self.device, program, reads, &writes, immediates, groups)
     }
@@ -287,13 +287,13 @@ impl Call<'_> {
 /// Launches a program.
 pub(crate) fn launch(
     device: &tl_device::Device,
-    program: &Program,
+    program: &ShaderVariant,
     reads: &[Binding],
     writes: &[Binding],
     immediates: &[u32],
     groups: usize,
-) -> Result<Ran, Fault> {
-    let Ok(groups) = u32::try_from(groups) else { return Ok(Ran::NoProgram) };
+) -> Result<Dispatch, OpError> {
+    let Ok(groups) = u32::try_from(groups) else { return Ok(Dispatch::Unsupported) };
     let source = |target: &ShaderTarget| (program.source)(Wgsl::new(target));
     device
         .launch(&Launch {
@@ -306,12 +306,12 @@ pub(crate) fn launch(
             immediates,
             groups,
         })
-        .map_err(|error| Fault::Device(Box::new(error)))?;
-    Ok(Ran::OnGpu)
+        .map_err(|error| OpError::Device(Box::new(error)))?;
+    Ok(Dispatch::Launched)
 }
 
 /// The type of an element in a program, by which intermediate values are declared.
-pub(crate) fn kind_of(dtype: DType) -> &'static str {
+pub(crate) fn scalar_of(dtype: DType) -> &'static str {
     match dtype {
         DType::I32 => "i32",
         DType::Bool => "bool",

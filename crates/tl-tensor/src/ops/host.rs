@@ -4,8 +4,8 @@
 use smallvec::SmallVec;
 use tl_device::{Device, Layout, Lease};
 
-use super::{Arg, Call, Op, Operand, fault_of, operand_of};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, Op, Operand, op_error, operand_of};
+use crate::{Error, OpError, Tensor};
 
 /// Bytes of an operand on the host, aligned for every element type.
 struct Copy {
@@ -45,7 +45,7 @@ impl Copy {
 /// Runs the CPU's kernel on copies and writes the result to `lease`.
 pub(super) fn run(
     op: &'static Op,
-    kernel: fn(&mut Call) -> Result<(), Fault>,
+    kernel: fn(&mut Call) -> Result<(), OpError>,
     device: &Device,
     args: &[Arg<'_>],
     layout: &Layout,
@@ -83,6 +83,6 @@ pub(super) fn run(
     let mut out = Copy::zeroed(lease.len_bytes());
     let (dtype, dims, threads) = (layout.dtype(), layout.shape().dims(), device.threads());
     let mut call = Call { device, threads, args: &on_host, dtype, dims, out: out.bytes_mut(), lease: None };
-    kernel(&mut call).map_err(|fault| fault_of(op, args, fault))?;
+    kernel(&mut call).map_err(|error| op_error(op, args, error))?;
     lease.write(0, out.bytes()).map_err(memory)
 }

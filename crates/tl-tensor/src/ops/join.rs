@@ -2,10 +2,10 @@
 
 use tl_device::{Binding, DType, Lease};
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rule::{Size, Sizes, TensorType, normalize_axis, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Operand, optional, required};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&CONCAT];
 
@@ -14,26 +14,26 @@ static CONCAT: Op = Op {
     group: Group::Shape,
     doc: "The tensors one after the other along `dim`, the first one unless given; all other sizes must be equal. \
           `[[.., a, ..], [.., b, ..]] → [.., a + b, ..]`.",
-    params: &[required("tensors", Kind::Tensors), optional("dim", Kind::Int, Default::Int(0))],
+    params: &[required("tensors", Kind::Tensors), optional("dim", Kind::Int, DefaultValue::Int(0))],
     rule: |args| {
         let tensors = args.tensors(0)?;
         let Some(first) = tensors.first() else {
-            return Err(Fault::Value { operand: "the number of tensors", expected: "1 or more", found: 0.0 });
+            return Err(OpError::Value { operand: "the number of tensors", expected: "1 or more", found: 0.0 });
         };
         let mut dtype = first.dtype;
-        let mut sizes: Sizes = first.sizes.clone().ok_or(Fault::Unknown)?;
+        let mut sizes: Sizes = first.sizes.clone().ok_or(OpError::Unknown)?;
         let axis = args.axis(1, sizes.len())?;
         for tensor in &tensors[1..] {
             if let (Some(left), Some(right)) = (dtype, tensor.dtype)
                 && left != right
             {
-                return Err(Fault::Mixed { left, right });
+                return Err(OpError::Mixed { left, right });
             }
             dtype = dtype.or(tensor.dtype);
-            let other = tensor.sizes.as_ref().ok_or(Fault::Unknown)?;
+            let other = tensor.sizes.as_ref().ok_or(OpError::Unknown)?;
             if other.len() != sizes.len() {
                 let expected = "as many dimensions as the first";
-                return Err(Fault::Rank { operand: "every tensor", expected, found: other.len() });
+                return Err(OpError::Rank { operand: "every tensor", expected, found: other.len() });
             }
             for (i, (size, &other)) in sizes.iter_mut().zip(other).enumerate() {
                 *size = match (*size, other) {
@@ -44,7 +44,7 @@ static CONCAT: Op = Op {
             }
         }
         if let Some(found) = dtype.filter(|dtype| dtype.block_elems() > 1) {
-            return Err(Fault::DType {
+            return Err(OpError::DType {
                 operand: "every tensor",
                 expected: "an activation (cast the weight first)",
                 found,
@@ -52,12 +52,12 @@ static CONCAT: Op = Op {
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(concat),
+    kernel: OpKernel::Kernel(concat),
     gpu: Some(concat_gpu),
 };
 
-fn concat(call: &mut Call) -> Result<(), Fault> {
-    let Arg::Tensors(tensors) = call.arg(0) else { return Err(Fault::Unknown) };
+fn concat(call: &mut Call) -> Result<(), OpError> {
+    let Arg::Tensors(tensors) = call.arg(0) else { return Err(OpError::Unknown) };
     let axis = normalize_axis(call.int(1)?, call.dims.len())?;
     let size = call.dtype.block_bytes();
     let outer: usize = call.dims[..axis].iter().product();
@@ -84,9 +84,9 @@ fn concat(call: &mut Call) -> Result<(), Fault> {
                 repeat: None,
             };
             if let Some(out) = out.get_mut(i * stride + start..i * stride + start + len)
-                && let Err(fault) = super::cast::copy_into(threads.isa(), &piece, dtype, out)
+                && let Err(error) = super::cast::copy_into(threads.isa(), &piece, dtype, out)
             {
-                result = Err(fault);
+                result = Err(error);
             }
         });
         result?;
@@ -106,13 +106,13 @@ struct Target {
 }
 
 /// Copies an operand into its places of a tensor and leaves the others as they are.
-fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Target) -> Result<Ran, Fault> {
+fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Target) -> Result<Dispatch, OpError> {
     let Some((dims, [strides])) = gpu::collapse(x.dims, [x.strides]).filter(|_| x.fits_u32()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let is_plain = |dtype: DType| dtype.is_float();
     if x.dtype != dtype && !(is_plain(x.dtype) && is_plain(dtype)) || target.n_out > u32::MAX as usize {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let source = |wgsl: Wgsl| {
         wgsl.read("x", x.dtype)
@@ -138,7 +138,7 @@ fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Target) -> Resul
             )
     };
     let dtypes = [x.dtype, dtype];
-    let program = Program { name: "place", dtypes: &dtypes, flags: 0, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "place", dtypes: &dtypes, flags: 0, reports_faults: false, source: &source };
     let at = x.place()?;
     let is_one_piece = target.block >= target.n_out;
     let (start, end) = if is_one_piece { (target.first, target.first + target.len) } else { (0, target.n_out) };
@@ -149,45 +149,47 @@ fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Target) -> Resul
     words.extend(numbers.iter().map(|&number| number as u32));
     let groups = (end.div_ceil(4) - start / 4).div_ceil(WORKGROUP as usize);
     if end == start {
-        return Ok(Ran::OnGpu);
+        return Ok(Dispatch::Launched);
     }
     let device = lease.device().clone();
-    gpu::launch(&device, &program, &[at.binding], &[Binding::write(lease)], &words, groups)
+    gpu::launch(&device, &shader, &[at.binding], &[Binding::write(lease)], &words, groups)
 }
 
-fn concat_gpu(call: &mut Call) -> Result<Ran, Fault> {
-    let Arg::Tensors(tensors) = call.arg(0) else { return Err(Fault::Unknown) };
+fn concat_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
+    let Arg::Tensors(tensors) = call.arg(0) else { return Err(OpError::Unknown) };
     let axis = normalize_axis(call.int(1)?, call.dims.len())?;
     let (dtype, n_out) = (call.dtype, call.n_out());
     let block: usize = call.dims[axis..].iter().product();
-    let Some(lease) = call.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
+    let Some(lease) = call.lease.as_deref_mut() else { return Ok(Dispatch::Unsupported) };
     let mut first = 0;
     for tensor in *tensors {
         let operand = tensor.raw().operand();
         let len = operand.dims[axis..].iter().product::<usize>();
         let target = Target { block, first, len, n_out };
-        if place(lease, dtype, &operand, &target)? == Ran::NoProgram {
-            return Ok(Ran::NoProgram);
+        if place(lease, dtype, &operand, &target)? == Dispatch::Unsupported {
+            return Ok(Dispatch::Unsupported);
         }
         first += len;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 /// Copies an operand to the elements from `first` on, converting between float types.
-pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Operand) -> Result<(), Fault> {
+pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Operand) -> Result<(), OpError> {
     let n_out = lease.len_bytes() / dtype.block_bytes();
     let target = Target { block: n_out, first, len: x.n_elems(), n_out };
     match place(lease, dtype, x, &target)? {
-        Ran::OnGpu => Ok(()),
-        Ran::NoProgram => Err(Fault::DType { operand: "rows", expected: "of the cache's type", found: x.dtype }),
+        Dispatch::Launched => Ok(()),
+        Dispatch::Unsupported => {
+            Err(OpError::DType { operand: "rows", expected: "of the cache's type", found: x.dtype })
+        }
     }
 }
 
 /// Moves `n` words from word `start` on to the front. One binding is read and written, so no launch may write a word that it
 /// reads: one launch moves at most `start` words, and the next one goes on. With `n` 0 there is one launch, which makes the program
 /// before it is needed.
-pub(crate) fn move_to_front(lease: &mut Lease, start: usize, n: usize) -> Result<(), Fault> {
+pub(crate) fn move_to_front(lease: &mut Lease, start: usize, n: usize) -> Result<(), OpError> {
     let source = |wgsl: Wgsl| {
         wgsl.write_words("out").params("source: u32, target_word: u32, n: u32").main(
             WORKGROUP,
@@ -195,14 +197,14 @@ pub(crate) fn move_to_front(lease: &mut Lease, start: usize, n: usize) -> Result
     if i < p.n { out_data[p.target_word + i] = out_data[p.source + i]; }",
         )
     };
-    let program = Program { name: "move", dtypes: &[], flags: 0, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "move", dtypes: &[], flags: 0, reports_faults: false, source: &source };
     let device = lease.device().clone();
     let mut done = 0;
     loop {
         let len = start.min(n - done);
         let words = [start + done, done, len].map(|number| number as u32);
         let groups = len.div_ceil(WORKGROUP as usize).max(1);
-        gpu::launch(&device, &program, &[], &[Binding::write(lease)], &words, groups)?;
+        gpu::launch(&device, &shader, &[], &[Binding::write(lease)], &words, groups)?;
         done += len;
         if len == 0 || done == n {
             return Ok(());
@@ -217,8 +219,8 @@ impl Tensor {
     /// [`Error::Op`] where the other sizes or the types differ, or there is no tensor.
     pub fn concat(tensors: &[Tensor], dim: isize) -> Result<Tensor, Error> {
         let Some(first) = tensors.first() else {
-            let fault = Fault::Value { operand: "the number of tensors", expected: "1 or more", found: 0.0 };
-            return Err(Error::Op { op: "concat", operands: Vec::new(), fault });
+            let error = OpError::Value { operand: "the number of tensors", expected: "1 or more", found: 0.0 };
+            return Err(Error::Op { op: "concat", operands: Vec::new(), error });
         };
         super::apply(&CONCAT, first.device(), &[Arg::Tensors(tensors), Arg::Int(dim as i64)]).map(Tensor::from_raw)
     }

@@ -12,10 +12,10 @@ use std::fmt::Write as _;
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, ShaderTarget};
 
-use super::gpu::{Program, WORKGROUP, Wgsl};
+use super::gpu::{ShaderVariant, WORKGROUP, Wgsl};
 use super::linear_matrix::{self, Matrix};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::{Call, Dispatch, Operand};
+use crate::OpError;
 use crate::quant::wgsl::WeightLoads;
 
 /// Tokens up to which a workgroup computes whole sums of four rows.
@@ -64,31 +64,31 @@ enum Plan {
 const PARAMS: &str = "k: u32, m: u32, n: u32, n_rows: u32, first: u32, x_offset: u32, w_offset: u32, b_offset: u32";
 
 /// Launches the product into the result of the call.
-pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
+pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Dispatch, OpError> {
     let Linear { x, w, bias, m, k, n } = *linear;
     let (x_place, w_place) = (x.place()?, w.place()?);
     let bias_place = bias.map(Operand::place).transpose()?;
     let is_counted = |n_elems: usize| n_elems < u32::MAX as usize / 2;
     let fits = is_counted(m * k) && is_counted(m * n) && x.fits_u32();
     let is_wide = k.is_multiple_of(8) && w_place.offset.is_multiple_of(8);
-    let (Some(w_loads), true) = (WeightLoads::new(w.dtype, is_wide), fits) else { return Ok(Ran::NoProgram) };
+    let (Some(w_loads), true) = (WeightLoads::new(w.dtype, is_wide), fits) else { return Ok(Dispatch::Unsupported) };
     let bias_loads = bias.and_then(|bias| WeightLoads::new(bias.dtype, false));
     if bias.is_some() && bias_loads.is_none() {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
-    let Some(target) = call.device.shader_target() else { return Ok(Ran::NoProgram) };
+    let Some(target) = call.device.shader_target() else { return Ok(Dispatch::Unsupported) };
     let is_x_wide = k.is_multiple_of(4) && x_place.offset.is_multiple_of(4);
-    let Some(parts) = parts(target, w, k, n) else { return Ok(Ran::NoProgram) };
+    let Some(parts) = parts(target, w, k, n) else { return Ok(Dispatch::Unsupported) };
     let plan = Plan::new(call.device, target, linear, &w_loads);
     if plan == Plan::Each && parts.len() > 1 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let loads = Loads { x: x.dtype, out: call.dtype, w: w_loads, bias: bias_loads, is_x_wide };
     let source = |wgsl: Wgsl| loads.source(wgsl, plan);
     let dtypes = [x.dtype, w.dtype, bias.map_or(DType::Bool, |bias| bias.dtype), call.dtype];
     let (name, size) = plan.name();
     let flags = (size as u32) << 2 | u32::from(is_wide) << 1 | u32::from(is_x_wide);
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     for part in parts {
         let mut reads: SmallVec<[Binding; 3]> =
             SmallVec::from_slice(&[x_place.binding, part.binding(&w_place.binding)]);
@@ -96,9 +96,9 @@ pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
         let numbers = [k, m, n, part.n_rows, part.first].map(|number| number as u32);
         let offsets = [x_place.offset, w_place.offset, bias_place.as_ref().map_or(0, |place| place.offset)];
         let words: SmallVec<[u32; 8]> = numbers.into_iter().chain(offsets).collect();
-        call.launch(&program, &reads, &words, plan.groups(m, part.n_rows))?;
+        call.launch(&shader, &reads, &words, plan.groups(m, part.n_rows))?;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 impl Plan {

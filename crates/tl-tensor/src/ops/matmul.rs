@@ -8,9 +8,10 @@ use super::linear_gpu::{self, Linear};
 use super::product_gpu;
 use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, same, weight_rule, whole_rows};
 use super::{
-    Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Operand, broadcast_strides, optional, required,
+    with_float,
 };
-use crate::{Error, Fault, Tensor};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&MATMUL, &LINEAR];
 
@@ -27,10 +28,10 @@ static MATMUL: Op = Op {
         let dtype = product_dtype(("a", a_dtype), ("b", b_dtype))?;
         if a.is_empty() || b.is_empty() {
             let operand = if a.is_empty() { "a" } else { "b" };
-            return Err(Fault::Rank { operand, expected: "1 dimension or more", found: 0 });
+            return Err(OpError::Rank { operand, expected: "1 dimension or more", found: 0 });
         }
         if matches!(b_dtype, Some(DType::Block(_))) && b.len() != 2 {
-            return Err(Fault::Rank {
+            return Err(OpError::Rank {
                 operand: "a weight in a stored format",
                 expected: "2 dimensions",
                 found: b.len(),
@@ -43,7 +44,7 @@ static MATMUL: Op = Op {
         sizes.extend(a_row.into_iter().chain(b_column));
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::PreparedKernel { must_copy, kernel: matmul },
+    kernel: OpKernel::PreparedKernel { must_copy, kernel: matmul },
     gpu: Some(matmul_gpu),
 };
 
@@ -71,10 +72,10 @@ fn is_transposed(weight: &Operand) -> bool {
 pub(super) fn product_dtype(
     (operand, x): (&'static str, Option<DType>),
     (weight, weight_dtype): (&'static str, Option<DType>),
-) -> Result<Option<DType>, Fault> {
+) -> Result<Option<DType>, OpError> {
     if let Some(found) = x.filter(|dtype| !dtype.is_float()) {
         let expected = "float16 or float32 (cast it first, `x as float32`)";
-        return Err(Fault::DType { operand, expected, found });
+        return Err(OpError::DType { operand, expected, found });
     }
     weight_rule(weight, weight_dtype)?;
     Ok(x)
@@ -118,10 +119,10 @@ fn matrices<'a>(operand: &Operand<'a>, is_left: bool) -> Matrices<'a> {
     }
 }
 
-fn matmul(call: &mut Call) -> Result<(), Fault> {
+fn matmul(call: &mut Call) -> Result<(), OpError> {
     let (a, b) = (call.operand(0)?, call.operand(1)?);
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
-        return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
+        return Err(OpError::Mixed { left: a.dtype, right: b.dtype });
     }
     let (left, right) = (matrices(&a, true), matrices(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
@@ -144,10 +145,10 @@ fn matmul(call: &mut Call) -> Result<(), Fault> {
 
 /// Float operands as they lie; contiguous activations with the transposed view of a weight as `linear` has it. A weight in
 /// blocks as it is has no program.
-fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn matmul_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (a, b) = (call.operand(0)?, call.operand(1)?);
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
-        return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
+        return Err(OpError::Mixed { left: a.dtype, right: b.dtype });
     }
     let (left, right) = (matrices(&a, true), matrices(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
@@ -156,7 +157,7 @@ fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
         return linear_gpu::run(call, &Linear { x: &a, w: &b, bias: None, m, k, n });
     }
     if let DType::Block(_) = b.dtype {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let batch_rank = left.dims.len().max(right.dims.len());
     let batch_dims = &call.dims[..batch_rank.min(call.dims.len())];
@@ -169,7 +170,7 @@ fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
 
 /// `x @ w` for a weight in blocks. Its transposed view is what `linear` computes; the weight itself, whose blocks run
 /// along the result, is unpacked tile by tile, each tile used for all rows of `x`.
-fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), Fault> {
+fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), OpError> {
     let threads = call.threads;
     if is_transposed(w) {
         let weight = w.weight()?;
@@ -212,9 +213,13 @@ static LINEAR: Op = Op {
     doc: "`x · wᵀ + b`, straight from the blocks of a weight in a stored format. The result has the type of `x`; sums in \
           `float32`, or in integers of 32 bits within a block where the format has integer blocks, whose counterpart in `x` \
           is then rounded to 8 bits. `x: [.., k], w: [n, k], b: [n] → [.., n]`.",
-    params: &[required("x", Kind::Tensor), required("w", Kind::Weight), optional("b", Kind::Weight, Default::Absent)],
+    params: &[
+        required("x", Kind::Tensor),
+        required("w", Kind::Weight),
+        optional("b", Kind::Weight, DefaultValue::Absent),
+    ],
     rule: linear_rule,
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (x, w) = (call.operand(0)?, call.operand(1)?);
         let (n, k) = (w.dims[0], w.dims[1]);
         let m: usize = x.dims[..x.dims.len() - 1].iter().product();
@@ -233,20 +238,20 @@ static LINEAR: Op = Op {
     }),
 };
 
-fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn linear_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
     let Some((&inner, outer)) = x.split_last() else {
-        return Err(Fault::Rank { operand: "x", expected: "1 dimension or more, [.., k]", found: 0 });
+        return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., k]", found: 0 });
     };
     let mut sizes = Sizes::from_slice(outer);
     let (w, w_dtype) = match args.ranked(1, 2, "w", "2 dimensions, [n, k]") {
         Ok(weight) => weight,
         // Of a weight that comes from a file, nothing is known before the program runs.
-        Err(Fault::Unknown) => {
+        Err(OpError::Unknown) => {
             sizes.push(Size::Unknown);
             return Ok(TensorType::new(product_dtype(("x", dtype), ("w", None))?, sizes));
         }
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     };
     same("the inner sizes differ", inner, w[1])?;
     whole_rows("w", w_dtype, w[1])?;
@@ -254,7 +259,7 @@ fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         && let Ok((b, b_dtype)) = args.tensor(2)
     {
         weight_rule("b", b_dtype)?;
-        let [b] = b else { return Err(Fault::Rank { operand: "b", expected: "1 dimension, [n]", found: b.len() }) };
+        let [b] = b else { return Err(OpError::Rank { operand: "b", expected: "1 dimension, [n]", found: b.len() }) };
         same("the bias has another size than the rows of w", w[0], *b)?;
     }
     sizes.push(w[0]);

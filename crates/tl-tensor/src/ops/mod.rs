@@ -41,17 +41,17 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Lease, Role};
 use tl_kernels::{BinaryMap, Threads, UnaryMap, View, Weight, WeightKernels};
 
-pub use argument::{Arg, Default, Kind, Param};
+pub use argument::{Arg, DefaultValue, Kind, Param};
 pub use attention::{Attention, MAX_HEAD_DIM};
 pub use chain::{Link, MAX_LINKS, MAX_WAITING, apply_chain, link_layout};
-pub use gpu::{GpuRun, Ran};
+pub use gpu::{Dispatch, GpuKernel};
 pub use recurrent::{DeltaStep, convolution_state, delta_state};
 pub use rope::Rope;
 pub use rule::{ArgType, RuleArgs, Size, Sizes, TensorType};
 pub use site::Site;
 
-use crate::tensor::{Raw, Repeat, contiguous_strides, is_contiguous, take};
-use crate::{Error, Fault, Tensor};
+use crate::tensor::{DynTensor, Repeat, contiguous_strides, is_contiguous, take};
+use crate::{Error, OpError, Tensor};
 
 pub(crate) use argument::{optional, required};
 pub(crate) use view::CONTIGUOUS;
@@ -67,17 +67,17 @@ pub struct Op {
     /// The parameters, in order.
     pub params: &'static [Param],
     /// The type of the result, or the rule that the operands break.
-    pub rule: fn(&RuleArgs) -> Result<TensorType, Fault>,
+    pub rule: fn(&RuleArgs) -> Result<TensorType, OpError>,
     /// How it is done.
-    pub run: Run,
+    pub kernel: OpKernel,
     /// How a GPU does it; `None`: it does not, and the CPU does it instead. Views need nothing.
-    pub gpu: Option<GpuRun>,
+    pub gpu: Option<GpuKernel>,
 }
 
 impl Op {
     /// Whether its result is the operand's memory, seen otherwise.
     pub fn is_view(&self) -> bool {
-        matches!(self.run, Run::View(_))
+        matches!(self.kernel, OpKernel::View(_))
     }
 
     /// Whether its kernels keep activations in the threads' workspace: products of matrices, and attention, which is two.
@@ -123,23 +123,23 @@ pub struct Operand<'a> {
     pub(crate) is_weight: bool,
     pub(crate) dims: &'a [usize],
     pub(crate) strides: &'a [usize],
-    /// The dimension that repeats its elements. Kernels get operands without, but for those of [`Run::RepeatKernel`].
+    /// The dimension that repeats its elements. Kernels get operands without, but for those of [`OpKernel::RepeatKernel`].
     pub(crate) repeat: Option<Repeat>,
 }
 
 impl<'a> Operand<'a> {
     /// The elements from the first one on.
-    pub(crate) fn data<T: bytemuck::Pod>(&self) -> Result<&'a [T], Fault> {
+    pub(crate) fn data<T: bytemuck::Pod>(&self) -> Result<&'a [T], OpError> {
         let whole = self.bytes.len() / size_of::<T>() * size_of::<T>();
-        bytemuck::try_cast_slice(&self.bytes[..whole]).map_err(|_| Fault::Unaligned { dtype: self.dtype })
+        bytemuck::try_cast_slice(&self.bytes[..whole]).map_err(|_| OpError::Unaligned { dtype: self.dtype })
     }
 
-    pub(crate) fn kernel_view<T: bytemuck::Pod>(&self) -> Result<View<'a, T>, Fault> {
+    pub(crate) fn kernel_view<T: bytemuck::Pod>(&self) -> Result<View<'a, T>, OpError> {
         Ok(View { data: self.data()?, dims: self.dims, strides: self.strides })
     }
 
     /// Exactly the elements of a contiguous operand.
-    pub(crate) fn slice<T: bytemuck::Pod>(&self) -> Result<&'a [T], Fault> {
+    pub(crate) fn slice<T: bytemuck::Pod>(&self) -> Result<&'a [T], OpError> {
         self.data::<T>().map(|data| data.get(..self.n_elems()).unwrap_or_default())
     }
 
@@ -153,36 +153,36 @@ impl<'a> Operand<'a> {
 
     /// The operand as a weight: rows of blocks, without what lies behind it. Not for views with gaps, whose rows the
     /// caller finds by their strides in `bytes`.
-    pub(crate) fn weight(&self) -> Result<Weight<'a>, Fault> {
+    pub(crate) fn weight(&self) -> Result<Weight<'a>, OpError> {
         let format = self.weight_format()?;
         let len = self.n_elems() / format.block_elems * format.block_bytes;
         Ok(Weight { bytes: self.bytes.get(..len).unwrap_or_default(), format })
     }
 
-    pub(crate) fn weight_format(&self) -> Result<&'static WeightKernels, Fault> {
+    pub(crate) fn weight_format(&self) -> Result<&'static WeightKernels, OpError> {
         let expected = "a float type or a weight format";
-        let fault = Fault::DType { operand: "a weight", expected, found: self.dtype };
-        crate::quant::format_of(self.dtype).map(|format| format.kernels).ok_or(fault)
+        let error = OpError::DType { operand: "a weight", expected, found: self.dtype };
+        crate::quant::format_of(self.dtype).map(|format| format.kernels).ok_or(error)
     }
 }
 
 /// How an operation is done.
-pub enum Run {
+pub enum OpKernel {
     /// The result is a view of the first operand, where its strides allow it; else a copy is taken first.
-    View(fn(&Raw, &[Arg], &Layout) -> Option<Raw>),
+    View(fn(&DynTensor, &[Arg], &Layout) -> Option<DynTensor>),
     /// The result is computed into new memory.
-    Kernel(fn(&mut Call) -> Result<(), Fault>),
+    Kernel(fn(&mut Call) -> Result<(), OpError>),
     /// As `Kernel`; on floats, each element of the result comes from one of each operand, so that several such operations
     /// may be done in one pass.
-    Elementwise(Map, fn(&mut Call) -> Result<(), Fault>),
+    Elementwise(Map, fn(&mut Call) -> Result<(), OpError>),
     /// As `Kernel`, on operands that lie contiguous; others are copied first.
-    ContiguousKernel(fn(&mut Call) -> Result<(), Fault>),
+    ContiguousKernel(fn(&mut Call) -> Result<(), OpError>),
     /// As `Kernel`, on operands of which those that the kernel cannot read as they lie are copied first.
     PreparedKernel {
         /// Whether the operand at this position must be copied.
         must_copy: fn(&[Arg], usize) -> bool,
         /// The kernel.
-        kernel: fn(&mut Call) -> Result<(), Fault>,
+        kernel: fn(&mut Call) -> Result<(), OpError>,
     },
     /// As `PreparedKernel`, and a dimension that repeats its elements is the kernel's own business: see
     /// `Call::operand_with_repeat`. For all others, operands with such a dimension are copied first.
@@ -190,7 +190,7 @@ pub enum Run {
         /// Whether the operand at this position must be copied.
         must_copy: fn(&[Arg], usize) -> bool,
         /// The kernel.
-        kernel: fn(&mut Call) -> Result<(), Fault>,
+        kernel: fn(&mut Call) -> Result<(), OpError>,
     },
 }
 
@@ -208,8 +208,8 @@ pub enum Map {
 impl Op {
     /// What the operation does with a block of floats, where it is elementwise.
     pub fn map(&self) -> Option<Map> {
-        match self.run {
-            Run::Elementwise(map, _) => Some(map),
+        match self.kernel {
+            OpKernel::Elementwise(map, _) => Some(map),
             _ => None,
         }
     }
@@ -236,8 +236,8 @@ impl<'a> Call<'a> {
     }
 
     /// An operand that must be a tensor.
-    pub(crate) fn operand(&self, index: usize) -> Result<Operand<'a>, Fault> {
-        self.optional_operand(index).ok_or(Fault::Unknown)
+    pub(crate) fn operand(&self, index: usize) -> Result<Operand<'a>, OpError> {
+        self.optional_operand(index).ok_or(OpError::Unknown)
     }
 
     pub(crate) fn optional_operand(&self, index: usize) -> Option<Operand<'a>> {
@@ -256,18 +256,18 @@ impl<'a> Call<'a> {
         self.optional_operand(index).is_some_and(|operand| operand.is_weight)
     }
 
-    pub(crate) fn number(&self, index: usize) -> Result<f64, Fault> {
+    pub(crate) fn number(&self, index: usize) -> Result<f64, OpError> {
         match self.arg(index) {
             Arg::Number(x) => Ok(*x),
             Arg::Int(n) => Ok(*n as f64),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
-    pub(crate) fn int(&self, index: usize) -> Result<i64, Fault> {
+    pub(crate) fn int(&self, index: usize) -> Result<i64, OpError> {
         match self.arg(index) {
             Arg::Int(n) => Ok(*n),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
@@ -276,9 +276,9 @@ impl<'a> Call<'a> {
     }
 
     /// The result's memory as elements.
-    pub(crate) fn out<T: bytemuck::Pod>(&mut self) -> Result<&mut [T], Fault> {
+    pub(crate) fn out<T: bytemuck::Pod>(&mut self) -> Result<&mut [T], OpError> {
         let dtype = self.dtype;
-        bytemuck::try_cast_slice_mut(self.out).map_err(|_| Fault::Unaligned { dtype })
+        bytemuck::try_cast_slice_mut(self.out).map_err(|_| OpError::Unaligned { dtype })
     }
 }
 
@@ -291,7 +291,7 @@ fn operand_of<'a>(arg: &Arg<'a>) -> Option<Operand<'a>> {
     }
 }
 
-/// Runs the same code for `float16` and `float32`; another type is the fault given.
+/// Runs the same code for `float16` and `float32`; another type is the error given.
 macro_rules! with_float {
     ($dtype:expr, $operand:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -303,7 +303,7 @@ macro_rules! with_float {
                 type $T = f32;
                 $body
             }
-            found => Err(crate::Fault::DType { operand: $operand, expected: "float16 or float32", found }),
+            found => Err(crate::OpError::DType { operand: $operand, expected: "float16 or float32", found }),
         }
     };
 }
@@ -348,15 +348,15 @@ pub fn by_name(name: &str) -> Option<&'static Op> {
 ///
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule, [`Error::Memory`] where the result finds no memory.
-pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<DynTensor, Error> {
     let is_default_needed = |(i, param): (usize, &Param)| {
-        matches!(args.get(i), None | Some(Arg::None)) && !matches!(param.default, None | Some(Default::Absent))
+        matches!(args.get(i), None | Some(Arg::None)) && !matches!(param.default, None | Some(DefaultValue::Absent))
     };
     let all: SmallVec<[Arg<'_>; 8]>;
     let args = if args.len() < op.params.len() || op.params.iter().enumerate().any(is_default_needed) {
         all = (0..op.params.len().max(args.len()))
             .map(|i| match (args.get(i), op.params.get(i)) {
-                (None | Some(Arg::None), Some(param)) => param.default.map_or(Arg::None, Default::arg),
+                (None | Some(Arg::None), Some(param)) => param.default.map_or(Arg::None, DefaultValue::arg),
                 (arg, _) => arg.copied().unwrap_or(Arg::None),
             })
             .collect();
@@ -364,7 +364,7 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
     } else {
         args
     };
-    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+    let layout = result_layout(op, device, args).map_err(|error| op_error(op, args, error))?;
     run(op, device, args, &ResultMemory::of_activation(&layout))
 }
 
@@ -373,7 +373,7 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, 
 ///
 /// # Errors
 /// As for [`apply`].
-pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<DynTensor, Error> {
     apply_as(Role::Activation, site, op, device, args)
 }
 
@@ -382,13 +382,19 @@ pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'
 ///
 /// # Errors
 /// As for [`apply`].
-pub fn apply_as(role: Role, site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<Raw, Error> {
+pub fn apply_as(
+    role: Role,
+    site: &mut Site,
+    op: &'static Op,
+    device: &Device,
+    args: &[Arg<'_>],
+) -> Result<DynTensor, Error> {
     debug_assert_eq!(args.len(), op.params.len(), "`{}`: an argument for each parameter", op.name);
     if let Some(layout) = site.recall(op, args) {
-        check_devices(device, args).map_err(|fault| fault_of(op, args, fault))?;
+        check_devices(device, args).map_err(|error| op_error(op, args, error))?;
         return run(op, device, args, &ResultMemory { layout, role });
     }
-    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+    let layout = result_layout(op, device, args).map_err(|error| op_error(op, args, error))?;
     site.remember(op, args, &layout);
     run(op, device, args, &ResultMemory { layout: &layout, role })
 }
@@ -407,13 +413,13 @@ impl ResultMemory<'_> {
 }
 
 /// Does an operation whose result has this layout by its rule.
-fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &ResultMemory<'_>) -> Result<Raw, Error> {
+fn run(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &ResultMemory<'_>) -> Result<DynTensor, Error> {
     if args.iter().any(|arg| matches!(arg, Arg::Planned(_))) {
-        let fault = Fault::Argument { parameter: "an operand", expected: "computed before it is read" };
-        return Err(fault_of(op, args, fault));
+        let error = OpError::Argument { parameter: "an operand", expected: "computed before it is read" };
+        return Err(op_error(op, args, error));
     }
-    match op.run {
-        Run::RepeatKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, target),
+    match op.kernel {
+        OpKernel::RepeatKernel { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, target),
         // What it does is what makes arguments plain.
         _ if std::ptr::eq(op, &CONTIGUOUS)
             && let Some(Arg::Tensor(raw)) = args.first()
@@ -462,12 +468,17 @@ fn with_plain<T>(args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> Result<T, Er
 }
 
 /// As [`run`], with arguments that strides describe.
-fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &ResultMemory<'_>) -> Result<Raw, Error> {
+fn run_plain(
+    op: &'static Op,
+    device: &Device,
+    args: &[Arg<'_>],
+    target: &ResultMemory<'_>,
+) -> Result<DynTensor, Error> {
     let layout = target.layout;
-    match op.run {
-        Run::View(view) => {
+    match op.kernel {
+        OpKernel::View(view) => {
             let Some(Arg::Tensor(source)) = args.first() else {
-                return Err(fault_of(op, args, Fault::Unknown));
+                return Err(op_error(op, args, OpError::Unknown));
             };
             if layout.shape().checked_elems().is_none() {
                 return Err(Error::Memory {
@@ -479,13 +490,13 @@ fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &Result
                 Some(raw) => Ok(raw),
                 None => {
                     let source = source.contiguous()?;
-                    view(&source, args, layout).ok_or_else(|| fault_of(op, args, Fault::Unknown))
+                    view(&source, args, layout).ok_or_else(|| op_error(op, args, OpError::Unknown))
                 }
             }
         }
-        Run::Kernel(kernel) | Run::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, target),
-        Run::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, target),
-        Run::PreparedKernel { must_copy, kernel } | Run::RepeatKernel { must_copy, kernel } => {
+        OpKernel::Kernel(kernel) | OpKernel::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, target),
+        OpKernel::ContiguousKernel(kernel) => run_prepared(op, |_, _| true, kernel, device, args, target),
+        OpKernel::PreparedKernel { must_copy, kernel } | OpKernel::RepeatKernel { must_copy, kernel } => {
             run_prepared(op, must_copy, kernel, device, args, target)
         }
     }
@@ -495,11 +506,11 @@ fn run_plain(op: &'static Op, device: &Device, args: &[Arg<'_>], target: &Result
 fn run_prepared(
     op: &'static Op,
     must_copy: fn(&[Arg], usize) -> bool,
-    kernel: fn(&mut Call) -> Result<(), Fault>,
+    kernel: fn(&mut Call) -> Result<(), OpError>,
     device: &Device,
     args: &[Arg<'_>],
     target: &ResultMemory<'_>,
-) -> Result<Raw, Error> {
+) -> Result<DynTensor, Error> {
     let copied = |i: usize| match &args[i] {
         Arg::Tensor(raw) if !raw.is_contiguous() && must_copy(args, i) => Some(*raw),
         _ => None,
@@ -507,8 +518,8 @@ fn run_prepared(
     if (0..args.len()).all(|i| copied(i).is_none()) {
         return run_kernel(op, kernel, device, args, target);
     }
-    let copies: Result<SmallVec<[Option<Raw>; 8]>, Error> =
-        (0..args.len()).map(|i| copied(i).map(Raw::contiguous).transpose()).collect();
+    let copies: Result<SmallVec<[Option<DynTensor>; 8]>, Error> =
+        (0..args.len()).map(|i| copied(i).map(DynTensor::contiguous).transpose()).collect();
     let copies = copies?;
     let ready: SmallVec<[Arg<'_>; 8]> =
         args.iter().zip(&copies).map(|(arg, copy)| copy.as_ref().map_or(*arg, Arg::Tensor)).collect();
@@ -516,36 +527,36 @@ fn run_prepared(
 }
 
 /// The layout of the result, by the operation's rule.
-fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, Fault> {
+fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Result<Layout, OpError> {
     argument::check(op.params, args)?;
     check_devices(device, args)?;
     let types: SmallVec<[ArgType<'_>; 8]> = args.iter().map(ArgType::from).collect();
     // Here everything is known but what two plain numbers are to an operation on tensors.
-    let no_tensor = || Fault::Argument { parameter: "one of the operands", expected: "a tensor" };
+    let no_tensor = || OpError::Argument { parameter: "one of the operands", expected: "a tensor" };
     match (op.rule)(&RuleArgs(&types)) {
         Ok(result) => result.layout().ok_or_else(no_tensor),
-        Err(Fault::Unknown) => Err(no_tensor()),
-        Err(fault) => Err(fault),
+        Err(OpError::Unknown) => Err(no_tensor()),
+        Err(error) => Err(error),
     }
 }
 
 /// All operands lie on the device that the operation runs on.
-fn check_devices(device: &Device, args: &[Arg<'_>]) -> Result<(), Fault> {
+fn check_devices(device: &Device, args: &[Arg<'_>]) -> Result<(), OpError> {
     let is_elsewhere = |arg: &Arg| match arg {
         Arg::Tensor(raw) => !raw.device().is_same(device),
         Arg::Tensors(tensors) => tensors.iter().any(|tensor| !tensor.device().is_same(device)),
         _ => false,
     };
-    if args.iter().any(is_elsewhere) { Err(Fault::Devices) } else { Ok(()) }
+    if args.iter().any(is_elsewhere) { Err(OpError::Devices) } else { Ok(()) }
 }
 
 fn run_kernel(
     op: &'static Op,
-    kernel: fn(&mut Call) -> Result<(), Fault>,
+    kernel: fn(&mut Call) -> Result<(), OpError>,
     device: &Device,
     args: &[Arg<'_>],
     target: &ResultMemory<'_>,
-) -> Result<Raw, Error> {
+) -> Result<DynTensor, Error> {
     if op.uses_workspace() {
         device.take_workspace().map_err(|error| Error::Memory { op: op.name, error })?;
     }
@@ -556,7 +567,7 @@ fn run_kernel(
     }
     if device.is_simulated() && !device.is_gpu() {
         // There are no bytes to compute; what counts is that the memory was taken.
-        return Ok(Raw::new(lease.share(), layout));
+        return Ok(DynTensor::new(lease.share(), layout));
     }
     if device.is_gpu() {
         return run_on_gpu(op, kernel, device, args, layout, lease);
@@ -564,39 +575,39 @@ fn run_kernel(
     let (dtype, dims) = (layout.dtype(), layout.shape().dims());
     let out = lease.bytes_mut();
     let mut call = Call { device, threads: device.threads(), args, dtype, dims, out, lease: None };
-    kernel(&mut call).map_err(|fault| fault_of(op, args, fault))?;
-    Ok(Raw::new(lease.share(), layout))
+    kernel(&mut call).map_err(|error| op_error(op, args, error))?;
+    Ok(DynTensor::new(lease.share(), layout))
 }
 
 /// Launches the operation's program; where there is none for these arguments, the CPU does the work on copies.
 fn run_on_gpu(
     op: &'static Op,
-    kernel: fn(&mut Call) -> Result<(), Fault>,
+    kernel: fn(&mut Call) -> Result<(), OpError>,
     device: &Device,
     args: &[Arg<'_>],
     layout: &Layout,
     mut lease: Lease,
-) -> Result<Raw, Error> {
+) -> Result<DynTensor, Error> {
     let (dtype, dims) = (layout.dtype(), layout.shape().dims());
     let ran = match op.gpu {
-        Some(_) if layout.shape().contains(&0) => Ran::OnGpu,
+        Some(_) if layout.shape().contains(&0) => Dispatch::Launched,
         Some(gpu) => {
             let (threads, lease) = (device.threads(), Some(&mut lease));
             gpu(&mut Call { device, threads, args, dtype, dims, out: &mut [], lease })
-                .map_err(|fault| fault_of(op, args, fault))?
+                .map_err(|error| op_error(op, args, error))?
         }
-        None => Ran::NoProgram,
+        None => Dispatch::Unsupported,
     };
-    if ran == Ran::NoProgram && !device.is_simulated() {
+    if ran == Dispatch::Unsupported && !device.is_simulated() {
         device.count_host_fallback(op.name);
         host::run(op, kernel, device, args, layout, &mut lease)?;
     }
-    Ok(Raw::new(lease.share(), layout))
+    Ok(DynTensor::new(lease.share(), layout))
 }
 
 #[cold]
-fn fault_of(op: &'static Op, args: &[Arg<'_>], fault: Fault) -> Error {
-    if let Fault::Device(error) = fault {
+fn op_error(op: &'static Op, args: &[Arg<'_>], error: OpError) -> Error {
+    if let OpError::Device(error) = error {
         return Error::Memory { op: op.name, error: *error };
     }
     let mut operands = Vec::new();
@@ -607,7 +618,7 @@ fn fault_of(op: &'static Op, args: &[Arg<'_>], fault: Fault) -> Error {
             arg => operands.extend(operand_of(arg).map(|o| Layout::new(o.dtype, o.dims).to_string())),
         }
     }
-    Error::Op { op: op.name, operands, fault }
+    Error::Op { op: op.name, operands, error }
 }
 
 impl<T> Tensor<T> {

@@ -1,21 +1,21 @@
 //! Normalizations over the last dimension, and SwiGLU.
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rows_gpu::RowMap;
 use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required, with_float};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&RMS_NORM, &LAYER_NORM, &SWIGLU];
 
 /// `x: [.., n]` of floats with parameters of size `[n]`, where they are given and known.
-fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
     let Some(&n) = x.last() else {
-        return Err(Fault::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
+        return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
     };
     for &(index, operand) in parameters {
         match args.tensor(index) {
@@ -23,17 +23,17 @@ fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorT
                 weight_rule(operand, dtype)?;
                 same("the parameter has another size than the last dimension of x", size, n)?;
             }
-            Ok((sizes, _)) => return Err(Fault::Rank { operand, expected: "1 dimension, [n]", found: sizes.len() }),
+            Ok((sizes, _)) => return Err(OpError::Rank { operand, expected: "1 dimension, [n]", found: sizes.len() }),
             Err(_) => {}
         }
     }
     Ok(TensorType::new(dtype, x))
 }
 
-fn eps(call: &Call, index: usize) -> Result<f32, Fault> {
+fn eps(call: &Call, index: usize) -> Result<f32, OpError> {
     let eps = call.number(index)?;
     if !(eps >= 0.0 && eps.is_finite()) {
-        return Err(Fault::Value { operand: "eps", expected: "0 or more", found: eps });
+        return Err(OpError::Value { operand: "eps", expected: "0 or more", found: eps });
     }
     Ok(eps as f32)
 }
@@ -46,10 +46,10 @@ static RMS_NORM: Op = Op {
     params: &[
         required("x", Kind::Tensor),
         required("w", Kind::Weight),
-        optional("eps", Kind::Number, Default::Number(1e-5)),
+        optional("eps", Kind::Number, DefaultValue::Number(1e-5)),
     ],
     rule: |args| rule(args, &[(1, "w")]),
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (x, weight, eps) = (call.operand(0)?, call.operand(1)?.weight()?, eps(call, 2)?);
         let (n, threads) = (x.dims[x.dims.len() - 1], call.threads);
         with_float!(x.dtype, "x", T => {
@@ -73,11 +73,11 @@ static LAYER_NORM: Op = Op {
     params: &[
         required("x", Kind::Tensor),
         required("w", Kind::Weight),
-        optional("b", Kind::Weight, Default::Absent),
-        optional("eps", Kind::Number, Default::Number(1e-5)),
+        optional("b", Kind::Weight, DefaultValue::Absent),
+        optional("eps", Kind::Number, DefaultValue::Number(1e-5)),
     ],
     rule: |args| rule(args, &[(1, "w"), (2, "b")]),
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (x, weight, eps) = (call.operand(0)?, call.operand(1)?.weight()?, eps(call, 3)?);
         let bias = call.optional_operand(2).map(|bias| bias.weight()).transpose()?;
         let (n, threads) = (x.dims[x.dims.len() - 1], call.threads);
@@ -108,17 +108,17 @@ static SWIGLU: Op = Op {
     rule: |args| {
         let dtype = args.common_dtype(&[0, 1])?;
         if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "gate", expected: "float16 or float32 (cast it first)", found });
+            return Err(OpError::DType { operand: "gate", expected: "float16 or float32 (cast it first)", found });
         }
         let ((gate, _), (up, _)) = (args.tensor(0)?, args.tensor(1)?);
         if gate.len() != up.len() {
-            return Err(Fault::Rank { operand: "up", expected: "as many dimensions as gate", found: up.len() });
+            return Err(OpError::Rank { operand: "up", expected: "as many dimensions as gate", found: up.len() });
         }
-        let sizes: Result<super::Sizes, Fault> =
+        let sizes: Result<super::Sizes, OpError> =
             gate.iter().zip(up).map(|(&a, &b): (&Size, &Size)| same("gate and up differ", a, b)).collect();
         Ok(TensorType::new(dtype, sizes?))
     },
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (gate, up, threads) = (call.operand(0)?, call.operand(1)?, call.threads);
         with_float!(gate.dtype, "gate", T => {
             tl_kernels::swiglu::<T>(threads, gate.slice()?, up.slice()?, call.out()?);
@@ -155,10 +155,10 @@ fn statistics(start: u32) -> vec2<f32> {
     return vec2<f32>(mean, 1.0 / sqrt(all_sum(squares) / f32(p.n) + p.eps));
 }";
 
-fn swiglu_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn swiglu_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (gate, up) = (call.operand(0)?, call.operand(1)?);
     if !(gate.fits_u32() && up.fits_u32()) {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let is_wide = gate.offset.is_multiple_of(4) && up.offset.is_multiple_of(4);
     let dtype = call.dtype;
@@ -185,9 +185,9 @@ fn swiglu_gpu(call: &mut Call) -> Result<Ran, Fault> {
     };
     let (gate, up, n) = (gate.place()?, up.place()?, call.n_out());
     let flags = u32::from(is_wide);
-    let program = Program { name: "swiglu", dtypes: &[dtype], flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "swiglu", dtypes: &[dtype], flags, reports_faults: false, source: &source };
     let words = Immediates::from_slice(&[n as u32, gate.offset, up.offset]);
-    call.launch(&program, &[gate.binding, up.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
+    call.launch(&shader, &[gate.binding, up.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
 impl<T> Tensor<T> {

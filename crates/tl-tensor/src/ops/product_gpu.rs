@@ -5,10 +5,10 @@
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::linear_gpu::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::{Call, Dispatch, Operand};
+use crate::OpError;
 
 /// One side of the products: strides along the batch, along the rows (left) or columns (right), and along the sum.
 pub(super) struct Side<'a> {
@@ -33,12 +33,18 @@ const PARAMS: &str =
 
 /// Launches a product for every index of the batch into the result of the call, which has the order batch, row, batch
 /// again where products take turns, column.
-pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, sizes: &Sizes) -> Result<Ran, Fault> {
+pub(super) fn run(
+    call: &mut Call,
+    batch_dims: &[usize],
+    a: &Side,
+    b: &Side,
+    sizes: &Sizes,
+) -> Result<Dispatch, OpError> {
     let Sizes { m, k, n, n_inner } = *sizes;
     let is_served = |side: &Side| side.operand.dtype.is_float() && side.operand.fits_u32();
     let collapsed = gpu::collapse(batch_dims, [a.batch, b.batch]).filter(|_| is_served(a) && is_served(b));
     let fits = call.n_out() < u32::MAX as usize / 2;
-    let (Some((dims, strides)), true) = (collapsed, fits) else { return Ok(Ran::NoProgram) };
+    let (Some((dims, strides)), true) = (collapsed, fits) else { return Ok(Dispatch::Unsupported) };
     let n_batch: usize = batch_dims.iter().product();
     let (dtypes, out) = ([a.operand.dtype, b.operand.dtype, call.dtype], call.dtype);
     let has_f16 = call.device.shader_target().is_some_and(|target| target.has_f16);
@@ -53,7 +59,7 @@ pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, siz
     let is_along_sum = [a.inner == 1 || a.outer != 1, b.inner == 1 || b.outer != 1];
     let source = |wgsl: Wgsl| source(wgsl, dtypes, stores, is_along_sum);
     let flags = (stores as u32) << 2 | u32::from(is_along_sum[0]) << 1 | u32::from(is_along_sum[1]);
-    let program = Program { name: "products", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "products", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let (a_place, b_place) = (a.operand.place()?, b.operand.place()?);
     let mut words = Immediates::new();
     words.extend_from_slice(&dims);
@@ -65,7 +71,7 @@ pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, siz
         Stores::Flat => call.n_out().div_ceil(4 * WORKGROUP as usize),
         _ => n_batch * m.div_ceil(TILE) * n.div_ceil(TILE),
     };
-    call.launch(&program, &[a_place.binding, b_place.binding], &words, groups)
+    call.launch(&shader, &[a_place.binding, b_place.binding], &words, groups)
 }
 
 /// How results are stored.

@@ -8,10 +8,10 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Role, Work};
 use tl_kernels::{DeltaInputs, DeltaRule, MAX_STATE_KEY_DIM, MAX_TAPS};
 
-use super::gpu::{self, Immediates, Program, Ran, WORKGROUP, Wgsl};
+use super::gpu::{self, Dispatch, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::{Operand, Size, with_float};
-use crate::tensor::{Raw, take};
-use crate::{Error, Fault, Tensor, TensorMut};
+use crate::tensor::{DynTensor, take};
+use crate::{Error, OpError, Tensor, TensorMut};
 
 const CONVOLUTION: &str = "causal_convolution";
 const DELTA_RULE: &str = "gated_delta_rule";
@@ -76,18 +76,18 @@ impl<T> Tensor<T> {
 ///
 /// # Errors
 /// Those that do not fit each other.
-fn convolution_sizes([x, w, b]: [Option<&Raw>; 3]) -> Result<[usize; 3], Fault> {
-    let (x, w) = (x.ok_or(Fault::Unknown)?, w.ok_or(Fault::Unknown)?);
+fn convolution_sizes([x, w, b]: [Option<&DynTensor>; 3]) -> Result<[usize; 3], OpError> {
+    let (x, w) = (x.ok_or(OpError::Unknown)?, w.ok_or(OpError::Unknown)?);
     let [n, channels] = dims(x, "x", "2 dimensions, [n, channels]")?;
     if !x.dtype().is_float() {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found: x.dtype() });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found: x.dtype() });
     }
     let [w_channels, taps] = dims(w, "w", "2 dimensions, [channels, taps]")?;
     same("there must be a filter for each channel of x", w_channels, channels)?;
     for (operand, raw) in [("w", Some(w)), ("b", b)] {
         // A filter is shorter than a block.
-        if let Some(found) = raw.map(Raw::dtype).filter(|&dtype| !is_dense(dtype)) {
-            return Err(Fault::DType { operand, expected: "a float type", found });
+        if let Some(found) = raw.map(DynTensor::dtype).filter(|&dtype| !is_dense(dtype)) {
+            return Err(OpError::DType { operand, expected: "a float type", found });
         }
     }
     if let Some(b) = b {
@@ -95,7 +95,7 @@ fn convolution_sizes([x, w, b]: [Option<&Raw>; 3]) -> Result<[usize; 3], Fault> 
         same("there must be a bias for each channel of x", b_channels, channels)?;
     }
     if !(1..=MAX_TAPS).contains(&taps) {
-        return Err(Fault::Value { operand: "the number of taps", expected: "1 to 16", found: taps as f64 });
+        return Err(OpError::Value { operand: "the number of taps", expected: "1 to 16", found: taps as f64 });
     }
     Ok([n, channels, taps])
 }
@@ -104,10 +104,10 @@ fn convolution_sizes([x, w, b]: [Option<&Raw>; 3]) -> Result<[usize; 3], Fault> 
 ///
 /// # Errors
 /// Those that do not fit each other.
-fn delta_sizes([q, k, v, gate, beta]: [&Raw; 5], is_tiled: bool) -> Result<(usize, DeltaRule), Fault> {
+fn delta_sizes([q, k, v, gate, beta]: [&DynTensor; 5], is_tiled: bool) -> Result<(usize, DeltaRule), OpError> {
     for (operand, raw) in [("q", q), ("k", k), ("v", v), ("gate", gate), ("beta", beta)] {
         if raw.dtype() != DType::F32 {
-            return Err(Fault::DType { operand, expected: "float32 (cast it first)", found: raw.dtype() });
+            return Err(OpError::DType { operand, expected: "float32 (cast it first)", found: raw.dtype() });
         }
     }
     let [n, key_heads, key_dim] = dims(q, "q", "3 dimensions, [n, key_heads, key_dim]")?;
@@ -124,21 +124,21 @@ fn delta_sizes([q, k, v, gate, beta]: [&Raw; 5], is_tiled: bool) -> Result<(usiz
     }
     if key_heads == 0 || !heads.is_multiple_of(key_heads) {
         let rule = "the heads of v are no multiple of the heads of k";
-        return Err(Fault::Sizes { rule, left: known(heads), right: known(key_heads) });
+        return Err(OpError::Sizes { rule, left: known(heads), right: known(key_heads) });
     }
     if key_dim > MAX_STATE_KEY_DIM {
         let found = key_dim as f64;
-        return Err(Fault::Value { operand: "the size of a head of keys", expected: "256 or less", found });
+        return Err(OpError::Value { operand: "the size of a head of keys", expected: "256 or less", found });
     }
     Ok((n, DeltaRule { heads, key_heads, key_dim, value_dim, is_tiled }))
 }
 
-fn dims<const N: usize>(raw: &Raw, operand: &'static str, expected: &'static str) -> Result<[usize; N], Fault> {
+fn dims<const N: usize>(raw: &DynTensor, operand: &'static str, expected: &'static str) -> Result<[usize; N], OpError> {
     let dims = raw.shape().dims();
-    <[usize; N]>::try_from(dims).map_err(|_| Fault::Rank { operand, expected, found: dims.len() })
+    <[usize; N]>::try_from(dims).map_err(|_| OpError::Rank { operand, expected, found: dims.len() })
 }
 
-fn same(rule: &'static str, left: usize, right: usize) -> Result<(), Fault> {
+fn same(rule: &'static str, left: usize, right: usize) -> Result<(), OpError> {
     super::rule::same(rule, known(left), known(right)).map(drop)
 }
 
@@ -157,17 +157,17 @@ struct States<'a> {
 }
 
 impl States<'_> {
-    fn check(&self, shape: &[usize]) -> Result<(), Fault> {
+    fn check(&self, shape: &[usize]) -> Result<(), OpError> {
         for memory in self.state.into_iter().chain([&*self.next]) {
             let layout = memory.layout();
             if layout.dtype() != DType::F32 {
                 let expected = "float32";
-                return Err(Fault::DType { operand: "the state", expected, found: layout.dtype() });
+                return Err(OpError::DType { operand: "the state", expected, found: layout.dtype() });
             }
             let found = layout.shape().dims();
             if found.len() != shape.len() {
                 let expected = "as many dimensions as a step's";
-                return Err(Fault::Rank { operand: "the state", expected, found: found.len() });
+                return Err(OpError::Rank { operand: "the state", expected, found: found.len() });
             }
             for (&found, &size) in found.iter().zip(shape) {
                 same("the state has other sizes than the step", found, size)?;
@@ -178,42 +178,46 @@ impl States<'_> {
 }
 
 #[cold]
-fn error(op: &'static str, operands: &[Option<&Raw>], fault: Fault) -> Error {
-    match fault {
-        Fault::Device(error) => Error::Memory { op, error: *error },
-        fault => {
-            let describe = |raw: &&Raw| format!("{}{}", raw.dtype(), raw.shape());
-            Error::Op { op, operands: operands.iter().flatten().map(describe).collect(), fault }
+fn with_operands(op: &'static str, operands: &[Option<&DynTensor>], error: OpError) -> Error {
+    match error {
+        OpError::Device(error) => Error::Memory { op, error: *error },
+        error => {
+            let describe = |raw: &&DynTensor| format!("{}{}", raw.dtype(), raw.shape());
+            Error::Op { op, operands: operands.iter().flatten().map(describe).collect(), error }
         }
     }
 }
 
 /// The operands contiguous, those that are not as copies.
-fn contiguous<const N: usize>(operands: [Option<&Raw>; N]) -> Result<[Option<Raw>; N], Error> {
+fn contiguous<const N: usize>(operands: [Option<&DynTensor>; N]) -> Result<[Option<DynTensor>; N], Error> {
     let mut copies = [const { None }; N];
     for (copy, raw) in copies.iter_mut().zip(operands) {
-        *copy = raw.map(Raw::contiguous).transpose()?;
+        *copy = raw.map(DynTensor::contiguous).transpose()?;
     }
     Ok(copies)
 }
 
-fn check_devices(device: &Device, operands: &[Option<&Raw>]) -> Result<(), Fault> {
-    let is_elsewhere = |raw: &&Raw| !raw.device().is_same(device);
-    if operands.iter().flatten().any(is_elsewhere) { Err(Fault::Devices) } else { Ok(()) }
+fn check_devices(device: &Device, operands: &[Option<&DynTensor>]) -> Result<(), OpError> {
+    let is_elsewhere = |raw: &&DynTensor| !raw.device().is_same(device);
+    if operands.iter().flatten().any(is_elsewhere) { Err(OpError::Devices) } else { Ok(()) }
 }
 
-fn convolution(operands: [Option<&Raw>; 3], state: Option<&TensorMut>, next: &mut TensorMut) -> Result<Raw, Error> {
-    let fail = |fault| error(CONVOLUTION, &operands, fault);
+fn convolution(
+    operands: [Option<&DynTensor>; 3],
+    state: Option<&TensorMut>,
+    next: &mut TensorMut,
+) -> Result<DynTensor, Error> {
+    let fail = |error| with_operands(CONVOLUTION, &operands, error);
     let [n, channels, taps] = convolution_sizes(operands).map_err(fail)?;
     let device = next.device().clone();
     check_devices(&device, &operands).map_err(fail)?;
     let mut states = States { state, next };
     states.check(&[taps - 1, channels]).map_err(fail)?;
     let copies = contiguous(operands)?;
-    let [Some(x), Some(w), b] = &copies else { return Err(fail(Fault::Unknown)) };
+    let [Some(x), Some(w), b] = &copies else { return Err(fail(OpError::Unknown)) };
     let layout = Layout::new(x.dtype(), [n, channels]);
     let mut lease = take(&device, &layout, Role::Activation, CONVOLUTION)?;
-    let (x, w, b) = (x.operand(), w.operand(), b.as_ref().map(Raw::operand));
+    let (x, w, b) = (x.operand(), w.operand(), b.as_ref().map(DynTensor::operand));
     if device.is_simulated() {
         let weights = [Some(&w), b.as_ref()].into_iter().flatten().filter(|weight| weight.is_weight);
         device.count_work(Work {
@@ -227,15 +231,15 @@ fn convolution(operands: [Option<&Raw>; 3], state: Option<&TensorMut>, next: &mu
         let ran = convolution_gpu(&device, [Some(&x), Some(&w), b.as_ref()], sizes, &mut states, &mut lease);
         ran.and_then(needs_program).map_err(fail)?;
     } else if !device.is_simulated() {
-        let mut run = || -> Result<(), Fault> {
+        let mut run = || -> Result<(), OpError> {
             let weights = (w.weight()?, b.as_ref().map(Operand::weight).transpose()?);
             let state = states.state.map(floats).transpose()?;
             let next = bytemuck::try_cast_slice_mut(states.next.bytes_mut());
-            let next = next.map_err(|_| Fault::Unaligned { dtype: DType::F32 })?;
+            let next = next.map_err(|_| OpError::Unaligned { dtype: DType::F32 })?;
             let next = next.get_mut(..(taps - 1) * channels).unwrap_or_default();
             with_float!(x.dtype, "x", T => {
                 let out = bytemuck::try_cast_slice_mut(lease.bytes_mut());
-                let out = out.map_err(|_| Fault::Unaligned { dtype: x.dtype })?;
+                let out = out.map_err(|_| OpError::Unaligned { dtype: x.dtype })?;
                 let (x, threads) = (x.slice::<T>()?, device.threads());
                 tl_kernels::causal_convolution(threads, x, weights, [channels, taps], state, next, out);
                 Ok(())
@@ -243,21 +247,21 @@ fn convolution(operands: [Option<&Raw>; 3], state: Option<&TensorMut>, next: &mu
         };
         run().map_err(fail)?;
     }
-    Ok(Raw::new(lease.share(), &layout))
+    Ok(DynTensor::new(lease.share(), &layout))
 }
 
 /// What must be launched, since nobody else does it.
-fn needs_program(ran: Ran) -> Result<(), Fault> {
+fn needs_program(ran: Dispatch) -> Result<(), OpError> {
     match ran {
-        Ran::OnGpu => Ok(()),
-        Ran::NoProgram => Err(Fault::NoProgram),
+        Dispatch::Launched => Ok(()),
+        Dispatch::Unsupported => Err(OpError::UnsupportedOnGpu),
     }
 }
 
 /// All elements of a memory of `float32`.
-fn floats(memory: &TensorMut) -> Result<&[f32], Fault> {
+fn floats(memory: &TensorMut) -> Result<&[f32], OpError> {
     let n_elems = memory.layout().shape().iter().product();
-    let floats = bytemuck::try_cast_slice(memory.bytes()).map_err(|_| Fault::Unaligned { dtype: DType::F32 })?;
+    let floats = bytemuck::try_cast_slice(memory.bytes()).map_err(|_| OpError::Unaligned { dtype: DType::F32 })?;
     Ok(floats.get(..n_elems).unwrap_or_default())
 }
 
@@ -289,15 +293,15 @@ fn convolution_gpu(
     [n, channels, taps]: [usize; 3],
     states: &mut States<'_>,
     lease: &mut tl_device::Lease,
-) -> Result<Ran, Fault> {
-    let (x, w) = (x.ok_or(Fault::Unknown)?, w.ok_or(Fault::Unknown)?);
+) -> Result<Dispatch, OpError> {
+    let (x, w) = (x.ok_or(OpError::Unknown)?, w.ok_or(OpError::Unknown)?);
     let n_invocations = (n * channels).div_ceil(4) + (taps - 1) * channels;
     let fits = [Some(x), Some(w), b].into_iter().flatten().all(Operand::fits_u32);
     if !fits || n_invocations > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     if n_invocations == 0 {
-        return Ok(Ran::OnGpu);
+        return Ok(Dispatch::Launched);
     }
     let has_state = states.state.is_some();
     let (x_place, w_place, b_place) = (x.place()?, w.place()?, b.map(Operand::place).transpose()?);
@@ -325,24 +329,24 @@ fn input(row: u32, channel: u32) -> f32 {{
     };
     let dtypes = [x.dtype, w.dtype, b.map_or(DType::Bool, |b| b.dtype)];
     let flags = u32::from(has_state);
-    let program = Program { name: CONVOLUTION, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: CONVOLUTION, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let mut reads: SmallVec<[Binding; 4]> = SmallVec::from_slice(&[x_place.binding, w_place.binding]);
     reads.extend(b_place.as_ref().map(|place| place.binding));
     reads.extend(states.state.map(TensorMut::binding));
     let mut words: Immediates = [n, channels, taps].iter().map(|&size| size as u32).collect();
     words.extend([x_place.offset, w_place.offset, b_place.as_ref().map_or(0, |place| place.offset)]);
     let writes = [Binding::write(lease), states.next.binding_mut()];
-    gpu::launch(device, &program, &reads, &writes, &words, n_invocations.div_ceil(WORKGROUP as usize))
+    gpu::launch(device, &shader, &reads, &writes, &words, n_invocations.div_ceil(WORKGROUP as usize))
 }
 
 fn delta_rule(
-    operands: [&Raw; 5],
+    operands: [&DynTensor; 5],
     is_tiled: bool,
     state: Option<&TensorMut>,
     next: &mut TensorMut,
-) -> Result<Raw, Error> {
+) -> Result<DynTensor, Error> {
     let optional = operands.map(Some);
-    let fail = |fault| error(DELTA_RULE, &optional, fault);
+    let fail = |error| with_operands(DELTA_RULE, &optional, error);
     let (n, sizes) = delta_sizes(operands, is_tiled).map_err(fail)?;
     let device = next.device().clone();
     check_devices(&device, &optional).map_err(fail)?;
@@ -350,7 +354,7 @@ fn delta_rule(
     let mut states = States { state, next };
     states.check(&[heads, key_dim, value_dim]).map_err(fail)?;
     let copies = contiguous(optional)?;
-    let [Some(q), Some(k), Some(v), Some(gate), Some(beta)] = &copies else { return Err(fail(Fault::Unknown)) };
+    let [Some(q), Some(k), Some(v), Some(gate), Some(beta)] = &copies else { return Err(fail(OpError::Unknown)) };
     let layout = Layout::new(DType::F32, [n, heads, value_dim]);
     let mut lease = take(&device, &layout, Role::Activation, DELTA_RULE)?;
     let inputs = [q.operand(), k.operand(), v.operand(), gate.operand(), beta.operand()];
@@ -367,11 +371,11 @@ fn delta_rule(
         let ran = delta_rule_gpu(&device, &inputs, (n, sizes), &mut states, &mut lease);
         ran.and_then(needs_program).map_err(fail)?;
     } else if !device.is_simulated() {
-        let mut run = || -> Result<(), Fault> {
+        let mut run = || -> Result<(), OpError> {
             let [q, k, v, gate, beta] = &inputs;
             let (q, k, v, gate, beta) = (q.slice()?, k.slice()?, v.slice()?, gate.slice()?, beta.slice()?);
             let state = states.state.map(floats).transpose()?;
-            let unaligned = Fault::Unaligned { dtype: DType::F32 };
+            let unaligned = OpError::Unaligned { dtype: DType::F32 };
             let next = bytemuck::try_cast_slice_mut(states.next.bytes_mut()).map_err(|_| unaligned.clone())?;
             let next = next.get_mut(..state_len).unwrap_or_default();
             let out = bytemuck::try_cast_slice_mut(lease.bytes_mut()).map_err(|_| unaligned)?;
@@ -381,7 +385,7 @@ fn delta_rule(
         };
         run().map_err(fail)?;
     }
-    Ok(Raw::new(lease.share(), &layout))
+    Ok(DynTensor::new(lease.share(), &layout))
 }
 
 /// Invocations of a workgroup of the delta rule, each with a column of a head's state of its own.
@@ -436,15 +440,15 @@ fn delta_rule_gpu(
     (n, sizes): (usize, DeltaRule),
     states: &mut States<'_>,
     lease: &mut tl_device::Lease,
-) -> Result<Ran, Fault> {
+) -> Result<Dispatch, OpError> {
     let DeltaRule { heads, key_heads, key_dim, value_dim, is_tiled } = sizes;
     let most = (heads * key_dim * value_dim).max(n * heads * value_dim);
     if !inputs.iter().all(Operand::fits_u32) || most > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let groups = heads * value_dim.div_ceil(COLUMNS as usize);
     if groups == 0 {
-        return Ok(Ran::OnGpu);
+        return Ok(Dispatch::Launched);
     }
     let has_state = states.state.is_some();
     const NAMES: [&str; 5] = ["q", "k", "v", "gate", "beta"];
@@ -470,7 +474,8 @@ var<workgroup> queries: array<f32, {room}>;"
             .main(COLUMNS, &DELTA.replace("KEY_DIM", &key_dim.to_string()).replace("STATE", state))
     };
     let flags = (key_dim as u32) << 1 | u32::from(has_state);
-    let program = Program { name: DELTA_RULE, dtypes: &[DType::F32], flags, reports_faults: false, source: &source };
+    let shader =
+        ShaderVariant { name: DELTA_RULE, dtypes: &[DType::F32], flags, reports_faults: false, source: &source };
     let mut reads: SmallVec<[Binding; 6]> = SmallVec::new();
     let mut words: Immediates = [n, heads, key_heads, value_dim].iter().map(|&size| size as u32).collect();
     words.push(u32::from(is_tiled));
@@ -481,7 +486,7 @@ var<workgroup> queries: array<f32, {room}>;"
     }
     reads.extend(states.state.map(TensorMut::binding));
     let writes = [Binding::write(lease), states.next.binding_mut()];
-    gpu::launch(device, &program, &reads, &writes, &words, groups)
+    gpu::launch(device, &shader, &reads, &writes, &words, groups)
 }
 
 /// The dimensions of the state of a convolution.

@@ -6,28 +6,28 @@ use tl_kernels::{ArgReduceOp, ReduceOp, View};
 use super::access::{Reader, for_each_index, write};
 use super::reduce_gpu::{self, Reduction};
 use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis};
-use super::{Arg, Call, Default, Group, Kind, Op, Param, Ran, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Param, optional, required, with_float};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN, &SOFTMAX, &LOG_SOFTMAX];
 
 static PARAMS: &[Param] = &[
     required("x", Kind::Tensor),
-    optional("dim", Kind::Int, Default::Absent),
-    optional("keepdim", Kind::Bool, Default::Bool(false)),
+    optional("dim", Kind::Int, DefaultValue::Absent),
+    optional("keepdim", Kind::Bool, DefaultValue::Bool(false)),
 ];
 
-fn float_operand(dtype: Option<DType>) -> Result<(), Fault> {
+fn float_operand(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype.filter(|dtype| !dtype.is_float()) {
         Some(found) => {
-            Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it, `x as float32`)", found })
+            Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it, `x as float32`)", found })
         }
         None => Ok(()),
     }
 }
 
 /// The sizes without the dimension that is reduced (or with 1 in its place); a single number where none is named.
-fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), Fault> {
+fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     let keep = args.bool(2)?;
     let mut result = Sizes::from_slice(sizes);
@@ -44,24 +44,24 @@ fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), Fault> {
     Ok((result, dtype))
 }
 
-fn reduce_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (sizes, dtype) = reduced(args)?;
     match dtype {
         Some(found @ (DType::Block(_) | DType::Bool)) => {
-            Err(Fault::DType { operand: "x", expected: "float16, float32 or int32 (cast it first)", found })
+            Err(OpError::DType { operand: "x", expected: "float16, float32 or int32 (cast it first)", found })
         }
         _ => Ok(TensorType::new(dtype, sizes)),
     }
 }
 
-fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let result = reduce_rule(args)?;
     float_operand(result.dtype)?;
     Ok(result)
 }
 
 /// The place of an extreme exists only where there are elements.
-fn place_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn place_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let result = reduce_rule(args)?;
     let (sizes, _) = args.tensor(0)?;
     let axis = if args.is_given(1) { Some(args.axis(1, sizes.len())?) } else { None };
@@ -70,13 +70,13 @@ fn place_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         None => sizes.contains(&Size::Known(0)),
     };
     if is_empty {
-        return Err(Fault::Value { operand: "the number of elements", expected: "1 or more", found: 0.0 });
+        return Err(OpError::Value { operand: "the number of elements", expected: "1 or more", found: 0.0 });
     }
     Ok(TensorType { dtype: Some(DType::I32), ..result })
 }
 
 /// The dimension to reduce; `None`: all.
-fn axis(call: &Call, rank: usize) -> Result<Option<usize>, Fault> {
+fn axis(call: &Call, rank: usize) -> Result<Option<usize>, OpError> {
     match call.arg(1) {
         Arg::None => Ok(None),
         _ => normalize_axis(call.int(1)?, rank).map(Some),
@@ -89,7 +89,7 @@ struct Plain {
     step: fn(f64, f64) -> f64,
 }
 
-fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), Fault> {
+fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let axis = axis(call, x.dims.len())?;
     let threads = call.threads;
@@ -108,7 +108,7 @@ fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), Fau
     })
 }
 
-fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(), Fault> {
+fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
     let (n, step) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
@@ -132,7 +132,7 @@ fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(
     Ok(())
 }
 
-fn reduce_on_gpu(call: &mut Call, reduction: Reduction) -> Result<Ran, Fault> {
+fn reduce_on_gpu(call: &mut Call, reduction: Reduction) -> Result<Dispatch, OpError> {
     let axis = axis(call, call.operand(0)?.dims.len())?;
     reduce_gpu::reduce(call, axis, reduction)
 }
@@ -145,7 +145,7 @@ macro_rules! reductions {
             doc: $doc,
             params: PARAMS,
             rule: $rule,
-            run: Run::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
+            kernel: OpKernel::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
             gpu: Some(|call| reduce_on_gpu(call, Reduction::$op)),
         };)*
         impl<T> Tensor<T> {
@@ -178,7 +178,7 @@ reductions! {
         "The square root of the sum of squares over a dimension, or over all. `x: [.., n, ..] → [.., ..]`.";
 }
 
-fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), Fault> {
+fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let axis = axis(call, x.dims.len())?;
     let threads = call.threads;
@@ -196,7 +196,7 @@ fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), Fault> {
     })
 }
 
-fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), Fault> {
+fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
     // The stride of a dimension of size 1 says nothing, so the distance comes from the sizes.
@@ -216,7 +216,7 @@ static ARGMAX: Op = Op {
     doc: "The place of the largest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
     params: PARAMS,
     rule: place_rule,
-    run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
+    kernel: OpKernel::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
     gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMax)),
 };
 
@@ -226,11 +226,11 @@ static ARGMIN: Op = Op {
     doc: "The place of the smallest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
     params: PARAMS,
     rule: place_rule,
-    run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
+    kernel: OpKernel::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
     gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMin)),
 };
 
-fn softmax_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn softmax_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     float_operand(dtype)?;
     args.axis(1, sizes.len())?;
@@ -238,7 +238,7 @@ fn softmax_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
 }
 
 /// Softmax along the last dimension in the fast kernel, along others column by column.
-fn softmax(call: &mut Call, is_log: bool) -> Result<(), Fault> {
+fn softmax(call: &mut Call, is_log: bool) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let axis = normalize_axis(call.int(1)?, x.dims.len())?;
     let n = x.dims[axis];
@@ -269,7 +269,7 @@ fn softmax(call: &mut Call, is_log: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-fn softmax_on_gpu(call: &mut Call, is_log: bool) -> Result<Ran, Fault> {
+fn softmax_on_gpu(call: &mut Call, is_log: bool) -> Result<Dispatch, OpError> {
     let axis = normalize_axis(call.int(1)?, call.operand(0)?.dims.len())?;
     reduce_gpu::softmax(call, axis, is_log)
 }
@@ -279,9 +279,9 @@ static SOFTMAX: Op = Op {
     group: Group::Reduce,
     doc: "`e^x / Σ e^x` along `dim`, the last one unless given, computed in `float32` from the largest element down. \
           `x: [.., n, ..] → [.., n, ..]`.",
-    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
+    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, DefaultValue::Int(-1))],
     rule: softmax_rule,
-    run: Run::ContiguousKernel(|call| softmax(call, false)),
+    kernel: OpKernel::ContiguousKernel(|call| softmax(call, false)),
     gpu: Some(|call| softmax_on_gpu(call, false)),
 };
 
@@ -289,9 +289,9 @@ static LOG_SOFTMAX: Op = Op {
     name: "log_softmax",
     group: Group::Reduce,
     doc: "The logarithm of `softmax`, without its rounding to 0. `x: [.., n, ..] → [.., n, ..]`.",
-    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
+    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, DefaultValue::Int(-1))],
     rule: softmax_rule,
-    run: Run::ContiguousKernel(|call| softmax(call, true)),
+    kernel: OpKernel::ContiguousKernel(|call| softmax(call, true)),
     gpu: Some(|call| softmax_on_gpu(call, true)),
 };
 

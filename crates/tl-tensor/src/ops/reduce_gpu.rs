@@ -7,10 +7,10 @@
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rows_gpu::{ALL_SUM, Join, RowMap, SPECIAL, Together, main_together, read_rows, together, workgroup_for};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::{Call, Dispatch, Operand};
+use crate::OpError;
 
 /// What is made of the elements.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,13 +158,13 @@ fn value(key: vec4<u32>) -> vec4<f32> {{
 }
 
 /// Reduces dimension `axis` of operand 0, which is contiguous; `None`: all of it.
-pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction) -> Result<Ran, Fault> {
+pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction) -> Result<Dispatch, OpError> {
     let x = call.operand(0)?;
     let is_served = x.dtype.is_float() || x.dtype == DType::I32 && reduction.has_keys();
     let axis = Axis::of(&x, axis);
     let n_out = call.n_out();
     if !is_served || !x.fits_u32() || n_out > u32::MAX as usize / 8 || axis.inner == 0 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     if axis.inner == 1 && axis.n > LONG_ROW {
         reduce_rows(call, &x, axis.n, reduction)
@@ -174,7 +174,7 @@ pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction)
 }
 
 /// A workgroup for four rows, one after the other.
-fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> Result<Ran, Fault> {
+fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> Result<Dispatch, OpError> {
     let (rows, lanes, dtype) = (call.n_out(), workgroup_for(n), call.dtype);
     let is_wide = n.is_multiple_of(4) && x.offset.is_multiple_of(4);
     let (all, across) = across(reduction);
@@ -203,9 +203,9 @@ fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> 
     let place = x.place()?;
     let flags = lanes << 2 | u32::from(is_wide) << 1;
     let (name, dtypes) = (reduction.name(), [x.dtype, dtype]);
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let words = Immediates::from_slice(&[n as u32, rows as u32, place.offset, 0]);
-    call.launch(&program, &[place.binding], &words, rows.div_ceil(4))
+    call.launch(&shader, &[place.binding], &words, rows.div_ceil(4))
 }
 
 /// How the totals of all invocations become result `r`, and the functions that this needs.
@@ -233,14 +233,14 @@ fn across(reduction: Reduction) -> (&'static [Together], &'static str) {
 }
 
 /// Four results to an invocation, or to several that share the dimension.
-fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction) -> Result<Ran, Fault> {
+fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction) -> Result<Dispatch, OpError> {
     let (n_out, dtype) = (call.n_out(), call.dtype);
     let is_wide = axis.inner.is_multiple_of(4) && x.offset.is_multiple_of(4);
     let is_shared = axis.n > LONG_COLUMN;
     let quads = if is_shared { SHARED_QUADS } else { WORKGROUP };
     let source = |wgsl: Wgsl| {
         let wgsl = if is_wide { wgsl.read4("x", x.dtype) } else { wgsl.read("x", x.dtype) };
-        let load = if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", gpu::kind_of(x.dtype));
+        let load = if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", gpu::scalar_of(x.dtype));
         let (shared, end) = if is_shared {
             (format!("var<workgroup> shared_totals: array<Total, {WORKGROUP}>;"), JOIN_SLICES)
         } else {
@@ -257,9 +257,9 @@ fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction
     let place = x.place()?;
     let flags = u32::from(is_shared) << 2 | u32::from(is_wide) << 1 | 1;
     let (name, dtypes) = (reduction.name(), [x.dtype, dtype]);
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let words = Immediates::from_slice(&[axis.n as u32, axis.inner as u32, n_out as u32, place.offset, 0]);
-    call.launch(&program, &[place.binding], &words, n_out.div_ceil(4 * quads as usize))
+    call.launch(&shader, &[place.binding], &words, n_out.div_ceil(4 * quads as usize))
 }
 
 const LOAD_WIDE: &str =
@@ -306,7 +306,7 @@ fn statistics(start: u32) -> vec2<f32> {
 }";
 
 /// Softmax along dimension `axis` of operand 0, which is contiguous, or its logarithm.
-pub(super) fn softmax(call: &mut Call, axis: usize, is_log: bool) -> Result<Ran, Fault> {
+pub(super) fn softmax(call: &mut Call, axis: usize, is_log: bool) -> Result<Dispatch, OpError> {
     let x = call.operand(0)?;
     let axis = Axis::of(&x, Some(axis));
     let (name, formula) = if is_log { ("log_softmax", "(x - a) - b") } else { ("softmax", "exp(x - a) * b") };
@@ -326,15 +326,15 @@ const OF_SUM: [&str; 2] = [
 /// The longest dimension whose every element looks at all others by itself, where columns do not come in fours.
 const LONGEST_LONE_COLUMN: usize = 1024;
 
-fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Result<Ran, Fault> {
+fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Result<Dispatch, OpError> {
     let is_wide = axis.inner.is_multiple_of(4) && x.offset.is_multiple_of(4);
     let n_out = call.n_out();
     if !x.dtype.is_float() || !x.fits_u32() || axis.inner == 0 || axis.n == 0 || n_out > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let in_fours = axis.inner.is_multiple_of(4);
     if !in_fours && axis.n > LONGEST_LONE_COLUMN {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let (dtype, quads) = (call.dtype, if in_fours { SHARED_QUADS } else { WORKGROUP });
     let formula = if is_log { "(x - largest) - b" } else { "exp(x - largest) * b" };
@@ -354,10 +354,10 @@ fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Re
     let place = x.place()?;
     let flags = u32::from(in_fours) << 2 | u32::from(is_wide) << 1 | 1;
     let name = if is_log { "log_softmax of columns" } else { "softmax of columns" };
-    let program = Program { name, dtypes: &[x.dtype, dtype], flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &[x.dtype, dtype], flags, reports_faults: false, source: &source };
     let words = Immediates::from_slice(&[axis.n as u32, axis.inner as u32, n_out as u32, place.offset, 0]);
     let columns = if in_fours { n_out / axis.n } else { n_out };
-    call.launch(&program, &[place.binding], &words, columns.div_ceil(4 * quads as usize))
+    call.launch(&shader, &[place.binding], &words, columns.div_ceil(4 * quads as usize))
 }
 
 /// Largest elements and sums of exponentials, as they grow.

@@ -4,11 +4,11 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 use tl_kernels::{RopeStyle, Rotation};
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rows_gpu::workgroup_for;
 use super::rule::{RuleArgs, Size, TensorType, dimension, same, weight_rule};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required, with_float};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&ROPE, &YARN_FACTORS];
 
@@ -21,16 +21,16 @@ static ROPE: Op = Op {
           Sines and cosines are multiplied by `magnitude`. `x: [n, heads, d], factors: [dims/2] → [n, heads, d]`.",
     params: &[
         required("x", Kind::Tensor),
-        optional("pos", Kind::Int, Default::Int(0)),
-        optional("base", Kind::Number, Default::Number(10000.0)),
-        optional("dims", Kind::Int, Default::Absent),
-        optional("halves", Kind::Bool, Default::Bool(false)),
-        optional("scale", Kind::Number, Default::Number(1.0)),
-        optional("factors", Kind::Weight, Default::Absent),
-        optional("magnitude", Kind::Number, Default::Number(1.0)),
+        optional("pos", Kind::Int, DefaultValue::Int(0)),
+        optional("base", Kind::Number, DefaultValue::Number(10000.0)),
+        optional("dims", Kind::Int, DefaultValue::Absent),
+        optional("halves", Kind::Bool, DefaultValue::Bool(false)),
+        optional("scale", Kind::Number, DefaultValue::Number(1.0)),
+        optional("factors", Kind::Weight, DefaultValue::Absent),
+        optional("magnitude", Kind::Number, DefaultValue::Number(1.0)),
     ],
     rule,
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let x = call.operand(0)?;
         let (n_tokens, n_heads, head_dim, threads) = (x.dims[0], x.dims[1], x.dims[2], call.threads);
         let factors = call.optional_operand(FACTORS);
@@ -54,21 +54,21 @@ static ROPE: Op = Op {
 /// The position of the argument `factors`.
 const FACTORS: usize = 6;
 
-fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.ranked(0, 3, "x", "3 dimensions, [n, heads, d]")?;
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
     if let Size::Known(pos) = args.int(1)
         && pos < 0
     {
-        return Err(Fault::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
+        return Err(OpError::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
     }
     let rotated = if args.is_given(3) { args.int(3) } else { x[2] };
     if let Size::Known(n) = rotated
         && (n < 0 || n % 2 != 0 || x[2].known().is_some_and(|d| n > d))
     {
-        return Err(Fault::Value {
+        return Err(OpError::Value {
             operand: "dims",
             expected: "even and no more than the head's size",
             found: n as f64,
@@ -79,7 +79,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     {
         weight_rule("factors", dtype)?;
         let &[n] = factors else {
-            return Err(Fault::Rank { operand: "factors", expected: "1 dimension, [dims/2]", found: factors.len() });
+            return Err(OpError::Rank { operand: "factors", expected: "1 dimension, [dims/2]", found: factors.len() });
         };
         if let Size::Known(rotated) = rotated {
             same("there must be a factor for each pair", n, Size::Known(rotated / 2))?;
@@ -88,15 +88,15 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     Ok(TensorType::new(dtype, x))
 }
 
-fn base(call: &Call) -> Result<f32, Fault> {
+fn base(call: &Call) -> Result<f32, OpError> {
     let base = call.number(2)?;
     if !(base > 0.0 && base.is_finite()) {
-        return Err(Fault::Value { operand: "base", expected: "more than 0", found: base });
+        return Err(OpError::Value { operand: "base", expected: "more than 0", found: base });
     }
     Ok(base as f32)
 }
 
-fn rotary_dim(call: &Call, head_dim: usize) -> Result<usize, Fault> {
+fn rotary_dim(call: &Call, head_dim: usize) -> Result<usize, OpError> {
     match call.arg(3) {
         Arg::None => Ok(head_dim),
         _ => Ok(call.int(3)? as usize),
@@ -107,18 +107,18 @@ fn style(call: &Call) -> RopeStyle {
     if call.bool(4) { RopeStyle::Halves } else { RopeStyle::Interleaved }
 }
 
-fn scale(call: &Call) -> Result<f64, Fault> {
+fn scale(call: &Call) -> Result<f64, OpError> {
     let scale = call.number(5)?;
     if !(scale > 0.0 && scale.is_finite()) {
-        return Err(Fault::Value { operand: "scale", expected: "more than 0", found: scale });
+        return Err(OpError::Value { operand: "scale", expected: "more than 0", found: scale });
     }
     Ok(scale)
 }
 
-fn magnitude(call: &Call) -> Result<f32, Fault> {
+fn magnitude(call: &Call) -> Result<f32, OpError> {
     let magnitude = call.number(7)?;
     if !magnitude.is_finite() {
-        return Err(Fault::Value { operand: "magnitude", expected: "a finite number", found: magnitude });
+        return Err(OpError::Value { operand: "magnitude", expected: "a finite number", found: magnitude });
     }
     Ok(magnitude as f32)
 }
@@ -135,21 +135,21 @@ static YARN_FACTORS: Op = Op {
         required("base", Kind::Number),
         required("factor", Kind::Number),
         required("context", Kind::Number),
-        optional("fast", Kind::Number, Default::Number(32.0)),
-        optional("slow", Kind::Number, Default::Number(1.0)),
-        optional("truncate", Kind::Bool, Default::Bool(true)),
+        optional("fast", Kind::Number, DefaultValue::Number(32.0)),
+        optional("slow", Kind::Number, DefaultValue::Number(1.0)),
+        optional("truncate", Kind::Bool, DefaultValue::Bool(true)),
     ],
     rule: |args| {
         let n_pairs = match dimension(args.int(0))? {
             Size::Known(n) if n % 2 != 0 => {
-                return Err(Fault::Value { operand: "dims", expected: "even", found: n as f64 });
+                return Err(OpError::Value { operand: "dims", expected: "even", found: n as f64 });
             }
             Size::Known(n) => Size::Known(n / 2),
             _ => Size::Unknown,
         };
         Ok(TensorType::new(Some(DType::F32), [n_pairs].as_slice()))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Kernel(|call| {
         let yarn = Yarn::of(call)?;
         for (pair, divisor) in call.out::<f32>()?.iter_mut().enumerate() {
             *divisor = yarn.divisor(pair);
@@ -158,16 +158,16 @@ static YARN_FACTORS: Op = Op {
     }),
     gpu: Some(|call| {
         let (yarn, n_pairs) = (Yarn::of(call)?, call.n_out());
-        let Some(lease) = call.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
+        let Some(lease) = call.lease.as_deref_mut() else { return Ok(Dispatch::Unsupported) };
         // A few at a time: nothing is computed there, and nothing is allocated here.
         let mut divisors = [0.0; 128];
         for first in (0..n_pairs).step_by(divisors.len()) {
             let divisors = &mut divisors[..(n_pairs - first).min(128)];
             (first..).zip(divisors.iter_mut()).for_each(|(pair, divisor)| *divisor = yarn.divisor(pair));
             let (offset, bytes) = (first * size_of::<f32>(), bytemuck::cast_slice(divisors));
-            lease.write(offset, bytes).map_err(|error| Fault::Device(Box::new(error)))?;
+            lease.write(offset, bytes).map_err(|error| OpError::Device(Box::new(error)))?;
         }
-        Ok(Ran::OnGpu)
+        Ok(Dispatch::Launched)
     }),
 };
 
@@ -180,11 +180,11 @@ struct Yarn {
 }
 
 impl Yarn {
-    fn of(call: &Call) -> Result<Yarn, Fault> {
+    fn of(call: &Call) -> Result<Yarn, OpError> {
         let number = |index, operand, least| match call.number(index)? {
             x if x > least && x.is_finite() => Ok(x),
-            found if least == 0.0 => Err(Fault::Value { operand, expected: "more than 0", found }),
-            found => Err(Fault::Value { operand, expected: "more than 1", found }),
+            found if least == 0.0 => Err(OpError::Value { operand, expected: "more than 0", found }),
+            found => Err(OpError::Value { operand, expected: "more than 1", found }),
         };
         let (dims, base, factor) = (call.int(0)? as f64, number(1, "base", 1.0)?, number(2, "factor", 0.0)?);
         let (context, fast, slow) = (number(3, "context", 0.0)?, number(4, "fast", 0.0)?, number(5, "slow", 0.0)?);
@@ -359,21 +359,21 @@ const PAIR_HALVES: &str = "let apart = n_pairs();
             let pair = select(in_head - apart, in_head, is_first);
             let first = p.offset + i - select(apart, 0u, is_first);";
 
-fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn rope_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let x = call.operand(0)?;
     let (n_tokens, n_heads, head_dim) = (x.dims[0], x.dims[1], x.dims[2]);
     let (pos, base, rotary_dim) = (call.int(1)?, base(call)?, rotary_dim(call, head_dim)?);
     let (style, scale, magnitude) = (style(call), scale(call)?, magnitude(call)?);
     let (n_pairs, factors) = (rotary_dim / 2, call.optional_operand(FACTORS));
     let Some(position) = u32::try_from(pos).ok().filter(|pos| pos.checked_add(n_tokens as u32).is_some()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     // Frequencies are fractions: the first one is, and they fall from pair to pair.
     let are_fractions = base > 1.0 && scale * std::f64::consts::TAU > 1.0;
     let fits = n_pairs <= MAX_PAIRS && n_heads <= 0xffff && head_dim <= 0xffff && n_tokens <= 0x3f_ffff;
     let are_factors_floats = factors.is_none_or(|factors| factors.dtype.is_float() && factors.fits_u32());
     if !are_fractions || !fits || !are_factors_floats || !x.fits_u32() {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let has_halves = style == RopeStyle::Halves;
     let in_fours = head_dim.is_multiple_of(4) && (!has_halves || n_pairs.is_multiple_of(4));
@@ -410,7 +410,7 @@ fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
     let factors = factors.map(|factors| factors.place()).transpose()?;
     let flags = lanes << 3 | u32::from(has_halves) << 2 | u32::from(is_wide) << 1 | u32::from(in_fours);
     let dtypes = [dtype, factor_dtype.unwrap_or(DType::Bool)];
-    let program = Program { name: "rope", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "rope", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let mut words = Immediates::from_slice(&frequencies(base, scale, n_pairs));
     // Two numbers fill the last vector.
     words.extend_from_slice(&[(n_pairs as u32) << 22 | n_tokens as u32, magnitude.to_bits()]);
@@ -419,7 +419,7 @@ fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
     let groups = if in_fours { n_tokens } else { call.n_out().div_ceil(4 * WORKGROUP as usize) };
     let mut reads: SmallVec<[Binding; 2]> = SmallVec::from_slice(&[place.binding]);
     reads.extend(factors.map(|factors| factors.binding));
-    call.launch(&program, &reads, &words, groups)
+    call.launch(&shader, &reads, &words, groups)
 }
 
 const LOAD_FOUR: &str = "fn four(i: u32) -> vec4<f32> {

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 
 use tl_device::{Binding, DType};
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
+use super::{Call, Dispatch, Operand};
+use crate::OpError;
 
 /// How numbers of all invocations become one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub(super) fn main_together(wgsl: Wgsl, workgroup: u32, body: &str) -> String {
 /// The binding `x`, and `row4(start, j, pad)`: elements `4 j .. 4 j + 3` of the row of `p.n` elements that begins at element
 /// `start`; `pad` stands for those behind its end.
 pub(super) fn read_rows<'a>(wgsl: Wgsl<'a>, dtype: DType, is_wide: bool) -> Wgsl<'a> {
-    let kind = super::gpu::kind_of(dtype);
+    let kind = super::gpu::scalar_of(dtype);
     if is_wide {
         return wgsl.read4("x", dtype).text(&format!(
             "fn row4(start: u32, j: u32, pad: {kind}) -> vec4<{kind}> {{ return load4_x((start >> 2u) + j); }}"
@@ -142,19 +142,19 @@ pub(super) struct RowMap<'a> {
 
 impl RowMap<'_> {
     /// Launches the program over operand 0, which is contiguous, in rows of its last dimension.
-    pub(super) fn launch(&self, call: &mut Call) -> Result<Ran, Fault> {
+    pub(super) fn launch(&self, call: &mut Call) -> Result<Dispatch, OpError> {
         let n = call.operand(0)?.dims.last().copied().unwrap_or(1);
         self.launch_rows(call, n)
     }
 
     /// As [`RowMap::launch`], in rows of `n` elements.
-    pub(super) fn launch_rows(&self, call: &mut Call, n: usize) -> Result<Ran, Fault> {
+    pub(super) fn launch_rows(&self, call: &mut Call, n: usize) -> Result<Dispatch, OpError> {
         let x = call.operand(0)?;
         let is_dense =
             |dtype: DType| dtype.is_float() || matches!(dtype, DType::Block(format) if format.block_elems == 1);
         let operands = || std::iter::once(&x).chain(self.weights.iter().map(|(_, weight)| weight));
         if n == 0 || !operands().all(|operand| operand.fits_u32() && is_dense(operand.dtype)) {
-            return Ok(Ran::NoProgram);
+            return Ok(Dispatch::Unsupported);
         }
         let is_wide = n.is_multiple_of(4) && operands().all(|operand| operand.offset.is_multiple_of(4));
         let (rows, lanes) = (x.n_elems() / n, workgroup_for(n));
@@ -170,8 +170,8 @@ impl RowMap<'_> {
         }
         let source = |wgsl: Wgsl| self.source(wgsl, x.dtype, is_wide, lanes);
         let flags = lanes << 1 | u32::from(is_wide);
-        let program = Program { name: self.name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
-        call.launch(&program, &reads, &words, if is_wide { rows } else { rows.div_ceil(4) })
+        let shader = ShaderVariant { name: self.name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+        call.launch(&shader, &reads, &words, if is_wide { rows } else { rows.div_ceil(4) })
     }
 
     fn source(&self, wgsl: Wgsl, dtype: DType, is_wide: bool, lanes: u32) -> String {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tl_device::{DType, Layout, Shape};
 
 use super::Arg;
-use crate::Fault;
+use crate::OpError;
 
 /// A dimension or an integer argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,10 +138,10 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A tensor whose rank is known.
-    pub fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), Fault> {
+    pub fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), OpError> {
         match self.at(index) {
             ArgType::Tensor(TensorType { dtype, sizes: Some(sizes) }) => Ok((sizes, *dtype)),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
@@ -152,19 +152,19 @@ impl<'a> RuleArgs<'a> {
         rank: usize,
         operand: &'static str,
         expected: &'static str,
-    ) -> Result<(&'a [Size], Option<DType>), Fault> {
+    ) -> Result<(&'a [Size], Option<DType>), OpError> {
         let (sizes, dtype) = self.tensor(index)?;
         if sizes.len() != rank {
-            return Err(Fault::Rank { operand, expected, found: sizes.len() });
+            return Err(OpError::Rank { operand, expected, found: sizes.len() });
         }
         Ok((sizes, dtype))
     }
 
     /// A list of tensors.
-    pub fn tensors(&self, index: usize) -> Result<&'a [TensorType], Fault> {
+    pub fn tensors(&self, index: usize) -> Result<&'a [TensorType], OpError> {
         match self.at(index) {
             ArgType::Tensors(types) => Ok(types),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
@@ -177,26 +177,26 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A list of integers.
-    pub fn ints(&self, index: usize) -> Result<&'a [Size], Fault> {
+    pub fn ints(&self, index: usize) -> Result<&'a [Size], OpError> {
         match self.at(index) {
             ArgType::Ints(sizes) => Ok(sizes),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// A truth value.
-    pub fn bool(&self, index: usize) -> Result<bool, Fault> {
+    pub fn bool(&self, index: usize) -> Result<bool, OpError> {
         match self.at(index) {
             ArgType::Bool(Some(value)) => Ok(*value),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// A text.
-    pub fn text(&self, index: usize) -> Result<&'a str, Fault> {
+    pub fn text(&self, index: usize) -> Result<&'a str, OpError> {
         match self.at(index) {
             ArgType::Text(Some(text)) => Ok(text),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
@@ -210,74 +210,78 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A dimension's number, counted from the end where it is negative.
-    pub fn axis(&self, index: usize, rank: usize) -> Result<usize, Fault> {
-        normalize_axis(self.int(index).known().ok_or(Fault::Unknown)?, rank)
+    pub fn axis(&self, index: usize, rank: usize) -> Result<usize, OpError> {
+        normalize_axis(self.int(index).known().ok_or(OpError::Unknown)?, rank)
     }
 
     /// The type of elementwise operands: tensors of one type, numbers that take it.
-    pub fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, Fault> {
+    pub fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, OpError> {
         let mut common: Option<DType> = None;
         for &index in indices {
             let ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) = self.at(index) else { continue };
             match common {
-                Some(first) if first != *dtype => return Err(Fault::Mixed { left: first, right: *dtype }),
+                Some(first) if first != *dtype => return Err(OpError::Mixed { left: first, right: *dtype }),
                 _ => common = Some(*dtype),
             }
         }
         let has_number = indices.iter().any(|&index| matches!(self.at(index), ArgType::Number));
         match common {
-            Some(dtype @ (DType::I32 | DType::Bool)) if has_number => {
-                Err(Fault::DType { operand: "a tensor that meets a fraction", expected: "a float type", found: dtype })
-            }
+            Some(dtype @ (DType::I32 | DType::Bool)) if has_number => Err(OpError::DType {
+                operand: "a tensor that meets a fraction",
+                expected: "a float type",
+                found: dtype,
+            }),
             _ => Ok(common),
         }
     }
 }
 
 /// A dimension's number as an index, counted from the end where it is negative.
-pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Fault> {
+pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-    from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(Fault::Axis { axis, rank })
+    from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(OpError::Axis { axis, rank })
 }
 
 /// Rows of a weight are whole blocks of its format; those of a transposed view of one are not.
-pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), Fault> {
+pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), OpError> {
     match (dtype, row) {
         (Some(found), Size::Known(n)) if !(n as usize).is_multiple_of(found.block_elems()) => {
-            Err(Fault::DType { operand, expected: "a weight that is not transposed", found })
+            Err(OpError::DType { operand, expected: "a weight that is not transposed", found })
         }
         _ => Ok(()),
     }
 }
 
 /// What can be a weight: floats, and the formats that weights are stored in.
-pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), Fault> {
+pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ (DType::I32 | DType::Bool)) => {
-            Err(Fault::DType { operand, expected: "float16, float32 or a weight format", found })
+            Err(OpError::DType { operand, expected: "float16, float32 or a weight format", found })
         }
         _ => Ok(()),
     }
 }
 
 /// The size of a dimension, which is not negative.
-pub(crate) fn dimension(size: Size) -> Result<Size, Fault> {
+pub(crate) fn dimension(size: Size) -> Result<Size, OpError> {
     match size {
-        Size::Known(n) if n < 0 => Err(Fault::Value { operand: "a dimension", expected: "0 or more", found: n as f64 }),
+        Size::Known(n) if n < 0 => {
+            Err(OpError::Value { operand: "a dimension", expected: "0 or more", found: n as f64 })
+        }
         size => Ok(size),
     }
 }
 
-/// The sizes as one, or the fault that they differ.
-pub(crate) fn same(rule: &'static str, left: Size, right: Size) -> Result<Size, Fault> {
+/// The sizes as one, or the error that they differ.
+pub(crate) fn same(rule: &'static str, left: Size, right: Size) -> Result<Size, OpError> {
     match left.equals(right) {
-        Some(false) => Err(Fault::Sizes { rule, left, right }),
+        Some(false) => Err(OpError::Sizes { rule, left, right }),
         _ => Ok(left.or(right)),
     }
 }
 
 /// NumPy's broadcasting: dimensions align at the end, and a size of 1 repeats.
-pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, Fault> {
+pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, OpError> {
     let rank = left.len().max(right.len());
     let at = |sizes: &[Size], i: usize| {
         let missing = rank - sizes.len();

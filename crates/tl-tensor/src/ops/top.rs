@@ -2,10 +2,10 @@
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
+use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use super::rule::{RuleArgs, Size, Sizes, TensorType};
-use super::{Arg, Call, Group, Kind, Op, Ran, Run, required, with_float};
-use crate::{Error, Fault, Tensor};
+use super::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, required, with_float};
+use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&TOPK, &ARGTOPK];
 
@@ -15,7 +15,7 @@ static TOPK: Op = Op {
     doc: "The `k` largest elements of the last dimension, the largest first; NaN before everything. `x: [.., n] → [.., k]`.",
     params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
     rule,
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
         with_float!(x.dtype, "x", T => {
             tl_kernels::top::<T>(threads, x.slice()?, n_and_k, call.out()?);
@@ -32,7 +32,7 @@ static ARGTOPK: Op = Op {
           everything. `x: [.., n] → int32[.., k]`.",
     params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
     rule: |args| Ok(TensorType { dtype: Some(DType::I32), ..rule(args)? }),
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::ContiguousKernel(|call| {
         let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
         with_float!(x.dtype, "x", T => {
             tl_kernels::top_places::<T>(threads, x.slice()?, n_and_k, call.out()?);
@@ -42,25 +42,25 @@ static ARGTOPK: Op = Op {
     gpu: Some(|call| top_gpu(call, "argtopk")),
 };
 
-fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
     let Some((&n, outer)) = x.split_last() else {
-        return Err(Fault::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
+        return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
     };
     // Places are `int32`.
     if let Size::Known(n) = n
         && n > i64::from(i32::MAX)
     {
-        return Err(Fault::Value { operand: "the last dimension", expected: "less than 2^31", found: n as f64 });
+        return Err(OpError::Value { operand: "the last dimension", expected: "less than 2^31", found: n as f64 });
     }
     if let Size::Known(k) = args.int(1)
         && (k < 0 || n.known().is_some_and(|n| k > n))
     {
         let expected = "0 or more and no more than the last dimension's size";
-        return Err(Fault::Value { operand: "k", expected, found: k as f64 });
+        return Err(OpError::Value { operand: "k", expected, found: k as f64 });
     }
     let mut sizes = Sizes::from_slice(outer);
     sizes.push(args.int(1));
@@ -68,7 +68,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
 }
 
 /// Sizes of the last dimension, of the operand and of the result.
-fn n_and_k(call: &Call) -> Result<[usize; 2], Fault> {
+fn n_and_k(call: &Call) -> Result<[usize; 2], OpError> {
     let last = |dims: &[usize]| dims.last().copied().unwrap_or(0);
     Ok([last(call.operand(0)?.dims), last(call.dims)])
 }
@@ -115,25 +115,25 @@ const NEXT: &str = "let four = group * 256u + lane;
     }
     store4_out(four, v);";
 
-fn top_gpu(call: &mut Call, name: &'static str) -> Result<Ran, Fault> {
+fn top_gpu(call: &mut Call, name: &'static str) -> Result<Dispatch, OpError> {
     let (x, [n, k], n_out) = (call.operand(0)?, n_and_k(call)?, call.n_out());
     if n > MAX_ROW || !x.fits_u32() || n_out > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let (from, to) = (x.dtype, call.dtype);
     let value = if to == DType::I32 { "i32(place)" } else { "load_x(start + place)" };
     let source = |wgsl: Wgsl| {
-        let body = NEXT.replace("KIND", gpu::kind_of(to)).replace("VALUE", value);
+        let body = NEXT.replace("KIND", gpu::scalar_of(to)).replace("VALUE", value);
         wgsl.read("x", from)
             .write("out", to)
             .params("n: u32, k: u32, n_out: u32, offset: u32")
             .text(RANK)
             .main(WORKGROUP, &body)
     };
-    let program = Program { name, dtypes: &[from, to], flags: 0, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &[from, to], flags: 0, reports_faults: false, source: &source };
     let place = x.place()?;
     let words = Immediates::from_slice(&[n as u32, k as u32, n_out as u32, place.offset]);
-    call.launch(&program, &[place.binding], &words, n_out.div_ceil(4 * WORKGROUP as usize))
+    call.launch(&shader, &[place.binding], &words, n_out.div_ceil(4 * WORKGROUP as usize))
 }
 
 impl<T> Tensor<T> {

@@ -5,9 +5,11 @@ use tl_device::{DType, Layout, Shape};
 
 use super::elementwise::copy_gpu;
 use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, normalize_axis, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, broadcast_strides, optional, required, strides_of};
-use crate::tensor::{Raw, Repeat};
-use crate::{Error, Fault, Strides, Tensor};
+use super::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, broadcast_strides, optional, required, strides_of,
+};
+use crate::tensor::{DynTensor, Repeat};
+use crate::{Error, OpError, Strides, Tensor};
 
 pub(super) static OPS: &[&Op] = &[
     &RESHAPE,
@@ -35,10 +37,10 @@ fn axis(args: &[Arg], index: usize, rank: usize) -> Option<usize> {
 }
 
 /// Views cannot split the blocks of a stored format: only whole rows can be selected, or two axes swapped.
-fn refuse_blocks(dtype: Option<DType>) -> Result<(), Fault> {
+fn refuse_blocks(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) if found.block_elems() > 1 => {
-            Err(Fault::DType { operand: "x", expected: "an activation (cast the weight first)", found })
+            Err(OpError::DType { operand: "x", expected: "an activation (cast the weight first)", found })
         }
         _ => Ok(()),
     }
@@ -55,7 +57,7 @@ static RESHAPE: Op = Op {
         refuse_blocks(dtype)?;
         Ok(TensorType::new(dtype, reshaped(sizes, args.ints(1)?)?))
     },
-    run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
+    kernel: OpKernel::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
     gpu: None,
 };
 
@@ -66,29 +68,33 @@ fn product(sizes: &[Size]) -> Size {
     sizes.iter().fold(Size::Known(1), |n, &size| n.times(size))
 }
 
-fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, Fault> {
+fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
     if let Some(&Size::Known(n)) = to.iter().find(|size| matches!(size, Size::Known(n) if *n < -1)) {
-        return Err(Fault::Value { operand: "a dimension", expected: "0 or more, or one of them -1", found: n as f64 });
+        return Err(OpError::Value {
+            operand: "a dimension",
+            expected: "0 or more, or one of them -1",
+            found: n as f64,
+        });
     }
     let total = product(from);
     let holes = to.iter().filter(|&&size| size == Size::Known(-1)).count();
     if holes > 1 {
-        return Err(Fault::Value { operand: "-1", expected: "given once", found: holes as f64 });
+        return Err(OpError::Value { operand: "-1", expected: "given once", found: holes as f64 });
     }
     let rest: Sizes = to.iter().copied().filter(|&size| size != Size::Known(-1)).collect();
     let given = product(&rest);
     if holes == 0 {
         return match (total, given) {
-            (Size::Known(from), Size::Known(to)) if from != to => Err(Fault::Elements { from, to }),
+            (Size::Known(from), Size::Known(to)) if from != to => Err(OpError::Elements { from, to }),
             _ => Ok(Sizes::from_slice(to)),
         };
     }
     let hole = match (total, given) {
         (_, Size::Known(0)) => {
             let expected = "absent where another dimension is 0, because any size would do";
-            return Err(Fault::Value { operand: "-1", expected, found: -1.0 });
+            return Err(OpError::Value { operand: "-1", expected, found: -1.0 });
         }
-        (Size::Known(from), Size::Known(to)) if from % to != 0 => return Err(Fault::Elements { from, to }),
+        (Size::Known(from), Size::Known(to)) if from % to != 0 => return Err(OpError::Elements { from, to }),
         (Size::Known(from), Size::Known(to)) => Size::Known(from / to),
         _ => Size::Unknown,
     };
@@ -97,7 +103,7 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, Fault> {
 
 /// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself; one of them
 /// may repeat each element of such a run.
-fn reshape_view(source: &Raw, shape: Shape) -> Option<Raw> {
+fn reshape_view(source: &DynTensor, shape: Shape) -> Option<DynTensor> {
     if source.is_contiguous() {
         let strides = strides_of(&shape);
         return Some(source.view(shape, strides, 0));
@@ -169,7 +175,7 @@ static FLATTEN: Op = Op {
         refuse_blocks(dtype)?;
         Ok(TensorType::new(dtype, [product(sizes)].as_slice()))
     },
-    run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
+    kernel: OpKernel::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
     gpu: None,
 };
 
@@ -179,8 +185,8 @@ static TRANSPOSE: Op = Op {
     doc: "Two dimensions swapped; the last two unless given. A view. `x: [.., a, .., b, ..] → [.., b, .., a, ..]`.",
     params: &[
         required("x", Kind::Weight),
-        optional("a", Kind::Int, Default::Int(-2)),
-        optional("b", Kind::Int, Default::Int(-1)),
+        optional("a", Kind::Int, DefaultValue::Int(-2)),
+        optional("b", Kind::Int, DefaultValue::Int(-1)),
     ],
     rule: |args| {
         let (sizes, dtype) = args.tensor(0)?;
@@ -189,7 +195,7 @@ static TRANSPOSE: Op = Op {
         sizes.swap(a, b);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let rank = source.shape().len();
         let mut strides: Strides = source.strides().into();
         strides.swap(axis(args, 1, rank)?, axis(args, 2, rank)?);
@@ -210,22 +216,22 @@ static PERMUTE: Op = Op {
         let rank = sizes.len();
         if dims.len() != rank {
             let (left, right) = (Size::Known(dims.len() as i64), Size::Known(rank as i64));
-            return Err(Fault::Sizes { rule: "dims must name every dimension once", left, right });
+            return Err(OpError::Sizes { rule: "dims must name every dimension once", left, right });
         }
         let mut seen = Sizes::new();
         let mut result = Sizes::new();
         for &dim in dims {
-            let axis = normalize_axis(dim.known().ok_or(Fault::Unknown)?, rank)?;
+            let axis = normalize_axis(dim.known().ok_or(OpError::Unknown)?, rank)?;
             let mark = Size::Known(axis as i64);
             if seen.contains(&mark) {
-                return Err(Fault::Value { operand: "dims", expected: "every dimension once", found: axis as f64 });
+                return Err(OpError::Value { operand: "dims", expected: "every dimension once", found: axis as f64 });
             }
             seen.push(mark);
             result.push(sizes[axis]);
         }
         Ok(TensorType::new(dtype, result))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let Some(Arg::Ints(dims)) = args.get(1) else { return None };
         let rank = source.shape().len();
         let strides: Option<Strides> =
@@ -249,7 +255,7 @@ static SQUEEZE: Op = Op {
         sizes.remove(axis);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let mut strides: Strides = source.strides().into();
         strides.remove(axis(args, 1, source.shape().len())?);
         Some(source.view(layout.shape().clone(), strides, 0))
@@ -270,7 +276,7 @@ static UNSQUEEZE: Op = Op {
         sizes.insert(axis, Size::Known(1));
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let mut strides: Strides = source.strides().into();
         strides.insert(axis(args, 1, source.shape().len() + 1)?, 1);
         Some(source.view(layout.shape().clone(), strides, 0))
@@ -290,7 +296,7 @@ static BROADCAST_TO: Op = Op {
         target.iter().try_for_each(|&size| super::rule::dimension(size).map(drop))?;
         if target.len() < sizes.len() {
             let expected = "no more dimensions than the shape it is broadcast to";
-            return Err(Fault::Rank { operand: "x", expected, found: sizes.len() });
+            return Err(OpError::Rank { operand: "x", expected, found: sizes.len() });
         }
         // Broadcasting both ways gives the target again unless the target itself would have to grow.
         let joined = broadcast(sizes, target)?;
@@ -299,7 +305,7 @@ static BROADCAST_TO: Op = Op {
         }
         Ok(TensorType::new(dtype, target))
     },
-    run: Run::View(|source, _, layout| {
+    kernel: OpKernel::View(|source, _, layout| {
         let strides = broadcast_strides(source.shape(), source.strides(), layout.shape());
         Some(source.view(layout.shape().clone(), strides, 0))
     }),
@@ -307,17 +313,17 @@ static BROADCAST_TO: Op = Op {
 };
 
 /// The bounds of a slice as indices: negative ones count from the end, and both must lie within the dimension.
-fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), Fault> {
+fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), OpError> {
     let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
     let (first, last) = (from_start(start), from_start(end));
     if !(0..=size).contains(&first) {
-        return Err(Fault::Index { index: start, size });
+        return Err(OpError::Index { index: start, size });
     }
     if !(0..=size).contains(&last) {
-        return Err(Fault::Index { index: end, size });
+        return Err(OpError::Index { index: end, size });
     }
     if last < first {
-        return Err(Fault::Value { operand: "end", expected: "no smaller than start", found: end as f64 });
+        return Err(OpError::Value { operand: "end", expected: "no smaller than start", found: end as f64 });
     }
     Ok((first, last))
 }
@@ -349,7 +355,7 @@ static SLICE: Op = Op {
         };
         Ok(TensorType::new(dtype, result))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
         let (first, _) = bounds(source.shape()[axis] as i64, int(args, 2)?, int(args, 3)?).ok()?;
         narrowed(source, layout, axis, first)
@@ -358,12 +364,12 @@ static SLICE: Op = Op {
 };
 
 /// Whether a view can take part of this dimension: in a transposed weight, blocks run along another one than the last.
-fn is_divisible(source: &Raw, axis: usize) -> bool {
+fn is_divisible(source: &DynTensor, axis: usize) -> bool {
     source.dtype().block_elems() == 1 || source.strides()[axis].is_multiple_of(source.dtype().block_elems())
 }
 
 /// The view that starts at index `first` of `axis`.
-fn narrowed(source: &Raw, layout: &Layout, axis: usize, first: i64) -> Option<Raw> {
+fn narrowed(source: &DynTensor, layout: &Layout, axis: usize, first: i64) -> Option<DynTensor> {
     if !is_divisible(source, axis) {
         return None;
     }
@@ -381,22 +387,24 @@ static SLICE_LAST: Op = Op {
         refuse_blocks(dtype)?;
         let axis = args.axis(1, sizes.len())?;
         if sizes[axis] == Size::Known(0) {
-            return Err(Fault::Index { index: -1, size: 0 });
+            return Err(OpError::Index { index: -1, size: 0 });
         }
         let mut sizes = Sizes::from_slice(sizes);
         sizes[axis] = Size::Known(1);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
         narrowed(source, layout, axis, source.shape()[axis] as i64 - 1)
     }),
     gpu: None,
 };
 
-fn index_in(size: Size, index: Size) -> Result<(), Fault> {
+fn index_in(size: Size, index: Size) -> Result<(), OpError> {
     match (size, index) {
-        (Size::Known(size), Size::Known(index)) if index >= size || index < -size => Err(Fault::Index { index, size }),
+        (Size::Known(size), Size::Known(index)) if index >= size || index < -size => {
+            Err(OpError::Index { index, size })
+        }
         _ => Ok(()),
     }
 }
@@ -418,7 +426,7 @@ static SELECT: Op = Op {
         sizes.remove(axis);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
         let index = int(args, 2).filter(|_| is_divisible(source, axis))?;
         let index = if index < 0 { index + source.shape()[axis] as i64 } else { index };
@@ -440,14 +448,14 @@ pub(crate) static CONTIGUOUS: Op = Op {
         let (sizes, dtype) = args.tensor(0)?;
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(copy),
+    kernel: OpKernel::Kernel(copy),
     gpu: Some(|call| match call.dtype {
-        DType::Block(_) => Ok(Ran::NoProgram),
+        DType::Block(_) => Ok(Dispatch::Unsupported),
         _ => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
     }),
 };
 
-fn copy(call: &mut Call) -> Result<(), Fault> {
+fn copy(call: &mut Call) -> Result<(), OpError> {
     let operand = call.operand(0)?;
     match operand.dtype {
         DType::Bool => tl_kernels::copy::<u8>(call.threads, operand.kernel_view()?, call.out()?),
