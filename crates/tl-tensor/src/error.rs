@@ -4,7 +4,7 @@ use std::fmt;
 
 use tl_device::{DType, Shape};
 
-use crate::ops::Size;
+use crate::size::Size;
 
 /// An operation that cannot be done, or memory that cannot be had.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -3,9 +3,9 @@
 use half::f16;
 use tl_device::{DType, Device, Layout, Role};
 
-use crate::ops::cast::store_f32;
-use crate::tensor::{DynTensor, take};
-use crate::{Error, Tensor};
+use crate::Error;
+use crate::cpu::convert::store_f32;
+use crate::tensor::{DynTensor, Tensor, take};
 
 /// A generator of 64-bit numbers: SplitMix64 (Steele, Lea, Flood 2014), a counter and a mixing function.
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ impl Random {
             lease.write(at, &stored[..n * size]).map_err(|error| Error::Memory { op, error })?;
             at += n * size;
         }
-        Ok(Tensor::from_raw(DynTensor::new(lease.share(), layout)))
+        Ok(Tensor::from_dyn(DynTensor::new(lease.share(), layout)))
     }
 }
 

@@ -49,7 +49,7 @@ impl Values {
         let all: Vec<f32> = vec![7.0; self.shift].into_iter().chain(self.data.iter().copied()).collect();
         let n = all.len();
         let cast = |what: &'static str, tensor: Tensor| {
-            let args = [Arg::Tensor(tensor.raw()), Arg::DType(self.dtype)];
+            let args = [Arg::Tensor(tensor.as_dyn()), Arg::DType(self.dtype)];
             Tensor::from(ops::apply(ops::by_name(what).unwrap(), device, &args).unwrap())
         };
         let flat = match self.dtype {
@@ -83,7 +83,7 @@ fn check(devices: &[Device], name: &str, operands: &[Values], rest: &[Arg], tole
     let run = |device: &Device| {
         let tensors: Vec<Tensor> = operands.iter().map(|values| values.tensor(device)).collect();
         let before = host_fallbacks(device);
-        let mut args: Vec<Arg> = tensors.iter().map(|tensor| Arg::Tensor(tensor.raw())).collect();
+        let mut args: Vec<Arg> = tensors.iter().map(|tensor| Arg::Tensor(tensor.as_dyn())).collect();
         args.extend(rest.iter().cloned());
         let shapes: Vec<_> = operands.iter().map(|x| (x.dtype.to_string(), &x.dims, x.shift)).collect();
         let result = ops::apply(op, device, &args).unwrap_or_else(|error| panic!("{name} of {shapes:?}: {error}"));
@@ -286,7 +286,7 @@ fn elements_by_their_index() {
                 let op = ops::by_name("index_select").unwrap();
                 let run = |device: &Device| {
                     let (x, index) = (x.tensor(device), index.tensor(device));
-                    let args = [Arg::Tensor(x.raw()), Arg::Int(axis), Arg::Tensor(index.raw())];
+                    let args = [Arg::Tensor(x.as_dyn()), Arg::Int(axis), Arg::Tensor(index.as_dyn())];
                     elements(&Tensor::from(ops::apply(op, device, &args).unwrap()))
                 };
                 let expected = run(&Device::cpu());

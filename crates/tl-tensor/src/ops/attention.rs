@@ -3,13 +3,19 @@
 use tl_device::DType;
 use tl_kernels::{Element, Heads, Kept, Q8Block, Scores};
 
+use super::attention_gpu;
+use crate::op::kernel::with_float;
+use crate::op::rule::{same, weight_rule};
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required,
+};
+use crate::operand::Operand;
+use crate::size::Size;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
+
 /// The largest head that there is attention for.
 pub use tl_kernels::MAX_HEAD_DIM;
-
-use super::attention_gpu;
-use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
-use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Operand, optional, required, with_float};
-use crate::{Error, OpError, Tensor};
 
 pub(super) static OPS: &[&Op] = &[&ATTENTION];
 
@@ -34,7 +40,7 @@ pub(super) static ATTENTION: Op = Op {
         optional("sinks", Kind::Weight, DefaultValue::Absent),
     ],
     rule,
-    kernel: OpKernel::RepeatKernel {
+    kernel: OpKernel::Repeated {
         must_copy,
         kernel: |call| {
             let operand = |index| call.operand_with_repeat(index).ok_or(OpError::Unknown);

@@ -11,10 +11,11 @@ use std::fmt::Write as _;
 use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
-use super::elementwise::TANH_WGSL;
-use super::gpu::{ShaderVariant, Wgsl};
-use super::{Call, Dispatch, Operand};
 use crate::OpError;
+use crate::gpu::math::TANH_WGSL;
+use crate::gpu::{ShaderVariant, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 
 /// The largest head that there is a program for: one row of it and what goes with it fit into a workgroup's memory.
 const MAX_HEAD_DIM: usize = 1024;
@@ -55,13 +56,13 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
         fits_memory(rows, head_dim) && value_dim <= 4 * lanes(rows) && n_rows.div_ceil(rows) * kv_heads >= ENOUGH_GROUPS
     };
     let rows = [8, 4, 2].into_iter().find(|&rows| are_served(rows)).unwrap_or(1);
-    let (q_place, k_place, v_place) = (q.place()?, k.place()?, v.place()?);
+    let (q_place, k_place, v_place) = (q.on_gpu()?, k.on_gpu()?, v.on_gpu()?);
     let is_quartered = |operand: &Operand, offset: u32| {
         offset.is_multiple_of(4) && operand.strides[..2].iter().all(|stride| stride.is_multiple_of(4))
     };
     let is_wide = is_quartered(k, k_place.offset) && is_quartered(v, v_place.offset);
     let has_cap = scores.softcap > 0.0;
-    let (sinks_dtype, sinks_place) = (sinks.map(|sinks| sinks.dtype), sinks.map(Operand::place).transpose()?);
+    let (sinks_dtype, sinks_place) = (sinks.map(|sinks| sinks.dtype), sinks.map(Operand::on_gpu).transpose()?);
     let (kv, out) = (k.dtype, call.dtype);
     let text = Text { rows, head_dim, value_dim, is_wide, has_cap, q: q.dtype, kv, out, sinks: sinks_dtype };
     let source = |wgsl: Wgsl| text.source(wgsl);

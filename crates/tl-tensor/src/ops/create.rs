@@ -1,12 +1,17 @@
 //! Tensors from nothing: `zeros`, `ones`, `full`, `arange`, `eye`, `positional_encoding`, `causal_mask`.
 
-use tl_device::{DType, Device, Layout, Role};
+use tl_device::{DType, Device, Layout, Role, Shape};
 
-use super::access::write;
-use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, dimension};
-use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required};
-use crate::tensor::{DynTensor, take};
+use crate::cpu::elements::write;
+use crate::dispatch::apply;
+use crate::element::Element;
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::rule::dimension;
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required,
+};
+use crate::size::{Size, Sizes};
+use crate::tensor::{DynTensor, Tensor, take};
 use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&ZEROS, &ONES, &FULL, &ARANGE, &EYE, &POSITIONAL_ENCODING, &CAUSAL_MASK];
@@ -32,7 +37,7 @@ static ZEROS: Op = Op {
     doc: "All zeros, `float16` unless another type is given. `→ shape`.",
     params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, DefaultValue::Absent)],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
-    kernel: OpKernel::Kernel(|call| fill(call, 0.0)),
+    kernel: OpKernel::Strided(|call| fill(call, 0.0)),
     gpu: Some(|call| fill_gpu(call, 0.0)),
 };
 
@@ -42,7 +47,7 @@ static ONES: Op = Op {
     doc: "All ones, `float16` unless another type is given. `→ shape`.",
     params: &[required("shape", Kind::Ints), optional("dtype", Kind::DType, DefaultValue::Absent)],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 1)?, shape(args, 0)?)),
-    kernel: OpKernel::Kernel(|call| fill(call, 1.0)),
+    kernel: OpKernel::Strided(|call| fill(call, 1.0)),
     gpu: Some(|call| fill_gpu(call, 1.0)),
 };
 
@@ -56,7 +61,7 @@ static FULL: Op = Op {
         optional("dtype", Kind::DType, DefaultValue::Absent),
     ],
     rule: |args| Ok(TensorType::new(plain_dtype(args, 2)?, shape(args, 0)?)),
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let value = call.number(1)?;
         fill(call, value)
     }),
@@ -92,7 +97,7 @@ fn word_of(dtype: DType, value: f64) -> u32 {
 }
 
 /// A tensor of one value, for the methods of `Tensor` and `Device`.
-pub(crate) fn filled(device: &Device, layout: Layout, value: f64, op: &'static str) -> Result<DynTensor, Error> {
+fn filled(device: &Device, layout: Layout, value: f64, op: &'static str) -> Result<DynTensor, Error> {
     let mut lease = take(device, &layout, Role::Activation, op)?;
     if let found @ DType::Block(_) = layout.dtype() {
         let error = OpError::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found };
@@ -124,7 +129,7 @@ static ARANGE: Op = Op {
         };
         Ok(TensorType::new(dtype, [count].as_slice()))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let (start, step) = (call.int(0)?, call.int(2)?);
         for i in 0..call.dims[0] {
             let value = i128::from(start) + i as i128 * i128::from(step);
@@ -163,7 +168,7 @@ static EYE: Op = Op {
         let n = dimension(args.int(0))?;
         Ok(TensorType::new(plain_dtype(args, 1)?, [n, n].as_slice()))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         call.out.fill(0);
         for i in 0..call.dims[0] {
             write(call.dtype, call.out, i * call.dims[0] + i, 1.0);
@@ -183,7 +188,7 @@ static POSITIONAL_ENCODING: Op = Op {
         let sizes = [dimension(args.int(0))?, dimension(args.int(1))?];
         Ok(TensorType::new(plain_dtype(args, 2)?, sizes.as_slice()))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let d = call.dims[1];
         // Positions of nothing may be many.
         let n_positions = if d == 0 { 0 } else { call.dims[0] };
@@ -209,7 +214,7 @@ static CAUSAL_MASK: Op = Op {
         let m = if args.is_given(1) { dimension(args.int(1))? } else { n };
         Ok(TensorType::new(Some(DType::Bool), [n, m].as_slice()))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let (n, m) = (call.dims[0], call.dims[1]);
         if m == 0 {
             return Ok(());
@@ -242,7 +247,7 @@ fn index_gpu(
     if n > i32::MAX as usize / 4 {
         return Ok(Dispatch::Unsupported);
     }
-    let kind = gpu::scalar_of(dtype);
+    let kind = scalar_of(dtype);
     let source = |wgsl: Wgsl| {
         wgsl.write("out", dtype).params("n: i32, columns: i32, start: i32, step: i32").main(
             WORKGROUP,
@@ -265,12 +270,69 @@ fn index_gpu(
     call.launch(&shader, &[], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
-impl crate::Tensor<bool> {
+impl Tensor<bool> {
     /// Which of `m` keys each of `n` queries may see: see the operation `causal_mask`.
     ///
     /// # Errors
     /// [`Error::Memory`] where there is none.
-    pub fn causal_mask(device: &Device, n: usize, m: usize) -> Result<crate::Tensor<bool>, Error> {
-        super::apply(&CAUSAL_MASK, device, &[Arg::Int(n as i64), Arg::Int(m as i64)]).map(crate::Tensor::from_raw)
+    pub fn causal_mask(device: &Device, n: usize, m: usize) -> Result<Tensor<bool>, Error> {
+        apply(&CAUSAL_MASK, device, &[Arg::Int(n as i64), Arg::Int(m as i64)]).map(Tensor::from_dyn)
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// All zeros (`false` for `bool`).
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none; the same holds for all that make tensors.
+    pub fn zeros(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        Ok(Tensor::from_dyn(filled(device, Layout::new(T::DTYPE, shape), 0.0, "zeros")?))
+    }
+
+    /// All ones (`true` for `bool`).
+    pub fn ones(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
+        Ok(Tensor::from_dyn(filled(device, Layout::new(T::DTYPE, shape), 1.0, "ones")?))
+    }
+
+    /// All elements the same.
+    pub fn full(device: &Device, shape: impl Into<Shape>, value: T) -> Result<Tensor<T>, Error> {
+        let layout = Layout::new(T::DTYPE, shape);
+        let mut lease = take(device, &layout, Role::Activation, "full")?;
+        let stored = value.to_stored();
+        let bytes = bytemuck::bytes_of(&stored);
+        let word: [u8; 4] = std::array::from_fn(|i| bytes[i % bytes.len()]);
+        lease.fill(u32::from_ne_bytes(word)).map_err(|error| Error::Memory { op: "full", error })?;
+        Ok(Tensor::from_dyn(DynTensor::new(lease.share(), &layout)))
+    }
+}
+
+/// Making tensors whose type is chosen when the program runs.
+pub trait CreateTensors {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    fn zeros(&self, layout: impl Into<Layout>) -> Result<Tensor, Error>;
+    /// All ones.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    fn ones(&self, layout: impl Into<Layout>) -> Result<Tensor, Error>;
+    /// All elements the nearest value to `value`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where there is none.
+    fn full(&self, layout: impl Into<Layout>, value: f64) -> Result<Tensor, Error>;
+}
+
+impl CreateTensors for Device {
+    fn zeros(&self, layout: impl Into<Layout>) -> Result<Tensor, Error> {
+        Ok(Tensor::from_dyn(filled(self, layout.into(), 0.0, "zeros")?))
+    }
+    fn ones(&self, layout: impl Into<Layout>) -> Result<Tensor, Error> {
+        Ok(Tensor::from_dyn(filled(self, layout.into(), 1.0, "ones")?))
+    }
+    fn full(&self, layout: impl Into<Layout>, value: f64) -> Result<Tensor, Error> {
+        Ok(Tensor::from_dyn(filled(self, layout.into(), value, "full")?))
     }
 }

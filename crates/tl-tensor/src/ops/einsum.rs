@@ -3,12 +3,20 @@
 use smallvec::SmallVec;
 use tl_kernels::{Batch, Matrix};
 
-use super::access::{Reader, for_each_index, write};
-use super::product_gpu::{self, Side};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, same};
-use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Operand, optional, required, with_float};
-use crate::tensor::Repeat;
-use crate::{Error, OpError, Strides, Tensor};
+use crate::cpu::elements::{Reader, for_each_index, write};
+use crate::dispatch::apply;
+use crate::gpu::products;
+use crate::gpu::products::Side;
+use crate::op::kernel::with_float;
+use crate::op::rule::same;
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required,
+};
+use crate::operand::Operand;
+use crate::size::{Size, Sizes};
+use crate::strides::{Repeat, Strides};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&EINSUM];
 
@@ -43,7 +51,7 @@ static EINSUM: Op = Op {
             |letter: u8| sizes.iter().find(|(known, _)| *known == letter).map_or(Size::Unknown, |(_, size)| *size);
         Ok(TensorType::new(dtype, spec.result.bytes().map(size_of).collect::<Sizes>()))
     },
-    kernel: OpKernel::RepeatKernel { must_copy, kernel: einsum },
+    kernel: OpKernel::Repeated { must_copy, kernel: einsum },
     gpu: Some(einsum_gpu),
 };
 
@@ -247,7 +255,7 @@ fn einsum_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let x = Side { operand: &x.operand, batch: &x_batch, outer: row.x, inner: x_inner };
     let w = Side { operand: &w.operand, batch: &w_batch, outer: column.w, inner: w_inner };
     let n_inner = dims[dims.len() - n_inner..].iter().product();
-    product_gpu::run(call, &dims, &x, &w, &product_gpu::Sizes { m: row.size, k, n: column.size, n_inner })
+    products::run(call, &dims, &x, &w, &products::Sizes { m: row.size, k, n: column.size, n_inner })
 }
 
 /// A dimension of the result, and its strides in the operands: 0 in one that lacks it, or repeats its elements along it.
@@ -372,6 +380,6 @@ impl<T> Tensor<T> {
     /// # Errors
     /// [`Error::Op`] where the specification does not fit the operands.
     pub fn einsum<U>(&self, spec: &str, other: &Tensor<U>) -> Result<Tensor<T>, Error> {
-        super::apply(&EINSUM, self.device(), &[Arg::Text(spec), self.into(), other.into()]).map(Tensor::from_raw)
+        apply(&EINSUM, self.device(), &[Arg::Text(spec), self.into(), other.into()]).map(Tensor::from_dyn)
     }
 }

@@ -2,12 +2,16 @@
 
 use tl_device::DType;
 
-use super::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::linear_gpu::parts;
-use super::rule::{Size, Sizes, TensorType, weight_rule, whole_rows};
-use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required, with_float};
+use crate::element::Element;
+use crate::gpu::weight_parts::parts;
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::kernel::with_float;
+use crate::op::rule::{weight_rule, whole_rows};
+use crate::op::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, TensorType, optional, required};
 use crate::quant::wgsl::WeightLoads;
-use crate::{Element, Error, OpError, Tensor};
+use crate::size::{Size, Sizes};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&EMBEDDING];
 
@@ -42,7 +46,7 @@ static EMBEDDING: Op = Op {
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    kernel: OpKernel::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (table, ids) = (call.operand(0)?, call.operand(1)?);
         let (rows, n, threads) = (table.dims[0], table.dims[1], call.threads);
         let (weight, ids) = (table.weight()?, ids.slice::<i32>()?);
@@ -117,7 +121,7 @@ fn embedding_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let flags = u32::from(is_wide) << 1 | u32::from(in_fours);
     let dtypes = [table.dtype, dtype];
     let shader = ShaderVariant { name: "embedding", dtypes: &dtypes, flags, reports_faults: true, source: &source };
-    let (table, ids) = (table.place()?, ids.place()?);
+    let (table, ids) = (table.on_gpu()?, ids.on_gpu()?);
     let stretches = n / loads.part() as usize;
     let invocations = if in_fours { n_ids * stretches } else { (n_ids * n).div_ceil(4) };
     for part in parts {

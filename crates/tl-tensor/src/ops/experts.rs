@@ -4,10 +4,12 @@ use tl_device::DType;
 use tl_kernels::Experts;
 
 use super::experts_gpu;
-use super::matmul::product_dtype;
-use super::rule::{RuleArgs, Size, TensorType, same, weight_rule, whole_rows};
-use super::{Arg, DefaultValue, Group, Kind, Op, OpKernel, optional, required, with_float};
-use crate::{Error, OpError, Tensor};
+use crate::op::kernel::with_float;
+use crate::op::rule::{product_dtype, same, weight_rule, whole_rows};
+use crate::op::{Arg, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};
+use crate::size::Size;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&LINEAR_EXPERTS];
 
@@ -25,7 +27,7 @@ static LINEAR_EXPERTS: Op = Op {
         optional("b", Kind::Weight, DefaultValue::Absent),
     ],
     rule,
-    kernel: OpKernel::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, w, chosen) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
         let bias = call.optional_operand(3).map(|bias| bias.weight()).transpose()?;
         let experts = Experts { weight: w.weight()?, bias, n_experts: w.dims[0], n: w.dims[1], k: w.dims[2] };

@@ -10,10 +10,12 @@ use std::fmt::Write as _;
 use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
-use super::gpu::{ShaderVariant, WORKGROUP, Wgsl};
-use super::linear_gpu::{Loads, SUBGROUP, parts, total};
-use super::{Call, Dispatch, Operand};
+use super::linear_gpu::{Loads, SUBGROUP, total};
 use crate::OpError;
+use crate::gpu::weight_parts::parts;
+use crate::gpu::{ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 use crate::quant::wgsl::WeightLoads;
 
 /// Invocations of a workgroup.
@@ -39,8 +41,8 @@ pub(super) fn run(call: &mut Call) -> Result<Dispatch, OpError> {
     let (x, w, chosen, bias) = (call.operand(0)?, call.operand(1)?, call.operand(2)?, call.optional_operand(3));
     let [n_experts, n, k] = [w.dims[0], w.dims[1], w.dims[2]];
     let (n_places, shared_by) = (chosen.n_elems(), if x.dims.len() == 2 { chosen.dims[1] } else { 1 });
-    let (x_place, w_place, chosen_place) = (x.place()?, w.place()?, chosen.place()?);
-    let bias_place = bias.as_ref().map(Operand::place).transpose()?;
+    let (x_place, w_place, chosen_place) = (x.on_gpu()?, w.on_gpu()?, chosen.on_gpu()?);
+    let bias_place = bias.as_ref().map(Operand::on_gpu).transpose()?;
     let is_wide = k.is_multiple_of(8) && w_place.offset.is_multiple_of(8);
     let bias_loads = bias.as_ref().and_then(|bias| WeightLoads::new(bias.dtype, false));
     let (Some(w_loads), Some(target)) = (WeightLoads::new(w.dtype, is_wide), call.device.shader_target()) else {

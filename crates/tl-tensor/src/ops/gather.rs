@@ -2,11 +2,17 @@
 
 use tl_device::DType;
 
-use super::access::{Reader, for_each_index, write};
-use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis, same};
-use super::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, Operand, required};
-use crate::{Error, OpError, Strides, Tensor};
+use crate::cpu::convert::copy_into;
+use crate::cpu::elements::{Reader, for_each_index, write};
+use crate::gpu::indexing::{INDEX, collapse};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::rule::{normalize_axis, same};
+use crate::op::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, required};
+use crate::operand::Operand;
+use crate::size::{Size, Sizes};
+use crate::strides::{Strides, contiguous_strides};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&INDEX_SELECT, &GATHER, &SCATTER];
 
@@ -52,7 +58,7 @@ static INDEX_SELECT: Op = Op {
         sizes[axis] = m;
         Ok(TensorType::new(dtype, sizes))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let way = Way::of_positions(call)?;
         pick(call, &way)
     }),
@@ -76,7 +82,7 @@ static GATHER: Op = Op {
         fits(sizes, index, axis)?;
         Ok(TensorType::new(dtype, index))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let way = Way::of_elements(call)?;
         pick(call, &way)
     }),
@@ -161,7 +167,7 @@ const PICK: &str = "let four = group * 256u + lane;
 
 fn pick_gpu(call: &mut Call, way: &Way) -> Result<Dispatch, OpError> {
     let (x, index) = (call.operand(0)?, call.operand(2)?);
-    let collapsed = gpu::collapse(call.dims, [&way.strides, &way.places]);
+    let collapsed = collapse(call.dims, [&way.strides, &way.places]);
     let is_small = |operand: &Operand| operand.fits_u32() && operand.dims.iter().all(|&dim| dim <= i32::MAX as usize);
     let Some((dims, [strides, places])) = collapsed.filter(|_| is_small(&x) && is_small(&index)) else {
         return Ok(Dispatch::Unsupported);
@@ -179,10 +185,10 @@ fn pick_gpu(call: &mut Call, way: &Way) -> Result<Dispatch, OpError> {
                 "dims: vec4<u32>, strides: vec4<u32>, places: vec4<u32>, n: u32, offset: u32, index_offset: u32,
                  step: u32, size: u32",
             )
-            .text(gpu::INDEX)
-            .main(WORKGROUP, &PICK.replace("KIND", gpu::scalar_of(dtype)))
+            .text(INDEX)
+            .main(WORKGROUP, &PICK.replace("KIND", scalar_of(dtype)))
     };
-    let (x, index) = (x.place()?, index.place()?);
+    let (x, index) = (x.on_gpu()?, index.on_gpu()?);
     let shader = ShaderVariant { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
     let mut words = Immediates::new();
     [dims, strides, places].iter().for_each(|four| words.extend_from_slice(four));
@@ -217,11 +223,11 @@ static SCATTER: Op = Op {
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    kernel: OpKernel::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let (x, index, src) = (call.operand(0)?, call.operand(2)?, call.operand(3)?);
         let axis = normalize_axis(call.int(1)?, x.dims.len())?;
-        super::cast::copy_into(call.threads.isa(), &x, call.dtype, call.out)?;
-        let mut strides = super::strides_of(call.dims);
+        copy_into(call.threads.isa(), &x, call.dtype, call.out)?;
+        let mut strides = contiguous_strides(call.dims);
         let step = std::mem::take(&mut strides[axis]);
         let (indices, values) = (Reader::new(&index)?, Reader::new(&src)?);
         let (dtype, out, size) = (call.dtype, &mut *call.out, x.dims[axis]);

@@ -12,10 +12,14 @@ use std::fmt::Write as _;
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, ShaderTarget};
 
-use super::gpu::{ShaderVariant, WORKGROUP, Wgsl};
-use super::linear_matrix::{self, Matrix};
-use super::{Call, Dispatch, Operand};
+use super::linear_matrix;
+use super::linear_matrix::Matrix;
 use crate::OpError;
+use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
+use crate::gpu::weight_parts::parts;
+use crate::gpu::{ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 use crate::quant::wgsl::WeightLoads;
 
 /// Tokens up to which a workgroup computes whole sums of four rows.
@@ -24,11 +28,6 @@ const FEW_TOKENS: usize = 8;
 const FEW_LANES: u32 = 64;
 /// Rows of a weight that are few.
 const FEW_ROWS: usize = 4096;
-/// Rows and columns of a square of the result.
-pub(super) const TILE: usize = 64;
-/// Invocations that compute a square, each eight rows and four columns of it.
-pub(super) const TILE_LANES: u32 = 128;
-
 /// A product: `x: [m, k]`, contiguous; `w: [n, k]`, whole rows one after the other; `bias: [n]`.
 pub(super) struct Linear<'a> {
     pub(super) x: &'a Operand<'a>,
@@ -66,8 +65,8 @@ const PARAMS: &str = "k: u32, m: u32, n: u32, n_rows: u32, first: u32, x_offset:
 /// Launches the product into the result of the call.
 pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Dispatch, OpError> {
     let Linear { x, w, bias, m, k, n } = *linear;
-    let (x_place, w_place) = (x.place()?, w.place()?);
-    let bias_place = bias.map(Operand::place).transpose()?;
+    let (x_place, w_place) = (x.on_gpu()?, w.on_gpu()?);
+    let bias_place = bias.map(Operand::on_gpu).transpose()?;
     let is_counted = |n_elems: usize| n_elems < u32::MAX as usize / 2;
     let fits = is_counted(m * k) && is_counted(m * n) && x.fits_u32();
     let is_wide = k.is_multiple_of(8) && w_place.offset.is_multiple_of(8);
@@ -135,46 +134,6 @@ impl Plan {
             Plan::Each => (m * n_rows).div_ceil(4 * WORKGROUP as usize),
         }
     }
-}
-
-/// Rows of a weight that one binding shows.
-pub(super) struct Part {
-    pub(super) first: usize,
-    pub(super) n_rows: usize,
-    /// Where the binding begins and how long it is; `None`: it is the whole weight.
-    bytes: Option<(u64, u64)>,
-}
-
-impl Part {
-    pub(super) fn binding<'a>(&self, whole: &Binding<'a>) -> Binding<'a> {
-        self.bytes.map_or(*whole, |(start, len)| whole.part(start, len))
-    }
-}
-
-/// The parts that a weight is bound in: as many rows as a binding may show, so many that each part begins where a binding
-/// may, and at a multiple of four. `None` where a few rows are too much, or a part has elements beyond what can be counted.
-pub(super) fn parts(target: &ShaderTarget, w: &Operand, k: usize, n: usize) -> Option<SmallVec<[Part; 4]>> {
-    let (elems, bytes) = (w.dtype.block_elems(), w.dtype.block_bytes());
-    let whole = w.binding.map_or(0, |binding| binding.len_bytes() as u64);
-    let is_counted = |n_elems: usize| n_elems < u32::MAX as usize;
-    if whole <= target.max_binding_bytes && is_counted(w.offset + n * k) {
-        return Some(SmallVec::from_iter([Part { first: 0, n_rows: n, bytes: None }]));
-    }
-    let (row, before) = ((k / elems * bytes) as u64, (w.offset / elems * bytes) as u64);
-    let alignment = u64::from(target.binding_alignment);
-    // The least number of rows whose bytes are a multiple of the alignment, which is a power of two.
-    let rows_apart = (alignment >> row.trailing_zeros().min(alignment.trailing_zeros())).max(4);
-    let most =
-        target.max_binding_bytes.checked_sub(before)?.checked_div(row)?.min(u64::from(u32::MAX / 2) / k.max(1) as u64);
-    let n_rows = (most / rows_apart * rows_apart) as usize;
-    if n_rows == 0 || !is_counted(w.offset) {
-        return None;
-    }
-    let part = |first: usize| {
-        let n_rows = n_rows.min(n - first);
-        Part { first, n_rows, bytes: Some((first as u64 * row, before + n_rows as u64 * row)) }
-    };
-    Some((0..n).step_by(n_rows).map(part).collect())
 }
 
 impl Loads {
@@ -409,35 +368,6 @@ pub(super) fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
     text.push_str("        }\n    }\n    workgroupBarrier();\n");
     let _ = writeln!(text, "    let total = shared_sums[min(lane, {}u) * {lanes}u];", tokens - 1);
     text
-}
-
-/// The tiles of both sides: 64 rows of 32 elements, four elements at a place. Places are mixed so that neighbouring
-/// invocations, four rows apart, read from different banks.
-pub(super) const TILE_MEMORY: &str = "
-var<workgroup> left: array<vec4<f32>, 512>;
-var<workgroup> right: array<vec4<f32>, 512>;
-fn place(row: u32, quarter: u32) -> u32 { return row * 8u + (quarter ^ ((row >> 2u) & 7u)); }";
-
-/// The sums of an invocation, `s0 .. s7`: eight rows of four columns, and where they are in the square.
-pub(super) const TILE_SUMS: &str = "let rows = (lane >> 4u) * 8u;
-    let columns = (lane & 15u) * 4u;
-    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
-    var s4 = vec4<f32>(); var s5 = vec4<f32>(); var s6 = vec4<f32>(); var s7 = vec4<f32>();";
-
-/// A statement for each of the eight rows of an invocation. They are written out so that the sums stay in registers.
-pub(super) fn eight_rows(statement: impl Fn(usize) -> String) -> String {
-    (0..8).map(|r| statement(r) + "\n    ").collect()
-}
-
-/// Adds the products of the tiles to the sums.
-pub(super) fn tile_products() -> String {
-    let columns: String = (0..4).map(|c| format!("let b{c} = right[place(columns + {c}u, q)];\n    ")).collect();
-    let rows = eight_rows(|r| {
-        format!(
-            "{{ let a = left[place(rows + {r}u, q)]; s{r} += vec4<f32>(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3)); }}"
-        )
-    });
-    format!("for (var q = 0u; q < 8u; q++) {{\n    {columns}{rows}}}")
 }
 
 /// The text of a program with matrix instructions, with a bias, for activations of `float16`.

@@ -10,9 +10,10 @@ use std::fmt::Write as _;
 use half::f16;
 use tl_device::{DType, Device, ShaderTarget};
 
-use super::gpu::Wgsl;
+use crate::gpu::Wgsl;
 use crate::quant::wgsl::WeightLoads;
-use crate::{Error, Random, Tensor};
+use crate::tensor::Tensor;
+use crate::{Error, Random};
 
 /// Tokens of a workgroup.
 pub(super) const TOKENS: usize = 128;

@@ -1,12 +1,13 @@
 //! Normalizations over the last dimension, and SwiGLU.
 
-use super::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::rows_gpu::RowMap;
-use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
-use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, optional, required, with_float};
-use crate::{Error, OpError, Tensor};
+use crate::gpu::rows::RowMap;
+use crate::op::kernel::with_float;
+use crate::op::rule::{same, weight_rule};
+use crate::op::{Arg, Call, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[&RMS_NORM, &LAYER_NORM, &SWIGLU];
+pub(super) static OPS: &[&Op] = &[&RMS_NORM, &LAYER_NORM];
 
 /// `x: [.., n]` of floats with parameters of size `[n]`, where they are given and known.
 fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorType, OpError> {
@@ -49,7 +50,7 @@ static RMS_NORM: Op = Op {
         optional("eps", Kind::Number, DefaultValue::Number(1e-5)),
     ],
     rule: |args| rule(args, &[(1, "w")]),
-    kernel: OpKernel::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, weight, eps) = (call.operand(0)?, call.operand(1)?.weight()?, eps(call, 2)?);
         let (n, threads) = (x.dims[x.dims.len() - 1], call.threads);
         with_float!(x.dtype, "x", T => {
@@ -77,7 +78,7 @@ static LAYER_NORM: Op = Op {
         optional("eps", Kind::Number, DefaultValue::Number(1e-5)),
     ],
     rule: |args| rule(args, &[(1, "w"), (2, "b")]),
-    kernel: OpKernel::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, weight, eps) = (call.operand(0)?, call.operand(1)?.weight()?, eps(call, 3)?);
         let bias = call.optional_operand(2).map(|bias| bias.weight()).transpose()?;
         let (n, threads) = (x.dims[x.dims.len() - 1], call.threads);
@@ -98,34 +99,6 @@ static LAYER_NORM: Op = Op {
             None => RowMap { weights: &[("w", w)], formula: "(x - a) * b * w", ..program }.launch(call),
         }
     }),
-};
-
-static SWIGLU: Op = Op {
-    name: "swiglu",
-    group: Group::Transformer,
-    doc: "`silu(gate) · up`, in one pass (Shazeer, 2020). `gate: [..], up: [..] → [..]`.",
-    params: &[required("gate", Kind::Tensor), required("up", Kind::Tensor)],
-    rule: |args| {
-        let dtype = args.common_dtype(&[0, 1])?;
-        if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(OpError::DType { operand: "gate", expected: "float16 or float32 (cast it first)", found });
-        }
-        let ((gate, _), (up, _)) = (args.tensor(0)?, args.tensor(1)?);
-        if gate.len() != up.len() {
-            return Err(OpError::Rank { operand: "up", expected: "as many dimensions as gate", found: up.len() });
-        }
-        let sizes: Result<super::Sizes, OpError> =
-            gate.iter().zip(up).map(|(&a, &b): (&Size, &Size)| same("gate and up differ", a, b)).collect();
-        Ok(TensorType::new(dtype, sizes?))
-    },
-    kernel: OpKernel::ContiguousKernel(|call| {
-        let (gate, up, threads) = (call.operand(0)?, call.operand(1)?, call.threads);
-        with_float!(gate.dtype, "gate", T => {
-            tl_kernels::swiglu::<T>(threads, gate.slice()?, up.slice()?, call.out()?);
-            Ok(())
-        })
-    }),
-    gpu: Some(swiglu_gpu),
 };
 
 /// The factor of a row.
@@ -155,41 +128,6 @@ fn statistics(start: u32) -> vec2<f32> {
     return vec2<f32>(mean, 1.0 / sqrt(all_sum(squares) / f32(p.n) + p.eps));
 }";
 
-fn swiglu_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
-    let (gate, up) = (call.operand(0)?, call.operand(1)?);
-    if !(gate.fits_u32() && up.fits_u32()) {
-        return Ok(Dispatch::Unsupported);
-    }
-    let is_wide = gate.offset.is_multiple_of(4) && up.offset.is_multiple_of(4);
-    let dtype = call.dtype;
-    let source = |wgsl: Wgsl| {
-        let (wgsl, load) = if is_wide {
-            let load = "let g = load4_gate((p.gate >> 2u) + four); let u = load4_up((p.up >> 2u) + four);";
-            (wgsl.read4("gate", dtype).read4("up", dtype), load)
-        } else {
-            let load = "let g_at = p.gate + four * 4u;
-    let u_at = p.up + four * 4u;
-    let g = vec4<f32>(load_gate(g_at), load_gate(g_at + 1u), load_gate(g_at + 2u), load_gate(g_at + 3u));
-    let u = vec4<f32>(load_up(u_at), load_up(u_at + 1u), load_up(u_at + 2u), load_up(u_at + 3u));";
-            (wgsl.read("gate", dtype).read("up", dtype), load)
-        };
-        wgsl.write("out", dtype).params("n: u32, gate: u32, up: u32").main(
-            WORKGROUP,
-            &format!(
-                "let four = group * {WORKGROUP}u + lane;
-    if four * 4u >= p.n {{ return; }}
-    {load}
-    store4_out(four, g / (1.0 + exp(-g)) * u);"
-            ),
-        )
-    };
-    let (gate, up, n) = (gate.place()?, up.place()?, call.n_out());
-    let flags = u32::from(is_wide);
-    let shader = ShaderVariant { name: "swiglu", dtypes: &[dtype], flags, reports_faults: false, source: &source };
-    let words = Immediates::from_slice(&[n as u32, gate.offset, up.offset]);
-    call.launch(&shader, &[gate.binding, up.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
-}
-
 impl<T> Tensor<T> {
     /// Root-mean-square normalization over the last dimension: see the operation `rms_norm`.
     ///
@@ -205,13 +143,5 @@ impl<T> Tensor<T> {
     /// [`Error::Op`] where `w` or `b` has another size than the last dimension.
     pub fn layer_norm<U>(&self, w: &Tensor<U>, b: Option<&Tensor<U>>, eps: f64) -> Result<Tensor<T>, Error> {
         self.apply(&LAYER_NORM, &[w.into(), b.map_or(Arg::None, Arg::from), Arg::Number(eps)])
-    }
-
-    /// `silu(self) · up`.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where the shapes or types differ.
-    pub fn swiglu<U>(&self, up: &Tensor<U>) -> Result<Tensor<T>, Error> {
-        self.apply(&SWIGLU, &[up.into()])
     }
 }

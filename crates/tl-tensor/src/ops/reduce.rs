@@ -3,13 +3,20 @@
 use tl_device::DType;
 use tl_kernels::{ArgReduceOp, ReduceOp, View};
 
-use super::access::{Reader, for_each_index, write};
-use super::reduce_gpu::{self, Reduction};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis};
-use super::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Param, optional, required, with_float};
-use crate::{Error, OpError, Tensor};
+use super::reduce_gpu;
+use super::reduce_gpu::Reduction;
+use crate::cpu::elements::{Reader, for_each_index, write};
+use crate::op::kernel::with_float;
+use crate::op::rule::normalize_axis;
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Param, RuleArgs, TensorType, optional, required,
+};
+use crate::size::{Size, Sizes};
+use crate::strides::Strides;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN, &SOFTMAX, &LOG_SOFTMAX];
+pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN];
 
 static PARAMS: &[Param] = &[
     required("x", Kind::Tensor),
@@ -17,7 +24,7 @@ static PARAMS: &[Param] = &[
     optional("keepdim", Kind::Bool, DefaultValue::Bool(false)),
 ];
 
-fn float_operand(dtype: Option<DType>) -> Result<(), OpError> {
+pub(super) fn float_operand(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype.filter(|dtype| !dtype.is_float()) {
         Some(found) => {
             Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it, `x as float32`)", found })
@@ -112,8 +119,8 @@ fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
     let (n, step) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
-    let mut dims = crate::Strides::from_slice(x.dims);
-    let mut strides = crate::Strides::from_slice(x.strides);
+    let mut dims = Strides::from_slice(x.dims);
+    let mut strides = Strides::from_slice(x.strides);
     match axis {
         Some(axis) => {
             dims.remove(axis);
@@ -145,7 +152,7 @@ macro_rules! reductions {
             doc: $doc,
             params: PARAMS,
             rule: $rule,
-            kernel: OpKernel::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
+            kernel: OpKernel::Contiguous(|call| reduce(call, ReduceOp::$op, $plain)),
             gpu: Some(|call| reduce_on_gpu(call, Reduction::$op)),
         };)*
         impl<T> Tensor<T> {
@@ -216,7 +223,7 @@ static ARGMAX: Op = Op {
     doc: "The place of the largest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
     params: PARAMS,
     rule: place_rule,
-    kernel: OpKernel::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
+    kernel: OpKernel::Contiguous(|call| place(call, ArgReduceOp::Max)),
     gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMax)),
 };
 
@@ -226,73 +233,8 @@ static ARGMIN: Op = Op {
     doc: "The place of the smallest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
     params: PARAMS,
     rule: place_rule,
-    kernel: OpKernel::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
+    kernel: OpKernel::Contiguous(|call| place(call, ArgReduceOp::Min)),
     gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMin)),
-};
-
-fn softmax_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
-    let (sizes, dtype) = args.tensor(0)?;
-    float_operand(dtype)?;
-    args.axis(1, sizes.len())?;
-    Ok(TensorType::new(dtype, sizes))
-}
-
-/// Softmax along the last dimension in the fast kernel, along others column by column.
-fn softmax(call: &mut Call, is_log: bool) -> Result<(), OpError> {
-    let x = call.operand(0)?;
-    let axis = normalize_axis(call.int(1)?, x.dims.len())?;
-    let n = x.dims[axis];
-    let inner: usize = x.dims[axis + 1..].iter().product();
-    if n == 0 || inner == 0 {
-        return Ok(());
-    }
-    let threads = call.threads;
-    if inner == 1 {
-        return with_float!(x.dtype, "x", T => {
-            let softmax = if is_log { tl_kernels::log_softmax::<T> } else { tl_kernels::softmax::<T> };
-            softmax(threads, x.slice()?, n, call.out()?);
-            Ok(())
-        });
-    }
-    let reader = Reader::new(&x)?;
-    let (dtype, out) = (call.dtype, &mut *call.out);
-    for column in 0..x.n_elems() / n {
-        let start = column / inner * inner * n + column % inner;
-        let at = |j: usize| start + j * inner;
-        let max = (0..n).fold(f64::NEG_INFINITY, |max, j| max.max(reader.at(at(j))));
-        let sum: f64 = (0..n).map(|j| (reader.at(at(j)) - max).exp()).sum();
-        for j in 0..n {
-            let shifted = reader.at(at(j)) - max;
-            write(dtype, out, at(j), if is_log { shifted - sum.ln() } else { shifted.exp() / sum });
-        }
-    }
-    Ok(())
-}
-
-fn softmax_on_gpu(call: &mut Call, is_log: bool) -> Result<Dispatch, OpError> {
-    let axis = normalize_axis(call.int(1)?, call.operand(0)?.dims.len())?;
-    reduce_gpu::softmax(call, axis, is_log)
-}
-
-static SOFTMAX: Op = Op {
-    name: "softmax",
-    group: Group::Reduce,
-    doc: "`e^x / Σ e^x` along `dim`, the last one unless given, computed in `float32` from the largest element down. \
-          `x: [.., n, ..] → [.., n, ..]`.",
-    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, DefaultValue::Int(-1))],
-    rule: softmax_rule,
-    kernel: OpKernel::ContiguousKernel(|call| softmax(call, false)),
-    gpu: Some(|call| softmax_on_gpu(call, false)),
-};
-
-static LOG_SOFTMAX: Op = Op {
-    name: "log_softmax",
-    group: Group::Reduce,
-    doc: "The logarithm of `softmax`, without its rounding to 0. `x: [.., n, ..] → [.., n, ..]`.",
-    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, DefaultValue::Int(-1))],
-    rule: softmax_rule,
-    kernel: OpKernel::ContiguousKernel(|call| softmax(call, true)),
-    gpu: Some(|call| softmax_on_gpu(call, true)),
 };
 
 impl<T> Tensor<T> {
@@ -310,21 +252,5 @@ impl<T> Tensor<T> {
     /// [`Error::Op`] where there is no such dimension or no element.
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i32>, Error> {
         self.apply(&ARGMIN, &[axis_arg(dim), Arg::Bool(keepdim)])
-    }
-
-    /// `e^x / Σ e^x` along a dimension.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where there is no such dimension.
-    pub fn softmax(&self, dim: isize) -> Result<Tensor<T>, Error> {
-        self.apply(&SOFTMAX, &[Arg::Int(dim as i64)])
-    }
-
-    /// The logarithm of the softmax along a dimension.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where there is no such dimension.
-    pub fn log_softmax(&self, dim: isize) -> Result<Tensor<T>, Error> {
-        self.apply(&LOG_SOFTMAX, &[Arg::Int(dim as i64)])
     }
 }

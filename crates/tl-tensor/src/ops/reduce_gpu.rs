@@ -7,10 +7,12 @@
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::rows_gpu::{ALL_SUM, Join, RowMap, SPECIAL, Together, main_together, read_rows, together, workgroup_for};
-use super::{Call, Dispatch, Operand};
 use crate::OpError;
+use crate::gpu::rows::{SPECIAL, read_rows};
+use crate::gpu::workgroup::{ALL_SUM, Join, Together, main_together, together, workgroup_for};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 
 /// What is made of the elements.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,14 +30,14 @@ use Reduction::{ArgMax, ArgMin, Max, Mean, Min, Norm, Sum};
 
 /// Dimensions around the one that is reduced.
 #[derive(Clone, Copy)]
-struct Axis {
-    n: usize,
-    inner: usize,
+pub(super) struct Axis {
+    pub(super) n: usize,
+    pub(super) inner: usize,
 }
 
 impl Axis {
     /// `None`: all dimensions are one.
-    fn of(x: &Operand, axis: Option<usize>) -> Axis {
+    pub(super) fn of(x: &Operand, axis: Option<usize>) -> Axis {
         axis.map_or(Axis { n: x.n_elems(), inner: 1 }, |axis| Axis {
             n: x.dims[axis],
             inner: x.dims[axis + 1..].iter().product(),
@@ -48,7 +50,7 @@ const LONG_ROW: usize = 16;
 /// A dimension of more elements than this is shared by several invocations.
 const LONG_COLUMN: usize = 32;
 /// Groups of four results that the invocations of a workgroup stand side by side for, where they share dimensions.
-const SHARED_QUADS: u32 = 16;
+pub(super) const SHARED_QUADS: u32 = 16;
 
 impl Reduction {
     fn name(self) -> &'static str {
@@ -200,7 +202,7 @@ fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> 
         );
         main_together(together(wgsl, lanes, all), lanes, &body)
     };
-    let place = x.place()?;
+    let place = x.on_gpu()?;
     let flags = lanes << 2 | u32::from(is_wide) << 1;
     let (name, dtypes) = (reduction.name(), [x.dtype, dtype]);
     let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
@@ -240,7 +242,7 @@ fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction
     let quads = if is_shared { SHARED_QUADS } else { WORKGROUP };
     let source = |wgsl: Wgsl| {
         let wgsl = if is_wide { wgsl.read4("x", x.dtype) } else { wgsl.read("x", x.dtype) };
-        let load = if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", gpu::scalar_of(x.dtype));
+        let load = if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", scalar_of(x.dtype));
         let (shared, end) = if is_shared {
             (format!("var<workgroup> shared_totals: array<Total, {WORKGROUP}>;"), JOIN_SLICES)
         } else {
@@ -254,7 +256,7 @@ fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction
             .text(&load)
             .main(WORKGROUP, &COLUMNS.replace("END", end))
     };
-    let place = x.place()?;
+    let place = x.on_gpu()?;
     let flags = u32::from(is_shared) << 2 | u32::from(is_wide) << 1 | 1;
     let (name, dtypes) = (reduction.name(), [x.dtype, dtype]);
     let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
@@ -262,9 +264,9 @@ fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction
     call.launch(&shader, &[place.binding], &words, n_out.div_ceil(4 * quads as usize))
 }
 
-const LOAD_WIDE: &str =
+pub(super) const LOAD_WIDE: &str =
     "fn load_at(first: vec4<u32>, j: u32) -> vec4<KIND> { return load4_x((first.x + j * p.inner) >> 2u); }";
-const LOAD_EACH: &str = "fn load_at(first: vec4<u32>, j: u32) -> vec4<KIND> {
+pub(super) const LOAD_EACH: &str = "fn load_at(first: vec4<u32>, j: u32) -> vec4<KIND> {
     let at = first + j * p.inner;
     return vec4<KIND>(load_x(at.x), load_x(at.y), load_x(at.z), load_x(at.w));
 }";
@@ -286,132 +288,3 @@ const JOIN_SLICES: &str = "shared_totals[lane] = total;
         for (var s = 1u; s < SLICES; s++) { total = join(total, shared_totals[s * QUADS + lane]); }
         store4_out(four, finish(total));
     }";
-
-/// The largest element and the factor, or the logarithm, of the sum of exponentials below it, in one pass: the sum is scaled
-/// down whenever a larger element appears. A row of -inf alone is NaN, as is one with NaN or inf. The running largest begins
-/// with a finite number, with which -inf makes no NaN by itself.
-const EXPONENTIALS: &str = "
-const LOWEST = -0x1.fffffep+127f;
-fn statistics(start: u32) -> vec2<f32> {
-    var largest = LOWEST;
-    var sum = 0.0;
-    for (var j = own_lane; j * 4u < p.n; j += {lanes}u) {
-        let x = row4(start, j, -infinity());
-        let top = max(largest, max(max(x.x, x.y), max(x.z, x.w)));
-        sum = sum * exp(largest - top) + dot(exp(x - top), vec4<f32>(1.0));
-        largest = top;
-    }
-    let top = all_max(largest);
-    return vec2<f32>(top, of_sum(all_sum(sum * exp(largest - top))));
-}";
-
-/// Softmax along dimension `axis` of operand 0, which is contiguous, or its logarithm.
-pub(super) fn softmax(call: &mut Call, axis: usize, is_log: bool) -> Result<Dispatch, OpError> {
-    let x = call.operand(0)?;
-    let axis = Axis::of(&x, Some(axis));
-    let (name, formula) = if is_log { ("log_softmax", "(x - a) - b") } else { ("softmax", "exp(x - a) * b") };
-    if axis.inner != 1 {
-        return softmax_columns(call, &x, axis, is_log);
-    }
-    let statistics = [EXPONENTIALS, OF_SUM[usize::from(is_log)]];
-    RowMap { name, statistics, formula, weights: &[], eps: 0.0 }.launch_rows(call, axis.n)
-}
-
-/// What an element needs of the sum of exponentials, without and with logarithm.
-const OF_SUM: [&str; 2] = [
-    "fn of_sum(sum: f32) -> f32 { return select(1.0 / sum, nan(), sum == 0.0); }",
-    "fn of_sum(sum: f32) -> f32 { return select(log(sum), nan(), sum == 0.0); }",
-];
-
-/// The longest dimension whose every element looks at all others by itself, where columns do not come in fours.
-const LONGEST_LONE_COLUMN: usize = 1024;
-
-fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Result<Dispatch, OpError> {
-    let is_wide = axis.inner.is_multiple_of(4) && x.offset.is_multiple_of(4);
-    let n_out = call.n_out();
-    if !x.dtype.is_float() || !x.fits_u32() || axis.inner == 0 || axis.n == 0 || n_out > u32::MAX as usize / 8 {
-        return Ok(Dispatch::Unsupported);
-    }
-    let in_fours = axis.inner.is_multiple_of(4);
-    if !in_fours && axis.n > LONGEST_LONE_COLUMN {
-        return Ok(Dispatch::Unsupported);
-    }
-    let (dtype, quads) = (call.dtype, if in_fours { SHARED_QUADS } else { WORKGROUP });
-    let formula = if is_log { "(x - largest) - b" } else { "exp(x - largest) * b" };
-    let source = |wgsl: Wgsl| {
-        let wgsl = if is_wide { wgsl.read4("x", x.dtype) } else { wgsl.read("x", x.dtype) };
-        let wgsl = wgsl
-            .write("out", dtype)
-            .params("n: u32, inner: u32, n_out: u32, offset: u32, zero: u32")
-            .text(SPECIAL)
-            .text(OF_SUM[usize::from(is_log)])
-            .text(&if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", "f32"))
-            .text(&format!("const QUADS = {quads}u;\nconst SLICES = {}u;", WORKGROUP / quads))
-            .text(RUNNING);
-        let body = if in_fours { COLUMNS_IN_FOURS } else { LONE_COLUMNS };
-        wgsl.main(WORKGROUP, &body.replace("FORMULA", formula))
-    };
-    let place = x.place()?;
-    let flags = u32::from(in_fours) << 2 | u32::from(is_wide) << 1 | 1;
-    let name = if is_log { "log_softmax of columns" } else { "softmax of columns" };
-    let shader = ShaderVariant { name, dtypes: &[x.dtype, dtype], flags, reports_faults: false, source: &source };
-    let words = Immediates::from_slice(&[axis.n as u32, axis.inner as u32, n_out as u32, place.offset, 0]);
-    let columns = if in_fours { n_out / axis.n } else { n_out };
-    call.launch(&shader, &[place.binding], &words, columns.div_ceil(4 * quads as usize))
-}
-
-/// Largest elements and sums of exponentials, as they grow.
-const RUNNING: &str = "
-const LOWEST = -0x1.fffffep+127f;
-struct Running { largest: vec4<f32>, sum: vec4<f32> }
-fn begin() -> Running { return Running(vec4<f32>(LOWEST), vec4<f32>()); }
-fn grown(a: Running, x: vec4<f32>) -> Running {
-    let top = max(a.largest, x);
-    return Running(top, a.sum * exp(a.largest - top) + exp(x - top));
-}
-fn joined(a: Running, b: Running) -> Running {
-    let top = max(a.largest, b.largest);
-    return Running(top, a.sum * exp(a.largest - top) + b.sum * exp(b.largest - top));
-}
-fn of_sums(sum: vec4<f32>) -> vec4<f32> { return vec4<f32>(of_sum(sum.x), of_sum(sum.y), of_sum(sum.z), of_sum(sum.w)); }
-var<workgroup> parts: array<Running, 256>;";
-
-/// Invocations share columns in slices, to find their sums and to map their elements.
-const COLUMNS_IN_FOURS: &str = "let slice = lane / QUADS;
-    let own = lane - slice * QUADS;
-    let four = group * QUADS + own;
-    let is_inside = four * 4u < p.n_out / p.n;
-    let slab = four * 4u / p.inner;
-    let at = slab * (p.n * p.inner) + (four * 4u - slab * p.inner);
-    let first = vec4<u32>(p.offset + at) + vec4<u32>(0u, 1u, 2u, 3u);
-    var part = begin();
-    if is_inside {
-        for (var j = slice; j < p.n; j += SLICES) { part = grown(part, load_at(first, j)); }
-    }
-    parts[lane] = part;
-    workgroupBarrier();
-    part = parts[own];
-    for (var s = 1u; s < SLICES; s++) { part = joined(part, parts[s * QUADS + own]); }
-    let largest = part.largest;
-    let b = of_sums(part.sum);
-    if is_inside {
-        for (var j = slice; j < p.n; j += SLICES) {
-            let x = load_at(first, j);
-            store4_out((at + j * p.inner) >> 2u, FORMULA);
-        }
-    }";
-
-/// Each element looks at all of its column.
-const LONE_COLUMNS: &str = "let four = group * QUADS + lane;
-    if four * 4u >= p.n_out { return; }
-    let i = min(vec4<u32>(four * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n_out - 1u));
-    let row = i / vec4<u32>(p.inner);
-    let slab = row / vec4<u32>(p.n);
-    let first = vec4<u32>(p.offset) + slab * (p.n * p.inner) + (i - row * p.inner);
-    var part = begin();
-    for (var j = 0u; j < p.n; j++) { part = grown(part, load_at(first, j)); }
-    let largest = part.largest;
-    let b = of_sums(part.sum);
-    let x_at = vec4<u32>(p.offset) + i;
-    let x = vec4<f32>(load_x(x_at.x), load_x(x_at.y), load_x(x_at.z), load_x(x_at.w));
-    store4_out(four, FORMULA);";

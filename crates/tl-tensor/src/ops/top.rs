@@ -2,10 +2,12 @@
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::rule::{RuleArgs, Size, Sizes, TensorType};
-use super::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, required, with_float};
-use crate::{Error, OpError, Tensor};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::kernel::with_float;
+use crate::op::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, required};
+use crate::size::{Size, Sizes};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&TOPK, &ARGTOPK];
 
@@ -15,7 +17,7 @@ static TOPK: Op = Op {
     doc: "The `k` largest elements of the last dimension, the largest first; NaN before everything. `x: [.., n] → [.., k]`.",
     params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
     rule,
-    kernel: OpKernel::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
         with_float!(x.dtype, "x", T => {
             tl_kernels::top::<T>(threads, x.slice()?, n_and_k, call.out()?);
@@ -32,7 +34,7 @@ static ARGTOPK: Op = Op {
           everything. `x: [.., n] → int32[.., k]`.",
     params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
     rule: |args| Ok(TensorType { dtype: Some(DType::I32), ..rule(args)? }),
-    kernel: OpKernel::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
         with_float!(x.dtype, "x", T => {
             tl_kernels::top_places::<T>(threads, x.slice()?, n_and_k, call.out()?);
@@ -123,7 +125,7 @@ fn top_gpu(call: &mut Call, name: &'static str) -> Result<Dispatch, OpError> {
     let (from, to) = (x.dtype, call.dtype);
     let value = if to == DType::I32 { "i32(place)" } else { "load_x(start + place)" };
     let source = |wgsl: Wgsl| {
-        let body = NEXT.replace("KIND", gpu::scalar_of(to)).replace("VALUE", value);
+        let body = NEXT.replace("KIND", scalar_of(to)).replace("VALUE", value);
         wgsl.read("x", from)
             .write("out", to)
             .params("n: u32, k: u32, n_out: u32, offset: u32")
@@ -131,7 +133,7 @@ fn top_gpu(call: &mut Call, name: &'static str) -> Result<Dispatch, OpError> {
             .main(WORKGROUP, &body)
     };
     let shader = ShaderVariant { name, dtypes: &[from, to], flags: 0, reports_faults: false, source: &source };
-    let place = x.place()?;
+    let place = x.on_gpu()?;
     let words = Immediates::from_slice(&[n as u32, k as u32, n_out as u32, place.offset]);
     call.launch(&shader, &[place.binding], &words, n_out.div_ceil(4 * WORKGROUP as usize))
 }

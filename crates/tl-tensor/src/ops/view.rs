@@ -3,27 +3,15 @@
 
 use tl_device::{DType, Layout, Shape};
 
-use super::elementwise::copy_gpu;
-use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, normalize_axis, same};
-use super::{
-    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, broadcast_strides, optional, required, strides_of,
-};
-use crate::tensor::{DynTensor, Repeat};
-use crate::{Error, OpError, Strides, Tensor};
+use crate::op::rule::{broadcast, dimension, normalize_axis, same};
+use crate::op::{Arg, DefaultValue, Group, Kind, Op, OpKernel, TensorType, optional, required};
+use crate::size::{Size, Sizes};
+use crate::strides::{Strides, broadcast_strides};
+use crate::tensor::{DynTensor, Tensor};
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[
-    &RESHAPE,
-    &FLATTEN,
-    &TRANSPOSE,
-    &PERMUTE,
-    &SQUEEZE,
-    &UNSQUEEZE,
-    &BROADCAST_TO,
-    &SLICE,
-    &SLICE_LAST,
-    &SELECT,
-    &CONTIGUOUS,
-];
+pub(super) static OPS: &[&Op] =
+    &[&TRANSPOSE, &PERMUTE, &SQUEEZE, &UNSQUEEZE, &BROADCAST_TO, &SLICE, &SLICE_LAST, &SELECT];
 
 fn int(args: &[Arg], index: usize) -> Option<i64> {
     match args.get(index) {
@@ -37,7 +25,7 @@ fn axis(args: &[Arg], index: usize, rank: usize) -> Option<usize> {
 }
 
 /// Views cannot split the blocks of a stored format: only whole rows can be selected, or two axes swapped.
-fn refuse_blocks(dtype: Option<DType>) -> Result<(), OpError> {
+pub(super) fn refuse_blocks(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) if found.block_elems() > 1 => {
             Err(OpError::DType { operand: "x", expected: "an activation (cast the weight first)", found })
@@ -45,139 +33,6 @@ fn refuse_blocks(dtype: Option<DType>) -> Result<(), OpError> {
         _ => Ok(()),
     }
 }
-
-static RESHAPE: Op = Op {
-    name: "reshape",
-    group: Group::Shape,
-    doc: "The same elements in the same order with other dimensions; one of them may be -1 and is then what remains. A \
-          view where the strides allow it, else a copy. `x: [..] → shape`.",
-    params: &[required("x", Kind::Tensor), required("shape", Kind::Ints)],
-    rule: |args| {
-        let (sizes, dtype) = args.tensor(0)?;
-        refuse_blocks(dtype)?;
-        Ok(TensorType::new(dtype, reshaped(sizes, args.ints(1)?)?))
-    },
-    kernel: OpKernel::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
-    gpu: None,
-};
-
-fn product(sizes: &[Size]) -> Size {
-    if sizes.contains(&Size::Known(0)) {
-        return Size::Known(0);
-    }
-    sizes.iter().fold(Size::Known(1), |n, &size| n.times(size))
-}
-
-fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
-    if let Some(&Size::Known(n)) = to.iter().find(|size| matches!(size, Size::Known(n) if *n < -1)) {
-        return Err(OpError::Value {
-            operand: "a dimension",
-            expected: "0 or more, or one of them -1",
-            found: n as f64,
-        });
-    }
-    let total = product(from);
-    let holes = to.iter().filter(|&&size| size == Size::Known(-1)).count();
-    if holes > 1 {
-        return Err(OpError::Value { operand: "-1", expected: "given once", found: holes as f64 });
-    }
-    let rest: Sizes = to.iter().copied().filter(|&size| size != Size::Known(-1)).collect();
-    let given = product(&rest);
-    if holes == 0 {
-        return match (total, given) {
-            (Size::Known(from), Size::Known(to)) if from != to => Err(OpError::Elements { from, to }),
-            _ => Ok(Sizes::from_slice(to)),
-        };
-    }
-    let hole = match (total, given) {
-        (_, Size::Known(0)) => {
-            let expected = "absent where another dimension is 0, because any size would do";
-            return Err(OpError::Value { operand: "-1", expected, found: -1.0 });
-        }
-        (Size::Known(from), Size::Known(to)) if from % to != 0 => return Err(OpError::Elements { from, to }),
-        (Size::Known(from), Size::Known(to)) => Size::Known(from / to),
-        _ => Size::Unknown,
-    };
-    Ok(to.iter().map(|&size| if size == Size::Known(-1) { hole } else { size }).collect())
-}
-
-/// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself; one of them
-/// may repeat each element of such a run.
-fn reshape_view(source: &DynTensor, shape: Shape) -> Option<DynTensor> {
-    if source.is_contiguous() {
-        let strides = strides_of(&shape);
-        return Some(source.view(shape, strides, 0));
-    }
-    let mut runs = Runs { dims: source.shape(), strides: source.strides(), remaining: 1, stride: 1 };
-    let mut strides: Strides = Strides::from_elem(1, shape.len());
-    let mut repeat = None;
-    for axis in (0..shape.len()).rev().filter(|&axis| shape[axis] != 1) {
-        runs.fill();
-        let mut size = shape[axis];
-        if runs.stride == 0 && runs.remaining > 1 && size > runs.remaining && size.is_multiple_of(runs.remaining) {
-            // All that is left of the run repeats what stands before it.
-            let times = std::mem::replace(&mut runs.remaining, 1);
-            if repeat.replace(Repeat::new(axis, times)?).is_some() {
-                return None;
-            }
-            size /= times;
-            runs.fill();
-        }
-        strides[axis] = runs.take(size)?;
-    }
-    Some(source.view_with_repeat(shape, strides, 0, repeat))
-}
-
-/// Dimensions from the last one on, as runs of neighbours that continue each other.
-struct Runs<'a> {
-    /// The dimensions before the run.
-    dims: &'a [usize],
-    strides: &'a [usize],
-    /// Elements of the run that are not yet taken.
-    remaining: usize,
-    /// From one of these to the next.
-    stride: usize,
-}
-
-impl Runs<'_> {
-    /// Goes to the next run, where nothing of this one is left.
-    fn fill(&mut self) {
-        while let ([dims @ .., dim], [strides @ .., stride]) = (self.dims, self.strides) {
-            if self.remaining == 1 {
-                self.stride = *stride;
-            } else if *dim != 1 && *stride != self.remaining * self.stride {
-                return;
-            }
-            self.remaining *= dim;
-            (self.dims, self.strides) = (dims, strides);
-        }
-    }
-
-    /// Takes so many elements for a new dimension, and gives its stride.
-    fn take(&mut self, size: usize) -> Option<usize> {
-        if !self.remaining.is_multiple_of(size) {
-            return None;
-        }
-        let stride = self.stride;
-        self.stride *= size;
-        self.remaining /= size;
-        Some(stride)
-    }
-}
-
-static FLATTEN: Op = Op {
-    name: "flatten",
-    group: Group::Shape,
-    doc: "All elements in one dimension. `x: [..] → [n]`.",
-    params: &[required("x", Kind::Tensor)],
-    rule: |args| {
-        let (sizes, dtype) = args.tensor(0)?;
-        refuse_blocks(dtype)?;
-        Ok(TensorType::new(dtype, [product(sizes)].as_slice()))
-    },
-    kernel: OpKernel::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
-    gpu: None,
-};
 
 static TRANSPOSE: Op = Op {
     name: "transpose",
@@ -293,7 +148,7 @@ static BROADCAST_TO: Op = Op {
         let (sizes, dtype) = args.tensor(0)?;
         refuse_blocks(dtype)?;
         let target = args.ints(1)?;
-        target.iter().try_for_each(|&size| super::rule::dimension(size).map(drop))?;
+        target.iter().try_for_each(|&size| dimension(size).map(drop))?;
         if target.len() < sizes.len() {
             let expected = "no more dimensions than the shape it is broadcast to";
             return Err(OpError::Rank { operand: "x", expected, found: sizes.len() });
@@ -438,44 +293,7 @@ static SELECT: Op = Op {
     gpu: None,
 };
 
-/// A copy whose elements lie one after the other.
-pub(crate) static CONTIGUOUS: Op = Op {
-    name: "contiguous",
-    group: Group::Shape,
-    doc: "A copy whose elements lie one after the other in the order of their indices. `x: [..] → [..]`.",
-    params: &[required("x", Kind::Tensor)],
-    rule: |args: &RuleArgs| {
-        let (sizes, dtype) = args.tensor(0)?;
-        Ok(TensorType::new(dtype, sizes))
-    },
-    kernel: OpKernel::Kernel(copy),
-    gpu: Some(|call| match call.dtype {
-        DType::Block(_) => Ok(Dispatch::Unsupported),
-        _ => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
-    }),
-};
-
-fn copy(call: &mut Call) -> Result<(), OpError> {
-    let operand = call.operand(0)?;
-    match operand.dtype {
-        DType::Bool => tl_kernels::copy::<u8>(call.threads, operand.kernel_view()?, call.out()?),
-        DType::F16 => tl_kernels::copy::<u16>(call.threads, operand.kernel_view()?, call.out()?),
-        DType::F32 | DType::I32 => tl_kernels::copy::<u32>(call.threads, operand.kernel_view()?, call.out()?),
-        DType::Block(_) => return super::cast::copy_into(call.threads.isa(), &operand, call.dtype, call.out),
-    }
-    Ok(())
-}
-
 impl<T> Tensor<T> {
-    /// The same elements with other dimensions: see the operation `reshape`.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where the number of elements would change; the same holds, with their rules, for the others here.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
-        let ints: smallvec::SmallVec<[i64; 6]> = shape.into().iter().map(|&dim| dim as i64).collect();
-        self.apply(&RESHAPE, &[Arg::Ints(&ints)])
-    }
-
     /// Two dimensions swapped; negative numbers count from the end.
     pub fn transpose(&self, a: isize, b: isize) -> Result<Tensor<T>, Error> {
         self.apply(&TRANSPOSE, &[Arg::Int(a as i64), Arg::Int(b as i64)])
@@ -494,11 +312,6 @@ impl<T> Tensor<T> {
     /// With a new dimension of size 1.
     pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>, Error> {
         self.apply(&UNSQUEEZE, &[Arg::Int(dim as i64)])
-    }
-
-    /// All elements in one dimension.
-    pub fn flatten(&self) -> Result<Tensor<T>, Error> {
-        self.apply(&FLATTEN, &[])
     }
 
     /// Repeated to a larger shape.
@@ -520,10 +333,5 @@ impl<T> Tensor<T> {
     /// One position of a dimension, which goes.
     pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>, Error> {
         self.apply(&SELECT, &[Arg::Int(dim as i64), Arg::Int(index as i64)])
-    }
-
-    /// This tensor, or a copy in order where its elements do not lie in order.
-    pub fn contiguous(&self) -> Result<Tensor<T>, Error> {
-        self.raw().contiguous().map(Tensor::from_raw)
     }
 }

@@ -3,28 +3,31 @@
 //! A workgroup computes a square of one product from tiles in its shared memory, in the same way as for `linear` of many
 //! tokens. Elements are loaded along the dimension in which they lie next to each other.
 
+use super::tiles::TILE_SUMS;
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, ShaderVariant, WORKGROUP, Wgsl};
-use super::linear_gpu::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
-use super::{Call, Dispatch, Operand};
 use crate::OpError;
+use crate::gpu::indexing::{INDEX, collapse};
+use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, eight_rows, tile_products};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 
 /// One side of the products: strides along the batch, along the rows (left) or columns (right), and along the sum.
-pub(super) struct Side<'a> {
-    pub(super) operand: &'a Operand<'a>,
-    pub(super) batch: &'a [usize],
-    pub(super) outer: usize,
-    pub(super) inner: usize,
+pub(crate) struct Side<'a> {
+    pub(crate) operand: &'a Operand<'a>,
+    pub(crate) batch: &'a [usize],
+    pub(crate) outer: usize,
+    pub(crate) inner: usize,
 }
 
 /// The sizes of one product, `[m, k] · [k, n]`, and how many products of the batch, neighbours in it, take turns in each row of
 /// the result: `[.., m, n_inner, n]`.
-pub(super) struct Sizes {
-    pub(super) m: usize,
-    pub(super) k: usize,
-    pub(super) n: usize,
-    pub(super) n_inner: usize,
+pub(crate) struct Sizes {
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) n_inner: usize,
 }
 
 const PARAMS: &str =
@@ -33,7 +36,7 @@ const PARAMS: &str =
 
 /// Launches a product for every index of the batch into the result of the call, which has the order batch, row, batch
 /// again where products take turns, column.
-pub(super) fn run(
+pub(crate) fn run(
     call: &mut Call,
     batch_dims: &[usize],
     a: &Side,
@@ -42,7 +45,7 @@ pub(super) fn run(
 ) -> Result<Dispatch, OpError> {
     let Sizes { m, k, n, n_inner } = *sizes;
     let is_served = |side: &Side| side.operand.dtype.is_float() && side.operand.fits_u32();
-    let collapsed = gpu::collapse(batch_dims, [a.batch, b.batch]).filter(|_| is_served(a) && is_served(b));
+    let collapsed = collapse(batch_dims, [a.batch, b.batch]).filter(|_| is_served(a) && is_served(b));
     let fits = call.n_out() < u32::MAX as usize / 2;
     let (Some((dims, strides)), true) = (collapsed, fits) else { return Ok(Dispatch::Unsupported) };
     let n_batch: usize = batch_dims.iter().product();
@@ -60,7 +63,7 @@ pub(super) fn run(
     let source = |wgsl: Wgsl| source(wgsl, dtypes, stores, is_along_sum);
     let flags = (stores as u32) << 2 | u32::from(is_along_sum[0]) << 1 | u32::from(is_along_sum[1]);
     let shader = ShaderVariant { name: "products", dtypes: &dtypes, flags, reports_faults: false, source: &source };
-    let (a_place, b_place) = (a.operand.place()?, b.operand.place()?);
+    let (a_place, b_place) = (a.operand.on_gpu()?, b.operand.on_gpu()?);
     let mut words = Immediates::new();
     words.extend_from_slice(&dims);
     strides.iter().for_each(|strides| words.extend_from_slice(strides));
@@ -88,7 +91,7 @@ enum Stores {
 fn source(wgsl: Wgsl, [a, b, out]: [DType; 3], stores: Stores, is_along_sum: [bool; 2]) -> String {
     let wgsl = wgsl.read("a", a).read("b", b);
     let wgsl = if stores == Stores::One { wgsl.write_each("out", out) } else { wgsl.write("out", out) };
-    let wgsl = wgsl.params(PARAMS).text(gpu::INDEX);
+    let wgsl = wgsl.params(PARAMS).text(INDEX);
     if stores == Stores::Flat {
         return wgsl.main(WORKGROUP, FLAT);
     }

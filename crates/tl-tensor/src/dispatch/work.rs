@@ -1,14 +1,21 @@
-//! What an operation has to read and to compute, by the sizes of its operands alone: what a device that only counts adds up.
+//! What an operation costs, by the sizes of its operands: bytes that it reads and operations, which a simulated device adds up,
+//! and whether it needs the threads' workspace.
 //!
-//! Activations are not counted: they stay in the caches.
+//! Activations are not counted, because they stay in the caches. Operations that are not named here read their weights whole.
 
 use tl_device::{Layout, Work};
 
-use super::{Arg, Op, Operand, operand_of};
+use crate::op::{Arg, Group, Op};
+use crate::operand::Operand;
+
+/// Whether an operation's kernels keep activations in the threads' workspace: matrix products, and attention, which is two.
+pub(super) fn uses_workspace(op: &Op) -> bool {
+    op.group == Group::Linear || op.name == "attention"
+}
 
 /// The work of an operation whose result has this layout.
-pub(super) fn of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
-    let operand = |index: usize| args.get(index).and_then(operand_of);
+pub(super) fn work_of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
+    let operand = |index: usize| args.get(index).and_then(Arg::operand);
     let n_out: f64 = layout.shape().iter().map(|&size| size as f64).product();
     match (op.name, operand(0), operand(1)) {
         ("linear" | "matmul", Some(x), Some(w)) => Work {
@@ -37,7 +44,7 @@ pub(super) fn of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
 
 /// Reading those operands that are weights.
 fn weights(args: &[Arg], bytes: impl Fn(&Operand) -> u64) -> Work {
-    let weights = args.iter().filter_map(operand_of).filter(|operand| operand.is_weight);
+    let weights = args.iter().filter_map(Arg::operand).filter(|operand| operand.is_weight);
     Work { weight_bytes: weights.map(|operand| bytes(&operand)).sum(), ..Work::default() }
 }
 

@@ -3,74 +3,12 @@
 //! The same rule serves the running program, where every size is known, and the checker, where a size may have only a
 //! name, or be unknown.
 
-use std::fmt;
-
 use smallvec::SmallVec;
 use tl_device::{DType, Layout, Shape};
 
-use super::Arg;
+use super::argument::Arg;
 use crate::OpError;
-
-/// A dimension or an integer argument.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Size {
-    /// This number.
-    Known(i64),
-    /// A number that has a name in the program; the same name is the same number.
-    Named(u32),
-    /// Any number.
-    Unknown,
-}
-
-impl Size {
-    /// Whether the two are equal, where that can be said.
-    pub fn equals(self, other: Size) -> Option<bool> {
-        match (self, other) {
-            (Size::Known(a), Size::Known(b)) => Some(a == b),
-            (Size::Named(a), Size::Named(b)) if a == b => Some(true),
-            _ => None,
-        }
-    }
-
-    /// The number, where it is known.
-    pub fn known(self) -> Option<i64> {
-        match self {
-            Size::Known(n) => Some(n),
-            _ => None,
-        }
-    }
-
-    /// The product, where both factors are known or one is 1. One that does not fit is the largest number, which is no
-    /// tensor's.
-    pub fn times(self, other: Size) -> Size {
-        match (self, other) {
-            (Size::Known(a), Size::Known(b)) => Size::Known(a.saturating_mul(b)),
-            (Size::Known(1), size) | (size, Size::Known(1)) => size,
-            _ => Size::Unknown,
-        }
-    }
-
-    /// The more telling of two sizes that are equal.
-    fn or(self, other: Size) -> Size {
-        match (self, other) {
-            (Size::Known(_), _) | (Size::Named(_), Size::Unknown | Size::Named(_)) => self,
-            _ => other,
-        }
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Size::Known(n) => n.fmt(f),
-            Size::Named(id) => write!(f, "size #{id}"),
-            Size::Unknown => f.write_str("?"),
-        }
-    }
-}
-
-/// The dimensions of an operand, as far as they are known.
-pub type Sizes = SmallVec<[Size; 6]>;
+use crate::size::{Size, Sizes};
 
 /// A tensor's type, as far as it is known.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -260,6 +198,20 @@ pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// The result's type: the activation's. The other operand's type never counts as mixing, since it may be a weight, which
+/// keeps the type that it was stored in.
+pub(crate) fn product_dtype(
+    (operand, x): (&'static str, Option<DType>),
+    (weight, weight_dtype): (&'static str, Option<DType>),
+) -> Result<Option<DType>, OpError> {
+    if let Some(found) = x.filter(|dtype| !dtype.is_float()) {
+        let expected = "float16 or float32 (cast it first, `x as float32`)";
+        return Err(OpError::DType { operand, expected, found });
+    }
+    weight_rule(weight, weight_dtype)?;
+    Ok(x)
 }
 
 /// The size of a dimension, which is not negative.

@@ -8,12 +8,15 @@ use smallvec::SmallVec;
 use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
-use super::{
-    Arg, Map, Op, ResultMemory, Site, broadcast_strides, check_devices, op_error, operand_of, result_layout, run,
-    with_float, with_plain,
-};
+use super::kernel::ResultMemory;
+use super::rules::{check_devices, result_layout};
+use super::run::{run, with_plain};
+use super::site::Site;
+use crate::op::kernel::with_float;
+use crate::op::{Arg, Map, Op};
+use crate::strides::{Strides, broadcast_strides};
 use crate::tensor::{DynTensor, take};
-use crate::{Error, OpError, Strides};
+use crate::{Error, OpError};
 
 /// The most links of a chain. More than this are rare, and so much has room on the stack.
 pub const MAX_LINKS: usize = 24;
@@ -45,11 +48,11 @@ pub fn link_layout(
     if op.map().is_none() || device.is_gpu() || !args.iter().all(may_be_chained) {
         return Ok(None);
     }
-    check_devices(device, args).map_err(|error| op_error(op, args, error))?;
+    check_devices(device, args).map_err(|error| op.error(args, error))?;
     if let Some(layout) = site.recall(op, args) {
         return Ok(is_chained(layout.dtype()).then(|| layout.clone()));
     }
-    let layout = result_layout(op, device, args).map_err(|error| op_error(op, args, error))?;
+    let layout = result_layout(op, device, args).map_err(|error| op.error(args, error))?;
     site.remember(op, args, &layout);
     Ok(is_chained(layout.dtype()).then_some(layout))
 }
@@ -57,7 +60,7 @@ pub fn link_layout(
 fn may_be_chained(arg: &Arg<'_>) -> bool {
     match arg {
         Arg::Planned(layout) => is_chained(layout.dtype()),
-        arg => operand_of(arg).is_none_or(|operand| is_chained(operand.dtype)),
+        arg => arg.operand().is_none_or(|operand| is_chained(operand.dtype)),
     }
 }
 
@@ -75,7 +78,7 @@ pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout
     let Some(&Link::Op(op, dtype)) = links.last() else {
         return Err(Error::Op { op: "chain", operands: Vec::new(), error: NO_CHAIN });
     };
-    let error = |error| op_error(op, operands, error);
+    let error = |error| op.error(operands, error);
     check_devices(device, operands).map_err(error)?;
     check_links(links, operands.len()).map_err(error)?;
     operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(error)?;
@@ -101,7 +104,7 @@ fn run_chain(
     links: &[Link],
     layout: &Layout,
 ) -> Result<DynTensor, Error> {
-    let error = |error| op_error(op, operands, error);
+    let error = |error| op.error(operands, error);
     let mut lease = take(device, layout, Role::Activation, op.name)?;
     if !device.is_simulated() {
         compute(device, operands, links, layout, lease.bytes_mut()).map_err(error)?;
@@ -138,7 +141,7 @@ fn check_links(links: &[Link], n_operands: usize) -> Result<(), OpError> {
 fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), OpError> {
     let expected = "a number, or floats that broadcast to the result";
     let dims = result.shape().dims();
-    let fits = match operand_of(operand) {
+    let fits = match operand.operand() {
         Some(own) => {
             let mut pairs = own.dims.iter().rev().zip(dims.iter().rev());
             is_chained(own.dtype) && own.dims.len() <= dims.len() && pairs.all(|(own, n)| own == n || *own == 1)
@@ -158,11 +161,11 @@ fn compute(
     let dims = layout.shape().dims();
     let strides: SmallVec<[Strides; MAX_LINKS]> = operands
         .iter()
-        .map(|arg| operand_of(arg).map_or_else(Strides::new, |o| broadcast_strides(o.dims, o.strides, dims)))
+        .map(|arg| arg.operand().map_or_else(Strides::new, |o| broadcast_strides(o.dims, o.strides, dims)))
         .collect();
     let mut sources: SmallVec<[Source<'_>; MAX_LINKS]> = SmallVec::new();
     for (arg, strides) in operands.iter().zip(&strides) {
-        sources.push(match (arg, operand_of(arg)) {
+        sources.push(match (arg, arg.operand()) {
             (_, Some(operand)) if operand.dtype == DType::F16 => {
                 Source::F16(View { data: operand.data()?, dims, strides })
             }

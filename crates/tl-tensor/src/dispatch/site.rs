@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 use tl_device::{DType, Layout};
 
-use super::{Arg, Op};
+use crate::op::{Arg, Op};
 
 /// What one place in a program that calls an operation remembers of its last call.
 #[derive(Default)]

@@ -1,35 +1,14 @@
-//! How operations run on a GPU: programs in WGSL, written out for the data types at hand, and their launches.
+//! GPU programs in WGSL, put together for the data types at hand.
 //!
-//! An operation's program stands in the operation's own file. It computes in `f32`; data types and stored formats choose
-//! only how elements are loaded and stored, by the functions that [`Wgsl`] writes for each binding: `load_x(i)` for element
-//! `i` of `x`, `store4_out(i, v)` for elements `4 i .. 4 i + 3` of the result. Results are stored four at a time so that the
-//! same program serves types of one, two and four bytes: no two invocations write into one word. The last store may reach
-//! beyond the result, into the padding that every buffer has.
-//!
-//! This file knows how programs are put together and launched. It must not know any operation.
+//! Programs compute in `f32`. Data types and stored formats choose only how elements are loaded and stored, by the functions
+//! that [`Wgsl`] writes for each binding: `load_x(i)` for element `i` of `x`, `store4_out(i, v)` for elements
+//! `4 i .. 4 i + 3` of the result. Results are stored four at a time, so that one text serves types of one, two and four
+//! bytes and no two invocations write into one word. The last store may reach beyond the result, into the padding that
+//! every buffer has.
 
 use std::fmt::Write as _;
 
-use smallvec::SmallVec;
-use tl_device::{Binding, DType, Launch, ShaderTarget};
-
-use super::{Call, Operand};
-use crate::OpError;
-
-/// Whether there is a program for these arguments; where there is none, the operation runs on the CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dispatch {
-    /// The program was launched.
-    Launched,
-    /// Nothing was done.
-    Unsupported,
-}
-
-/// What an operation does on a GPU.
-pub type GpuKernel = fn(&mut Call) -> Result<Dispatch, OpError>;
-
-/// The numbers of a launch.
-pub(crate) type Immediates = SmallVec<[u32; 32]>;
+use tl_device::{DType, ShaderTarget};
 
 /// Invocations of a workgroup, unless a program says otherwise.
 pub(crate) const WORKGROUP: u32 = 256;
@@ -212,172 +191,11 @@ fn main({builtins}@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_work
     }
 }
 
-/// A program and what tells it apart from others of its name.
-pub(crate) struct ShaderVariant<'a> {
-    /// Its name; with the data types and `flags` it stands for one text.
-    pub(crate) name: &'static str,
-    /// The data types that it is written out for.
-    pub(crate) dtypes: &'a [DType],
-    /// Whatever else the text depends on.
-    pub(crate) flags: u32,
-    /// Whether it has the word for indices out of range.
-    pub(crate) reports_faults: bool,
-    /// Writes the text.
-    pub(crate) source: &'a dyn Fn(Wgsl) -> String,
-}
-
-impl ShaderVariant<'_> {
-    /// A number for data types and flags.
-    fn variant(&self) -> u64 {
-        let code = |dtype: &DType| match dtype {
-            DType::F16 => 1,
-            DType::F32 => 2,
-            DType::I32 => 3,
-            DType::Bool => 4,
-            DType::Block(format) => 5 + u64::from(format.id),
-        };
-        let start = u64::from(self.flags) << 4 | self.dtypes.len() as u64;
-        self.dtypes.iter().fold(start, |variant, dtype| variant << 8 | code(dtype))
-    }
-}
-
-/// An operand's place in memory and where it begins there, for a program.
-pub(crate) struct Place<'a> {
-    pub(crate) binding: Binding<'a>,
-    /// The first element, counted from the binding's start.
-    pub(crate) offset: u32,
-}
-
-impl<'a> Operand<'a> {
-    /// Where the operand lies on the GPU; an error where it does not, or lies beyond what a program can count.
-    pub(crate) fn place(&self) -> Result<Place<'a>, OpError> {
-        let binding = self.binding.ok_or(OpError::Devices)?;
-        let offset = u32::try_from(self.offset).map_err(|_| OpError::Unknown)?;
-        Ok(Place { binding, offset })
-    }
-
-    /// Whether every element has a number of 32 bits.
-    pub(crate) fn fits_u32(&self) -> bool {
-        let span: usize =
-            self.dims.iter().zip(self.strides).map(|(&dim, &stride)| dim.saturating_sub(1) * stride).sum();
-        self.offset.saturating_add(span) < u32::MAX as usize / 4
-    }
-}
-
-impl Call<'_> {
-    /// Launches a program over `reads` into the result.
-    pub(crate) fn launch(
-        &mut self,
-        program: &ShaderVariant,
-        reads: &[Binding],
-        immediates: &[u32],
-        groups: usize,
-    ) -> Result<Dispatch, OpError> {
-        let Some(lease) = self.lease.as_deref_mut() else { return Ok(Dispatch::Unsupported) };
-        let writes = [Binding::write(lease)];
-        launch(self.device, program, reads, &writes, immediates, groups)
-    }
-
-    /// Elements of the result.
-    pub(crate) fn n_out(&self) -> usize {
-        self.dims.iter().product()
-    }
-}
-
-/// Launches a program.
-pub(crate) fn launch(
-    device: &tl_device::Device,
-    program: &ShaderVariant,
-    reads: &[Binding],
-    writes: &[Binding],
-    immediates: &[u32],
-    groups: usize,
-) -> Result<Dispatch, OpError> {
-    let Ok(groups) = u32::try_from(groups) else { return Ok(Dispatch::Unsupported) };
-    let source = |target: &ShaderTarget| (program.source)(Wgsl::new(target));
-    device
-        .launch(&Launch {
-            name: program.name,
-            variant: program.variant(),
-            source: &source,
-            reads,
-            writes,
-            reports_faults: program.reports_faults,
-            immediates,
-            groups,
-        })
-        .map_err(|error| OpError::Device(Box::new(error)))?;
-    Ok(Dispatch::Launched)
-}
-
 /// The type of an element in a program, by which intermediate values are declared.
 pub(crate) fn scalar_of(dtype: DType) -> &'static str {
     match dtype {
         DType::I32 => "i32",
         DType::Bool => "bool",
         _ => "f32",
-    }
-}
-
-/// The most dimensions that a program steps through.
-pub(crate) const MAX_RANK: usize = 4;
-
-/// Dimensions and strides of several operands of one shape, with neighbouring dimensions that lie one behind the other in
-/// all of them taken together, filled up with 1 at the front. `None` where more than [`MAX_RANK`] remain.
-pub(crate) fn collapse<const N: usize>(
-    dims: &[usize],
-    strides: [&[usize]; N],
-) -> Option<([u32; MAX_RANK], [[u32; MAX_RANK]; N])> {
-    let mut merged: SmallVec<[(usize, [usize; N]); 8]> = SmallVec::new();
-    for (axis, &dim) in dims.iter().enumerate() {
-        if dim == 1 {
-            continue;
-        }
-        let own: [usize; N] = std::array::from_fn(|operand| strides[operand][axis]);
-        match merged.last_mut() {
-            Some((last, outer)) if (0..N).all(|operand| outer[operand] == own[operand] * dim) => {
-                *last *= dim;
-                *outer = own;
-            }
-            _ => merged.push((dim, own)),
-        }
-    }
-    if merged.len() > MAX_RANK {
-        return None;
-    }
-    let first = MAX_RANK - merged.len();
-    let mut all = ([1; MAX_RANK], [[0; MAX_RANK]; N]);
-    for (i, (dim, strides)) in merged.iter().enumerate() {
-        all.0[first + i] = u32::try_from(*dim).ok()?;
-        for (operand, &stride) in strides.iter().enumerate() {
-            all.1[operand][first + i] = u32::try_from(stride).ok()?;
-        }
-    }
-    Some(all)
-}
-
-/// `index(i, dims, strides)`: where element `i` of a tensor with these dimensions lies.
-pub(crate) const INDEX: &str = "
-fn index(i: u32, dims: vec4<u32>, strides: vec4<u32>) -> u32 {
-    let a = i / dims.w;
-    let b = a / dims.z;
-    let c = b / dims.y;
-    return (i - a * dims.w) * strides.w + (a - b * dims.z) * strides.z + (b - c * dims.y) * strides.y + c * strides.x;
-}";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbouring_dimensions_become_one() {
-        let check = |dims: &[usize], a: &[usize], b: &[usize], expected: Option<([u32; 4], [[u32; 4]; 2])>| {
-            assert_eq!(collapse(dims, [a, b]), expected, "{dims:?} {a:?} {b:?}");
-        };
-        check(&[2, 3, 4], &[12, 4, 1], &[12, 4, 1], Some(([1, 1, 1, 24], [[0, 0, 0, 1]; 2])));
-        check(&[2, 3, 4], &[12, 4, 1], &[0, 0, 1], Some(([1, 1, 6, 4], [[0, 0, 4, 1], [0, 0, 0, 1]])));
-        check(&[2, 1, 4], &[4, 9, 1], &[1, 7, 2], Some(([1, 1, 2, 4], [[0, 0, 4, 1], [0, 0, 1, 2]])));
-        check(&[], &[], &[], Some(([1; 4], [[0; 4]; 2])));
-        check(&[2, 2, 2, 2, 2], &[1, 2, 4, 8, 16], &[0; 5], None);
     }
 }

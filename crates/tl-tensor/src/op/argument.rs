@@ -5,9 +5,9 @@
 
 use tl_device::{DType, Layout};
 
-use super::Operand;
-use crate::tensor::DynTensor;
-use crate::{OpError, Tensor};
+use crate::OpError;
+use crate::operand::Operand;
+use crate::tensor::{DynTensor, Tensor};
 
 /// A parameter of an operation.
 pub struct Param {
@@ -145,8 +145,31 @@ pub enum Arg<'a> {
     DType(DType),
 }
 
+impl<'a> Arg<'a> {
+    /// The operand, where the argument is a tensor. One of its dimensions may repeat its elements.
+    pub(crate) fn operand(&self) -> Option<Operand<'a>> {
+        match self {
+            Arg::Tensor(tensor) => Some(tensor.operand_with_repeat()),
+            Arg::Operand(operand) => Some(**operand),
+            _ => None,
+        }
+    }
+}
+
+impl<'a, T> From<&'a Tensor<T>> for Arg<'a> {
+    fn from(tensor: &'a Tensor<T>) -> Self {
+        Arg::Tensor(tensor.as_dyn())
+    }
+}
+
+impl From<f64> for Arg<'_> {
+    fn from(number: f64) -> Self {
+        Arg::Number(number)
+    }
+}
+
 /// Every argument is of the kind that its parameter takes, and there are no more than parameters.
-pub(super) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), OpError> {
+pub(crate) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), OpError> {
     if args.len() > params.len() {
         return Err(OpError::Arguments { most: params.len(), found: args.len() });
     }

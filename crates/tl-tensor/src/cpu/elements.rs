@@ -5,8 +5,8 @@ use half::f16;
 use smallvec::SmallVec;
 use tl_device::DType;
 
-use super::Operand;
 use crate::OpError;
+use crate::operand::{Operand, OperandOrNumber};
 
 /// Reads single elements of an operand.
 #[derive(Clone, Copy)]
@@ -34,6 +34,14 @@ impl<'a> Reader<'a> {
                 });
             }
         })
+    }
+
+    /// As [`Reader::new`], or a number for every element.
+    pub(crate) fn of(either: &OperandOrNumber<'a>) -> Result<Reader<'a>, OpError> {
+        match either {
+            OperandOrNumber::Operand(operand) => Reader::new(operand),
+            OperandOrNumber::Number(x) => Ok(Reader::Number(*x)),
+        }
     }
 
     /// The element at this distance from the first.
