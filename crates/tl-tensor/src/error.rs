@@ -28,7 +28,7 @@ pub enum Error {
         /// Why.
         error: tl_device::Error,
     },
-    /// Data of another length than the shape says.
+    /// Data whose length differs from the shape's number of elements.
     #[error("{given} values do not fill the shape {shape}, which takes {expected}")]
     DataLength {
         /// Values given.
@@ -58,11 +58,11 @@ pub enum Error {
     },
 }
 
-/// The rule that operands break. [`crate::ops::apply`] adds the operation and the operands.
+/// The rule that the operands of an operation break. [`crate::ops::apply`] adds the operation and the operands.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum OpError {
-    /// It cannot be said before the program runs. Only the checker, which knows less than the running program, sees it.
+    /// Undecided before the program runs. Only the checker, which knows less than the running program, gets it.
     Unknown,
     /// Two sizes that must be equal are not.
     Sizes {
@@ -73,7 +73,7 @@ pub enum OpError {
         /// The second size.
         right: Size,
     },
-    /// An argument that is missing or not of the kind that its parameter takes.
+    /// An argument that is missing, or of another kind than its parameter takes.
     Argument {
         /// The parameter.
         parameter: &'static str,
@@ -110,7 +110,7 @@ pub enum OpError {
         /// The dimension's size.
         size: i64,
     },
-    /// An operand of a type that the operation does not take.
+    /// An operand of a type that the operation refuses.
     DType {
         /// The parameter.
         operand: &'static str,
@@ -142,7 +142,7 @@ pub enum OpError {
         /// Elements asked for.
         to: i64,
     },
-    /// A text (an einsum specification) that says nothing sensible.
+    /// A text (an einsum specification) that cannot be parsed.
     Spec {
         /// The text.
         spec: String,
@@ -158,7 +158,7 @@ pub enum OpError {
         /// The type.
         dtype: DType,
     },
-    /// A GPU that has no program for these operands, of an operation that the CPU cannot do in its place.
+    /// A GPU without a program for these operands, for an operation that has no fallback to the CPU.
     UnsupportedOnGpu,
 }
 

@@ -1,9 +1,9 @@
 //! Tensors and the operations on them.
 //!
 //! A [`Tensor`] is a view of memory that a [`Device`](tl_device::Device) gave. Operations are rows of the table
-//! [`ops::OPS`]; every one is applied through [`ops::apply`], which checks the operands by the row's shape rule, takes the
-//! memory of the result through the device's one door, and runs the kernel. The methods of `Tensor` are the same rows.
-//! Formats that weights are stored in are rows of [`quant::FORMATS`].
+//! [`ops::OPS`]; every one is applied through [`ops::apply`], which checks the operands by the row's shape rule, takes
+//! the memory of the result through the device's one door, and runs the kernel. The methods of `Tensor` are the same
+//! rows. Formats that weights are stored in are rows of [`quant::FORMATS`].
 //!
 //! The files, from the bottom up: sizes, strides, errors, operands and tensors as data; `op/`, what a row is made of;
 //! `cpu/` and `gpu/`, what kernels of several operations share; `dispatch/`, which runs rows; `ops/`, the operations.

@@ -20,7 +20,7 @@ pub struct Operand<'a> {
     pub(crate) is_weight: bool,
     pub(crate) dims: &'a [usize],
     pub(crate) strides: &'a [usize],
-    /// The dimension that repeats its elements. Only kernels of `OpKernel::Repeated` get operands that have one.
+    /// The dimension that repeats its elements. Only kernels of `OpKernel::Repeated` get operands with one.
     pub(crate) repeat: Option<Repeat>,
 }
 
@@ -48,8 +48,8 @@ impl<'a> Operand<'a> {
         self.repeat.is_none() && is_contiguous(self.dims, self.strides)
     }
 
-    /// The operand as a weight: exactly its rows of blocks. Not for views with gaps, whose rows the caller finds by their
-    /// strides in `bytes`.
+    /// The operand as a weight: exactly its rows of blocks. Not for views with gaps, whose rows the caller finds by
+    /// their strides in `bytes`.
     pub(crate) fn weight(&self) -> Result<Weight<'a>, OpError> {
         let format = self.weight_format()?;
         let len = self.n_elems() / format.block_elems * format.block_bytes;

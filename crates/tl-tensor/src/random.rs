@@ -76,7 +76,7 @@ impl Random {
         while at < lease.len_bytes() {
             let n = block.len().min((lease.len_bytes() - at) / size);
             block[..n].fill_with(|| next(self));
-            // The largest uniform float32 rounds to 1 in float16; keep to the promised range.
+            // The largest uniform float32 rounds to 1 in float16, which is excluded.
             if op == "rand" && layout.dtype() == DType::F16 {
                 block[..n].iter_mut().for_each(|x| *x = x.min(f16::ONE.to_f32() - f16::EPSILON.to_f32() / 2.0));
             }

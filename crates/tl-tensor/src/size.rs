@@ -16,7 +16,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// Whether the two are equal, where that can be said.
+    /// Whether the two are equal; `None`: unknown.
     pub fn equals(self, other: Size) -> Option<bool> {
         match (self, other) {
             (Size::Known(a), Size::Known(b)) => Some(a == b),
@@ -33,8 +33,8 @@ impl Size {
         }
     }
 
-    /// The product, where both factors are known or one is 1. One that does not fit is the largest number, which is no
-    /// tensor's.
+    /// The product, where both factors are known or one is 1. It saturates at the largest number, which no tensor's
+    /// size is.
     pub fn times(self, other: Size) -> Size {
         match (self, other) {
             (Size::Known(a), Size::Known(b)) => Size::Known(a.saturating_mul(b)),
@@ -43,7 +43,7 @@ impl Size {
         }
     }
 
-    /// The more telling of two sizes that are equal.
+    /// The better known of two equal sizes.
     pub(crate) fn or(self, other: Size) -> Size {
         match (self, other) {
             (Size::Known(_), _) | (Size::Named(_), Size::Unknown | Size::Named(_)) => self,

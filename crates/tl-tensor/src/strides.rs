@@ -1,4 +1,5 @@
-//! Where the elements of a tensor lie: strides, contiguity, broadcasting, and the one dimension that may repeat its elements.
+//! Where the elements of a tensor lie: strides, contiguity, broadcasting, and the one dimension that may repeat its
+//! elements.
 
 use std::num::NonZeroU32;
 
@@ -7,17 +8,17 @@ use smallvec::SmallVec;
 /// Distances between neighbours in each dimension, in elements.
 pub type Strides = SmallVec<[usize; 6]>;
 
-/// A dimension that repeats each of its elements: element `i` lies `i / times` strides from the first. It is what becomes of two
-/// dimensions, the second with stride 0, when `reshape` makes one of them.
+/// A dimension that repeats each of its elements: element `i` lies `i / times` strides from the first. `reshape` makes
+/// one of two dimensions of which the second has stride 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Repeat {
     axis: u32,
-    /// The size of the dimension is a multiple of it.
+    /// A divisor of the dimension's size.
     times: NonZeroU32,
 }
 
 impl Repeat {
-    /// `None` where the numbers are larger than views are made for.
+    /// `None` where a number exceeds 32 bits.
     pub(crate) fn new(axis: usize, times: usize) -> Option<Repeat> {
         Some(Repeat { axis: u32::try_from(axis).ok()?, times: NonZeroU32::new(u32::try_from(times).ok()?)? })
     }

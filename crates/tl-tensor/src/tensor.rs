@@ -1,7 +1,7 @@
 //! `Tensor`: storage, an offset into it, dimensions, strides, and a data type.
 //!
-//! There is one representation, [`DynTensor`]; the type parameter of [`Tensor`] is a marker on it. This file is data and
-//! views of it. Whatever computes or copies elements is above: `transfer.rs`, `dispatch/`, `ops/`.
+//! There is one representation, [`DynTensor`]; the type parameter of [`Tensor`] is a marker on it. This file is data
+//! and views of it. Whatever computes or copies elements is above: `transfer.rs`, `dispatch/`, `ops/`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,8 +24,8 @@ pub struct DynTensor {
     offset: usize,
     shape: Shape,
     strides: Strides,
-    /// The dimension that repeats its elements. Einsum and attention read it in place; all others read [`DynTensor::split`],
-    /// or a copy.
+    /// The dimension that repeats its elements. Einsum and attention read it in place; all others read
+    /// [`DynTensor::split`], or a copy.
     repeat: Option<Repeat>,
 }
 
@@ -155,8 +155,9 @@ impl DynTensor {
 
 /// A tensor: a view of memory on a device, with a data type and dimensions.
 ///
-/// `Tensor<f16>` knows its element type when the program is compiled; `Tensor` (that is, `Tensor<Dyn>`) when it runs. Cloning
-/// gives another view of the same memory. The memory goes back to where it came from when the last view is dropped.
+/// `Tensor<f16>` knows its element type when the program is compiled; `Tensor` (that is, `Tensor<Dyn>`) when it runs.
+/// Cloning gives another view of the same memory. The memory goes back to where it came from when the last view is
+/// dropped.
 ///
 /// ```
 /// use half::f16;

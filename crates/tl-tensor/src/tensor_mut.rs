@@ -2,15 +2,15 @@
 
 use tl_device::{Binding, Device, Layout, Lease, Role, Shape};
 
-use crate::cpu::convert;
-use crate::gpu::copy_into;
+use crate::cpu::convert::copy_into;
+use crate::gpu::partial_copy;
 use crate::operand::Operand;
 use crate::strides::{Strides, contiguous_strides};
 use crate::tensor::{Tensor, take};
 use crate::{Error, OpError};
 
-/// A tensor that its holder writes a few rows at a time: a KV cache. Nobody else can hold it, so what operations read
-/// from it, through [`TensorMut::rows`], cannot change under them.
+/// A tensor that its holder writes a few rows at a time, such as a KV cache. It has one holder, and operations borrow
+/// it through [`TensorMut::rows`], so its elements do not change while they are read.
 pub struct TensorMut {
     lease: Lease,
     layout: Layout,
@@ -19,7 +19,7 @@ pub struct TensorMut {
 }
 
 impl TensorMut {
-    /// Memory of this layout, of which nothing has been written yet.
+    /// Memory of this layout, not yet written.
     ///
     /// # Errors
     /// [`Error::Memory`] where there is none.
@@ -41,28 +41,28 @@ impl TensorMut {
         self.lease.device()
     }
 
-    /// All bytes; none where they lie on a GPU.
+    /// All bytes; empty on a GPU.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.lease.bytes()
     }
 
-    /// As [`TensorMut::bytes`], to be written.
+    /// As [`TensorMut::bytes`], writable.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         self.lease.bytes_mut()
     }
 
-    /// All of the memory, for a GPU's program that reads it.
+    /// The memory as a GPU program reads it.
     pub(crate) fn binding(&self) -> Binding<'_> {
         Binding::read_lease(&self.lease)
     }
 
-    /// All of the memory, for a GPU's program that writes it.
+    /// The memory as a GPU program writes it.
     pub(crate) fn binding_mut(&mut self) -> Binding<'_> {
         Binding::write(&mut self.lease)
     }
 
-    /// Copies `rows`, `[n, …]` with the same other dimensions, to the rows from `start` on, converting them to the type
-    /// here: a float type or, on the CPU, a format of blocks.
+    /// Copies `rows`, `[n, …]` with the same other dimensions, to the rows from `start` on, converted to this tensor's
+    /// type: a float type or, on the CPU, a block format.
     ///
     /// # Errors
     /// [`Error::Rows`] where they do not fit, [`Error::Op`] where the other dimensions or the types differ.
@@ -87,7 +87,7 @@ impl TensorMut {
         if source.device().is_gpu() {
             let first = start * self.row_bytes / target.block_bytes();
             let rows = source.split();
-            return copy_into::write_rows(&mut self.lease, target, first, &rows.operand()).map_err(error);
+            return partial_copy::write_rows(&mut self.lease, target, first, &rows.operand()).map_err(error);
         }
         if source.device().is_simulated() {
             // There are no bytes to copy or to convert.
@@ -95,13 +95,13 @@ impl TensorMut {
         }
         let isa = source.device().threads().isa();
         let bytes = self.lease.bytes_mut().get_mut(start * self.row_bytes..end * self.row_bytes).unwrap_or_default();
-        convert::copy_into(isa, &source.split().operand(), target, bytes).map_err(error)
+        copy_into(isa, &source.split().operand(), target, bytes).map_err(error)
     }
 
     /// Moves the `n` rows from `start` on to the front. On a GPU a row must be a whole number of words of 4 bytes.
     ///
     /// # Errors
-    /// [`Error::Rows`] where there are not so many, [`Error::Op`] for rows of other lengths on a GPU, or one that has failed.
+    /// [`Error::Rows`] where there are fewer, [`Error::Op`] for rows of other lengths on a GPU, or one that has failed.
     pub fn move_to_front(&mut self, start: usize, n: usize) -> Result<(), Error> {
         const WORD_BYTES: usize = 4;
         let rows = self.layout.shape().first().copied().unwrap_or(0);
@@ -113,7 +113,7 @@ impl TensorMut {
         if self.lease.device().is_gpu() {
             let row_words = row_bytes / WORD_BYTES;
             let moved = match row_bytes % WORD_BYTES {
-                0 => copy_into::move_to_front(&mut self.lease, start * row_words, n * row_words),
+                0 => partial_copy::move_to_front(&mut self.lease, start * row_words, n * row_words),
                 _ => Err(OpError::Value {
                     operand: "the bytes of a row",
                     expected: "a multiple of 4 on a GPU",
@@ -130,7 +130,7 @@ impl TensorMut {
         Ok(())
     }
 
-    /// The first `n` rows, as an operation reads them. `dims` is room for their dimensions.
+    /// The first `n` rows, as an operation reads them. `dims` receives their dimensions.
     pub fn rows<'a>(&'a self, n: usize, dims: &'a mut Shape) -> Operand<'a> {
         let all = self.layout.shape();
         *dims = all.iter().enumerate().map(|(i, &dim)| if i == 0 { n.min(dim) } else { dim }).collect();

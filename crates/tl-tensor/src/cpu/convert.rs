@@ -59,8 +59,8 @@ pub(crate) fn copy_into(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut 
     Ok(())
 }
 
-/// The rows of a weight in a stored format: the dimensions before the rows, their strides, and the elements of a row. A
-/// row is the last dimension; a format without blocks can also be read element by element.
+/// The rows of a weight in a stored format: the dimensions before the last, their strides, and the elements of a row. A
+/// row is the last dimension; formats without blocks can also be read element by element.
 fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize), OpError> {
     match (source.dims.split_last(), source.strides.split_last()) {
         (Some((&n, outer)), Some((&stride, outer_strides))) if stride == 1 || n == 1 || source.dims.contains(&0) => {
@@ -74,7 +74,7 @@ fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize)
     }
 }
 
-/// Rows of blocks as they are, one after the other.
+/// Copies rows of blocks unchanged, one after the other.
 fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), OpError> {
     let (outer, strides, n) = rows_of(source)?;
     let format = source.weight_format()?;
@@ -90,7 +90,7 @@ fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Floats to rows of blocks; the last dimension is a whole number of them.
+/// Floats to rows of blocks; the last dimension must be whole blocks.
 fn quantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), OpError> {
     let error = || OpError::DType { operand: "the result", expected: "a type that can be written", found: dtype };
     let quantize = crate::quant::format_of(dtype).and_then(|format| format.kernels.quantize).ok_or_else(error)?;

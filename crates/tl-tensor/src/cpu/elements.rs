@@ -1,5 +1,5 @@
-//! Elements of any type, one at a time, as `f64`: the plain way, for types and arrangements that no fast kernel serves.
-//! Every value of every element type is a `f64` exactly.
+//! Elements of any type, one at a time, as `f64`: for types and strides that no vectorized kernel serves. An `f64`
+//! represents every value of every element type exactly.
 
 use half::f16;
 use smallvec::SmallVec;
@@ -56,8 +56,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Stores a number as element `index` of a contiguous result: floats rounded to nearest, integers truncated and kept
-/// within their range, anything but 0 as `true`.
+/// Stores a number as element `index` of a contiguous result: floats are rounded to nearest, integers truncated and
+/// saturated, anything but 0 is `true`.
 pub(crate) fn write(dtype: DType, out: &mut [u8], index: usize, value: f64) {
     let at = index * dtype.block_bytes();
     let Some(bytes) = out.get_mut(at..at + dtype.block_bytes()) else { return };

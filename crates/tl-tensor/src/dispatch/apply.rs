@@ -11,9 +11,9 @@ use crate::Error;
 use crate::op::{Arg, DefaultValue, Op, Param};
 use crate::tensor::{DynTensor, Tensor};
 
-/// Does an operation: checks the arguments by its rule, takes the memory of the result, runs the kernel.
+/// Applies an operation: checks the arguments by its rule, takes the memory of the result, runs the kernel.
 ///
-/// `args` stand in the order of `op.params`; what is left out, at the end or as [`Arg::None`], has its default.
+/// `args` are in the order of `op.params`; arguments left out, at the end or as [`Arg::None`], have their defaults.
 ///
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule, [`Error::Memory`] where the result finds no memory.
@@ -37,8 +37,8 @@ pub fn apply(op: &'static Op, device: &Device, args: &[Arg<'_>]) -> Result<DynTe
     run(op, device, args, &ResultMemory::of_activation(&layout))
 }
 
-/// As [`apply`], for a place in a program that does the operation again and again: `site` is that place's own. There is
-/// an argument for each parameter, defaults included.
+/// As [`apply`], for a call that runs again and again: `site` is the memory of that one call site. There must be an
+/// argument for each parameter, defaults included.
 ///
 /// # Errors
 /// As for [`apply`].
@@ -46,8 +46,8 @@ pub fn apply_at(site: &mut Site, op: &'static Op, device: &Device, args: &[Arg<'
     apply_as(Role::Activation, site, op, device, args)
 }
 
-/// As [`apply_at`], with the result in memory for this: a parameter is written where it stays. The result of a view lies where
-/// its operand does, whatever the role.
+/// As [`apply_at`], with the result in memory of this role, so that a weight is written where it stays. A view stays in
+/// its operand's memory, whatever the role.
 ///
 /// # Errors
 /// As for [`apply`].
@@ -69,7 +69,7 @@ pub fn apply_as(
 }
 
 impl<T> Tensor<T> {
-    /// Applies a row of [`OPS`] to this tensor and what else it needs.
+    /// Applies a row of [`OPS`](crate::ops::OPS) to this tensor and the other arguments.
     ///
     /// # Errors
     /// As for [`apply`].

@@ -1,8 +1,8 @@
-//! Chains: elementwise operations of which nobody else reads the results in between, done in one pass.
+//! Chains: elementwise operations computed in one pass, where no other code reads the results in between.
 //!
-//! Whoever runs a program asks of each operation what its result would be ([`link_layout`]) before it computes anything, so
-//! that what breaks a rule is found where it would be without chains. [`apply_chain`] then computes the last result
-//! alone. It has the bits that the operations one by one give. Only a CPU has chains.
+//! The caller first gets the layout of each operation's result ([`link_layout`]), so that rules are checked in the
+//! order in which they would be without chains. [`apply_chain`] then computes the last result alone, with the bits that
+//! the operations give one by one. Only a CPU has chains.
 
 use smallvec::SmallVec;
 use tl_device::{DType, Device, Layout, Role};
@@ -18,13 +18,13 @@ use crate::strides::{Strides, broadcast_strides};
 use crate::tensor::{DynTensor, take};
 use crate::{Error, OpError};
 
-/// The most links of a chain. More than this are rare, and so much has room on the stack.
+/// The most links of a chain. Longer chains are rare, and this many fit on the stack.
 pub const MAX_LINKS: usize = 24;
 
-/// The most results that may wait in a chain until the operation that reads them comes.
+/// The most intermediate results that a chain may hold at once.
 pub const MAX_WAITING: usize = tl_kernels::MAX_DEPTH;
 
-/// A step of a chain, in the order in which operands stand before what reads them.
+/// A step of a chain, in postfix order: operands before the operation that reads them.
 #[derive(Clone, Copy, Debug)]
 pub enum Link {
     /// A tensor or a number: the next of the chain's operands.
@@ -33,9 +33,9 @@ pub enum Link {
     Op(&'static Op, DType),
 }
 
-/// The layout of what the operation would give as a link of a chain, or `None` where it must be done by itself: on a GPU, and
-/// where other types than `float16` and `float32` take part. Site and arguments are those of
-/// [`apply_at`](super::apply_at); operands that are links themselves are [`Arg::Planned`].
+/// The layout of the operation's result as a link of a chain, or `None` where it must run by itself: on a GPU, and for
+/// types other than `float16` and `float32`. Site and arguments are those of [`apply_at`](super::apply_at); operands
+/// that are links themselves are [`Arg::Planned`].
 ///
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule.
@@ -68,12 +68,12 @@ fn is_chained(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::F32)
 }
 
-/// Computes what the last of the links gives, which has this layout. All links' results have as many elements as it. The
+/// Computes the result of the last link, which has this layout. The results of all links have as many elements. The
 /// memory is taken for the last link's operation.
 ///
 /// # Errors
-/// [`Error::Op`] where the links are no chain that leaves one result, or the operands are none that [`link_layout`] would
-/// have taken; [`Error::Memory`] where the result finds no memory.
+/// [`Error::Op`] where the links are no chain with one result, or [`link_layout`] would refuse an operand;
+/// [`Error::Memory`] where the result finds no memory.
 pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout: &Layout) -> Result<DynTensor, Error> {
     let Some(&Link::Op(op, dtype)) = links.last() else {
         return Err(Error::Op { op: "chain", operands: Vec::new(), error: NO_CHAIN });
@@ -83,7 +83,7 @@ pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout
     check_links(links, operands.len()).map_err(error)?;
     operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(error)?;
     if links.iter().filter(|link| matches!(link, Link::Op(..))).count() == 1 {
-        // One operation has a kernel of its own, which takes what its rule allows.
+        // A single operation runs its own kernel, which takes whatever its rule allows.
         let mut args: SmallVec<[Arg<'_>; 4]> = operands.iter().cloned().collect();
         if let Some(Map::Store) = op.map() {
             args.push(Arg::DType(dtype));
@@ -118,7 +118,7 @@ const NO_CHAIN: OpError =
 const NOT_THE_RESULT: OpError =
     OpError::Argument { parameter: "the layout", expected: "that of the last operation's result" };
 
-/// The links leave one result, and need no more room than there is.
+/// Checks that the links leave one result, and that intermediate results fit.
 fn check_links(links: &[Link], n_operands: usize) -> Result<(), OpError> {
     let (mut waiting, mut loaded) = (0, 0);
     for link in links {
@@ -137,7 +137,7 @@ fn check_links(links: &[Link], n_operands: usize) -> Result<(), OpError> {
     if waiting == 1 && loaded == n_operands { Ok(()) } else { Err(NO_CHAIN) }
 }
 
-/// It is a number, or floats that broadcast to the result.
+/// Checks that the operand is a number, or floats that broadcast to the result.
 fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), OpError> {
     let expected = "a number, or floats that broadcast to the result";
     let dims = result.shape().dims();
@@ -185,7 +185,7 @@ fn compute(
     })
 }
 
-/// What the links do with blocks of floats. The last result is rounded where it is stored.
+/// The links as steps over blocks of floats. The last result is rounded when it is stored.
 fn steps(links: &[Link]) -> SmallVec<[Step; 2 * MAX_LINKS]> {
     let (mut steps, mut sources) = (SmallVec::new(), 0..);
     for (at, link) in links.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Operations that a GPU has no program for: the CPU computes them on copies of the operands and uploads the result. This is
-//! slow, counted, and reported to the user once for each operation. Nothing on a model's path comes here.
+//! Operations that a GPU has no program for: the CPU computes them on copies of the operands and uploads the result.
+//! This is slow, counted, and reported to the user once for each operation. Nothing on a model's path comes here.
 
 use crate::op::Op;
 use smallvec::SmallVec;
@@ -57,7 +57,7 @@ fn on_host(tensor: &Tensor, host: &Device) -> Result<Tensor, tl_device::Error> {
     Ok(all.view(tensor.shape().clone(), operand.strides.into(), 0).into())
 }
 
-/// Runs the CPU's kernel on copies and writes the result to `lease`.
+/// Runs the CPU kernel on copies and writes the result to `lease`.
 pub(super) fn run(
     op: &'static Op,
     kernel: CpuKernel,

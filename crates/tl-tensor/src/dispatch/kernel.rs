@@ -37,7 +37,7 @@ pub(super) fn run_kernel(
         device.count_work(work::work_of(op, args, layout));
     }
     if device.is_simulated() && !device.is_gpu() {
-        // There are no bytes to compute; what counts is that the memory was taken.
+        // A simulated device has no bytes to compute: taking the memory is its whole effect.
         return Ok(DynTensor::new(lease.share(), layout));
     }
     if device.is_gpu() {
@@ -50,7 +50,7 @@ pub(super) fn run_kernel(
     Ok(DynTensor::new(lease.share(), layout))
 }
 
-/// Launches the operation's program; where there is none for these arguments, the CPU does the work on copies.
+/// Launches the operation's program; where there is none for these arguments, the CPU computes the result on copies.
 fn run_on_gpu(
     op: &'static Op,
     kernel: CpuKernel,

@@ -1,4 +1,4 @@
-//! What an operation's rule says of the arguments of a call.
+//! Checking the arguments of a call, and the layout of its result.
 
 use smallvec::SmallVec;
 use tl_device::{Device, Layout};
@@ -12,7 +12,7 @@ pub(super) fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Resul
     argument::check(op.params, args)?;
     check_devices(device, args)?;
     let types: SmallVec<[ArgType<'_>; 8]> = args.iter().map(ArgType::from).collect();
-    // Here everything is known but what two plain numbers are to an operation on tensors.
+    // In a running program a rule is undecided only where every operand is a plain number.
     let no_tensor = || OpError::Argument { parameter: "one of the operands", expected: "a tensor" };
     match (op.rule)(&RuleArgs(&types)) {
         Ok(result) => result.layout().ok_or_else(no_tensor),
@@ -21,10 +21,10 @@ pub(super) fn result_layout(op: &Op, device: &Device, args: &[Arg<'_>]) -> Resul
     }
 }
 
-/// All operands lie on the device that the operation runs on.
+/// Checks that all operands lie on the device that the operation runs on.
 pub(super) fn check_devices(device: &Device, args: &[Arg<'_>]) -> Result<(), OpError> {
     let is_elsewhere = |arg: &Arg| match arg {
-        Arg::Tensor(raw) => !raw.device().is_same(device),
+        Arg::Tensor(tensor) => !tensor.device().is_same(device),
         Arg::Tensors(tensors) => tensors.iter().any(|tensor| !tensor.device().is_same(device)),
         _ => false,
     };

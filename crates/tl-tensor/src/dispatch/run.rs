@@ -1,4 +1,5 @@
-//! Preparing the arguments of a call for its kernel: views, and copies of operands that the kernel cannot read by strides.
+//! Preparing the arguments of a call for its kernel: views, and copies of operands that the kernel cannot read by
+//! strides.
 
 use smallvec::SmallVec;
 use tl_device::Device;
@@ -9,7 +10,7 @@ use crate::op::{Arg, CpuKernel, Op, OpKernel};
 use crate::tensor::{DynTensor, Tensor};
 use crate::{Error, OpError};
 
-/// Does an operation whose result has this layout by its rule.
+/// Runs an operation whose rule gave the layout of the result.
 pub(super) fn run(
     op: &'static Op,
     device: &Device,
@@ -22,33 +23,33 @@ pub(super) fn run(
     }
     match op.kernel {
         OpKernel::Repeated { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, target),
-        // What it does is what makes arguments plain.
+        // Its copy is already the result, so the argument is not copied before.
         _ if std::ptr::eq(op, &CONTIGUOUS)
-            && let Some(Arg::Tensor(raw)) = args.first()
-            && raw.has_repeat() =>
+            && let Some(Arg::Tensor(tensor)) = args.first()
+            && tensor.has_repeat() =>
         {
-            raw.contiguous()
+            tensor.contiguous()
         }
         _ => with_plain(args, |args| run_plain(op, device, args, target)),
     }
 }
 
-/// Gives `body` the arguments with copies of those of which a dimension repeats its elements.
+/// Calls `body` with the arguments, those that repeat elements along a dimension replaced by copies.
 pub(super) fn with_plain<T>(args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> Result<T, Error>) -> Result<T, Error> {
     let is_plain = |arg: &Arg<'_>| match arg {
-        Arg::Tensor(raw) => !raw.has_repeat(),
+        Arg::Tensor(tensor) => !tensor.has_repeat(),
         Arg::Tensors(tensors) => !tensors.iter().any(|tensor| tensor.as_dyn().has_repeat()),
         _ => true,
     };
     if args.iter().all(is_plain) {
         return body(args);
     }
-    // Of each argument the tensors that take its place.
+    // For each argument the tensors that replace it.
     let mut copies: SmallVec<[SmallVec<[Tensor; 1]>; 8]> = SmallVec::new();
     for arg in args {
         copies.push(match arg {
             arg if is_plain(arg) => SmallVec::new(),
-            Arg::Tensor(raw) => SmallVec::from_elem(raw.contiguous()?.into(), 1),
+            Arg::Tensor(tensor) => SmallVec::from_elem(tensor.contiguous()?.into(), 1),
             Arg::Tensors(tensors) => {
                 let plain = |tensor: &Tensor| {
                     if tensor.as_dyn().has_repeat() { tensor.contiguous() } else { Ok(tensor.clone()) }
@@ -70,7 +71,7 @@ pub(super) fn with_plain<T>(args: &[Arg<'_>], body: impl FnOnce(&[Arg<'_>]) -> R
     body(&plain)
 }
 
-/// As [`run`], with arguments that strides describe.
+/// As [`run`], with arguments without repeating dimensions.
 fn run_plain(
     op: &'static Op,
     device: &Device,
@@ -90,7 +91,7 @@ fn run_plain(
                 });
             }
             match view(source, args, layout) {
-                Some(raw) => Ok(raw),
+                Some(tensor) => Ok(tensor),
                 None => {
                     let source = source.contiguous()?;
                     view(&source, args, layout).ok_or_else(|| op.error(args, OpError::Unknown))
@@ -105,7 +106,7 @@ fn run_plain(
     }
 }
 
-/// Runs a kernel after the operands that it cannot read as they lie have been copied.
+/// Runs a kernel after copying the operands that it cannot read by their strides.
 fn run_prepared(
     op: &'static Op,
     must_copy: fn(&[Arg], usize) -> bool,
@@ -115,7 +116,7 @@ fn run_prepared(
     target: &ResultMemory<'_>,
 ) -> Result<DynTensor, Error> {
     let copied = |i: usize| match &args[i] {
-        Arg::Tensor(raw) if !raw.is_contiguous() && must_copy(args, i) => Some(*raw),
+        Arg::Tensor(tensor) if !tensor.is_contiguous() && must_copy(args, i) => Some(*tensor),
         _ => None,
     };
     if (0..args.len()).all(|i| copied(i).is_none()) {

@@ -1,12 +1,12 @@
-//! Where elements lie, for programs that step through operands at any strides.
+//! Offsets of elements, for programs that step through operands at any strides.
 
 use smallvec::SmallVec;
 
 /// The most dimensions that a program steps through.
 pub(crate) const MAX_RANK: usize = 4;
 
-/// Dimensions and strides of several operands of one shape, with neighbouring dimensions that lie one behind the other in
-/// all of them taken together, filled up with 1 at the front. `None` where more than [`MAX_RANK`] remain.
+/// Dimensions and strides of several operands of one shape, with neighbouring dimensions merged where they are
+/// contiguous in all operands, padded with 1 at the front. `None` where more than [`MAX_RANK`] remain.
 pub(crate) fn collapse<const N: usize>(
     dims: &[usize],
     strides: [&[usize]; N],
@@ -39,7 +39,7 @@ pub(crate) fn collapse<const N: usize>(
     Some(all)
 }
 
-/// `index(i, dims, strides)`: where element `i` of a tensor with these dimensions lies.
+/// `index(i, dims, strides)`: the offset of element `i` of a tensor with these dimensions.
 pub(crate) const INDEX: &str = "
 fn index(i: u32, dims: vec4<u32>, strides: vec4<u32>) -> u32 {
     let a = i / dims.w;

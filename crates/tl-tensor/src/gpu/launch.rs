@@ -8,25 +8,25 @@ use crate::OpError;
 use crate::op::kernel::{Call, Dispatch};
 use crate::operand::Operand;
 
-/// The numbers of a launch.
+/// The numbers (immediates) of a launch.
 pub(crate) type Immediates = SmallVec<[u32; 32]>;
 
-/// A program and what tells it apart from others of its name.
+/// A program for certain data types and flags; compiled once and cached by name and [key](ShaderVariant::key).
 pub(crate) struct ShaderVariant<'a> {
-    /// Its name; with the data types and `flags` it stands for one text.
+    /// The name. Name, data types and `flags` determine the text.
     pub(crate) name: &'static str,
-    /// The data types that it is written out for.
+    /// The data types of its bindings.
     pub(crate) dtypes: &'a [DType],
-    /// Whatever else the text depends on.
+    /// Everything else that the text depends on.
     pub(crate) flags: u32,
-    /// Whether it has the word for indices out of range.
+    /// Whether it binds the word that reports indices out of range.
     pub(crate) reports_faults: bool,
     /// Writes the text.
     pub(crate) source: &'a dyn Fn(Wgsl) -> String,
 }
 
 impl ShaderVariant<'_> {
-    /// A number for data types and flags.
+    /// A number that identifies data types and flags.
     fn key(&self) -> u64 {
         let code = |dtype: &DType| match dtype {
             DType::F16 => 1,
@@ -40,7 +40,7 @@ impl ShaderVariant<'_> {
     }
 }
 
-/// An operand's place in memory and where it begins there, for a shader.
+/// An operand on a GPU: its binding, and where it begins there.
 pub(crate) struct GpuOperand<'a> {
     pub(crate) binding: Binding<'a>,
     /// The first element, counted from the binding's start.
@@ -48,14 +48,14 @@ pub(crate) struct GpuOperand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// Where the operand lies on the GPU; an error where it does not, or lies beyond what a program can count.
+    /// The operand's binding; an error where it is not on a GPU, or its offset exceeds 32 bits.
     pub(crate) fn on_gpu(&self) -> Result<GpuOperand<'a>, OpError> {
         let binding = self.binding.ok_or(OpError::Devices)?;
         let offset = u32::try_from(self.offset).map_err(|_| OpError::Unknown)?;
         Ok(GpuOperand { binding, offset })
     }
 
-    /// Whether every element has a number of 32 bits.
+    /// Whether 32 bits can address every element.
     pub(crate) fn fits_u32(&self) -> bool {
         let span: usize =
             self.dims.iter().zip(self.strides).map(|(&dim, &stride)| dim.saturating_sub(1) * stride).sum();

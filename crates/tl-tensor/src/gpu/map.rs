@@ -31,7 +31,7 @@ pub(crate) fn groups(n: usize) -> usize {
     n.div_ceil(4 * WORKGROUP as usize)
 }
 
-/// Each element by `statement`, which is given the element and sets `v[k]`.
+/// Computes each element by `statement(element)`, which sets `v[k]`.
 pub(crate) fn map_unary(
     call: &mut Call,
     name: &'static str,
@@ -66,7 +66,8 @@ pub(crate) fn map_unary(
     call.launch(&shader, &[place.binding], &words, groups(n))
 }
 
-/// Element `i` of `name`, as a number, in a program whose operand lies flat or at strides; or the number that stands for it.
+/// Element `i` of the operand `name` as `f32`: of a contiguous operand, of one with strides, or the number in its
+/// place.
 pub(crate) fn element(name: &str, is_number: bool, is_flat: bool) -> String {
     match (is_number, is_flat) {
         (true, _) => format!("p.{name}_number"),
@@ -75,7 +76,7 @@ pub(crate) fn element(name: &str, is_number: bool, is_flat: bool) -> String {
     }
 }
 
-/// `formula` of the elements `a` and `b`, which broadcast.
+/// Computes `formula` of the elements `a` and `b`, which broadcast.
 pub(crate) fn map_binary(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Dispatch, OpError> {
     let (a, b) = (call.operand_or_number(0)?, call.operand_or_number(1)?);
     let is_served = |side: &OperandOrNumber| match side {

@@ -1,6 +1,6 @@
 //! Functions in WGSL that formulas use.
 
-/// The hyperbolic tangent, near 0 by its power series, where the quotient cancels.
+/// The hyperbolic tangent. Near 0, where the quotient cancels, by its power series.
 pub(crate) const TANH_WGSL: &str = "
 fn tanh_(x: f32) -> f32 {
     let s = x * x;
@@ -8,7 +8,7 @@ fn tanh_(x: f32) -> f32 {
     return select(1.0 - 2.0 / (exp(2.0 * x) + 1.0), near, abs(x) < 0.3);
 }";
 
-/// Functions that the formulas in WGSL use, beside [`TANH_WGSL`].
+/// The other functions that formulas use.
 pub(crate) const MATH: &str = "
 fn infinity() -> f32 { return bitcast<f32>(0x7f800000u | p.zero); }
 fn not_a_number() -> f32 { return bitcast<f32>(0x7fc00000u | p.zero); }
@@ -41,8 +41,8 @@ fn pow_(a: f32, b: f32) -> f32 {
 }
 // Without its lower 12 bits, so that a product of two such numbers is exact.
 fn upper(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u); }
-// The product with the quotient is taken away in exact parts; the quotient is off by one where it was rounded to a whole
-// number.
+// The product with the quotient is taken away in exact parts; the quotient is off by one where it was rounded to a
+// whole number.
 fn remainder(a: f32, b: f32) -> f32 {
     if is_infinite(b) && !is_infinite(a) { return a; }
     let q = trunc(a / b);

@@ -1,7 +1,7 @@
-//! Batches of matrix products on a GPU, of operands with any strides: what `matmul` and `einsum` have in common.
+//! Batches of matrix products of operands with any strides, for `matmul` and `einsum`.
 //!
-//! A workgroup computes a square of one product from tiles in its shared memory, in the same way as for `linear` of many
-//! tokens. Elements are loaded along the dimension in which they lie next to each other.
+//! A workgroup computes a square of one product from tiles in its shared memory, as `linear` does for many tokens.
+//! Elements are loaded along the dimension in which they are neighbours in memory.
 
 use super::tiles::TILE_SUMS;
 use tl_device::DType;
@@ -21,8 +21,8 @@ pub(crate) struct Side<'a> {
     pub(crate) inner: usize,
 }
 
-/// The sizes of one product, `[m, k] · [k, n]`, and how many products of the batch, neighbours in it, take turns in each row of
-/// the result: `[.., m, n_inner, n]`.
+/// The sizes of one product, `[m, k] · [k, n]`, and how many neighbouring products of the batch are interleaved in each
+/// row of the result: `[.., m, n_inner, n]`.
 pub(crate) struct Sizes {
     pub(crate) m: usize,
     pub(crate) k: usize,
@@ -34,8 +34,8 @@ const PARAMS: &str =
     "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, m: u32, k: u32, n: u32, n_batch: u32, n_inner: u32,
     a_offset: u32, b_offset: u32, a_outer: u32, a_inner: u32, b_outer: u32, b_inner: u32";
 
-/// Launches a product for every index of the batch into the result of the call, which has the order batch, row, batch
-/// again where products take turns, column.
+/// Launches a product for every index of the batch into the result of the call, in the order batch, row, interleaved
+/// batch, column.
 pub(crate) fn run(
     call: &mut Call,
     batch_dims: &[usize],
@@ -58,7 +58,7 @@ pub(crate) fn run(
     } else {
         Stores::Flat
     };
-    // A single index has no stride to speak of; a step of 1 along the sum or the rows says how elements are loaded.
+    // Elements are loaded along the dimension of stride 1. The stride of a single index is meaningless.
     let is_along_sum = [a.inner == 1 || a.outer != 1, b.inner == 1 || b.outer != 1];
     let source = |wgsl: Wgsl| source(wgsl, dtypes, stores, is_along_sum);
     let flags = (stores as u32) << 2 | u32::from(is_along_sum[0]) << 1 | u32::from(is_along_sum[1]);
@@ -82,9 +82,9 @@ pub(crate) fn run(
 enum Stores {
     /// Four neighbours of a row at once.
     Four,
-    /// One by one: rows are no multiple of four, and the type has its own place in memory.
+    /// One by one: rows are no multiple of four, and no two elements share a word.
     One,
-    /// Four neighbours of whatever rows: the type shares words.
+    /// Four neighbours of any rows: elements share words.
     Flat,
 }
 
@@ -132,8 +132,8 @@ fn source(wgsl: Wgsl, [a, b, out]: [DType; 3], stores: Stores, is_along_sum: [bo
     wgsl.text(TILE_MEMORY).main(TILE_LANES, &body)
 }
 
-/// Loads a tile: 64 rows of 32 elements, four by an invocation. Neighbouring invocations load along the sum, or along the
-/// rows.
+/// Loads a tile: 64 rows of 32 elements, four by an invocation. Neighbouring invocations load along the sum, or along
+/// the rows.
 fn tile(name: &str, tile: &str, first: &str, size: &str, is_along_sum: bool) -> String {
     let (row, quarter) = if is_along_sum { ("q >> 3u", "q & 7u") } else { ("q & 63u", "q >> 6u") };
     format!(

@@ -1,7 +1,7 @@
 //! Programs over rows: a workgroup takes a row, computes statistics of it, and maps its elements.
 //!
-//! Rows of a multiple of four elements are read and written four at a time, one row to a workgroup. Other rows do not end where
-//! a store ends, but four of them together do, so a workgroup takes four.
+//! Rows of a multiple of four elements are read and written four at a time, one row to a workgroup. Other rows do not
+//! end where a store ends, but four of them together do, so a workgroup takes four.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use tl_device::{Binding, DType};
 
 use super::launch::{Immediates, ShaderVariant};
 use super::wgsl::{Wgsl, scalar_of};
-use super::workgroup::{ALL_MAX, ALL_SUM, main_together, together, workgroup_for};
+use super::workgroup::{ALL_MAX, ALL_SUM, declare_reductions, main_with_reductions, workgroup_for};
 use crate::OpError;
 use crate::op::kernel::{Call, Dispatch};
 use crate::operand::Operand;
 
-/// The binding `x`, and `row4(start, j, pad)`: elements `4 j .. 4 j + 3` of the row of `p.n` elements that begins at element
-/// `start`; `pad` stands for those behind its end.
+/// The binding `x`, and `row4(start, j, pad)`: elements `4 j .. 4 j + 3` of the row of `p.n` elements that begins at
+/// element `start`, with `pad` beyond its end.
 pub(crate) fn read_rows<'a>(wgsl: Wgsl<'a>, dtype: DType, is_wide: bool) -> Wgsl<'a> {
     let kind = scalar_of(dtype);
     if is_wide {
@@ -32,16 +32,16 @@ pub(crate) fn read_rows<'a>(wgsl: Wgsl<'a>, dtype: DType, is_wide: bool) -> Wgsl
     ))
 }
 
-/// Numbers that WGSL has no word for.
+/// Numbers that WGSL has no literals for.
 pub(crate) const SPECIAL: &str = "
 fn infinity() -> f32 { return bitcast<f32>(0x7f800000u | p.zero); }
 fn nan() -> f32 { return bitcast<f32>(0x7fc00000u | p.zero); }";
 
-/// A program that maps the elements of each row of the last dimension by a formula that looks at the whole row.
+/// A program that maps the elements of each row of the last dimension by a formula with statistics of the whole row.
 pub(crate) struct RowMap<'a> {
     pub(crate) name: &'static str,
-    /// The function `statistics(start: u32) -> vec2<f32>` of the row that begins at element `start`. `{lanes}` stands for the
-    /// number of invocations, which go along the row `lanes` groups of four apart. And what it uses.
+    /// The function `statistics(start: u32) -> vec2<f32>` of the row that begins at element `start`, and what it uses.
+    /// `{lanes}` stands for the number of invocations; each takes every `lanes`-th group of four.
     pub(crate) statistics: [&'static str; 2],
     /// The result for an element `x`, with the statistics `a` and `b` and the weights.
     pub(crate) formula: &'static str,
@@ -96,11 +96,15 @@ impl RowMap<'_> {
         }
         let kind = if is_wide { "vec4<f32>" } else { "f32" };
         let formula = self.formula;
-        let wgsl = together(wgsl.write("out", dtype).params(&fields), lanes, &[ALL_SUM, ALL_MAX])
+        let wgsl = declare_reductions(wgsl.write("out", dtype).params(&fields), lanes, &[ALL_SUM, ALL_MAX])
             .text(SPECIAL)
             .text(&self.statistics.concat().replace("{lanes}", &lanes.to_string()))
             .text(&format!("fn result(x: {kind}, i: u32, a: f32, b: f32) -> {kind} {{ {loads}return {formula}; }}"));
-        main_together(wgsl, lanes, &if is_wide { ONE_ROW } else { FOUR_ROWS }.replace("{lanes}", &lanes.to_string()))
+        main_with_reductions(
+            wgsl,
+            lanes,
+            &if is_wide { ONE_ROW } else { FOUR_ROWS }.replace("{lanes}", &lanes.to_string()),
+        )
     }
 }
 

@@ -1,10 +1,10 @@
 //! GPU programs in WGSL, put together for the data types at hand.
 //!
-//! Programs compute in `f32`. Data types and stored formats choose only how elements are loaded and stored, by the functions
-//! that [`Wgsl`] writes for each binding: `load_x(i)` for element `i` of `x`, `store4_out(i, v)` for elements
-//! `4 i .. 4 i + 3` of the result. Results are stored four at a time, so that one text serves types of one, two and four
-//! bytes and no two invocations write into one word. The last store may reach beyond the result, into the padding that
-//! every buffer has.
+//! Programs compute in `f32`. Data types and stored formats choose only how elements are loaded and stored, by the
+//! functions that [`Wgsl`] writes for each binding: `load_x(i)` for element `i` of `x`, `store4_out(i, v)` for elements
+//! `4 i .. 4 i + 3` of the result. Results are stored four at a time, so that one text serves types of one, two and
+//! four bytes and no two invocations write into one word. The last store may reach beyond the result, into the padding
+//! that every buffer has.
 
 use std::fmt::Write as _;
 
@@ -13,10 +13,10 @@ use tl_device::{DType, ShaderTarget};
 /// Invocations of a workgroup, unless a program says otherwise.
 pub(crate) const WORKGROUP: u32 = 256;
 
-/// A program that is being written: extensions, bindings with their loads and stores, numbers, functions, the body.
+/// A builder of programs: extensions, bindings with their loads and stores, numbers, functions, the body.
 pub(crate) struct Wgsl<'a> {
     target: &'a ShaderTarget,
-    /// What must stand at the very beginning.
+    /// The directives at the beginning.
     enables: String,
     text: String,
     n_bindings: usize,
@@ -63,7 +63,7 @@ impl<'a> Wgsl<'a> {
         all
     }
 
-    /// A binding that is read as plain words, `NAME_data[i]`: what the loads of stored formats work on.
+    /// A binding that is read as plain words, `NAME_data[i]`, for the loads of stored formats.
     pub(crate) fn read_words(self, name: &str) -> Self {
         self.binding(&format!("{name}_data"), "read", "u32")
     }
@@ -73,7 +73,8 @@ impl<'a> Wgsl<'a> {
         self.binding(&format!("{name}_data"), "read", stored)
     }
 
-    /// As [`Wgsl::read`], four at a time: `load4_NAME(i: u32)` gives elements `4 i .. 4 i + 3` as a vector. Not for `bool`.
+    /// As [`Wgsl::read`], four at a time: `load4_NAME(i: u32)` gives elements `4 i .. 4 i + 3` as a vector. Not for
+    /// `bool`.
     pub(crate) fn read4(self, name: &str, dtype: DType) -> Self {
         let (stored, value) = match dtype {
             DType::F16 if self.target.has_f16 => ("vec4<f16>", "vec4<f32>(DATA[i])"),
@@ -92,7 +93,7 @@ impl<'a> Wgsl<'a> {
         all
     }
 
-    /// The result: `store4_NAME(i: u32, v)` stores elements `4 i .. 4 i + 3`, `load4_NAME(i: u32)` gives what is there. `v` is
+    /// The result: `store4_NAME(i: u32, v)` stores elements `4 i .. 4 i + 3`, `load4_NAME(i: u32)` loads them. `v` is
     /// a `vec4<f32>`, of `int32` a `vec4<i32>`, of `bool` a `vec4<bool>`.
     pub(crate) fn write(self, name: &str, dtype: DType) -> Self {
         let (stored, kind, store, load) = match dtype {
@@ -128,8 +129,8 @@ impl<'a> Wgsl<'a> {
         self.binding(&format!("{name}_data"), "read_write", "u32")
     }
 
-    /// The result, stored one by one: `store_NAME(i: u32, v: f32)`. Only for `float32`, and for `float16` where the device has
-    /// it, since no two invocations may write into one word.
+    /// The result, stored element by element: `store_NAME(i: u32, v: f32)`. Only for `float32`, and for `float16` where
+    /// the device has it, since no two invocations may write into one word.
     pub(crate) fn write_each(self, name: &str, dtype: DType) -> Self {
         let stored = if dtype == DType::F16 { "f16" } else { "f32" };
         let data = format!("{name}_data");
@@ -138,7 +139,7 @@ impl<'a> Wgsl<'a> {
         all
     }
 
-    /// The device's word for indices out of range, behind all other bindings: `report(index, size)`. The launch says
+    /// The device's word for indices out of range, after all other bindings: `report(index, size)`. The launch sets
     /// `reports_faults`.
     pub(crate) fn faults(mut self) -> Self {
         self.text.push_str("struct Fault { flag: atomic<u32>, index: i32, size: u32, unused: u32 }\n");
@@ -162,14 +163,14 @@ impl<'a> Wgsl<'a> {
         self
     }
 
-    /// The numbers: fields of `p`, as `n: u32, eps: f32`, in the order of the launch's immediates. Vectors stand where their
-    /// alignment puts them, so give them first.
+    /// The numbers: fields of `p`, as `n: u32, eps: f32`, in the order of the launch's immediates. Give vectors first,
+    /// because of their alignment.
     pub(crate) fn params(mut self, fields: &str) -> Self {
         let _ = writeln!(self.text, "struct Params {{ {fields} }}\nvar<immediate> p: Params;");
         self
     }
 
-    /// The entry point. `body` may use `group` (the workgroup's number; there may be a few more than were asked for) and
+    /// The entry point. `body` may use `group` (the workgroup's number; a few more than requested may run) and
     /// `lane` (the invocation's number in the workgroup).
     pub(crate) fn main(self, workgroup: u32, body: &str) -> String {
         self.main_with("", workgroup, body)
@@ -191,7 +192,7 @@ fn main({builtins}@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_work
     }
 }
 
-/// The type of an element in a program, by which intermediate values are declared.
+/// The WGSL type of a value of this data type in a program.
 pub(crate) fn scalar_of(dtype: DType) -> &'static str {
     match dtype {
         DType::I32 => "i32",

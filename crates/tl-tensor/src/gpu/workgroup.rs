@@ -1,36 +1,38 @@
-//! One number from those of all invocations of a workgroup.
+//! Reductions across a workgroup: one number from those of all invocations.
 
 use std::fmt::Write as _;
 
 use super::wgsl::{WORKGROUP, Wgsl};
 
-/// How numbers of all invocations become one.
+/// How two numbers become one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Join {
+pub(crate) enum Combine {
     Add,
     Max,
     Min,
 }
 
-/// A function `name(own: kind) -> kind` that gives every invocation of the workgroup what the numbers of all make together.
-/// All invocations call it.
-pub(crate) struct Together {
+/// A function `name(own: kind) -> kind` that reduces the numbers of all invocations of the workgroup. All invocations
+/// must call it, and all get the result.
+pub(crate) struct WorkgroupReduction {
     pub(crate) name: &'static str,
     pub(crate) kind: &'static str,
-    pub(crate) join: Join,
+    pub(crate) combine: Combine,
 }
 
-pub(crate) const ALL_SUM: Together = Together { name: "all_sum", kind: "f32", join: Join::Add };
-pub(crate) const ALL_MAX: Together = Together { name: "all_max", kind: "f32", join: Join::Max };
+pub(crate) const ALL_SUM: WorkgroupReduction =
+    WorkgroupReduction { name: "all_sum", kind: "f32", combine: Combine::Add };
+pub(crate) const ALL_MAX: WorkgroupReduction =
+    WorkgroupReduction { name: "all_max", kind: "f32", combine: Combine::Max };
 
 /// Invocations for rows of `n` elements, four to an invocation.
 pub(crate) fn workgroup_for(n: usize) -> u32 {
     u32::try_from(n.div_ceil(4).next_power_of_two()).map_or(WORKGROUP, |size| size.clamp(32, WORKGROUP))
 }
 
-/// Functions over all of a workgroup, through subgroups where the device has them, and through shared memory alone
-/// elsewhere. `own_lane` is the invocation's number.
-pub(crate) fn together<'a>(wgsl: Wgsl<'a>, workgroup: u32, functions: &[Together]) -> Wgsl<'a> {
+/// Declares reductions, by subgroup operations where the device has them, and by shared memory alone elsewhere.
+/// `own_lane` is the invocation's number.
+pub(crate) fn declare_reductions<'a>(wgsl: Wgsl<'a>, workgroup: u32, functions: &[WorkgroupReduction]) -> Wgsl<'a> {
     let has_subgroups = wgsl.target().subgroup.is_some();
     let mut text = "var<private> own_lane: u32;\n".to_owned();
     if has_subgroups {
@@ -38,19 +40,19 @@ pub(crate) fn together<'a>(wgsl: Wgsl<'a>, workgroup: u32, functions: &[Together
             "var<private> own_subgroup: u32;\nvar<private> n_subgroups: u32;\nvar<private> place_there: u32;\n",
         );
     }
-    for Together { name, kind, join } in functions {
-        let joined = match join {
-            Join::Add => "a + b",
-            Join::Max => "max(a, b)",
-            Join::Min => "min(a, b)",
+    for WorkgroupReduction { name, kind, combine } in functions {
+        let joined = match combine {
+            Combine::Add => "a + b",
+            Combine::Max => "max(a, b)",
+            Combine::Min => "min(a, b)",
         };
         let _ = writeln!(text, "var<workgroup> of_{name}: array<{kind}, {workgroup}>;");
         let _ = writeln!(text, "fn join_{name}(a: {kind}, b: {kind}) -> {kind} {{ return {joined}; }}");
         let body = if has_subgroups {
-            let operation = match join {
-                Join::Add => "subgroupAdd",
-                Join::Max => "subgroupMax",
-                Join::Min => "subgroupMin",
+            let operation = match combine {
+                Combine::Add => "subgroupAdd",
+                Combine::Max => "subgroupMax",
+                Combine::Min => "subgroupMin",
             };
             format!(
                 "// What was left there before has been read, and the subgroup's invocations have left their loops.
@@ -80,8 +82,8 @@ pub(crate) fn together<'a>(wgsl: Wgsl<'a>, workgroup: u32, functions: &[Together
     wgsl.text(&text)
 }
 
-/// The entry point of a program with functions of [`together`].
-pub(crate) fn main_together(wgsl: Wgsl, workgroup: u32, body: &str) -> String {
+/// The entry point of a program with [`declare_reductions`].
+pub(crate) fn main_with_reductions(wgsl: Wgsl, workgroup: u32, body: &str) -> String {
     if wgsl.target().subgroup.is_none() {
         return wgsl.main(workgroup, &format!("own_lane = lane;\n    {body}"));
     }

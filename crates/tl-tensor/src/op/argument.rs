@@ -1,7 +1,7 @@
-//! What operations take: parameters, which are part of a row, and arguments, which a caller gives for them.
+//! Parameters, which are part of a row, and arguments, which a caller gives for them.
 //!
-//! Whether an argument is of its parameter's kind is decided here, for every operation alike; what its sizes and types must
-//! be is the operation's own rule.
+//! Arguments are checked against the kinds of their parameters here. Their sizes and types are checked by the
+//! operation's rule.
 
 use tl_device::{DType, Layout};
 
@@ -13,13 +13,13 @@ use crate::tensor::{DynTensor, Tensor};
 pub struct Param {
     /// Its name, which callers may use.
     pub name: &'static str,
-    /// What it takes.
+    /// The arguments that it takes.
     pub kind: Kind,
-    /// What it is when left out; `None`: it must be given.
+    /// Its value when left out; `None`: it must be given.
     pub default: Option<DefaultValue>,
 }
 
-/// What a parameter takes.
+/// The arguments that a parameter takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A tensor of activations.
@@ -42,7 +42,7 @@ pub enum Kind {
     Bool,
     /// A text.
     Text,
-    /// A data type's name.
+    /// A data type.
     DType,
 }
 
@@ -84,7 +84,7 @@ impl Kind {
 /// The value of a parameter that is left out.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum DefaultValue {
-    /// Nothing; the operation does without.
+    /// No value.
     Absent,
     /// This integer.
     Int(i64),
@@ -117,7 +117,7 @@ pub(crate) const fn optional(name: &'static str, kind: Kind, default: DefaultVal
 }
 
 /// An argument of [`apply`](super::apply), by the position of its parameter.
-// With a tag of a whole word a copy is of whole words; with one of a byte it goes by pieces.
+// A tag of a whole word lets a copy move whole words.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 pub enum Arg<'a> {
@@ -125,9 +125,9 @@ pub enum Arg<'a> {
     None,
     /// A tensor.
     Tensor(&'a DynTensor),
-    /// Memory that is read like a tensor: rows of a [`TensorMut`](crate::TensorMut).
+    /// Memory that is read as a tensor: rows of a [`TensorMut`](crate::TensorMut).
     Operand(&'a Operand<'a>),
-    /// A tensor that a link of a chain will give. Only [`link_layout`](super::link_layout) takes it.
+    /// The result of an earlier link of a chain, not yet computed. Only [`link_layout`](super::link_layout) takes it.
     Planned(&'a Layout),
     /// A list of tensors.
     Tensors(&'a [Tensor]),
@@ -168,7 +168,7 @@ impl From<f64> for Arg<'_> {
     }
 }
 
-/// Every argument is of the kind that its parameter takes, and there are no more than parameters.
+/// Checks that every argument is of its parameter's kind, and that there are no more arguments than parameters.
 pub(crate) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), OpError> {
     if args.len() > params.len() {
         return Err(OpError::Arguments { most: params.len(), found: args.len() });

@@ -93,7 +93,7 @@ impl<'a> Call<'a> {
         Some(operand)
     }
 
-    /// An operand of which a dimension may repeat its elements, if the argument is one.
+    /// The operand, where the argument is one. A dimension may repeat its elements.
     pub(crate) fn operand_with_repeat(&self, index: usize) -> Option<Operand<'a>> {
         self.arg(index).operand()
     }
@@ -106,7 +106,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Whether the argument is a parameter's tensor: learnable, or mapped from a model's file.
+    /// Whether the argument is a weight: learnable memory, or mapped from a model's file.
     pub(crate) fn is_weight(&self, index: usize) -> bool {
         self.optional_operand(index).is_some_and(|operand| operand.is_weight)
     }
@@ -137,7 +137,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Runs the same code for `float16` and `float32`; another type is the error given.
+/// Runs the same code for `float16` and `float32`; another type is an error.
 macro_rules! with_float {
     ($dtype:expr, $operand:expr, $T:ident => $body:expr) => {
         match $dtype {

@@ -1,7 +1,8 @@
-//! What a shape rule sees: sizes and types of operands, known or not, and the values of the other arguments.
+//! Shape rules: what a rule gets (sizes and types of operands, known or not, and the values of other arguments), its
+//! result, and the checks that rules share.
 //!
-//! The same rule serves the running program, where every size is known, and the checker, where a size may have only a
-//! name, or be unknown.
+//! One rule serves the running program, where every size is known, and the checker, where a size may be named or
+//! unknown.
 
 use smallvec::SmallVec;
 use tl_device::{DType, Layout, Shape};
@@ -10,7 +11,7 @@ use super::argument::Arg;
 use crate::OpError;
 use crate::size::{Size, Sizes};
 
-/// A tensor's type, as far as it is known.
+/// The type of a tensor, as far as it is known.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TensorType {
     /// The type of the elements.
@@ -20,7 +21,7 @@ pub struct TensorType {
 }
 
 impl TensorType {
-    /// A type whose dimensions are known to this extent.
+    /// A type with these dimensions.
     pub fn new(dtype: Option<DType>, sizes: impl Into<Sizes>) -> TensorType {
         TensorType { dtype, sizes: Some(sizes.into()) }
     }
@@ -43,7 +44,7 @@ pub enum ArgType<'a> {
     Tensor(TensorType),
     /// A list of tensors.
     Tensors(SmallVec<[TensorType; 2]>),
-    /// A number with a fraction; its value never matters to a rule.
+    /// A number with a fraction, whose value no rule reads.
     Number,
     /// An integer.
     Int(Size),
@@ -66,17 +67,17 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// Whether the argument was given.
-    pub fn is_given(&self, index: usize) -> bool {
+    pub(crate) fn is_given(&self, index: usize) -> bool {
         !matches!(self.at(index), ArgType::None)
     }
 
     /// Whether the argument is a tensor.
-    pub fn is_tensor(&self, index: usize) -> bool {
+    pub(crate) fn is_tensor(&self, index: usize) -> bool {
         matches!(self.at(index), ArgType::Tensor(_))
     }
 
     /// A tensor whose rank is known.
-    pub fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), OpError> {
+    pub(crate) fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), OpError> {
         match self.at(index) {
             ArgType::Tensor(TensorType { dtype, sizes: Some(sizes) }) => Ok((sizes, *dtype)),
             _ => Err(OpError::Unknown),
@@ -84,7 +85,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A tensor of exactly this rank.
-    pub fn ranked(
+    pub(crate) fn ranked(
         &self,
         index: usize,
         rank: usize,
@@ -99,7 +100,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A list of tensors.
-    pub fn tensors(&self, index: usize) -> Result<&'a [TensorType], OpError> {
+    pub(crate) fn tensors(&self, index: usize) -> Result<&'a [TensorType], OpError> {
         match self.at(index) {
             ArgType::Tensors(types) => Ok(types),
             _ => Err(OpError::Unknown),
@@ -107,7 +108,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// An integer.
-    pub fn int(&self, index: usize) -> Size {
+    pub(crate) fn int(&self, index: usize) -> Size {
         match self.at(index) {
             ArgType::Int(size) => *size,
             _ => Size::Unknown,
@@ -115,7 +116,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A list of integers.
-    pub fn ints(&self, index: usize) -> Result<&'a [Size], OpError> {
+    pub(crate) fn ints(&self, index: usize) -> Result<&'a [Size], OpError> {
         match self.at(index) {
             ArgType::Ints(sizes) => Ok(sizes),
             _ => Err(OpError::Unknown),
@@ -123,7 +124,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A truth value.
-    pub fn bool(&self, index: usize) -> Result<bool, OpError> {
+    pub(crate) fn bool(&self, index: usize) -> Result<bool, OpError> {
         match self.at(index) {
             ArgType::Bool(Some(value)) => Ok(*value),
             _ => Err(OpError::Unknown),
@@ -131,7 +132,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A text.
-    pub fn text(&self, index: usize) -> Result<&'a str, OpError> {
+    pub(crate) fn text(&self, index: usize) -> Result<&'a str, OpError> {
         match self.at(index) {
             ArgType::Text(Some(text)) => Ok(text),
             _ => Err(OpError::Unknown),
@@ -139,7 +140,7 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A data type, `float16` where it was left out.
-    pub fn dtype(&self, index: usize) -> Option<DType> {
+    pub(crate) fn dtype(&self, index: usize) -> Option<DType> {
         match self.at(index) {
             ArgType::DType(dtype) => *dtype,
             ArgType::None => Some(DType::F16),
@@ -148,12 +149,12 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A dimension's number, counted from the end where it is negative.
-    pub fn axis(&self, index: usize, rank: usize) -> Result<usize, OpError> {
+    pub(crate) fn axis(&self, index: usize, rank: usize) -> Result<usize, OpError> {
         normalize_axis(self.int(index).known().ok_or(OpError::Unknown)?, rank)
     }
 
-    /// The type of elementwise operands: tensors of one type, numbers that take it.
-    pub fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, OpError> {
+    /// The common type of elementwise operands: all tensors have one type, and numbers take it.
+    pub(crate) fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, OpError> {
         let mut common: Option<DType> = None;
         for &index in indices {
             let ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) = self.at(index) else { continue };
@@ -180,7 +181,7 @@ pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
     from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(OpError::Axis { axis, rank })
 }
 
-/// Rows of a weight are whole blocks of its format; those of a transposed view of one are not.
+/// Checks that the rows of a weight are whole blocks of its format. Those of a transposed view may not be.
 pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), OpError> {
     match (dtype, row) {
         (Some(found), Size::Known(n)) if !(n as usize).is_multiple_of(found.block_elems()) => {
@@ -190,7 +191,7 @@ pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size)
     }
 }
 
-/// What can be a weight: floats, and the formats that weights are stored in.
+/// Checks that the type is one of weights: a float or a stored format.
 pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ (DType::I32 | DType::Bool)) => {
@@ -200,8 +201,8 @@ pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result
     }
 }
 
-/// The result's type: the activation's. The other operand's type never counts as mixing, since it may be a weight, which
-/// keeps the type that it was stored in.
+/// The type of a product: the activation's. The other operand may be a weight, which keeps its stored type, so its type
+/// never counts as mixing.
 pub(crate) fn product_dtype(
     (operand, x): (&'static str, Option<DType>),
     (weight, weight_dtype): (&'static str, Option<DType>),
@@ -214,7 +215,7 @@ pub(crate) fn product_dtype(
     Ok(x)
 }
 
-/// The size of a dimension, which is not negative.
+/// The size, which must not be negative.
 pub(crate) fn dimension(size: Size) -> Result<Size, OpError> {
     match size {
         Size::Known(n) if n < 0 => {
@@ -224,7 +225,7 @@ pub(crate) fn dimension(size: Size) -> Result<Size, OpError> {
     }
 }
 
-/// The sizes as one, or the error that they differ.
+/// The one size that both are, or the error that they differ.
 pub(crate) fn same(rule: &'static str, left: Size, right: Size) -> Result<Size, OpError> {
     match left.equals(right) {
         Some(false) => Err(OpError::Sizes { rule, left, right }),
@@ -242,7 +243,7 @@ pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, OpError>
     (0..rank)
         .map(|i| match (at(left, i), at(right, i)) {
             (Size::Known(1), size) | (size, Size::Known(1)) => Ok(size),
-            // A size that is not known may turn out to be 1; the other one, if it is not 1, then decides.
+            // An unknown size may turn out to be 1, so a known one other than 1 decides.
             (Size::Known(n), _) | (_, Size::Known(n)) if at(left, i).equals(at(right, i)).is_none() => {
                 Ok(Size::Known(n))
             }

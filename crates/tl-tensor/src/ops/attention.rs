@@ -14,7 +14,7 @@ use crate::size::Size;
 use crate::tensor::Tensor;
 use crate::{Error, OpError};
 
-/// The largest head that there is attention for.
+/// The largest head dimension of attention.
 pub use tl_kernels::MAX_HEAD_DIM;
 
 pub(super) static OPS: &[&Op] = &[&ATTENTION];
@@ -92,26 +92,26 @@ fn softcap(call: &Call) -> Result<f32, OpError> {
     if !(softcap >= 0.0 && softcap.is_finite()) {
         return Err(OpError::Value { operand: "softcap", expected: "0 or more", found: softcap });
     }
-    // One that is 0 in `f32` would leave no scores at all.
+    // A cap that is 0 in `f32` would make all scores 0.
     Ok(if softcap > 0.0 { (softcap as f32).max(f32::MIN_POSITIVE) } else { 0.0 })
 }
 
-/// The elements of a head must lie one after the other; tokens and heads may lie anywhere. Keys and values may repeat their
-/// heads, both alike.
+/// The elements of a head must be contiguous; tokens and heads may have any strides. Keys and values may repeat their
+/// heads, both in the same way.
 fn must_copy(args: &[Arg], index: usize) -> bool {
     let heads_of = |index: usize| match args.get(index) {
-        Some(Arg::Tensor(raw)) => Some(own_heads(&raw.operand_with_repeat())),
-        Some(Arg::Operand(operand)) => Some(own_heads(operand)),
+        Some(Arg::Tensor(tensor)) => Some(distinct_heads(&tensor.operand_with_repeat())),
+        Some(Arg::Operand(operand)) => Some(distinct_heads(operand)),
         _ => None,
     };
-    let Some(Arg::Tensor(raw)) = args.get(index) else { return false };
+    let Some(Arg::Tensor(tensor)) = args.get(index) else { return false };
     if index == SINKS {
         return true;
     }
-    let operand = raw.operand_with_repeat();
+    let operand = tensor.operand_with_repeat();
     let is_read_as_it_lies = match operand.repeat {
         None => true,
-        Some(_) if index == 0 || raw.device().is_gpu() => false,
+        Some(_) if index == 0 || tensor.device().is_gpu() => false,
         Some(repeat) => repeat.axis() == HEADS && heads_of(1) == heads_of(2),
     };
     !is_read_as_it_lies || !has_whole_heads(&operand)
@@ -124,8 +124,9 @@ fn has_whole_heads(operand: &Operand) -> bool {
 /// The dimension of an operand that counts heads.
 const HEADS: usize = 1;
 
-/// How many different heads keys or values have that stand several times in a row, one for each head of the queries that reads it.
-fn own_heads(operand: &Operand) -> usize {
+/// The number of distinct heads of keys or values, which may repeat each head for all heads of the queries that read
+/// it.
+fn distinct_heads(operand: &Operand) -> usize {
     match operand.repeat {
         Some(repeat) if repeat.axis() == HEADS => operand.dims[HEADS] / repeat.times(),
         _ if operand.strides[HEADS] == 0 => operand.dims[HEADS].min(1),
@@ -145,7 +146,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
             return Err(OpError::DType { operand, expected: "float16, float32 or q8_0 (cast it first)", found });
         }
     }
-    // A cache may keep another type than the queries have; keys and values keep the same.
+    // Keys and values have one type, which may differ from that of the queries: a cache has its own.
     if let (Some(left), Some(right)) = (k_dtype, v_dtype)
         && left != right
     {
@@ -214,20 +215,20 @@ fn run<T: Element, C: Kept>(
     scores: Scores<'_>,
 ) -> Result<(), OpError> {
     let (head_dim, value_dim, threads) = (q.dims[2], v.dims[2], call.threads);
-    let kv_heads = if own_heads(k) == own_heads(v) { own_heads(k) } else { k.dims[HEADS] };
+    let kv_heads = if distinct_heads(k) == distinct_heads(v) { distinct_heads(k) } else { k.dims[HEADS] };
     let (q, k, v) = (heads(q, q.dims[HEADS])?, heads(k, kv_heads)?, heads(v, kv_heads)?);
     tl_kernels::attention::<T, C>(threads, q, k, v, head_dim, value_dim, scores, call.out()?);
     Ok(())
 }
 
-/// Which keys queries see, and what becomes of their scores: see the operation `attention`.
+/// Options of [`Tensor::attention_by`]: see the operation `attention`.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// Whether a query sees only the keys up to its own.
     pub causal: bool,
     /// The factor of the products of queries and keys; `None`: `1 / sqrt(d)`.
     pub scale: Option<f64>,
-    /// How many of these keys a query sees, the last ones; 0: all.
+    /// A query sees only the last `window` of these keys; 0: all.
     pub window: usize,
     /// Where this is above 0, a score `s` becomes `softcap · tanh(s / softcap)`.
     pub softcap: f64,
@@ -242,7 +243,7 @@ impl std::default::Default for Attention<'_> {
 }
 
 impl<'a> Attention<'a> {
-    /// The arguments behind `q`, `k` and `v`.
+    /// The arguments after `q`, `k` and `v`.
     fn args(&self) -> [Arg<'a>; 5] {
         [
             Arg::Bool(self.causal),
@@ -263,7 +264,7 @@ impl<T> Tensor<T> {
         self.apply(&ATTENTION, &[k.into(), v.into(), Arg::Bool(causal)])
     }
 
-    /// Attention of these queries over keys and values with all that the operation `attention` knows.
+    /// As [`Tensor::attention`], with all options.
     ///
     /// # Errors
     /// [`Error::Op`] where the shapes do not fit.
@@ -272,7 +273,7 @@ impl<T> Tensor<T> {
         self.apply(&ATTENTION, &[k.into(), v.into(), causal, scale, window, softcap, sinks])
     }
 
-    /// As [`Tensor::attention_by`], over keys and values that lie in memory that somebody still writes to: a KV cache.
+    /// As [`Tensor::attention_by`], over keys and values in memory that its holder still writes to: a KV cache.
     ///
     /// # Errors
     /// [`Error::Op`] where the shapes do not fit.

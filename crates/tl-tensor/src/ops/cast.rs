@@ -48,7 +48,7 @@ static CAST: Op = Op {
     gpu: Some(|call| {
         let source = call.operand(0)?.dtype;
         match (source, call.dtype) {
-            // In two parts, each of which a `f32` has exactly, so that only their sum is rounded.
+            // In two parts that `f32` represents exactly, so that only their sum is rounded.
             (DType::I32, DType::F16 | DType::F32) => {
                 let sum = |x: &str| format!("let x = {x}; v[k] = f32(x >> 12u) * 4096.0 + f32(x & 4095);");
                 map_unary(call, "cast", &sum, [0.0; 2])
@@ -62,19 +62,11 @@ static CAST: Op = Op {
 };
 
 impl<T> Tensor<T> {
-    /// The same elements in another type: see [`crate::ops`], `cast`.
+    /// The same elements in another type: see the operation `cast`.
     ///
     /// # Errors
     /// [`Error::Op`] for a target that is a weight format.
     pub fn cast<U: crate::Element>(&self) -> Result<Tensor<U>, Error> {
         self.apply(&CAST, &[Arg::DType(U::DTYPE)])
-    }
-
-    /// As [`Tensor::cast`], to a type that is chosen when the program runs.
-    ///
-    /// # Errors
-    /// As for [`Tensor::cast`].
-    pub fn cast_to(&self, dtype: DType) -> Result<Tensor, Error> {
-        self.apply(&CAST, &[Arg::DType(dtype)])
     }
 }

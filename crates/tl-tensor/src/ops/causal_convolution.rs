@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Role, Work};
 use tl_kernels::MAX_TAPS;
 
-use super::state::{States, check_devices, contiguous, dims, floats, is_dense, needs_program, same, with_operands};
+use super::state::{States, check_devices, contiguous, dims, floats, is_dense, needs_program, op_error, same};
 use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, launch};
 use crate::op::Dispatch;
 use crate::op::kernel::with_float;
@@ -18,9 +18,9 @@ impl<T> Tensor<T> {
     /// A causal convolution with a filter for each channel:
     /// `result[t, c] = b[c] + sum over j of w[c, j] · x[t + j - (taps - 1), c]`, in `float32`.
     ///
-    /// `x: [n, channels], w: [channels, taps], b: [channels], state and next: float32[taps - 1, channels] → [n, channels]`.
-    /// The rows of `state` are the tokens before the first, zeros where there is none; `next` becomes what it is behind
-    /// the last token.
+    /// `x: [n, channels], w: [channels, taps], b: [channels], state and next: float32[taps - 1, channels] → [n,
+    /// channels]`. The rows of `state` are the tokens before the first, zeros where there is none; `next` receives the
+    /// state after the last token.
     ///
     /// # Errors
     /// [`Error::Op`] where sizes or types differ, or there are more than 16 taps.
@@ -36,7 +36,7 @@ impl<T> Tensor<T> {
     }
 }
 
-/// The dimensions of the state of a convolution.
+/// The layout of the state of a convolution.
 pub fn convolution_state(channels: usize, taps: usize) -> Layout {
     Layout::new(DType::F32, [taps.saturating_sub(1), channels])
 }
@@ -44,7 +44,7 @@ pub fn convolution_state(channels: usize, taps: usize) -> Layout {
 /// The sizes of a causal convolution, `[n, channels, taps]`, by its operands.
 ///
 /// # Errors
-/// Those that do not fit each other.
+/// The first operand that does not fit the others.
 fn convolution_sizes([x, w, b]: [Option<&DynTensor>; 3]) -> Result<[usize; 3], OpError> {
     let (x, w) = (x.ok_or(OpError::Unknown)?, w.ok_or(OpError::Unknown)?);
     let [n, channels] = dims(x, "x", "2 dimensions, [n, channels]")?;
@@ -53,9 +53,9 @@ fn convolution_sizes([x, w, b]: [Option<&DynTensor>; 3]) -> Result<[usize; 3], O
     }
     let [w_channels, taps] = dims(w, "w", "2 dimensions, [channels, taps]")?;
     same("there must be a filter for each channel of x", w_channels, channels)?;
-    for (operand, raw) in [("w", Some(w)), ("b", b)] {
+    for (operand, tensor) in [("w", Some(w)), ("b", b)] {
         // A filter is shorter than a block.
-        if let Some(found) = raw.map(DynTensor::dtype).filter(|&dtype| !is_dense(dtype)) {
+        if let Some(found) = tensor.map(DynTensor::dtype).filter(|&dtype| !is_dense(dtype)) {
             return Err(OpError::DType { operand, expected: "a float type", found });
         }
     }
@@ -74,7 +74,7 @@ fn convolution(
     state: Option<&TensorMut>,
     next: &mut TensorMut,
 ) -> Result<DynTensor, Error> {
-    let fail = |error| with_operands(NAME, &operands, error);
+    let fail = |error| op_error(NAME, &operands, error);
     let [n, channels, taps] = convolution_sizes(operands).map_err(fail)?;
     let device = next.device().clone();
     check_devices(&device, &operands).map_err(fail)?;
@@ -117,7 +117,7 @@ fn convolution(
     Ok(DynTensor::new(lease.share(), &layout))
 }
 
-/// The results first, four to an invocation, then the state, an element to an invocation.
+/// The first invocations compute four results each, the others copy an element of the state each.
 const CONVOLVE: &str = "let i = group * 256u + lane;
     let n_out = p.n * p.channels;
     let quads = (n_out + 3u) >> 2u;

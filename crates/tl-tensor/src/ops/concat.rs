@@ -1,9 +1,9 @@
-//! Tensors joined along a dimension.
+//! `concat`: tensors joined along a dimension.
 
 use crate::cpu::convert::copy_into;
 use crate::cpu::elements::for_each_index;
 use crate::dispatch::apply;
-use crate::gpu::copy_into::{Target, place};
+use crate::gpu::partial_copy::{Destination, copy_part};
 use crate::op::rule::{normalize_axis, same};
 use crate::op::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, TensorType, optional, required};
 use crate::operand::Operand;
@@ -71,7 +71,7 @@ fn concat(call: &mut Call) -> Result<(), OpError> {
     for tensor in *tensors {
         let operand = tensor.as_dyn().operand();
         let len = operand.dims[axis..].iter().product::<usize>() * size;
-        // The part is copied piece by piece, each a view without the dimensions before `axis`.
+        // The part is copied in pieces: views without the dimensions before `axis`.
         let (outer_dims, outer_strides) = (&operand.dims[..axis], &operand.strides[..axis]);
         let mut result = Ok(());
         let (threads, dtype) = (call.threads, call.dtype);
@@ -110,8 +110,8 @@ fn concat_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     for tensor in *tensors {
         let operand = tensor.as_dyn().operand();
         let len = operand.dims[axis..].iter().product::<usize>();
-        let target = Target { block, first, len, n_out };
-        if place(lease, dtype, &operand, &target)? == Dispatch::Unsupported {
+        let target = Destination { block, first, len, n_out };
+        if copy_part(lease, dtype, &operand, &target)? == Dispatch::Unsupported {
             return Ok(Dispatch::Unsupported);
         }
         first += len;

@@ -16,12 +16,12 @@ use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&ZEROS, &ONES, &FULL, &ARANGE, &EYE, &POSITIONAL_ENCODING, &CAUSAL_MASK];
 
-/// Sizes given by the program, none of them negative.
+/// The sizes of the result, none of them negative.
 fn shape(args: &RuleArgs, index: usize) -> Result<Sizes, OpError> {
     args.ints(index)?.iter().map(|&size| dimension(size)).collect()
 }
 
-/// The type asked for, which must be one that activations can have.
+/// The type of the result, which must be one that activations can have.
 fn plain_dtype(args: &RuleArgs, index: usize) -> Result<Option<DType>, OpError> {
     match args.dtype(index) {
         Some(found @ DType::Block(_)) => {
@@ -87,7 +87,7 @@ fn fill_gpu(call: &mut Call, value: f64) -> Result<Dispatch, OpError> {
     Ok(Dispatch::Launched)
 }
 
-/// Four bytes of elements that all have this value.
+/// Four bytes of elements with this value.
 fn word_of(dtype: DType, value: f64) -> u32 {
     let mut word = [0; 4];
     for i in 0..4 / dtype.block_bytes().min(4) {
@@ -140,7 +140,7 @@ static ARANGE: Op = Op {
     gpu: Some(|call| {
         let (start, step, n) = (call.int(0)?, call.int(2)?, call.dims[0]);
         let last = i128::from(start) + (n.max(1) - 1) as i128 * i128::from(step);
-        // What the type has without rounding.
+        // The largest integer up to which the type has all integers.
         let largest = match call.dtype {
             DType::I32 => i128::from(i32::MAX),
             DType::F32 => 1 << 24,
@@ -190,7 +190,7 @@ static POSITIONAL_ENCODING: Op = Op {
     },
     kernel: OpKernel::Strided(|call| {
         let d = call.dims[1];
-        // Positions of nothing may be many.
+        // With `d` 0 there may be any number of positions.
         let n_positions = if d == 0 { 0 } else { call.dims[0] };
         for p in 0..n_positions {
             for i in 0..d {
@@ -236,7 +236,7 @@ static CAUSAL_MASK: Op = Op {
     }),
 };
 
-/// Elements that are a whole number made of their index `i`, a row's length and two numbers.
+/// Elements by an integer `formula` of their index `i`, the length of a row and two numbers.
 fn index_gpu(
     call: &mut Call,
     name: &'static str,
@@ -284,7 +284,7 @@ impl<T: Element> Tensor<T> {
     /// All zeros (`false` for `bool`).
     ///
     /// # Errors
-    /// [`Error::Memory`] where there is none; the same holds for all that make tensors.
+    /// [`Error::Memory`] where there is none; so for all functions that make tensors.
     pub fn zeros(device: &Device, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
         Ok(Tensor::from_dyn(filled(device, Layout::new(T::DTYPE, shape), 0.0, "zeros")?))
     }

@@ -55,7 +55,7 @@ static EINSUM: Op = Op {
     gpu: Some(einsum_gpu),
 };
 
-/// A specification, taken apart: letters of the left operand, of the right one, of the result.
+/// A parsed specification: letters of the left operand, of the right one, of the result.
 struct Spec<'a> {
     text: &'a str,
     left: &'a str,
@@ -97,7 +97,7 @@ impl<'a> Spec<'a> {
         OpError::Spec { spec: self.text.to_owned(), problem }
     }
 
-    /// Gives the letters of one operand their sizes; a letter has one size everywhere.
+    /// Adds the sizes of the letters of one operand; a letter has one size everywhere.
     fn bind(
         &self,
         args: &RuleArgs,
@@ -126,24 +126,24 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// Of a letter whose dimension repeats its elements in an operand, the part that counts the times. The letter itself is then the
-/// part that steps.
+/// A letter whose dimension repeats its elements becomes two: the letter itself steps through the distinct elements,
+/// and this one counts the repetitions.
 fn times_of(letter: u8) -> u8 {
     letter | 0x80
 }
 
-/// The letter that stands for the dimension of this argument that repeats its elements, and how often.
+/// The letter of the dimension of this argument that repeats its elements, and how often.
 fn repeated(spec: &Spec, index: usize, repeat: Option<Repeat>) -> Option<(u8, usize)> {
     let letters = if index == 1 { spec.left } else { spec.right? };
     let repeat = repeat?;
     Some((*letters.as_bytes().get(repeat.axis())?, repeat.times()))
 }
 
-/// A repeated dimension is read as it lies, its letter taken as two everywhere. Not where it is summed over, which would make a
-/// sum over two letters of it, and not where two operands repeat one letter differently.
+/// A repeated dimension is read in place, its letter split in two everywhere. It is copied where its letter is summed
+/// over, because that would be a sum over two letters, and where two operands repeat one letter differently.
 fn must_copy(args: &[Arg], index: usize) -> bool {
     let repeat = |index: usize| match args.get(index) {
-        Some(Arg::Tensor(raw)) => raw.operand_with_repeat().repeat,
+        Some(Arg::Tensor(tensor)) => tensor.operand_with_repeat().repeat,
         _ => None,
     };
     let (Some(Arg::Text(text)), Some(_)) = (args.first(), repeat(index)) else { return false };
@@ -168,7 +168,7 @@ struct Term<'a> {
 }
 
 impl<'a> Term<'a> {
-    /// `repeated`: the letters that are two.
+    /// `repeated`: the letters that are split in two.
     fn new(operand: Operand<'a>, letters: &str, repeated: &[(u8, usize)]) -> Term<'a> {
         let mut axes = SmallVec::new();
         for (axis, letter) in letters.bytes().enumerate() {
@@ -193,13 +193,13 @@ impl<'a> Term<'a> {
         self.axes.iter().find(|axis| axis.letter == letter).map(|axis| axis.size)
     }
 
-    /// 0 where the operand lacks the letter, the sum where it stands twice (a diagonal).
+    /// 0 where the operand lacks the letter, the sum where it occurs twice (a diagonal).
     fn stride(&self, letter: u8) -> usize {
         self.axes.iter().filter(|axis| axis.letter == letter).map(|axis| axis.stride).sum()
     }
 }
 
-/// The sum that a call asks for.
+/// The sum of products of a call.
 struct Sum<'a> {
     left: Term<'a>,
     right: Option<Term<'a>>,
@@ -245,7 +245,7 @@ fn einsum(call: &mut Call) -> Result<(), OpError> {
     }
 }
 
-/// Batches of matrix products have a program, other sums of products do not.
+/// Only batches of matrix products have a program.
 fn einsum_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let sum = Sum::new(call)?;
     let Some(products) = Products::new(&sum) else { return Ok(Dispatch::Unsupported) };
@@ -258,7 +258,8 @@ fn einsum_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     products::run(call, &dims, &x, &w, &products::Sizes { m: row.size, k, n: column.size, n_inner })
 }
 
-/// A dimension of the result, and its strides in the operands: 0 in one that lacks it, or repeats its elements along it.
+/// A dimension of the result, and its strides in the operands: 0 where an operand lacks the dimension or repeats along
+/// it.
 #[derive(Clone, Copy, Debug)]
 struct Dim {
     size: usize,
@@ -277,30 +278,31 @@ impl Dim {
         self.w != 0 && self.x == 0
     }
 
-    /// Whether this dimension, which stands before `next`, goes on where `next` ends, so that the two are one.
+    /// Whether this dimension, the one before `next`, is contiguous with it in both operands, so that the two can be
+    /// merged.
     fn continues(&self, next: &Dim) -> bool {
         self.x == next.x * next.size && self.w == next.w * next.size
     }
 }
 
-/// A sum over one letter of both operands: a batch of matrix products. The result's last dimension gives the columns, where
-/// it belongs to one operand alone; the largest of those that only the other operand has gives the rows; all others are the
-/// batch. So the result is written in its own order: batch, rows, batch again, columns.
+/// A sum over one letter of both operands: a batch of matrix products. The result's last dimension is the columns,
+/// where one operand alone has it; the largest dimension that only the other operand has is the rows; all others are
+/// the batch. So the result is written in its own order: batch, rows, inner batch, columns.
 struct Products<'a> {
     x: &'a Term<'a>,
     w: &'a Term<'a>,
     batch: SmallVec<[Dim; 6]>,
-    /// How many dimensions of the batch, the last ones, stand behind the rows.
+    /// The number of batch dimensions after the rows.
     n_inner: usize,
     row: Dim,
     column: Dim,
-    /// The size of what is summed over, and its strides in `x` and `w`.
+    /// The size of the letter that is summed over, and its strides in `x` and `w`.
     k: usize,
     inner: [usize; 2],
 }
 
 impl<'a> Products<'a> {
-    /// `None` where it is another sum.
+    /// `None` where the sum is no batch of matrix products.
     fn new(sum: &'a Sum<'a>) -> Option<Products<'a>> {
         let (mut x, mut w) = (&sum.left, sum.right.as_ref()?);
         let &[(summed, k)] = sum.summed.as_slice() else { return None };
@@ -315,7 +317,7 @@ impl<'a> Products<'a> {
                 _ => dims.push(dim),
             }
         }
-        // The operand that has the last dimension to itself takes the place on the right.
+        // The operand that alone has the last dimension becomes the right one.
         if dims.last().is_some_and(Dim::is_only_in_x) {
             (x, w) = (w, x);
             dims.iter_mut().for_each(|dim| std::mem::swap(&mut dim.x, &mut dim.w));
@@ -352,7 +354,7 @@ fn run_products(call: &mut Call, products: &Products) -> Result<(), OpError> {
     })
 }
 
-/// The plain way, for every other specification: each element of the result is summed on its own.
+/// Any other specification: each element of the result is summed on its own.
 fn sum_of_products(call: &mut Call, sum: &Sum) -> Result<(), OpError> {
     let left = Reader::new(&sum.left.operand)?;
     let right = sum.right.as_ref().map_or(Ok(Reader::Number(1.0)), |term| Reader::new(&term.operand))?;

@@ -1,7 +1,8 @@
-//! Operations on each element for itself: one row each.
+//! Elementwise operations: one row each.
 //!
-//! A row gives the formula up to three times: in `f32`, which runs vectorized on float tensors; in `f64`, which serves integers,
-//! truth values and comparisons exactly; in WGSL, for float tensors on a GPU. To add one, add a line to a table below.
+//! A row gives the formula up to three times: in `f32`, which runs vectorized on float tensors; in `f64`, which serves
+//! integers, truth values and comparisons exactly; in WGSL, for float tensors on a GPU. To add one, add a line to a
+//! table below.
 
 use tl_device::DType;
 
@@ -17,7 +18,7 @@ use crate::strides::broadcast_strides;
 use crate::tensor::Tensor;
 use crate::{Error, OpError};
 
-/// Elements for which a stored format has no meaning.
+/// Refuses stored formats.
 pub(super) fn refuse_blocks(operand: &'static str, dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) => {
@@ -37,7 +38,7 @@ pub(super) fn float_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     }
 }
 
-/// As `float_rule`, for operations that integers have too.
+/// As `float_rule`, for operations on integers too.
 fn number_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     refuse_blocks("x", dtype)?;
@@ -61,8 +62,8 @@ fn unary_exact(call: &mut Call, f: fn(f64) -> f64) -> Result<(), OpError> {
     Ok(())
 }
 
-/// `formula` of each element `x` and of two numbers, `p.c0` and `p.c1`. Integers are exact only in their own arithmetic, which
-/// no program has.
+/// `formula` of each element `x` and of two numbers, `p.c0` and `p.c1`. Integers are exact only in their own
+/// arithmetic, which no program has.
 fn formula_gpu(call: &mut Call, name: &'static str, formula: &str, numbers: [f32; 2]) -> Result<Dispatch, OpError> {
     if call.operand(0)?.dtype == DType::I32 {
         return Ok(Dispatch::Unsupported);
@@ -188,7 +189,7 @@ static LOGICAL_NOT: Op = Op {
     gpu: Some(|call| formula_gpu(call, "logical_not", "x == 0.0", [0.0; 2])),
 };
 
-/// Both operands broadcast to one shape and of one type.
+/// Both operands broadcast to one shape and have one type.
 fn binary_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let dtype = args.common_dtype(&[0, 1])?;
     refuse_blocks("an operand", dtype)?;
@@ -209,7 +210,7 @@ pub(super) fn binary_float(call: &mut Call, f: impl Fn(f32, f32) -> f32 + Sync +
     let (threads, dims) = (call.threads, call.dims);
     with_float!(call.dtype, "an operand", T => {
         match (a, b) {
-            // A number meets the elements in `f32`, not rounded to their type.
+            // A number is used in `f32`, not rounded to the elements' type.
             (OperandOrNumber::Operand(a), OperandOrNumber::Number(b)) => {
                 let b = b as f32;
                 tl_kernels::unary::<T, T>(threads, a.kernel_view()?, call.out()?, move |a| f(a, b));

@@ -1,9 +1,9 @@
-//! Rows of a table by their numbers.
+//! `embedding`: rows of a table by their numbers.
 
 use tl_device::DType;
 
 use crate::element::Element;
-use crate::gpu::weight_parts::parts;
+use crate::gpu::weight_parts::weight_parts;
 use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use crate::op::kernel::with_float;
 use crate::op::rule::{weight_rule, whole_rows};
@@ -58,7 +58,7 @@ static EMBEDDING: Op = Op {
     gpu: Some(embedding_gpu),
 };
 
-/// A stretch of a row to an invocation: as many elements as the format unpacks at once.
+/// Each invocation unpacks a stretch of a row: as many elements as the format unpacks at once.
 const STRETCHES: &str = "let stretch = group * {lanes}u + lane;
     let place = stretch / p.stretches;
     if place >= p.n_ids { return; }
@@ -70,8 +70,8 @@ const STRETCHES: &str = "let stretch = group * {lanes}u + lane;
         for (var k = 0u; k < {quads}u; k++) { store4_out(((place * p.n + column) >> 2u) + k, v[k]); }
     }";
 
-/// Four elements to an invocation, each of a row of its own, for rows that do not come in fours. Elements of rows that this
-/// part of the table does not show stay as they are.
+/// Each invocation computes four elements, which may be of several rows: for rows whose length is no multiple of four.
+/// Elements of rows in other parts of the table stay unchanged.
 const ELEMENTS: &str = "let four = group * {lanes}u + lane;
     let n_out = p.n_ids * p.n;
     if four * 4u >= n_out { return; }
@@ -84,7 +84,7 @@ const ELEMENTS: &str = "let four = group * {lanes}u + lane;
     }
     store4_out(four, v);";
 
-/// Whether the part of the table at hand has this row. A row that no part has is an error.
+/// Whether this part of the table has the row. A row outside the table is reported.
 const IS_SHOWN: &str = "fn is_shown(id: i32) -> bool {
     if id < 0 || u32(id) >= p.rows {
         report(id, p.rows);
@@ -101,7 +101,9 @@ fn embedding_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (Some(loads), Some(target)) = (WeightLoads::new(table.dtype, is_wide), call.device.shader_target()) else {
         return Ok(Dispatch::Unsupported);
     };
-    let Some(parts) = parts(target, &table, n, rows).filter(|_| is_counted) else { return Ok(Dispatch::Unsupported) };
+    let Some(parts) = weight_parts(target, &table, n, rows).filter(|_| is_counted) else {
+        return Ok(Dispatch::Unsupported);
+    };
     let in_fours = n.is_multiple_of(4);
     let dtype = call.dtype;
     let source = |wgsl: Wgsl| {

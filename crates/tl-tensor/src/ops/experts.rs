@@ -1,4 +1,4 @@
-//! Linear layers of experts: `linear_experts`.
+//! `linear_experts`: linear layers of a mixture of experts.
 
 use tl_device::DType;
 use tl_kernels::Experts;
@@ -71,7 +71,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     };
     let (w, w_dtype) = match args.ranked(1, 3, "w", "3 dimensions, [E, out, in]") {
         Ok(weight) => weight,
-        // Of a weight that comes from a file, nothing is known before the program runs.
+        // Nothing is known of a weight from a file before the program runs.
         Err(OpError::Unknown) => return result(None, Size::Unknown),
         Err(error) => return Err(error),
     };
@@ -92,7 +92,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
 }
 
 impl<T> Tensor<T> {
-    /// The products of rows with the weights of the experts that they are sent to: see the operation `linear_experts`.
+    /// The products of rows with the weights of their experts: see the operation `linear_experts`.
     ///
     /// # Errors
     /// [`Error::Op`] where sizes differ, or an index names no expert.

@@ -1,9 +1,9 @@
-//! Linear layers of experts on a GPU: `linear_experts`.
+//! `linear_experts` on a GPU.
 //!
-//! As for `linear` of a single token: a workgroup takes four rows of the weight of the expert that a row of the result names, and its
-//! invocations stride along them. Rows of the result that name the same expert read its weight again, from a cache where it fits. Rows
-//! that are no multiple of four take a plain program. A weight larger than one binding may show is bound in parts, each its own
-//! launch, which leaves out what is in the others.
+//! As for `linear` of a single token, a workgroup takes four rows of an expert's weight, and its invocations stride
+//! along them. Rows of the result with the same expert read its weight again, from a cache where it fits. Results whose
+//! rows are no multiple of four take a plain program. A weight larger than the largest binding is bound in parts, each
+//! with its own launch, which skips rows of other parts.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use tl_device::{Binding, DType};
 
 use super::linear_gpu::{Loads, SUBGROUP, total};
 use crate::OpError;
-use crate::gpu::weight_parts::parts;
+use crate::gpu::weight_parts::weight_parts;
 use crate::gpu::{ShaderVariant, WORKGROUP, Wgsl};
 use crate::op::{Call, Dispatch};
 use crate::operand::Operand;
@@ -25,7 +25,7 @@ const PARAMS: &str =
     "k: u32, n: u32, n_places: u32, shared_by: u32, n_experts: u32, n_rows: u32, first: u32, x_offset: u32,
     w_offset: u32, chosen_offset: u32, b_offset: u32";
 
-/// The first row of the weight of the expert at a place; `none` where there is no such expert, which is reported.
+/// The first row of the weight of the expert at a place; `NONE` where there is no such expert, which is reported.
 const EXPERT: &str = "
 const NONE = 0xffffffffu;
 fn expert_row(place: u32) -> u32 {
@@ -51,7 +51,7 @@ pub(super) fn run(call: &mut Call) -> Result<Dispatch, OpError> {
     let is_counted = call.n_out() < u32::MAX as usize / 8 && n_experts * n <= i32::MAX as usize;
     let fits = [&x, &chosen].into_iter().chain(bias.as_ref()).all(Operand::fits_u32) && is_counted;
     let in_fours = n.is_multiple_of(4);
-    let parts = parts(target, &w, k, n_experts * n).filter(|parts| in_fours || parts.len() == 1);
+    let parts = weight_parts(target, &w, k, n_experts * n).filter(|parts| in_fours || parts.len() == 1);
     let Some(parts) = parts.filter(|_| fits && bias.is_some() == bias_loads.is_some()) else {
         return Ok(Dispatch::Unsupported);
     };
@@ -112,7 +112,7 @@ fn rows_of_four(loads: &Loads, wgsl: Wgsl) -> String {
     wgsl.main_with(if has_subgroups { SUBGROUP } else { "" }, LANES, &body)
 }
 
-/// Four neighbouring elements by each invocation.
+/// Each invocation computes four neighbouring elements.
 fn each(loads: &Loads, wgsl: Wgsl) -> String {
     let part = loads.w.part();
     let products = loads.dot_products();

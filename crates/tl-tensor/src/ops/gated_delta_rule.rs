@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, Layout, Role, Work};
 use tl_kernels::{DeltaInputs, DeltaRule, MAX_STATE_KEY_DIM};
 
-use super::state::{States, check_devices, contiguous, dims, floats, known, needs_program, same, with_operands};
+use super::state::{States, check_devices, contiguous, dims, floats, known, needs_program, op_error, same};
 use crate::gpu::{Immediates, ShaderVariant, Wgsl, launch};
 use crate::op::Dispatch;
 use crate::operand::Operand;
@@ -13,28 +13,28 @@ use crate::{Error, OpError, TensorMut};
 
 const NAME: &str = "gated_delta_rule";
 
-/// What the gated delta rule gets beside keys and queries: see [`Tensor::gated_delta_rule`].
+/// The operands of the gated delta rule beside the queries: see [`Tensor::gated_delta_rule`].
 #[derive(Clone, Copy, Debug)]
 pub struct DeltaStep<'a> {
     /// Keys `[n, key_heads, key_dim]`.
     pub k: &'a Tensor,
     /// Values `[n, heads, value_dim]`.
     pub v: &'a Tensor,
-    /// Logarithms of what remains of the state, `[n, heads]`.
+    /// Logarithms of the state's decay, `[n, heads]`.
     pub gate: &'a Tensor,
-    /// How much of the difference goes into the state, `[n, heads]`.
+    /// The share of the difference that is added to the state, `[n, heads]`.
     pub beta: &'a Tensor,
     /// Whether head `h` reads the keys of head `h % key_heads`; else of head `h / (heads / key_heads)`.
     pub is_tiled: bool,
 }
 
 impl<T> Tensor<T> {
-    /// The gated delta rule (Yang et al., 2024) with these queries. For each head and token, `S` being `[key_dim, value_dim]`:
-    /// `S = e^gate · S`, then `S = S + k (beta · (v - Sᵀ k))ᵀ`, and the result is `Sᵀ q`.
+    /// The gated delta rule (Yang et al., 2024) with these queries. For each head and token, `S` being `[key_dim,
+    /// value_dim]`: `S = e^gate · S`, then `S = S + k (beta · (v - Sᵀ k))ᵀ`, and the result is `Sᵀ q`.
     ///
-    /// `q: [n, key_heads, key_dim], v: [n, heads, value_dim], state and next: [heads, key_dim, value_dim]
-    /// → [n, heads, value_dim]`, all `float32`. `state` is `S` before the first token, zeros where there is none; `next`
-    /// becomes what it is behind the last.
+    /// `q: [n, key_heads, key_dim], v: [n, heads, value_dim], state and next: [heads, key_dim, value_dim] → [n, heads,
+    /// value_dim]`, all `float32`. `state` is `S` before the first token, zeros where there is none; `next` receives
+    /// `S` after the last.
     ///
     /// # Errors
     /// [`Error::Op`] where sizes or types differ, or keys are wider than 256.
@@ -49,18 +49,18 @@ impl<T> Tensor<T> {
     }
 }
 
-/// The dimensions of the state of a gated delta rule.
+/// The layout of the state of a gated delta rule.
 pub fn delta_state(heads: usize, key_dim: usize, value_dim: usize) -> Layout {
     Layout::new(DType::F32, [heads, key_dim, value_dim])
 }
 /// The sizes of a gated delta rule and its number of tokens, by its operands.
 ///
 /// # Errors
-/// Those that do not fit each other.
+/// The first operand that does not fit the others.
 fn delta_sizes([q, k, v, gate, beta]: [&DynTensor; 5], is_tiled: bool) -> Result<(usize, DeltaRule), OpError> {
-    for (operand, raw) in [("q", q), ("k", k), ("v", v), ("gate", gate), ("beta", beta)] {
-        if raw.dtype() != DType::F32 {
-            return Err(OpError::DType { operand, expected: "float32 (cast it first)", found: raw.dtype() });
+    for (operand, tensor) in [("q", q), ("k", k), ("v", v), ("gate", gate), ("beta", beta)] {
+        if tensor.dtype() != DType::F32 {
+            return Err(OpError::DType { operand, expected: "float32 (cast it first)", found: tensor.dtype() });
         }
     }
     let [n, key_heads, key_dim] = dims(q, "q", "3 dimensions, [n, key_heads, key_dim]")?;
@@ -70,8 +70,8 @@ fn delta_sizes([q, k, v, gate, beta]: [&DynTensor; 5], is_tiled: bool) -> Result
     }
     let [v_n, heads, value_dim] = dims(v, "v", "3 dimensions, [n, heads, value_dim]")?;
     same("keys and values have different lengths", n, v_n)?;
-    for (operand, raw) in [("gate", gate), ("beta", beta)] {
-        let [of_n, of_heads] = dims(raw, operand, "2 dimensions, [n, heads]")?;
+    for (operand, tensor) in [("gate", gate), ("beta", beta)] {
+        let [of_n, of_heads] = dims(tensor, operand, "2 dimensions, [n, heads]")?;
         same("there must be a gate and a beta for each token", n, of_n)?;
         same("there must be a gate and a beta for each head of v", heads, of_heads)?;
     }
@@ -93,7 +93,7 @@ fn delta_rule(
     next: &mut TensorMut,
 ) -> Result<DynTensor, Error> {
     let optional = operands.map(Some);
-    let fail = |error| with_operands(NAME, &optional, error);
+    let fail = |error| op_error(NAME, &optional, error);
     let (n, sizes) = delta_sizes(operands, is_tiled).map_err(fail)?;
     let device = next.device().clone();
     check_devices(&device, &optional).map_err(fail)?;
@@ -135,10 +135,10 @@ fn delta_rule(
     Ok(DynTensor::new(lease.share(), &layout))
 }
 
-/// Invocations of a workgroup of the delta rule, each with a column of a head's state of its own.
+/// Invocations of a workgroup, each with its own column of a head's state.
 const COLUMNS: u32 = 64;
 
-/// `KEY_DIM` and `STATE` stand for the number of elements of a key and for what the column is before the first token.
+/// `KEY_DIM` stands for the number of elements of a key, `STATE` for an element of the column before the first token.
 const DELTA: &str = "let across = (p.value_dim + 63u) / 64u;
     let head = group / across;
     if head >= p.heads { return; }
@@ -205,7 +205,7 @@ fn delta_rule_gpu(
             wgsl = wgsl.read("state", DType::F32);
         }
         let state = if has_state { "load_state(first + i * p.value_dim)" } else { "0.0" };
-        // An array has an element or more.
+        // WGSL has no empty arrays.
         let room = key_dim.max(1);
         wgsl.write_each("out", DType::F32)
             .write_each("next", DType::F32)

@@ -59,12 +59,12 @@ static INDEX_SELECT: Op = Op {
         Ok(TensorType::new(dtype, sizes))
     },
     kernel: OpKernel::Strided(|call| {
-        let way = Way::of_positions(call)?;
-        pick(call, &way)
+        let picks = Picks::of_positions(call)?;
+        pick(call, &picks)
     }),
     gpu: Some(|call| {
-        let way = Way::of_positions(call)?;
-        pick_gpu(call, &way)
+        let picks = Picks::of_positions(call)?;
+        pick_gpu(call, &picks)
     }),
 };
 
@@ -83,12 +83,12 @@ static GATHER: Op = Op {
         Ok(TensorType::new(dtype, index))
     },
     kernel: OpKernel::Strided(|call| {
-        let way = Way::of_elements(call)?;
-        pick(call, &way)
+        let picks = Picks::of_elements(call)?;
+        pick(call, &picks)
     }),
     gpu: Some(|call| {
-        let way = Way::of_elements(call)?;
-        pick_gpu(call, &way)
+        let picks = Picks::of_elements(call)?;
+        pick_gpu(call, &picks)
     }),
 };
 
@@ -108,47 +108,50 @@ fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Where elements are picked: `x` at `strides` plus `step` times the index, one of `size`, found at `places`.
-struct Way {
+/// Strides of a gather: element `i` of the result is `x` at `i · strides + step · index`, with the index, less than
+/// `size`, at `i · places`.
+struct Picks {
     strides: Strides,
     places: Strides,
     step: usize,
     size: usize,
 }
 
-impl Way {
-    /// An index for a whole position.
-    fn of_positions(call: &Call) -> Result<Way, OpError> {
-        let way = Way::of_elements(call)?;
+impl Picks {
+    /// One index for all elements of a position.
+    fn of_positions(call: &Call) -> Result<Picks, OpError> {
+        let picks = Picks::of_elements(call)?;
         let index = call.operand(2)?;
-        let axis = normalize_axis(call.int(1)?, way.strides.len())?;
-        let mut places = Strides::from_elem(0, way.strides.len());
+        let axis = normalize_axis(call.int(1)?, picks.strides.len())?;
+        let mut places = Strides::from_elem(0, picks.strides.len());
         places[axis] = index.strides[0];
-        Ok(Way { places, ..way })
+        Ok(Picks { places, ..picks })
     }
 
-    /// An index for every element.
-    fn of_elements(call: &Call) -> Result<Way, OpError> {
+    /// One index for each element.
+    fn of_elements(call: &Call) -> Result<Picks, OpError> {
         let (x, index) = (call.operand(0)?, call.operand(2)?);
         let axis = normalize_axis(call.int(1)?, x.dims.len())?;
         let mut strides = Strides::from_slice(x.strides);
         let step = std::mem::take(&mut strides[axis]);
-        Ok(Way { strides, places: Strides::from_slice(index.strides), step, size: x.dims[axis] })
+        Ok(Picks { strides, places: Strides::from_slice(index.strides), step, size: x.dims[axis] })
     }
 }
 
-fn pick(call: &mut Call, way: &Way) -> Result<(), OpError> {
+fn pick(call: &mut Call, picks: &Picks) -> Result<(), OpError> {
     let (x, index) = (Reader::new(&call.operand(0)?)?, Reader::new(&call.operand(2)?)?);
     let (dtype, out) = (call.dtype, &mut *call.out);
     let mut result = Ok(());
-    for_each_index(call.dims, [&way.strides, &way.places], |i, [at, place]| match checked(index.at(place), way.size) {
-        Ok(n) => write(dtype, out, i, x.at(at + n * way.step)),
-        Err(error) => result = Err(error),
+    for_each_index(call.dims, [&picks.strides, &picks.places], |i, [at, place]| {
+        match checked(index.at(place), picks.size) {
+            Ok(n) => write(dtype, out, i, x.at(at + n * picks.step)),
+            Err(error) => result = Err(error),
+        }
     });
     result
 }
 
-/// Four elements of the result to an invocation.
+/// Each invocation computes four elements of the result.
 const PICK: &str = "let four = group * 256u + lane;
     if four * 4u >= p.n { return; }
     var v: vec4<KIND>;
@@ -165,9 +168,9 @@ const PICK: &str = "let four = group * 256u + lane;
     }
     store4_out(four, v);";
 
-fn pick_gpu(call: &mut Call, way: &Way) -> Result<Dispatch, OpError> {
+fn pick_gpu(call: &mut Call, picks: &Picks) -> Result<Dispatch, OpError> {
     let (x, index) = (call.operand(0)?, call.operand(2)?);
-    let collapsed = collapse(call.dims, [&way.strides, &way.places]);
+    let collapsed = collapse(call.dims, [&picks.strides, &picks.places]);
     let is_small = |operand: &Operand| operand.fits_u32() && operand.dims.iter().all(|&dim| dim <= i32::MAX as usize);
     let Some((dims, [strides, places])) = collapsed.filter(|_| is_small(&x) && is_small(&index)) else {
         return Ok(Dispatch::Unsupported);
@@ -192,7 +195,7 @@ fn pick_gpu(call: &mut Call, way: &Way) -> Result<Dispatch, OpError> {
     let shader = ShaderVariant { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
     let mut words = Immediates::new();
     [dims, strides, places].iter().for_each(|four| words.extend_from_slice(four));
-    words.extend([n, x.offset as usize, index.offset as usize, way.step, way.size].map(|number| number as u32));
+    words.extend([n, x.offset as usize, index.offset as usize, picks.step, picks.size].map(|number| number as u32));
     call.launch(&shader, &[x.binding, index.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
@@ -252,7 +255,7 @@ impl<T> Tensor<T> {
         self.apply(&INDEX_SELECT, &[Arg::Int(dim as i64), index.into()])
     }
 
-    /// Elements picked along a dimension: see the operation `gather`.
+    /// Elements gathered along a dimension: see the operation `gather`.
     ///
     /// # Errors
     /// [`Error::Op`] where an index is out of range.

@@ -52,7 +52,7 @@ fn linear_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let mut sizes = Sizes::from_slice(outer);
     let (w, w_dtype) = match args.ranked(1, 2, "w", "2 dimensions, [n, k]") {
         Ok(weight) => weight,
-        // Of a weight that comes from a file, nothing is known before the program runs.
+        // Nothing is known of a weight from a file before the program runs.
         Err(OpError::Unknown) => {
             sizes.push(Size::Unknown);
             return Ok(TensorType::new(product_dtype(("x", dtype), ("w", None))?, sizes));

@@ -1,11 +1,11 @@
 //! `x · wᵀ + b` on a GPU, straight from a weight's blocks.
 //!
-//! For a few tokens a workgroup takes four rows of the weight and its invocations stride along them, so that the weight,
-//! which is what costs, is read once and in wide loads. For many tokens a workgroup computes a square of the result from
-//! tiles in its shared memory, where every part of the weight is unpacked once. Results whose rows are no multiple of four
-//! take a plain program, because results are stored four at a time.
+//! For a few tokens a workgroup takes four rows of the weight and its invocations stride along them, so that the
+//! weight, whose bandwidth is the cost, is read once and in wide loads. For many tokens a workgroup computes a square
+//! of the result from tiles in its shared memory, where every part of the weight is unpacked once. Results whose rows
+//! are no multiple of four take a plain program, because results are stored four at a time.
 //!
-//! A weight larger than one binding may show is bound in parts of whole rows, each its own launch.
+//! A weight larger than the largest binding is bound in parts of whole rows, each with its own launch.
 
 use std::fmt::Write as _;
 
@@ -16,17 +16,17 @@ use super::linear_matrix;
 use super::linear_matrix::Matrix;
 use crate::OpError;
 use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
-use crate::gpu::weight_parts::parts;
+use crate::gpu::weight_parts::weight_parts;
 use crate::gpu::{ShaderVariant, WORKGROUP, Wgsl};
 use crate::op::{Call, Dispatch};
 use crate::operand::Operand;
 use crate::quant::wgsl::WeightLoads;
 
-/// Tokens up to which a workgroup computes whole sums of four rows.
+/// The most tokens for which a workgroup computes whole sums of four rows.
 const FEW_TOKENS: usize = 8;
-/// Invocations of a workgroup that does; twice as many where there are few rows, to have enough loads under way.
+/// Invocations of such a workgroup; twice as many where there are few rows, to keep enough loads in flight.
 const FEW_LANES: u32 = 64;
-/// Rows of a weight that are few.
+/// Fewer rows of a weight than this are few.
 const FEW_ROWS: usize = 4096;
 /// A product: `x: [m, k]`, contiguous; `w: [n, k]`, whole rows one after the other; `bias: [n]`.
 pub(super) struct Linear<'a> {
@@ -38,7 +38,7 @@ pub(super) struct Linear<'a> {
     pub(super) n: usize,
 }
 
-/// What the text of a program depends on.
+/// How a program loads its operands.
 pub(super) struct Loads {
     pub(super) x: DType,
     pub(super) out: DType,
@@ -47,16 +47,16 @@ pub(super) struct Loads {
     pub(super) is_x_wide: bool,
 }
 
-/// How a program goes about it.
+/// The program of a product.
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
-    /// Sums of at most so many tokens and four rows in a workgroup of so many lanes.
+    /// A workgroup of `lanes` invocations computes the sums of at most `tokens` tokens and four rows.
     Few { tokens: usize, lanes: u32 },
-    /// Squares of the result.
+    /// A workgroup computes a square of the result.
     Many,
-    /// Larger parts of the result, with matrix instructions.
+    /// A workgroup computes a larger part of the result, with matrix instructions.
     Matrix(Matrix),
-    /// Each element on its own.
+    /// An invocation computes four elements.
     Each,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Dispatch, OpError>
     }
     let Some(target) = call.device.shader_target() else { return Ok(Dispatch::Unsupported) };
     let is_x_wide = k.is_multiple_of(4) && x_place.offset.is_multiple_of(4);
-    let Some(parts) = parts(target, w, k, n) else { return Ok(Dispatch::Unsupported) };
+    let Some(parts) = weight_parts(target, w, k, n) else { return Ok(Dispatch::Unsupported) };
     let plan = Plan::new(call.device, target, linear, &w_loads);
     if plan == Plan::Each && parts.len() > 1 {
         return Ok(Dispatch::Unsupported);
@@ -115,7 +115,7 @@ impl Plan {
         Plan::Few { tokens: m.next_power_of_two(), lanes: if is_busy { FEW_LANES } else { 2 * FEW_LANES } }
     }
 
-    /// The program's name, and a number for what its text depends on besides.
+    /// The program's name, and a number for everything else that its text depends on.
     fn name(self) -> (&'static str, usize) {
         match self {
             Plan::Few { tokens, lanes } => ("linear of few", tokens + 16 * (lanes / FEW_LANES) as usize),
@@ -125,7 +125,7 @@ impl Plan {
         }
     }
 
-    /// Workgroups for so many tokens and rows of the weight.
+    /// The number of workgroups for `m` tokens and `n_rows` rows of the weight.
     fn groups(self, m: usize, n_rows: usize) -> usize {
         match self {
             Plan::Few { .. } => n_rows.div_ceil(4),
@@ -137,7 +137,7 @@ impl Plan {
 }
 
 impl Loads {
-    /// The bindings of activations, weight and bias, with those of `between` before the bias.
+    /// Declares activations, weight and bias, and before the bias the bindings of `between`.
     pub(super) fn declare_operands<'a>(&self, wgsl: Wgsl<'a>, between: impl Fn(Wgsl<'a>) -> Wgsl<'a>) -> Wgsl<'a> {
         let mut wgsl = if self.is_x_wide { wgsl.read4("x", self.x) } else { wgsl.read("x", self.x) };
         wgsl = wgsl.text(WeightLoads::shared());
@@ -176,14 +176,14 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         }
     }
 
-    /// The eight or fewer quarters of a part of `x` from `at` on, as an array.
+    /// The elements of a part of `x` from `at` on, as an array of at most eight vectors.
     fn x_part(&self, at: &str, end: &str) -> String {
         let quarters = self.w.part() / 4;
         let all: Vec<String> = (0..quarters).map(|j| format!("x4({at} + {}u, {end})", 4 * j)).collect();
         format!("array<vec4<f32>, {quarters}>({})", all.join(", "))
     }
 
-    /// Four rows of the weight and up to `tokens` tokens in a workgroup, whose lanes stride over the parts of the rows.
+    /// The program of [`Plan::Few`]: the lanes of a workgroup stride over the parts of the rows.
     fn few(&self, wgsl: Wgsl, tokens: usize, lanes: u32) -> String {
         let (part, subgroup) = (self.w.part(), wgsl.target().subgroup);
         let n_shared = subgroup.map_or(lanes, |(least, _)| lanes.div_ceil(least.max(1))) * tokens as u32;
@@ -224,7 +224,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         )
     }
 
-    /// The parts of the four rows are unpacked once, then the tokens are loaded four elements at a time.
+    /// Unpacks the parts of the four rows once, then loads the tokens four elements at a time.
     fn some_tokens(&self, tokens: usize) -> String {
         let mut text = String::new();
         for j in 0..4 {
@@ -243,7 +243,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         text
     }
 
-    /// A square of the result in a workgroup.
+    /// The program of [`Plan::Many`].
     fn many(&self, wgsl: Wgsl) -> String {
         let part = self.w.part();
         let n_parts = TILE as u32 * 32 / part;
@@ -301,7 +301,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         products
     }
 
-    /// Four neighbouring elements by each invocation.
+    /// The program of [`Plan::Each`]: an invocation computes four neighbouring elements.
     fn each(&self, wgsl: Wgsl) -> String {
         let part = self.w.part();
         let products = self.dot_products();
@@ -330,11 +330,11 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
     }
 }
 
-/// The built-in values of programs that add up across subgroups.
+/// The built-in values of programs that sum across subgroups.
 pub(super) const SUBGROUP: &str = "@builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) n_subgroups: u32,
         @builtin(subgroup_invocation_id) within: u32, ";
 
-/// Adds `s0, s1, ..` of all lanes: lane `t` has the total of `s{t}` in `total`.
+/// Sums `s0, s1, ..` of all lanes: `total` of lane `t` is the sum of `s{t}`.
 pub(super) fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
     let mut text = String::new();
     if has_subgroups {

@@ -1,4 +1,4 @@
-//! Products of matrices: `matmul` (written `@`) and `linear`.
+//! `matmul`, written `@`.
 
 use tl_device::DType;
 use tl_kernels::{Batch, Matrix};
@@ -50,8 +50,8 @@ static MATMUL: Op = Op {
     gpu: Some(matmul_gpu),
 };
 
-/// Floats are multiplied as they lie. Where the right operand is a stored weight, the left one must lie contiguous, and
-/// the weight in rows or as the transposed view of contiguous rows.
+/// Floats are multiplied at any strides. Where the right operand is a stored weight, the left one must be contiguous,
+/// and the weight must have contiguous rows or be the transposed view of such.
 fn must_copy(args: &[Arg], index: usize) -> bool {
     let Some(Arg::Tensor(weight)) = args.get(1) else { return false };
     let weight = weight.operand();
@@ -131,8 +131,8 @@ fn matmul(call: &mut Call) -> Result<(), OpError> {
     }))
 }
 
-/// Float operands as they lie; contiguous activations with the transposed view of a weight as `linear` has it. A weight in
-/// blocks as it is has no program.
+/// Contiguous activations with the transposed view of a weight run the programs of `linear`; float operands at any
+/// strides, a batch of products. A weight in blocks that is not transposed has no program.
 fn matmul_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (a, b) = (call.operand(0)?, call.operand(1)?);
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
@@ -156,8 +156,8 @@ fn matmul_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     products::run(call, batch_dims, &a, &b, &products::Sizes { m, k, n, n_inner: 1 })
 }
 
-/// `x @ w` for a weight in blocks. Its transposed view is what `linear` computes; the weight itself, whose blocks run
-/// along the result, is unpacked tile by tile, each tile used for all rows of `x`.
+/// `x @ w` for a weight in blocks. With the transposed view of a weight this is `linear`. Else blocks run along the
+/// result, and the weight is unpacked tile by tile.
 fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), OpError> {
     let threads = call.threads;
     if is_transposed(w) {
@@ -169,7 +169,7 @@ fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize,
     }
     const COLUMNS: usize = 256;
     let format = w.weight_format()?;
-    // A single row has no stride to speak of.
+    // The stride of a single row is meaningless.
     let row_bytes = if k > 1 { format.row_bytes(w.strides[0]) } else { 0 };
     with_float!(x.dtype, "a", T => {
         let x = x.slice::<T>()?;

@@ -1,9 +1,9 @@
 //! The operations: a file for each, or for each kind.
 //!
-//! A file has the operation's rows (parameters, the shape rule that serves the checker and the running program alike, CPU
-//! kernel), its GPU program, in the same file or beside it in `<operation>_gpu.rs`, and its method on `Tensor`. A row joins
-//! the language, the documentation and the tests by being in [`OPS`]. To add an elementwise operation, add a line in
-//! `elementwise.rs`; to add another, write its file and put its rows into `table.rs`.
+//! A file has the operation's rows (parameters, the shape rule that serves the checker and the running program alike,
+//! CPU kernel), its GPU program, in the same file or beside it in `<operation>_gpu.rs`, and its method on `Tensor`. A
+//! row joins the language, the documentation and the tests by being in [`OPS`]. To add an elementwise operation, add a
+//! line in `elementwise.rs`; to add another, write its file and put its rows into `table.rs`.
 //!
 //! Two operations are no rows, because they write a state beside their result: `causal_convolution.rs` and
 //! `gated_delta_rule.rs`.

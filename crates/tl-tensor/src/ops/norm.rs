@@ -1,4 +1,4 @@
-//! Normalizations over the last dimension, and SwiGLU.
+//! `rms_norm` and `layer_norm`: normalizations over the last dimension.
 
 use crate::gpu::rows::RowMap;
 use crate::op::kernel::with_float;
@@ -112,8 +112,8 @@ fn statistics(start: u32) -> vec2<f32> {
     return vec2<f32>(1.0 / sqrt(all_sum(sum) / f32(p.n) + p.eps), 0.0);
 }";
 
-/// Mean and factor of a row. Deviations are squared after the mean is known: squares of large values would cancel. The mean
-/// is taken of differences to the first element, so that of equal elements it is their value to the last bit.
+/// Mean and factor of a row. Deviations are squared after the mean is known: squares of large values would cancel. The
+/// mean is computed from differences to the first element, so that the mean of equal elements is exactly their value.
 const MEAN_AND_VARIANCE: &str = "
 fn statistics(start: u32) -> vec2<f32> {
     var sum = vec4<f32>();

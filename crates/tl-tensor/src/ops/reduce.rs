@@ -1,4 +1,4 @@
-//! Many elements to one: sums, extremes, their places, softmax.
+//! Reductions: `sum`, `mean`, `max`, `min`, `norm`, `argmax`, `argmin`.
 
 use tl_device::DType;
 use tl_kernels::{ArgReduceOp, ReduceOp, View};
@@ -67,7 +67,7 @@ fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     Ok(result)
 }
 
-/// The place of an extreme exists only where there are elements.
+/// As `reduce_rule`, for indices, which exist only where there are elements.
 fn place_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let result = reduce_rule(args)?;
     let (sizes, _) = args.tensor(0)?;
@@ -90,7 +90,7 @@ fn axis(call: &Call, rank: usize) -> Result<Option<usize>, OpError> {
     }
 }
 
-/// A reduction in plain arithmetic, for integers.
+/// A reduction in `f64`, for integers.
 struct Plain {
     start: f64,
     step: fn(f64, f64) -> f64,
@@ -103,7 +103,7 @@ fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), OpE
     if let Some(plain) = plain.filter(|_| !x.dtype.is_float()) {
         return reduce_plain(call, axis, &plain);
     }
-    // All dimensions at once are the one dimension of the flat tensor: the operands of this kernel are contiguous.
+    // The operand is contiguous, so all dimensions together are one.
     let (all, one) = ([x.n_elems()], [1]);
     with_float!(x.dtype, "x", T => {
         let (view, axis) = match axis {
@@ -206,7 +206,7 @@ fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), OpError> {
 fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
-    // The stride of a dimension of size 1 says nothing, so the distance comes from the sizes.
+    // The stride of a dimension of size 1 is meaningless, so the distance is computed from the sizes.
     let (n, inner) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.dims[axis + 1..].iter().product()));
     let out = call.out::<i32>()?;
     for (i, out) in out.iter_mut().enumerate() {
@@ -238,7 +238,7 @@ static ARGMIN: Op = Op {
 };
 
 impl<T> Tensor<T> {
-    /// The place of the largest element over a dimension, or over all.
+    /// The index of the largest element over a dimension, or over all.
     ///
     /// # Errors
     /// [`Error::Op`] where there is no such dimension or no element.
@@ -246,7 +246,7 @@ impl<T> Tensor<T> {
         self.apply(&ARGMAX, &[axis_arg(dim), Arg::Bool(keepdim)])
     }
 
-    /// The place of the smallest element over a dimension, or over all.
+    /// The index of the smallest element over a dimension, or over all.
     ///
     /// # Errors
     /// [`Error::Op`] where there is no such dimension or no element.

@@ -1,20 +1,22 @@
-//! Reductions and softmax on a GPU. A dimension of `n` elements lies between `outer` slabs and `inner` neighbours: element `j`
+//! Reductions on a GPU. A dimension of `n` elements lies between `outer` slabs and `inner` neighbours: element `j`
 //! of result `o` is number `(o / inner * n + j) * inner + o % inner`.
 //!
-//! Long rows of neighbours (`inner` is 1) have a workgroup for four results; everything else has the invocations of a workgroup
-//! side by side along `inner`, and several of them share a long dimension in slices. Largest and smallest are looked for among
-//! whole numbers that are ordered as the elements are, with NaN above all, so that NaN is never lost and no sum is rounded.
+//! Long rows (`inner` is 1) take a workgroup for four results. Otherwise the invocations of a workgroup lie side by
+//! side along `inner`, and several of them share a long dimension in slices. Maxima and minima are computed on integer
+//! keys in the order of the elements, with NaN above all, so that NaN is never lost.
 
 use tl_device::DType;
 
 use crate::OpError;
 use crate::gpu::rows::{SPECIAL, read_rows};
-use crate::gpu::workgroup::{ALL_SUM, Join, Together, main_together, together, workgroup_for};
+use crate::gpu::workgroup::{
+    ALL_SUM, Combine, WorkgroupReduction, declare_reductions, main_with_reductions, workgroup_for,
+};
 use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
 use crate::op::{Call, Dispatch};
 use crate::operand::Operand;
 
-/// What is made of the elements.
+/// The reduction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reduction {
     Sum,
@@ -28,7 +30,7 @@ pub(super) enum Reduction {
 
 use Reduction::{ArgMax, ArgMin, Max, Mean, Min, Norm, Sum};
 
-/// Dimensions around the one that is reduced.
+/// The size of the reduced dimension, and of those inside it.
 #[derive(Clone, Copy)]
 pub(super) struct Axis {
     pub(super) n: usize,
@@ -36,7 +38,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// `None`: all dimensions are one.
+    /// `None`: all dimensions, as one.
     pub(super) fn of(x: &Operand, axis: Option<usize>) -> Axis {
         axis.map_or(Axis { n: x.n_elems(), inner: 1 }, |axis| Axis {
             n: x.dims[axis],
@@ -49,7 +51,7 @@ impl Axis {
 const LONG_ROW: usize = 16;
 /// A dimension of more elements than this is shared by several invocations.
 const LONG_COLUMN: usize = 32;
-/// Groups of four results that the invocations of a workgroup stand side by side for, where they share dimensions.
+/// Groups of four results of a workgroup whose invocations share dimensions.
 pub(super) const SHARED_QUADS: u32 = 16;
 
 impl Reduction {
@@ -73,7 +75,7 @@ impl Reduction {
         matches!(self, ArgMax | ArgMin)
     }
 
-    /// The number that changes nothing.
+    /// The neutral element.
     fn pad(self, dtype: DType) -> &'static str {
         match (self, dtype) {
             (Sum | Mean | Norm, _) => "0.0",
@@ -84,8 +86,8 @@ impl Reduction {
         }
     }
 
-    /// The type `Total` of four running results, `start()`, `step(total, x, j)` with element `j` of each of four results,
-    /// `join(a, b)`, and `finish(total)`, which gives what is stored.
+    /// The type `Total` of four running results, `start()`, `step(total, x, j)` with element `j` of each of four
+    /// results, `join(a, b)`, and `finish(total)`, the result.
     fn functions(self, dtype: DType) -> String {
         if !self.has_keys() {
             let step = if self == Norm { "x * x" } else { "x" };
@@ -117,7 +119,7 @@ fn finish(total: Total) -> vec4<{kind}> {{ return value(total.v); }}"
     }
 }
 
-/// The first of the best. A place that is no number is that of nothing yet.
+/// The first of equals. The largest number is the place of no element.
 const PLACES: &str = "struct Total { v: vec4<u32>, place: vec4<u32> }
 fn start() -> Total { return Total(vec4<u32>(), vec4<u32>(0xffffffffu)); }
 fn better(a: Total, v: vec4<u32>, place: vec4<u32>) -> Total {
@@ -128,8 +130,8 @@ fn step(total: Total, x: vec4<Kind>, j: vec4<u32>) -> Total { return better(tota
 fn join(a: Total, b: Total) -> Total { return better(a, b.v, b.place); }
 fn finish(total: Total) -> vec4<i32> { return bitcast<vec4<i32>>(total.place); }";
 
-/// `key(x)`: whole numbers in the order of the elements, or in the opposite one; NaN is the largest, and both zeros are one.
-/// `value(key)`: the element. -inf, or inf in the opposite order, has the key 0x007fffff.
+/// `key(x)`: integers in the order of the elements, or in the opposite one; NaN is the largest, and both zeros are
+/// equal. `value(key)`: the element. -inf, or inf in the opposite order, has the key 0x007fffff.
 fn keys(dtype: DType, is_opposite: bool) -> String {
     let turn = if is_opposite { "~" } else { "" };
     if dtype == DType::I32 {
@@ -175,7 +177,7 @@ pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction)
     }
 }
 
-/// A workgroup for four rows, one after the other.
+/// A workgroup reduces four rows, one after the other.
 fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> Result<Dispatch, OpError> {
     let (rows, lanes, dtype) = (call.n_out(), workgroup_for(n), call.dtype);
     let is_wide = n.is_multiple_of(4) && x.offset.is_multiple_of(4);
@@ -200,7 +202,7 @@ fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> 
     }}
     if lane == 0u {{ store4_out(group, finish(result)); }}"
         );
-        main_together(together(wgsl, lanes, all), lanes, &body)
+        main_with_reductions(declare_reductions(wgsl, lanes, all), lanes, &body)
     };
     let place = x.on_gpu()?;
     let flags = lanes << 2 | u32::from(is_wide) << 1;
@@ -210,10 +212,11 @@ fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> 
     call.launch(&shader, &[place.binding], &words, rows.div_ceil(4))
 }
 
-/// How the totals of all invocations become result `r`, and the functions that this needs.
-fn across(reduction: Reduction) -> (&'static [Together], &'static str) {
-    const MAX_KEY: Together = Together { name: "all_max_key", kind: "u32", join: Join::Max };
-    const MIN_PLACE: Together = Together { name: "all_min_place", kind: "u32", join: Join::Min };
+/// The reductions across a workgroup, and the statement that makes result `r` from the totals of all invocations.
+fn across(reduction: Reduction) -> (&'static [WorkgroupReduction], &'static str) {
+    const MAX_KEY: WorkgroupReduction = WorkgroupReduction { name: "all_max_key", kind: "u32", combine: Combine::Max };
+    const MIN_PLACE: WorkgroupReduction =
+        WorkgroupReduction { name: "all_min_place", kind: "u32", combine: Combine::Min };
     if reduction.has_places() {
         return (
             &[MAX_KEY, MIN_PLACE],
@@ -234,7 +237,7 @@ fn across(reduction: Reduction) -> (&'static [Together], &'static str) {
     (&[ALL_SUM], "result.v[r] = all_sum((total.v.x + total.v.y) + (total.v.z + total.v.w));")
 }
 
-/// Four results to an invocation, or to several that share the dimension.
+/// An invocation, or several that share the dimension, computes four results.
 fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction) -> Result<Dispatch, OpError> {
     let (n_out, dtype) = (call.n_out(), call.dtype);
     let is_wide = axis.inner.is_multiple_of(4) && x.offset.is_multiple_of(4);

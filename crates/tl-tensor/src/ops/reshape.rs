@@ -66,8 +66,8 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
     Ok(to.iter().map(|&size| if size == Size::Known(-1) { hole } else { size }).collect())
 }
 
-/// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself; one of them
-/// may repeat each element of such a run.
+/// A view with other dimensions, where each new dimension lies within a contiguous run of old ones; one of them may
+/// repeat each element of such a run.
 fn reshape_view(source: &DynTensor, shape: Shape) -> Option<DynTensor> {
     if source.is_contiguous() {
         let strides = contiguous_strides(&shape);
@@ -80,7 +80,7 @@ fn reshape_view(source: &DynTensor, shape: Shape) -> Option<DynTensor> {
         runs.fill();
         let mut size = shape[axis];
         if runs.stride == 0 && runs.remaining > 1 && size > runs.remaining && size.is_multiple_of(runs.remaining) {
-            // All that is left of the run repeats what stands before it.
+            // The rest of the run repeats the dimension before it.
             let times = std::mem::replace(&mut runs.remaining, 1);
             if repeat.replace(Repeat::new(axis, times)?).is_some() {
                 return None;
@@ -93,19 +93,19 @@ fn reshape_view(source: &DynTensor, shape: Shape) -> Option<DynTensor> {
     Some(source.view_with_repeat(shape, strides, 0, repeat))
 }
 
-/// Dimensions from the last one on, as runs of neighbours that continue each other.
+/// The dimensions from the last to the first, as contiguous runs.
 struct Runs<'a> {
     /// The dimensions before the run.
     dims: &'a [usize],
     strides: &'a [usize],
-    /// Elements of the run that are not yet taken.
+    /// Elements of the run not yet taken.
     remaining: usize,
-    /// From one of these to the next.
+    /// The stride of these elements.
     stride: usize,
 }
 
 impl Runs<'_> {
-    /// Goes to the next run, where nothing of this one is left.
+    /// Extends the run by the dimensions that continue it, or starts the next run where this one is used up.
     fn fill(&mut self) {
         while let ([dims @ .., dim], [strides @ .., stride]) = (self.dims, self.strides) {
             if self.remaining == 1 {
@@ -118,7 +118,7 @@ impl Runs<'_> {
         }
     }
 
-    /// Takes so many elements for a new dimension, and gives its stride.
+    /// Takes a new dimension of this size from the run; returns its stride.
     fn take(&mut self, size: usize) -> Option<usize> {
         if !self.remaining.is_multiple_of(size) {
             return None;
@@ -148,7 +148,7 @@ impl<T> Tensor<T> {
     /// The same elements with other dimensions: see the operation `reshape`.
     ///
     /// # Errors
-    /// [`Error::Op`] where the number of elements would change; the same holds, with their rules, for the others here.
+    /// [`Error::Op`] where the number of elements would change.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
         let ints: smallvec::SmallVec<[i64; 6]> = shape.into().iter().map(|&dim| dim as i64).collect();
         self.apply(&RESHAPE, &[Arg::Ints(&ints)])

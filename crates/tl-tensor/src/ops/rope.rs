@@ -1,4 +1,4 @@
-//! Rotary position embedding: `rope`, and `yarn_factors`, by which it reaches longer contexts.
+//! `rope`: rotary position embedding.
 
 use tl_kernels::{RopeStyle, Rotation};
 
@@ -146,11 +146,11 @@ pub struct Rope<'a> {
     pub dims: Option<usize>,
     /// Whether pairs are `(x[i], x[i + dims/2])` instead of `(x[2i], x[2i + 1])`.
     pub halves: bool,
-    /// What every angle is divided by.
+    /// The divisor of every angle.
     pub scale: f64,
-    /// What the angle of each pair is divided by too: `[dims/2]`.
+    /// A further divisor for the angle of each pair: `[dims/2]`.
     pub factors: Option<&'a Tensor>,
-    /// What sines and cosines are multiplied by.
+    /// The factor of sines and cosines.
     pub magnitude: f64,
 }
 
@@ -169,15 +169,7 @@ impl<T> Tensor<T> {
         self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base)])
     }
 
-    /// As [`Tensor::rope`], rotating only the first `dims` elements of each head.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where `dims` is odd or larger than a head.
-    pub fn rope_partial(&self, pos: usize, base: f64, dims: usize) -> Result<Tensor<T>, Error> {
-        self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base), Arg::Int(dims as i64)])
-    }
-
-    /// Rotary position embedding of `[n, heads, d]` with all that the operation `rope` knows.
+    /// As [`Tensor::rope`], with all options.
     ///
     /// # Errors
     /// [`Error::Op`] where the tensor has not three dimensions, or a number or the factors do not fit.

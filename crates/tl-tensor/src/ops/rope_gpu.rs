@@ -9,12 +9,12 @@ use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use crate::op::{Call, Dispatch};
 use crate::operand::Operand;
 
-/// The most pairs of a head whose frequencies the numbers of a launch describe.
+/// The most pairs of a head whose frequencies fit into the immediates of a launch.
 const MAX_PAIRS: usize = 256;
 
-/// Frequencies of pairs `d`, `4 d`, `16 d` and `64 d`, for the digits `d` from 0 to 3 of a pair's number to the base of 4: 64
-/// bits of fraction, the upper half first. The product of four of them is a pair's frequency in whole turns for a token: the
-/// first four carry the division by a turn. The first entry of each later digit is 1 and left out.
+/// Frequencies of pairs `d`, `4 d`, `16 d` and `64 d`, for the digits `d` from 0 to 3 of a pair's number in base 4:
+/// fractions of 64 bits, the upper half first. The product of four of them is the pair's frequency in turns per token;
+/// the first four entries include the division by a turn. The first entry of each later digit is 1 and left out.
 fn frequencies(base: f32, scale: f64, n_pairs: usize) -> [u32; 26] {
     let fraction = |x: f64| (x * 2f64.powi(64)) as u64;
     let of_pair = |pair: usize| f64::from(base).powf(-(pair as f64) / n_pairs.max(1) as f64);
@@ -32,8 +32,8 @@ fn frequencies(base: f32, scale: f64, n_pairs: usize) -> [u32; 26] {
 
 /// `turn(pair)`: sine and cosine of a pair's angle at a position.
 ///
-/// A position times a frequency in `f32` would lose the angle's turn after a few thousand positions. So angles are whole
-/// numbers, 2^32 to a turn, whose multiplication wraps around with the turns and is exact on every device.
+/// A position times a frequency in `f32` would lose the fraction of a turn after a few thousand positions. So angles
+/// are integers, 2^32 to a turn, whose multiplication wraps around with the turns and is exact on every device.
 const TURN: &str = "
 fn high(a: u32, b: u32) -> u32 {
     let low = (a & 0xffffu) * (b & 0xffffu);
@@ -83,8 +83,8 @@ fn rotated(x: vec2<f32>, turn: vec2<f32>) -> vec2<f32> {
 
 /// `divided(f, factor)`: the fraction divided by a positive number, without the whole turns.
 ///
-/// The number is a whole one of 24 bits, `m`, times a power of two. So its quotient is found byte by byte, 24 bits beyond those of the
-/// fraction, and then shifted.
+/// The number is an integer of 24 bits, `m`, times a power of two. So the quotient by `m` is computed byte by byte, 24
+/// bits beyond those of the fraction, and then shifted.
 const DIVIDED: &str = "
 fn divided(f: vec2<u32>, factor: f32) -> vec2<u32> {
     let bits = bitcast<u32>(factor);
@@ -107,7 +107,8 @@ fn divided(f: vec2<u32>, factor: f32) -> vec2<u32> {
     return q.yz;
 }";
 
-/// A workgroup for a token: the angles once, then all heads. Four elements do not span heads, nor halves.
+/// A workgroup takes a token: it computes the angles once, then rotates all heads. Four elements span neither heads nor
+/// halves.
 const TOKEN: &str = "if group >= n_tokens() { return; }
     for (var pair = lane; pair < n_pairs(); pair += {lanes}u) { turns[pair] = turn(pair, p.position + group); }
     workgroupBarrier();
@@ -124,7 +125,7 @@ const ROTATE_INTERLEAVED: &str = "let pair = (j % in_head) * 2u;
         if pair < n_pairs() { x = vec4<f32>(rotated(x.xy, turns[pair]), x.zw); }
         if pair + 1u < n_pairs() { x = vec4<f32>(x.xy, rotated(x.zw, turns[pair + 1u])); }";
 
-/// The first or second elements of four pairs, whose others lie half a head before or behind.
+/// The first or second elements of four pairs, whose partners lie half a head before or after.
 const ROTATE_HALVES: &str = "let at = (j % in_head) * 4u;
         if at < n_pairs() {
             let y = four(group * quads + j + (n_pairs() >> 2u));
@@ -134,7 +135,7 @@ const ROTATE_HALVES: &str = "let at = (j % in_head) * 4u;
             for (var k = 0u; k < 4u; k++) { x[k] = rotated(vec2<f32>(y[k], x[k]), turns[at + k - n_pairs()]).y; }
         }";
 
-/// Each element for itself, for heads that do not come in fours.
+/// Each element on its own, for heads whose size is no multiple of four.
 const EACH: &str = "let four = group * {lanes}u + lane;
     let n = n_tokens() * token_size();
     if four * 4u >= n { return; }
@@ -186,7 +187,7 @@ pub(super) fn run(call: &mut Call, x: &Operand, angles: &Angles) -> Result<Dispa
     else {
         return Ok(Dispatch::Unsupported);
     };
-    // Frequencies are fractions: the first one is, and they fall from pair to pair.
+    // All frequencies are below 1: the first one is, and they fall from pair to pair.
     let are_fractions = base > 1.0 && scale * std::f64::consts::TAU > 1.0;
     let fits = n_pairs <= MAX_PAIRS && n_heads <= 0xffff && head_dim <= 0xffff && n_tokens <= 0x3f_ffff;
     let are_factors_floats = factors.is_none_or(|factors| factors.dtype.is_float() && factors.fits_u32());
@@ -207,7 +208,7 @@ pub(super) fn run(call: &mut Call, x: &Operand, angles: &Angles) -> Result<Dispa
         if let Some(dtype) = factor_dtype {
             wgsl = wgsl.read("factors", dtype).text(DIVIDED);
             factor = "let factor = load_factors(p.factors_offset + pair); f = divided(f, abs(factor));";
-            // Of a factor below 0 the angle is too; of one that is none, or 0, there is no angle.
+            // A negative factor gives a negative angle; 0 and NaN give none.
             result = "let bits = bitcast<u32>(factor) & 0x7fffffffu;
     if bits < 0x800000u || bits > 0x7f800000u { return vec2<f32>(bitcast<f32>(0x7fc00000u | (position & 0u))); }
     return select(result, vec2<f32>(-result.x, result.y), factor < 0.0);";
@@ -229,7 +230,7 @@ pub(super) fn run(call: &mut Call, x: &Operand, angles: &Angles) -> Result<Dispa
     let dtypes = [dtype, factor_dtype.unwrap_or(DType::Bool)];
     let shader = ShaderVariant { name: "rope", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let mut words = Immediates::from_slice(&frequencies(base, scale, n_pairs));
-    // Two numbers fill the last vector.
+    // Two numbers share the last vector with the last frequencies.
     words.extend_from_slice(&[(n_pairs as u32) << 22 | n_tokens as u32, magnitude.to_bits()]);
     words.extend_from_slice(&[(n_heads as u32) << 16 | head_dim as u32, position, place.offset]);
     words.push(factors.as_ref().map_or(0, |factors| factors.offset));

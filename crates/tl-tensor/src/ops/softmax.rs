@@ -20,7 +20,7 @@ fn softmax_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     Ok(TensorType::new(dtype, sizes))
 }
 
-/// Softmax along the last dimension in the fast kernel, along others column by column.
+/// Softmax along the last dimension by the vectorized kernel, along others column by column.
 fn softmax(call: &mut Call, is_log: bool) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let axis = normalize_axis(call.int(1)?, x.dims.len())?;

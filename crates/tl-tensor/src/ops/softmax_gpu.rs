@@ -7,9 +7,9 @@ use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
 use crate::op::{Call, Dispatch};
 use crate::operand::Operand;
 
-/// The largest element and the factor, or the logarithm, of the sum of exponentials below it, in one pass: the sum is scaled
-/// down whenever a larger element appears. A row of -inf alone is NaN, as is one with NaN or inf. The running largest begins
-/// with a finite number, with which -inf makes no NaN by itself.
+/// The largest element, and the inverse or the logarithm of the sum of exponentials, in one pass: the sum is rescaled
+/// whenever a larger element appears. A row of -inf alone is NaN, as is one with NaN or inf. The running maximum starts
+/// from a finite number, so that -inf alone makes no NaN.
 const EXPONENTIALS: &str = "
 const LOWEST = -0x1.fffffep+127f;
 fn statistics(start: u32) -> vec2<f32> {
@@ -37,13 +37,13 @@ pub(super) fn run(call: &mut Call, axis: usize, is_log: bool) -> Result<Dispatch
     RowMap { name, statistics, formula, weights: &[], eps: 0.0 }.launch_rows(call, axis.n)
 }
 
-/// What an element needs of the sum of exponentials, without and with logarithm.
+/// The statistic of the sum of exponentials, without and with logarithm.
 const OF_SUM: [&str; 2] = [
     "fn of_sum(sum: f32) -> f32 { return select(1.0 / sum, nan(), sum == 0.0); }",
     "fn of_sum(sum: f32) -> f32 { return select(log(sum), nan(), sum == 0.0); }",
 ];
 
-/// The longest dimension whose every element looks at all others by itself, where columns do not come in fours.
+/// The longest column that each of its elements reads on its own, where columns are no multiple of four.
 const LONGEST_LONE_COLUMN: usize = 1024;
 
 fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Result<Dispatch, OpError> {
@@ -80,7 +80,7 @@ fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Re
     call.launch(&shader, &[place.binding], &words, columns.div_ceil(4 * quads as usize))
 }
 
-/// Largest elements and sums of exponentials, as they grow.
+/// Running maxima and sums of exponentials.
 const RUNNING: &str = "
 const LOWEST = -0x1.fffffep+127f;
 struct Running { largest: vec4<f32>, sum: vec4<f32> }
@@ -96,7 +96,7 @@ fn joined(a: Running, b: Running) -> Running {
 fn of_sums(sum: vec4<f32>) -> vec4<f32> { return vec4<f32>(of_sum(sum.x), of_sum(sum.y), of_sum(sum.z), of_sum(sum.w)); }
 var<workgroup> parts: array<Running, 256>;";
 
-/// Invocations share columns in slices, to find their sums and to map their elements.
+/// Invocations share columns in slices, for the sums and for the results.
 const COLUMNS_IN_FOURS: &str = "let slice = lane / QUADS;
     let own = lane - slice * QUADS;
     let four = group * QUADS + own;
@@ -121,7 +121,7 @@ const COLUMNS_IN_FOURS: &str = "let slice = lane / QUADS;
         }
     }";
 
-/// Each element looks at all of its column.
+/// Each element reads its whole column.
 const LONE_COLUMNS: &str = "let four = group * QUADS + lane;
     if four * 4u >= p.n_out { return; }
     let i = min(vec4<u32>(four * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n_out - 1u));

@@ -1,8 +1,8 @@
-//! What operations with a state from token to token share.
+//! Operations with a state that is carried from token to token: the checks and memories that they share.
 //!
-//! They are no rows of [`OPS`](super::OPS): beside their result they write a state, into memory that their caller keeps
-//! ([`TensorMut`]). They read one memory and write another, so that a step that fails leaves the state as it was. States are
-//! `float32` whatever the activations are, because rounding errors would add up from token to token.
+//! They are no rows of [`OPS`](super::OPS): beside their result they write a state, into memory that the caller holds
+//! ([`TensorMut`]). They read one memory and write another, so that a step that fails leaves the state as it was.
+//! States are `float32` whatever the activations are, because rounding errors would add up from token to token.
 
 use tl_device::{DType, Device};
 
@@ -12,11 +12,11 @@ use crate::tensor::DynTensor;
 use crate::{Error, OpError, TensorMut};
 
 pub(super) fn dims<const N: usize>(
-    raw: &DynTensor,
+    tensor: &DynTensor,
     operand: &'static str,
     expected: &'static str,
 ) -> Result<[usize; N], OpError> {
-    let dims = raw.shape().dims();
+    let dims = tensor.shape().dims();
     <[usize; N]>::try_from(dims).map_err(|_| OpError::Rank { operand, expected, found: dims.len() })
 }
 
@@ -32,7 +32,7 @@ pub(super) fn is_dense(dtype: DType) -> bool {
     dtype.is_float() || matches!(dtype, DType::Block(format) if format.block_elems == 1)
 }
 
-/// The memories of a state, which have these dimensions.
+/// The memories of a state before and after a step.
 pub(super) struct States<'a> {
     pub(super) state: Option<&'a TensorMut>,
     pub(super) next: &'a mut TensorMut,
@@ -60,31 +60,31 @@ impl States<'_> {
 }
 
 #[cold]
-pub(super) fn with_operands(op: &'static str, operands: &[Option<&DynTensor>], error: OpError) -> Error {
+pub(super) fn op_error(op: &'static str, operands: &[Option<&DynTensor>], error: OpError) -> Error {
     match error {
         OpError::Device(error) => Error::Memory { op, error: *error },
         error => {
-            let describe = |raw: &&DynTensor| format!("{}{}", raw.dtype(), raw.shape());
+            let describe = |tensor: &&DynTensor| format!("{}{}", tensor.dtype(), tensor.shape());
             Error::Op { op, operands: operands.iter().flatten().map(describe).collect(), error }
         }
     }
 }
 
-/// The operands contiguous, those that are not as copies.
+/// The operands, those that are not contiguous as copies.
 pub(super) fn contiguous<const N: usize>(operands: [Option<&DynTensor>; N]) -> Result<[Option<DynTensor>; N], Error> {
     let mut copies = [const { None }; N];
-    for (copy, raw) in copies.iter_mut().zip(operands) {
-        *copy = raw.map(DynTensor::contiguous).transpose()?;
+    for (copy, tensor) in copies.iter_mut().zip(operands) {
+        *copy = tensor.map(DynTensor::contiguous).transpose()?;
     }
     Ok(copies)
 }
 
 pub(super) fn check_devices(device: &Device, operands: &[Option<&DynTensor>]) -> Result<(), OpError> {
-    let is_elsewhere = |raw: &&DynTensor| !raw.device().is_same(device);
+    let is_elsewhere = |tensor: &&DynTensor| !tensor.device().is_same(device);
     if operands.iter().flatten().any(is_elsewhere) { Err(OpError::Devices) } else { Ok(()) }
 }
 
-/// What must be launched, since nobody else does it.
+/// An error where no program was launched, because these operations have no fallback to the CPU.
 pub(super) fn needs_program(ran: Dispatch) -> Result<(), OpError> {
     match ran {
         Dispatch::Launched => Ok(()),
@@ -92,7 +92,7 @@ pub(super) fn needs_program(ran: Dispatch) -> Result<(), OpError> {
     }
 }
 
-/// All elements of a memory of `float32`.
+/// All elements of a `float32` memory.
 pub(super) fn floats(memory: &TensorMut) -> Result<&[f32], OpError> {
     let n_elems = memory.layout().shape().iter().product();
     let floats = bytemuck::try_cast_slice(memory.bytes()).map_err(|_| OpError::Unaligned { dtype: DType::F32 })?;

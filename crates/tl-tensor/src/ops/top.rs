@@ -1,4 +1,4 @@
-//! The largest elements of the last dimension: `topk`, `argtopk`.
+//! `topk` and `argtopk`: the largest elements of the last dimension.
 
 use tl_device::DType;
 
@@ -52,7 +52,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let Some((&n, outer)) = x.split_last() else {
         return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
     };
-    // Places are `int32`.
+    // Indices are `int32`.
     if let Size::Known(n) = n
         && n > i64::from(i32::MAX)
     {
@@ -75,10 +75,10 @@ fn n_and_k(call: &Call) -> Result<[usize; 2], OpError> {
     Ok([last(call.operand(0)?.dims), last(call.dims)])
 }
 
-/// The most elements of a row that there is a program for: each element of a result looks at all of them.
+/// The longest row that has a program, because each element of a result reads all of it.
 const MAX_ROW: usize = 4096;
 
-/// The order of elements, as numbers: the same for both zeros, the largest for what is not a number.
+/// Integers in the order of the elements: equal for both zeros, the largest for NaN.
 const RANK: &str = "
 fn rank(x: f32) -> u32 {
     let bits = select(bitcast<u32>(x), 0u, x == 0.0);
@@ -86,7 +86,7 @@ fn rank(x: f32) -> u32 {
     return select(bits | 0x80000000u, ~bits, bits >> 31u == 1u);
 }";
 
-/// Four elements of the result to an invocation. One after the other, the best that comes behind the last one is found.
+/// Each invocation computes four elements of the result, each the best after the one before.
 const NEXT: &str = "let four = group * 256u + lane;
     if four * 4u >= p.n_out { return; }
     var v: vec4<KIND>;
@@ -147,7 +147,7 @@ impl<T> Tensor<T> {
         self.apply(&TOPK, &[Arg::Int(k as i64)])
     }
 
-    /// The places of the `k` largest elements of the last dimension: see the operation `argtopk`.
+    /// The indices of the `k` largest elements of the last dimension: see the operation `argtopk`.
     ///
     /// # Errors
     /// [`Error::Op`] where there are fewer.

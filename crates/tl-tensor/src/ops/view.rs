@@ -1,5 +1,4 @@
-//! The same elements in another arrangement. All are views where strides can express them; `reshape` copies where they
-//! cannot.
+//! Views: `transpose`, `permute`, `squeeze`, `unsqueeze`, `broadcast_to`, `slice`, `slice_last`, `select`.
 
 use tl_device::{DType, Layout, Shape};
 
@@ -24,7 +23,7 @@ fn axis(args: &[Arg], index: usize, rank: usize) -> Option<usize> {
     normalize_axis(int(args, index)?, rank).ok()
 }
 
-/// Views cannot split the blocks of a stored format: only whole rows can be selected, or two axes swapped.
+/// Refuses stored formats, whose blocks a view cannot split: only whole rows can be selected, or two axes swapped.
 pub(super) fn refuse_blocks(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) if found.block_elems() > 1 => {
@@ -153,7 +152,7 @@ static BROADCAST_TO: Op = Op {
             let expected = "no more dimensions than the shape it is broadcast to";
             return Err(OpError::Rank { operand: "x", expected, found: sizes.len() });
         }
-        // Broadcasting both ways gives the target again unless the target itself would have to grow.
+        // Broadcasting both ways gives the target again, unless the target would have to grow.
         let joined = broadcast(sizes, target)?;
         for (&joined, &target) in joined.iter().zip(target) {
             same("the shape does not broadcast", joined, target)?;
@@ -167,7 +166,8 @@ static BROADCAST_TO: Op = Op {
     gpu: None,
 };
 
-/// The bounds of a slice as indices: negative ones count from the end, and both must lie within the dimension.
+/// The bounds of a slice as indices from the start; negative ones count from the end. Both must lie within the
+/// dimension.
 fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), OpError> {
     let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
     let (first, last) = (from_start(start), from_start(end));
@@ -218,7 +218,7 @@ static SLICE: Op = Op {
     gpu: None,
 };
 
-/// Whether a view can take part of this dimension: in a transposed weight, blocks run along another one than the last.
+/// Whether a view can take part of this dimension: not along the blocks of a weight.
 fn is_divisible(source: &DynTensor, axis: usize) -> bool {
     source.dtype().block_elems() == 1 || source.strides()[axis].is_multiple_of(source.dtype().block_elems())
 }
@@ -330,7 +330,7 @@ impl<T> Tensor<T> {
         self.apply(&SLICE_LAST, &[Arg::Int(dim as i64)])
     }
 
-    /// One position of a dimension, which goes.
+    /// One position of a dimension, without that dimension.
     pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>, Error> {
         self.apply(&SELECT, &[Arg::Int(dim as i64), Arg::Int(index as i64)])
     }

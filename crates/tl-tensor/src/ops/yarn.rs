@@ -45,7 +45,7 @@ static YARN_FACTORS: Op = Op {
     gpu: Some(|call| {
         let (yarn, n_pairs) = (Yarn::of(call)?, call.n_out());
         let Some(lease) = call.lease.as_deref_mut() else { return Ok(Dispatch::Unsupported) };
-        // A few at a time: nothing is computed there, and nothing is allocated here.
+        // Computed here and uploaded a few at a time, so that nothing is allocated.
         let mut divisors = [0.0; 128];
         for first in (0..n_pairs).step_by(divisors.len()) {
             let divisors = &mut divisors[..(n_pairs - first).min(128)];
@@ -57,10 +57,10 @@ static YARN_FACTORS: Op = Op {
     }),
 };
 
-/// By what YaRN divides frequencies.
+/// The ramp of YaRN's divisors of frequencies.
 struct Yarn {
     factor: f64,
-    /// The pairs where the mixing begins and ends.
+    /// The pairs where the ramp begins and ends.
     low: f64,
     high: f64,
 }
@@ -74,7 +74,7 @@ impl Yarn {
         };
         let (dims, base, factor) = (call.int(0)? as f64, number(1, "base", 1.0)?, number(2, "factor", 0.0)?);
         let (context, fast, slow) = (number(3, "context", 0.0)?, number(4, "fast", 0.0)?, number(5, "slow", 0.0)?);
-        // The pair, not a whole number, that turns so many times in the context.
+        // The pair, as a fraction, that turns so many times in the context.
         let pair_of = |turns: f64| dims * (context / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
         let (low, high) = (pair_of(fast), pair_of(slow));
         let (low, high) = if call.bool(6) { (low.floor(), high.ceil()) } else { (low, high) };
@@ -83,7 +83,7 @@ impl Yarn {
 
     fn divisor(&self, pair: usize) -> f32 {
         let Yarn { factor, low, high } = *self;
-        // A ramp needs some length.
+        // A ramp of length 0 would divide by 0.
         let high = if high == low { high + 0.001 } else { high };
         let part = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
         (1.0 / (part / factor + (1.0 - part))) as f32

@@ -9,17 +9,22 @@ use crate::OpError;
 use crate::op::kernel::Dispatch;
 use crate::operand::Operand;
 
-/// Where a part goes: of every `block` elements of the result, `len` from `first` on are the part's. `whole` is what the
-/// program looks at: from element 0, unless the part is in one piece.
-pub(crate) struct Target {
+/// Where a part goes: of every `block` elements of the result, the part has `len` from `first` on. The result has
+/// `n_out`.
+pub(crate) struct Destination {
     pub(crate) block: usize,
     pub(crate) first: usize,
     pub(crate) len: usize,
     pub(crate) n_out: usize,
 }
 
-/// Copies an operand into its places of a tensor and leaves the others as they are.
-pub(crate) fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Target) -> Result<Dispatch, OpError> {
+/// Copies an operand into its part of a tensor and leaves the rest unchanged.
+pub(crate) fn copy_part(
+    lease: &mut Lease,
+    dtype: DType,
+    x: &Operand,
+    target: &Destination,
+) -> Result<Dispatch, OpError> {
     let Some((dims, [strides])) = collapse(x.dims, [x.strides]).filter(|_| x.fits_u32()) else {
         return Ok(Dispatch::Unsupported);
     };
@@ -71,8 +76,8 @@ pub(crate) fn place(lease: &mut Lease, dtype: DType, x: &Operand, target: &Targe
 /// Copies an operand to the elements from `first` on, converting between float types.
 pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Operand) -> Result<(), OpError> {
     let n_out = lease.len_bytes() / dtype.block_bytes();
-    let target = Target { block: n_out, first, len: x.n_elems(), n_out };
-    match place(lease, dtype, x, &target)? {
+    let target = Destination { block: n_out, first, len: x.n_elems(), n_out };
+    match copy_part(lease, dtype, x, &target)? {
         Dispatch::Launched => Ok(()),
         Dispatch::Unsupported => {
             Err(OpError::DType { operand: "rows", expected: "of the cache's type", found: x.dtype })
@@ -80,9 +85,9 @@ pub(crate) fn write_rows(lease: &mut Lease, dtype: DType, first: usize, x: &Oper
     }
 }
 
-/// Moves `n` words from word `start` on to the front. One binding is read and written, so no launch may write a word that it
-/// reads: one launch moves at most `start` words, and the next one goes on. With `n` 0 there is one launch, which makes the program
-/// before it is needed.
+/// Moves `n` words from word `start` on to the front. The launch reads and writes one binding, so it must not write a
+/// word that it reads: each launch moves at most `start` words. With `n` 0 one launch compiles the program ahead of its
+/// use.
 pub(crate) fn move_to_front(lease: &mut Lease, start: usize, n: usize) -> Result<(), OpError> {
     let source = |wgsl: Wgsl| {
         wgsl.write_words("out").params("source: u32, target_word: u32, n: u32").main(
