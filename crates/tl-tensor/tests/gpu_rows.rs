@@ -362,3 +362,28 @@ fn rows_move_to_the_front() {
         assert!(odd.move_to_front(3, 2).is_err());
     }
 }
+
+/// Tensors of more dimensions than a program steps through, and of a type that programs cannot store, are joined on the host.
+#[test]
+fn concat_on_the_host() {
+    let cpu = Device::cpu();
+    for device in gpus() {
+        let joined = |device: &Device| {
+            let x = Values::random(DType::F32, &[2, 3, 2, 3, 2, 3], (-1.0, 1.0)).shifted(5).tensor(device);
+            let turned = x.permute(&[5, 1, 3, 0, 4, 2]).unwrap();
+            elements(&Tensor::concat(&[turned.slice(1, 1, 3).unwrap(), turned], 1).unwrap())
+        };
+        let before = host_fallbacks(&device);
+        assert_eq!(joined(&device), joined(&cpu));
+        assert_eq!(host_fallbacks(&device), before + 1);
+        let bf16 = FORMATS.iter().find(|format| format.dtype.to_string() == "bf16").unwrap();
+        let [found, expected] = weight(&[&device, &cpu], bf16, &[6, 8]).try_into().unwrap();
+        let read = |x: Tensor| {
+            let all = Tensor::concat(&[x.clone(), x], 0).unwrap();
+            let mut values = vec![0.0; all.n_elems()];
+            all.read_f32(&mut values).unwrap();
+            values
+        };
+        assert_eq!(read(found), read(expected));
+    }
+}

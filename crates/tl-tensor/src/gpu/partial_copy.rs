@@ -28,8 +28,10 @@ pub(crate) fn copy_part(
     let Some((dims, [strides])) = collapse(x.dims, [x.strides]).filter(|_| x.fits_u32()) else {
         return Ok(Dispatch::Unsupported);
     };
-    let is_plain = |dtype: DType| dtype.is_float();
-    if x.dtype != dtype && !(is_plain(x.dtype) && is_plain(dtype)) || target.n_out > u32::MAX as usize {
+    // Programs store no block formats.
+    let is_same = x.dtype == dtype && !matches!(dtype, DType::Block(_));
+    let is_served = is_same || x.dtype.is_float() && dtype.is_float();
+    if !is_served || target.n_out > u32::MAX as usize {
         return Ok(Dispatch::Unsupported);
     }
     let source = |wgsl: Wgsl| {
