@@ -1,13 +1,11 @@
 //! Operations that a GPU has no program for: the CPU computes them on copies of the operands and uploads the result.
 //! This is slow, counted, and reported to the user once for each operation. Nothing on a model's path comes here.
 
-use crate::op::Op;
 use smallvec::SmallVec;
-use tl_device::Purpose;
-use tl_device::{Device, Layout, Lease, Role};
+use tl_device::{Device, Layout, Lease, Purpose, Role};
 
 use crate::Error;
-use crate::op::{Arg, Call, CpuKernel};
+use crate::op::{Arg, Call, CpuKernel, Op};
 use crate::operand::Operand;
 use crate::tensor::{DynTensor, Tensor};
 

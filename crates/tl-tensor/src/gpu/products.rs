@@ -3,9 +3,9 @@
 //! A workgroup computes a square of one product from tiles in its shared memory, as `linear` does for many tokens.
 //! Elements are loaded along the dimension in which they are neighbours in memory.
 
-use super::tiles::TILE_SUMS;
 use tl_device::DType;
 
+use super::tiles::TILE_SUMS;
 use crate::OpError;
 use crate::gpu::indexing::{INDEX, collapse};
 use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, eight_rows, tile_products};

@@ -19,7 +19,7 @@ pub type GpuKernel = fn(&mut Call) -> Result<Dispatch, OpError>;
 pub enum Dispatch {
     /// The programs were launched.
     Launched,
-    /// There is no program for these arguments, and the result was not written.
+    /// There is no program for these arguments.
     Unsupported,
 }
 

@@ -5,8 +5,7 @@ use tl_kernels::{Batch, Matrix};
 
 use crate::cpu::elements::{Reader, for_each_index, write};
 use crate::dispatch::apply;
-use crate::gpu::products;
-use crate::gpu::products::Side;
+use crate::gpu::products::{self, Side};
 use crate::op::kernel::with_float;
 use crate::op::rule::same;
 use crate::op::{

@@ -2,8 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::linear_gpu;
-use super::linear_gpu::Linear;
+use super::linear_gpu::{self, Linear};
 use crate::op::kernel::with_float;
 use crate::op::rule::{product_dtype, same, weight_rule, whole_rows};
 use crate::op::{Arg, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};

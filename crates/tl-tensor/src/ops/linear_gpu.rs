@@ -12,8 +12,7 @@ use std::fmt::Write as _;
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, ShaderTarget};
 
-use super::linear_matrix;
-use super::linear_matrix::Matrix;
+use super::linear_matrix::{self, Matrix};
 use crate::OpError;
 use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
 use crate::gpu::weight_parts::weight_parts;

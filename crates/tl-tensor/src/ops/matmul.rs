@@ -3,8 +3,7 @@
 use tl_device::DType;
 use tl_kernels::{Batch, Matrix};
 
-use super::linear_gpu;
-use super::linear_gpu::Linear;
+use super::linear_gpu::{self, Linear};
 use crate::gpu::products;
 use crate::op::kernel::with_float;
 use crate::op::rule::{broadcast, product_dtype, same};

@@ -3,8 +3,7 @@
 use tl_device::DType;
 use tl_kernels::{ArgReduceOp, ReduceOp, View};
 
-use super::reduce_gpu;
-use super::reduce_gpu::Reduction;
+use super::reduce_gpu::{self, Reduction};
 use crate::cpu::elements::{Reader, for_each_index, write};
 use crate::op::kernel::with_float;
 use crate::op::rule::normalize_axis;

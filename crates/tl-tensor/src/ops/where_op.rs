@@ -1,9 +1,9 @@
 //! `where`: elements of one tensor or another.
 
-use super::elementwise::refuse_blocks;
 use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
+use super::elementwise::refuse_blocks;
 use crate::cpu::elements::{Reader, for_each_index, write};
 use crate::gpu::indexing::{INDEX, collapse};
 use crate::gpu::map::{element, elements_body, groups};
