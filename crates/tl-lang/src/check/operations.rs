@@ -271,6 +271,7 @@ fn default_type(default: tl_tensor::ops::DefaultValue) -> ArgType<'static> {
         tl_tensor::ops::DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
         tl_tensor::ops::DefaultValue::Number(_) => ArgType::Number,
         tl_tensor::ops::DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
+        tl_tensor::ops::DefaultValue::Text(text) => ArgType::Text(Some(text)),
     }
 }
 

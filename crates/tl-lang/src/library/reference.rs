@@ -71,6 +71,7 @@ fn operation_param(param: &ops::Param) -> String {
         Some(ops::DefaultValue::Int(n)) => format!("{}: {n}", param.name),
         Some(ops::DefaultValue::Number(x)) => format!("{}: {x:?}", param.name),
         Some(ops::DefaultValue::Bool(value)) => format!("{}: {value}", param.name),
+        Some(ops::DefaultValue::Text(text)) => format!("{}: {text:?}", param.name),
     }
 }
 

@@ -92,6 +92,8 @@ pub enum DefaultValue {
     Number(f64),
     /// This truth value.
     Bool(bool),
+    /// This text.
+    Text(&'static str),
 }
 
 impl DefaultValue {
@@ -102,6 +104,7 @@ impl DefaultValue {
             DefaultValue::Int(n) => Arg::Int(n),
             DefaultValue::Number(x) => Arg::Number(x),
             DefaultValue::Bool(value) => Arg::Bool(value),
+            DefaultValue::Text(text) => Arg::Text(text),
         }
     }
 }

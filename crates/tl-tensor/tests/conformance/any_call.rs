@@ -282,6 +282,7 @@ fn absent(default: ops::DefaultValue) -> ArgType<'static> {
         ops::DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
         ops::DefaultValue::Number(_) => ArgType::Number,
         ops::DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
+        ops::DefaultValue::Text(text) => ArgType::Text(Some(text)),
     }
 }
 
