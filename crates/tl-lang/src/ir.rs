@@ -10,7 +10,7 @@ use tl_device::DType;
 use tl_model::ChildPlace;
 use tl_syntax::Span;
 use tl_syntax::ast::{BinaryOperator, TensorStorage};
-use tl_tensor::ops::{Kind, Op, Param, Run, Site};
+use tl_tensor::ops::{Kind, Op, OpKernel, Param, Site};
 
 use crate::library::Builtin;
 use crate::value::{HandleKind, Value};
@@ -429,7 +429,7 @@ impl Expr {
                 receiver.takes_no_memory() && indices.iter().flat_map(Index::exprs).all(Expr::takes_no_memory)
             }
             ExprKind::Op(call) => {
-                (call.is_link || matches!(call.row.run, Run::View(_)))
+                (call.is_link || matches!(call.row.kernel, OpKernel::View(_)))
                     && call.arguments.iter().flat_map(Argument::exprs).all(Expr::takes_no_memory)
             }
             // Of numbers: where the checker knows of tensors, it is an operation.

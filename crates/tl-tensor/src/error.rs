@@ -4,21 +4,21 @@ use std::fmt;
 
 use tl_device::{DType, Shape};
 
-use crate::ops::Size;
+use crate::size::Size;
 
 /// An operation that cannot be done, or memory that cannot be had.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An operation refused its operands.
-    #[error("{}", describe(op, operands, fault))]
+    #[error("{}", describe(op, operands, error))]
     Op {
         /// The operation's name.
         op: &'static str,
         /// Its operands, as `float16[8, 512]`.
         operands: Vec<String>,
         /// The rule that they break.
-        fault: Fault,
+        error: OpError,
     },
     /// The result of an operation found no memory, or the device failed.
     #[error("{op}: {error}")]
@@ -28,7 +28,7 @@ pub enum Error {
         /// Why.
         error: tl_device::Error,
     },
-    /// Data of another length than the shape says.
+    /// Data whose length differs from the shape's number of elements.
     #[error("{given} values do not fill the shape {shape}, which takes {expected}")]
     DataLength {
         /// Values given.
@@ -58,11 +58,11 @@ pub enum Error {
     },
 }
 
-/// The rule that operands break. [`crate::ops::apply`] adds the operation and the operands.
+/// The rule that the operands of an operation break. [`crate::ops::apply`] adds the operation and the operands.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Fault {
-    /// It cannot be said before the program runs. Only the checker, which knows less than the running program, sees it.
+pub enum OpError {
+    /// Undecided before the program runs. Only the checker, which knows less than the running program, gets it.
     Unknown,
     /// Two sizes that must be equal are not.
     Sizes {
@@ -73,7 +73,7 @@ pub enum Fault {
         /// The second size.
         right: Size,
     },
-    /// An argument that is missing or not of the kind that its parameter takes.
+    /// An argument that is missing, or of another kind than its parameter takes.
     Argument {
         /// The parameter.
         parameter: &'static str,
@@ -110,7 +110,7 @@ pub enum Fault {
         /// The dimension's size.
         size: i64,
     },
-    /// An operand of a type that the operation does not take.
+    /// An operand of a type that the operation refuses.
     DType {
         /// The parameter.
         operand: &'static str,
@@ -142,7 +142,7 @@ pub enum Fault {
         /// Elements asked for.
         to: i64,
     },
-    /// A text (an einsum specification) that says nothing sensible.
+    /// A text (an einsum specification) that cannot be parsed.
     Spec {
         /// The text.
         spec: String,
@@ -158,42 +158,42 @@ pub enum Fault {
         /// The type.
         dtype: DType,
     },
-    /// A GPU that has no program for these operands, of an operation that the CPU cannot do in its place.
-    NoProgram,
+    /// A GPU without a program for these operands, for an operation that has no fallback to the CPU.
+    UnsupportedOnGpu,
 }
 
-impl Fault {
+impl OpError {
     /// The rule in words, and the values that break it.
     fn parts(&self) -> (String, Option<String>) {
         match self {
-            Fault::Unknown => ("cannot be decided before the program runs".into(), None),
-            Fault::Sizes { rule, left, right } => ((*rule).into(), Some(format!("{left} and {right}"))),
-            Fault::Argument { parameter, expected } => (format!("{parameter} must be {expected}"), None),
-            Fault::Arguments { most, found } => (format!("there are {found} arguments for {most} parameters"), None),
-            Fault::Rank { operand, expected, found } => {
+            OpError::Unknown => ("cannot be decided before the program runs".into(), None),
+            OpError::Sizes { rule, left, right } => ((*rule).into(), Some(format!("{left} and {right}"))),
+            OpError::Argument { parameter, expected } => (format!("{parameter} must be {expected}"), None),
+            OpError::Arguments { most, found } => (format!("there are {found} arguments for {most} parameters"), None),
+            OpError::Rank { operand, expected, found } => {
                 (format!("{operand} must have {expected}"), Some(format!("it has {found}")))
             }
-            Fault::Axis { axis, rank: 0 } => {
+            OpError::Axis { axis, rank: 0 } => {
                 (format!("there is no dimension {axis}: the tensor is a single number"), None)
             }
-            Fault::Axis { axis, rank } => {
+            OpError::Axis { axis, rank } => {
                 let last = *rank as i64 - 1;
                 (format!("there is no dimension {axis}"), Some(format!("0 to {last}, or -{rank} to -1 from the end")))
             }
-            Fault::Index { index, size } => (format!("index {index} is out of range for size {size}"), None),
-            Fault::DType { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
-            Fault::Mixed { left, right } => {
+            OpError::Index { index, size } => (format!("index {index} is out of range for size {size}"), None),
+            OpError::DType { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
+            OpError::Mixed { left, right } => {
                 (format!("{left} and {right} do not mix; convert one of them, `x as {left}` or `x as {right}`"), None)
             }
-            Fault::Value { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
-            Fault::Elements { from, to } => {
+            OpError::Value { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
+            OpError::Elements { from, to } => {
                 ("the number of elements must stay the same".into(), Some(format!("{from} and {to}")))
             }
-            Fault::Spec { spec, problem } => (format!("{problem} in {spec:?}"), None),
-            Fault::Device(error) => (error.to_string(), None),
-            Fault::Devices => ("the operands lie on different devices".into(), None),
-            Fault::Unaligned { dtype } => (format!("the file's data is not aligned for {dtype}"), None),
-            Fault::NoProgram => (
+            OpError::Spec { spec, problem } => (format!("{problem} in {spec:?}"), None),
+            OpError::Device(error) => (error.to_string(), None),
+            OpError::Devices => ("the operands lie on different devices".into(), None),
+            OpError::Unaligned { dtype } => (format!("the file's data is not aligned for {dtype}"), None),
+            OpError::UnsupportedOnGpu => (
                 "there is no GPU program for operands of these sizes and types; use the CPU for this model".into(),
                 None,
             ),
@@ -202,11 +202,11 @@ impl Fault {
 
     /// Whether the operands' types matter to the reader of the message.
     fn is_about_types(&self) -> bool {
-        matches!(self, Fault::DType { .. } | Fault::Mixed { .. })
+        matches!(self, OpError::DType { .. } | OpError::Mixed { .. })
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for OpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rule, values) = self.parts();
         f.write_str(&rule)?;
@@ -216,12 +216,12 @@ impl fmt::Display for Fault {
 
 /// An operation, the rule that was broken and the operands as one line:
 /// `matmul: the inner sizes differ: [8, 512] @ [256, 128] (512 and 256)`.
-pub fn describe(op: &str, operands: &[String], fault: &Fault) -> String {
-    let (rule, values) = fault.parts();
+pub fn describe(op: &str, operands: &[String], error: &OpError) -> String {
+    let (rule, values) = error.parts();
     let mut text = format!("{op}: {rule}");
     if !operands.is_empty() {
         let separator = if op == "matmul" { " @ " } else { ", " };
-        let shown: Vec<&str> = operands.iter().map(|operand| shown(operand, fault)).collect();
+        let shown: Vec<&str> = operands.iter().map(|operand| shown(operand, error)).collect();
         text += &format!(": {}", shown.join(separator));
     }
     if let Some(values) = values {
@@ -231,9 +231,9 @@ pub fn describe(op: &str, operands: &[String], fault: &Fault) -> String {
 }
 
 /// An operand without its type where only sizes are at fault.
-fn shown<'a>(operand: &'a str, fault: &Fault) -> &'a str {
+fn shown<'a>(operand: &'a str, error: &OpError) -> &'a str {
     match operand.find('[') {
-        Some(at) if !fault.is_about_types() => &operand[at..],
+        Some(at) if !error.is_about_types() => &operand[at..],
         _ => operand,
     }
 }

@@ -3,9 +3,9 @@
 use half::f16;
 use tl_device::{DType, Device, Layout, Role};
 
-use crate::ops::cast::store_f32;
-use crate::tensor::{Raw, take};
-use crate::{Error, Tensor};
+use crate::Error;
+use crate::cpu::convert::store_f32;
+use crate::tensor::{DynTensor, Tensor, take};
 
 /// A generator of 64-bit numbers: SplitMix64 (Steele, Lea, Flood 2014), a counter and a mixing function.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Random {
         while at < lease.len_bytes() {
             let n = block.len().min((lease.len_bytes() - at) / size);
             block[..n].fill_with(|| next(self));
-            // The largest uniform float32 rounds to 1 in float16; keep to the promised range.
+            // The largest uniform float32 rounds to 1 in float16, which is excluded.
             if op == "rand" && layout.dtype() == DType::F16 {
                 block[..n].iter_mut().for_each(|x| *x = x.min(f16::ONE.to_f32() - f16::EPSILON.to_f32() / 2.0));
             }
@@ -84,7 +84,7 @@ impl Random {
             lease.write(at, &stored[..n * size]).map_err(|error| Error::Memory { op, error })?;
             at += n * size;
         }
-        Ok(Tensor::from_raw(Raw::new(lease.share(), layout)))
+        Ok(Tensor::from_dyn(DynTensor::new(lease.share(), layout)))
     }
 }
 

@@ -49,7 +49,7 @@ impl Values {
         let all: Vec<f32> = vec![7.0; self.shift].into_iter().chain(self.data.iter().copied()).collect();
         let n = all.len();
         let cast = |what: &'static str, tensor: Tensor| {
-            let args = [Arg::Tensor(tensor.raw()), Arg::DType(self.dtype)];
+            let args = [Arg::Tensor(tensor.as_dyn()), Arg::DType(self.dtype)];
             Tensor::from(ops::apply(ops::by_name(what).unwrap(), device, &args).unwrap())
         };
         let flat = match self.dtype {
@@ -83,7 +83,7 @@ fn check(devices: &[Device], name: &str, operands: &[Values], rest: &[Arg], tole
     let run = |device: &Device| {
         let tensors: Vec<Tensor> = operands.iter().map(|values| values.tensor(device)).collect();
         let before = host_fallbacks(device);
-        let mut args: Vec<Arg> = tensors.iter().map(|tensor| Arg::Tensor(tensor.raw())).collect();
+        let mut args: Vec<Arg> = tensors.iter().map(|tensor| Arg::Tensor(tensor.as_dyn())).collect();
         args.extend(rest.iter().cloned());
         let shapes: Vec<_> = operands.iter().map(|x| (x.dtype.to_string(), &x.dims, x.shift)).collect();
         let result = ops::apply(op, device, &args).unwrap_or_else(|error| panic!("{name} of {shapes:?}: {error}"));
@@ -286,7 +286,7 @@ fn elements_by_their_index() {
                 let op = ops::by_name("index_select").unwrap();
                 let run = |device: &Device| {
                     let (x, index) = (x.tensor(device), index.tensor(device));
-                    let args = [Arg::Tensor(x.raw()), Arg::Int(axis), Arg::Tensor(index.raw())];
+                    let args = [Arg::Tensor(x.as_dyn()), Arg::Int(axis), Arg::Tensor(index.as_dyn())];
                     elements(&Tensor::from(ops::apply(op, device, &args).unwrap()))
                 };
                 let expected = run(&Device::cpu());
@@ -360,5 +360,30 @@ fn rows_move_to_the_front() {
         let error = odd.move_to_front(1, 2).unwrap_err().to_string();
         assert!(error.contains("a multiple of 4 on a GPU"), "{error}");
         assert!(odd.move_to_front(3, 2).is_err());
+    }
+}
+
+/// Tensors of more dimensions than a program steps through, and of a type that programs cannot store, are joined on the host.
+#[test]
+fn concat_on_the_host() {
+    let cpu = Device::cpu();
+    for device in gpus() {
+        let joined = |device: &Device| {
+            let x = Values::random(DType::F32, &[2, 3, 2, 3, 2, 3], (-1.0, 1.0)).shifted(5).tensor(device);
+            let turned = x.permute(&[5, 1, 3, 0, 4, 2]).unwrap();
+            elements(&Tensor::concat(&[turned.slice(1, 1, 3).unwrap(), turned], 1).unwrap())
+        };
+        let before = host_fallbacks(&device);
+        assert_eq!(joined(&device), joined(&cpu));
+        assert_eq!(host_fallbacks(&device), before + 1);
+        let bf16 = FORMATS.iter().find(|format| format.dtype.to_string() == "bf16").unwrap();
+        let [found, expected] = weight(&[&device, &cpu], bf16, &[6, 8]).try_into().unwrap();
+        let read = |x: Tensor| {
+            let all = Tensor::concat(&[x.clone(), x], 0).unwrap();
+            let mut values = vec![0.0; all.n_elems()];
+            all.read_f32(&mut values).unwrap();
+            values
+        };
+        assert_eq!(read(found), read(expected));
     }
 }

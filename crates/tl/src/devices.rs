@@ -91,8 +91,8 @@ fn json(cpu: &Device, gpus: &[GpuInfo]) -> String {
 
 /// How an operation runs on a GPU.
 fn on_gpu(op: &ops::Op) -> &'static str {
-    match (&op.run, op.gpu) {
-        (ops::Run::View(_), _) => "view",
+    match (&op.kernel, op.gpu) {
+        (ops::OpKernel::View(_), _) => "view",
         (_, Some(_)) => "program",
         (_, None) => "CPU",
     }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use tl_device::DType;
 use tl_syntax::ast::BinaryOperator;
 use tl_syntax::{Diagnostic, Span};
-use tl_tensor::Fault;
+use tl_tensor::OpError;
 use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
 
 use crate::check::checker::{Checker, wrong};
@@ -111,8 +111,8 @@ impl Checker {
             .collect();
         match (op.rule)(&RuleArgs(&types)) {
             Ok(ty) => Type::Tensor(ty),
-            Err(Fault::Unknown) => Type::any_tensor(),
-            Err(fault) => {
+            Err(OpError::Unknown) => Type::any_tensor(),
+            Err(error) => {
                 let mut operands = Vec::new();
                 for ty in &types {
                     match ty {
@@ -123,7 +123,7 @@ impl Checker {
                         _ => {}
                     }
                 }
-                self.error(span, tl_tensor::describe(op.name, &operands, &fault));
+                self.error(span, tl_tensor::describe(op.name, &operands, &error));
                 Type::any_tensor()
             }
         }
@@ -265,12 +265,13 @@ fn tensors_type(value: &Typed) -> ArgType<'_> {
     }
 }
 
-fn default_type(default: tl_tensor::ops::Default) -> ArgType<'static> {
+fn default_type(default: tl_tensor::ops::DefaultValue) -> ArgType<'static> {
     match default {
-        tl_tensor::ops::Default::Absent => ArgType::None,
-        tl_tensor::ops::Default::Int(n) => ArgType::Int(Size::Known(n)),
-        tl_tensor::ops::Default::Number(_) => ArgType::Number,
-        tl_tensor::ops::Default::Bool(value) => ArgType::Bool(Some(value)),
+        tl_tensor::ops::DefaultValue::Absent => ArgType::None,
+        tl_tensor::ops::DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
+        tl_tensor::ops::DefaultValue::Number(_) => ArgType::Number,
+        tl_tensor::ops::DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
+        tl_tensor::ops::DefaultValue::Text(text) => ArgType::Text(Some(text)),
     }
 }
 

@@ -268,7 +268,7 @@ impl<'a> Evaluator<'a> {
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
                 Arg::from(tensor)
             }
-            (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::Default::arg),
+            (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::DefaultValue::arg),
             (_, Value::None) if param.default.is_some() => Arg::None,
             (Kind::TensorOrNumber | Kind::Number | Kind::Int, Value::Int(n)) => Arg::Int(*n),
             (Kind::TensorOrNumber | Kind::Number, Value::Float(x)) => Arg::Number(*x),

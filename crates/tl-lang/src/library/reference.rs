@@ -67,10 +67,11 @@ fn builtin_entry(chapter: &'static str, row: &Builtin) -> Entry {
 fn operation_param(param: &ops::Param) -> String {
     match param.default {
         None => param.name.to_string(),
-        Some(ops::Default::Absent) => format!("[{}]", param.name),
-        Some(ops::Default::Int(n)) => format!("{}: {n}", param.name),
-        Some(ops::Default::Number(x)) => format!("{}: {x:?}", param.name),
-        Some(ops::Default::Bool(value)) => format!("{}: {value}", param.name),
+        Some(ops::DefaultValue::Absent) => format!("[{}]", param.name),
+        Some(ops::DefaultValue::Int(n)) => format!("{}: {n}", param.name),
+        Some(ops::DefaultValue::Number(x)) => format!("{}: {x:?}", param.name),
+        Some(ops::DefaultValue::Bool(value)) => format!("{}: {value}", param.name),
+        Some(ops::DefaultValue::Text(text)) => format!("{}: {text:?}", param.name),
     }
 }
 

@@ -1,33 +1,33 @@
 //! Attention in one pass on a GPU: no score leaves a workgroup.
 //!
-//! A workgroup takes some rows, a row being a query of one head, of heads that share keys and values. The keys come in
-//! stretches, one for each invocation: an invocation has the whole product of its key with all the rows, so that a key is
-//! read once for them. Then invocations stand for elements of the values, which neighbouring ones read side by side, and
-//! several groups of them share out the positions. Maxima and sums run along as in the online softmax (Milakov,
-//! Gimelshein, 2018).
+//! A workgroup takes some rows, a row being one query of one head, of heads that share keys and values. It goes through
+//! the keys in stretches of one key for each invocation, which computes the products of its key with all rows, so that
+//! a key is read once. Then each invocation accumulates elements of the values, and several groups of invocations split
+//! the positions. Maxima and sums are kept as in the online softmax (Milakov, Gimelshein, 2018).
 
 use std::fmt::Write as _;
 
 use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
-use super::elementwise::TANH_WGSL;
-use super::gpu::{Program, Wgsl};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use crate::OpError;
+use crate::gpu::math::TANH_WGSL;
+use crate::gpu::{ShaderVariant, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 
-/// The largest head that there is a program for: one row of it and what goes with it fit into a workgroup's memory.
+/// The largest head that has a program: one row of it fits into a workgroup's memory with its sums.
 const MAX_HEAD_DIM: usize = 1024;
-/// Bytes of a workgroup's memory that every device has.
+/// Bytes of workgroup memory that every device has.
 const MEMORY_BYTES: usize = 16 << 10;
-/// Workgroups that are enough to keep a device busy; then rows share a workgroup.
+/// Workgroups that keep a device busy. Rows share workgroups only where as many remain.
 const ENOUGH_GROUPS: usize = 128;
 
 const PARAMS: &str = "n_rows: u32, n_queries: u32, n_keys: u32, heads: u32, shared_by: u32, head_dim: u32, causal: u32,
     scale: f32, q_offset: u32, q_token: u32, q_head: u32, k_offset: u32, k_token: u32, k_head: u32, v_offset: u32,
     v_token: u32, v_head: u32, value_dim: u32, window: u32, softcap: f32, sinks_offset: u32";
 
-/// What becomes of the scores.
+/// The options of the scores.
 pub(super) struct Scores<'a> {
     pub(super) scale: f32,
     pub(super) is_causal: bool,
@@ -37,7 +37,7 @@ pub(super) struct Scores<'a> {
 }
 
 /// Launches the attention of a call whose operands have whole heads.
-pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> Result<Ran, Fault> {
+pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> Result<Dispatch, OpError> {
     let (n_queries, heads, head_dim, value_dim) = (q.dims[0], q.dims[1], q.dims[2], v.dims[2]);
     let (n_keys, kv_heads) = (k.dims[0], k.dims[1]);
     let sinks = scores.sinks.as_ref();
@@ -46,7 +46,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let has_program = |dim: usize| dim > 0 && dim <= MAX_HEAD_DIM && dim.is_multiple_of(4);
     let are_sinks_floats = sinks.is_none_or(|sinks| sinks.dtype.is_float());
     if !fits || !has_program(head_dim) || !has_program(value_dim) || kv_heads == 0 || !are_sinks_floats {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let shared_by = heads / kv_heads;
     // Rows of one key-value head: its queries, and for each of them the heads that share it.
@@ -55,20 +55,20 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
         fits_memory(rows, head_dim) && value_dim <= 4 * lanes(rows) && n_rows.div_ceil(rows) * kv_heads >= ENOUGH_GROUPS
     };
     let rows = [8, 4, 2].into_iter().find(|&rows| are_served(rows)).unwrap_or(1);
-    let (q_place, k_place, v_place) = (q.place()?, k.place()?, v.place()?);
+    let (q_place, k_place, v_place) = (q.on_gpu()?, k.on_gpu()?, v.on_gpu()?);
     let is_quartered = |operand: &Operand, offset: u32| {
         offset.is_multiple_of(4) && operand.strides[..2].iter().all(|stride| stride.is_multiple_of(4))
     };
     let is_wide = is_quartered(k, k_place.offset) && is_quartered(v, v_place.offset);
     let has_cap = scores.softcap > 0.0;
-    let (sinks_dtype, sinks_place) = (sinks.map(|sinks| sinks.dtype), sinks.map(Operand::place).transpose()?);
+    let (sinks_dtype, sinks_place) = (sinks.map(|sinks| sinks.dtype), sinks.map(Operand::on_gpu).transpose()?);
     let (kv, out) = (k.dtype, call.dtype);
     let text = Text { rows, head_dim, value_dim, is_wide, has_cap, q: q.dtype, kv, out, sinks: sinks_dtype };
     let source = |wgsl: Wgsl| text.source(wgsl);
     let dtypes = [q.dtype, k.dtype, call.dtype, sinks_dtype.unwrap_or(DType::Bool)];
     let widths = (value_dim as u32) << 17 | (head_dim as u32) << 6;
     let flags = widths | (rows as u32) << 2 | u32::from(has_cap) << 1 | u32::from(is_wide);
-    let program = Program { name: "attention", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name: "attention", dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let stride = |operand: &Operand, axis: usize| operand.strides[axis] as u32;
     let words = [
         n_rows as u32,
@@ -89,7 +89,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
         stride(v, 0),
         stride(v, 1),
         value_dim as u32,
-        // A window of all keys is none.
+        // A window of all keys hides none.
         if scores.window < n_keys { scores.window as u32 } else { 0 },
         scores.softcap.to_bits(),
         sinks_place.as_ref().map_or(0, |sinks| sinks.offset),
@@ -97,7 +97,7 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let groups = n_rows.div_ceil(rows) * kv_heads;
     let mut reads: SmallVec<[Binding; 4]> = SmallVec::from_slice(&[q_place.binding, k_place.binding, v_place.binding]);
     reads.extend(sinks_place.map(|sinks| sinks.binding));
-    call.launch(&program, &reads, &words, groups)
+    call.launch(&shader, &reads, &words, groups)
 }
 
 /// What the text depends on.
@@ -120,7 +120,8 @@ fn lanes(rows: usize) -> usize {
     if rows == 8 { 128 } else { 256 }
 }
 
-/// Whether queries, weights, maxima and sums of so many rows fit into a workgroup's memory, whatever size subgroups have.
+/// Whether queries, weights, maxima and sums of so many rows fit into a workgroup's memory, whatever size subgroups
+/// have.
 fn fits_memory(rows: usize, head_dim: usize) -> bool {
     let (lanes, least_subgroup) = (lanes(rows), 4);
     let n_numbers = rows * head_dim + rows * lanes + rows * (lanes / least_subgroup + 1) + 4 * lanes;
@@ -200,7 +201,7 @@ fn first_seen(row: u32) -> u32 {{
 
     fn body(&self, has_subgroups: bool) -> String {
         let (rows, lanes, quarters, value_quarters) = (self.rows, self.lanes(), self.quarters(), self.value_quarters());
-        // Invocations that share a position's value, and positions that are looked at together.
+        // Positions that are accumulated at the same time.
         let n_together = lanes / value_quarters;
         let start = self.each_row(|r| {
             format!(
@@ -269,7 +270,7 @@ fn first_seen(row: u32) -> u32 {{
         )
     }
 
-    /// Sets `new0, new1, ..` to the larger of the largest score of the stretch and the largest so far.
+    /// Sets `new0, new1, ..` to the running maxima, the scores of the stretch included.
     fn maxima(&self, has_subgroups: bool) -> String {
         let (rows, lanes) = (self.rows, self.lanes());
         if has_subgroups {
@@ -291,7 +292,8 @@ fn first_seen(row: u32) -> u32 {{
         }
         let store = self.each_row(|r| format!("    weights[lane * {rows}u + {r}u] = s{r};"));
         let read = self.each_row(|r| format!("    let new{r} = max(top{r}, maxima[{r}]);"));
-        // Sixteen invocations for each row look at a sixteenth of the stretch each, then one at what they found.
+        // Sixteen invocations for each row take the maximum of a sixteenth of the stretch each, then one takes the
+        // maximum of those.
         format!(
             "{store}
         workgroupBarrier();
@@ -313,7 +315,7 @@ fn first_seen(row: u32) -> u32 {{
         )
     }
 
-    /// Adds what the invocations have of each row, and stores the quotients.
+    /// Sums the parts of all invocations for each row, and stores the quotients.
     fn finish(&self, n_together: usize) -> String {
         let (lanes, quarters) = (self.lanes(), self.value_quarters());
         let mut text = String::new();

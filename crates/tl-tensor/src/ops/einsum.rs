@@ -3,12 +3,19 @@
 use smallvec::SmallVec;
 use tl_kernels::{Batch, Matrix};
 
-use super::access::{Reader, for_each_index, write};
-use super::product_gpu::{self, Side};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, optional, required, with_float};
-use crate::tensor::Repeat;
-use crate::{Error, Fault, Strides, Tensor};
+use crate::cpu::elements::{Reader, for_each_index, write};
+use crate::dispatch::apply;
+use crate::gpu::products::{self, Side};
+use crate::op::kernel::with_float;
+use crate::op::rule::same;
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required,
+};
+use crate::operand::Operand;
+use crate::size::{Size, Sizes};
+use crate::strides::{Repeat, Strides};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&EINSUM];
 
@@ -17,29 +24,37 @@ static EINSUM: Op = Op {
     group: Group::Linear,
     doc: "A sum of products. `spec` has a letter for each dimension of the operands and, after `->`, of the result: \
           `einsum(\"ihd,jhd->ihj\", q, k)`. A letter that the result lacks is summed over, in `float32`. One or two operands.",
-    params: &[required("spec", Kind::Text), required("a", Kind::Tensor), optional("b", Kind::Tensor, Default::Absent)],
+    params: &[
+        required("spec", Kind::Text),
+        required("a", Kind::Tensor),
+        optional("b", Kind::Tensor, DefaultValue::Absent),
+    ],
     rule: |args| {
         let spec = Spec::parse(args.text(0)?)?;
         let dtype = args.common_dtype(&[1, 2])?;
         if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "an operand", expected: "float16 or float32 (cast it first)", found });
+            return Err(OpError::DType {
+                operand: "an operand",
+                expected: "float16 or float32 (cast it first)",
+                found,
+            });
         }
         let mut sizes: SmallVec<[(u8, Size); 8]> = SmallVec::new();
         spec.bind(args, 1, spec.left, &mut sizes)?;
         if let Some(right) = spec.right {
             spec.bind(args, 2, right, &mut sizes)?;
         } else if args.is_tensor(2) {
-            return Err(spec.fault("two operands were given, but there is one"));
+            return Err(spec.error("two operands were given, but there is one"));
         }
         let size_of =
             |letter: u8| sizes.iter().find(|(known, _)| *known == letter).map_or(Size::Unknown, |(_, size)| *size);
         Ok(TensorType::new(dtype, spec.result.bytes().map(size_of).collect::<Sizes>()))
     },
-    run: Run::RepeatKernel { must_copy, kernel: einsum },
+    kernel: OpKernel::Repeated { must_copy, kernel: einsum },
     gpu: Some(einsum_gpu),
 };
 
-/// A specification, taken apart: letters of the left operand, of the right one, of the result.
+/// A parsed specification: letters of the left operand, of the right one, of the result.
 struct Spec<'a> {
     text: &'a str,
     left: &'a str,
@@ -48,9 +63,9 @@ struct Spec<'a> {
 }
 
 impl<'a> Spec<'a> {
-    fn parse(text: &'a str) -> Result<Spec<'a>, Fault> {
-        let fault = |problem| Fault::Spec { spec: text.to_owned(), problem };
-        let arrow = text.as_bytes().windows(2).position(|two| two == b"->").ok_or_else(|| fault("there is no `->`"))?;
+    fn parse(text: &'a str) -> Result<Spec<'a>, OpError> {
+        let error = |problem| OpError::Spec { spec: text.to_owned(), problem };
+        let arrow = text.as_bytes().windows(2).position(|two| two == b"->").ok_or_else(|| error("there is no `->`"))?;
         let (operands, result) = (&text[..arrow], &text[arrow + 2..]);
         let (left, right) = match operands.split_once(',') {
             Some((left, right)) => (left.trim(), Some(right.trim())),
@@ -58,47 +73,47 @@ impl<'a> Spec<'a> {
         };
         let spec = Spec { text, left, right, result: result.trim() };
         if right.is_some_and(|right| right.contains(',')) {
-            return Err(fault("there are more than two operands"));
+            return Err(error("there are more than two operands"));
         }
         let is_letters = |part: &str| part.bytes().all(|letter| letter.is_ascii_alphabetic());
         if !is_letters(left) || !right.is_none_or(is_letters) || !is_letters(spec.result) {
-            return Err(fault("there is something other than a letter for each dimension"));
+            return Err(error("there is something other than a letter for each dimension"));
         }
         let mut seen: SmallVec<[u8; 16]> = SmallVec::new();
         for letter in spec.result.bytes() {
             if seen.contains(&letter) {
-                return Err(fault("a letter stands twice in the result"));
+                return Err(error("a letter stands twice in the result"));
             }
             if !left.as_bytes().contains(&letter) && !right.is_some_and(|right| right.as_bytes().contains(&letter)) {
-                return Err(fault("a letter of the result stands in no operand"));
+                return Err(error("a letter of the result stands in no operand"));
             }
             seen.push(letter);
         }
         Ok(spec)
     }
 
-    fn fault(&self, problem: &'static str) -> Fault {
-        Fault::Spec { spec: self.text.to_owned(), problem }
+    fn error(&self, problem: &'static str) -> OpError {
+        OpError::Spec { spec: self.text.to_owned(), problem }
     }
 
-    /// Gives the letters of one operand their sizes; a letter has one size everywhere.
+    /// Adds the sizes of the letters of one operand; a letter has one size everywhere.
     fn bind(
         &self,
         args: &RuleArgs,
         index: usize,
         letters: &str,
         sizes: &mut SmallVec<[(u8, Size); 8]>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), OpError> {
         if !args.is_tensor(index) {
             return Err(if args.is_given(index) {
-                Fault::Unknown
+                OpError::Unknown
             } else {
-                self.fault("there are fewer operands than parts")
+                self.error("there are fewer operands than parts")
             });
         }
         let (dims, _) = args.tensor(index)?;
         if dims.len() != letters.len() {
-            return Err(self.fault("an operand has another number of dimensions than letters"));
+            return Err(self.error("an operand has another number of dimensions than letters"));
         }
         for (letter, &size) in letters.bytes().zip(dims) {
             match sizes.iter_mut().find(|(known, _)| *known == letter) {
@@ -110,24 +125,24 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// Of a letter whose dimension repeats its elements in an operand, the part that counts the times. The letter itself is then the
-/// part that steps.
+/// A letter whose dimension repeats its elements becomes two: the letter itself steps through the distinct elements,
+/// and this one counts the repetitions.
 fn times_of(letter: u8) -> u8 {
     letter | 0x80
 }
 
-/// The letter that stands for the dimension of this argument that repeats its elements, and how often.
+/// The letter of the dimension of this argument that repeats its elements, and how often.
 fn repeated(spec: &Spec, index: usize, repeat: Option<Repeat>) -> Option<(u8, usize)> {
     let letters = if index == 1 { spec.left } else { spec.right? };
     let repeat = repeat?;
     Some((*letters.as_bytes().get(repeat.axis())?, repeat.times()))
 }
 
-/// A repeated dimension is read as it lies, its letter taken as two everywhere. Not where it is summed over, which would make a
-/// sum over two letters of it, and not where two operands repeat one letter differently.
+/// A repeated dimension is read in place, its letter split in two everywhere. It is copied where its letter is summed
+/// over, because that would be a sum over two letters, and where two operands repeat one letter differently.
 fn must_copy(args: &[Arg], index: usize) -> bool {
     let repeat = |index: usize| match args.get(index) {
-        Some(Arg::Tensor(raw)) => raw.operand_with_repeat().repeat,
+        Some(Arg::Tensor(tensor)) => tensor.operand_with_repeat().repeat,
         _ => None,
     };
     let (Some(Arg::Text(text)), Some(_)) = (args.first(), repeat(index)) else { return false };
@@ -152,7 +167,7 @@ struct Term<'a> {
 }
 
 impl<'a> Term<'a> {
-    /// `repeated`: the letters that are two.
+    /// `repeated`: the letters that are split in two.
     fn new(operand: Operand<'a>, letters: &str, repeated: &[(u8, usize)]) -> Term<'a> {
         let mut axes = SmallVec::new();
         for (axis, letter) in letters.bytes().enumerate() {
@@ -177,13 +192,13 @@ impl<'a> Term<'a> {
         self.axes.iter().find(|axis| axis.letter == letter).map(|axis| axis.size)
     }
 
-    /// 0 where the operand lacks the letter, the sum where it stands twice (a diagonal).
+    /// 0 where the operand lacks the letter, the sum where it occurs twice (a diagonal).
     fn stride(&self, letter: u8) -> usize {
         self.axes.iter().filter(|axis| axis.letter == letter).map(|axis| axis.stride).sum()
     }
 }
 
-/// The sum that a call asks for.
+/// The sum of products of a call.
 struct Sum<'a> {
     left: Term<'a>,
     right: Option<Term<'a>>,
@@ -194,10 +209,10 @@ struct Sum<'a> {
 }
 
 impl<'a> Sum<'a> {
-    fn new(call: &Call<'a>) -> Result<Sum<'a>, Fault> {
-        let Arg::Text(text) = call.arg(0) else { return Err(Fault::Unknown) };
+    fn new(call: &Call<'a>) -> Result<Sum<'a>, OpError> {
+        let Arg::Text(text) = call.arg(0) else { return Err(OpError::Unknown) };
         let spec = Spec::parse(text)?;
-        let a = call.operand_with_repeat(1).ok_or(Fault::Unknown)?;
+        let a = call.operand_with_repeat(1).ok_or(OpError::Unknown)?;
         let b = call.operand_with_repeat(2).zip(spec.right);
         let of_b = b.and_then(|(b, _)| repeated(&spec, 2, b.repeat));
         let repeated: SmallVec<[(u8, usize); 2]> = repeated(&spec, 1, a.repeat).into_iter().chain(of_b).collect();
@@ -221,7 +236,7 @@ impl<'a> Sum<'a> {
     }
 }
 
-fn einsum(call: &mut Call) -> Result<(), Fault> {
+fn einsum(call: &mut Call) -> Result<(), OpError> {
     let sum = Sum::new(call)?;
     match Products::new(&sum) {
         Some(products) => run_products(call, &products),
@@ -229,20 +244,21 @@ fn einsum(call: &mut Call) -> Result<(), Fault> {
     }
 }
 
-/// Batches of matrix products have a program, other sums of products do not.
-fn einsum_gpu(call: &mut Call) -> Result<Ran, Fault> {
+/// Only batches of matrix products have a program.
+fn einsum_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let sum = Sum::new(call)?;
-    let Some(products) = Products::new(&sum) else { return Ok(Ran::NoProgram) };
+    let Some(products) = Products::new(&sum) else { return Ok(Dispatch::Unsupported) };
     let Products { x, w, n_inner, k, .. } = products;
     let ([x_inner, w_inner], [x_batch, w_batch]) = (products.inner, products.batch_strides());
     let (row, column, dims) = (products.row, products.column, products.batch_dims());
     let x = Side { operand: &x.operand, batch: &x_batch, outer: row.x, inner: x_inner };
     let w = Side { operand: &w.operand, batch: &w_batch, outer: column.w, inner: w_inner };
     let n_inner = dims[dims.len() - n_inner..].iter().product();
-    product_gpu::run(call, &dims, &x, &w, &product_gpu::Sizes { m: row.size, k, n: column.size, n_inner })
+    products::run(call, &dims, &x, &w, &products::Sizes { m: row.size, k, n: column.size, n_inner })
 }
 
-/// A dimension of the result, and its strides in the operands: 0 in one that lacks it, or repeats its elements along it.
+/// A dimension of the result, and its strides in the operands: 0 where an operand lacks the dimension or repeats along
+/// it.
 #[derive(Clone, Copy, Debug)]
 struct Dim {
     size: usize,
@@ -261,30 +277,31 @@ impl Dim {
         self.w != 0 && self.x == 0
     }
 
-    /// Whether this dimension, which stands before `next`, goes on where `next` ends, so that the two are one.
+    /// Whether this dimension, the one before `next`, is contiguous with it in both operands, so that the two can be
+    /// merged.
     fn continues(&self, next: &Dim) -> bool {
         self.x == next.x * next.size && self.w == next.w * next.size
     }
 }
 
-/// A sum over one letter of both operands: a batch of matrix products. The result's last dimension gives the columns, where
-/// it belongs to one operand alone; the largest of those that only the other operand has gives the rows; all others are the
-/// batch. So the result is written in its own order: batch, rows, batch again, columns.
+/// A sum over one letter of both operands: a batch of matrix products. The result's last dimension is the columns,
+/// where one operand alone has it; the largest dimension that only the other operand has is the rows; all others are
+/// the batch. So the result is written in its own order: batch, rows, inner batch, columns.
 struct Products<'a> {
     x: &'a Term<'a>,
     w: &'a Term<'a>,
     batch: SmallVec<[Dim; 6]>,
-    /// How many dimensions of the batch, the last ones, stand behind the rows.
+    /// The number of batch dimensions after the rows.
     n_inner: usize,
     row: Dim,
     column: Dim,
-    /// The size of what is summed over, and its strides in `x` and `w`.
+    /// The size of the letter that is summed over, and its strides in `x` and `w`.
     k: usize,
     inner: [usize; 2],
 }
 
 impl<'a> Products<'a> {
-    /// `None` where it is another sum.
+    /// `None` where the sum is no batch of matrix products.
     fn new(sum: &'a Sum<'a>) -> Option<Products<'a>> {
         let (mut x, mut w) = (&sum.left, sum.right.as_ref()?);
         let &[(summed, k)] = sum.summed.as_slice() else { return None };
@@ -299,7 +316,7 @@ impl<'a> Products<'a> {
                 _ => dims.push(dim),
             }
         }
-        // The operand that has the last dimension to itself takes the place on the right.
+        // The operand that alone has the last dimension becomes the right one.
         if dims.last().is_some_and(Dim::is_only_in_x) {
             (x, w) = (w, x);
             dims.iter_mut().for_each(|dim| std::mem::swap(&mut dim.x, &mut dim.w));
@@ -324,7 +341,7 @@ impl<'a> Products<'a> {
     }
 }
 
-fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
+fn run_products(call: &mut Call, products: &Products) -> Result<(), OpError> {
     let Products { x, w, n_inner, row, column, k, inner: [x_inner, w_inner], .. } = *products;
     let (threads, dims, [x_batch, w_batch]) = (call.threads, products.batch_dims(), products.batch_strides());
     with_float!(call.dtype, "an operand", T => {
@@ -336,8 +353,8 @@ fn run_products(call: &mut Call, products: &Products) -> Result<(), Fault> {
     })
 }
 
-/// The plain way, for every other specification: each element of the result is summed on its own.
-fn sum_of_products(call: &mut Call, sum: &Sum) -> Result<(), Fault> {
+/// Any other specification: each element of the result is summed on its own.
+fn sum_of_products(call: &mut Call, sum: &Sum) -> Result<(), OpError> {
     let left = Reader::new(&sum.left.operand)?;
     let right = sum.right.as_ref().map_or(Ok(Reader::Number(1.0)), |term| Reader::new(&term.operand))?;
     let strides = |letters: &[(u8, usize)]| -> [Strides; 2] {
@@ -364,6 +381,6 @@ impl<T> Tensor<T> {
     /// # Errors
     /// [`Error::Op`] where the specification does not fit the operands.
     pub fn einsum<U>(&self, spec: &str, other: &Tensor<U>) -> Result<Tensor<T>, Error> {
-        super::apply(&EINSUM, self.device(), &[Arg::Text(spec), self.into(), other.into()]).map(Tensor::from_raw)
+        apply(&EINSUM, self.device(), &[Arg::Text(spec), self.into(), other.into()]).map(Tensor::from_dyn)
     }
 }

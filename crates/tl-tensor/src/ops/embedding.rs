@@ -1,13 +1,17 @@
-//! Rows of a table by their numbers.
+//! `embedding`: rows of a table by their numbers.
 
 use tl_device::DType;
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
-use super::linear_gpu::parts;
-use super::rule::{Size, Sizes, TensorType, weight_rule, whole_rows};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
+use crate::element::Element;
+use crate::gpu::weight_parts::weight_parts;
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::kernel::with_float;
+use crate::op::rule::{weight_rule, whole_rows};
+use crate::op::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, TensorType, optional, required};
 use crate::quant::wgsl::WeightLoads;
-use crate::{Element, Error, Fault, Tensor};
+use crate::size::{Size, Sizes};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&EMBEDDING];
 
@@ -19,16 +23,16 @@ static EMBEDDING: Op = Op {
     params: &[
         required("table", Kind::Weight),
         required("ids", Kind::Ids),
-        optional("dtype", Kind::DType, Default::Absent),
+        optional("dtype", Kind::DType, DefaultValue::Absent),
     ],
     rule: |args| {
         let dtype = args.dtype(2);
         if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "dtype", expected: "float16 or float32", found });
+            return Err(OpError::DType { operand: "dtype", expected: "float16 or float32", found });
         }
         let (ids, ids_dtype) = args.tensor(1)?;
         if let Some(found) = ids_dtype.filter(|&dtype| dtype != DType::I32) {
-            return Err(Fault::DType { operand: "ids", expected: "int32", found });
+            return Err(OpError::DType { operand: "ids", expected: "int32", found });
         }
         let mut sizes = Sizes::from_slice(ids);
         match args.ranked(0, 2, "table", "2 dimensions, [rows, n]") {
@@ -37,24 +41,24 @@ static EMBEDDING: Op = Op {
                 whole_rows("table", dtype, table[1])?;
                 sizes.push(table[1]);
             }
-            Err(Fault::Unknown) => sizes.push(Size::Unknown),
-            Err(fault) => return Err(fault),
+            Err(OpError::Unknown) => sizes.push(Size::Unknown),
+            Err(error) => return Err(error),
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (table, ids) = (call.operand(0)?, call.operand(1)?);
         let (rows, n, threads) = (table.dims[0], table.dims[1], call.threads);
         let (weight, ids) = (table.weight()?, ids.slice::<i32>()?);
         with_float!(call.dtype, "dtype", T => {
             tl_kernels::gather_rows::<T>(threads, weight, n, rows, ids, call.out()?)
-                .map_err(|out_of_range| Fault::Index { index: i64::from(out_of_range.id), size: rows as i64 })
+                .map_err(|out_of_range| OpError::Index { index: i64::from(out_of_range.id), size: rows as i64 })
         })
     }),
     gpu: Some(embedding_gpu),
 };
 
-/// A stretch of a row to an invocation: as many elements as the format unpacks at once.
+/// Each invocation unpacks a stretch of a row: as many elements as the format unpacks at once.
 const STRETCHES: &str = "let stretch = group * {lanes}u + lane;
     let place = stretch / p.stretches;
     if place >= p.n_ids { return; }
@@ -66,8 +70,8 @@ const STRETCHES: &str = "let stretch = group * {lanes}u + lane;
         for (var k = 0u; k < {quads}u; k++) { store4_out(((place * p.n + column) >> 2u) + k, v[k]); }
     }";
 
-/// Four elements to an invocation, each of a row of its own, for rows that do not come in fours. Elements of rows that this
-/// part of the table does not show stay as they are.
+/// Each invocation computes four elements, which may be of several rows: for rows whose length is no multiple of four.
+/// Elements of rows in other parts of the table stay unchanged.
 const ELEMENTS: &str = "let four = group * {lanes}u + lane;
     let n_out = p.n_ids * p.n;
     if four * 4u >= n_out { return; }
@@ -80,7 +84,7 @@ const ELEMENTS: &str = "let four = group * {lanes}u + lane;
     }
     store4_out(four, v);";
 
-/// Whether the part of the table at hand has this row. A row that no part has is an error.
+/// Whether this part of the table has the row. A row outside the table is reported.
 const IS_SHOWN: &str = "fn is_shown(id: i32) -> bool {
     if id < 0 || u32(id) >= p.rows {
         report(id, p.rows);
@@ -89,15 +93,17 @@ const IS_SHOWN: &str = "fn is_shown(id: i32) -> bool {
     return u32(id) >= p.first && u32(id) - p.first < p.n_rows;
 }";
 
-fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
+fn embedding_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (table, ids) = (call.operand(0)?, call.operand(1)?);
     let (rows, n, n_ids) = (table.dims[0], table.dims[1], ids.n_elems());
     let is_wide = n.is_multiple_of(8) && table.offset.is_multiple_of(8);
     let is_counted = rows <= i32::MAX as usize && ids.fits_u32() && call.n_out() <= u32::MAX as usize / 8;
     let (Some(loads), Some(target)) = (WeightLoads::new(table.dtype, is_wide), call.device.shader_target()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
-    let Some(parts) = parts(target, &table, n, rows).filter(|_| is_counted) else { return Ok(Ran::NoProgram) };
+    let Some(parts) = weight_parts(target, &table, n, rows).filter(|_| is_counted) else {
+        return Ok(Dispatch::Unsupported);
+    };
     let in_fours = n.is_multiple_of(4);
     let dtype = call.dtype;
     let source = |wgsl: Wgsl| {
@@ -116,8 +122,8 @@ fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
     };
     let flags = u32::from(is_wide) << 1 | u32::from(in_fours);
     let dtypes = [table.dtype, dtype];
-    let program = Program { name: "embedding", dtypes: &dtypes, flags, reports_faults: true, source: &source };
-    let (table, ids) = (table.place()?, ids.place()?);
+    let shader = ShaderVariant { name: "embedding", dtypes: &dtypes, flags, reports_faults: true, source: &source };
+    let (table, ids) = (table.on_gpu()?, ids.on_gpu()?);
     let stretches = n / loads.part() as usize;
     let invocations = if in_fours { n_ids * stretches } else { (n_ids * n).div_ceil(4) };
     for part in parts {
@@ -125,9 +131,9 @@ fn embedding_gpu(call: &mut Call) -> Result<Ran, Fault> {
         let numbers = [n, n_ids, stretches, rows, part.first, part.n_rows];
         let mut words: Immediates = numbers.iter().map(|&number| number as u32).collect();
         words.extend_from_slice(&[table.offset, ids.offset]);
-        call.launch(&program, &reads, &words, invocations.div_ceil(WORKGROUP as usize))?;
+        call.launch(&shader, &reads, &words, invocations.div_ceil(WORKGROUP as usize))?;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 impl<T> Tensor<T> {

@@ -1,13 +1,15 @@
-//! Linear layers of experts: `linear_experts`.
+//! `linear_experts`: linear layers of a mixture of experts.
 
 use tl_device::DType;
 use tl_kernels::Experts;
 
 use super::experts_gpu;
-use super::matmul::product_dtype;
-use super::rule::{RuleArgs, Size, TensorType, same, weight_rule, whole_rows};
-use super::{Arg, Default, Group, Kind, Op, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use crate::op::kernel::with_float;
+use crate::op::rule::{product_dtype, same, weight_rule, whole_rows};
+use crate::op::{Arg, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};
+use crate::size::Size;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&LINEAR_EXPERTS];
 
@@ -22,10 +24,10 @@ static LINEAR_EXPERTS: Op = Op {
         required("x", Kind::Tensor),
         required("w", Kind::Weight),
         required("experts", Kind::Ids),
-        optional("b", Kind::Weight, Default::Absent),
+        optional("b", Kind::Weight, DefaultValue::Absent),
     ],
     rule,
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, w, chosen) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
         let bias = call.optional_operand(3).map(|bias| bias.weight()).transpose()?;
         let experts = Experts { weight: w.weight()?, bias, n_experts: w.dims[0], n: w.dims[1], k: w.dims[2] };
@@ -34,7 +36,7 @@ static LINEAR_EXPERTS: Op = Op {
         with_float!(x.dtype, "x", T => {
             tl_kernels::linear_experts::<T, T>(threads, x.slice()?, shared_by, experts, chosen, call.out()?).map_err(
                 |out_of_range| {
-                    Fault::Index { index: i64::from(out_of_range.id), size: out_of_range.n_rows as i64 }
+                    OpError::Index { index: i64::from(out_of_range.id), size: out_of_range.n_rows as i64 }
                 },
             )
         })
@@ -42,12 +44,12 @@ static LINEAR_EXPERTS: Op = Op {
     gpu: Some(experts_gpu::run),
 };
 
-fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
     let expected = "2 dimensions, [n, k]";
     let (chosen, chosen_dtype) = args.ranked(2, 2, "experts", expected)?;
     if let Some(found) = chosen_dtype.filter(|&dtype| dtype != DType::I32) {
-        return Err(Fault::DType { operand: "experts", expected: "int32", found });
+        return Err(OpError::DType { operand: "experts", expected: "int32", found });
     }
     let inner = match *x {
         [n, inner] => {
@@ -61,7 +63,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         }
         _ => {
             let expected = "2 dimensions, [n, in], or 3, [n, k, in]";
-            return Err(Fault::Rank { operand: "x", expected, found: x.len() });
+            return Err(OpError::Rank { operand: "x", expected, found: x.len() });
         }
     };
     let result = |w_dtype, out| {
@@ -69,9 +71,9 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     };
     let (w, w_dtype) = match args.ranked(1, 3, "w", "3 dimensions, [E, out, in]") {
         Ok(weight) => weight,
-        // Of a weight that comes from a file, nothing is known before the program runs.
-        Err(Fault::Unknown) => return result(None, Size::Unknown),
-        Err(fault) => return Err(fault),
+        // Nothing is known of a weight from a file before the program runs.
+        Err(OpError::Unknown) => return result(None, Size::Unknown),
+        Err(error) => return Err(error),
     };
     same("the inner sizes differ", inner, w[2])?;
     whole_rows("w", w_dtype, w[2])?;
@@ -80,7 +82,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     {
         weight_rule("b", b_dtype)?;
         let &[b_experts, b_out] = b else {
-            return Err(Fault::Rank { operand: "b", expected: "2 dimensions, [E, out]", found: b.len() });
+            return Err(OpError::Rank { operand: "b", expected: "2 dimensions, [E, out]", found: b.len() });
         };
         whole_rows("b", b_dtype, b_out)?;
         same("the bias has another number of experts than w", w[0], b_experts)?;
@@ -90,7 +92,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
 }
 
 impl<T> Tensor<T> {
-    /// The products of rows with the weights of the experts that they are sent to: see the operation `linear_experts`.
+    /// The products of rows with the weights of their experts: see the operation `linear_experts`.
     ///
     /// # Errors
     /// [`Error::Op`] where sizes differ, or an index names no expert.

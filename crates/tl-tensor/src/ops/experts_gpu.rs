@@ -1,19 +1,21 @@
-//! Linear layers of experts on a GPU: `linear_experts`.
+//! `linear_experts` on a GPU.
 //!
-//! As for `linear` of a single token: a workgroup takes four rows of the weight of the expert that a row of the result names, and its
-//! invocations stride along them. Rows of the result that name the same expert read its weight again, from a cache where it fits. Rows
-//! that are no multiple of four take a plain program. A weight larger than one binding may show is bound in parts, each its own
-//! launch, which leaves out what is in the others.
+//! As for `linear` of a single token, a workgroup takes four rows of an expert's weight, and its invocations stride
+//! along them. Rows of the result with the same expert read its weight again, from a cache where it fits. Results whose
+//! rows are no multiple of four take a plain program. A weight larger than the largest binding is bound in parts, each
+//! with its own launch, which skips rows of other parts.
 
 use std::fmt::Write as _;
 
 use smallvec::SmallVec;
 use tl_device::{Binding, DType};
 
-use super::gpu::{Program, WORKGROUP, Wgsl};
-use super::linear_gpu::{Loads, SUBGROUP, parts, total};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::linear_gpu::{Loads, SUBGROUP, total};
+use crate::OpError;
+use crate::gpu::weight_parts::weight_parts;
+use crate::gpu::{ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 use crate::quant::wgsl::WeightLoads;
 
 /// Invocations of a workgroup.
@@ -23,7 +25,7 @@ const PARAMS: &str =
     "k: u32, n: u32, n_places: u32, shared_by: u32, n_experts: u32, n_rows: u32, first: u32, x_offset: u32,
     w_offset: u32, chosen_offset: u32, b_offset: u32";
 
-/// The first row of the weight of the expert at a place; `none` where there is no such expert, which is reported.
+/// The first row of the weight of the expert at a place; `NONE` where there is no such expert, which is reported.
 const EXPERT: &str = "
 const NONE = 0xffffffffu;
 fn expert_row(place: u32) -> u32 {
@@ -35,30 +37,30 @@ fn expert_row(place: u32) -> u32 {
     return u32(id) * p.n;
 }";
 
-pub(super) fn run(call: &mut Call) -> Result<Ran, Fault> {
+pub(super) fn run(call: &mut Call) -> Result<Dispatch, OpError> {
     let (x, w, chosen, bias) = (call.operand(0)?, call.operand(1)?, call.operand(2)?, call.optional_operand(3));
     let [n_experts, n, k] = [w.dims[0], w.dims[1], w.dims[2]];
     let (n_places, shared_by) = (chosen.n_elems(), if x.dims.len() == 2 { chosen.dims[1] } else { 1 });
-    let (x_place, w_place, chosen_place) = (x.place()?, w.place()?, chosen.place()?);
-    let bias_place = bias.as_ref().map(Operand::place).transpose()?;
+    let (x_place, w_place, chosen_place) = (x.on_gpu()?, w.on_gpu()?, chosen.on_gpu()?);
+    let bias_place = bias.as_ref().map(Operand::on_gpu).transpose()?;
     let is_wide = k.is_multiple_of(8) && w_place.offset.is_multiple_of(8);
     let bias_loads = bias.as_ref().and_then(|bias| WeightLoads::new(bias.dtype, false));
     let (Some(w_loads), Some(target)) = (WeightLoads::new(w.dtype, is_wide), call.device.shader_target()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let is_counted = call.n_out() < u32::MAX as usize / 8 && n_experts * n <= i32::MAX as usize;
     let fits = [&x, &chosen].into_iter().chain(bias.as_ref()).all(Operand::fits_u32) && is_counted;
     let in_fours = n.is_multiple_of(4);
-    let parts = parts(target, &w, k, n_experts * n).filter(|parts| in_fours || parts.len() == 1);
+    let parts = weight_parts(target, &w, k, n_experts * n).filter(|parts| in_fours || parts.len() == 1);
     let Some(parts) = parts.filter(|_| fits && bias.is_some() == bias_loads.is_some()) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let is_x_wide = k.is_multiple_of(4) && x_place.offset.is_multiple_of(4);
     let loads = Loads { x: x.dtype, out: call.dtype, w: w_loads, bias: bias_loads, is_x_wide };
     let source = |wgsl: Wgsl| source(&loads, wgsl, in_fours);
     let dtypes = [x.dtype, w.dtype, bias.as_ref().map_or(DType::Bool, |bias| bias.dtype), call.dtype];
     let flags = u32::from(in_fours) << 2 | u32::from(is_wide) << 1 | u32::from(is_x_wide);
-    let program = Program { name: "experts", dtypes: &dtypes, flags, reports_faults: true, source: &source };
+    let shader = ShaderVariant { name: "experts", dtypes: &dtypes, flags, reports_faults: true, source: &source };
     let groups = if in_fours { n_places * (n / 4) } else { call.n_out().div_ceil(4 * WORKGROUP as usize) };
     for part in parts {
         let mut reads: SmallVec<[Binding; 4]> =
@@ -68,9 +70,9 @@ pub(super) fn run(call: &mut Call) -> Result<Ran, Fault> {
         let offsets = [x_place.offset, w_place.offset, chosen_place.offset];
         let mut words: SmallVec<[u32; 12]> = numbers.into_iter().chain(offsets).collect();
         words.push(bias_place.as_ref().map_or(0, |place| place.offset));
-        call.launch(&program, &reads, &words, groups)?;
+        call.launch(&shader, &reads, &words, groups)?;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 fn source(loads: &Loads, wgsl: Wgsl, in_fours: bool) -> String {
@@ -110,7 +112,7 @@ fn rows_of_four(loads: &Loads, wgsl: Wgsl) -> String {
     wgsl.main_with(if has_subgroups { SUBGROUP } else { "" }, LANES, &body)
 }
 
-/// Four neighbouring elements by each invocation.
+/// Each invocation computes four neighbouring elements.
 fn each(loads: &Loads, wgsl: Wgsl) -> String {
     let part = loads.w.part();
     let products = loads.dot_products();

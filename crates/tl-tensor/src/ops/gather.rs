@@ -2,37 +2,43 @@
 
 use tl_device::DType;
 
-use super::access::{Reader, for_each_index, write};
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis, same};
-use super::{Arg, Call, Group, Kind, Op, Operand, Ran, Run, required};
-use crate::{Error, Fault, Strides, Tensor};
+use crate::cpu::convert::copy_into;
+use crate::cpu::elements::{Reader, for_each_index, write};
+use crate::gpu::indexing::{INDEX, collapse};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::rule::{normalize_axis, same};
+use crate::op::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, required};
+use crate::operand::Operand;
+use crate::size::{Size, Sizes};
+use crate::strides::{Strides, contiguous_strides};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&INDEX_SELECT, &GATHER, &SCATTER];
 
-fn activation(dtype: Option<DType>) -> Result<(), Fault> {
+fn activation(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) => {
-            Err(Fault::DType { operand: "x", expected: "an activation (cast the weight first)", found })
+            Err(OpError::DType { operand: "x", expected: "an activation (cast the weight first)", found })
         }
         _ => Ok(()),
     }
 }
 
-fn indices<'a>(args: &RuleArgs<'a>, index: usize) -> Result<&'a [Size], Fault> {
+fn indices<'a>(args: &RuleArgs<'a>, index: usize) -> Result<&'a [Size], OpError> {
     let (sizes, dtype) = args.tensor(index)?;
     match dtype.filter(|&dtype| dtype != DType::I32) {
-        Some(found) => Err(Fault::DType { operand: "index", expected: "int32", found }),
+        Some(found) => Err(OpError::DType { operand: "index", expected: "int32", found }),
         None => Ok(sizes),
     }
 }
 
 /// An index counted from the end where it is negative.
-fn checked(index: f64, size: usize) -> Result<usize, Fault> {
+fn checked(index: f64, size: usize) -> Result<usize, OpError> {
     let index = index as i64;
-    let fault = Fault::Index { index, size: size as i64 };
+    let error = OpError::Index { index, size: size as i64 };
     let from_start = if index < 0 { index + size as i64 } else { index };
-    usize::try_from(from_start).ok().filter(|&n| n < size).ok_or(fault)
+    usize::try_from(from_start).ok().filter(|&n| n < size).ok_or(error)
 }
 
 static INDEX_SELECT: Op = Op {
@@ -46,19 +52,19 @@ static INDEX_SELECT: Op = Op {
         let axis = args.axis(1, sizes.len())?;
         let index = indices(args, 2)?;
         let &[m] = index else {
-            return Err(Fault::Rank { operand: "index", expected: "1 dimension", found: index.len() });
+            return Err(OpError::Rank { operand: "index", expected: "1 dimension", found: index.len() });
         };
         let mut sizes = Sizes::from_slice(sizes);
         sizes[axis] = m;
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(|call| {
-        let way = Way::of_positions(call)?;
-        pick(call, &way)
+    kernel: OpKernel::Strided(|call| {
+        let picks = Picks::of_positions(call)?;
+        pick(call, &picks)
     }),
     gpu: Some(|call| {
-        let way = Way::of_positions(call)?;
-        pick_gpu(call, &way)
+        let picks = Picks::of_positions(call)?;
+        pick_gpu(call, &picks)
     }),
 };
 
@@ -76,19 +82,19 @@ static GATHER: Op = Op {
         fits(sizes, index, axis)?;
         Ok(TensorType::new(dtype, index))
     },
-    run: Run::Kernel(|call| {
-        let way = Way::of_elements(call)?;
-        pick(call, &way)
+    kernel: OpKernel::Strided(|call| {
+        let picks = Picks::of_elements(call)?;
+        pick(call, &picks)
     }),
     gpu: Some(|call| {
-        let way = Way::of_elements(call)?;
-        pick_gpu(call, &way)
+        let picks = Picks::of_elements(call)?;
+        pick_gpu(call, &picks)
     }),
 };
 
-fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
+fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), OpError> {
     if index.len() != sizes.len() {
-        return Err(Fault::Rank { operand: "index", expected: "as many dimensions as x", found: index.len() });
+        return Err(OpError::Rank { operand: "index", expected: "as many dimensions as x", found: index.len() });
     }
     for (i, (&size, &own)) in sizes.iter().zip(index).enumerate() {
         if let (Size::Known(size), Size::Known(own)) = (size, own)
@@ -96,53 +102,56 @@ fn fits(sizes: &[Size], index: &[Size], axis: usize) -> Result<(), Fault> {
             && own > size
         {
             let rule = "index is larger than x in a dimension other than dim";
-            return Err(Fault::Sizes { rule, left: Size::Known(own), right: Size::Known(size) });
+            return Err(OpError::Sizes { rule, left: Size::Known(own), right: Size::Known(size) });
         }
     }
     Ok(())
 }
 
-/// Where elements are picked: `x` at `strides` plus `step` times the index, one of `size`, found at `places`.
-struct Way {
+/// Strides of a gather: element `i` of the result is `x` at `i · strides + step · index`, with the index, less than
+/// `size`, at `i · places`.
+struct Picks {
     strides: Strides,
     places: Strides,
     step: usize,
     size: usize,
 }
 
-impl Way {
-    /// An index for a whole position.
-    fn of_positions(call: &Call) -> Result<Way, Fault> {
-        let way = Way::of_elements(call)?;
+impl Picks {
+    /// One index for all elements of a position.
+    fn of_positions(call: &Call) -> Result<Picks, OpError> {
+        let picks = Picks::of_elements(call)?;
         let index = call.operand(2)?;
-        let axis = normalize_axis(call.int(1)?, way.strides.len())?;
-        let mut places = Strides::from_elem(0, way.strides.len());
+        let axis = normalize_axis(call.int(1)?, picks.strides.len())?;
+        let mut places = Strides::from_elem(0, picks.strides.len());
         places[axis] = index.strides[0];
-        Ok(Way { places, ..way })
+        Ok(Picks { places, ..picks })
     }
 
-    /// An index for every element.
-    fn of_elements(call: &Call) -> Result<Way, Fault> {
+    /// One index for each element.
+    fn of_elements(call: &Call) -> Result<Picks, OpError> {
         let (x, index) = (call.operand(0)?, call.operand(2)?);
         let axis = normalize_axis(call.int(1)?, x.dims.len())?;
         let mut strides = Strides::from_slice(x.strides);
         let step = std::mem::take(&mut strides[axis]);
-        Ok(Way { strides, places: Strides::from_slice(index.strides), step, size: x.dims[axis] })
+        Ok(Picks { strides, places: Strides::from_slice(index.strides), step, size: x.dims[axis] })
     }
 }
 
-fn pick(call: &mut Call, way: &Way) -> Result<(), Fault> {
+fn pick(call: &mut Call, picks: &Picks) -> Result<(), OpError> {
     let (x, index) = (Reader::new(&call.operand(0)?)?, Reader::new(&call.operand(2)?)?);
     let (dtype, out) = (call.dtype, &mut *call.out);
     let mut result = Ok(());
-    for_each_index(call.dims, [&way.strides, &way.places], |i, [at, place]| match checked(index.at(place), way.size) {
-        Ok(n) => write(dtype, out, i, x.at(at + n * way.step)),
-        Err(fault) => result = Err(fault),
+    for_each_index(call.dims, [&picks.strides, &picks.places], |i, [at, place]| {
+        match checked(index.at(place), picks.size) {
+            Ok(n) => write(dtype, out, i, x.at(at + n * picks.step)),
+            Err(error) => result = Err(error),
+        }
     });
     result
 }
 
-/// Four elements of the result to an invocation.
+/// Each invocation computes four elements of the result.
 const PICK: &str = "let four = group * 256u + lane;
     if four * 4u >= p.n { return; }
     var v: vec4<KIND>;
@@ -159,16 +168,16 @@ const PICK: &str = "let four = group * 256u + lane;
     }
     store4_out(four, v);";
 
-fn pick_gpu(call: &mut Call, way: &Way) -> Result<Ran, Fault> {
+fn pick_gpu(call: &mut Call, picks: &Picks) -> Result<Dispatch, OpError> {
     let (x, index) = (call.operand(0)?, call.operand(2)?);
-    let collapsed = gpu::collapse(call.dims, [&way.strides, &way.places]);
+    let collapsed = collapse(call.dims, [&picks.strides, &picks.places]);
     let is_small = |operand: &Operand| operand.fits_u32() && operand.dims.iter().all(|&dim| dim <= i32::MAX as usize);
     let Some((dims, [strides, places])) = collapsed.filter(|_| is_small(&x) && is_small(&index)) else {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     };
     let (dtype, n) = (call.dtype, call.n_out());
     if n > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let source = |wgsl: Wgsl| {
         wgsl.read("x", dtype)
@@ -179,15 +188,15 @@ fn pick_gpu(call: &mut Call, way: &Way) -> Result<Ran, Fault> {
                 "dims: vec4<u32>, strides: vec4<u32>, places: vec4<u32>, n: u32, offset: u32, index_offset: u32,
                  step: u32, size: u32",
             )
-            .text(gpu::INDEX)
-            .main(WORKGROUP, &PICK.replace("KIND", gpu::kind_of(dtype)))
+            .text(INDEX)
+            .main(WORKGROUP, &PICK.replace("KIND", scalar_of(dtype)))
     };
-    let (x, index) = (x.place()?, index.place()?);
-    let program = Program { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
+    let (x, index) = (x.on_gpu()?, index.on_gpu()?);
+    let shader = ShaderVariant { name: "pick", dtypes: &[dtype], flags: 0, reports_faults: true, source: &source };
     let mut words = Immediates::new();
     [dims, strides, places].iter().for_each(|four| words.extend_from_slice(four));
-    words.extend([n, x.offset as usize, index.offset as usize, way.step, way.size].map(|number| number as u32));
-    call.launch(&program, &[x.binding, index.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
+    words.extend([n, x.offset as usize, index.offset as usize, picks.step, picks.size].map(|number| number as u32));
+    call.launch(&shader, &[x.binding, index.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
 }
 
 static SCATTER: Op = Op {
@@ -210,18 +219,18 @@ static SCATTER: Op = Op {
         fits(sizes, index, axis)?;
         let (src, _) = args.tensor(3)?;
         if src.len() != index.len() {
-            return Err(Fault::Rank { operand: "src", expected: "as many dimensions as index", found: src.len() });
+            return Err(OpError::Rank { operand: "src", expected: "as many dimensions as index", found: src.len() });
         }
         for (&a, &b) in index.iter().zip(src) {
             same("index and src differ", a, b)?;
         }
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::Kernel(|call| {
+    kernel: OpKernel::Strided(|call| {
         let (x, index, src) = (call.operand(0)?, call.operand(2)?, call.operand(3)?);
         let axis = normalize_axis(call.int(1)?, x.dims.len())?;
-        super::cast::copy_into(call.threads.isa(), &x, call.dtype, call.out)?;
-        let mut strides = super::strides_of(call.dims);
+        copy_into(call.threads.isa(), &x, call.dtype, call.out)?;
+        let mut strides = contiguous_strides(call.dims);
         let step = std::mem::take(&mut strides[axis]);
         let (indices, values) = (Reader::new(&index)?, Reader::new(&src)?);
         let (dtype, out, size) = (call.dtype, &mut *call.out, x.dims[axis]);
@@ -229,7 +238,7 @@ static SCATTER: Op = Op {
         for_each_index(index.dims, [&strides, index.strides, src.strides], |_, [at, place, value]| {
             match checked(indices.at(place), size) {
                 Ok(n) => write(dtype, out, at + n * step, values.at(value)),
-                Err(fault) => result = Err(fault),
+                Err(error) => result = Err(error),
             }
         });
         result
@@ -246,7 +255,7 @@ impl<T> Tensor<T> {
         self.apply(&INDEX_SELECT, &[Arg::Int(dim as i64), index.into()])
     }
 
-    /// Elements picked along a dimension: see the operation `gather`.
+    /// Elements gathered along a dimension: see the operation `gather`.
     ///
     /// # Errors
     /// [`Error::Op`] where an index is out of range.

@@ -1,34 +1,32 @@
 //! `x · wᵀ + b` on a GPU, straight from a weight's blocks.
 //!
-//! For a few tokens a workgroup takes four rows of the weight and its invocations stride along them, so that the weight,
-//! which is what costs, is read once and in wide loads. For many tokens a workgroup computes a square of the result from
-//! tiles in its shared memory, where every part of the weight is unpacked once. Results whose rows are no multiple of four
-//! take a plain program, because results are stored four at a time.
+//! For a few tokens a workgroup takes four rows of the weight and its invocations stride along them, so that the
+//! weight, whose bandwidth is the cost, is read once and in wide loads. For many tokens a workgroup computes a square
+//! of the result from tiles in its shared memory, where every part of the weight is unpacked once. Results whose rows
+//! are no multiple of four take a plain program, because results are stored four at a time.
 //!
-//! A weight larger than one binding may show is bound in parts of whole rows, each its own launch.
+//! A weight larger than the largest binding is bound in parts of whole rows, each with its own launch.
 
 use std::fmt::Write as _;
 
 use smallvec::SmallVec;
 use tl_device::{Binding, DType, Device, ShaderTarget};
 
-use super::gpu::{Program, WORKGROUP, Wgsl};
 use super::linear_matrix::{self, Matrix};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use crate::OpError;
+use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
+use crate::gpu::weight_parts::weight_parts;
+use crate::gpu::{ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 use crate::quant::wgsl::WeightLoads;
 
-/// Tokens up to which a workgroup computes whole sums of four rows.
+/// The most tokens for which a workgroup computes whole sums of four rows.
 const FEW_TOKENS: usize = 8;
-/// Invocations of a workgroup that does; twice as many where there are few rows, to have enough loads under way.
+/// Invocations of such a workgroup; twice as many where there are few rows, to keep enough loads in flight.
 const FEW_LANES: u32 = 64;
-/// Rows of a weight that are few.
+/// Fewer rows of a weight than this are few.
 const FEW_ROWS: usize = 4096;
-/// Rows and columns of a square of the result.
-pub(super) const TILE: usize = 64;
-/// Invocations that compute a square, each eight rows and four columns of it.
-pub(super) const TILE_LANES: u32 = 128;
-
 /// A product: `x: [m, k]`, contiguous; `w: [n, k]`, whole rows one after the other; `bias: [n]`.
 pub(super) struct Linear<'a> {
     pub(super) x: &'a Operand<'a>,
@@ -39,7 +37,7 @@ pub(super) struct Linear<'a> {
     pub(super) n: usize,
 }
 
-/// What the text of a program depends on.
+/// How a program loads its operands.
 pub(super) struct Loads {
     pub(super) x: DType,
     pub(super) out: DType,
@@ -48,47 +46,47 @@ pub(super) struct Loads {
     pub(super) is_x_wide: bool,
 }
 
-/// How a program goes about it.
+/// The program of a product.
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
-    /// Sums of at most so many tokens and four rows in a workgroup of so many lanes.
+    /// A workgroup of `lanes` invocations computes the sums of at most `tokens` tokens and four rows.
     Few { tokens: usize, lanes: u32 },
-    /// Squares of the result.
+    /// A workgroup computes a square of the result.
     Many,
-    /// Larger parts of the result, with matrix instructions.
+    /// A workgroup computes a larger part of the result, with matrix instructions.
     Matrix(Matrix),
-    /// Each element on its own.
+    /// An invocation computes four elements.
     Each,
 }
 
 const PARAMS: &str = "k: u32, m: u32, n: u32, n_rows: u32, first: u32, x_offset: u32, w_offset: u32, b_offset: u32";
 
 /// Launches the product into the result of the call.
-pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
+pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Dispatch, OpError> {
     let Linear { x, w, bias, m, k, n } = *linear;
-    let (x_place, w_place) = (x.place()?, w.place()?);
-    let bias_place = bias.map(Operand::place).transpose()?;
+    let (x_place, w_place) = (x.on_gpu()?, w.on_gpu()?);
+    let bias_place = bias.map(Operand::on_gpu).transpose()?;
     let is_counted = |n_elems: usize| n_elems < u32::MAX as usize / 2;
     let fits = is_counted(m * k) && is_counted(m * n) && x.fits_u32();
     let is_wide = k.is_multiple_of(8) && w_place.offset.is_multiple_of(8);
-    let (Some(w_loads), true) = (WeightLoads::new(w.dtype, is_wide), fits) else { return Ok(Ran::NoProgram) };
+    let (Some(w_loads), true) = (WeightLoads::new(w.dtype, is_wide), fits) else { return Ok(Dispatch::Unsupported) };
     let bias_loads = bias.and_then(|bias| WeightLoads::new(bias.dtype, false));
     if bias.is_some() && bias_loads.is_none() {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
-    let Some(target) = call.device.shader_target() else { return Ok(Ran::NoProgram) };
+    let Some(target) = call.device.shader_target() else { return Ok(Dispatch::Unsupported) };
     let is_x_wide = k.is_multiple_of(4) && x_place.offset.is_multiple_of(4);
-    let Some(parts) = parts(target, w, k, n) else { return Ok(Ran::NoProgram) };
+    let Some(parts) = weight_parts(target, w, k, n) else { return Ok(Dispatch::Unsupported) };
     let plan = Plan::new(call.device, target, linear, &w_loads);
     if plan == Plan::Each && parts.len() > 1 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let loads = Loads { x: x.dtype, out: call.dtype, w: w_loads, bias: bias_loads, is_x_wide };
     let source = |wgsl: Wgsl| loads.source(wgsl, plan);
     let dtypes = [x.dtype, w.dtype, bias.map_or(DType::Bool, |bias| bias.dtype), call.dtype];
     let (name, size) = plan.name();
     let flags = (size as u32) << 2 | u32::from(is_wide) << 1 | u32::from(is_x_wide);
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     for part in parts {
         let mut reads: SmallVec<[Binding; 3]> =
             SmallVec::from_slice(&[x_place.binding, part.binding(&w_place.binding)]);
@@ -96,9 +94,9 @@ pub(super) fn run(call: &mut Call, linear: &Linear) -> Result<Ran, Fault> {
         let numbers = [k, m, n, part.n_rows, part.first].map(|number| number as u32);
         let offsets = [x_place.offset, w_place.offset, bias_place.as_ref().map_or(0, |place| place.offset)];
         let words: SmallVec<[u32; 8]> = numbers.into_iter().chain(offsets).collect();
-        call.launch(&program, &reads, &words, plan.groups(m, part.n_rows))?;
+        call.launch(&shader, &reads, &words, plan.groups(m, part.n_rows))?;
     }
-    Ok(Ran::OnGpu)
+    Ok(Dispatch::Launched)
 }
 
 impl Plan {
@@ -116,7 +114,7 @@ impl Plan {
         Plan::Few { tokens: m.next_power_of_two(), lanes: if is_busy { FEW_LANES } else { 2 * FEW_LANES } }
     }
 
-    /// The program's name, and a number for what its text depends on besides.
+    /// The program's name, and a number for everything else that its text depends on.
     fn name(self) -> (&'static str, usize) {
         match self {
             Plan::Few { tokens, lanes } => ("linear of few", tokens + 16 * (lanes / FEW_LANES) as usize),
@@ -126,7 +124,7 @@ impl Plan {
         }
     }
 
-    /// Workgroups for so many tokens and rows of the weight.
+    /// The number of workgroups for `m` tokens and `n_rows` rows of the weight.
     fn groups(self, m: usize, n_rows: usize) -> usize {
         match self {
             Plan::Few { .. } => n_rows.div_ceil(4),
@@ -137,48 +135,8 @@ impl Plan {
     }
 }
 
-/// Rows of a weight that one binding shows.
-pub(super) struct Part {
-    pub(super) first: usize,
-    pub(super) n_rows: usize,
-    /// Where the binding begins and how long it is; `None`: it is the whole weight.
-    bytes: Option<(u64, u64)>,
-}
-
-impl Part {
-    pub(super) fn binding<'a>(&self, whole: &Binding<'a>) -> Binding<'a> {
-        self.bytes.map_or(*whole, |(start, len)| whole.part(start, len))
-    }
-}
-
-/// The parts that a weight is bound in: as many rows as a binding may show, so many that each part begins where a binding
-/// may, and at a multiple of four. `None` where a few rows are too much, or a part has elements beyond what can be counted.
-pub(super) fn parts(target: &ShaderTarget, w: &Operand, k: usize, n: usize) -> Option<SmallVec<[Part; 4]>> {
-    let (elems, bytes) = (w.dtype.block_elems(), w.dtype.block_bytes());
-    let whole = w.binding.map_or(0, |binding| binding.len_bytes() as u64);
-    let is_counted = |n_elems: usize| n_elems < u32::MAX as usize;
-    if whole <= target.max_binding_bytes && is_counted(w.offset + n * k) {
-        return Some(SmallVec::from_iter([Part { first: 0, n_rows: n, bytes: None }]));
-    }
-    let (row, before) = ((k / elems * bytes) as u64, (w.offset / elems * bytes) as u64);
-    let alignment = u64::from(target.binding_alignment);
-    // The least number of rows whose bytes are a multiple of the alignment, which is a power of two.
-    let rows_apart = (alignment >> row.trailing_zeros().min(alignment.trailing_zeros())).max(4);
-    let most =
-        target.max_binding_bytes.checked_sub(before)?.checked_div(row)?.min(u64::from(u32::MAX / 2) / k.max(1) as u64);
-    let n_rows = (most / rows_apart * rows_apart) as usize;
-    if n_rows == 0 || !is_counted(w.offset) {
-        return None;
-    }
-    let part = |first: usize| {
-        let n_rows = n_rows.min(n - first);
-        Part { first, n_rows, bytes: Some((first as u64 * row, before + n_rows as u64 * row)) }
-    };
-    Some((0..n).step_by(n_rows).map(part).collect())
-}
-
 impl Loads {
-    /// The bindings of activations, weight and bias, with those of `between` before the bias.
+    /// Declares activations, weight and bias, and before the bias the bindings of `between`.
     pub(super) fn declare_operands<'a>(&self, wgsl: Wgsl<'a>, between: impl Fn(Wgsl<'a>) -> Wgsl<'a>) -> Wgsl<'a> {
         let mut wgsl = if self.is_x_wide { wgsl.read4("x", self.x) } else { wgsl.read("x", self.x) };
         wgsl = wgsl.text(WeightLoads::shared());
@@ -217,14 +175,14 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         }
     }
 
-    /// The eight or fewer quarters of a part of `x` from `at` on, as an array.
+    /// The elements of a part of `x` from `at` on, as an array of at most eight vectors.
     fn x_part(&self, at: &str, end: &str) -> String {
         let quarters = self.w.part() / 4;
         let all: Vec<String> = (0..quarters).map(|j| format!("x4({at} + {}u, {end})", 4 * j)).collect();
         format!("array<vec4<f32>, {quarters}>({})", all.join(", "))
     }
 
-    /// Four rows of the weight and up to `tokens` tokens in a workgroup, whose lanes stride over the parts of the rows.
+    /// The program of [`Plan::Few`]: the lanes of a workgroup stride over the parts of the rows.
     fn few(&self, wgsl: Wgsl, tokens: usize, lanes: u32) -> String {
         let (part, subgroup) = (self.w.part(), wgsl.target().subgroup);
         let n_shared = subgroup.map_or(lanes, |(least, _)| lanes.div_ceil(least.max(1))) * tokens as u32;
@@ -265,7 +223,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         )
     }
 
-    /// The parts of the four rows are unpacked once, then the tokens are loaded four elements at a time.
+    /// Unpacks the parts of the four rows once, then loads the tokens four elements at a time.
     fn some_tokens(&self, tokens: usize) -> String {
         let mut text = String::new();
         for j in 0..4 {
@@ -284,7 +242,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         text
     }
 
-    /// A square of the result in a workgroup.
+    /// The program of [`Plan::Many`].
     fn many(&self, wgsl: Wgsl) -> String {
         let part = self.w.part();
         let n_parts = TILE as u32 * 32 / part;
@@ -342,7 +300,7 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
         products
     }
 
-    /// Four neighbouring elements by each invocation.
+    /// The program of [`Plan::Each`]: an invocation computes four neighbouring elements.
     fn each(&self, wgsl: Wgsl) -> String {
         let part = self.w.part();
         let products = self.dot_products();
@@ -371,11 +329,11 @@ fn bias4(row: u32) -> vec4<f32> {{ return vec4<f32>(bias(row), bias(row + 1u), b
     }
 }
 
-/// The built-in values of programs that add up across subgroups.
+/// The built-in values of programs that sum across subgroups.
 pub(super) const SUBGROUP: &str = "@builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) n_subgroups: u32,
         @builtin(subgroup_invocation_id) within: u32, ";
 
-/// Adds `s0, s1, ..` of all lanes: lane `t` has the total of `s{t}` in `total`.
+/// Sums `s0, s1, ..` of all lanes: `total` of lane `t` is the sum of `s{t}`.
 pub(super) fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
     let mut text = String::new();
     if has_subgroups {
@@ -409,35 +367,6 @@ pub(super) fn total(tokens: usize, lanes: u32, has_subgroups: bool) -> String {
     text.push_str("        }\n    }\n    workgroupBarrier();\n");
     let _ = writeln!(text, "    let total = shared_sums[min(lane, {}u) * {lanes}u];", tokens - 1);
     text
-}
-
-/// The tiles of both sides: 64 rows of 32 elements, four elements at a place. Places are mixed so that neighbouring
-/// invocations, four rows apart, read from different banks.
-pub(super) const TILE_MEMORY: &str = "
-var<workgroup> left: array<vec4<f32>, 512>;
-var<workgroup> right: array<vec4<f32>, 512>;
-fn place(row: u32, quarter: u32) -> u32 { return row * 8u + (quarter ^ ((row >> 2u) & 7u)); }";
-
-/// The sums of an invocation, `s0 .. s7`: eight rows of four columns, and where they are in the square.
-pub(super) const TILE_SUMS: &str = "let rows = (lane >> 4u) * 8u;
-    let columns = (lane & 15u) * 4u;
-    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
-    var s4 = vec4<f32>(); var s5 = vec4<f32>(); var s6 = vec4<f32>(); var s7 = vec4<f32>();";
-
-/// A statement for each of the eight rows of an invocation. They are written out so that the sums stay in registers.
-pub(super) fn eight_rows(statement: impl Fn(usize) -> String) -> String {
-    (0..8).map(|r| statement(r) + "\n    ").collect()
-}
-
-/// Adds the products of the tiles to the sums.
-pub(super) fn tile_products() -> String {
-    let columns: String = (0..4).map(|c| format!("let b{c} = right[place(columns + {c}u, q)];\n    ")).collect();
-    let rows = eight_rows(|r| {
-        format!(
-            "{{ let a = left[place(rows + {r}u, q)]; s{r} += vec4<f32>(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3)); }}"
-        )
-    });
-    format!("for (var q = 0u; q < 8u; q++) {{\n    {columns}{rows}}}")
 }
 
 /// The text of a program with matrix instructions, with a bias, for activations of `float16`.

@@ -1,32 +1,33 @@
-//! `x · wᵀ + b` of many tokens with the matrix instructions of a GPU (cooperative matrices): tiles of `float16`, sums in
-//! `float32`.
+//! `x · wᵀ + b` of many tokens with the matrix instructions of a GPU (cooperative matrices): tiles of `float16`, sums
+//! in `float32`.
 //!
-//! A workgroup has four subgroups and computes 128 tokens of 64 rows; each subgroup 64 tokens of 32 rows. Where a device's
-//! subgroups come out smaller than they may be there are more than four, and some do the same: matrix instructions must not
-//! stand where only some subgroups pass.
+//! A workgroup has four subgroups and computes 128 tokens of 64 rows; each subgroup 64 tokens of 32 rows. Where a
+//! device runs smaller subgroups than its largest there are more than four, and several compute the same, because
+//! matrix instructions must be in uniform control flow.
 
 use std::fmt::Write as _;
 
 use half::f16;
 use tl_device::{DType, Device, ShaderTarget};
 
-use super::gpu::Wgsl;
+use crate::gpu::Wgsl;
 use crate::quant::wgsl::WeightLoads;
-use crate::{Error, Random, Tensor};
+use crate::tensor::Tensor;
+use crate::{Error, Random};
 
 /// Tokens of a workgroup.
 pub(super) const TOKENS: usize = 128;
 /// Rows of the weight of a workgroup.
 pub(super) const ROWS: usize = 64;
-/// Tokens from which the instructions are worth their larger tiles.
+/// The fewest tokens for which the larger tiles pay.
 const MIN_TOKENS: usize = 32;
-/// Elements from one row of a tile to the next: 32, and some so that rows begin at different banks.
+/// Elements from one row of a tile to the next: 32, and padding so that rows begin in different banks.
 const STRIDE: usize = 40;
 /// Bytes of shared memory: two tiles of `float16`, and four squares of sums.
 const SHARED_BYTES: usize = (TOKENS + ROWS) * STRIDE * 2 + 4 * 16 * 16 * 4;
 
-/// Whether the matrix instructions of the first device give what the programs of the second give, which has none: every
-/// part of a tile, tokens and rows beyond one, a bias.
+/// Whether the matrix instructions of the first device agree with the programs of the second, which has none. The
+/// product covers every part of a tile, more than one tile, and a bias.
 pub(super) fn agree(with: &Device, without: &Device) -> bool {
     let (m, k, n) = (TOKENS + 2, 96, 2 * ROWS + 4);
     let product = |device: &Device| -> Result<Vec<f16>, Error> {
@@ -46,7 +47,7 @@ pub(super) fn agree(with: &Device, without: &Device) -> bool {
         && found.iter().zip(&expected).all(|(found, expected)| (found.to_f32() - expected.to_f32()).abs() < 0.05)
 }
 
-/// How a device multiplies matrices.
+/// The matrix instructions that a product uses.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Matrix {
     /// Rows and columns of a matrix: 16 or 8.
@@ -56,8 +57,8 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
-    /// Whether and how a product of `m` tokens uses matrix instructions. Activations and weights of `float32` do not: they
-    /// would be rounded.
+    /// The instructions for a product of `m` tokens; `None`: no instructions. Activations and weights of `float32`
+    /// would be rounded, so they use none.
     pub(super) fn new(target: &ShaderTarget, m: usize, x: DType, w: DType) -> Option<Matrix> {
         let size = match target {
             ShaderTarget { has_matrix_16: true, .. } => 16,
@@ -214,7 +215,7 @@ mod tests {
     use crate::ops::linear_gpu::matrix_program;
     use crate::quant::FORMATS;
 
-    /// The program of a format is valid, and can be written for Vulkan and Metal.
+    /// Checks that the program of a format is valid, and translates to Vulkan and Metal.
     fn check(format: &crate::quant::Format, target: &ShaderTarget) {
         let matrix = Matrix::new(target, 512, DType::F16, format.dtype);
         if format.dtype == DType::F32 {

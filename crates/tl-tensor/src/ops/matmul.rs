@@ -1,18 +1,20 @@
-//! Products of matrices: `matmul` (written `@`) and `linear`.
+//! `matmul`, written `@`.
 
-use smallvec::SmallVec;
 use tl_device::DType;
 use tl_kernels::{Batch, Matrix};
 
 use super::linear_gpu::{self, Linear};
-use super::product_gpu;
-use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, same, weight_rule, whole_rows};
-use super::{
-    Arg, Call, Default, Group, Kind, Op, Operand, Ran, Run, broadcast_strides, optional, required, with_float,
-};
-use crate::{Error, Fault, Tensor};
+use crate::gpu::products;
+use crate::op::kernel::with_float;
+use crate::op::rule::{broadcast, product_dtype, same};
+use crate::op::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, TensorType, required};
+use crate::operand::Operand;
+use crate::size::Size;
+use crate::strides::broadcast_strides;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[&MATMUL, &LINEAR];
+pub(super) static OPS: &[&Op] = &[&MATMUL];
 
 static MATMUL: Op = Op {
     name: "matmul",
@@ -27,10 +29,10 @@ static MATMUL: Op = Op {
         let dtype = product_dtype(("a", a_dtype), ("b", b_dtype))?;
         if a.is_empty() || b.is_empty() {
             let operand = if a.is_empty() { "a" } else { "b" };
-            return Err(Fault::Rank { operand, expected: "1 dimension or more", found: 0 });
+            return Err(OpError::Rank { operand, expected: "1 dimension or more", found: 0 });
         }
         if matches!(b_dtype, Some(DType::Block(_))) && b.len() != 2 {
-            return Err(Fault::Rank {
+            return Err(OpError::Rank {
                 operand: "a weight in a stored format",
                 expected: "2 dimensions",
                 found: b.len(),
@@ -43,12 +45,12 @@ static MATMUL: Op = Op {
         sizes.extend(a_row.into_iter().chain(b_column));
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::PreparedKernel { must_copy, kernel: matmul },
+    kernel: OpKernel::Prepared { must_copy, kernel: matmul },
     gpu: Some(matmul_gpu),
 };
 
-/// Floats are multiplied as they lie. Where the right operand is a stored weight, the left one must lie contiguous, and
-/// the weight in rows or as the transposed view of contiguous rows.
+/// Floats are multiplied at any strides. Where the right operand is a stored weight, the left one must be contiguous,
+/// and the weight must have contiguous rows or be the transposed view of such.
 fn must_copy(args: &[Arg], index: usize) -> bool {
     let Some(Arg::Tensor(weight)) = args.get(1) else { return false };
     let weight = weight.operand();
@@ -64,20 +66,6 @@ fn is_transposed(weight: &Operand) -> bool {
     let (k, n) = (weight.dims[0], weight.dims[1]);
     let has_whole_rows = k.is_multiple_of(weight.dtype.block_elems());
     has_whole_rows && (weight.strides[0] == 1 || k == 1) && (weight.strides[1] == k || n == 1)
-}
-
-/// The result's type: the activation's. The other operand's type never counts as mixing, since it may be a weight, which
-/// keeps the type that it was stored in.
-pub(super) fn product_dtype(
-    (operand, x): (&'static str, Option<DType>),
-    (weight, weight_dtype): (&'static str, Option<DType>),
-) -> Result<Option<DType>, Fault> {
-    if let Some(found) = x.filter(|dtype| !dtype.is_float()) {
-        let expected = "float16 or float32 (cast it first, `x as float32`)";
-        return Err(Fault::DType { operand, expected, found });
-    }
-    weight_rule(weight, weight_dtype)?;
-    Ok(x)
 }
 
 fn split_left(a: &[Size]) -> (&[Size], Option<Size>, Size) {
@@ -118,10 +106,10 @@ fn matrices<'a>(operand: &Operand<'a>, is_left: bool) -> Matrices<'a> {
     }
 }
 
-fn matmul(call: &mut Call) -> Result<(), Fault> {
+fn matmul(call: &mut Call) -> Result<(), OpError> {
     let (a, b) = (call.operand(0)?, call.operand(1)?);
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
-        return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
+        return Err(OpError::Mixed { left: a.dtype, right: b.dtype });
     }
     let (left, right) = (matrices(&a, true), matrices(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
@@ -142,12 +130,12 @@ fn matmul(call: &mut Call) -> Result<(), Fault> {
     }))
 }
 
-/// Float operands as they lie; contiguous activations with the transposed view of a weight as `linear` has it. A weight in
-/// blocks as it is has no program.
-fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
+/// Contiguous activations with the transposed view of a weight run the programs of `linear`; float operands at any
+/// strides, a batch of products. A weight in blocks that is not transposed has no program.
+fn matmul_gpu(call: &mut Call) -> Result<Dispatch, OpError> {
     let (a, b) = (call.operand(0)?, call.operand(1)?);
     if b.dtype.is_float() && a.dtype != b.dtype && !call.is_weight(1) {
-        return Err(Fault::Mixed { left: a.dtype, right: b.dtype });
+        return Err(OpError::Mixed { left: a.dtype, right: b.dtype });
     }
     let (left, right) = (matrices(&a, true), matrices(&b, false));
     let (m, k, n) = (left.rows.0, left.columns.0, right.columns.0);
@@ -156,20 +144,20 @@ fn matmul_gpu(call: &mut Call) -> Result<Ran, Fault> {
         return linear_gpu::run(call, &Linear { x: &a, w: &b, bias: None, m, k, n });
     }
     if let DType::Block(_) = b.dtype {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let batch_rank = left.dims.len().max(right.dims.len());
     let batch_dims = &call.dims[..batch_rank.min(call.dims.len())];
     let a_strides = broadcast_strides(left.dims, left.strides, batch_dims);
     let b_strides = broadcast_strides(right.dims, right.strides, batch_dims);
-    let a = product_gpu::Side { operand: &a, batch: &a_strides, outer: left.rows.1, inner: left.columns.1 };
-    let b = product_gpu::Side { operand: &b, batch: &b_strides, outer: right.columns.1, inner: right.rows.1 };
-    product_gpu::run(call, batch_dims, &a, &b, &product_gpu::Sizes { m, k, n, n_inner: 1 })
+    let a = products::Side { operand: &a, batch: &a_strides, outer: left.rows.1, inner: left.columns.1 };
+    let b = products::Side { operand: &b, batch: &b_strides, outer: right.columns.1, inner: right.rows.1 };
+    products::run(call, batch_dims, &a, &b, &products::Sizes { m, k, n, n_inner: 1 })
 }
 
-/// `x @ w` for a weight in blocks. Its transposed view is what `linear` computes; the weight itself, whose blocks run
-/// along the result, is unpacked tile by tile, each tile used for all rows of `x`.
-fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), Fault> {
+/// `x @ w` for a weight in blocks. With the transposed view of a weight this is `linear`. Else blocks run along the
+/// result, and the weight is unpacked tile by tile.
+fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize, n: usize) -> Result<(), OpError> {
     let threads = call.threads;
     if is_transposed(w) {
         let weight = w.weight()?;
@@ -180,7 +168,7 @@ fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize,
     }
     const COLUMNS: usize = 256;
     let format = w.weight_format()?;
-    // A single row has no stride to speak of.
+    // The stride of a single row is meaningless.
     let row_bytes = if k > 1 { format.row_bytes(w.strides[0]) } else { 0 };
     with_float!(x.dtype, "a", T => {
         let x = x.slice::<T>()?;
@@ -206,61 +194,6 @@ fn weight_product(call: &mut Call, x: &Operand, w: &Operand, m: usize, k: usize,
     })
 }
 
-static LINEAR: Op = Op {
-    name: "linear",
-    group: Group::Linear,
-    doc: "`x · wᵀ + b`, straight from the blocks of a weight in a stored format. The result has the type of `x`; sums in \
-          `float32`, or in integers of 32 bits within a block where the format has integer blocks, whose counterpart in `x` \
-          is then rounded to 8 bits. `x: [.., k], w: [n, k], b: [n] → [.., n]`.",
-    params: &[required("x", Kind::Tensor), required("w", Kind::Weight), optional("b", Kind::Weight, Default::Absent)],
-    rule: linear_rule,
-    run: Run::ContiguousKernel(|call| {
-        let (x, w) = (call.operand(0)?, call.operand(1)?);
-        let (n, k) = (w.dims[0], w.dims[1]);
-        let m: usize = x.dims[..x.dims.len() - 1].iter().product();
-        let bias = call.optional_operand(2).map(|bias| bias.weight()).transpose()?;
-        let (weight, threads) = (w.weight()?, call.threads);
-        with_float!(x.dtype, "x", T => {
-            tl_kernels::linear::<T, T>(threads, x.slice()?, m, k, weight, bias, n, call.out()?);
-            Ok(())
-        })
-    }),
-    gpu: Some(|call| {
-        let (x, w, bias) = (call.operand(0)?, call.operand(1)?, call.optional_operand(2));
-        let (n, k) = (w.dims[0], w.dims[1]);
-        let m = x.dims[..x.dims.len() - 1].iter().product();
-        linear_gpu::run(call, &Linear { x: &x, w: &w, bias: bias.as_ref(), m, k, n })
-    }),
-};
-
-fn linear_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
-    let (x, dtype) = args.tensor(0)?;
-    let Some((&inner, outer)) = x.split_last() else {
-        return Err(Fault::Rank { operand: "x", expected: "1 dimension or more, [.., k]", found: 0 });
-    };
-    let mut sizes = Sizes::from_slice(outer);
-    let (w, w_dtype) = match args.ranked(1, 2, "w", "2 dimensions, [n, k]") {
-        Ok(weight) => weight,
-        // Of a weight that comes from a file, nothing is known before the program runs.
-        Err(Fault::Unknown) => {
-            sizes.push(Size::Unknown);
-            return Ok(TensorType::new(product_dtype(("x", dtype), ("w", None))?, sizes));
-        }
-        Err(fault) => return Err(fault),
-    };
-    same("the inner sizes differ", inner, w[1])?;
-    whole_rows("w", w_dtype, w[1])?;
-    if args.is_tensor(2)
-        && let Ok((b, b_dtype)) = args.tensor(2)
-    {
-        weight_rule("b", b_dtype)?;
-        let [b] = b else { return Err(Fault::Rank { operand: "b", expected: "1 dimension, [n]", found: b.len() }) };
-        same("the bias has another size than the rows of w", w[0], *b)?;
-    }
-    sizes.push(w[0]);
-    Ok(TensorType::new(product_dtype(("x", dtype), ("w", w_dtype))?, sizes))
-}
-
 impl<T> Tensor<T> {
     /// Matrix multiplication: see the operation `matmul`.
     ///
@@ -268,22 +201,5 @@ impl<T> Tensor<T> {
     /// [`Error::Op`] where the inner sizes differ.
     pub fn matmul<U>(&self, other: &Tensor<U>) -> Result<Tensor<T>, Error> {
         self.apply(&MATMUL, &[other.into()])
-    }
-
-    /// `self · wᵀ`: see the operation `linear`. `self: [.., k], w: [n, k] → [.., n]`.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where the inner sizes differ.
-    pub fn linear<U>(&self, w: &Tensor<U>) -> Result<Tensor<T>, Error> {
-        self.apply(&LINEAR, &[w.into()])
-    }
-
-    /// `self · wᵀ + b`. `self: [.., k], w: [n, k], b: [n] → [.., n]`.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where sizes differ.
-    pub fn linear_with_bias<U, V>(&self, w: &Tensor<U>, b: &Tensor<V>) -> Result<Tensor<T>, Error> {
-        let args: SmallVec<[Arg<'_>; 2]> = SmallVec::from([w.into(), b.into()]);
-        self.apply(&LINEAR, &args)
     }
 }

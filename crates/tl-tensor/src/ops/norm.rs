@@ -1,21 +1,22 @@
-//! Normalizations over the last dimension, and SwiGLU.
+//! `rms_norm` and `layer_norm`: normalizations over the last dimension.
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
-use super::rows_gpu::RowMap;
-use super::rule::{RuleArgs, Size, TensorType, same, weight_rule};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use crate::gpu::rows::RowMap;
+use crate::op::kernel::with_float;
+use crate::op::rule::{same, weight_rule};
+use crate::op::{Arg, Call, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[&RMS_NORM, &LAYER_NORM, &SWIGLU];
+pub(super) static OPS: &[&Op] = &[&RMS_NORM, &LAYER_NORM];
 
 /// `x: [.., n]` of floats with parameters of size `[n]`, where they are given and known.
-fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
     let Some(&n) = x.last() else {
-        return Err(Fault::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
+        return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
     };
     for &(index, operand) in parameters {
         match args.tensor(index) {
@@ -23,17 +24,17 @@ fn rule(args: &RuleArgs, parameters: &[(usize, &'static str)]) -> Result<TensorT
                 weight_rule(operand, dtype)?;
                 same("the parameter has another size than the last dimension of x", size, n)?;
             }
-            Ok((sizes, _)) => return Err(Fault::Rank { operand, expected: "1 dimension, [n]", found: sizes.len() }),
+            Ok((sizes, _)) => return Err(OpError::Rank { operand, expected: "1 dimension, [n]", found: sizes.len() }),
             Err(_) => {}
         }
     }
     Ok(TensorType::new(dtype, x))
 }
 
-fn eps(call: &Call, index: usize) -> Result<f32, Fault> {
+fn eps(call: &Call, index: usize) -> Result<f32, OpError> {
     let eps = call.number(index)?;
     if !(eps >= 0.0 && eps.is_finite()) {
-        return Err(Fault::Value { operand: "eps", expected: "0 or more", found: eps });
+        return Err(OpError::Value { operand: "eps", expected: "0 or more", found: eps });
     }
     Ok(eps as f32)
 }
@@ -46,10 +47,10 @@ static RMS_NORM: Op = Op {
     params: &[
         required("x", Kind::Tensor),
         required("w", Kind::Weight),
-        optional("eps", Kind::Number, Default::Number(1e-5)),
+        optional("eps", Kind::Number, DefaultValue::Number(1e-5)),
     ],
     rule: |args| rule(args, &[(1, "w")]),
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, weight, eps) = (call.operand(0)?, call.operand(1)?.weight()?, eps(call, 2)?);
         let (n, threads) = (x.dims[x.dims.len() - 1], call.threads);
         with_float!(x.dtype, "x", T => {
@@ -73,11 +74,11 @@ static LAYER_NORM: Op = Op {
     params: &[
         required("x", Kind::Tensor),
         required("w", Kind::Weight),
-        optional("b", Kind::Weight, Default::Absent),
-        optional("eps", Kind::Number, Default::Number(1e-5)),
+        optional("b", Kind::Weight, DefaultValue::Absent),
+        optional("eps", Kind::Number, DefaultValue::Number(1e-5)),
     ],
     rule: |args| rule(args, &[(1, "w"), (2, "b")]),
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, weight, eps) = (call.operand(0)?, call.operand(1)?.weight()?, eps(call, 3)?);
         let bias = call.optional_operand(2).map(|bias| bias.weight()).transpose()?;
         let (n, threads) = (x.dims[x.dims.len() - 1], call.threads);
@@ -100,34 +101,6 @@ static LAYER_NORM: Op = Op {
     }),
 };
 
-static SWIGLU: Op = Op {
-    name: "swiglu",
-    group: Group::Transformer,
-    doc: "`silu(gate) · up`, in one pass (Shazeer, 2020). `gate: [..], up: [..] → [..]`.",
-    params: &[required("gate", Kind::Tensor), required("up", Kind::Tensor)],
-    rule: |args| {
-        let dtype = args.common_dtype(&[0, 1])?;
-        if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-            return Err(Fault::DType { operand: "gate", expected: "float16 or float32 (cast it first)", found });
-        }
-        let ((gate, _), (up, _)) = (args.tensor(0)?, args.tensor(1)?);
-        if gate.len() != up.len() {
-            return Err(Fault::Rank { operand: "up", expected: "as many dimensions as gate", found: up.len() });
-        }
-        let sizes: Result<super::Sizes, Fault> =
-            gate.iter().zip(up).map(|(&a, &b): (&Size, &Size)| same("gate and up differ", a, b)).collect();
-        Ok(TensorType::new(dtype, sizes?))
-    },
-    run: Run::ContiguousKernel(|call| {
-        let (gate, up, threads) = (call.operand(0)?, call.operand(1)?, call.threads);
-        with_float!(gate.dtype, "gate", T => {
-            tl_kernels::swiglu::<T>(threads, gate.slice()?, up.slice()?, call.out()?);
-            Ok(())
-        })
-    }),
-    gpu: Some(swiglu_gpu),
-};
-
 /// The factor of a row.
 const ROOT_MEAN_SQUARE: &str = "
 fn statistics(start: u32) -> vec2<f32> {
@@ -139,8 +112,8 @@ fn statistics(start: u32) -> vec2<f32> {
     return vec2<f32>(1.0 / sqrt(all_sum(sum) / f32(p.n) + p.eps), 0.0);
 }";
 
-/// Mean and factor of a row. Deviations are squared after the mean is known: squares of large values would cancel. The mean
-/// is taken of differences to the first element, so that of equal elements it is their value to the last bit.
+/// Mean and factor of a row. Deviations are squared after the mean is known: squares of large values would cancel. The
+/// mean is computed from differences to the first element, so that the mean of equal elements is exactly their value.
 const MEAN_AND_VARIANCE: &str = "
 fn statistics(start: u32) -> vec2<f32> {
     var sum = vec4<f32>();
@@ -154,41 +127,6 @@ fn statistics(start: u32) -> vec2<f32> {
     }
     return vec2<f32>(mean, 1.0 / sqrt(all_sum(squares) / f32(p.n) + p.eps));
 }";
-
-fn swiglu_gpu(call: &mut Call) -> Result<Ran, Fault> {
-    let (gate, up) = (call.operand(0)?, call.operand(1)?);
-    if !(gate.fits_u32() && up.fits_u32()) {
-        return Ok(Ran::NoProgram);
-    }
-    let is_wide = gate.offset.is_multiple_of(4) && up.offset.is_multiple_of(4);
-    let dtype = call.dtype;
-    let source = |wgsl: Wgsl| {
-        let (wgsl, load) = if is_wide {
-            let load = "let g = load4_gate((p.gate >> 2u) + four); let u = load4_up((p.up >> 2u) + four);";
-            (wgsl.read4("gate", dtype).read4("up", dtype), load)
-        } else {
-            let load = "let g_at = p.gate + four * 4u;
-    let u_at = p.up + four * 4u;
-    let g = vec4<f32>(load_gate(g_at), load_gate(g_at + 1u), load_gate(g_at + 2u), load_gate(g_at + 3u));
-    let u = vec4<f32>(load_up(u_at), load_up(u_at + 1u), load_up(u_at + 2u), load_up(u_at + 3u));";
-            (wgsl.read("gate", dtype).read("up", dtype), load)
-        };
-        wgsl.write("out", dtype).params("n: u32, gate: u32, up: u32").main(
-            WORKGROUP,
-            &format!(
-                "let four = group * {WORKGROUP}u + lane;
-    if four * 4u >= p.n {{ return; }}
-    {load}
-    store4_out(four, g / (1.0 + exp(-g)) * u);"
-            ),
-        )
-    };
-    let (gate, up, n) = (gate.place()?, up.place()?, call.n_out());
-    let flags = u32::from(is_wide);
-    let program = Program { name: "swiglu", dtypes: &[dtype], flags, reports_faults: false, source: &source };
-    let words = Immediates::from_slice(&[n as u32, gate.offset, up.offset]);
-    call.launch(&program, &[gate.binding, up.binding], &words, n.div_ceil(4 * WORKGROUP as usize))
-}
 
 impl<T> Tensor<T> {
     /// Root-mean-square normalization over the last dimension: see the operation `rms_norm`.
@@ -205,13 +143,5 @@ impl<T> Tensor<T> {
     /// [`Error::Op`] where `w` or `b` has another size than the last dimension.
     pub fn layer_norm<U>(&self, w: &Tensor<U>, b: Option<&Tensor<U>>, eps: f64) -> Result<Tensor<T>, Error> {
         self.apply(&LAYER_NORM, &[w.into(), b.map_or(Arg::None, Arg::from), Arg::Number(eps)])
-    }
-
-    /// `silu(self) · up`.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where the shapes or types differ.
-    pub fn swiglu<U>(&self, up: &Tensor<U>) -> Result<Tensor<T>, Error> {
-        self.apply(&SWIGLU, &[up.into()])
     }
 }

@@ -1,33 +1,39 @@
-//! Many elements to one: sums, extremes, their places, softmax.
+//! Reductions: `sum`, `mean`, `max`, `min`, `norm`, `argmax`, `argmin`.
 
 use tl_device::DType;
 use tl_kernels::{ArgReduceOp, ReduceOp, View};
 
-use super::access::{Reader, for_each_index, write};
 use super::reduce_gpu::{self, Reduction};
-use super::rule::{RuleArgs, Size, Sizes, TensorType, normalize_axis};
-use super::{Arg, Call, Default, Group, Kind, Op, Param, Ran, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use crate::cpu::elements::{Reader, for_each_index, write};
+use crate::op::kernel::with_float;
+use crate::op::rule::normalize_axis;
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Param, RuleArgs, TensorType, optional, required,
+};
+use crate::size::{Size, Sizes};
+use crate::strides::Strides;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN, &SOFTMAX, &LOG_SOFTMAX];
+pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN];
 
 static PARAMS: &[Param] = &[
     required("x", Kind::Tensor),
-    optional("dim", Kind::Int, Default::Absent),
-    optional("keepdim", Kind::Bool, Default::Bool(false)),
+    optional("dim", Kind::Int, DefaultValue::Absent),
+    optional("keepdim", Kind::Bool, DefaultValue::Bool(false)),
 ];
 
-fn float_operand(dtype: Option<DType>) -> Result<(), Fault> {
+pub(super) fn float_operand(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype.filter(|dtype| !dtype.is_float()) {
         Some(found) => {
-            Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it, `x as float32`)", found })
+            Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it, `x as float32`)", found })
         }
         None => Ok(()),
     }
 }
 
 /// The sizes without the dimension that is reduced (or with 1 in its place); a single number where none is named.
-fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), Fault> {
+fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     let keep = args.bool(2)?;
     let mut result = Sizes::from_slice(sizes);
@@ -44,24 +50,24 @@ fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), Fault> {
     Ok((result, dtype))
 }
 
-fn reduce_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (sizes, dtype) = reduced(args)?;
     match dtype {
         Some(found @ (DType::Block(_) | DType::Bool)) => {
-            Err(Fault::DType { operand: "x", expected: "float16, float32 or int32 (cast it first)", found })
+            Err(OpError::DType { operand: "x", expected: "float16, float32 or int32 (cast it first)", found })
         }
         _ => Ok(TensorType::new(dtype, sizes)),
     }
 }
 
-fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let result = reduce_rule(args)?;
     float_operand(result.dtype)?;
     Ok(result)
 }
 
-/// The place of an extreme exists only where there are elements.
-fn place_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+/// As `reduce_rule`, for indices, which exist only where there are elements.
+fn place_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let result = reduce_rule(args)?;
     let (sizes, _) = args.tensor(0)?;
     let axis = if args.is_given(1) { Some(args.axis(1, sizes.len())?) } else { None };
@@ -70,33 +76,33 @@ fn place_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
         None => sizes.contains(&Size::Known(0)),
     };
     if is_empty {
-        return Err(Fault::Value { operand: "the number of elements", expected: "1 or more", found: 0.0 });
+        return Err(OpError::Value { operand: "the number of elements", expected: "1 or more", found: 0.0 });
     }
     Ok(TensorType { dtype: Some(DType::I32), ..result })
 }
 
 /// The dimension to reduce; `None`: all.
-fn axis(call: &Call, rank: usize) -> Result<Option<usize>, Fault> {
+fn axis(call: &Call, rank: usize) -> Result<Option<usize>, OpError> {
     match call.arg(1) {
         Arg::None => Ok(None),
         _ => normalize_axis(call.int(1)?, rank).map(Some),
     }
 }
 
-/// A reduction in plain arithmetic, for integers.
+/// A reduction in `f64`, for integers.
 struct Plain {
     start: f64,
     step: fn(f64, f64) -> f64,
 }
 
-fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), Fault> {
+fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let axis = axis(call, x.dims.len())?;
     let threads = call.threads;
     if let Some(plain) = plain.filter(|_| !x.dtype.is_float()) {
         return reduce_plain(call, axis, &plain);
     }
-    // All dimensions at once are the one dimension of the flat tensor: the operands of this kernel are contiguous.
+    // The operand is contiguous, so all dimensions together are one.
     let (all, one) = ([x.n_elems()], [1]);
     with_float!(x.dtype, "x", T => {
         let (view, axis) = match axis {
@@ -108,12 +114,12 @@ fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), Fau
     })
 }
 
-fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(), Fault> {
+fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
     let (n, step) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
-    let mut dims = crate::Strides::from_slice(x.dims);
-    let mut strides = crate::Strides::from_slice(x.strides);
+    let mut dims = Strides::from_slice(x.dims);
+    let mut strides = Strides::from_slice(x.strides);
     match axis {
         Some(axis) => {
             dims.remove(axis);
@@ -132,7 +138,7 @@ fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(
     Ok(())
 }
 
-fn reduce_on_gpu(call: &mut Call, reduction: Reduction) -> Result<Ran, Fault> {
+fn reduce_on_gpu(call: &mut Call, reduction: Reduction) -> Result<Dispatch, OpError> {
     let axis = axis(call, call.operand(0)?.dims.len())?;
     reduce_gpu::reduce(call, axis, reduction)
 }
@@ -145,7 +151,7 @@ macro_rules! reductions {
             doc: $doc,
             params: PARAMS,
             rule: $rule,
-            run: Run::ContiguousKernel(|call| reduce(call, ReduceOp::$op, $plain)),
+            kernel: OpKernel::Contiguous(|call| reduce(call, ReduceOp::$op, $plain)),
             gpu: Some(|call| reduce_on_gpu(call, Reduction::$op)),
         };)*
         impl<T> Tensor<T> {
@@ -178,7 +184,7 @@ reductions! {
         "The square root of the sum of squares over a dimension, or over all. `x: [.., n, ..] → [.., ..]`.";
 }
 
-fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), Fault> {
+fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let axis = axis(call, x.dims.len())?;
     let threads = call.threads;
@@ -196,10 +202,10 @@ fn place(call: &mut Call, op: ArgReduceOp) -> Result<(), Fault> {
     })
 }
 
-fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), Fault> {
+fn place_plain(call: &mut Call, axis: Option<usize>, op: ArgReduceOp) -> Result<(), OpError> {
     let x = call.operand(0)?;
     let reader = Reader::new(&x)?;
-    // The stride of a dimension of size 1 says nothing, so the distance comes from the sizes.
+    // The stride of a dimension of size 1 is meaningless, so the distance is computed from the sizes.
     let (n, inner) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.dims[axis + 1..].iter().product()));
     let out = call.out::<i32>()?;
     for (i, out) in out.iter_mut().enumerate() {
@@ -216,7 +222,7 @@ static ARGMAX: Op = Op {
     doc: "The place of the largest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
     params: PARAMS,
     rule: place_rule,
-    run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Max)),
+    kernel: OpKernel::Contiguous(|call| place(call, ArgReduceOp::Max)),
     gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMax)),
 };
 
@@ -226,77 +232,12 @@ static ARGMIN: Op = Op {
     doc: "The place of the smallest over a dimension, or over all; the first of equals. `x: [.., n, ..] → int32[.., ..]`.",
     params: PARAMS,
     rule: place_rule,
-    run: Run::ContiguousKernel(|call| place(call, ArgReduceOp::Min)),
+    kernel: OpKernel::Contiguous(|call| place(call, ArgReduceOp::Min)),
     gpu: Some(|call| reduce_on_gpu(call, Reduction::ArgMin)),
 };
 
-fn softmax_rule(args: &RuleArgs) -> Result<TensorType, Fault> {
-    let (sizes, dtype) = args.tensor(0)?;
-    float_operand(dtype)?;
-    args.axis(1, sizes.len())?;
-    Ok(TensorType::new(dtype, sizes))
-}
-
-/// Softmax along the last dimension in the fast kernel, along others column by column.
-fn softmax(call: &mut Call, is_log: bool) -> Result<(), Fault> {
-    let x = call.operand(0)?;
-    let axis = normalize_axis(call.int(1)?, x.dims.len())?;
-    let n = x.dims[axis];
-    let inner: usize = x.dims[axis + 1..].iter().product();
-    if n == 0 || inner == 0 {
-        return Ok(());
-    }
-    let threads = call.threads;
-    if inner == 1 {
-        return with_float!(x.dtype, "x", T => {
-            let softmax = if is_log { tl_kernels::log_softmax::<T> } else { tl_kernels::softmax::<T> };
-            softmax(threads, x.slice()?, n, call.out()?);
-            Ok(())
-        });
-    }
-    let reader = Reader::new(&x)?;
-    let (dtype, out) = (call.dtype, &mut *call.out);
-    for column in 0..x.n_elems() / n {
-        let start = column / inner * inner * n + column % inner;
-        let at = |j: usize| start + j * inner;
-        let max = (0..n).fold(f64::NEG_INFINITY, |max, j| max.max(reader.at(at(j))));
-        let sum: f64 = (0..n).map(|j| (reader.at(at(j)) - max).exp()).sum();
-        for j in 0..n {
-            let shifted = reader.at(at(j)) - max;
-            write(dtype, out, at(j), if is_log { shifted - sum.ln() } else { shifted.exp() / sum });
-        }
-    }
-    Ok(())
-}
-
-fn softmax_on_gpu(call: &mut Call, is_log: bool) -> Result<Ran, Fault> {
-    let axis = normalize_axis(call.int(1)?, call.operand(0)?.dims.len())?;
-    reduce_gpu::softmax(call, axis, is_log)
-}
-
-static SOFTMAX: Op = Op {
-    name: "softmax",
-    group: Group::Reduce,
-    doc: "`e^x / Σ e^x` along `dim`, the last one unless given, computed in `float32` from the largest element down. \
-          `x: [.., n, ..] → [.., n, ..]`.",
-    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
-    rule: softmax_rule,
-    run: Run::ContiguousKernel(|call| softmax(call, false)),
-    gpu: Some(|call| softmax_on_gpu(call, false)),
-};
-
-static LOG_SOFTMAX: Op = Op {
-    name: "log_softmax",
-    group: Group::Reduce,
-    doc: "The logarithm of `softmax`, without its rounding to 0. `x: [.., n, ..] → [.., n, ..]`.",
-    params: &[required("x", Kind::Tensor), optional("dim", Kind::Int, Default::Int(-1))],
-    rule: softmax_rule,
-    run: Run::ContiguousKernel(|call| softmax(call, true)),
-    gpu: Some(|call| softmax_on_gpu(call, true)),
-};
-
 impl<T> Tensor<T> {
-    /// The place of the largest element over a dimension, or over all.
+    /// The index of the largest element over a dimension, or over all.
     ///
     /// # Errors
     /// [`Error::Op`] where there is no such dimension or no element.
@@ -304,27 +245,11 @@ impl<T> Tensor<T> {
         self.apply(&ARGMAX, &[axis_arg(dim), Arg::Bool(keepdim)])
     }
 
-    /// The place of the smallest element over a dimension, or over all.
+    /// The index of the smallest element over a dimension, or over all.
     ///
     /// # Errors
     /// [`Error::Op`] where there is no such dimension or no element.
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i32>, Error> {
         self.apply(&ARGMIN, &[axis_arg(dim), Arg::Bool(keepdim)])
-    }
-
-    /// `e^x / Σ e^x` along a dimension.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where there is no such dimension.
-    pub fn softmax(&self, dim: isize) -> Result<Tensor<T>, Error> {
-        self.apply(&SOFTMAX, &[Arg::Int(dim as i64)])
-    }
-
-    /// The logarithm of the softmax along a dimension.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where there is no such dimension.
-    pub fn log_softmax(&self, dim: isize) -> Result<Tensor<T>, Error> {
-        self.apply(&LOG_SOFTMAX, &[Arg::Int(dim as i64)])
     }
 }

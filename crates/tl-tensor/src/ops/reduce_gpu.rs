@@ -1,18 +1,22 @@
-//! Reductions and softmax on a GPU. A dimension of `n` elements lies between `outer` slabs and `inner` neighbours: element `j`
+//! Reductions on a GPU. A dimension of `n` elements lies between `outer` slabs and `inner` neighbours: element `j`
 //! of result `o` is number `(o / inner * n + j) * inner + o % inner`.
 //!
-//! Long rows of neighbours (`inner` is 1) have a workgroup for four results; everything else has the invocations of a workgroup
-//! side by side along `inner`, and several of them share a long dimension in slices. Largest and smallest are looked for among
-//! whole numbers that are ordered as the elements are, with NaN above all, so that NaN is never lost and no sum is rounded.
+//! Long rows (`inner` is 1) take a workgroup for four results. Otherwise the invocations of a workgroup lie side by
+//! side along `inner`, and several of them share a long dimension in slices. Maxima and minima are computed on integer
+//! keys in the order of the elements, with NaN above all, so that NaN is never lost.
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
-use super::rows_gpu::{ALL_SUM, Join, RowMap, SPECIAL, Together, main_together, read_rows, together, workgroup_for};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use crate::OpError;
+use crate::gpu::rows::{SPECIAL, read_rows};
+use crate::gpu::workgroup::{
+    ALL_SUM, Combine, WorkgroupReduction, declare_reductions, main_with_reductions, workgroup_for,
+};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 
-/// What is made of the elements.
+/// The reduction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reduction {
     Sum,
@@ -26,16 +30,16 @@ pub(super) enum Reduction {
 
 use Reduction::{ArgMax, ArgMin, Max, Mean, Min, Norm, Sum};
 
-/// Dimensions around the one that is reduced.
+/// The size of the reduced dimension, and of those inside it.
 #[derive(Clone, Copy)]
-struct Axis {
-    n: usize,
-    inner: usize,
+pub(super) struct Axis {
+    pub(super) n: usize,
+    pub(super) inner: usize,
 }
 
 impl Axis {
-    /// `None`: all dimensions are one.
-    fn of(x: &Operand, axis: Option<usize>) -> Axis {
+    /// `None`: all dimensions, as one.
+    pub(super) fn of(x: &Operand, axis: Option<usize>) -> Axis {
         axis.map_or(Axis { n: x.n_elems(), inner: 1 }, |axis| Axis {
             n: x.dims[axis],
             inner: x.dims[axis + 1..].iter().product(),
@@ -47,8 +51,8 @@ impl Axis {
 const LONG_ROW: usize = 16;
 /// A dimension of more elements than this is shared by several invocations.
 const LONG_COLUMN: usize = 32;
-/// Groups of four results that the invocations of a workgroup stand side by side for, where they share dimensions.
-const SHARED_QUADS: u32 = 16;
+/// Groups of four results of a workgroup whose invocations share dimensions.
+pub(super) const SHARED_QUADS: u32 = 16;
 
 impl Reduction {
     fn name(self) -> &'static str {
@@ -71,7 +75,7 @@ impl Reduction {
         matches!(self, ArgMax | ArgMin)
     }
 
-    /// The number that changes nothing.
+    /// The neutral element.
     fn pad(self, dtype: DType) -> &'static str {
         match (self, dtype) {
             (Sum | Mean | Norm, _) => "0.0",
@@ -82,8 +86,8 @@ impl Reduction {
         }
     }
 
-    /// The type `Total` of four running results, `start()`, `step(total, x, j)` with element `j` of each of four results,
-    /// `join(a, b)`, and `finish(total)`, which gives what is stored.
+    /// The type `Total` of four running results, `start()`, `step(total, x, j)` with element `j` of each of four
+    /// results, `join(a, b)`, and `finish(total)`, the result.
     fn functions(self, dtype: DType) -> String {
         if !self.has_keys() {
             let step = if self == Norm { "x * x" } else { "x" };
@@ -115,7 +119,7 @@ fn finish(total: Total) -> vec4<{kind}> {{ return value(total.v); }}"
     }
 }
 
-/// The first of the best. A place that is no number is that of nothing yet.
+/// The first of equals. The largest number is the place of no element.
 const PLACES: &str = "struct Total { v: vec4<u32>, place: vec4<u32> }
 fn start() -> Total { return Total(vec4<u32>(), vec4<u32>(0xffffffffu)); }
 fn better(a: Total, v: vec4<u32>, place: vec4<u32>) -> Total {
@@ -126,8 +130,8 @@ fn step(total: Total, x: vec4<Kind>, j: vec4<u32>) -> Total { return better(tota
 fn join(a: Total, b: Total) -> Total { return better(a, b.v, b.place); }
 fn finish(total: Total) -> vec4<i32> { return bitcast<vec4<i32>>(total.place); }";
 
-/// `key(x)`: whole numbers in the order of the elements, or in the opposite one; NaN is the largest, and both zeros are one.
-/// `value(key)`: the element. -inf, or inf in the opposite order, has the key 0x007fffff.
+/// `key(x)`: integers in the order of the elements, or in the opposite one; NaN is the largest, and both zeros are
+/// equal. `value(key)`: the element. -inf, or inf in the opposite order, has the key 0x007fffff.
 fn keys(dtype: DType, is_opposite: bool) -> String {
     let turn = if is_opposite { "~" } else { "" };
     if dtype == DType::I32 {
@@ -158,13 +162,13 @@ fn value(key: vec4<u32>) -> vec4<f32> {{
 }
 
 /// Reduces dimension `axis` of operand 0, which is contiguous; `None`: all of it.
-pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction) -> Result<Ran, Fault> {
+pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction) -> Result<Dispatch, OpError> {
     let x = call.operand(0)?;
     let is_served = x.dtype.is_float() || x.dtype == DType::I32 && reduction.has_keys();
     let axis = Axis::of(&x, axis);
     let n_out = call.n_out();
     if !is_served || !x.fits_u32() || n_out > u32::MAX as usize / 8 || axis.inner == 0 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     if axis.inner == 1 && axis.n > LONG_ROW {
         reduce_rows(call, &x, axis.n, reduction)
@@ -173,8 +177,8 @@ pub(super) fn reduce(call: &mut Call, axis: Option<usize>, reduction: Reduction)
     }
 }
 
-/// A workgroup for four rows, one after the other.
-fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> Result<Ran, Fault> {
+/// A workgroup reduces four rows, one after the other.
+fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> Result<Dispatch, OpError> {
     let (rows, lanes, dtype) = (call.n_out(), workgroup_for(n), call.dtype);
     let is_wide = n.is_multiple_of(4) && x.offset.is_multiple_of(4);
     let (all, across) = across(reduction);
@@ -198,20 +202,21 @@ fn reduce_rows(call: &mut Call, x: &Operand, n: usize, reduction: Reduction) -> 
     }}
     if lane == 0u {{ store4_out(group, finish(result)); }}"
         );
-        main_together(together(wgsl, lanes, all), lanes, &body)
+        main_with_reductions(declare_reductions(wgsl, lanes, all), lanes, &body)
     };
-    let place = x.place()?;
+    let place = x.on_gpu()?;
     let flags = lanes << 2 | u32::from(is_wide) << 1;
     let (name, dtypes) = (reduction.name(), [x.dtype, dtype]);
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let words = Immediates::from_slice(&[n as u32, rows as u32, place.offset, 0]);
-    call.launch(&program, &[place.binding], &words, rows.div_ceil(4))
+    call.launch(&shader, &[place.binding], &words, rows.div_ceil(4))
 }
 
-/// How the totals of all invocations become result `r`, and the functions that this needs.
-fn across(reduction: Reduction) -> (&'static [Together], &'static str) {
-    const MAX_KEY: Together = Together { name: "all_max_key", kind: "u32", join: Join::Max };
-    const MIN_PLACE: Together = Together { name: "all_min_place", kind: "u32", join: Join::Min };
+/// The reductions across a workgroup, and the statement that makes result `r` from the totals of all invocations.
+fn across(reduction: Reduction) -> (&'static [WorkgroupReduction], &'static str) {
+    const MAX_KEY: WorkgroupReduction = WorkgroupReduction { name: "all_max_key", kind: "u32", combine: Combine::Max };
+    const MIN_PLACE: WorkgroupReduction =
+        WorkgroupReduction { name: "all_min_place", kind: "u32", combine: Combine::Min };
     if reduction.has_places() {
         return (
             &[MAX_KEY, MIN_PLACE],
@@ -232,15 +237,15 @@ fn across(reduction: Reduction) -> (&'static [Together], &'static str) {
     (&[ALL_SUM], "result.v[r] = all_sum((total.v.x + total.v.y) + (total.v.z + total.v.w));")
 }
 
-/// Four results to an invocation, or to several that share the dimension.
-fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction) -> Result<Ran, Fault> {
+/// An invocation, or several that share the dimension, computes four results.
+fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction) -> Result<Dispatch, OpError> {
     let (n_out, dtype) = (call.n_out(), call.dtype);
     let is_wide = axis.inner.is_multiple_of(4) && x.offset.is_multiple_of(4);
     let is_shared = axis.n > LONG_COLUMN;
     let quads = if is_shared { SHARED_QUADS } else { WORKGROUP };
     let source = |wgsl: Wgsl| {
         let wgsl = if is_wide { wgsl.read4("x", x.dtype) } else { wgsl.read("x", x.dtype) };
-        let load = if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", gpu::kind_of(x.dtype));
+        let load = if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", scalar_of(x.dtype));
         let (shared, end) = if is_shared {
             (format!("var<workgroup> shared_totals: array<Total, {WORKGROUP}>;"), JOIN_SLICES)
         } else {
@@ -254,17 +259,17 @@ fn reduce_columns(call: &mut Call, x: &Operand, axis: Axis, reduction: Reduction
             .text(&load)
             .main(WORKGROUP, &COLUMNS.replace("END", end))
     };
-    let place = x.place()?;
+    let place = x.on_gpu()?;
     let flags = u32::from(is_shared) << 2 | u32::from(is_wide) << 1 | 1;
     let (name, dtypes) = (reduction.name(), [x.dtype, dtype]);
-    let program = Program { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let words = Immediates::from_slice(&[axis.n as u32, axis.inner as u32, n_out as u32, place.offset, 0]);
-    call.launch(&program, &[place.binding], &words, n_out.div_ceil(4 * quads as usize))
+    call.launch(&shader, &[place.binding], &words, n_out.div_ceil(4 * quads as usize))
 }
 
-const LOAD_WIDE: &str =
+pub(super) const LOAD_WIDE: &str =
     "fn load_at(first: vec4<u32>, j: u32) -> vec4<KIND> { return load4_x((first.x + j * p.inner) >> 2u); }";
-const LOAD_EACH: &str = "fn load_at(first: vec4<u32>, j: u32) -> vec4<KIND> {
+pub(super) const LOAD_EACH: &str = "fn load_at(first: vec4<u32>, j: u32) -> vec4<KIND> {
     let at = first + j * p.inner;
     return vec4<KIND>(load_x(at.x), load_x(at.y), load_x(at.z), load_x(at.w));
 }";
@@ -286,132 +291,3 @@ const JOIN_SLICES: &str = "shared_totals[lane] = total;
         for (var s = 1u; s < SLICES; s++) { total = join(total, shared_totals[s * QUADS + lane]); }
         store4_out(four, finish(total));
     }";
-
-/// The largest element and the factor, or the logarithm, of the sum of exponentials below it, in one pass: the sum is scaled
-/// down whenever a larger element appears. A row of -inf alone is NaN, as is one with NaN or inf. The running largest begins
-/// with a finite number, with which -inf makes no NaN by itself.
-const EXPONENTIALS: &str = "
-const LOWEST = -0x1.fffffep+127f;
-fn statistics(start: u32) -> vec2<f32> {
-    var largest = LOWEST;
-    var sum = 0.0;
-    for (var j = own_lane; j * 4u < p.n; j += {lanes}u) {
-        let x = row4(start, j, -infinity());
-        let top = max(largest, max(max(x.x, x.y), max(x.z, x.w)));
-        sum = sum * exp(largest - top) + dot(exp(x - top), vec4<f32>(1.0));
-        largest = top;
-    }
-    let top = all_max(largest);
-    return vec2<f32>(top, of_sum(all_sum(sum * exp(largest - top))));
-}";
-
-/// Softmax along dimension `axis` of operand 0, which is contiguous, or its logarithm.
-pub(super) fn softmax(call: &mut Call, axis: usize, is_log: bool) -> Result<Ran, Fault> {
-    let x = call.operand(0)?;
-    let axis = Axis::of(&x, Some(axis));
-    let (name, formula) = if is_log { ("log_softmax", "(x - a) - b") } else { ("softmax", "exp(x - a) * b") };
-    if axis.inner != 1 {
-        return softmax_columns(call, &x, axis, is_log);
-    }
-    let statistics = [EXPONENTIALS, OF_SUM[usize::from(is_log)]];
-    RowMap { name, statistics, formula, weights: &[], eps: 0.0 }.launch_rows(call, axis.n)
-}
-
-/// What an element needs of the sum of exponentials, without and with logarithm.
-const OF_SUM: [&str; 2] = [
-    "fn of_sum(sum: f32) -> f32 { return select(1.0 / sum, nan(), sum == 0.0); }",
-    "fn of_sum(sum: f32) -> f32 { return select(log(sum), nan(), sum == 0.0); }",
-];
-
-/// The longest dimension whose every element looks at all others by itself, where columns do not come in fours.
-const LONGEST_LONE_COLUMN: usize = 1024;
-
-fn softmax_columns(call: &mut Call, x: &Operand, axis: Axis, is_log: bool) -> Result<Ran, Fault> {
-    let is_wide = axis.inner.is_multiple_of(4) && x.offset.is_multiple_of(4);
-    let n_out = call.n_out();
-    if !x.dtype.is_float() || !x.fits_u32() || axis.inner == 0 || axis.n == 0 || n_out > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
-    }
-    let in_fours = axis.inner.is_multiple_of(4);
-    if !in_fours && axis.n > LONGEST_LONE_COLUMN {
-        return Ok(Ran::NoProgram);
-    }
-    let (dtype, quads) = (call.dtype, if in_fours { SHARED_QUADS } else { WORKGROUP });
-    let formula = if is_log { "(x - largest) - b" } else { "exp(x - largest) * b" };
-    let source = |wgsl: Wgsl| {
-        let wgsl = if is_wide { wgsl.read4("x", x.dtype) } else { wgsl.read("x", x.dtype) };
-        let wgsl = wgsl
-            .write("out", dtype)
-            .params("n: u32, inner: u32, n_out: u32, offset: u32, zero: u32")
-            .text(SPECIAL)
-            .text(OF_SUM[usize::from(is_log)])
-            .text(&if is_wide { LOAD_WIDE } else { LOAD_EACH }.replace("KIND", "f32"))
-            .text(&format!("const QUADS = {quads}u;\nconst SLICES = {}u;", WORKGROUP / quads))
-            .text(RUNNING);
-        let body = if in_fours { COLUMNS_IN_FOURS } else { LONE_COLUMNS };
-        wgsl.main(WORKGROUP, &body.replace("FORMULA", formula))
-    };
-    let place = x.place()?;
-    let flags = u32::from(in_fours) << 2 | u32::from(is_wide) << 1 | 1;
-    let name = if is_log { "log_softmax of columns" } else { "softmax of columns" };
-    let program = Program { name, dtypes: &[x.dtype, dtype], flags, reports_faults: false, source: &source };
-    let words = Immediates::from_slice(&[axis.n as u32, axis.inner as u32, n_out as u32, place.offset, 0]);
-    let columns = if in_fours { n_out / axis.n } else { n_out };
-    call.launch(&program, &[place.binding], &words, columns.div_ceil(4 * quads as usize))
-}
-
-/// Largest elements and sums of exponentials, as they grow.
-const RUNNING: &str = "
-const LOWEST = -0x1.fffffep+127f;
-struct Running { largest: vec4<f32>, sum: vec4<f32> }
-fn begin() -> Running { return Running(vec4<f32>(LOWEST), vec4<f32>()); }
-fn grown(a: Running, x: vec4<f32>) -> Running {
-    let top = max(a.largest, x);
-    return Running(top, a.sum * exp(a.largest - top) + exp(x - top));
-}
-fn joined(a: Running, b: Running) -> Running {
-    let top = max(a.largest, b.largest);
-    return Running(top, a.sum * exp(a.largest - top) + b.sum * exp(b.largest - top));
-}
-fn of_sums(sum: vec4<f32>) -> vec4<f32> { return vec4<f32>(of_sum(sum.x), of_sum(sum.y), of_sum(sum.z), of_sum(sum.w)); }
-var<workgroup> parts: array<Running, 256>;";
-
-/// Invocations share columns in slices, to find their sums and to map their elements.
-const COLUMNS_IN_FOURS: &str = "let slice = lane / QUADS;
-    let own = lane - slice * QUADS;
-    let four = group * QUADS + own;
-    let is_inside = four * 4u < p.n_out / p.n;
-    let slab = four * 4u / p.inner;
-    let at = slab * (p.n * p.inner) + (four * 4u - slab * p.inner);
-    let first = vec4<u32>(p.offset + at) + vec4<u32>(0u, 1u, 2u, 3u);
-    var part = begin();
-    if is_inside {
-        for (var j = slice; j < p.n; j += SLICES) { part = grown(part, load_at(first, j)); }
-    }
-    parts[lane] = part;
-    workgroupBarrier();
-    part = parts[own];
-    for (var s = 1u; s < SLICES; s++) { part = joined(part, parts[s * QUADS + own]); }
-    let largest = part.largest;
-    let b = of_sums(part.sum);
-    if is_inside {
-        for (var j = slice; j < p.n; j += SLICES) {
-            let x = load_at(first, j);
-            store4_out((at + j * p.inner) >> 2u, FORMULA);
-        }
-    }";
-
-/// Each element looks at all of its column.
-const LONE_COLUMNS: &str = "let four = group * QUADS + lane;
-    if four * 4u >= p.n_out { return; }
-    let i = min(vec4<u32>(four * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n_out - 1u));
-    let row = i / vec4<u32>(p.inner);
-    let slab = row / vec4<u32>(p.n);
-    let first = vec4<u32>(p.offset) + slab * (p.n * p.inner) + (i - row * p.inner);
-    var part = begin();
-    for (var j = 0u; j < p.n; j++) { part = grown(part, load_at(first, j)); }
-    let largest = part.largest;
-    let b = of_sums(part.sum);
-    let x_at = vec4<u32>(p.offset) + i;
-    let x = vec4<f32>(load_x(x_at.x), load_x(x_at.y), load_x(x_at.z), load_x(x_at.w));
-    store4_out(four, FORMULA);";

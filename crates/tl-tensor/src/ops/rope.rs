@@ -1,16 +1,16 @@
-//! Rotary position embedding: `rope`, and `yarn_factors`, by which it reaches longer contexts.
+//! `rope`: rotary position embedding.
 
-use smallvec::SmallVec;
-use tl_device::{Binding, DType};
 use tl_kernels::{RopeStyle, Rotation};
 
-use super::gpu::{Immediates, Program, WORKGROUP, Wgsl};
-use super::rows_gpu::workgroup_for;
-use super::rule::{RuleArgs, Size, TensorType, dimension, same, weight_rule};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, optional, required, with_float};
-use crate::{Error, Fault, Tensor};
+use super::rope_gpu;
+use crate::op::kernel::with_float;
+use crate::op::rule::{same, weight_rule};
+use crate::op::{Arg, Call, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};
+use crate::size::Size;
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[&ROPE, &YARN_FACTORS];
+pub(super) static OPS: &[&Op] = &[&ROPE];
 
 static ROPE: Op = Op {
     name: "rope",
@@ -21,16 +21,16 @@ static ROPE: Op = Op {
           Sines and cosines are multiplied by `magnitude`. `x: [n, heads, d], factors: [dims/2] → [n, heads, d]`.",
     params: &[
         required("x", Kind::Tensor),
-        optional("pos", Kind::Int, Default::Int(0)),
-        optional("base", Kind::Number, Default::Number(10000.0)),
-        optional("dims", Kind::Int, Default::Absent),
-        optional("halves", Kind::Bool, Default::Bool(false)),
-        optional("scale", Kind::Number, Default::Number(1.0)),
-        optional("factors", Kind::Weight, Default::Absent),
-        optional("magnitude", Kind::Number, Default::Number(1.0)),
+        optional("pos", Kind::Int, DefaultValue::Int(0)),
+        optional("base", Kind::Number, DefaultValue::Number(10000.0)),
+        optional("dims", Kind::Int, DefaultValue::Absent),
+        optional("halves", Kind::Bool, DefaultValue::Bool(false)),
+        optional("scale", Kind::Number, DefaultValue::Number(1.0)),
+        optional("factors", Kind::Weight, DefaultValue::Absent),
+        optional("magnitude", Kind::Number, DefaultValue::Number(1.0)),
     ],
     rule,
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let x = call.operand(0)?;
         let (n_tokens, n_heads, head_dim, threads) = (x.dims[0], x.dims[1], x.dims[2], call.threads);
         let factors = call.optional_operand(FACTORS);
@@ -48,27 +48,39 @@ static ROPE: Op = Op {
             Ok(())
         })
     }),
-    gpu: Some(rope_gpu),
+    gpu: Some(|call| {
+        let x = call.operand(0)?;
+        let angles = rope_gpu::Angles {
+            position: call.int(1)?,
+            base: base(call)?,
+            rotary_dim: rotary_dim(call, x.dims[2])?,
+            has_halves: call.bool(4),
+            scale: scale(call)?,
+            factors: call.optional_operand(FACTORS),
+            magnitude: magnitude(call)?,
+        };
+        rope_gpu::run(call, &x, &angles)
+    }),
 };
 
 /// The position of the argument `factors`.
 const FACTORS: usize = 6;
 
-fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.ranked(0, 3, "x", "3 dimensions, [n, heads, d]")?;
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
     if let Size::Known(pos) = args.int(1)
         && pos < 0
     {
-        return Err(Fault::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
+        return Err(OpError::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
     }
     let rotated = if args.is_given(3) { args.int(3) } else { x[2] };
     if let Size::Known(n) = rotated
         && (n < 0 || n % 2 != 0 || x[2].known().is_some_and(|d| n > d))
     {
-        return Err(Fault::Value {
+        return Err(OpError::Value {
             operand: "dims",
             expected: "even and no more than the head's size",
             found: n as f64,
@@ -79,7 +91,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     {
         weight_rule("factors", dtype)?;
         let &[n] = factors else {
-            return Err(Fault::Rank { operand: "factors", expected: "1 dimension, [dims/2]", found: factors.len() });
+            return Err(OpError::Rank { operand: "factors", expected: "1 dimension, [dims/2]", found: factors.len() });
         };
         if let Size::Known(rotated) = rotated {
             same("there must be a factor for each pair", n, Size::Known(rotated / 2))?;
@@ -88,15 +100,15 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
     Ok(TensorType::new(dtype, x))
 }
 
-fn base(call: &Call) -> Result<f32, Fault> {
+fn base(call: &Call) -> Result<f32, OpError> {
     let base = call.number(2)?;
     if !(base > 0.0 && base.is_finite()) {
-        return Err(Fault::Value { operand: "base", expected: "more than 0", found: base });
+        return Err(OpError::Value { operand: "base", expected: "more than 0", found: base });
     }
     Ok(base as f32)
 }
 
-fn rotary_dim(call: &Call, head_dim: usize) -> Result<usize, Fault> {
+fn rotary_dim(call: &Call, head_dim: usize) -> Result<usize, OpError> {
     match call.arg(3) {
         Arg::None => Ok(head_dim),
         _ => Ok(call.int(3)? as usize),
@@ -107,325 +119,21 @@ fn style(call: &Call) -> RopeStyle {
     if call.bool(4) { RopeStyle::Halves } else { RopeStyle::Interleaved }
 }
 
-fn scale(call: &Call) -> Result<f64, Fault> {
+fn scale(call: &Call) -> Result<f64, OpError> {
     let scale = call.number(5)?;
     if !(scale > 0.0 && scale.is_finite()) {
-        return Err(Fault::Value { operand: "scale", expected: "more than 0", found: scale });
+        return Err(OpError::Value { operand: "scale", expected: "more than 0", found: scale });
     }
     Ok(scale)
 }
 
-fn magnitude(call: &Call) -> Result<f32, Fault> {
+fn magnitude(call: &Call) -> Result<f32, OpError> {
     let magnitude = call.number(7)?;
     if !magnitude.is_finite() {
-        return Err(Fault::Value { operand: "magnitude", expected: "a finite number", found: magnitude });
+        return Err(OpError::Value { operand: "magnitude", expected: "a finite number", found: magnitude });
     }
     Ok(magnitude as f32)
 }
-
-static YARN_FACTORS: Op = Op {
-    name: "yarn_factors",
-    group: Group::Transformer,
-    doc: "What YaRN divides the angles of `rope` by, for its `factors` (Peng et al., 2023). Of the pair `i` the frequency is \
-          `base^(-2i/dims)`; where it turns at least `fast` times in the `context` that the model was trained with, it stays, where it \
-          turns at most `slow` times, it is divided by `factor`, and between these pairs the two are mixed, linearly in `i`. With \
-          `truncate` the pairs where the mixing begins and ends are whole numbers. `→ float32[dims/2]`.",
-    params: &[
-        required("dims", Kind::Int),
-        required("base", Kind::Number),
-        required("factor", Kind::Number),
-        required("context", Kind::Number),
-        optional("fast", Kind::Number, Default::Number(32.0)),
-        optional("slow", Kind::Number, Default::Number(1.0)),
-        optional("truncate", Kind::Bool, Default::Bool(true)),
-    ],
-    rule: |args| {
-        let n_pairs = match dimension(args.int(0))? {
-            Size::Known(n) if n % 2 != 0 => {
-                return Err(Fault::Value { operand: "dims", expected: "even", found: n as f64 });
-            }
-            Size::Known(n) => Size::Known(n / 2),
-            _ => Size::Unknown,
-        };
-        Ok(TensorType::new(Some(DType::F32), [n_pairs].as_slice()))
-    },
-    run: Run::Kernel(|call| {
-        let yarn = Yarn::of(call)?;
-        for (pair, divisor) in call.out::<f32>()?.iter_mut().enumerate() {
-            *divisor = yarn.divisor(pair);
-        }
-        Ok(())
-    }),
-    gpu: Some(|call| {
-        let (yarn, n_pairs) = (Yarn::of(call)?, call.n_out());
-        let Some(lease) = call.lease.as_deref_mut() else { return Ok(Ran::NoProgram) };
-        // A few at a time: nothing is computed there, and nothing is allocated here.
-        let mut divisors = [0.0; 128];
-        for first in (0..n_pairs).step_by(divisors.len()) {
-            let divisors = &mut divisors[..(n_pairs - first).min(128)];
-            (first..).zip(divisors.iter_mut()).for_each(|(pair, divisor)| *divisor = yarn.divisor(pair));
-            let (offset, bytes) = (first * size_of::<f32>(), bytemuck::cast_slice(divisors));
-            lease.write(offset, bytes).map_err(|error| Fault::Device(Box::new(error)))?;
-        }
-        Ok(Ran::OnGpu)
-    }),
-};
-
-/// By what YaRN divides frequencies.
-struct Yarn {
-    factor: f64,
-    /// The pairs where the mixing begins and ends.
-    low: f64,
-    high: f64,
-}
-
-impl Yarn {
-    fn of(call: &Call) -> Result<Yarn, Fault> {
-        let number = |index, operand, least| match call.number(index)? {
-            x if x > least && x.is_finite() => Ok(x),
-            found if least == 0.0 => Err(Fault::Value { operand, expected: "more than 0", found }),
-            found => Err(Fault::Value { operand, expected: "more than 1", found }),
-        };
-        let (dims, base, factor) = (call.int(0)? as f64, number(1, "base", 1.0)?, number(2, "factor", 0.0)?);
-        let (context, fast, slow) = (number(3, "context", 0.0)?, number(4, "fast", 0.0)?, number(5, "slow", 0.0)?);
-        // The pair, not a whole number, that turns so many times in the context.
-        let pair_of = |turns: f64| dims * (context / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
-        let (low, high) = (pair_of(fast), pair_of(slow));
-        let (low, high) = if call.bool(6) { (low.floor(), high.ceil()) } else { (low, high) };
-        Ok(Yarn { factor, low: low.max(0.0), high: high.min(dims - 1.0) })
-    }
-
-    fn divisor(&self, pair: usize) -> f32 {
-        let Yarn { factor, low, high } = *self;
-        // A ramp needs some length.
-        let high = if high == low { high + 0.001 } else { high };
-        let part = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
-        (1.0 / (part / factor + (1.0 - part))) as f32
-    }
-}
-
-/// The most pairs of a head whose frequencies the numbers of a launch describe.
-const MAX_PAIRS: usize = 256;
-
-/// Frequencies of pairs `d`, `4 d`, `16 d` and `64 d`, for the digits `d` from 0 to 3 of a pair's number to the base of 4: 64
-/// bits of fraction, the upper half first. The product of four of them is a pair's frequency in whole turns for a token: the
-/// first four carry the division by a turn. The first entry of each later digit is 1 and left out.
-fn frequencies(base: f32, scale: f64, n_pairs: usize) -> [u32; 26] {
-    let fraction = |x: f64| (x * 2f64.powi(64)) as u64;
-    let of_pair = |pair: usize| f64::from(base).powf(-(pair as f64) / n_pairs.max(1) as f64);
-    let mut words = [0; 26];
-    for (entry, words) in words.chunks_exact_mut(2).enumerate() {
-        let frequency = match entry {
-            0..4 => of_pair(entry) / std::f64::consts::TAU / scale,
-            _ => of_pair(((entry - 4) % 3 + 1) << (2 * ((entry - 4) / 3 + 1))),
-        };
-        let bits = fraction(frequency);
-        words.copy_from_slice(&[(bits >> 32) as u32, bits as u32]);
-    }
-    words
-}
-
-/// `turn(pair)`: sine and cosine of a pair's angle at a position.
-///
-/// A position times a frequency in `f32` would lose the angle's turn after a few thousand positions. So angles are whole
-/// numbers, 2^32 to a turn, whose multiplication wraps around with the turns and is exact on every device.
-const TURN: &str = "
-fn high(a: u32, b: u32) -> u32 {
-    let low = (a & 0xffffu) * (b & 0xffffu);
-    let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
-    let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
-    return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);
-}
-// The product of two fractions, to a few units of the last of 64 bits.
-fn product(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    let low = a.x * b.x;
-    let second = low + high(a.x, b.y);
-    let third = second + high(a.y, b.x);
-    return vec2<u32>(high(a.x, b.x) + u32(second < low) + u32(third < second), third);
-}
-// Two numbers share a word where the launch has no room for two.
-fn n_tokens() -> u32 { return p.frequencies[6].z & 0x3fffffu; }
-fn n_pairs() -> u32 { return p.frequencies[6].z >> 22u; }
-fn magnitude() -> f32 { return bitcast<f32>(p.frequencies[6].w); }
-fn head_dim() -> u32 { return p.sizes & 0xffffu; }
-// Elements of a token.
-fn token_size() -> u32 { return head_dim() * (p.sizes >> 16u); }
-fn frequency(entry: u32) -> vec2<u32> {
-    let two = p.frequencies[entry >> 1u];
-    return select(two.xy, two.zw, (entry & 1u) == 1u);
-}
-fn turn(pair: u32, position: u32) -> vec2<f32> {
-    var f = frequency(pair & 3u);
-    for (var digit = 1u; digit < 4u; digit++) {
-        let d = (pair >> (2u * digit)) & 3u;
-        if d > 0u { f = product(f, frequency(digit * 3u + d)); }
-    }
-    FACTOR
-    let angle = position * f.x + high(position, f.y);
-    let quarter = (angle + 0x20000000u) >> 30u;
-    // Between -1/8 and 1/8 of a turn: by the power series.
-    let t = f32(bitcast<i32>(angle - (quarter << 30u))) * (6.283185307179586 / 4294967296.0);
-    let s = t * t;
-    let sin = t * (1.0 + s * (-1.0 / 6.0 + s * (1.0 / 120.0 + s * (-1.0 / 5040.0 + s * (1.0 / 362880.0)))));
-    let cos = 1.0 + s * (-0.5 + s * (1.0 / 24.0 + s * (-1.0 / 720.0 + s * (1.0 / 40320.0 - s * (1.0 / 3628800.0)))));
-    let swapped = select(vec2<f32>(sin, cos), vec2<f32>(cos, -sin), (quarter & 1u) == 1u);
-    let result = select(swapped, -swapped, quarter >= 2u) * magnitude();
-    RESULT
-}
-fn rotated(x: vec2<f32>, turn: vec2<f32>) -> vec2<f32> {
-    return vec2<f32>(x.x * turn.y - x.y * turn.x, x.x * turn.x + x.y * turn.y);
-}";
-
-/// `divided(f, factor)`: the fraction divided by a positive number, without the whole turns.
-///
-/// The number is a whole one of 24 bits, `m`, times a power of two. So its quotient is found byte by byte, 24 bits beyond those of the
-/// fraction, and then shifted.
-const DIVIDED: &str = "
-fn divided(f: vec2<u32>, factor: f32) -> vec2<u32> {
-    let bits = bitcast<u32>(factor);
-    let m = (bits & 0x7fffffu) | 0x800000u;
-    var rest = 0u;
-    // Three words of quotient. The first has a bit at most, since m is no less than 2^23.
-    var q = vec3<u32>();
-    for (var i = 0u; i < 11u; i++) {
-        let word = select(select(0u, f.y, i < 8u), f.x, i < 4u);
-        rest = (rest << 8u) | ((word >> (24u - 8u * (i & 3u))) & 0xffu);
-        let digit = rest / m;
-        rest -= digit * m;
-        q = vec3<u32>((q.x << 8u) | (q.y >> 24u), (q.y << 8u) | (q.z >> 24u), (q.z << 8u) | digit);
-    }
-    // Where nothing is shifted, the factor is between 1/2 and 1.
-    var right = max(bits >> 23u, 126u) - 126u;
-    var left = 126u - min(bits >> 23u, 126u);
-    for (; right > 0u; right--) { q = vec3<u32>(q.x >> 1u, (q.y >> 1u) | (q.x << 31u), (q.z >> 1u) | (q.y << 31u)); }
-    for (; left > 0u; left--) { q = vec3<u32>(0u, (q.y << 1u) | (q.z >> 31u), q.z << 1u); }
-    return q.yz;
-}";
-
-/// A workgroup for a token: the angles once, then all heads. Four elements do not span heads, nor halves.
-const TOKEN: &str = "if group >= n_tokens() { return; }
-    for (var pair = lane; pair < n_pairs(); pair += {lanes}u) { turns[pair] = turn(pair, p.position + group); }
-    workgroupBarrier();
-    let quads = token_size() >> 2u;
-    let in_head = head_dim() >> 2u;
-    for (var j = lane; j < quads; j += {lanes}u) {
-        var x = four(group * quads + j);
-        ROTATE
-        store4_out(group * quads + j, x);
-    }";
-
-/// Two interleaved pairs.
-const ROTATE_INTERLEAVED: &str = "let pair = (j % in_head) * 2u;
-        if pair < n_pairs() { x = vec4<f32>(rotated(x.xy, turns[pair]), x.zw); }
-        if pair + 1u < n_pairs() { x = vec4<f32>(x.xy, rotated(x.zw, turns[pair + 1u])); }";
-
-/// The first or second elements of four pairs, whose others lie half a head before or behind.
-const ROTATE_HALVES: &str = "let at = (j % in_head) * 4u;
-        if at < n_pairs() {
-            let y = four(group * quads + j + (n_pairs() >> 2u));
-            for (var k = 0u; k < 4u; k++) { x[k] = rotated(vec2<f32>(x[k], y[k]), turns[at + k]).x; }
-        } else if at < 2u * n_pairs() {
-            let y = four(group * quads + j - (n_pairs() >> 2u));
-            for (var k = 0u; k < 4u; k++) { x[k] = rotated(vec2<f32>(y[k], x[k]), turns[at + k - n_pairs()]).y; }
-        }";
-
-/// Each element for itself, for heads that do not come in fours.
-const EACH: &str = "let four = group * {lanes}u + lane;
-    let n = n_tokens() * token_size();
-    if four * 4u >= n { return; }
-    var v: vec4<f32>;
-    for (var k = 0u; k < 4u; k++) {
-        let i = min(four * 4u + k, n - 1u);
-        let token = i / token_size();
-        let in_head = (i - token * token_size()) % head_dim();
-        let x = load_x(p.offset + i);
-        if in_head < 2u * n_pairs() {
-            PAIR
-            let both = rotated(vec2<f32>(load_x(first), load_x(first + apart)), turn(pair, p.position + token));
-            v[k] = select(both.y, both.x, is_first);
-        } else {
-            v[k] = x;
-        }
-    }
-    store4_out(four, v);";
-
-const PAIR_INTERLEAVED: &str = "let pair = in_head >> 1u;
-            let apart = 1u;
-            let is_first = (in_head & 1u) == 0u;
-            let first = p.offset + i - (in_head & 1u);";
-
-const PAIR_HALVES: &str = "let apart = n_pairs();
-            let is_first = in_head < apart;
-            let pair = select(in_head - apart, in_head, is_first);
-            let first = p.offset + i - select(apart, 0u, is_first);";
-
-fn rope_gpu(call: &mut Call) -> Result<Ran, Fault> {
-    let x = call.operand(0)?;
-    let (n_tokens, n_heads, head_dim) = (x.dims[0], x.dims[1], x.dims[2]);
-    let (pos, base, rotary_dim) = (call.int(1)?, base(call)?, rotary_dim(call, head_dim)?);
-    let (style, scale, magnitude) = (style(call), scale(call)?, magnitude(call)?);
-    let (n_pairs, factors) = (rotary_dim / 2, call.optional_operand(FACTORS));
-    let Some(position) = u32::try_from(pos).ok().filter(|pos| pos.checked_add(n_tokens as u32).is_some()) else {
-        return Ok(Ran::NoProgram);
-    };
-    // Frequencies are fractions: the first one is, and they fall from pair to pair.
-    let are_fractions = base > 1.0 && scale * std::f64::consts::TAU > 1.0;
-    let fits = n_pairs <= MAX_PAIRS && n_heads <= 0xffff && head_dim <= 0xffff && n_tokens <= 0x3f_ffff;
-    let are_factors_floats = factors.is_none_or(|factors| factors.dtype.is_float() && factors.fits_u32());
-    if !are_fractions || !fits || !are_factors_floats || !x.fits_u32() {
-        return Ok(Ran::NoProgram);
-    }
-    let has_halves = style == RopeStyle::Halves;
-    let in_fours = head_dim.is_multiple_of(4) && (!has_halves || n_pairs.is_multiple_of(4));
-    let is_wide = in_fours && x.offset.is_multiple_of(4);
-    let (dtype, factor_dtype) = (call.dtype, factors.map(|factors| factors.dtype));
-    let lanes = if in_fours { workgroup_for(n_heads * head_dim) } else { WORKGROUP };
-    let source = |wgsl: Wgsl| {
-        let (mut wgsl, four) = if is_wide {
-            (wgsl.read4("x", dtype), "fn four(i: u32) -> vec4<f32> { return load4_x((p.offset >> 2u) + i); }")
-        } else {
-            (wgsl.read("x", dtype), LOAD_FOUR)
-        };
-        let (mut factor, mut result) = ("", "return result;");
-        if let Some(dtype) = factor_dtype {
-            wgsl = wgsl.read("factors", dtype).text(DIVIDED);
-            factor = "let factor = load_factors(p.factors_offset + pair); f = divided(f, abs(factor));";
-            // Of a factor below 0 the angle is too; of one that is none, or 0, there is no angle.
-            result = "let bits = bitcast<u32>(factor) & 0x7fffffffu;
-    if bits < 0x800000u || bits > 0x7f800000u { return vec2<f32>(bitcast<f32>(0x7fc00000u | (position & 0u))); }
-    return select(result, vec2<f32>(-result.x, result.y), factor < 0.0);";
-        }
-        let body = if in_fours { TOKEN } else { EACH };
-        let (rotate, pair) =
-            if has_halves { (ROTATE_HALVES, PAIR_HALVES) } else { (ROTATE_INTERLEAVED, PAIR_INTERLEAVED) };
-        let body = body.replace("ROTATE", rotate).replace("PAIR", pair).replace("{lanes}", &lanes.to_string());
-        wgsl.write("out", dtype)
-            .params("frequencies: array<vec4<u32>, 7>, sizes: u32, position: u32, offset: u32, factors_offset: u32")
-            .text(four)
-            .text(&TURN.replace("FACTOR", factor).replace("RESULT", result))
-            .text(&format!("var<workgroup> turns: array<vec2<f32>, {MAX_PAIRS}>;"))
-            .main(lanes, &body)
-    };
-    let place = x.place()?;
-    let factors = factors.map(|factors| factors.place()).transpose()?;
-    let flags = lanes << 3 | u32::from(has_halves) << 2 | u32::from(is_wide) << 1 | u32::from(in_fours);
-    let dtypes = [dtype, factor_dtype.unwrap_or(DType::Bool)];
-    let program = Program { name: "rope", dtypes: &dtypes, flags, reports_faults: false, source: &source };
-    let mut words = Immediates::from_slice(&frequencies(base, scale, n_pairs));
-    // Two numbers fill the last vector.
-    words.extend_from_slice(&[(n_pairs as u32) << 22 | n_tokens as u32, magnitude.to_bits()]);
-    words.extend_from_slice(&[(n_heads as u32) << 16 | head_dim as u32, position, place.offset]);
-    words.push(factors.as_ref().map_or(0, |factors| factors.offset));
-    let groups = if in_fours { n_tokens } else { call.n_out().div_ceil(4 * WORKGROUP as usize) };
-    let mut reads: SmallVec<[Binding; 2]> = SmallVec::from_slice(&[place.binding]);
-    reads.extend(factors.map(|factors| factors.binding));
-    call.launch(&program, &reads, &words, groups)
-}
-
-const LOAD_FOUR: &str = "fn four(i: u32) -> vec4<f32> {
-    let at = p.offset + 4u * i;
-    return vec4<f32>(load_x(at), load_x(at + 1u), load_x(at + 2u), load_x(at + 3u));
-}";
 
 /// How [`Tensor::rope_by`] rotates heads: see the operation `rope`.
 #[derive(Clone, Copy, Debug)]
@@ -438,11 +146,11 @@ pub struct Rope<'a> {
     pub dims: Option<usize>,
     /// Whether pairs are `(x[i], x[i + dims/2])` instead of `(x[2i], x[2i + 1])`.
     pub halves: bool,
-    /// What every angle is divided by.
+    /// The divisor of every angle.
     pub scale: f64,
-    /// What the angle of each pair is divided by too: `[dims/2]`.
+    /// A further divisor for the angle of each pair: `[dims/2]`.
     pub factors: Option<&'a Tensor>,
-    /// What sines and cosines are multiplied by.
+    /// The factor of sines and cosines.
     pub magnitude: f64,
 }
 
@@ -461,15 +169,7 @@ impl<T> Tensor<T> {
         self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base)])
     }
 
-    /// As [`Tensor::rope`], rotating only the first `dims` elements of each head.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where `dims` is odd or larger than a head.
-    pub fn rope_partial(&self, pos: usize, base: f64, dims: usize) -> Result<Tensor<T>, Error> {
-        self.apply(&ROPE, &[Arg::Int(pos as i64), Arg::Number(base), Arg::Int(dims as i64)])
-    }
-
-    /// Rotary position embedding of `[n, heads, d]` with all that the operation `rope` knows.
+    /// As [`Tensor::rope`], with all options.
     ///
     /// # Errors
     /// [`Error::Op`] where the tensor has not three dimensions, or a number or the factors do not fit.

@@ -1,11 +1,13 @@
-//! The largest elements of the last dimension: `topk`, `argtopk`.
+//! `topk` and `argtopk`: the largest elements of the last dimension.
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
-use super::rule::{RuleArgs, Size, Sizes, TensorType};
-use super::{Arg, Call, Group, Kind, Op, Ran, Run, required, with_float};
-use crate::{Error, Fault, Tensor};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
+use crate::op::kernel::with_float;
+use crate::op::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, required};
+use crate::size::{Size, Sizes};
+use crate::tensor::Tensor;
+use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&TOPK, &ARGTOPK];
 
@@ -15,7 +17,7 @@ static TOPK: Op = Op {
     doc: "The `k` largest elements of the last dimension, the largest first; NaN before everything. `x: [.., n] → [.., k]`.",
     params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
     rule,
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
         with_float!(x.dtype, "x", T => {
             tl_kernels::top::<T>(threads, x.slice()?, n_and_k, call.out()?);
@@ -32,7 +34,7 @@ static ARGTOPK: Op = Op {
           everything. `x: [.., n] → int32[.., k]`.",
     params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
     rule: |args| Ok(TensorType { dtype: Some(DType::I32), ..rule(args)? }),
-    run: Run::ContiguousKernel(|call| {
+    kernel: OpKernel::Contiguous(|call| {
         let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
         with_float!(x.dtype, "x", T => {
             tl_kernels::top_places::<T>(threads, x.slice()?, n_and_k, call.out()?);
@@ -42,25 +44,25 @@ static ARGTOPK: Op = Op {
     gpu: Some(|call| top_gpu(call, "argtopk")),
 };
 
-fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
+fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Fault::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
+        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
     let Some((&n, outer)) = x.split_last() else {
-        return Err(Fault::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
+        return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
     };
-    // Places are `int32`.
+    // Indices are `int32`.
     if let Size::Known(n) = n
         && n > i64::from(i32::MAX)
     {
-        return Err(Fault::Value { operand: "the last dimension", expected: "less than 2^31", found: n as f64 });
+        return Err(OpError::Value { operand: "the last dimension", expected: "less than 2^31", found: n as f64 });
     }
     if let Size::Known(k) = args.int(1)
         && (k < 0 || n.known().is_some_and(|n| k > n))
     {
         let expected = "0 or more and no more than the last dimension's size";
-        return Err(Fault::Value { operand: "k", expected, found: k as f64 });
+        return Err(OpError::Value { operand: "k", expected, found: k as f64 });
     }
     let mut sizes = Sizes::from_slice(outer);
     sizes.push(args.int(1));
@@ -68,15 +70,15 @@ fn rule(args: &RuleArgs) -> Result<TensorType, Fault> {
 }
 
 /// Sizes of the last dimension, of the operand and of the result.
-fn n_and_k(call: &Call) -> Result<[usize; 2], Fault> {
+fn n_and_k(call: &Call) -> Result<[usize; 2], OpError> {
     let last = |dims: &[usize]| dims.last().copied().unwrap_or(0);
     Ok([last(call.operand(0)?.dims), last(call.dims)])
 }
 
-/// The most elements of a row that there is a program for: each element of a result looks at all of them.
+/// The longest row that has a program, because each element of a result reads all of it.
 const MAX_ROW: usize = 4096;
 
-/// The order of elements, as numbers: the same for both zeros, the largest for what is not a number.
+/// Integers in the order of the elements: equal for both zeros, the largest for NaN.
 const RANK: &str = "
 fn rank(x: f32) -> u32 {
     let bits = select(bitcast<u32>(x), 0u, x == 0.0);
@@ -84,7 +86,7 @@ fn rank(x: f32) -> u32 {
     return select(bits | 0x80000000u, ~bits, bits >> 31u == 1u);
 }";
 
-/// Four elements of the result to an invocation. One after the other, the best that comes behind the last one is found.
+/// Each invocation computes four elements of the result, each the best after the one before.
 const NEXT: &str = "let four = group * 256u + lane;
     if four * 4u >= p.n_out { return; }
     var v: vec4<KIND>;
@@ -115,25 +117,25 @@ const NEXT: &str = "let four = group * 256u + lane;
     }
     store4_out(four, v);";
 
-fn top_gpu(call: &mut Call, name: &'static str) -> Result<Ran, Fault> {
+fn top_gpu(call: &mut Call, name: &'static str) -> Result<Dispatch, OpError> {
     let (x, [n, k], n_out) = (call.operand(0)?, n_and_k(call)?, call.n_out());
     if n > MAX_ROW || !x.fits_u32() || n_out > u32::MAX as usize / 8 {
-        return Ok(Ran::NoProgram);
+        return Ok(Dispatch::Unsupported);
     }
     let (from, to) = (x.dtype, call.dtype);
     let value = if to == DType::I32 { "i32(place)" } else { "load_x(start + place)" };
     let source = |wgsl: Wgsl| {
-        let body = NEXT.replace("KIND", gpu::kind_of(to)).replace("VALUE", value);
+        let body = NEXT.replace("KIND", scalar_of(to)).replace("VALUE", value);
         wgsl.read("x", from)
             .write("out", to)
             .params("n: u32, k: u32, n_out: u32, offset: u32")
             .text(RANK)
             .main(WORKGROUP, &body)
     };
-    let program = Program { name, dtypes: &[from, to], flags: 0, reports_faults: false, source: &source };
-    let place = x.place()?;
+    let shader = ShaderVariant { name, dtypes: &[from, to], flags: 0, reports_faults: false, source: &source };
+    let place = x.on_gpu()?;
     let words = Immediates::from_slice(&[n as u32, k as u32, n_out as u32, place.offset]);
-    call.launch(&program, &[place.binding], &words, n_out.div_ceil(4 * WORKGROUP as usize))
+    call.launch(&shader, &[place.binding], &words, n_out.div_ceil(4 * WORKGROUP as usize))
 }
 
 impl<T> Tensor<T> {
@@ -145,7 +147,7 @@ impl<T> Tensor<T> {
         self.apply(&TOPK, &[Arg::Int(k as i64)])
     }
 
-    /// The places of the `k` largest elements of the last dimension: see the operation `argtopk`.
+    /// The indices of the `k` largest elements of the last dimension: see the operation `argtopk`.
     ///
     /// # Errors
     /// [`Error::Op`] where there are fewer.

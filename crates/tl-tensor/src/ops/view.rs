@@ -1,27 +1,16 @@
-//! The same elements in another arrangement. All are views where strides can express them; `reshape` copies where they
-//! cannot.
+//! Views: `transpose`, `permute`, `squeeze`, `unsqueeze`, `broadcast_to`, `slice`, `slice_last`, `select`.
 
 use tl_device::{DType, Layout, Shape};
 
-use super::elementwise::copy_gpu;
-use super::rule::{RuleArgs, Size, Sizes, TensorType, broadcast, normalize_axis, same};
-use super::{Arg, Call, Default, Group, Kind, Op, Ran, Run, broadcast_strides, optional, required, strides_of};
-use crate::tensor::{Raw, Repeat};
-use crate::{Error, Fault, Strides, Tensor};
+use crate::op::rule::{broadcast, dimension, normalize_axis, same};
+use crate::op::{Arg, DefaultValue, Group, Kind, Op, OpKernel, TensorType, optional, required};
+use crate::size::{Size, Sizes};
+use crate::strides::{Strides, broadcast_strides};
+use crate::tensor::{DynTensor, Tensor};
+use crate::{Error, OpError};
 
-pub(super) static OPS: &[&Op] = &[
-    &RESHAPE,
-    &FLATTEN,
-    &TRANSPOSE,
-    &PERMUTE,
-    &SQUEEZE,
-    &UNSQUEEZE,
-    &BROADCAST_TO,
-    &SLICE,
-    &SLICE_LAST,
-    &SELECT,
-    &CONTIGUOUS,
-];
+pub(super) static OPS: &[&Op] =
+    &[&TRANSPOSE, &PERMUTE, &SQUEEZE, &UNSQUEEZE, &BROADCAST_TO, &SLICE, &SLICE_LAST, &SELECT];
 
 fn int(args: &[Arg], index: usize) -> Option<i64> {
     match args.get(index) {
@@ -34,144 +23,15 @@ fn axis(args: &[Arg], index: usize, rank: usize) -> Option<usize> {
     normalize_axis(int(args, index)?, rank).ok()
 }
 
-/// Views cannot split the blocks of a stored format: only whole rows can be selected, or two axes swapped.
-fn refuse_blocks(dtype: Option<DType>) -> Result<(), Fault> {
+/// Refuses stored formats, whose blocks a view cannot split: only whole rows can be selected, or two axes swapped.
+pub(super) fn refuse_blocks(dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ DType::Block(_)) if found.block_elems() > 1 => {
-            Err(Fault::DType { operand: "x", expected: "an activation (cast the weight first)", found })
+            Err(OpError::DType { operand: "x", expected: "an activation (cast the weight first)", found })
         }
         _ => Ok(()),
     }
 }
-
-static RESHAPE: Op = Op {
-    name: "reshape",
-    group: Group::Shape,
-    doc: "The same elements in the same order with other dimensions; one of them may be -1 and is then what remains. A \
-          view where the strides allow it, else a copy. `x: [..] → shape`.",
-    params: &[required("x", Kind::Tensor), required("shape", Kind::Ints)],
-    rule: |args| {
-        let (sizes, dtype) = args.tensor(0)?;
-        refuse_blocks(dtype)?;
-        Ok(TensorType::new(dtype, reshaped(sizes, args.ints(1)?)?))
-    },
-    run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
-    gpu: None,
-};
-
-fn product(sizes: &[Size]) -> Size {
-    if sizes.contains(&Size::Known(0)) {
-        return Size::Known(0);
-    }
-    sizes.iter().fold(Size::Known(1), |n, &size| n.times(size))
-}
-
-fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, Fault> {
-    if let Some(&Size::Known(n)) = to.iter().find(|size| matches!(size, Size::Known(n) if *n < -1)) {
-        return Err(Fault::Value { operand: "a dimension", expected: "0 or more, or one of them -1", found: n as f64 });
-    }
-    let total = product(from);
-    let holes = to.iter().filter(|&&size| size == Size::Known(-1)).count();
-    if holes > 1 {
-        return Err(Fault::Value { operand: "-1", expected: "given once", found: holes as f64 });
-    }
-    let rest: Sizes = to.iter().copied().filter(|&size| size != Size::Known(-1)).collect();
-    let given = product(&rest);
-    if holes == 0 {
-        return match (total, given) {
-            (Size::Known(from), Size::Known(to)) if from != to => Err(Fault::Elements { from, to }),
-            _ => Ok(Sizes::from_slice(to)),
-        };
-    }
-    let hole = match (total, given) {
-        (_, Size::Known(0)) => {
-            let expected = "absent where another dimension is 0, because any size would do";
-            return Err(Fault::Value { operand: "-1", expected, found: -1.0 });
-        }
-        (Size::Known(from), Size::Known(to)) if from % to != 0 => return Err(Fault::Elements { from, to }),
-        (Size::Known(from), Size::Known(to)) => Size::Known(from / to),
-        _ => Size::Unknown,
-    };
-    Ok(to.iter().map(|&size| if size == Size::Known(-1) { hole } else { size }).collect())
-}
-
-/// A view with other dimensions, where each new dimension lies inside a run of old ones that is contiguous in itself; one of them
-/// may repeat each element of such a run.
-fn reshape_view(source: &Raw, shape: Shape) -> Option<Raw> {
-    if source.is_contiguous() {
-        let strides = strides_of(&shape);
-        return Some(source.view(shape, strides, 0));
-    }
-    let mut runs = Runs { dims: source.shape(), strides: source.strides(), remaining: 1, stride: 1 };
-    let mut strides: Strides = Strides::from_elem(1, shape.len());
-    let mut repeat = None;
-    for axis in (0..shape.len()).rev().filter(|&axis| shape[axis] != 1) {
-        runs.fill();
-        let mut size = shape[axis];
-        if runs.stride == 0 && runs.remaining > 1 && size > runs.remaining && size.is_multiple_of(runs.remaining) {
-            // All that is left of the run repeats what stands before it.
-            let times = std::mem::replace(&mut runs.remaining, 1);
-            if repeat.replace(Repeat::new(axis, times)?).is_some() {
-                return None;
-            }
-            size /= times;
-            runs.fill();
-        }
-        strides[axis] = runs.take(size)?;
-    }
-    Some(source.view_with_repeat(shape, strides, 0, repeat))
-}
-
-/// Dimensions from the last one on, as runs of neighbours that continue each other.
-struct Runs<'a> {
-    /// The dimensions before the run.
-    dims: &'a [usize],
-    strides: &'a [usize],
-    /// Elements of the run that are not yet taken.
-    remaining: usize,
-    /// From one of these to the next.
-    stride: usize,
-}
-
-impl Runs<'_> {
-    /// Goes to the next run, where nothing of this one is left.
-    fn fill(&mut self) {
-        while let ([dims @ .., dim], [strides @ .., stride]) = (self.dims, self.strides) {
-            if self.remaining == 1 {
-                self.stride = *stride;
-            } else if *dim != 1 && *stride != self.remaining * self.stride {
-                return;
-            }
-            self.remaining *= dim;
-            (self.dims, self.strides) = (dims, strides);
-        }
-    }
-
-    /// Takes so many elements for a new dimension, and gives its stride.
-    fn take(&mut self, size: usize) -> Option<usize> {
-        if !self.remaining.is_multiple_of(size) {
-            return None;
-        }
-        let stride = self.stride;
-        self.stride *= size;
-        self.remaining /= size;
-        Some(stride)
-    }
-}
-
-static FLATTEN: Op = Op {
-    name: "flatten",
-    group: Group::Shape,
-    doc: "All elements in one dimension. `x: [..] → [n]`.",
-    params: &[required("x", Kind::Tensor)],
-    rule: |args| {
-        let (sizes, dtype) = args.tensor(0)?;
-        refuse_blocks(dtype)?;
-        Ok(TensorType::new(dtype, [product(sizes)].as_slice()))
-    },
-    run: Run::View(|source, _, layout| reshape_view(source, layout.shape().clone())),
-    gpu: None,
-};
 
 static TRANSPOSE: Op = Op {
     name: "transpose",
@@ -179,8 +39,8 @@ static TRANSPOSE: Op = Op {
     doc: "Two dimensions swapped; the last two unless given. A view. `x: [.., a, .., b, ..] → [.., b, .., a, ..]`.",
     params: &[
         required("x", Kind::Weight),
-        optional("a", Kind::Int, Default::Int(-2)),
-        optional("b", Kind::Int, Default::Int(-1)),
+        optional("a", Kind::Int, DefaultValue::Int(-2)),
+        optional("b", Kind::Int, DefaultValue::Int(-1)),
     ],
     rule: |args| {
         let (sizes, dtype) = args.tensor(0)?;
@@ -189,7 +49,7 @@ static TRANSPOSE: Op = Op {
         sizes.swap(a, b);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let rank = source.shape().len();
         let mut strides: Strides = source.strides().into();
         strides.swap(axis(args, 1, rank)?, axis(args, 2, rank)?);
@@ -210,22 +70,22 @@ static PERMUTE: Op = Op {
         let rank = sizes.len();
         if dims.len() != rank {
             let (left, right) = (Size::Known(dims.len() as i64), Size::Known(rank as i64));
-            return Err(Fault::Sizes { rule: "dims must name every dimension once", left, right });
+            return Err(OpError::Sizes { rule: "dims must name every dimension once", left, right });
         }
         let mut seen = Sizes::new();
         let mut result = Sizes::new();
         for &dim in dims {
-            let axis = normalize_axis(dim.known().ok_or(Fault::Unknown)?, rank)?;
+            let axis = normalize_axis(dim.known().ok_or(OpError::Unknown)?, rank)?;
             let mark = Size::Known(axis as i64);
             if seen.contains(&mark) {
-                return Err(Fault::Value { operand: "dims", expected: "every dimension once", found: axis as f64 });
+                return Err(OpError::Value { operand: "dims", expected: "every dimension once", found: axis as f64 });
             }
             seen.push(mark);
             result.push(sizes[axis]);
         }
         Ok(TensorType::new(dtype, result))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let Some(Arg::Ints(dims)) = args.get(1) else { return None };
         let rank = source.shape().len();
         let strides: Option<Strides> =
@@ -249,7 +109,7 @@ static SQUEEZE: Op = Op {
         sizes.remove(axis);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let mut strides: Strides = source.strides().into();
         strides.remove(axis(args, 1, source.shape().len())?);
         Some(source.view(layout.shape().clone(), strides, 0))
@@ -270,7 +130,7 @@ static UNSQUEEZE: Op = Op {
         sizes.insert(axis, Size::Known(1));
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let mut strides: Strides = source.strides().into();
         strides.insert(axis(args, 1, source.shape().len() + 1)?, 1);
         Some(source.view(layout.shape().clone(), strides, 0))
@@ -287,37 +147,38 @@ static BROADCAST_TO: Op = Op {
         let (sizes, dtype) = args.tensor(0)?;
         refuse_blocks(dtype)?;
         let target = args.ints(1)?;
-        target.iter().try_for_each(|&size| super::rule::dimension(size).map(drop))?;
+        target.iter().try_for_each(|&size| dimension(size).map(drop))?;
         if target.len() < sizes.len() {
             let expected = "no more dimensions than the shape it is broadcast to";
-            return Err(Fault::Rank { operand: "x", expected, found: sizes.len() });
+            return Err(OpError::Rank { operand: "x", expected, found: sizes.len() });
         }
-        // Broadcasting both ways gives the target again unless the target itself would have to grow.
+        // Broadcasting both ways gives the target again, unless the target would have to grow.
         let joined = broadcast(sizes, target)?;
         for (&joined, &target) in joined.iter().zip(target) {
             same("the shape does not broadcast", joined, target)?;
         }
         Ok(TensorType::new(dtype, target))
     },
-    run: Run::View(|source, _, layout| {
+    kernel: OpKernel::View(|source, _, layout| {
         let strides = broadcast_strides(source.shape(), source.strides(), layout.shape());
         Some(source.view(layout.shape().clone(), strides, 0))
     }),
     gpu: None,
 };
 
-/// The bounds of a slice as indices: negative ones count from the end, and both must lie within the dimension.
-fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), Fault> {
+/// The bounds of a slice as indices from the start; negative ones count from the end. Both must lie within the
+/// dimension.
+fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), OpError> {
     let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
     let (first, last) = (from_start(start), from_start(end));
     if !(0..=size).contains(&first) {
-        return Err(Fault::Index { index: start, size });
+        return Err(OpError::Index { index: start, size });
     }
     if !(0..=size).contains(&last) {
-        return Err(Fault::Index { index: end, size });
+        return Err(OpError::Index { index: end, size });
     }
     if last < first {
-        return Err(Fault::Value { operand: "end", expected: "no smaller than start", found: end as f64 });
+        return Err(OpError::Value { operand: "end", expected: "no smaller than start", found: end as f64 });
     }
     Ok((first, last))
 }
@@ -349,7 +210,7 @@ static SLICE: Op = Op {
         };
         Ok(TensorType::new(dtype, result))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
         let (first, _) = bounds(source.shape()[axis] as i64, int(args, 2)?, int(args, 3)?).ok()?;
         narrowed(source, layout, axis, first)
@@ -357,13 +218,13 @@ static SLICE: Op = Op {
     gpu: None,
 };
 
-/// Whether a view can take part of this dimension: in a transposed weight, blocks run along another one than the last.
-fn is_divisible(source: &Raw, axis: usize) -> bool {
+/// Whether a view can take part of this dimension: not along the blocks of a weight.
+fn is_divisible(source: &DynTensor, axis: usize) -> bool {
     source.dtype().block_elems() == 1 || source.strides()[axis].is_multiple_of(source.dtype().block_elems())
 }
 
 /// The view that starts at index `first` of `axis`.
-fn narrowed(source: &Raw, layout: &Layout, axis: usize, first: i64) -> Option<Raw> {
+fn narrowed(source: &DynTensor, layout: &Layout, axis: usize, first: i64) -> Option<DynTensor> {
     if !is_divisible(source, axis) {
         return None;
     }
@@ -381,22 +242,24 @@ static SLICE_LAST: Op = Op {
         refuse_blocks(dtype)?;
         let axis = args.axis(1, sizes.len())?;
         if sizes[axis] == Size::Known(0) {
-            return Err(Fault::Index { index: -1, size: 0 });
+            return Err(OpError::Index { index: -1, size: 0 });
         }
         let mut sizes = Sizes::from_slice(sizes);
         sizes[axis] = Size::Known(1);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
         narrowed(source, layout, axis, source.shape()[axis] as i64 - 1)
     }),
     gpu: None,
 };
 
-fn index_in(size: Size, index: Size) -> Result<(), Fault> {
+fn index_in(size: Size, index: Size) -> Result<(), OpError> {
     match (size, index) {
-        (Size::Known(size), Size::Known(index)) if index >= size || index < -size => Err(Fault::Index { index, size }),
+        (Size::Known(size), Size::Known(index)) if index >= size || index < -size => {
+            Err(OpError::Index { index, size })
+        }
         _ => Ok(()),
     }
 }
@@ -418,7 +281,7 @@ static SELECT: Op = Op {
         sizes.remove(axis);
         Ok(TensorType::new(dtype, sizes))
     },
-    run: Run::View(|source, args, layout| {
+    kernel: OpKernel::View(|source, args, layout| {
         let axis = axis(args, 1, source.shape().len())?;
         let index = int(args, 2).filter(|_| is_divisible(source, axis))?;
         let index = if index < 0 { index + source.shape()[axis] as i64 } else { index };
@@ -430,44 +293,7 @@ static SELECT: Op = Op {
     gpu: None,
 };
 
-/// A copy whose elements lie one after the other.
-pub(crate) static CONTIGUOUS: Op = Op {
-    name: "contiguous",
-    group: Group::Shape,
-    doc: "A copy whose elements lie one after the other in the order of their indices. `x: [..] → [..]`.",
-    params: &[required("x", Kind::Tensor)],
-    rule: |args: &RuleArgs| {
-        let (sizes, dtype) = args.tensor(0)?;
-        Ok(TensorType::new(dtype, sizes))
-    },
-    run: Run::Kernel(copy),
-    gpu: Some(|call| match call.dtype {
-        DType::Block(_) => Ok(Ran::NoProgram),
-        _ => copy_gpu(call, "contiguous", &|x| format!("v[k] = {x};"), [0.0; 2]),
-    }),
-};
-
-fn copy(call: &mut Call) -> Result<(), Fault> {
-    let operand = call.operand(0)?;
-    match operand.dtype {
-        DType::Bool => tl_kernels::copy::<u8>(call.threads, operand.kernel_view()?, call.out()?),
-        DType::F16 => tl_kernels::copy::<u16>(call.threads, operand.kernel_view()?, call.out()?),
-        DType::F32 | DType::I32 => tl_kernels::copy::<u32>(call.threads, operand.kernel_view()?, call.out()?),
-        DType::Block(_) => return super::cast::copy_into(call.threads.isa(), &operand, call.dtype, call.out),
-    }
-    Ok(())
-}
-
 impl<T> Tensor<T> {
-    /// The same elements with other dimensions: see the operation `reshape`.
-    ///
-    /// # Errors
-    /// [`Error::Op`] where the number of elements would change; the same holds, with their rules, for the others here.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
-        let ints: smallvec::SmallVec<[i64; 6]> = shape.into().iter().map(|&dim| dim as i64).collect();
-        self.apply(&RESHAPE, &[Arg::Ints(&ints)])
-    }
-
     /// Two dimensions swapped; negative numbers count from the end.
     pub fn transpose(&self, a: isize, b: isize) -> Result<Tensor<T>, Error> {
         self.apply(&TRANSPOSE, &[Arg::Int(a as i64), Arg::Int(b as i64)])
@@ -488,11 +314,6 @@ impl<T> Tensor<T> {
         self.apply(&UNSQUEEZE, &[Arg::Int(dim as i64)])
     }
 
-    /// All elements in one dimension.
-    pub fn flatten(&self) -> Result<Tensor<T>, Error> {
-        self.apply(&FLATTEN, &[])
-    }
-
     /// Repeated to a larger shape.
     pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Result<Tensor<T>, Error> {
         let ints: smallvec::SmallVec<[i64; 6]> = shape.into().iter().map(|&dim| dim as i64).collect();
@@ -509,13 +330,8 @@ impl<T> Tensor<T> {
         self.apply(&SLICE_LAST, &[Arg::Int(dim as i64)])
     }
 
-    /// One position of a dimension, which goes.
+    /// One position of a dimension, without that dimension.
     pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>, Error> {
         self.apply(&SELECT, &[Arg::Int(dim as i64), Arg::Int(index as i64)])
-    }
-
-    /// This tensor, or a copy in order where its elements do not lie in order.
-    pub fn contiguous(&self) -> Result<Tensor<T>, Error> {
-        self.raw().contiguous().map(Tensor::from_raw)
     }
 }

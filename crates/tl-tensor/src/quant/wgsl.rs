@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 
 use tl_device::DType;
 
-use crate::ops::gpu::Wgsl;
+use crate::gpu::Wgsl;
 
 /// How a program reads a weight of one data type.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tl_device::{DType, Device};
 use tl_tensor::ops::{self, Arg, ArgType, Kind, Op, RuleArgs, Size, Sizes, TensorType};
 use tl_tensor::quant::FORMATS;
-use tl_tensor::{Error, Fault, Tensor};
+use tl_tensor::{Error, OpError, Tensor};
 
 use crate::values::{Input, arrangements, random, weight};
 
@@ -235,7 +235,7 @@ fn try_call(device: &Device, op: &'static Op, choices: &Choices) -> Result<bool,
     let raw = match ops::apply(op, device, &args) {
         Ok(raw) => raw,
         Err(error) => {
-            let is_vague = matches!(&error, Error::Op { fault: Fault::Unknown | Fault::Unaligned { .. }, .. });
+            let is_vague = matches!(&error, Error::Op { error: OpError::Unknown | OpError::Unaligned { .. }, .. });
             prop_assert!(!is_vague, "{} says nothing: {error}", op.name);
             return Ok(false);
         }
@@ -249,7 +249,7 @@ fn try_call(device: &Device, op: &'static Op, choices: &Choices) -> Result<bool,
             (arg, _) => ArgType::from(arg),
         })
         .collect();
-    let said = (op.rule)(&RuleArgs(&concrete)).map_err(|fault| TestCaseError::fail(format!("{}: {fault}", op.name)))?;
+    let said = (op.rule)(&RuleArgs(&concrete)).map_err(|error| TestCaseError::fail(format!("{}: {error}", op.name)))?;
     prop_assert_eq!(said.layout(), Some(result.layout()), "{}", op.name);
     for round in 0..8 {
         let mut hide = Hide(choices.hidden.wrapping_add(round));
@@ -267,21 +267,22 @@ fn try_call(device: &Device, op: &'static Op, choices: &Choices) -> Result<bool,
                 "{} of {types:?} gave {result:?}, and the rule says {said:?}",
                 op.name
             ),
-            Err(Fault::Unknown) => {}
-            Err(fault) => {
-                prop_assert!(false, "{} of {types:?} gave {result:?}, and the rule refuses: {fault}", op.name)
+            Err(OpError::Unknown) => {}
+            Err(error) => {
+                prop_assert!(false, "{} of {types:?} gave {result:?}, and the rule refuses: {error}", op.name)
             }
         }
     }
     Ok(true)
 }
 
-fn absent(default: ops::Default) -> ArgType<'static> {
+fn absent(default: ops::DefaultValue) -> ArgType<'static> {
     match default {
-        ops::Default::Absent => ArgType::None,
-        ops::Default::Int(n) => ArgType::Int(Size::Known(n)),
-        ops::Default::Number(_) => ArgType::Number,
-        ops::Default::Bool(value) => ArgType::Bool(Some(value)),
+        ops::DefaultValue::Absent => ArgType::None,
+        ops::DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
+        ops::DefaultValue::Number(_) => ArgType::Number,
+        ops::DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
+        ops::DefaultValue::Text(text) => ArgType::Text(Some(text)),
     }
 }
 

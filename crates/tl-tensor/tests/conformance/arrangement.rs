@@ -75,7 +75,7 @@ fn reshape(device: &Device, op: &'static Op) {
         for dims in shapes {
             let expected = input.nd.reshaped(&dims);
             let ints: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
-            if input.tensor.raw().is_contiguous() {
+            if input.tensor.as_dyn().is_contiguous() {
                 check_view(device, op, input, &[Arg::Ints(&ints)], &expected);
             } else {
                 check_copy(device, op, input, &[Arg::Ints(&ints)], &expected);
@@ -220,12 +220,12 @@ fn select(device: &Device, op: &'static Op) {
 fn contiguous(device: &Device, op: &'static Op) {
     for_inputs(device, |input| {
         let result = check_copy(device, op, input, &[], &input.nd);
-        assert!(result.raw().is_contiguous());
+        assert!(result.as_dyn().is_contiguous());
         assert!(!is_same_memory(&result, &input.tensor), "the operation always copies");
         let method = input.tensor.contiguous().unwrap();
         assert_elements(&method, &input.nd);
         let is_same = is_same_memory(&method, &input.tensor);
-        assert_eq!(is_same, input.tensor.raw().is_contiguous(), "the method copies where it must");
+        assert_eq!(is_same, input.tensor.as_dyn().is_contiguous(), "the method copies where it must");
     });
     // A weight keeps its format.
     for format in FORMATS {

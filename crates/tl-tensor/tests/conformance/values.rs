@@ -73,7 +73,7 @@ impl Input {
     }
 
     pub(crate) fn arg(&self) -> Arg<'_> {
-        Arg::Tensor(self.tensor.raw())
+        Arg::Tensor(self.tensor.as_dyn())
     }
 
     /// Whether one of the dimensions repeats each of its elements: of such a tensor there are no views.

@@ -1,27 +1,30 @@
-//! Chains: elementwise operations of which nobody else reads the results in between, done in one pass.
+//! Chains: elementwise operations computed in one pass, where no other code reads the results in between.
 //!
-//! Whoever runs a program asks of each operation what its result would be ([`link_layout`]) before it computes anything, so
-//! that what breaks a rule is found where it would be without chains. [`apply_chain`] then computes the last result
-//! alone. It has the bits that the operations one by one give. Only a CPU has chains.
+//! The caller first gets the layout of each operation's result ([`link_layout`]), so that rules are checked in the
+//! order in which they would be without chains. [`apply_chain`] then computes the last result alone, with the bits that
+//! the operations give one by one. Only a CPU has chains.
 
 use smallvec::SmallVec;
 use tl_device::{DType, Device, Layout, Role};
 use tl_kernels::{Source, Step, View};
 
-use super::{
-    Arg, Map, Op, ResultMemory, Site, broadcast_strides, check_devices, fault_of, operand_of, result_layout, run,
-    with_float, with_plain,
-};
-use crate::tensor::{Raw, take};
-use crate::{Error, Fault, Strides};
+use super::kernel::ResultMemory;
+use super::rules::{check_devices, result_layout};
+use super::run::{run, with_plain};
+use super::site::Site;
+use crate::op::kernel::with_float;
+use crate::op::{Arg, Map, Op};
+use crate::strides::{Strides, broadcast_strides};
+use crate::tensor::{DynTensor, take};
+use crate::{Error, OpError};
 
-/// The most links of a chain. More than this are rare, and so much has room on the stack.
+/// The most links of a chain. Longer chains are rare, and this many fit on the stack.
 pub const MAX_LINKS: usize = 24;
 
-/// The most results that may wait in a chain until the operation that reads them comes.
+/// The most intermediate results that a chain may hold at once.
 pub const MAX_WAITING: usize = tl_kernels::MAX_DEPTH;
 
-/// A step of a chain, in the order in which operands stand before what reads them.
+/// A step of a chain, in postfix order: operands before the operation that reads them.
 #[derive(Clone, Copy, Debug)]
 pub enum Link {
     /// A tensor or a number: the next of the chain's operands.
@@ -30,9 +33,9 @@ pub enum Link {
     Op(&'static Op, DType),
 }
 
-/// The layout of what the operation would give as a link of a chain, or `None` where it must be done by itself: on a GPU, and
-/// where other types than `float16` and `float32` take part. Site and arguments are those of
-/// [`apply_at`](super::apply_at); operands that are links themselves are [`Arg::Planned`].
+/// The layout of the operation's result as a link of a chain, or `None` where it must run by itself: on a GPU, and for
+/// types other than `float16` and `float32`. Site and arguments are those of [`apply_at`](super::apply_at); operands
+/// that are links themselves are [`Arg::Planned`].
 ///
 /// # Errors
 /// [`Error::Op`] where the arguments break the operation's rule.
@@ -45,11 +48,11 @@ pub fn link_layout(
     if op.map().is_none() || device.is_gpu() || !args.iter().all(may_be_chained) {
         return Ok(None);
     }
-    check_devices(device, args).map_err(|fault| fault_of(op, args, fault))?;
+    check_devices(device, args).map_err(|error| op.error(args, error))?;
     if let Some(layout) = site.recall(op, args) {
         return Ok(is_chained(layout.dtype()).then(|| layout.clone()));
     }
-    let layout = result_layout(op, device, args).map_err(|fault| fault_of(op, args, fault))?;
+    let layout = result_layout(op, device, args).map_err(|error| op.error(args, error))?;
     site.remember(op, args, &layout);
     Ok(is_chained(layout.dtype()).then_some(layout))
 }
@@ -57,7 +60,7 @@ pub fn link_layout(
 fn may_be_chained(arg: &Arg<'_>) -> bool {
     match arg {
         Arg::Planned(layout) => is_chained(layout.dtype()),
-        arg => operand_of(arg).is_none_or(|operand| is_chained(operand.dtype)),
+        arg => arg.operand().is_none_or(|operand| is_chained(operand.dtype)),
     }
 }
 
@@ -65,29 +68,29 @@ fn is_chained(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::F32)
 }
 
-/// Computes what the last of the links gives, which has this layout. All links' results have as many elements as it. The
+/// Computes the result of the last link, which has this layout. The results of all links have as many elements. The
 /// memory is taken for the last link's operation.
 ///
 /// # Errors
-/// [`Error::Op`] where the links are no chain that leaves one result, or the operands are none that [`link_layout`] would
-/// have taken; [`Error::Memory`] where the result finds no memory.
-pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout: &Layout) -> Result<Raw, Error> {
+/// [`Error::Op`] where the links are no chain with one result, or [`link_layout`] would refuse an operand;
+/// [`Error::Memory`] where the result finds no memory.
+pub fn apply_chain(device: &Device, operands: &[Arg<'_>], links: &[Link], layout: &Layout) -> Result<DynTensor, Error> {
     let Some(&Link::Op(op, dtype)) = links.last() else {
-        return Err(Error::Op { op: "chain", operands: Vec::new(), fault: NO_CHAIN });
+        return Err(Error::Op { op: "chain", operands: Vec::new(), error: NO_CHAIN });
     };
-    let fault = |fault| fault_of(op, operands, fault);
-    check_devices(device, operands).map_err(fault)?;
-    check_links(links, operands.len()).map_err(fault)?;
-    operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(fault)?;
+    let error = |error| op.error(operands, error);
+    check_devices(device, operands).map_err(error)?;
+    check_links(links, operands.len()).map_err(error)?;
+    operands.iter().try_for_each(|operand| check_operand(operand, layout)).map_err(error)?;
     if links.iter().filter(|link| matches!(link, Link::Op(..))).count() == 1 {
-        // One operation has a kernel of its own, which takes what its rule allows.
+        // A single operation runs its own kernel, which takes whatever its rule allows.
         let mut args: SmallVec<[Arg<'_>; 4]> = operands.iter().cloned().collect();
         if let Some(Map::Store) = op.map() {
             args.push(Arg::DType(dtype));
         }
-        let by_rule = result_layout(op, device, &args).map_err(fault)?;
+        let by_rule = result_layout(op, device, &args).map_err(error)?;
         if by_rule != *layout {
-            return Err(fault(NOT_THE_RESULT));
+            return Err(error(NOT_THE_RESULT));
         }
         return run(op, device, &args, &ResultMemory::of_activation(layout));
     }
@@ -100,23 +103,23 @@ fn run_chain(
     operands: &[Arg<'_>],
     links: &[Link],
     layout: &Layout,
-) -> Result<Raw, Error> {
-    let fault = |fault| fault_of(op, operands, fault);
+) -> Result<DynTensor, Error> {
+    let error = |error| op.error(operands, error);
     let mut lease = take(device, layout, Role::Activation, op.name)?;
     if !device.is_simulated() {
-        compute(device, operands, links, layout, lease.bytes_mut()).map_err(fault)?;
+        compute(device, operands, links, layout, lease.bytes_mut()).map_err(error)?;
     }
-    Ok(Raw::new(lease.share(), layout))
+    Ok(DynTensor::new(lease.share(), layout))
 }
 
-const NO_CHAIN: Fault =
-    Fault::Argument { parameter: "the links", expected: "a chain: operands before what reads them, and one result" };
+const NO_CHAIN: OpError =
+    OpError::Argument { parameter: "the links", expected: "a chain: operands before what reads them, and one result" };
 
-const NOT_THE_RESULT: Fault =
-    Fault::Argument { parameter: "the layout", expected: "that of the last operation's result" };
+const NOT_THE_RESULT: OpError =
+    OpError::Argument { parameter: "the layout", expected: "that of the last operation's result" };
 
-/// The links leave one result, and need no more room than there is.
-fn check_links(links: &[Link], n_operands: usize) -> Result<(), Fault> {
+/// Checks that the links leave one result, and that intermediate results fit.
+fn check_links(links: &[Link], n_operands: usize) -> Result<(), OpError> {
     let (mut waiting, mut loaded) = (0, 0);
     for link in links {
         match link {
@@ -134,18 +137,18 @@ fn check_links(links: &[Link], n_operands: usize) -> Result<(), Fault> {
     if waiting == 1 && loaded == n_operands { Ok(()) } else { Err(NO_CHAIN) }
 }
 
-/// It is a number, or floats that broadcast to the result.
-fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), Fault> {
+/// Checks that the operand is a number, or floats that broadcast to the result.
+fn check_operand(operand: &Arg<'_>, result: &Layout) -> Result<(), OpError> {
     let expected = "a number, or floats that broadcast to the result";
     let dims = result.shape().dims();
-    let fits = match operand_of(operand) {
+    let fits = match operand.operand() {
         Some(own) => {
             let mut pairs = own.dims.iter().rev().zip(dims.iter().rev());
             is_chained(own.dtype) && own.dims.len() <= dims.len() && pairs.all(|(own, n)| own == n || *own == 1)
         }
         None => matches!(operand, Arg::Number(_) | Arg::Int(_)),
     };
-    if fits { Ok(()) } else { Err(Fault::Argument { parameter: "an operand", expected }) }
+    if fits { Ok(()) } else { Err(OpError::Argument { parameter: "an operand", expected }) }
 }
 
 fn compute(
@@ -154,15 +157,15 @@ fn compute(
     links: &[Link],
     layout: &Layout,
     out: &mut [u8],
-) -> Result<(), Fault> {
+) -> Result<(), OpError> {
     let dims = layout.shape().dims();
     let strides: SmallVec<[Strides; MAX_LINKS]> = operands
         .iter()
-        .map(|arg| operand_of(arg).map_or_else(Strides::new, |o| broadcast_strides(o.dims, o.strides, dims)))
+        .map(|arg| arg.operand().map_or_else(Strides::new, |o| broadcast_strides(o.dims, o.strides, dims)))
         .collect();
     let mut sources: SmallVec<[Source<'_>; MAX_LINKS]> = SmallVec::new();
     for (arg, strides) in operands.iter().zip(&strides) {
-        sources.push(match (arg, operand_of(arg)) {
+        sources.push(match (arg, arg.operand()) {
             (_, Some(operand)) if operand.dtype == DType::F16 => {
                 Source::F16(View { data: operand.data()?, dims, strides })
             }
@@ -170,19 +173,19 @@ fn compute(
             // A number meets the elements in `f32`, not rounded to their type.
             (Arg::Number(x), None) => Source::Number(*x as f32),
             (Arg::Int(n), None) => Source::Number(*n as f64 as f32),
-            _ => return Err(Fault::Unknown),
+            _ => return Err(OpError::Unknown),
         });
     }
     let steps = steps(links);
     with_float!(layout.dtype(), "the result", T => {
         let dtype = layout.dtype();
-        let out = bytemuck::try_cast_slice_mut::<u8, T>(out).map_err(|_| Fault::Unaligned { dtype })?;
+        let out = bytemuck::try_cast_slice_mut::<u8, T>(out).map_err(|_| OpError::Unaligned { dtype })?;
         tl_kernels::chain(device.threads(), &sources, &steps, out);
         Ok(())
     })
 }
 
-/// What the links do with blocks of floats. The last result is rounded where it is stored.
+/// The links as steps over blocks of floats. The last result is rounded when it is stored.
 fn steps(links: &[Link]) -> SmallVec<[Step; 2 * MAX_LINKS]> {
     let (mut steps, mut sources) = (SmallVec::new(), 0..);
     for (at, link) in links.iter().enumerate() {

@@ -1,18 +1,18 @@
-//! Call sites: the type of a result is found by the operation's rule once, and remembered for as long as the arguments
-//! look the same to the rule.
+//! Call sites: the layout of a result, remembered for as long as the arguments look the same to the operation's rule.
 //!
-//! A program does the same operations on the same shapes again and again, and most of what an operation on small tensors
-//! costs beside its kernel is its rule. Knows of arguments only what a rule sees: see [`ArgType`](super::ArgType).
+//! A program applies the same operations to the same shapes again and again, and the rule is most of what an operation
+//! on small tensors costs beside its kernel. A site compares exactly what a rule gets: see
+//! [`ArgType`](crate::ops::ArgType).
 
 use smallvec::SmallVec;
 use tl_device::{DType, Layout};
 
-use super::{Arg, Op};
+use crate::op::{Arg, Op};
 
-/// What one place in a program that calls an operation remembers of its last call.
+/// What a call site in a program remembers of its last call.
 #[derive(Default)]
 pub struct Site {
-    /// The last call's arguments as the rule saw them, in words; none before the first call.
+    /// The arguments of the last call as the rule saw them, in words; empty before the first call.
     seen: SmallVec<[u64; 24]>,
     result: Option<Layout>,
 }
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Site {
 }
 
 impl Site {
-    /// The layout of the result, where the arguments look as they did in the last call. A site belongs to one operation.
+    /// The layout of the result, where operation and arguments look to the rule as in the last call.
     pub(super) fn recall(&self, op: &'static Op, args: &[Arg<'_>]) -> Option<&Layout> {
         let mut compare = Compare { rest: &self.seen };
         (self.result.is_some() && write_call(op, args, &mut compare) && compare.rest.is_empty())
@@ -32,7 +32,7 @@ impl Site {
             .flatten()
     }
 
-    /// Remembers what the rule said of these arguments.
+    /// Remembers the layout that the rule gave for these arguments.
     pub(super) fn remember(&mut self, op: &'static Op, args: &[Arg<'_>], result: &Layout) {
         self.result = None;
         self.seen.clear();
@@ -42,7 +42,7 @@ impl Site {
     }
 }
 
-/// Takes a call's words one after the other; false ends it.
+/// Receives the words of a call one after the other; `false` stops.
 trait Words {
     fn word(&mut self, word: u64) -> bool;
 }
@@ -75,7 +75,7 @@ impl Words for Compare<'_> {
     }
 }
 
-/// Everything that a rule may ask of the arguments. A number's value is none of it, where an integer's is.
+/// Everything that a rule may read of the arguments: values of integers, not of numbers with a fraction.
 #[inline]
 fn write_call(op: &'static Op, args: &[Arg<'_>], words: &mut impl Words) -> bool {
     words.word(std::ptr::from_ref(op).addr() as u64) && args.iter().all(|arg| write_arg(arg, words))
@@ -87,7 +87,7 @@ fn write_arg(arg: &Arg<'_>, words: &mut impl Words) -> bool {
     let head = |kind: u64, len: usize| kind | (len as u64) << 8;
     match arg {
         Arg::None => words.word(0),
-        Arg::Tensor(raw) => write_tensor(raw.dtype(), raw.shape(), words),
+        Arg::Tensor(tensor) => write_tensor(tensor.dtype(), tensor.shape(), words),
         Arg::Operand(operand) => write_tensor(operand.dtype, operand.dims, words),
         Arg::Planned(layout) => write_tensor(layout.dtype(), layout.shape(), words),
         Arg::Tensors(tensors) => {
@@ -112,7 +112,7 @@ fn write_arg(arg: &Arg<'_>, words: &mut impl Words) -> bool {
 
 #[inline]
 fn write_tensor(dtype: DType, dims: &[usize], words: &mut impl Words) -> bool {
-    // A rank has few bits, a type's number at most 34.
+    // The rank has few bits, the number of a type at most 34.
     words.word(1 | (dims.len() as u64) << 8 | dtype_word(dtype) << 24) && dims.iter().all(|&n| words.word(n as u64))
 }
 

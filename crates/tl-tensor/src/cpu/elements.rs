@@ -1,12 +1,12 @@
-//! Elements of any type, one at a time, as `f64`: the plain way, for types and arrangements that no fast kernel serves.
-//! Every value of every element type is a `f64` exactly.
+//! Elements of any type, one at a time, as `f64`: for types and strides that no vectorized kernel serves. An `f64`
+//! represents every value of every element type exactly.
 
 use half::f16;
 use smallvec::SmallVec;
 use tl_device::DType;
 
-use super::Operand;
-use crate::Fault;
+use crate::OpError;
+use crate::operand::{Operand, OperandOrNumber};
 
 /// Reads single elements of an operand.
 #[derive(Clone, Copy)]
@@ -20,20 +20,28 @@ pub(crate) enum Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(operand: &Operand<'a>) -> Result<Reader<'a>, Fault> {
+    pub(crate) fn new(operand: &Operand<'a>) -> Result<Reader<'a>, OpError> {
         Ok(match operand.dtype {
             DType::F16 => Reader::F16(operand.data()?),
             DType::F32 => Reader::F32(operand.data()?),
             DType::I32 => Reader::I32(operand.data()?),
             DType::Bool => Reader::Bool(operand.bytes),
             found => {
-                return Err(Fault::DType {
+                return Err(OpError::DType {
                     operand: "the operand",
                     expected: "an activation, not a weight format",
                     found,
                 });
             }
         })
+    }
+
+    /// As [`Reader::new`], or a number for every element.
+    pub(crate) fn of(either: &OperandOrNumber<'a>) -> Result<Reader<'a>, OpError> {
+        match either {
+            OperandOrNumber::Operand(operand) => Reader::new(operand),
+            OperandOrNumber::Number(x) => Ok(Reader::Number(*x)),
+        }
     }
 
     /// The element at this distance from the first.
@@ -48,8 +56,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Stores a number as element `index` of a contiguous result: floats rounded to nearest, integers truncated and kept
-/// within their range, anything but 0 as `true`.
+/// Stores a number as element `index` of a contiguous result: floats are rounded to nearest, integers truncated and
+/// saturated, anything but 0 is `true`.
 pub(crate) fn write(dtype: DType, out: &mut [u8], index: usize, value: f64) {
     let at = index * dtype.block_bytes();
     let Some(bytes) = out.get_mut(at..at + dtype.block_bytes()) else { return };

@@ -1,44 +1,53 @@
-//! Batches of matrix products on a GPU, of operands with any strides: what `matmul` and `einsum` have in common.
+//! Batches of matrix products of operands with any strides, for `matmul` and `einsum`.
 //!
-//! A workgroup computes a square of one product from tiles in its shared memory, in the same way as for `linear` of many
-//! tokens. Elements are loaded along the dimension in which they lie next to each other.
+//! A workgroup computes a square of one product from tiles in its shared memory, as `linear` does for many tokens.
+//! Elements are loaded along the dimension in which they are neighbours in memory.
 
 use tl_device::DType;
 
-use super::gpu::{self, Immediates, Program, WORKGROUP, Wgsl};
-use super::linear_gpu::{TILE, TILE_LANES, TILE_MEMORY, TILE_SUMS, eight_rows, tile_products};
-use super::{Call, Operand, Ran};
-use crate::Fault;
+use super::tiles::TILE_SUMS;
+use crate::OpError;
+use crate::gpu::indexing::{INDEX, collapse};
+use crate::gpu::tiles::{TILE, TILE_LANES, TILE_MEMORY, eight_rows, tile_products};
+use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl};
+use crate::op::{Call, Dispatch};
+use crate::operand::Operand;
 
 /// One side of the products: strides along the batch, along the rows (left) or columns (right), and along the sum.
-pub(super) struct Side<'a> {
-    pub(super) operand: &'a Operand<'a>,
-    pub(super) batch: &'a [usize],
-    pub(super) outer: usize,
-    pub(super) inner: usize,
+pub(crate) struct Side<'a> {
+    pub(crate) operand: &'a Operand<'a>,
+    pub(crate) batch: &'a [usize],
+    pub(crate) outer: usize,
+    pub(crate) inner: usize,
 }
 
-/// The sizes of one product, `[m, k] · [k, n]`, and how many products of the batch, neighbours in it, take turns in each row of
-/// the result: `[.., m, n_inner, n]`.
-pub(super) struct Sizes {
-    pub(super) m: usize,
-    pub(super) k: usize,
-    pub(super) n: usize,
-    pub(super) n_inner: usize,
+/// The sizes of one product, `[m, k] · [k, n]`, and how many neighbouring products of the batch are interleaved in each
+/// row of the result: `[.., m, n_inner, n]`.
+pub(crate) struct Sizes {
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) n_inner: usize,
 }
 
 const PARAMS: &str =
     "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, m: u32, k: u32, n: u32, n_batch: u32, n_inner: u32,
     a_offset: u32, b_offset: u32, a_outer: u32, a_inner: u32, b_outer: u32, b_inner: u32";
 
-/// Launches a product for every index of the batch into the result of the call, which has the order batch, row, batch
-/// again where products take turns, column.
-pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, sizes: &Sizes) -> Result<Ran, Fault> {
+/// Launches a product for every index of the batch into the result of the call, in the order batch, row, interleaved
+/// batch, column.
+pub(crate) fn run(
+    call: &mut Call,
+    batch_dims: &[usize],
+    a: &Side,
+    b: &Side,
+    sizes: &Sizes,
+) -> Result<Dispatch, OpError> {
     let Sizes { m, k, n, n_inner } = *sizes;
     let is_served = |side: &Side| side.operand.dtype.is_float() && side.operand.fits_u32();
-    let collapsed = gpu::collapse(batch_dims, [a.batch, b.batch]).filter(|_| is_served(a) && is_served(b));
+    let collapsed = collapse(batch_dims, [a.batch, b.batch]).filter(|_| is_served(a) && is_served(b));
     let fits = call.n_out() < u32::MAX as usize / 2;
-    let (Some((dims, strides)), true) = (collapsed, fits) else { return Ok(Ran::NoProgram) };
+    let (Some((dims, strides)), true) = (collapsed, fits) else { return Ok(Dispatch::Unsupported) };
     let n_batch: usize = batch_dims.iter().product();
     let (dtypes, out) = ([a.operand.dtype, b.operand.dtype, call.dtype], call.dtype);
     let has_f16 = call.device.shader_target().is_some_and(|target| target.has_f16);
@@ -49,12 +58,12 @@ pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, siz
     } else {
         Stores::Flat
     };
-    // A single index has no stride to speak of; a step of 1 along the sum or the rows says how elements are loaded.
+    // Elements are loaded along the dimension of stride 1. The stride of a single index is meaningless.
     let is_along_sum = [a.inner == 1 || a.outer != 1, b.inner == 1 || b.outer != 1];
     let source = |wgsl: Wgsl| source(wgsl, dtypes, stores, is_along_sum);
     let flags = (stores as u32) << 2 | u32::from(is_along_sum[0]) << 1 | u32::from(is_along_sum[1]);
-    let program = Program { name: "products", dtypes: &dtypes, flags, reports_faults: false, source: &source };
-    let (a_place, b_place) = (a.operand.place()?, b.operand.place()?);
+    let shader = ShaderVariant { name: "products", dtypes: &dtypes, flags, reports_faults: false, source: &source };
+    let (a_place, b_place) = (a.operand.on_gpu()?, b.operand.on_gpu()?);
     let mut words = Immediates::new();
     words.extend_from_slice(&dims);
     strides.iter().for_each(|strides| words.extend_from_slice(strides));
@@ -65,7 +74,7 @@ pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, siz
         Stores::Flat => call.n_out().div_ceil(4 * WORKGROUP as usize),
         _ => n_batch * m.div_ceil(TILE) * n.div_ceil(TILE),
     };
-    call.launch(&program, &[a_place.binding, b_place.binding], &words, groups)
+    call.launch(&shader, &[a_place.binding, b_place.binding], &words, groups)
 }
 
 /// How results are stored.
@@ -73,16 +82,16 @@ pub(super) fn run(call: &mut Call, batch_dims: &[usize], a: &Side, b: &Side, siz
 enum Stores {
     /// Four neighbours of a row at once.
     Four,
-    /// One by one: rows are no multiple of four, and the type has its own place in memory.
+    /// One by one: rows are no multiple of four, and no two elements share a word.
     One,
-    /// Four neighbours of whatever rows: the type shares words.
+    /// Four neighbours of any rows: elements share words.
     Flat,
 }
 
 fn source(wgsl: Wgsl, [a, b, out]: [DType; 3], stores: Stores, is_along_sum: [bool; 2]) -> String {
     let wgsl = wgsl.read("a", a).read("b", b);
     let wgsl = if stores == Stores::One { wgsl.write_each("out", out) } else { wgsl.write("out", out) };
-    let wgsl = wgsl.params(PARAMS).text(gpu::INDEX);
+    let wgsl = wgsl.params(PARAMS).text(INDEX);
     if stores == Stores::Flat {
         return wgsl.main(WORKGROUP, FLAT);
     }
@@ -123,8 +132,8 @@ fn source(wgsl: Wgsl, [a, b, out]: [DType; 3], stores: Stores, is_along_sum: [bo
     wgsl.text(TILE_MEMORY).main(TILE_LANES, &body)
 }
 
-/// Loads a tile: 64 rows of 32 elements, four by an invocation. Neighbouring invocations load along the sum, or along the
-/// rows.
+/// Loads a tile: 64 rows of 32 elements, four by an invocation. Neighbouring invocations load along the sum, or along
+/// the rows.
 fn tile(name: &str, tile: &str, first: &str, size: &str, is_along_sum: bool) -> String {
     let (row, quarter) = if is_along_sum { ("q >> 3u", "q & 7u") } else { ("q & 63u", "q >> 6u") };
     format!(

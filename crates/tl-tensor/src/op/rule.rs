@@ -1,78 +1,17 @@
-//! What a shape rule sees: sizes and types of operands, known or not, and the values of the other arguments.
+//! Shape rules: what a rule gets (sizes and types of operands, known or not, and the values of other arguments), its
+//! result, and the checks that rules share.
 //!
-//! The same rule serves the running program, where every size is known, and the checker, where a size may have only a
-//! name, or be unknown.
-
-use std::fmt;
+//! One rule serves the running program, where every size is known, and the checker, where a size may be named or
+//! unknown.
 
 use smallvec::SmallVec;
 use tl_device::{DType, Layout, Shape};
 
-use super::Arg;
-use crate::Fault;
+use super::argument::Arg;
+use crate::OpError;
+use crate::size::{Size, Sizes};
 
-/// A dimension or an integer argument.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Size {
-    /// This number.
-    Known(i64),
-    /// A number that has a name in the program; the same name is the same number.
-    Named(u32),
-    /// Any number.
-    Unknown,
-}
-
-impl Size {
-    /// Whether the two are equal, where that can be said.
-    pub fn equals(self, other: Size) -> Option<bool> {
-        match (self, other) {
-            (Size::Known(a), Size::Known(b)) => Some(a == b),
-            (Size::Named(a), Size::Named(b)) if a == b => Some(true),
-            _ => None,
-        }
-    }
-
-    /// The number, where it is known.
-    pub fn known(self) -> Option<i64> {
-        match self {
-            Size::Known(n) => Some(n),
-            _ => None,
-        }
-    }
-
-    /// The product, where both factors are known or one is 1. One that does not fit is the largest number, which is no
-    /// tensor's.
-    pub fn times(self, other: Size) -> Size {
-        match (self, other) {
-            (Size::Known(a), Size::Known(b)) => Size::Known(a.saturating_mul(b)),
-            (Size::Known(1), size) | (size, Size::Known(1)) => size,
-            _ => Size::Unknown,
-        }
-    }
-
-    /// The more telling of two sizes that are equal.
-    fn or(self, other: Size) -> Size {
-        match (self, other) {
-            (Size::Known(_), _) | (Size::Named(_), Size::Unknown | Size::Named(_)) => self,
-            _ => other,
-        }
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Size::Known(n) => n.fmt(f),
-            Size::Named(id) => write!(f, "size #{id}"),
-            Size::Unknown => f.write_str("?"),
-        }
-    }
-}
-
-/// The dimensions of an operand, as far as they are known.
-pub type Sizes = SmallVec<[Size; 6]>;
-
-/// A tensor's type, as far as it is known.
+/// The type of a tensor, as far as it is known.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TensorType {
     /// The type of the elements.
@@ -82,7 +21,7 @@ pub struct TensorType {
 }
 
 impl TensorType {
-    /// A type whose dimensions are known to this extent.
+    /// A type with these dimensions.
     pub fn new(dtype: Option<DType>, sizes: impl Into<Sizes>) -> TensorType {
         TensorType { dtype, sizes: Some(sizes.into()) }
     }
@@ -105,7 +44,7 @@ pub enum ArgType<'a> {
     Tensor(TensorType),
     /// A list of tensors.
     Tensors(SmallVec<[TensorType; 2]>),
-    /// A number with a fraction; its value never matters to a rule.
+    /// A number with a fraction, whose value no rule reads.
     Number,
     /// An integer.
     Int(Size),
@@ -128,48 +67,48 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// Whether the argument was given.
-    pub fn is_given(&self, index: usize) -> bool {
+    pub(crate) fn is_given(&self, index: usize) -> bool {
         !matches!(self.at(index), ArgType::None)
     }
 
     /// Whether the argument is a tensor.
-    pub fn is_tensor(&self, index: usize) -> bool {
+    pub(crate) fn is_tensor(&self, index: usize) -> bool {
         matches!(self.at(index), ArgType::Tensor(_))
     }
 
     /// A tensor whose rank is known.
-    pub fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), Fault> {
+    pub(crate) fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), OpError> {
         match self.at(index) {
             ArgType::Tensor(TensorType { dtype, sizes: Some(sizes) }) => Ok((sizes, *dtype)),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// A tensor of exactly this rank.
-    pub fn ranked(
+    pub(crate) fn ranked(
         &self,
         index: usize,
         rank: usize,
         operand: &'static str,
         expected: &'static str,
-    ) -> Result<(&'a [Size], Option<DType>), Fault> {
+    ) -> Result<(&'a [Size], Option<DType>), OpError> {
         let (sizes, dtype) = self.tensor(index)?;
         if sizes.len() != rank {
-            return Err(Fault::Rank { operand, expected, found: sizes.len() });
+            return Err(OpError::Rank { operand, expected, found: sizes.len() });
         }
         Ok((sizes, dtype))
     }
 
     /// A list of tensors.
-    pub fn tensors(&self, index: usize) -> Result<&'a [TensorType], Fault> {
+    pub(crate) fn tensors(&self, index: usize) -> Result<&'a [TensorType], OpError> {
         match self.at(index) {
             ArgType::Tensors(types) => Ok(types),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// An integer.
-    pub fn int(&self, index: usize) -> Size {
+    pub(crate) fn int(&self, index: usize) -> Size {
         match self.at(index) {
             ArgType::Int(size) => *size,
             _ => Size::Unknown,
@@ -177,31 +116,31 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A list of integers.
-    pub fn ints(&self, index: usize) -> Result<&'a [Size], Fault> {
+    pub(crate) fn ints(&self, index: usize) -> Result<&'a [Size], OpError> {
         match self.at(index) {
             ArgType::Ints(sizes) => Ok(sizes),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// A truth value.
-    pub fn bool(&self, index: usize) -> Result<bool, Fault> {
+    pub(crate) fn bool(&self, index: usize) -> Result<bool, OpError> {
         match self.at(index) {
             ArgType::Bool(Some(value)) => Ok(*value),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// A text.
-    pub fn text(&self, index: usize) -> Result<&'a str, Fault> {
+    pub(crate) fn text(&self, index: usize) -> Result<&'a str, OpError> {
         match self.at(index) {
             ArgType::Text(Some(text)) => Ok(text),
-            _ => Err(Fault::Unknown),
+            _ => Err(OpError::Unknown),
         }
     }
 
     /// A data type, `float16` where it was left out.
-    pub fn dtype(&self, index: usize) -> Option<DType> {
+    pub(crate) fn dtype(&self, index: usize) -> Option<DType> {
         match self.at(index) {
             ArgType::DType(dtype) => *dtype,
             ArgType::None => Some(DType::F16),
@@ -210,74 +149,92 @@ impl<'a> RuleArgs<'a> {
     }
 
     /// A dimension's number, counted from the end where it is negative.
-    pub fn axis(&self, index: usize, rank: usize) -> Result<usize, Fault> {
-        normalize_axis(self.int(index).known().ok_or(Fault::Unknown)?, rank)
+    pub(crate) fn axis(&self, index: usize, rank: usize) -> Result<usize, OpError> {
+        normalize_axis(self.int(index).known().ok_or(OpError::Unknown)?, rank)
     }
 
-    /// The type of elementwise operands: tensors of one type, numbers that take it.
-    pub fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, Fault> {
+    /// The common type of elementwise operands: all tensors have one type, and numbers take it.
+    pub(crate) fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, OpError> {
         let mut common: Option<DType> = None;
         for &index in indices {
             let ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) = self.at(index) else { continue };
             match common {
-                Some(first) if first != *dtype => return Err(Fault::Mixed { left: first, right: *dtype }),
+                Some(first) if first != *dtype => return Err(OpError::Mixed { left: first, right: *dtype }),
                 _ => common = Some(*dtype),
             }
         }
         let has_number = indices.iter().any(|&index| matches!(self.at(index), ArgType::Number));
         match common {
-            Some(dtype @ (DType::I32 | DType::Bool)) if has_number => {
-                Err(Fault::DType { operand: "a tensor that meets a fraction", expected: "a float type", found: dtype })
-            }
+            Some(dtype @ (DType::I32 | DType::Bool)) if has_number => Err(OpError::DType {
+                operand: "a tensor that meets a fraction",
+                expected: "a float type",
+                found: dtype,
+            }),
             _ => Ok(common),
         }
     }
 }
 
 /// A dimension's number as an index, counted from the end where it is negative.
-pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Fault> {
+pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-    from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(Fault::Axis { axis, rank })
+    from_start.and_then(|n| usize::try_from(n).ok()).filter(|&n| n < rank).ok_or(OpError::Axis { axis, rank })
 }
 
-/// Rows of a weight are whole blocks of its format; those of a transposed view of one are not.
-pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), Fault> {
+/// Checks that the rows of a weight are whole blocks of its format. Those of a transposed view may not be.
+pub(crate) fn whole_rows(operand: &'static str, dtype: Option<DType>, row: Size) -> Result<(), OpError> {
     match (dtype, row) {
         (Some(found), Size::Known(n)) if !(n as usize).is_multiple_of(found.block_elems()) => {
-            Err(Fault::DType { operand, expected: "a weight that is not transposed", found })
+            Err(OpError::DType { operand, expected: "a weight that is not transposed", found })
         }
         _ => Ok(()),
     }
 }
 
-/// What can be a weight: floats, and the formats that weights are stored in.
-pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), Fault> {
+/// Checks that the type is one of weights: a float or a stored format.
+pub(crate) fn weight_rule(operand: &'static str, dtype: Option<DType>) -> Result<(), OpError> {
     match dtype {
         Some(found @ (DType::I32 | DType::Bool)) => {
-            Err(Fault::DType { operand, expected: "float16, float32 or a weight format", found })
+            Err(OpError::DType { operand, expected: "float16, float32 or a weight format", found })
         }
         _ => Ok(()),
     }
 }
 
-/// The size of a dimension, which is not negative.
-pub(crate) fn dimension(size: Size) -> Result<Size, Fault> {
+/// The type of a product: the activation's. The other operand may be a weight, which keeps its stored type, so its type
+/// never counts as mixing.
+pub(crate) fn product_dtype(
+    (operand, x): (&'static str, Option<DType>),
+    (weight, weight_dtype): (&'static str, Option<DType>),
+) -> Result<Option<DType>, OpError> {
+    if let Some(found) = x.filter(|dtype| !dtype.is_float()) {
+        let expected = "float16 or float32 (cast it first, `x as float32`)";
+        return Err(OpError::DType { operand, expected, found });
+    }
+    weight_rule(weight, weight_dtype)?;
+    Ok(x)
+}
+
+/// The size, which must not be negative.
+pub(crate) fn dimension(size: Size) -> Result<Size, OpError> {
     match size {
-        Size::Known(n) if n < 0 => Err(Fault::Value { operand: "a dimension", expected: "0 or more", found: n as f64 }),
+        Size::Known(n) if n < 0 => {
+            Err(OpError::Value { operand: "a dimension", expected: "0 or more", found: n as f64 })
+        }
         size => Ok(size),
     }
 }
 
-/// The sizes as one, or the fault that they differ.
-pub(crate) fn same(rule: &'static str, left: Size, right: Size) -> Result<Size, Fault> {
+/// The one size that both are, or the error that they differ.
+pub(crate) fn same(rule: &'static str, left: Size, right: Size) -> Result<Size, OpError> {
     match left.equals(right) {
-        Some(false) => Err(Fault::Sizes { rule, left, right }),
+        Some(false) => Err(OpError::Sizes { rule, left, right }),
         _ => Ok(left.or(right)),
     }
 }
 
 /// NumPy's broadcasting: dimensions align at the end, and a size of 1 repeats.
-pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, Fault> {
+pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, OpError> {
     let rank = left.len().max(right.len());
     let at = |sizes: &[Size], i: usize| {
         let missing = rank - sizes.len();
@@ -286,7 +243,7 @@ pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, Fault> {
     (0..rank)
         .map(|i| match (at(left, i), at(right, i)) {
             (Size::Known(1), size) | (size, Size::Known(1)) => Ok(size),
-            // A size that is not known may turn out to be 1; the other one, if it is not 1, then decides.
+            // An unknown size may turn out to be 1, so a known one other than 1 decides.
             (Size::Known(n), _) | (_, Size::Known(n)) if at(left, i).equals(at(right, i)).is_none() => {
                 Ok(Size::Known(n))
             }

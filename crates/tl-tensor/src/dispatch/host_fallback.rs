@@ -1,11 +1,13 @@
-//! Operations on a GPU's tensors that the CPU does: the operands are copied to the host, the result back. Slow, counted, and
-//! told to the user once for each operation; nothing on a model's path comes here.
+//! Operations that a GPU has no program for: the CPU computes them on copies of the operands and uploads the result.
+//! This is slow, counted, and reported to the user once for each operation. Nothing on a model's path comes here.
 
 use smallvec::SmallVec;
-use tl_device::{Device, Layout, Lease};
+use tl_device::{Device, Layout, Lease, Purpose, Role};
 
-use super::{Arg, Call, Op, Operand, fault_of, operand_of};
-use crate::{Error, Fault, Tensor};
+use crate::Error;
+use crate::op::{Arg, Call, CpuKernel, Op};
+use crate::operand::Operand;
+use crate::tensor::{DynTensor, Tensor};
 
 /// Bytes of an operand on the host, aligned for every element type.
 struct Copy {
@@ -42,17 +44,28 @@ impl Copy {
     }
 }
 
-/// Runs the CPU's kernel on copies and writes the result to `lease`.
+/// A tensor on the host with the same elements, dimensions and strides.
+fn on_host(tensor: &Tensor, host: &Device) -> Result<Tensor, tl_device::Error> {
+    let operand = tensor.as_dyn().operand();
+    let (dtype, copy) = (operand.dtype, Copy::of(&operand)?);
+    let layout = Layout::new(dtype, [copy.len / dtype.block_bytes() * dtype.block_elems()]);
+    let mut lease = host.take(&layout, Purpose { role: Role::Activation, op: "to_device" })?;
+    lease.write(0, &copy.bytes()[..copy.len / dtype.block_bytes() * dtype.block_bytes()])?;
+    let all = DynTensor::new(lease.share(), &layout);
+    Ok(all.view(tensor.shape().clone(), operand.strides.into(), 0).into())
+}
+
+/// Runs the CPU kernel on copies and writes the result to `lease`.
 pub(super) fn run(
     op: &'static Op,
-    kernel: fn(&mut Call) -> Result<(), Fault>,
+    kernel: CpuKernel,
     device: &Device,
     args: &[Arg<'_>],
     layout: &Layout,
     lease: &mut Lease,
 ) -> Result<(), Error> {
     let memory = |error| Error::Memory { op: op.name, error };
-    let operands: SmallVec<[Option<Operand<'_>>; 8]> = args.iter().map(operand_of).collect();
+    let operands: SmallVec<[Option<Operand<'_>>; 8]> = args.iter().map(Arg::operand).collect();
     let copies: Result<SmallVec<[Copy; 8]>, tl_device::Error> =
         operands.iter().map(|operand| operand.as_ref().map_or(Ok(Copy::zeroed(0)), Copy::of)).collect();
     let copies = copies.map_err(memory)?;
@@ -60,7 +73,8 @@ pub(super) fn run(
     for arg in args {
         if let Arg::Tensors(tensors) = arg {
             let host = Device::cpu();
-            lists.push(tensors.iter().map(|tensor| tensor.to_device(&host)).collect::<Result<_, _>>()?);
+            let copies: Result<_, _> = tensors.iter().map(|tensor| on_host(tensor, &host)).collect();
+            lists.push(copies.map_err(memory)?);
         }
     }
     let copied: SmallVec<[Option<Operand<'_>>; 8]> = operands
@@ -71,7 +85,7 @@ pub(super) fn run(
         })
         .collect();
     let mut lists = lists.iter();
-    let on_host: SmallVec<[Arg<'_>; 8]> = args
+    let host_args: SmallVec<[Arg<'_>; 8]> = args
         .iter()
         .zip(&copied)
         .map(|(arg, operand)| match (arg, operand) {
@@ -82,7 +96,7 @@ pub(super) fn run(
         .collect();
     let mut out = Copy::zeroed(lease.len_bytes());
     let (dtype, dims, threads) = (layout.dtype(), layout.shape().dims(), device.threads());
-    let mut call = Call { device, threads, args: &on_host, dtype, dims, out: out.bytes_mut(), lease: None };
-    kernel(&mut call).map_err(|fault| fault_of(op, args, fault))?;
+    let mut call = Call { device, threads, args: &host_args, dtype, dims, out: out.bytes_mut(), lease: None };
+    kernel(&mut call).map_err(|error| op.error(args, error))?;
     lease.write(0, out.bytes()).map_err(memory)
 }

@@ -1,14 +1,23 @@
-//! What an operation has to read and to compute, by the sizes of its operands alone: what a device that only counts adds up.
+//! What an operation costs, by the sizes of its operands: bytes that it reads and operations, which a simulated device
+//! adds up, and whether it needs the threads' workspace.
 //!
-//! Activations are not counted: they stay in the caches.
+//! Activations are not counted, because they stay in the caches. Operations that are not named here read their weights
+//! whole.
 
 use tl_device::{Layout, Work};
 
-use super::{Arg, Op, Operand, operand_of};
+use crate::op::{Arg, Group, Op};
+use crate::operand::Operand;
 
-/// The work of an operation whose result has this layout.
-pub(super) fn of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
-    let operand = |index: usize| args.get(index).and_then(operand_of);
+/// Whether an operation's kernels keep activations in the threads' workspace: matrix products, and attention, which is
+/// two.
+pub(super) fn uses_workspace(op: &Op) -> bool {
+    op.group == Group::Linear || op.name == "attention"
+}
+
+/// The work of an operation with a result of this layout.
+pub(super) fn work_of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
+    let operand = |index: usize| args.get(index).and_then(Arg::operand);
     let n_out: f64 = layout.shape().iter().map(|&size| size as f64).product();
     match (op.name, operand(0), operand(1)) {
         ("linear" | "matmul", Some(x), Some(w)) => Work {
@@ -16,7 +25,7 @@ pub(super) fn of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
             ..weights(args, |_| whole(&w))
         },
         ("linear_experts", Some(x), Some(w)) => {
-            // At most as many experts as tokens have chosen.
+            // At most one expert for each choice of a token.
             let n_chosen: usize = layout.shape().iter().take(2).product();
             let n_experts = w.dims.first().copied().unwrap_or(0).max(1);
             let share = n_chosen.min(n_experts) as f64 / n_experts as f64;
@@ -35,9 +44,9 @@ pub(super) fn of(op: &Op, args: &[Arg], layout: &Layout) -> Work {
     }
 }
 
-/// Reading those operands that are weights.
+/// Reads the operands that are weights.
 fn weights(args: &[Arg], bytes: impl Fn(&Operand) -> u64) -> Work {
-    let weights = args.iter().filter_map(operand_of).filter(|operand| operand.is_weight);
+    let weights = args.iter().filter_map(Arg::operand).filter(|operand| operand.is_weight);
     Work { weight_bytes: weights.map(|operand| bytes(&operand)).sum(), ..Work::default() }
 }
 
@@ -47,7 +56,8 @@ fn whole(operand: &Operand) -> u64 {
     (operand.n_elems() / dtype.block_elems() * dtype.block_bytes()) as u64
 }
 
-/// Keys and values that some query sees, read once; for each query and head the products with those that it sees.
+/// Reads each key and value that some query sees once; multiplies each query of each head with the keys and values that
+/// it sees.
 fn attention(args: &[Arg], q: &Operand, k: &Operand, v: Option<Operand>) -> Work {
     let Some(v) = v else { return Work::default() };
     let (n, m) = (q.dims[0], k.dims[0]);

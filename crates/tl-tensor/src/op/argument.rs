@@ -1,25 +1,25 @@
-//! What operations take: parameters, which are part of a row, and arguments, which a caller gives for them.
+//! Parameters, which are part of a row, and arguments, which a caller gives for them.
 //!
-//! Whether an argument is of its parameter's kind is decided here, for every operation alike; what its sizes and types must
-//! be is the operation's own rule.
+//! Arguments are checked against the kinds of their parameters here. Their sizes and types are checked by the
+//! operation's rule.
 
 use tl_device::{DType, Layout};
 
-use super::Operand;
-use crate::tensor::Raw;
-use crate::{Fault, Tensor};
+use crate::OpError;
+use crate::operand::Operand;
+use crate::tensor::{DynTensor, Tensor};
 
 /// A parameter of an operation.
 pub struct Param {
     /// Its name, which callers may use.
     pub name: &'static str,
-    /// What it takes.
+    /// The arguments that it takes.
     pub kind: Kind,
-    /// What it is when left out; `None`: it must be given.
-    pub default: Option<Default>,
+    /// Its value when left out; `None`: it must be given.
+    pub default: Option<DefaultValue>,
 }
 
-/// What a parameter takes.
+/// The arguments that a parameter takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A tensor of activations.
@@ -42,7 +42,7 @@ pub enum Kind {
     Bool,
     /// A text.
     Text,
-    /// A data type's name.
+    /// A data type.
     DType,
 }
 
@@ -83,8 +83,8 @@ impl Kind {
 
 /// The value of a parameter that is left out.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Default {
-    /// Nothing; the operation does without.
+pub enum DefaultValue {
+    /// No value.
     Absent,
     /// This integer.
     Int(i64),
@@ -92,16 +92,19 @@ pub enum Default {
     Number(f64),
     /// This truth value.
     Bool(bool),
+    /// This text.
+    Text(&'static str),
 }
 
-impl Default {
+impl DefaultValue {
     /// The default as an argument.
     pub fn arg(self) -> Arg<'static> {
         match self {
-            Default::Absent => Arg::None,
-            Default::Int(n) => Arg::Int(n),
-            Default::Number(x) => Arg::Number(x),
-            Default::Bool(value) => Arg::Bool(value),
+            DefaultValue::Absent => Arg::None,
+            DefaultValue::Int(n) => Arg::Int(n),
+            DefaultValue::Number(x) => Arg::Number(x),
+            DefaultValue::Bool(value) => Arg::Bool(value),
+            DefaultValue::Text(text) => Arg::Text(text),
         }
     }
 }
@@ -112,22 +115,22 @@ pub(crate) const fn required(name: &'static str, kind: Kind) -> Param {
 }
 
 /// A parameter that may be left out.
-pub(crate) const fn optional(name: &'static str, kind: Kind, default: Default) -> Param {
+pub(crate) const fn optional(name: &'static str, kind: Kind, default: DefaultValue) -> Param {
     Param { name, kind, default: Some(default) }
 }
 
 /// An argument of [`apply`](super::apply), by the position of its parameter.
-// With a tag of a whole word a copy is of whole words; with one of a byte it goes by pieces.
+// A tag of a whole word lets a copy move whole words.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 pub enum Arg<'a> {
     /// Left out.
     None,
     /// A tensor.
-    Tensor(&'a Raw),
-    /// Memory that is read like a tensor: rows of a [`TensorMut`](crate::TensorMut).
+    Tensor(&'a DynTensor),
+    /// Memory that is read as a tensor: rows of a [`TensorMut`](crate::TensorMut).
     Operand(&'a Operand<'a>),
-    /// A tensor that a link of a chain will give. Only [`link_layout`](super::link_layout) takes it.
+    /// The result of an earlier link of a chain, not yet computed. Only [`link_layout`](super::link_layout) takes it.
     Planned(&'a Layout),
     /// A list of tensors.
     Tensors(&'a [Tensor]),
@@ -145,15 +148,38 @@ pub enum Arg<'a> {
     DType(DType),
 }
 
-/// Every argument is of the kind that its parameter takes, and there are no more than parameters.
-pub(super) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), Fault> {
+impl<'a> Arg<'a> {
+    /// The operand, where the argument is a tensor. One of its dimensions may repeat its elements.
+    pub(crate) fn operand(&self) -> Option<Operand<'a>> {
+        match self {
+            Arg::Tensor(tensor) => Some(tensor.operand_with_repeat()),
+            Arg::Operand(operand) => Some(**operand),
+            _ => None,
+        }
+    }
+}
+
+impl<'a, T> From<&'a Tensor<T>> for Arg<'a> {
+    fn from(tensor: &'a Tensor<T>) -> Self {
+        Arg::Tensor(tensor.as_dyn())
+    }
+}
+
+impl From<f64> for Arg<'_> {
+    fn from(number: f64) -> Self {
+        Arg::Number(number)
+    }
+}
+
+/// Checks that every argument is of its parameter's kind, and that there are no more arguments than parameters.
+pub(crate) fn check(params: &[Param], args: &[Arg<'_>]) -> Result<(), OpError> {
     if args.len() > params.len() {
-        return Err(Fault::Arguments { most: params.len(), found: args.len() });
+        return Err(OpError::Arguments { most: params.len(), found: args.len() });
     }
     for (param, arg) in params.iter().zip(args) {
         let is_left_out = matches!(arg, Arg::None) && param.default.is_some();
         if !is_left_out && !param.kind.takes(arg) {
-            return Err(Fault::Argument { parameter: param.name, expected: param.kind.description() });
+            return Err(OpError::Argument { parameter: param.name, expected: param.kind.description() });
         }
     }
     Ok(())
