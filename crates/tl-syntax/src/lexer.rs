@@ -44,7 +44,7 @@ impl Newlines {
             return;
         }
         if let Some(newline) = self.pending.take()
-            && self.counts(token.kind)
+            && self.ends_statement(token.kind)
         {
             self.tokens.push(newline);
         }
@@ -52,7 +52,7 @@ impl Newlines {
         self.tokens.push(token);
     }
 
-    fn counts(&mut self, next: TokenKind) -> bool {
+    fn ends_statement(&mut self, next: TokenKind) -> bool {
         if let Some(TokenKind::OpenParen | TokenKind::OpenBracket) = self.open.last() {
             // A bracket that somebody forgot to close shall not swallow the rest of the file.
             if !next.begins_only_statements() {
@@ -64,8 +64,8 @@ impl Newlines {
             return true;
         }
         let Some(last) = self.tokens.last() else { return false };
-        let continues = next_continues(next) || (next == TokenKind::Else && last.kind == TokenKind::CloseBrace);
-        !calls_for_more(last.kind) && !continues
+        let continues = continues_line(next) || (next == TokenKind::Else && last.kind == TokenKind::CloseBrace);
+        !expects_more(last.kind) && !continues
     }
 
     fn track_brackets(&mut self, kind: TokenKind) {
@@ -92,13 +92,13 @@ impl Newlines {
 }
 
 /// Behind these a line goes on.
-fn calls_for_more(last: TokenKind) -> bool {
+fn expects_more(last: TokenKind) -> bool {
     use TokenKind::*;
-    next_continues(last) && last != Dot || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon)
+    continues_line(last) && last != Dot || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon)
 }
 
 /// A line that begins with one of these continues the line before.
-fn next_continues(next: TokenKind) -> bool {
+fn continues_line(next: TokenKind) -> bool {
     use TokenKind::*;
     matches!(
         next,

@@ -9,8 +9,10 @@ mod lexer;
 mod parser;
 mod source;
 mod token;
+mod tree_height;
 
 pub use diagnostic::{Diagnostic, Label, Severity};
-pub use parser::{MAX_TREE_HEIGHT, Parsed, parse};
+pub use parser::{Parsed, parse};
 pub use source::{FileId, LineColumn, SourceFile, SourceMap, Span};
 pub use token::KEYWORDS;
+pub use tree_height::MAX_TREE_HEIGHT;

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use crate::ast::{Expr, ExprKind, Name};
-use crate::parser::MAX_TREE_HEIGHT;
-use crate::parser::expressions::height;
 use crate::token::{Token, TokenKind};
+use crate::tree_height::MAX_TREE_HEIGHT;
 use crate::{Diagnostic, Span};
 
 /// How deep brackets, blocks and prefixes may be nested.
@@ -27,7 +26,11 @@ pub(super) struct Parser<'a> {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    pub(super) fn new(text: &'a str, tokens: Vec<Token>, diagnostics: Vec<Diagnostic>) -> Parser<'a> {
+        Parser { text, tokens, position: 0, nesting: 0, recovering: false, gave_up: false, diagnostics }
+    }
+
     pub(super) fn token(&self) -> Token {
         self.ahead(0)
     }
@@ -84,11 +87,11 @@ impl Parser<'_> {
             return;
         }
         self.recovering = true;
-        self.report_and_go_on(diagnostic);
+        self.report_and_continue(diagnostic);
     }
 
     /// For what is wrong without upsetting the reading.
-    pub(super) fn report_and_go_on(&mut self, diagnostic: Diagnostic) {
+    pub(super) fn report_and_continue(&mut self, diagnostic: Diagnostic) {
         if self.gave_up {
             return;
         }
@@ -165,13 +168,13 @@ impl Parser<'_> {
 
     /// Makes an expression, unless the tree would grow too high.
     pub(super) fn node(&mut self, kind: ExprKind, span: Span) -> Expr {
-        let height = height(&kind);
-        if height >= MAX_TREE_HEIGHT {
+        let expr = Expr::new(kind, span);
+        if expr.height >= MAX_TREE_HEIGHT {
             let message = format!("this expression has more than {MAX_TREE_HEIGHT} levels");
             self.report(Diagnostic::error(span, message).hint("split it with `let`"));
-            return error_expr(span);
+            return Expr::error(span);
         }
-        Expr { kind, span, height }
+        expr
     }
 
     /// Reads over `{ … }` with everything inside; the current token is the `{`.
@@ -200,8 +203,4 @@ impl Parser<'_> {
             }
         }
     }
-}
-
-pub(super) fn error_expr(span: Span) -> Expr {
-    Expr { kind: ExprKind::Error, span, height: 0 }
 }

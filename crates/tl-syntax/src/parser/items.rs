@@ -22,7 +22,7 @@ impl Parser<'_> {
                 }
                 TokenKind::Minus if !items.is_empty() => {
                     let diagnostic = self.leading_minus();
-                    self.report_and_go_on(diagnostic);
+                    self.report_and_continue(diagnostic);
                     items.push(Item::Statement(self.statement()));
                 }
                 _ => items.extend(self.item()),
@@ -40,7 +40,7 @@ impl Parser<'_> {
                 Some(Item::Main(Main { span, body: self.block("`main`") }))
             }
             TokenKind::Struct | TokenKind::Impl => {
-                self.unavailable();
+                self.reserved_word();
                 None
             }
             _ => Some(Item::Statement(self.statement())),
@@ -48,7 +48,7 @@ impl Parser<'_> {
     }
 
     /// Reports a reserved word and reads over its block.
-    pub(super) fn unavailable(&mut self) {
+    pub(super) fn reserved_word(&mut self) {
         let word = self.advance();
         let message = format!("`{}` is not available in this version", self.slice(word.span));
         self.report(Diagnostic::error(word.span, message));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ast::{Expr, ExprKind};
-use crate::parser::cursor::{Parser, error_expr};
+use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 
@@ -22,8 +22,8 @@ impl Parser<'_> {
                     Ok(value) => ExprKind::Int(value),
                     Err(_) if negative && value == MIN_INT_SIZE => ExprKind::Int(i64::MIN),
                     Err(_) => {
-                        self.report_and_go_on(too_large(token.span));
-                        return error_expr(token.span);
+                        self.report_and_continue(too_large(token.span));
+                        return Expr::error(token.span);
                     }
                 }
             }
@@ -31,11 +31,11 @@ impl Parser<'_> {
                 let message = format!("`{}` is not a number", self.slice(token.span));
                 let hint =
                     "a name does not begin with a digit; numbers are written `42`, `1_000`, `0xff`, `3.14`, `1e-5`";
-                self.report_and_go_on(Diagnostic::error(token.span, message).hint(hint));
-                return error_expr(token.span);
+                self.report_and_continue(Diagnostic::error(token.span, message).hint(hint));
+                return Expr::error(token.span);
             }
         };
-        Expr { kind, span: token.span, height: 0 }
+        Expr::new(kind, token.span)
     }
 
     /// Whether the current token is the size of the smallest `int`, which is a number only behind a `-`.
@@ -47,11 +47,11 @@ impl Parser<'_> {
         match integer_value(self.slice(span)) {
             Some(value) => value,
             None if self.slice(span).trim_start_matches("0x").trim_matches('_').is_empty() => {
-                self.report_and_go_on(Diagnostic::error(span, "there are no digits behind `0x`"));
+                self.report_and_continue(Diagnostic::error(span, "there are no digits behind `0x`"));
                 0
             }
             None => {
-                self.report_and_go_on(too_large(span));
+                self.report_and_continue(too_large(span));
                 0
             }
         }
@@ -61,7 +61,7 @@ impl Parser<'_> {
         let digits: String = self.slice(span).chars().filter(|c| *c != '_').collect();
         let value = digits.parse::<f64>().unwrap_or(f64::INFINITY);
         if value.is_infinite() {
-            self.report_and_go_on(Diagnostic::error(span, "this number is too large for a `float` (at most 1.8e308)"));
+            self.report_and_continue(Diagnostic::error(span, "this number is too large for a `float` (at most 1.8e308)"));
             return 0.0;
         }
         value
@@ -96,7 +96,7 @@ impl Parser<'_> {
             let diagnostic = Diagnostic::error(span, "this string is not closed on its line");
             self.report(diagnostic.hint("a newline inside a string is written `\\n`"));
         } else if let Some(problem) = problem {
-            self.report_and_go_on(problem);
+            self.report_and_continue(problem);
         }
         text.into()
     }
