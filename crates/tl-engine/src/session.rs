@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use tl_lang::architecture::PREFILL_CHUNK;
+use tl_lang::PREFILL_CHUNK;
 use tl_model::{
     Constraint, ConstraintState, KvCache, LanguageModel, ModelError, Result, Sampler, SamplingOptions, Timings,
 };

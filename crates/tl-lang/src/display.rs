@@ -5,7 +5,8 @@ use std::fmt::Write;
 use tl_device::DType;
 use tl_tensor::Tensor;
 
-use crate::library::{Failure, Shown};
+use crate::library::{BuiltinError, elements};
+use crate::types::Shown;
 use crate::value::{Handle, Record, Value};
 
 /// Tensors with more elements than this are shortened.
@@ -21,17 +22,17 @@ const EDGE: usize = 3;
 const MAX_TEXT_BYTES: usize = 16 << 20;
 
 /// A value as `print` and `str` show it.
-pub(crate) fn show(value: &Value) -> Result<String, Failure> {
+pub(crate) fn show(value: &Value) -> Result<String, BuiltinError> {
     let mut text = String::new();
     write_value(&mut text, value, false)?;
     Ok(text)
 }
 
 /// Appends what [`show`] gives; strings inside lists are quoted.
-pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Result<(), Failure> {
+pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Result<(), BuiltinError> {
     if text.len() > MAX_TEXT_BYTES && !matches!(value, Value::Str(_)) {
         let limit = tl_device::bytes(MAX_TEXT_BYTES as u64);
-        return Err(Failure::new(format!("the text of this value is longer than {limit}; print its parts")));
+        return Err(BuiltinError::new(format!("the text of this value is longer than {limit}; print its parts")));
     }
     // Writing to a string cannot fail.
     let _ = match value {
@@ -76,7 +77,7 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
     Ok(())
 }
 
-fn write_record(text: &mut String, record: &Record) -> Result<(), Failure> {
+fn write_record(text: &mut String, record: &Record) -> Result<(), BuiltinError> {
     text.push('{');
     let mut separator = "";
     for ((name, _), value) in record.ty.fields.iter().zip(&record.values) {
@@ -98,11 +99,11 @@ fn write_record(text: &mut String, record: &Record) -> Result<(), Failure> {
 }
 
 /// The elements in brackets, then dtype and shape.
-fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), Failure> {
+fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), BuiltinError> {
     let n = tensor.n_elems();
     tensor.device().check_heap(n.saturating_mul(ELEMENT_BYTES), || format!("the text of {}", tensor.layout()))?;
     match elements(tensor) {
-        Some(elements) => {
+        Ok(elements) => {
             let shortened = elements.len() > MAX_ELEMENTS;
             let format = Format::of(tensor.dtype(), &elements);
             let dims = tensor.dims();
@@ -110,25 +111,12 @@ fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), Failure> {
             printer.axis(0, 0, elements.len());
             let _ = write!(text, " {}", tensor.layout());
         }
-        // What is stored in blocks of a weight format is not looked into.
-        None => {
+        // Weights in blocks have no elements that can be read.
+        Err(_) => {
             let _ = write!(text, "{}", tensor.layout());
         }
     }
     Ok(())
-}
-
-fn elements(tensor: &Tensor) -> Option<Vec<f64>> {
-    let tensor = tensor.clone();
-    Some(match tensor.dtype() {
-        DType::F16 => tensor.into_typed::<half::f16>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::F32 => tensor.into_typed::<f32>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::I32 => tensor.into_typed::<i32>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::Bool => {
-            tensor.into_typed::<bool>().ok()?.to_vec().ok()?.into_iter().map(|b| f64::from(u8::from(b))).collect()
-        }
-        DType::Block(_) => return None,
-    })
 }
 
 /// How all elements of one tensor are written.

@@ -12,8 +12,9 @@ use tl_syntax::Span;
 use tl_syntax::ast::{BinaryOperator, TensorStorage};
 use tl_tensor::ops::{Kind, Op, Param, Run, Site};
 
+use crate::declared::Declared;
 use crate::library::Builtin;
-use crate::value::{HandleKind, Value};
+use crate::value::Value;
 
 /// A place in a function's frame.
 pub(crate) type Slot = u32;
@@ -47,55 +48,6 @@ pub(crate) struct Function {
 pub(crate) struct Parameter {
     pub(crate) name: Arc<str>,
     pub(crate) ty: Declared,
-}
-
-/// A written type, as the running program checks it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Declared {
-    Int,
-    Float,
-    Bool,
-    Str,
-    Unit,
-    Tensor(DeclaredDtype, SmallVec<[DeclaredDim; 4]>),
-    List(Box<Declared>),
-    /// A tensor of this type or `none`.
-    Optional(Box<Declared>),
-    Handle(HandleKind),
-    /// Was wrong, and has been reported.
-    Unknown,
-}
-
-/// The dtype in a written tensor type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeclaredDtype {
-    Exactly(DType),
-    /// `float`: one of the float types, the same for all types that name it. The index is that of [`FLOAT`] among the
-    /// signature's names; none where the function around has no such parameter.
-    Float(Option<u32>),
-}
-
-/// Among a signature's size names, the one that stands for what `float` is in a call: [`float_code`] of it. No program can
-/// write it.
-pub(crate) const FLOAT: &str = " float";
-
-/// A float type as a size.
-pub(crate) fn float_code(dtype: DType) -> usize {
-    usize::from(dtype == DType::F32)
-}
-
-/// The float type that a size stands for.
-pub(crate) fn float_of_code(code: usize) -> DType {
-    if code == float_code(DType::F32) { DType::F32 } else { DType::F16 }
-}
-
-/// A dimension in a written type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeclaredDim {
-    Known(usize),
-    Any,
-    /// The index among the signature's names.
-    Named(u32),
 }
 
 #[derive(Debug, Default)]
@@ -183,7 +135,7 @@ pub(crate) enum ExprKind {
     /// Ends a variable's tensor: `buf.recycle(t)`.
     Recycle {
         buffer: Box<Expr>,
-        target: Recycled,
+        target: RecycleTarget,
     },
     /// Runs with another TensorBuffer: `with buf { … }` and `buf.zeros(…)`.
     With {
@@ -232,7 +184,7 @@ pub(crate) enum ExprKind {
     Expect {
         operand: Box<Expr>,
         ty: Box<Declared>,
-        what: Expected,
+        what: TypeSource,
     },
     If(Box<If>),
     Block(Block),
@@ -250,7 +202,7 @@ pub(crate) struct OpCall {
     pub(crate) row: &'static Op,
     pub(crate) arguments: Box<[Argument]>,
     /// Whether evaluating the arguments leaves the function's variables as they are; false where that takes a closer look.
-    pub(crate) changes_no_variable: bool,
+    pub(crate) assigns_nothing: bool,
     /// Whether it is elementwise and some of its operands are links.
     pub(crate) ends_chain: bool,
     /// Whether it is a link: elementwise, and read by such an operation alone, with which it is computed in one pass.
@@ -267,11 +219,11 @@ pub(crate) struct OpCall {
 #[derive(Debug)]
 pub(crate) struct WrittenAttention {
     /// `[n, heads, d]`
-    pub(crate) queries: Arranged,
+    pub(crate) queries: PermutedTensor,
     /// `[m, heads, d]`
-    pub(crate) keys: Arranged,
+    pub(crate) keys: PermutedTensor,
     /// `[m, heads, d]`
-    pub(crate) values: Arranged,
+    pub(crate) values: PermutedTensor,
     /// What the scores are multiplied with or divided by.
     pub(crate) scale: Option<Expr>,
     /// The sizes of the causal mask, `n` and `m`.
@@ -280,7 +232,7 @@ pub(crate) struct WrittenAttention {
 
 /// A tensor, and which of its dimensions are those that an operation has in this order.
 #[derive(Debug)]
-pub(crate) struct Arranged {
+pub(crate) struct PermutedTensor {
     pub(crate) tensor: Expr,
     pub(crate) dims: [usize; 3],
 }
@@ -297,7 +249,7 @@ impl WrittenAttention {
 
 /// What a checked declaration belongs to, for messages.
 #[derive(Debug)]
-pub(crate) enum Expected {
+pub(crate) enum TypeSource {
     Variable(Arc<str>),
     Result,
     Conversion,
@@ -322,7 +274,7 @@ pub(crate) enum Argument {
 }
 
 #[derive(Debug)]
-pub(crate) enum Recycled {
+pub(crate) enum RecycleTarget {
     Local { slot: Slot, name: Arc<str> },
     Global { index: u32 },
     Temporary(Box<Expr>),
@@ -339,9 +291,9 @@ impl OpCall {
     pub(crate) fn new(row: &'static Op, arguments: Box<[Argument]>) -> OpCall {
         let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
         let site = RefCell::default();
-        let (changes_no_variable, ends_chain, is_link) = (false, false, false);
+        let (assigns_nothing, ends_chain, is_link) = (false, false, false);
         let ends = Drops::new();
-        let mut call = OpCall { row, arguments, changes_no_variable, ends_chain, is_link, ends, tensors, site };
+        let mut call = OpCall { row, arguments, assigns_nothing, ends_chain, is_link, ends, tensors, site };
         call.mark();
         call
     }
@@ -354,13 +306,13 @@ impl OpCall {
             }
         }
         self.ends_chain = may_be_chained(self.row, &self.arguments) && OpCall::mark_links(&mut self.arguments);
-        self.changes_no_variable = self.arguments.iter().all(Argument::changes_no_variable);
+        self.assigns_nothing = self.arguments.iter().all(Argument::assigns_nothing);
     }
 
     /// Whether variables among the arguments are read where they lie, when all arguments are there. In a chain they are
     /// not: others of its operands are evaluated while they wait, and may be the last to read them.
     pub(crate) fn reads_in_place(&self) -> bool {
-        self.changes_no_variable && !self.ends_chain && !self.is_link
+        self.assigns_nothing && !self.ends_chain && !self.is_link
     }
 
     /// Makes links of the elementwise operations among the operands, and says whether there are any. None is made of one
@@ -376,7 +328,7 @@ impl OpCall {
                 call.is_link = true;
                 has_links = true;
             }
-            if !expr.takes_no_memory() {
+            if !expr.allocates_nothing() {
                 break;
             }
         }
@@ -403,8 +355,8 @@ impl Argument {
         }
     }
 
-    fn changes_no_variable(&self) -> bool {
-        self.exprs().iter().all(Expr::changes_no_variable)
+    fn assigns_nothing(&self) -> bool {
+        self.exprs().iter().all(Expr::assigns_nothing)
     }
 }
 
@@ -420,55 +372,55 @@ impl Index {
 
 impl Expr {
     /// Whether evaluating it, as an operand of a chain, makes no tensor; false where that takes a closer look.
-    fn takes_no_memory(&self) -> bool {
+    fn allocates_nothing(&self) -> bool {
         match &self.kind {
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
-            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.takes_no_memory(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.allocates_nothing(),
             // Views take none, but for the rare ones that strides cannot express.
             ExprKind::Index { receiver, indices, .. } => {
-                receiver.takes_no_memory() && indices.iter().flat_map(Index::exprs).all(Expr::takes_no_memory)
+                receiver.allocates_nothing() && indices.iter().flat_map(Index::exprs).all(Expr::allocates_nothing)
             }
             ExprKind::Op(call) => {
                 (call.is_link || matches!(call.row.run, Run::View(_)))
-                    && call.arguments.iter().flat_map(Argument::exprs).all(Expr::takes_no_memory)
+                    && call.arguments.iter().flat_map(Argument::exprs).all(Expr::allocates_nothing)
             }
             // Of numbers: where the checker knows of tensors, it is an operation.
-            ExprKind::Binary { left, right, .. } => left.takes_no_memory() && right.takes_no_memory(),
+            ExprKind::Binary { left, right, .. } => left.allocates_nothing() && right.allocates_nothing(),
             _ => false,
         }
     }
 
     /// Whether an operation may read it where it lies: a variable, or a field of one.
-    pub(crate) fn lies_somewhere(&self) -> bool {
+    pub(crate) fn is_place_expr(&self) -> bool {
         match &self.kind {
             ExprKind::Local { .. } => true,
-            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.lies_somewhere(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.is_place_expr(),
             _ => false,
         }
     }
 
     /// The variable that it or its fields' path begins with, where this is its last read.
-    pub(crate) fn ending_variable(&self) -> Option<Slot> {
+    pub(crate) fn last_read_slot(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, last: true, .. } => Some(*slot),
             ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) | ExprKind::Index { receiver, .. } => {
-                receiver.ending_variable()
+                receiver.last_read_slot()
             }
             _ => None,
         }
     }
 
     /// The variable that it or its fields' path begins with.
-    pub(crate) fn first_variable(&self) -> Option<Slot> {
+    pub(crate) fn base_slot(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, .. } => Some(*slot),
-            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.first_variable(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.base_slot(),
             _ => None,
         }
     }
 
     /// Whether evaluating it leaves the function's variables as they are; false where that takes a closer look.
-    pub(crate) fn changes_no_variable(&self) -> bool {
+    pub(crate) fn assigns_nothing(&self) -> bool {
         match &self.kind {
             // A function that is called has variables of its own.
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
@@ -479,24 +431,22 @@ impl Expr {
             | ExprKind::IsPresent(operand)
             | ExprKind::Convert { operand, .. }
             | ExprKind::FromList { operand, .. }
-            | ExprKind::Expect { operand, .. } => operand.changes_no_variable(),
-            ExprKind::Binary { left, right, .. } => left.changes_no_variable() && right.changes_no_variable(),
+            | ExprKind::Expect { operand, .. } => operand.assigns_nothing(),
+            ExprKind::Binary { left, right, .. } => left.assigns_nothing() && right.assigns_nothing(),
             ExprKind::IsAttention(_) => true,
-            ExprKind::Op(call) => call.changes_no_variable,
-            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => {
-                arguments.iter().all(Expr::changes_no_variable)
-            }
+            ExprKind::Op(call) => call.assigns_nothing,
+            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => arguments.iter().all(Expr::assigns_nothing),
             ExprKind::Index { receiver, indices, .. } => {
-                receiver.changes_no_variable() && indices.iter().flat_map(Index::exprs).all(Expr::changes_no_variable)
+                receiver.assigns_nothing() && indices.iter().flat_map(Index::exprs).all(Expr::assigns_nothing)
             }
-            ExprKind::Builtin { arguments, .. } => arguments.iter().all(Argument::changes_no_variable),
+            ExprKind::Builtin { arguments, .. } => arguments.iter().all(Argument::assigns_nothing),
             _ => false,
         }
     }
 
     pub(crate) fn index(receiver: Expr, indices: Box<[Index]>, span: Span) -> Expr {
         let in_place = matches!(receiver.kind, ExprKind::Local { .. } | ExprKind::Global { .. })
-            && indices.iter().flat_map(Index::exprs).all(Expr::changes_no_variable);
+            && indices.iter().flat_map(Index::exprs).all(Expr::assigns_nothing);
         Expr::new(ExprKind::Index { receiver: Box::new(receiver), indices, in_place }, span)
     }
 

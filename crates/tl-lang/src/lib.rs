@@ -5,24 +5,34 @@
 //! builtins by themselves; checker and evaluator read the same rows. The outside is a [`Host`] that the caller passes in:
 //! this crate touches no environment, terminal, clock or source file of its own accord.
 
-pub mod architecture;
+mod architecture;
 mod arithmetic;
 mod check;
+mod compile;
+mod declared;
 mod display;
+mod error;
 mod eval;
 mod host;
 mod interpreter;
 mod ir;
 mod library;
 mod liveness;
+mod location;
+mod model;
 mod names;
 mod reserve;
 mod rewrite;
+mod stack;
 mod standard;
 mod text;
+mod types;
 mod value;
 
-pub use architecture::{Architecture, ScriptedModel};
+pub use architecture::Architecture;
+pub use error::ProgramError;
 pub use host::{CapturedHost, Host, SourceText};
-pub use interpreter::{Interpreter, Outcome, ProgramError, span_of_location};
+pub use interpreter::{Interpreter, Outcome};
 pub use library::{Entry, reference};
+pub use location::span_of_location;
+pub use model::{PREFILL_CHUNK, ScriptedModel};

@@ -4,7 +4,7 @@
 //!
 //! One walk against the direction of evaluation. Knows nothing of types but whether a slot may hold memory.
 
-use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, Recycled, Slot, Statement};
+use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, RecycleTarget, Slot, Statement};
 
 /// Loops nested deeper than this keep whatever their bodies mention. Each level walks its body twice, and the walks of
 /// nested loops multiply.
@@ -189,10 +189,10 @@ impl Walk<'_> {
 
     /// The arguments of an operation: what is read where it lies is read when the others are there.
     fn read_in_place(&mut self, arguments: &mut [Argument]) {
-        let lies_somewhere = |argument: &Argument| matches!(argument, Argument::One(expr) if expr.lies_somewhere());
+        let is_place_expr = |argument: &Argument| matches!(argument, Argument::One(expr) if expr.is_place_expr());
         for is_in_place in [true, false] {
             for argument in arguments.iter_mut().rev() {
-                if lies_somewhere(argument) == is_in_place {
+                if is_place_expr(argument) == is_in_place {
                     self.argument(argument);
                 }
             }
@@ -229,7 +229,7 @@ impl Walk<'_> {
             ExprKind::Op(call) if call.reads_in_place() => {
                 self.read_in_place(&mut call.arguments);
                 let in_place = call.arguments.iter().filter_map(|argument| match argument {
-                    Argument::One(expr) if expr.lies_somewhere() => expr.ending_variable(),
+                    Argument::One(expr) if expr.is_place_expr() => expr.last_read_slot(),
                     _ => None,
                 });
                 call.ends = in_place.collect();
@@ -240,9 +240,9 @@ impl Walk<'_> {
             ExprKind::IsAttention(written) => written.exprs_mut().for_each(|expr| self.expr(expr)),
             ExprKind::Recycle { buffer, target } => {
                 match target {
-                    Recycled::Local { slot, .. } => drop(self.live.insert(*slot)),
-                    Recycled::Global { .. } => {}
-                    Recycled::Temporary(value) => self.expr(value),
+                    RecycleTarget::Local { slot, .. } => drop(self.live.insert(*slot)),
+                    RecycleTarget::Global { .. } => {}
+                    RecycleTarget::Temporary(value) => self.expr(value),
                 }
                 self.expr(buffer);
             }
@@ -302,21 +302,21 @@ mod tests {
     use tl_device::Device;
     use tl_syntax::SourceMap;
 
-    use crate::check::{Checked, check, check_unmarked};
-    use crate::eval::{self, End};
+    use crate::check::{Checked, check};
+    use crate::compile::compile;
+    use crate::eval::{self, Environment};
     use crate::host::{CapturedHost, Host};
+    use crate::model::open_model;
 
     type Check = fn(&str, &str, &mut dyn Host, &mut SourceMap) -> Checked;
 
-    /// What the program prints, and its error if it has one.
+    /// The program's output, and its error if it has one.
     fn run(text: &str, check: Check) -> (String, Option<String>) {
         let (mut host, mut sources) = (CapturedHost::default(), SourceMap::new());
         let checked = check("t", text, &mut host, &mut sources);
         let Some(program) = checked.program else { panic!("{text}\n{:?}", checked.diagnostics) };
-        let error = match eval::run(&program, &Device::cpu(), &mut host, 1 << 20) {
-            End::Failed(error) => Some(error.diagnostic.message),
-            End::Done | End::Exit(_) => None,
-        };
+        let environment = Environment { device: &Device::cpu(), host: &mut host, open_model };
+        let error = eval::run(&program, environment, 1 << 20).err().map(|error| error.diagnostic.message);
         (host.output, error)
     }
 
@@ -411,9 +411,9 @@ mod tests {
             write_steps(&mut text, &steps, false);
             text.push_str("print(sum(a))\nprint(sum(b))\nc + d\n}\nlet x = [3, 4] as float32\nlet y = [0, 1] as float32\n");
             text.push_str(if shared { "print(all(12, x, x), x)\n" } else { "print(all(13, x, y))\n" });
-            let expected = run(&text, check_unmarked);
+            let expected = run(&text, check);
             prop_assert!(expected.1.is_none(), "{}\n{:?}", text, expected);
-            prop_assert_eq!(run(&text, check), expected, "{}", text);
+            prop_assert_eq!(run(&text, compile), expected, "{}", text);
         }
     }
 }

@@ -10,9 +10,10 @@ use tl_device::{
     Action, DType, Device, Event, Layout, MemoryOptions, ReservationPlan, ReserveKind, Role, SessionPlan, Simulation,
     TensorBuffer, Trace,
 };
-use tl_model::{KvCache, Result};
+use tl_model::{GenerateOptions, Generator, KvCache, Result};
 
-use crate::architecture::{PREFILL_CHUNK, ScriptedModel};
+use crate::library::RunnableModel;
+use crate::model::{PREFILL_CHUNK, ScriptedModel};
 
 impl ScriptedModel {
     /// All that generating takes, for prompt and text of up to `context` tokens together: the KV cache and the activations of
@@ -133,10 +134,14 @@ impl ScriptedModel {
         }
         Ok(plan)
     }
+}
 
-    /// Whether what is free in `buffer`, its arena aside, serves steps of these lengths, from an empty KV cache for `context` tokens
-    /// on.
-    pub(crate) fn is_served_by(&self, buffer: &TensorBuffer, context: usize, steps: &[usize]) -> Result<bool> {
+impl RunnableModel for ScriptedModel {
+    fn reserve(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        ScriptedModel::reserve(self, buffer, context)
+    }
+
+    fn is_served_by(&self, buffer: &TensorBuffer, context: usize, prompt_len: usize) -> Result<bool> {
         let counting = self.counting();
         let device = counting.weights().device();
         let copy = TensorBuffer::new(device);
@@ -150,7 +155,7 @@ impl ScriptedModel {
         }
         let before = device.replace_tensor_buffer(Some(copy.clone()))?;
         let ran = counting.new_cache(context).and_then(|mut cache| {
-            steps.iter().try_for_each(|&n| {
+            step_lengths(prompt_len).into_iter().try_for_each(|n| {
                 cache.clear();
                 let logits = counting.forward(&vec![0; n], &mut cache)?;
                 let chosen = device.is_gpu().then(|| device.take(&chosen_token(), Role::Activation));
@@ -162,6 +167,18 @@ impl ScriptedModel {
         device.trim();
         ran.map(|()| copy.stats().fallback_count == 0)
     }
+
+    fn generate(&self, prompt: &[u32], options: &GenerateOptions) -> Result<Box<dyn Iterator<Item = Result<u32>>>> {
+        Ok(Box::new(Generator::new(self.clone(), prompt, options)?))
+    }
+}
+
+/// The lengths of the steps in which a prompt and the tokens after it go through the model, each once.
+fn step_lengths(prompt_len: usize) -> Vec<usize> {
+    let mut lengths = vec![prompt_len.min(PREFILL_CHUNK), prompt_len % PREFILL_CHUNK, 1];
+    lengths.retain(|&n| n > 0);
+    lengths.dedup();
+    lengths
 }
 
 /// The layout of the token that a GPU chose.

@@ -7,9 +7,10 @@ use tl_device::{DType, ReservationPlan, TensorBuffer};
 use tl_model::{DecodeStream, KvCache, ModelNode, Tokenizer, Weights};
 use tl_syntax::Span;
 use tl_tensor::Tensor;
+use tl_tensor::ops::Default as DefaultValue;
 
-use crate::library::RecordType;
 use crate::text::Text;
+use crate::types::{HandleKind, RecordType};
 
 /// A value.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +64,18 @@ impl From<Number> for Value {
     }
 }
 
+impl From<DefaultValue> for Value {
+    fn from(default: DefaultValue) -> Value {
+        match default {
+            DefaultValue::Absent => Value::Absent,
+            DefaultValue::Int(n) => Value::Int(n),
+            DefaultValue::Number(x) => Value::Float(x),
+            DefaultValue::Bool(truth) => Value::Bool(truth),
+            DefaultValue::Text(text) => Value::text(text),
+        }
+    }
+}
+
 /// Whole numbers, the first few of them inline.
 #[derive(Clone)]
 pub(crate) enum Ints {
@@ -81,74 +94,30 @@ pub(crate) struct Record {
 /// Things that are more than data.
 #[derive(Clone)]
 pub(crate) enum Handle {
-    Model(Weights, Option<Kept>),
+    Model(Weights, Option<ReservationCell>),
     Node(ModelNode),
     Config(Weights),
     Tokenizer(Arc<Tokenizer>),
-    DecodeStream(Arc<Mutex<Decoding>>),
+    DecodeStream(Arc<Mutex<TokenDecoder>>),
     KvCache(Arc<Mutex<KvCache>>),
     TensorBuffer(TensorBuffer),
     Plan(Arc<ReservationPlan>),
 }
 
-/// What a program's model keeps for generating, from call to call. The model that is given to the script of an architecture keeps
-/// nothing.
-pub(crate) type Kept = Arc<Mutex<Option<Reserved>>>;
+/// The reservation that a program's model keeps between calls of `generate`. The model that an architecture's script gets has none.
+pub(crate) type ReservationCell = Arc<Mutex<Option<Reservation>>>;
 
 /// Memory reserved for generating with a model.
-pub(crate) struct Reserved {
+pub(crate) struct Reservation {
     pub(crate) buffer: TensorBuffer,
-    /// Tokens that there is room for.
+    /// Tokens that it has room for.
     pub(crate) context: usize,
 }
 
-/// A tokenizer and where it is in a text.
-pub(crate) struct Decoding {
+/// A tokenizer and the state of a text that it decodes.
+pub(crate) struct TokenDecoder {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) stream: DecodeStream,
-}
-
-/// The kinds of handles, as types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HandleKind {
-    Model,
-    Node,
-    Config,
-    Tokenizer,
-    DecodeStream,
-    KvCache,
-    TensorBuffer,
-    Plan,
-}
-
-impl HandleKind {
-    pub(crate) const ALL: [HandleKind; 8] = [
-        HandleKind::Model,
-        HandleKind::Node,
-        HandleKind::Config,
-        HandleKind::Tokenizer,
-        HandleKind::DecodeStream,
-        HandleKind::KvCache,
-        HandleKind::TensorBuffer,
-        HandleKind::Plan,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            HandleKind::Model => "Model",
-            HandleKind::Node => "ModelNode",
-            HandleKind::Config => "ModelConfig",
-            HandleKind::Tokenizer => "Tokenizer",
-            HandleKind::DecodeStream => "DecodeStream",
-            HandleKind::KvCache => "KvCache",
-            HandleKind::TensorBuffer => "TensorBuffer",
-            HandleKind::Plan => "ReservationPlan",
-        }
-    }
-
-    pub(crate) fn from_name(name: &str) -> Option<HandleKind> {
-        HandleKind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
 }
 
 impl Handle {
@@ -202,7 +171,6 @@ impl Ints {
         self.as_slice().len()
     }
 
-    /// Adds one at the end, in place where nobody else has the list.
     /// The ids of tokens.
     pub(crate) fn of_tokens(tokens: &[u32]) -> Ints {
         let mut inline = [0; Ints::INLINE];
@@ -215,6 +183,7 @@ impl Ints {
         }
     }
 
+    /// Appends a number, in place unless another value shares the list.
     pub(crate) fn push(&mut self, value: i64) {
         match self {
             Ints::Inline(values, len) => match values.get_mut(usize::from(*len)) {

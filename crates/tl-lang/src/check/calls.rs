@@ -10,10 +10,14 @@ use tl_tensor::ops::Size;
 use crate::check::checker::{Checker, wrong};
 use crate::check::conversions::{in_brackets, with_conversion_hint};
 use crate::check::scope::State;
-use crate::check::types::{Bindings, Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::ir::{self, Argument, Expr, ExprKind, Recycled};
-use crate::library::{self, Builtin, Kind, Types};
-use crate::value::HandleKind;
+use crate::check::typed::{Bindings, Typed, accepts};
+use crate::declared::{Declared, declared_type, show_declared};
+use crate::ir::{Argument, Expr, ExprKind, RecycleTarget};
+use crate::library::{self, ArgTypes, Builtin, ParamKind};
+use crate::types::{HandleKind, Known, Type};
+
+/// A function of a later version.
+const RESERVED_NAME: &str = "save";
 
 /// A parameter as far as binding arguments is concerned.
 pub(super) struct Slot<'a> {
@@ -88,8 +92,8 @@ impl Checker {
         for argument in arguments {
             self.expr(&argument.value);
         }
-        if let Some(problem) = library::unavailable(name) {
-            self.error(span, format!("`{name}` {problem}"));
+        if name == RESERVED_NAME {
+            self.error(span, format!("`{name}` is not available in this version"));
             return;
         }
         let mut diagnostic = Diagnostic::error(span, format!("unknown function `{name}`"));
@@ -217,9 +221,9 @@ impl Checker {
             self.frame.assigned.push(id);
         }
         let target = match target.expr.kind {
-            ExprKind::Local { slot, name, .. } => Recycled::Local { slot, name },
-            ExprKind::Global { index } => Recycled::Global { index },
-            kind => Recycled::Temporary(Box::new(Expr::new(kind, target.expr.span))),
+            ExprKind::Local { slot, name, .. } => RecycleTarget::Local { slot, name },
+            ExprKind::Global { index } => RecycleTarget::Global { index },
+            kind => RecycleTarget::Temporary(Box::new(Expr::new(kind, target.expr.span))),
         };
         let kind = ExprKind::Recycle { buffer: Box::new(buffer.expr), target };
         Typed::new(Expr::new(kind, span), Type::Unit)
@@ -309,7 +313,7 @@ impl Checker {
     fn function_call(&mut self, index: u32, arguments: &[ast::Argument], span: Span) -> Typed {
         let Some(signature) = self.functions.get(index as usize) else { return wrong(span) };
         let name = signature.name.clone();
-        let parameters: Vec<(Arc<str>, ir::Declared)> =
+        let parameters: Vec<(Arc<str>, Declared)> =
             signature.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.ty.clone())).collect();
         let (result, sizes, declared_at) = (signature.result.clone(), signature.sizes.clone(), signature.span);
         let slots: Vec<Slot<'_>> =
@@ -348,7 +352,7 @@ impl Checker {
         let bound = self.bind(row.name, &slots, receiver, arguments, span);
         if !bound.is_complete {
             // The result's kind is known all the same, which spares what follows from being doubted.
-            return Typed::new(Expr::unit(span), (row.result)(&Types(&[])).0);
+            return Typed::new(Expr::unit(span), (row.result)(&ArgTypes(&[])).0);
         }
         self.builtin_with(row, bound, span)
     }
@@ -361,10 +365,10 @@ impl Checker {
                 *argument = Some(self.builtin_argument(row, param, value));
             }
         }
-        let (ty, known): (Type, Known) = (row.result)(&Types(&arguments));
+        let (ty, known) = (row.result)(&ArgTypes(&known_types(&arguments)));
         let mut rest = Some(bound.rest);
         let arguments = row.params.iter().zip(arguments).map(|(param, argument)| match argument {
-            None if matches!(param.kind, Kind::Rest) => {
+            None if matches!(param.kind, ParamKind::Rest) => {
                 Argument::Several(rest.take().unwrap_or_default().into_iter().map(|value| value.expr).collect())
             }
             None => Argument::Missing,
@@ -376,17 +380,19 @@ impl Checker {
 
     fn builtin_argument(&mut self, row: &Builtin, param: &library::Param, value: Typed) -> Typed {
         let fits = match (&param.kind, &value.ty) {
-            (_, Type::Unknown | Type::Never) | (Kind::Any | Kind::Rest, _) => true,
-            (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
-            (Kind::Text, Type::Str) | (Kind::DType, Type::Dtype) | (Kind::Ints, Type::Int) => true,
-            (Kind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
-            (Kind::Texts, Type::List(element)) => matches!(**element, Type::Str | Type::Unknown),
-            (Kind::List, Type::List(_)) => true,
-            (Kind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
-            (Kind::Tensor, Type::Optional) => param.default.is_some(),
-            (Kind::Tensor, ty) => ty.may_be_tensor(),
-            (Kind::Handle(kind), Type::Handle(given)) => kind == given,
-            (Kind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),
+            (_, Type::Unknown | Type::Never) | (ParamKind::Any | ParamKind::Rest, _) => true,
+            (ParamKind::Int, Type::Int)
+            | (ParamKind::Number, Type::Int | Type::Float)
+            | (ParamKind::Bool, Type::Bool) => true,
+            (ParamKind::Text, Type::Str) | (ParamKind::DType, Type::Dtype) | (ParamKind::Ints, Type::Int) => true,
+            (ParamKind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
+            (ParamKind::Texts, Type::List(element)) => matches!(**element, Type::Str | Type::Unknown),
+            (ParamKind::List, Type::List(_)) => true,
+            (ParamKind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
+            (ParamKind::Tensor, Type::Optional) => param.default.is_some(),
+            (ParamKind::Tensor, ty) => ty.may_be_tensor(),
+            (ParamKind::Handle(kind), Type::Handle(given)) => kind == given,
+            (ParamKind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),
             _ => false,
         };
         if !fits {
@@ -398,12 +404,17 @@ impl Checker {
     }
 }
 
+/// What is known of arguments, as a row's result rule takes it.
+fn known_types(arguments: &[Option<Typed>]) -> SmallVec<[Option<(&Type, &Known)>; 8]> {
+    arguments.iter().map(|argument| argument.as_ref().map(|value| (&value.ty, &value.known))).collect()
+}
+
 /// Whether a call of an operation is one of the builtin of the same name: on plain numbers, or with fewer arguments.
 fn suits(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
     let mut given = arguments.iter().enumerate().filter_map(|(at, value)| value.as_ref().map(|value| (at, value)));
     given.all(|(at, value)| match row.params.get(at).map(|param| param.kind) {
-        Some(Kind::Number) => value.ty.is_number(),
-        Some(Kind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
+        Some(ParamKind::Number) => value.ty.is_number(),
+        Some(ParamKind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
         _ => false,
     })
 }
@@ -413,7 +424,7 @@ fn op_slot(param: &tl_tensor::ops::Param) -> Slot<'_> {
 }
 
 fn builtin_slot(param: &library::Param) -> Slot<'_> {
-    Slot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, Kind::Rest) }
+    Slot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, ParamKind::Rest) }
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tl_syntax::{Diagnostic, Span};
 
 use crate::check::scope::{Scopes, Snapshot, State, VariableId};
-use crate::check::types::{Type, Typed, show};
-use crate::ir::{Block, Declared, Expr, Function, Parameter, Slot};
+use crate::check::typed::Typed;
+use crate::declared::Declared;
+use crate::ir::{Block, Expr, Function, Parameter, Slot};
+use crate::types::{Type, show};
 
 /// Behind this many nobody reads on.
 const MAX_DIAGNOSTICS: usize = 100;

@@ -9,8 +9,10 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, wrong};
-use crate::check::types::{Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::ir::{Declared, DeclaredDtype, Expected, Expr, ExprKind};
+use crate::check::typed::{Typed, accepts};
+use crate::declared::{Declared, DeclaredDtype, declared_type, show_declared};
+use crate::ir::{Expr, ExprKind, TypeSource};
+use crate::types::{Known, Type};
 use crate::value::Value;
 
 /// The dtype that a written one means; none for `float`.
@@ -26,19 +28,19 @@ pub(super) fn dtype(written: ast::TensorDtype) -> Option<DType> {
 
 impl Checker {
     /// A value that must fit a written type, whose size names are those of the function around.
-    pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: Expected) -> Typed {
+    pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: TypeSource) -> Typed {
         let span = value.span();
         let names = self.frame.sizes.clone();
         let mut bindings = (0..names.len() as u32).map(|name| Some(Size::Named(name))).collect();
         if let Err(reason) = accepts(declared, &value.ty, &mut bindings, &names) {
             let place = match &what {
-                Expected::Variable(name) => format!("`{name}` is declared as {}", show_declared(declared, &names)),
-                Expected::Result => format!("this function returns {}", show_declared(declared, &names)),
-                Expected::Conversion => format!("`as` names {}", show_declared(declared, &names)),
+                TypeSource::Variable(name) => format!("`{name}` is declared as {}", show_declared(declared, &names)),
+                TypeSource::Result => format!("this function returns {}", show_declared(declared, &names)),
+                TypeSource::Conversion => format!("`as` names {}", show_declared(declared, &names)),
             };
             let message = format!("{place}, and is given {}{}", self.show(&value.ty), in_brackets(&reason));
             let mut diagnostic = with_conversion_hint(Diagnostic::error(span, message), declared, &value.ty);
-            if let (true, Expected::Variable(name)) = (diagnostic.hints.is_empty(), &what) {
+            if let (true, TypeSource::Variable(name)) = (diagnostic.hints.is_empty(), &what) {
                 diagnostic = diagnostic.hint(format!("`let {name} = …` declares another variable of that name"));
             }
             self.report(diagnostic);
@@ -107,7 +109,7 @@ impl Checker {
             ast::TypeKind::Tensor { dtype: to, .. } if let Some(to) = dtype(*to) => {
                 let declared = self.declared(written, None);
                 let value = self.cast(value, to, span);
-                self.expect(value, &declared, Expected::Conversion)
+                self.expect(value, &declared, TypeSource::Conversion)
             }
             ast::TypeKind::Tensor { .. } => {
                 let diagnostic = Diagnostic::error(written.span, "`as` converts to one dtype, and `float[…]` is two");

@@ -9,11 +9,12 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, Sizes};
 
 use crate::check::checker::{Checker, wrong};
-use crate::check::scope::{Place, State, Variable};
-use crate::check::types::{Known, Type, Typed};
+use crate::check::scope::{State, Variable, VariableLocation};
+use crate::check::typed::Typed;
 use crate::ir::{Block, Drops, Expr, ExprKind, If, Statement};
 use crate::library;
-use crate::value::{HandleKind, Value};
+use crate::types::{HandleKind, Known, Type};
+use crate::value::Value;
 
 /// How many branches one `if` may have; each is a level in the checked program.
 const MAX_BRANCHES: usize = 200;
@@ -132,8 +133,8 @@ impl Checker {
                 self.report(diagnostic.label(recycled, "recycled here"));
             }
             let kind = match place {
-                Place::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
-                Place::Global(index) => ExprKind::Global { index },
+                VariableLocation::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
+                VariableLocation::Global(index) => ExprKind::Global { index },
             };
             return Typed { expr: Expr::new(kind, span), ty: state.ty, known: state.known };
         }
@@ -348,7 +349,8 @@ impl Checker {
         let value_span = value.span();
         let before = self.scopes().snapshot();
         self.scopes().open();
-        let variable = Variable { name: name.text.clone(), span: name.span, place: Place::Slot(slot), declared: None };
+        let variable =
+            Variable { name: name.text.clone(), span: name.span, place: VariableLocation::Slot(slot), declared: None };
         self.scopes().declare(variable, State::of(Type::any_tensor(), Known::Nothing));
         let (then_block, then_type, then_known) = self.branch(then, has_value);
         self.scopes().close();

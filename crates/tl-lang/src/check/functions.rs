@@ -12,10 +12,10 @@ use tl_syntax::ast::{self, Item, StatementKind};
 
 use crate::check::checker::{Checker, Global, Signature};
 use crate::check::files::Loaded;
-use crate::check::scope::{Place, State, Variable};
-use crate::check::types::{Known, Type, declared_type};
-use crate::ir::{self, Block, Declared, DeclaredDim, DeclaredDtype, FLOAT, Parameter, Program, Statement};
-use crate::value::HandleKind;
+use crate::check::scope::{State, Variable, VariableLocation};
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
+use crate::ir::{self, Block, Parameter, Program, Statement};
+use crate::types::{HandleKind, Known, Type};
 use tl_tensor::ops::Size;
 
 impl Checker {
@@ -294,13 +294,18 @@ impl Checker {
                 // Only the result tells it, so it has no value yet in the body.
                 continue;
             }
-            let variable = Variable { name: name.clone(), span: head.span, place: Place::Slot(slot), declared: None };
+            let variable =
+                Variable { name: name.clone(), span: head.span, place: VariableLocation::Slot(slot), declared: None };
             self.scopes().declare(variable, State::of(Type::Int, Known::Int(Size::Named(index as u32))));
         }
         for (at, (parameter, ty)) in head.parameters.iter().zip(types).enumerate() {
             let declared = Some(parameter.ty.clone());
-            let variable =
-                Variable { name: parameter.name.clone(), span: span(at), place: Place::Slot(at as u32), declared };
+            let variable = Variable {
+                name: parameter.name.clone(),
+                span: span(at),
+                place: VariableLocation::Slot(at as u32),
+                declared,
+            };
             self.scopes().declare(variable, State::of(ty, Known::Nothing));
         }
     }

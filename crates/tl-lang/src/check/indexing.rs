@@ -8,10 +8,10 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, wrong};
-use crate::check::types::{Known, Type, Typed};
+use crate::check::typed::Typed;
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library;
-use crate::value::HandleKind;
+use crate::types::{HandleKind, Known, Type};
 
 impl Checker {
     pub(super) fn index(&mut self, receiver: &ast::Expr, indices: &[ast::Index], span: Span) -> Typed {

@@ -6,34 +6,15 @@ use tl_device::DType;
 use tl_syntax::ast::BinaryOperator;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::Fault;
-use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
+use tl_tensor::ops::{ArgType, Default as DefaultValue, Kind, Op, Param, RuleArgs, Size, TensorType};
 
+use crate::arithmetic;
 use crate::check::checker::{Checker, wrong};
 use crate::check::conversions::IF_LET;
-use crate::check::types::{Known, Type, Typed, show_tensor};
+use crate::check::typed::Typed;
 use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If, OpCall};
-use crate::value::{HandleKind, Value};
-
-/// The operation that an operator is on tensors.
-pub(crate) fn operator_row(operator: BinaryOperator) -> &'static str {
-    match operator {
-        BinaryOperator::Add => "add",
-        BinaryOperator::Subtract => "sub",
-        BinaryOperator::Multiply => "mul",
-        BinaryOperator::Divide => "div",
-        BinaryOperator::Remainder => "rem",
-        BinaryOperator::Power => "pow",
-        BinaryOperator::MatMul => "matmul",
-        BinaryOperator::Equal => "equal",
-        BinaryOperator::NotEqual => "not_equal",
-        BinaryOperator::Less => "less",
-        BinaryOperator::LessEqual => "less_equal",
-        BinaryOperator::Greater => "greater",
-        BinaryOperator::GreaterEqual => "greater_equal",
-        BinaryOperator::And => "logical_and",
-        BinaryOperator::Or => "logical_or",
-    }
-}
+use crate::types::{HandleKind, Known, Type, show_tensor};
+use crate::value::Value;
 
 impl Checker {
     pub(super) fn op_by_name(&mut self, name: &str, arguments: Vec<Option<Typed>>, span: Span) -> Typed {
@@ -143,7 +124,7 @@ impl Checker {
         let with_tensor = is_tensor(&left.ty) || is_tensor(&right.ty);
         let may_meet_tensor = |ty: &Type| ty.may_be_tensor() || ty.may_become_tensor() || ty.is_number();
         if operator == MatMul || (with_tensor && may_meet_tensor(&left.ty) && may_meet_tensor(&right.ty)) {
-            return self.op_by_name(operator_row(operator), vec![Some(left), Some(right)], span);
+            return self.op_by_name(arithmetic::operation_name(operator), vec![Some(left), Some(right)], span);
         }
         let ty = match (operator, &left.ty, &right.ty) {
             (And | Or, Type::Bool | Type::Unknown | Type::Never, Type::Bool | Type::Unknown | Type::Never) => {
@@ -223,7 +204,7 @@ fn known_arithmetic(operator: BinaryOperator, a: Size, b: Size) -> Known {
             _ => Known::Nothing,
         };
     };
-    crate::arithmetic::int(operator, a, b).map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
+    arithmetic::int(operator, a, b).map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
 }
 
 fn argument(value: Option<Typed>, param: &Param) -> Argument {
@@ -265,12 +246,13 @@ fn tensors_type(value: &Typed) -> ArgType<'_> {
     }
 }
 
-fn default_type(default: tl_tensor::ops::Default) -> ArgType<'static> {
+fn default_type(default: DefaultValue) -> ArgType<'static> {
     match default {
-        tl_tensor::ops::Default::Absent => ArgType::None,
-        tl_tensor::ops::Default::Int(n) => ArgType::Int(Size::Known(n)),
-        tl_tensor::ops::Default::Number(_) => ArgType::Number,
-        tl_tensor::ops::Default::Bool(value) => ArgType::Bool(Some(value)),
+        DefaultValue::Absent => ArgType::None,
+        DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
+        DefaultValue::Number(_) => ArgType::Number,
+        DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
+        DefaultValue::Text(text) => ArgType::Text(Some(text)),
     }
 }
 

@@ -3,24 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tl_syntax::Span;
-
-use crate::check::types::{Known, Type};
+use crate::declared::Declared;
 use crate::ir::Slot;
+use crate::types::{Known, Type};
+use tl_syntax::Span;
 
 /// A variable of the function being checked, or a global one.
 #[derive(Clone, Debug)]
 pub(crate) struct Variable {
     pub(crate) name: Arc<str>,
     pub(crate) span: Span,
-    pub(crate) place: Place,
+    pub(crate) place: VariableLocation,
     /// The type written at its declaration: every value must fit it.
-    pub(crate) declared: Option<crate::ir::Declared>,
+    pub(crate) declared: Option<Declared>,
 }
 
 /// Where a variable lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum VariableLocation {
     Slot(Slot),
     Global(u32),
 }

@@ -4,9 +4,11 @@ use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
 
 use crate::check::checker::{Checker, Loop};
-use crate::check::scope::{Place, Snapshot, State, Variable, VariableId, join};
-use crate::check::types::{Known, Type, Typed};
-use crate::ir::{self, Block, Declared, Drops, Expected, Expr, Statement};
+use crate::check::scope::{Snapshot, State, Variable, VariableId, VariableLocation, join};
+use crate::check::typed::Typed;
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype, declared_type, show_declared};
+use crate::ir::{self, Block, Drops, Expr, Statement, TypeSource};
+use crate::types::{Known, Type};
 
 /// Loops nested deeper than this are not tried: every variable that is known before them is forgotten.
 const MAX_TRIAL_DEPTH: usize = 3;
@@ -63,7 +65,7 @@ impl Checker {
             }
             None if ty == Type::Never => {}
             None => {
-                let shown = super::types::show_declared(result, &self.frame.sizes);
+                let shown = show_declared(result, &self.frame.sizes);
                 let message = format!("this function returns {shown}, but its body ends without a value");
                 let hint = "the last expression of the body is what the function returns";
                 self.report(Diagnostic::error(block.span.end_point(), message).hint(hint));
@@ -73,7 +75,7 @@ impl Checker {
     }
 
     fn result_value(&mut self, value: Typed, result: &Declared) -> Expr {
-        self.expect(value, result, Expected::Result).expr
+        self.expect(value, result, TypeSource::Result).expr
     }
 
     /// Checks a statement and adds what it becomes.
@@ -122,7 +124,7 @@ impl Checker {
         let mut value = self.expr(value);
         let declared = ty.map(|ty| self.declared(ty, None));
         if let Some(declared) = &declared {
-            value = self.expect(value, declared, Expected::Variable(name.text.clone()));
+            value = self.expect(value, declared, TypeSource::Variable(name.text.clone()));
         }
         self.declare(name, declared, value, into);
     }
@@ -130,8 +132,8 @@ impl Checker {
     /// Brings a variable into being with its first value.
     fn declare(&mut self, name: &ast::Name, declared: Option<Declared>, value: Typed, into: &mut Vec<Statement>) {
         let place = match self.global_place(&name.text) {
-            Some(index) => Place::Global(index),
-            None => Place::Slot(self.frame.new_slot(&value.ty)),
+            Some(index) => VariableLocation::Global(index),
+            None => VariableLocation::Slot(self.frame.new_slot(&value.ty)),
         };
         let (ty, known) = (value.ty.clone(), value.known.clone());
         into.push(set(place, value.expr));
@@ -147,8 +149,8 @@ impl Checker {
         is_top.then(|| self.global_names.get(name).copied()).flatten()
     }
 
-    fn note_global(&mut self, place: Place, ty: &Type) {
-        let Place::Global(index) = place else { return };
+    fn note_global(&mut self, place: VariableLocation, ty: &Type) {
+        let VariableLocation::Global(index) = place else { return };
         if let Some(global) = self.globals.get_mut(index as usize) {
             let joined = global.state.as_ref().map_or_else(|| ty.clone(), |before| before.join(ty));
             global.state = Some(joined);
@@ -156,10 +158,10 @@ impl Checker {
     }
 
     /// What is known of a variable after it was given a value. A global that functions assign to may have any of its kind.
-    fn state_of(&self, place: Place, ty: Type, known: Known) -> State {
+    fn state_of(&self, place: VariableLocation, ty: Type, known: Known) -> State {
         let changes = match place {
-            Place::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
-            Place::Slot(_) => false,
+            VariableLocation::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
+            VariableLocation::Slot(_) => false,
         };
         if changes { State::of(ty.widened(), Known::Nothing) } else { State::of(ty, known) }
     }
@@ -189,11 +191,11 @@ impl Checker {
     }
 
     /// A function assigns to a top-level variable.
-    fn assigned_global(&mut self, name: &str) -> Option<Place> {
+    fn assigned_global(&mut self, name: &str) -> Option<VariableLocation> {
         let index = *self.global_names.get(name)?;
         let global = self.globals.get_mut(index as usize)?;
         (global.is_used, global.is_assigned) = (true, true);
-        Some(Place::Global(index))
+        Some(VariableLocation::Global(index))
     }
 
     fn assign(&mut self, id: VariableId, name: &ast::Name, value: Typed, into: &mut Vec<Statement>) {
@@ -202,7 +204,7 @@ impl Checker {
             return;
         };
         let value = match &variable.declared {
-            Some(declared) => self.expect(value, declared, Expected::Variable(name.text.clone())),
+            Some(declared) => self.expect(value, declared, TypeSource::Variable(name.text.clone())),
             None if state.ty == Type::Float && value.ty == Type::Int => self.float_of(value),
             None => value,
         };
@@ -231,19 +233,19 @@ impl Checker {
         }
         let value = declaration.value.as_ref().map(|value| {
             let value = self.expr(value);
-            Box::new(self.expect(value, &declared, Expected::Variable(name.clone())).expr)
+            Box::new(self.expect(value, &declared, TypeSource::Variable(name.clone())).expr)
         });
-        if let (Declared::Tensor(ir::DeclaredDtype::Float(_), _), None) = (&declared, &value) {
+        if let (Declared::Tensor(DeclaredDtype::Float(_), _), None) = (&declared, &value) {
             let message = format!("`{name}` has no value, so its type must name one dtype: float16 or float32");
             self.error(declaration.ty.span, message);
         }
         if let (Declared::Tensor(_, dims), None) = (&declared, &value)
-            && dims.contains(&ir::DeclaredDim::Any)
+            && dims.contains(&DeclaredDim::Any)
         {
             let message = format!("`{name}` has no value, so its type must give every size");
             self.error(declaration.ty.span, message);
         }
-        let ty = super::types::declared_type(&declared, &tl_tensor::ops::Size::Named);
+        let ty = declared_type(&declared, &tl_tensor::ops::Size::Named);
         let storage = declaration.storage;
         let kind = ir::ExprKind::Declare { ty: Box::new(declared.clone()), storage, value };
         let value = Typed::new(Expr::new(kind, declaration.span), ty);
@@ -274,7 +276,7 @@ impl Checker {
         let body = self.loop_rounds(|checker| {
             let after = checker.scopes().snapshot();
             checker.scopes().open();
-            let place = Place::Slot(slot);
+            let place = VariableLocation::Slot(slot);
             let variable = Variable { name: name.text.clone(), span: name.span, place, declared: None };
             checker.scopes().declare(variable, State::of(element.clone(), Known::Nothing));
             let (body, diverges) = checker.block_for_effect(body);
@@ -388,7 +390,7 @@ impl Checker {
         let value = match (value, &result) {
             (None, Declared::Unit | Declared::Unknown) => None,
             (None, _) => {
-                let shown = super::types::show_declared(&result, &self.frame.sizes);
+                let shown = show_declared(&result, &self.frame.sizes);
                 self.error(span, format!("this function returns {shown}: `return` needs a value"));
                 None
             }
@@ -406,9 +408,9 @@ impl Checker {
     }
 }
 
-fn set(place: Place, value: Expr) -> Statement {
+fn set(place: VariableLocation, value: Expr) -> Statement {
     match place {
-        Place::Slot(slot) => Statement::Set { slot, value, unread: false },
-        Place::Global(index) => Statement::SetGlobal { index, value },
+        VariableLocation::Slot(slot) => Statement::Set { slot, value, unread: false },
+        VariableLocation::Global(index) => Statement::SetGlobal { index, value },
     }
 }

@@ -4,7 +4,7 @@ use tl_tensor::Tensor;
 use tl_tensor::ops::MAX_HEAD_DIM;
 
 use crate::eval::evaluator::Evaluator;
-use crate::ir::{Arranged, Expr, WrittenAttention};
+use crate::ir::{Expr, PermutedTensor, WrittenAttention};
 use crate::value::{Number, Value};
 
 impl Evaluator<'_> {
@@ -34,8 +34,8 @@ impl Evaluator<'_> {
     }
 
     /// A tensor of three dimensions, and they in the order that attention has them in.
-    fn arranged(&self, operand: &Arranged) -> Option<(&Tensor, [usize; 3])> {
-        let slot = operand.tensor.first_variable()?;
+    fn arranged(&self, operand: &PermutedTensor) -> Option<(&Tensor, [usize; 3])> {
+        let slot = operand.tensor.base_slot()?;
         let Value::Tensor(tensor) = self.stack.get(self.frame + slot as usize)? else { return None };
         let dims = <[usize; 3]>::try_from(tensor.dims()).ok()?;
         Some((tensor, operand.dims.map(|dim| dims.get(dim).copied().unwrap_or(0))))

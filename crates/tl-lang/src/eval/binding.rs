@@ -7,15 +7,14 @@ use smallvec::SmallVec;
 use tl_device::{DType, Device};
 use tl_tensor::Tensor;
 
-use crate::check::dtype_fits;
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits, float_code, float_of_code};
 use crate::eval::evaluator::Evaluator;
-use crate::ir::{Declared, DeclaredDim, DeclaredDtype, float_code, float_of_code};
 use crate::library;
 use crate::value::{Handle, Value};
 
 /// Why a value does not fit. Made into words only where an error is shown.
 #[derive(Debug)]
-pub(super) enum Misfit {
+pub(super) enum TypeMismatch {
     Kind,
     DType,
     Rank { found: usize, expected: usize },
@@ -25,22 +24,22 @@ pub(super) enum Misfit {
     Other(String),
 }
 
-impl Misfit {
+impl TypeMismatch {
     /// The reason behind a message that names both types.
     pub(super) fn in_brackets(&self, names: &[Arc<str>]) -> String {
         match self {
-            Misfit::Kind => String::new(),
-            Misfit::DType => " (the dtypes differ; convert it with `as`)".into(),
-            Misfit::Rank { found, expected } => format!(" (it has {found} dimensions, not {expected})"),
-            Misfit::Size { found, expected } => format!(" (the size {found} is not {expected})"),
-            Misfit::Named { name, first, found } => {
+            TypeMismatch::Kind => String::new(),
+            TypeMismatch::DType => " (the dtypes differ; convert it with `as`)".into(),
+            TypeMismatch::Rank { found, expected } => format!(" (it has {found} dimensions, not {expected})"),
+            TypeMismatch::Size { found, expected } => format!(" (the size {found} is not {expected})"),
+            TypeMismatch::Named { name, first, found } => {
                 let name = names.get(*name as usize).map_or("a name", |name| name);
                 format!(" (`{name}` is {first} and {found} at once)")
             }
-            Misfit::Floats { first, found } => {
+            TypeMismatch::Floats { first, found } => {
                 format!(" (`float` is {first} and {found} at once; convert one with `as`)")
             }
-            Misfit::Other(text) => format!(" ({text})"),
+            TypeMismatch::Other(text) => format!(" ({text})"),
         }
     }
 }
@@ -49,7 +48,7 @@ impl Misfit {
 pub(super) type Sizes = SmallVec<[Option<usize>; 8]>;
 
 /// Makes of the value what the type wants; where it does not fit, it stays what it was.
-pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), Misfit> {
+pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (ty, &*value) {
         (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return fit_tensor(tensor, *dtype, dims, sizes),
         (Declared::Tensor(dtype, dims), Value::Ints(_) | Value::List(_)) => {
@@ -60,13 +59,13 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
                     bound.map_or(DType::F16, float_of_code)
                 }
             };
-            let tensor =
-                library::from_list(device, value, dtype_of_list).map_err(|failure| Misfit::Other(failure.message))?;
+            let tensor = library::from_list(device, value, dtype_of_list)
+                .map_err(|failure| TypeMismatch::Other(failure.message))?;
             fit_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
-            let tensor = library::node_tensor(node).map_err(|failure| Misfit::Other(failure.message))?.clone();
+            let tensor = library::node_tensor(node).map_err(|failure| TypeMismatch::Other(failure.message))?.clone();
             fit_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
@@ -81,12 +80,12 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
         | (Declared::Str, Value::Str(_))
         | (Declared::Unit, Value::Unit)
         | (Declared::Unknown, _) => {}
-        _ => return Err(Misfit::Kind),
+        _ => return Err(TypeMismatch::Kind),
     }
     Ok(())
 }
 
-fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), Misfit> {
+fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (&*value, element) {
         (Value::Ints(_), Declared::Int | Declared::Unknown) => return Ok(()),
         (Value::Ints(ints), _) if ints.len() == 0 => return Ok(()),
@@ -99,18 +98,23 @@ fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut 
     Ok(())
 }
 
-fn fit_tensor(tensor: &Tensor, dtype: DeclaredDtype, dims: &[DeclaredDim], sizes: &mut Sizes) -> Result<(), Misfit> {
+fn fit_tensor(
+    tensor: &Tensor,
+    dtype: DeclaredDtype,
+    dims: &[DeclaredDim],
+    sizes: &mut Sizes,
+) -> Result<(), TypeMismatch> {
     let found = tensor.dtype();
     // A weight keeps the type that it is stored in.
     let is_weight = tensor.is_learnable() && found.is_float();
     match dtype {
         DeclaredDtype::Exactly(exact) if !(dtype_fits(dtype, found) || is_weight && exact.is_float()) => {
-            return Err(Misfit::DType);
+            return Err(TypeMismatch::DType);
         }
-        DeclaredDtype::Float(_) if !dtype_fits(dtype, found) => return Err(Misfit::DType),
+        DeclaredDtype::Float(_) if !dtype_fits(dtype, found) => return Err(TypeMismatch::DType),
         DeclaredDtype::Float(Some(name)) if found.is_float() && !is_weight => match sizes.get_mut(name as usize) {
             Some(Some(first)) if *first != float_code(found) => {
-                return Err(Misfit::Floats { first: float_of_code(*first), found });
+                return Err(TypeMismatch::Floats { first: float_of_code(*first), found });
             }
             Some(place) => *place = Some(float_code(found)),
             None => {}
@@ -119,18 +123,18 @@ fn fit_tensor(tensor: &Tensor, dtype: DeclaredDtype, dims: &[DeclaredDim], sizes
     }
     let shape = tensor.dims();
     if shape.len() != dims.len() {
-        return Err(Misfit::Rank { found: shape.len(), expected: dims.len() });
+        return Err(TypeMismatch::Rank { found: shape.len(), expected: dims.len() });
     }
     for (dim, size) in dims.iter().zip(shape) {
         match *dim {
             DeclaredDim::Any => {}
             DeclaredDim::Known(expected) if expected != *size => {
-                return Err(Misfit::Size { found: *size, expected });
+                return Err(TypeMismatch::Size { found: *size, expected });
             }
             DeclaredDim::Known(_) => {}
             DeclaredDim::Named(name) => match sizes.get_mut(name as usize) {
                 Some(Some(first)) if *first != *size => {
-                    return Err(Misfit::Named { name, first: *first, found: *size });
+                    return Err(TypeMismatch::Named { name, first: *first, found: *size });
                 }
                 Some(place) => *place = Some(*size),
                 None => {}

@@ -11,10 +11,11 @@ use tl_device::Layout;
 use tl_syntax::Span;
 use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, apply_at, apply_chain, link_layout};
 
-use crate::eval::calls::Place;
-use crate::eval::evaluator::{Evaluated, Evaluator, failed};
+use crate::eval::calls::OperandLocation;
+use crate::eval::error::{Evaluated, raise};
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Argument, ExprKind, OpCall};
-use crate::library::Failure;
+use crate::library::BuiltinError;
 use crate::value::Value;
 
 /// The links so far, and where their operands are read.
@@ -22,7 +23,7 @@ use crate::value::Value;
 struct Chain<'e> {
     links: SmallVec<[Link; MAX_LINKS]>,
     /// One for each link that is an operand, in their order.
-    operands: SmallVec<[Place<'e>; MAX_LINKS]>,
+    operands: SmallVec<[OperandLocation<'e>; MAX_LINKS]>,
 }
 
 /// An operand of a link.
@@ -38,7 +39,7 @@ struct Node {
 
 impl<'e> Chain<'e> {
     /// Adds a value that is there already.
-    fn value(&mut self, place: Place<'e>, span: Span) -> Node {
+    fn value(&mut self, place: OperandLocation<'e>, span: Span) -> Node {
         let first = self.links.len();
         self.links.push(Link::Operand);
         self.operands.push(place);
@@ -86,7 +87,7 @@ impl Evaluator<'_> {
                 ExprKind::Op(inner) if inner.is_link => {
                     let value = self.chain(inner, expr.span)?;
                     self.stack.push(value);
-                    chain.value(Place::Stack(self.stack.len() - 1), expr.span)
+                    chain.value(OperandLocation::Stack(self.stack.len() - 1), expr.span)
                 }
                 _ => {
                     let place = self.operand(expr, param.kind, false)?;
@@ -102,7 +103,7 @@ impl Evaluator<'_> {
             chain.links.truncate(first);
             self.stack.truncate(height);
             self.stack.push(value);
-            return Ok(chain.value(Place::Stack(height), span));
+            return Ok(chain.value(OperandLocation::Stack(height), span));
         };
         // What has another size does not wait: it would be computed again for each element that it meets.
         let is_full = chain.links.len() + 4 > MAX_LINKS;
@@ -123,7 +124,7 @@ impl Evaluator<'_> {
     fn plan(&self, chain: &Chain<'_>, nodes: &[Node], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
         let arguments = self.link_arguments(chain, nodes, call, span)?;
         let layout = link_layout(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
-        layout.map_err(|error| failed(Failure::from(error), span))
+        layout.map_err(|error| raise(BuiltinError::from(error), span))
     }
 
     /// An operation's arguments; what waits has no elements.
@@ -145,7 +146,7 @@ impl Evaluator<'_> {
                     Some(Node { planned: Some(layout), .. }) => Arg::Planned(layout),
                     Some(node) => {
                         let at = chain.operands_of(0, node.first).end;
-                        let place = chain.operands.get(at).copied().unwrap_or(Place::Missing);
+                        let place = chain.operands.get(at).copied().unwrap_or(OperandLocation::Missing);
                         self.argument(place, call.row, param, span)?
                     }
                     None => Arg::None,
@@ -161,10 +162,10 @@ impl Evaluator<'_> {
             self.settle(chain, nodes, at)?;
         }
         let arguments = self.link_arguments(chain, nodes, call, span)?;
-        self.device.set_location(crate::interpreter::location(span));
+        self.device.set_location(crate::location::location(span));
         match apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
-            Err(error) => Err(failed(Failure::from(error), span)),
+            Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }
 
@@ -176,14 +177,14 @@ impl Evaluator<'_> {
         let value = self.compute(chain, first, end, layout, span)?;
         let operands = chain.operands_of(first, end);
         for place in chain.operands.drain(operands.clone()) {
-            if let Place::Stack(read) = place
+            if let OperandLocation::Stack(read) = place
                 && let Some(read) = self.stack.get_mut(read)
             {
                 *read = Value::Absent;
             }
         }
         self.stack.push(value);
-        chain.operands.insert(operands.start, Place::Stack(self.stack.len() - 1));
+        chain.operands.insert(operands.start, OperandLocation::Stack(self.stack.len() - 1));
         chain.links.drain(first + 1..end);
         if let Some(link) = chain.links.get_mut(first) {
             *link = Link::Operand;
@@ -211,10 +212,10 @@ impl Evaluator<'_> {
             })
             .collect();
         let links = chain.links.get(first..end).unwrap_or_default();
-        self.device.set_location(crate::interpreter::location(span));
+        self.device.set_location(crate::location::location(span));
         match apply_chain(self.device, &operands, links, layout) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
-            Err(error) => Err(failed(Failure::from(error), span)),
+            Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }
 }

@@ -7,10 +7,11 @@ use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, apply};
 
 use crate::arithmetic;
-use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
-use crate::eval::expressions::missing;
-use crate::ir::{Argument, Declared, Expr, ExprKind, Index};
-use crate::library::{self, Failure};
+use crate::declared::Declared;
+use crate::eval::error::{Evaluated, error_at, missing_value, raise};
+use crate::eval::evaluator::Evaluator;
+use crate::ir::{Argument, Expr, ExprKind, Index};
+use crate::library::{self, BuiltinError};
 use crate::value::{Handle, Number, Value};
 
 /// An evaluated index of one axis.
@@ -116,7 +117,7 @@ impl Evaluator<'_> {
     /// What a path into a model leads to; `none` where a part of it is not there.
     pub(super) fn optional(&mut self, path: &Expr) -> Evaluated<Value> {
         match self.walk(path) {
-            Walk::Node(node) => return library::node_value(node).map_err(|failure| failed(failure, path.span)),
+            Walk::Node(node) => return library::node_value(node).map_err(|error| raise(error, path.span)),
             Walk::Missing => return Ok(Value::None),
             Walk::Elsewhere => {}
         }
@@ -137,7 +138,7 @@ impl Evaluator<'_> {
                 None => return Ok(Value::None),
             }
         }
-        library::node_value(node).map_err(|failure| failed(failure, path.span))
+        library::node_value(node).map_err(|error| raise(error, path.span))
     }
 
     /// The value of a path of fields. A variable that it begins with is read where it lies, and stays.
@@ -153,14 +154,16 @@ impl Evaluator<'_> {
     pub(super) fn field(&mut self, receiver: &Expr, name: &str, span: Span) -> Evaluated<Value> {
         let result = match &receiver.kind {
             ExprKind::Local { slot, name: variable, .. } => match self.slot(*slot) {
-                place @ (Value::Absent | Value::Recycled(_)) => return Err(missing(place, variable, receiver.span)),
+                place @ (Value::Absent | Value::Recycled(_)) => {
+                    return Err(missing_value(place, variable, receiver.span));
+                }
                 value => library::field(value, name),
             },
             ExprKind::Global { index } => library::field(self.global(*index, receiver.span)?, name),
             ExprKind::Field { .. } => library::field(&self.path(receiver)?, name),
             _ => library::field(&self.expr(receiver)?, name),
         };
-        result.map_err(|failure| failed(failure, span))
+        result.map_err(|error| raise(error, span))
     }
 
     #[inline(never)]
@@ -174,7 +177,7 @@ impl Evaluator<'_> {
         match &receiver.kind {
             ExprKind::Global { index } => self.at(self.global(*index, receiver.span)?, &at, span),
             ExprKind::Local { slot, last: false, name } => match self.slot(*slot) {
-                place @ (Value::Absent | Value::Recycled(_)) => Err(missing(place, name, receiver.span)),
+                place @ (Value::Absent | Value::Recycled(_)) => Err(missing_value(place, name, receiver.span)),
                 _ => self.at(self.stack.get(self.frame + *slot as usize).unwrap_or(&Value::Absent), &at, span),
             },
             _ => {
@@ -225,29 +228,29 @@ impl Evaluator<'_> {
             (Value::Handle(Handle::Node(node)), [At::One(_), ..]) if node_is_tensor(node) => {
                 library::node_tensor(node).and_then(|tensor| self.tensor_at(tensor, at))
             }
-            (Value::Handle(_), [At::One(index)]) => library::handle_element(value, *index),
+            (Value::Handle(_), [At::One(index)]) => library::indexed_part(value, *index),
             (Value::Str(text), [at]) => text_at(text, *at),
             (Value::Ints(_) | Value::List(_), [at]) => list_at(value, *at),
-            (other, _) => Err(Failure::new(format!("{} cannot be indexed like this", other.describe()))),
+            (other, _) => Err(BuiltinError::new(format!("{} cannot be indexed like this", other.describe()))),
         };
-        result.map_err(|failure| failed(failure, span))
+        result.map_err(|error| raise(error, span))
     }
 
-    fn tensor_at(&self, tensor: &Tensor, at: &[At]) -> Result<Value, Failure> {
+    fn tensor_at(&self, tensor: &Tensor, at: &[At]) -> Result<Value, BuiltinError> {
         if at.len() > tensor.rank() {
             let message =
                 format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
-            return Err(Failure::new(message));
+            return Err(BuiltinError::new(message));
         }
         let (Some(select), Some(slice)) = (self.select, self.slice) else {
-            return Err(Failure::new("indexing is not available"));
+            return Err(BuiltinError::new("indexing is not available"));
         };
         let mut view = tensor.clone();
         let mut axis = 0_i64;
         for (original, at) in at.iter().enumerate() {
             let size = tensor.dims().get(original).copied().unwrap_or(0) as i64;
             let whole = |problem: &str| {
-                Failure::new(format!(
+                BuiltinError::new(format!(
                     "{problem} is out of range for dimension {original}, which has size {size}: {}",
                     tensor.layout()
                 ))
@@ -299,17 +302,17 @@ fn bounds(start: i64, end: Option<i64>, size: i64) -> Option<(i64, i64)> {
     (first >= 0 && first <= last && last <= size).then_some((first, last))
 }
 
-fn list_at(list: &Value, at: At) -> Result<Value, Failure> {
+fn list_at(list: &Value, at: At) -> Result<Value, BuiltinError> {
     let len = list.list_len().unwrap_or(0) as i64;
     match at {
         At::One(index) => {
             let place = if index < 0 { index.saturating_add(len) } else { index };
             let element = usize::try_from(place).ok().and_then(|place| list.element(place));
-            element.ok_or_else(|| Failure::new(format!("index {index} is out of range for a list of {len}")))
+            element.ok_or_else(|| BuiltinError::new(format!("index {index} is out of range for a list of {len}")))
         }
         At::Slice(start, end) => {
             let Some((first, last)) = bounds(start, end, len) else {
-                return Err(Failure::new(format!("{} is out of range for a list of {len}", shown(start, end))));
+                return Err(BuiltinError::new(format!("{} is out of range for a list of {len}", shown(start, end))));
             };
             if let Value::Ints(ints) = list {
                 return Ok(Value::ints(ints.as_slice().get(first as usize..last as usize).unwrap_or(&[])));
@@ -320,11 +323,11 @@ fn list_at(list: &Value, at: At) -> Result<Value, Failure> {
 }
 
 /// A string's characters.
-fn text_at(text: &str, at: At) -> Result<Value, Failure> {
+fn text_at(text: &str, at: At) -> Result<Value, BuiltinError> {
     let len = text.chars().count() as i64;
     let (first, last) = match at {
         At::One(index) if index >= len || index < -len => {
-            return Err(Failure::new(format!("index {index} is out of range for a string of {len} characters")));
+            return Err(BuiltinError::new(format!("index {index} is out of range for a string of {len} characters")));
         }
         At::One(index) => {
             let place = if index < 0 { index + len } else { index };
@@ -334,7 +337,7 @@ fn text_at(text: &str, at: At) -> Result<Value, Failure> {
             Some(bounds) => bounds,
             None => {
                 let message = format!("{} is out of range for a string of {len} characters", shown(start, end));
-                return Err(Failure::new(message));
+                return Err(BuiltinError::new(message));
             }
         },
     };

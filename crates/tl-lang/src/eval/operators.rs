@@ -4,11 +4,11 @@ use tl_syntax::Span;
 use tl_syntax::ast::BinaryOperator;
 use tl_tensor::ops::{Arg, apply, by_name};
 
-use crate::arithmetic::{self, NoResult};
-use crate::check::operator_row;
-use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
+use crate::arithmetic::{self, ArithmeticError};
+use crate::eval::error::{ControlFlow, Evaluated, error_at, raise};
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, ExprKind};
-use crate::library::Failure;
+use crate::library::BuiltinError;
 use crate::text::Text;
 use crate::value::{Number, Value, equal};
 
@@ -91,7 +91,7 @@ impl Evaluator<'_> {
             }
             _ => {}
         }
-        self.tensor_operator(operator_row(operator), &[left, right], operator.symbol(), span)
+        self.tensor_operator(arithmetic::operation_name(operator), &[left, right], operator.symbol(), span)
     }
 
     /// An operator on tensors that the checker did not know to be any.
@@ -108,10 +108,10 @@ impl Evaluator<'_> {
             .collect();
         match (by_name(row), arguments) {
             (Some(row), Some(arguments)) if has_tensor => {
-                self.device.set_location(crate::interpreter::location(span));
+                self.device.set_location(crate::location::location(span));
                 match apply(row, self.device, &arguments) {
                     Ok(raw) => Ok(Value::Tensor(raw.into())),
-                    Err(error) => Err(failed(Failure::from(error), span)),
+                    Err(error) => Err(raise(BuiltinError::from(error), span)),
                 }
             }
             _ => {
@@ -143,16 +143,18 @@ fn compare<T: PartialOrd>(operator: BinaryOperator, a: T, b: T) -> Option<bool> 
 }
 
 #[cold]
-fn no_result(problem: NoResult, operator: BinaryOperator, a: i64, b: i64, span: Span) -> Interrupt {
+fn no_result(problem: ArithmeticError, operator: BinaryOperator, a: i64, b: i64, span: Span) -> ControlFlow {
     let expression = format!("{a} {} {b}", operator.symbol());
     let failure = match problem {
-        NoResult::Overflow => Failure::new(format!("{expression} is too large for an int")),
-        NoResult::DivisionByZero => Failure::new(format!("division by zero: {expression}")),
-        NoResult::NegativeExponent => Failure::new(format!("{expression}: the exponent is negative"))
+        ArithmeticError::Overflow => BuiltinError::new(format!("{expression} is too large for an int")),
+        ArithmeticError::DivisionByZero => BuiltinError::new(format!("division by zero: {expression}")),
+        ArithmeticError::NegativeExponent => BuiltinError::new(format!("{expression}: the exponent is negative"))
             .hint("make the base a float: its power is one too"),
-        NoResult::NotArithmetic => Failure::new(format!("`{}` cannot be applied to int and int", operator.symbol())),
+        ArithmeticError::NotArithmetic => {
+            BuiltinError::new(format!("`{}` cannot be applied to int and int", operator.symbol()))
+        }
     };
-    failed(failure, span)
+    raise(failure, span)
 }
 
 fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Value> {

@@ -1,6 +1,7 @@
 //! Statements and blocks.
 
-use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at};
+use crate::eval::error::{ControlFlow, Evaluated, error_at};
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Block, Expr, ExprKind, Slot, Statement};
 use crate::value::Value;
 
@@ -62,14 +63,14 @@ impl Evaluator<'_> {
                 self.drop_slots(drops);
             }
             Statement::Loop { body } => while self.round(body)? {},
-            Statement::Break => return Err(Interrupt::Break),
-            Statement::Continue => return Err(Interrupt::Continue),
+            Statement::Break => return Err(ControlFlow::Break),
+            Statement::Continue => return Err(ControlFlow::Continue),
             Statement::Return(value) => {
                 self.returned = match value {
                     Some(value) => self.expr(value)?,
                     None => Value::Unit,
                 };
-                return Err(Interrupt::Return);
+                return Err(ControlFlow::Return);
             }
         }
         Ok(())
@@ -80,11 +81,11 @@ impl Evaluator<'_> {
         // A `break` inside a call's arguments leaves those that were there already.
         let height = self.stack.len();
         match self.push_block(body) {
-            Ok(()) | Err(Interrupt::Continue) => {
+            Ok(()) | Err(ControlFlow::Continue) => {
                 self.stack.truncate(height);
                 Ok(true)
             }
-            Err(Interrupt::Break) => {
+            Err(ControlFlow::Break) => {
                 self.stack.truncate(height);
                 Ok(false)
             }

@@ -20,7 +20,7 @@ use tl_syntax::ast::BinaryOperator;
 use tl_tensor::ops::by_name;
 
 use crate::ir::{
-    Argument, Arranged, Block, Drops, Expr, ExprKind, Function, If, OpCall, Slot, Statement, WrittenAttention,
+    Argument, Block, Drops, Expr, ExprKind, Function, If, OpCall, PermutedTensor, Slot, Statement, WrittenAttention,
 };
 use crate::rewrite::walk::Part;
 use crate::value::Value;
@@ -32,7 +32,7 @@ pub(super) fn recognize(function: &mut Function) -> bool {
     in_block(body, &mut |expr| {
         let mut operands = Vec::new();
         let Some(form) = form(expr, &mut operands) else { return };
-        if !operands.iter().all(|(_, operand)| operand.changes_no_variable()) {
+        if !operands.iter().all(|(_, operand)| operand.assigns_nothing()) {
             return;
         }
         found = true;
@@ -333,9 +333,9 @@ fn condition(of: impl Fn(Role) -> Option<Expr>, form: &Form) -> Option<WrittenAt
         None => None,
     };
     Some(WrittenAttention {
-        queries: Arranged { tensor: of(Role::Queries)?, dims: form.queries },
-        keys: Arranged { tensor: of(Role::Keys)?, dims: form.keys },
-        values: Arranged { tensor: of(Role::Values)?, dims: form.values },
+        queries: PermutedTensor { tensor: of(Role::Queries)?, dims: form.queries },
+        keys: PermutedTensor { tensor: of(Role::Keys)?, dims: form.keys },
+        values: PermutedTensor { tensor: of(Role::Values)?, dims: form.values },
         scale: of(Role::Factor).or_else(|| of(Role::Divisor)),
         mask,
     })
@@ -393,10 +393,12 @@ mod tests {
     use tl_syntax::SourceMap;
 
     use super::*;
-    use crate::check::{Checked, check, check_unmarked};
-    use crate::eval::{self, End};
+    use crate::check::{Checked, check};
+    use crate::compile::compile;
+    use crate::eval::{self, Environment};
     use crate::host::{CapturedHost, Host};
     use crate::ir::Program;
+    use crate::model::open_model;
 
     type Check = fn(&str, &str, &mut dyn Host, &mut SourceMap) -> Checked;
 
@@ -410,10 +412,9 @@ mod tests {
     /// What the program prints, and its error if it has one.
     fn run(program: &Program) -> (String, Option<String>) {
         let mut host = CapturedHost::default();
-        let error = match eval::run(program, &Device::cpu(), &mut host, 1 << 20) {
-            End::Failed(error) => Some(format!("{} at {:?}", error.diagnostic.message, error.diagnostic.span())),
-            End::Done | End::Exit(_) => None,
-        };
+        let environment = Environment { device: &Device::cpu(), host: &mut host, open_model };
+        let error = eval::run(program, environment, 1 << 20).err();
+        let error = error.map(|error| format!("{} at {:?}", error.diagnostic.message, error.diagnostic.span()));
         (host.output, error)
     }
 
@@ -441,10 +442,10 @@ mod tests {
                  let found = written(q, k, v)\n\
                  print(shape(found) == shape(expected), item(max(abs(found - expected))) < 0.0001)\n"
             );
-            let mut program = checked(&text, check);
+            let mut program = checked(&text, compile);
             assert_eq!(count(&mut program), usize::from(is_recognized), "{text}");
             assert_eq!(run(&program), ("true true\n".to_owned(), None), "{text}");
-            assert_eq!(run(&checked(&text, check_unmarked)), ("true true\n".to_owned(), None), "{text}");
+            assert_eq!(run(&checked(&text, check)), ("true true\n".to_owned(), None), "{text}");
         }
     }
 
@@ -509,8 +510,8 @@ mod tests {
                 buffer_seal()
                 print(shape(written(q, k, k)), buffer_stats().taken)\n"
             );
-            assert_eq!(run(&checked(&text, check)), (format!("[{n}, {h}, {e}] 1\n"), None), "{text}");
-            let (_, error) = run(&checked(&text, check_unmarked));
+            assert_eq!(run(&checked(&text, compile)), (format!("[{n}, {h}, {e}] 1\n"), None), "{text}");
+            let (_, error) = run(&checked(&text, check));
             assert!(error.is_some_and(|error| error.contains("memory is sealed")), "{text}");
         }
     }
@@ -538,7 +539,7 @@ mod tests {
             let text = format!(
                 "fn f(q: float32[?, ?, ?]) {{ print(shape(einsum(\"ihj,jhd->ihd\", softmax(einsum(\"{spec}\", q, q)), q))) }}\n"
             );
-            assert_eq!(count(&mut checked(&text, check)) == 1, expected, "{text}");
+            assert_eq!(count(&mut checked(&text, compile)) == 1, expected, "{text}");
         }
         // The scale is a tensor: known when it runs.
         compare(&written.replace("sqrt(e)", "sqrt(full([1], e, float32))"), plain, true);
@@ -574,11 +575,11 @@ mod tests {
                 print(\"before\")
                 written(ones({q}), ones({k}), ones({v}))\n"
             );
-            let mut program = checked(&text, check);
+            let mut program = checked(&text, compile);
             assert_eq!(count(&mut program), 1, "{text}");
             let (printed, error) = run(&program);
             assert_eq!(error.is_some(), is_wrong, "{text}\n{error:?}");
-            assert_eq!((printed, error), run(&checked(&text, check_unmarked)), "{text}");
+            assert_eq!((printed, error), run(&checked(&text, check)), "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Only where nothing but variables and constants is evaluated between the two, so that everything happens in the order in which
 //! it was written.
 
-use crate::ir::{Argument, Block, Expr, ExprKind, Recycled, Slot, Statement};
+use crate::ir::{Argument, Block, Expr, ExprKind, RecycleTarget, Slot, Statement};
 use crate::rewrite::walk::Part;
 
 /// Operations nested deeper than this are left in variables: evaluating an expression takes the machine's stack.
@@ -49,7 +49,7 @@ fn join_statement(block: &mut Block, at: usize) -> bool {
             None => return false,
         },
     };
-    let may_move = matches!(&value.kind, ExprKind::Op(call) if call.changes_no_variable);
+    let may_move = matches!(&value.kind, ExprKind::Op(call) if call.assigns_nothing);
     if !may_move || reads(next, *slot) != 1 {
         return false;
     }
@@ -74,7 +74,7 @@ fn join_statement(block: &mut Block, at: usize) -> bool {
 fn reads(expr: &mut Expr, slot: Slot) -> usize {
     match &expr.kind {
         ExprKind::Local { slot: read, .. } => return usize::from(*read == slot),
-        ExprKind::Recycle { target: Recycled::Local { slot: read, .. }, .. } if *read == slot => return 2,
+        ExprKind::Recycle { target: RecycleTarget::Local { slot: read, .. }, .. } if *read == slot => return 2,
         _ => {}
     }
     let mut count = 0;

@@ -4,11 +4,10 @@
 //!
 //! Needs the ends of values that `liveness` marks, and leaves them to be marked anew.
 
+use crate::ir::Function;
 mod attention;
 mod lets;
 mod walk;
-
-use crate::ir::Function;
 
 /// Rewrites a function whose ends of values are marked. True where they must be marked again.
 pub(crate) fn rewrite(function: &mut Function) -> bool {

@@ -61,7 +61,10 @@ impl Parser<'_> {
         let digits: String = self.slice(span).chars().filter(|c| *c != '_').collect();
         let value = digits.parse::<f64>().unwrap_or(f64::INFINITY);
         if value.is_infinite() {
-            self.report_and_continue(Diagnostic::error(span, "this number is too large for a `float` (at most 1.8e308)"));
+            self.report_and_continue(Diagnostic::error(
+                span,
+                "this number is too large for a `float` (at most 1.8e308)",
+            ));
             return 0.0;
         }
         value

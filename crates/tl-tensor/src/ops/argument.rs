@@ -92,6 +92,8 @@ pub enum Default {
     Number(f64),
     /// This truth value.
     Bool(bool),
+    /// This text.
+    Text(&'static str),
 }
 
 impl Default {
@@ -102,6 +104,7 @@ impl Default {
             Default::Int(n) => Arg::Int(n),
             Default::Number(x) => Arg::Number(x),
             Default::Bool(value) => Arg::Bool(value),
+            Default::Text(text) => Arg::Text(text),
         }
     }
 }

@@ -1,0 +1,47 @@
+//! Why a builtin gives no value. The evaluator adds the place.
+
+/// The longest message.
+const MAX_MESSAGE_BYTES: usize = 16 << 10;
+
+/// Why a builtin gives no value.
+#[derive(Debug)]
+pub(crate) struct BuiltinError {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// The program ends itself with this code; the message is not shown.
+    pub(crate) exit: Option<i32>,
+}
+
+impl BuiltinError {
+    pub(crate) fn new(message: impl Into<String>) -> BuiltinError {
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_BYTES {
+            // A name that a program asks for may be as long as its memory.
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            message.push('…');
+        }
+        BuiltinError { message, hint: None, exit: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> BuiltinError {
+        BuiltinError { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<tl_tensor::Error> for BuiltinError {
+    fn from(error: tl_tensor::Error) -> BuiltinError {
+        BuiltinError::new(error.to_string())
+    }
+}
+
+impl From<tl_device::Error> for BuiltinError {
+    fn from(error: tl_device::Error) -> BuiltinError {
+        BuiltinError::new(error.to_string())
+    }
+}
+
+impl From<tl_model::ModelError> for BuiltinError {
+    fn from(error: tl_model::ModelError) -> BuiltinError {
+        BuiltinError::new(error.to_string())
+    }
+}
