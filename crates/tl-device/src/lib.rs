@@ -39,7 +39,9 @@ pub use launch::{Binding, Launch};
 pub use layout::{BlockFormat, DType, Layout, LayoutError, Shape};
 pub use mapping::Mapping;
 pub use options::{DeviceOptions, LaunchListener, MemoryOptions, Simulation, Work};
-pub use plan::{FitError, FittedPlan, PlanError, PlanRow, ReservationPlan, SizeRange, SymbolicPlan};
+pub use plan::{
+    FitError, FittedPlan, PlanError, PlanRow, ReservationPlan, SizeRange, SymbolicPlan, SymbolicReservation,
+};
 pub use purpose::{Purpose, Role};
 pub use shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};

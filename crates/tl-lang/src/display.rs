@@ -6,6 +6,7 @@ use tl_device::DType;
 use tl_tensor::Tensor;
 
 use crate::library::{BuiltinError, elements};
+use crate::reserve_statement::reserve_statement;
 use crate::types::Shown;
 use crate::value::{Handle, Record, Value};
 
@@ -67,7 +68,7 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
         Value::Handle(Handle::Model(model, _)) => write!(text, "Model({})", model.path().display()),
         Value::Handle(Handle::Node(node)) => write!(text, "ModelNode({})", node.path()),
         Value::Handle(Handle::Plan(plan)) => {
-            let statements: Vec<String> = plan.rows.iter().map(|row| row.statement()).collect();
+            let statements: Vec<String> = plan.rows.iter().map(reserve_statement).collect();
             text.push_str(&statements.join("\n"));
             Ok(())
         }

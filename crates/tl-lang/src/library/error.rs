@@ -1,5 +1,10 @@
 //! Why a builtin gives no value. The evaluator adds the place.
 
+use tl_model::ModelError;
+use tl_tensor::Fault;
+
+use crate::reserve_statement::with_missing_statement;
+
 /// The longest message.
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
 
@@ -30,18 +35,27 @@ impl BuiltinError {
 
 impl From<tl_tensor::Error> for BuiltinError {
     fn from(error: tl_tensor::Error) -> BuiltinError {
-        BuiltinError::new(error.to_string())
+        let message = error.to_string();
+        BuiltinError::new(match &error {
+            tl_tensor::Error::Memory { error, .. } => with_missing_statement(message, error),
+            tl_tensor::Error::Op { fault: Fault::Device(error), .. } => with_missing_statement(message, error),
+            _ => message,
+        })
     }
 }
 
 impl From<tl_device::Error> for BuiltinError {
     fn from(error: tl_device::Error) -> BuiltinError {
-        BuiltinError::new(error.to_string())
+        BuiltinError::new(with_missing_statement(error.to_string(), &error))
     }
 }
 
-impl From<tl_model::ModelError> for BuiltinError {
-    fn from(error: tl_model::ModelError) -> BuiltinError {
-        BuiltinError::new(error.to_string())
+impl From<ModelError> for BuiltinError {
+    fn from(error: ModelError) -> BuiltinError {
+        match error {
+            ModelError::Tensor(error) => error.into(),
+            ModelError::Memory(error) => error.into(),
+            other => BuiltinError::new(other.to_string()),
+        }
     }
 }
