@@ -5,6 +5,8 @@
 //! builtins by themselves; checker and evaluator read the same rows. The outside is a [`Host`] that the caller passes in:
 //! this crate touches no environment, terminal, clock or source file of its own accord.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod architecture;
 mod arithmetic;
 mod check;

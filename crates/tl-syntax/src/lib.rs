@@ -3,6 +3,8 @@
 //! [`parse`] takes the text of one file and always returns a tree together with everything that was found wrong with it.
 //! This crate reads no files, prints nothing and knows nothing about types, tensors or devices.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 pub mod ast;
 mod diagnostic;
 mod lexer;

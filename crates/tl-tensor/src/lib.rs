@@ -5,6 +5,8 @@
 //! memory of the result through the device's one door, and runs the kernel. The methods of `Tensor` are the same rows.
 //! Formats that weights are stored in are rows of [`quant::FORMATS`].
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod error;
 pub mod ops;
 pub mod quant;

@@ -282,6 +282,7 @@ fn absent(default: ops::Default) -> ArgType<'static> {
         ops::Default::Int(n) => ArgType::Int(Size::Known(n)),
         ops::Default::Number(_) => ArgType::Number,
         ops::Default::Bool(value) => ArgType::Bool(Some(value)),
+        ops::Default::Text(text) => ArgType::Text(Some(text)),
     }
 }
 
