@@ -8,7 +8,7 @@ use tl_tensor::ops::{Size, Sizes, TensorType};
 
 use crate::types::{HandleKind, Type, show};
 
-/// A written type, as the running program checks it.
+/// A written type with its names resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Declared {
     Int,
@@ -21,7 +21,7 @@ pub(crate) enum Declared {
     /// A tensor of this type or `none`.
     Optional(Box<Declared>),
     Handle(HandleKind),
-    /// Was wrong, and has been reported.
+    /// An error that was reported.
     Unknown,
 }
 
@@ -29,21 +29,20 @@ pub(crate) enum Declared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeclaredDtype {
     Exactly(DType),
-    /// `float`: one of the float types, the same for all types that name it. The index is that of [`FLOAT`] among the
-    /// signature's names; none where the function around has no such parameter.
+    /// `float`: one of the float types, the same for all types of a signature that name it. The index of [`FLOAT`] among the
+    /// signature's names; `None` if the enclosing function has no such parameter.
     Float(Option<u32>),
 }
 
-/// Among a signature's size names, the one that stands for what `float` is in a call: [`float_code`] of it. No program can
-/// write it.
+/// The name, among a signature's size names, whose value in a call is the [`float_code`] of `float`. No program can write it.
 pub(crate) const FLOAT: &str = " float";
 
-/// A float type as a size.
+/// A float type encoded as a size.
 pub(crate) fn float_code(dtype: DType) -> usize {
     usize::from(dtype == DType::F32)
 }
 
-/// The float type that a size stands for.
+/// The float type that a size encodes.
 pub(crate) fn float_of_code(code: usize) -> DType {
     if code == float_code(DType::F32) { DType::F32 } else { DType::F16 }
 }
@@ -67,7 +66,7 @@ pub(crate) fn dtype_fits(declared: DeclaredDtype, given: DType) -> bool {
     }
 }
 
-/// The dtype that is written, where it is one.
+/// The written dtype, unless it is `float`.
 pub(crate) fn exact_dtype(declared: DeclaredDtype) -> Option<DType> {
     match declared {
         DeclaredDtype::Exactly(dtype) => Some(dtype),
@@ -75,7 +74,7 @@ pub(crate) fn exact_dtype(declared: DeclaredDtype) -> Option<DType> {
     }
 }
 
-/// The type that a declaration gives. `size` says what the signature's names stand for.
+/// The type of a declaration. `size` gives the values of the signature's names.
 pub(crate) fn declared_type(declared: &Declared, size: &dyn Fn(u32) -> Size) -> Type {
     match declared {
         Declared::Int => Type::Int,

@@ -1,4 +1,4 @@
-//! How values are printed: numbers so that they read back as the same, tensors as NumPy does it, with type and shape.
+//! How values are printed: numbers so that they read back the same, tensors as NumPy prints them, with dtype and shape.
 
 use std::fmt::Write;
 
@@ -13,13 +13,13 @@ use crate::value::{Handle, Record, Value};
 /// Tensors with more elements than this are shortened.
 const MAX_ELEMENTS: usize = 1000;
 
-/// What an element takes while its tensor is printed: as it is, and as a number.
+/// Bytes that an element takes while its tensor is printed: as stored, and as a number.
 const ELEMENT_BYTES: usize = 12;
 
-/// So many elements are shown at both ends of a dimension that is shortened.
+/// Elements shown at each end of a shortened dimension.
 const EDGE: usize = 3;
 
-/// The longest text of a value that is no string: lists that hold each other are as long as they like.
+/// The longest text of a value other than a string: nested lists that share their elements print exponentially long.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 
 /// A value as `print` and `str` show it.
@@ -106,7 +106,7 @@ fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), BuiltinError> 
     match elements(tensor) {
         Ok(elements) => {
             let shortened = elements.len() > MAX_ELEMENTS;
-            let format = Format::of(tensor.dtype(), &elements);
+            let format = ElementFormat::of(tensor.dtype(), &elements);
             let dims = tensor.dims();
             let mut printer = Printer { text, dims, elements: &elements, format, shortened };
             printer.axis(0, 0, elements.len());
@@ -122,42 +122,42 @@ fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), BuiltinError> 
 
 /// How all elements of one tensor are written.
 #[derive(Clone, Copy)]
-enum Format {
+enum ElementFormat {
     Truth,
     Whole,
     Fixed(usize),
     Scientific,
 }
 
-impl Format {
-    fn of(dtype: DType, elements: &[f64]) -> Format {
+impl ElementFormat {
+    fn of(dtype: DType, elements: &[f64]) -> ElementFormat {
         match dtype {
-            DType::Bool => return Format::Truth,
-            DType::I32 => return Format::Whole,
+            DType::Bool => return ElementFormat::Truth,
+            DType::I32 => return ElementFormat::Whole,
             _ => {}
         }
         let sizes = elements.iter().map(|x| x.abs()).filter(|x| x.is_finite() && *x > 0.0);
         let (smallest, largest) = sizes.fold((f64::INFINITY, 0.0_f64), |(min, max), x| (min.min(x), max.max(x)));
         if largest >= 1e6 || (smallest < 1e-4 && smallest < largest / 1e4) || largest < 1e-3 && largest > 0.0 {
-            return Format::Scientific;
+            return ElementFormat::Scientific;
         }
         let needed = |places: usize| elements.iter().all(|x| is_exact(*x, places));
-        Format::Fixed((1..4).find(|places| needed(*places)).unwrap_or(4))
+        ElementFormat::Fixed((1..4).find(|places| needed(*places)).unwrap_or(4))
     }
 
     fn write(self, text: &mut String, x: f64) {
         let _ = match self {
-            Format::Truth => write!(text, "{}", x != 0.0),
-            Format::Whole => write!(text, "{x}"),
+            ElementFormat::Truth => write!(text, "{}", x != 0.0),
+            ElementFormat::Whole => write!(text, "{x}"),
             _ if x.is_nan() => write!(text, "nan"),
             _ if x.is_infinite() => write!(text, "{}", if x > 0.0 { "inf" } else { "-inf" }),
-            Format::Fixed(places) => write!(text, "{x:.places$}"),
-            Format::Scientific => write!(text, "{x:.4e}"),
+            ElementFormat::Fixed(places) => write!(text, "{x:.places$}"),
+            ElementFormat::Scientific => write!(text, "{x:.4e}"),
         };
     }
 }
 
-/// Whether so many decimal places show the number to four.
+/// Whether `places` decimals show the number as exactly as four do.
 fn is_exact(x: f64, places: usize) -> bool {
     let scaled = x * 10_f64.powi(places as i32);
     !x.is_finite() || (scaled - scaled.round()).abs() * 10_f64.powi(4 - places as i32) < 0.5
@@ -167,12 +167,12 @@ struct Printer<'a> {
     text: &'a mut String,
     dims: &'a [usize],
     elements: &'a [f64],
-    format: Format,
+    format: ElementFormat,
     shortened: bool,
 }
 
 impl Printer<'_> {
-    /// Writes the elements of one axis; `at` is the first of them, `len` how many there are below.
+    /// Writes the elements of one axis: `len` of them in all its subaxes, from index `at` on.
     fn axis(&mut self, axis: usize, at: usize, len: usize) {
         let Some(&dim) = self.dims.get(axis) else {
             if let Some(x) = self.elements.get(at) {
@@ -204,7 +204,7 @@ impl Printer<'_> {
             self.text.push_str(", ");
             return;
         }
-        // As many newlines as there are axes inside, so that blocks stand apart.
+        // One newline for each inner axis, so that blocks stand apart.
         self.text.push(',');
         for _ in axis + 1..self.dims.len() {
             self.text.push('\n');

@@ -85,12 +85,12 @@ impl ScriptedModel {
         &self.parts
     }
 
-    /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it:
-    /// `[1, vocab_size]` of the model's type of activations. Goes through [`PREFILL_CHUNK`] tokens at a time.
+    /// The logits after the last of `tokens`, which continue the cache's and are added to it: `[1, vocab_size]` of the dtype of
+    /// activations. Runs [`PREFILL_CHUNK`] tokens at a time.
     ///
     /// # Errors
     /// No tokens, an id outside the vocabulary, a full cache or one for another model, memory that cannot be had.
-    /// Nothing is added to the cache then, except by an error of memory behind the first part of a long prompt.
+    /// Nothing is added to the cache then, unless memory runs out after the first part of a long prompt.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         self.check(tokens, cache)?;
         let mut logits = Err(ModelError::EmptyPrompt);
@@ -158,7 +158,7 @@ impl ScriptedModel {
         Ok(())
     }
 
-    /// An empty KV cache for so many tokens, of [`Weights::cache_dtype`].
+    /// An empty KV cache for `context` tokens, of [`Weights::cache_dtype`].
     ///
     /// # Errors
     /// A context that the model was not trained for, or as for [`KvCache::new`].
@@ -168,7 +168,7 @@ impl ScriptedModel {
     }
 }
 
-/// The way from the builtin `generate` to a model that runs.
+/// Makes weights runnable for the builtin `generate`.
 pub(crate) fn open_model(weights: &Weights) -> Result<Box<dyn RunnableModel>> {
     Ok(Box::new(ScriptedModel::new(weights)?))
 }
@@ -192,7 +192,7 @@ impl tl_model::LanguageModel for ScriptedModel {
     }
 
     fn is_end(&self, token: u32) -> bool {
-        // A model without a usable tokenizer generates too; it then never ends by itself.
+        // Without a usable tokenizer a model generates too, but never ends by itself.
         self.weights.is_end(token)
     }
 

@@ -1,4 +1,4 @@
-//! Types as the checker infers them and as records are declared with, and how two of them go together.
+//! The types that the checker infers and that records have, and how two of them combine.
 //!
 //! Types that a program writes are in `declared`.
 
@@ -11,9 +11,9 @@ use tl_tensor::ops::{Size, Sizes, TensorType};
 /// What the checker knows of a value's type.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Type {
-    /// Nothing; also what is wrong and reported already.
+    /// Nothing is known; also the type of an expression whose error was reported.
     Unknown,
-    /// No value: the place is never reached.
+    /// No value: evaluation never gets here.
     Never,
     Int,
     Float,
@@ -90,12 +90,12 @@ impl HandleKind {
 /// A field's name and type.
 pub(crate) type Field = (&'static str, fn() -> Type);
 
-/// What records of one kind have.
+/// The fields of one kind of record.
 #[derive(Debug, PartialEq)]
 pub(crate) struct RecordType {
     pub(crate) name: &'static str,
     pub(crate) fields: &'static [Field],
-    /// Fields that are printed otherwise than their values alone would be.
+    /// Fields that are not printed plainly.
     pub(crate) special: &'static [(&'static str, Shown)],
 }
 
@@ -122,7 +122,7 @@ impl Type {
         Type::List(Box::new(element))
     }
 
-    /// Whether a value of this type may hold memory that is worth giving back early.
+    /// Whether a value of this type may hold memory that should be freed early.
     pub(crate) fn holds_memory(&self) -> bool {
         !matches!(self, Type::Int | Type::Float | Type::Bool | Type::Unit | Type::Range | Type::Dtype)
     }
@@ -136,7 +136,7 @@ impl Type {
         matches!(self, Type::Unknown | Type::Never | Type::Tensor(_) | Type::Handle(HandleKind::Node))
     }
 
-    /// Whether a list of (lists of) numbers may stand here, out of which a tensor can be made.
+    /// Whether it is a list of (lists of) numbers, which a tensor can be made of.
     pub(crate) fn may_become_tensor(&self) -> bool {
         match self {
             Type::List(element) => {
@@ -146,12 +146,12 @@ impl Type {
         }
     }
 
-    /// Whether nothing more can be said than that it may be anything.
+    /// Whether nothing is known.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Type::Unknown | Type::Never)
     }
 
-    /// Whether both are of one kind, whatever the sizes.
+    /// Whether both are of one kind, regardless of sizes.
     pub(crate) fn same_kind(&self, other: &Type) -> bool {
         match (self, other) {
             (a, b) if a.is_open() || b.is_open() => true,
@@ -176,7 +176,7 @@ impl Type {
         }
     }
 
-    /// What remains after values that are not known have been assigned to it.
+    /// The type after assignments of values of unknown sizes.
     pub(crate) fn widened(&self) -> Type {
         match self {
             Type::Tensor(_) => Type::any_tensor(),

@@ -1,4 +1,4 @@
-//! Values of the running program. Cloning one never allocates: whatever is large is shared.
+//! Values of the running program. Cloning one never allocates: large values are shared.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::types::{HandleKind, RecordType};
 /// A value.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Value {
-    /// No value: a slot that nothing was put into, or whose value was moved out; an argument left out.
+    /// No value: an unset slot, one whose value was moved out, or an argument left out.
     #[default]
     Absent,
     Unit,
-    /// In the place of a tensor that a model does not have.
+    /// A tensor that a model does not have.
     None,
     Int(i64),
     Float(f64),
@@ -27,18 +27,18 @@ pub(crate) enum Value {
     Str(Text),
     DType(DType),
     Range(i64, i64),
-    /// A list of whole numbers only.
+    /// A list of ints only.
     Ints(Ints),
     /// Any other list.
     List(Arc<Vec<Value>>),
     Record(Arc<Record>),
     Tensor(Tensor),
     Handle(Handle),
-    /// A variable whose tensor was recycled there.
+    /// A variable whose tensor was recycled at this place.
     Recycled(Span),
 }
 
-/// A value that is a number.
+/// An int or a float.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Number {
     Int(i64),
@@ -76,14 +76,14 @@ impl From<DefaultValue> for Value {
     }
 }
 
-/// Whole numbers, the first few of them inline.
+/// A list of ints; a short one lies inline.
 #[derive(Clone)]
 pub(crate) enum Ints {
     Inline([i64; Ints::INLINE], u8),
     Shared(Arc<Vec<i64>>),
 }
 
-/// What has named fields.
+/// A value with named fields.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) ty: &'static RecordType,
@@ -91,7 +91,7 @@ pub(crate) struct Record {
     pub(crate) values: Vec<Value>,
 }
 
-/// Things that are more than data.
+/// A handle on an object with identity.
 #[derive(Clone)]
 pub(crate) enum Handle {
     Model(Weights, Option<ReservationCell>),
@@ -104,7 +104,7 @@ pub(crate) enum Handle {
     Plan(Arc<ReservationPlan>),
 }
 
-/// The reservation that a program's model keeps between calls of `generate`. The model that an architecture's script gets has none.
+/// The reservation that a program's model keeps between calls of `generate`. An architecture's script gets a model without one.
 pub(crate) type ReservationCell = Arc<Mutex<Option<Reservation>>>;
 
 /// Memory reserved for generating with a model.
@@ -210,12 +210,12 @@ impl std::fmt::Debug for Ints {
 }
 
 impl Value {
-    /// Bytes that a list of so many elements takes, at the most.
+    /// The most bytes that a list of `len` elements takes.
     pub(crate) fn list_bytes(len: usize) -> usize {
         len.saturating_mul(size_of::<Value>())
     }
 
-    /// Of an int or a float.
+    /// The number, if the value is an int or a float.
     pub(crate) fn number(&self) -> Option<Number> {
         match *self {
             Value::Int(n) => Some(Number::Int(n)),
@@ -232,7 +232,7 @@ impl Value {
         Value::Ints(Ints::new(values))
     }
 
-    /// A list of these values, in the form that fits them.
+    /// A list of these values; ints are stored as such.
     pub(crate) fn list(values: impl IntoIterator<Item = Value>) -> Value {
         let values: Vec<Value> = values.into_iter().collect();
         let ints: Option<Vec<i64>> = values
@@ -248,7 +248,7 @@ impl Value {
         }
     }
 
-    /// How many elements a list has, and each of them; `None` for what is no list.
+    /// The length of a list; `None` for other values.
     pub(crate) fn list_len(&self) -> Option<usize> {
         match self {
             Value::Ints(ints) => Some(ints.len()),
@@ -266,7 +266,7 @@ impl Value {
         }
     }
 
-    /// What kind of value it is, for messages.
+    /// The kind of value, for messages.
     pub(crate) fn describe(&self) -> String {
         match self {
             Value::Absent => "nothing".into(),
@@ -288,7 +288,7 @@ impl Value {
     }
 }
 
-/// Whether two values are equal, as `==` sees them; `None` where they cannot be compared.
+/// Whether two values are equal by `==`; `None` if they cannot be compared.
 pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
     Some(match (a, b) {
         (Value::Unit, Value::Unit) | (Value::None, Value::None) => true,

@@ -7,7 +7,7 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::Size;
 
-use crate::check::checker::{Checker, wrong};
+use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::{in_brackets, with_conversion_hint};
 use crate::check::scope::State;
 use crate::check::typed::{Bindings, Typed, accepts};
@@ -20,7 +20,7 @@ use crate::types::{HandleKind, Known, Type};
 const RESERVED_NAME: &str = "save";
 
 /// A parameter as far as binding arguments is concerned.
-pub(super) struct Slot<'a> {
+pub(super) struct ParamSlot<'a> {
     pub(super) name: &'a str,
     pub(super) is_required: bool,
     /// Takes all arguments without names from here on.
@@ -28,7 +28,7 @@ pub(super) struct Slot<'a> {
 }
 
 /// The arguments of a call in the order of the parameters; what stands for a rest parameter is in `rest`.
-pub(super) struct Bound {
+pub(super) struct BoundArguments {
     pub(super) arguments: Vec<Option<Typed>>,
     pub(super) rest: Vec<Typed>,
     pub(super) is_complete: bool,
@@ -48,7 +48,7 @@ impl Checker {
                 Some(row) => self.builtin_call(row, None, arguments, span),
                 None => {
                     self.unknown_function(&full, qualifier.span.to(name.span), arguments);
-                    wrong(span)
+                    error_value(span)
                 }
             };
         }
@@ -70,12 +70,12 @@ impl Checker {
         let builtin = library::builtin(&name.text);
         match (op, builtin) {
             (Some(op), builtin) => {
-                let slots: SmallVec<[Slot<'_>; 8]> = op.params.iter().map(op_slot).collect();
+                let slots: SmallVec<[ParamSlot<'_>; 8]> = op.params.iter().map(op_slot).collect();
                 let bound = self.bind(&name.text, &slots, receiver, arguments, span);
                 if !bound.is_complete {
-                    return wrong(span);
+                    return error_value(span);
                 }
-                match builtin.filter(|row| suits(row, &bound.arguments)) {
+                match builtin.filter(|row| accepts_call(row, &bound.arguments)) {
                     Some(row) => self.builtin_with(row, bound, span),
                     None => self.op(op, bound.arguments, span),
                 }
@@ -83,7 +83,7 @@ impl Checker {
             (None, Some(row)) => self.builtin_call(row, receiver, arguments, span),
             (None, None) => {
                 self.unknown_function(&name.text, name.span, arguments);
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -146,7 +146,7 @@ impl Checker {
             return self.library_call(name, Some(receiver), arguments, span);
         }
         self.unknown_method(&receiver, receiver_name, name, arguments);
-        wrong(span)
+        error_value(span)
     }
 
     fn unknown_method(
@@ -206,7 +206,7 @@ impl Checker {
     fn recycle(&mut self, buffer: Typed, arguments: &[ast::Argument], span: Span) -> Typed {
         let [ast::Argument { name: None, value }] = arguments else {
             self.report(Diagnostic::error(span, "`recycle` takes one tensor").hint("as in `buf.recycle(t)`"));
-            return wrong(span);
+            return error_value(span);
         };
         let target = self.expr(value);
         if !target.ty.may_be_tensor() {
@@ -233,12 +233,13 @@ impl Checker {
     pub(super) fn bind(
         &mut self,
         callee: &str,
-        slots: &[Slot<'_>],
+        slots: &[ParamSlot<'_>],
         receiver: Option<Typed>,
         arguments: &[ast::Argument],
         span: Span,
-    ) -> Bound {
-        let mut bound = Bound { arguments: slots.iter().map(|_| None).collect(), rest: Vec::new(), is_complete: true };
+    ) -> BoundArguments {
+        let mut bound =
+            BoundArguments { arguments: slots.iter().map(|_| None).collect(), rest: Vec::new(), is_complete: true };
         let rest = slots.iter().position(|slot| slot.is_rest);
         let unnamed = slots.iter().filter(|slot| !slot.is_rest).count();
         let mut next = 0;
@@ -282,15 +283,15 @@ impl Checker {
             }
         }
         if bound.is_complete {
-            bound.is_complete = self.nothing_is_missing(callee, slots, &bound.arguments, span);
+            bound.is_complete = self.check_required(callee, slots, &bound.arguments, span);
         }
         bound
     }
 
-    fn nothing_is_missing(
+    fn check_required(
         &mut self,
         callee: &str,
-        slots: &[Slot<'_>],
+        slots: &[ParamSlot<'_>],
         arguments: &[Option<Typed>],
         span: Span,
     ) -> bool {
@@ -303,7 +304,7 @@ impl Checker {
         missing.is_empty()
     }
 
-    fn unknown_argument(&mut self, callee: &str, slots: &[Slot<'_>], name: &ast::Name) {
+    fn unknown_argument(&mut self, callee: &str, slots: &[ParamSlot<'_>], name: &ast::Name) {
         let message = format!("`{callee}` has no parameter `{}`", name.text);
         let near = crate::names::nearest(&name.text, slots.iter().map(|slot| slot.name));
         let hint = near.map_or_else(|| usage(callee, slots), |near| format!("did you mean `{near}`?"));
@@ -311,13 +312,13 @@ impl Checker {
     }
 
     fn function_call(&mut self, index: u32, arguments: &[ast::Argument], span: Span) -> Typed {
-        let Some(signature) = self.functions.get(index as usize) else { return wrong(span) };
+        let Some(signature) = self.functions.get(index as usize) else { return error_value(span) };
         let name = signature.name.clone();
         let parameters: Vec<(Arc<str>, Declared)> =
             signature.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.ty.clone())).collect();
         let (result, sizes, declared_at) = (signature.result.clone(), signature.sizes.clone(), signature.span);
-        let slots: Vec<Slot<'_>> =
-            parameters.iter().map(|(name, _)| Slot { name, is_required: true, is_rest: false }).collect();
+        let slots: Vec<ParamSlot<'_>> =
+            parameters.iter().map(|(name, _)| ParamSlot { name, is_required: true, is_rest: false }).collect();
         let bound = self.bind(&name, &slots, None, arguments, span);
         let mut bindings: Bindings = vec![None; sizes.len()];
         let mut values = Vec::with_capacity(parameters.len());
@@ -348,7 +349,7 @@ impl Checker {
         arguments: &[ast::Argument],
         span: Span,
     ) -> Typed {
-        let slots: SmallVec<[Slot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
+        let slots: SmallVec<[ParamSlot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
         let bound = self.bind(row.name, &slots, receiver, arguments, span);
         if !bound.is_complete {
             // The result's kind is known all the same, which spares what follows from being doubted.
@@ -357,7 +358,7 @@ impl Checker {
         self.builtin_with(row, bound, span)
     }
 
-    fn builtin_with(&mut self, row: &'static Builtin, bound: Bound, span: Span) -> Typed {
+    fn builtin_with(&mut self, row: &'static Builtin, bound: BoundArguments, span: Span) -> Typed {
         let mut arguments = bound.arguments;
         arguments.truncate(row.params.len());
         for (param, argument) in row.params.iter().zip(&mut arguments) {
@@ -410,7 +411,7 @@ fn known_types(arguments: &[Option<Typed>]) -> SmallVec<[Option<(&Type, &Known)>
 }
 
 /// Whether a call of an operation is one of the builtin of the same name: on plain numbers, or with fewer arguments.
-fn suits(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
+fn accepts_call(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
     let mut given = arguments.iter().enumerate().filter_map(|(at, value)| value.as_ref().map(|value| (at, value)));
     given.all(|(at, value)| match row.params.get(at).map(|param| param.kind) {
         Some(ParamKind::Number) => value.ty.is_number(),
@@ -419,12 +420,12 @@ fn suits(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
     })
 }
 
-fn op_slot(param: &tl_tensor::ops::Param) -> Slot<'_> {
-    Slot { name: param.name, is_required: param.default.is_none(), is_rest: false }
+fn op_slot(param: &tl_tensor::ops::Param) -> ParamSlot<'_> {
+    ParamSlot { name: param.name, is_required: param.default.is_none(), is_rest: false }
 }
 
-fn builtin_slot(param: &library::Param) -> Slot<'_> {
-    Slot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, ParamKind::Rest) }
+fn builtin_slot(param: &library::Param) -> ParamSlot<'_> {
+    ParamSlot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, ParamKind::Rest) }
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -436,7 +437,7 @@ fn count(n: usize, what: &str) -> String {
 }
 
 /// `softmax(x, [dim])`
-fn usage(callee: &str, slots: &[Slot<'_>]) -> String {
+fn usage(callee: &str, slots: &[ParamSlot<'_>]) -> String {
     let shown: Vec<String> = slots
         .iter()
         .map(|slot| match (slot.is_rest, slot.is_required) {

@@ -36,14 +36,14 @@ pub(super) struct Frame {
     /// Whether statements stand at the top level itself, where variables may be global.
     pub(super) is_top_level: bool,
     /// The loops around this point, outermost first.
-    pub(super) loops: Vec<Loop>,
+    pub(super) loops: Vec<LoopState>,
     /// The variables assigned so far, in order; trial rounds of loops look at what they added.
     pub(super) assigned: Vec<VariableId>,
 }
 
 /// A loop around the point that the checker has reached.
 #[derive(Default)]
-pub(super) struct Loop {
+pub(super) struct LoopState {
     /// What is known at its `break`s, joined; `None` where there is none.
     pub(super) at_break: Option<Snapshot>,
     /// What is known at its `continue`s.
@@ -75,7 +75,7 @@ pub(super) struct Checker {
     pub(super) globals: Vec<Global>,
     pub(super) global_names: HashMap<Arc<str>, u32>,
     /// Names that imported files give values to, which are not taken over.
-    pub(super) left_out: HashMap<Arc<str>, String>,
+    pub(super) not_imported: HashMap<Arc<str>, String>,
     pub(super) frame: Frame,
     /// In a trial round of a loop nothing is reported.
     pub(super) quiet: u32,
@@ -121,6 +121,6 @@ impl Checker {
 }
 
 /// Something wrong that has been reported.
-pub(super) fn wrong(span: Span) -> Typed {
+pub(super) fn error_value(span: Span) -> Typed {
     Typed::new(Expr::unit(span), Type::Unknown)
 }

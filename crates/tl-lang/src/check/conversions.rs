@@ -8,7 +8,7 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
-use crate::check::checker::{Checker, wrong};
+use crate::check::checker::{Checker, error_value};
 use crate::check::typed::{Typed, accepts};
 use crate::declared::{Declared, DeclaredDtype, declared_type, show_declared};
 use crate::ir::{Expr, ExprKind, TypeSource};
@@ -114,16 +114,16 @@ impl Checker {
             ast::TypeKind::Tensor { .. } => {
                 let diagnostic = Diagnostic::error(written.span, "`as` converts to one dtype, and `float[…]` is two");
                 self.report(diagnostic.hint("write `as float16` or `as float32`"));
-                wrong(span)
+                error_value(span)
             }
             ast::TypeKind::Int => self.convert(value, Declared::Int, span),
             ast::TypeKind::Float => self.convert(value, Declared::Float, span),
             ast::TypeKind::Bool => self.convert(value, Declared::Bool, span),
-            ast::TypeKind::Error => wrong(span),
+            ast::TypeKind::Error => error_value(span),
             _ => {
                 let diagnostic = Diagnostic::error(written.span, "`as` converts numbers and tensors only");
                 self.report(diagnostic.hint("`str(x)` makes a string"));
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -140,7 +140,7 @@ impl Checker {
                     .hint("a number takes the type of the tensor that it meets; `full([], x)` makes a tensor of it");
             }
             self.report(diagnostic);
-            return wrong(span);
+            return error_value(span);
         }
         let name = Arc::from("cast");
         let dtype_value =

@@ -8,7 +8,7 @@ use tl_syntax::ast::{self, BinaryOperator, UnaryOperator};
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, Sizes};
 
-use crate::check::checker::{Checker, wrong};
+use crate::check::checker::{Checker, error_value};
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::check::typed::Typed;
 use crate::ir::{Block, Drops, Expr, ExprKind, If, Statement};
@@ -74,7 +74,7 @@ impl Checker {
                 Typed { expr: Expr::new(ExprKind::With { buffer: Box::new(buffer), body }, span), ty, known }
             }
             ast::ExprKind::Trace { body } => self.trace(body, span),
-            ast::ExprKind::Error => wrong(span),
+            ast::ExprKind::Error => error_value(span),
         }
     }
 
@@ -123,16 +123,16 @@ impl Checker {
 
     fn name(&mut self, name: &Arc<str>, span: Span) -> Typed {
         if let Some(id) = self.scopes().find(name) {
-            let (Some(place), Some(state)) =
-                (self.frame.scopes.variables.get(id).map(|variable| variable.place), self.state(id).cloned())
+            let (Some(location), Some(state)) =
+                (self.frame.scopes.variables.get(id).map(|variable| variable.location), self.state(id).cloned())
             else {
-                return wrong(span);
+                return error_value(span);
             };
             if let Some(recycled) = state.recycled {
                 let diagnostic = Diagnostic::error(span, format!("`{name}` was recycled before, and is used here"));
                 self.report(diagnostic.label(recycled, "recycled here"));
             }
-            let kind = match place {
+            let kind = match location {
                 VariableLocation::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
                 VariableLocation::Global(index) => ExprKind::Global { index },
             };
@@ -155,13 +155,13 @@ impl Checker {
             return Typed::new(Expr::of(Value::None, span), Type::Optional);
         }
         self.unknown_name(name, span);
-        wrong(span)
+        error_value(span)
     }
 
     fn unknown_name(&mut self, name: &str, span: Span) {
         let mut diagnostic = Diagnostic::error(span, format!("unknown name `{name}`"));
         let is_function = self.function_names.contains_key(name) || library::is_known(name);
-        if let Some(file) = self.left_out.get(name) {
+        if let Some(file) = self.not_imported.get(name) {
             let hint = format!("{file:?} gives it a value, but importing takes `fn` and `tensor` declarations only");
             diagnostic = diagnostic.hint(hint);
         } else if is_function {
@@ -229,7 +229,7 @@ impl Checker {
             (ty, _) => {
                 let message = format!("`{}` cannot be applied to {}", operator.symbol(), self.show(ty));
                 self.error(span, message);
-                return wrong(span);
+                return error_value(span);
             }
         }
         let known = match (&operand.known, negates) {
@@ -272,7 +272,7 @@ impl Checker {
     ) -> Typed {
         if branches.len() > MAX_BRANCHES {
             self.error(span, format!("this `if` has more than {MAX_BRANCHES} branches"));
-            return wrong(span);
+            return error_value(span);
         }
         let Some(((condition, then), rest)) = branches.split_first() else {
             let (block, ty, known) = match otherwise {
@@ -349,8 +349,12 @@ impl Checker {
         let value_span = value.span();
         let before = self.scopes().snapshot();
         self.scopes().open();
-        let variable =
-            Variable { name: name.text.clone(), span: name.span, place: VariableLocation::Slot(slot), declared: None };
+        let variable = Variable {
+            name: name.text.clone(),
+            span: name.span,
+            location: VariableLocation::Slot(slot),
+            declared: None,
+        };
         self.scopes().declare(variable, State::of(Type::any_tensor(), Known::Nothing));
         let (then_block, then_type, then_known) = self.branch(then, has_value);
         self.scopes().close();

@@ -12,7 +12,7 @@ use crate::standard;
 const MAX_IMPORT_DEPTH: usize = 64;
 
 /// A parsed file.
-pub(crate) struct Loaded {
+pub(crate) struct LoadedFile {
     pub(crate) name: Arc<str>,
     pub(crate) tree: File,
     /// Whether it is the file that runs; the others give declarations only.
@@ -23,7 +23,7 @@ pub(super) struct Files<'a> {
     host: &'a mut dyn Host,
     sources: &'a mut SourceMap,
     /// Imported files stand before those that import them.
-    pub(super) loaded: Vec<Loaded>,
+    pub(super) loaded: Vec<LoadedFile>,
     pub(super) diagnostics: Vec<Diagnostic>,
     /// The files being loaded, outermost first.
     open: Vec<String>,
@@ -51,7 +51,7 @@ impl<'a> Files<'a> {
             }
         }
         self.open.pop();
-        self.loaded.push(Loaded { name: name.into(), tree: parsed.tree, is_main });
+        self.loaded.push(LoadedFile { name: name.into(), tree: parsed.tree, is_main });
     }
 
     fn import(&mut self, path: &str, importer: &str, span: Span) {

@@ -11,7 +11,7 @@ use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, Item, StatementKind};
 
 use crate::check::checker::{Checker, Global, Signature};
-use crate::check::files::Loaded;
+use crate::check::files::LoadedFile;
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
 use crate::ir::{self, Block, Parameter, Program, Statement};
@@ -19,7 +19,7 @@ use crate::types::{HandleKind, Known, Type};
 use tl_tensor::ops::Size;
 
 impl Checker {
-    pub(super) fn program(&mut self, files: &[Loaded]) -> Program {
+    pub(super) fn program(&mut self, files: &[LoadedFile]) -> Program {
         let bodies = self.signatures(files);
         self.top_level_names(files);
         if !self.globals.is_empty() {
@@ -36,7 +36,7 @@ impl Checker {
         Program { functions, entry, globals }
     }
 
-    fn signatures<'a>(&mut self, files: &'a [Loaded]) -> Vec<&'a ast::Function> {
+    fn signatures<'a>(&mut self, files: &'a [LoadedFile]) -> Vec<&'a ast::Function> {
         let mut bodies = Vec::new();
         for item in files.iter().flat_map(|file| &file.tree.items) {
             let Item::Function(function) = item else { continue };
@@ -178,7 +178,7 @@ impl Checker {
     }
 
     /// Takes in the names that top-level statements declare.
-    fn top_level_names(&mut self, files: &[Loaded]) {
+    fn top_level_names(&mut self, files: &[LoadedFile]) {
         for file in files {
             for item in &file.tree.items {
                 let Item::Statement(statement) = item else { continue };
@@ -201,7 +201,7 @@ impl Checker {
                         self.global_names.insert(name.text.clone(), index);
                     }
                 } else {
-                    self.left_out.insert(name.text.clone(), file.name.to_string());
+                    self.not_imported.insert(name.text.clone(), file.name.to_string());
                 }
             }
         }
@@ -220,7 +220,7 @@ impl Checker {
     }
 
     /// The top level: the declared tensors of imported files, the statements of the main file, its `main`.
-    fn entry(&mut self, files: &[Loaded]) -> ir::Function {
+    fn entry(&mut self, files: &[LoadedFile]) -> ir::Function {
         self.frame = Default::default();
         self.frame.is_top_level = true;
         self.scopes().open();
@@ -242,7 +242,7 @@ impl Checker {
         self.finish(head, body)
     }
 
-    fn main(&mut self, files: &[Loaded], body: &mut Block) {
+    fn main(&mut self, files: &[LoadedFile], body: &mut Block) {
         let mut first = None;
         for file in files.iter().filter(|file| file.is_main) {
             for item in &file.tree.items {
@@ -267,7 +267,7 @@ impl Checker {
         let head = Signature {
             name: signature.name.clone(),
             span: signature.span,
-            parameters: signature.parameters.iter().map(copy_parameter).collect(),
+            parameters: signature.parameters.clone(),
             result: signature.result.clone(),
             sizes: signature.sizes.clone(),
         };
@@ -294,8 +294,12 @@ impl Checker {
                 // Only the result tells it, so it has no value yet in the body.
                 continue;
             }
-            let variable =
-                Variable { name: name.clone(), span: head.span, place: VariableLocation::Slot(slot), declared: None };
+            let variable = Variable {
+                name: name.clone(),
+                span: head.span,
+                location: VariableLocation::Slot(slot),
+                declared: None,
+            };
             self.scopes().declare(variable, State::of(Type::Int, Known::Int(Size::Named(index as u32))));
         }
         for (at, (parameter, ty)) in head.parameters.iter().zip(types).enumerate() {
@@ -303,16 +307,12 @@ impl Checker {
             let variable = Variable {
                 name: parameter.name.clone(),
                 span: span(at),
-                place: VariableLocation::Slot(at as u32),
+                location: VariableLocation::Slot(at as u32),
                 declared,
             };
             self.scopes().declare(variable, State::of(ty, Known::Nothing));
         }
     }
-}
-
-fn copy_parameter(parameter: &Parameter) -> Parameter {
-    Parameter { name: parameter.name.clone(), ty: parameter.ty.clone() }
 }
 
 fn empty_signature(function: &ast::Function) -> Signature {

@@ -9,7 +9,7 @@ use tl_tensor::Fault;
 use tl_tensor::ops::{ArgType, Default as DefaultValue, Kind, Op, Param, RuleArgs, Size, TensorType};
 
 use crate::arithmetic;
-use crate::check::checker::{Checker, wrong};
+use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::IF_LET;
 use crate::check::typed::Typed;
 use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If, OpCall};
@@ -22,7 +22,7 @@ impl Checker {
             Some(op) => self.op(op, arguments, span),
             None => {
                 self.error(span, format!("the operation `{name}` is not available"));
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -144,7 +144,7 @@ impl Checker {
         };
         let Some(ty) = ty else {
             self.operator_does_not_fit(operator, operator_span, &left, &right);
-            return wrong(span);
+            return error_value(span);
         };
         let known = match (&left.known, &right.known) {
             (Known::Int(a), Known::Int(b)) if ty == Type::Int => known_arithmetic(operator, *a, *b),

@@ -13,7 +13,7 @@ use tl_syntax::Span;
 pub(crate) struct Variable {
     pub(crate) name: Arc<str>,
     pub(crate) span: Span,
-    pub(crate) place: VariableLocation,
+    pub(crate) location: VariableLocation,
     /// The type written at its declaration: every value must fit it.
     pub(crate) declared: Option<Declared>,
 }

@@ -3,7 +3,7 @@
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
 
-use crate::check::checker::{Checker, Loop};
+use crate::check::checker::{Checker, LoopState};
 use crate::check::scope::{Snapshot, State, Variable, VariableId, VariableLocation, join};
 use crate::check::typed::Typed;
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, declared_type, show_declared};
@@ -131,26 +131,26 @@ impl Checker {
 
     /// Brings a variable into being with its first value.
     fn declare(&mut self, name: &ast::Name, declared: Option<Declared>, value: Typed, into: &mut Vec<Statement>) {
-        let place = match self.global_place(&name.text) {
+        let location = match self.global_index(&name.text) {
             Some(index) => VariableLocation::Global(index),
             None => VariableLocation::Slot(self.frame.new_slot(&value.ty)),
         };
         let (ty, known) = (value.ty.clone(), value.known.clone());
-        into.push(set(place, value.expr));
-        self.note_global(place, &ty);
-        let state = self.state_of(place, ty, known);
-        let variable = Variable { name: name.text.clone(), span: name.span, place, declared };
+        into.push(set(location, value.expr));
+        self.record_global_type(location, &ty);
+        let state = self.state_of(location, ty, known);
+        let variable = Variable { name: name.text.clone(), span: name.span, location, declared };
         self.scopes().declare(variable, state);
     }
 
     /// The number of a top-level name that functions touch, where one is being declared.
-    fn global_place(&self, name: &str) -> Option<u32> {
+    fn global_index(&self, name: &str) -> Option<u32> {
         let is_top = self.frame.is_top_level && self.frame.scopes.depth() == 1;
         is_top.then(|| self.global_names.get(name).copied()).flatten()
     }
 
-    fn note_global(&mut self, place: VariableLocation, ty: &Type) {
-        let VariableLocation::Global(index) = place else { return };
+    fn record_global_type(&mut self, location: VariableLocation, ty: &Type) {
+        let VariableLocation::Global(index) = location else { return };
         if let Some(global) = self.globals.get_mut(index as usize) {
             let joined = global.state.as_ref().map_or_else(|| ty.clone(), |before| before.join(ty));
             global.state = Some(joined);
@@ -158,8 +158,8 @@ impl Checker {
     }
 
     /// What is known of a variable after it was given a value. A global that functions assign to may have any of its kind.
-    fn state_of(&self, place: VariableLocation, ty: Type, known: Known) -> State {
-        let changes = match place {
+    fn state_of(&self, location: VariableLocation, ty: Type, known: Known) -> State {
+        let changes = match location {
             VariableLocation::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
             VariableLocation::Slot(_) => false,
         };
@@ -179,7 +179,7 @@ impl Checker {
             Some(id) => self.assign(id, name, value, into),
             None if declares => self.declare(name, None, value, into),
             None => match self.assigned_global(&name.text) {
-                Some(place) => into.push(set(place, value.expr)),
+                Some(location) => into.push(set(location, value.expr)),
                 None => {
                     let message = format!("there is no variable `{}` to assign to", name.text);
                     let hint = format!("`let {} = …` declares it", name.text);
@@ -215,11 +215,11 @@ impl Checker {
             self.report(diagnostic.hint("a variable keeps its kind; `let` declares another one of the same name"));
         }
         let (ty, known) = (value.ty.clone(), value.known.clone());
-        into.push(set(variable.place, value.expr));
-        self.note_global(variable.place, &ty);
+        into.push(set(variable.location, value.expr));
+        self.record_global_type(variable.location, &ty);
         self.frame.assigned.push(id);
         let ty = if ty.is_open() { state.ty.widened() } else { ty };
-        let state = self.state_of(variable.place, ty, known);
+        let state = self.state_of(variable.location, ty, known);
         self.scopes().set(id, state);
     }
 
@@ -276,8 +276,8 @@ impl Checker {
         let body = self.loop_rounds(|checker| {
             let after = checker.scopes().snapshot();
             checker.scopes().open();
-            let place = VariableLocation::Slot(slot);
-            let variable = Variable { name: name.text.clone(), span: name.span, place, declared: None };
+            let location = VariableLocation::Slot(slot);
+            let variable = Variable { name: name.text.clone(), span: name.span, location, declared: None };
             checker.scopes().declare(variable, State::of(element.clone(), Known::Nothing));
             let (body, diverges) = checker.block_for_effect(body);
             checker.scopes().close();
@@ -309,7 +309,7 @@ impl Checker {
                 self.trial(&mut round, true);
             }
         }
-        self.frame.loops.push(Loop::default());
+        self.frame.loops.push(LoopState::default());
         let (result, _, after) = round(self);
         let left = self.frame.loops.pop().unwrap_or_default();
         match (after, left.at_break) {
@@ -335,7 +335,7 @@ impl Checker {
         let (slots, assigned) = (self.frame.holds_memory.len(), self.frame.assigned.len());
         let global_types: Vec<Option<Type>> = self.globals.iter().map(|global| global.state.clone()).collect();
         self.quiet += 1;
-        self.frame.loops.push(Loop::default());
+        self.frame.loops.push(LoopState::default());
         let (_, diverges, _) = round(self);
         let left = self.frame.loops.pop().unwrap_or_default();
         self.quiet -= 1;
@@ -408,8 +408,8 @@ impl Checker {
     }
 }
 
-fn set(place: VariableLocation, value: Expr) -> Statement {
-    match place {
+fn set(location: VariableLocation, value: Expr) -> Statement {
+    match location {
         VariableLocation::Slot(slot) => Statement::Set { slot, value, unread: false },
         VariableLocation::Global(index) => Statement::SetGlobal { index, value },
     }

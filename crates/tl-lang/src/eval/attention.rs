@@ -10,13 +10,13 @@ use crate::value::{Number, Value};
 impl Evaluator<'_> {
     /// Whether the operation `attention` gives what is written, so that no rule of what is written is broken.
     pub(super) fn is_attention(&self, written: &WrittenAttention) -> bool {
-        self.is_attention_or_none(written).is_some()
+        self.check_attention(written).is_some()
     }
 
-    fn is_attention_or_none(&self, written: &WrittenAttention) -> Option<()> {
-        let (q, [n, heads, d]) = self.arranged(&written.queries)?;
-        let (k, [m, k_heads, k_d]) = self.arranged(&written.keys)?;
-        let (v, of_values) = self.arranged(&written.values)?;
+    fn check_attention(&self, written: &WrittenAttention) -> Option<()> {
+        let (q, [n, heads, d]) = self.permuted(&written.queries)?;
+        let (k, [m, k_heads, k_d]) = self.permuted(&written.keys)?;
+        let (v, of_values) = self.permuted(&written.values)?;
         let has_elements = n > 0 && m > 0 && heads > 0 && (1..=MAX_HEAD_DIM).contains(&d);
         let fits = (k_heads, k_d) == (heads, d) && of_values == [m, heads, d];
         let is_float = q.dtype().is_float() && k.dtype() == q.dtype() && v.dtype() == q.dtype();
@@ -34,7 +34,7 @@ impl Evaluator<'_> {
     }
 
     /// A tensor of three dimensions, and they in the order that attention has them in.
-    fn arranged(&self, operand: &PermutedTensor) -> Option<(&Tensor, [usize; 3])> {
+    fn permuted(&self, operand: &PermutedTensor) -> Option<(&Tensor, [usize; 3])> {
         let slot = operand.tensor.base_slot()?;
         let Value::Tensor(tensor) = self.stack.get(self.frame + slot as usize)? else { return None };
         let dims = <[usize; 3]>::try_from(tensor.dims()).ok()?;

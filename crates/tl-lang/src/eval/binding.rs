@@ -47,10 +47,10 @@ impl TypeMismatch {
 /// The sizes that a signature's names have got.
 pub(super) type Sizes = SmallVec<[Option<usize>; 8]>;
 
-/// Makes of the value what the type wants; where it does not fit, it stays what it was.
-pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
+/// Makes of the value what the type wants; where it does not coerce, it stays what it was.
+pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (ty, &*value) {
-        (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return fit_tensor(tensor, *dtype, dims, sizes),
+        (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return check_tensor(tensor, *dtype, dims, sizes),
         (Declared::Tensor(dtype, dims), Value::Ints(_) | Value::List(_)) => {
             let dtype_of_list = match dtype {
                 DeclaredDtype::Exactly(dtype) => *dtype,
@@ -61,18 +61,20 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
             };
             let tensor = library::from_list(device, value, dtype_of_list)
                 .map_err(|failure| TypeMismatch::Other(failure.message))?;
-            fit_tensor(&tensor, *dtype, dims, sizes)?;
+            check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
             let tensor = library::node_tensor(node).map_err(|failure| TypeMismatch::Other(failure.message))?.clone();
-            fit_tensor(&tensor, *dtype, dims, sizes)?;
+            check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Optional(_), Value::None) => {}
-        (Declared::Optional(tensor), _) => return fit(device, value, tensor, sizes),
+        (Declared::Optional(tensor), _) => return coerce(device, value, tensor, sizes),
         (Declared::Float, Value::Int(n)) => *value = Value::Float(*n as f64),
-        (Declared::List(element), Value::Ints(_) | Value::List(_)) => return fit_list(device, value, element, sizes),
+        (Declared::List(element), Value::Ints(_) | Value::List(_)) => {
+            return coerce_list(device, value, element, sizes);
+        }
         (Declared::Handle(kind), Value::Handle(handle)) if handle.kind() == *kind => {}
         (Declared::Int, Value::Int(_))
         | (Declared::Float, Value::Float(_))
@@ -85,7 +87,7 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
     Ok(())
 }
 
-fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
+fn coerce_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (&*value, element) {
         (Value::Ints(_), Declared::Int | Declared::Unknown) => return Ok(()),
         (Value::Ints(ints), _) if ints.len() == 0 => return Ok(()),
@@ -93,12 +95,12 @@ fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut 
     }
     let len = value.list_len().unwrap_or(0);
     let mut elements: Vec<Value> = (0..len).filter_map(|index| value.element(index)).collect();
-    elements.iter_mut().try_for_each(|value| fit(device, value, element, sizes))?;
+    elements.iter_mut().try_for_each(|value| coerce(device, value, element, sizes))?;
     *value = Value::list(elements);
     Ok(())
 }
 
-fn fit_tensor(
+fn check_tensor(
     tensor: &Tensor,
     dtype: DeclaredDtype,
     dims: &[DeclaredDim],

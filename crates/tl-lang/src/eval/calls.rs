@@ -7,10 +7,10 @@ use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, Kind, Op, Param, apply_as};
 
 use crate::declared::{Declared, show_declared};
-use crate::eval::binding::{Sizes, fit};
+use crate::eval::binding::{Sizes, coerce};
 use crate::eval::error::{ControlFlow, Evaluated, add_call, error_at, missing_value, raise};
 use crate::eval::evaluator::{Evaluator, MAX_CALLS, stack_address};
-use crate::eval::indexing::{Walk, node_of};
+use crate::eval::indexing::{PathTarget, node_of};
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
 use crate::library::{self, Args, Builtin, BuiltinError};
 use crate::value::{Handle, Ints, Number, Value};
@@ -155,7 +155,7 @@ impl<'a> Evaluator<'a> {
                     // It stays where it is: whether this is its last read is said of when the operation has read it.
                     Some(value) => self.stack.push(value.clone()),
                 }
-                self.prepare(kind, expr.span)?;
+                self.coerce_operand(kind, expr.span)?;
                 return Ok(OperandLocation::Stack(self.stack.len() - 1));
             }
             ExprKind::Binary { .. } | ExprKind::Convert { .. }
@@ -166,9 +166,9 @@ impl<'a> Evaluator<'a> {
                 return Ok(OperandLocation::Number(number));
             }
             ExprKind::Optional(path) if in_place && takes_tensor(kind) && path.is_place_expr() => {
-                match (self.walk(path), path.base_slot()) {
-                    (Walk::Missing, _) => return Ok(OperandLocation::Missing),
-                    (Walk::Node(node), Some(slot)) if matches!(node.tensor(), Ok(Some(_))) => {
+                match (self.follow_path(path), path.base_slot()) {
+                    (PathTarget::Missing, _) => return Ok(OperandLocation::Missing),
+                    (PathTarget::Node(node), Some(slot)) if matches!(node.tensor(), Ok(Some(_))) => {
                         return Ok(OperandLocation::Weight(self.frame + slot as usize, node.number()));
                     }
                     _ => {}
@@ -190,13 +190,13 @@ impl<'a> Evaluator<'a> {
                 }
                 let value = self.path(expr)?;
                 self.stack.push(value);
-                self.prepare(kind, expr.span)?;
+                self.coerce_operand(kind, expr.span)?;
                 return Ok(OperandLocation::Stack(self.stack.len() - 1));
             }
             _ => {}
         }
         self.push(expr)?;
-        self.prepare(kind, expr.span)?;
+        self.coerce_operand(kind, expr.span)?;
         Ok(OperandLocation::Stack(self.stack.len() - 1))
     }
 
@@ -208,7 +208,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Makes of the value on top of the stack what the parameter takes, where only the running program knows what it is.
-    fn prepare(&mut self, kind: Kind, span: Span) -> Evaluated<()> {
+    fn coerce_operand(&mut self, kind: Kind, span: Span) -> Evaluated<()> {
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
         let made = match (kind, &*top) {
             (Kind::Ints, Value::Int(n)) => Value::ints(&[*n]),
@@ -269,7 +269,7 @@ impl<'a> Evaluator<'a> {
         param: &Param,
         span: Span,
     ) -> Evaluated<Arg<'s>> {
-        let Some(value) = self.value_at(&place) else { return Ok(self.in_itself(&place)) };
+        let Some(value) = self.value_at(&place) else { return Ok(self.number_or_weight(&place)) };
         Ok(match (param.kind, value) {
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
                 Arg::from(tensor)
@@ -300,7 +300,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// What a place without a value stands for.
-    fn in_itself<'s>(&'s self, place: &OperandLocation<'s>) -> Arg<'s> {
+    fn number_or_weight<'s>(&'s self, place: &OperandLocation<'s>) -> Arg<'s> {
         match *place {
             OperandLocation::Number(Number::Int(n)) => Arg::Int(n),
             OperandLocation::Number(Number::Float(x)) => Arg::Number(x),
@@ -437,7 +437,7 @@ impl<'a> Evaluator<'a> {
     fn bind_parameters(&mut self, function: &Function, first: usize, sizes: &mut Sizes, span: Span) -> Evaluated<()> {
         let device = self.device;
         for (value, parameter) in self.stack.iter_mut().skip(first).zip(&function.parameters) {
-            let fitted = fit(device, value, &parameter.ty, sizes);
+            let fitted = coerce(device, value, &parameter.ty, sizes);
             if let Err(reason) = fitted {
                 let wanted = show_declared(&parameter.ty, &function.sizes);
                 let (given, reason) = (value.describe(), reason.in_brackets(&function.sizes));

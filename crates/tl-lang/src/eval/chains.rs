@@ -27,7 +27,7 @@ struct Chain<'e> {
 }
 
 /// An operand of a link.
-struct Node {
+struct Operand {
     /// Its first link.
     first: usize,
     /// Its layout, where it waits to be computed; a value that is there already has none.
@@ -39,11 +39,11 @@ struct Node {
 
 impl<'e> Chain<'e> {
     /// Adds a value that is there already.
-    fn value(&mut self, place: OperandLocation<'e>, span: Span) -> Node {
+    fn value(&mut self, place: OperandLocation<'e>, span: Span) -> Operand {
         let first = self.links.len();
         self.links.push(Link::Operand);
         self.operands.push(place);
-        Node { first, planned: None, waiting: 1, span }
+        Operand { first, planned: None, waiting: 1, span }
     }
 
     /// Which operands the links from `first` to before `end` have.
@@ -62,8 +62,8 @@ impl Evaluator<'_> {
     pub(super) fn chain(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
         let height = self.stack.len();
         let mut chain = Chain::default();
-        let node = self.link(&mut chain, call, span)?;
-        let value = match &node.planned {
+        let operand = self.add_link(&mut chain, call, span)?;
+        let value = match &operand.planned {
             Some(layout) => self.compute(&chain, 0, chain.links.len(), layout, span)?,
             // It was done by itself, and its result was the last to be put there.
             None => self.stack.pop().unwrap_or_default(),
@@ -73,15 +73,15 @@ impl Evaluator<'_> {
     }
 
     /// Evaluates an operation's operands and adds it to the chain, or does it where it cannot be a link.
-    fn link<'e>(&mut self, chain: &mut Chain<'e>, call: &'e OpCall, span: Span) -> Evaluated<Node> {
+    fn add_link<'e>(&mut self, chain: &mut Chain<'e>, call: &'e OpCall, span: Span) -> Evaluated<Operand> {
         let height = self.stack.len();
-        let mut nodes: SmallVec<[Node; 2]> = SmallVec::new();
+        let mut operands: SmallVec<[Operand; 2]> = SmallVec::new();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             let Argument::One(expr) = argument else { continue };
-            nodes.push(match &expr.kind {
+            operands.push(match &expr.kind {
                 _ if param.kind == Kind::DType => continue,
                 ExprKind::Op(inner) if inner.is_link && chain.links.len() < MAX_LINKS / 2 => {
-                    self.link(chain, inner, expr.span)?
+                    self.add_link(chain, inner, expr.span)?
                 }
                 // The chain is long: this one is computed by itself.
                 ExprKind::Op(inner) if inner.is_link => {
@@ -95,9 +95,9 @@ impl Evaluator<'_> {
                 }
             });
         }
-        let Some(layout) = self.plan(chain, &nodes, call, span)? else {
-            let value = self.unchained(chain, &mut nodes, call, span)?;
-            let first = nodes.first().map_or(0, |node| node.first);
+        let Some(layout) = self.plan(chain, &operands, call, span)? else {
+            let value = self.apply_unchained(chain, &mut operands, call, span)?;
+            let first = operands.first().map_or(0, |operand| operand.first);
             let operands = chain.operands_of(first, chain.links.len());
             chain.operands.truncate(operands.start);
             chain.links.truncate(first);
@@ -107,22 +107,22 @@ impl Evaluator<'_> {
         };
         // What has another size does not wait: it would be computed again for each element that it meets.
         let is_full = chain.links.len() + 4 > MAX_LINKS;
-        for at in (0..nodes.len()).rev() {
-            let Some(Node { planned: Some(planned), waiting, .. }) = nodes.get(at) else { continue };
+        for at in (0..operands.len()).rev() {
+            let Some(Operand { planned: Some(planned), waiting, .. }) = operands.get(at) else { continue };
             let is_other = planned.shape().checked_elems() != layout.shape().checked_elems();
             if is_other || is_full || at + waiting > MAX_WAITING {
-                self.settle(chain, &mut nodes, at)?;
+                self.materialize(chain, &mut operands, at)?;
             }
         }
         chain.links.push(Link::Op(call.row, layout.dtype()));
-        let first = nodes.first().map_or(0, |node| node.first);
-        let waiting = nodes.iter().enumerate().map(|(at, node)| at + node.waiting).max().unwrap_or(1);
-        Ok(Node { first, planned: Some(layout), waiting, span })
+        let first = operands.first().map_or(0, |operand| operand.first);
+        let waiting = operands.iter().enumerate().map(|(at, operand)| at + operand.waiting).max().unwrap_or(1);
+        Ok(Operand { first, planned: Some(layout), waiting, span })
     }
 
     /// The layout of the operation's result, if it can be a link; by its rule, which may find its operands wrong.
-    fn plan(&self, chain: &Chain<'_>, nodes: &[Node], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
-        let arguments = self.link_arguments(chain, nodes, call, span)?;
+    fn plan(&self, chain: &Chain<'_>, operands: &[Operand], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
+        let arguments = self.link_arguments(chain, operands, call, span)?;
         let layout = link_layout(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
         layout.map_err(|error| raise(BuiltinError::from(error), span))
     }
@@ -131,21 +131,21 @@ impl Evaluator<'_> {
     fn link_arguments<'s, 'e: 's>(
         &'s self,
         chain: &Chain<'e>,
-        nodes: &'s [Node],
+        operands: &'s [Operand],
         call: &'s OpCall,
         span: Span,
     ) -> Evaluated<SmallVec<[Arg<'s>; 3]>> {
         let mut arguments = SmallVec::new();
-        let mut nodes = nodes.iter();
+        let mut operands = operands.iter();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             arguments.push(match (argument, param.kind) {
                 (Argument::One(expr), Kind::DType) if let Some(Value::DType(dtype)) = expr.constant() => {
                     Arg::DType(*dtype)
                 }
-                _ => match nodes.next() {
-                    Some(Node { planned: Some(layout), .. }) => Arg::Planned(layout),
-                    Some(node) => {
-                        let at = chain.operands_of(0, node.first).end;
+                _ => match operands.next() {
+                    Some(Operand { planned: Some(layout), .. }) => Arg::Planned(layout),
+                    Some(operand) => {
+                        let at = chain.operands_of(0, operand.first).end;
                         let place = chain.operands.get(at).copied().unwrap_or(OperandLocation::Missing);
                         self.argument(place, call.row, param, span)?
                     }
@@ -157,11 +157,17 @@ impl Evaluator<'_> {
     }
 
     /// Does an operation that cannot be a link, after what waits for it.
-    fn unchained(&mut self, chain: &mut Chain<'_>, nodes: &mut [Node], call: &OpCall, span: Span) -> Evaluated<Value> {
-        for at in (0..nodes.len()).rev() {
-            self.settle(chain, nodes, at)?;
+    fn apply_unchained(
+        &mut self,
+        chain: &mut Chain<'_>,
+        operands: &mut [Operand],
+        call: &OpCall,
+        span: Span,
+    ) -> Evaluated<Value> {
+        for at in (0..operands.len()).rev() {
+            self.materialize(chain, operands, at)?;
         }
-        let arguments = self.link_arguments(chain, nodes, call, span)?;
+        let arguments = self.link_arguments(chain, operands, call, span)?;
         self.device.set_location(crate::location::location(span));
         match apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
@@ -170,13 +176,13 @@ impl Evaluator<'_> {
     }
 
     /// Computes an operand that waits, so that it is a value, and lets go of what it read.
-    fn settle(&mut self, chain: &mut Chain<'_>, nodes: &mut [Node], at: usize) -> Evaluated<()> {
-        let end = nodes.get(at + 1).map_or(chain.links.len(), |next| next.first);
-        let Some(Node { first, planned: Some(layout), span, .. }) = nodes.get(at) else { return Ok(()) };
+    fn materialize(&mut self, chain: &mut Chain<'_>, operands: &mut [Operand], at: usize) -> Evaluated<()> {
+        let end = operands.get(at + 1).map_or(chain.links.len(), |next| next.first);
+        let Some(Operand { first, planned: Some(layout), span, .. }) = operands.get(at) else { return Ok(()) };
         let (first, span) = (*first, *span);
         let value = self.compute(chain, first, end, layout, span)?;
-        let operands = chain.operands_of(first, end);
-        for place in chain.operands.drain(operands.clone()) {
+        let places = chain.operands_of(first, end);
+        for place in chain.operands.drain(places.clone()) {
             if let OperandLocation::Stack(read) = place
                 && let Some(read) = self.stack.get_mut(read)
             {
@@ -184,16 +190,16 @@ impl Evaluator<'_> {
             }
         }
         self.stack.push(value);
-        chain.operands.insert(operands.start, OperandLocation::Stack(self.stack.len() - 1));
+        chain.operands.insert(places.start, OperandLocation::Stack(self.stack.len() - 1));
         chain.links.drain(first + 1..end);
         if let Some(link) = chain.links.get_mut(first) {
             *link = Link::Operand;
         }
-        for (index, node) in nodes.iter_mut().enumerate().skip(at) {
+        for (index, operand) in operands.iter_mut().enumerate().skip(at) {
             if index == at {
-                *node = Node { first, planned: None, waiting: 1, span };
+                *operand = Operand { first, planned: None, waiting: 1, span };
             } else {
-                node.first -= end - first - 1;
+                operand.first -= end - first - 1;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use tl_syntax::ast::TensorStorage;
 use tl_tensor::Tensor;
 
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype};
-use crate::eval::binding::fit;
+use crate::eval::binding::coerce;
 use crate::eval::error::{Evaluated, error_at, missing_value, raise};
 use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, ExprKind, RecycleTarget, TypeSource};
@@ -49,12 +49,12 @@ impl Evaluator<'_> {
                 self.push(expr)?;
                 Ok(self.stack.pop().unwrap_or_default())
             }
-            _ => self.common(expr),
+            _ => self.expr_common(expr),
         }
     }
 
     #[inline(never)]
-    fn common(&mut self, expr: &Expr) -> Evaluated<Value> {
+    fn expr_common(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
             ExprKind::Constant(value) => Ok((**value).clone()),
@@ -93,13 +93,13 @@ impl Evaluator<'_> {
                 let operand = self.expr(operand)?;
                 self.not(operand, span)
             }
-            _ => self.rarer(expr),
+            _ => self.expr_rare(expr),
         }
     }
 
     /// The rest of the expressions, apart so that the frames of the common ones stay small.
     #[inline(never)]
-    fn rarer(&mut self, expr: &Expr) -> Evaluated<Value> {
+    fn expr_rare(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
             ExprKind::IsAttention(written) => Ok(Value::Bool(self.is_attention(written))),
@@ -221,7 +221,7 @@ impl Evaluator<'_> {
     pub(super) fn expect(&mut self, ty: &Declared, what: &TypeSource, span: Span) -> Evaluated<()> {
         let mut sizes = self.sizes_here();
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
-        let Err(reason) = fit(self.device, top, ty, &mut sizes) else { return Ok(()) };
+        let Err(reason) = coerce(self.device, top, ty, &mut sizes) else { return Ok(()) };
         let given = top.describe();
         let wanted = crate::declared::show_declared(ty, self.size_names());
         let place = match what {

@@ -16,14 +16,14 @@ use crate::value::{Handle, Number, Value};
 
 /// An evaluated index of one axis.
 #[derive(Clone, Copy)]
-enum At {
-    One(i64),
+enum EvaluatedIndex {
+    At(i64),
     /// From the first up to the second, or to the axis' end.
     Slice(i64, Option<i64>),
 }
 
 /// What a path that begins with a variable leads to.
-pub(super) enum Walk<'a> {
+pub(super) enum PathTarget<'a> {
     /// This place in a model.
     Node(NodeRef<'a>),
     /// A part of a model that is not there.
@@ -34,19 +34,19 @@ pub(super) enum Walk<'a> {
 
 impl Evaluator<'_> {
     /// Follows a path, read where its variable lies.
-    pub(super) fn walk(&self, path: &Expr) -> Walk<'_> {
+    pub(super) fn follow_path(&self, path: &Expr) -> PathTarget<'_> {
         match &path.kind {
-            ExprKind::Field { name, .. } if &**name == library::CONFIG => Walk::Elsewhere,
-            ExprKind::Field { receiver, name, place } => match self.walk(receiver) {
-                Walk::Node(node) => {
+            ExprKind::Field { name, .. } if &**name == library::CONFIG => PathTarget::Elsewhere,
+            ExprKind::Field { receiver, name, place } => match self.follow_path(receiver) {
+                PathTarget::Node(node) => {
                     let mut found = place.get();
                     let child = node.child(name, &mut found);
                     place.set(found);
-                    child.map_or(Walk::Missing, Walk::Node)
+                    child.map_or(PathTarget::Missing, PathTarget::Node)
                 }
                 other => other,
             },
-            _ => self.node_at(path).map_or(Walk::Elsewhere, Walk::Node),
+            _ => self.node_at(path).map_or(PathTarget::Elsewhere, PathTarget::Node),
         }
     }
 
@@ -116,10 +116,10 @@ impl Evaluator<'_> {
 
     /// What a path into a model leads to; `none` where a part of it is not there.
     pub(super) fn optional(&mut self, path: &Expr) -> Evaluated<Value> {
-        match self.walk(path) {
-            Walk::Node(node) => return library::node_value(node).map_err(|error| raise(error, path.span)),
-            Walk::Missing => return Ok(Value::None),
-            Walk::Elsewhere => {}
+        match self.follow_path(path) {
+            PathTarget::Node(node) => return library::node_value(node).map_err(|error| raise(error, path.span)),
+            PathTarget::Missing => return Ok(Value::None),
+            PathTarget::Elsewhere => {}
         }
         let mut names: SmallVec<[&str; 4]> = SmallVec::new();
         let mut base = path;
@@ -187,13 +187,13 @@ impl Evaluator<'_> {
         }
     }
 
-    fn evaluate_indices(&mut self, indices: &[Index]) -> Evaluated<SmallVec<[At; 4]>> {
+    fn evaluate_indices(&mut self, indices: &[Index]) -> Evaluated<SmallVec<[EvaluatedIndex; 4]>> {
         indices
             .iter()
             .map(|index| match index {
                 Index::At(at) => match self.expr(at)? {
-                    Value::Int(n) => Ok(At::One(n)),
-                    Value::Range(start, end) => Ok(At::Slice(start, Some(end))),
+                    Value::Int(n) => Ok(EvaluatedIndex::At(n)),
+                    Value::Range(start, end) => Ok(EvaluatedIndex::Slice(start, Some(end))),
                     other => {
                         Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe())))
                     }
@@ -201,7 +201,7 @@ impl Evaluator<'_> {
                 Index::Slice { start, end } => {
                     let start = start.as_ref().map_or(Ok(0), |start| self.int(start))?;
                     let end = end.as_ref().map(|end| self.int(end)).transpose()?;
-                    Ok(At::Slice(start, end))
+                    Ok(EvaluatedIndex::Slice(start, end))
                 }
             })
             .collect()
@@ -217,18 +217,18 @@ impl Evaluator<'_> {
         }
     }
 
-    fn at(&self, value: &Value, at: &[At], span: Span) -> Evaluated<Value> {
-        if let (Value::Str(_) | Value::List(_) | Value::Ints(_), [At::Slice(..)]) = (value, at) {
+    fn at(&self, value: &Value, at: &[EvaluatedIndex], span: Span) -> Evaluated<Value> {
+        if let (Value::Str(_) | Value::List(_) | Value::Ints(_), [EvaluatedIndex::Slice(..)]) = (value, at) {
             // It is a copy, of all in the worst case.
             let bytes = value.list_len().map_or(0, Value::list_bytes);
             self.check_room(bytes, span, || "a slice".to_owned())?;
         }
         let result = match (value, at) {
             (Value::Tensor(tensor), at) => self.tensor_at(tensor, at),
-            (Value::Handle(Handle::Node(node)), [At::One(_), ..]) if node_is_tensor(node) => {
+            (Value::Handle(Handle::Node(node)), [EvaluatedIndex::At(_), ..]) if node_is_tensor(node) => {
                 library::node_tensor(node).and_then(|tensor| self.tensor_at(tensor, at))
             }
-            (Value::Handle(_), [At::One(index)]) => library::indexed_part(value, *index),
+            (Value::Handle(_), [EvaluatedIndex::At(index)]) => library::indexed_part(value, *index),
             (Value::Str(text), [at]) => text_at(text, *at),
             (Value::Ints(_) | Value::List(_), [at]) => list_at(value, *at),
             (other, _) => Err(BuiltinError::new(format!("{} cannot be indexed like this", other.describe()))),
@@ -236,7 +236,7 @@ impl Evaluator<'_> {
         result.map_err(|error| raise(error, span))
     }
 
-    fn tensor_at(&self, tensor: &Tensor, at: &[At]) -> Result<Value, BuiltinError> {
+    fn tensor_at(&self, tensor: &Tensor, at: &[EvaluatedIndex]) -> Result<Value, BuiltinError> {
         if at.len() > tensor.rank() {
             let message =
                 format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
@@ -249,23 +249,23 @@ impl Evaluator<'_> {
         let mut axis = 0_i64;
         for (original, at) in at.iter().enumerate() {
             let size = tensor.dims().get(original).copied().unwrap_or(0) as i64;
-            let whole = |problem: &str| {
+            let out_of_range = |problem: &str| {
                 BuiltinError::new(format!(
                     "{problem} is out of range for dimension {original}, which has size {size}: {}",
                     tensor.layout()
                 ))
             };
             match *at {
-                At::Slice(0, None) => axis += 1,
-                At::Slice(start, end) => {
-                    let (first, last) = bounds(start, end, size).ok_or_else(|| whole(&shown(start, end)))?;
+                EvaluatedIndex::Slice(0, None) => axis += 1,
+                EvaluatedIndex::Slice(start, end) => {
+                    let (first, last) = bounds(start, end, size).ok_or_else(|| out_of_range(&shown(start, end)))?;
                     let args = [Arg::from(&view), Arg::Int(axis), Arg::Int(first), Arg::Int(last)];
                     view = apply(slice, self.device, &args)?.into();
                     axis += 1;
                 }
-                At::One(index) => {
+                EvaluatedIndex::At(index) => {
                     if index >= size || index < -size {
-                        return Err(whole(&format!("index {index}")));
+                        return Err(out_of_range(&format!("index {index}")));
                     }
                     let args = [Arg::from(&view), Arg::Int(axis), Arg::Int(index)];
                     view = apply(select, self.device, &args)?.into();
@@ -302,15 +302,15 @@ fn bounds(start: i64, end: Option<i64>, size: i64) -> Option<(i64, i64)> {
     (first >= 0 && first <= last && last <= size).then_some((first, last))
 }
 
-fn list_at(list: &Value, at: At) -> Result<Value, BuiltinError> {
+fn list_at(list: &Value, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = list.list_len().unwrap_or(0) as i64;
     match at {
-        At::One(index) => {
+        EvaluatedIndex::At(index) => {
             let place = if index < 0 { index.saturating_add(len) } else { index };
             let element = usize::try_from(place).ok().and_then(|place| list.element(place));
             element.ok_or_else(|| BuiltinError::new(format!("index {index} is out of range for a list of {len}")))
         }
-        At::Slice(start, end) => {
+        EvaluatedIndex::Slice(start, end) => {
             let Some((first, last)) = bounds(start, end, len) else {
                 return Err(BuiltinError::new(format!("{} is out of range for a list of {len}", shown(start, end))));
             };
@@ -323,17 +323,17 @@ fn list_at(list: &Value, at: At) -> Result<Value, BuiltinError> {
 }
 
 /// A string's characters.
-fn text_at(text: &str, at: At) -> Result<Value, BuiltinError> {
+fn text_at(text: &str, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = text.chars().count() as i64;
     let (first, last) = match at {
-        At::One(index) if index >= len || index < -len => {
+        EvaluatedIndex::At(index) if index >= len || index < -len => {
             return Err(BuiltinError::new(format!("index {index} is out of range for a string of {len} characters")));
         }
-        At::One(index) => {
+        EvaluatedIndex::At(index) => {
             let place = if index < 0 { index + len } else { index };
             (place, place + 1)
         }
-        At::Slice(start, end) => match bounds(start, end, len) {
+        EvaluatedIndex::Slice(start, end) => match bounds(start, end, len) {
             Some(bounds) => bounds,
             None => {
                 let message = format!("{} is out of range for a string of {len} characters", shown(start, end));

@@ -374,7 +374,7 @@ fn mark(expr: &mut Expr) {
                 mark(expr);
             }
         }
-        call.mark();
+        call.update_marks();
     }
 }
 
