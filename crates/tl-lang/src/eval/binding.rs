@@ -1,5 +1,4 @@
-//! Where a running value meets a written type: dtype, rank, sizes and names are compared, and what converts by itself is
-//! converted.
+//! Values against written types: dtype, rank, sizes and names are compared, and implicit conversions made.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::eval::evaluator::Evaluator;
 use crate::library;
 use crate::value::{Handle, Value};
 
-/// Why a value does not fit. Made into words only where an error is shown.
+/// Why a value does not fit a written type. The message is made only if it is shown.
 #[derive(Debug)]
 pub(super) enum TypeMismatch {
     Kind,
@@ -25,7 +24,7 @@ pub(super) enum TypeMismatch {
 }
 
 impl TypeMismatch {
-    /// The reason behind a message that names both types.
+    /// The reason in brackets, for a message that names both types.
     pub(super) fn in_brackets(&self, names: &[Arc<str>]) -> String {
         match self {
             TypeMismatch::Kind => String::new(),
@@ -44,10 +43,10 @@ impl TypeMismatch {
     }
 }
 
-/// The sizes that a signature's names have got.
+/// The values of a signature's size names.
 pub(super) type Sizes = SmallVec<[Option<usize>; 8]>;
 
-/// Makes of the value what the type wants; where it does not coerce, it stays what it was.
+/// Converts the value to the type; on an error the value is unchanged.
 pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (ty, &*value) {
         (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return check_tensor(tensor, *dtype, dims, sizes),
@@ -107,7 +106,7 @@ fn check_tensor(
     sizes: &mut Sizes,
 ) -> Result<(), TypeMismatch> {
     let found = tensor.dtype();
-    // A weight keeps the type that it is stored in.
+    // A weight keeps its stored dtype.
     let is_weight = tensor.is_learnable() && found.is_float();
     match dtype {
         DeclaredDtype::Exactly(exact) if !(dtype_fits(dtype, found) || is_weight && exact.is_float()) => {
@@ -152,7 +151,7 @@ impl Evaluator<'_> {
         self.function.map_or(&[], |function| &function.sizes)
     }
 
-    /// What a size name of the running function stands for.
+    /// The value of a size name of the running function.
     pub(super) fn bound_size(&self, name: u32) -> Option<usize> {
         match self.stack.get(self.sizes + name as usize) {
             Some(Value::Int(n)) => usize::try_from(*n).ok(),
@@ -160,7 +159,7 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The sizes that the names in the running function stand for.
+    /// The values of the running function's size names.
     pub(super) fn sizes_here(&self) -> Sizes {
         (0..self.size_names().len() as u32).map(|name| self.bound_size(name)).collect()
     }

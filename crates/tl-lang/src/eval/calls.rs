@@ -16,7 +16,7 @@ use crate::library::{self, Args, Builtin, BuiltinError};
 use crate::value::{Handle, Ints, Number, Value};
 
 /// Where an operation's operand is read.
-// With a tag of a whole word a copy is of whole words; with one of a byte it goes by pieces.
+// A tag of a whole word makes copies word by word instead of in pieces.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 pub(super) enum OperandLocation<'e> {
@@ -24,11 +24,11 @@ pub(super) enum OperandLocation<'e> {
     Missing,
     Constant(&'e Value),
     Number(Number),
-    /// This value of the stack: a variable, or what was evaluated for the operation.
+    /// This value of the stack: a variable, or an operand evaluated onto it.
     Stack(usize),
-    /// The weight of this number, in the model that this value of the stack is of.
+    /// The weight with this number of the model that this value of the stack belongs to.
     Weight(usize, u32),
-    /// Several tensors, behind the other operands.
+    /// Several tensors, on the stack after the other operands.
     Tensors,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Evaluator<'a> {
                 self.push(operand)?;
                 self.expect(ty, what, expr.span)
             }
-            // What most variables hold goes to the top of the stack through no value in between.
+            // The common kinds of variables are pushed without a value in between.
             ExprKind::Local { slot, last, .. } => {
                 match self.slot(*slot) {
                     Value::Int(n) => {
@@ -81,7 +81,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Evaluates a list of ints that is written out, without the list.
+    /// Evaluates the elements of a literal list of ints without making the list.
     fn push_ints(&mut self, elements: &[Expr]) -> Evaluated<()> {
         let mut ints: SmallVec<[i64; 8]> = SmallVec::new();
         for element in elements {
@@ -91,7 +91,7 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Does an operation. Its result is put onto the stack; its memory is taken for `role`.
+    /// Applies an operation. Its result is pushed; its memory is taken for `role`.
     #[inline(never)]
     pub(super) fn op(&mut self, call: &OpCall, role: Role, span: Span) -> Evaluated<()> {
         if call.ends_chain && role == Role::Activation && !self.device.is_gpu() {
@@ -130,7 +130,7 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Where an operand is to be read: a variable where it lies, if that may be; anything else on top of the stack.
+    /// Where an operand is read: a variable in its slot if `in_place`, anything else on top of the stack.
     pub(super) fn operand<'e>(&mut self, expr: &'e Expr, kind: Kind, in_place: bool) -> Evaluated<OperandLocation<'e>> {
         match &expr.kind {
             ExprKind::Constant(value) => match &**value {
@@ -152,7 +152,7 @@ impl<'a> Evaluator<'a> {
                     None | Some(Value::Absent | Value::Recycled(_)) => {
                         return Err(missing_value(self.slot(*slot), name, expr.span));
                     }
-                    // It stays where it is: whether this is its last read is said of when the operation has read it.
+                    // The variable keeps its value until the operation has read it: `OpCall::ends` drops it.
                     Some(value) => self.stack.push(value.clone()),
                 }
                 self.coerce_operand(kind, expr.span)?;
@@ -207,7 +207,7 @@ impl<'a> Evaluator<'a> {
         Some(OperandLocation::Weight(self.frame + path.base_slot()? as usize, node.number()))
     }
 
-    /// Makes of the value on top of the stack what the parameter takes, where only the running program knows what it is.
+    /// Converts the value on top of the stack to the parameter's kind, if the checker did not know its type.
     fn coerce_operand(&mut self, kind: Kind, span: Span) -> Evaluated<()> {
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
         let made = match (kind, &*top) {
@@ -225,7 +225,7 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Does an operation on operands that are where `places` say. Its result takes the place of what is on the stack from `first` on.
+    /// Applies an operation to the operands at `places`. Its result replaces the values of the stack from `first` on.
     #[inline(never)]
     fn run_op(
         &mut self,
@@ -260,7 +260,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// What stands at a place, as the parameter takes it.
+    /// The operand at a place, as an argument for the parameter.
     #[inline]
     pub(super) fn argument<'s>(
         &'s self,
@@ -289,7 +289,7 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The value at a place that has one.
+    /// The value at a place; `None` for numbers and weights.
     pub(super) fn value_at<'s>(&'s self, place: &OperandLocation<'s>) -> Option<&'s Value> {
         match *place {
             OperandLocation::Constant(value) => Some(value),
@@ -299,7 +299,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// What a place without a value stands for.
+    /// The argument of a place that is a number or a weight.
     fn number_or_weight<'s>(&'s self, place: &OperandLocation<'s>) -> Arg<'s> {
         match *place {
             OperandLocation::Number(Number::Int(n)) => Arg::Int(n),
@@ -312,7 +312,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The tensors of a list parameter: those in a row behind the arguments, or the elements of a list.
+    /// The tensors of a list parameter: those on the stack after the arguments, or the elements of a list.
     #[inline(never)]
     fn take_tensors(
         &mut self,
@@ -355,7 +355,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         rest.iter().try_for_each(|expr| self.push(expr))?;
-        // The row may need the evaluator's parts, so its arguments are taken off the stack meanwhile.
+        // The row may use the evaluator, so the stack with its arguments is moved out meanwhile.
         let result = self.run_builtin(row, first, span);
         self.stack.truncate(first);
         result
@@ -372,7 +372,7 @@ impl<'a> Evaluator<'a> {
         result.map_err(|error| raise(error, span))
     }
 
-    /// Calls a function of the program. Its result is put onto the stack.
+    /// Calls a function of the program. Its result is pushed.
     #[inline(never)]
     fn call(&mut self, function: u32, arguments: &[Expr], span: Span) -> Evaluated<()> {
         let Some(function) = self.program.functions.get(function as usize) else {
@@ -385,7 +385,7 @@ impl<'a> Evaluator<'a> {
         self.call_on_stack(function, first, span)
     }
 
-    /// Calls a function whose arguments are on the stack from `first` on. Its result takes their place.
+    /// Calls a function whose arguments are on the stack from `first` on. Its result replaces them.
     pub(super) fn call_on_stack(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
         if self.open_calls >= MAX_CALLS || stack_address() < self.stack_end {
             let message =
@@ -398,7 +398,7 @@ impl<'a> Evaluator<'a> {
         let result = self.enter(function, first, span);
         self.open_calls -= 1;
         (self.frame, self.sizes, self.function) = saved;
-        // The result, on top of what the function had on the stack, becomes all of it.
+        // Of the function's values on the stack only the result stays.
         match &result {
             Ok(()) if self.stack.len() > first + 1 => {
                 self.move_top_to(first);
@@ -410,7 +410,7 @@ impl<'a> Evaluator<'a> {
         result
     }
 
-    /// Runs a function whose arguments are on the stack from `first` on. Its result is put on top.
+    /// Runs a function whose arguments are on the stack from `first` on. Its result is pushed.
     fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
         let mut sizes: Sizes = SmallVec::from_elem(None, function.sizes.len());
         self.bind_parameters(function, first, &mut sizes, span)?;

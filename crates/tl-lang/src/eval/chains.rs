@@ -1,10 +1,10 @@
 //! Chains: elementwise operations in each other's arguments, computed in one pass.
 //!
-//! Everything is evaluated in the order that it is written in, and each operation's rule is asked when its turn comes, so
-//! that errors are those of the operations one by one. Only the elements wait: an operation that another one reads is a
-//! link, and the last one computes them all. Where an operation cannot be a link, what waits for it is computed first.
+//! Operands are evaluated and shape rules applied in the order of the program, so errors are those of the operations one by
+//! one. Only the elements are computed later: an operation that another one reads is a link, and the last operation computes
+//! them all. Before an operation that cannot be a link, the links that it reads are computed.
 //!
-//! Operands are on the stack of values until they have been read, and no longer.
+//! Operands stay on the stack of values until they have been read.
 
 use smallvec::SmallVec;
 use tl_device::Layout;
@@ -18,11 +18,11 @@ use crate::ir::{Argument, ExprKind, OpCall};
 use crate::library::BuiltinError;
 use crate::value::Value;
 
-/// The links so far, and where their operands are read.
+/// The links so far, and the locations of their operands.
 #[derive(Default)]
 struct Chain<'e> {
     links: SmallVec<[Link; MAX_LINKS]>,
-    /// One for each link that is an operand, in their order.
+    /// One for each `Link::Operand`, in order.
     operands: SmallVec<[OperandLocation<'e>; MAX_LINKS]>,
 }
 
@@ -30,15 +30,15 @@ struct Chain<'e> {
 struct Operand {
     /// Its first link.
     first: usize,
-    /// Its layout, where it waits to be computed; a value that is there already has none.
+    /// The layout of a result that is not computed yet; `None` for a value.
     planned: Option<Layout>,
-    /// Results that wait at once while it is computed.
+    /// Intermediate results that are held at once while it is computed.
     waiting: usize,
     span: Span,
 }
 
 impl<'e> Chain<'e> {
-    /// Adds a value that is there already.
+    /// Adds a value.
     fn value(&mut self, place: OperandLocation<'e>, span: Span) -> Operand {
         let first = self.links.len();
         self.links.push(Link::Operand);
@@ -46,7 +46,7 @@ impl<'e> Chain<'e> {
         Operand { first, planned: None, waiting: 1, span }
     }
 
-    /// Which operands the links from `first` to before `end` have.
+    /// The operands of the links `first..end`.
     fn operands_of(&self, first: usize, end: usize) -> std::ops::Range<usize> {
         let count = |links: Option<&[Link]>| {
             links.unwrap_or_default().iter().filter(|link| matches!(link, Link::Operand)).count()
@@ -65,14 +65,14 @@ impl Evaluator<'_> {
         let operand = self.add_link(&mut chain, call, span)?;
         let value = match &operand.planned {
             Some(layout) => self.compute(&chain, 0, chain.links.len(), layout, span)?,
-            // It was done by itself, and its result was the last to be put there.
+            // It was applied by itself, and its result is on top of the stack.
             None => self.stack.pop().unwrap_or_default(),
         };
         self.stack.truncate(height);
         Ok(value)
     }
 
-    /// Evaluates an operation's operands and adds it to the chain, or does it where it cannot be a link.
+    /// Evaluates an operation's operands and adds it to the chain, or applies it if it cannot be a link.
     fn add_link<'e>(&mut self, chain: &mut Chain<'e>, call: &'e OpCall, span: Span) -> Evaluated<Operand> {
         let height = self.stack.len();
         let mut operands: SmallVec<[Operand; 2]> = SmallVec::new();
@@ -83,7 +83,7 @@ impl Evaluator<'_> {
                 ExprKind::Op(inner) if inner.is_link && chain.links.len() < MAX_LINKS / 2 => {
                     self.add_link(chain, inner, expr.span)?
                 }
-                // The chain is long: this one is computed by itself.
+                // The chain is full: this operation starts another one.
                 ExprKind::Op(inner) if inner.is_link => {
                     let value = self.chain(inner, expr.span)?;
                     self.stack.push(value);
@@ -105,7 +105,7 @@ impl Evaluator<'_> {
             self.stack.push(value);
             return Ok(chain.value(OperandLocation::Stack(height), span));
         };
-        // What has another size does not wait: it would be computed again for each element that it meets.
+        // An operand of another size would be computed again for each element that it is broadcast to.
         let is_full = chain.links.len() + 4 > MAX_LINKS;
         for at in (0..operands.len()).rev() {
             let Some(Operand { planned: Some(planned), waiting, .. }) = operands.get(at) else { continue };
@@ -120,14 +120,14 @@ impl Evaluator<'_> {
         Ok(Operand { first, planned: Some(layout), waiting, span })
     }
 
-    /// The layout of the operation's result, if it can be a link; by its rule, which may find its operands wrong.
+    /// The layout of the operation's result if it can be a link. Its shape rule may refuse the operands.
     fn plan(&self, chain: &Chain<'_>, operands: &[Operand], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
         let arguments = self.link_arguments(chain, operands, call, span)?;
         let layout = link_layout(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
         layout.map_err(|error| raise(BuiltinError::from(error), span))
     }
 
-    /// An operation's arguments; what waits has no elements.
+    /// An operation's arguments; those not computed yet are layouts.
     fn link_arguments<'s, 'e: 's>(
         &'s self,
         chain: &Chain<'e>,
@@ -156,7 +156,7 @@ impl Evaluator<'_> {
         Ok(arguments)
     }
 
-    /// Does an operation that cannot be a link, after what waits for it.
+    /// Applies an operation that cannot be a link, after computing its operands.
     fn apply_unchained(
         &mut self,
         chain: &mut Chain<'_>,
@@ -175,7 +175,7 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Computes an operand that waits, so that it is a value, and lets go of what it read.
+    /// Computes an operand, which becomes a value, and drops the values that it read.
     fn materialize(&mut self, chain: &mut Chain<'_>, operands: &mut [Operand], at: usize) -> Evaluated<()> {
         let end = operands.get(at + 1).map_or(chain.links.len(), |next| next.first);
         let Some(Operand { first, planned: Some(layout), span, .. }) = operands.get(at) else { return Ok(()) };
@@ -205,7 +205,7 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// What the links from `first` to before `end` give; the last of them stands at `span`.
+    /// Computes the links `first..end`, the last of which stands at `span`.
     fn compute(&self, chain: &Chain<'_>, first: usize, end: usize, layout: &Layout, span: Span) -> Evaluated<Value> {
         let places = chain.operands.get(chain.operands_of(first, end)).unwrap_or_default();
         let operands: SmallVec<[Arg<'_>; MAX_LINKS]> = places

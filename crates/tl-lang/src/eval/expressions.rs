@@ -16,7 +16,7 @@ use crate::library::{self, BuiltinError};
 use crate::value::{Handle, Value};
 
 impl Evaluator<'_> {
-    /// Evaluates an expression. What is evaluated most often is here, and what needs room on the stack elsewhere.
+    /// Evaluates an expression. The most frequent kinds are here; kinds with large stack frames are in functions of their own.
     pub(super) fn expr(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
@@ -32,7 +32,7 @@ impl Evaluator<'_> {
             ExprKind::Field { receiver, name, .. } => {
                 let (value, is_in_place) = match self.node_value(expr) {
                     Some(value) => (value, true),
-                    // An index in the path has taken the variable out already, and may have put another value there.
+                    // An index in the path has moved the variable out already, and may have assigned to it.
                     None => (self.field(receiver, name, span)?, expr.is_place_expr()),
                 };
                 if is_in_place {
@@ -97,7 +97,7 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The rest of the expressions, apart so that the frames of the common ones stay small.
+    /// The other kinds, apart so that the frames of the frequent ones stay small.
     #[inline(never)]
     fn expr_rare(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
@@ -185,7 +185,7 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Does something with another tensor buffer.
+    /// Runs `body` with another tensor buffer.
     fn with(
         &mut self,
         buffer: &Expr,
@@ -202,7 +202,7 @@ impl Evaluator<'_> {
         let set = |buffer| device.replace_tensor_buffer(buffer).map_err(|error| raise(error.into(), span));
         let before = set(Some(buffer))?;
         let result = body(self);
-        // However the block ended, what was there before comes back.
+        // Restored also after an error or a jump.
         set(before)?;
         result
     }
@@ -210,14 +210,14 @@ impl Evaluator<'_> {
     fn trace(&mut self, body: &Expr) -> Evaluated<Value> {
         self.device.start_trace();
         let result = self.expr(body);
-        // However the block ended, the recording ends with it.
+        // Ended also after an error or a jump.
         let plan = self.device.stop_trace().plan();
         result?;
         let plan = plan.map_err(|error| raise(error.into(), body.span))?;
         Ok(Value::Handle(Handle::Plan(Arc::new(plan))))
     }
 
-    /// Makes of the value on top of the stack what a type that is written in the running function wants.
+    /// Coerces the value on top of the stack to a type that is written in the running function.
     pub(super) fn expect(&mut self, ty: &Declared, what: &TypeSource, span: Span) -> Evaluated<()> {
         let mut sizes = self.sizes_here();
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
@@ -232,7 +232,7 @@ impl Evaluator<'_> {
         Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
     }
 
-    /// A tensor in learnable memory. An operation writes its result there; what lies elsewhere is copied.
+    /// A tensor in learnable memory: an operation writes its result there, other tensors are copied.
     fn learnable(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
@@ -244,12 +244,12 @@ impl Evaluator<'_> {
                 let value = self.learnable(operand)?;
                 self.stack.push(value);
                 self.expect(ty, what, span)?;
-                // A type may ask for a conversion, whose result lies elsewhere.
+                // The result of a conversion lies in ordinary memory.
                 if matches!(self.stack.last(), Some(Value::Tensor(tensor)) if tensor.is_learnable()) {
                     return Ok(self.stack.pop().unwrap_or_default());
                 }
             }
-            // The result of a view lies where its operand does, and is copied.
+            // A view shares its operand's memory, and is copied.
             ExprKind::Op(call) if !call.row.is_view() => {
                 self.op(call, Role::Learnable, span)?;
                 return Ok(self.stack.pop().unwrap_or_default());
@@ -293,7 +293,7 @@ fn learnable(value: Value) -> Result<Value, BuiltinError> {
     }
 }
 
-/// A list of the values, without the heap where they are a few whole numbers.
+/// A list of the values; a short one of ints takes no heap.
 fn list_of(values: std::vec::Drain<'_, Value>) -> Value {
     let is_int = |value: &Value| matches!(value, Value::Int(_));
     if values.as_slice().iter().all(is_int) {

@@ -18,22 +18,22 @@ use crate::value::{Handle, Number, Value};
 #[derive(Clone, Copy)]
 enum EvaluatedIndex {
     At(i64),
-    /// From the first up to the second, or to the axis' end.
+    /// Start and end; `None`: the end of the axis.
     Slice(i64, Option<i64>),
 }
 
-/// What a path that begins with a variable leads to.
+/// The target of a path that begins with a variable.
 pub(super) enum PathTarget<'a> {
-    /// This place in a model.
+    /// A node of a model.
     Node(NodeRef<'a>),
-    /// A part of a model that is not there.
+    /// A part that the model does not have.
     Missing,
-    /// Something else, or it has to be evaluated.
+    /// No node, or not known without evaluation.
     Elsewhere,
 }
 
 impl Evaluator<'_> {
-    /// Follows a path, read where its variable lies.
+    /// Follows a path without evaluating it.
     pub(super) fn follow_path(&self, path: &Expr) -> PathTarget<'_> {
         match &path.kind {
             ExprKind::Field { name, .. } if &**name == library::CONFIG => PathTarget::Elsewhere,
@@ -50,8 +50,8 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The place in a model that a path such as `model.blk[i].attn_q` means, read where its variable lies; `None` where
-    /// it is something else, or nothing.
+    /// The model's node of a path such as `model.blk[i].attn_q`, found without evaluation; `None` if it is something else or
+    /// missing.
     pub(super) fn node_at(&self, path: &Expr) -> Option<NodeRef<'_>> {
         match &path.kind {
             ExprKind::Local { slot, .. } => node_of(self.stack.get(self.frame + *slot as usize)?),
@@ -82,8 +82,8 @@ impl Evaluator<'_> {
         }
     }
 
-    /// A number that is computed from numbers where they lie: what sizes and constants mostly are. `None` where something else
-    /// stands among them, or there is no result.
+    /// A number computed from variables, fields and constants without the stack of values, as most sizes are. `None` for other
+    /// expressions, and if the computation fails.
     pub(super) fn number_at(&self, expr: &Expr) -> Option<Number> {
         let local = |slot: u32| self.stack.get(self.frame + slot as usize);
         match &expr.kind {
@@ -108,13 +108,13 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The value of such a path.
+    /// The value of a path to a model's node.
     #[inline(never)]
     pub(super) fn node_value(&self, path: &Expr) -> Option<Value> {
         library::node_value(self.node_at(path)?).ok()
     }
 
-    /// What a path into a model leads to; `none` where a part of it is not there.
+    /// The value of `path?`; `none` if the model lacks a part of the path.
     pub(super) fn optional(&mut self, path: &Expr) -> Evaluated<Value> {
         match self.follow_path(path) {
             PathTarget::Node(node) => return library::node_value(node).map_err(|error| raise(error, path.span)),
@@ -141,7 +141,7 @@ impl Evaluator<'_> {
         library::node_value(node).map_err(|error| raise(error, path.span))
     }
 
-    /// The value of a path of fields. A variable that it begins with is read where it lies, and stays.
+    /// The value of a path of fields. A variable at its base keeps its value.
     pub(super) fn path(&mut self, expr: &Expr) -> Evaluated<Value> {
         if let Some(value) = self.node_value(expr) {
             return Ok(value);
@@ -150,7 +150,7 @@ impl Evaluator<'_> {
         self.field(receiver, name, expr.span)
     }
 
-    /// The value of a field, looked up in that of its receiver.
+    /// The value of a field.
     pub(super) fn field(&mut self, receiver: &Expr, name: &str, span: Span) -> Evaluated<Value> {
         let result = match &receiver.kind {
             ExprKind::Local { slot, name: variable, .. } => match self.slot(*slot) {
@@ -219,7 +219,7 @@ impl Evaluator<'_> {
 
     fn at(&self, value: &Value, at: &[EvaluatedIndex], span: Span) -> Evaluated<Value> {
         if let (Value::Str(_) | Value::List(_) | Value::Ints(_), [EvaluatedIndex::Slice(..)]) = (value, at) {
-            // It is a copy, of all in the worst case.
+            // The slice is a copy, at worst of the whole.
             let bytes = value.list_len().map_or(0, Value::list_bytes);
             self.check_room(bytes, span, || "a slice".to_owned())?;
         }
@@ -295,7 +295,7 @@ fn shown(start: i64, end: Option<i64>) -> String {
     }
 }
 
-/// The bounds from the front; `None` where they are outside or cross.
+/// The bounds counted from the front; `None` if they are out of range or crossed.
 fn bounds(start: i64, end: Option<i64>, size: i64) -> Option<(i64, i64)> {
     let from_front = |at: i64| if at < 0 { at.checked_add(size) } else { Some(at) };
     let (first, last) = (from_front(start)?, from_front(end.unwrap_or(size))?);
@@ -322,7 +322,7 @@ fn list_at(list: &Value, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     }
 }
 
-/// A string's characters.
+/// Characters of a string.
 fn text_at(text: &str, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = text.chars().count() as i64;
     let (first, last) = match at {

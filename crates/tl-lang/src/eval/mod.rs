@@ -1,8 +1,8 @@
 //! Runs a checked program by walking it.
 //!
-//! All variables of all active functions lie in one stack of values, which also holds the arguments of calls while they are
-//! evaluated; it only grows, so that after warm-up evaluating allocates nothing. A value is moved out of its slot where
-//! `liveness` marked its last read. Errors carry the place; calls add where they were called from on the way out.
+//! One stack of values holds the variables of all active functions and the arguments of calls. It only grows, so after warm-up
+//! evaluation allocates nothing. A value is moved out of its slot at the last read that `liveness` marked. Errors carry their
+//! place; the calls that they pass on the way out add theirs.
 
 mod attention;
 mod binding;

@@ -1,4 +1,4 @@
-//! Operators on values whose types the checker knows, and on those it does not.
+//! Operators on values, whether or not the checker knew their types.
 
 use tl_syntax::Span;
 use tl_syntax::ast::BinaryOperator;
@@ -13,7 +13,7 @@ use crate::text::Text;
 use crate::value::{Number, Value, equal};
 
 impl Evaluator<'_> {
-    /// What a condition gives that reads its operands where they lie: a comparison of numbers; `None` where it is something else.
+    /// The value of a comparison of numbers, without the stack of values; `None` for other conditions.
     pub(super) fn truth_at(&self, expr: &Expr) -> Option<bool> {
         let (operator, left, right) = match &expr.kind {
             ExprKind::Binary { operator, left, right } => (operator, left, right),
@@ -66,7 +66,7 @@ impl Evaluator<'_> {
         if let (Value::Str(a), Value::Str(b)) = (&left, &right) {
             if operator == BinaryOperator::Add {
                 let len = a.len().saturating_add(b.len());
-                // It is put together, and then shared.
+                // The string is built, and copied into its shared form.
                 self.check_room(len.saturating_mul(2), span, || format!("a string of {len} bytes"))?;
                 return Ok(Value::Str(Text::joined(a, b)));
             }
@@ -94,7 +94,7 @@ impl Evaluator<'_> {
         self.tensor_operator(arithmetic::operation_name(operator), &[left, right], operator.symbol(), span)
     }
 
-    /// An operator on tensors that the checker did not know to be any.
+    /// An operator on tensors whose type the checker did not know.
     fn tensor_operator(&mut self, row: &str, operands: &[Value], symbol: &str, span: Span) -> Evaluated<Value> {
         let has_tensor = operands.iter().any(|operand| matches!(operand, Value::Tensor(_) | Value::Handle(_)));
         let arguments: Option<smallvec::SmallVec<[Arg<'_>; 2]>> = operands

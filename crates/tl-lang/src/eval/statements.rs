@@ -12,7 +12,7 @@ impl Evaluator<'_> {
         Ok(self.stack.pop().unwrap_or_default())
     }
 
-    /// Runs a block and puts its value onto the stack.
+    /// Runs a block and pushes its value.
     pub(super) fn push_block(&mut self, block: &Block) -> Evaluated<()> {
         for statement in &block.statements {
             self.statement(statement)?;
@@ -39,7 +39,7 @@ impl Evaluator<'_> {
                 if *unread {
                     self.stack.pop();
                 } else {
-                    // The value, which was just evaluated, is the last one.
+                    // The value is on top of the stack.
                     self.move_top_to(self.frame + *slot as usize);
                 }
             }
@@ -76,9 +76,9 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// Runs a loop's body once. False means that the loop ends here.
+    /// Runs a loop's body once; false if the loop ends.
     fn round(&mut self, body: &Block) -> Evaluated<bool> {
-        // A `break` inside a call's arguments leaves those that were there already.
+        // A `break` inside a call's arguments leaves earlier arguments on the stack.
         let height = self.stack.len();
         match self.push_block(body) {
             Ok(()) | Err(ControlFlow::Continue) => {

@@ -1,39 +1,38 @@
-//! `let y = relu(x)` and then `y * 2`, the only read of `y`: the operation takes the place of the variable, as if it had been
-//! written there. So chains and recognized forms reach across statements.
+//! Inlining of variables: after `let y = relu(x)`, in `y * 2` with the only read of `y`, the operation replaces the variable.
+//! So chains and recognized forms reach across statements.
 //!
-//! Only where nothing but variables and constants is evaluated between the two, so that everything happens in the order in which
-//! it was written.
+//! Only if nothing but variables and constants is evaluated between the two: the order of evaluation stays.
 
 use crate::ir::{Argument, Block, Expr, ExprKind, RecycleTarget, Slot, Statement};
 use crate::rewrite::walk::Part;
 
-/// Operations nested deeper than this are left in variables: evaluating an expression takes the machine's stack.
+/// Operations nested deeper than this stay in variables: evaluation of nested expressions takes the thread's stack.
 const MAX_NESTED: usize = 24;
 
-/// Joins what can be joined in a block and in all blocks inside it. Says whether anything was.
-pub(super) fn join(block: &mut Block) -> bool {
-    let mut joined = false;
-    block.for_each_part(&mut |part| joined |= join_inside(part));
-    // From the end, so that a statement which took one in is itself taken in by the next.
+/// Inlines variables in a block and in all blocks inside it; true if there were any.
+pub(super) fn inline(block: &mut Block) -> bool {
+    let mut inlined = false;
+    block.for_each_part(&mut |part| inlined |= inline_inside(part));
+    // From the end, so that a statement with an inlined operation can itself be inlined into the next.
     for at in (0..block.statements.len()).rev() {
-        joined |= join_statement(block, at);
+        inlined |= inline_statement(block, at);
     }
-    joined
+    inlined
 }
 
-fn join_inside(part: Part<'_>) -> bool {
+fn inline_inside(part: Part<'_>) -> bool {
     match part {
-        Part::Block(block) => join(block),
+        Part::Block(block) => inline(block),
         Part::Expr(expr) => {
-            let mut joined = false;
-            expr.for_each_part(&mut |part| joined |= join_inside(part));
-            joined
+            let mut inlined = false;
+            expr.for_each_part(&mut |part| inlined |= inline_inside(part));
+            inlined
         }
     }
 }
 
-/// Puts the operation of statement `at` into what follows it.
-fn join_statement(block: &mut Block, at: usize) -> bool {
+/// Inlines the operation of statement `at` into the next one.
+fn inline_statement(block: &mut Block, at: usize) -> bool {
     let Some((statement, rest)) = block.statements.get_mut(at..).and_then(<[_]>::split_first_mut) else { return false };
     let Statement::Set { slot, value, unread: false } = statement else { return false };
     let next = match rest.first_mut() {
@@ -59,7 +58,7 @@ fn join_statement(block: &mut Block, at: usize) -> bool {
     substitute(next, *slot, &mut moved, depth);
     match moved {
         Some(operation) => {
-            // It found no place.
+            // Nothing was replaced.
             *value = operation;
             false
         }
@@ -70,7 +69,7 @@ fn join_statement(block: &mut Block, at: usize) -> bool {
     }
 }
 
-/// How often an expression reads the variable, or recycles it.
+/// How often an expression reads the variable; recycling counts as two reads.
 fn count_reads(expr: &mut Expr, slot: Slot) -> usize {
     match &expr.kind {
         ExprKind::Local { slot: read, .. } => return usize::from(*read == slot),
@@ -93,7 +92,7 @@ fn count_reads_in(part: Part<'_>, slot: Slot) -> usize {
     }
 }
 
-/// How deep operations stand in each other.
+/// The depth of nested operations.
 fn operation_depth(expr: &Expr) -> usize {
     let ExprKind::Op(call) = &expr.kind else { return 0 };
     let inner = call.arguments.iter().map(|argument| match argument {
@@ -113,8 +112,7 @@ enum Search {
     Blocked,
 }
 
-/// Puts the operation in the place of the variable's last read, if that is the first thing which is evaluated, at most `depth`
-/// operations deep.
+/// Replaces the variable's last read by the operation if nothing else is evaluated before it, at most `depth` operations deep.
 fn substitute(expr: &mut Expr, slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Search {
     match &mut expr.kind {
         ExprKind::Local { slot: read, last: true, .. } if *read == slot => match operation.take() {
@@ -153,6 +151,6 @@ fn substitute_in(arguments: &mut [Argument], slot: Slot, operation: &mut Option<
             return search;
         }
     }
-    // The call itself comes before what is behind it.
+    // The call itself is evaluated before whatever follows.
     Search::Blocked
 }

@@ -1,4 +1,4 @@
-//! What an expression or a block consists of, for walks that look for something in all of it.
+//! The parts of expressions and blocks, for walks over all of them.
 
 use crate::ir::{Argument, Block, Expr, ExprKind, Index, RecycleTarget, Statement};
 
