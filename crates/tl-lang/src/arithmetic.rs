@@ -1,5 +1,5 @@
-//! What operators do: to plain numbers here, for the checker, which computes known values, and for the running program alike;
-//! to tensors by an operation.
+//! Operators: computed here on plain numbers, for the checker's known values and the running program alike; on tensors, each is
+//! an operation.
 
 use tl_syntax::ast::BinaryOperator;
 
@@ -24,7 +24,7 @@ pub(crate) fn operation_name(operator: BinaryOperator) -> &'static str {
     }
 }
 
-/// Why a computation with whole numbers has no result.
+/// Why arithmetic on ints has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArithmeticError {
     Overflow,
@@ -33,7 +33,7 @@ pub(crate) enum ArithmeticError {
     NotArithmetic,
 }
 
-/// `a operator b` on whole numbers: `/` cuts the fraction off, `%` has the sign of `a`.
+/// `a operator b` on ints: `/` truncates, `%` has the sign of `a`.
 pub(crate) fn int(operator: BinaryOperator, a: i64, b: i64) -> Result<i64, ArithmeticError> {
     let result = match operator {
         BinaryOperator::Add => a.checked_add(b),
@@ -41,7 +41,7 @@ pub(crate) fn int(operator: BinaryOperator, a: i64, b: i64) -> Result<i64, Arith
         BinaryOperator::Multiply => a.checked_mul(b),
         BinaryOperator::Divide | BinaryOperator::Remainder if b == 0 => return Err(ArithmeticError::DivisionByZero),
         BinaryOperator::Divide => a.checked_div(b),
-        // The remainder by -1 is 0 even where the quotient is too large.
+        // The remainder by -1 is 0 even if the quotient overflows.
         BinaryOperator::Remainder => Some(a.checked_rem(b).unwrap_or(0)),
         BinaryOperator::Power if b < 0 => return Err(ArithmeticError::NegativeExponent),
         BinaryOperator::Power => power(a, b),
@@ -59,7 +59,7 @@ fn power(a: i64, b: i64) -> Option<i64> {
     }
 }
 
-/// `a operator b` on numbers with fractions, or `None` where the operator is not arithmetic.
+/// `a operator b` on floats; `None` if the operator is not arithmetic.
 pub(crate) fn float(operator: BinaryOperator, a: f64, b: f64) -> Option<f64> {
     Some(match operator {
         BinaryOperator::Add => a + b,

@@ -1,4 +1,4 @@
-//! Calls: which function is meant, which argument belongs to which parameter, and whether it may stand there.
+//! Calls: the callee is found, arguments are bound to its parameters, and their types checked.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::ir::{Argument, Expr, ExprKind, RecycleTarget};
 use crate::library::{self, ArgTypes, Builtin, ParamKind};
 use crate::types::{HandleKind, Known, Type};
 
-/// A function of a later version.
+/// The name of a function that is reserved for a later version.
 const RESERVED_NAME: &str = "save";
 
-/// A parameter as far as binding arguments is concerned.
+/// A parameter, as binding arguments sees it.
 pub(super) struct ParamSlot<'a> {
     pub(super) name: &'a str,
     pub(super) is_required: bool,
@@ -27,7 +27,7 @@ pub(super) struct ParamSlot<'a> {
     pub(super) is_rest: bool,
 }
 
-/// The arguments of a call in the order of the parameters; what stands for a rest parameter is in `rest`.
+/// The arguments of a call in the order of the parameters; those of a rest parameter are in `rest`.
 pub(super) struct BoundArguments {
     pub(super) arguments: Vec<Option<Typed>>,
     pub(super) rest: Vec<Typed>,
@@ -58,7 +58,7 @@ impl Checker {
         self.library_call(name, None, arguments, span)
     }
 
-    /// A row of the operations or of this crate's table. Numbers have rows of their own under the operations' names.
+    /// A call of an operation or a builtin. On plain numbers, some operations are builtins of the same name.
     fn library_call(
         &mut self,
         name: &ast::Name,
@@ -134,7 +134,7 @@ impl Checker {
             && library::builtin(&name.text).is_none()
             && tl_tensor::ops::by_name(&name.text).is_none()
         {
-            // Nothing is known of the receiver, and if that is a mistake, it has been reported.
+            // The receiver's type is unknown; if that is an error, it was reported.
             for argument in arguments {
                 self.expr(&argument.value);
             }
@@ -177,7 +177,7 @@ impl Checker {
         self.report(diagnostic);
     }
 
-    /// `buf.zeros(shape)` and its kind: a builtin that makes a tensor, run with the buffer.
+    /// Methods such as `buf.zeros(shape)`: a builtin that makes a tensor, run with the buffer.
     fn creating_method(
         &mut self,
         receiver: &Typed,
@@ -229,7 +229,7 @@ impl Checker {
         Typed::new(Expr::new(kind, span), Type::Unit)
     }
 
-    /// Gives each argument its parameter, and reports what is too many, missing or unknown.
+    /// Binds arguments to parameters, and reports surplus, missing and unknown ones.
     pub(super) fn bind(
         &mut self,
         callee: &str,
@@ -352,7 +352,7 @@ impl Checker {
         let slots: SmallVec<[ParamSlot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
         let bound = self.bind(row.name, &slots, receiver, arguments, span);
         if !bound.is_complete {
-            // The result's kind is known all the same, which spares what follows from being doubted.
+            // The result's kind is known all the same, which prevents errors that follow from this one.
             return Typed::new(Expr::unit(span), (row.result)(&ArgTypes(&[])).0);
         }
         self.builtin_with(row, bound, span)
@@ -405,12 +405,12 @@ impl Checker {
     }
 }
 
-/// What is known of arguments, as a row's result rule takes it.
+/// Types and known values of arguments, for a row's result rule.
 fn known_types(arguments: &[Option<Typed>]) -> SmallVec<[Option<(&Type, &Known)>; 8]> {
     arguments.iter().map(|argument| argument.as_ref().map(|value| (&value.ty, &value.known))).collect()
 }
 
-/// Whether a call of an operation is one of the builtin of the same name: on plain numbers, or with fewer arguments.
+/// Whether a call means the builtin and not the operation of that name: on plain numbers, or with fewer arguments.
 fn accepts_call(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
     let mut given = arguments.iter().enumerate().filter_map(|(at, value)| value.as_ref().map(|value| (at, value)));
     given.all(|(at, value)| match row.params.get(at).map(|param| param.kind) {

@@ -16,18 +16,18 @@ use crate::library;
 use crate::types::{HandleKind, Known, Type};
 use crate::value::Value;
 
-/// How many branches one `if` may have; each is a level in the checked program.
+/// The most branches of one `if`: each is a level of nesting in the checked program.
 const MAX_BRANCHES: usize = 200;
 
-/// What a value that may be a tensor is where there is none.
+/// The value in the place of a tensor that is not there.
 const NONE: &str = "none";
 
-/// Of longer lists the checker does not remember the elements.
+/// The checker does not track the elements of longer lists.
 const MAX_KNOWN: usize = 64;
 
-/// The dtype that a program means by a name.
+/// The dtype of that name.
 pub(super) fn dtype_named(name: &str) -> Option<DType> {
-    // Tensors of this one cannot be declared: a KV cache is kept in it, and reserved.
+    // `q8_0` names no type of a declared tensor, only that of KV caches and reservations.
     let q8_0 = (name == DType::Q8_0.name()).then_some(DType::Q8_0);
     ast::TensorDtype::from_name(name).and_then(super::conversions::dtype).or(q8_0)
 }
@@ -78,7 +78,7 @@ impl Checker {
         }
     }
 
-    /// An expression whose value is not used: its blocks need not agree on one.
+    /// An expression whose value is not used: its branches may have different types.
     pub(super) fn expr_for_effect(&mut self, expr: &ast::Expr) -> Typed {
         let typed = |kind, diverges: bool| {
             Typed::new(Expr::new(kind, expr.span), if diverges { Type::Never } else { Type::Unit })
@@ -104,7 +104,7 @@ impl Checker {
         }
     }
 
-    /// The block's own value is not used: the trace's is the plan.
+    /// `buffer_trace { … }`. The block's value is not used: the expression's value is the plan.
     fn trace(&mut self, body: &ast::Block, span: Span) -> Typed {
         let (block, diverges) = self.block_for_effect(body);
         let body = Box::new(Expr::new(ExprKind::Block(block), body.span));
@@ -254,7 +254,7 @@ impl Checker {
         span: Span,
     ) -> Typed {
         let left = self.expr(left);
-        // What is known behind the right side of `and` holds only if it was evaluated.
+        // The right side of `and` and `or` may not be evaluated, so its states are joined with those before it.
         let before = matches!(operator, BinaryOperator::And | BinaryOperator::Or).then(|| self.scopes().snapshot());
         let right = self.expr(right);
         if let Some(before) = before {
@@ -330,7 +330,7 @@ impl Checker {
         Typed::new(Expr::new(ExprKind::Optional(Box::new(path.expr)), span), Type::Optional)
     }
 
-    /// `if let name = value {…} else {…}`: a variable of its own, and a branch that asks whether it is there.
+    /// `if let name = value {…} else {…}`: a new variable, and a branch on whether it is `none`.
     fn if_let(
         &mut self,
         name: &ast::Name,

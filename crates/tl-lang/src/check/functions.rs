@@ -1,8 +1,8 @@
 //! Signatures, the top level, and function bodies.
 //!
-//! Functions see top-level variables. Which ones they touch is found by a first, quiet look at all bodies; those variables
-//! are global, the others belong to the top level's own frame and end at their last use. Then the top level is checked,
-//! which gives the globals their types, and then the bodies.
+//! Functions may use top-level variables. A first pass over all bodies, without reports, finds which ones; those are global, the
+//! others are local to the top level and end at their last use. Then the top level is checked, which gives the globals their
+//! types, and then the bodies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,8 +83,8 @@ impl Checker {
         Signature { name: function.name.text.clone(), span: function.name.span, parameters, result, sizes }
     }
 
-    /// A written type. In a signature, `sizes` takes its size names in; elsewhere a name is one of the signature around or
-    /// a variable whose value is known.
+    /// A written type. In a signature, its size names are added to `sizes`; elsewhere a size name is one of the enclosing
+    /// signature or a variable with a known value.
     pub(super) fn declared(&mut self, ty: &ast::Type, mut sizes: Option<&mut Vec<Arc<str>>>) -> Declared {
         match &ty.kind {
             ast::TypeKind::Int => Declared::Int,
@@ -115,8 +115,7 @@ impl Checker {
         }
     }
 
-    /// The index of the name that stands for what `float` is: in a signature it joins the names, in a body it is that of the
-    /// signature around.
+    /// The index of [`FLOAT`] among the size names: in a signature it is added, in a body it is that of the enclosing signature.
     fn float_name(&self, sizes: Option<&mut Vec<Arc<str>>>) -> Option<u32> {
         let at = |names: &[Arc<str>]| names.iter().position(|name| &**name == FLOAT).map(|at| at as u32);
         match sizes {
@@ -177,7 +176,7 @@ impl Checker {
         }
     }
 
-    /// Takes in the names that top-level statements declare.
+    /// Collects the names that top-level statements declare.
     fn top_level_names(&mut self, files: &[LoadedFile]) {
         for file in files {
             for item in &file.tree.items {
@@ -207,7 +206,7 @@ impl Checker {
         }
     }
 
-    /// Keeps those top-level names that functions touch, and numbers them.
+    /// Keeps the top-level names that functions use, and numbers them.
     fn number_globals(&mut self) -> Vec<Arc<str>> {
         self.globals.retain(|global| global.is_used);
         self.global_names = self
@@ -219,7 +218,7 @@ impl Checker {
         self.globals.iter().map(|global| global.name.clone()).collect()
     }
 
-    /// The top level: the declared tensors of imported files, the statements of the main file, its `main`.
+    /// The top level: tensor declarations of imported files, then the main file's statements and its `main`.
     fn entry(&mut self, files: &[LoadedFile]) -> ir::Function {
         self.frame = Default::default();
         self.frame.is_top_level = true;
@@ -291,7 +290,7 @@ impl Checker {
         for (index, name) in head.sizes.iter().enumerate() {
             let slot = self.frame.new_slot(&Type::Int);
             if !head.parameters.iter().any(|parameter| mentions(&parameter.ty, index as u32)) {
-                // Only the result tells it, so it has no value yet in the body.
+                // Only the result's type has it, so it has no value in the body.
                 continue;
             }
             let variable = Variable {

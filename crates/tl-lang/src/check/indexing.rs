@@ -171,7 +171,7 @@ impl Checker {
     }
 }
 
-/// What is known of an index.
+/// The known parts of an index.
 enum IndexKnown {
     At(Size),
     Slice(Size, Option<Size>),

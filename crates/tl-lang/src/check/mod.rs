@@ -1,7 +1,7 @@
-//! Syntax trees to a checked program: names are resolved, arguments bound, types and sizes inferred as far as they can be
-//! known, and everything that is wrong is reported. Nothing runs here.
+//! Syntax trees to a checked program: names are resolved, arguments bound, types and sizes inferred as far as possible, and all
+//! errors reported. Nothing runs here.
 //!
-//! A wrong part becomes an expression of unknown type, and checking goes on: one mistake, one message.
+//! A wrong part becomes an expression of unknown type, and checking continues: one mistake, one message.
 
 mod calls;
 mod checker;

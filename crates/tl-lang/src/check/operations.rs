@@ -1,5 +1,5 @@
-//! Operators, and calls of the operations' table: arguments are given the kinds that their parameters take, and the row's
-//! own shape rule says what the result is.
+//! Operators and calls of operations: arguments are converted to the kinds of their parameters, and the row's shape rule gives
+//! the type of the result.
 
 use smallvec::SmallVec;
 use tl_device::DType;
@@ -33,7 +33,7 @@ impl Checker {
             Type::Tensor(ty) => ty.dtype,
             _ => None,
         });
-        // A list takes the type of the tensors beside it.
+        // A list becomes a tensor of the dtype of the other operands.
         let dtype = dtype.filter(|dtype| !matches!(dtype, DType::Block(_))).unwrap_or(DType::F16);
         let mut fits = true;
         let mut values = Vec::with_capacity(arguments.len());
@@ -80,7 +80,7 @@ impl Checker {
         value
     }
 
-    /// What the operation's own rule says of the result; what it forbids is reported.
+    /// The result's type by the operation's shape rule, whose errors are reported.
     fn apply_rule(&mut self, op: &'static Op, values: &[Option<Typed>], span: Span) -> Type {
         let types: SmallVec<[ArgType<'_>; 8]> = values
             .iter()
@@ -166,7 +166,7 @@ impl Checker {
     }
 }
 
-/// `a and b` evaluates `b` only where `a` is true: it is an `if`.
+/// `a and b` evaluates `b` only if `a` is true: it becomes an `if`.
 fn logic(operator: BinaryOperator, left: Typed, right: Typed, span: Span) -> Typed {
     let value = |expr| Block { statements: Vec::new(), value: Some(Box::new(expr)) };
     let constant = |truth| value(Expr::of(Value::Bool(truth), span));
@@ -211,7 +211,7 @@ fn argument(value: Option<Typed>, param: &Param) -> Argument {
     let Some(value) = value else { return Argument::Missing };
     let span = value.span();
     match (param.kind, value.expr.kind) {
-        // Lists that are written out need not be made: their elements are put where the operation reads them.
+        // A literal list is not made: the operation reads its elements.
         (Kind::Tensors | Kind::Ints, ExprKind::List(elements)) => Argument::Several(elements),
         (_, kind) => Argument::One(Expr::new(kind, span)),
     }
@@ -221,7 +221,7 @@ fn rule_argument<'a>(value: &'a Typed, param: &Param) -> ArgType<'a> {
     match (param.kind, value.arg_type()) {
         (Kind::Ints, ArgType::Int(size)) => ArgType::Ints([size].into_iter().collect()),
         (Kind::Tensors, _) => tensors_type(value),
-        // Nothing is known of the value, so the rule must not take it for anything.
+        // A value of unknown type: the rule must not take it for a tensor.
         (Kind::Int, ArgType::Tensor(_)) => ArgType::Int(Size::Unknown),
         (Kind::Number, ArgType::Tensor(_)) => ArgType::Number,
         (Kind::Bool, ArgType::Tensor(_)) => ArgType::Bool(None),
@@ -231,7 +231,7 @@ fn rule_argument<'a>(value: &'a Typed, param: &Param) -> ArgType<'a> {
     }
 }
 
-/// The types of a list of tensors: each one's where the list is written out, else nothing.
+/// The types of a list of tensors, if it is a literal.
 fn tensors_type(value: &Typed) -> ArgType<'_> {
     match &value.known {
         Known::Elements(elements) => {
@@ -241,7 +241,7 @@ fn tensors_type(value: &Typed) -> ArgType<'_> {
             });
             ArgType::Tensors(types.collect())
         }
-        // An operand whose sizes are unknown makes the whole rule undecided.
+        // One operand of unknown sizes makes the rule undecided.
         _ => ArgType::Tensors([TensorType::default()].into_iter().collect()),
     }
 }

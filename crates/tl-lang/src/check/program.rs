@@ -1,4 +1,4 @@
-//! Checks a program: its first file and all that it imports.
+//! Checks a program: its main file and its imports.
 
 use tl_syntax::{Diagnostic, SourceMap};
 

@@ -1,4 +1,4 @@
-//! Blocks and statements: declarations, assignments, loops; and what is known of variables where ways part and meet.
+//! Blocks and statements: declarations, assignments, loops; and the states of variables where control flow splits and merges.
 
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
@@ -10,10 +10,10 @@ use crate::declared::{Declared, DeclaredDim, DeclaredDtype, declared_type, show_
 use crate::ir::{self, Block, Drops, Expr, Statement, TypeSource};
 use crate::types::{Known, Type};
 
-/// Loops nested deeper than this are not tried: every variable that is known before them is forgotten.
+/// Loops nested deeper than this get no trial rounds: the states of all variables before them are forgotten.
 const MAX_TRIAL_DEPTH: usize = 3;
 
-/// Whether the point behind a statement is never reached.
+/// Whether the point after a statement is never reached.
 pub(super) type Diverges = bool;
 
 impl Checker {
@@ -78,7 +78,7 @@ impl Checker {
         self.expect(value, result, TypeSource::Result).expr
     }
 
-    /// Checks a statement and adds what it becomes.
+    /// Checks a statement and appends the result.
     pub(super) fn statement(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
         match &statement.kind {
             StatementKind::Let { name, ty, value } => self.let_statement(name, ty.as_ref(), value, into),
@@ -88,7 +88,7 @@ impl Checker {
             StatementKind::While { condition, body } => {
                 let (condition, body) = self.loop_rounds(|checker| {
                     let condition = checker.condition(condition);
-                    // What is known where the condition is false is what is known behind the loop.
+                    // The states where the condition is false are those after the loop.
                     let after = checker.scopes().snapshot();
                     let (body, diverges) = checker.block_for_effect(body);
                     ((condition, body), diverges, Some(after))
@@ -129,7 +129,7 @@ impl Checker {
         self.declare(name, declared, value, into);
     }
 
-    /// Brings a variable into being with its first value.
+    /// Declares a variable with its first value.
     fn declare(&mut self, name: &ast::Name, declared: Option<Declared>, value: Typed, into: &mut Vec<Statement>) {
         let location = match self.global_index(&name.text) {
             Some(index) => VariableLocation::Global(index),
@@ -143,7 +143,7 @@ impl Checker {
         self.scopes().declare(variable, state);
     }
 
-    /// The number of a top-level name that functions touch, where one is being declared.
+    /// The index of the global variable, if the declaration of one stands here.
     fn global_index(&self, name: &str) -> Option<u32> {
         let is_top = self.frame.is_top_level && self.frame.scopes.depth() == 1;
         is_top.then(|| self.global_names.get(name).copied()).flatten()
@@ -157,7 +157,7 @@ impl Checker {
         }
     }
 
-    /// What is known of a variable after it was given a value. A global that functions assign to may have any of its kind.
+    /// A variable's state after an assignment. A global that functions assign to may have any value of its kind.
     fn state_of(&self, location: VariableLocation, ty: Type, known: Known) -> State {
         let changes = match location {
             VariableLocation::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
@@ -297,13 +297,12 @@ impl Checker {
         !ends
     }
 
-    /// Checks a loop's round with what is known of the variables in every round. `round` gives what is known where the
-    /// loop ends by itself.
+    /// Checks a loop's round with the states that hold in every round. `round` gives the states at the loop's normal end.
     fn loop_rounds<T>(&mut self, mut round: impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>)) -> T {
         if self.frame.loops.len() >= MAX_TRIAL_DEPTH || self.frame.scopes.is_coarse() {
             self.scopes().forget_all();
         } else {
-            // A second trial finds what changes only because something else did; what a third would find is forgotten.
+            // A second trial finds changes that follow from those of the first. If it finds any, all assigned variables are forgotten.
             let changed = self.trial(&mut round, false) && self.trial(&mut round, false);
             if changed {
                 self.trial(&mut round, true);
@@ -323,8 +322,8 @@ impl Checker {
         result
     }
 
-    /// Checks a round without reporting, and forgets what it changes of what was known before it; with `forget_all`, all
-    /// that it assigns. Says whether anything was forgotten.
+    /// Checks a round without reports, and widens the states before it that it changes; with `forget_all`, those of all variables
+    /// that it assigns. True if any state was widened.
     fn trial<T>(
         &mut self,
         round: &mut impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>),
@@ -361,7 +360,7 @@ impl Checker {
                 changed = true;
             }
         }
-        // What was assigned stays noted for the loops around.
+        // Enclosing loops need the assigned variables too.
         self.frame.assigned.extend(assigned);
         changed
     }

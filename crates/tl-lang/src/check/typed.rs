@@ -1,6 +1,6 @@
-//! Checked expressions with what is known of their values, and whether a value may stand where a type is written.
+//! Checked expressions with their inferred types, and the test of a value against a written type.
 //!
-//! What is not known is left to run time: every doubt is decided for the program.
+//! What is unknown is left to run time: in doubt, the checker accepts.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits};
 use crate::ir::Expr;
 use crate::types::{Known, Type};
 
-/// A checked expression and what is known of its value.
+/// A checked expression, its type, and what is known of its value.
 #[derive(Debug)]
 pub(crate) struct Typed {
     pub(crate) expr: Expr,
@@ -28,7 +28,7 @@ impl Typed {
         self.expr.span
     }
 
-    /// The value as a shape rule sees it.
+    /// The argument as a shape rule sees it.
     pub(crate) fn arg_type(&self) -> ArgType<'_> {
         match (&self.ty, &self.known) {
             (Type::Tensor(ty), _) => ArgType::Tensor(ty.clone()),
@@ -53,14 +53,13 @@ impl Typed {
     }
 }
 
-/// The sizes that a signature's names have got.
+/// The sizes that a signature's names are bound to.
 pub(crate) type Bindings = Vec<Option<Size>>;
 
-/// Whether a value of the type `given` may stand where `declared` is written, as far as that can be said. Binds the
-/// signature's size names.
+/// Tests a value of the type `given` against a written type, as far as the types are known. Binds the signature's size names.
 ///
 /// # Errors
-/// The rule that is broken, without the types themselves; empty if the kinds alone say it.
+/// The broken rule, without the types; empty if the kinds differ.
 pub(crate) fn accepts(
     declared: &Declared,
     given: &Type,

@@ -13,12 +13,12 @@ use crate::text::Text;
 use crate::types::HandleKind;
 use crate::value::{Handle, Value};
 
-/// The arguments of a running call, by the position of their parameters; what is left out is absent or has its default.
+/// The arguments of a running call, in the order of the parameters; one left out is absent or has its default.
 pub(crate) struct Args<'a> {
     /// The builtin's name.
     pub(crate) name: &'static str,
     pub(crate) params: &'static [Param],
-    /// First those of the parameters but the rest, then the rest.
+    /// Those of the rest parameter come last.
     pub(crate) values: &'a mut [Value],
 }
 
@@ -48,7 +48,7 @@ impl Args<'_> {
         }
     }
 
-    /// A whole number that is not negative.
+    /// An int that is not negative.
     pub(crate) fn size(&self, index: usize) -> Result<usize, BuiltinError> {
         let n = self.int(index)?;
         usize::try_from(n).map_err(|_| {
@@ -79,7 +79,7 @@ impl Args<'_> {
         }
     }
 
-    /// The dtype, `float16` where it is left out.
+    /// A dtype, `float16` if it is left out.
     pub(crate) fn dtype(&self, index: usize) -> Result<DType, BuiltinError> {
         match self.value(index) {
             Value::DType(dtype) => Ok(*dtype),
@@ -116,7 +116,7 @@ impl Args<'_> {
         }
     }
 
-    /// A list of strings; none where it is left out.
+    /// A list of strings, empty if it is left out.
     pub(crate) fn texts(&self, index: usize) -> Result<Vec<Text>, BuiltinError> {
         let value = self.value(index);
         let text = |place: usize| match value.element(place) {
@@ -153,7 +153,7 @@ impl Args<'_> {
         }
     }
 
-    /// Of all values from `index` on.
+    /// All values from `index` on.
     pub(crate) fn rest(&self, index: usize) -> &[Value] {
         self.values.get(index..).unwrap_or(&[])
     }

@@ -1,4 +1,4 @@
-//! KV caches, and what layers keep in them.
+//! KV caches, and the operations of layers that keep state in them.
 
 use std::sync::Arc;
 
@@ -194,7 +194,7 @@ fn cache<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Mutex<KvCache>, Bui
     }
 }
 
-/// The type of a tensor as this one, with one size that is not known: that which `which` chooses.
+/// This tensor type with one size unknown, which `which` chooses.
 fn resized(ty: Option<&Type>, which: impl Fn(&mut [Size]) -> Option<&mut Size>) -> (Type, Known) {
     let Some(Type::Tensor(TensorType { dtype, sizes })) = ty else { return (Type::any_tensor(), Known::Nothing) };
     let mut sizes = sizes.clone();

@@ -21,7 +21,7 @@ impl BuiltinError {
     pub(crate) fn new(message: impl Into<String>) -> BuiltinError {
         let mut message = message.into();
         if message.len() > MAX_MESSAGE_BYTES {
-            // A name that a program asks for may be as long as its memory.
+            // A message may quote a string of the program's, of any length.
             message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
             message.push('…');
         }

@@ -7,10 +7,10 @@ use super::nodes::child;
 use crate::types::{HandleKind, Type};
 use crate::value::{Handle, Number, Value};
 
-/// The field that a model has beside its parts.
+/// A model's field for its configuration.
 pub(crate) const CONFIG: &str = "config";
 
-/// The field that says what a model computes in.
+/// A model's field for the dtype of its activations.
 pub(crate) const ACTIVATIONS: &str = "activations";
 
 /// The type of a handle's field.
@@ -18,7 +18,7 @@ pub(crate) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
     match (kind, name) {
         (HandleKind::Model, CONFIG) => Some(Type::Handle(HandleKind::Config)),
         (HandleKind::Model, ACTIVATIONS) => Some(Type::Dtype),
-        // Whether it is there, the file tells.
+        // Only the file tells whether it exists.
         (HandleKind::Model | HandleKind::Node, "weight" | "bias") => Some(Type::any_tensor()),
         (HandleKind::Model | HandleKind::Node, _) => Some(Type::Handle(HandleKind::Node)),
         (HandleKind::Config, "architecture") => Some(Type::Str),

@@ -1,4 +1,4 @@
-//! The builtin `generate`: whole generation, in memory that is reserved before the first token and kept for the next call.
+//! The builtin `generate`: prompt to text, in memory that is reserved before the first token and kept for the next call.
 
 use tl_device::{Device, TensorBuffer};
 use tl_model::{DecodeStream, GenerateOptions, ModelError, SamplingOptions, StopStrings, Tokenizer, Weights};

@@ -1,4 +1,4 @@
-//! Lists: their length, and growing them.
+//! Lists: length and growth.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::row::{ArgTypes, Builtin, Context};
 use crate::types::{Known, Type};
 use crate::value::{Handle, Ints, Value};
 
-/// From how many elements on room for a list is asked for before it grows.
+/// Lists of at least this many elements check the heap before they grow.
 const CHECKED_LEN: usize = 4096;
 
 pub(super) static ROWS: &[Builtin] = &[
@@ -72,7 +72,7 @@ fn append_type(types: &ArgTypes<'_>) -> (Type, Known) {
 fn append(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, BuiltinError> {
     let (list, value) = (args.take(0), args.take(1));
     let len = list.list_len().unwrap_or(0);
-    // A list that others hold is copied, and a full one moves to where twice as much has room.
+    // A shared list is copied, and a full one is moved to twice its capacity.
     let moves = match &list {
         Value::Ints(Ints::Shared(ints)) => Arc::strong_count(ints) > 1 || len == ints.capacity(),
         Value::List(values) => Arc::strong_count(values) > 1 || len == values.capacity(),

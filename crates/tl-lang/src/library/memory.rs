@@ -1,4 +1,4 @@
-//! Memory, reserved and measured by the program: the device's TensorBuffer and buffers of one's own.
+//! Memory that a program reserves and measures: the device's TensorBuffer, and buffers of its own.
 
 use tl_device::{Device, Layout, LayoutStats, ReserveKind, TensorBuffer, TensorBufferStats};
 
@@ -164,7 +164,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-/// The device's TensorBuffer, which comes into being with the first reservation.
+/// The device's TensorBuffer, made by the first reservation.
 fn current(device: &Device) -> Result<TensorBuffer, BuiltinError> {
     match device.tensor_buffer() {
         Some(buffer) => Ok(buffer),
@@ -244,7 +244,7 @@ fn stats_type(_: &ArgTypes<'_>) -> (Type, Known) {
     (Type::Record(&STATS), Known::Nothing)
 }
 
-/// Counters are far below the largest int; one that is not is shown as that.
+/// A counter; one above the largest int saturates.
 fn int(n: impl TryInto<i64>) -> Value {
     Value::Int(n.try_into().unwrap_or(i64::MAX))
 }

@@ -1,9 +1,11 @@
-//! The builtins that are no tensor operations: the table [`CHAPTERS`], one row each.
+//! The builtins other than tensor operations: a table with a row for each.
 //!
-//! A row gives name, parameters, what the checker can say of the result, documentation and the function itself. Checker,
-//! evaluator and generated reference read the same rows. The rows of `tl_tensor::ops` are builtins by themselves; where a
-//! row here has the name of an operation, it is that operation on plain numbers. To add a builtin, add a row to the file
-//! of its kind.
+//! A row has name, parameters, documentation, the rule for the result's type and the function itself. Checker, evaluator and the
+//! generated reference read the same rows. The rows of `tl_tensor::ops` are builtins too; a row here with the name of an
+//! operation is that operation on plain numbers. To add a builtin, add a row to the file of its kind.
+//!
+//! Running a model takes the checker and the evaluator, which stand above this module: `generate` gets it through
+//! [`OpenModel`].
 
 mod args;
 mod caches;

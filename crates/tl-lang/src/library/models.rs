@@ -1,4 +1,4 @@
-//! Models: loading them, and what their files say.
+//! Models: loading, weights, and metadata.
 
 use tl_model::{Activations, MetadataValue, Weights};
 
@@ -64,7 +64,7 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[MODEL, Param::required("key", ParamKind::Text), Param::required("default", ParamKind::Any)],
         result: |types| {
             let ty = match types.ty(2) {
-                // An empty list says nothing of what the file's holds.
+                // An empty list tells nothing of the elements of the file's.
                 Some(ty @ (Type::Int | Type::Float | Type::Bool | Type::Str)) => ty.clone(),
                 Some(Type::List(element)) => Type::List(element.clone()),
                 _ => Type::Unknown,
@@ -160,7 +160,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-/// A value of a file's metadata in the type of the default; `None` where it has another.
+/// A value of a file's metadata in the type of the default; `None` if it has another type.
 fn metadata(found: &MetadataValue, default: &Value) -> Option<Value> {
     Some(match (found, default) {
         (MetadataValue::Int(n), Value::Int(_)) => Value::Int(*n),

@@ -1,4 +1,4 @@
-//! Nodes of a model: its parts, and the tensors at their ends.
+//! Nodes of a model: the tree of its parts, with tensors as leaves.
 
 use tl_model::{ModelNode, NodeRef};
 use tl_tensor::Tensor;
@@ -14,7 +14,7 @@ pub(crate) fn node_tensor(node: &ModelNode) -> Result<&Tensor, BuiltinError> {
     }
 }
 
-/// The names of a node's children, a few of them.
+/// The names of a node's first children.
 fn parts(node: &ModelNode) -> String {
     let mut names: Vec<&str> = node.child_names().take(12).collect();
     if node.child_names().nth(names.len()).is_some() {
@@ -26,7 +26,7 @@ fn parts(node: &ModelNode) -> String {
 pub(super) fn child(node: &ModelNode, name: &str) -> Result<Value, BuiltinError> {
     match node.child(name) {
         Some(child) => node_value(child.by_ref()),
-        // A model without a table of its own for the output uses that of the input.
+        // A model without output embeddings uses those of the input.
         None if name == "output" && node.path().is_empty() && node.child("token_embd").is_some() => {
             child(node, "token_embd")
         }

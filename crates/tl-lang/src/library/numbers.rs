@@ -1,4 +1,4 @@
-//! The elementwise operations on plain numbers, and conversions between numbers and text.
+//! Elementwise operations on plain numbers, and conversions of numbers and text.
 
 use super::args::Args;
 use super::error::BuiltinError;
@@ -121,10 +121,10 @@ fn same_type(types: &ArgTypes<'_>) -> (Type, Known) {
     (if is_int(0) && is_int(1) { Type::Int } else { Type::Float }, Known::Nothing)
 }
 
-/// The first number if the comparison holds, else the second; NaN where one is NaN.
+/// The first number if the comparison holds, else the second; NaN if one is NaN.
 fn choose(args: &Args<'_>, first: fn(f64, f64) -> bool) -> Result<Value, BuiltinError> {
     if let (Value::Int(a), Value::Int(b)) = (args.value(0), args.value(1)) {
-        // Whole numbers are compared exactly, where their floats may be equal.
+        // Different ints may be equal as floats.
         let smaller = first(0.0, 1.0);
         return Ok(Value::Int(if smaller { *a.min(b) } else { *a.max(b) }));
     }
@@ -132,7 +132,7 @@ fn choose(args: &Args<'_>, first: fn(f64, f64) -> bool) -> Result<Value, Builtin
     Ok(Value::Float(if a.is_nan() || first(a, b) { a } else { b }))
 }
 
-/// The largest float that is a whole number of 64 bits, and one more.
+/// 2^63: the smallest float above all ints.
 const INT_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
 /// A float without its fraction.

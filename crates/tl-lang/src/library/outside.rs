@@ -1,4 +1,4 @@
-//! The outside: arguments, environment, clock, the program's own end.
+//! The outside: arguments, environment, clock, exit.
 
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};

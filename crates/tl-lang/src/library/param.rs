@@ -1,4 +1,4 @@
-//! Parameters of builtins: what they take, and what they are when left out.
+//! Parameters of builtins: the values that they take, and their defaults.
 
 use crate::types::HandleKind;
 pub(crate) use tl_tensor::ops::Default as DefaultValue;
@@ -20,7 +20,7 @@ impl Param {
         Param { name, kind, default: Some(default) }
     }
 
-    /// All arguments without names from here on.
+    /// Takes all further arguments without names.
     pub(crate) const fn rest() -> Param {
         Param { name: "values", kind: ParamKind::Rest, default: Some(DefaultValue::Absent) }
     }

@@ -1,4 +1,4 @@
-//! All builtins as entries of a reference, which documentation and completion are made of.
+//! All builtins as entries of a reference, for documentation and completion.
 
 use tl_tensor::ops;
 
@@ -9,9 +9,9 @@ use super::table::CHAPTERS;
 /// A builtin as a reference shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// As it is called; a method's with its handle before it: `KvCache.clear`.
+    /// Its name; a method's with its handle's type: `KvCache.clear`.
     pub name: String,
-    /// Where it stands in the reference.
+    /// Its chapter of the reference.
     pub chapter: &'static str,
     /// `softmax(x, dim: -1)`
     pub signature: String,

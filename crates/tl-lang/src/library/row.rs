@@ -1,4 +1,4 @@
-//! What a row of the table is made of.
+//! Rows of the table of builtins, and what their functions get.
 
 use tl_device::{DType, Device};
 use tl_model::Sampler;
@@ -20,12 +20,12 @@ pub(crate) struct Builtin {
     pub(crate) owner: Option<HandleKind>,
     pub(crate) doc: &'static str,
     pub(crate) params: &'static [Param],
-    /// Whether it makes tensors out of nothing.
+    /// Whether it makes new tensors, so that a TensorBuffer has it as a method.
     pub(crate) makes_tensors: bool,
-    /// What can be said of the result; with no arguments at all, its kind.
+    /// The result's type and known value; for no arguments, its kind.
     pub(crate) result: fn(&ArgTypes<'_>) -> (Type, Known),
     pub(crate) run: fn(&mut Context<'_>, &mut Args<'_>) -> Result<Value, BuiltinError>,
-    /// The same, where it is a function of one number.
+    /// The function itself, if it is one of a number: the evaluator calls it directly.
     pub(crate) of_number: Option<fn(f64) -> f64>,
 }
 
@@ -61,7 +61,7 @@ impl ArgTypes<'_> {
         Some(self.0.get(index)?.as_ref()?.1)
     }
 
-    /// A tensor whose shape and dtype stand at these places; `float16` where the dtype is left out.
+    /// A tensor whose shape and dtype are these arguments; `float16` if the dtype is left out.
     pub(crate) fn made_tensor(&self, shape: usize, dtype: usize) -> (Type, Known) {
         let sizes = match self.known(shape) {
             Some(Known::Ints(sizes)) => Some(sizes.clone()),
@@ -78,7 +78,7 @@ impl ArgTypes<'_> {
     }
 }
 
-/// What a builtin may use.
+/// The parts of the evaluator that a builtin may use.
 pub(crate) struct Context<'a> {
     pub(crate) device: &'a Device,
     pub(crate) host: &'a mut dyn Host,

@@ -1,4 +1,4 @@
-//! Choosing the next token. One random sequence serves all calls of a program; `seed` starts it again.
+//! Sampling of tokens. All calls of a program draw from one random sequence, which `seed` restarts.
 
 use tl_model::{Sampler, SamplingOptions};
 
@@ -73,7 +73,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-/// What a call says of the choice.
+/// The sampling parameters of a call.
 struct Choice {
     temperature: f64,
     top_k: usize,

@@ -1,4 +1,4 @@
-//! The table of all rows, and how they are found.
+//! The table of all rows, and lookups in it.
 
 use tl_tensor::ops;
 
@@ -58,7 +58,7 @@ pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
     rows().filter(|row| row.owner.is_none()).map(|row| row.name).chain(ops::all().map(|op| op.name))
 }
 
-/// Whether the builtin makes tensors out of nothing, so that a TensorBuffer has it as a method.
+/// Whether the builtin makes new tensors, so that a TensorBuffer has it as a method.
 pub(crate) fn makes_tensors(name: &str) -> bool {
     ops::by_name(name).is_some_and(|op| op.group == ops::Group::Create)
         || builtin(name).is_some_and(|row| row.makes_tensors)
@@ -84,7 +84,7 @@ mod tests {
                     row.name
                 );
             }
-            // Whatever is known of the arguments, a result rule gives a type.
+            // A result rule gives a type even without any knowledge of the arguments.
             (row.result)(&ArgTypes(&[]));
         }
     }

@@ -1,4 +1,4 @@
-//! Builtins on tensors that are no operations: random ones, ones made of lists, parts as lists, shapes, single elements.
+//! Builtins on tensors other than operations: random tensors, conversions from and to lists, parts, shapes, single elements.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "Starts the random numbers, those of `sample` included, again from `n`: the same seed gives the same numbers.",
         params: &[Param::required("n", ParamKind::Int)],
         run: |context, args| {
-            // A seed is any 64 bits.
+            // Any 64 bits are a seed.
             let seed = args.int(0)? as u64;
             *context.random = Random::new(seed);
             *context.seed = seed;
@@ -230,7 +230,7 @@ fn axis(args: &Args<'_>) -> Result<usize, BuiltinError> {
     axis.ok_or_else(|| BuiltinError::new(format!("{}: there is no dimension {dim}: the tensor has {rank}", args.name)))
 }
 
-/// Cuts along the dimension into parts of so many positions.
+/// Cuts along the dimension into parts of `size` positions.
 fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, BuiltinError> {
     let (x, axis) = (args.tensor(0)?, axis(args)?);
     let slice = operation("slice")?;
@@ -276,7 +276,7 @@ fn nested(dtype: DType, numbers: &[f64], dims: &[usize]) -> Value {
     Value::List(Arc::new(parts.map(|part| nested(dtype, part, rest)).collect()))
 }
 
-/// A tensor of the numbers in nested lists, whose parts must be of equal length.
+/// A tensor of the numbers in nested lists, which must be rectangular.
 pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<Tensor, BuiltinError> {
     let mut dims: SmallVec<[usize; 6]> = SmallVec::new();
     let mut level = list.clone();

@@ -12,7 +12,7 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[Param::rest(), Param::optional("end", ParamKind::Text, DefaultValue::Text("\n"))],
         run: |context, args| {
             let end = args.text(0)?;
-            // A single string, as it comes from decoding, is shown without a copy.
+            // A single string, the usual output of decoding, is printed without a copy.
             if let [Value::Str(text)] = args.rest(1) {
                 context.host.print(text);
                 if !end.is_empty() {

@@ -18,11 +18,11 @@ use crate::value::{Handle, TokenDecoder, Value};
 const TOKENIZER: Param = Param::required("tokenizer", ParamKind::Handle(HandleKind::Tokenizer));
 const STREAM: Param = Param::required("stream", ParamKind::Handle(HandleKind::DecodeStream));
 
-/// What encoding takes on the heap for each byte of a text: words, ids of 4 bytes, and the list's of 8. For a text of which hardly two
-/// bytes make a token it may be more.
+/// Heap bytes of encoding for each byte of a text: words, ids of 4 bytes, and ints of 8. A text of almost as many tokens as bytes
+/// may take more.
 const ENCODING_BYTES: usize = 12;
 
-/// What decoding takes for each token: the list of ids, and its characters.
+/// Heap bytes of decoding for each token: its id, and its characters.
 const DECODING_BYTES: usize = 16;
 
 pub(super) static ROWS: &[Builtin] = &[
@@ -64,7 +64,7 @@ pub(super) static ROWS: &[Builtin] = &[
         run: |context, args| {
             let messages = messages(args.value(1), context.device)?;
             let form = ChatForm::of(model(args, 0)?)?;
-            // A program that wants the date writes it into a message: this crate knows no clock.
+            // This crate has no clock: a program that wants the date writes it into a message.
             Ok(Value::text(form.text(&messages, DateTime::from_unix_seconds(0))?))
         },
         ..Builtin::BASE
@@ -130,14 +130,14 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-/// The messages of a list of pairs, who speaks and what is said.
+/// The messages of a list of pairs, role and text.
 fn messages(list: &Value, device: &Device) -> Result<Vec<Message>, BuiltinError> {
     let wrong =
         || BuiltinError::new("`chat_template`: a message is a list of two strings, as in [\"user\", \"Hello\"]");
     let n = list.list_len().unwrap_or(0);
     let message = |index: usize| match list.element(index).as_ref().map(|pair| (pair.element(0), pair.element(1))) {
         Some((Some(Value::Str(role)), Some(Value::Str(text)))) => {
-            // The message, and the template's text with it.
+            // Room for the message and its copies in the template's output.
             let what = || format!("a message of {}", tl_device::bytes(text.len() as u64));
             device.check_heap(text.len().saturating_mul(4), what)?;
             Ok(Message::new(&*role, &*text))
@@ -147,7 +147,7 @@ fn messages(list: &Value, device: &Device) -> Result<Vec<Message>, BuiltinError>
     (0..n).map(message).collect()
 }
 
-/// Whether there is room on the heap for what encoding a text takes.
+/// An error if the heap has no room for encoding a text.
 pub(super) fn check_encoding(device: &Device, text: &str) -> Result<(), BuiltinError> {
     let what = || format!("encoding a text of {}", tl_device::bytes(text.len() as u64));
     Ok(device.check_heap(text.len().saturating_mul(ENCODING_BYTES), what)?)
