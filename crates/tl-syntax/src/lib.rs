@@ -1,7 +1,7 @@
-//! TL's text to tokens to syntax tree, with diagnostics as data.
+//! The syntax of TL: text to tokens to syntax tree, with diagnostics as data.
 //!
-//! [`parse`] takes the text of one file and always returns a tree together with everything that was found wrong with it.
-//! This crate reads no files, prints nothing and knows nothing about types, tensors or devices.
+//! [`parse`] takes the text of one file and always returns a tree, together with the errors in the text. This crate reads no
+//! files, prints nothing and knows nothing about types, tensors or devices.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 

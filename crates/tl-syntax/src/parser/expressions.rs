@@ -1,11 +1,11 @@
-//! Expressions: precedence climbing over prefixes, operators and what stands behind an operand.
+//! Expressions: precedence climbing over prefix, binary and postfix operators.
 
 use crate::Diagnostic;
 use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, UnaryOperator};
 use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
-/// How tightly operators bind; a larger number binds tighter.
+/// Precedence of operators; a larger number binds tighter.
 mod binding {
     pub(super) const OR: u8 = 1;
     pub(super) const AND: u8 = 2;
@@ -68,7 +68,7 @@ impl Parser<'_> {
             && tightness >= minimum
             && let ExprKind::Binary { operator, right, .. } = &left.kind
             && operator.is_comparison()
-            // In parentheses it would reach further than its right side.
+            // Parentheses would extend its span beyond its right side.
             && left.span.end == right.span.end
         {
             let diagnostic = Diagnostic::error(self.token().span, "comparisons cannot be chained");
@@ -92,7 +92,7 @@ impl Parser<'_> {
                 ExprKind::Range { start: left, end: Box::new(self.operation(binding::RANGE + 1)) }
             }
             (_, Some((operator @ BinaryOperator::Power, tightness))) => {
-                // To the right of `**` a `-` may stand, and it is right-associative.
+                // `**` is right-associative, and its right side may begin with `-`.
                 let right = Box::new(self.operation(tightness));
                 ExprKind::Binary { operator, operator_span, left, right }
             }

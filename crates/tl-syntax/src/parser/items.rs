@@ -1,4 +1,4 @@
-//! What stands at a file's top level: functions, imports, `main`, and statements.
+//! Items at a file's top level: functions, imports, `main`, statements.
 
 use crate::Diagnostic;
 use crate::ast::{File, Function, Import, Item, Main, Parameter, Type, TypeKind};
@@ -47,7 +47,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Reports a reserved word and reads over its block.
+    /// Reports a reserved word and skips its block.
     pub(super) fn reserved_word(&mut self) {
         let word = self.advance();
         let message = format!("`{}` is not available in this version", self.slice(word.span));
@@ -90,7 +90,7 @@ impl Parser<'_> {
         Parameter { name, ty }
     }
 
-    /// Reads what stands between commas up to the closing bracket, which it reads too. A comma may stand before the bracket.
+    /// Reads elements separated by commas up to and including the closing bracket. A trailing comma is allowed.
     pub(super) fn comma_list(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
         while !self.at(close) {
             let before = self.position;

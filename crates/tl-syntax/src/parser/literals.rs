@@ -7,11 +7,11 @@ use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 
-/// One more than the largest `int`: the size of the smallest, written with `-` before it.
+/// The absolute value of the smallest `int`, one more than the largest.
 const MIN_INT_SIZE: u64 = 1 << 63;
 
 impl Parser<'_> {
-    /// A number as an expression; `negative` says that a `-` stands directly before it.
+    /// A number as an expression; `negative`: a `-` stands directly before it.
     pub(super) fn number(&mut self, negative: bool) -> Expr {
         let token = self.advance();
         let kind = match token.kind {
@@ -38,7 +38,7 @@ impl Parser<'_> {
         Expr::new(kind, token.span)
     }
 
-    /// Whether the current token is the size of the smallest `int`, which is a number only behind a `-`.
+    /// Whether the current token is [`MIN_INT_SIZE`], which is valid only after a `-`.
     pub(super) fn at_min_int_size(&self) -> bool {
         self.at(TokenKind::Int) && integer_value(self.slice(self.token().span)) == Some(MIN_INT_SIZE)
     }
@@ -95,7 +95,7 @@ impl Parser<'_> {
             }
         }
         if !closed {
-            // What follows is probably not what was meant either, so nothing is said about it.
+            // Errors in the rest of the statement would follow from this one, so this report suppresses them.
             let diagnostic = Diagnostic::error(span, "this string is not closed on its line");
             self.report(diagnostic.hint("a newline inside a string is written `\\n`"));
         } else if let Some(problem) = problem {
@@ -118,7 +118,7 @@ fn integer_value(text: &str) -> Option<u64> {
     }
 }
 
-/// Cuts the closing quote off, unless it belongs to an escape.
+/// Removes the closing quote, unless it belongs to an escape.
 fn split_closing_quote(inner: &str) -> (&str, bool) {
     match inner.strip_suffix('"') {
         Some(text) if text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0 => (text, true),
@@ -126,7 +126,7 @@ fn split_closing_quote(inner: &str) -> (&str, bool) {
     }
 }
 
-/// The character that the escape behind a backslash means.
+/// The character of the escape after a backslash.
 fn escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
     match chars.next()?.1 {
         'n' => Some('\n'),

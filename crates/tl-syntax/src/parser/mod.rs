@@ -1,8 +1,8 @@
 //! Tokens to syntax tree, by recursive descent; operators by precedence climbing.
 //!
-//! Whatever the text, parsing ends and gives a tree: what cannot be read becomes an `Error` node. After an error nothing more
-//! is reported until the statement's end. Depth is bounded twice: how far the parser recurses, and how high a tree may grow,
-//! which a long chain such as `a + b + …` does without recursion. Passes behind this one may therefore recurse freely.
+//! Any text gives a tree: unreadable parts become `Error` nodes. After an error nothing more is reported until the end of the
+//! statement. Two bounds let later passes recurse: on the parser's recursion, and on the height of trees, which a long chain
+//! such as `a + b + …` grows without recursion.
 
 mod cursor;
 mod expressions;

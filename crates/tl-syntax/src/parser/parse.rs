@@ -1,15 +1,15 @@
-//! The way into the parser.
+//! The entry to the parser.
 
 use crate::ast::File;
 use crate::parser::cursor::Parser;
 use crate::{Diagnostic, FileId, Span, lexer};
 
-/// What parsing gives.
+/// The result of parsing.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// Everything that could be read.
+    /// The tree, as far as the text could be read.
     pub tree: File,
-    /// What was wrong, in the order of the text. Empty means that the tree is what was written.
+    /// The errors, in the order of the text. Empty: the tree is complete.
     pub diagnostics: Vec<Diagnostic>,
 }
 

@@ -1,4 +1,4 @@
-//! Blocks and statements, and where they end.
+//! Blocks and statements, and their ends.
 
 use crate::ast::{Block, Expr, ExprKind, Statement, StatementKind, TensorDeclaration, TensorStorage};
 use crate::parser::cursor::Parser;
@@ -12,7 +12,7 @@ impl Parser<'_> {
         if !self.at(TokenKind::OpenBrace) {
             let diagnostic = self.expected(&format!("`{{` and the block of {owner}"));
             self.report(diagnostic);
-            // Something is wrong between the head and its block: the block itself may well be right.
+            // The error is between the head and its block; the block itself may be right.
             while !self.at(TokenKind::OpenBrace) {
                 if matches!(
                     self.kind(),
@@ -125,7 +125,7 @@ impl Parser<'_> {
 
     fn let_statement(&mut self) -> StatementKind {
         self.advance();
-        // Every variable can be assigned to; the word is allowed for those who are used to it.
+        // Every variable is mutable; the word is allowed out of habit.
         self.eat(TokenKind::Mut);
         let name = self.name("the variable's name");
         let ty = self.eat(TokenKind::Colon).then(|| self.ty());
@@ -199,7 +199,7 @@ fn begins_statement(kind: TokenKind) -> bool {
         || matches!(kind, Identifier | If | Break | Continue | With | BufferTrace | OpenBrace | CloseBrace)
 }
 
-/// Whether the statement is an expression of which one would expect that its value is used.
+/// Whether the statement is an expression whose value should have been used.
 fn has_unused_value(statement: &Statement) -> bool {
     match &statement.kind {
         StatementKind::Expr(expr) => !matches!(

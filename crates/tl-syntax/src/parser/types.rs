@@ -6,7 +6,7 @@ use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
 impl Parser<'_> {
-    /// A type as it stands in a declaration.
+    /// A type in a declaration.
     pub(super) fn ty(&mut self) -> Type {
         let ty = self.ty_or_dtype();
         if let TypeKind::Dtype(dtype) = ty.kind {
@@ -18,7 +18,7 @@ impl Parser<'_> {
         ty
     }
 
-    /// A type as it stands behind `as`, where a dtype alone will do.
+    /// A type after `as`, where a dtype alone is allowed.
     pub(super) fn ty_or_dtype(&mut self) -> Type {
         let error = |span| Type { kind: TypeKind::Error, span };
         self.nested(error, |parser| parser.ty_body())
