@@ -58,13 +58,13 @@ pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &
                     bound.map_or(DType::F16, float_of_code)
                 }
             };
-            let tensor = library::from_list(device, value, dtype_of_list)
-                .map_err(|failure| TypeMismatch::Other(failure.message))?;
+            let tensor =
+                library::from_list(device, value, dtype_of_list).map_err(|error| TypeMismatch::Other(error.message))?;
             check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
-            let tensor = library::node_tensor(node).map_err(|failure| TypeMismatch::Other(failure.message))?.clone();
+            let tensor = library::node_tensor(node).map_err(|error| TypeMismatch::Other(error.message))?.clone();
             check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }

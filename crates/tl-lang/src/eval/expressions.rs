@@ -175,9 +175,9 @@ impl Evaluator<'_> {
                 Err(_) => {
                     let message =
                         format!("`{name}` cannot be recycled: another variable, list or view still holds its memory");
-                    let failure =
+                    let error =
                         BuiltinError::new(message).hint("let it go by itself: its memory comes back with its last use");
-                    Err(raise(failure, span))
+                    Err(raise(error, span))
                 }
             },
             value @ Value::Recycled(_) => Err(missing_value(&value, name, span)),

@@ -145,7 +145,7 @@ fn compare<T: PartialOrd>(operator: BinaryOperator, a: T, b: T) -> Option<bool> 
 #[cold]
 fn no_result(problem: ArithmeticError, operator: BinaryOperator, a: i64, b: i64, span: Span) -> ControlFlow {
     let expression = format!("{a} {} {b}", operator.symbol());
-    let failure = match problem {
+    let error = match problem {
         ArithmeticError::Overflow => BuiltinError::new(format!("{expression} is too large for an int")),
         ArithmeticError::DivisionByZero => BuiltinError::new(format!("division by zero: {expression}")),
         ArithmeticError::NegativeExponent => BuiltinError::new(format!("{expression}: the exponent is negative"))
@@ -154,7 +154,7 @@ fn no_result(problem: ArithmeticError, operator: BinaryOperator, a: i64, b: i64,
             BuiltinError::new(format!("`{}` cannot be applied to int and int", operator.symbol()))
         }
     };
-    raise(failure, span)
+    raise(error, span)
 }
 
 fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Value> {

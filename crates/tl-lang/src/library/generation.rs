@@ -120,9 +120,10 @@ impl Memory {
         if current.as_ref().is_some_and(TensorBuffer::keeps_to_plan) {
             return Ok(Memory { buffer: None, context });
         }
-        let mut reserved = kept.map(|kept| kept.lock());
-        let held = reserved.as_ref().and_then(|reserved| reserved.as_ref());
-        if let Some(Reservation { buffer, context }) = held.filter(|reserved| reserved.context >= context) {
+        let mut kept = kept.map(|kept| kept.lock());
+        let reservation = kept.as_ref().and_then(|kept| kept.as_ref());
+        if let Some(Reservation { buffer, context }) = reservation.filter(|reservation| reservation.context >= context)
+        {
             return Ok(Memory { buffer: Some(buffer.clone()), context: *context });
         }
         if let Some(current) = current
@@ -131,16 +132,16 @@ impl Memory {
             return Ok(Memory { buffer: None, context });
         }
         if device.is_sealed() {
-            return Err(sealed(context, held.map(|reserved| reserved.context)));
+            return Err(sealed(context, reservation.map(|reservation| reservation.context)));
         }
         // The shorter reservation is freed before the longer one is made.
-        if let Some(reserved) = &mut reserved {
-            **reserved = None;
+        if let Some(kept) = &mut kept {
+            **kept = None;
         }
         let buffer = TensorBuffer::new(device);
         model.reserve(&buffer, context)?;
-        if let Some(reserved) = &mut reserved {
-            **reserved = Some(Reservation { buffer: buffer.clone(), context });
+        if let Some(kept) = &mut kept {
+            **kept = Some(Reservation { buffer: buffer.clone(), context });
         }
         Ok(Memory { buffer: Some(buffer), context })
     }

@@ -33,10 +33,10 @@ pub(super) fn child(node: &ModelNode, name: &str) -> Result<Value, BuiltinError>
         None => {
             let path = node.path();
             let place = if path.is_empty() { "this model".to_string() } else { format!("`{path}`") };
-            let failure = BuiltinError::new(format!("{place} has no part `{name}`"));
+            let error = BuiltinError::new(format!("{place} has no part `{name}`"));
             Err(match crate::names::nearest(name, node.child_names()) {
-                Some(near) => failure.hint(format!("did you mean `{near}`?")),
-                None => failure.hint(format!("its parts are {}", parts(node))),
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("its parts are {}", parts(node))),
             })
         }
     }
