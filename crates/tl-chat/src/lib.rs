@@ -7,6 +7,8 @@
 //! length of its text, and how deeply it nests. What exceeds a bound is an error, as is what the template does not
 //! know. The crate reads no files and no clock, and knows nothing of tokenizers and models.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod clock;
 mod error;
 mod message;

@@ -63,7 +63,7 @@ pub enum Error {
         stats: Box<MemoryStats>,
     },
     /// The device is sealed, and the request would have been a new allocation.
-    #[error("memory is sealed, and {op} would allocate {layout}; reserve it before sealing: {}", statement(layout, *role))]
+    #[error("memory is sealed, and {op} would allocate {layout}; reserve it before sealing")]
     Sealed {
         /// The operation that asked.
         op: &'static str,
@@ -152,6 +152,23 @@ pub enum Error {
     /// A tensor buffer was given to a device that it was not made for.
     #[error("this tensor buffer belongs to another device; make one with TensorBuffer::new(&device) for this one")]
     OtherDevice,
+}
+
+impl Error {
+    /// The reservation that would have served the request, of an error that sealing caused.
+    ///
+    /// ```
+    /// use tl_device::{Device, Layout, Role};
+    /// let device = Device::cpu();
+    /// device.seal();
+    /// let error = device.take(&Layout::from(vec![8, 512]), Role::Activation).err().unwrap();
+    /// assert_eq!(error.missing_reservation().unwrap().layout, Layout::from(vec![8, 512]));
+    /// ```
+    pub fn missing_reservation(&self) -> Option<PlanRow> {
+        let Error::Sealed { layout, role, .. } = self else { return None };
+        let kind = if *role == Role::Learnable { ReserveKind::Learnable } else { ReserveKind::Exact };
+        Some(PlanRow { layout: layout.clone(), kind, count: 1 })
+    }
 }
 
 /// What can go wrong with a GPU.
@@ -249,17 +266,6 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
-}
-
-/// The statement of TL that would have served a request.
-fn statement(layout: &Layout, role: Role) -> String {
-    let kind = if role == Role::Learnable { ReserveKind::Learnable } else { ReserveKind::Exact };
-    let statement = PlanRow { layout: layout.clone(), kind, count: 1 }.statement();
-    match kind {
-        // A parameter is mostly made from a buffer that the program has a name for.
-        ReserveKind::Learnable => format!("{statement}, or alloc_learnable on the buffer that it is made from"),
-        _ => statement,
-    }
 }
 
 fn available(n: Option<u64>) -> String {

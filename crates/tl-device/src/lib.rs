@@ -7,7 +7,10 @@
 //!
 //! This crate knows data types and dimensions ([`Layout`]), and nothing of tensors or operations.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod admission;
+#[expect(clippy::disallowed_methods, reason = "what the system has available is read from /proc and /sys")]
 mod available;
 mod device;
 mod error;
@@ -17,6 +20,7 @@ mod gpu_options;
 pub mod heap;
 mod launch;
 mod layout;
+#[expect(clippy::disallowed_methods, reason = "maps the files that it is given")]
 mod mapping;
 mod memory;
 mod options;
@@ -39,7 +43,9 @@ pub use launch::{Binding, Launch};
 pub use layout::{BlockFormat, DType, Layout, LayoutError, Shape};
 pub use mapping::Mapping;
 pub use options::{DeviceOptions, LaunchListener, MemoryOptions, Simulation, Work};
-pub use plan::{FitError, FittedPlan, PlanError, PlanRow, ReservationPlan, SizeRange, SymbolicPlan};
+pub use plan::{
+    FitError, FittedPlan, PlanError, PlanRow, ReservationPlan, SizeRange, SymbolicPlan, SymbolicReservation,
+};
 pub use purpose::{Purpose, Role};
 pub use shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};

@@ -2,7 +2,7 @@
 //! compared with.
 
 use tl_device::Work;
-use tl_lang::architecture::PREFILL_CHUNK;
+use tl_lang::PREFILL_CHUNK;
 use tl_model::{KvCache, Result};
 
 use crate::model::Model;

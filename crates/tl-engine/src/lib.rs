@@ -22,6 +22,8 @@
 //! # Ok::<(), tl_engine::ModelError>(())
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod chat;
 mod cost;
 #[cfg(feature = "grammar")]

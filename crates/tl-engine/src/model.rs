@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn prompts_of_several_parts() {
-        use tl_lang::architecture::PREFILL_CHUNK;
+        use tl_lang::PREFILL_CHUNK;
         let model = load("parts", &file(|_| None, "")).unwrap().with_activations(Activations::Float32);
         for len in [PREFILL_CHUNK, PREFILL_CHUNK + 1, 2 * PREFILL_CHUNK + 77] {
             let ids: Vec<u32> = (0..len as u32).map(|i| i * i % 5).collect();

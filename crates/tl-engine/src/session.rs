@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use tl_lang::architecture::PREFILL_CHUNK;
+use tl_lang::PREFILL_CHUNK;
 use tl_model::{
     Constraint, ConstraintState, KvCache, LanguageModel, ModelError, Result, Sampler, SamplingOptions, Timings,
 };
@@ -172,6 +172,7 @@ impl Session {
     /// # Errors
     /// An empty text, a full context, memory that cannot be had, what [`Constraint::mask`] says. The text stays as it was.
     pub fn step(&mut self) -> Result<Step> {
+        #[expect(clippy::disallowed_methods, reason = "steps are timed for their statistics")]
         let start = Instant::now();
         let held = self.cache.len();
         let waiting = self.tokens.get(held..).unwrap_or_default();

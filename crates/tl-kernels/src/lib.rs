@@ -14,6 +14,8 @@
 //!   outside the slices. Whoever takes sizes from a user checks them first.
 //! - The instruction set is chosen once, where [`Threads`] are made, and travels as a value ([`Isa`]).
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 #[cfg(target_endian = "big")]
 compile_error!("weights are little endian, and are read as they lie");
 

@@ -570,6 +570,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Spins until `ready`, at most for [`SPIN`]; says whether it became ready.
+#[expect(clippy::disallowed_methods, reason = "a thread spins for a bounded time before it parks")]
 fn spin_until(mut ready: impl FnMut() -> bool) -> bool {
     let mut started = None;
     loop {

@@ -1,37 +1,39 @@
-//! How values are printed: numbers so that they read back as the same, tensors as NumPy does it, with type and shape.
+//! How values are printed: numbers so that they read back the same, tensors as NumPy prints them, with dtype and shape.
 
 use std::fmt::Write;
 
 use tl_device::DType;
 use tl_tensor::Tensor;
 
-use crate::library::{Failure, Shown};
+use crate::library::{BuiltinError, elements};
+use crate::reserve_statement::reserve_statement;
+use crate::types::Shown;
 use crate::value::{Handle, Record, Value};
 
 /// Tensors with more elements than this are shortened.
 const MAX_ELEMENTS: usize = 1000;
 
-/// What an element takes while its tensor is printed: as it is, and as a number.
+/// Bytes that an element takes while its tensor is printed: as stored, and as a number.
 const ELEMENT_BYTES: usize = 12;
 
-/// So many elements are shown at both ends of a dimension that is shortened.
+/// Elements shown at each end of a shortened dimension.
 const EDGE: usize = 3;
 
-/// The longest text of a value that is no string: lists that hold each other are as long as they like.
+/// The longest text of a value other than a string: nested lists that share their elements print exponentially long.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 
 /// A value as `print` and `str` show it.
-pub(crate) fn show(value: &Value) -> Result<String, Failure> {
+pub(crate) fn show(value: &Value) -> Result<String, BuiltinError> {
     let mut text = String::new();
     write_value(&mut text, value, false)?;
     Ok(text)
 }
 
 /// Appends what [`show`] gives; strings inside lists are quoted.
-pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Result<(), Failure> {
+pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Result<(), BuiltinError> {
     if text.len() > MAX_TEXT_BYTES && !matches!(value, Value::Str(_)) {
         let limit = tl_device::bytes(MAX_TEXT_BYTES as u64);
-        return Err(Failure::new(format!("the text of this value is longer than {limit}; print its parts")));
+        return Err(BuiltinError::new(format!("the text of this value is longer than {limit}; print its parts")));
     }
     // Writing to a string cannot fail.
     let _ = match value {
@@ -66,7 +68,7 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
         Value::Handle(Handle::Model(model, _)) => write!(text, "Model({})", model.path().display()),
         Value::Handle(Handle::Node(node)) => write!(text, "ModelNode({})", node.path()),
         Value::Handle(Handle::Plan(plan)) => {
-            let statements: Vec<String> = plan.rows.iter().map(|row| row.statement()).collect();
+            let statements: Vec<String> = plan.rows.iter().map(reserve_statement).collect();
             text.push_str(&statements.join("\n"));
             Ok(())
         }
@@ -76,7 +78,7 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
     Ok(())
 }
 
-fn write_record(text: &mut String, record: &Record) -> Result<(), Failure> {
+fn write_record(text: &mut String, record: &Record) -> Result<(), BuiltinError> {
     text.push('{');
     let mut separator = "";
     for ((name, _), value) in record.ty.fields.iter().zip(&record.values) {
@@ -98,77 +100,64 @@ fn write_record(text: &mut String, record: &Record) -> Result<(), Failure> {
 }
 
 /// The elements in brackets, then dtype and shape.
-fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), Failure> {
+fn write_tensor(text: &mut String, tensor: &Tensor) -> Result<(), BuiltinError> {
     let n = tensor.n_elems();
     tensor.device().check_heap(n.saturating_mul(ELEMENT_BYTES), || format!("the text of {}", tensor.layout()))?;
     match elements(tensor) {
-        Some(elements) => {
+        Ok(elements) => {
             let shortened = elements.len() > MAX_ELEMENTS;
-            let format = Format::of(tensor.dtype(), &elements);
+            let format = ElementFormat::of(tensor.dtype(), &elements);
             let dims = tensor.dims();
             let mut printer = Printer { text, dims, elements: &elements, format, shortened };
             printer.axis(0, 0, elements.len());
             let _ = write!(text, " {}", tensor.layout());
         }
-        // What is stored in blocks of a weight format is not looked into.
-        None => {
+        // Weights in blocks have no elements that can be read.
+        Err(_) => {
             let _ = write!(text, "{}", tensor.layout());
         }
     }
     Ok(())
 }
 
-fn elements(tensor: &Tensor) -> Option<Vec<f64>> {
-    let tensor = tensor.clone();
-    Some(match tensor.dtype() {
-        DType::F16 => tensor.into_typed::<half::f16>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::F32 => tensor.into_typed::<f32>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::I32 => tensor.into_typed::<i32>().ok()?.to_vec().ok()?.into_iter().map(f64::from).collect(),
-        DType::Bool => {
-            tensor.into_typed::<bool>().ok()?.to_vec().ok()?.into_iter().map(|b| f64::from(u8::from(b))).collect()
-        }
-        DType::Block(_) => return None,
-    })
-}
-
 /// How all elements of one tensor are written.
 #[derive(Clone, Copy)]
-enum Format {
+enum ElementFormat {
     Truth,
     Whole,
     Fixed(usize),
     Scientific,
 }
 
-impl Format {
-    fn of(dtype: DType, elements: &[f64]) -> Format {
+impl ElementFormat {
+    fn of(dtype: DType, elements: &[f64]) -> ElementFormat {
         match dtype {
-            DType::Bool => return Format::Truth,
-            DType::I32 => return Format::Whole,
+            DType::Bool => return ElementFormat::Truth,
+            DType::I32 => return ElementFormat::Whole,
             _ => {}
         }
         let sizes = elements.iter().map(|x| x.abs()).filter(|x| x.is_finite() && *x > 0.0);
         let (smallest, largest) = sizes.fold((f64::INFINITY, 0.0_f64), |(min, max), x| (min.min(x), max.max(x)));
         if largest >= 1e6 || (smallest < 1e-4 && smallest < largest / 1e4) || largest < 1e-3 && largest > 0.0 {
-            return Format::Scientific;
+            return ElementFormat::Scientific;
         }
         let needed = |places: usize| elements.iter().all(|x| is_exact(*x, places));
-        Format::Fixed((1..4).find(|places| needed(*places)).unwrap_or(4))
+        ElementFormat::Fixed((1..4).find(|places| needed(*places)).unwrap_or(4))
     }
 
     fn write(self, text: &mut String, x: f64) {
         let _ = match self {
-            Format::Truth => write!(text, "{}", x != 0.0),
-            Format::Whole => write!(text, "{x}"),
+            ElementFormat::Truth => write!(text, "{}", x != 0.0),
+            ElementFormat::Whole => write!(text, "{x}"),
             _ if x.is_nan() => write!(text, "nan"),
             _ if x.is_infinite() => write!(text, "{}", if x > 0.0 { "inf" } else { "-inf" }),
-            Format::Fixed(places) => write!(text, "{x:.places$}"),
-            Format::Scientific => write!(text, "{x:.4e}"),
+            ElementFormat::Fixed(places) => write!(text, "{x:.places$}"),
+            ElementFormat::Scientific => write!(text, "{x:.4e}"),
         };
     }
 }
 
-/// Whether so many decimal places show the number to four.
+/// Whether `places` decimals show the number as exactly as four do.
 fn is_exact(x: f64, places: usize) -> bool {
     let scaled = x * 10_f64.powi(places as i32);
     !x.is_finite() || (scaled - scaled.round()).abs() * 10_f64.powi(4 - places as i32) < 0.5
@@ -178,12 +167,12 @@ struct Printer<'a> {
     text: &'a mut String,
     dims: &'a [usize],
     elements: &'a [f64],
-    format: Format,
+    format: ElementFormat,
     shortened: bool,
 }
 
 impl Printer<'_> {
-    /// Writes the elements of one axis; `at` is the first of them, `len` how many there are below.
+    /// Writes the elements of one axis: `len` of them in all its subaxes, from index `at` on.
     fn axis(&mut self, axis: usize, at: usize, len: usize) {
         let Some(&dim) = self.dims.get(axis) else {
             if let Some(x) = self.elements.get(at) {
@@ -215,7 +204,7 @@ impl Printer<'_> {
             self.text.push_str(", ");
             return;
         }
-        // As many newlines as there are axes inside, so that blocks stand apart.
+        // One newline for each inner axis, so that blocks stand apart.
         self.text.push(',');
         for _ in axis + 1..self.dims.len() {
             self.text.push('\n');

@@ -1,5 +1,5 @@
-//! The outside, as a running program sees it: printing, files, arguments, environment, clock. The library itself never
-//! reaches for any of them.
+//! What a running program sees of the outside: printing, files, arguments, environment, clock. This crate itself touches none
+//! of them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,47 +7,46 @@ use std::path::PathBuf;
 /// A source file that an import or a caller named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceText {
-    /// What identifies the file and is shown in messages: the same file always has the same name.
+    /// Identifies the file, and is shown in messages: the same file always has the same name.
     pub name: String,
     /// Its text.
     pub text: String,
 }
 
-/// What a program may ask of the outside.
+/// The outside of a program.
 pub trait Host: Send {
-    /// Shows text, which already has its newlines. It should be seen at once.
+    /// Prints text, newlines included, without buffering.
     fn print(&mut self, text: &str);
 
     /// Reads the source file `path`, which is relative to the file named `importer`.
     ///
     /// # Errors
-    /// Why the file cannot be read, for people.
+    /// Why the file cannot be read, as a message.
     fn read_source(&mut self, path: &str, importer: &str) -> Result<SourceText, String>;
 
     /// The file that a program means by `path`, when it loads a model.
     ///
     /// # Errors
-    /// Why the program may not read it, for people.
+    /// Why the program may not read it, as a message.
     fn open_path(&mut self, path: &str) -> Result<PathBuf, String>;
 
     /// The program's arguments, without its own name.
     fn args(&mut self) -> Vec<String>;
 
-    /// The value that the size `name` is given from outside, for a program that says `size(name, default)`; `None`: its
-    /// default.
+    /// The value given for the size `name` of `size(name, default)`; `None`: the default.
     fn size(&mut self, name: &str, default: i64) -> Option<i64>;
 
     /// A variable of the environment.
     fn env(&mut self, name: &str) -> Option<String>;
 
-    /// Milliseconds on a clock that never goes back; where it begins does not matter.
+    /// Milliseconds on a monotonic clock with any origin.
     fn time_ms(&mut self) -> f64;
 }
 
-/// A host without an outside: it keeps what is printed, and gives the files, arguments and variables that it was given.
+/// A host in memory: it captures what is printed, and has the files, arguments and variables that it was given.
 #[derive(Clone, Debug, Default)]
 pub struct CapturedHost {
-    /// All that was printed.
+    /// Everything that was printed.
     pub output: String,
     /// Source files by path.
     pub files: BTreeMap<String, String>,
@@ -57,7 +56,7 @@ pub struct CapturedHost {
     pub sizes: BTreeMap<String, i64>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
-    /// What the clock shows; each look at it takes a millisecond.
+    /// The clock; each reading advances it by a millisecond.
     pub clock_ms: f64,
 }
 

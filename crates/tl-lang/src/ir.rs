@@ -1,6 +1,6 @@
 //! The checked program, which the evaluator runs: names are slots and rows, arguments stand in the order of the
-//! parameters, literals are values. The checker builds it, `liveness` marks in it where values end, `rewrite`
-//! joins and recognizes operations, and nothing of the syntax is left but the places.
+//! parameters, literals are values. The checker builds it, `liveness` marks where values end, `rewrite` joins and
+//! recognizes operations. Of the syntax only the spans are left.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use tl_syntax::Span;
 use tl_syntax::ast::{BinaryOperator, TensorStorage};
 use tl_tensor::ops::{Kind, Op, OpKernel, Param, Site};
 
+use crate::declared::Declared;
 use crate::library::Builtin;
-use crate::value::{HandleKind, Value};
+use crate::value::Value;
 
-/// A place in a function's frame.
+/// The index of a variable in a function's frame.
 pub(crate) type Slot = u32;
 
 /// A checked program.
@@ -35,67 +36,18 @@ pub(crate) struct Function {
     /// They take the first slots.
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) result: Declared,
-    /// The signature's size names; they take the slots behind the parameters.
+    /// The signature's size names; they take the slots after the parameters.
     pub(crate) sizes: Vec<Arc<str>>,
     pub(crate) slots: u32,
     pub(crate) body: Block,
-    /// For each slot, whether its value may hold memory that is worth giving back early.
+    /// For each slot, whether its value may hold memory that should be freed early.
     pub(crate) holds_memory: Vec<bool>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: Arc<str>,
     pub(crate) ty: Declared,
-}
-
-/// A written type, as the running program checks it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Declared {
-    Int,
-    Float,
-    Bool,
-    Str,
-    Unit,
-    Tensor(DeclaredDtype, SmallVec<[DeclaredDim; 4]>),
-    List(Box<Declared>),
-    /// A tensor of this type or `none`.
-    Optional(Box<Declared>),
-    Handle(HandleKind),
-    /// Was wrong, and has been reported.
-    Unknown,
-}
-
-/// The dtype in a written tensor type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeclaredDtype {
-    Exactly(DType),
-    /// `float`: one of the float types, the same for all types that name it. The index is that of [`FLOAT`] among the
-    /// signature's names; none where the function around has no such parameter.
-    Float(Option<u32>),
-}
-
-/// Among a signature's size names, the one that stands for what `float` is in a call: [`float_code`] of it. No program can
-/// write it.
-pub(crate) const FLOAT: &str = " float";
-
-/// A float type as a size.
-pub(crate) fn float_code(dtype: DType) -> usize {
-    usize::from(dtype == DType::F32)
-}
-
-/// The float type that a size stands for.
-pub(crate) fn float_of_code(code: usize) -> DType {
-    if code == float_code(DType::F32) { DType::F32 } else { DType::F16 }
-}
-
-/// A dimension in a written type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeclaredDim {
-    Known(usize),
-    Any,
-    /// The index among the signature's names.
-    Named(u32),
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +58,7 @@ pub(crate) struct Block {
 
 #[derive(Debug)]
 pub(crate) enum Statement {
-    /// Puts a value into a slot; `unread` where nobody reads it there.
+    /// Assigns to a slot; `unread` if nothing reads the value there.
     Set {
         slot: Slot,
         value: Expr,
@@ -146,13 +98,13 @@ pub(crate) struct Expr {
     pub(crate) span: Span,
 }
 
-// As an operation's arguments stand in a row, what is rare or large is in a box.
+// Arguments of operations lie in arrays, so rare and large variants are boxed.
 const _: () = assert!(size_of::<Expr>() <= 64);
 
 #[derive(Debug)]
 pub(crate) enum ExprKind {
     Constant(Box<Value>),
-    /// `last` where the value is not read again: then it is moved out.
+    /// `last`: the value is not read again, and is moved out.
     Local {
         slot: Slot,
         last: bool,
@@ -183,7 +135,7 @@ pub(crate) enum ExprKind {
     /// Ends a variable's tensor: `buf.recycle(t)`.
     Recycle {
         buffer: Box<Expr>,
-        target: Recycled,
+        target: RecycleTarget,
     },
     /// Runs with another TensorBuffer: `with buf { … }` and `buf.zeros(…)`.
     With {
@@ -202,23 +154,23 @@ pub(crate) enum ExprKind {
     Index {
         receiver: Box<Expr>,
         indices: Box<[Index]>,
-        /// Whether the receiver is a variable that is looked into where it lies, when the indices are there: none of them
-        /// can put anything else into it meanwhile.
+        /// Whether the receiver is a variable that is indexed without a copy, after the indices are evaluated: none of them
+        /// can assign to it.
         in_place: bool,
     },
     Field {
         receiver: Box<Expr>,
         name: Arc<str>,
-        /// Where among the parts of a model's node it was found last.
+        /// Where the part was found last, if the receiver is a model's node.
         place: Cell<ChildPlace>,
     },
     /// `path?`: the tensor that a path into a model leads to, or `none`.
     Optional(Box<Expr>),
-    /// Whether a value is there: not `none`. A variable is looked at where it lies.
+    /// Whether a value is not `none`. A variable is tested without a copy.
     IsPresent(Box<Expr>),
-    /// Whether these are operands of attention: `rewrite` asks it where attention is written out.
+    /// Whether the operation `attention` takes these operands: `rewrite` puts the question where attention is written out.
     IsAttention(Box<WrittenAttention>),
-    /// Another dtype or number type.
+    /// Conversion to another dtype or number type.
     Convert {
         operand: Box<Expr>,
         to: Box<Declared>,
@@ -228,11 +180,11 @@ pub(crate) enum ExprKind {
         operand: Box<Expr>,
         dtype: DType,
     },
-    /// Makes a value what a declaration says, or says why it is not.
+    /// Coerces a value to a written type, or fails.
     Expect {
         operand: Box<Expr>,
         ty: Box<Declared>,
-        what: Expected,
+        what: TypeSource,
     },
     If(Box<If>),
     Block(Block),
@@ -249,17 +201,17 @@ pub(crate) enum ExprKind {
 pub(crate) struct OpCall {
     pub(crate) row: &'static Op,
     pub(crate) arguments: Box<[Argument]>,
-    /// Whether evaluating the arguments leaves the function's variables as they are; false where that takes a closer look.
-    pub(crate) changes_no_variable: bool,
+    /// Whether evaluating the arguments assigns to no variable of the function; conservative.
+    pub(crate) assigns_nothing: bool,
     /// Whether it is elementwise and some of its operands are links.
     pub(crate) ends_chain: bool,
-    /// Whether it is a link: elementwise, and read by such an operation alone, with which it is computed in one pass.
+    /// Whether it is a link: elementwise, and read only by another elementwise operation, which computes both in one pass.
     pub(crate) is_link: bool,
-    /// Variables that it reads where they lie, and whose values end with it: `liveness` finds them.
+    /// Variables that it reads without a copy and whose values end with it; set by `liveness`.
     pub(crate) ends: Drops,
-    /// Which parameter takes a list of tensors.
+    /// The index of the parameter that takes a list of tensors.
     pub(crate) tensors: Option<usize>,
-    /// What the call's last run found, for the next one.
+    /// Results of the last run's checks, reused by the next.
     pub(crate) site: RefCell<Site>,
 }
 
@@ -267,20 +219,20 @@ pub(crate) struct OpCall {
 #[derive(Debug)]
 pub(crate) struct WrittenAttention {
     /// `[n, heads, d]`
-    pub(crate) queries: Arranged,
+    pub(crate) queries: PermutedTensor,
     /// `[m, heads, d]`
-    pub(crate) keys: Arranged,
+    pub(crate) keys: PermutedTensor,
     /// `[m, heads, d]`
-    pub(crate) values: Arranged,
-    /// What the scores are multiplied with or divided by.
+    pub(crate) values: PermutedTensor,
+    /// The factor or divisor of the scores.
     pub(crate) scale: Option<Expr>,
     /// The sizes of the causal mask, `n` and `m`.
     pub(crate) mask: Option<[Expr; 2]>,
 }
 
-/// A tensor, and which of its dimensions are those that an operation has in this order.
+/// A tensor, and which of its dimensions are an operation's first, second and third.
 #[derive(Debug)]
-pub(crate) struct Arranged {
+pub(crate) struct PermutedTensor {
     pub(crate) tensor: Expr,
     pub(crate) dims: [usize; 3],
 }
@@ -295,9 +247,9 @@ impl WrittenAttention {
     }
 }
 
-/// What a checked declaration belongs to, for messages.
+/// Where a written type comes from, for messages.
 #[derive(Debug)]
-pub(crate) enum Expected {
+pub(crate) enum TypeSource {
     Variable(Arc<str>),
     Result,
     Conversion,
@@ -312,17 +264,17 @@ pub(crate) struct If {
     pub(crate) otherwise_drops: Drops,
 }
 
-/// What stands for one parameter of a row.
+/// The argument for one parameter of a row.
 #[derive(Debug)]
 pub(crate) enum Argument {
     Missing,
     One(Expr),
-    /// Several values for one parameter: variadic ones, or a list that is written out where tensors or numbers go.
+    /// Several values for one parameter: variadic arguments, or a literal list of tensors or numbers.
     Several(Box<[Expr]>),
 }
 
 #[derive(Debug)]
-pub(crate) enum Recycled {
+pub(crate) enum RecycleTarget {
     Local { slot: Slot, name: Arc<str> },
     Global { index: u32 },
     Temporary(Box<Expr>),
@@ -339,33 +291,32 @@ impl OpCall {
     pub(crate) fn new(row: &'static Op, arguments: Box<[Argument]>) -> OpCall {
         let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
         let site = RefCell::default();
-        let (changes_no_variable, ends_chain, is_link) = (false, false, false);
+        let (assigns_nothing, ends_chain, is_link) = (false, false, false);
         let ends = Drops::new();
-        let mut call = OpCall { row, arguments, changes_no_variable, ends_chain, is_link, ends, tensors, site };
-        call.mark();
+        let mut call = OpCall { row, arguments, assigns_nothing, ends_chain, is_link, ends, tensors, site };
+        call.update_marks();
         call
     }
 
-    /// Finds anew what the arguments are to the call, and the call to them: whoever changes one of them asks for it.
-    pub(crate) fn mark(&mut self) {
+    /// Recomputes the flags of the call and of its arguments. Needed after a change of an argument.
+    pub(crate) fn update_marks(&mut self) {
         for argument in &mut self.arguments {
             if let Argument::One(Expr { kind: ExprKind::Op(inner), .. }) = argument {
                 inner.is_link = false;
             }
         }
         self.ends_chain = may_be_chained(self.row, &self.arguments) && OpCall::mark_links(&mut self.arguments);
-        self.changes_no_variable = self.arguments.iter().all(Argument::changes_no_variable);
+        self.assigns_nothing = self.arguments.iter().all(Argument::assigns_nothing);
     }
 
-    /// Whether variables among the arguments are read where they lie, when all arguments are there. In a chain they are
-    /// not: others of its operands are evaluated while they wait, and may be the last to read them.
+    /// Whether variables among the arguments are read without a copy, after all arguments are evaluated. Not in a chain: later
+    /// operands of the chain are evaluated first, and may hold a variable's last read.
     pub(crate) fn reads_in_place(&self) -> bool {
-        self.changes_no_variable && !self.ends_chain && !self.is_link
+        self.assigns_nothing && !self.ends_chain && !self.is_link
     }
 
-    /// Makes links of the elementwise operations among the operands, and says whether there are any. None is made of one
-    /// before an operand that takes memory while it is evaluated: what waits keeps its own operands, and so would need
-    /// more at once than without chains.
+    /// Makes links of the elementwise operations among the operands; true if there are any. Only of those after the last operand
+    /// that allocates when evaluated: a waiting link keeps its own operands alive, which would raise the peak.
     fn mark_links(arguments: &mut [Argument]) -> bool {
         let mut has_links = false;
         for argument in arguments.iter_mut().rev() {
@@ -376,7 +327,7 @@ impl OpCall {
                 call.is_link = true;
                 has_links = true;
             }
-            if !expr.takes_no_memory() {
+            if !expr.allocates_nothing() {
                 break;
             }
         }
@@ -384,8 +335,8 @@ impl OpCall {
     }
 }
 
-/// Whether an operation with these arguments may be part of a chain: it is elementwise, and what it makes of its operands
-/// is written there.
+/// Whether an operation with these arguments may be part of a chain: it is elementwise, and its dtype argument, if any, is a
+/// constant.
 fn may_be_chained(row: &Op, arguments: &[Argument]) -> bool {
     let is_written = |(argument, param): (&Argument, &Param)| {
         let is_constant = matches!(argument, Argument::One(expr) if matches!(expr.constant(), Some(Value::DType(_))));
@@ -403,8 +354,8 @@ impl Argument {
         }
     }
 
-    fn changes_no_variable(&self) -> bool {
-        self.exprs().iter().all(Expr::changes_no_variable)
+    fn assigns_nothing(&self) -> bool {
+        self.exprs().iter().all(Expr::assigns_nothing)
     }
 }
 
@@ -419,58 +370,58 @@ impl Index {
 }
 
 impl Expr {
-    /// Whether evaluating it, as an operand of a chain, makes no tensor; false where that takes a closer look.
-    fn takes_no_memory(&self) -> bool {
+    /// Whether evaluating it as an operand of a chain makes no tensor; conservative.
+    fn allocates_nothing(&self) -> bool {
         match &self.kind {
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
-            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.takes_no_memory(),
-            // Views take none, but for the rare ones that strides cannot express.
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.allocates_nothing(),
+            // Views allocate only in the rare cases that strides cannot express.
             ExprKind::Index { receiver, indices, .. } => {
-                receiver.takes_no_memory() && indices.iter().flat_map(Index::exprs).all(Expr::takes_no_memory)
+                receiver.allocates_nothing() && indices.iter().flat_map(Index::exprs).all(Expr::allocates_nothing)
             }
             ExprKind::Op(call) => {
                 (call.is_link || matches!(call.row.kernel, OpKernel::View(_)))
-                    && call.arguments.iter().flat_map(Argument::exprs).all(Expr::takes_no_memory)
+                    && call.arguments.iter().flat_map(Argument::exprs).all(Expr::allocates_nothing)
             }
-            // Of numbers: where the checker knows of tensors, it is an operation.
-            ExprKind::Binary { left, right, .. } => left.takes_no_memory() && right.takes_no_memory(),
+            // On numbers: with tensors the checker makes it an operation.
+            ExprKind::Binary { left, right, .. } => left.allocates_nothing() && right.allocates_nothing(),
             _ => false,
         }
     }
 
-    /// Whether an operation may read it where it lies: a variable, or a field of one.
-    pub(crate) fn lies_somewhere(&self) -> bool {
+    /// Whether it names a place that can be read without a copy: a variable, or a field of one.
+    pub(crate) fn is_place_expr(&self) -> bool {
         match &self.kind {
             ExprKind::Local { .. } => true,
-            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.lies_somewhere(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.is_place_expr(),
             _ => false,
         }
     }
 
-    /// The variable that it or its fields' path begins with, where this is its last read.
-    pub(crate) fn ending_variable(&self) -> Option<Slot> {
+    /// The variable at the base of this path, if this is its last read.
+    pub(crate) fn last_read_slot(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, last: true, .. } => Some(*slot),
             ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) | ExprKind::Index { receiver, .. } => {
-                receiver.ending_variable()
+                receiver.last_read_slot()
             }
             _ => None,
         }
     }
 
-    /// The variable that it or its fields' path begins with.
-    pub(crate) fn first_variable(&self) -> Option<Slot> {
+    /// The variable at the base of this path.
+    pub(crate) fn base_slot(&self) -> Option<Slot> {
         match &self.kind {
             ExprKind::Local { slot, .. } => Some(*slot),
-            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.first_variable(),
+            ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.base_slot(),
             _ => None,
         }
     }
 
-    /// Whether evaluating it leaves the function's variables as they are; false where that takes a closer look.
-    pub(crate) fn changes_no_variable(&self) -> bool {
+    /// Whether evaluating it assigns to no variable of the function; conservative.
+    pub(crate) fn assigns_nothing(&self) -> bool {
         match &self.kind {
-            // A function that is called has variables of its own.
+            // A called function has its own variables.
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => true,
             ExprKind::Negate(operand)
             | ExprKind::Not(operand)
@@ -479,24 +430,22 @@ impl Expr {
             | ExprKind::IsPresent(operand)
             | ExprKind::Convert { operand, .. }
             | ExprKind::FromList { operand, .. }
-            | ExprKind::Expect { operand, .. } => operand.changes_no_variable(),
-            ExprKind::Binary { left, right, .. } => left.changes_no_variable() && right.changes_no_variable(),
+            | ExprKind::Expect { operand, .. } => operand.assigns_nothing(),
+            ExprKind::Binary { left, right, .. } => left.assigns_nothing() && right.assigns_nothing(),
             ExprKind::IsAttention(_) => true,
-            ExprKind::Op(call) => call.changes_no_variable,
-            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => {
-                arguments.iter().all(Expr::changes_no_variable)
-            }
+            ExprKind::Op(call) => call.assigns_nothing,
+            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => arguments.iter().all(Expr::assigns_nothing),
             ExprKind::Index { receiver, indices, .. } => {
-                receiver.changes_no_variable() && indices.iter().flat_map(Index::exprs).all(Expr::changes_no_variable)
+                receiver.assigns_nothing() && indices.iter().flat_map(Index::exprs).all(Expr::assigns_nothing)
             }
-            ExprKind::Builtin { arguments, .. } => arguments.iter().all(Argument::changes_no_variable),
+            ExprKind::Builtin { arguments, .. } => arguments.iter().all(Argument::assigns_nothing),
             _ => false,
         }
     }
 
     pub(crate) fn index(receiver: Expr, indices: Box<[Index]>, span: Span) -> Expr {
         let in_place = matches!(receiver.kind, ExprKind::Local { .. } | ExprKind::Global { .. })
-            && indices.iter().flat_map(Index::exprs).all(Expr::changes_no_variable);
+            && indices.iter().flat_map(Index::exprs).all(Expr::assigns_nothing);
         Expr::new(ExprKind::Index { receiver: Box::new(receiver), indices, in_place }, span)
     }
 

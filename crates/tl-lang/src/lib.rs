@@ -1,28 +1,44 @@
 //! TL, the language: checker, evaluator and builtins.
 //!
-//! A program goes through [`Interpreter`]: its text is parsed (`tl_syntax`), checked into a program whose names, arguments
-//! and sizes are settled, and run by walking that. Builtins are rows of a table, and the rows of `tl_tensor::ops` are
-//! builtins by themselves; checker and evaluator read the same rows. The outside is a [`Host`] that the caller passes in:
-//! this crate touches no environment, terminal, clock or source file of its own accord.
+//! [`Interpreter`] runs a program: its text is parsed (`tl_syntax`), checked, rewritten, and evaluated by a walk. Builtins are
+//! rows of a table, among them the rows of `tl_tensor::ops`; checker and evaluator read the same rows. The outside is a
+//! [`Host`] that the caller passes in: this crate itself touches no environment, terminal, clock or source file.
+//!
+//! From the bottom up: types and values; the rows of builtins (`library`); the checked program (`ir`); the checker, `liveness`,
+//! `rewrite` and the evaluator; `compile`, [`Architecture`], [`ScriptedModel`], [`Interpreter`].
 
-pub mod architecture;
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
+mod architecture;
 mod arithmetic;
 mod check;
+mod compile;
+mod declared;
 mod display;
+mod error;
 mod eval;
 mod host;
 mod interpreter;
 mod ir;
 mod library;
 mod liveness;
+mod location;
+mod model;
+mod model_memory;
 mod names;
-mod reserve;
+mod reserve_statement;
 mod rewrite;
+mod stack;
 mod standard;
 mod text;
+mod types;
 mod value;
 
-pub use architecture::{Architecture, ScriptedModel};
+pub use architecture::Architecture;
+pub use error::ProgramError;
 pub use host::{CapturedHost, Host, SourceText};
-pub use interpreter::{Interpreter, Outcome, ProgramError, span_of_location};
+pub use interpreter::{Interpreter, Outcome};
 pub use library::{Entry, reference};
+pub use location::span_of_location;
+pub use model::{PREFILL_CHUNK, ScriptedModel};
+pub use reserve_statement::{reserve_statement, symbolic_reserve_statement};

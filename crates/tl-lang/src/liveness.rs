@@ -1,20 +1,24 @@
-//! Where values end. Marks in a checked function each read of a slot behind which nobody reads it again, so that the
-//! evaluator moves the value out and its memory goes back there; a value that only one branch reads is dropped at the
-//! beginning of the other; what a loop's next round reads stays, and is dropped when the loop ends.
+//! Liveness of variables. Marks in a checked function the last read of each slot, where the evaluator moves the value out
+//! and its memory is freed. A value that only one branch reads is dropped at the beginning of the other; a value that a
+//! loop's next round reads is dropped when the loop ends.
 //!
-//! One walk against the direction of evaluation. Knows nothing of types but whether a slot may hold memory.
+//! One walk against the order of evaluation. Of types it knows only whether a slot may hold memory.
 
-use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, Recycled, Slot, Statement};
+use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, RecycleTarget, Slot, Statement};
 
-/// Loops nested deeper than this keep whatever their bodies mention. Each level walks its body twice, and the walks of
-/// nested loops multiply.
+/// Loops nested deeper than this keep every value that their bodies mention: each level walks its body twice, and the walks
+/// of nested loops multiply.
 const EXACT_LOOP_DEPTH: u32 = 6;
 
 /// Marks the ends of all values of a function.
 pub(crate) fn mark(function: &mut Function) {
-    let mut walk =
-        Walk { live: SlotSet::new(function.slots), holds_memory: &function.holds_memory, loops: Vec::new(), depth: 0 };
-    walk.block(&mut function.body);
+    let mut marker = Marker {
+        live: SlotSet::new(function.slots),
+        holds_memory: &function.holds_memory,
+        loops: Vec::new(),
+        depth: 0,
+    };
+    marker.block(&mut function.body);
 }
 
 #[derive(Clone, PartialEq)]
@@ -29,7 +33,7 @@ impl SlotSet {
         self.0.get_mut(slot as usize / 64).map(|word| (word, 1 << (slot % 64)))
     }
 
-    /// Whether it was not in the set before.
+    /// True if it was not in the set before.
     fn insert(&mut self, slot: Slot) -> bool {
         self.word(slot).is_some_and(|(word, bit)| {
             let is_new = *word & bit == 0;
@@ -38,7 +42,7 @@ impl SlotSet {
         })
     }
 
-    /// Whether it was in the set.
+    /// True if it was in the set.
     fn remove(&mut self, slot: Slot) -> bool {
         self.word(slot).is_some_and(|(word, bit)| {
             let was_in = *word & bit != 0;
@@ -53,7 +57,7 @@ impl SlotSet {
         }
     }
 
-    /// What is in this set and not in the other.
+    /// The slots of this set that the other does not have.
     fn without<'a>(&'a self, other: &'a SlotSet) -> impl Iterator<Item = Slot> + 'a {
         self.0.iter().zip(&other.0).enumerate().flat_map(|(at, (word, other))| {
             let rest = word & !other;
@@ -63,21 +67,21 @@ impl SlotSet {
 }
 
 struct LoopExits {
-    /// What is live behind the loop.
+    /// What is live after the loop.
     at_break: SlotSet,
     /// What is live where the next round begins.
     at_continue: SlotSet,
 }
 
-struct Walk<'a> {
-    /// What is read later than the point that the walk has reached.
+struct Marker<'a> {
+    /// Slots that are read after the point that the walk has reached.
     live: SlotSet,
     holds_memory: &'a [bool],
     loops: Vec<LoopExits>,
     depth: u32,
 }
 
-impl Walk<'_> {
+impl Marker<'_> {
     fn drops(&self, before: &SlotSet, after: &SlotSet) -> Drops {
         let holds = |slot: &Slot| self.holds_memory.get(*slot as usize).copied().unwrap_or(false);
         before.without(after).filter(holds).collect()
@@ -102,25 +106,25 @@ impl Walk<'_> {
             Statement::For { slot, unread, iterable, body, drops } => {
                 let exit = self.live.clone();
                 let slot = *slot;
-                self.loop_body(&exit, true, |walk| {
-                    walk.block(body);
-                    *unread = !walk.live.remove(slot);
+                self.loop_body(&exit, true, |marker| {
+                    marker.block(body);
+                    *unread = !marker.live.remove(slot);
                 });
                 *drops = self.drops(&self.live, &exit);
                 self.expr(iterable);
             }
             Statement::While { condition, body, drops } => {
                 let exit = self.live.clone();
-                self.loop_body(&exit, true, |walk| {
-                    walk.block(body);
-                    *drops = walk.drops(&walk.live, &exit);
-                    walk.live.union(&exit);
-                    walk.expr(condition);
+                self.loop_body(&exit, true, |marker| {
+                    marker.block(body);
+                    *drops = marker.drops(&marker.live, &exit);
+                    marker.live.union(&exit);
+                    marker.expr(condition);
                 });
             }
             Statement::Loop { body } => {
                 let exit = self.live.clone();
-                self.loop_body(&exit, false, |walk| walk.block(body));
+                self.loop_body(&exit, false, |marker| marker.block(body));
             }
             Statement::Break => {
                 if let Some(exits) = self.loops.last() {
@@ -141,12 +145,12 @@ impl Walk<'_> {
         }
     }
 
-    /// Walks a loop's round until what is live at its beginning no longer changes, which it does at most once: a round
-    /// adds what it reads before it writes, whatever follows it. `may_end` says that the loop may end where a round begins.
+    /// Walks a loop's round until the live set at its beginning is stable, which takes two walks at most: a round adds the slots
+    /// that it reads before it writes, whatever follows. `may_end`: the loop may end where a round begins.
     fn loop_body(&mut self, exit: &SlotSet, may_end: bool, mut round: impl FnMut(&mut Self)) {
         let mut begin = if may_end { exit.clone() } else { SlotSet::new(exit.0.len() as u32 * 64) };
         if self.depth >= EXACT_LOOP_DEPTH {
-            // Everything stays until the loop ends.
+            // Every value stays until the loop ends.
             begin.0.fill(u64::MAX);
         }
         loop {
@@ -187,12 +191,12 @@ impl Walk<'_> {
         }
     }
 
-    /// The arguments of an operation: what is read where it lies is read when the others are there.
+    /// The arguments of an operation: places are read after the other arguments are evaluated.
     fn read_in_place(&mut self, arguments: &mut [Argument]) {
-        let lies_somewhere = |argument: &Argument| matches!(argument, Argument::One(expr) if expr.lies_somewhere());
+        let is_place_expr = |argument: &Argument| matches!(argument, Argument::One(expr) if expr.is_place_expr());
         for is_in_place in [true, false] {
             for argument in arguments.iter_mut().rev() {
-                if lies_somewhere(argument) == is_in_place {
+                if is_place_expr(argument) == is_in_place {
                     self.argument(argument);
                 }
             }
@@ -206,7 +210,7 @@ impl Walk<'_> {
                 let is_last = self.live.insert(*slot);
                 *last = is_last && self.holds_memory.get(*slot as usize).copied().unwrap_or(false);
             }
-            // It is looked at and stays.
+            // The test does not move the value out.
             ExprKind::IsPresent(operand) => match &mut operand.kind {
                 ExprKind::Local { slot, last, .. } => {
                     self.live.insert(*slot);
@@ -229,7 +233,7 @@ impl Walk<'_> {
             ExprKind::Op(call) if call.reads_in_place() => {
                 self.read_in_place(&mut call.arguments);
                 let in_place = call.arguments.iter().filter_map(|argument| match argument {
-                    Argument::One(expr) if expr.lies_somewhere() => expr.ending_variable(),
+                    Argument::One(expr) if expr.is_place_expr() => expr.last_read_slot(),
                     _ => None,
                 });
                 call.ends = in_place.collect();
@@ -240,9 +244,9 @@ impl Walk<'_> {
             ExprKind::IsAttention(written) => written.exprs_mut().for_each(|expr| self.expr(expr)),
             ExprKind::Recycle { buffer, target } => {
                 match target {
-                    Recycled::Local { slot, .. } => drop(self.live.insert(*slot)),
-                    Recycled::Global { .. } => {}
-                    Recycled::Temporary(value) => self.expr(value),
+                    RecycleTarget::Local { slot, .. } => drop(self.live.insert(*slot)),
+                    RecycleTarget::Global { .. } => {}
+                    RecycleTarget::Temporary(value) => self.expr(value),
                 }
                 self.expr(buffer);
             }
@@ -302,21 +306,21 @@ mod tests {
     use tl_device::Device;
     use tl_syntax::SourceMap;
 
-    use crate::check::{Checked, check, check_unmarked};
-    use crate::eval::{self, End};
+    use crate::check::{Checked, check};
+    use crate::compile::compile;
+    use crate::eval::{self, Environment};
     use crate::host::{CapturedHost, Host};
+    use crate::model::open_model;
 
     type Check = fn(&str, &str, &mut dyn Host, &mut SourceMap) -> Checked;
 
-    /// What the program prints, and its error if it has one.
+    /// The program's output, and its error if it has one.
     fn run(text: &str, check: Check) -> (String, Option<String>) {
         let (mut host, mut sources) = (CapturedHost::default(), SourceMap::new());
         let checked = check("t", text, &mut host, &mut sources);
         let Some(program) = checked.program else { panic!("{text}\n{:?}", checked.diagnostics) };
-        let error = match eval::run(&program, &Device::cpu(), &mut host, 1 << 20) {
-            End::Failed(error) => Some(error.diagnostic.message),
-            End::Done | End::Exit(_) => None,
-        };
+        let environment = Environment { device: &Device::cpu(), host: &mut host, open_model };
+        let error = eval::run(&program, environment, 1 << 20).err().map(|error| error.diagnostic.message);
         (host.output, error)
     }
 
@@ -411,9 +415,9 @@ mod tests {
             write_steps(&mut text, &steps, false);
             text.push_str("print(sum(a))\nprint(sum(b))\nc + d\n}\nlet x = [3, 4] as float32\nlet y = [0, 1] as float32\n");
             text.push_str(if shared { "print(all(12, x, x), x)\n" } else { "print(all(13, x, y))\n" });
-            let expected = run(&text, check_unmarked);
+            let expected = run(&text, check);
             prop_assert!(expected.1.is_none(), "{}\n{:?}", text, expected);
-            prop_assert_eq!(run(&text, check), expected, "{}", text);
+            prop_assert_eq!(run(&text, compile), expected, "{}", text);
         }
     }
 }

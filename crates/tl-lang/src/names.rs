@@ -1,9 +1,9 @@
-//! The nearest known name for a hint.
+//! Suggestions for misspelled names.
 
-/// The candidate that is nearest to `name`, if one is near enough to be what was meant.
+/// The candidate nearest to `name`, if one is near enough to be a misspelling.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
-    // Names that nobody types by mistake are not worth the quadratic work.
+    // The distance takes quadratic time, and longer names are no misspellings.
     if length == 0 || length > 64 {
         return None;
     }
@@ -15,7 +15,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be inserted, removed, replaced or swapped with their neighbour to make `a` of `b`.
+/// The Damerau-Levenshtein distance: insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();

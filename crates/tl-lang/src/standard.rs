@@ -1,9 +1,9 @@
 //! The standard library: TL files that are part of the program. `import "std/transformer"` reads one.
 
-/// What the names of its files begin with.
+/// The prefix of its files' names.
 pub(crate) const PREFIX: &str = "std/";
 
-/// What the names of architectures' files begin with.
+/// The prefix of the names of architectures' files.
 pub(crate) const ARCHITECTURES: &str = "std/arch/";
 
 macro_rules! files {

@@ -1,4 +1,4 @@
-//! Strings as values: the text of a token or a word lies inline, so that making one allocates nothing; longer texts are shared.
+//! Strings as values: short ones, such as a token's text, lie inline without allocation; longer ones are shared.
 
 use std::fmt;
 use std::ops::Deref;
@@ -15,7 +15,7 @@ pub(crate) enum Text {
 }
 
 impl Text {
-    /// One behind the other, copied once.
+    /// The concatenation of two strings, copied once.
     pub(crate) fn joined(a: &str, b: &str) -> Text {
         let len = a.len() + b.len();
         if len <= INLINE {
@@ -36,7 +36,7 @@ impl Deref for Text {
 
     fn deref(&self) -> &str {
         match self {
-            // What was put in was a string.
+            // The bytes came from a string.
             Text::Inline(bytes, len) => {
                 bytes.get(..usize::from(*len)).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("")
             }

@@ -1,4 +1,4 @@
-//! Values of the running program. Cloning one never allocates: whatever is large is shared.
+//! Values of the running program. Cloning one never allocates: large values are shared.
 
 use std::sync::Arc;
 
@@ -7,18 +7,19 @@ use tl_device::{DType, ReservationPlan, TensorBuffer};
 use tl_model::{DecodeStream, KvCache, ModelNode, Tokenizer, Weights};
 use tl_syntax::Span;
 use tl_tensor::Tensor;
+use tl_tensor::ops::DefaultValue;
 
-use crate::library::RecordType;
 use crate::text::Text;
+use crate::types::{HandleKind, RecordType};
 
 /// A value.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Value {
-    /// No value: a slot that nothing was put into, or whose value was moved out; an argument left out.
+    /// No value: an unset slot, one whose value was moved out, or an argument left out.
     #[default]
     Absent,
     Unit,
-    /// In the place of a tensor that a model does not have.
+    /// A tensor that a model does not have.
     None,
     Int(i64),
     Float(f64),
@@ -26,18 +27,18 @@ pub(crate) enum Value {
     Str(Text),
     DType(DType),
     Range(i64, i64),
-    /// A list of whole numbers only.
+    /// A list of ints only.
     Ints(Ints),
     /// Any other list.
     List(Arc<Vec<Value>>),
     Record(Arc<Record>),
     Tensor(Tensor),
     Handle(Handle),
-    /// A variable whose tensor was recycled there.
+    /// A variable whose tensor was recycled at this place.
     Recycled(Span),
 }
 
-/// A value that is a number.
+/// An int or a float.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Number {
     Int(i64),
@@ -63,14 +64,26 @@ impl From<Number> for Value {
     }
 }
 
-/// Whole numbers, the first few of them inline.
+impl From<DefaultValue> for Value {
+    fn from(default: DefaultValue) -> Value {
+        match default {
+            DefaultValue::Absent => Value::Absent,
+            DefaultValue::Int(n) => Value::Int(n),
+            DefaultValue::Number(x) => Value::Float(x),
+            DefaultValue::Bool(truth) => Value::Bool(truth),
+            DefaultValue::Text(text) => Value::text(text),
+        }
+    }
+}
+
+/// A list of ints; a short one lies inline.
 #[derive(Clone)]
 pub(crate) enum Ints {
     Inline([i64; Ints::INLINE], u8),
     Shared(Arc<Vec<i64>>),
 }
 
-/// What has named fields.
+/// A value with named fields.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) ty: &'static RecordType,
@@ -78,77 +91,33 @@ pub(crate) struct Record {
     pub(crate) values: Vec<Value>,
 }
 
-/// Things that are more than data.
+/// A handle on an object with identity.
 #[derive(Clone)]
 pub(crate) enum Handle {
-    Model(Weights, Option<Kept>),
+    Model(Weights, Option<ReservationCell>),
     Node(ModelNode),
     Config(Weights),
     Tokenizer(Arc<Tokenizer>),
-    DecodeStream(Arc<Mutex<Decoding>>),
+    DecodeStream(Arc<Mutex<TokenDecoder>>),
     KvCache(Arc<Mutex<KvCache>>),
     TensorBuffer(TensorBuffer),
     Plan(Arc<ReservationPlan>),
 }
 
-/// What a program's model keeps for generating, from call to call. The model that is given to the script of an architecture keeps
-/// nothing.
-pub(crate) type Kept = Arc<Mutex<Option<Reserved>>>;
+/// The reservation that a program's model keeps between calls of `generate`. An architecture's script gets a model without one.
+pub(crate) type ReservationCell = Arc<Mutex<Option<Reservation>>>;
 
 /// Memory reserved for generating with a model.
-pub(crate) struct Reserved {
+pub(crate) struct Reservation {
     pub(crate) buffer: TensorBuffer,
-    /// Tokens that there is room for.
+    /// Tokens that it has room for.
     pub(crate) context: usize,
 }
 
-/// A tokenizer and where it is in a text.
-pub(crate) struct Decoding {
+/// A tokenizer and the state of a text that it decodes.
+pub(crate) struct TokenDecoder {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) stream: DecodeStream,
-}
-
-/// The kinds of handles, as types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HandleKind {
-    Model,
-    Node,
-    Config,
-    Tokenizer,
-    DecodeStream,
-    KvCache,
-    TensorBuffer,
-    Plan,
-}
-
-impl HandleKind {
-    pub(crate) const ALL: [HandleKind; 8] = [
-        HandleKind::Model,
-        HandleKind::Node,
-        HandleKind::Config,
-        HandleKind::Tokenizer,
-        HandleKind::DecodeStream,
-        HandleKind::KvCache,
-        HandleKind::TensorBuffer,
-        HandleKind::Plan,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            HandleKind::Model => "Model",
-            HandleKind::Node => "ModelNode",
-            HandleKind::Config => "ModelConfig",
-            HandleKind::Tokenizer => "Tokenizer",
-            HandleKind::DecodeStream => "DecodeStream",
-            HandleKind::KvCache => "KvCache",
-            HandleKind::TensorBuffer => "TensorBuffer",
-            HandleKind::Plan => "ReservationPlan",
-        }
-    }
-
-    pub(crate) fn from_name(name: &str) -> Option<HandleKind> {
-        HandleKind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
 }
 
 impl Handle {
@@ -202,7 +171,6 @@ impl Ints {
         self.as_slice().len()
     }
 
-    /// Adds one at the end, in place where nobody else has the list.
     /// The ids of tokens.
     pub(crate) fn of_tokens(tokens: &[u32]) -> Ints {
         let mut inline = [0; Ints::INLINE];
@@ -215,6 +183,7 @@ impl Ints {
         }
     }
 
+    /// Appends a number, in place unless another value shares the list.
     pub(crate) fn push(&mut self, value: i64) {
         match self {
             Ints::Inline(values, len) => match values.get_mut(usize::from(*len)) {
@@ -241,12 +210,12 @@ impl std::fmt::Debug for Ints {
 }
 
 impl Value {
-    /// Bytes that a list of so many elements takes, at the most.
+    /// The most bytes that a list of `len` elements takes.
     pub(crate) fn list_bytes(len: usize) -> usize {
         len.saturating_mul(size_of::<Value>())
     }
 
-    /// Of an int or a float.
+    /// The number, if the value is an int or a float.
     pub(crate) fn number(&self) -> Option<Number> {
         match *self {
             Value::Int(n) => Some(Number::Int(n)),
@@ -263,7 +232,7 @@ impl Value {
         Value::Ints(Ints::new(values))
     }
 
-    /// A list of these values, in the form that fits them.
+    /// A list of these values; ints are stored as such.
     pub(crate) fn list(values: impl IntoIterator<Item = Value>) -> Value {
         let values: Vec<Value> = values.into_iter().collect();
         let ints: Option<Vec<i64>> = values
@@ -279,7 +248,7 @@ impl Value {
         }
     }
 
-    /// How many elements a list has, and each of them; `None` for what is no list.
+    /// The length of a list; `None` for other values.
     pub(crate) fn list_len(&self) -> Option<usize> {
         match self {
             Value::Ints(ints) => Some(ints.len()),
@@ -297,7 +266,7 @@ impl Value {
         }
     }
 
-    /// What kind of value it is, for messages.
+    /// The kind of value, for messages.
     pub(crate) fn describe(&self) -> String {
         match self {
             Value::Absent => "nothing".into(),
@@ -319,7 +288,7 @@ impl Value {
     }
 }
 
-/// Whether two values are equal, as `==` sees them; `None` where they cannot be compared.
+/// Whether two values are equal by `==`; `None` if they cannot be compared.
 pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
     Some(match (a, b) {
         (Value::Unit, Value::Unit) | (Value::None, Value::None) => true,

@@ -97,7 +97,7 @@ fn the_programs_own_reservations_go_first() {
         device.start_trace();
         printed(&device, call);
         let plan = device.stop_trace().plan().unwrap();
-        let lines: String = plan.rows.iter().map(|row| row.statement() + "\n").collect();
+        let lines: String = plan.rows.iter().map(|row| tl_lang::reserve_statement(row) + "\n").collect();
         let program =
             format!("{lines}print(buffer_stats().reserved)\nbuffer_seal()\n{call}print(buffer_stats().fallbacks)");
         assert_eq!(printed(&device, &program), format!("{}\n0\n", plan.count()), "{device:?}");

@@ -249,6 +249,7 @@ impl<M: LanguageModel> Generator<M> {
             self.finish = Some(Finish::ContextFull);
             return Ok(None);
         }
+        #[expect(clippy::disallowed_methods, reason = "generation is timed for its statistics")]
         let start = Instant::now();
         let is_prefill = self.cache.is_empty();
         let logits: Tensor = self.model.forward(&self.next, &mut self.cache)?;

@@ -17,6 +17,8 @@
 //! # Ok::<(), tl_model::ModelError>(())
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod chat_form;
 pub mod checkpoint;
 pub mod config;

@@ -1,26 +1,26 @@
-//! The syntax tree: what was written, with places. It says nothing about meaning: names are not looked up here.
+//! The syntax tree: the program as written, with spans. Names are not resolved here.
 
 use std::sync::Arc;
 
 use crate::Span;
 
-/// A name and where it stands.
+/// A name and its span.
 #[derive(Clone, Debug)]
 pub struct Name {
-    /// The name; empty where one was missing.
+    /// The name; empty if it was missing.
     pub text: Arc<str>,
-    /// Where.
+    /// Its span.
     pub span: Span,
 }
 
 /// One file.
 #[derive(Clone, Debug, Default)]
 pub struct File {
-    /// In the order in which they are written.
+    /// In written order.
     pub items: Vec<Item>,
 }
 
-/// What stands at the top level of a file.
+/// An item at the top level of a file.
 #[derive(Clone, Debug)]
 pub enum Item {
     /// `fn …`
@@ -36,18 +36,18 @@ pub enum Item {
 /// `import "path"`
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// As written, relative to the importing file.
+    /// The path as written, relative to the importing file.
     pub path: Arc<str>,
-    /// Of the string.
+    /// The span of the string.
     pub span: Span,
 }
 
 /// `main { … }`
 #[derive(Clone, Debug)]
 pub struct Main {
-    /// Of the word `main`.
+    /// The span of the word `main`.
     pub span: Span,
-    /// What runs.
+    /// Its body.
     pub body: Block,
 }
 
@@ -56,13 +56,13 @@ pub struct Main {
 pub struct Function {
     /// Its name.
     pub name: Name,
-    /// In order.
+    /// Its parameters, in order.
     pub parameters: Vec<Parameter>,
-    /// Behind `->`; none means that nothing is returned.
+    /// The type after `->`; `None`: nothing is returned.
     pub result: Option<Type>,
-    /// What runs.
+    /// Its body.
     pub body: Block,
-    /// From `fn` to the end of the signature.
+    /// The span from `fn` to the end of the signature.
     pub span: Span,
 }
 
@@ -84,16 +84,16 @@ pub struct TensorDeclaration {
     pub ty: Type,
     /// Which reserve its memory comes from, and whether training moves it.
     pub storage: TensorStorage,
-    /// Zeros if absent.
+    /// Its value; zeros if absent.
     pub value: Option<Expr>,
-    /// The whole declaration.
+    /// The span of the declaration.
     pub span: Span,
 }
 
-/// Which memory a declared tensor takes.
+/// The memory of a declared tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorStorage {
-    /// As any other value.
+    /// That of any other value.
     Ordinary,
     /// The learnable reserve; training moves it.
     Learnable,
@@ -104,13 +104,13 @@ pub enum TensorStorage {
 /// A written type.
 #[derive(Clone, Debug)]
 pub struct Type {
-    /// Which.
+    /// Its kind.
     pub kind: TypeKind,
-    /// Where.
+    /// Its span.
     pub span: Span,
 }
 
-/// The types that can be written.
+/// The kinds of written types.
 #[derive(Clone, Debug)]
 pub enum TypeKind {
     /// `int`
@@ -125,12 +125,12 @@ pub enum TypeKind {
     Unit,
     /// `float16[n, 128, ?]`
     Tensor {
-        /// The word before the bracket.
+        /// The dtype before the bracket.
         dtype: TensorDtype,
         /// One for each axis.
         dims: Vec<Dim>,
     },
-    /// A tensor's dtype without brackets, allowed behind `as` only.
+    /// A tensor's dtype without brackets, allowed only after `as`.
     Dtype(TensorDtype),
     /// `[T]`
     List(Box<Type>),
@@ -138,7 +138,7 @@ pub enum TypeKind {
     Optional(Box<Type>),
     /// A handle: `Model`, `KvCache`, …
     Named(Name),
-    /// Already reported.
+    /// An error that was reported.
     Error,
 }
 
@@ -153,12 +153,12 @@ pub enum TensorDtype {
     Int32,
     /// `bool`
     Bool,
-    /// `float`, in a tensor's type alone: `float16` or `float32`, the same one for every such type of a signature.
+    /// `float`, only in a tensor's type: `float16` or `float32`, the same one for every such type of a signature.
     Float,
 }
 
 impl TensorDtype {
-    /// As it is written.
+    /// Its spelling.
     pub fn name(self) -> &'static str {
         match self {
             TensorDtype::Float16 => "float16",
@@ -169,7 +169,7 @@ impl TensorDtype {
         }
     }
 
-    /// The dtype of that name. `float` alone is a number's type, and so none of them.
+    /// The dtype of that name, except `float`, which without brackets is a number's type.
     pub fn from_name(name: &str) -> Option<TensorDtype> {
         [TensorDtype::Float16, TensorDtype::Float32, TensorDtype::Int32, TensorDtype::Bool]
             .into_iter()
@@ -180,40 +180,40 @@ impl TensorDtype {
 /// One axis in a tensor's type.
 #[derive(Clone, Debug)]
 pub struct Dim {
-    /// What is said about its size.
+    /// Its size.
     pub kind: DimKind,
-    /// Where.
+    /// Its span.
     pub span: Span,
 }
 
-/// What a type says about an axis' size.
+/// The size of an axis in a type.
 #[derive(Clone, Debug)]
 pub enum DimKind {
-    /// Exactly this.
+    /// A number.
     Known(u64),
-    /// `?`: anything.
+    /// `?`: any size.
     Any,
-    /// The same as everywhere in the signature.
+    /// A name: the same size everywhere in the signature.
     Named(Arc<str>),
 }
 
 /// `{ … }`
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// In order. If the last is an expression, it is the block's value.
+    /// Its statements. If the last is an expression, it is the block's value.
     pub statements: Vec<Statement>,
-    /// With its braces.
+    /// Its span, braces included.
     pub span: Span,
-    /// How many levels of expressions hang below.
+    /// The height of the tree below.
     pub height: u16,
 }
 
-/// A statement and where it stands.
+/// A statement and its span.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    /// Which.
+    /// Its kind.
     pub kind: StatementKind,
-    /// Where.
+    /// Its span.
     pub span: Span,
 }
 
@@ -233,7 +233,7 @@ pub enum StatementKind {
     Assign {
         /// The variable.
         name: Name,
-        /// Whether the variable comes into being here if it is not there (`:=`).
+        /// Whether the variable is declared here if it does not exist (`:=`).
         declares: bool,
         /// Its new value.
         value: Expr,
@@ -242,23 +242,23 @@ pub enum StatementKind {
     Tensor(TensorDeclaration),
     /// `for variable in iterable { … }`
     For {
-        /// New in each round.
+        /// The variable, new in each round.
         variable: Name,
         /// A range or a list.
         iterable: Expr,
-        /// What is repeated.
+        /// The body.
         body: Block,
     },
     /// `while condition { … }`
     While {
-        /// Read before each round.
+        /// The condition, evaluated before each round.
         condition: Expr,
-        /// What is repeated.
+        /// The body.
         body: Block,
     },
     /// `loop { … }`
     Loop {
-        /// What is repeated.
+        /// The body.
         body: Block,
     },
     /// `break`
@@ -267,18 +267,18 @@ pub enum StatementKind {
     Continue,
     /// `return value`
     Return(Option<Expr>),
-    /// An expression alone.
+    /// An expression as a statement.
     Expr(Expr),
 }
 
-/// An expression and where it stands.
+/// An expression and its span.
 #[derive(Clone, Debug)]
 pub struct Expr {
-    /// Which.
+    /// Its kind.
     pub kind: ExprKind,
-    /// Where.
+    /// Its span.
     pub span: Span,
-    /// How many levels of expressions hang below; at most [`crate::MAX_TREE_HEIGHT`], so that a walk by recursion ends well.
+    /// The height of the tree below; less than [`crate::MAX_TREE_HEIGHT`], so that passes may recurse.
     pub height: u16,
 }
 
@@ -295,22 +295,22 @@ pub enum ExprKind {
     Str(Arc<str>),
     /// `()`
     Unit,
-    /// A variable, or a dtype as an argument.
+    /// The name of a variable or a dtype.
     Name(Arc<str>),
     /// `[a, b]`
     List(Vec<Expr>),
     /// `-a`, `not a`
     Unary {
-        /// Which.
+        /// The operator.
         operator: UnaryOperator,
-        /// Its operand.
+        /// The operand.
         operand: Box<Expr>,
     },
     /// `a + b`
     Binary {
-        /// Which.
+        /// The operator.
         operator: BinaryOperator,
-        /// Where the operator stands.
+        /// The operator's span.
         operator_span: Span,
         /// The left side.
         left: Box<Expr>,
@@ -319,68 +319,68 @@ pub enum ExprKind {
     },
     /// `a as type`
     As {
-        /// What is converted.
+        /// The converted value.
         operand: Box<Expr>,
-        /// To what.
+        /// The target type.
         ty: Type,
     },
     /// `a..b`
     Range {
-        /// The first.
+        /// The first number.
         start: Box<Expr>,
-        /// Behind the last.
+        /// The number after the last.
         end: Box<Expr>,
     },
     /// `name(arguments)`, `Type::name(arguments)`
     Call {
-        /// Before `::`.
+        /// The type before `::`.
         qualifier: Option<Name>,
-        /// What is called.
+        /// The callee.
         name: Name,
-        /// Positional ones first.
+        /// The arguments, positional ones first.
         arguments: Vec<Argument>,
     },
     /// `receiver.name(arguments)`
     Method {
-        /// Before the dot.
+        /// The value before the dot.
         receiver: Box<Expr>,
-        /// What is called.
+        /// The callee.
         name: Name,
-        /// Positional ones first.
+        /// The arguments, positional ones first.
         arguments: Vec<Argument>,
     },
     /// `receiver.name`
     Field {
-        /// Before the dot.
+        /// The value before the dot.
         receiver: Box<Expr>,
-        /// Which field.
+        /// The field.
         name: Name,
     },
-    /// `path?`: what a path into a model leads to, or `none`
+    /// `path?`: the part of a model, or `none`
     Optional(Box<Expr>),
     /// `receiver[indices]`
     Index {
-        /// Before the bracket.
+        /// The value before the bracket.
         receiver: Box<Expr>,
-        /// One for each axis, at least one.
+        /// The indices, at least one, one for each axis.
         indices: Vec<Index>,
     },
     /// `if a {…} else if b {…} else {…}`
     If {
-        /// Conditions and what runs where the first true one stands.
+        /// The conditions and their blocks; the first whose condition is true runs.
         branches: Vec<(Expr, Block)>,
         /// The last `else`.
         otherwise: Option<Block>,
     },
-    /// `if let name = value {…} else {…}`: the first block runs with the value where there is one
+    /// `if let name = value {…} else {…}`: the first block runs with the value unless it is `none`
     IfLet {
         /// The variable of the first block.
         name: Name,
-        /// Something that may be `none`.
+        /// The value, which may be `none`.
         value: Box<Expr>,
-        /// What runs where it is not.
+        /// The block for a value.
         then: Block,
-        /// What runs where it is; an `else if` is the one expression of a block.
+        /// The block for `none`; an `else if` is the one expression of a block.
         otherwise: Option<Block>,
     },
     /// `{ … }`
@@ -389,22 +389,22 @@ pub enum ExprKind {
     With {
         /// The TensorBuffer.
         buffer: Box<Expr>,
-        /// What runs with it.
+        /// The block.
         body: Block,
     },
     /// `buffer_trace { … }`
     Trace {
-        /// What is recorded.
+        /// The recorded block.
         body: Block,
     },
-    /// Already reported.
+    /// An error that was reported.
     Error,
 }
 
 /// An argument of a call.
 #[derive(Clone, Debug)]
 pub struct Argument {
-    /// Before the colon.
+    /// The name before the colon.
     pub name: Option<Name>,
     /// The value.
     pub value: Expr,
@@ -417,16 +417,16 @@ pub enum Index {
     At(Expr),
     /// `x[a..b]`, `x[a..]`, `x[..b]`, `x[..]`
     Slice {
-        /// 0 if absent.
+        /// The start; 0 if absent.
         start: Option<Expr>,
-        /// The axis' size if absent.
+        /// The end; the size of the axis if absent.
         end: Option<Expr>,
-        /// Where.
+        /// Its span.
         span: Span,
     },
 }
 
-/// Operators before their operand.
+/// Prefix operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnaryOperator {
     /// `-`
@@ -435,7 +435,7 @@ pub enum UnaryOperator {
     Not,
 }
 
-/// Operators between their operands.
+/// Binary operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BinaryOperator {
     /// `+`
@@ -471,7 +471,7 @@ pub enum BinaryOperator {
 }
 
 impl UnaryOperator {
-    /// As it is written.
+    /// Its spelling.
     pub fn symbol(self) -> &'static str {
         match self {
             UnaryOperator::Negate => "-",
@@ -481,7 +481,7 @@ impl UnaryOperator {
 }
 
 impl BinaryOperator {
-    /// As it is written.
+    /// Its spelling.
     pub fn symbol(self) -> &'static str {
         match self {
             BinaryOperator::Add => "+",

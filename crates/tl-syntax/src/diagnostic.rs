@@ -1,8 +1,8 @@
-//! What is wrong with a program, as data. Rendering belongs to the program that shows it.
+//! Errors and warnings about a program, as data. The caller renders them.
 
 use crate::Span;
 
-/// How much a [`Diagnostic`] weighs.
+/// The severity of a [`Diagnostic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The program cannot run.
@@ -11,25 +11,25 @@ pub enum Severity {
     Warning,
 }
 
-/// A place and what is to be said about it.
+/// A place and a remark about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The place.
     pub span: Span,
-    /// May be empty: then the place alone is shown.
+    /// The remark; if empty, only the place is shown.
     pub text: String,
 }
 
-/// One thing that is wrong: the first label is the place, the others are places that have to do with it.
+/// One error or warning. The first label is its place, the others are related places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
-    /// What is wrong, with the values, in one line.
+    /// The problem, with the values, in one line.
     pub message: String,
-    /// The places.
+    /// Its places.
     pub labels: Vec<Label>,
-    /// What to do about it.
+    /// Ways to fix it.
     pub hints: Vec<String>,
 }
 
@@ -45,13 +45,13 @@ impl Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
-    /// Adds what to do about it.
+    /// Adds a way to fix it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Adds another place.
+    /// Adds a related place.
     pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label { span, text: text.into() });
         self
@@ -62,7 +62,7 @@ impl Diagnostic {
         self.labels.first().map(|label| label.span).unwrap_or_default()
     }
 
-    /// Whether the program cannot run.
+    /// Whether it is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }

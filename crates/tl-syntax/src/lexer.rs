@@ -1,7 +1,7 @@
-//! Text to tokens, with exactly those newlines that end a statement.
+//! Text to tokens, with only those newlines that end a statement.
 //!
-//! A newline is dropped where the innermost open bracket is `(` or `[`, behind a token that calls for more, and before a line
-//! that can only continue the one before. The parser then needs no rule about lines but the one for `-`.
+//! A newline is dropped inside `(` and `[`, after a token that cannot end a statement, and before a token that cannot begin one.
+//! So the parser needs no rule about lines except the one for `-`.
 
 use logos::Logos;
 
@@ -33,7 +33,7 @@ struct Newlines {
     tokens: Vec<Token>,
     /// The open brackets around the next token.
     open: Vec<TokenKind>,
-    /// A newline that counts unless the next token continues the statement.
+    /// A newline that ends the statement unless the next token continues it.
     pending: Option<Token>,
 }
 
@@ -44,7 +44,7 @@ impl Newlines {
             return;
         }
         if let Some(newline) = self.pending.take()
-            && self.counts(token.kind)
+            && self.ends_statement(token.kind)
         {
             self.tokens.push(newline);
         }
@@ -52,9 +52,9 @@ impl Newlines {
         self.tokens.push(token);
     }
 
-    fn counts(&mut self, next: TokenKind) -> bool {
+    fn ends_statement(&mut self, next: TokenKind) -> bool {
         if let Some(TokenKind::OpenParen | TokenKind::OpenBracket) = self.open.last() {
-            // A bracket that somebody forgot to close shall not swallow the rest of the file.
+            // An unclosed bracket must not swallow the rest of the file.
             if !next.begins_only_statements() {
                 return false;
             }
@@ -64,8 +64,8 @@ impl Newlines {
             return true;
         }
         let Some(last) = self.tokens.last() else { return false };
-        let continues = next_continues(next) || (next == TokenKind::Else && last.kind == TokenKind::CloseBrace);
-        !calls_for_more(last.kind) && !continues
+        let continues = continues_line(next) || (next == TokenKind::Else && last.kind == TokenKind::CloseBrace);
+        !expects_more(last.kind) && !continues
     }
 
     fn track_brackets(&mut self, kind: TokenKind) {
@@ -75,7 +75,7 @@ impl Newlines {
             CloseParen if self.open.last() == Some(&OpenParen) => drop(self.open.pop()),
             CloseBracket if self.open.last() == Some(&OpenBracket) => drop(self.open.pop()),
             CloseBrace => {
-                // A brace closes whatever was left open inside it.
+                // A brace closes the brackets left open inside it.
                 if let Some(at) = self.open.iter().rposition(|open| *open == OpenBrace) {
                     self.open.truncate(at);
                 }
@@ -91,14 +91,14 @@ impl Newlines {
     }
 }
 
-/// Behind these a line goes on.
-fn calls_for_more(last: TokenKind) -> bool {
+/// Whether a line that ends with this token continues.
+fn expects_more(last: TokenKind) -> bool {
     use TokenKind::*;
-    next_continues(last) && last != Dot || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon)
+    continues_line(last) && last != Dot || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon)
 }
 
-/// A line that begins with one of these continues the line before.
-fn next_continues(next: TokenKind) -> bool {
+/// Whether a line that begins with this token continues the line before.
+fn continues_line(next: TokenKind) -> bool {
     use TokenKind::*;
     matches!(
         next,

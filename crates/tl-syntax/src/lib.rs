@@ -1,7 +1,9 @@
-//! TL's text to tokens to syntax tree, with diagnostics as data.
+//! The syntax of TL: text to tokens to syntax tree, with diagnostics as data.
 //!
-//! [`parse`] takes the text of one file and always returns a tree together with everything that was found wrong with it.
-//! This crate reads no files, prints nothing and knows nothing about types, tensors or devices.
+//! [`parse`] takes the text of one file and always returns a tree, together with the errors in the text. This crate reads no
+//! files, prints nothing and knows nothing about types, tensors or devices.
+
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod ast;
 mod diagnostic;
@@ -9,8 +11,10 @@ mod lexer;
 mod parser;
 mod source;
 mod token;
+mod tree_height;
 
 pub use diagnostic::{Diagnostic, Label, Severity};
-pub use parser::{MAX_TREE_HEIGHT, Parsed, parse};
+pub use parser::{Parsed, parse};
 pub use source::{FileId, LineColumn, SourceFile, SourceMap, Span};
 pub use token::KEYWORDS;
+pub use tree_height::MAX_TREE_HEIGHT;

@@ -1,6 +1,6 @@
-//! Where text comes from: file ids, spans, and lines and columns.
+//! Source files: ids, spans, lines and columns.
 //!
-//! Owns the text of every file that takes part in one program. Knows nothing of paths beyond their printed name.
+//! Owns the text of every file of a program. Of paths it knows only the printed names.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Span {
     pub file: FileId,
     /// The first byte.
     pub start: u32,
-    /// The byte behind the last one.
+    /// The byte after the last one.
     pub end: u32,
 }
 
@@ -31,7 +31,7 @@ impl Span {
     }
 }
 
-/// A place in a file as people count it.
+/// A place in a file by line and column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineColumn {
     /// Counted from 1.
@@ -65,13 +65,13 @@ impl SourceFile {
         &self.text
     }
 
-    /// The line and column of a byte offset; an offset behind the end gives the end.
+    /// The line and column of a byte offset; an offset past the end gives the end.
     pub fn line_column(&self, offset: u32) -> LineColumn {
         let offset = offset.min(self.text.len() as u32);
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
         let before = self.text.as_bytes().get(start as usize..offset as usize).unwrap_or(&[]);
-        // Bytes that continue a character do not count.
+        // Continuation bytes of UTF-8 do not count.
         let column = before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() as u32 + 1;
         LineColumn { line: line as u32, column }
     }
@@ -97,7 +97,7 @@ impl SourceMap {
         Self::default()
     }
 
-    /// Takes a file in under the name that messages show.
+    /// Adds a file under the name that messages show.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> FileId {
         let id = FileId(self.files.len() as u32);
         self.files.push(SourceFile::new(name.into(), text.into()));

@@ -1,10 +1,10 @@
-//! The kinds of tokens. Comments and blanks are dropped here; which newlines count is `lexer`'s business.
+//! The kinds of tokens. Comments and blanks are dropped here; `lexer` drops newlines that end no statement.
 
 use logos::{Lexer, Logos};
 
 use crate::Span;
 
-/// What a stretch of text is.
+/// The kind of a token.
 #[derive(Logos, Clone, Copy, Debug, PartialEq, Eq)]
 #[logos(skip r"[ \t\r\x0C\u{feff}]+")]
 #[logos(skip(r"//[^\n]*", allow_greedy = true))]
@@ -15,15 +15,15 @@ pub(crate) enum TokenKind {
     Int,
     #[regex(r"[0-9][0-9_]*\.[0-9][0-9_]*([eE][+-]?[0-9]+)?|[0-9][0-9_]*[eE][+-]?[0-9]+", priority = 20)]
     Float,
-    /// Digits with letters behind them that make no number.
+    /// Digits followed by letters that form no number.
     #[regex(r"[0-9][0-9_]*(\.[0-9][0-9_]*)?\p{XID_Start}\p{XID_Continue}*", priority = 10)]
     BadNumber,
-    /// A string, closed or not: it ends at the line's end at the latest.
+    /// A string, closed or not; it ends at the end of its line at the latest.
     #[regex(r#""([^"\\\n]|\\[^\n])*"?"#)]
     Str,
     #[regex(r"\n")]
     Newline,
-    /// `/* … */` that nothing closes; closed ones are skipped.
+    /// An unclosed `/*`; closed comments are skipped.
     #[token("/*", block_comment)]
     OpenComment,
 
@@ -143,13 +143,13 @@ pub(crate) enum TokenKind {
     #[token(">=")]
     GreaterEqual,
 
-    /// What no token begins with.
+    /// A character that begins no token.
     Unknown,
-    /// Behind the last token.
+    /// The end of the text.
     End,
 }
 
-/// Skips a comment, which may hold comments. One that is not closed is a token, reaching to the text's end.
+/// Skips a comment, which may nest. An unclosed one is a token that reaches to the end of the text.
 fn block_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
     let rest = lexer.remainder().as_bytes();
     let (mut depth, mut at) = (1_usize, 0);
@@ -168,7 +168,7 @@ fn block_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
     logos::Filter::Skip
 }
 
-/// One token and where it stands.
+/// A token and its span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
     pub(crate) kind: TokenKind,
@@ -234,7 +234,7 @@ impl TokenKind {
         }
     }
 
-    /// Whether the word or sign begins a statement and nothing else.
+    /// Whether the token only occurs at the beginning of a statement.
     pub(crate) fn begins_only_statements(self) -> bool {
         use TokenKind::*;
         matches!(self, Fn | Import | Let | Main | Tensor | Struct | Impl | For | While | Loop | Return)

@@ -8,6 +8,8 @@
 //! The files, from the bottom up: sizes, strides, errors, operands and tensors as data; `op/`, what a row is made of;
 //! `cpu/` and `gpu/`, what kernels of several operations share; `dispatch/`, which runs rows; `ops/`, the operations.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod cpu;
 mod dispatch;
 mod element;

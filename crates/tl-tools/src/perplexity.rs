@@ -7,8 +7,7 @@
 
 use tl_device::{Device, TensorBuffer};
 use tl_engine::{Model, Workload};
-use tl_lang::ScriptedModel;
-use tl_lang::architecture::PREFILL_CHUNK;
+use tl_lang::{PREFILL_CHUNK, ScriptedModel};
 use tl_model::{KvCache, ModelError};
 use tl_tensor::Tensor;
 

@@ -76,7 +76,7 @@ fn lock_device(arguments: &PlanProgramArguments) -> Result<Device, Stop> {
 /// The plan as lines of a program, and what they cost as remarks.
 fn text(plan: &ReservationPlan, trace: &Trace, arguments: &PlanProgramArguments) -> String {
     let mut text = String::new();
-    let statements: Vec<String> = plan.rows.iter().map(|row| row.statement()).collect();
+    let statements: Vec<String> = plan.rows.iter().map(tl_lang::reserve_statement).collect();
     let width = statements.iter().map(|statement| statement.chars().count()).max().unwrap_or_default();
     for (row, statement) in plan.rows.iter().zip(&statements) {
         // Writing into a string cannot fail.
@@ -93,7 +93,7 @@ fn text(plan: &ReservationPlan, trace: &Trace, arguments: &PlanProgramArguments)
 fn json(plan: &ReservationPlan, trace: &Trace, with_arena: bool) -> String {
     let rows = plan.rows.iter().map(|row| {
         json!({
-            "statement": row.statement(),
+            "statement": tl_lang::reserve_statement(row),
             "layout": row.layout.to_string(),
             "count": row.count,
             "bytes": row.bytes(),

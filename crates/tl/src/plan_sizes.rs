@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use tl_device::{FittedPlan, SymbolicPlan, Trace, bytes as display_bytes};
-use tl_lang::SourceText;
+use tl_lang::{SourceText, symbolic_reserve_statement};
 
 use crate::arguments::PlanProgramArguments;
 use crate::output::{self, Stop};
@@ -87,7 +87,8 @@ fn text(fitted: &FittedPlan, points: &[Vec<usize>], largest: Option<&Trace>) -> 
     let plan = &fitted.plan;
     let mut text = String::new();
     let ranges: Vec<String> = plan.sizes().iter().map(ToString::to_string).collect();
-    let statements: Vec<(String, String)> = plan.statements().collect();
+    let statements: Vec<(String, String)> =
+        plan.reservations().map(|row| (symbolic_reserve_statement(&row), row.bytes)).collect();
     let width = statements.iter().map(|(statement, _)| statement.chars().count()).max().unwrap_or_default();
     // Writing into a string cannot fail.
     let _ = writeln!(text, "// for {}", ranges.join(", "));
@@ -155,8 +156,8 @@ fn json_text(fitted: &FittedPlan, points: &[Vec<usize>], largest: Option<&Trace>
         plan.sizes().iter().zip(values).map(|(size, value)| (size.name.clone(), json!(value))).collect()
     };
     let sizes = plan.sizes().iter().map(|size| json!({ "name": size.name, "min": size.min, "max": size.max }));
-    let rows = plan.statements().enumerate().map(|(at, (statement, bytes))| {
-        json!({ "statement": statement, "bytes": bytes, "is_fitted": !fitted.seen_only.contains(&at) })
+    let rows = plan.reservations().enumerate().map(|(at, row)| {
+        json!({ "statement": symbolic_reserve_statement(&row), "bytes": row.bytes, "is_fitted": !fitted.seen_only.contains(&at) })
     });
     let totals = table(plan)
         .into_iter()

@@ -294,7 +294,7 @@ fn misfits(plan: &ReservationPlan, is_for_all: bool, stats: &TensorBufferStats) 
             rows.any(|seen| seen.layout == row.layout && seen.kind == row.kind && seen.taken_count > 0)
         };
         if row.count > 0 && !is_used(row) {
-            lines.push(format!("  never used: {} ({})", row.statement(), display_bytes(row.bytes())));
+            lines.push(format!("  never used: {} ({})", tl_lang::reserve_statement(row), display_bytes(row.bytes())));
         }
     }
     for row in stats.by_layout.iter().filter(|row| row.fallback_count > 0) {

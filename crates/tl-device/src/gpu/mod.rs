@@ -12,6 +12,10 @@ mod adapter;
 mod buffer;
 mod device;
 mod driver;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "compiled programs are kept in the cache file that the device was opened with"
+)]
 mod programs;
 mod raw_buffer;
 mod stream;

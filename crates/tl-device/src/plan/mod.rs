@@ -8,4 +8,4 @@ mod symbolic;
 
 pub use fit::{FitError, FittedPlan};
 pub use reservations::{PlanError, PlanRow, ReservationPlan};
-pub use symbolic::{SizeRange, SymbolicPlan};
+pub use symbolic::{SizeRange, SymbolicPlan, SymbolicReservation};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::row::{SymbolicRow, statement, word};
+use super::row::{SymbolicRow, word};
 use crate::layout::{ALIGN, Layout};
 use crate::stats::ReserveKind;
 
@@ -51,17 +51,6 @@ impl PlanRow {
             ReserveKind::Exact | ReserveKind::Learnable => self.layout == *layout,
             ReserveKind::UpTo => self.layout.covers(layout),
         }
-    }
-
-    /// The reservation as a statement of TL.
-    ///
-    /// ```
-    /// # use tl_device::{Layout, PlanRow, ReserveKind};
-    /// let row = PlanRow { layout: Layout::from(vec![8, 512]), kind: ReserveKind::Exact, count: 4 };
-    /// assert_eq!(row.statement(), "buffer_reserve([8, 512], 4)");
-    /// ```
-    pub fn statement(&self) -> String {
-        statement(self.kind, &self.layout.shape().to_string(), &self.count.to_string(), self.layout.dtype())
     }
 }
 

@@ -15,19 +15,6 @@ pub(crate) fn word(kind: ReserveKind) -> &'static str {
     }
 }
 
-/// A reservation as a statement of TL.
-pub(crate) fn statement(kind: ReserveKind, shape: &str, count: &str, dtype: DType) -> String {
-    let call = match kind {
-        ReserveKind::Exact => "buffer_reserve",
-        ReserveKind::UpTo => "buffer_reserve_up_to",
-        ReserveKind::Learnable => "buffer_reserve_learnable",
-    };
-    match dtype {
-        DType::F16 => format!("{call}({shape}, {count})"),
-        dtype => format!("{call}({shape}, {count}, {dtype})"),
-    }
-}
-
 /// A reservation whose dimensions and count are formulas.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SymbolicRow {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::formula::{MAX_SIZES, Polynomial};
 use super::reservations::{PlanError, PlanRow, ReservationPlan};
-use super::row::{SymbolicRow, statement, word};
+use super::row::{SymbolicRow, word};
 use crate::layout::DType;
 use crate::stats::ReserveKind;
 
@@ -82,6 +82,21 @@ impl FromStr for SizeRange {
         }
         Ok(SizeRange { name: name.to_owned(), min, max })
     }
+}
+
+/// A reservation of a [`SymbolicPlan`], its formulas as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SymbolicReservation {
+    /// How its buffers serve.
+    pub kind: ReserveKind,
+    /// The data type of its layout.
+    pub dtype: DType,
+    /// The dimensions of its layout, `[n, 4]`.
+    pub shape: String,
+    /// How many buffers, `2 * n`.
+    pub count: String,
+    /// Their bytes, without rounding each up to 64 bytes.
+    pub bytes: String,
 }
 
 /// Reservations as functions of sizes that vary, each in a range.
@@ -161,19 +176,22 @@ impl SymbolicPlan {
         sum.text(&self.names())
     }
 
-    /// Each reservation as a statement of TL, with its bytes as a formula.
+    /// Each reservation with its formulas as text.
     ///
     /// ```
     /// let plan: tl_device::SymbolicPlan = "with n = 1..8\nup_to float32[n, 4] 2\n".parse()?;
-    /// let (statement, bytes) = plan.statements().next().unwrap();
-    /// assert_eq!((statement.as_str(), bytes.as_str()), ("buffer_reserve_up_to([n, 4], 2, float32)", "32 * n"));
+    /// let row = plan.reservations().next().unwrap();
+    /// assert_eq!((row.shape.as_str(), row.count.as_str(), row.bytes.as_str()), ("[n, 4]", "2", "32 * n"));
     /// # Ok::<(), tl_device::PlanError>(())
     /// ```
-    pub fn statements(&self) -> impl Iterator<Item = (String, String)> + '_ {
+    pub fn reservations(&self) -> impl Iterator<Item = SymbolicReservation> + '_ {
         let names = self.names();
-        self.rows.iter().map(move |row| {
-            let statement = statement(row.kind, &row.shape(&names), &row.count.text(&names), row.dtype);
-            (statement, row.bytes().text(&names))
+        self.rows.iter().map(move |row| SymbolicReservation {
+            kind: row.kind,
+            dtype: row.dtype,
+            shape: row.shape(&names),
+            count: row.count.text(&names),
+            bytes: row.bytes().text(&names),
         })
     }
 

@@ -214,7 +214,7 @@ impl Trace {
     /// let held = [1, 2].map(|_| device.take(&Layout::from(vec![8, 512]), Role::Activation));
     /// drop(held);
     /// let plan = device.stop_trace().plan()?;
-    /// assert_eq!(plan.rows[0].statement(), "buffer_reserve([8, 512], 2)");
+    /// assert_eq!(plan.to_string(), "exact float16[8, 512] 2\n");
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     ///

@@ -46,6 +46,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
+    #[expect(clippy::disallowed_methods, reason = "events of a trace have times")]
     pub(crate) fn new(max_bytes: usize) -> Recorder {
         Recorder {
             start: Instant::now(),

@@ -520,7 +520,8 @@ mod tests {
         // Many layouts of one rank are no family.
         let others = (1..=9).map(|n| (vec![n, 100 - n], 1));
         let plan = tally_of((1..=9).map(|n| (vec![4, n, n], 2)).chain(others)).plan(Part::All);
-        assert_eq!((plan.rows.len(), plan.rows[9].statement().as_str()), (10, "buffer_reserve_up_to([4, 9, 9], 2)"));
+        let bound = PlanRow { layout: Layout::from(vec![4, 9, 9]), kind: ReserveKind::UpTo, count: 2 };
+        assert_eq!((plan.rows.len(), &plan.rows[9]), (10, &bound));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Calls: which function is meant, which argument belongs to which parameter, and whether it may stand there.
+//! Calls: the callee is found, arguments are bound to its parameters, and their types checked.
 
 use std::sync::Arc;
 
@@ -7,24 +7,28 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::Size;
 
-use crate::check::checker::{Checker, wrong};
+use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::{in_brackets, with_conversion_hint};
 use crate::check::scope::State;
-use crate::check::types::{Bindings, Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::ir::{self, Argument, Expr, ExprKind, Recycled};
-use crate::library::{self, Builtin, Kind, Types};
-use crate::value::HandleKind;
+use crate::check::typed::{Bindings, Typed, accepts};
+use crate::declared::{Declared, declared_type, show_declared};
+use crate::ir::{Argument, Expr, ExprKind, RecycleTarget};
+use crate::library::{self, ArgTypes, Builtin, ParamKind};
+use crate::types::{HandleKind, Known, Type};
 
-/// A parameter as far as binding arguments is concerned.
-pub(super) struct Slot<'a> {
+/// The name of a function that is reserved for a later version.
+const RESERVED_NAME: &str = "save";
+
+/// A parameter, as binding arguments sees it.
+pub(super) struct ParamSlot<'a> {
     pub(super) name: &'a str,
     pub(super) is_required: bool,
     /// Takes all arguments without names from here on.
     pub(super) is_rest: bool,
 }
 
-/// The arguments of a call in the order of the parameters; what stands for a rest parameter is in `rest`.
-pub(super) struct Bound {
+/// The arguments of a call in the order of the parameters; those of a rest parameter are in `rest`.
+pub(super) struct BoundArguments {
     pub(super) arguments: Vec<Option<Typed>>,
     pub(super) rest: Vec<Typed>,
     pub(super) is_complete: bool,
@@ -44,7 +48,7 @@ impl Checker {
                 Some(row) => self.builtin_call(row, None, arguments, span),
                 None => {
                     self.unknown_function(&full, qualifier.span.to(name.span), arguments);
-                    wrong(span)
+                    error_value(span)
                 }
             };
         }
@@ -54,7 +58,7 @@ impl Checker {
         self.library_call(name, None, arguments, span)
     }
 
-    /// A row of the operations or of this crate's table. Numbers have rows of their own under the operations' names.
+    /// A call of an operation or a builtin. On plain numbers, some operations are builtins of the same name.
     fn library_call(
         &mut self,
         name: &ast::Name,
@@ -66,12 +70,12 @@ impl Checker {
         let builtin = library::builtin(&name.text);
         match (op, builtin) {
             (Some(op), builtin) => {
-                let slots: SmallVec<[Slot<'_>; 8]> = op.params.iter().map(op_slot).collect();
+                let slots: SmallVec<[ParamSlot<'_>; 8]> = op.params.iter().map(op_slot).collect();
                 let bound = self.bind(&name.text, &slots, receiver, arguments, span);
                 if !bound.is_complete {
-                    return wrong(span);
+                    return error_value(span);
                 }
-                match builtin.filter(|row| suits(row, &bound.arguments)) {
+                match builtin.filter(|row| accepts_call(row, &bound.arguments)) {
                     Some(row) => self.builtin_with(row, bound, span),
                     None => self.op(op, bound.arguments, span),
                 }
@@ -79,7 +83,7 @@ impl Checker {
             (None, Some(row)) => self.builtin_call(row, receiver, arguments, span),
             (None, None) => {
                 self.unknown_function(&name.text, name.span, arguments);
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -88,8 +92,8 @@ impl Checker {
         for argument in arguments {
             self.expr(&argument.value);
         }
-        if let Some(problem) = library::unavailable(name) {
-            self.error(span, format!("`{name}` {problem}"));
+        if name == RESERVED_NAME {
+            self.error(span, format!("`{name}` is not available in this version"));
             return;
         }
         let mut diagnostic = Diagnostic::error(span, format!("unknown function `{name}`"));
@@ -130,7 +134,7 @@ impl Checker {
             && library::builtin(&name.text).is_none()
             && tl_tensor::ops::by_name(&name.text).is_none()
         {
-            // Nothing is known of the receiver, and if that is a mistake, it has been reported.
+            // The receiver's type is unknown; if that is an error, it was reported.
             for argument in arguments {
                 self.expr(&argument.value);
             }
@@ -142,7 +146,7 @@ impl Checker {
             return self.library_call(name, Some(receiver), arguments, span);
         }
         self.unknown_method(&receiver, receiver_name, name, arguments);
-        wrong(span)
+        error_value(span)
     }
 
     fn unknown_method(
@@ -173,7 +177,7 @@ impl Checker {
         self.report(diagnostic);
     }
 
-    /// `buf.zeros(shape)` and its kind: a builtin that makes a tensor, run with the buffer.
+    /// Methods such as `buf.zeros(shape)`: a builtin that makes a tensor, run with the buffer.
     fn creating_method(
         &mut self,
         receiver: &Typed,
@@ -202,7 +206,7 @@ impl Checker {
     fn recycle(&mut self, buffer: Typed, arguments: &[ast::Argument], span: Span) -> Typed {
         let [ast::Argument { name: None, value }] = arguments else {
             self.report(Diagnostic::error(span, "`recycle` takes one tensor").hint("as in `buf.recycle(t)`"));
-            return wrong(span);
+            return error_value(span);
         };
         let target = self.expr(value);
         if !target.ty.may_be_tensor() {
@@ -217,24 +221,25 @@ impl Checker {
             self.frame.assigned.push(id);
         }
         let target = match target.expr.kind {
-            ExprKind::Local { slot, name, .. } => Recycled::Local { slot, name },
-            ExprKind::Global { index } => Recycled::Global { index },
-            kind => Recycled::Temporary(Box::new(Expr::new(kind, target.expr.span))),
+            ExprKind::Local { slot, name, .. } => RecycleTarget::Local { slot, name },
+            ExprKind::Global { index } => RecycleTarget::Global { index },
+            kind => RecycleTarget::Temporary(Box::new(Expr::new(kind, target.expr.span))),
         };
         let kind = ExprKind::Recycle { buffer: Box::new(buffer.expr), target };
         Typed::new(Expr::new(kind, span), Type::Unit)
     }
 
-    /// Gives each argument its parameter, and reports what is too many, missing or unknown.
+    /// Binds arguments to parameters, and reports surplus, missing and unknown ones.
     pub(super) fn bind(
         &mut self,
         callee: &str,
-        slots: &[Slot<'_>],
+        slots: &[ParamSlot<'_>],
         receiver: Option<Typed>,
         arguments: &[ast::Argument],
         span: Span,
-    ) -> Bound {
-        let mut bound = Bound { arguments: slots.iter().map(|_| None).collect(), rest: Vec::new(), is_complete: true };
+    ) -> BoundArguments {
+        let mut bound =
+            BoundArguments { arguments: slots.iter().map(|_| None).collect(), rest: Vec::new(), is_complete: true };
         let rest = slots.iter().position(|slot| slot.is_rest);
         let unnamed = slots.iter().filter(|slot| !slot.is_rest).count();
         let mut next = 0;
@@ -278,15 +283,15 @@ impl Checker {
             }
         }
         if bound.is_complete {
-            bound.is_complete = self.nothing_is_missing(callee, slots, &bound.arguments, span);
+            bound.is_complete = self.check_required(callee, slots, &bound.arguments, span);
         }
         bound
     }
 
-    fn nothing_is_missing(
+    fn check_required(
         &mut self,
         callee: &str,
-        slots: &[Slot<'_>],
+        slots: &[ParamSlot<'_>],
         arguments: &[Option<Typed>],
         span: Span,
     ) -> bool {
@@ -299,7 +304,7 @@ impl Checker {
         missing.is_empty()
     }
 
-    fn unknown_argument(&mut self, callee: &str, slots: &[Slot<'_>], name: &ast::Name) {
+    fn unknown_argument(&mut self, callee: &str, slots: &[ParamSlot<'_>], name: &ast::Name) {
         let message = format!("`{callee}` has no parameter `{}`", name.text);
         let near = crate::names::nearest(&name.text, slots.iter().map(|slot| slot.name));
         let hint = near.map_or_else(|| usage(callee, slots), |near| format!("did you mean `{near}`?"));
@@ -307,13 +312,13 @@ impl Checker {
     }
 
     fn function_call(&mut self, index: u32, arguments: &[ast::Argument], span: Span) -> Typed {
-        let Some(signature) = self.functions.get(index as usize) else { return wrong(span) };
+        let Some(signature) = self.functions.get(index as usize) else { return error_value(span) };
         let name = signature.name.clone();
-        let parameters: Vec<(Arc<str>, ir::Declared)> =
+        let parameters: Vec<(Arc<str>, Declared)> =
             signature.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.ty.clone())).collect();
         let (result, sizes, declared_at) = (signature.result.clone(), signature.sizes.clone(), signature.span);
-        let slots: Vec<Slot<'_>> =
-            parameters.iter().map(|(name, _)| Slot { name, is_required: true, is_rest: false }).collect();
+        let slots: Vec<ParamSlot<'_>> =
+            parameters.iter().map(|(name, _)| ParamSlot { name, is_required: true, is_rest: false }).collect();
         let bound = self.bind(&name, &slots, None, arguments, span);
         let mut bindings: Bindings = vec![None; sizes.len()];
         let mut values = Vec::with_capacity(parameters.len());
@@ -344,16 +349,16 @@ impl Checker {
         arguments: &[ast::Argument],
         span: Span,
     ) -> Typed {
-        let slots: SmallVec<[Slot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
+        let slots: SmallVec<[ParamSlot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
         let bound = self.bind(row.name, &slots, receiver, arguments, span);
         if !bound.is_complete {
-            // The result's kind is known all the same, which spares what follows from being doubted.
-            return Typed::new(Expr::unit(span), (row.result)(&Types(&[])).0);
+            // The result's kind is known all the same, which prevents errors that follow from this one.
+            return Typed::new(Expr::unit(span), (row.result)(&ArgTypes(&[])).0);
         }
         self.builtin_with(row, bound, span)
     }
 
-    fn builtin_with(&mut self, row: &'static Builtin, bound: Bound, span: Span) -> Typed {
+    fn builtin_with(&mut self, row: &'static Builtin, bound: BoundArguments, span: Span) -> Typed {
         let mut arguments = bound.arguments;
         arguments.truncate(row.params.len());
         for (param, argument) in row.params.iter().zip(&mut arguments) {
@@ -361,10 +366,10 @@ impl Checker {
                 *argument = Some(self.builtin_argument(row, param, value));
             }
         }
-        let (ty, known): (Type, Known) = (row.result)(&Types(&arguments));
+        let (ty, known) = (row.result)(&ArgTypes(&known_types(&arguments)));
         let mut rest = Some(bound.rest);
         let arguments = row.params.iter().zip(arguments).map(|(param, argument)| match argument {
-            None if matches!(param.kind, Kind::Rest) => {
+            None if matches!(param.kind, ParamKind::Rest) => {
                 Argument::Several(rest.take().unwrap_or_default().into_iter().map(|value| value.expr).collect())
             }
             None => Argument::Missing,
@@ -376,17 +381,19 @@ impl Checker {
 
     fn builtin_argument(&mut self, row: &Builtin, param: &library::Param, value: Typed) -> Typed {
         let fits = match (&param.kind, &value.ty) {
-            (_, Type::Unknown | Type::Never) | (Kind::Any | Kind::Rest, _) => true,
-            (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
-            (Kind::Text, Type::Str) | (Kind::DType, Type::Dtype) | (Kind::Ints, Type::Int) => true,
-            (Kind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
-            (Kind::Texts, Type::List(element)) => matches!(**element, Type::Str | Type::Unknown),
-            (Kind::List, Type::List(_)) => true,
-            (Kind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
-            (Kind::Tensor, Type::Optional) => param.default.is_some(),
-            (Kind::Tensor, ty) => ty.may_be_tensor(),
-            (Kind::Handle(kind), Type::Handle(given)) => kind == given,
-            (Kind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),
+            (_, Type::Unknown | Type::Never) | (ParamKind::Any | ParamKind::Rest, _) => true,
+            (ParamKind::Int, Type::Int)
+            | (ParamKind::Number, Type::Int | Type::Float)
+            | (ParamKind::Bool, Type::Bool) => true,
+            (ParamKind::Text, Type::Str) | (ParamKind::DType, Type::Dtype) | (ParamKind::Ints, Type::Int) => true,
+            (ParamKind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
+            (ParamKind::Texts, Type::List(element)) => matches!(**element, Type::Str | Type::Unknown),
+            (ParamKind::List, Type::List(_)) => true,
+            (ParamKind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
+            (ParamKind::Tensor, Type::Optional) => param.default.is_some(),
+            (ParamKind::Tensor, ty) => ty.may_be_tensor(),
+            (ParamKind::Handle(kind), Type::Handle(given)) => kind == given,
+            (ParamKind::ModelOrPath, ty) => matches!(ty, Type::Str | Type::Handle(HandleKind::Model)),
             _ => false,
         };
         if !fits {
@@ -398,22 +405,27 @@ impl Checker {
     }
 }
 
-/// Whether a call of an operation is one of the builtin of the same name: on plain numbers, or with fewer arguments.
-fn suits(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
+/// Types and known values of arguments, for a row's result rule.
+fn known_types(arguments: &[Option<Typed>]) -> SmallVec<[Option<(&Type, &Known)>; 8]> {
+    arguments.iter().map(|argument| argument.as_ref().map(|value| (&value.ty, &value.known))).collect()
+}
+
+/// Whether a call means the builtin and not the operation of that name: on plain numbers, or with fewer arguments.
+fn accepts_call(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
     let mut given = arguments.iter().enumerate().filter_map(|(at, value)| value.as_ref().map(|value| (at, value)));
     given.all(|(at, value)| match row.params.get(at).map(|param| param.kind) {
-        Some(Kind::Number) => value.ty.is_number(),
-        Some(Kind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
+        Some(ParamKind::Number) => value.ty.is_number(),
+        Some(ParamKind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
         _ => false,
     })
 }
 
-fn op_slot(param: &tl_tensor::ops::Param) -> Slot<'_> {
-    Slot { name: param.name, is_required: param.default.is_none(), is_rest: false }
+fn op_slot(param: &tl_tensor::ops::Param) -> ParamSlot<'_> {
+    ParamSlot { name: param.name, is_required: param.default.is_none(), is_rest: false }
 }
 
-fn builtin_slot(param: &library::Param) -> Slot<'_> {
-    Slot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, Kind::Rest) }
+fn builtin_slot(param: &library::Param) -> ParamSlot<'_> {
+    ParamSlot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, ParamKind::Rest) }
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -425,7 +437,7 @@ fn count(n: usize, what: &str) -> String {
 }
 
 /// `softmax(x, [dim])`
-fn usage(callee: &str, slots: &[Slot<'_>]) -> String {
+fn usage(callee: &str, slots: &[ParamSlot<'_>]) -> String {
     let shown: Vec<String> = slots
         .iter()
         .map(|slot| match (slot.is_rest, slot.is_required) {

@@ -1,4 +1,4 @@
-//! The checker's state: what the program declares, and the function that is being checked.
+//! The checker's state: the program's declarations, and the function that is being checked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,13 +6,15 @@ use std::sync::Arc;
 use tl_syntax::{Diagnostic, Span};
 
 use crate::check::scope::{Scopes, Snapshot, State, VariableId};
-use crate::check::types::{Type, Typed, show};
-use crate::ir::{Block, Declared, Expr, Function, Parameter, Slot};
+use crate::check::typed::Typed;
+use crate::declared::Declared;
+use crate::ir::{Block, Expr, Function, Parameter, Slot};
+use crate::types::{Type, show};
 
-/// Behind this many nobody reads on.
+/// The most diagnostics that are reported.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// A function's head, which calls are checked against.
+/// A function's signature, which calls are checked against.
 pub(super) struct Signature {
     pub(super) name: Arc<str>,
     pub(super) span: Span,
@@ -25,26 +27,26 @@ pub(super) struct Signature {
 #[derive(Default)]
 pub(super) struct Frame {
     pub(super) scopes: Scopes,
-    /// For each slot given out, whether it may hold memory.
+    /// For each slot, whether it may hold memory.
     pub(super) holds_memory: Vec<bool>,
     /// The names of the signature's sizes.
     pub(super) sizes: Vec<Arc<str>>,
-    /// The result's type; `None` at the top level, where nothing is returned.
+    /// The result's type; `None` at the top level, which returns nothing.
     pub(super) result: Option<Declared>,
-    /// Whether statements stand at the top level itself, where variables may be global.
+    /// Whether the checker is at the top level, where variables may be global.
     pub(super) is_top_level: bool,
     /// The loops around this point, outermost first.
-    pub(super) loops: Vec<Loop>,
-    /// The variables assigned so far, in order; trial rounds of loops look at what they added.
+    pub(super) loops: Vec<LoopState>,
+    /// The variables assigned so far, in order; a loop's trial round uses those that it added.
     pub(super) assigned: Vec<VariableId>,
 }
 
 /// A loop around the point that the checker has reached.
 #[derive(Default)]
-pub(super) struct Loop {
-    /// What is known at its `break`s, joined; `None` where there is none.
+pub(super) struct LoopState {
+    /// The joined states at its `break`s; `None` without any.
     pub(super) at_break: Option<Snapshot>,
-    /// What is known at its `continue`s.
+    /// The joined states at its `continue`s.
     pub(super) at_continue: Option<Snapshot>,
 }
 
@@ -58,7 +60,7 @@ impl Frame {
 /// A top-level variable that functions read.
 pub(super) struct Global {
     pub(super) name: Arc<str>,
-    /// The type of all values that it is given; `None` before the first.
+    /// The joined type of all values assigned to it; `None` before the first.
     pub(super) state: Option<Type>,
     pub(super) is_used: bool,
     /// Whether functions assign to it, so that a call may change it.
@@ -72,10 +74,10 @@ pub(super) struct Checker {
     pub(super) function_names: HashMap<Arc<str>, u32>,
     pub(super) globals: Vec<Global>,
     pub(super) global_names: HashMap<Arc<str>, u32>,
-    /// Names that imported files give values to, which are not taken over.
-    pub(super) left_out: HashMap<Arc<str>, String>,
+    /// Variables of imported files, which are not imported, with the file.
+    pub(super) not_imported: HashMap<Arc<str>, String>,
     pub(super) frame: Frame,
-    /// In a trial round of a loop nothing is reported.
+    /// Above 0, nothing is reported: in trial rounds of loops.
     pub(super) quiet: u32,
 }
 
@@ -103,7 +105,7 @@ impl Checker {
         show(ty, &self.frame.sizes)
     }
 
-    /// Takes the finished frame apart.
+    /// The finished function.
     pub(super) fn finish(&mut self, head: Signature, body: Block) -> Function {
         let frame = std::mem::take(&mut self.frame);
         Function {
@@ -118,7 +120,7 @@ impl Checker {
     }
 }
 
-/// Something wrong that has been reported.
-pub(super) fn wrong(span: Span) -> Typed {
+/// In the place of an expression whose error was reported.
+pub(super) fn error_value(span: Span) -> Typed {
     Typed::new(Expr::unit(span), Type::Unknown)
 }

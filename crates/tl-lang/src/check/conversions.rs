@@ -1,5 +1,4 @@
-//! Where a value meets a written type, and the conversions that happen by themselves: a whole number becomes a `float`,
-//! a list of numbers becomes a tensor.
+//! Values against written types, with the implicit conversions: an int becomes a `float`, a list of numbers becomes a tensor.
 
 use std::sync::Arc;
 
@@ -8,12 +7,14 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
-use crate::check::checker::{Checker, wrong};
-use crate::check::types::{Known, Type, Typed, accepts, declared_type, show_declared};
-use crate::ir::{Declared, DeclaredDtype, Expected, Expr, ExprKind};
+use crate::check::checker::{Checker, error_value};
+use crate::check::typed::{Typed, accepts};
+use crate::declared::{Declared, DeclaredDtype, declared_type, show_declared};
+use crate::ir::{Expr, ExprKind, TypeSource};
+use crate::types::{Known, Type};
 use crate::value::Value;
 
-/// The dtype that a written one means; none for `float`.
+/// The dtype of a written one; `None` for `float`.
 pub(super) fn dtype(written: ast::TensorDtype) -> Option<DType> {
     match written {
         ast::TensorDtype::Float16 => Some(DType::F16),
@@ -25,20 +26,20 @@ pub(super) fn dtype(written: ast::TensorDtype) -> Option<DType> {
 }
 
 impl Checker {
-    /// A value that must fit a written type, whose size names are those of the function around.
-    pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: Expected) -> Typed {
+    /// A value that must fit a written type, whose size names are those of the enclosing function.
+    pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: TypeSource) -> Typed {
         let span = value.span();
         let names = self.frame.sizes.clone();
         let mut bindings = (0..names.len() as u32).map(|name| Some(Size::Named(name))).collect();
         if let Err(reason) = accepts(declared, &value.ty, &mut bindings, &names) {
             let place = match &what {
-                Expected::Variable(name) => format!("`{name}` is declared as {}", show_declared(declared, &names)),
-                Expected::Result => format!("this function returns {}", show_declared(declared, &names)),
-                Expected::Conversion => format!("`as` names {}", show_declared(declared, &names)),
+                TypeSource::Variable(name) => format!("`{name}` is declared as {}", show_declared(declared, &names)),
+                TypeSource::Result => format!("this function returns {}", show_declared(declared, &names)),
+                TypeSource::Conversion => format!("`as` names {}", show_declared(declared, &names)),
             };
             let message = format!("{place}, and is given {}{}", self.show(&value.ty), in_brackets(&reason));
             let mut diagnostic = with_conversion_hint(Diagnostic::error(span, message), declared, &value.ty);
-            if let (true, Expected::Variable(name)) = (diagnostic.hints.is_empty(), &what) {
+            if let (true, TypeSource::Variable(name)) = (diagnostic.hints.is_empty(), &what) {
                 diagnostic = diagnostic.hint(format!("`let {name} = …` declares another variable of that name"));
             }
             self.report(diagnostic);
@@ -97,7 +98,7 @@ impl Checker {
         value.expr
     }
 
-    /// A converted value behind `as`.
+    /// `operand as type`.
     pub(super) fn conversion(&mut self, operand: &ast::Expr, written: &ast::Type, span: Span) -> Typed {
         let value = self.expr(operand);
         let is_tensor = matches!(value.ty, Type::Tensor(_)) || value.ty.may_become_tensor();
@@ -107,21 +108,21 @@ impl Checker {
             ast::TypeKind::Tensor { dtype: to, .. } if let Some(to) = dtype(*to) => {
                 let declared = self.declared(written, None);
                 let value = self.cast(value, to, span);
-                self.expect(value, &declared, Expected::Conversion)
+                self.expect(value, &declared, TypeSource::Conversion)
             }
             ast::TypeKind::Tensor { .. } => {
                 let diagnostic = Diagnostic::error(written.span, "`as` converts to one dtype, and `float[…]` is two");
                 self.report(diagnostic.hint("write `as float16` or `as float32`"));
-                wrong(span)
+                error_value(span)
             }
             ast::TypeKind::Int => self.convert(value, Declared::Int, span),
             ast::TypeKind::Float => self.convert(value, Declared::Float, span),
             ast::TypeKind::Bool => self.convert(value, Declared::Bool, span),
-            ast::TypeKind::Error => wrong(span),
+            ast::TypeKind::Error => error_value(span),
             _ => {
                 let diagnostic = Diagnostic::error(written.span, "`as` converts numbers and tensors only");
                 self.report(diagnostic.hint("`str(x)` makes a string"));
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -138,7 +139,7 @@ impl Checker {
                     .hint("a number takes the type of the tensor that it meets; `full([], x)` makes a tensor of it");
             }
             self.report(diagnostic);
-            return wrong(span);
+            return error_value(span);
         }
         let name = Arc::from("cast");
         let dtype_value =
@@ -177,12 +178,12 @@ impl Checker {
     }
 }
 
-/// A reason behind a message.
+/// A reason in brackets, for the end of a message.
 pub(super) fn in_brackets(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(" ({reason})") }
 }
 
-/// Adds how to convert, where that is all that is missing.
+/// Adds a hint if a conversion is all that is missing.
 pub(super) fn with_conversion_hint(diagnostic: Diagnostic, declared: &Declared, given: &Type) -> Diagnostic {
     match (declared, given) {
         (Declared::Int, Type::Float) => diagnostic.hint("`x as int` cuts the fraction off"),
@@ -201,10 +202,10 @@ pub(super) fn with_conversion_hint(diagnostic: Diagnostic, declared: &Declared, 
     }
 }
 
-/// How to come by the tensor of what may be `none`.
+/// A hint for values that may be `none`.
 pub(super) const IF_LET: &str = "`if let t = … { … }` runs its block where there is a tensor, and calls it `t` there";
 
-/// Whether nothing remains to be looked at when the program runs.
+/// Whether the running program need not check the value again.
 fn is_certain(declared: &Declared, given: &Type) -> bool {
     match (declared, given) {
         (Declared::Tensor(..) | Declared::List(_) | Declared::Optional(_), _) | (_, Type::Unknown) => false,
@@ -213,7 +214,7 @@ fn is_certain(declared: &Declared, given: &Type) -> bool {
     }
 }
 
-/// The declared type, with those sizes that it leaves open as they are known of the value.
+/// The declared type, with its open sizes taken from the value's type.
 fn refined(declared: Type, given: &Type) -> Type {
     let (Type::Tensor(mut ty), Type::Tensor(given)) = (declared.clone(), given) else { return declared };
     if let (Some(sizes), Some(given)) = (&mut ty.sizes, &given.sizes) {
@@ -223,12 +224,12 @@ fn refined(declared: Type, given: &Type) -> Type {
             }
         }
     }
-    // A weight keeps its format.
+    // A weight keeps its stored format.
     ty.dtype = given.dtype.or(ty.dtype);
     Type::Tensor(ty)
 }
 
-/// The sizes of a list of lists that is written out, where its parts agree as far as can be seen.
+/// The sizes of a literal list of lists, from its first parts.
 fn list_sizes(expr: &Expr) -> Option<tl_tensor::ops::Sizes> {
     match &expr.kind {
         ExprKind::List(elements) => {

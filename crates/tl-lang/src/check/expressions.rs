@@ -8,25 +8,26 @@ use tl_syntax::ast::{self, BinaryOperator, UnaryOperator};
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, Sizes};
 
-use crate::check::checker::{Checker, wrong};
-use crate::check::scope::{Place, State, Variable};
-use crate::check::types::{Known, Type, Typed};
+use crate::check::checker::{Checker, error_value};
+use crate::check::scope::{State, Variable, VariableLocation};
+use crate::check::typed::Typed;
 use crate::ir::{Block, Drops, Expr, ExprKind, If, Statement};
 use crate::library;
-use crate::value::{HandleKind, Value};
+use crate::types::{HandleKind, Known, Type};
+use crate::value::Value;
 
-/// How many branches one `if` may have; each is a level in the checked program.
+/// The most branches of one `if`: each is a level of nesting in the checked program.
 const MAX_BRANCHES: usize = 200;
 
-/// What a value that may be a tensor is where there is none.
+/// The value in the place of a tensor that is not there.
 const NONE: &str = "none";
 
-/// Of longer lists the checker does not remember the elements.
+/// The checker does not track the elements of longer lists.
 const MAX_KNOWN: usize = 64;
 
-/// The dtype that a program means by a name.
+/// The dtype of that name.
 pub(super) fn dtype_named(name: &str) -> Option<DType> {
-    // Tensors of this one cannot be declared: a KV cache is kept in it, and reserved.
+    // `q8_0` names no type of a declared tensor, only that of KV caches and reservations.
     let q8_0 = (name == DType::Q8_0.name()).then_some(DType::Q8_0);
     ast::TensorDtype::from_name(name).and_then(super::conversions::dtype).or(q8_0)
 }
@@ -73,11 +74,11 @@ impl Checker {
                 Typed { expr: Expr::new(ExprKind::With { buffer: Box::new(buffer), body }, span), ty, known }
             }
             ast::ExprKind::Trace { body } => self.trace(body, span),
-            ast::ExprKind::Error => wrong(span),
+            ast::ExprKind::Error => error_value(span),
         }
     }
 
-    /// An expression whose value is not used: its blocks need not agree on one.
+    /// An expression whose value is not used: its branches may have different types.
     pub(super) fn expr_for_effect(&mut self, expr: &ast::Expr) -> Typed {
         let typed = |kind, diverges: bool| {
             Typed::new(Expr::new(kind, expr.span), if diverges { Type::Never } else { Type::Unit })
@@ -103,7 +104,7 @@ impl Checker {
         }
     }
 
-    /// The block's own value is not used: the trace's is the plan.
+    /// `buffer_trace { … }`. The block's value is not used: the expression's value is the plan.
     fn trace(&mut self, body: &ast::Block, span: Span) -> Typed {
         let (block, diverges) = self.block_for_effect(body);
         let body = Box::new(Expr::new(ExprKind::Block(block), body.span));
@@ -122,18 +123,18 @@ impl Checker {
 
     fn name(&mut self, name: &Arc<str>, span: Span) -> Typed {
         if let Some(id) = self.scopes().find(name) {
-            let (Some(place), Some(state)) =
-                (self.frame.scopes.variables.get(id).map(|variable| variable.place), self.state(id).cloned())
+            let (Some(location), Some(state)) =
+                (self.frame.scopes.variables.get(id).map(|variable| variable.location), self.state(id).cloned())
             else {
-                return wrong(span);
+                return error_value(span);
             };
             if let Some(recycled) = state.recycled {
                 let diagnostic = Diagnostic::error(span, format!("`{name}` was recycled before, and is used here"));
                 self.report(diagnostic.label(recycled, "recycled here"));
             }
-            let kind = match place {
-                Place::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
-                Place::Global(index) => ExprKind::Global { index },
+            let kind = match location {
+                VariableLocation::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
+                VariableLocation::Global(index) => ExprKind::Global { index },
             };
             return Typed { expr: Expr::new(kind, span), ty: state.ty, known: state.known };
         }
@@ -154,13 +155,13 @@ impl Checker {
             return Typed::new(Expr::of(Value::None, span), Type::Optional);
         }
         self.unknown_name(name, span);
-        wrong(span)
+        error_value(span)
     }
 
     fn unknown_name(&mut self, name: &str, span: Span) {
         let mut diagnostic = Diagnostic::error(span, format!("unknown name `{name}`"));
         let is_function = self.function_names.contains_key(name) || library::is_known(name);
-        if let Some(file) = self.left_out.get(name) {
+        if let Some(file) = self.not_imported.get(name) {
             let hint = format!("{file:?} gives it a value, but importing takes `fn` and `tensor` declarations only");
             diagnostic = diagnostic.hint(hint);
         } else if is_function {
@@ -228,7 +229,7 @@ impl Checker {
             (ty, _) => {
                 let message = format!("`{}` cannot be applied to {}", operator.symbol(), self.show(ty));
                 self.error(span, message);
-                return wrong(span);
+                return error_value(span);
             }
         }
         let known = match (&operand.known, negates) {
@@ -253,7 +254,7 @@ impl Checker {
         span: Span,
     ) -> Typed {
         let left = self.expr(left);
-        // What is known behind the right side of `and` holds only if it was evaluated.
+        // The right side of `and` and `or` may not be evaluated, so its states are joined with those before it.
         let before = matches!(operator, BinaryOperator::And | BinaryOperator::Or).then(|| self.scopes().snapshot());
         let right = self.expr(right);
         if let Some(before) = before {
@@ -271,7 +272,7 @@ impl Checker {
     ) -> Typed {
         if branches.len() > MAX_BRANCHES {
             self.error(span, format!("this `if` has more than {MAX_BRANCHES} branches"));
-            return wrong(span);
+            return error_value(span);
         }
         let Some(((condition, then), rest)) = branches.split_first() else {
             let (block, ty, known) = match otherwise {
@@ -329,7 +330,7 @@ impl Checker {
         Typed::new(Expr::new(ExprKind::Optional(Box::new(path.expr)), span), Type::Optional)
     }
 
-    /// `if let name = value {…} else {…}`: a variable of its own, and a branch that asks whether it is there.
+    /// `if let name = value {…} else {…}`: a new variable, and a branch on whether it is `none`.
     fn if_let(
         &mut self,
         name: &ast::Name,
@@ -348,7 +349,12 @@ impl Checker {
         let value_span = value.span();
         let before = self.scopes().snapshot();
         self.scopes().open();
-        let variable = Variable { name: name.text.clone(), span: name.span, place: Place::Slot(slot), declared: None };
+        let variable = Variable {
+            name: name.text.clone(),
+            span: name.span,
+            location: VariableLocation::Slot(slot),
+            declared: None,
+        };
         self.scopes().declare(variable, State::of(Type::any_tensor(), Known::Nothing));
         let (then_block, then_type, then_known) = self.branch(then, has_value);
         self.scopes().close();

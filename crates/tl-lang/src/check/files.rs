@@ -1,4 +1,4 @@
-//! The files of a program: parsing the first one and what it imports, each file once.
+//! The files of a program: the main file and its imports, each parsed once.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use tl_syntax::{Diagnostic, SourceMap, Span, parse};
 use crate::host::{Host, SourceText};
 use crate::standard;
 
-/// How deep imports may be nested.
+/// The deepest nesting of imports.
 const MAX_IMPORT_DEPTH: usize = 64;
 
 /// A parsed file.
-pub(crate) struct Loaded {
+pub(crate) struct LoadedFile {
     pub(crate) name: Arc<str>,
     pub(crate) tree: File,
-    /// Whether it is the file that runs; the others give declarations only.
+    /// Whether it is the main file; of the others only declarations are used.
     pub(crate) is_main: bool,
 }
 
 pub(super) struct Files<'a> {
     host: &'a mut dyn Host,
     sources: &'a mut SourceMap,
-    /// Imported files stand before those that import them.
-    pub(super) loaded: Vec<Loaded>,
+    /// Imported files come before those that import them.
+    pub(super) loaded: Vec<LoadedFile>,
     pub(super) diagnostics: Vec<Diagnostic>,
     /// The files being loaded, outermost first.
     open: Vec<String>,
@@ -51,7 +51,7 @@ impl<'a> Files<'a> {
             }
         }
         self.open.pop();
-        self.loaded.push(Loaded { name: name.into(), tree: parsed.tree, is_main });
+        self.loaded.push(LoadedFile { name: name.into(), tree: parsed.tree, is_main });
     }
 
     fn import(&mut self, path: &str, importer: &str, span: Span) {

@@ -1,8 +1,8 @@
 //! Signatures, the top level, and function bodies.
 //!
-//! Functions see top-level variables. Which ones they touch is found by a first, quiet look at all bodies; those variables
-//! are global, the others belong to the top level's own frame and end at their last use. Then the top level is checked,
-//! which gives the globals their types, and then the bodies.
+//! Functions may use top-level variables. A first pass over all bodies, without reports, finds which ones; those are global, the
+//! others are local to the top level and end at their last use. Then the top level is checked, which gives the globals their
+//! types, and then the bodies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, Item, StatementKind};
 
 use crate::check::checker::{Checker, Global, Signature};
-use crate::check::files::Loaded;
-use crate::check::scope::{Place, State, Variable};
-use crate::check::types::{Known, Type, declared_type};
-use crate::ir::{self, Block, Declared, DeclaredDim, DeclaredDtype, FLOAT, Parameter, Program, Statement};
-use crate::value::HandleKind;
+use crate::check::files::LoadedFile;
+use crate::check::scope::{State, Variable, VariableLocation};
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
+use crate::ir::{self, Block, Parameter, Program, Statement};
+use crate::types::{HandleKind, Known, Type};
 use tl_tensor::ops::Size;
 
 impl Checker {
-    pub(super) fn program(&mut self, files: &[Loaded]) -> Program {
+    pub(super) fn program(&mut self, files: &[LoadedFile]) -> Program {
         let bodies = self.signatures(files);
         self.top_level_names(files);
         if !self.globals.is_empty() {
@@ -36,7 +36,7 @@ impl Checker {
         Program { functions, entry, globals }
     }
 
-    fn signatures<'a>(&mut self, files: &'a [Loaded]) -> Vec<&'a ast::Function> {
+    fn signatures<'a>(&mut self, files: &'a [LoadedFile]) -> Vec<&'a ast::Function> {
         let mut bodies = Vec::new();
         for item in files.iter().flat_map(|file| &file.tree.items) {
             let Item::Function(function) = item else { continue };
@@ -83,8 +83,8 @@ impl Checker {
         Signature { name: function.name.text.clone(), span: function.name.span, parameters, result, sizes }
     }
 
-    /// A written type. In a signature, `sizes` takes its size names in; elsewhere a name is one of the signature around or
-    /// a variable whose value is known.
+    /// A written type. In a signature, its size names are added to `sizes`; elsewhere a size name is one of the enclosing
+    /// signature or a variable with a known value.
     pub(super) fn declared(&mut self, ty: &ast::Type, mut sizes: Option<&mut Vec<Arc<str>>>) -> Declared {
         match &ty.kind {
             ast::TypeKind::Int => Declared::Int,
@@ -115,8 +115,7 @@ impl Checker {
         }
     }
 
-    /// The index of the name that stands for what `float` is: in a signature it joins the names, in a body it is that of the
-    /// signature around.
+    /// The index of [`FLOAT`] among the size names: in a signature it is added, in a body it is that of the enclosing signature.
     fn float_name(&self, sizes: Option<&mut Vec<Arc<str>>>) -> Option<u32> {
         let at = |names: &[Arc<str>]| names.iter().position(|name| &**name == FLOAT).map(|at| at as u32);
         match sizes {
@@ -177,8 +176,8 @@ impl Checker {
         }
     }
 
-    /// Takes in the names that top-level statements declare.
-    fn top_level_names(&mut self, files: &[Loaded]) {
+    /// Collects the names that top-level statements declare.
+    fn top_level_names(&mut self, files: &[LoadedFile]) {
         for file in files {
             for item in &file.tree.items {
                 let Item::Statement(statement) = item else { continue };
@@ -201,13 +200,13 @@ impl Checker {
                         self.global_names.insert(name.text.clone(), index);
                     }
                 } else {
-                    self.left_out.insert(name.text.clone(), file.name.to_string());
+                    self.not_imported.insert(name.text.clone(), file.name.to_string());
                 }
             }
         }
     }
 
-    /// Keeps those top-level names that functions touch, and numbers them.
+    /// Keeps the top-level names that functions use, and numbers them.
     fn number_globals(&mut self) -> Vec<Arc<str>> {
         self.globals.retain(|global| global.is_used);
         self.global_names = self
@@ -219,8 +218,8 @@ impl Checker {
         self.globals.iter().map(|global| global.name.clone()).collect()
     }
 
-    /// The top level: the declared tensors of imported files, the statements of the main file, its `main`.
-    fn entry(&mut self, files: &[Loaded]) -> ir::Function {
+    /// The top level: tensor declarations of imported files, then the main file's statements and its `main`.
+    fn entry(&mut self, files: &[LoadedFile]) -> ir::Function {
         self.frame = Default::default();
         self.frame.is_top_level = true;
         self.scopes().open();
@@ -242,7 +241,7 @@ impl Checker {
         self.finish(head, body)
     }
 
-    fn main(&mut self, files: &[Loaded], body: &mut Block) {
+    fn main(&mut self, files: &[LoadedFile], body: &mut Block) {
         let mut first = None;
         for file in files.iter().filter(|file| file.is_main) {
             for item in &file.tree.items {
@@ -267,7 +266,7 @@ impl Checker {
         let head = Signature {
             name: signature.name.clone(),
             span: signature.span,
-            parameters: signature.parameters.iter().map(copy_parameter).collect(),
+            parameters: signature.parameters.clone(),
             result: signature.result.clone(),
             sizes: signature.sizes.clone(),
         };
@@ -291,23 +290,28 @@ impl Checker {
         for (index, name) in head.sizes.iter().enumerate() {
             let slot = self.frame.new_slot(&Type::Int);
             if !head.parameters.iter().any(|parameter| mentions(&parameter.ty, index as u32)) {
-                // Only the result tells it, so it has no value yet in the body.
+                // Only the result's type has it, so it has no value in the body.
                 continue;
             }
-            let variable = Variable { name: name.clone(), span: head.span, place: Place::Slot(slot), declared: None };
+            let variable = Variable {
+                name: name.clone(),
+                span: head.span,
+                location: VariableLocation::Slot(slot),
+                declared: None,
+            };
             self.scopes().declare(variable, State::of(Type::Int, Known::Int(Size::Named(index as u32))));
         }
         for (at, (parameter, ty)) in head.parameters.iter().zip(types).enumerate() {
             let declared = Some(parameter.ty.clone());
-            let variable =
-                Variable { name: parameter.name.clone(), span: span(at), place: Place::Slot(at as u32), declared };
+            let variable = Variable {
+                name: parameter.name.clone(),
+                span: span(at),
+                location: VariableLocation::Slot(at as u32),
+                declared,
+            };
             self.scopes().declare(variable, State::of(ty, Known::Nothing));
         }
     }
-}
-
-fn copy_parameter(parameter: &Parameter) -> Parameter {
-    Parameter { name: parameter.name.clone(), ty: parameter.ty.clone() }
 }
 
 fn empty_signature(function: &ast::Function) -> Signature {

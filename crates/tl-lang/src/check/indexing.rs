@@ -7,11 +7,11 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
-use crate::check::checker::{Checker, wrong};
-use crate::check::types::{Known, Type, Typed};
+use crate::check::checker::{Checker, error_value};
+use crate::check::typed::Typed;
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library;
-use crate::value::HandleKind;
+use crate::types::{HandleKind, Known, Type};
 
 impl Checker {
     pub(super) fn index(&mut self, receiver: &ast::Expr, indices: &[ast::Index], span: Span) -> Typed {
@@ -35,7 +35,7 @@ impl Checker {
                 let message = format!("{} has no elements to index", self.show(&other));
                 self.error(receiver.span(), message);
                 self.indices(indices);
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -145,7 +145,7 @@ impl Checker {
         };
         let Some(ty) = ty else {
             self.unknown_field(&receiver, name);
-            return wrong(span);
+            return error_value(span);
         };
         let (receiver, name) = (Box::new(receiver.expr), Arc::clone(&name.text));
         let kind = ExprKind::Field { receiver, name, place: Cell::default() };
@@ -171,7 +171,7 @@ impl Checker {
     }
 }
 
-/// What is known of an index.
+/// The known parts of an index.
 enum IndexKnown {
     At(Size),
     Slice(Size, Option<Size>),

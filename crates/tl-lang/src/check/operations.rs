@@ -1,39 +1,20 @@
-//! Operators, and calls of the operations' table: arguments are given the kinds that their parameters take, and the row's
-//! own shape rule says what the result is.
+//! Operators and calls of operations: arguments are converted to the kinds of their parameters, and the row's shape rule gives
+//! the type of the result.
 
 use smallvec::SmallVec;
 use tl_device::DType;
 use tl_syntax::ast::BinaryOperator;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::OpError;
-use tl_tensor::ops::{ArgType, Kind, Op, Param, RuleArgs, Size, TensorType};
+use tl_tensor::ops::{ArgType, DefaultValue, Kind, Op, Param, RuleArgs, Size, TensorType};
 
-use crate::check::checker::{Checker, wrong};
+use crate::arithmetic;
+use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::IF_LET;
-use crate::check::types::{Known, Type, Typed, show_tensor};
+use crate::check::typed::Typed;
 use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If, OpCall};
-use crate::value::{HandleKind, Value};
-
-/// The operation that an operator is on tensors.
-pub(crate) fn operator_row(operator: BinaryOperator) -> &'static str {
-    match operator {
-        BinaryOperator::Add => "add",
-        BinaryOperator::Subtract => "sub",
-        BinaryOperator::Multiply => "mul",
-        BinaryOperator::Divide => "div",
-        BinaryOperator::Remainder => "rem",
-        BinaryOperator::Power => "pow",
-        BinaryOperator::MatMul => "matmul",
-        BinaryOperator::Equal => "equal",
-        BinaryOperator::NotEqual => "not_equal",
-        BinaryOperator::Less => "less",
-        BinaryOperator::LessEqual => "less_equal",
-        BinaryOperator::Greater => "greater",
-        BinaryOperator::GreaterEqual => "greater_equal",
-        BinaryOperator::And => "logical_and",
-        BinaryOperator::Or => "logical_or",
-    }
-}
+use crate::types::{HandleKind, Known, Type, show_tensor};
+use crate::value::Value;
 
 impl Checker {
     pub(super) fn op_by_name(&mut self, name: &str, arguments: Vec<Option<Typed>>, span: Span) -> Typed {
@@ -41,7 +22,7 @@ impl Checker {
             Some(op) => self.op(op, arguments, span),
             None => {
                 self.error(span, format!("the operation `{name}` is not available"));
-                wrong(span)
+                error_value(span)
             }
         }
     }
@@ -52,7 +33,7 @@ impl Checker {
             Type::Tensor(ty) => ty.dtype,
             _ => None,
         });
-        // A list takes the type of the tensors beside it.
+        // A list becomes a tensor of the dtype of the other operands.
         let dtype = dtype.filter(|dtype| !matches!(dtype, DType::Block(_))).unwrap_or(DType::F16);
         let mut fits = true;
         let mut values = Vec::with_capacity(arguments.len());
@@ -99,7 +80,7 @@ impl Checker {
         value
     }
 
-    /// What the operation's own rule says of the result; what it forbids is reported.
+    /// The result's type by the operation's shape rule, whose errors are reported.
     fn apply_rule(&mut self, op: &'static Op, values: &[Option<Typed>], span: Span) -> Type {
         let types: SmallVec<[ArgType<'_>; 8]> = values
             .iter()
@@ -143,7 +124,7 @@ impl Checker {
         let with_tensor = is_tensor(&left.ty) || is_tensor(&right.ty);
         let may_meet_tensor = |ty: &Type| ty.may_be_tensor() || ty.may_become_tensor() || ty.is_number();
         if operator == MatMul || (with_tensor && may_meet_tensor(&left.ty) && may_meet_tensor(&right.ty)) {
-            return self.op_by_name(operator_row(operator), vec![Some(left), Some(right)], span);
+            return self.op_by_name(arithmetic::operation_name(operator), vec![Some(left), Some(right)], span);
         }
         let ty = match (operator, &left.ty, &right.ty) {
             (And | Or, Type::Bool | Type::Unknown | Type::Never, Type::Bool | Type::Unknown | Type::Never) => {
@@ -163,7 +144,7 @@ impl Checker {
         };
         let Some(ty) = ty else {
             self.operator_does_not_fit(operator, operator_span, &left, &right);
-            return wrong(span);
+            return error_value(span);
         };
         let known = match (&left.known, &right.known) {
             (Known::Int(a), Known::Int(b)) if ty == Type::Int => known_arithmetic(operator, *a, *b),
@@ -185,7 +166,7 @@ impl Checker {
     }
 }
 
-/// `a and b` evaluates `b` only where `a` is true: it is an `if`.
+/// `a and b` evaluates `b` only if `a` is true: it becomes an `if`.
 fn logic(operator: BinaryOperator, left: Typed, right: Typed, span: Span) -> Typed {
     let value = |expr| Block { statements: Vec::new(), value: Some(Box::new(expr)) };
     let constant = |truth| value(Expr::of(Value::Bool(truth), span));
@@ -223,14 +204,14 @@ fn known_arithmetic(operator: BinaryOperator, a: Size, b: Size) -> Known {
             _ => Known::Nothing,
         };
     };
-    crate::arithmetic::int(operator, a, b).map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
+    arithmetic::int(operator, a, b).map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
 }
 
 fn argument(value: Option<Typed>, param: &Param) -> Argument {
     let Some(value) = value else { return Argument::Missing };
     let span = value.span();
     match (param.kind, value.expr.kind) {
-        // Lists that are written out need not be made: their elements are put where the operation reads them.
+        // A literal list is not made: the operation reads its elements.
         (Kind::Tensors | Kind::Ints, ExprKind::List(elements)) => Argument::Several(elements),
         (_, kind) => Argument::One(Expr::new(kind, span)),
     }
@@ -240,7 +221,7 @@ fn rule_argument<'a>(value: &'a Typed, param: &Param) -> ArgType<'a> {
     match (param.kind, value.arg_type()) {
         (Kind::Ints, ArgType::Int(size)) => ArgType::Ints([size].into_iter().collect()),
         (Kind::Tensors, _) => tensors_type(value),
-        // Nothing is known of the value, so the rule must not take it for anything.
+        // A value of unknown type: the rule must not take it for a tensor.
         (Kind::Int, ArgType::Tensor(_)) => ArgType::Int(Size::Unknown),
         (Kind::Number, ArgType::Tensor(_)) => ArgType::Number,
         (Kind::Bool, ArgType::Tensor(_)) => ArgType::Bool(None),
@@ -250,7 +231,7 @@ fn rule_argument<'a>(value: &'a Typed, param: &Param) -> ArgType<'a> {
     }
 }
 
-/// The types of a list of tensors: each one's where the list is written out, else nothing.
+/// The types of a list of tensors, if it is a literal.
 fn tensors_type(value: &Typed) -> ArgType<'_> {
     match &value.known {
         Known::Elements(elements) => {
@@ -260,18 +241,18 @@ fn tensors_type(value: &Typed) -> ArgType<'_> {
             });
             ArgType::Tensors(types.collect())
         }
-        // An operand whose sizes are unknown makes the whole rule undecided.
+        // One operand of unknown sizes makes the rule undecided.
         _ => ArgType::Tensors([TensorType::default()].into_iter().collect()),
     }
 }
 
-fn default_type(default: tl_tensor::ops::DefaultValue) -> ArgType<'static> {
+fn default_type(default: DefaultValue) -> ArgType<'static> {
     match default {
-        tl_tensor::ops::DefaultValue::Absent => ArgType::None,
-        tl_tensor::ops::DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
-        tl_tensor::ops::DefaultValue::Number(_) => ArgType::Number,
-        tl_tensor::ops::DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
-        tl_tensor::ops::DefaultValue::Text(text) => ArgType::Text(Some(text)),
+        DefaultValue::Absent => ArgType::None,
+        DefaultValue::Int(n) => ArgType::Int(Size::Known(n)),
+        DefaultValue::Number(_) => ArgType::Number,
+        DefaultValue::Bool(value) => ArgType::Bool(Some(value)),
+        DefaultValue::Text(text) => ArgType::Text(Some(text)),
     }
 }
 

@@ -3,24 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tl_syntax::Span;
-
-use crate::check::types::{Known, Type};
+use crate::declared::Declared;
 use crate::ir::Slot;
+use crate::types::{Known, Type};
+use tl_syntax::Span;
 
 /// A variable of the function being checked, or a global one.
 #[derive(Clone, Debug)]
 pub(crate) struct Variable {
     pub(crate) name: Arc<str>,
     pub(crate) span: Span,
-    pub(crate) place: Place,
+    pub(crate) location: VariableLocation,
     /// The type written at its declaration: every value must fit it.
-    pub(crate) declared: Option<crate::ir::Declared>,
+    pub(crate) declared: Option<Declared>,
 }
 
 /// Where a variable lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum VariableLocation {
     Slot(Slot),
     Global(u32),
 }
@@ -30,7 +30,7 @@ pub(crate) enum Place {
 pub(crate) struct State {
     pub(crate) ty: Type,
     pub(crate) known: Known,
-    /// Where its tensor was recycled, if on every way here.
+    /// Where its tensor was recycled, if on every path to this point.
     pub(crate) recycled: Option<Span>,
 }
 
@@ -51,18 +51,18 @@ impl State {
 /// The index of a variable.
 pub(crate) type VariableId = usize;
 
-/// What was known of all variables at some point.
+/// The states of all variables at some point.
 pub(crate) type Snapshot = Vec<State>;
 
-/// So many states are copied in one function at most. Behind that, which only programs far beyond what people write reach,
-/// nothing but the kind of each variable is followed.
+/// The most states that are copied in one function. After that, which no program written by hand reaches, only the kind of each
+/// variable is tracked.
 const MAX_COPIES: usize = 10_000_000;
 
 /// The names of the innermost scopes and all variables of one function.
 #[derive(Debug, Default)]
 pub(crate) struct Scopes {
     pub(crate) variables: Vec<Variable>,
-    /// As long as `variables`. Saved, restored and joined where ways part and meet.
+    /// One for each of `variables`. Saved, restored and joined where control flow splits and merges.
     states: Vec<State>,
     /// The names of the open scopes, outermost first.
     names: Vec<(Arc<str>, VariableId)>,
@@ -71,7 +71,7 @@ pub(crate) struct Scopes {
     /// Where each open scope begins in `names`.
     marks: Vec<usize>,
     copies: usize,
-    /// Set when there were too many copies.
+    /// Set after too many copies: only kinds are tracked.
     is_coarse: bool,
 }
 
@@ -116,7 +116,7 @@ impl Scopes {
         self.states.get(id)
     }
 
-    /// What is known of the variable from here on.
+    /// Sets the variable's state from here on.
     pub(crate) fn set(&mut self, id: VariableId, state: State) {
         let state = if self.is_coarse { State::of(state.ty.widened(), Known::Nothing) } else { state };
         if let Some(place) = self.states.get_mut(id) {
@@ -124,12 +124,12 @@ impl Scopes {
         }
     }
 
-    /// Whether so much has to be looked at that nothing can be found out by trying.
+    /// Whether only kinds are tracked, so that trial rounds find nothing.
     pub(crate) fn is_coarse(&self) -> bool {
         self.is_coarse
     }
 
-    /// What is known here. Empty where nothing is followed any more, which all that takes a snapshot bears.
+    /// The states here. Empty once only kinds are tracked, which every user of snapshots accepts.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
         self.copies += self.states.len();
         if self.copies > MAX_COPIES && !self.is_coarse {
@@ -139,7 +139,7 @@ impl Scopes {
         if self.is_coarse { Snapshot::new() } else { self.states.clone() }
     }
 
-    /// Forgets everything but the kinds of the variables: whether one was recycled, too, is left to run time.
+    /// Forgets everything except the kinds of the variables; recycled ones are then found at run time.
     pub(crate) fn forget_all(&mut self) {
         self.copies += self.states.len();
         if !self.is_coarse {
@@ -149,13 +149,13 @@ impl Scopes {
         }
     }
 
-    /// Forgets the variables declared since there were so many.
+    /// Forgets all variables after the first `count`.
     pub(crate) fn truncate(&mut self, count: usize) {
         self.variables.truncate(count);
         self.states.truncate(count);
     }
 
-    /// Goes back to what was known of the variables that there were; the ones declared since are out of scope.
+    /// Restores the states of a snapshot; variables declared since then are out of scope.
     pub(crate) fn restore(&mut self, snapshot: Snapshot) {
         if !self.is_coarse {
             for (state, known) in self.states.iter_mut().zip(snapshot) {
@@ -164,14 +164,14 @@ impl Scopes {
         }
     }
 
-    /// The states after one of two ways was taken. Variables that only one of them knows are out of scope.
+    /// Joins the states here with those at the end of another path. Variables that only one path has are out of scope.
     pub(crate) fn join(&mut self, other: &Snapshot) {
         if !self.is_coarse {
             join(&mut self.states, other);
         }
     }
 
-    /// Joins what is known here to what was known where another way ended.
+    /// Joins the states here into those of other paths.
     pub(crate) fn join_into(&mut self, known: &mut Option<Snapshot>) {
         match known {
             Some(known) => {
@@ -183,7 +183,7 @@ impl Scopes {
     }
 }
 
-/// Joins the states of the variables that both know.
+/// Joins the states of the variables that both have.
 pub(crate) fn join(states: &mut [State], other: &[State]) {
     for (state, other) in states.iter_mut().zip(other) {
         if state != other {

@@ -1,17 +1,19 @@
-//! Blocks and statements: declarations, assignments, loops; and what is known of variables where ways part and meet.
+//! Blocks and statements: declarations, assignments, loops; and the states of variables where control flow splits and merges.
 
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
 
-use crate::check::checker::{Checker, Loop};
-use crate::check::scope::{Place, Snapshot, State, Variable, VariableId, join};
-use crate::check::types::{Known, Type, Typed};
-use crate::ir::{self, Block, Declared, Drops, Expected, Expr, Statement};
+use crate::check::checker::{Checker, LoopState};
+use crate::check::scope::{Snapshot, State, Variable, VariableId, VariableLocation, join};
+use crate::check::typed::Typed;
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype, declared_type, show_declared};
+use crate::ir::{self, Block, Drops, Expr, Statement, TypeSource};
+use crate::types::{Known, Type};
 
-/// Loops nested deeper than this are not tried: every variable that is known before them is forgotten.
+/// Loops nested deeper than this get no trial rounds: the states of all variables before them are forgotten.
 const MAX_TRIAL_DEPTH: usize = 3;
 
-/// Whether the point behind a statement is never reached.
+/// Whether the point after a statement is never reached.
 pub(super) type Diverges = bool;
 
 impl Checker {
@@ -63,7 +65,7 @@ impl Checker {
             }
             None if ty == Type::Never => {}
             None => {
-                let shown = super::types::show_declared(result, &self.frame.sizes);
+                let shown = show_declared(result, &self.frame.sizes);
                 let message = format!("this function returns {shown}, but its body ends without a value");
                 let hint = "the last expression of the body is what the function returns";
                 self.report(Diagnostic::error(block.span.end_point(), message).hint(hint));
@@ -73,10 +75,10 @@ impl Checker {
     }
 
     fn result_value(&mut self, value: Typed, result: &Declared) -> Expr {
-        self.expect(value, result, Expected::Result).expr
+        self.expect(value, result, TypeSource::Result).expr
     }
 
-    /// Checks a statement and adds what it becomes.
+    /// Checks a statement and appends the result.
     pub(super) fn statement(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
         match &statement.kind {
             StatementKind::Let { name, ty, value } => self.let_statement(name, ty.as_ref(), value, into),
@@ -86,7 +88,7 @@ impl Checker {
             StatementKind::While { condition, body } => {
                 let (condition, body) = self.loop_rounds(|checker| {
                     let condition = checker.condition(condition);
-                    // What is known where the condition is false is what is known behind the loop.
+                    // The states where the condition is false are those after the loop.
                     let after = checker.scopes().snapshot();
                     let (body, diverges) = checker.block_for_effect(body);
                     ((condition, body), diverges, Some(after))
@@ -122,44 +124,44 @@ impl Checker {
         let mut value = self.expr(value);
         let declared = ty.map(|ty| self.declared(ty, None));
         if let Some(declared) = &declared {
-            value = self.expect(value, declared, Expected::Variable(name.text.clone()));
+            value = self.expect(value, declared, TypeSource::Variable(name.text.clone()));
         }
         self.declare(name, declared, value, into);
     }
 
-    /// Brings a variable into being with its first value.
+    /// Declares a variable with its first value.
     fn declare(&mut self, name: &ast::Name, declared: Option<Declared>, value: Typed, into: &mut Vec<Statement>) {
-        let place = match self.global_place(&name.text) {
-            Some(index) => Place::Global(index),
-            None => Place::Slot(self.frame.new_slot(&value.ty)),
+        let location = match self.global_index(&name.text) {
+            Some(index) => VariableLocation::Global(index),
+            None => VariableLocation::Slot(self.frame.new_slot(&value.ty)),
         };
         let (ty, known) = (value.ty.clone(), value.known.clone());
-        into.push(set(place, value.expr));
-        self.note_global(place, &ty);
-        let state = self.state_of(place, ty, known);
-        let variable = Variable { name: name.text.clone(), span: name.span, place, declared };
+        into.push(set(location, value.expr));
+        self.record_global_type(location, &ty);
+        let state = self.state_of(location, ty, known);
+        let variable = Variable { name: name.text.clone(), span: name.span, location, declared };
         self.scopes().declare(variable, state);
     }
 
-    /// The number of a top-level name that functions touch, where one is being declared.
-    fn global_place(&self, name: &str) -> Option<u32> {
+    /// The index of the global variable, if the declaration of one stands here.
+    fn global_index(&self, name: &str) -> Option<u32> {
         let is_top = self.frame.is_top_level && self.frame.scopes.depth() == 1;
         is_top.then(|| self.global_names.get(name).copied()).flatten()
     }
 
-    fn note_global(&mut self, place: Place, ty: &Type) {
-        let Place::Global(index) = place else { return };
+    fn record_global_type(&mut self, location: VariableLocation, ty: &Type) {
+        let VariableLocation::Global(index) = location else { return };
         if let Some(global) = self.globals.get_mut(index as usize) {
             let joined = global.state.as_ref().map_or_else(|| ty.clone(), |before| before.join(ty));
             global.state = Some(joined);
         }
     }
 
-    /// What is known of a variable after it was given a value. A global that functions assign to may have any of its kind.
-    fn state_of(&self, place: Place, ty: Type, known: Known) -> State {
-        let changes = match place {
-            Place::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
-            Place::Slot(_) => false,
+    /// A variable's state after an assignment. A global that functions assign to may have any value of its kind.
+    fn state_of(&self, location: VariableLocation, ty: Type, known: Known) -> State {
+        let changes = match location {
+            VariableLocation::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
+            VariableLocation::Slot(_) => false,
         };
         if changes { State::of(ty.widened(), Known::Nothing) } else { State::of(ty, known) }
     }
@@ -177,7 +179,7 @@ impl Checker {
             Some(id) => self.assign(id, name, value, into),
             None if declares => self.declare(name, None, value, into),
             None => match self.assigned_global(&name.text) {
-                Some(place) => into.push(set(place, value.expr)),
+                Some(location) => into.push(set(location, value.expr)),
                 None => {
                     let message = format!("there is no variable `{}` to assign to", name.text);
                     let hint = format!("`let {} = …` declares it", name.text);
@@ -189,11 +191,11 @@ impl Checker {
     }
 
     /// A function assigns to a top-level variable.
-    fn assigned_global(&mut self, name: &str) -> Option<Place> {
+    fn assigned_global(&mut self, name: &str) -> Option<VariableLocation> {
         let index = *self.global_names.get(name)?;
         let global = self.globals.get_mut(index as usize)?;
         (global.is_used, global.is_assigned) = (true, true);
-        Some(Place::Global(index))
+        Some(VariableLocation::Global(index))
     }
 
     fn assign(&mut self, id: VariableId, name: &ast::Name, value: Typed, into: &mut Vec<Statement>) {
@@ -202,7 +204,7 @@ impl Checker {
             return;
         };
         let value = match &variable.declared {
-            Some(declared) => self.expect(value, declared, Expected::Variable(name.text.clone())),
+            Some(declared) => self.expect(value, declared, TypeSource::Variable(name.text.clone())),
             None if state.ty == Type::Float && value.ty == Type::Int => self.float_of(value),
             None => value,
         };
@@ -213,11 +215,11 @@ impl Checker {
             self.report(diagnostic.hint("a variable keeps its kind; `let` declares another one of the same name"));
         }
         let (ty, known) = (value.ty.clone(), value.known.clone());
-        into.push(set(variable.place, value.expr));
-        self.note_global(variable.place, &ty);
+        into.push(set(variable.location, value.expr));
+        self.record_global_type(variable.location, &ty);
         self.frame.assigned.push(id);
         let ty = if ty.is_open() { state.ty.widened() } else { ty };
-        let state = self.state_of(variable.place, ty, known);
+        let state = self.state_of(variable.location, ty, known);
         self.scopes().set(id, state);
     }
 
@@ -231,19 +233,19 @@ impl Checker {
         }
         let value = declaration.value.as_ref().map(|value| {
             let value = self.expr(value);
-            Box::new(self.expect(value, &declared, Expected::Variable(name.clone())).expr)
+            Box::new(self.expect(value, &declared, TypeSource::Variable(name.clone())).expr)
         });
-        if let (Declared::Tensor(ir::DeclaredDtype::Float(_), _), None) = (&declared, &value) {
+        if let (Declared::Tensor(DeclaredDtype::Float(_), _), None) = (&declared, &value) {
             let message = format!("`{name}` has no value, so its type must name one dtype: float16 or float32");
             self.error(declaration.ty.span, message);
         }
         if let (Declared::Tensor(_, dims), None) = (&declared, &value)
-            && dims.contains(&ir::DeclaredDim::Any)
+            && dims.contains(&DeclaredDim::Any)
         {
             let message = format!("`{name}` has no value, so its type must give every size");
             self.error(declaration.ty.span, message);
         }
-        let ty = super::types::declared_type(&declared, &tl_tensor::ops::Size::Named);
+        let ty = declared_type(&declared, &tl_tensor::ops::Size::Named);
         let storage = declaration.storage;
         let kind = ir::ExprKind::Declare { ty: Box::new(declared.clone()), storage, value };
         let value = Typed::new(Expr::new(kind, declaration.span), ty);
@@ -274,8 +276,8 @@ impl Checker {
         let body = self.loop_rounds(|checker| {
             let after = checker.scopes().snapshot();
             checker.scopes().open();
-            let place = Place::Slot(slot);
-            let variable = Variable { name: name.text.clone(), span: name.span, place, declared: None };
+            let location = VariableLocation::Slot(slot);
+            let variable = Variable { name: name.text.clone(), span: name.span, location, declared: None };
             checker.scopes().declare(variable, State::of(element.clone(), Known::Nothing));
             let (body, diverges) = checker.block_for_effect(body);
             checker.scopes().close();
@@ -295,19 +297,18 @@ impl Checker {
         !ends
     }
 
-    /// Checks a loop's round with what is known of the variables in every round. `round` gives what is known where the
-    /// loop ends by itself.
+    /// Checks a loop's round with the states that hold in every round. `round` gives the states at the loop's normal end.
     fn loop_rounds<T>(&mut self, mut round: impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>)) -> T {
         if self.frame.loops.len() >= MAX_TRIAL_DEPTH || self.frame.scopes.is_coarse() {
             self.scopes().forget_all();
         } else {
-            // A second trial finds what changes only because something else did; what a third would find is forgotten.
+            // A second trial finds changes that follow from those of the first. If it finds any, all assigned variables are forgotten.
             let changed = self.trial(&mut round, false) && self.trial(&mut round, false);
             if changed {
                 self.trial(&mut round, true);
             }
         }
-        self.frame.loops.push(Loop::default());
+        self.frame.loops.push(LoopState::default());
         let (result, _, after) = round(self);
         let left = self.frame.loops.pop().unwrap_or_default();
         match (after, left.at_break) {
@@ -321,8 +322,8 @@ impl Checker {
         result
     }
 
-    /// Checks a round without reporting, and forgets what it changes of what was known before it; with `forget_all`, all
-    /// that it assigns. Says whether anything was forgotten.
+    /// Checks a round without reports, and widens the states before it that it changes; with `forget_all`, those of all variables
+    /// that it assigns. True if any state was widened.
     fn trial<T>(
         &mut self,
         round: &mut impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>),
@@ -333,7 +334,7 @@ impl Checker {
         let (slots, assigned) = (self.frame.holds_memory.len(), self.frame.assigned.len());
         let global_types: Vec<Option<Type>> = self.globals.iter().map(|global| global.state.clone()).collect();
         self.quiet += 1;
-        self.frame.loops.push(Loop::default());
+        self.frame.loops.push(LoopState::default());
         let (_, diverges, _) = round(self);
         let left = self.frame.loops.pop().unwrap_or_default();
         self.quiet -= 1;
@@ -359,7 +360,7 @@ impl Checker {
                 changed = true;
             }
         }
-        // What was assigned stays noted for the loops around.
+        // Enclosing loops need the assigned variables too.
         self.frame.assigned.extend(assigned);
         changed
     }
@@ -388,7 +389,7 @@ impl Checker {
         let value = match (value, &result) {
             (None, Declared::Unit | Declared::Unknown) => None,
             (None, _) => {
-                let shown = super::types::show_declared(&result, &self.frame.sizes);
+                let shown = show_declared(&result, &self.frame.sizes);
                 self.error(span, format!("this function returns {shown}: `return` needs a value"));
                 None
             }
@@ -406,9 +407,9 @@ impl Checker {
     }
 }
 
-fn set(place: Place, value: Expr) -> Statement {
-    match place {
-        Place::Slot(slot) => Statement::Set { slot, value, unread: false },
-        Place::Global(index) => Statement::SetGlobal { index, value },
+fn set(location: VariableLocation, value: Expr) -> Statement {
+    match location {
+        VariableLocation::Slot(slot) => Statement::Set { slot, value, unread: false },
+        VariableLocation::Global(index) => Statement::SetGlobal { index, value },
     }
 }

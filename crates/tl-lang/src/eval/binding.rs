@@ -1,5 +1,4 @@
-//! Where a running value meets a written type: dtype, rank, sizes and names are compared, and what converts by itself is
-//! converted.
+//! Values against written types: dtype, rank, sizes and names are compared, and implicit conversions made.
 
 use std::sync::Arc;
 
@@ -7,15 +6,14 @@ use smallvec::SmallVec;
 use tl_device::{DType, Device};
 use tl_tensor::Tensor;
 
-use crate::check::dtype_fits;
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits, float_code, float_of_code};
 use crate::eval::evaluator::Evaluator;
-use crate::ir::{Declared, DeclaredDim, DeclaredDtype, float_code, float_of_code};
 use crate::library;
 use crate::value::{Handle, Value};
 
-/// Why a value does not fit. Made into words only where an error is shown.
+/// Why a value does not fit a written type. The message is made only if it is shown.
 #[derive(Debug)]
-pub(super) enum Misfit {
+pub(super) enum TypeMismatch {
     Kind,
     DType,
     Rank { found: usize, expected: usize },
@@ -25,33 +23,33 @@ pub(super) enum Misfit {
     Other(String),
 }
 
-impl Misfit {
-    /// The reason behind a message that names both types.
+impl TypeMismatch {
+    /// The reason in brackets, for a message that names both types.
     pub(super) fn in_brackets(&self, names: &[Arc<str>]) -> String {
         match self {
-            Misfit::Kind => String::new(),
-            Misfit::DType => " (the dtypes differ; convert it with `as`)".into(),
-            Misfit::Rank { found, expected } => format!(" (it has {found} dimensions, not {expected})"),
-            Misfit::Size { found, expected } => format!(" (the size {found} is not {expected})"),
-            Misfit::Named { name, first, found } => {
+            TypeMismatch::Kind => String::new(),
+            TypeMismatch::DType => " (the dtypes differ; convert it with `as`)".into(),
+            TypeMismatch::Rank { found, expected } => format!(" (it has {found} dimensions, not {expected})"),
+            TypeMismatch::Size { found, expected } => format!(" (the size {found} is not {expected})"),
+            TypeMismatch::Named { name, first, found } => {
                 let name = names.get(*name as usize).map_or("a name", |name| name);
                 format!(" (`{name}` is {first} and {found} at once)")
             }
-            Misfit::Floats { first, found } => {
+            TypeMismatch::Floats { first, found } => {
                 format!(" (`float` is {first} and {found} at once; convert one with `as`)")
             }
-            Misfit::Other(text) => format!(" ({text})"),
+            TypeMismatch::Other(text) => format!(" ({text})"),
         }
     }
 }
 
-/// The sizes that a signature's names have got.
+/// The values of a signature's size names.
 pub(super) type Sizes = SmallVec<[Option<usize>; 8]>;
 
-/// Makes of the value what the type wants; where it does not fit, it stays what it was.
-pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), Misfit> {
+/// Converts the value to the type; on an error the value is unchanged.
+pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (ty, &*value) {
-        (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return fit_tensor(tensor, *dtype, dims, sizes),
+        (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return check_tensor(tensor, *dtype, dims, sizes),
         (Declared::Tensor(dtype, dims), Value::Ints(_) | Value::List(_)) => {
             let dtype_of_list = match dtype {
                 DeclaredDtype::Exactly(dtype) => *dtype,
@@ -61,19 +59,21 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
                 }
             };
             let tensor =
-                library::from_list(device, value, dtype_of_list).map_err(|failure| Misfit::Other(failure.message))?;
-            fit_tensor(&tensor, *dtype, dims, sizes)?;
+                library::from_list(device, value, dtype_of_list).map_err(|error| TypeMismatch::Other(error.message))?;
+            check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
-            let tensor = library::node_tensor(node).map_err(|failure| Misfit::Other(failure.message))?.clone();
-            fit_tensor(&tensor, *dtype, dims, sizes)?;
+            let tensor = library::node_tensor(node).map_err(|error| TypeMismatch::Other(error.message))?.clone();
+            check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Optional(_), Value::None) => {}
-        (Declared::Optional(tensor), _) => return fit(device, value, tensor, sizes),
+        (Declared::Optional(tensor), _) => return coerce(device, value, tensor, sizes),
         (Declared::Float, Value::Int(n)) => *value = Value::Float(*n as f64),
-        (Declared::List(element), Value::Ints(_) | Value::List(_)) => return fit_list(device, value, element, sizes),
+        (Declared::List(element), Value::Ints(_) | Value::List(_)) => {
+            return coerce_list(device, value, element, sizes);
+        }
         (Declared::Handle(kind), Value::Handle(handle)) if handle.kind() == *kind => {}
         (Declared::Int, Value::Int(_))
         | (Declared::Float, Value::Float(_))
@@ -81,12 +81,12 @@ pub(super) fn fit(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut
         | (Declared::Str, Value::Str(_))
         | (Declared::Unit, Value::Unit)
         | (Declared::Unknown, _) => {}
-        _ => return Err(Misfit::Kind),
+        _ => return Err(TypeMismatch::Kind),
     }
     Ok(())
 }
 
-fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), Misfit> {
+fn coerce_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
     match (&*value, element) {
         (Value::Ints(_), Declared::Int | Declared::Unknown) => return Ok(()),
         (Value::Ints(ints), _) if ints.len() == 0 => return Ok(()),
@@ -94,23 +94,28 @@ fn fit_list(device: &Device, value: &mut Value, element: &Declared, sizes: &mut 
     }
     let len = value.list_len().unwrap_or(0);
     let mut elements: Vec<Value> = (0..len).filter_map(|index| value.element(index)).collect();
-    elements.iter_mut().try_for_each(|value| fit(device, value, element, sizes))?;
+    elements.iter_mut().try_for_each(|value| coerce(device, value, element, sizes))?;
     *value = Value::list(elements);
     Ok(())
 }
 
-fn fit_tensor(tensor: &Tensor, dtype: DeclaredDtype, dims: &[DeclaredDim], sizes: &mut Sizes) -> Result<(), Misfit> {
+fn check_tensor(
+    tensor: &Tensor,
+    dtype: DeclaredDtype,
+    dims: &[DeclaredDim],
+    sizes: &mut Sizes,
+) -> Result<(), TypeMismatch> {
     let found = tensor.dtype();
-    // A weight keeps the type that it is stored in.
+    // A weight keeps its stored dtype.
     let is_weight = tensor.is_learnable() && found.is_float();
     match dtype {
         DeclaredDtype::Exactly(exact) if !(dtype_fits(dtype, found) || is_weight && exact.is_float()) => {
-            return Err(Misfit::DType);
+            return Err(TypeMismatch::DType);
         }
-        DeclaredDtype::Float(_) if !dtype_fits(dtype, found) => return Err(Misfit::DType),
+        DeclaredDtype::Float(_) if !dtype_fits(dtype, found) => return Err(TypeMismatch::DType),
         DeclaredDtype::Float(Some(name)) if found.is_float() && !is_weight => match sizes.get_mut(name as usize) {
             Some(Some(first)) if *first != float_code(found) => {
-                return Err(Misfit::Floats { first: float_of_code(*first), found });
+                return Err(TypeMismatch::Floats { first: float_of_code(*first), found });
             }
             Some(place) => *place = Some(float_code(found)),
             None => {}
@@ -119,18 +124,18 @@ fn fit_tensor(tensor: &Tensor, dtype: DeclaredDtype, dims: &[DeclaredDim], sizes
     }
     let shape = tensor.dims();
     if shape.len() != dims.len() {
-        return Err(Misfit::Rank { found: shape.len(), expected: dims.len() });
+        return Err(TypeMismatch::Rank { found: shape.len(), expected: dims.len() });
     }
     for (dim, size) in dims.iter().zip(shape) {
         match *dim {
             DeclaredDim::Any => {}
             DeclaredDim::Known(expected) if expected != *size => {
-                return Err(Misfit::Size { found: *size, expected });
+                return Err(TypeMismatch::Size { found: *size, expected });
             }
             DeclaredDim::Known(_) => {}
             DeclaredDim::Named(name) => match sizes.get_mut(name as usize) {
                 Some(Some(first)) if *first != *size => {
-                    return Err(Misfit::Named { name, first: *first, found: *size });
+                    return Err(TypeMismatch::Named { name, first: *first, found: *size });
                 }
                 Some(place) => *place = Some(*size),
                 None => {}
@@ -146,7 +151,7 @@ impl Evaluator<'_> {
         self.function.map_or(&[], |function| &function.sizes)
     }
 
-    /// What a size name of the running function stands for.
+    /// The value of a size name of the running function.
     pub(super) fn bound_size(&self, name: u32) -> Option<usize> {
         match self.stack.get(self.sizes + name as usize) {
             Some(Value::Int(n)) => usize::try_from(*n).ok(),
@@ -154,7 +159,7 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The sizes that the names in the running function stand for.
+    /// The values of the running function's size names.
     pub(super) fn sizes_here(&self) -> Sizes {
         (0..self.size_names().len() as u32).map(|name| self.bound_size(name)).collect()
     }

@@ -6,29 +6,29 @@ use tl_syntax::Span;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, Kind, Op, Param, apply_as};
 
-use crate::check::show_declared;
-use crate::eval::binding::{Sizes, fit};
-use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, MAX_CALLS, address_here, called_from, error_at, failed};
-use crate::eval::expressions::missing;
-use crate::eval::indexing::{Walk, node_of};
+use crate::declared::{Declared, show_declared};
+use crate::eval::binding::{Sizes, coerce};
+use crate::eval::error::{ControlFlow, Evaluated, add_call, error_at, missing_value, raise};
+use crate::eval::evaluator::{Evaluator, MAX_CALLS, stack_address};
+use crate::eval::indexing::{PathTarget, node_of};
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
-use crate::library::{self, Args, Builtin, Failure};
+use crate::library::{self, Args, Builtin, BuiltinError};
 use crate::value::{Handle, Ints, Number, Value};
 
 /// Where an operation's operand is read.
-// With a tag of a whole word a copy is of whole words; with one of a byte it goes by pieces.
+// A tag of a whole word makes copies word by word instead of in pieces.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-pub(super) enum Place<'e> {
+pub(super) enum OperandLocation<'e> {
     /// Left out.
     Missing,
     Constant(&'e Value),
     Number(Number),
-    /// This value of the stack: a variable, or what was evaluated for the operation.
+    /// This value of the stack: a variable, or an operand evaluated onto it.
     Stack(usize),
-    /// The weight of this number, in the model that this value of the stack is of.
+    /// The weight with this number of the model that this value of the stack belongs to.
     Weight(usize, u32),
-    /// Several tensors, behind the other operands.
+    /// Several tensors, on the stack after the other operands.
     Tensors,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Evaluator<'a> {
                 self.push(operand)?;
                 self.expect(ty, what, expr.span)
             }
-            // What most variables hold goes to the top of the stack through no value in between.
+            // The common kinds of variables are pushed without a value in between.
             ExprKind::Local { slot, last, .. } => {
                 match self.slot(*slot) {
                     Value::Int(n) => {
@@ -81,7 +81,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Evaluates a list of ints that is written out, without the list.
+    /// Evaluates the elements of a literal list of ints without making the list.
     fn push_ints(&mut self, elements: &[Expr]) -> Evaluated<()> {
         let mut ints: SmallVec<[i64; 8]> = SmallVec::new();
         for element in elements {
@@ -91,7 +91,7 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Does an operation. Its result is put onto the stack; its memory is taken for `role`.
+    /// Applies an operation. Its result is pushed; its memory is taken for `role`.
     #[inline(never)]
     pub(super) fn op(&mut self, call: &OpCall, role: Role, span: Span) -> Evaluated<()> {
         if call.ends_chain && role == Role::Activation && !self.device.is_gpu() {
@@ -101,16 +101,16 @@ impl<'a> Evaluator<'a> {
         }
         let in_place = call.reads_in_place();
         let first = self.stack.len();
-        let mut places: SmallVec<[Place<'_>; 8]> = SmallVec::new();
+        let mut places: SmallVec<[OperandLocation<'_>; 8]> = SmallVec::new();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             places.push(match argument {
-                Argument::Missing => Place::Missing,
+                Argument::Missing => OperandLocation::Missing,
                 Argument::One(expr) => self.operand(expr, param.kind, in_place)?,
                 Argument::Several(elements) if param.kind == Kind::Ints => {
                     self.push_ints(elements)?;
-                    Place::Stack(self.stack.len() - 1)
+                    OperandLocation::Stack(self.stack.len() - 1)
                 }
-                Argument::Several(_) => Place::Tensors,
+                Argument::Several(_) => OperandLocation::Tensors,
             });
         }
         let tensors_at = self.stack.len();
@@ -130,88 +130,94 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Where an operand is to be read: a variable where it lies, if that may be; anything else on top of the stack.
-    pub(super) fn operand<'e>(&mut self, expr: &'e Expr, kind: Kind, in_place: bool) -> Evaluated<Place<'e>> {
+    /// Where an operand is read: a variable in its slot if `in_place`, anything else on top of the stack.
+    pub(super) fn operand<'e>(&mut self, expr: &'e Expr, kind: Kind, in_place: bool) -> Evaluated<OperandLocation<'e>> {
         match &expr.kind {
             ExprKind::Constant(value) => match &**value {
-                value @ (Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => return Ok(Place::Constant(value)),
-                value @ (Value::Bool(_) | Value::Str(_) | Value::DType(_)) => return Ok(Place::Constant(value)),
+                value @ (Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => {
+                    return Ok(OperandLocation::Constant(value));
+                }
+                value @ (Value::Bool(_) | Value::Str(_) | Value::DType(_)) => {
+                    return Ok(OperandLocation::Constant(value));
+                }
                 _ => {}
             },
             ExprKind::Local { slot, name, .. } if in_place => {
                 let place = self.frame + *slot as usize;
                 match self.stack.get(place) {
-                    Some(Value::Tensor(_) | Value::None | Value::Bool(_)) => return Ok(Place::Stack(place)),
-                    Some(Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => return Ok(Place::Stack(place)),
-                    None | Some(Value::Absent | Value::Recycled(_)) => {
-                        return Err(missing(self.slot(*slot), name, expr.span));
+                    Some(Value::Tensor(_) | Value::None | Value::Bool(_)) => return Ok(OperandLocation::Stack(place)),
+                    Some(Value::Int(_) | Value::Float(_)) if kind != Kind::Ints => {
+                        return Ok(OperandLocation::Stack(place));
                     }
-                    // It stays where it is: whether this is its last read is said of when the operation has read it.
+                    None | Some(Value::Absent | Value::Recycled(_)) => {
+                        return Err(missing_value(self.slot(*slot), name, expr.span));
+                    }
+                    // The variable keeps its value until the operation has read it: `OpCall::ends` drops it.
                     Some(value) => self.stack.push(value.clone()),
                 }
-                self.prepare(kind, expr.span)?;
-                return Ok(Place::Stack(self.stack.len() - 1));
+                self.coerce_operand(kind, expr.span)?;
+                return Ok(OperandLocation::Stack(self.stack.len() - 1));
             }
             ExprKind::Binary { .. } | ExprKind::Convert { .. }
                 if in_place
                     && matches!(kind, Kind::TensorOrNumber | Kind::Number)
                     && let Some(number) = self.number_at(expr) =>
             {
-                return Ok(Place::Number(number));
+                return Ok(OperandLocation::Number(number));
             }
-            ExprKind::Optional(path) if in_place && takes_tensor(kind) && path.lies_somewhere() => {
-                match (self.walk(path), path.first_variable()) {
-                    (Walk::Missing, _) => return Ok(Place::Missing),
-                    (Walk::Node(node), Some(slot)) if matches!(node.tensor(), Ok(Some(_))) => {
-                        return Ok(Place::Weight(self.frame + slot as usize, node.number()));
+            ExprKind::Optional(path) if in_place && takes_tensor(kind) && path.is_place_expr() => {
+                match (self.follow_path(path), path.base_slot()) {
+                    (PathTarget::Missing, _) => return Ok(OperandLocation::Missing),
+                    (PathTarget::Node(node), Some(slot)) if matches!(node.tensor(), Ok(Some(_))) => {
+                        return Ok(OperandLocation::Weight(self.frame + slot as usize, node.number()));
                     }
                     _ => {}
                 }
                 let value = self.optional(path)?;
                 self.stack.push(value);
-                return Ok(Place::Stack(self.stack.len() - 1));
+                return Ok(OperandLocation::Stack(self.stack.len() - 1));
             }
-            ExprKind::Field { .. } if in_place && expr.lies_somewhere() => {
+            ExprKind::Field { .. } if in_place && expr.is_place_expr() => {
                 if takes_tensor(kind)
                     && let Some(weight) = self.weight_at(expr)
                 {
                     return Ok(weight);
                 }
                 match (kind, self.number_at(expr)) {
-                    (Kind::TensorOrNumber | Kind::Number, Some(number)) => return Ok(Place::Number(number)),
-                    (Kind::Int, Some(number @ Number::Int(_))) => return Ok(Place::Number(number)),
+                    (Kind::TensorOrNumber | Kind::Number, Some(number)) => return Ok(OperandLocation::Number(number)),
+                    (Kind::Int, Some(number @ Number::Int(_))) => return Ok(OperandLocation::Number(number)),
                     _ => {}
                 }
                 let value = self.path(expr)?;
                 self.stack.push(value);
-                self.prepare(kind, expr.span)?;
-                return Ok(Place::Stack(self.stack.len() - 1));
+                self.coerce_operand(kind, expr.span)?;
+                return Ok(OperandLocation::Stack(self.stack.len() - 1));
             }
             _ => {}
         }
         self.push(expr)?;
-        self.prepare(kind, expr.span)?;
-        Ok(Place::Stack(self.stack.len() - 1))
+        self.coerce_operand(kind, expr.span)?;
+        Ok(OperandLocation::Stack(self.stack.len() - 1))
     }
 
     /// The weight that a path leads to from a local variable.
-    fn weight_at(&self, path: &Expr) -> Option<Place<'static>> {
+    fn weight_at(&self, path: &Expr) -> Option<OperandLocation<'static>> {
         let node = self.node_at(path)?;
         node.tensor().ok()??;
-        Some(Place::Weight(self.frame + path.first_variable()? as usize, node.number()))
+        Some(OperandLocation::Weight(self.frame + path.base_slot()? as usize, node.number()))
     }
 
-    /// Makes of the value on top of the stack what the parameter takes, where only the running program knows what it is.
-    fn prepare(&mut self, kind: Kind, span: Span) -> Evaluated<()> {
+    /// Converts the value on top of the stack to the parameter's kind, if the checker did not know its type.
+    fn coerce_operand(&mut self, kind: Kind, span: Span) -> Evaluated<()> {
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
         let made = match (kind, &*top) {
             (Kind::Ints, Value::Int(n)) => Value::ints(&[*n]),
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Handle(Handle::Node(node))) => {
-                Value::Tensor(library::node_tensor(node).map_err(|failure| failed(failure, span))?.clone())
+                Value::Tensor(library::node_tensor(node).map_err(|error| raise(error, span))?.clone())
             }
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Ints(_) | Value::List(_)) => {
                 let dtype = if kind == Kind::Ids { DType::I32 } else { DType::F16 };
-                Value::Tensor(library::from_list(self.device, top, dtype).map_err(|failure| failed(failure, span))?)
+                Value::Tensor(library::from_list(self.device, top, dtype).map_err(|error| raise(error, span))?)
             }
             _ => return Ok(()),
         };
@@ -219,13 +225,13 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Does an operation on operands that are where `places` say. Its result takes the place of what is on the stack from `first` on.
+    /// Applies an operation to the operands at `places`. Its result replaces the values of the stack from `first` on.
     #[inline(never)]
     fn run_op(
         &mut self,
         call: &OpCall,
         role: Role,
-        (places, tensors, first): (&[Place<'_>], &[Tensor], usize),
+        (places, tensors, first): (&[OperandLocation<'_>], &[Tensor], usize),
         span: Span,
     ) -> Evaluated<()> {
         let row = call.row;
@@ -233,12 +239,12 @@ impl<'a> Evaluator<'a> {
             let mut arguments: SmallVec<[Arg<'_>; 8]> = SmallVec::new();
             for (place, param) in places.iter().zip(row.params) {
                 arguments.push(match place {
-                    Place::Tensors => Arg::Tensors(tensors),
+                    OperandLocation::Tensors => Arg::Tensors(tensors),
                     _ if param.kind == Kind::Tensors => Arg::Tensors(tensors),
                     place => self.argument(*place, row, param, span)?,
                 });
             }
-            self.device.set_location(crate::interpreter::location(span));
+            self.device.set_location(crate::location::location(span));
             apply_as(role, &mut call.site.borrow_mut(), row, self.device, &arguments)
         };
         match made {
@@ -250,20 +256,20 @@ impl<'a> Evaluator<'a> {
                 self.stack.truncate(first + 1);
                 Ok(())
             }
-            Err(error) => Err(failed(Failure::from(error), span)),
+            Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }
 
-    /// What stands at a place, as the parameter takes it.
+    /// The operand at a place, as an argument for the parameter.
     #[inline]
     pub(super) fn argument<'s>(
         &'s self,
-        place: Place<'s>,
+        place: OperandLocation<'s>,
         row: &'static Op,
         param: &Param,
         span: Span,
     ) -> Evaluated<Arg<'s>> {
-        let Some(value) = self.value_at(&place) else { return Ok(self.in_itself(&place)) };
+        let Some(value) = self.value_at(&place) else { return Ok(self.number_or_weight(&place)) };
         Ok(match (param.kind, value) {
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
                 Arg::from(tensor)
@@ -283,22 +289,22 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The value at a place that has one.
-    pub(super) fn value_at<'s>(&'s self, place: &Place<'s>) -> Option<&'s Value> {
+    /// The value at a place; `None` for numbers and weights.
+    pub(super) fn value_at<'s>(&'s self, place: &OperandLocation<'s>) -> Option<&'s Value> {
         match *place {
-            Place::Constant(value) => Some(value),
-            Place::Stack(at) => Some(self.stack.get(at).unwrap_or(&Value::Absent)),
-            Place::Missing | Place::Tensors => Some(&Value::Absent),
-            Place::Number(_) | Place::Weight(..) => None,
+            OperandLocation::Constant(value) => Some(value),
+            OperandLocation::Stack(at) => Some(self.stack.get(at).unwrap_or(&Value::Absent)),
+            OperandLocation::Missing | OperandLocation::Tensors => Some(&Value::Absent),
+            OperandLocation::Number(_) | OperandLocation::Weight(..) => None,
         }
     }
 
-    /// What a place without a value stands for.
-    fn in_itself<'s>(&'s self, place: &Place<'s>) -> Arg<'s> {
+    /// The argument of a place that is a number or a weight.
+    fn number_or_weight<'s>(&'s self, place: &OperandLocation<'s>) -> Arg<'s> {
         match *place {
-            Place::Number(Number::Int(n)) => Arg::Int(n),
-            Place::Number(Number::Float(x)) => Arg::Number(x),
-            Place::Weight(at, number) => {
+            OperandLocation::Number(Number::Int(n)) => Arg::Int(n),
+            OperandLocation::Number(Number::Float(x)) => Arg::Number(x),
+            OperandLocation::Weight(at, number) => {
                 let node = self.stack.get(at).and_then(node_of).map(|node| node.at(number));
                 node.and_then(|node| node.tensor().ok()?).map_or(Arg::None, Arg::from)
             }
@@ -306,11 +312,11 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The tensors of a list parameter: those in a row behind the arguments, or the elements of a list.
+    /// The tensors of a list parameter: those on the stack after the arguments, or the elements of a list.
     #[inline(never)]
     fn take_tensors(
         &mut self,
-        place: Option<Place<'_>>,
+        place: Option<OperandLocation<'_>>,
         tensors_at: usize,
         row: &'static Op,
         span: Span,
@@ -326,8 +332,8 @@ impl<'a> Evaluator<'a> {
             }
         };
         let list = match place {
-            Some(Place::Stack(at)) => self.stack.get(at).cloned(),
-            Some(Place::Constant(value)) => Some(value.clone()),
+            Some(OperandLocation::Stack(at)) => self.stack.get(at).cloned(),
+            Some(OperandLocation::Constant(value)) => Some(value.clone()),
             _ => None,
         };
         match list {
@@ -343,13 +349,13 @@ impl<'a> Evaluator<'a> {
         let mut rest: &[Expr] = &[];
         for (argument, param) in arguments.iter().zip(row.params) {
             match argument {
-                Argument::Missing => self.stack.push(param.default.map_or(Value::Absent, library::Default::value)),
+                Argument::Missing => self.stack.push(param.default.map_or(Value::Absent, Value::from)),
                 Argument::One(expr) => self.push(expr)?,
                 Argument::Several(exprs) => rest = exprs,
             }
         }
         rest.iter().try_for_each(|expr| self.push(expr))?;
-        // The row may need the evaluator's parts, so its arguments are taken off the stack meanwhile.
+        // The row may use the evaluator, so the stack with its arguments is moved out meanwhile.
         let result = self.run_builtin(row, first, span);
         self.stack.truncate(first);
         result
@@ -357,16 +363,16 @@ impl<'a> Evaluator<'a> {
 
     fn run_builtin(&mut self, row: &'static Builtin, first: usize, span: Span) -> Evaluated<Value> {
         self.check_heap(span)?;
-        self.device.set_location(crate::interpreter::location(span));
+        self.device.set_location(crate::location::location(span));
         let mut stack = std::mem::take(&mut self.stack);
         let values = stack.get_mut(first..).unwrap_or_default();
-        let mut args = Args { row, values };
+        let mut args = Args { name: row.name, params: row.params, values };
         let result = (row.run)(&mut self.context(), &mut args);
         self.stack = stack;
-        result.map_err(|failure| failed(failure, span))
+        result.map_err(|error| raise(error, span))
     }
 
-    /// Calls a function of the program. Its result is put onto the stack.
+    /// Calls a function of the program. Its result is pushed.
     #[inline(never)]
     fn call(&mut self, function: u32, arguments: &[Expr], span: Span) -> Evaluated<()> {
         let Some(function) = self.program.functions.get(function as usize) else {
@@ -379,9 +385,9 @@ impl<'a> Evaluator<'a> {
         self.call_on_stack(function, first, span)
     }
 
-    /// Calls a function whose arguments are on the stack from `first` on. Its result takes their place.
+    /// Calls a function whose arguments are on the stack from `first` on. Its result replaces them.
     pub(super) fn call_on_stack(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
-        if self.open_calls >= MAX_CALLS || address_here() < self.stack_end {
+        if self.open_calls >= MAX_CALLS || stack_address() < self.stack_end {
             let message =
                 format!("`{}` is called more deeply than there is room for ({} calls)", function.name, self.open_calls);
             return Err(error_at(span, message));
@@ -392,7 +398,7 @@ impl<'a> Evaluator<'a> {
         let result = self.enter(function, first, span);
         self.open_calls -= 1;
         (self.frame, self.sizes, self.function) = saved;
-        // The result, on top of what the function had on the stack, becomes all of it.
+        // Of the function's values on the stack only the result stays.
         match &result {
             Ok(()) if self.stack.len() > first + 1 => {
                 self.move_top_to(first);
@@ -404,7 +410,7 @@ impl<'a> Evaluator<'a> {
         result
     }
 
-    /// Runs a function whose arguments are on the stack from `first` on. Its result is put on top.
+    /// Runs a function whose arguments are on the stack from `first` on. Its result is pushed.
     fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
         let mut sizes: Sizes = SmallVec::from_elem(None, function.sizes.len());
         self.bind_parameters(function, first, &mut sizes, span)?;
@@ -417,13 +423,13 @@ impl<'a> Evaluator<'a> {
         (self.frame, self.sizes) = (first, first + function.parameters.len());
         self.function = Some(function);
         match self.push_block(&function.body) {
-            Ok(()) if matches!(function.result, crate::ir::Declared::Unit) => self.stack.push(Value::Unit),
+            Ok(()) if matches!(function.result, Declared::Unit) => self.stack.push(Value::Unit),
             Ok(()) => {}
-            Err(Interrupt::Return) => {
+            Err(ControlFlow::Return) => {
                 let returned = std::mem::take(&mut self.returned);
                 self.stack.push(returned);
             }
-            Err(other) => return Err(called_from(other, &function.name, span)),
+            Err(other) => return Err(add_call(other, &function.name, span)),
         }
         Ok(())
     }
@@ -431,7 +437,7 @@ impl<'a> Evaluator<'a> {
     fn bind_parameters(&mut self, function: &Function, first: usize, sizes: &mut Sizes, span: Span) -> Evaluated<()> {
         let device = self.device;
         for (value, parameter) in self.stack.iter_mut().skip(first).zip(&function.parameters) {
-            let fitted = fit(device, value, &parameter.ty, sizes);
+            let fitted = coerce(device, value, &parameter.ty, sizes);
             if let Err(reason) = fitted {
                 let wanted = show_declared(&parameter.ty, &function.sizes);
                 let (given, reason) = (value.describe(), reason.in_brackets(&function.sizes));

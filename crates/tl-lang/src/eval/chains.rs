@@ -1,51 +1,52 @@
 //! Chains: elementwise operations in each other's arguments, computed in one pass.
 //!
-//! Everything is evaluated in the order that it is written in, and each operation's rule is asked when its turn comes, so
-//! that errors are those of the operations one by one. Only the elements wait: an operation that another one reads is a
-//! link, and the last one computes them all. Where an operation cannot be a link, what waits for it is computed first.
+//! Operands are evaluated and shape rules applied in the order of the program, so errors are those of the operations one by
+//! one. Only the elements are computed later: an operation that another one reads is a link, and the last operation computes
+//! them all. Before an operation that cannot be a link, the links that it reads are computed.
 //!
-//! Operands are on the stack of values until they have been read, and no longer.
+//! Operands stay on the stack of values until they have been read.
 
 use smallvec::SmallVec;
 use tl_device::Layout;
 use tl_syntax::Span;
 use tl_tensor::ops::{Arg, Kind, Link, MAX_LINKS, MAX_WAITING, apply_at, apply_chain, link_layout};
 
-use crate::eval::calls::Place;
-use crate::eval::evaluator::{Evaluated, Evaluator, failed};
+use crate::eval::calls::OperandLocation;
+use crate::eval::error::{Evaluated, raise};
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Argument, ExprKind, OpCall};
-use crate::library::Failure;
+use crate::library::BuiltinError;
 use crate::value::Value;
 
-/// The links so far, and where their operands are read.
+/// The links so far, and the locations of their operands.
 #[derive(Default)]
 struct Chain<'e> {
     links: SmallVec<[Link; MAX_LINKS]>,
-    /// One for each link that is an operand, in their order.
-    operands: SmallVec<[Place<'e>; MAX_LINKS]>,
+    /// One for each `Link::Operand`, in order.
+    operands: SmallVec<[OperandLocation<'e>; MAX_LINKS]>,
 }
 
 /// An operand of a link.
-struct Node {
+struct Operand {
     /// Its first link.
     first: usize,
-    /// Its layout, where it waits to be computed; a value that is there already has none.
+    /// The layout of a result that is not computed yet; `None` for a value.
     planned: Option<Layout>,
-    /// Results that wait at once while it is computed.
+    /// Intermediate results that are held at once while it is computed.
     waiting: usize,
     span: Span,
 }
 
 impl<'e> Chain<'e> {
-    /// Adds a value that is there already.
-    fn value(&mut self, place: Place<'e>, span: Span) -> Node {
+    /// Adds a value.
+    fn value(&mut self, place: OperandLocation<'e>, span: Span) -> Operand {
         let first = self.links.len();
         self.links.push(Link::Operand);
         self.operands.push(place);
-        Node { first, planned: None, waiting: 1, span }
+        Operand { first, planned: None, waiting: 1, span }
     }
 
-    /// Which operands the links from `first` to before `end` have.
+    /// The operands of the links `first..end`.
     fn operands_of(&self, first: usize, end: usize) -> std::ops::Range<usize> {
         let count = |links: Option<&[Link]>| {
             links.unwrap_or_default().iter().filter(|link| matches!(link, Link::Operand)).count()
@@ -61,32 +62,32 @@ impl Evaluator<'_> {
     pub(super) fn chain(&mut self, call: &OpCall, span: Span) -> Evaluated<Value> {
         let height = self.stack.len();
         let mut chain = Chain::default();
-        let node = self.link(&mut chain, call, span)?;
-        let value = match &node.planned {
+        let operand = self.add_link(&mut chain, call, span)?;
+        let value = match &operand.planned {
             Some(layout) => self.compute(&chain, 0, chain.links.len(), layout, span)?,
-            // It was done by itself, and its result was the last to be put there.
+            // It was applied by itself, and its result is on top of the stack.
             None => self.stack.pop().unwrap_or_default(),
         };
         self.stack.truncate(height);
         Ok(value)
     }
 
-    /// Evaluates an operation's operands and adds it to the chain, or does it where it cannot be a link.
-    fn link<'e>(&mut self, chain: &mut Chain<'e>, call: &'e OpCall, span: Span) -> Evaluated<Node> {
+    /// Evaluates an operation's operands and adds it to the chain, or applies it if it cannot be a link.
+    fn add_link<'e>(&mut self, chain: &mut Chain<'e>, call: &'e OpCall, span: Span) -> Evaluated<Operand> {
         let height = self.stack.len();
-        let mut nodes: SmallVec<[Node; 2]> = SmallVec::new();
+        let mut operands: SmallVec<[Operand; 2]> = SmallVec::new();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             let Argument::One(expr) = argument else { continue };
-            nodes.push(match &expr.kind {
+            operands.push(match &expr.kind {
                 _ if param.kind == Kind::DType => continue,
                 ExprKind::Op(inner) if inner.is_link && chain.links.len() < MAX_LINKS / 2 => {
-                    self.link(chain, inner, expr.span)?
+                    self.add_link(chain, inner, expr.span)?
                 }
-                // The chain is long: this one is computed by itself.
+                // The chain is full: this operation starts another one.
                 ExprKind::Op(inner) if inner.is_link => {
                     let value = self.chain(inner, expr.span)?;
                     self.stack.push(value);
-                    chain.value(Place::Stack(self.stack.len() - 1), expr.span)
+                    chain.value(OperandLocation::Stack(self.stack.len() - 1), expr.span)
                 }
                 _ => {
                     let place = self.operand(expr, param.kind, false)?;
@@ -94,58 +95,58 @@ impl Evaluator<'_> {
                 }
             });
         }
-        let Some(layout) = self.plan(chain, &nodes, call, span)? else {
-            let value = self.unchained(chain, &mut nodes, call, span)?;
-            let first = nodes.first().map_or(0, |node| node.first);
+        let Some(layout) = self.plan(chain, &operands, call, span)? else {
+            let value = self.apply_unchained(chain, &mut operands, call, span)?;
+            let first = operands.first().map_or(0, |operand| operand.first);
             let operands = chain.operands_of(first, chain.links.len());
             chain.operands.truncate(operands.start);
             chain.links.truncate(first);
             self.stack.truncate(height);
             self.stack.push(value);
-            return Ok(chain.value(Place::Stack(height), span));
+            return Ok(chain.value(OperandLocation::Stack(height), span));
         };
-        // What has another size does not wait: it would be computed again for each element that it meets.
+        // An operand of another size would be computed again for each element that it is broadcast to.
         let is_full = chain.links.len() + 4 > MAX_LINKS;
-        for at in (0..nodes.len()).rev() {
-            let Some(Node { planned: Some(planned), waiting, .. }) = nodes.get(at) else { continue };
+        for at in (0..operands.len()).rev() {
+            let Some(Operand { planned: Some(planned), waiting, .. }) = operands.get(at) else { continue };
             let is_other = planned.shape().checked_elems() != layout.shape().checked_elems();
             if is_other || is_full || at + waiting > MAX_WAITING {
-                self.settle(chain, &mut nodes, at)?;
+                self.materialize(chain, &mut operands, at)?;
             }
         }
         chain.links.push(Link::Op(call.row, layout.dtype()));
-        let first = nodes.first().map_or(0, |node| node.first);
-        let waiting = nodes.iter().enumerate().map(|(at, node)| at + node.waiting).max().unwrap_or(1);
-        Ok(Node { first, planned: Some(layout), waiting, span })
+        let first = operands.first().map_or(0, |operand| operand.first);
+        let waiting = operands.iter().enumerate().map(|(at, operand)| at + operand.waiting).max().unwrap_or(1);
+        Ok(Operand { first, planned: Some(layout), waiting, span })
     }
 
-    /// The layout of the operation's result, if it can be a link; by its rule, which may find its operands wrong.
-    fn plan(&self, chain: &Chain<'_>, nodes: &[Node], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
-        let arguments = self.link_arguments(chain, nodes, call, span)?;
+    /// The layout of the operation's result if it can be a link. Its shape rule may refuse the operands.
+    fn plan(&self, chain: &Chain<'_>, operands: &[Operand], call: &OpCall, span: Span) -> Evaluated<Option<Layout>> {
+        let arguments = self.link_arguments(chain, operands, call, span)?;
         let layout = link_layout(&mut call.site.borrow_mut(), call.row, self.device, &arguments);
-        layout.map_err(|error| failed(Failure::from(error), span))
+        layout.map_err(|error| raise(BuiltinError::from(error), span))
     }
 
-    /// An operation's arguments; what waits has no elements.
+    /// An operation's arguments; those not computed yet are layouts.
     fn link_arguments<'s, 'e: 's>(
         &'s self,
         chain: &Chain<'e>,
-        nodes: &'s [Node],
+        operands: &'s [Operand],
         call: &'s OpCall,
         span: Span,
     ) -> Evaluated<SmallVec<[Arg<'s>; 3]>> {
         let mut arguments = SmallVec::new();
-        let mut nodes = nodes.iter();
+        let mut operands = operands.iter();
         for (argument, param) in call.arguments.iter().zip(call.row.params) {
             arguments.push(match (argument, param.kind) {
                 (Argument::One(expr), Kind::DType) if let Some(Value::DType(dtype)) = expr.constant() => {
                     Arg::DType(*dtype)
                 }
-                _ => match nodes.next() {
-                    Some(Node { planned: Some(layout), .. }) => Arg::Planned(layout),
-                    Some(node) => {
-                        let at = chain.operands_of(0, node.first).end;
-                        let place = chain.operands.get(at).copied().unwrap_or(Place::Missing);
+                _ => match operands.next() {
+                    Some(Operand { planned: Some(layout), .. }) => Arg::Planned(layout),
+                    Some(operand) => {
+                        let at = chain.operands_of(0, operand.first).end;
+                        let place = chain.operands.get(at).copied().unwrap_or(OperandLocation::Missing);
                         self.argument(place, call.row, param, span)?
                     }
                     None => Arg::None,
@@ -155,50 +156,56 @@ impl Evaluator<'_> {
         Ok(arguments)
     }
 
-    /// Does an operation that cannot be a link, after what waits for it.
-    fn unchained(&mut self, chain: &mut Chain<'_>, nodes: &mut [Node], call: &OpCall, span: Span) -> Evaluated<Value> {
-        for at in (0..nodes.len()).rev() {
-            self.settle(chain, nodes, at)?;
+    /// Applies an operation that cannot be a link, after computing its operands.
+    fn apply_unchained(
+        &mut self,
+        chain: &mut Chain<'_>,
+        operands: &mut [Operand],
+        call: &OpCall,
+        span: Span,
+    ) -> Evaluated<Value> {
+        for at in (0..operands.len()).rev() {
+            self.materialize(chain, operands, at)?;
         }
-        let arguments = self.link_arguments(chain, nodes, call, span)?;
-        self.device.set_location(crate::interpreter::location(span));
+        let arguments = self.link_arguments(chain, operands, call, span)?;
+        self.device.set_location(crate::location::location(span));
         match apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
-            Err(error) => Err(failed(Failure::from(error), span)),
+            Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }
 
-    /// Computes an operand that waits, so that it is a value, and lets go of what it read.
-    fn settle(&mut self, chain: &mut Chain<'_>, nodes: &mut [Node], at: usize) -> Evaluated<()> {
-        let end = nodes.get(at + 1).map_or(chain.links.len(), |next| next.first);
-        let Some(Node { first, planned: Some(layout), span, .. }) = nodes.get(at) else { return Ok(()) };
+    /// Computes an operand, which becomes a value, and drops the values that it read.
+    fn materialize(&mut self, chain: &mut Chain<'_>, operands: &mut [Operand], at: usize) -> Evaluated<()> {
+        let end = operands.get(at + 1).map_or(chain.links.len(), |next| next.first);
+        let Some(Operand { first, planned: Some(layout), span, .. }) = operands.get(at) else { return Ok(()) };
         let (first, span) = (*first, *span);
         let value = self.compute(chain, first, end, layout, span)?;
-        let operands = chain.operands_of(first, end);
-        for place in chain.operands.drain(operands.clone()) {
-            if let Place::Stack(read) = place
+        let places = chain.operands_of(first, end);
+        for place in chain.operands.drain(places.clone()) {
+            if let OperandLocation::Stack(read) = place
                 && let Some(read) = self.stack.get_mut(read)
             {
                 *read = Value::Absent;
             }
         }
         self.stack.push(value);
-        chain.operands.insert(operands.start, Place::Stack(self.stack.len() - 1));
+        chain.operands.insert(places.start, OperandLocation::Stack(self.stack.len() - 1));
         chain.links.drain(first + 1..end);
         if let Some(link) = chain.links.get_mut(first) {
             *link = Link::Operand;
         }
-        for (index, node) in nodes.iter_mut().enumerate().skip(at) {
+        for (index, operand) in operands.iter_mut().enumerate().skip(at) {
             if index == at {
-                *node = Node { first, planned: None, waiting: 1, span };
+                *operand = Operand { first, planned: None, waiting: 1, span };
             } else {
-                node.first -= end - first - 1;
+                operand.first -= end - first - 1;
             }
         }
         Ok(())
     }
 
-    /// What the links from `first` to before `end` give; the last of them stands at `span`.
+    /// Computes the links `first..end`, the last of which stands at `span`.
     fn compute(&self, chain: &Chain<'_>, first: usize, end: usize, layout: &Layout, span: Span) -> Evaluated<Value> {
         let places = chain.operands.get(chain.operands_of(first, end)).unwrap_or_default();
         let operands: SmallVec<[Arg<'_>; MAX_LINKS]> = places
@@ -211,10 +218,10 @@ impl Evaluator<'_> {
             })
             .collect();
         let links = chain.links.get(first..end).unwrap_or_default();
-        self.device.set_location(crate::interpreter::location(span));
+        self.device.set_location(crate::location::location(span));
         match apply_chain(self.device, &operands, links, layout) {
             Ok(raw) => Ok(Value::Tensor(raw.into())),
-            Err(error) => Err(failed(Failure::from(error), span)),
+            Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }
 }

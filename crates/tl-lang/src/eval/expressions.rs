@@ -7,14 +7,16 @@ use tl_syntax::Span;
 use tl_syntax::ast::TensorStorage;
 use tl_tensor::Tensor;
 
-use crate::eval::binding::fit;
-use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
-use crate::ir::{Declared, DeclaredDim, DeclaredDtype, Expected, Expr, ExprKind, Recycled};
-use crate::library::{self, Failure};
+use crate::declared::{Declared, DeclaredDim, DeclaredDtype};
+use crate::eval::binding::coerce;
+use crate::eval::error::{Evaluated, error_at, missing_value, raise};
+use crate::eval::evaluator::Evaluator;
+use crate::ir::{Expr, ExprKind, RecycleTarget, TypeSource};
+use crate::library::{self, BuiltinError};
 use crate::value::{Handle, Value};
 
 impl Evaluator<'_> {
-    /// Evaluates an expression. What is evaluated most often is here, and what needs room on the stack elsewhere.
+    /// Evaluates an expression. The most frequent kinds are here; kinds with large stack frames are in functions of their own.
     pub(super) fn expr(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
@@ -22,7 +24,7 @@ impl Evaluator<'_> {
                 let place = self.slot(*slot);
                 match place {
                     Value::Int(n) => Ok(Value::Int(*n)),
-                    Value::Absent | Value::Recycled(_) => Err(missing(place, name, span)),
+                    Value::Absent | Value::Recycled(_) => Err(missing_value(place, name, span)),
                     _ if *last => Ok(std::mem::take(place)),
                     value => Ok(value.clone()),
                 }
@@ -30,11 +32,11 @@ impl Evaluator<'_> {
             ExprKind::Field { receiver, name, .. } => {
                 let (value, is_in_place) = match self.node_value(expr) {
                     Some(value) => (value, true),
-                    // An index in the path has taken the variable out already, and may have put another value there.
-                    None => (self.field(receiver, name, span)?, expr.lies_somewhere()),
+                    // An index in the path has moved the variable out already, and may have assigned to it.
+                    None => (self.field(receiver, name, span)?, expr.is_place_expr()),
                 };
                 if is_in_place {
-                    self.drop_slots(expr.ending_variable().as_slice());
+                    self.drop_slots(expr.last_read_slot().as_slice());
                 }
                 Ok(value)
             }
@@ -47,12 +49,12 @@ impl Evaluator<'_> {
                 self.push(expr)?;
                 Ok(self.stack.pop().unwrap_or_default())
             }
-            _ => self.common(expr),
+            _ => self.expr_common(expr),
         }
     }
 
     #[inline(never)]
-    fn common(&mut self, expr: &Expr) -> Evaluated<Value> {
+    fn expr_common(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
             ExprKind::Constant(value) => Ok((**value).clone()),
@@ -67,15 +69,15 @@ impl Evaluator<'_> {
             }
             ExprKind::Index { receiver, indices, in_place } => match self.node_value(expr) {
                 Some(value) => {
-                    self.drop_slots(expr.ending_variable().as_slice());
+                    self.drop_slots(expr.last_read_slot().as_slice());
                     Ok(value)
                 }
                 None => self.index(receiver, indices, *in_place, span),
             },
             ExprKind::Optional(path) => {
                 let value = self.optional(path)?;
-                if path.lies_somewhere() {
-                    self.drop_slots(path.ending_variable().as_slice());
+                if path.is_place_expr() {
+                    self.drop_slots(path.last_read_slot().as_slice());
                 }
                 Ok(value)
             }
@@ -91,13 +93,13 @@ impl Evaluator<'_> {
                 let operand = self.expr(operand)?;
                 self.not(operand, span)
             }
-            _ => self.rarer(expr),
+            _ => self.expr_rare(expr),
         }
     }
 
-    /// The rest of the expressions, apart so that the frames of the common ones stay small.
+    /// The other kinds, apart so that the frames of the frequent ones stay small.
     #[inline(never)]
-    fn rarer(&mut self, expr: &Expr) -> Evaluated<Value> {
+    fn expr_rare(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
             ExprKind::IsAttention(written) => Ok(Value::Bool(self.is_attention(written))),
@@ -124,12 +126,11 @@ impl Evaluator<'_> {
             },
             ExprKind::Convert { operand, to } => {
                 let value = self.expr(operand)?;
-                convert(value, to).map_err(|failure| failed(failure, span))
+                convert(value, to).map_err(|error| raise(error, span))
             }
             ExprKind::FromList { operand, dtype } => {
                 let value = self.expr(operand)?;
-                let tensor =
-                    library::from_list(self.device, &value, *dtype).map_err(|failure| failed(failure, span))?;
+                let tensor = library::from_list(self.device, &value, *dtype).map_err(|error| raise(error, span))?;
                 Ok(Value::Tensor(tensor))
             }
             ExprKind::Declare { ty, storage, value } => {
@@ -137,7 +138,7 @@ impl Evaluator<'_> {
                 match value {
                     Some(value) if is_parameter => self.learnable(value),
                     Some(value) => self.expr(value),
-                    None => self.zeros(ty, is_parameter).map_err(|failure| failed(failure, span)),
+                    None => self.zeros(ty, is_parameter).map_err(|error| raise(error, span)),
                 }
             }
             _ => Err(error_at(span, "this expression cannot be evaluated")),
@@ -148,24 +149,24 @@ impl Evaluator<'_> {
         let name = || self.program.globals.get(index as usize).map_or("?", |name| name);
         match self.globals.get(index as usize) {
             None | Some(Value::Absent) => Err(error_at(span, format!("`{}` is read before it has a value", name()))),
-            Some(value @ Value::Recycled(_)) => Err(missing(value, name(), span)),
+            Some(value @ Value::Recycled(_)) => Err(missing_value(value, name(), span)),
             Some(value) => Ok(value),
         }
     }
 
-    fn recycle(&mut self, buffer: &Expr, target: &Recycled, span: Span) -> Evaluated<Value> {
+    fn recycle(&mut self, buffer: &Expr, target: &RecycleTarget, span: Span) -> Evaluated<Value> {
         let Value::Handle(Handle::TensorBuffer(buffer)) = self.expr(buffer)? else {
             return Err(error_at(buffer.span, "`recycle` is a method of TensorBuffers"));
         };
         let recycled = Value::Recycled(span);
         let (value, name) = match target {
-            Recycled::Local { slot, name } => (std::mem::replace(self.slot(*slot), recycled), Some(name.clone())),
-            Recycled::Global { index } => {
+            RecycleTarget::Local { slot, name } => (std::mem::replace(self.slot(*slot), recycled), Some(name.clone())),
+            RecycleTarget::Global { index } => {
                 let place = self.globals.get_mut(*index as usize);
                 let value = place.map(|place| std::mem::replace(place, recycled)).unwrap_or_default();
                 (value, self.program.globals.get(*index as usize).cloned())
             }
-            Recycled::Temporary(value) => (self.expr(value)?, None),
+            RecycleTarget::Temporary(value) => (self.expr(value)?, None),
         };
         let name = name.as_deref().unwrap_or("the tensor");
         match value {
@@ -174,17 +175,17 @@ impl Evaluator<'_> {
                 Err(_) => {
                     let message =
                         format!("`{name}` cannot be recycled: another variable, list or view still holds its memory");
-                    let failure =
-                        Failure::new(message).hint("let it go by itself: its memory comes back with its last use");
-                    Err(failed(failure, span))
+                    let error =
+                        BuiltinError::new(message).hint("let it go by itself: its memory comes back with its last use");
+                    Err(raise(error, span))
                 }
             },
-            value @ Value::Recycled(_) => Err(missing(&value, name, span)),
+            value @ Value::Recycled(_) => Err(missing_value(&value, name, span)),
             other => Err(error_at(span, format!("`recycle` takes a tensor, not {}", other.describe()))),
         }
     }
 
-    /// Does something with another tensor buffer.
+    /// Runs `body` with another tensor buffer.
     fn with(
         &mut self,
         buffer: &Expr,
@@ -198,10 +199,10 @@ impl Evaluator<'_> {
             }
         };
         let device = self.device;
-        let set = |buffer| device.replace_tensor_buffer(buffer).map_err(|error| failed(error.into(), span));
+        let set = |buffer| device.replace_tensor_buffer(buffer).map_err(|error| raise(error.into(), span));
         let before = set(Some(buffer))?;
         let result = body(self);
-        // However the block ended, what was there before comes back.
+        // Restored also after an error or a jump.
         set(before)?;
         result
     }
@@ -209,29 +210,29 @@ impl Evaluator<'_> {
     fn trace(&mut self, body: &Expr) -> Evaluated<Value> {
         self.device.start_trace();
         let result = self.expr(body);
-        // However the block ended, the recording ends with it.
+        // Ended also after an error or a jump.
         let plan = self.device.stop_trace().plan();
         result?;
-        let plan = plan.map_err(|error| failed(error.into(), body.span))?;
+        let plan = plan.map_err(|error| raise(error.into(), body.span))?;
         Ok(Value::Handle(Handle::Plan(Arc::new(plan))))
     }
 
-    /// Makes of the value on top of the stack what a type that is written in the running function wants.
-    pub(super) fn expect(&mut self, ty: &Declared, what: &Expected, span: Span) -> Evaluated<()> {
+    /// Coerces the value on top of the stack to a type that is written in the running function.
+    pub(super) fn expect(&mut self, ty: &Declared, what: &TypeSource, span: Span) -> Evaluated<()> {
         let mut sizes = self.sizes_here();
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
-        let Err(reason) = fit(self.device, top, ty, &mut sizes) else { return Ok(()) };
+        let Err(reason) = coerce(self.device, top, ty, &mut sizes) else { return Ok(()) };
         let given = top.describe();
-        let wanted = crate::check::show_declared(ty, self.size_names());
+        let wanted = crate::declared::show_declared(ty, self.size_names());
         let place = match what {
-            Expected::Variable(name) => format!("`{name}` is declared as {wanted}"),
-            Expected::Result => format!("this function returns {wanted}"),
-            Expected::Conversion => format!("`as` names {wanted}"),
+            TypeSource::Variable(name) => format!("`{name}` is declared as {wanted}"),
+            TypeSource::Result => format!("this function returns {wanted}"),
+            TypeSource::Conversion => format!("`as` names {wanted}"),
         };
         Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
     }
 
-    /// A tensor in learnable memory. An operation writes its result there; what lies elsewhere is copied.
+    /// A tensor in learnable memory: an operation writes its result there, other tensors are copied.
     fn learnable(&mut self, expr: &Expr) -> Evaluated<Value> {
         let span = expr.span;
         match &expr.kind {
@@ -243,12 +244,12 @@ impl Evaluator<'_> {
                 let value = self.learnable(operand)?;
                 self.stack.push(value);
                 self.expect(ty, what, span)?;
-                // A type may ask for a conversion, whose result lies elsewhere.
+                // The result of a conversion lies in ordinary memory.
                 if matches!(self.stack.last(), Some(Value::Tensor(tensor)) if tensor.is_learnable()) {
                     return Ok(self.stack.pop().unwrap_or_default());
                 }
             }
-            // The result of a view lies where its operand does, and is copied.
+            // A view shares its operand's memory, and is copied.
             ExprKind::Op(call) if !call.row.is_view() => {
                 self.op(call, Role::Learnable, span)?;
                 return Ok(self.stack.pop().unwrap_or_default());
@@ -256,24 +257,26 @@ impl Evaluator<'_> {
             _ => self.push(expr)?,
         }
         let copied = learnable(self.stack.pop().unwrap_or_default());
-        copied.map_err(|failure| failed(failure, span))
+        copied.map_err(|error| raise(error, span))
     }
 
-    fn declared_layout(&self, ty: &Declared) -> Result<Layout, Failure> {
+    fn declared_layout(&self, ty: &Declared) -> Result<Layout, BuiltinError> {
         let Declared::Tensor(DeclaredDtype::Exactly(dtype), dims) = ty else {
-            return Err(Failure::new("only tensors are declared so"));
+            return Err(BuiltinError::new("only tensors are declared so"));
         };
         let size = |dim: &DeclaredDim| match *dim {
             DeclaredDim::Known(n) => Ok(n),
-            DeclaredDim::Named(name) => self.bound_size(name).ok_or_else(|| Failure::new("this size has no value yet")),
-            DeclaredDim::Any => Err(Failure::new("a tensor without a value needs all its sizes")),
+            DeclaredDim::Named(name) => {
+                self.bound_size(name).ok_or_else(|| BuiltinError::new("this size has no value yet"))
+            }
+            DeclaredDim::Any => Err(BuiltinError::new("a tensor without a value needs all its sizes")),
         };
-        let dims: Result<tl_device::Shape, Failure> = dims.iter().map(size).collect();
+        let dims: Result<tl_device::Shape, BuiltinError> = dims.iter().map(size).collect();
         Ok(Layout::new(*dtype, dims?))
     }
 
     /// The memory of a declared tensor without a value.
-    fn zeros(&self, ty: &Declared, is_parameter: bool) -> Result<Value, Failure> {
+    fn zeros(&self, ty: &Declared, is_parameter: bool) -> Result<Value, BuiltinError> {
         let layout = self.declared_layout(ty)?;
         let role = if is_parameter { Role::Learnable } else { Role::Activation };
         let mut lease = self.device.take(&layout, role)?;
@@ -282,28 +285,15 @@ impl Evaluator<'_> {
     }
 }
 
-#[cold]
-pub(super) fn missing(value: &Value, name: &str, span: Span) -> Interrupt {
-    let mut error = crate::eval::RunError {
-        diagnostic: tl_syntax::Diagnostic::error(span, format!("`{name}` has no value here")),
-        calls: Vec::new(),
-    };
-    if let Value::Recycled(at) = value {
-        let message = format!("`{name}` was recycled before, and is used here");
-        error.diagnostic = tl_syntax::Diagnostic::error(span, message).label(*at, "recycled here");
-    }
-    Interrupt::Error(Box::new(error))
-}
-
 /// A tensor's copy in learnable memory.
-fn learnable(value: Value) -> Result<Value, Failure> {
+fn learnable(value: Value) -> Result<Value, BuiltinError> {
     match value {
         Value::Tensor(tensor) => Ok(Value::Tensor(tensor.to_learnable()?)),
-        other => Err(Failure::new(format!("only a tensor can be learnable, not {}", other.describe()))),
+        other => Err(BuiltinError::new(format!("only a tensor can be learnable, not {}", other.describe()))),
     }
 }
 
-/// A list of the values, without the heap where they are a few whole numbers.
+/// A list of the values; a short one of ints takes no heap.
 fn list_of(values: std::vec::Drain<'_, Value>) -> Value {
     let is_int = |value: &Value| matches!(value, Value::Int(_));
     if values.as_slice().iter().all(is_int) {
@@ -314,7 +304,7 @@ fn list_of(values: std::vec::Drain<'_, Value>) -> Value {
     Value::List(std::sync::Arc::new(values.collect()))
 }
 
-fn convert(value: Value, to: &Declared) -> Result<Value, Failure> {
+fn convert(value: Value, to: &Declared) -> Result<Value, BuiltinError> {
     Ok(match (value, to) {
         (Value::Int(n), Declared::Float) => Value::Float(n as f64),
         (Value::Bool(b), Declared::Float) => Value::Float(f64::from(u8::from(b))),
@@ -324,8 +314,8 @@ fn convert(value: Value, to: &Declared) -> Result<Value, Failure> {
         (value @ Value::Float(_), Declared::Float) => value,
         (value @ Value::Bool(_), Declared::Bool) => value,
         (other, to) => {
-            let wanted = crate::check::show_declared(to, &[]);
-            return Err(Failure::new(format!("{} cannot be converted to {wanted}", other.describe())));
+            let wanted = crate::declared::show_declared(to, &[]);
+            return Err(BuiltinError::new(format!("{} cannot be converted to {wanted}", other.describe())));
         }
     })
 }

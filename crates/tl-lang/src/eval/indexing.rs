@@ -7,50 +7,51 @@ use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, apply};
 
 use crate::arithmetic;
-use crate::eval::evaluator::{Evaluated, Evaluator, error_at, failed};
-use crate::eval::expressions::missing;
-use crate::ir::{Argument, Declared, Expr, ExprKind, Index};
-use crate::library::{self, Failure};
+use crate::declared::Declared;
+use crate::eval::error::{Evaluated, error_at, missing_value, raise};
+use crate::eval::evaluator::Evaluator;
+use crate::ir::{Argument, Expr, ExprKind, Index};
+use crate::library::{self, BuiltinError};
 use crate::value::{Handle, Number, Value};
 
 /// An evaluated index of one axis.
 #[derive(Clone, Copy)]
-enum At {
-    One(i64),
-    /// From the first up to the second, or to the axis' end.
+enum EvaluatedIndex {
+    At(i64),
+    /// Start and end; `None`: the end of the axis.
     Slice(i64, Option<i64>),
 }
 
-/// What a path that begins with a variable leads to.
-pub(super) enum Walk<'a> {
-    /// This place in a model.
+/// The target of a path that begins with a variable.
+pub(super) enum PathTarget<'a> {
+    /// A node of a model.
     Node(NodeRef<'a>),
-    /// A part of a model that is not there.
+    /// A part that the model does not have.
     Missing,
-    /// Something else, or it has to be evaluated.
+    /// No node, or not known without evaluation.
     Elsewhere,
 }
 
 impl Evaluator<'_> {
-    /// Follows a path, read where its variable lies.
-    pub(super) fn walk(&self, path: &Expr) -> Walk<'_> {
+    /// Follows a path without evaluating it.
+    pub(super) fn follow_path(&self, path: &Expr) -> PathTarget<'_> {
         match &path.kind {
-            ExprKind::Field { name, .. } if &**name == library::CONFIG => Walk::Elsewhere,
-            ExprKind::Field { receiver, name, place } => match self.walk(receiver) {
-                Walk::Node(node) => {
+            ExprKind::Field { name, .. } if &**name == library::CONFIG => PathTarget::Elsewhere,
+            ExprKind::Field { receiver, name, place } => match self.follow_path(receiver) {
+                PathTarget::Node(node) => {
                     let mut found = place.get();
                     let child = node.child(name, &mut found);
                     place.set(found);
-                    child.map_or(Walk::Missing, Walk::Node)
+                    child.map_or(PathTarget::Missing, PathTarget::Node)
                 }
                 other => other,
             },
-            _ => self.node_at(path).map_or(Walk::Elsewhere, Walk::Node),
+            _ => self.node_at(path).map_or(PathTarget::Elsewhere, PathTarget::Node),
         }
     }
 
-    /// The place in a model that a path such as `model.blk[i].attn_q` means, read where its variable lies; `None` where
-    /// it is something else, or nothing.
+    /// The model's node of a path such as `model.blk[i].attn_q`, found without evaluation; `None` if it is something else or
+    /// missing.
     pub(super) fn node_at(&self, path: &Expr) -> Option<NodeRef<'_>> {
         match &path.kind {
             ExprKind::Local { slot, .. } => node_of(self.stack.get(self.frame + *slot as usize)?),
@@ -81,8 +82,8 @@ impl Evaluator<'_> {
         }
     }
 
-    /// A number that is computed from numbers where they lie: what sizes and constants mostly are. `None` where something else
-    /// stands among them, or there is no result.
+    /// A number computed from variables, fields and constants without the stack of values, as most sizes are. `None` for other
+    /// expressions, and if the computation fails.
     pub(super) fn number_at(&self, expr: &Expr) -> Option<Number> {
         let local = |slot: u32| self.stack.get(self.frame + slot as usize);
         match &expr.kind {
@@ -107,18 +108,18 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The value of such a path.
+    /// The value of a path to a model's node.
     #[inline(never)]
     pub(super) fn node_value(&self, path: &Expr) -> Option<Value> {
         library::node_value(self.node_at(path)?).ok()
     }
 
-    /// What a path into a model leads to; `none` where a part of it is not there.
+    /// The value of `path?`; `none` if the model lacks a part of the path.
     pub(super) fn optional(&mut self, path: &Expr) -> Evaluated<Value> {
-        match self.walk(path) {
-            Walk::Node(node) => return library::node_value(node).map_err(|failure| failed(failure, path.span)),
-            Walk::Missing => return Ok(Value::None),
-            Walk::Elsewhere => {}
+        match self.follow_path(path) {
+            PathTarget::Node(node) => return library::node_value(node).map_err(|error| raise(error, path.span)),
+            PathTarget::Missing => return Ok(Value::None),
+            PathTarget::Elsewhere => {}
         }
         let mut names: SmallVec<[&str; 4]> = SmallVec::new();
         let mut base = path;
@@ -137,10 +138,10 @@ impl Evaluator<'_> {
                 None => return Ok(Value::None),
             }
         }
-        library::node_value(node).map_err(|failure| failed(failure, path.span))
+        library::node_value(node).map_err(|error| raise(error, path.span))
     }
 
-    /// The value of a path of fields. A variable that it begins with is read where it lies, and stays.
+    /// The value of a path of fields. A variable at its base keeps its value.
     pub(super) fn path(&mut self, expr: &Expr) -> Evaluated<Value> {
         if let Some(value) = self.node_value(expr) {
             return Ok(value);
@@ -149,18 +150,20 @@ impl Evaluator<'_> {
         self.field(receiver, name, expr.span)
     }
 
-    /// The value of a field, looked up in that of its receiver.
+    /// The value of a field.
     pub(super) fn field(&mut self, receiver: &Expr, name: &str, span: Span) -> Evaluated<Value> {
         let result = match &receiver.kind {
             ExprKind::Local { slot, name: variable, .. } => match self.slot(*slot) {
-                place @ (Value::Absent | Value::Recycled(_)) => return Err(missing(place, variable, receiver.span)),
+                place @ (Value::Absent | Value::Recycled(_)) => {
+                    return Err(missing_value(place, variable, receiver.span));
+                }
                 value => library::field(value, name),
             },
             ExprKind::Global { index } => library::field(self.global(*index, receiver.span)?, name),
             ExprKind::Field { .. } => library::field(&self.path(receiver)?, name),
             _ => library::field(&self.expr(receiver)?, name),
         };
-        result.map_err(|failure| failed(failure, span))
+        result.map_err(|error| raise(error, span))
     }
 
     #[inline(never)]
@@ -174,7 +177,7 @@ impl Evaluator<'_> {
         match &receiver.kind {
             ExprKind::Global { index } => self.at(self.global(*index, receiver.span)?, &at, span),
             ExprKind::Local { slot, last: false, name } => match self.slot(*slot) {
-                place @ (Value::Absent | Value::Recycled(_)) => Err(missing(place, name, receiver.span)),
+                place @ (Value::Absent | Value::Recycled(_)) => Err(missing_value(place, name, receiver.span)),
                 _ => self.at(self.stack.get(self.frame + *slot as usize).unwrap_or(&Value::Absent), &at, span),
             },
             _ => {
@@ -184,13 +187,13 @@ impl Evaluator<'_> {
         }
     }
 
-    fn evaluate_indices(&mut self, indices: &[Index]) -> Evaluated<SmallVec<[At; 4]>> {
+    fn evaluate_indices(&mut self, indices: &[Index]) -> Evaluated<SmallVec<[EvaluatedIndex; 4]>> {
         indices
             .iter()
             .map(|index| match index {
                 Index::At(at) => match self.expr(at)? {
-                    Value::Int(n) => Ok(At::One(n)),
-                    Value::Range(start, end) => Ok(At::Slice(start, Some(end))),
+                    Value::Int(n) => Ok(EvaluatedIndex::At(n)),
+                    Value::Range(start, end) => Ok(EvaluatedIndex::Slice(start, Some(end))),
                     other => {
                         Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe())))
                     }
@@ -198,7 +201,7 @@ impl Evaluator<'_> {
                 Index::Slice { start, end } => {
                     let start = start.as_ref().map_or(Ok(0), |start| self.int(start))?;
                     let end = end.as_ref().map(|end| self.int(end)).transpose()?;
-                    Ok(At::Slice(start, end))
+                    Ok(EvaluatedIndex::Slice(start, end))
                 }
             })
             .collect()
@@ -214,55 +217,55 @@ impl Evaluator<'_> {
         }
     }
 
-    fn at(&self, value: &Value, at: &[At], span: Span) -> Evaluated<Value> {
-        if let (Value::Str(_) | Value::List(_) | Value::Ints(_), [At::Slice(..)]) = (value, at) {
-            // It is a copy, of all in the worst case.
+    fn at(&self, value: &Value, at: &[EvaluatedIndex], span: Span) -> Evaluated<Value> {
+        if let (Value::Str(_) | Value::List(_) | Value::Ints(_), [EvaluatedIndex::Slice(..)]) = (value, at) {
+            // The slice is a copy, at worst of the whole.
             let bytes = value.list_len().map_or(0, Value::list_bytes);
             self.check_room(bytes, span, || "a slice".to_owned())?;
         }
         let result = match (value, at) {
             (Value::Tensor(tensor), at) => self.tensor_at(tensor, at),
-            (Value::Handle(Handle::Node(node)), [At::One(_), ..]) if node_is_tensor(node) => {
+            (Value::Handle(Handle::Node(node)), [EvaluatedIndex::At(_), ..]) if node_is_tensor(node) => {
                 library::node_tensor(node).and_then(|tensor| self.tensor_at(tensor, at))
             }
-            (Value::Handle(_), [At::One(index)]) => library::handle_element(value, *index),
+            (Value::Handle(_), [EvaluatedIndex::At(index)]) => library::indexed_part(value, *index),
             (Value::Str(text), [at]) => text_at(text, *at),
             (Value::Ints(_) | Value::List(_), [at]) => list_at(value, *at),
-            (other, _) => Err(Failure::new(format!("{} cannot be indexed like this", other.describe()))),
+            (other, _) => Err(BuiltinError::new(format!("{} cannot be indexed like this", other.describe()))),
         };
-        result.map_err(|failure| failed(failure, span))
+        result.map_err(|error| raise(error, span))
     }
 
-    fn tensor_at(&self, tensor: &Tensor, at: &[At]) -> Result<Value, Failure> {
+    fn tensor_at(&self, tensor: &Tensor, at: &[EvaluatedIndex]) -> Result<Value, BuiltinError> {
         if at.len() > tensor.rank() {
             let message =
                 format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
-            return Err(Failure::new(message));
+            return Err(BuiltinError::new(message));
         }
         let (Some(select), Some(slice)) = (self.select, self.slice) else {
-            return Err(Failure::new("indexing is not available"));
+            return Err(BuiltinError::new("indexing is not available"));
         };
         let mut view = tensor.clone();
         let mut axis = 0_i64;
         for (original, at) in at.iter().enumerate() {
             let size = tensor.dims().get(original).copied().unwrap_or(0) as i64;
-            let whole = |problem: &str| {
-                Failure::new(format!(
+            let out_of_range = |problem: &str| {
+                BuiltinError::new(format!(
                     "{problem} is out of range for dimension {original}, which has size {size}: {}",
                     tensor.layout()
                 ))
             };
             match *at {
-                At::Slice(0, None) => axis += 1,
-                At::Slice(start, end) => {
-                    let (first, last) = bounds(start, end, size).ok_or_else(|| whole(&shown(start, end)))?;
+                EvaluatedIndex::Slice(0, None) => axis += 1,
+                EvaluatedIndex::Slice(start, end) => {
+                    let (first, last) = bounds(start, end, size).ok_or_else(|| out_of_range(&shown(start, end)))?;
                     let args = [Arg::from(&view), Arg::Int(axis), Arg::Int(first), Arg::Int(last)];
                     view = apply(slice, self.device, &args)?.into();
                     axis += 1;
                 }
-                At::One(index) => {
+                EvaluatedIndex::At(index) => {
                     if index >= size || index < -size {
-                        return Err(whole(&format!("index {index}")));
+                        return Err(out_of_range(&format!("index {index}")));
                     }
                     let args = [Arg::from(&view), Arg::Int(axis), Arg::Int(index)];
                     view = apply(select, self.device, &args)?.into();
@@ -292,24 +295,24 @@ fn shown(start: i64, end: Option<i64>) -> String {
     }
 }
 
-/// The bounds from the front; `None` where they are outside or cross.
+/// The bounds counted from the front; `None` if they are out of range or crossed.
 fn bounds(start: i64, end: Option<i64>, size: i64) -> Option<(i64, i64)> {
     let from_front = |at: i64| if at < 0 { at.checked_add(size) } else { Some(at) };
     let (first, last) = (from_front(start)?, from_front(end.unwrap_or(size))?);
     (first >= 0 && first <= last && last <= size).then_some((first, last))
 }
 
-fn list_at(list: &Value, at: At) -> Result<Value, Failure> {
+fn list_at(list: &Value, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = list.list_len().unwrap_or(0) as i64;
     match at {
-        At::One(index) => {
+        EvaluatedIndex::At(index) => {
             let place = if index < 0 { index.saturating_add(len) } else { index };
             let element = usize::try_from(place).ok().and_then(|place| list.element(place));
-            element.ok_or_else(|| Failure::new(format!("index {index} is out of range for a list of {len}")))
+            element.ok_or_else(|| BuiltinError::new(format!("index {index} is out of range for a list of {len}")))
         }
-        At::Slice(start, end) => {
+        EvaluatedIndex::Slice(start, end) => {
             let Some((first, last)) = bounds(start, end, len) else {
-                return Err(Failure::new(format!("{} is out of range for a list of {len}", shown(start, end))));
+                return Err(BuiltinError::new(format!("{} is out of range for a list of {len}", shown(start, end))));
             };
             if let Value::Ints(ints) = list {
                 return Ok(Value::ints(ints.as_slice().get(first as usize..last as usize).unwrap_or(&[])));
@@ -319,22 +322,22 @@ fn list_at(list: &Value, at: At) -> Result<Value, Failure> {
     }
 }
 
-/// A string's characters.
-fn text_at(text: &str, at: At) -> Result<Value, Failure> {
+/// Characters of a string.
+fn text_at(text: &str, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = text.chars().count() as i64;
     let (first, last) = match at {
-        At::One(index) if index >= len || index < -len => {
-            return Err(Failure::new(format!("index {index} is out of range for a string of {len} characters")));
+        EvaluatedIndex::At(index) if index >= len || index < -len => {
+            return Err(BuiltinError::new(format!("index {index} is out of range for a string of {len} characters")));
         }
-        At::One(index) => {
+        EvaluatedIndex::At(index) => {
             let place = if index < 0 { index + len } else { index };
             (place, place + 1)
         }
-        At::Slice(start, end) => match bounds(start, end, len) {
+        EvaluatedIndex::Slice(start, end) => match bounds(start, end, len) {
             Some(bounds) => bounds,
             None => {
                 let message = format!("{} is out of range for a string of {len} characters", shown(start, end));
-                return Err(Failure::new(message));
+                return Err(BuiltinError::new(message));
             }
         },
     };

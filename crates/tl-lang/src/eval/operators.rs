@@ -1,19 +1,19 @@
-//! Operators on values whose types the checker knows, and on those it does not.
+//! Operators on values, whether or not the checker knew their types.
 
 use tl_syntax::Span;
 use tl_syntax::ast::BinaryOperator;
 use tl_tensor::ops::{Arg, apply, by_name};
 
-use crate::arithmetic::{self, NoResult};
-use crate::check::operator_row;
-use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at, failed};
+use crate::arithmetic::{self, ArithmeticError};
+use crate::eval::error::{ControlFlow, Evaluated, error_at, raise};
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, ExprKind};
-use crate::library::Failure;
+use crate::library::BuiltinError;
 use crate::text::Text;
 use crate::value::{Number, Value, equal};
 
 impl Evaluator<'_> {
-    /// What a condition gives that reads its operands where they lie: a comparison of numbers; `None` where it is something else.
+    /// The value of a comparison of numbers, without the stack of values; `None` for other conditions.
     pub(super) fn truth_at(&self, expr: &Expr) -> Option<bool> {
         let (operator, left, right) = match &expr.kind {
             ExprKind::Binary { operator, left, right } => (operator, left, right),
@@ -66,7 +66,7 @@ impl Evaluator<'_> {
         if let (Value::Str(a), Value::Str(b)) = (&left, &right) {
             if operator == BinaryOperator::Add {
                 let len = a.len().saturating_add(b.len());
-                // It is put together, and then shared.
+                // The string is built, and copied into its shared form.
                 self.check_room(len.saturating_mul(2), span, || format!("a string of {len} bytes"))?;
                 return Ok(Value::Str(Text::joined(a, b)));
             }
@@ -91,10 +91,10 @@ impl Evaluator<'_> {
             }
             _ => {}
         }
-        self.tensor_operator(operator_row(operator), &[left, right], operator.symbol(), span)
+        self.tensor_operator(arithmetic::operation_name(operator), &[left, right], operator.symbol(), span)
     }
 
-    /// An operator on tensors that the checker did not know to be any.
+    /// An operator on tensors whose type the checker did not know.
     fn tensor_operator(&mut self, row: &str, operands: &[Value], symbol: &str, span: Span) -> Evaluated<Value> {
         let has_tensor = operands.iter().any(|operand| matches!(operand, Value::Tensor(_) | Value::Handle(_)));
         let arguments: Option<smallvec::SmallVec<[Arg<'_>; 2]>> = operands
@@ -108,10 +108,10 @@ impl Evaluator<'_> {
             .collect();
         match (by_name(row), arguments) {
             (Some(row), Some(arguments)) if has_tensor => {
-                self.device.set_location(crate::interpreter::location(span));
+                self.device.set_location(crate::location::location(span));
                 match apply(row, self.device, &arguments) {
                     Ok(raw) => Ok(Value::Tensor(raw.into())),
-                    Err(error) => Err(failed(Failure::from(error), span)),
+                    Err(error) => Err(raise(BuiltinError::from(error), span)),
                 }
             }
             _ => {
@@ -143,16 +143,18 @@ fn compare<T: PartialOrd>(operator: BinaryOperator, a: T, b: T) -> Option<bool> 
 }
 
 #[cold]
-fn no_result(problem: NoResult, operator: BinaryOperator, a: i64, b: i64, span: Span) -> Interrupt {
+fn no_result(problem: ArithmeticError, operator: BinaryOperator, a: i64, b: i64, span: Span) -> ControlFlow {
     let expression = format!("{a} {} {b}", operator.symbol());
-    let failure = match problem {
-        NoResult::Overflow => Failure::new(format!("{expression} is too large for an int")),
-        NoResult::DivisionByZero => Failure::new(format!("division by zero: {expression}")),
-        NoResult::NegativeExponent => Failure::new(format!("{expression}: the exponent is negative"))
+    let error = match problem {
+        ArithmeticError::Overflow => BuiltinError::new(format!("{expression} is too large for an int")),
+        ArithmeticError::DivisionByZero => BuiltinError::new(format!("division by zero: {expression}")),
+        ArithmeticError::NegativeExponent => BuiltinError::new(format!("{expression}: the exponent is negative"))
             .hint("make the base a float: its power is one too"),
-        NoResult::NotArithmetic => Failure::new(format!("`{}` cannot be applied to int and int", operator.symbol())),
+        ArithmeticError::NotArithmetic => {
+            BuiltinError::new(format!("`{}` cannot be applied to int and int", operator.symbol()))
+        }
     };
-    failed(failure, span)
+    raise(error, span)
 }
 
 fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Value> {

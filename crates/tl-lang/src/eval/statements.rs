@@ -1,6 +1,7 @@
 //! Statements and blocks.
 
-use crate::eval::evaluator::{Evaluated, Evaluator, Interrupt, error_at};
+use crate::eval::error::{ControlFlow, Evaluated, error_at};
+use crate::eval::evaluator::Evaluator;
 use crate::ir::{Block, Expr, ExprKind, Slot, Statement};
 use crate::value::Value;
 
@@ -11,7 +12,7 @@ impl Evaluator<'_> {
         Ok(self.stack.pop().unwrap_or_default())
     }
 
-    /// Runs a block and puts its value onto the stack.
+    /// Runs a block and pushes its value.
     pub(super) fn push_block(&mut self, block: &Block) -> Evaluated<()> {
         for statement in &block.statements {
             self.statement(statement)?;
@@ -38,7 +39,7 @@ impl Evaluator<'_> {
                 if *unread {
                     self.stack.pop();
                 } else {
-                    // The value, which was just evaluated, is the last one.
+                    // The value is on top of the stack.
                     self.move_top_to(self.frame + *slot as usize);
                 }
             }
@@ -62,29 +63,29 @@ impl Evaluator<'_> {
                 self.drop_slots(drops);
             }
             Statement::Loop { body } => while self.round(body)? {},
-            Statement::Break => return Err(Interrupt::Break),
-            Statement::Continue => return Err(Interrupt::Continue),
+            Statement::Break => return Err(ControlFlow::Break),
+            Statement::Continue => return Err(ControlFlow::Continue),
             Statement::Return(value) => {
                 self.returned = match value {
                     Some(value) => self.expr(value)?,
                     None => Value::Unit,
                 };
-                return Err(Interrupt::Return);
+                return Err(ControlFlow::Return);
             }
         }
         Ok(())
     }
 
-    /// Runs a loop's body once. False means that the loop ends here.
+    /// Runs a loop's body once; false if the loop ends.
     fn round(&mut self, body: &Block) -> Evaluated<bool> {
-        // A `break` inside a call's arguments leaves those that were there already.
+        // A `break` inside a call's arguments leaves earlier arguments on the stack.
         let height = self.stack.len();
         match self.push_block(body) {
-            Ok(()) | Err(Interrupt::Continue) => {
+            Ok(()) | Err(ControlFlow::Continue) => {
                 self.stack.truncate(height);
                 Ok(true)
             }
-            Err(Interrupt::Break) => {
+            Err(ControlFlow::Break) => {
                 self.stack.truncate(height);
                 Ok(false)
             }

@@ -1,16 +1,18 @@
-//! Memory, reserved and measured by the program: the device's TensorBuffer and buffers of one's own.
+//! Memory that a program reserves and measures: the device's TensorBuffer, and buffers of its own.
 
 use tl_device::{Device, Layout, LayoutStats, ReserveKind, TensorBuffer, TensorBufferStats};
 
-use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param, RecordType, Shown};
-use super::{Types, always};
-use crate::check::{Known, Type};
-use crate::value::{Handle, HandleKind, Record, Value};
+use super::args::Args;
+use super::error::BuiltinError;
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{ArgTypes, Builtin, Context, always};
+use crate::types::{HandleKind, Known, RecordType, Shown, Type};
+use crate::value::{Handle, Record, Value};
 
-const SHAPE: Param = Param::required("shape", Kind::Ints);
-const COUNT: Param = Param::required("n", Kind::Int);
-const DTYPE: Param = Param::optional("dtype", Kind::DType, Default::Absent);
-const BUFFER: Param = Param::required("buffer", Kind::Handle(HandleKind::TensorBuffer));
+const SHAPE: Param = Param::required("shape", ParamKind::Ints);
+const COUNT: Param = Param::required("n", ParamKind::Int);
+const DTYPE: Param = Param::optional("dtype", ParamKind::DType, DefaultValue::Absent);
+const BUFFER: Param = Param::required("buffer", ParamKind::Handle(HandleKind::TensorBuffer));
 
 /// A method of TensorBuffers.
 const METHOD: Builtin = Builtin { owner: Some(HandleKind::TensorBuffer), ..Builtin::BASE };
@@ -40,10 +42,10 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "buffer_reserve_plan",
         doc: "Reserves what `buffer_trace { … }` found, on the current device now.",
-        params: &[Param::required("plan", Kind::Handle(HandleKind::Plan))],
+        params: &[Param::required("plan", ParamKind::Handle(HandleKind::Plan))],
         run: |context, args| {
             let Handle::Plan(plan) = args.handle(0, HandleKind::Plan)? else {
-                return Err(Failure::new("not a ReservationPlan"));
+                return Err(BuiltinError::new("not a ReservationPlan"));
             };
             plan.reserve(&current(context.device)?)?;
             Ok(Value::Unit)
@@ -78,7 +80,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "buffer_clear",
         doc: "Frees the reserved buffers, or those of one shape, that nobody holds; the others are freed when they come back.",
-        params: &[Param::optional("shape", Kind::Ints, Default::Absent)],
+        params: &[Param::optional("shape", ParamKind::Ints, DefaultValue::Absent)],
         run: |context, args| clear(context, args),
         ..Builtin::BASE
     },
@@ -162,8 +164,8 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-/// The device's TensorBuffer, which comes into being with the first reservation.
-fn current(device: &Device) -> Result<TensorBuffer, Failure> {
+/// The device's TensorBuffer, made by the first reservation.
+fn current(device: &Device) -> Result<TensorBuffer, BuiltinError> {
     match device.tensor_buffer() {
         Some(buffer) => Ok(buffer),
         None => {
@@ -174,14 +176,14 @@ fn current(device: &Device) -> Result<TensorBuffer, Failure> {
     }
 }
 
-fn buffer<'a>(args: &'a Args<'_>) -> Result<&'a TensorBuffer, Failure> {
+fn buffer<'a>(args: &'a Args<'_>) -> Result<&'a TensorBuffer, BuiltinError> {
     match args.handle(0, HandleKind::TensorBuffer)? {
         Handle::TensorBuffer(buffer) => Ok(buffer),
-        _ => Err(Failure::new("not a TensorBuffer")),
+        _ => Err(BuiltinError::new("not a TensorBuffer")),
     }
 }
 
-fn reserve(buffer: &TensorBuffer, args: &Args<'_>, first: usize, kind: ReserveKind) -> Result<Value, Failure> {
+fn reserve(buffer: &TensorBuffer, args: &Args<'_>, first: usize, kind: ReserveKind) -> Result<Value, BuiltinError> {
     let layout: Layout = args.layout(first, first + 2)?;
     let count = args.size(first + 1)?;
     match kind {
@@ -192,7 +194,7 @@ fn reserve(buffer: &TensorBuffer, args: &Args<'_>, first: usize, kind: ReserveKi
     Ok(Value::Unit)
 }
 
-fn clear(context: &Context<'_>, args: &Args<'_>) -> Result<Value, Failure> {
+fn clear(context: &Context<'_>, args: &Args<'_>) -> Result<Value, BuiltinError> {
     if let Some(buffer) = context.device.tensor_buffer() {
         match args.is_given(0) {
             true => buffer.clear_shape(args.shape(0)?),
@@ -238,11 +240,11 @@ static SHAPE_STATS: RecordType = RecordType {
     special: &[],
 };
 
-fn stats_type(_: &Types<'_>) -> (Type, Known) {
+fn stats_type(_: &ArgTypes<'_>) -> (Type, Known) {
     (Type::Record(&STATS), Known::Nothing)
 }
 
-/// Counters are far below the largest int; one that is not is shown as that.
+/// A counter; one above the largest int saturates.
 fn int(n: impl TryInto<i64>) -> Value {
     Value::Int(n.try_into().unwrap_or(i64::MAX))
 }

@@ -1,46 +1,45 @@
-//! The builtins that are no tensor operations: the table [`CHAPTERS`], one row each.
+//! The builtins other than tensor operations: a table with a row for each.
 //!
-//! A row gives name, parameters, what the checker can say of the result, documentation and the function itself. Checker,
-//! evaluator and generated reference read the same rows. The rows of `tl_tensor::ops` are builtins by themselves; where a
-//! row here has the name of an operation, it is that operation on plain numbers. To add a builtin, add a row to the file
-//! of its kind.
+//! A row has name, parameters, documentation, the rule for the result's type and the function itself. Checker, evaluator and the
+//! generated reference read the same rows. The rows of `tl_tensor::ops` are builtins too; a row here with the name of an
+//! operation is that operation on plain numbers. To add a builtin, add a row to the file of its kind.
+//!
+//! Running a model takes the checker and the evaluator, which stand above this module: `generate` gets it through
+//! [`OpenModel`].
 
+mod args;
+mod caches;
+mod elements;
+mod error;
+mod fields;
 mod generation;
 mod lists;
 mod memory;
 mod models;
+mod nodes;
 mod numbers;
 mod outside;
+mod param;
 mod reference;
 mod row;
+mod runnable;
 mod sampling;
 mod table;
 mod tensors;
 mod testing;
 mod text;
+mod tokenizers;
 
 pub use reference::{Entry, reference};
 
-pub(crate) use models::{CONFIG, node_tensor, node_value};
+pub(crate) use args::Args;
+pub(crate) use elements::elements;
+pub(crate) use error::BuiltinError;
+pub(crate) use fields::{CONFIG, field, field_names, field_type, number_field};
+pub(crate) use nodes::{indexed_part, node_tensor, node_value};
 pub(crate) use numbers::truncate;
-pub(crate) use row::{Args, Builtin, Context, Default, Failure, Kind, Param, RecordType, Shown, Types};
-pub(crate) use table::{
-    any_method, builtin, field, field_names, field_type, function_names, handle_element, is_known, makes_tensors,
-    method, method_names, number_field, unavailable,
-};
+pub(crate) use param::{Param, ParamKind};
+pub(crate) use row::{ArgTypes, Builtin, Context};
+pub(crate) use runnable::{OpenModel, RunnableModel};
+pub(crate) use table::{any_method, builtin, function_names, is_known, makes_tensors, method, method_names};
 pub(crate) use tensors::from_list;
-
-use crate::check::{Known, Type};
-
-/// For result rules that are one type whatever the arguments.
-macro_rules! always {
-    ($($ty:tt)+) => {
-        |_| ($crate::check::Type::$($ty)+, $crate::check::Known::Nothing)
-    };
-}
-use always;
-
-/// The result of builtins that return nothing.
-fn nothing(_: &Types<'_>) -> (Type, Known) {
-    (Type::Unit, Known::Nothing)
-}

@@ -1,8 +1,11 @@
-//! The elementwise operations on plain numbers, and conversions between numbers and text.
+//! Elementwise operations on plain numbers, and conversions of numbers and text.
 
-use super::row::{Args, Builtin, Default, Failure, Kind, Param};
-use super::{Types, always};
-use crate::check::{Known, Type};
+use super::args::Args;
+use super::error::BuiltinError;
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{ArgTypes, Builtin, always};
+use super::tensors::item;
+use crate::types::{Known, Type};
 use crate::value::Value;
 
 /// A function of one number that gives a `float`.
@@ -11,7 +14,7 @@ macro_rules! function {
         Builtin {
             name: $name,
             doc: $doc,
-            params: &[Param::required("x", Kind::Number)],
+            params: &[Param::required("x", ParamKind::Number)],
             result: always!(Float),
             run: |_, args| {
                 let f: fn(f64) -> f64 = $f;
@@ -38,12 +41,13 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "abs",
         doc: "The absolute value of a number, of the number's type.",
-        params: &[Param::required("x", Kind::Number)],
+        params: &[Param::required("x", ParamKind::Number)],
         result: same_type,
         run: |_, args| match args.value(0) {
-            Value::Int(n) => {
-                n.checked_abs().map(Value::Int).ok_or_else(|| Failure::new("abs: the result is too large for an int"))
-            }
+            Value::Int(n) => n
+                .checked_abs()
+                .map(Value::Int)
+                .ok_or_else(|| BuiltinError::new("abs: the result is too large for an int")),
             _ => Ok(Value::Float(args.number(0)?.abs())),
         },
         ..Builtin::BASE
@@ -51,7 +55,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "is_nan",
         doc: "Whether a number is not a number.",
-        params: &[Param::required("x", Kind::Number)],
+        params: &[Param::required("x", ParamKind::Number)],
         result: always!(Bool),
         run: |_, args| Ok(Value::Bool(args.number(0)?.is_nan())),
         ..Builtin::BASE
@@ -59,7 +63,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "pow",
         doc: "`a ** b` of two numbers.",
-        params: &[Param::required("a", Kind::Number), Param::required("b", Kind::Number)],
+        params: &[Param::required("a", ParamKind::Number), Param::required("b", ParamKind::Number)],
         result: always!(Float),
         run: |_, args| Ok(Value::Float(args.number(0)?.powf(args.number(1)?))),
         ..Builtin::BASE
@@ -67,7 +71,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "minimum",
         doc: "The smaller of two numbers; an int where both are.",
-        params: &[Param::required("a", Kind::Number), Param::required("b", Kind::Number)],
+        params: &[Param::required("a", ParamKind::Number), Param::required("b", ParamKind::Number)],
         result: same_type,
         run: |_, args| choose(args, |a, b| a <= b),
         ..Builtin::BASE
@@ -75,7 +79,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "maximum",
         doc: "The larger of two numbers; an int where both are.",
-        params: &[Param::required("a", Kind::Number), Param::required("b", Kind::Number)],
+        params: &[Param::required("a", ParamKind::Number), Param::required("b", ParamKind::Number)],
         result: same_type,
         run: |_, args| choose(args, |a, b| a >= b),
         ..Builtin::BASE
@@ -83,7 +87,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "int",
         doc: "A number without its fraction, the number that a string spells, or the value of a tensor with one element.",
-        params: &[Param::required("x", Kind::Any)],
+        params: &[Param::required("x", ParamKind::Any)],
         result: always!(Int),
         run: |_, args| to_int(args),
         ..Builtin::BASE
@@ -91,7 +95,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "float",
         doc: "A number as a float, the number that a string spells, or the value of a tensor with one element.",
-        params: &[Param::required("x", Kind::Any)],
+        params: &[Param::required("x", ParamKind::Any)],
         result: always!(Float),
         run: |_, args| to_float(args),
         ..Builtin::BASE
@@ -99,7 +103,10 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "range",
         doc: "The whole numbers from `start` up to but not including `end`; `range(n)` begins at 0.",
-        params: &[Param::required("start", Kind::Int), Param::optional("end", Kind::Int, Default::Absent)],
+        params: &[
+            Param::required("start", ParamKind::Int),
+            Param::optional("end", ParamKind::Int, DefaultValue::Absent),
+        ],
         result: always!(Range),
         run: |_, args| match args.value(1) {
             Value::Absent => Ok(Value::Range(0, args.int(0)?)),
@@ -109,15 +116,15 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-fn same_type(types: &Types<'_>) -> (Type, Known) {
+fn same_type(types: &ArgTypes<'_>) -> (Type, Known) {
     let is_int = |index| matches!(types.ty(index), None | Some(Type::Int));
     (if is_int(0) && is_int(1) { Type::Int } else { Type::Float }, Known::Nothing)
 }
 
-/// The first number if the comparison holds, else the second; NaN where one is NaN.
-fn choose(args: &Args<'_>, first: fn(f64, f64) -> bool) -> Result<Value, Failure> {
+/// The first number if the comparison holds, else the second; NaN if one is NaN.
+fn choose(args: &Args<'_>, first: fn(f64, f64) -> bool) -> Result<Value, BuiltinError> {
     if let (Value::Int(a), Value::Int(b)) = (args.value(0), args.value(1)) {
-        // Whole numbers are compared exactly, where their floats may be equal.
+        // Different ints may be equal as floats.
         let smaller = first(0.0, 1.0);
         return Ok(Value::Int(if smaller { *a.min(b) } else { *a.max(b) }));
     }
@@ -125,47 +132,49 @@ fn choose(args: &Args<'_>, first: fn(f64, f64) -> bool) -> Result<Value, Failure
     Ok(Value::Float(if a.is_nan() || first(a, b) { a } else { b }))
 }
 
-/// The largest float that is a whole number of 64 bits, and one more.
+/// 2^63: the smallest float above all ints.
 const INT_BOUND: f64 = 9_223_372_036_854_775_808.0;
 
 /// A float without its fraction.
-pub(crate) fn truncate(x: f64) -> Result<i64, Failure> {
+pub(crate) fn truncate(x: f64) -> Result<i64, BuiltinError> {
     if (-INT_BOUND..INT_BOUND).contains(&x) {
         return Ok(x.trunc() as i64);
     }
-    Err(Failure::new(format!("{x:?} cannot be an int")))
+    Err(BuiltinError::new(format!("{x:?} cannot be an int")))
 }
 
-fn to_int(args: &Args<'_>) -> Result<Value, Failure> {
+fn to_int(args: &Args<'_>) -> Result<Value, BuiltinError> {
     let n = match args.value(0) {
         Value::Int(n) => *n,
         Value::Float(x) => truncate(*x)?,
         Value::Bool(b) => i64::from(*b),
-        Value::Str(text) => text.trim().parse().map_err(|_| Failure::new(format!("{text:?} is not a whole number")))?,
-        Value::Tensor(tensor) => match super::tensors::item(tensor)? {
+        Value::Str(text) => {
+            text.trim().parse().map_err(|_| BuiltinError::new(format!("{text:?} is not a whole number")))?
+        }
+        Value::Tensor(tensor) => match item(tensor)? {
             Value::Int(n) => n,
             Value::Bool(b) => i64::from(b),
             Value::Float(x) => truncate(x)?,
-            _ => return Err(Failure::new("`int`: this tensor has no number")),
+            _ => return Err(BuiltinError::new("`int`: this tensor has no number")),
         },
-        other => return Err(Failure::new(format!("`int` cannot make a number of {}", other.describe()))),
+        other => return Err(BuiltinError::new(format!("`int` cannot make a number of {}", other.describe()))),
     };
     Ok(Value::Int(n))
 }
 
-fn to_float(args: &Args<'_>) -> Result<Value, Failure> {
+fn to_float(args: &Args<'_>) -> Result<Value, BuiltinError> {
     let x = match args.value(0) {
         Value::Int(n) => *n as f64,
         Value::Float(x) => *x,
         Value::Bool(b) => f64::from(u8::from(*b)),
-        Value::Str(text) => text.trim().parse().map_err(|_| Failure::new(format!("{text:?} is not a number")))?,
-        Value::Tensor(tensor) => match super::tensors::item(tensor)? {
+        Value::Str(text) => text.trim().parse().map_err(|_| BuiltinError::new(format!("{text:?} is not a number")))?,
+        Value::Tensor(tensor) => match item(tensor)? {
             Value::Int(n) => n as f64,
             Value::Float(x) => x,
             Value::Bool(b) => f64::from(u8::from(b)),
-            _ => return Err(Failure::new("`float`: this tensor has no number")),
+            _ => return Err(BuiltinError::new("`float`: this tensor has no number")),
         },
-        other => return Err(Failure::new(format!("`float` cannot make a number of {}", other.describe()))),
+        other => return Err(BuiltinError::new(format!("`float` cannot make a number of {}", other.describe()))),
     };
     Ok(Value::Float(x))
 }

@@ -1,8 +1,9 @@
-//! The outside: arguments, environment, clock, the program's own end.
+//! The outside: arguments, environment, clock, exit.
 
-use super::always;
-use super::row::{Builtin, Default, Failure, Kind, Param};
-use crate::check::{Known, Type};
+use super::error::BuiltinError;
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{Builtin, always};
+use crate::types::{Known, Type};
 use crate::value::Value;
 
 pub(super) static ROWS: &[Builtin] = &[
@@ -16,7 +17,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "size",
         doc: "A size that varies from run to run: what `--with NAME=VALUE` says, else `default`. `tl plan --with NAME=1..512` makes a plan for all its values.",
-        params: &[Param::required("name", Kind::Text), Param::required("default", Kind::Int)],
+        params: &[Param::required("name", ParamKind::Text), Param::required("default", ParamKind::Int)],
         result: always!(Int),
         run: |context, args| {
             let default = args.int(1)?;
@@ -27,7 +28,10 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "env",
         doc: "A variable of the environment, or `default` where there is none.",
-        params: &[Param::required("name", Kind::Text), Param::optional("default", Kind::Text, Default::Text(""))],
+        params: &[
+            Param::required("name", ParamKind::Text),
+            Param::optional("default", ParamKind::Text, DefaultValue::Text("")),
+        ],
         result: always!(Str),
         run: |context, args| match context.host.env(args.text(0)?) {
             Some(value) => Ok(Value::text(value)),
@@ -45,12 +49,12 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "exit",
         doc: "Ends the program with this code; 0 is success.",
-        params: &[Param::optional("code", Kind::Int, Default::Int(0))],
+        params: &[Param::optional("code", ParamKind::Int, DefaultValue::Int(0))],
         result: always!(Never),
         run: |_, args| {
             let code = args.int(0)?;
-            let code = i32::try_from(code).map_err(|_| Failure::new(format!("exit: {code} is no exit code")))?;
-            Err(Failure { exit: Some(code), ..Failure::new("the program ended itself") })
+            let code = i32::try_from(code).map_err(|_| BuiltinError::new(format!("exit: {code} is no exit code")))?;
+            Err(BuiltinError { exit: Some(code), ..BuiltinError::new("the program ended itself") })
         },
         ..Builtin::BASE
     },

@@ -1,15 +1,17 @@
-//! All builtins as entries of a reference, which documentation and completion are made of.
+//! All builtins as entries of a reference, for documentation and completion.
 
 use tl_tensor::ops;
 
-use super::row::{Builtin, Default};
+use super::param::{DefaultValue, ParamKind};
+use super::row::Builtin;
+use super::table::CHAPTERS;
 
 /// A builtin as a reference shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// As it is called; a method's with its handle before it: `KvCache.clear`.
+    /// Its name; a method's with its handle's type: `KvCache.clear`.
     pub name: String,
-    /// Where it stands in the reference.
+    /// Its chapter of the reference.
     pub chapter: &'static str,
     /// `softmax(x, dim: -1)`
     pub signature: String,
@@ -20,7 +22,7 @@ pub struct Entry {
 /// All builtins, operations included, in the order of their chapters.
 pub fn reference() -> Vec<Entry> {
     let operations = ops::all().map(|op| {
-        let params: Vec<String> = op.params.iter().map(operation_param).collect();
+        let params: Vec<String> = op.params.iter().map(|param| parameter(param.name, param.default)).collect();
         let chapter = match op.group {
             ops::Group::Create => "Create",
             ops::Group::Shape => "Shape",
@@ -31,9 +33,7 @@ pub fn reference() -> Vec<Entry> {
         };
         entry(op.name.to_string(), chapter, &params, op.doc)
     });
-    let builtins = super::table::CHAPTERS
-        .iter()
-        .flat_map(|(chapter, rows)| rows.iter().map(move |row| builtin_entry(chapter, row)));
+    let builtins = CHAPTERS.iter().flat_map(|(chapter, rows)| rows.iter().map(move |row| builtin_entry(chapter, row)));
     operations.chain(builtins).collect()
 }
 
@@ -47,14 +47,9 @@ fn builtin_entry(chapter: &'static str, row: &Builtin) -> Entry {
         .params
         .iter()
         .skip(usize::from(row.owner.is_some()))
-        .map(|param| match param.default {
-            _ if param.kind == super::Kind::Rest => "…".to_string(),
-            None => param.name.to_string(),
-            Some(Default::Absent) => format!("[{}]", param.name),
-            Some(Default::Int(n)) => format!("{}: {n}", param.name),
-            Some(Default::Number(x)) => format!("{}: {x:?}", param.name),
-            Some(Default::Text(text)) => format!("{}: {text:?}", param.name),
-            Some(Default::Bool(value)) => format!("{}: {value}", param.name),
+        .map(|param| match param.kind {
+            ParamKind::Rest => "…".to_string(),
+            _ => parameter(param.name, param.default),
         })
         .collect();
     let name = match row.owner {
@@ -64,14 +59,15 @@ fn builtin_entry(chapter: &'static str, row: &Builtin) -> Entry {
     entry(name, chapter, &params, row.doc)
 }
 
-fn operation_param(param: &ops::Param) -> String {
-    match param.default {
-        None => param.name.to_string(),
-        Some(ops::DefaultValue::Absent) => format!("[{}]", param.name),
-        Some(ops::DefaultValue::Int(n)) => format!("{}: {n}", param.name),
-        Some(ops::DefaultValue::Number(x)) => format!("{}: {x:?}", param.name),
-        Some(ops::DefaultValue::Bool(value)) => format!("{}: {value}", param.name),
-        Some(ops::DefaultValue::Text(text)) => format!("{}: {text:?}", param.name),
+/// A parameter of a signature, with the value that it has when left out.
+fn parameter(name: &str, default: Option<DefaultValue>) -> String {
+    match default {
+        None => name.to_string(),
+        Some(DefaultValue::Absent) => format!("[{name}]"),
+        Some(DefaultValue::Int(n)) => format!("{name}: {n}"),
+        Some(DefaultValue::Number(x)) => format!("{name}: {x:?}"),
+        Some(DefaultValue::Bool(value)) => format!("{name}: {value}"),
+        Some(DefaultValue::Text(text)) => format!("{name}: {text:?}"),
     }
 }
 

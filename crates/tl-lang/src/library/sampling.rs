@@ -1,12 +1,14 @@
-//! Choosing the next token. One random sequence serves all calls of a program; `seed` starts it again.
+//! Sampling of tokens. All calls of a program draw from one random sequence, which `seed` restarts.
 
 use tl_model::{Sampler, SamplingOptions};
 
-use super::always;
-use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
+use super::args::Args;
+use super::error::BuiltinError;
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{Builtin, Context, always};
 use crate::value::Value;
 
-const LOGITS: Param = Param::required("logits", Kind::Tensor);
+const LOGITS: Param = Param::required("logits", ParamKind::Tensor);
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
@@ -16,10 +18,10 @@ pub(super) static ROWS: &[Builtin] = &[
               likely token, and of those the most likely ones that add up to `top_p`. Temperature 0 gives the most likely token.",
         params: &[
             LOGITS,
-            Param::optional("temperature", Kind::Number, Default::Number(1.0)),
-            Param::optional("top_k", Kind::Int, Default::Int(0)),
-            Param::optional("top_p", Kind::Number, Default::Number(1.0)),
-            Param::optional("min_p", Kind::Number, Default::Number(0.0)),
+            Param::optional("temperature", ParamKind::Number, DefaultValue::Number(1.0)),
+            Param::optional("top_k", ParamKind::Int, DefaultValue::Int(0)),
+            Param::optional("top_p", ParamKind::Number, DefaultValue::Number(1.0)),
+            Param::optional("min_p", ParamKind::Number, DefaultValue::Number(0.0)),
         ],
         result: always!(Int),
         run: |context, args| {
@@ -31,7 +33,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "temperature_sample",
         doc: "`sample` with a temperature alone.",
-        params: &[LOGITS, Param::required("temperature", Kind::Number)],
+        params: &[LOGITS, Param::required("temperature", ParamKind::Number)],
         result: always!(Int),
         run: |context, args| {
             let temperature = args.number(1)?;
@@ -44,8 +46,8 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "`sample` among the `k` most likely tokens.",
         params: &[
             LOGITS,
-            Param::required("k", Kind::Int),
-            Param::optional("temperature", Kind::Number, Default::Number(1.0)),
+            Param::required("k", ParamKind::Int),
+            Param::optional("temperature", ParamKind::Number, DefaultValue::Number(1.0)),
         ],
         result: always!(Int),
         run: |context, args| {
@@ -59,8 +61,8 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "`sample` among the most likely tokens whose probabilities add up to `p`.",
         params: &[
             LOGITS,
-            Param::required("p", Kind::Number),
-            Param::optional("temperature", Kind::Number, Default::Number(1.0)),
+            Param::required("p", ParamKind::Number),
+            Param::optional("temperature", ParamKind::Number, DefaultValue::Number(1.0)),
         ],
         result: always!(Int),
         run: |context, args| {
@@ -71,7 +73,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-/// What a call says of the choice.
+/// The sampling parameters of a call.
 struct Choice {
     temperature: f64,
     top_k: usize,
@@ -84,7 +86,7 @@ impl Choice {
     const ALL: Choice = Choice { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
 }
 
-fn sample(context: &mut Context<'_>, args: &Args<'_>, choice: Choice) -> Result<Value, Failure> {
+fn sample(context: &mut Context<'_>, args: &Args<'_>, choice: Choice) -> Result<Value, BuiltinError> {
     let logits = args.tensor(0)?;
     let sampler = match context.sampler {
         Some(sampler) => sampler,

@@ -1,11 +1,12 @@
-//! The table of all rows, and how they are found.
+//! The table of all rows, and lookups in it.
 
 use tl_tensor::ops;
 
-use super::row::{Builtin, Failure};
-use super::{lists, memory, models, numbers, outside, sampling, tensors, testing, text};
-use crate::check::Type;
-use crate::value::{HandleKind, Number, Value};
+use super::row::Builtin;
+use super::{
+    caches, generation, lists, memory, models, numbers, outside, sampling, tensors, testing, text, tokenizers,
+};
+use crate::types::HandleKind;
 
 /// Every builtin, by chapters of the reference.
 pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
@@ -15,6 +16,9 @@ pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
     ("Text", text::ROWS),
     ("Memory", memory::ROWS),
     ("Models", models::ROWS),
+    ("Models", tokenizers::ROWS),
+    ("Models", caches::ROWS),
+    ("Models", generation::ROWS),
     ("Sampling", sampling::ROWS),
     ("Assertions", testing::ROWS),
     ("Outside", outside::ROWS),
@@ -54,65 +58,15 @@ pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
     rows().filter(|row| row.owner.is_none()).map(|row| row.name).chain(ops::all().map(|op| op.name))
 }
 
-/// Whether the builtin makes tensors out of nothing, so that a TensorBuffer has it as a method.
+/// Whether the builtin makes new tensors, so that a TensorBuffer has it as a method.
 pub(crate) fn makes_tensors(name: &str) -> bool {
     ops::by_name(name).is_some_and(|op| op.group == ops::Group::Create)
         || builtin(name).is_some_and(|row| row.makes_tensors)
 }
 
-/// What is planned and not there yet.
-pub(crate) fn unavailable(name: &str) -> Option<&'static str> {
-    match name {
-        "save" => Some("is not available in this version"),
-        _ => None,
-    }
-}
-
-/// The type of a handle's field.
-pub(crate) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
-    models::field_type(kind, name)
-}
-
-/// The fields of a kind of handle that are always there.
-pub(crate) fn field_names(kind: HandleKind) -> Vec<&'static str> {
-    models::field_names(kind)
-}
-
-/// The field of a value.
-///
-/// # Errors
-/// There is no such field.
-pub(crate) fn field(value: &Value, name: &str) -> Result<Value, Failure> {
-    match value {
-        Value::Record(record) => {
-            let index = record.ty.fields.iter().position(|(field, _)| *field == name);
-            let value = index.and_then(|index| record.values.get(index));
-            value.cloned().ok_or_else(|| Failure::new(format!("{} has no field `{name}`", record.ty.name)))
-        }
-        Value::Handle(handle) => models::field(handle, name),
-        other => Err(Failure::new(format!("{} has no field `{name}`", other.describe()))),
-    }
-}
-
-/// The field of a value, where it is a handle's and a number.
-pub(crate) fn number_field(value: &Value, name: &str) -> Option<Number> {
-    match value {
-        Value::Handle(handle) => models::number_field(handle, name),
-        _ => None,
-    }
-}
-
-/// The element of a handle.
-///
-/// # Errors
-/// The handle has none there.
-pub(crate) fn handle_element(value: &Value, index: i64) -> Result<Value, Failure> {
-    models::element(value, index)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::Types;
+    use super::super::ArgTypes;
     use super::*;
 
     #[test]
@@ -130,8 +84,8 @@ mod tests {
                     row.name
                 );
             }
-            // Whatever is known of the arguments, a result rule gives a type.
-            (row.result)(&Types(&[]));
+            // A result rule gives a type even without any knowledge of the arguments.
+            (row.result)(&ArgTypes(&[]));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Builtins on tensors that are no operations: random ones, ones made of lists, parts as lists, shapes, single elements.
+//! Builtins on tensors other than operations: random tensors, conversions from and to lists, parts, shapes, single elements.
 
 use std::sync::Arc;
 
@@ -7,16 +7,22 @@ use tl_device::{DType, Device, Shape};
 use tl_tensor::ops::{Arg, Op, Size, TensorType, apply, by_name};
 use tl_tensor::{Random, Tensor};
 
-use super::row::{Args, Builtin, Context, Default, Failure, Kind, Param};
-use super::{Types, always};
-use crate::check::{Known, Type};
+use super::args::Args;
+use super::elements::elements;
+use super::error::BuiltinError;
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{ArgTypes, Builtin, Context, always};
+use crate::types::{Known, Type};
 use crate::value::{Ints, Value};
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "rand",
         doc: "Random numbers, each from 0 to below 1 with equal probability; `float16` unless another float type is given.",
-        params: &[Param::required("shape", Kind::Ints), Param::optional("dtype", Kind::DType, Default::Absent)],
+        params: &[
+            Param::required("shape", ParamKind::Ints),
+            Param::optional("dtype", ParamKind::DType, DefaultValue::Absent),
+        ],
         makes_tensors: true,
         result: |types| types.made_tensor(0, 1),
         run: |context, args| {
@@ -28,7 +34,10 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "randn",
         doc: "Random numbers from the standard normal distribution; `float16` unless another float type is given.",
-        params: &[Param::required("shape", Kind::Ints), Param::optional("dtype", Kind::DType, Default::Absent)],
+        params: &[
+            Param::required("shape", ParamKind::Ints),
+            Param::optional("dtype", ParamKind::DType, DefaultValue::Absent),
+        ],
         makes_tensors: true,
         result: |types| types.made_tensor(0, 1),
         run: |context, args| {
@@ -40,9 +49,9 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "seed",
         doc: "Starts the random numbers, those of `sample` included, again from `n`: the same seed gives the same numbers.",
-        params: &[Param::required("n", Kind::Int)],
+        params: &[Param::required("n", ParamKind::Int)],
         run: |context, args| {
-            // A seed is any 64 bits.
+            // Any 64 bits are a seed.
             let seed = args.int(0)? as u64;
             *context.random = Random::new(seed);
             *context.seed = seed;
@@ -56,7 +65,10 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "from_list",
         doc: "A tensor of the numbers in a list of (lists of …) numbers, `float16` unless another type is given.",
-        params: &[Param::required("list", Kind::List), Param::optional("dtype", Kind::DType, Default::Absent)],
+        params: &[
+            Param::required("list", ParamKind::List),
+            Param::optional("dtype", ParamKind::DType, DefaultValue::Absent),
+        ],
         makes_tensors: true,
         result: |types| {
             let (ty, known) = types.made_tensor(usize::MAX, 1);
@@ -71,7 +83,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "shape",
         doc: "The sizes of a tensor's dimensions, a list of ints.",
-        params: &[Param::required("x", Kind::Tensor)],
+        params: &[Param::required("x", ParamKind::Tensor)],
         result: |types| {
             let known = match types.ty(0) {
                 Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) => Known::Ints(sizes.clone()),
@@ -85,7 +97,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "rank",
         doc: "How many dimensions a tensor has.",
-        params: &[Param::required("x", Kind::Tensor)],
+        params: &[Param::required("x", ParamKind::Tensor)],
         result: |types| {
             let known = match types.ty(0) {
                 Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) => {
@@ -102,15 +114,15 @@ pub(super) static ROWS: &[Builtin] = &[
         name: "split",
         doc: "The tensor cut along `dim` into parts of `size` positions; the last part may be smaller. Views, in a list.",
         params: &[
-            Param::required("x", Kind::Tensor),
-            Param::required("size", Kind::Int),
-            Param::optional("dim", Kind::Int, Default::Int(0)),
+            Param::required("x", ParamKind::Tensor),
+            Param::required("size", ParamKind::Int),
+            Param::optional("dim", ParamKind::Int, DefaultValue::Int(0)),
         ],
         result: tensors,
         run: |context, args| {
             let size = args.size(1)?;
             if size == 0 {
-                return Err(Failure::new("split: the size of a part must be 1 or more"));
+                return Err(BuiltinError::new("split: the size of a part must be 1 or more"));
             }
             cut(context, args, size)
         },
@@ -120,16 +132,16 @@ pub(super) static ROWS: &[Builtin] = &[
         name: "chunk",
         doc: "The tensor cut along `dim` into `n` parts of equal size; the last parts may be smaller or missing. Views, in a list.",
         params: &[
-            Param::required("x", Kind::Tensor),
-            Param::required("n", Kind::Int),
-            Param::optional("dim", Kind::Int, Default::Int(0)),
+            Param::required("x", ParamKind::Tensor),
+            Param::required("n", ParamKind::Int),
+            Param::optional("dim", ParamKind::Int, DefaultValue::Int(0)),
         ],
         result: tensors,
         run: |context, args| {
             let n = args.size(1)?;
             let len = args.tensor(0)?.dims().get(axis(args)?).copied().unwrap_or(0);
             if n == 0 {
-                return Err(Failure::new("chunk: the number of parts must be 1 or more"));
+                return Err(BuiltinError::new("chunk: the number of parts must be 1 or more"));
             }
             cut(context, args, len.div_ceil(n).max(1))
         },
@@ -138,7 +150,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "item",
         doc: "The value of a tensor with one element: a float, an int or a bool.",
-        params: &[Param::required("t", Kind::Tensor)],
+        params: &[Param::required("t", ParamKind::Tensor)],
         result: |types| {
             let ty = match types.ty(0) {
                 Some(Type::Tensor(TensorType { dtype: Some(DType::I32), .. })) => Type::Int,
@@ -154,7 +166,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "to_list",
         doc: "The elements of a tensor as a list of (lists of …) floats, ints or bools.",
-        params: &[Param::required("t", Kind::Tensor)],
+        params: &[Param::required("t", ParamKind::Tensor)],
         result: |types| {
             let (dtype, rank) = match types.ty(0) {
                 Some(Type::Tensor(TensorType { dtype, sizes: Some(sizes) })) => (*dtype, sizes.len()),
@@ -174,7 +186,7 @@ pub(super) static ROWS: &[Builtin] = &[
             context
                 .device
                 .check_heap(Value::list_bytes(len).saturating_add(16 * len), || format!("a list of {len} elements"))?;
-            let numbers = super::testing::numbers(tensor)?;
+            let numbers = elements(tensor)?;
             Ok(nested(tensor.dtype(), &numbers, tensor.dims()))
         },
         ..Builtin::BASE
@@ -182,7 +194,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "argmax",
         doc: "The place of the largest element of all, an int; the first of equals. With a dimension it is the operation.",
-        params: &[Param::required("x", Kind::Tensor)],
+        params: &[Param::required("x", ParamKind::Tensor)],
         result: always!(Int),
         run: |context, args| place(context, args, "argmax"),
         ..Builtin::BASE
@@ -190,36 +202,36 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "argmin",
         doc: "The place of the smallest element of all, an int; the first of equals. With a dimension it is the operation.",
-        params: &[Param::required("x", Kind::Tensor)],
+        params: &[Param::required("x", ParamKind::Tensor)],
         result: always!(Int),
         run: |context, args| place(context, args, "argmin"),
         ..Builtin::BASE
     },
 ];
 
-fn tensors(_: &Types<'_>) -> (Type, Known) {
+fn tensors(_: &ArgTypes<'_>) -> (Type, Known) {
     (Type::list(Type::any_tensor()), Known::Nothing)
 }
 
-fn operation(name: &'static str) -> Result<&'static Op, Failure> {
-    by_name(name).ok_or_else(|| Failure::new(format!("the operation `{name}` is not available")))
+fn operation(name: &'static str) -> Result<&'static Op, BuiltinError> {
+    by_name(name).ok_or_else(|| BuiltinError::new(format!("the operation `{name}` is not available")))
 }
 
-fn place(context: &Context<'_>, args: &Args<'_>, name: &'static str) -> Result<Value, Failure> {
+fn place(context: &Context<'_>, args: &Args<'_>, name: &'static str) -> Result<Value, BuiltinError> {
     let x = args.tensor(0)?;
     item(&apply(operation(name)?, context.device, &[Arg::from(x)])?.into())
 }
 
 /// The dimension that the third argument names.
-fn axis(args: &Args<'_>) -> Result<usize, Failure> {
+fn axis(args: &Args<'_>) -> Result<usize, BuiltinError> {
     let (dim, rank) = (args.int(2)?, args.tensor(0)?.rank());
     let from_start = if dim < 0 { dim.saturating_add(rank as i64) } else { dim };
     let axis = usize::try_from(from_start).ok().filter(|axis| *axis < rank);
-    axis.ok_or_else(|| Failure::new(format!("{}: there is no dimension {dim}: the tensor has {rank}", args.row.name)))
+    axis.ok_or_else(|| BuiltinError::new(format!("{}: there is no dimension {dim}: the tensor has {rank}", args.name)))
 }
 
-/// Cuts along the dimension into parts of so many positions.
-fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Failure> {
+/// Cuts along the dimension into parts of `size` positions.
+fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, BuiltinError> {
     let (x, axis) = (args.tensor(0)?, axis(args)?);
     let slice = operation("slice")?;
     let len = x.dims().get(axis).copied().unwrap_or(0);
@@ -235,12 +247,12 @@ fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Fai
 }
 
 /// The value of a tensor with one element.
-pub(super) fn item(tensor: &Tensor) -> Result<Value, Failure> {
+pub(super) fn item(tensor: &Tensor) -> Result<Value, BuiltinError> {
     if tensor.n_elems() != 1 {
         let message = format!("item: the tensor {} has {} elements, not one", tensor.layout(), tensor.n_elems());
-        return Err(Failure::new(message));
+        return Err(BuiltinError::new(message));
     }
-    let x = super::testing::numbers(tensor)?.first().copied().unwrap_or_default();
+    let x = elements(tensor)?.first().copied().unwrap_or_default();
     Ok(element(tensor.dtype(), x))
 }
 
@@ -264,8 +276,8 @@ fn nested(dtype: DType, numbers: &[f64], dims: &[usize]) -> Value {
     Value::List(Arc::new(parts.map(|part| nested(dtype, part, rest)).collect()))
 }
 
-/// A tensor of the numbers in nested lists, whose parts must be of equal length.
-pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<Tensor, Failure> {
+/// A tensor of the numbers in nested lists, which must be rectangular.
+pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<Tensor, BuiltinError> {
     let mut dims: SmallVec<[usize; 6]> = SmallVec::new();
     let mut level = list.clone();
     while let Some(len) = level.list_len() {
@@ -287,7 +299,7 @@ pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<T
             Tensor::<f32>::from_slice(device, &data, shape)?.into_dyn()
         }
         DType::I32 => {
-            let data: Result<SmallVec<[i32; 16]>, Failure> = numbers.iter().map(|x| to_i32(*x)).collect();
+            let data: Result<SmallVec<[i32; 16]>, BuiltinError> = numbers.iter().map(|x| to_i32(*x)).collect();
             Tensor::<i32>::from_slice(device, &data?, shape)?.into_dyn()
         }
         DType::Bool => {
@@ -295,26 +307,26 @@ pub(crate) fn from_list(device: &Device, list: &Value, dtype: DType) -> Result<T
             Tensor::<bool>::from_slice(device, &data, shape)?.into_dyn()
         }
         DType::Block(format) => {
-            return Err(Failure::new(format!("a list cannot become a {} weight", format.name)));
+            return Err(BuiltinError::new(format!("a list cannot become a {} weight", format.name)));
         }
     })
 }
 
-fn to_i32(x: f64) -> Result<i32, Failure> {
+fn to_i32(x: f64) -> Result<i32, BuiltinError> {
     if x.fract() == 0.0 && x >= f64::from(i32::MIN) && x <= f64::from(i32::MAX) {
         return Ok(x as i32);
     }
-    Err(Failure::new(format!("{x} is not a whole number of 32 bits, and the tensor is of int32")))
+    Err(BuiltinError::new(format!("{x} is not a whole number of 32 bits, and the tensor is of int32")))
 }
 
-fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> Result<(), Failure> {
+fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> Result<(), BuiltinError> {
     let Some((first, rest)) = dims.split_first() else {
         numbers.push(match value {
             Value::Int(n) => *n as f64,
             Value::Float(x) => *x,
             Value::Bool(b) => f64::from(u8::from(*b)),
             other => {
-                return Err(Failure::new(format!(
+                return Err(BuiltinError::new(format!(
                     "a tensor is made of numbers, and the list has {}",
                     other.describe()
                 )));
@@ -335,7 +347,7 @@ fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> 
             let message = format!(
                 "the parts of a list that becomes a tensor must have equal lengths: {found} stands where {first} belong"
             );
-            Err(Failure::new(message))
+            Err(BuiltinError::new(message))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Printing and strings.
 
-use super::always;
-use super::row::{Builtin, Default, Kind, Param};
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{Builtin, always};
 use crate::display::{show, write_value};
 use crate::value::Value;
 
@@ -9,10 +9,10 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "print",
         doc: "Shows the values with a space between them and `end` behind them, a newline unless given.",
-        params: &[Param::rest(), Param::optional("end", Kind::Text, Default::Text("\n"))],
+        params: &[Param::rest(), Param::optional("end", ParamKind::Text, DefaultValue::Text("\n"))],
         run: |context, args| {
             let end = args.text(0)?;
-            // A single string, as it comes from decoding, is shown without a copy.
+            // A single string, the usual output of decoding, is printed without a copy.
             if let [Value::Str(text)] = args.rest(1) {
                 context.host.print(text);
                 if !end.is_empty() {
@@ -36,7 +36,7 @@ pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "str",
         doc: "The text that `print` shows for a value.",
-        params: &[Param::required("x", Kind::Any)],
+        params: &[Param::required("x", ParamKind::Any)],
         result: always!(Str),
         run: |_, args| match args.value(0) {
             text @ Value::Str(_) => Ok(text.clone()),

@@ -7,11 +7,11 @@
 //! and these weights times `v`, by `einsum` with any letters in any order or by `@`, with or without scale and mask. It becomes
 //!
 //! ```text
-//! if «q, k, v, n, m are operands of attention» { attention(q, k, v, true, scale) } else { «as it was written» }
+//! if «attention takes q, k, v, n, m» { attention(q, k, v, true, scale) } else { «as written» }
 //! ```
 //!
-//! so that what it says of wrong operands stays what it was. The operands are evaluated before, in the order in which they are
-//! written. What differs is that scores and weights are not rounded to `float16` in between.
+//! so errors about wrong operands stay those of the written operations. The operands are evaluated before, in written order.
+//! The results differ in that scores and weights are not rounded to `float16` in between.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ use tl_syntax::ast::BinaryOperator;
 use tl_tensor::ops::by_name;
 
 use crate::ir::{
-    Argument, Arranged, Block, Drops, Expr, ExprKind, Function, If, OpCall, Slot, Statement, WrittenAttention,
+    Argument, Block, Drops, Expr, ExprKind, Function, If, OpCall, PermutedTensor, Slot, Statement, WrittenAttention,
 };
 use crate::rewrite::walk::Part;
 use crate::value::Value;
 
-/// Recognizes all attention in a function. Says whether there was any.
+/// Recognizes all attention in a function; true if there is any.
 pub(super) fn recognize(function: &mut Function) -> bool {
     let Function { body, slots, holds_memory, .. } = function;
     let mut found = false;
     in_block(body, &mut |expr| {
         let mut operands = Vec::new();
         let Some(form) = form(expr, &mut operands) else { return };
-        if !operands.iter().all(|(_, operand)| operand.changes_no_variable()) {
+        if !operands.iter().all(|(_, operand)| operand.assigns_nothing()) {
             return;
         }
         found = true;
@@ -55,14 +55,14 @@ fn in_part(part: Part<'_>, rewrite: &mut dyn FnMut(&mut Expr)) {
     match part {
         Part::Block(block) => in_block(block, rewrite),
         Part::Expr(expr) => {
-            // What is inside first: the operands of one may have others in them.
+            // Inner expressions first: the operands of one attention may contain another.
             expr.for_each_part(&mut |part| in_part(part, rewrite));
             rewrite(expr);
         }
     }
 }
 
-/// What an operand is to attention.
+/// The role of an operand of attention.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Role {
     Queries,
@@ -74,21 +74,21 @@ enum Role {
     MaskColumns,
 }
 
-/// The operands that have been found, in the order in which they are written.
+/// The operands found so far, in written order.
 type Operands<'e> = Vec<(Role, &'e mut Expr)>;
 
-/// Which dimensions of the operands and of the result are which.
+/// The order of dimensions of the operands and of the result.
 struct Form {
     /// Of queries `[n, heads, d]`, of keys and of values `[m, heads, d]`.
     queries: [usize; 3],
     keys: [usize; 3],
     values: [usize; 3],
-    /// Of `[n, heads, d]`, those of the result in its order.
+    /// The result's dimensions, as indices into `[n, heads, d]`.
     result: [usize; 3],
     is_causal: bool,
 }
 
-/// Finds the form and the operands, in the order in which they are written.
+/// Finds the form, and the operands in written order.
 fn form<'e>(expr: &'e mut Expr, operands: &mut Operands<'e>) -> Option<Form> {
     let (outer, [left, right]) = product(expr)?;
     let (scores, of_weights, of_values) = if is_op(left, "softmax") {
@@ -108,7 +108,7 @@ fn form<'e>(expr: &'e mut Expr, operands: &mut Operands<'e>) -> Option<Form> {
     Some(Form { queries, keys, values, result, is_causal })
 }
 
-/// Where in the scores are queries, keys and heads, and where they are in the operands.
+/// Which dimensions of the scores are queries, keys and heads, and which those of the operands.
 struct Scores {
     rows: usize,
     columns: usize,
@@ -143,7 +143,7 @@ enum MaskDim {
     One,
 }
 
-/// `causal_mask(n, m)`, `causal_mask(n)`, with dimensions of size 1 put in.
+/// `causal_mask(n, m)` or `causal_mask(n)`, with inserted dimensions of size 1.
 fn mask_dims<'e>(expr: &'e mut Expr, operands: &mut Operands<'e>) -> Option<Vec<MaskDim>> {
     if is_op(expr, "unsqueeze") {
         let [Argument::One(inner), dim] = op(expr, "unsqueeze")? else { return None };
@@ -159,7 +159,7 @@ fn mask_dims<'e>(expr: &'e mut Expr, operands: &mut Operands<'e>) -> Option<Vec<
     Some(vec![MaskDim::Rows, MaskDim::Columns])
 }
 
-/// The scores times a number, or divided by one, or as they are.
+/// The scores, plain or multiplied or divided by a number.
 fn scaled<'e>(expr: &'e mut Expr, columns: usize, operands: &mut Operands<'e>) -> Option<Scores> {
     if is_op(expr, "div") {
         let [Argument::One(left), Argument::One(right)] = op(expr, "div")? else { return None };
@@ -180,7 +180,7 @@ fn scaled<'e>(expr: &'e mut Expr, columns: usize, operands: &mut Operands<'e>) -
     scores(right, columns, operands)
 }
 
-/// The products of queries and keys. The keys are those that have the dimension `columns` of the result.
+/// The products of queries and keys. The keys are the operand with the dimension `columns` of the result.
 fn scores<'e>(expr: &'e mut Expr, columns: usize, operands: &mut Operands<'e>) -> Option<Scores> {
     let (letters, [left, right]) = product(expr)?;
     let m = letters.result[columns];
@@ -198,7 +198,7 @@ fn scores<'e>(expr: &'e mut Expr, columns: usize, operands: &mut Operands<'e>) -
     Some(Scores { rows, columns, heads, queries, keys, is_causal: false })
 }
 
-/// Where these letters stand among those; `None` where one does not.
+/// The positions of the wanted letters; `None` if one is missing.
 fn places(letters: [u8; 3], wanted: [u8; 3]) -> Option<[usize; 3]> {
     let [a, b, c] = wanted.map(|wanted| letters.iter().position(|letter| *letter == wanted));
     Some([a?, b?, c?])
@@ -217,7 +217,7 @@ impl Letters {
         let (left, right) = operands.split_once(',')?;
         let three = |text: &str| <[u8; 3]>::try_from(text.trim().as_bytes()).ok();
         let letters = Letters { left: three(left)?, right: three(right)?, result: three(result)? };
-        // A letter that stands twice in an operand is a diagonal.
+        // A repeated letter in an operand takes a diagonal.
         let is_plain = |[a, b, c]: [u8; 3]| a != b && b != c && a != c;
         (is_plain(letters.left) && is_plain(letters.right) && is_plain(letters.result)).then_some(letters)
     }
@@ -245,7 +245,7 @@ fn op<'e>(expr: &'e mut Expr, name: &str) -> Option<&'e mut [Argument]> {
     }
 }
 
-/// A dimension that is written out, of `rank`; the last one where it is left out.
+/// A constant dimension of `rank`; the last one if it is left out.
 fn dim_of(argument: &Argument, rank: usize) -> Option<usize> {
     let number = |expr: &Expr| match expr.constant() {
         Some(Value::Int(n)) => Some(*n),
@@ -278,7 +278,7 @@ impl Operand {
     }
 }
 
-/// Gives names to the operands that have none, and puts the names in their places.
+/// Moves operands other than variables and constants into new variables.
 fn name_operands(
     operands: Vec<(Role, &mut Expr)>,
     new_slot: &mut dyn FnMut() -> Slot,
@@ -302,7 +302,7 @@ fn name_operands(
     (statements, operands)
 }
 
-/// Puts the choice between the operation and what is written in the place of the latter.
+/// Replaces the written expression by the choice between it and the operation.
 fn replace(expr: &mut Expr, statements: Vec<Statement>, operands: &[(Role, Operand)], form: &Form) {
     let span = expr.span;
     let mut separately = std::mem::replace(expr, Expr::unit(span));
@@ -325,7 +325,7 @@ fn replace(expr: &mut Expr, statements: Vec<Statement>, operands: &[(Role, Opera
     *expr = Expr::new(ExprKind::Block(Block { statements, value: Some(Box::new(value)) }), span);
 }
 
-/// What must be so for the operation to give what is written.
+/// The condition under which the operation gives the written result.
 fn condition(of: impl Fn(Role) -> Option<Expr>, form: &Form) -> Option<WrittenAttention> {
     let mask = match of(Role::MaskRows) {
         // `causal_mask(n)` is square.
@@ -333,15 +333,15 @@ fn condition(of: impl Fn(Role) -> Option<Expr>, form: &Form) -> Option<WrittenAt
         None => None,
     };
     Some(WrittenAttention {
-        queries: Arranged { tensor: of(Role::Queries)?, dims: form.queries },
-        keys: Arranged { tensor: of(Role::Keys)?, dims: form.keys },
-        values: Arranged { tensor: of(Role::Values)?, dims: form.values },
+        queries: PermutedTensor { tensor: of(Role::Queries)?, dims: form.queries },
+        keys: PermutedTensor { tensor: of(Role::Keys)?, dims: form.keys },
+        values: PermutedTensor { tensor: of(Role::Values)?, dims: form.values },
         scale: of(Role::Factor).or_else(|| of(Role::Divisor)),
         mask,
     })
 }
 
-/// The operation, its result in the order of dimensions that is written.
+/// The operation, its result in the written order of dimensions.
 fn fused(of: impl Fn(Role) -> Option<Expr>, form: &Form, span: Span) -> Option<Expr> {
     let one = || Expr::of(Value::Float(1.0), span);
     let scale = match (of(Role::Factor), of(Role::Divisor)) {
@@ -366,7 +366,7 @@ fn fused(of: impl Fn(Role) -> Option<Expr>, form: &Form, span: Span) -> Option<E
     Some(permuted(Expr::new(ExprKind::Op(Box::new(call)), span), form.result))
 }
 
-/// Marks operations whose operands have been replaced.
+/// Updates the marks of operations whose operands were replaced.
 fn mark(expr: &mut Expr) {
     if let ExprKind::Op(call) = &mut expr.kind {
         for argument in &mut call.arguments {
@@ -374,7 +374,7 @@ fn mark(expr: &mut Expr) {
                 mark(expr);
             }
         }
-        call.mark();
+        call.update_marks();
     }
 }
 
@@ -393,10 +393,12 @@ mod tests {
     use tl_syntax::SourceMap;
 
     use super::*;
-    use crate::check::{Checked, check, check_unmarked};
-    use crate::eval::{self, End};
+    use crate::check::{Checked, check};
+    use crate::compile::compile;
+    use crate::eval::{self, Environment};
     use crate::host::{CapturedHost, Host};
     use crate::ir::Program;
+    use crate::model::open_model;
 
     type Check = fn(&str, &str, &mut dyn Host, &mut SourceMap) -> Checked;
 
@@ -407,13 +409,12 @@ mod tests {
         checked.program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"))
     }
 
-    /// What the program prints, and its error if it has one.
+    /// The program's output, and its error if it has one.
     fn run(program: &Program) -> (String, Option<String>) {
         let mut host = CapturedHost::default();
-        let error = match eval::run(program, &Device::cpu(), &mut host, 1 << 20) {
-            End::Failed(error) => Some(format!("{} at {:?}", error.diagnostic.message, error.diagnostic.span())),
-            End::Done | End::Exit(_) => None,
-        };
+        let environment = Environment { device: &Device::cpu(), host: &mut host, open_model };
+        let error = eval::run(program, environment, 1 << 20).err();
+        let error = error.map(|error| format!("{} at {:?}", error.diagnostic.message, error.diagnostic.span()));
         (host.output, error)
     }
 
@@ -441,10 +442,10 @@ mod tests {
                  let found = written(q, k, v)\n\
                  print(shape(found) == shape(expected), item(max(abs(found - expected))) < 0.0001)\n"
             );
-            let mut program = checked(&text, check);
+            let mut program = checked(&text, compile);
             assert_eq!(count(&mut program), usize::from(is_recognized), "{text}");
             assert_eq!(run(&program), ("true true\n".to_owned(), None), "{text}");
-            assert_eq!(run(&checked(&text, check_unmarked)), ("true true\n".to_owned(), None), "{text}");
+            assert_eq!(run(&checked(&text, check)), ("true true\n".to_owned(), None), "{text}");
         }
     }
 
@@ -493,7 +494,7 @@ mod tests {
         );
     }
 
-    /// With room for the result alone, and no memory for anything else: what is written would need scores and weights.
+    /// Memory for the result suffices; the written operations would need scores and weights too.
     #[test]
     fn the_result_takes_memory_alone() {
         for [n, m, h, e] in SIZES {
@@ -509,13 +510,13 @@ mod tests {
                 buffer_seal()
                 print(shape(written(q, k, k)), buffer_stats().taken)\n"
             );
-            assert_eq!(run(&checked(&text, check)), (format!("[{n}, {h}, {e}] 1\n"), None), "{text}");
-            let (_, error) = run(&checked(&text, check_unmarked));
+            assert_eq!(run(&checked(&text, compile)), (format!("[{n}, {h}, {e}] 1\n"), None), "{text}");
+            let (_, error) = run(&checked(&text, check));
             assert!(error.is_some_and(|error| error.contains("memory is sealed")), "{text}");
         }
     }
 
-    /// What looks like attention and is something else, or cannot be told until the program runs.
+    /// Forms that resemble attention and are not, or that only the running program can tell.
     #[test]
     fn what_is_something_else() {
         let plain = "attention(q, k, v, causal: false)";
@@ -538,7 +539,7 @@ mod tests {
             let text = format!(
                 "fn f(q: float32[?, ?, ?]) {{ print(shape(einsum(\"ihj,jhd->ihd\", softmax(einsum(\"{spec}\", q, q)), q))) }}\n"
             );
-            assert_eq!(count(&mut checked(&text, check)) == 1, expected, "{text}");
+            assert_eq!(count(&mut checked(&text, compile)) == 1, expected, "{text}");
         }
         // The scale is a tensor: known when it runs.
         compare(&written.replace("sqrt(e)", "sqrt(full([1], e, float32))"), plain, true);
@@ -550,7 +551,7 @@ mod tests {
         compare(&written.replace(", v)", ", concat([v, v], 2))"), &format!("concat([{plain}, {plain}], 2)"), true);
     }
 
-    /// The message is that of the operation which is written.
+    /// Errors are those of the written operations.
     #[test]
     fn what_does_not_fit() {
         for (q, k, v, is_wrong) in [
@@ -574,11 +575,11 @@ mod tests {
                 print(\"before\")
                 written(ones({q}), ones({k}), ones({v}))\n"
             );
-            let mut program = checked(&text, check);
+            let mut program = checked(&text, compile);
             assert_eq!(count(&mut program), 1, "{text}");
             let (printed, error) = run(&program);
             assert_eq!(error.is_some(), is_wrong, "{text}\n{error:?}");
-            assert_eq!((printed, error), run(&checked(&text, check_unmarked)), "{text}");
+            assert_eq!((printed, error), run(&checked(&text, check)), "{text}");
         }
     }
 }

@@ -1,39 +1,38 @@
-//! `let y = relu(x)` and then `y * 2`, the only read of `y`: the operation takes the place of the variable, as if it had been
-//! written there. So chains and recognized forms reach across statements.
+//! Inlining of variables: after `let y = relu(x)`, in `y * 2` with the only read of `y`, the operation replaces the variable.
+//! So chains and recognized forms reach across statements.
 //!
-//! Only where nothing but variables and constants is evaluated between the two, so that everything happens in the order in which
-//! it was written.
+//! Only if nothing but variables and constants is evaluated between the two: the order of evaluation stays.
 
-use crate::ir::{Argument, Block, Expr, ExprKind, Recycled, Slot, Statement};
+use crate::ir::{Argument, Block, Expr, ExprKind, RecycleTarget, Slot, Statement};
 use crate::rewrite::walk::Part;
 
-/// Operations nested deeper than this are left in variables: evaluating an expression takes the machine's stack.
+/// Operations nested deeper than this stay in variables: evaluation of nested expressions takes the thread's stack.
 const MAX_NESTED: usize = 24;
 
-/// Joins what can be joined in a block and in all blocks inside it. Says whether anything was.
-pub(super) fn join(block: &mut Block) -> bool {
-    let mut joined = false;
-    block.for_each_part(&mut |part| joined |= join_inside(part));
-    // From the end, so that a statement which took one in is itself taken in by the next.
+/// Inlines variables in a block and in all blocks inside it; true if there were any.
+pub(super) fn inline(block: &mut Block) -> bool {
+    let mut inlined = false;
+    block.for_each_part(&mut |part| inlined |= inline_inside(part));
+    // From the end, so that a statement with an inlined operation can itself be inlined into the next.
     for at in (0..block.statements.len()).rev() {
-        joined |= join_statement(block, at);
+        inlined |= inline_statement(block, at);
     }
-    joined
+    inlined
 }
 
-fn join_inside(part: Part<'_>) -> bool {
+fn inline_inside(part: Part<'_>) -> bool {
     match part {
-        Part::Block(block) => join(block),
+        Part::Block(block) => inline(block),
         Part::Expr(expr) => {
-            let mut joined = false;
-            expr.for_each_part(&mut |part| joined |= join_inside(part));
-            joined
+            let mut inlined = false;
+            expr.for_each_part(&mut |part| inlined |= inline_inside(part));
+            inlined
         }
     }
 }
 
-/// Puts the operation of statement `at` into what follows it.
-fn join_statement(block: &mut Block, at: usize) -> bool {
+/// Inlines the operation of statement `at` into the next one.
+fn inline_statement(block: &mut Block, at: usize) -> bool {
     let Some((statement, rest)) = block.statements.get_mut(at..).and_then(<[_]>::split_first_mut) else { return false };
     let Statement::Set { slot, value, unread: false } = statement else { return false };
     let next = match rest.first_mut() {
@@ -49,17 +48,17 @@ fn join_statement(block: &mut Block, at: usize) -> bool {
             None => return false,
         },
     };
-    let may_move = matches!(&value.kind, ExprKind::Op(call) if call.changes_no_variable);
-    if !may_move || reads(next, *slot) != 1 {
+    let may_move = matches!(&value.kind, ExprKind::Op(call) if call.assigns_nothing);
+    if !may_move || count_reads(next, *slot) != 1 {
         return false;
     }
     let unit = Expr::unit(value.span);
-    let depth = MAX_NESTED.saturating_sub(nested(value));
+    let depth = MAX_NESTED.saturating_sub(operation_depth(value));
     let mut moved = Some(std::mem::replace(value, unit));
-    put(next, *slot, &mut moved, depth);
+    substitute(next, *slot, &mut moved, depth);
     match moved {
         Some(operation) => {
-            // It found no place.
+            // Nothing was replaced.
             *value = operation;
             false
         }
@@ -70,89 +69,88 @@ fn join_statement(block: &mut Block, at: usize) -> bool {
     }
 }
 
-/// How often an expression reads the variable, or recycles it.
-fn reads(expr: &mut Expr, slot: Slot) -> usize {
+/// How often an expression reads the variable; recycling counts as two reads.
+fn count_reads(expr: &mut Expr, slot: Slot) -> usize {
     match &expr.kind {
         ExprKind::Local { slot: read, .. } => return usize::from(*read == slot),
-        ExprKind::Recycle { target: Recycled::Local { slot: read, .. }, .. } if *read == slot => return 2,
+        ExprKind::Recycle { target: RecycleTarget::Local { slot: read, .. }, .. } if *read == slot => return 2,
         _ => {}
     }
     let mut count = 0;
-    expr.for_each_part(&mut |part| count += reads_in(part, slot));
+    expr.for_each_part(&mut |part| count += count_reads_in(part, slot));
     count
 }
 
-fn reads_in(part: Part<'_>, slot: Slot) -> usize {
+fn count_reads_in(part: Part<'_>, slot: Slot) -> usize {
     match part {
-        Part::Expr(expr) => reads(expr, slot),
+        Part::Expr(expr) => count_reads(expr, slot),
         Part::Block(block) => {
             let mut count = 0;
-            block.for_each_part(&mut |part| count += reads_in(part, slot));
+            block.for_each_part(&mut |part| count += count_reads_in(part, slot));
             count
         }
     }
 }
 
-/// How deep operations stand in each other.
-fn nested(expr: &Expr) -> usize {
+/// The depth of nested operations.
+fn operation_depth(expr: &Expr) -> usize {
     let ExprKind::Op(call) = &expr.kind else { return 0 };
     let inner = call.arguments.iter().map(|argument| match argument {
-        Argument::One(expr) => nested(expr),
+        Argument::One(expr) => operation_depth(expr),
         Argument::Missing | Argument::Several(_) => 0,
     });
     1 + inner.max().unwrap_or(0)
 }
 
-/// What was met on the way to the variable.
-enum Met {
-    /// The variable, in whose place the operation stands now.
-    Place,
-    /// Nothing that is evaluated but variables and constants.
-    Nothing,
-    /// Something else, which comes before what is behind it.
-    Other,
+/// The outcome of a search for the variable, in the order of evaluation.
+enum Search {
+    /// The operation stands in the variable's place.
+    Replaced,
+    /// Only variables and constants so far.
+    Pure,
+    /// Something else is evaluated before the variable.
+    Blocked,
 }
 
-/// Puts the operation in the place of the variable's last read, if that is the first thing which is evaluated, at most `depth`
-/// operations deep.
-fn put(expr: &mut Expr, slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Met {
+/// Replaces the variable's last read by the operation if nothing else is evaluated before it, at most `depth` operations deep.
+fn substitute(expr: &mut Expr, slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Search {
     match &mut expr.kind {
         ExprKind::Local { slot: read, last: true, .. } if *read == slot => match operation.take() {
             Some(operation) => {
                 *expr = operation;
-                Met::Place
+                Search::Replaced
             }
-            None => Met::Other,
+            None => Search::Blocked,
         },
-        ExprKind::Constant(_) | ExprKind::Local { .. } => Met::Nothing,
-        ExprKind::Expect { operand, .. } => match put(operand, slot, operation, depth) {
-            Met::Nothing => Met::Other,
-            met => met,
+        ExprKind::Constant(_) | ExprKind::Local { .. } => Search::Pure,
+        ExprKind::Expect { operand, .. } => match substitute(operand, slot, operation, depth) {
+            Search::Pure => Search::Blocked,
+            search => search,
         },
         ExprKind::Op(call) if depth > 0 => {
-            let met = put_into(&mut call.arguments, slot, operation, depth - 1);
-            if matches!(met, Met::Place) {
-                call.mark();
+            let search = substitute_in(&mut call.arguments, slot, operation, depth - 1);
+            if matches!(search, Search::Replaced) {
+                call.update_marks();
             }
-            met
+            search
         }
-        ExprKind::Builtin { arguments, .. } => put_into(arguments, slot, operation, depth),
-        _ => Met::Other,
+        ExprKind::Builtin { arguments, .. } => substitute_in(arguments, slot, operation, depth),
+        _ => Search::Blocked,
     }
 }
 
-/// As [`put`], for the arguments of a call.
-fn put_into(arguments: &mut [Argument], slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Met {
+/// As [`substitute`], for the arguments of a call.
+fn substitute_in(arguments: &mut [Argument], slot: Slot, operation: &mut Option<Expr>, depth: usize) -> Search {
     for argument in arguments {
-        let met = match argument {
-            Argument::Missing => Met::Nothing,
-            Argument::One(expr) => put(expr, slot, operation, depth),
-            Argument::Several(_) => Met::Other,
+        let search = match argument {
+            Argument::Missing => Search::Pure,
+            Argument::One(expr) => substitute(expr, slot, operation, depth),
+            Argument::Several(_) => Search::Blocked,
         };
-        if !matches!(met, Met::Nothing) {
-            return met;
+        if !matches!(search, Search::Pure) {
+            return search;
         }
     }
-    // The call itself comes before what is behind it.
-    Met::Other
+    // The call itself is evaluated before whatever follows.
+    Search::Blocked
 }

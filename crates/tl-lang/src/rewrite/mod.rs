@@ -1,18 +1,16 @@
-//! What a checked function becomes before it runs: the same values, in fewer steps. Values that one operation makes for the
-//! next are handed over without a variable ([`lets`]), so that chains reach across statements; attention that is written out
-//! becomes the operation ([`attention`]).
+//! Rewrites of a checked function: variables that only pass one operation's result to the next are inlined ([`lets`]), and
+//! attention that is written out becomes the operation ([`attention`]).
 //!
-//! Needs the ends of values that `liveness` marks, and leaves them to be marked anew.
+//! Needs the marks of `liveness`, and invalidates them.
 
+use crate::ir::Function;
 mod attention;
 mod lets;
 mod walk;
 
-use crate::ir::Function;
-
-/// Rewrites a function whose ends of values are marked. True where they must be marked again.
+/// Rewrites a function that `liveness` has marked; true if it must be marked again.
 pub(crate) fn rewrite(function: &mut Function) -> bool {
-    let joined = lets::join(&mut function.body);
+    let inlined = lets::inline(&mut function.body);
     let recognized = attention::recognize(function);
-    joined || recognized
+    inlined || recognized
 }

@@ -1,6 +1,6 @@
-//! What an expression or a block consists of, for walks that look for something in all of it.
+//! The parts of expressions and blocks, for walks over all of them.
 
-use crate::ir::{Argument, Block, Expr, ExprKind, Index, Recycled, Statement};
+use crate::ir::{Argument, Block, Expr, ExprKind, Index, RecycleTarget, Statement};
 
 /// A part of an expression or of a block.
 pub(super) enum Part<'e> {
@@ -58,7 +58,7 @@ impl Expr {
             ExprKind::IsAttention(written) => written.exprs_mut().for_each(|expr| visit(Part::Expr(expr))),
             ExprKind::Recycle { buffer, target } => {
                 visit(Part::Expr(buffer));
-                if let Recycled::Temporary(value) = target {
+                if let RecycleTarget::Temporary(value) = target {
                     visit(Part::Expr(value));
                 }
             }

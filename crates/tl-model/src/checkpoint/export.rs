@@ -97,6 +97,7 @@ impl Checkpoint {
     }
 
     /// A name of a folder's model: the folder's own, or in Hugging Face's cache that of its repository.
+    #[expect(clippy::disallowed_methods, reason = "a folder may be given by another name than its own")]
     pub fn folder_name(&self) -> Option<String> {
         let path = if self.path.is_dir() { self.path.as_path() } else { self.path.parent()? };
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());

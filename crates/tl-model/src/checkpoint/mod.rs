@@ -31,6 +31,7 @@ mod contents;
 mod convert;
 mod export;
 mod families;
+#[expect(clippy::disallowed_methods, reason = "loads the files of a folder")]
 mod folder;
 mod gguf;
 mod hub_config;

@@ -1,17 +1,16 @@
-//! The parser's state: where it is in the tokens, what it has reported, how deep it is.
+//! The parser's state: its position in the tokens, its diagnostics, its nesting.
 
 use std::sync::Arc;
 
 use crate::ast::{Expr, ExprKind, Name};
-use crate::parser::MAX_TREE_HEIGHT;
-use crate::parser::expressions::height;
 use crate::token::{Token, TokenKind};
+use crate::tree_height::MAX_TREE_HEIGHT;
 use crate::{Diagnostic, Span};
 
-/// How deep brackets, blocks and prefixes may be nested.
+/// The deepest nesting of brackets, blocks and prefixes.
 pub(super) const MAX_NESTING: u32 = 200;
 
-/// Behind this many nobody reads on.
+/// The most diagnostics that are reported.
 pub(super) const MAX_DIAGNOSTICS: usize = 50;
 
 pub(super) struct Parser<'a> {
@@ -20,14 +19,18 @@ pub(super) struct Parser<'a> {
     pub(super) tokens: Vec<Token>,
     pub(super) position: usize,
     pub(super) nesting: u32,
-    /// Set by an error, cleared at the statement's end; meanwhile errors are kept quiet.
+    /// Set by an error, cleared at the end of the statement; meanwhile nothing is reported.
     pub(super) recovering: bool,
-    /// Set where reading on makes no sense; nothing is reported any more.
+    /// Set when parsing was abandoned; nothing is reported any more.
     pub(super) gave_up: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    pub(super) fn new(text: &'a str, tokens: Vec<Token>, diagnostics: Vec<Diagnostic>) -> Parser<'a> {
+        Parser { text, tokens, position: 0, nesting: 0, recovering: false, gave_up: false, diagnostics }
+    }
+
     pub(super) fn token(&self) -> Token {
         self.ahead(0)
     }
@@ -73,7 +76,7 @@ impl Parser<'_> {
         self.text.get(span.start as usize..span.end as usize).unwrap_or("")
     }
 
-    /// From `start` to the end of what was read last.
+    /// From `start` to the end of the last token that was read.
     pub(super) fn span_from(&self, start: Span) -> Span {
         let previous = self.previous().span;
         if previous.end <= start.start { start } else { start.to(previous) }
@@ -84,11 +87,11 @@ impl Parser<'_> {
             return;
         }
         self.recovering = true;
-        self.report_and_go_on(diagnostic);
+        self.report_and_continue(diagnostic);
     }
 
-    /// For what is wrong without upsetting the reading.
-    pub(super) fn report_and_go_on(&mut self, diagnostic: Diagnostic) {
+    /// Reports an error after which parsing continues as if there were none.
+    pub(super) fn report_and_continue(&mut self, diagnostic: Diagnostic) {
         if self.gave_up {
             return;
         }
@@ -105,7 +108,7 @@ impl Parser<'_> {
         self.position = self.tokens.len().saturating_sub(1);
     }
 
-    /// How a message shows the current token.
+    /// The current token, for messages.
     pub(super) fn found(&self) -> String {
         let token = self.token();
         match token.kind {
@@ -132,7 +135,7 @@ impl Parser<'_> {
         found
     }
 
-    /// A name; an empty one if there is none, which is reported.
+    /// A name; an empty one, with a report, if there is none.
     pub(super) fn name(&mut self, what: &str) -> Name {
         let token = self.token();
         if token.kind == TokenKind::Identifier {
@@ -147,7 +150,7 @@ impl Parser<'_> {
         Name { text: Arc::from(""), span: token.span }
     }
 
-    /// Runs a part that may contain itself. Where that goes too deep, gives `fallback` and stops reading.
+    /// Runs a recursive part of the parser. Beyond the bound on nesting, gives `fallback` and abandons parsing.
     pub(super) fn nested<T>(&mut self, fallback: impl FnOnce(Span) -> T, part: impl FnOnce(&mut Self) -> T) -> T {
         if self.nesting >= MAX_NESTING {
             let span = self.token().span;
@@ -163,18 +166,18 @@ impl Parser<'_> {
         result
     }
 
-    /// Makes an expression, unless the tree would grow too high.
+    /// Makes an expression; an error if the tree grows too high.
     pub(super) fn node(&mut self, kind: ExprKind, span: Span) -> Expr {
-        let height = height(&kind);
-        if height >= MAX_TREE_HEIGHT {
+        let expr = Expr::new(kind, span);
+        if expr.height >= MAX_TREE_HEIGHT {
             let message = format!("this expression has more than {MAX_TREE_HEIGHT} levels");
             self.report(Diagnostic::error(span, message).hint("split it with `let`"));
-            return error_expr(span);
+            return Expr::error(span);
         }
-        Expr { kind, span, height }
+        expr
     }
 
-    /// Reads over `{ … }` with everything inside; the current token is the `{`.
+    /// Skips `{ … }` with its contents; the current token is the `{`.
     pub(super) fn skip_braces(&mut self) {
         let mut depth = 0_usize;
         loop {
@@ -190,7 +193,7 @@ impl Parser<'_> {
         }
     }
 
-    /// After an error: reads on to where the next statement may begin.
+    /// After an error: skips to where the next statement may begin.
     pub(super) fn synchronize(&mut self) {
         loop {
             match self.kind() {
@@ -200,8 +203,4 @@ impl Parser<'_> {
             }
         }
     }
-}
-
-pub(super) fn error_expr(span: Span) -> Expr {
-    Expr { kind: ExprKind::Error, span, height: 0 }
 }

@@ -1,11 +1,11 @@
-//! Expressions: precedence climbing over prefixes, operators and what stands behind an operand.
+//! Expressions: precedence climbing over prefix, binary and postfix operators.
 
 use crate::Diagnostic;
-use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, Statement, StatementKind, UnaryOperator};
-use crate::parser::cursor::{Parser, error_expr};
+use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, UnaryOperator};
+use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
-/// How tightly operators bind; a larger number binds tighter.
+/// Precedence of operators; a larger number binds tighter.
 mod binding {
     pub(super) const OR: u8 = 1;
     pub(super) const AND: u8 = 2;
@@ -48,16 +48,16 @@ impl Parser<'_> {
 
     /// An expression whose operators bind at least as tightly as `minimum`.
     fn operation(&mut self, minimum: u8) -> Expr {
-        self.nested(error_expr, |parser| {
+        self.nested(Expr::error, |parser| {
             let mut left = parser.prefix(minimum);
-            while let Some(next) = parser.operator_behind(&left, minimum) {
+            while let Some(next) = parser.next_operator(&left, minimum) {
                 left = parser.apply_operator(left, next);
             }
             left
         })
     }
 
-    fn operator_behind(&mut self, left: &Expr, minimum: u8) -> Option<TokenKind> {
+    fn next_operator(&mut self, left: &Expr, minimum: u8) -> Option<TokenKind> {
         let kind = self.kind();
         let tightness = match kind {
             TokenKind::As => binding::AS,
@@ -68,7 +68,7 @@ impl Parser<'_> {
             && tightness >= minimum
             && let ExprKind::Binary { operator, right, .. } = &left.kind
             && operator.is_comparison()
-            // In parentheses it would reach further than its right side.
+            // Parentheses would extend its span beyond its right side.
             && left.span.end == right.span.end
         {
             let diagnostic = Diagnostic::error(self.token().span, "comparisons cannot be chained");
@@ -87,12 +87,12 @@ impl Parser<'_> {
                 if !self.begins_expression() {
                     let diagnostic = Diagnostic::error(operator_span, "this range has no end");
                     self.report(diagnostic.hint("write `a..b`; `b` itself does not belong to the range"));
-                    return error_expr(operator_span);
+                    return Expr::error(operator_span);
                 }
                 ExprKind::Range { start: left, end: Box::new(self.operation(binding::RANGE + 1)) }
             }
             (_, Some((operator @ BinaryOperator::Power, tightness))) => {
-                // To the right of `**` a `-` may stand, and it is right-associative.
+                // `**` is right-associative, and its right side may begin with `-`.
                 let right = Box::new(self.operation(tightness));
                 ExprKind::Binary { operator, operator_span, left, right }
             }
@@ -185,7 +185,7 @@ impl Parser<'_> {
         let question = self.advance().span;
         if !matches!(path.kind, ExprKind::Field { .. } | ExprKind::Error) {
             let diagnostic = Diagnostic::error(question, "`?` stands behind a part of a model only");
-            self.report_and_go_on(diagnostic.hint("as in `model.output.weight?`, which is that tensor or `none`"));
+            self.report_and_continue(diagnostic.hint("as in `model.output.weight?`, which is that tensor or `none`"));
             return ExprKind::Error;
         }
         ExprKind::Optional(Box::new(path))
@@ -206,7 +206,7 @@ impl Parser<'_> {
             if name.is_none() && arguments.last().is_some_and(|last| last.name.is_some()) {
                 let diagnostic =
                     Diagnostic::error(value.span, "an argument without a name stands behind one with a name");
-                parser.report_and_go_on(diagnostic.hint("put the arguments without names first"));
+                parser.report_and_continue(diagnostic.hint("put the arguments without names first"));
             }
             arguments.push(Argument { name, value });
         });
@@ -233,7 +233,7 @@ impl Parser<'_> {
         if !self.at(TokenKind::DotDot) {
             return match start {
                 Some(at) => Index::At(at),
-                None => Index::At(error_expr(first)),
+                None => Index::At(Expr::error(first)),
             };
         }
         self.advance();
@@ -276,13 +276,13 @@ impl Parser<'_> {
                 ExprKind::Trace { body: self.block("`buffer_trace`") }
             }
             TokenKind::Learn => {
-                self.unavailable();
+                self.reserved_word();
                 ExprKind::Error
             }
             _ => {
                 let diagnostic = self.expected("an expression");
                 self.report(diagnostic);
-                return error_expr(token.span);
+                return Expr::error(token.span);
             }
         };
         let span = self.span_from(token.span);
@@ -310,7 +310,7 @@ impl Parser<'_> {
         }
         if let Some(qualifier) = qualifier {
             let message = format!("`{}::{}` is a function: call it with `(…)`", qualifier.text, name.text);
-            self.report_and_go_on(Diagnostic::error(qualifier.span.to(name.span), message));
+            self.report_and_continue(Diagnostic::error(qualifier.span.to(name.span), message));
             return ExprKind::Error;
         }
         ExprKind::Name(name.text)
@@ -320,7 +320,7 @@ impl Parser<'_> {
     fn parenthesized(&mut self) -> Expr {
         let open = self.advance().span;
         if self.eat(TokenKind::CloseParen) {
-            return Expr { kind: ExprKind::Unit, span: self.span_from(open), height: 0 };
+            return Expr::new(ExprKind::Unit, self.span_from(open));
         }
         let inner = self.expression();
         if self.at(TokenKind::Comma) {
@@ -343,10 +343,7 @@ impl Parser<'_> {
                 if branches.is_empty() {
                     return kind;
                 }
-                let value = self.node(kind, self.span_from(start));
-                let height = value.height.saturating_add(1);
-                let statement = Statement { span: value.span, kind: StatementKind::Expr(value) };
-                otherwise = Some(Block { span: statement.span, statements: vec![statement], height });
+                otherwise = Some(Block::of(self.node(kind, self.span_from(start))));
                 break;
             }
             let condition = self.expression();
@@ -376,51 +373,10 @@ impl Parser<'_> {
                 true => {
                     let start = self.token().span;
                     let kind = self.nested(|_| ExprKind::Error, |parser| parser.if_expression());
-                    let value = self.node(kind, self.span_from(start));
-                    let height = value.height.saturating_add(1);
-                    let statement = Statement { span: value.span, kind: StatementKind::Expr(value) };
-                    Block { span: statement.span, statements: vec![statement], height }
+                    Block::of(self.node(kind, self.span_from(start)))
                 }
             });
         }
         ExprKind::IfLet { name, value, then, otherwise }
     }
-}
-
-/// How high a node made of these parts is.
-pub(super) fn height(kind: &ExprKind) -> u16 {
-    let all = |exprs: &mut dyn Iterator<Item = &Expr>| exprs.map(|expr| expr.height).max().unwrap_or(0);
-    let below = match kind {
-        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::Str(_) => return 0,
-        ExprKind::Unit | ExprKind::Name(_) | ExprKind::Error => return 0,
-        ExprKind::List(elements) => all(&mut elements.iter()),
-        ExprKind::Unary { operand, .. } | ExprKind::As { operand, .. } => operand.height,
-        ExprKind::Binary { left, right, .. } | ExprKind::Range { start: left, end: right } => {
-            left.height.max(right.height)
-        }
-        ExprKind::Call { arguments, .. } => all(&mut arguments.iter().map(|argument| &argument.value)),
-        ExprKind::Method { receiver, arguments, .. } => {
-            all(&mut arguments.iter().map(|argument| &argument.value)).max(receiver.height)
-        }
-        ExprKind::Field { receiver, .. } | ExprKind::Optional(receiver) => receiver.height,
-        ExprKind::IfLet { value, then, otherwise, .. } => {
-            let blocks = then.height.max(otherwise.as_ref().map_or(0, |block| block.height));
-            blocks.max(value.height)
-        }
-        ExprKind::Index { receiver, indices } => {
-            let parts = indices.iter().flat_map(|index| match index {
-                Index::At(at) => [Some(at), None],
-                Index::Slice { start, end, .. } => [start.as_ref(), end.as_ref()],
-            });
-            all(&mut parts.flatten()).max(receiver.height)
-        }
-        ExprKind::If { branches, otherwise } => {
-            let branches = branches.iter().map(|(condition, block)| condition.height.max(block.height)).max();
-            branches.unwrap_or(0).max(otherwise.as_ref().map_or(0, |block| block.height))
-        }
-        ExprKind::Block(block) => block.height,
-        ExprKind::With { buffer, body } => buffer.height.max(body.height),
-        ExprKind::Trace { body } => body.height,
-    };
-    below.saturating_add(1)
 }

@@ -1,4 +1,4 @@
-//! What stands at a file's top level: functions, imports, `main`, and statements.
+//! Items at a file's top level: functions, imports, `main`, statements.
 
 use crate::Diagnostic;
 use crate::ast::{File, Function, Import, Item, Main, Parameter, Type, TypeKind};
@@ -22,7 +22,7 @@ impl Parser<'_> {
                 }
                 TokenKind::Minus if !items.is_empty() => {
                     let diagnostic = self.leading_minus();
-                    self.report_and_go_on(diagnostic);
+                    self.report_and_continue(diagnostic);
                     items.push(Item::Statement(self.statement()));
                 }
                 _ => items.extend(self.item()),
@@ -40,15 +40,15 @@ impl Parser<'_> {
                 Some(Item::Main(Main { span, body: self.block("`main`") }))
             }
             TokenKind::Struct | TokenKind::Impl => {
-                self.unavailable();
+                self.reserved_word();
                 None
             }
             _ => Some(Item::Statement(self.statement())),
         }
     }
 
-    /// Reports a reserved word and reads over its block.
-    pub(super) fn unavailable(&mut self) {
+    /// Reports a reserved word and skips its block.
+    pub(super) fn reserved_word(&mut self) {
         let word = self.advance();
         let message = format!("`{}` is not available in this version", self.slice(word.span));
         self.report(Diagnostic::error(word.span, message));
@@ -90,7 +90,7 @@ impl Parser<'_> {
         Parameter { name, ty }
     }
 
-    /// Reads what stands between commas up to the closing bracket, which it reads too. A comma may stand before the bracket.
+    /// Reads elements separated by commas up to and including the closing bracket. A trailing comma is allowed.
     pub(super) fn comma_list(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
         while !self.at(close) {
             let before = self.position;

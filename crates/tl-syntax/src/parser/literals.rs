@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use crate::ast::{Expr, ExprKind};
-use crate::parser::cursor::{Parser, error_expr};
+use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 
-/// One more than the largest `int`: the size of the smallest, written with `-` before it.
+/// The absolute value of the smallest `int`, one more than the largest.
 const MIN_INT_SIZE: u64 = 1 << 63;
 
 impl Parser<'_> {
-    /// A number as an expression; `negative` says that a `-` stands directly before it.
+    /// A number as an expression; `negative`: a `-` stands directly before it.
     pub(super) fn number(&mut self, negative: bool) -> Expr {
         let token = self.advance();
         let kind = match token.kind {
@@ -22,8 +22,8 @@ impl Parser<'_> {
                     Ok(value) => ExprKind::Int(value),
                     Err(_) if negative && value == MIN_INT_SIZE => ExprKind::Int(i64::MIN),
                     Err(_) => {
-                        self.report_and_go_on(too_large(token.span));
-                        return error_expr(token.span);
+                        self.report_and_continue(too_large(token.span));
+                        return Expr::error(token.span);
                     }
                 }
             }
@@ -31,14 +31,14 @@ impl Parser<'_> {
                 let message = format!("`{}` is not a number", self.slice(token.span));
                 let hint =
                     "a name does not begin with a digit; numbers are written `42`, `1_000`, `0xff`, `3.14`, `1e-5`";
-                self.report_and_go_on(Diagnostic::error(token.span, message).hint(hint));
-                return error_expr(token.span);
+                self.report_and_continue(Diagnostic::error(token.span, message).hint(hint));
+                return Expr::error(token.span);
             }
         };
-        Expr { kind, span: token.span, height: 0 }
+        Expr::new(kind, token.span)
     }
 
-    /// Whether the current token is the size of the smallest `int`, which is a number only behind a `-`.
+    /// Whether the current token is [`MIN_INT_SIZE`], which is valid only after a `-`.
     pub(super) fn at_min_int_size(&self) -> bool {
         self.at(TokenKind::Int) && integer_value(self.slice(self.token().span)) == Some(MIN_INT_SIZE)
     }
@@ -47,11 +47,11 @@ impl Parser<'_> {
         match integer_value(self.slice(span)) {
             Some(value) => value,
             None if self.slice(span).trim_start_matches("0x").trim_matches('_').is_empty() => {
-                self.report_and_go_on(Diagnostic::error(span, "there are no digits behind `0x`"));
+                self.report_and_continue(Diagnostic::error(span, "there are no digits behind `0x`"));
                 0
             }
             None => {
-                self.report_and_go_on(too_large(span));
+                self.report_and_continue(too_large(span));
                 0
             }
         }
@@ -61,7 +61,10 @@ impl Parser<'_> {
         let digits: String = self.slice(span).chars().filter(|c| *c != '_').collect();
         let value = digits.parse::<f64>().unwrap_or(f64::INFINITY);
         if value.is_infinite() {
-            self.report_and_go_on(Diagnostic::error(span, "this number is too large for a `float` (at most 1.8e308)"));
+            self.report_and_continue(Diagnostic::error(
+                span,
+                "this number is too large for a `float` (at most 1.8e308)",
+            ));
             return 0.0;
         }
         value
@@ -92,11 +95,11 @@ impl Parser<'_> {
             }
         }
         if !closed {
-            // What follows is probably not what was meant either, so nothing is said about it.
+            // Errors in the rest of the statement would follow from this one, so this report suppresses them.
             let diagnostic = Diagnostic::error(span, "this string is not closed on its line");
             self.report(diagnostic.hint("a newline inside a string is written `\\n`"));
         } else if let Some(problem) = problem {
-            self.report_and_go_on(problem);
+            self.report_and_continue(problem);
         }
         text.into()
     }
@@ -115,7 +118,7 @@ fn integer_value(text: &str) -> Option<u64> {
     }
 }
 
-/// Cuts the closing quote off, unless it belongs to an escape.
+/// Removes the closing quote, unless it belongs to an escape.
 fn split_closing_quote(inner: &str) -> (&str, bool) {
     match inner.strip_suffix('"') {
         Some(text) if text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0 => (text, true),
@@ -123,7 +126,7 @@ fn split_closing_quote(inner: &str) -> (&str, bool) {
     }
 }
 
-/// The character that the escape behind a backslash means.
+/// The character of the escape after a backslash.
 fn escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
     match chars.next()?.1 {
         'n' => Some('\n'),

@@ -1,7 +1,7 @@
-//! Blocks and statements, and where they end.
+//! Blocks and statements, and their ends.
 
 use crate::ast::{Block, Expr, ExprKind, Statement, StatementKind, TensorDeclaration, TensorStorage};
-use crate::parser::cursor::{Parser, error_expr};
+use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 
@@ -12,19 +12,18 @@ impl Parser<'_> {
         if !self.at(TokenKind::OpenBrace) {
             let diagnostic = self.expected(&format!("`{{` and the block of {owner}"));
             self.report(diagnostic);
-            // Something is wrong between the head and its block: the block itself may well be right.
+            // The error is between the head and its block; the block itself may be right.
             while !self.at(TokenKind::OpenBrace) {
                 if matches!(
                     self.kind(),
                     TokenKind::Newline | TokenKind::Semicolon | TokenKind::CloseBrace | TokenKind::End
                 ) {
-                    return Block { statements: Vec::new(), span: start, height: 0 };
+                    return Block::new(Vec::new(), start);
                 }
                 self.advance();
             }
         }
-        let empty = |span| Block { statements: Vec::new(), span, height: 0 };
-        self.nested(empty, |parser| parser.block_body())
+        self.nested(|span| Block::new(Vec::new(), span), |parser| parser.block_body())
     }
 
     fn block_body(&mut self) -> Block {
@@ -39,9 +38,9 @@ impl Parser<'_> {
             if matches!(self.kind(), TokenKind::CloseBrace | TokenKind::End) {
                 break;
             }
-            if newline && self.at(TokenKind::Minus) && statements.last().is_some_and(leaves_a_value) {
+            if newline && self.at(TokenKind::Minus) && statements.last().is_some_and(has_unused_value) {
                 let diagnostic = self.leading_minus();
-                self.report_and_go_on(diagnostic);
+                self.report_and_continue(diagnostic);
             }
             statements.push(self.statement());
             self.statement_end();
@@ -49,8 +48,7 @@ impl Parser<'_> {
         if !self.eat(TokenKind::CloseBrace) {
             self.report(Diagnostic::error(start, "this `{` is never closed"));
         }
-        let height = statements.iter().map(statement_height).max().unwrap_or(0);
-        Block { statements, span: self.span_from(start), height }
+        Block::new(statements, self.span_from(start))
     }
 
     pub(super) fn leading_minus(&self) -> Diagnostic {
@@ -115,11 +113,11 @@ impl Parser<'_> {
                     format!("`{}` stands at the top level of a file, not inside a block", self.slice(token.span));
                 self.report(Diagnostic::error(token.span, message));
                 self.synchronize();
-                StatementKind::Expr(error_expr(token.span))
+                StatementKind::Expr(Expr::error(token.span))
             }
             TokenKind::Struct | TokenKind::Impl => {
-                self.unavailable();
-                StatementKind::Expr(error_expr(token.span))
+                self.reserved_word();
+                StatementKind::Expr(Expr::error(token.span))
             }
             _ => self.expression_statement(),
         }
@@ -127,14 +125,14 @@ impl Parser<'_> {
 
     fn let_statement(&mut self) -> StatementKind {
         self.advance();
-        // Every variable can be assigned to; the word is allowed for those who are used to it.
+        // Every variable is mutable; the word is allowed out of habit.
         self.eat(TokenKind::Mut);
         let name = self.name("the variable's name");
         let ty = self.eat(TokenKind::Colon).then(|| self.ty());
         if !self.eat(TokenKind::Equal) {
             let diagnostic = self.expected("`=` and the variable's value");
             self.report(diagnostic.hint("a variable begins with a value, as in `let x = 0`"));
-            return StatementKind::Let { name, ty, value: error_expr(self.token().span) };
+            return StatementKind::Let { name, ty, value: Expr::error(self.token().span) };
         }
         StatementKind::Let { name, ty, value: self.expression() }
     }
@@ -179,7 +177,7 @@ impl Parser<'_> {
                 StatementKind::Assign { name, declares, value }
             }
             _ => {
-                self.report_and_go_on(not_assignable(equal, &target));
+                self.report_and_continue(not_assignable(equal, &target));
                 StatementKind::Expr(value)
             }
         }
@@ -201,8 +199,8 @@ fn begins_statement(kind: TokenKind) -> bool {
         || matches!(kind, Identifier | If | Break | Continue | With | BufferTrace | OpenBrace | CloseBrace)
 }
 
-/// Whether the statement is an expression of which one would expect that its value is used.
-fn leaves_a_value(statement: &Statement) -> bool {
+/// Whether the statement is an expression whose value should have been used.
+fn has_unused_value(statement: &Statement) -> bool {
     match &statement.kind {
         StatementKind::Expr(expr) => !matches!(
             expr.kind,
@@ -210,19 +208,4 @@ fn leaves_a_value(statement: &Statement) -> bool {
         ),
         _ => false,
     }
-}
-
-fn statement_height(statement: &Statement) -> u16 {
-    let below = match &statement.kind {
-        StatementKind::Let { value, .. } | StatementKind::Assign { value, .. } | StatementKind::Expr(value) => {
-            value.height
-        }
-        StatementKind::Tensor(declaration) => declaration.value.as_ref().map_or(0, |value| value.height),
-        StatementKind::For { iterable, body, .. } => iterable.height.max(body.height),
-        StatementKind::While { condition, body } => condition.height.max(body.height),
-        StatementKind::Loop { body } => body.height,
-        StatementKind::Return(value) => value.as_ref().map_or(0, |value| value.height),
-        StatementKind::Break | StatementKind::Continue => 0,
-    };
-    below.saturating_add(1)
 }

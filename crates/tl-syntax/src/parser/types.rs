@@ -6,19 +6,19 @@ use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
 impl Parser<'_> {
-    /// A type as it stands in a declaration.
+    /// A type in a declaration.
     pub(super) fn ty(&mut self) -> Type {
         let ty = self.ty_or_dtype();
         if let TypeKind::Dtype(dtype) = ty.kind {
             let message = format!("`{}` is a dtype: a tensor's type also tells its dimensions", dtype.name());
             let hint = format!("write `{}[?, ?]`, with a number, a name or `?` for each dimension", dtype.name());
-            self.report_and_go_on(Diagnostic::error(ty.span, message).hint(hint));
+            self.report_and_continue(Diagnostic::error(ty.span, message).hint(hint));
             return Type { kind: TypeKind::Error, span: ty.span };
         }
         ty
     }
 
-    /// A type as it stands behind `as`, where a dtype alone will do.
+    /// A type after `as`, where a dtype alone is allowed.
     pub(super) fn ty_or_dtype(&mut self) -> Type {
         let error = |span| Type { kind: TypeKind::Error, span };
         self.nested(error, |parser| parser.ty_body())
@@ -52,7 +52,7 @@ impl Parser<'_> {
         let span = self.span_from(start);
         if !matches!(ty.kind, TypeKind::Tensor { .. } | TypeKind::Error) {
             let diagnostic = Diagnostic::error(span, "only a tensor may be left out: `float32[n]?`");
-            self.report_and_go_on(diagnostic);
+            self.report_and_continue(diagnostic);
             return Type { kind: TypeKind::Error, span };
         }
         Type { kind: TypeKind::Optional(Box::new(ty)), span }
@@ -70,7 +70,7 @@ impl Parser<'_> {
         if with_dims {
             let message = format!("`{}` has no dimensions", name.text);
             let hint = "tensors are `float16[…]`, `float32[…]`, `float[…]`, `int32[…]` and `bool[…]`; a list is `[T]`";
-            self.report_and_go_on(Diagnostic::error(name.span, message).hint(hint));
+            self.report_and_continue(Diagnostic::error(name.span, message).hint(hint));
             self.dims();
             return TypeKind::Error;
         }

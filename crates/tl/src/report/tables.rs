@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use tl_device::{
-    Event, PlanRow, ReserveKind, TensorBufferStats, Trace, TraceTotals, TracedLayout, bytes as display_bytes,
-};
+use tl_device::{Event, ReserveKind, TensorBufferStats, Trace, TraceTotals, TracedLayout, bytes as display_bytes};
 
 use super::html::escape;
 use super::{History, Life, Run, place};
@@ -58,7 +56,7 @@ pub(super) fn reservations(trace: &Trace) -> String {
         Err(error) => return format!("<p>None can be told: {}.</p>", escape(&error.to_string())),
     };
     let mut text = String::from("<pre>");
-    let statements: Vec<String> = plan.rows.iter().take(MAX_ROWS).map(PlanRow::statement).collect();
+    let statements: Vec<String> = plan.rows.iter().take(MAX_ROWS).map(tl_lang::reserve_statement).collect();
     let width = statements.iter().map(String::len).max().unwrap_or_default();
     for (row, statement) in plan.rows.iter().zip(&statements) {
         put!(text, "{:<width$}  <i>// {}</i>\n", escape(statement), display_bytes(row.bytes()));

@@ -1,8 +1,7 @@
-//! How much memory a model's steps need: exactly what prefill and decoding have live at once.
+//! The memory of a model's steps, found by running the architecture's script on a device that only counts.
 //!
-//! The architecture's script is run on a device that only counts. On the CPU the requests of a step are packed into one
-//! block by their lifetimes. A GPU has no such blocks: there the most of each layout that were live at once is what is
-//! reserved. Either way a script that is changed changes the reservation with it.
+//! On the CPU the requests of a step are packed into one block by their lifetimes. A GPU has no such blocks: there, as many
+//! buffers of each layout are reserved as were live at once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,13 +9,14 @@ use tl_device::{
     Action, DType, Device, Event, Layout, MemoryOptions, ReservationPlan, ReserveKind, Role, SessionPlan, Simulation,
     TensorBuffer, Trace,
 };
-use tl_model::{KvCache, Result};
+use tl_model::{GenerateOptions, Generator, KvCache, Result};
 
-use crate::architecture::{PREFILL_CHUNK, ScriptedModel};
+use crate::library::RunnableModel;
+use crate::model::{PREFILL_CHUNK, ScriptedModel};
 
 impl ScriptedModel {
-    /// All that generating takes, for prompt and text of up to `context` tokens together: the KV cache and the activations of
-    /// prefill and decoding. The logits, which outlive their step, have a buffer of their own.
+    /// The memory of generation for up to `context` tokens, prompt and text together: the KV cache and the activations of
+    /// prefill and decoding. The logits outlive their step and have a buffer of their own.
     ///
     /// # Errors
     /// A context that the model was not trained for, types that the model's cache cannot have.
@@ -34,22 +34,22 @@ impl ScriptedModel {
         Ok(plan)
     }
 
-    /// Reserves in `buffer` what [`ScriptedModel::session_plan`] says, and takes the kernels' workspace.
+    /// Reserves [`ScriptedModel::session_plan`] in `buffer`, and takes the kernels' workspace.
     ///
     /// # Errors
-    /// As for that, and memory that cannot be had.
+    /// As for the plan, and memory that cannot be had.
     pub fn reserve(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
         let plan = self.session_plan(context)?;
         self.weights().device().take_workspace()?;
         Ok(plan.reserve(buffer)?)
     }
 
-    /// Reserves in `buffer` what `steps` takes, with a KV cache for `context` tokens, beside that cache and the kernels' workspace.
-    /// It is run once, on a device that only counts, and lets go of all that it takes. `lengths`: the most tokens that go
-    /// through the model at once in each of its parts.
+    /// Reserves in `buffer` a KV cache for `context` tokens and the memory of `steps`, and takes the kernels' workspace. `steps`
+    /// runs once, on a device that only counts, and must free everything that it takes. `lengths`: the most tokens that go
+    /// through the model at once in each part of it.
     ///
     /// # Errors
-    /// As for [`ScriptedModel::reserve`], and what `steps` gives.
+    /// As for [`ScriptedModel::reserve`], and the errors of `steps`.
     pub fn reserve_steps(
         &self,
         buffer: &TensorBuffer,
@@ -61,20 +61,20 @@ impl ScriptedModel {
         let trace = self.trace(context, steps)?;
         let mut plan = SessionPlan::from(self.cache_plan(context)?);
         match buffer.is_on_gpu() {
-            true => add_needs(&mut plan.reservations, &trace, lengths),
+            true => add_demands(&mut plan.reservations, &trace, lengths),
             false => plan.arena = Some(trace.arena()?),
         }
         self.weights().device().take_workspace()?;
         Ok(plan.reserve(buffer)?)
     }
 
-    /// One block for the activations of all steps, and buffers for what they give.
+    /// One block for the activations of all steps, and buffers for their results.
     fn plan_arena(&self, plan: &mut SessionPlan, context: usize) -> Result<()> {
         let device = Device::simulated(Simulation::default());
         device.start_trace();
         let mut results: Vec<Layout> = Vec::new();
-        // A shorter step takes what the longest does, of fewer rows, so it finds its places there. A script may let a single
-        // token go another way.
+        // A shorter step makes the requests of the longest with fewer rows, so its places suffice. Only for a single token may a
+        // script take another path.
         let longest = context.min(PREFILL_CHUNK);
         for n in [longest, 1] {
             for layout in replay(&self.trace_step(n, context)?, &device)? {
@@ -91,22 +91,21 @@ impl ScriptedModel {
         Ok(())
     }
 
-    /// For each layout the most buffers that the longest step has at once.
+    /// For each layout, as many buffers as the longest step has live at once.
     fn plan_by_layout(&self, plan: &mut SessionPlan, context: usize) -> Result<()> {
         let n = context.min(PREFILL_CHUNK);
-        add_needs(&mut plan.reservations, &self.trace_step(n, context)?, &[n]);
-        // The token that the device chose.
+        add_demands(&mut plan.reservations, &self.trace_step(n, context)?, &[n]);
+        // The token that the device chooses.
         plan.reservations.add(&chosen_token(), ReserveKind::Exact, 1);
         Ok(())
     }
 
-    /// What a step of `n` tokens does to memory, with a KV cache for `context` tokens. What the step gives is not returned in it.
+    /// A trace of a step of `n` tokens, with a KV cache for `context` tokens. Its result is not freed in it.
     fn trace_step(&self, n: usize, context: usize) -> Result<Trace> {
         self.trace(context, |counting, cache| counting.forward(&vec![0; n], cache))
     }
 
-    /// What `run` does to memory on a device that only counts, with a KV cache for `context` tokens. What it gives is not returned
-    /// in it.
+    /// A trace of `run` on a device that only counts, with a KV cache for `context` tokens. Its result is not freed in it.
     fn trace<T>(&self, context: usize, run: impl FnOnce(&ScriptedModel, &mut KvCache) -> Result<T>) -> Result<Trace> {
         let counting = self.counting();
         let device = counting.weights().device();
@@ -115,16 +114,16 @@ impl ScriptedModel {
             device.start_trace();
             let given = run(&counting, &mut cache);
             let trace = device.stop_trace();
-            // What ends early would make a reservation that is too small.
+            // A run that failed would give a reservation that is too small.
             given.map(|_| trace)
         });
-        // A planner counts what this device holds.
+        // Idle buffers of this device would count in plans.
         device.trim();
         device.replace_tensor_buffer(before)?;
         traced
     }
 
-    /// A KV cache for so many tokens.
+    /// The buffers of a KV cache for `context` tokens.
     fn cache_plan(&self, context: usize) -> Result<ReservationPlan> {
         let (dtype, is_on_gpu) = (self.weights().cache_dtype(), self.weights().device().is_gpu());
         let mut plan = ReservationPlan::default();
@@ -133,10 +132,14 @@ impl ScriptedModel {
         }
         Ok(plan)
     }
+}
 
-    /// Whether what is free in `buffer`, its arena aside, serves steps of these lengths, from an empty KV cache for `context` tokens
-    /// on.
-    pub(crate) fn is_served_by(&self, buffer: &TensorBuffer, context: usize, steps: &[usize]) -> Result<bool> {
+impl RunnableModel for ScriptedModel {
+    fn reserve(&self, buffer: &TensorBuffer, context: usize) -> Result<()> {
+        ScriptedModel::reserve(self, buffer, context)
+    }
+
+    fn is_served_by(&self, buffer: &TensorBuffer, context: usize, prompt_len: usize) -> Result<bool> {
         let counting = self.counting();
         let device = counting.weights().device();
         let copy = TensorBuffer::new(device);
@@ -150,7 +153,7 @@ impl ScriptedModel {
         }
         let before = device.replace_tensor_buffer(Some(copy.clone()))?;
         let ran = counting.new_cache(context).and_then(|mut cache| {
-            steps.iter().try_for_each(|&n| {
+            step_lengths(prompt_len).into_iter().try_for_each(|n| {
                 cache.clear();
                 let logits = counting.forward(&vec![0; n], &mut cache)?;
                 let chosen = device.is_gpu().then(|| device.take(&chosen_token(), Role::Activation));
@@ -162,14 +165,26 @@ impl ScriptedModel {
         device.trim();
         ran.map(|()| copy.stats().fallback_count == 0)
     }
+
+    fn generate(&self, prompt: &[u32], options: &GenerateOptions) -> Result<Box<dyn Iterator<Item = Result<u32>>>> {
+        Ok(Box::new(Generator::new(self.clone(), prompt, options)?))
+    }
 }
 
-/// The layout of the token that a GPU chose.
+/// The lengths of the steps in which a prompt and the tokens after it go through the model, each once.
+fn step_lengths(prompt_len: usize) -> Vec<usize> {
+    let mut lengths = vec![prompt_len.min(PREFILL_CHUNK), prompt_len % PREFILL_CHUNK, 1];
+    lengths.retain(|&n| n > 0);
+    lengths.dedup();
+    lengths
+}
+
+/// The layout of a token that a GPU chooses.
 fn chosen_token() -> Layout {
     Layout::new(DType::I32, [])
 }
 
-/// Takes and gives back on a device what a step did, all but what outlives it, whose layouts are the result.
+/// Repeats a step's takes and returns on a device, except for the buffers that outlive it, whose layouts are the result.
 fn replay(step: &Trace, device: &Device) -> Result<Vec<Layout>> {
     if step.is_thinned() || step.is_ended() {
         return Err(
@@ -194,64 +209,65 @@ fn replay(step: &Trace, device: &Device) -> Result<Vec<Layout>> {
     Ok(results)
 }
 
-/// Adds for each layout the most that a trace has at once. `lengths`: those of the longest steps in it.
-fn add_needs(plan: &mut ReservationPlan, trace: &Trace, lengths: &[usize]) {
-    for Need { layout, count, serves_fewer_rows, live: _ } in of_trace(trace) {
-        // What has a row for each token is smaller in shorter steps.
+/// Adds, for each layout, as many buffers as a trace has live at once. `lengths`: those of the longest steps in it.
+fn add_demands(plan: &mut ReservationPlan, trace: &Trace, lengths: &[usize]) {
+    for LayoutDemand { layout, count, serves_fewer_rows, live: _ } in demands_of(trace) {
+        // Tensors with a row for each token are smaller in shorter steps.
         let rows = layout.shape().first().copied();
         let is_bound = serves_fewer_rows || lengths.iter().any(|&n| n > 1 && rows == Some(n));
         plan.add(&layout, if is_bound { ReserveKind::UpTo } else { ReserveKind::Exact }, count);
     }
 }
 
-/// Buffers of one layout that a step needs.
-struct Need {
+/// Buffers of one layout that a step demands.
+struct LayoutDemand {
     layout: Layout,
-    /// The most that were live at once.
+    /// The most buffers that were live at once.
     count: usize,
     live: usize,
-    /// Whether the step also takes ones with fewer rows.
+    /// Whether the step also takes buffers with fewer rows.
     serves_fewer_rows: bool,
 }
 
-/// What a step needs. A layout with fewer rows than another and equal otherwise counts as the other: it is served by the
-/// same buffers.
-fn of_trace(trace: &Trace) -> Vec<Need> {
-    let mut needs: Vec<Need> = Vec::new();
+/// The demands of a step. Layouts that differ only in rows are one demand, of the largest: the same buffers serve them.
+fn demands_of(trace: &Trace) -> Vec<LayoutDemand> {
+    let mut demands: Vec<LayoutDemand> = Vec::new();
     let events: Vec<Event> = trace.events().collect();
     let takes = events.iter().filter_map(|event| match &event.action {
         Action::Take { id, layout, role: Role::Activation, .. } => Some((*id, layout)),
         _ => None,
     });
     for (_, layout) in takes.clone() {
-        let Some(need) = needs.iter_mut().find(|need| rows_aside(&need.layout, layout)) else {
-            needs.push(Need { layout: layout.clone(), count: 0, live: 0, serves_fewer_rows: false });
+        let Some(demand) = demands.iter_mut().find(|demand| equal_except_rows(&demand.layout, layout)) else {
+            demands.push(LayoutDemand { layout: layout.clone(), count: 0, live: 0, serves_fewer_rows: false });
             continue;
         };
-        let (most, rows) = (need.layout.shape().first(), layout.shape().first());
-        need.serves_fewer_rows |= most != rows;
+        let (most, rows) = (demand.layout.shape().first(), layout.shape().first());
+        demand.serves_fewer_rows |= most != rows;
         if most < rows {
-            need.layout = layout.clone();
+            demand.layout = layout.clone();
         }
     }
     let indices: HashMap<u64, usize> = takes
-        .filter_map(|(id, layout)| Some((id, needs.iter().position(|need| rows_aside(&need.layout, layout))?)))
+        .filter_map(|(id, layout)| {
+            Some((id, demands.iter().position(|demand| equal_except_rows(&demand.layout, layout))?))
+        })
         .collect();
     for event in &events {
         let (Action::Take { id, .. } | Action::Return { id }) = &event.action else { continue };
-        let Some(need) = indices.get(id).and_then(|&index| needs.get_mut(index)) else { continue };
+        let Some(demand) = indices.get(id).and_then(|&index| demands.get_mut(index)) else { continue };
         if matches!(event.action, Action::Take { .. }) {
-            need.live += 1;
-            need.count = need.count.max(need.live);
+            demand.live += 1;
+            demand.count = demand.count.max(demand.live);
         } else {
-            need.live = need.live.saturating_sub(1);
+            demand.live = demand.live.saturating_sub(1);
         }
     }
-    needs
+    demands
 }
 
-/// Whether two layouts differ in the number of rows at most.
-fn rows_aside(a: &Layout, b: &Layout) -> bool {
+/// Whether two layouts differ at most in their number of rows.
+fn equal_except_rows(a: &Layout, b: &Layout) -> bool {
     let (rows_a, rows_b) = (a.shape().dims(), b.shape().dims());
     a.dtype() == b.dtype() && rows_a.len() == rows_b.len() && rows_a.get(1..) == rows_b.get(1..)
 }

@@ -1,0 +1,61 @@
+//! Why a builtin gives no value. The evaluator adds the place.
+
+use tl_model::ModelError;
+use tl_tensor::OpError;
+
+use crate::reserve_statement::with_missing_statement;
+
+/// The longest message.
+const MAX_MESSAGE_BYTES: usize = 16 << 10;
+
+/// Why a builtin gives no value.
+#[derive(Debug)]
+pub(crate) struct BuiltinError {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// The program ends itself with this code; the message is not shown.
+    pub(crate) exit: Option<i32>,
+}
+
+impl BuiltinError {
+    pub(crate) fn new(message: impl Into<String>) -> BuiltinError {
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_BYTES {
+            // A message may quote a string of the program's, of any length.
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            message.push('…');
+        }
+        BuiltinError { message, hint: None, exit: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> BuiltinError {
+        BuiltinError { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<tl_tensor::Error> for BuiltinError {
+    fn from(error: tl_tensor::Error) -> BuiltinError {
+        let message = error.to_string();
+        BuiltinError::new(match &error {
+            tl_tensor::Error::Memory { error, .. } => with_missing_statement(message, error),
+            tl_tensor::Error::Op { error: OpError::Device(error), .. } => with_missing_statement(message, error),
+            _ => message,
+        })
+    }
+}
+
+impl From<tl_device::Error> for BuiltinError {
+    fn from(error: tl_device::Error) -> BuiltinError {
+        BuiltinError::new(with_missing_statement(error.to_string(), &error))
+    }
+}
+
+impl From<ModelError> for BuiltinError {
+    fn from(error: ModelError) -> BuiltinError {
+        match error {
+            ModelError::Tensor(error) => error.into(),
+            ModelError::Memory(error) => error.into(),
+            other => BuiltinError::new(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The types that the checker infers and that records have, and how two of them combine.
+//!
+//! Types that a program writes are in `declared`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use tl_device::DType;
+use tl_tensor::ops::{Size, Sizes, TensorType};
+
+/// What the checker knows of a value's type.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Type {
+    /// Nothing is known; also the type of an expression whose error was reported.
+    Unknown,
+    /// No value: evaluation never gets here.
+    Never,
+    Int,
+    Float,
+    Bool,
+    Str,
+    Unit,
+    Range,
+    Dtype,
+    Tensor(TensorType),
+    List(Box<Type>),
+    Record(&'static RecordType),
+    Handle(HandleKind),
+    /// A tensor or `none`.
+    Optional,
+}
+
+/// What the checker knows of a value itself.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(crate) enum Known {
+    #[default]
+    Nothing,
+    Int(Size),
+    Ints(Sizes),
+    /// The types of a list's elements.
+    Elements(Vec<Type>),
+    Bool(bool),
+    Text(Arc<str>),
+    DType(DType),
+}
+
+/// The kinds of handles, as types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandleKind {
+    Model,
+    Node,
+    Config,
+    Tokenizer,
+    DecodeStream,
+    KvCache,
+    TensorBuffer,
+    Plan,
+}
+
+impl HandleKind {
+    pub(crate) const ALL: [HandleKind; 8] = [
+        HandleKind::Model,
+        HandleKind::Node,
+        HandleKind::Config,
+        HandleKind::Tokenizer,
+        HandleKind::DecodeStream,
+        HandleKind::KvCache,
+        HandleKind::TensorBuffer,
+        HandleKind::Plan,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            HandleKind::Model => "Model",
+            HandleKind::Node => "ModelNode",
+            HandleKind::Config => "ModelConfig",
+            HandleKind::Tokenizer => "Tokenizer",
+            HandleKind::DecodeStream => "DecodeStream",
+            HandleKind::KvCache => "KvCache",
+            HandleKind::TensorBuffer => "TensorBuffer",
+            HandleKind::Plan => "ReservationPlan",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<HandleKind> {
+        HandleKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A field's name and type.
+pub(crate) type Field = (&'static str, fn() -> Type);
+
+/// The fields of one kind of record.
+#[derive(Debug, PartialEq)]
+pub(crate) struct RecordType {
+    pub(crate) name: &'static str,
+    pub(crate) fields: &'static [Field],
+    /// Fields that are not printed plainly.
+    pub(crate) special: &'static [(&'static str, Shown)],
+}
+
+/// How a field is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Plain,
+    Percent,
+    Hidden,
+}
+
+impl RecordType {
+    pub(crate) fn shown(&self, field: &str) -> Shown {
+        self.special.iter().find(|(name, _)| *name == field).map_or(Shown::Plain, |(_, shown)| *shown)
+    }
+}
+
+impl Type {
+    pub(crate) fn any_tensor() -> Type {
+        Type::Tensor(TensorType::default())
+    }
+
+    pub(crate) fn list(element: Type) -> Type {
+        Type::List(Box::new(element))
+    }
+
+    /// Whether a value of this type may hold memory that should be freed early.
+    pub(crate) fn holds_memory(&self) -> bool {
+        !matches!(self, Type::Int | Type::Float | Type::Bool | Type::Unit | Type::Range | Type::Dtype)
+    }
+
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(self, Type::Int | Type::Float)
+    }
+
+    /// Whether a tensor may stand here. A model's node may turn out to be one.
+    pub(crate) fn may_be_tensor(&self) -> bool {
+        matches!(self, Type::Unknown | Type::Never | Type::Tensor(_) | Type::Handle(HandleKind::Node))
+    }
+
+    /// Whether it is a list of (lists of) numbers, which a tensor can be made of.
+    pub(crate) fn may_become_tensor(&self) -> bool {
+        match self {
+            Type::List(element) => {
+                element.may_become_tensor() || matches!(**element, Type::Int | Type::Float | Type::Bool | Type::Unknown)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is known.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Type::Unknown | Type::Never)
+    }
+
+    /// Whether both are of one kind, regardless of sizes.
+    pub(crate) fn same_kind(&self, other: &Type) -> bool {
+        match (self, other) {
+            (a, b) if a.is_open() || b.is_open() => true,
+            (Type::List(a), Type::List(b)) => a.same_kind(b),
+            (Type::Tensor(_) | Type::Optional, Type::Tensor(_) | Type::Optional) => true,
+            (Type::Tensor(_), Type::Handle(HandleKind::Node)) | (Type::Handle(HandleKind::Node), Type::Tensor(_)) => {
+                true
+            }
+            (a, b) => a == b,
+        }
+    }
+
+    /// The type of a value that is of one of the two types.
+    pub(crate) fn join(&self, other: &Type) -> Type {
+        match (self, other) {
+            (Type::Never, ty) | (ty, Type::Never) => ty.clone(),
+            (Type::Tensor(a), Type::Tensor(b)) => Type::Tensor(join_tensors(a, b)),
+            (Type::List(a), Type::List(b)) => Type::list(a.join(b)),
+            (a, b) if a == b => a.clone(),
+            (Type::Optional, Type::Tensor(_)) | (Type::Tensor(_), Type::Optional) => Type::Optional,
+            _ => Type::Unknown,
+        }
+    }
+
+    /// The type after assignments of values of unknown sizes.
+    pub(crate) fn widened(&self) -> Type {
+        match self {
+            Type::Tensor(_) => Type::any_tensor(),
+            Type::List(element) => Type::list(element.widened()),
+            ty => ty.clone(),
+        }
+    }
+}
+
+fn join_tensors(a: &TensorType, b: &TensorType) -> TensorType {
+    let sizes = match (&a.sizes, &b.sizes) {
+        (Some(a), Some(b)) if a.len() == b.len() => {
+            Some(a.iter().zip(b).map(|(a, b)| if a == b { *a } else { Size::Unknown }).collect())
+        }
+        _ => None,
+    };
+    TensorType { dtype: a.dtype.filter(|_| a.dtype == b.dtype), sizes }
+}
+
+impl Known {
+    pub(crate) fn join(&self, other: &Known) -> Known {
+        if self == other { self.clone() } else { Known::Nothing }
+    }
+}
+
+/// A type as messages show it; `names` are those of the sizes in scope.
+pub(crate) fn show(ty: &Type, names: &[Arc<str>]) -> String {
+    match ty {
+        Type::Unknown | Type::Never => "a value".into(),
+        Type::Int => "int".into(),
+        Type::Float => "float".into(),
+        Type::Bool => "bool".into(),
+        Type::Str => "string".into(),
+        Type::Unit => "()".into(),
+        Type::Range => "a range".into(),
+        Type::Dtype => "a dtype".into(),
+        Type::Optional => "a tensor or none".into(),
+        Type::Tensor(ty) => show_tensor(ty, names),
+        Type::List(element) => match &**element {
+            Type::Unknown | Type::Never => "a list".into(),
+            element => format!("[{}]", show(element, names)),
+        },
+        Type::Record(record) => record.name.into(),
+        Type::Handle(kind) => kind.name().into(),
+    }
+}
+
+pub(crate) fn show_tensor(ty: &TensorType, names: &[Arc<str>]) -> String {
+    let mut text = ty.dtype.map_or("tensor", DType::name).to_string();
+    match &ty.sizes {
+        None => text.push_str("[…]"),
+        Some(sizes) => {
+            text.push('[');
+            for (at, size) in sizes.iter().enumerate() {
+                let separator = if at == 0 { "" } else { ", " };
+                // Writing to a string cannot fail.
+                let _ = match size {
+                    Size::Known(n) => write!(text, "{separator}{n}"),
+                    Size::Unknown => write!(text, "{separator}?"),
+                    Size::Named(name) => {
+                        write!(text, "{separator}{}", names.get(*name as usize).map_or("?", |name| name))
+                    }
+                };
+            }
+            text.push(']');
+        }
+    }
+    text
+}
