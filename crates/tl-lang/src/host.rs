@@ -41,6 +41,11 @@ pub trait Host: Send {
 
     /// Milliseconds on a monotonic clock with any origin.
     fn time_ms(&mut self) -> f64;
+
+    /// The exit code to end with where the program is to end: asked at each round of a loop and at each call.
+    fn interrupted(&mut self) -> Option<i32> {
+        None
+    }
 }
 
 /// A host in memory: it captures what is printed, and has the files, arguments and variables that it was given.

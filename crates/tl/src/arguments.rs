@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tl_device::{DType, Device, GpuChoice, SizeRange};
-use tl_engine::{LoadOptions, Model, Planner, SamplingOptions};
+use tl_device::{DType, GpuChoice, SizeRange};
+use tl_engine::SamplingOptions;
 use tl_tools::{SyntheticShape, weight_formats};
 
-use crate::output::Stop;
-use crate::progress::Bar;
-use crate::{files, models, script, size};
+use crate::size;
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -599,41 +597,6 @@ pub(crate) struct ModelArguments {
     /// Run the model with this TL script instead of the one that comes with the program for its architecture (`tl arch` prints those)
     #[arg(long, value_name = "FILE.tl")]
     pub(crate) arch: Option<PathBuf>,
-}
-
-impl ModelArguments {
-    /// A plan of the model's memory on a device.
-    pub(crate) fn planner(&self, path: &Path, device: &Device) -> Result<Planner, Stop> {
-        let path = models::resolve(path)?;
-        let planner = Planner::open_with(path, device, self.options()?).map_err(Stop::failed)?;
-        let planner = planner.with_activations(self.activations.into());
-        Ok(planner.with_cache_dtype(self.cache.map(CacheType::dtype)))
-    }
-
-    /// The model, loaded.
-    pub(crate) fn load(&self, path: &Path, device: &Device) -> Result<Model, Stop> {
-        let mut options = self.options()?;
-        options.is_copied = self.no_mmap;
-        let path = models::resolve(path)?;
-        let total = if path.is_file() { path.metadata().map_or(0, |metadata| metadata.len()) } else { 0 };
-        let reading = if self.no_mmap { Bar::of_reading(total) } else { None };
-        let model = Model::load_with(path, device, options).map_err(Stop::failed)?;
-        drop(reading);
-        model.weights().checkpoint().files().iter().for_each(|file| files::note_input(file));
-        let model = model.with_activations(self.activations.into());
-        Ok(model.with_cache_dtype(self.cache.map(CacheType::dtype)))
-    }
-
-    fn options(&self) -> Result<LoadOptions, Stop> {
-        load_options(self.arch.as_deref())
-    }
-}
-
-/// How a model is loaded that runs with this script.
-pub(crate) fn load_options(architecture: Option<&Path>) -> Result<LoadOptions, Stop> {
-    let mut options = LoadOptions::default();
-    options.architecture = architecture.map(script::architecture).transpose()?;
-    Ok(options)
 }
 
 /// Types of activations.

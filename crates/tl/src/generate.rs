@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tl_device::{Device, TensorBuffer};
 use tl_engine::{
     ConstraintState, DecodeStream, Finish, GenerateOptions, Generator, Model, Planner, ReserveFor, Timings, Tokenizer,
@@ -15,7 +15,8 @@ use crate::interrupt::{self, Orderly};
 use crate::output::{self, Stop, print_error};
 use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::report::Recording;
-use crate::{chat, files, statistics};
+use crate::statistics::{self, GenerationReport};
+use crate::{chat, files};
 
 /// Prints the prompt and the text that the model goes on with, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
@@ -73,7 +74,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     }
     if let Some(form) = arguments.device.memory_stats {
         let decoding = run.as_ref().ok().map(|written| written.decoding_allocations);
-        let report = Report { timings: generator.timings(), decoding };
+        let report = GenerationReport { timings: generator.timings(), decoding };
         statistics::print(&device, form, Some(&report));
     }
     // What happened until then is worth knowing also where the run failed.
@@ -266,36 +267,4 @@ fn write_text(
     let allocations = device.stats().allocation_count;
     let decoding_allocations = allocations - first.unwrap_or(allocations);
     Ok(Written { decoding_allocations, is_interrupted: interrupt::is_asked() })
-}
-
-/// What `--memory-stats` tells of the run beside the memory.
-pub(crate) struct Report {
-    timings: Timings,
-    /// Allocations while decoding, where the run came to its end.
-    decoding: Option<u64>,
-}
-
-impl Report {
-    /// The report for people.
-    pub(crate) fn text(&self) -> String {
-        let Timings { prompt_tokens, decoded_tokens, .. } = self.timings;
-        let mut text = format!(
-            "prompt of {prompt_tokens} tokens at {:.1} tokens/s, then {decoded_tokens} tokens at {:.1} tokens/s",
-            self.timings.prefill_rate(),
-            self.timings.decode_rate()
-        );
-        if let Some(allocations) = self.decoding {
-            text += &format!("\nallocations while decoding: {allocations}");
-        }
-        text
-    }
-
-    /// Adds the report to an object.
-    pub(crate) fn add_to(&self, object: &mut Map<String, Value>) {
-        object.insert("prompt_tokens".to_owned(), json!(self.timings.prompt_tokens));
-        object.insert("prefill_tokens_per_second".to_owned(), json!(self.timings.prefill_rate()));
-        object.insert("decoded_tokens".to_owned(), json!(self.timings.decoded_tokens));
-        object.insert("decode_tokens_per_second".to_owned(), json!(self.timings.decode_rate()));
-        object.insert("allocations_while_decoding".to_owned(), json!(self.decoding));
-    }
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 bad input (one message on standard error), 2 wrong usage, or what a program gives `exit`.
 
 mod arch;
+mod arena;
 mod arguments;
 mod bench;
 mod chat;
@@ -15,15 +16,18 @@ mod generate;
 mod grammar;
 mod info;
 mod interrupt;
+mod loading;
 mod logits;
 mod memory_lock;
 mod models;
 mod output;
 mod perplexity;
 mod plan;
+mod plan_output;
 mod plan_script;
 mod plan_sizes;
 mod process;
+mod program;
 mod progress;
 mod quantize;
 mod render;
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse_from(arguments::prepare(std::env::args_os()));
     let result = match arguments.command {
         Command::Run(run) => script::run(&run),
-        Command::Check { file } => script::check(&file),
+        Command::Check { file } => program::check(&file),
         Command::Generate(generate) => generate::run(&generate),
         Command::Chat(chat) => chat::run(&chat),
         Command::List { json } => models::list(json),

@@ -10,8 +10,9 @@ use tl_engine::{MemoryPlan, Planner};
 
 use tl_lang::Architecture;
 
-use crate::arguments::{Activations, CacheType, DeviceChoice, PlanArguments, load_options};
+use crate::arguments::{Activations, CacheType, DeviceChoice, PlanArguments};
 use crate::files;
+use crate::loading::load_options;
 use crate::memory_lock::{self, MemoryLock};
 use crate::models;
 use crate::output::{self, Stop};

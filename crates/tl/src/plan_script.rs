@@ -1,21 +1,19 @@
 //! `tl plan SCRIPT.tl`: runs a program once, recording, and prints the reservations that it needs.
 
-use std::fmt::Write;
-use std::path::Path;
-
 use serde_json::json;
-use tl_device::{DType, Device, ReservationPlan, ReserveKind, Trace, bytes as display_bytes};
+use std::fmt::Write;
+use tl_device::{Device, ReservationPlan, Trace, bytes as display_bytes};
 
-use crate::arguments::{DeviceArguments, PlanProgramArguments};
+use crate::arguments::PlanProgramArguments;
 use crate::memory_lock::{self, MemoryLock};
 use crate::output::{self, Stop};
-use crate::reservations::plan_arena;
+use crate::plan_output::{arena_json, arena_line, device_arguments, is_written, write_plan};
 use crate::sizes::Sizes;
-use crate::{files, plan_sizes, script};
+use crate::{files, plan_sizes, program};
 
 /// Runs the program, its output going to standard error, and prints its plan to standard output.
 pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
-    let source = script::main_file(&arguments.file)?;
+    let source = program::main_file(&arguments.file)?;
     let outputs = [&arguments.output, &arguments.lock.lock];
     outputs.into_iter().flatten().try_for_each(|path| files::check_output(path))?;
     if !arguments.with.is_empty() {
@@ -24,7 +22,7 @@ pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
     let is_locked = arguments.lock.is_given();
     let open = |arguments| crate::device::open(&device_arguments(arguments));
     let device = if is_locked { lock_device(arguments)? } else { open(arguments)? };
-    let recorded = script::record(&source, &arguments.args, Sizes::default(), &device, output::print_to_stderr)?;
+    let recorded = program::record(&source, &arguments.args, Sizes::default(), &device, output::print_to_stderr)?;
     let (trace, exit_code) = (&recorded.trace, recorded.exit_code);
     if exit_code != 0 && is_locked {
         return Err(Stop::Failed(format!(
@@ -52,16 +50,6 @@ pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
         write_plan(path, &what, &written)?;
     }
     output::print(&if arguments.json { json(&plan, trace, arguments.arena) } else { text(&plan, trace, arguments) })
-}
-
-/// The device that the program is recorded on.
-pub(crate) fn device_arguments(arguments: &PlanProgramArguments) -> DeviceArguments {
-    DeviceArguments {
-        device: arguments.device.clone(),
-        threads: arguments.threads,
-        memory_limit: arguments.memory_limit,
-        ..DeviceArguments::default()
-    }
 }
 
 /// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of
@@ -104,52 +92,4 @@ fn json(plan: &ReservationPlan, trace: &Trace, with_arena: bool) -> String {
         fields.insert("arena".to_owned(), arena_json(trace));
     }
     format!("{object}\n")
-}
-
-/// How large an arena for a trace would be, or why there is none.
-pub(crate) fn arena_line(trace: &Trace) -> String {
-    match plan_arena(trace) {
-        Ok(arena) => {
-            let beside = match arena.beside.bytes() {
-                0 => String::new(),
-                bytes => {
-                    format!("; beside it {} ({bytes} bytes) for what stays from step to step", display_bytes(bytes))
-                }
-            };
-            format!(
-                "activations in one block: {} ({} bytes) planned, {} ({} bytes) live at once: {:.3} ×{beside}",
-                display_bytes(arena.size_bytes as u64),
-                arena.size_bytes,
-                display_bytes(arena.lower_bound_bytes as u64),
-                arena.lower_bound_bytes,
-                arena.ratio()
-            )
-        }
-        Err(problem) => problem,
-    }
-}
-
-/// As [`arena_line`], for programs.
-pub(crate) fn arena_json(trace: &Trace) -> serde_json::Value {
-    let arena = plan_arena(trace).map(|arena| {
-        json!({
-            "bytes": arena.size_bytes,
-            "lower_bound_bytes": arena.lower_bound_bytes,
-            "ratio": arena.ratio(),
-            "beside_bytes": arena.beside.bytes(),
-        })
-    });
-    arena.unwrap_or_else(|problem| json!({ "error": problem }))
-}
-
-/// Whether a row is part of a plan's file. Stored weight formats are not, for nothing but a file has them; a KV cache
-/// is no weight.
-pub(crate) fn is_written(kind: ReserveKind, dtype: DType) -> bool {
-    !matches!(dtype, DType::Block(_)) || (dtype == DType::Q8_0 && kind != ReserveKind::Learnable)
-}
-
-/// Writes a plan as `tl run --plan` reads it.
-pub(crate) fn write_plan(path: &Path, what: &str, plan: &dyn std::fmt::Display) -> Result<(), Stop> {
-    let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    files::write(path, |out| write!(out, "# what {what}\n{plan}"))
 }

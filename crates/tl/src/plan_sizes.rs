@@ -8,8 +8,8 @@ use tl_lang::{SourceText, symbolic_reserve_statement};
 
 use crate::arguments::PlanProgramArguments;
 use crate::output::{self, Stop};
-use crate::plan_script::{arena_json, arena_line, device_arguments, is_written, write_plan};
-use crate::script;
+use crate::plan_output::{arena_json, arena_line, device_arguments, is_written, write_plan};
+use crate::program;
 use crate::sizes::{Sizes, check_names};
 
 /// The most bytes of each recording. All events are needed: which tensors are live at once.
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &PlanProgramArguments, source: &SourceText) -> Resu
     let mut runs = Vec::with_capacity(points.len());
     for (at, values) in points.iter().enumerate() {
         let is_last = at + 1 == points.len();
-        let print: script::Print = if is_last { output::print_to_stderr } else { |_| Ok(()) };
+        let print: program::Print = if is_last { output::print_to_stderr } else { |_| Ok(()) };
         runs.push((values.clone(), record(arguments, source, values, print)?));
     }
     let fitted = SymbolicPlan::fit(sizes, &runs)
@@ -58,11 +58,11 @@ fn record(
     arguments: &PlanProgramArguments,
     source: &SourceText,
     values: &[usize],
-    print: script::Print,
+    print: program::Print,
 ) -> Result<Trace, Stop> {
     let device = crate::device::open_to_record(&device_arguments(arguments), RECORDING_MAX_BYTES)?;
     let sizes = Sizes::new(&arguments.with, values);
-    let recorded = script::record(source, &arguments.args, sizes, &device, print)?;
+    let recorded = program::record(source, &arguments.args, sizes, &device, print)?;
     let file = arguments.file.display();
     if let Some(problem) = recorded.sizes.unasked(&arguments.with).first() {
         return Err(Stop::Failed(format!("{file}: {problem}")));

@@ -9,16 +9,14 @@ use tl_device::{
 };
 use tl_lang::SourceText;
 
+use crate::arena::plan_arena;
 use crate::arguments::RunArguments;
 use crate::output::{Stop, print_error};
-use crate::script;
 use crate::sizes::Sizes;
+use crate::{files, program};
 
 /// The longest plan that is read.
 const MAX_PLAN_BYTES: u64 = 16 << 20;
-
-/// The most requests of one step that an arena is planned for; the time that this takes grows with their square.
-const MAX_STEP_REQUESTS: usize = 20_000;
 
 /// The most lines about what a plan misses.
 const MAX_LINES: usize = 20;
@@ -93,7 +91,7 @@ impl Reservations {
         if wanted.arena {
             let first = crate::device::open(&arguments.device)?;
             let sizes = Sizes::highest(&arguments.with);
-            let recorded = script::record(source, &arguments.args, sizes, &first, |_| Ok(()))?;
+            let recorded = program::record(source, &arguments.args, sizes, &first, |_| Ok(()))?;
             reservations.reserve_arena(&recorded.trace)?;
         }
         if let Some(outputs) = wanted.tune {
@@ -261,28 +259,8 @@ fn values_of(plan: &SymbolicPlan, given: &[SizeRange]) -> Result<Vec<usize>, Sto
 }
 
 fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
-    let failed = |problem: &dyn std::fmt::Display| Stop::Failed(format!("{}: {problem}", path.display()));
-    let len = path.metadata().map_err(|error| failed(&error))?.len();
-    if len > MAX_PLAN_BYTES {
-        return Err(failed(&format!("the file has {len} bytes, which is too long for a plan")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    text.parse().map_err(|error| failed(&error))
-}
-
-/// The arena for a trace.
-///
-/// # Errors
-/// Where a step is too long to be planned.
-pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
-    match trace.longest_step() {
-        Some(most) if most > MAX_STEP_REQUESTS => Err(format!(
-            "no arena can be planned: a step lasts from one moment without activations to the next, or from output to \
-             output where those repeat, and here one has {most} requests, more than {MAX_STEP_REQUESTS}; let go of \
-             tensors between steps, or use --plan"
-        )),
-        _ => trace.arena().map_err(|error| error.to_string()),
-    }
+    let text = files::read_text(path, MAX_PLAN_BYTES)?;
+    text.parse().map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))
 }
 
 /// Where a plan and what was asked for do not agree; nothing where they do.

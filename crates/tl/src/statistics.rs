@@ -1,14 +1,14 @@
 //! `--memory-stats`: what the device's memory did, for people or as one JSON object.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tl_device::{Device, GpuStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats, bytes as display_bytes};
+use tl_engine::Timings;
 
 use crate::arguments::StatisticsForm;
-use crate::generate::Report;
 use crate::output::print_error;
 
 /// Prints the statistics on standard error, with what there is to report of a generation.
-pub(crate) fn print(device: &Device, form: StatisticsForm, report: Option<&Report>) {
+pub(crate) fn print(device: &Device, form: StatisticsForm, report: Option<&GenerationReport>) {
     let (memory, buffer) = (device.stats(), device.tensor_buffer_stats());
     match form {
         StatisticsForm::Text => {
@@ -184,5 +184,37 @@ fn kind(row: &LayoutStats) -> &'static str {
         ReserveKind::Exact => "exact",
         ReserveKind::UpTo => "up to",
         ReserveKind::Learnable => "learnable",
+    }
+}
+
+/// What `--memory-stats` tells of the run beside the memory.
+pub(crate) struct GenerationReport {
+    pub(crate) timings: Timings,
+    /// Allocations while decoding, where the run came to its end.
+    pub(crate) decoding: Option<u64>,
+}
+
+impl GenerationReport {
+    /// The report for people.
+    fn text(&self) -> String {
+        let Timings { prompt_tokens, decoded_tokens, .. } = self.timings;
+        let mut text = format!(
+            "prompt of {prompt_tokens} tokens at {:.1} tokens/s, then {decoded_tokens} tokens at {:.1} tokens/s",
+            self.timings.prefill_rate(),
+            self.timings.decode_rate()
+        );
+        if let Some(allocations) = self.decoding {
+            text += &format!("\nallocations while decoding: {allocations}");
+        }
+        text
+    }
+
+    /// Adds the report to an object.
+    fn add_to(&self, object: &mut Map<String, Value>) {
+        object.insert("prompt_tokens".to_owned(), json!(self.timings.prompt_tokens));
+        object.insert("prefill_tokens_per_second".to_owned(), json!(self.timings.prefill_rate()));
+        object.insert("decoded_tokens".to_owned(), json!(self.timings.decoded_tokens));
+        object.insert("decode_tokens_per_second".to_owned(), json!(self.timings.decode_rate()));
+        object.insert("allocations_while_decoding".to_owned(), json!(self.decoding));
     }
 }

@@ -176,11 +176,12 @@ mod unix {
     #[test]
     fn an_interrupted_text_ends_in_order() {
         let folder = Folder::new("interrupted");
-        let report = folder.file("page.html");
+        let (report, script) = (folder.file("page.html"), folder.file("endless.tl"));
+        std::fs::write(&script, "let i = 0\nwhile true { i = i + 1; if i % 1000 == 1 { print(ones([2]) * i) } }")
+            .unwrap();
         for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-            // The demo ends no text here before it is interrupted.
-            let line = "run examples/generate_naive.tl --threads 1 --memory-stats --memory-report";
-            let mut command = tl(line, &[&report, "--", "A", "100000"]);
+            let line = "run --threads 1 --memory-stats --memory-report";
+            let mut command = tl(line, &[&report, &script]);
             let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let mut first = [0];
             std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
@@ -189,7 +190,7 @@ mod unix {
             assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
             assert!(text(&output.stderr).contains("memory of the device"), "{name}: {output:?}");
             assert!(output.stdout.ends_with(b"\n"), "{name}: {output:?}");
-            assert_eq!(folder.names(), ["page.html"], "{name}");
+            assert_eq!(folder.names(), ["endless.tl", "page.html"], "{name}");
             std::fs::remove_file(&report).unwrap();
         }
     }

@@ -76,8 +76,15 @@ impl Evaluator<'_> {
         Ok(())
     }
 
+    /// Ends the program where its host asks for that.
+    #[inline]
+    pub(super) fn check_interrupt(&mut self) -> Evaluated<()> {
+        self.host.interrupted().map_or(Ok(()), |code| Err(ControlFlow::Exit(code)))
+    }
+
     /// Runs a loop's body once; false if the loop ends.
     fn round(&mut self, body: &Block) -> Evaluated<bool> {
+        self.check_interrupt()?;
         // A `break` inside a call's arguments leaves earlier arguments on the stack.
         let height = self.stack.len();
         match self.push_block(body) {

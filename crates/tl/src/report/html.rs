@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 use tl_device::{Event, Layout, Role, Source, Trace};
 
-use super::{History, Life, Run, ended, moments, pack, tables};
+use super::history::{History, Life, Run, ended, escape, moments, pack};
+use super::tables;
 
 /// The most tensors that are embedded.
 const MAX_BARS: usize = 30_000;
@@ -54,10 +55,6 @@ pub(crate) fn page(run: &Run<'_>, trace: &Trace, history: &History) -> String {
     }
     page.push_str(rest);
     page
-}
-
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// What is drawn, and what of it is left out.
@@ -184,7 +181,7 @@ fn bar(life: &Life, row: usize, names: &mut Names<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{long, run, sources, traced};
+    use super::super::history::tests::{long, run, sources, traced};
     use super::*;
     use tl_device::{MemoryStats, TensorBufferStats};
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 use tl_device::{Action, Event, Role, Trace};
 
-use super::{History, Life, Run, ended, moments, pack, role_name};
+use super::history::{History, Life, Run, ended, moments, pack, role_name};
 
 /// All events are of one process.
 const PROCESS: u32 = 1;
@@ -135,7 +135,7 @@ fn counters(file: &mut dyn Write, event: &Event) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{long, run, sources, traced};
+    use super::super::history::tests::{long, run, sources, traced};
     use super::*;
     use std::collections::{HashMap, HashSet};
 

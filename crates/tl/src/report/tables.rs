@@ -6,9 +6,8 @@ use std::fmt::Write;
 
 use tl_device::{Event, ReserveKind, TensorBufferStats, Trace, TraceTotals, TracedLayout, bytes as display_bytes};
 
-use super::html::escape;
-use super::{History, Life, Run, place};
-use crate::reservations::plan_arena;
+use super::history::{History, Life, Run, escape, place};
+use crate::arena::plan_arena;
 
 /// The most rows of a table.
 const MAX_ROWS: usize = 300;

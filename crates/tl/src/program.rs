@@ -1,0 +1,206 @@
+//! TL programs: reading, checking, recording them, and the outside as they see it.
+
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Instant;
+
+use tl_device::{Device, Trace};
+use tl_lang::{Architecture, Host, Interpreter, Outcome, ProgramError, SourceText};
+use tl_syntax::SourceMap;
+
+use crate::output::{self, Stop, print_error};
+use crate::progress::Progress;
+use crate::sizes::Sizes;
+use crate::{files, interrupt, models, render};
+
+/// The longest source file that is read; a program is not a hundredth of it.
+const MAX_SOURCE_BYTES: u64 = 8 << 20;
+
+/// What a program did that was recorded.
+pub(crate) struct Recorded {
+    pub(crate) trace: Trace,
+    pub(crate) exit_code: u8,
+    /// The sizes that it was given and asked for.
+    pub(crate) sizes: Sizes,
+    /// The texts that the places of the trace are in.
+    pub(crate) sources: SourceMap,
+}
+
+/// Runs a program with these sizes and records it, printing what it prints with `print`.
+pub(crate) fn record(
+    source: &SourceText,
+    args: &[String],
+    sizes: Sizes,
+    device: &Device,
+    print: Print,
+) -> Result<Recorded, Stop> {
+    let mut host = Terminal::new(args.to_vec(), sizes, device, print);
+    device.start_trace();
+    let result = Interpreter::with_host(device, &mut host).run_named(&source.name, &source.text);
+    let is_run = result.is_ok();
+    let (end, sources) = finish(result);
+    let exit_code = match end {
+        Ok(()) => 0,
+        Err(Stop::Exit(code)) if is_run => code,
+        Err(stop) => return Err(stop),
+    };
+    Ok(Recorded { trace: device.stop_trace(), exit_code, sizes: host.sizes, sources })
+}
+
+/// Checks a program without running it.
+pub(crate) fn check(file: &Path) -> Result<(), Stop> {
+    let device = Device::cpu();
+    let mut host = Terminal::new(Vec::new(), Sizes::default(), &device, output::print);
+    let source = main_file(file)?;
+    finish(Interpreter::with_host(&device, &mut host).check_named(&source.name, &source.text)).0
+}
+
+/// Compiles the script of an architecture.
+pub(crate) fn architecture(file: &Path) -> Result<Architecture, Stop> {
+    let source = main_file(file)?;
+    let host = Box::new(Terminal::new(Vec::new(), Sizes::default(), &Device::cpu(), output::print));
+    match Architecture::compile_with(&source.name, &source.text, host) {
+        Ok(architecture) => Ok(architecture),
+        Err(error) => match finish(Err(error)).0 {
+            Err(stop) => Err(stop),
+            Ok(()) => Err(Stop::Exit(1)),
+        },
+    }
+}
+
+/// Prints what is to be said at a program's end. Gives how it ends, and the texts that its places are in.
+pub(crate) fn finish(result: Result<Outcome, ProgramError>) -> (Result<(), Stop>, SourceMap) {
+    match result {
+        Ok(outcome) => {
+            render::print(&outcome.sources, &outcome.warnings, &[]);
+            let end = match outcome.exit_code {
+                0 => Ok(()),
+                // The operating system keeps the lowest byte.
+                code => Err(Stop::Exit(code as u8)),
+            };
+            (end, outcome.sources)
+        }
+        Err(error) => {
+            render::print(&error.sources, &error.diagnostics, &error.calls);
+            (Err(Stop::Exit(1)), error.sources)
+        }
+    }
+}
+
+/// Prints a program's output.
+pub(crate) type Print = fn(&str) -> Result<(), Stop>;
+
+/// Called after each output of a program.
+pub(crate) type AfterOutput = Box<dyn FnMut() -> Result<(), Stop> + Send>;
+
+/// The outside: standard output, the file system, the environment, the clock.
+pub(crate) struct Terminal {
+    /// Is told of each output, which ends a step.
+    device: Device,
+    args: Vec<String>,
+    pub(crate) sizes: Sizes,
+    start: Instant,
+    print: Print,
+    /// Whether the output does not end a line.
+    pub(crate) is_in_line: bool,
+    pub(crate) progress: Option<Progress>,
+    /// Called after each output.
+    pub(crate) after_output: Option<AfterOutput>,
+}
+
+impl Terminal {
+    pub(crate) fn new(args: Vec<String>, sizes: Sizes, device: &Device, print: Print) -> Terminal {
+        Terminal {
+            device: device.clone(),
+            args,
+            sizes,
+            start: Instant::now(),
+            print,
+            is_in_line: false,
+            progress: None,
+            after_output: None,
+        }
+    }
+}
+
+/// Reads the file that a program begins with.
+pub(crate) fn main_file(path: &Path) -> Result<SourceText, Stop> {
+    if path.as_os_str() == "-" {
+        return Ok(SourceText { name: "standard input".to_owned(), text: files::read_stdin(MAX_SOURCE_BYTES)? });
+    }
+    read(path).map_err(|problem| Stop::Failed(format!("{}: {problem}", path.display())))
+}
+
+impl Host for Terminal {
+    fn print(&mut self, text: &str) {
+        // A program cannot go on without its output; the interpreter has no way to stop it from here.
+        let printed = (self.print)(text);
+        self.is_in_line = !text.is_empty() && !text.ends_with('\n');
+        self.device.end_step();
+        let told = printed.and_then(|()| self.after_output.as_mut().map_or(Ok(()), |after| after()));
+        let Err(stop) = told else { return };
+        drop(self.progress.take());
+        match stop {
+            Stop::Failed(message) => {
+                print_error(&format!("error: {message}"));
+                process::exit(1);
+            }
+            Stop::Closed | Stop::Exit(_) => process::exit(0),
+        }
+    }
+
+    fn read_source(&mut self, path: &str, importer: &str) -> Result<SourceText, String> {
+        let folder = Path::new(importer).parent().unwrap_or(Path::new(""));
+        read(&folder.join(path))
+    }
+
+    fn open_path(&mut self, path: &str) -> Result<PathBuf, String> {
+        models::resolve(Path::new(path)).map_err(|stop| match stop {
+            Stop::Failed(problem) => problem,
+            Stop::Closed | Stop::Exit(_) => "it cannot be found".to_owned(),
+        })
+    }
+
+    fn args(&mut self) -> Vec<String> {
+        self.args.clone()
+    }
+
+    fn size(&mut self, name: &str, default: i64) -> Option<i64> {
+        self.sizes.ask(name, default)
+    }
+
+    fn env(&mut self, name: &str) -> Option<String> {
+        // The standard library panics on names that no variable can have.
+        let is_possible = !name.is_empty() && !name.contains(['=', '\0']);
+        is_possible.then(|| std::env::var(name).ok()).flatten()
+    }
+
+    fn time_ms(&mut self) -> f64 {
+        self.start.elapsed().as_secs_f64() * 1000.0
+    }
+
+    fn interrupted(&mut self) -> Option<i32> {
+        interrupt::is_asked().then(|| interrupt::exit_code().into())
+    }
+}
+
+/// Reads a source file. Its name is the same however the path was written, and short where it lies below the working folder.
+fn read(path: &Path) -> Result<SourceText, String> {
+    let whole = path.canonicalize().map_err(|error| files::missing(path, &error))?;
+    let metadata = whole.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("this is no file; give the path of a .tl file".to_owned());
+    }
+    if metadata.len() > MAX_SOURCE_BYTES {
+        return Err(format!("the file has {} bytes, which is too long for a program", metadata.len()));
+    }
+    files::note_input(&whole);
+    let bytes = std::fs::read(&whole).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        format!("byte {at} is not UTF-8; save the file as UTF-8 text")
+    })?;
+    let working = std::env::current_dir().and_then(|folder| folder.canonicalize());
+    let name = working.ok().and_then(|folder| whole.strip_prefix(folder).ok()).unwrap_or(&whole);
+    Ok(SourceText { name: name.display().to_string(), text })
+}
