@@ -40,8 +40,36 @@
 //!
 //! # Models
 //!
-//! [`Model::load`] maps a GGUF file; [`Generator`] is an iterator of tokens; [`ReserveFor::reserve_for`] reserves exactly what
-//! generating takes. `examples/generate.rs` has a whole decode loop, with the transformer written out in tensor operations.
+//! [`Model::load`] maps a GGUF file; [`Planner`] says what it will take; [`ReserveFor::reserve_for`] reserves exactly what
+//! generating takes; [`Generator`] is an iterator of tokens:
+//!
+//! ```
+//! use tensorlogic::{DecodeStream, Device, GenerateOptions, Generator, Model, Planner, ReserveFor, TensorBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::cpu();
+//! let model = Model::load("../../models/demo-q8_0.gguf", &device)?;
+//! println!("{}", Planner::of(&model).plan(64)?);
+//! let buffer = TensorBuffer::new(&device);
+//! buffer.reserve_for(&model, 64)?;
+//! device.set_tensor_buffer(buffer);
+//! device.seal(); // from here on a new allocation is an error
+//!
+//! let tokenizer = model.tokenizer()?;
+//! let mut options = GenerateOptions::default();
+//! (options.max_tokens, options.context) = (20, Some(64));
+//! let mut stream = DecodeStream::new();
+//! let mut text = String::new();
+//! for token in Generator::new(model, &tokenizer.encode("A trait object"), &options)? {
+//!     text.push_str(stream.next(&tokenizer, token?)?);
+//! }
+//! assert!(!text.is_empty());
+//! assert_eq!(device.tensor_buffer_stats().fallback_count, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/generate.rs` has a whole decode loop, with the transformer written out in tensor operations.
 //!
 //! # Programs in TL
 //!

@@ -8,10 +8,12 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tl_device::{Device, TensorBuffer, bytes as display_bytes};
 use tl_engine::{AnswerEnd, Chat, ChatForm, ChatOptions, DateTime, Message, Model, Planner, ReserveFor};
+use tl_syntax::SourceMap;
 
 use crate::arguments::ChatArguments;
 use crate::output::{self, Stop, print_error};
 use crate::plan::{self, HeapMeter, WeightsAre};
+use crate::report::Recording;
 use crate::{files, interrupt, statistics};
 
 /// The context where the user gives none and the model works for as much.
@@ -106,6 +108,7 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     plan::check_room(&planner, context, heap_bytes, arguments.device.memory_limit, WeightsAre::ToCome, &device)?;
     // What it has on the heap, the model takes again.
     drop(planner);
+    let recording = Recording::start(&arguments.device, &device, "piece of an answer")?;
     let model = arguments.how.load(path, &device)?;
     let buffer = TensorBuffer::new(&device);
     buffer.reserve_for(&model, context).map_err(Stop::failed)?;
@@ -120,7 +123,7 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     if let Some(grammar) = grammar {
         chat.set_constraint(Some(grammar.compile(&model)?)).map_err(Stop::failed)?;
     }
-    let mut system = arguments.system.clone();
+    let system = arguments.system.clone();
     chat.set_messages(system_message(system.as_deref()));
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal {
@@ -132,13 +135,23 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
             display_bytes(plan.total_bytes())
         ));
     }
+    let run = converse(&device, &mut chat, system, is_terminal);
+    if let Some(form) = arguments.device.memory_stats {
+        statistics::print(&device, form, None);
+    }
+    let recorded = recording.finish(&device, &path.display().to_string(), &SourceMap::new());
+    run.and(recorded)
+}
+
+/// Answers the user's lines until they end.
+fn converse(device: &Device, chat: &mut Chat, mut system: Option<String>, is_terminal: bool) -> Result<(), Stop> {
     let mut input = Input::new()?;
-    while let Some(line) = input.next(&device)? {
+    while let Some(line) = input.next(device)? {
         match line.trim() {
             "" => {}
             "/quit" | "/exit" => break,
             "/help" => output::print(HELP)?,
-            "/memory" => memory(&device, &chat)?,
+            "/memory" => memory(device, chat)?,
             "/reset" => chat.set_messages(system_message(system.as_deref())),
             command if command.starts_with("/system") => {
                 system = Some(command["/system".len()..].trim().to_owned()).filter(|text| !text.is_empty());
@@ -146,16 +159,13 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
             }
             command if command.starts_with("/save") => match command["/save".len()..].trim() {
                 "" => print_error("/save FILE: the file's name is missing"),
-                file => save(&chat, Path::new(file)),
+                file => save(chat, Path::new(file)),
             },
             command if command.starts_with('/') => {
                 print_error(&format!("there is no {command}; /help lists what there is"))
             }
-            text => answer(&mut chat, text, is_terminal)?,
+            text => answer(device, chat, text, is_terminal)?,
         }
-    }
-    if let Some(form) = arguments.device.memory_stats {
-        statistics::print(&device, form, None);
     }
     Ok(())
 }
@@ -170,7 +180,7 @@ fn system_message(text: Option<&str>) -> Vec<Message> {
 }
 
 /// Prints the answer as it comes. What is wrong with one message does not end the conversation.
-fn answer(chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
+fn answer(device: &Device, chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
     interrupt::clear();
     let _orderly = interrupt::Orderly::new();
     let mut answer = match chat.say(Message::new("user", text)) {
@@ -185,7 +195,10 @@ fn answer(chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
             answer.cancel();
         }
         match answer.next() {
-            Some(Ok(piece)) => output::print(piece)?,
+            Some(Ok(piece)) => {
+                output::print(piece)?;
+                device.end_step();
+            }
             Some(Err(error)) => {
                 print_error(&format!("error: {error}"));
                 break;
