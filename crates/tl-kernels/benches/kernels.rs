@@ -61,7 +61,7 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
     bytes
 }
 
-fn read(threads: &Threads, words: &[u64], reading: Reading) {
+fn read(threads: &Threads, words: &[u64], reading: Prefetch) {
     let chunks: Vec<&[u64]> = words.chunks((1 << 20) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
         black_box(limits::read(threads.isa(), chunks[chunk], Some(reading)));
@@ -74,7 +74,7 @@ fn one(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(COLD_BYTES as u64));
     for threads in threads() {
         let names = ["read_in_order", "read_beside", "read_past"];
-        for (name, reading) in names.into_iter().zip(Reading::ALL) {
+        for (name, reading) in names.into_iter().zip(Prefetch::ALL) {
             group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
                 bencher.iter(|| read(&threads, &words, reading));
             });
@@ -130,7 +130,12 @@ fn attend(criterion: &mut Criterion) {
     }
 }
 
-fn attend_over<C: Kept>(criterion: &mut Criterion, name: &str, cache: &[C], [n, m, n_heads, kv_heads, d]: [usize; 5]) {
+fn attend_over<C: KvElement>(
+    criterion: &mut Criterion,
+    name: &str,
+    cache: &[C],
+    [n, m, n_heads, kv_heads, d]: [usize; 5],
+) {
     let mut group = criterion.benchmark_group(name);
     let n_layers = if n == 1 { COLD_BYTES / 8 / (2 * size_of_val(cache)) } else { 1 };
     let q = values(n * n_heads * d);

@@ -35,7 +35,7 @@
 
 use crate::address_space::{THREAD_BYTES, has_address_space};
 use crate::isa::Isa;
-use crate::quant::{BestReading, Reading};
+use crate::quant::{BestPrefetch, Prefetch};
 use crate::workspace::{self, Line, Workspace, WorkspaceGuard};
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -67,7 +67,7 @@ pub struct Threads {
     shared: Arc<Shared>,
     /// What [`Threads::workspace`] lends.
     workspace: Mutex<Option<Workspace>>,
-    reading: BestReading,
+    reading: BestPrefetch,
 }
 
 struct Shared {
@@ -148,7 +148,7 @@ impl Threads {
             isa,
             workers: Mutex::new(Vec::new()),
             workspace: Mutex::new(None),
-            reading: BestReading::default(),
+            reading: BestPrefetch::default(),
             shared: Arc::new(Shared {
                 control: AtomicU64::new(0),
                 job: UnsafeCell::new(Job { body: std::ptr::null() }),
@@ -182,12 +182,12 @@ impl Threads {
 
     /// How a weight is read when a few tokens are multiplied by it; `None` until the first products with large ones have shown what is
     /// the fastest here.
-    pub fn reading(&self) -> Option<Reading> {
+    pub fn reading(&self) -> Option<Prefetch> {
         self.reading.found()
     }
 
     /// What finds that out.
-    pub(crate) fn best_reading(&self) -> &BestReading {
+    pub(crate) fn best_reading(&self) -> &BestPrefetch {
         &self.reading
     }
 

@@ -6,16 +6,15 @@
 //! weight are unpacked. More tokens than the workspace holds go in parts, and where it holds not even one, the blocked product
 //! of `gemm` needs none.
 
-use super::many::Tokens;
-use super::{Weight, few, many};
+use super::gemm::Tokens;
+use super::product::{FEW_TOKENS, Product};
+use super::weight::Weight;
+use super::{gemm, gemv};
 use crate::element::Element;
-use crate::gemm::{self, Operands, PANEL, fill_column, gemm_tile};
+use crate::gemm_tile::{Operands, PANEL, fill_column, gemm_tile, tile_size};
 use crate::isa::Isa;
-use crate::matmul::PARALLEL_MIN;
+use crate::task_size::PARALLEL_MIN;
 use crate::threads::{Threads, Tiling};
-
-/// Up to this many tokens, rows are multiplied one token after the other.
-pub(crate) const FEW_TOKENS: usize = 4;
 
 /// `y[t, j] = sum over i of x[t, i] * weight[j, i], + bias[j]`.
 ///
@@ -57,7 +56,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(
     y: &mut [Y],
 ) {
     let Product { k, n, .. } = *product;
-    let capacity = if m <= FEW_TOKENS { few::capacity(product) } else { many::capacity::<X>(threads.isa(), product) };
+    let capacity = if m <= FEW_TOKENS { gemv::capacity(product) } else { gemm::capacity::<X>(threads.isa(), product) };
     if k == 0 || capacity == 0 {
         return blocked(threads, x, m, product, y);
     }
@@ -65,34 +64,9 @@ pub(crate) fn multiply<X: Element, Y: Element>(
     let part = m.div_ceil(m.div_ceil(capacity));
     for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
         if m <= FEW_TOKENS {
-            few::multiply(threads, x, product, y);
+            gemv::multiply(threads, x, product, y);
         } else {
-            many::multiply(threads, Tokens::InOrder(x), product, y);
-        }
-    }
-}
-
-/// A linear layer without its activations.
-#[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
-    /// Elements of a row of the weight.
-    pub(crate) k: usize,
-    /// Rows of the weight.
-    pub(crate) n: usize,
-    pub(crate) weight: Weight<'a>,
-    pub(crate) bias: Option<Weight<'a>>,
-    /// The element of the bias that belongs to the first row of the weight.
-    pub(crate) first_bias: usize,
-    /// Whether it is worth waking the workers.
-    pub(crate) parallel: bool,
-}
-
-impl Product<'_> {
-    /// What the sums of the columns from `first_col` on begin with.
-    pub(crate) fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
-        match self.bias {
-            Some(bias) => bias.load(isa, self.first_bias + first_col, dst),
-            None => dst.fill(0.0),
+            gemm::multiply(threads, Tokens::InOrder(x), product, y);
         }
     }
 }
@@ -100,7 +74,7 @@ impl Product<'_> {
 /// The product without a workspace, all in `f32`.
 fn blocked<X: Element, Y: Element>(threads: &Threads, x: &[X], m: usize, product: &Product<'_>, y: &mut [Y]) {
     let n_threads = if product.parallel { threads.count() } else { 1 };
-    let (tile_rows, tile_cols) = gemm::tile_size(1, m, product.n, n_threads);
+    let (tile_rows, tile_cols) = tile_size(1, m, product.n, n_threads);
     let tiling = Tiling { n_cols: product.n, group_rows: m, row_step: 1, tile_rows, tile_cols };
     let operands = Blocked { x, product };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
@@ -137,8 +111,9 @@ impl<X: Element> Operands for Blocked<'_, X> {
 mod tests {
     use super::*;
     use crate::element::FloatSlice;
-    use crate::quant::activations::{Row, quantize_row};
-    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, Reading, Rows, STREAMS, WeightKernels, gather_rows};
+    use crate::quant::activations::Row;
+    use crate::quant::quantize::quantize_row;
+    use crate::quant::{Dot, F16, F32, FORMATS, Prefetch, Q4_0, Q8_0, Rows, STREAMS, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use crate::workspace::Line;
     use bytemuck::Zeroable;
@@ -263,8 +238,8 @@ mod tests {
                     };
                     let mut sums = [(); 3].map(|()| vec![1.0; STREAMS * n_rows]);
                     let [beside, one_by_one, past] = &mut sums;
-                    dot(Reading::Beside, 1, beside);
-                    for (reading, found) in [(Reading::InOrder, one_by_one), (Reading::Past, past)] {
+                    dot(Prefetch::Interleaved, 1, beside);
+                    for (reading, found) in [(Prefetch::Sequential, one_by_one), (Prefetch::NonTemporal, past)] {
                         for (stream, sums) in found.chunks_mut(n_rows).enumerate() {
                             dot(reading, stream * (n_rows + 1) + 1, sums);
                         }
