@@ -53,10 +53,20 @@ fn kernel<const L: usize, const N: usize>(
     mut sums: [&mut [Lanes; ROWS]; N],
 ) {
     let n_lines = x[0].len().min(STRETCH / L);
-    let x: [&[Lanes]; N] = std::array::from_fn(|p| &x[p][..n_lines]);
-    let mut totals: [[__m512; N]; ROWS] = std::array::from_fn(|r| std::array::from_fn(|p| load_16(&sums[p][r])));
+    // Loops and no closures, of which the compiler now and then makes functions: it then keeps the totals in memory.
+    let mut lines = x;
+    let mut totals = [[_mm512_setzero_ps(); N]; ROWS];
+    for p in 0..N {
+        lines[p] = &x[p][..n_lines];
+        for r in 0..ROWS {
+            totals[r][p] = load_16(&sums[p][r]);
+        }
+    }
     for i in 0..n_lines {
-        let x: [__m512; N] = std::array::from_fn(|p| load_16(&x[p][i]));
+        let mut x = [_mm512_setzero_ps(); N];
+        for p in 0..N {
+            x[p] = load_16(&lines[p][i]);
+        }
         for (totals, row) in totals.iter_mut().zip(rows) {
             let weights = repeat(&row.as_chunks::<L>().0[i]);
             for (total, x) in totals.iter_mut().zip(x) {
