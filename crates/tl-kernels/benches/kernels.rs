@@ -20,25 +20,6 @@ const K: usize = 2048;
 /// Bytes of all copies of a weight.
 const COLD_BYTES: usize = 256 << 20;
 
-static FORMATS: [(&str, &WeightKernels); 16] = [
-    ("F32", &F32),
-    ("F16", &F16),
-    ("BF16", &BF16),
-    ("Q8_0", &Q8_0),
-    ("Q4_0", &Q4_0),
-    ("Q4_1", &Q4_1),
-    ("Q5_0", &Q5_0),
-    ("Q5_1", &Q5_1),
-    ("IQ4_NL", &IQ4_NL),
-    ("MXFP4", &MXFP4),
-    ("Q2_K", &Q2_K),
-    ("Q3_K", &Q3_K),
-    ("Q4_K", &Q4_K),
-    ("Q5_K", &Q5_K),
-    ("Q6_K", &Q6_K),
-    ("IQ4_XS", &IQ4_XS),
-];
-
 /// The sets to measure, from the best down.
 fn threads() -> Vec<Threads> {
     let wanted = std::env::var("TL_BENCH_ISA").ok();
@@ -82,14 +63,14 @@ fn one(criterion: &mut Criterion) {
     }
     let x = values(K);
     let mut y = vec![f16::ZERO; N];
-    for (name, format) in FORMATS {
+    for format in FORMATS {
         let bytes = weight(format);
         let n_bytes = bytes.len();
         let copies = bytes.repeat(COLD_BYTES / n_bytes);
         group.throughput(Throughput::Bytes(copies.len() as u64));
         for threads in threads() {
             let isa = threads.isa().name();
-            group.bench_function(BenchmarkId::new(name, isa), |bencher| {
+            group.bench_function(BenchmarkId::new(format.blocks.name, isa), |bencher| {
                 bencher.iter(|| {
                     for bytes in copies.chunks_exact(n_bytes) {
                         linear(&threads, &x, 1, K, Weight { bytes, format }, None, N, &mut y);
@@ -106,10 +87,10 @@ fn many(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements((m * K * N) as u64));
         let x = values(m * K);
         let mut y = vec![f16::ZERO; m * N];
-        for (name, format) in FORMATS {
+        for format in FORMATS {
             let bytes = weight(format);
             for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
-                group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
+                group.bench_function(BenchmarkId::new(format.blocks.name, threads.isa().name()), |bencher| {
                     let weight = Weight { bytes: &bytes, format };
                     bencher.iter(|| linear(&threads, &x, m, K, weight, None, N, &mut y));
                 });

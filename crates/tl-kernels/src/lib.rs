@@ -60,9 +60,9 @@ pub use math::{exp, gelu, gelu_tanh, sigmoid, silu, tanh};
 pub use matmul::{Batch, batch_matmul, matmul};
 pub use matrix::Matrix;
 pub use quant::{
-    BF16, Dot, Experts, F16, F32, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Prefetch, Q2_K, Q3_K, Q4_0,
-    Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, RowOutOfRange, Rows, Weight, WeightKernels,
-    gather_rows, linear, linear_experts,
+    BF16, BlockFormat, Dot, Experts, F16, F32, FORMATS, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Prefetch,
+    Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, RowOutOfRange, Rows, Weight,
+    WeightKernels, gather_rows, linear, linear_experts,
 };
 pub use recurrent::{DeltaInputs, DeltaRule, MAX_STATE_KEY_DIM, MAX_TAPS, causal_convolution, gated_delta_rule};
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};

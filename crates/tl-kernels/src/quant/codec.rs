@@ -2,7 +2,8 @@
 //! minimum of each group of them, and everything that is not worth instructions of its own works from there.
 
 use super::activations::{BLOCK, Row, RowStretch};
-use super::integer_format::IntegerFormat;
+use super::block_format::BlockFormat;
+use super::formats::integer_format::IntegerFormat;
 use super::row_dot::RowDots;
 use super::rows::Rows;
 use super::stretch::{STRETCH, Stretch};
@@ -11,8 +12,14 @@ use crate::isa::{Isa, dispatch, instantiate};
 
 /// A format whose elements are `scale * (byte - OFFSET) + minimum`, scale and minimum by groups of [`GROUP`](Self::GROUP).
 pub(crate) trait BlockCodec: Copy + Send + Sync + 'static {
-    /// Its name.
+    /// Which one it is.
     const FORMAT: IntegerFormat;
+    /// What users call it.
+    const NAME: &'static str;
+    /// What GGUF files call it: see [`BlockFormat::id`].
+    const ID: u32;
+    /// What GGUF files call themselves that are in it: see [`WeightKernels::file_type`].
+    const FILE_TYPE: u32;
     /// Elements of a block; a divisor of [`STRETCH`].
     const ELEMS: usize;
     /// Bytes of a block.
@@ -43,8 +50,8 @@ impl<F: BlockCodec> Marker<F> {
 pub(crate) const fn integer<F: BlockCodec>() -> WeightKernels {
     const { assert!(F::GROUP == 32 || F::GROUP == 16, "what the products know") };
     WeightKernels {
-        block_elems: F::ELEMS,
-        block_bytes: F::BYTES,
+        blocks: BlockFormat { name: F::NAME, id: F::ID, block_elems: F::ELEMS, block_bytes: F::BYTES },
+        file_type: F::FILE_TYPE,
         dequantize: dequantize::<F>,
         quantize: Some(quantize::<F>),
         dot: Dot::Integer(IntegerKernels {

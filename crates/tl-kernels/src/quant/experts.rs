@@ -162,12 +162,12 @@ mod tests {
 
     /// With `favourite`, most rows are sent to one expert.
     fn check<X: Element, Y: Element>(
-        (name, format): (&str, &WeightKernels),
+        format: &WeightKernels,
         [n_tokens, top, n_experts, k, n]: Sizes,
         is_shared: bool,
         favourite: bool,
     ) {
-        let k = k.next_multiple_of(format.block_elems);
+        let k = k.next_multiple_of(format.blocks.block_elems);
         let mut random = Random::new((n_tokens * 7 + k * 3 + n) as u64);
         let n_rows = n_tokens * top;
         let chosen: Vec<i32> = (0..n_rows)
@@ -201,8 +201,8 @@ mod tests {
             let mut y = vec![Y::from_f32(f32::NAN); n_rows * n];
             linear_experts(&threads, &x, shared_by, experts, &chosen, &mut y).unwrap();
             // As for linear layers.
-            let step = if format.block_elems > 1 { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
-            let what = format!("{name} [{n_tokens}, {top}] of {n_experts} x [{n}, {k}] {threads:?}");
+            let step = if format.blocks.block_elems > 1 { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
+            let what = format!("{} [{n_tokens}, {top}] of {n_experts} x [{n}, {k}] {threads:?}", format.blocks.name);
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), rounding::<Y>());
             // The bits of a token alone.
             for (row, y) in y.chunks_exact(n.max(1)).enumerate() {

@@ -128,12 +128,8 @@ mod tests {
         (bytes, values)
     }
 
-    fn check<X: Element, Y: Element>(
-        (name, format): (&str, &WeightKernels),
-        (m, k, n): (usize, usize, usize),
-        with_bias: bool,
-    ) {
-        let k = k.next_multiple_of(format.block_elems);
+    fn check<X: Element, Y: Element>(format: &WeightKernels, (m, k, n): (usize, usize, usize), with_bias: bool) {
+        let k = k.next_multiple_of(format.blocks.block_elems);
         let mut random = Random::new((m * 7 + k * 3 + n) as u64);
         let (bytes, weights) = random_weight(format, n, k, &mut random);
         let (bias_bytes, bias) = random_weight(&F16, 1, n, &mut random);
@@ -153,7 +149,7 @@ mod tests {
             // and six standard deviations. Float formats have the rounding of their sums.
             let step = if matches!(format.dot, Dot::Integer(_)) { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
             let relative = rounding::<Y>();
-            let what = format!("{name} [{m}, {k}] x [{n}, {k}] {threads:?}");
+            let what = format!("{} [{m}, {k}] x [{n}, {k}] {threads:?}", format.blocks.name);
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), relative);
         }
     }
@@ -161,13 +157,12 @@ mod tests {
     /// Rounded as it says, and exact but for that.
     #[test]
     fn floats_in_bfloat16() {
-        for (isa, (_, format)) in Isa::on_request().flat_map(|isa| FORMATS[..3].iter().map(move |format| (isa, format)))
-        {
+        for (isa, format) in Isa::on_request().flat_map(|isa| FORMATS[..3].iter().map(move |format| (isa, format))) {
             for (m, k, n) in [(5, 1, 3), (5, 31, 13), (17, 257, 97), (70, 600, 200)] {
                 let mut random = Random::new((m + k) as u64);
                 let (bytes, weights) = random_weight(format, n, k, &mut random);
                 let x = random.vec::<f32>(m * k);
-                let round = |value: &f32| match format.block_bytes {
+                let round = |value: &f32| match format.blocks.block_bytes {
                     2 => f64::from(bf16::from_f32(*value).to_f32()),
                     _ => f64::from(*value),
                 };
@@ -199,7 +194,7 @@ mod tests {
             check::<f16, f16>(format, (1, 256, 1025), true);
             check::<f16, f16>(format, (3, 544, 1032), true);
             // Longer than what the integer kernels prepare at a time.
-            let long = if matches!(format.1.dot, Dot::Integer(_)) { 70_016 } else { 20_000 };
+            let long = if matches!(format.dot, Dot::Integer(_)) { 70_016 } else { 20_000 };
             check::<f32, f32>(format, (1, long, 17), false);
             check::<f32, f16>(format, (100, 1056, 257), true);
         }
@@ -219,9 +214,9 @@ mod tests {
     /// Whatever the CPU is that chooses between them.
     #[test]
     fn sums_are_the_same_however_rows_are_read() {
-        for (name, format) in FORMATS {
+        for format in FORMATS {
             for (k, n_rows) in [(96, 1), (1056, 3), (35_072, 2)] {
-                let k = usize::next_multiple_of(k, format.block_elems);
+                let k = usize::next_multiple_of(k, format.blocks.block_elems);
                 let (n, mut random) = (STREAMS * (n_rows + 1), Random::new(11));
                 let (bytes, _) = random_weight(format, n, k, &mut random);
                 let x = random.vec::<f16>(k);
@@ -243,7 +238,7 @@ mod tests {
                         for (stream, sums) in found.chunks_mut(n_rows).enumerate() {
                             dot(reading, stream * (n_rows + 1) + 1, sums);
                         }
-                        assert_eq!(found, beside, "{name}, {k} elements, {isa:?}, {reading:?}");
+                        assert_eq!(found, beside, "{}, {k} elements, {isa:?}, {reading:?}", format.blocks.name);
                     }
                     assert!(beside.iter().all(|sum| *sum != 1.0));
                 }
@@ -255,7 +250,7 @@ mod tests {
     fn integer_products_are_exact_in_the_rounded_activations() {
         for format in &FORMATS[3..] {
             let mut random = Random::new(9);
-            let (bytes, weights) = random_weight(format.1, 40, 4096, &mut random);
+            let (bytes, weights) = random_weight(format, 40, 4096, &mut random);
             // Multiples of the step: rounding to 8 bits changes nothing.
             let x: Vec<f32> =
                 (0..4096).map(|i| if i % 32 == 0 { 127.0 } else { (random.unit() * 127.0).round() }).collect();
@@ -265,9 +260,9 @@ mod tests {
                 .collect();
             for threads in all_threads() {
                 let mut y = vec![0.0f32; 40];
-                let weight = Weight { bytes: &bytes[1..], format: format.1 };
+                let weight = Weight { bytes: &bytes[1..], format: format };
                 linear(&threads, &x, 1, 4096, weight, None, 40, &mut y);
-                assert_close(format.0, &y, &expected, 2e-2, 1e-6);
+                assert_close(format.blocks.name, &y, &expected, 2e-2, 1e-6);
             }
         }
     }
@@ -279,11 +274,11 @@ mod tests {
         let places: [&[usize]; 13] =
             [&[0], &[0], &[0, 2], &[0], &[0, 2], &[0], &[0], &[80, 82], &[108], &[0, 2], &[0, 2], &[208], &[0]];
         let (k, half) = (512, f16::ONE.to_le_bytes());
-        for (&(name, format), places) in FORMATS[3..].iter().zip(places) {
-            let one = if name == "MXFP4" { &[128][..] } else { &half };
+        for (&format, places) in FORMATS[3..].iter().zip(places) {
+            let one = if format.blocks.name == "mxfp4" { &[128][..] } else { &half };
             for (fill, sign) in [0x00, 0x0F, 0x7F, 0x80, 0xF0, 0xFF].into_iter().flat_map(|f| [(f, 1.0), (f, -1.0)]) {
                 let mut bytes = vec![fill; format.row_bytes(k)];
-                for block in bytes.chunks_exact_mut(format.block_bytes) {
+                for block in bytes.chunks_exact_mut(format.blocks.block_bytes) {
                     places.iter().for_each(|&at| block[at..at + one.len()].copy_from_slice(one));
                 }
                 let mut weights = vec![0.0; k];
@@ -292,7 +287,7 @@ mod tests {
                 for threads in all_threads() {
                     let mut y = [f32::NAN];
                     linear(&threads, &vec![sign; k], 1, k, Weight { bytes: &bytes, format }, None, 1, &mut y);
-                    let what = format!("{name} filled with {fill:#x} {threads:?}");
+                    let what = format!("{} filled with {fill:#x} {threads:?}", format.blocks.name);
                     assert_close(&what, &y, &[expected], 1e-3, 1e-5);
                 }
             }
@@ -322,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_row_does_not_depend_on_the_others() {
-        for (name, format) in FORMATS {
+        for format in FORMATS {
             let mut random = Random::new(4);
             let (bytes, _) = random_weight(format, 65, 256, &mut random);
             let weight = Weight { bytes: &bytes[1..], format };
@@ -332,7 +327,7 @@ mod tests {
                 let mut y = vec![0.0f32; 20 * 65];
                 linear(&threads, &x, 20, 256, weight, None, 65, &mut y);
                 for (row, y) in y.chunks(65).enumerate() {
-                    assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{name} row {row}");
+                    assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{} row {row}", format.blocks.name);
                 }
             }
         }
@@ -341,8 +336,8 @@ mod tests {
     /// Where a row ends within a register, the next one must not be felt.
     #[test]
     fn a_row_of_the_weight_does_not_depend_on_the_others() {
-        for (name, format) in FORMATS {
-            let k = 96usize.next_multiple_of(format.block_elems);
+        for format in FORMATS {
+            let k = 96usize.next_multiple_of(format.blocks.block_elems);
             let (mut bytes, _) = random_weight(format, 3, k, &mut Random::new(8));
             let row_bytes = format.row_bytes(k);
             // Every `f16` and `f32` among them is NaN; with the scale of MXFP4 sums overflow.
@@ -351,15 +346,15 @@ mod tests {
             for threads in all_threads() {
                 let mut y = [0.0f32; 3];
                 linear(&threads, &vec![1.0f32; k], 1, k, weight, None, 3, &mut y);
-                assert_eq!(y.map(f32::is_finite), [true, false, true], "{name} {threads:?}");
+                assert_eq!(y.map(f32::is_finite), [true, false, true], "{} {threads:?}", format.blocks.name);
             }
         }
     }
 
     #[test]
     fn rows_are_gathered() {
-        for (name, format) in FORMATS {
-            let (n_rows, k) = (37, 288usize.next_multiple_of(format.block_elems));
+        for format in FORMATS {
+            let (n_rows, k) = (37, 288usize.next_multiple_of(format.blocks.block_elems));
             let (bytes, values) = random_weight(format, n_rows, k, &mut Random::new(5));
             let table = Weight { bytes: &bytes[1..], format };
             let ids: Vec<i32> = (0..300).map(|i| (i * 7 % n_rows) as i32).collect();
@@ -368,7 +363,7 @@ mod tests {
             for threads in all_threads() {
                 let mut out = vec![f32::NAN; ids.len() * k];
                 gather_rows(&threads, table, k, n_rows, &ids, &mut out).unwrap();
-                assert_close(name, &out, &expected, 0.0, 0.0);
+                assert_close(format.blocks.name, &out, &expected, 0.0, 0.0);
                 for bad in [-1, 37, i32::MIN, i32::MAX] {
                     let result = gather_rows(&threads, table, k, n_rows, &[0, bad], &mut out[..2 * k]);
                     assert_eq!(result.unwrap_err().position, 1);
@@ -409,7 +404,7 @@ mod tests {
     fn quantizing_stays_within_a_step() {
         // Of values in -1 .. 1: half a level, and what rounding scales and minima adds.
         let steps = [0.0, 5e-4, 4e-3, 4.5e-3, 0.126, 0.08, 0.07, 0.04, 0.16, 0.3, 0.45, 0.3, 0.09, 0.05, 0.045, 0.17];
-        for ((name, format), step) in FORMATS.into_iter().zip(steps) {
+        for (format, step) in FORMATS.into_iter().zip(steps) {
             let mut x = Random::new(6).vec::<f32>(256 * 7);
             x[..256].fill(0.0);
             let mut bytes = vec![0; format.row_bytes(x.len())];
@@ -417,7 +412,7 @@ mod tests {
             let mut found = vec![0.0; x.len()];
             (format.dequantize)(Isa::detect(), &bytes, &mut found);
             let expected: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
-            assert_close(name, &found, &expected, step, 0.0);
+            assert_close(format.blocks.name, &found, &expected, step, 0.0);
             assert!(found[..256].iter().all(|&v| v == 0.0));
         }
     }

@@ -7,6 +7,7 @@
 pub(crate) mod activations;
 pub(crate) mod arithmetic;
 mod best_prefetch;
+mod block_format;
 pub(crate) mod codec;
 mod expert_weights;
 mod experts;
@@ -15,7 +16,6 @@ mod gather;
 pub(crate) mod gemm;
 mod gemv;
 mod half;
-pub(crate) mod integer_format;
 mod linear;
 pub(crate) mod prefetch;
 mod product;
@@ -27,12 +27,11 @@ pub(crate) mod weight;
 
 pub use arithmetic::Arithmetic;
 pub(crate) use best_prefetch::BestPrefetch;
+pub use block_format::BlockFormat;
 pub use expert_weights::Experts;
 pub use experts::linear_experts;
-#[cfg(test)]
-pub(crate) use formats::FORMATS;
 pub use formats::{
-    BF16, F16, F32, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block,
+    BF16, F16, F32, FORMATS, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block,
 };
 pub use gather::{RowOutOfRange, gather_rows};
 pub(crate) use gemm::arithmetic;

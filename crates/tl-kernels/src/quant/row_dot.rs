@@ -1,7 +1,7 @@
 //! What an instruction set brings to products of a few tokens: dot products of rows of a weight with the activations of one token.
 
 use super::activations::Row;
-use super::integer_format::IntegerFormat;
+use super::formats::integer_format::IntegerFormat;
 use super::prefetch::Prefetch;
 use super::rows::Rows;
 use crate::element::{Element, FloatSlice};

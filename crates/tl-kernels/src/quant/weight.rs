@@ -1,6 +1,7 @@
 //! A weight, and what the kernels know of the block format that it is stored in.
 
 use super::activations::Row;
+use super::block_format::BlockFormat;
 use super::rows::Rows;
 use super::stretch::Stretch;
 use crate::element::FloatSlice;
@@ -12,10 +13,10 @@ pub(crate) const MAX_BLOCK: usize = 256;
 /// What the kernels need to know of a block format.
 #[derive(Debug)]
 pub struct WeightKernels {
-    /// Elements in a block, at most 256 and a power of two; a row of a weight is a whole number of blocks.
-    pub block_elems: usize,
-    /// Bytes in a block, at any alignment.
-    pub block_bytes: usize,
+    /// Its name, and the size of its blocks.
+    pub blocks: BlockFormat,
+    /// The number by which a GGUF file says that most of its weights are in this format (llama.cpp's `llama_ftype`).
+    pub file_type: u32,
     /// Whole blocks to `f32`, exactly.
     pub dequantize: fn(Isa, &[u8], &mut [f32]),
     /// `f32` to the nearest whole blocks, if this crate can write the format.
@@ -72,8 +73,19 @@ impl WeightKernels {
     /// # Panics
     /// If `n_elems` is not a multiple of the block.
     pub fn row_bytes(&self, n_elems: usize) -> usize {
-        assert!(n_elems.is_multiple_of(self.block_elems), "{n_elems} elements in blocks of {}", self.block_elems);
-        n_elems / self.block_elems * self.block_bytes
+        let BlockFormat { block_elems, block_bytes, .. } = self.blocks;
+        assert!(n_elems.is_multiple_of(block_elems), "{n_elems} elements in blocks of {block_elems}");
+        n_elems / block_elems * block_bytes
+    }
+
+    /// The elements that bytes of whole blocks have.
+    pub fn n_elems(&self, len_bytes: usize) -> usize {
+        len_bytes / self.blocks.block_bytes * self.blocks.block_elems
+    }
+
+    /// Whether elements have a minimum beside their scale.
+    pub fn has_minima(&self) -> bool {
+        matches!(self.dot, Dot::Integer(kernels) if kernels.has_minima)
     }
 }
 
@@ -89,7 +101,7 @@ pub struct Weight<'a> {
 impl Weight<'_> {
     /// Elements `first .. first + dst.len()` as `f32`; neither end needs to be a block's.
     pub(crate) fn load(self, isa: Isa, first: usize, dst: &mut [f32]) {
-        let WeightKernels { block_elems, block_bytes, dequantize, .. } = *self.format;
+        let WeightKernels { blocks: BlockFormat { block_elems, block_bytes, .. }, dequantize, .. } = *self.format;
         let mut index = first;
         let mut rest = dst;
         while !rest.is_empty() {

@@ -2,22 +2,23 @@
 
 use crate::element::{Element, FloatSlice, load};
 use crate::isa::{Isa, dispatch, instantiate};
+use crate::quant::block_format::BlockFormat;
 use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;
 use crate::quant::weight::{Dot, FloatKernels, WeightKernels};
 use half::{bf16, f16};
 
 /// `f32`, 32 bits per weight.
-pub static F32: WeightKernels = dense::<f32>();
+pub static F32: WeightKernels = dense::<f32>("f32", 0, 0);
 /// `f16`, 16 bits per weight.
-pub static F16: WeightKernels = dense::<f16>();
+pub static F16: WeightKernels = dense::<f16>("f16", 1, 1);
 /// `bf16`, 16 bits per weight.
-pub static BF16: WeightKernels = dense::<bf16>();
+pub static BF16: WeightKernels = dense::<bf16>("bf16", 30, 32);
 
-const fn dense<T: Element>() -> WeightKernels {
+const fn dense<T: Element>(name: &'static str, id: u32, file_type: u32) -> WeightKernels {
     WeightKernels {
-        block_elems: 1,
-        block_bytes: size_of::<T>(),
+        blocks: BlockFormat { name, id, block_elems: 1, block_bytes: size_of::<T>() },
+        file_type,
         dequantize: dequantize::<T>,
         quantize: Some(quantize::<T>),
         dot: Dot::Float(FloatKernels { dot: dot::<T>, bf16_parts: T::BF16_PARTS }),

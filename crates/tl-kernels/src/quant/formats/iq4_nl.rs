@@ -5,8 +5,8 @@ use super::nibbles::{pack_halves, unpack_halves};
 use super::search::{inverse, table_scale};
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 32;
@@ -35,6 +35,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::IQ4_NL;
+    const NAME: &str = "iq4_nl";
+    const ID: u32 = 20;
+    const FILE_TYPE: u32 = 25;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

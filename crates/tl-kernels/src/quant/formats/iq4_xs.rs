@@ -7,8 +7,8 @@ use super::nibbles::{pack_halves, unpack_halves};
 use super::search::{inverse, round_to_level, table_scale};
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 256;
@@ -49,6 +49,9 @@ fn pack_six_bits(scales: &[i8; SUBS], block: &mut [u8]) {
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::IQ4_XS;
+    const NAME: &str = "iq4_xs";
+    const ID: u32 = 23;
+    const FILE_TYPE: u32 = 30;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

@@ -2,6 +2,7 @@
 //! `two_bits` and `k_scales` (how numbers are stored), `search` (finding scales).
 
 pub(crate) mod dense;
+pub(crate) mod integer_format;
 pub(crate) mod iq4_nl;
 pub(crate) mod iq4_xs;
 mod k_scales;
@@ -18,7 +19,6 @@ pub(crate) mod q5_k;
 pub(crate) mod q6_k;
 pub(crate) mod q8_0;
 mod search;
-#[cfg(test)]
 mod table;
 mod two_bits;
 
@@ -36,5 +36,4 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5_K;
 pub use q6_k::Q6_K;
 pub use q8_0::{Q8_0, Q8Block};
-#[cfg(test)]
-pub(crate) use table::FORMATS;
+pub use table::FORMATS;

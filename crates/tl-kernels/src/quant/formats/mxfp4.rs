@@ -5,7 +5,7 @@
 use super::nibbles::{pack_halves, unpack_halves};
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
-use crate::quant::integer_format::IntegerFormat;
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 32;
@@ -38,6 +38,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::MXFP4;
+    const NAME: &str = "mxfp4";
+    const ID: u32 = 39;
+    const FILE_TYPE: u32 = 38;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

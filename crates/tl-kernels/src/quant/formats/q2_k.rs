@@ -6,8 +6,8 @@ use super::search::{inverse, nearest_fit, round_to_level, scale_and_minimum};
 use super::two_bits::{pack_pairs, unpack_pairs};
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 256;
@@ -27,6 +27,9 @@ struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q2_K;
+    const NAME: &str = "q2_k";
+    const ID: u32 = 10;
+    const FILE_TYPE: u32 = 21;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 16;

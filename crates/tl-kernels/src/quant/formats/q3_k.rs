@@ -7,8 +7,8 @@ use super::two_bits::{pack_pairs, unpack_pairs};
 use crate::array::{array, array_mut};
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 256;
@@ -48,6 +48,9 @@ fn pack_six_bits(scales: &[i8; 16], bytes: &mut [u8; 12]) {
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q3_K;
+    const NAME: &str = "q3_k";
+    const ID: u32 = 11;
+    const FILE_TYPE: u32 = 11;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 16;

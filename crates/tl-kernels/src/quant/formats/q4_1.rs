@@ -5,8 +5,8 @@ use super::nibbles::{pack_halves, unpack_halves};
 use super::search::{inverse, round_to_level, scale_and_minimum};
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 32;
@@ -20,6 +20,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q4_1;
+    const NAME: &str = "q4_1";
+    const ID: u32 = 3;
+    const FILE_TYPE: u32 = 3;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

@@ -7,7 +7,7 @@ use super::nibbles::{pack_groups, unpack_groups};
 use crate::array::array;
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
-use crate::quant::integer_format::IntegerFormat;
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 256;
@@ -21,6 +21,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q4_K;
+    const NAME: &str = "q4_k";
+    const ID: u32 = 12;
+    const FILE_TYPE: u32 = 14;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

@@ -6,8 +6,8 @@ use super::search::{inverse, round_to_level, scale_and_minimum};
 use crate::array::array;
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 32;
@@ -21,6 +21,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q5_1;
+    const NAME: &str = "q5_1";
+    const ID: u32 = 7;
+    const FILE_TYPE: u32 = 9;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

@@ -7,7 +7,7 @@ use super::nibbles::{pack_groups, unpack_groups};
 use crate::array::array;
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
-use crate::quant::integer_format::IntegerFormat;
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::weight::WeightKernels;
 
 const ELEMS: usize = 256;
@@ -24,6 +24,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q5_K;
+    const NAME: &str = "q5_k";
+    const ID: u32 = 13;
+    const FILE_TYPE: u32 = 16;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

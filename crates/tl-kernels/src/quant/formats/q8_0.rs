@@ -4,8 +4,8 @@
 use crate::array::array;
 use crate::isa::Isa;
 use crate::quant::codec::{BlockCodec, integer};
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::half::{half_at, store_half};
-use crate::quant::integer_format::IntegerFormat;
 use crate::quant::quantize::quantize_block;
 use crate::quant::weight::WeightKernels;
 use crate::strided_vectors::KvElement;
@@ -22,6 +22,9 @@ pub(crate) struct Format;
 
 impl BlockCodec for Format {
     const FORMAT: IntegerFormat = IntegerFormat::Q8_0;
+    const NAME: &str = "q8_0";
+    const ID: u32 = 8;
+    const FILE_TYPE: u32 = 7;
     const ELEMS: usize = ELEMS;
     const BYTES: usize = BYTES;
     const GROUP: usize = 32;

@@ -56,7 +56,7 @@ impl GemmLayout for FloatLayout<'_> {
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Stretch) {
-        let n_elems = bytes.len() / self.format.block_bytes * self.format.block_elems;
+        let n_elems = self.format.n_elems(bytes.len());
         (self.format.dequantize)(isa, bytes, &mut row[..n_elems]);
     }
 

@@ -2,7 +2,7 @@
 
 use crate::element::{Element, FloatSlice};
 use crate::quant::activations::Row;
-use crate::quant::integer_format::IntegerFormat;
+use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;

@@ -60,7 +60,7 @@ impl GemmLayout for PairLayout<'_> {
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Row) {
-        let n_elems = bytes.len() / self.format.block_bytes * self.format.block_elems;
+        let n_elems = self.format.n_elems(bytes.len());
         let mut values = Aligned([0.0; STRETCH]);
         (self.format.dequantize)(isa, bytes, &mut values.0[..n_elems]);
         // SAFETY: as in `pack`.

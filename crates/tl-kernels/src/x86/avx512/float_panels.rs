@@ -50,7 +50,7 @@ impl FloatPanelKernels for Avx512 {
 fn kernel<const L: usize, const N: usize>(
     rows: &[[f32; STRETCH]; ROWS],
     x: [&[Lanes]; N],
-    mut sums: [&mut [Lanes; ROWS]; N],
+    sums: [&mut [Lanes; ROWS]; N],
 ) {
     let n_lines = x[0].len().min(STRETCH / L);
     // Loops and no closures, of which the compiler now and then makes functions: it then keeps the totals in memory.
@@ -74,9 +74,9 @@ fn kernel<const L: usize, const N: usize>(
             }
         }
     }
-    for (p, sums) in sums.iter_mut().enumerate() {
-        for (sums, totals) in sums.iter_mut().zip(&totals) {
-            store(sums, _mm512_castps_si512(totals[p]));
+    for p in 0..N {
+        for r in 0..ROWS {
+            store(&mut sums[p][r], _mm512_castps_si512(totals[r][p]));
         }
     }
 }

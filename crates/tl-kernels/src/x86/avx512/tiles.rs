@@ -96,7 +96,7 @@ impl<const PARTS: usize> GemmLayout for TileLayout<'_, PARTS> {
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Row<PARTS>) {
-        let n_elems = bytes.len() / self.format.block_bytes * self.format.block_elems;
+        let n_elems = self.format.n_elems(bytes.len());
         let Some(kernels) = self.integers else {
             let mut values = Aligned([0.0; STRETCH]);
             (self.format.dequantize)(isa, bytes, &mut values.0[..n_elems]);
