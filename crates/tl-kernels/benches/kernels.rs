@@ -1,7 +1,7 @@
 //! What the kernels reach: linear layers of every format, with one token and with many, and attention.
 //!
-//! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read_in_order`,
-//! `read_past` and `read_beside`, which read in the ways that products do and only add the bytes up. `many/N`: as many tokens; billions
+//! `gemv`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read_sequential`,
+//! `read_non_temporal` and `read_interleaved`, which read in the ways that products do and only add the bytes up. `gemm/N`: as many tokens; billions
 //! of multiply-adds a second. `attention`: one query over a cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over
 //! themselves. Instruction sets are compared within a run: all that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
 #![allow(missing_docs)] // made by the macro `criterion_group`
@@ -42,22 +42,22 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
     bytes
 }
 
-fn read(threads: &Threads, words: &[u64], reading: Prefetch) {
+fn read(threads: &Threads, words: &[u64], prefetch: Prefetch) {
     let chunks: Vec<&[u64]> = words.chunks((1 << 20) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
-        black_box(limits::read(threads.isa(), chunks[chunk], Some(reading)));
+        black_box(limits::read(threads.isa(), chunks[chunk], Some(prefetch)));
     });
 }
 
-fn one(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("one");
+fn gemv(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gemv");
     let words = vec![1u64; COLD_BYTES / 8];
     group.throughput(Throughput::Bytes(COLD_BYTES as u64));
     for threads in threads() {
-        let names = ["read_in_order", "read_beside", "read_past"];
-        for (name, reading) in names.into_iter().zip(Prefetch::ALL) {
+        let names = ["read_sequential", "read_interleaved", "read_non_temporal"];
+        for (name, prefetch) in names.into_iter().zip(Prefetch::ALL) {
             group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
-                bencher.iter(|| read(&threads, &words, reading));
+                bencher.iter(|| read(&threads, &words, prefetch));
             });
         }
     }
@@ -81,9 +81,9 @@ fn one(criterion: &mut Criterion) {
     }
 }
 
-fn many(criterion: &mut Criterion) {
+fn gemm(criterion: &mut Criterion) {
     for m in [8, 128, 512] {
-        let mut group = criterion.benchmark_group(format!("many/{m}"));
+        let mut group = criterion.benchmark_group(format!("gemm/{m}"));
         group.throughput(Throughput::Elements((m * K * N) as u64));
         let x = values(m * K);
         let mut y = vec![f16::ZERO; m * N];
@@ -154,6 +154,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1));
-    targets = one, many, attend
+    targets = gemv, gemm, attend
 }
 criterion_main!(benches);

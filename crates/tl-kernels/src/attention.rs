@@ -9,7 +9,7 @@
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
 use crate::math::{exp, tanh};
-use crate::prefetch::Ahead;
+use crate::prefetch::Prefetcher;
 use crate::quant::Weight;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
@@ -209,9 +209,9 @@ impl<T, C> Copy for Operands<'_, T, C> {}
 impl<T, C: KvElement> Operands<'_, T, C> {
     /// The memory of the first of the keys for a query head, if there is such a head.
     #[inline(always)]
-    fn first_keys(&self, head: usize, keys: Range<usize>) -> Ahead {
+    fn first_keys(&self, head: usize, keys: Range<usize>) -> Prefetcher {
         if head >= self.q.n_heads {
-            return Ahead::NOTHING;
+            return Prefetcher::NOTHING;
         }
         let first = keys.start..keys.end.min(keys.start + MAX_VECTORS);
         self.k.vectors(first, head / self.group, self.head_dim).ahead()
@@ -295,7 +295,7 @@ instantiate! {
 
     /// Gathers over some of the keys for some heads of the only query.
     fn gather_part[T: Element, C: KvElement](
-        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, following: Ahead, lines: &mut [Line],
+        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, following: Prefetcher, lines: &mut [Line],
     ) {
         let value_dim = operands.value_dim;
         let head_lines = (value_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
@@ -349,7 +349,7 @@ fn gather<T: Element, C: KvElement>(
     (first_query, first_head, n_heads): (usize, usize, usize),
     keys: Range<usize>,
     has_sinks: bool,
-    following: Ahead,
+    following: Prefetcher,
     rows: &mut [Row],
     sums: &mut [f32],
 ) {

@@ -27,7 +27,7 @@ pub(crate) trait Operands {
     /// `panel[i][c] = b[first_k + i, first_col + c]` for `c < n_cols`; the other columns are not used.
     fn load_b(&self, isa: Isa, first_col: usize, n_cols: usize, first_k: usize, panel: &mut [[f32; PANEL]]);
     /// What the sums of the columns from `first_col` on begin with.
-    fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]);
+    fn init_accumulators(&self, isa: Isa, first_col: usize, dst: &mut [f32]);
 }
 
 /// Computes the tile, whose first row is row `first_row` of `a`. The tile has at most [`TILE_ROWS`] x [`TILE_COLS`] elements.
@@ -77,7 +77,7 @@ instantiate! {
         for (panel, sums) in sums.chunks_exact_mut(n_rows).enumerate() {
             let col = panel * PANEL;
             let mut start = [0.0; PANEL];
-            operands.load_start(isa, first_col + col, &mut start[..PANEL.min(n_cols - col)]);
+            operands.init_accumulators(isa, first_col + col, &mut start[..PANEL.min(n_cols - col)]);
             sums.fill(start);
         }
         for first_k in (0..k).step_by(DEPTH) {

@@ -57,7 +57,7 @@ pub use element::{Element, FloatSlice};
 pub use isa::Isa;
 pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, gelu_tanh, sigmoid, silu, tanh};
-pub use matmul::{Batch, batch_matmul, matmul};
+pub use matmul::{Batch, batch_matmul};
 pub use matrix::Matrix;
 pub use quant::{
     BF16, BlockFormat, Dot, Experts, F16, F32, FORMATS, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Prefetch,

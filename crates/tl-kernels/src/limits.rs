@@ -142,10 +142,10 @@ mod tests {
     fn whole_groups_of_words_are_read() {
         let words: Vec<u64> = (0..1100).collect();
         for isa in Isa::all() {
-            for reading in [None].into_iter().chain(Prefetch::ALL.map(Some)) {
-                let n_read = if reading == Some(Prefetch::Interleaved) { 1088 } else { 1096 };
-                assert_eq!(read(isa, &words, reading), (0..n_read).sum::<u64>());
-                assert_eq!(read(isa, &words[..7], reading), 0);
+            for prefetch in [None].into_iter().chain(Prefetch::ALL.map(Some)) {
+                let n_read = if prefetch == Some(Prefetch::Interleaved) { 1088 } else { 1096 };
+                assert_eq!(read(isa, &words, prefetch), (0..n_read).sum::<u64>());
+                assert_eq!(read(isa, &words[..7], prefetch), 0);
             }
         }
     }

@@ -22,15 +22,9 @@ pub struct Batch<'a> {
     pub b_strides: &'a [usize],
 }
 
-/// `y = a b`. `a: [m, k]`, `b: [k, n]`, `y: [m, n]` contiguous; sums in `f32`. `k = 0` gives zeros.
-pub fn matmul<A: Element, B: Element, Y: Element>(
-    threads: &Threads,
-    a: Matrix<'_, A>,
-    b: Matrix<'_, B>,
-    sizes: [usize; 3],
-    y: &mut [Y],
-) {
-    batch_matmul(threads, Batch { dims: &[], n_inner: 0, a_strides: &[], b_strides: &[] }, a, b, sizes, y);
+impl Batch<'_> {
+    /// One product.
+    pub const ONE: Batch<'static> = Batch { dims: &[], n_inner: 0, a_strides: &[], b_strides: &[] };
 }
 
 /// `y[outer, .., inner] = a[outer, inner] b[outer, inner]` for each index of a batch. `a: [m, k]` and `b: [k, n]` are the first
@@ -110,7 +104,7 @@ impl<A: Element, B: Element> Operands for Pair<'_, A, B> {
     }
 
     #[inline(always)]
-    fn load_start(&self, _isa: Isa, _first_col: usize, dst: &mut [f32]) {
+    fn init_accumulators(&self, _isa: Isa, _first_col: usize, dst: &mut [f32]) {
         dst.fill(0.0);
     }
 }
@@ -149,7 +143,7 @@ mod tests {
             let a = Matrix { data: &a, row_stride: a_row, col_stride: a_col };
             let b = Matrix { data: &b, row_stride: b_row, col_stride: b_col };
             if batch == 1 {
-                matmul(&threads, a, b, [m, k, n], &mut y);
+                batch_matmul(&threads, Batch::ONE, a, b, [m, k, n], &mut y);
             } else {
                 let a_strides = [inner * m * k, m * k];
                 let batch = Batch { dims: &[outer, inner], n_inner: 1, a_strides: &a_strides, b_strides: &[0, 0] };

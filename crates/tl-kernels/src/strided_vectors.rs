@@ -3,7 +3,7 @@
 
 use crate::element::Element;
 use crate::isa::{Isa, Portable, dispatch};
-use crate::prefetch::Ahead;
+use crate::prefetch::Prefetcher;
 use crate::vector::VectorKernels;
 use std::ops::Range;
 
@@ -66,9 +66,9 @@ impl<'a, T: KvElement> Vectors<'a, T> {
 
     /// Their memory.
     #[inline(always)]
-    pub(crate) fn ahead(self) -> Ahead {
+    pub(crate) fn ahead(self) -> Prefetcher {
         let bytes = size_of::<T>();
-        Ahead::new(bytemuck::cast_slice(self.data), self.n, self.stride * bytes, self.len * bytes)
+        Prefetcher::new(bytemuck::cast_slice(self.data), self.n, self.stride * bytes, self.len * bytes)
     }
 
     /// Whether vectors of so many elements are first loaded into a block: others are multiplied as they lie.
@@ -80,14 +80,14 @@ impl<'a, T: KvElement> Vectors<'a, T> {
     /// `out[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with vector `j`. At most [`MAX_VECTORS`]
     /// vectors. `ahead`: what memory is asked for meanwhile; `block`: room for the elements of the vectors, if they need it.
     #[inline(always)]
-    pub(crate) fn dots(self, isa: Isa, rows: &[f32], ahead: Ahead, block: &mut [f32], out: &mut [PerVector]) {
+    pub(crate) fn dots(self, isa: Isa, rows: &[f32], ahead: Prefetcher, block: &mut [f32], out: &mut [PerVector]) {
         let n_elems = self.len * T::ELEMS;
         if takes_elements(isa, n_elems) {
             return match self.elements() {
                 Some(vectors) => dispatch!(isa, set => set.strided_dots(rows, vectors, ahead, out)),
                 None => {
                     let vectors = self.load(isa, ahead, block);
-                    dispatch!(isa, set => set.strided_dots(rows, vectors, Ahead::NOTHING, out));
+                    dispatch!(isa, set => set.strided_dots(rows, vectors, Prefetcher::NOTHING, out));
                 }
             };
         }
@@ -105,7 +105,7 @@ impl<'a, T: KvElement> Vectors<'a, T> {
         isa: Isa,
         weights: &[PerVector],
         seen: impl Fn(usize) -> Range<usize>,
-        ahead: Ahead,
+        ahead: Prefetcher,
         block: &mut [f32],
         sums: &mut [f32],
     ) {
@@ -115,7 +115,7 @@ impl<'a, T: KvElement> Vectors<'a, T> {
                 Some(vectors) => dispatch!(isa, set => set.add_strided(weights, seen, vectors, ahead, sums)),
                 None => {
                     let vectors = self.load(isa, ahead, block);
-                    dispatch!(isa, set => set.add_strided(weights, seen, vectors, Ahead::NOTHING, sums));
+                    dispatch!(isa, set => set.add_strided(weights, seen, vectors, Prefetcher::NOTHING, sums));
                 }
             };
         }
@@ -136,10 +136,10 @@ impl<'a, T: KvElement> Vectors<'a, T> {
 
     /// As `f32`, one after the other; meanwhile memory is asked for.
     #[inline(always)]
-    fn load(self, isa: Isa, ahead: Ahead, block: &mut [f32]) -> Vectors<'_, f32> {
+    fn load(self, isa: Isa, ahead: Prefetcher, block: &mut [f32]) -> Vectors<'_, f32> {
         let len = self.len * T::ELEMS;
         for (index, values) in block.chunks_exact_mut(len).take(self.n).enumerate() {
-            ahead.ask(index..index + 1);
+            ahead.prefetch(index..index + 1);
             T::load(isa, self.vector(index), values);
         }
         Vectors { data: &block[..self.n * len], n: self.n, stride: len, len }
@@ -162,7 +162,13 @@ pub(crate) trait StridedKernels: Copy {
 
     /// `out[r][j]` = the dot product of row `r` of `rows` with vector `j`; see [`Vectors::dots`].
     #[inline(always)]
-    fn strided_dots<E: Element>(self, _rows: &[f32], _vectors: Vectors<'_, E>, _ahead: Ahead, _out: &mut [PerVector]) {
+    fn strided_dots<E: Element>(
+        self,
+        _rows: &[f32],
+        _vectors: Vectors<'_, E>,
+        _ahead: Prefetcher,
+        _out: &mut [PerVector],
+    ) {
         unreachable!("no set takes elements without a loop for them");
     }
 
@@ -173,7 +179,7 @@ pub(crate) trait StridedKernels: Copy {
         _weights: &[PerVector],
         _seen: impl Fn(usize) -> Range<usize>,
         _vectors: Vectors<'_, E>,
-        _ahead: Ahead,
+        _ahead: Prefetcher,
         _sums: &mut [f32],
     ) {
         unreachable!("no set takes elements without a loop for them");

@@ -35,9 +35,9 @@ impl Random {
 pub(crate) fn all_threads() -> Vec<Threads> {
     let ways = [(1, Prefetch::Interleaved), (3, Prefetch::NonTemporal), (3, Prefetch::Sequential)];
     let sets = Isa::all().flat_map(|isa| ways.map(|way| (isa, way)));
-    sets.map(|(isa, (count, reading))| {
+    sets.map(|(isa, (count, prefetch))| {
         let threads = Threads::with_isa(count, isa);
-        threads.best_reading().choose(reading);
+        threads.best_prefetch().choose(prefetch);
         threads
     })
     .collect()

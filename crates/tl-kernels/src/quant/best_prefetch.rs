@@ -41,7 +41,7 @@ impl BestPrefetch {
         let found = self.found();
         let ways = dispatch!(isa, set => set.prefetches());
         if !n_rows.is_multiple_of(STREAMS) || ways.len() < 2 || (found.is_none() && len_bytes < LEAST_BYTES) {
-            return product(self.one_by_one());
+            return product(self.best_single_stream());
         }
         if let Some(found) = found {
             return product(found);
@@ -62,8 +62,8 @@ impl BestPrefetch {
     }
 
     /// The best of the ways that read row after row, as far as it is known.
-    pub(crate) fn one_by_one(&self) -> Prefetch {
-        let is_row_after_row = |reading: &Prefetch| reading.n_streams() == 1;
+    pub(crate) fn best_single_stream(&self) -> Prefetch {
+        let is_row_after_row = |prefetch: &Prefetch| prefetch.n_streams() == 1;
         self.found().filter(is_row_after_row).unwrap_or(Prefetch::Sequential)
     }
 
@@ -74,8 +74,8 @@ impl BestPrefetch {
 
     /// As if it had been found out.
     #[cfg(test)]
-    pub(crate) fn choose(&self, reading: Prefetch) {
-        let number = Prefetch::ALL.iter().position(|known| *known == reading).unwrap();
+    pub(crate) fn choose(&self, prefetch: Prefetch) {
+        let number = Prefetch::ALL.iter().position(|known| *known == prefetch).unwrap();
         self.found.store(number + 1, Relaxed);
     }
 }
@@ -127,23 +127,23 @@ mod tests {
             let best = BestPrefetch::default();
             let read = |isa, n_rows, len_bytes| {
                 let seen = Cell::new(None);
-                best.read(isa, n_rows, len_bytes, |reading| seen.set(Some(reading)));
+                best.read(isa, n_rows, len_bytes, |prefetch| seen.set(Some(prefetch)));
                 seen.get().unwrap()
             };
             for _ in 0..TRIALS {
                 assert_eq!(best.found(), None);
                 assert_eq!(read(isa, 16, LEAST_BYTES - 1), Prefetch::Sequential);
-                for reading in dispatch!(isa, set => set.prefetches()) {
-                    assert_eq!(read(isa, 16, LEAST_BYTES), *reading);
+                for prefetch in dispatch!(isa, set => set.prefetches()) {
+                    assert_eq!(read(isa, 16, LEAST_BYTES), *prefetch);
                 }
             }
             // The last trial has decided, for smaller weights too.
             assert_eq!(best.found(), Some(read(isa, 16, 1)));
-            for reading in Prefetch::ALL {
-                best.choose(reading);
-                assert_eq!([read(isa, 16, 1), best.found().unwrap()], [reading; 2]);
+            for prefetch in Prefetch::ALL {
+                best.choose(prefetch);
+                assert_eq!([read(isa, 16, 1), best.found().unwrap()], [prefetch; 2]);
                 // Rows that are no multiple of eight are read one after the other.
-                let other = if reading == Prefetch::Interleaved { Prefetch::Sequential } else { reading };
+                let other = if prefetch == Prefetch::Interleaved { Prefetch::Sequential } else { prefetch };
                 assert_eq!(read(isa, 17, LEAST_BYTES), other);
             }
         }

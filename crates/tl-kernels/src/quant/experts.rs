@@ -9,7 +9,7 @@ use super::expert_weights::Experts;
 use super::gather::RowOutOfRange;
 use super::gemm::Tokens;
 use super::linear::multiply;
-use super::product::FEW_TOKENS;
+use super::product::GEMV_MAX_TOKENS;
 use super::{gemm, gemv};
 use crate::element::Element;
 use crate::scratch::Scratch;
@@ -46,7 +46,7 @@ pub fn linear_experts<X: Element, Y: Element>(
     if y.is_empty() {
         return Ok(());
     }
-    let is_held = gemv::row_capacity(weight.format, k) >= FEW_TOKENS
+    let is_held = gemv::row_capacity(weight.format, k) >= GEMV_MAX_TOKENS
         && gemm::capacity::<X>(threads.isa(), &experts.product(0, false)) > 0;
     for (part, (chosen, y)) in chosen.chunks(MAX_LISTED).zip(y.chunks_mut(MAX_LISTED * n)).enumerate() {
         let routed = Routed { x, first: part * MAX_LISTED, shared_by, experts: &experts, chosen };
@@ -96,24 +96,25 @@ impl<'a, X: Element> Routed<'a, X> {
         let mut rows = Scratch::<u32, MAX_LISTED>::new();
         let rows = rows.filled(order.len(), |i| order[i] as u32);
         // Of the experts with few rows, the rows and where each begins.
-        let (mut few_rows, mut starts) = (Scratch::<u32, MAX_LISTED>::new(), Scratch::<u32, { MAX_LISTED + 1 }>::new());
-        let (few_rows, starts) = (few_rows.zeroed(rows.len()), starts.zeroed(rows.len() + 1));
-        let (mut n_few, mut n_groups) = (0, 0);
+        let (mut gemv_rows, mut starts) =
+            (Scratch::<u32, MAX_LISTED>::new(), Scratch::<u32, { MAX_LISTED + 1 }>::new());
+        let (gemv_rows, starts) = (gemv_rows.zeroed(rows.len()), starts.zeroed(rows.len() + 1));
+        let (mut n_gemv_rows, mut n_groups) = (0, 0);
         for rows in rows.chunk_by(|&a, &b| self.expert(a) == self.expert(b)) {
-            if rows.len() > FEW_TOKENS {
-                self.multiply_many(threads, rows, y);
+            if rows.len() > GEMV_MAX_TOKENS {
+                self.multiply_gemm(threads, rows, y);
             } else {
-                few_rows[n_few..n_few + rows.len()].copy_from_slice(rows);
-                n_few += rows.len();
+                gemv_rows[n_gemv_rows..n_gemv_rows + rows.len()].copy_from_slice(rows);
+                n_gemv_rows += rows.len();
                 n_groups += 1;
-                starts[n_groups] = n_few as u32;
+                starts[n_groups] = n_gemv_rows as u32;
             }
         }
-        self.multiply_few(threads, few_rows, &starts[..=n_groups], y);
+        self.multiply_gemv(threads, gemv_rows, &starts[..=n_groups], y);
     }
 
     /// All rows of one expert.
-    fn multiply_many<Y: Element>(&self, threads: &Threads, rows: &[u32], y: &mut [Y]) {
+    fn multiply_gemm<Y: Element>(&self, threads: &Threads, rows: &[u32], y: &mut [Y]) {
         let Experts { k, n, .. } = *self.experts;
         let parallel = rows.len().saturating_mul(n).saturating_mul(k) >= PARALLEL_MIN;
         let product = self.experts.product(self.expert(rows[0]), parallel);
@@ -126,7 +127,7 @@ impl<'a, X: Element> Routed<'a, X> {
     }
 
     /// As many experts at a time as the workspace holds rows of.
-    fn multiply_few<Y: Element>(&self, threads: &Threads, rows: &[u32], starts: &[u32], y: &mut [Y]) {
+    fn multiply_gemv<Y: Element>(&self, threads: &Threads, rows: &[u32], starts: &[u32], y: &mut [Y]) {
         let capacity = gemv::row_capacity(self.experts.weight.format, self.experts.k);
         let mut rest = starts;
         while let [first, _, ..] = *rest {
@@ -206,7 +207,7 @@ mod tests {
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), rounding::<Y>());
             // The bits of a token alone.
             for (row, y) in y.chunks_exact(n.max(1)).enumerate() {
-                if chosen.iter().filter(|&&id| id == chosen[row]).count() > FEW_TOKENS || n_rows > MAX_LISTED {
+                if chosen.iter().filter(|&&id| id == chosen[row]).count() > GEMV_MAX_TOKENS || n_rows > MAX_LISTED {
                     continue;
                 }
                 let mut alone = vec![Y::from_f32(f32::NAN); n];

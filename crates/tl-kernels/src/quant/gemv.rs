@@ -2,7 +2,7 @@
 
 use super::activations::Row;
 use super::expert_weights::Experts;
-use super::product::{FEW_TOKENS, Product};
+use super::product::{GEMV_MAX_TOKENS, Product};
 use super::quantize::quantize_row;
 use super::{Dot, Rows, WeightKernels};
 use crate::element::{Element, store};
@@ -27,8 +27,8 @@ const PARALLEL_ELEMS: usize = 64 * 1024;
 /// The tokens that the workspace holds. Floats need none of it.
 pub(crate) fn capacity(product: &Product<'_>) -> usize {
     match product.weight.format.dot {
-        Dot::Float(_) => FEW_TOKENS,
-        Dot::Integer(_) => (LENT_BYTES / size_of::<Line>() / Row::n_lines(product.k).max(1)).min(FEW_TOKENS),
+        Dot::Float(_) => GEMV_MAX_TOKENS,
+        Dot::Integer(_) => (LENT_BYTES / size_of::<Line>() / Row::n_lines(product.k).max(1)).min(GEMV_MAX_TOKENS),
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn row_capacity(format: &WeightKernels, k: usize) -> usize {
 }
 
 /// A few tokens for each of several experts. Rows of the activations are what `x` gives for rows of the output; group `g` of these,
-/// `rows[starts[g]..starts[g + 1]]`, is that of the expert `expert(g)`, and of no more than [`FEW_TOKENS`]; all together are no more than
+/// `rows[starts[g]..starts[g + 1]]`, is that of the expert `expert(g)`, and of no more than [`GEMV_MAX_TOKENS`]; all together are no more than
 /// [`row_capacity`].
 pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     threads: &Threads,
@@ -83,19 +83,19 @@ pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     let tile_bytes = n * row_bytes * (starts.len() - 1) / (threads.count() * THREAD_TILES);
     let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
     let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS);
-    let reading = threads.best_reading().one_by_one();
+    let prefetch = threads.best_prefetch().best_single_stream();
     // `dot(i, rows, sums)`: as in `multiply_rows`, of the `i`-th row here.
     let share_out = |y: &mut [Y], dot: &(dyn Fn(usize, Rows<'_>, &mut [f32]) + Sync)| {
-        threads.for_listed_tiles(parallel, y, n, rows, starts, [FEW_TOKENS, tile_cols], &|mut tile| {
+        threads.for_listed_tiles(parallel, y, n, rows, starts, [GEMV_MAX_TOKENS, tile_cols], &|mut tile| {
             let (first_col, n_cols) = (tile.first_col(), tile.n_cols());
             let product = experts.product(expert(tile.group()), false);
             let bytes = &product.weight.bytes[first_col * row_bytes..];
-            let rows = Rows { bytes, length: row_bytes, reading, apart: n };
+            let rows = Rows { bytes, length: row_bytes, prefetch, stream_stride: n };
             let mut sums = Scratch::<f32, TILE_ROWS>::new();
             let sums = sums.zeroed(n_cols);
             let first_row = starts[tile.group()] as usize - first + tile.first_row();
             for t in 0..tile.n_rows() {
-                product.load_start(isa, first_col, sums);
+                product.init_accumulators(isa, first_col, sums);
                 dot(first_row + t, rows, sums);
                 store(isa, sums, tile.row_mut(t));
             }
@@ -132,22 +132,22 @@ fn multiply_rows<Y: Element>(
 ) {
     let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
     let row_bytes = weight.format.row_bytes(k);
-    threads.best_reading().read(isa, n, weight.bytes.len(), |reading| {
-        let n_streams = reading.n_streams();
+    threads.best_prefetch().read(isa, n, weight.bytes.len(), |prefetch| {
+        let n_streams = prefetch.n_streams();
         // A tile has some rows of each stream, so that a thread reads all of its share in as many places.
-        let (apart, tile_rows) = (n / n_streams, y.len() / n * n_streams);
+        let (stream_stride, tile_rows) = (n / n_streams, y.len() / n * n_streams);
         let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
         let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
         let tile_cols = (tile_bytes / n_streams / row_bytes.max(1)).clamp(1, TILE_ROWS / n_streams);
-        let tiling = Tiling { n_cols: apart, group_rows: tile_rows, row_step: 1, tile_rows, tile_cols };
+        let tiling = Tiling { n_cols: stream_stride, group_rows: tile_rows, row_step: 1, tile_rows, tile_cols };
         threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
             let (first, n_rows) = (tile.first_col(), tile.n_cols());
-            let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, reading, apart };
+            let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, prefetch, stream_stride };
             let mut sums = Scratch::<f32, TILE_ROWS>::new();
             let sums = sums.zeroed(n_streams * n_rows);
             for t in 0..tile_rows / n_streams {
                 for (stream, sums) in sums.chunks_mut(n_rows).enumerate() {
-                    product.load_start(isa, stream * apart + first, sums);
+                    product.init_accumulators(isa, stream * stream_stride + first, sums);
                 }
                 dot(t, rows, sums);
                 for (stream, sums) in sums.chunks(n_rows).enumerate() {

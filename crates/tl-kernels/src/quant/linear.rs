@@ -2,12 +2,12 @@
 //!
 //! The activations are brought into the form that the format multiplies with, once, in the threads' workspace; then tiles
 //! of the output are shared out. For a few tokens (`few`) that is rows (for weights of floats, the activations as they lie), and
-//! reading the weight is all the time there is; for many (`many`) it is panels of 16 tokens, against which stretches of the
+//! prefetch the weight is all the time there is; for many (`many`) it is panels of 16 tokens, against which stretches of the
 //! weight are unpacked. More tokens than the workspace holds go in parts, and where it holds not even one, the blocked product
 //! of `gemm` needs none.
 
 use super::gemm::Tokens;
-use super::product::{FEW_TOKENS, Product};
+use super::product::{GEMV_MAX_TOKENS, Product};
 use super::weight::Weight;
 use super::{gemm, gemv};
 use crate::element::Element;
@@ -56,14 +56,15 @@ pub(crate) fn multiply<X: Element, Y: Element>(
     y: &mut [Y],
 ) {
     let Product { k, n, .. } = *product;
-    let capacity = if m <= FEW_TOKENS { gemv::capacity(product) } else { gemm::capacity::<X>(threads.isa(), product) };
+    let capacity =
+        if m <= GEMV_MAX_TOKENS { gemv::capacity(product) } else { gemm::capacity::<X>(threads.isa(), product) };
     if k == 0 || capacity == 0 {
         return blocked(threads, x, m, product, y);
     }
     // Parts of equal size.
     let part = m.div_ceil(m.div_ceil(capacity));
     for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
-        if m <= FEW_TOKENS {
+        if m <= GEMV_MAX_TOKENS {
             gemv::multiply(threads, x, product, y);
         } else {
             gemm::multiply(threads, Tokens::InOrder(x), product, y);
@@ -102,8 +103,8 @@ impl<X: Element> Operands for Blocked<'_, X> {
     }
 
     #[inline(always)]
-    fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
-        self.product.load_start(isa, first_col, dst);
+    fn init_accumulators(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
+        self.product.init_accumulators(isa, first_col, dst);
     }
 }
 
@@ -223,22 +224,24 @@ mod tests {
                 let mut lines = vec![Line::zeroed(); Row::n_lines(k)];
                 for isa in Isa::all() {
                     quantize_row(isa, &x, &mut lines);
-                    let dot = |reading, first: usize, sums: &mut [f32]| {
+                    let dot = |prefetch, first: usize, sums: &mut [f32]| {
                         let length = format.row_bytes(k);
-                        let rows = Rows { bytes: &bytes[1 + first * length..], length, reading, apart: n_rows + 1 };
+                        let rows =
+                            Rows { bytes: &bytes[1 + first * length..], length, prefetch, stream_stride: n_rows + 1 };
                         match format.dot {
                             Dot::Float(kernels) => (kernels.dot)(isa, rows, FloatSlice::F16(&x), sums),
                             Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(&lines), sums),
                         }
                     };
                     let mut sums = [(); 3].map(|()| vec![1.0; STREAMS * n_rows]);
-                    let [beside, one_by_one, past] = &mut sums;
+                    let [beside, best_single_stream, past] = &mut sums;
                     dot(Prefetch::Interleaved, 1, beside);
-                    for (reading, found) in [(Prefetch::Sequential, one_by_one), (Prefetch::NonTemporal, past)] {
+                    for (prefetch, found) in [(Prefetch::Sequential, best_single_stream), (Prefetch::NonTemporal, past)]
+                    {
                         for (stream, sums) in found.chunks_mut(n_rows).enumerate() {
-                            dot(reading, stream * (n_rows + 1) + 1, sums);
+                            dot(prefetch, stream * (n_rows + 1) + 1, sums);
                         }
-                        assert_eq!(found, beside, "{}, {k} elements, {isa:?}, {reading:?}", format.blocks.name);
+                        assert_eq!(found, beside, "{}, {k} elements, {isa:?}, {prefetch:?}", format.blocks.name);
                     }
                     assert!(beside.iter().all(|sum| *sum != 1.0));
                 }
@@ -304,7 +307,7 @@ mod tests {
         let (x, weights) = (numbers(k), numbers(2 * k));
         let expected: Vec<f64> =
             weights.chunks(k).map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum()).collect();
-        for m in [1, FEW_TOKENS + 1] {
+        for m in [1, GEMV_MAX_TOKENS + 1] {
             let (x, expected) = (x.repeat(m), expected.repeat(m));
             for threads in all_threads() {
                 let mut y = vec![f32::NAN; m * 2];

@@ -4,7 +4,7 @@ use super::weight::Weight;
 use crate::isa::Isa;
 
 /// Up to this many tokens, rows are multiplied one token after the other.
-pub(crate) const FEW_TOKENS: usize = 4;
+pub(crate) const GEMV_MAX_TOKENS: usize = 4;
 
 /// A linear layer without its activations.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(crate) struct Product<'a> {
 
 impl Product<'_> {
     /// What the sums of the columns from `first_col` on begin with.
-    pub(crate) fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
+    pub(crate) fn init_accumulators(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
         match self.bias {
             Some(bias) => bias.load(isa, self.first_bias + first_col, dst),
             None => dst.fill(0.0),

@@ -10,9 +10,9 @@ pub struct Rows<'a> {
     /// Bytes of a row.
     pub length: usize,
     /// How they are read, and so how many streams there are.
-    pub reading: Prefetch,
+    pub prefetch: Prefetch,
     /// Rows from a stream's first one to that of the next stream.
-    pub apart: usize,
+    pub stream_stride: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -25,13 +25,13 @@ impl<'a> Rows<'a> {
     /// The bytes of that row and all that follow it.
     #[inline(always)]
     pub(crate) fn row_and_rest(&self, stream: usize, index: usize) -> &'a [u8] {
-        &self.bytes[(stream * self.apart + index) * self.length..]
+        &self.bytes[(stream * self.stream_stride + index) * self.length..]
     }
 
     /// The rows of one stream after those of the other, each with its place in `out`.
     #[inline(always)]
     pub(crate) fn with_sums<'o>(self, out: &'o mut [f32]) -> impl Iterator<Item = (&'a [u8], &'o mut f32)> {
-        let n_rows = out.len() / self.reading.n_streams();
+        let n_rows = out.len() / self.prefetch.n_streams();
         out.iter_mut().enumerate().map(move |(j, out)| (self.row(j / n_rows, j % n_rows), out))
     }
 }

@@ -23,26 +23,26 @@ const fn group_of(piece_bytes: usize) -> usize {
 /// Which piece of its group one is, and how its row is read. It is passed as two numbers, which the compiler sees to be constants when it
 /// decides what to inline: one of three fields would go through memory.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct PrefetchPosition {
     piece: usize,
-    reading: Prefetch,
+    prefetch: Prefetch,
 }
 
-impl Place {
-    /// Piece `piece` of a group, in one of `S` rows; `PAST`: of one that is read past the second cache.
+impl PrefetchPosition {
+    /// Piece `piece` of a group, in one of `S` rows; `NON_TEMPORAL`: of one that is read past the second cache.
     #[inline(always)]
-    pub(crate) fn new<const S: usize, const PAST: bool>(piece: usize) -> Place {
-        let reading = match (S, PAST) {
+    pub(crate) fn new<const S: usize, const NON_TEMPORAL: bool>(piece: usize) -> PrefetchPosition {
+        let prefetch = match (S, NON_TEMPORAL) {
             (1, false) => Prefetch::Sequential,
             (1, true) => Prefetch::NonTemporal,
             _ => Prefetch::Interleaved,
         };
-        Place { piece, reading }
+        PrefetchPosition { piece, prefetch }
     }
 
     /// A piece that is a line of its own.
-    pub(crate) fn alone(reading: Prefetch) -> Place {
-        Place { piece: 0, reading }
+    pub(crate) fn of_line(prefetch: Prefetch) -> PrefetchPosition {
+        PrefetchPosition { piece: 0, prefetch }
     }
 
     /// Asks for memory some way behind what is at hand, `at`: part `part` of `n_parts` of as many lines as it has. Each
@@ -50,12 +50,12 @@ impl Place {
     /// served slower by a sixth, and with a tenth of them asked for twice a tenth is lost. So the numbers are constants
     /// where this is inlined, and each request is written out, since the compiler would gather them.
     #[inline(always)]
-    pub(crate) fn ask_ahead<T>(self, at: &T, part: usize, n_parts: usize) {
+    pub(crate) fn prefetch<T>(self, at: &T, part: usize, n_parts: usize) {
         let before = self.piece * size_of::<T>();
         let line = |part: usize| (before + part * size_of::<T>() / n_parts + LINE_BYTES / 2) / LINE_BYTES;
         let group = std::ptr::from_ref(at).cast::<u8>().wrapping_sub(before);
         for line in line(part)..line(part + 1) {
-            self.ask(group.wrapping_add(line * LINE_BYTES));
+            self.prefetch_line(group.wrapping_add(line * LINE_BYTES));
         }
     }
 
@@ -63,23 +63,23 @@ impl Place {
     /// whole number of lines would leave it out, and a CPU whose own prefetching follows their requests stops at it. `last`:
     /// the last piece of the group.
     #[inline(always)]
-    fn ask_between<T>(self, last: &T) {
+    fn prefetch_between_groups<T>(self, last: &T) {
         let group = group_of(size_of::<T>()) * size_of::<T>();
         let beyond = group % LINE_BYTES;
         let first = std::ptr::from_ref(last).cast::<u8>().wrapping_sub(group - size_of::<T>());
         if beyond != 0 && first.addr() % LINE_BYTES >= LINE_BYTES - beyond {
-            self.ask(first.wrapping_add(group - beyond));
+            self.prefetch_line(first.wrapping_add(group - beyond));
         }
     }
 
     /// Asks for the line that many bytes behind `at`. Of one row after the other the lines go to the second cache, which waits for three
     /// times as many at once as the first, or past it; of rows side by side to the first. A hint: it reads nothing, wherever it points.
     #[inline(always)]
-    fn ask(self, at: *const u8) {
+    fn prefetch_line(self, at: *const u8) {
         let (far, near) = (at.wrapping_add(AHEAD_BYTES), at.wrapping_add(AHEAD_BESIDE_BYTES));
         // SAFETY: the instructions have no effect but on the caches.
         unsafe {
-            match self.reading {
+            match self.prefetch {
                 Prefetch::Interleaved => {
                     std::arch::asm!("prefetcht0 [{}]", in(reg) near, options(nostack, readonly, preserves_flags));
                 }
@@ -107,25 +107,25 @@ pub(crate) fn side_by_side<'a, const S: usize>(rows: &Rows<'a>, index: usize, fi
 /// Adds all whole pieces of `S` rows to their sums: `add` adds one, which lies at the given place of its group, with what is prepared
 /// for it.
 #[inline(always)]
-pub(crate) fn walk<const S: usize, const PAST: bool, const BYTES: usize, P, T: Copy>(
+pub(crate) fn walk<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy>(
     rows: [&[[u8; BYTES]]; S],
     prepared: &[P],
     sums: [T; S],
-    add: &impl Fn(T, &[u8; BYTES], &P, Place) -> T,
+    add: &impl Fn(T, &[u8; BYTES], &P, PrefetchPosition) -> T,
 ) -> [T; S] {
     match const { group_of(BYTES) } {
-        2 => walk_groups::<2, S, PAST, _, _, _>(rows, prepared, sums, add),
-        _ => walk_groups::<4, S, PAST, _, _, _>(rows, prepared, sums, add),
+        2 => walk_groups::<2, S, NON_TEMPORAL, _, _, _>(rows, prepared, sums, add),
+        _ => walk_groups::<4, S, NON_TEMPORAL, _, _, _>(rows, prepared, sums, add),
     }
 }
 
 /// The same in groups of `G` pieces, two or four.
 #[inline(always)]
-fn walk_groups<'r, const G: usize, const S: usize, const PAST: bool, const BYTES: usize, P, T: Copy>(
+fn walk_groups<'r, const G: usize, const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy>(
     rows: [&'r [[u8; BYTES]]; S],
     prepared: &[P],
     mut sums: [T; S],
-    add: &impl Fn(T, &[u8; BYTES], &P, Place) -> T,
+    add: &impl Fn(T, &[u8; BYTES], &P, PrefetchPosition) -> T,
 ) -> [T; S] {
     const { assert!(G == 2 || G == 4) };
     let n_pieces = rows[0].len();
@@ -134,9 +134,9 @@ fn walk_groups<'r, const G: usize, const S: usize, const PAST: bool, const BYTES
     let piece = |row: &&'r [[u8; BYTES]], index: usize| -> &'r [u8; BYTES] { unsafe { row.get_unchecked(index) } };
     // Each place is written out: in a loop over them it would be no constant.
     macro_rules! add_pieces {
-        ($index:expr, $place:literal, $prepared:expr) => {
+        ($index:expr, $position:literal, $prepared:expr) => {
             for (sum, row) in sums.iter_mut().zip(&rows) {
-                *sum = add(*sum, piece(row, $index), $prepared, Place::new::<S, PAST>($place));
+                *sum = add(*sum, piece(row, $index), $prepared, PrefetchPosition::new::<S, NON_TEMPORAL>($position));
             }
         };
     }
@@ -149,7 +149,7 @@ fn walk_groups<'r, const G: usize, const S: usize, const PAST: bool, const BYTES
             add_pieces!(G * g + 3, 3, &group[3]);
         }
         for row in &rows {
-            Place::new::<S, PAST>(G - 1).ask_between(piece(row, G * g + G - 1));
+            PrefetchPosition::new::<S, NON_TEMPORAL>(G - 1).prefetch_between_groups(piece(row, G * g + G - 1));
         }
     }
     let first = groups.len() * G;
@@ -168,7 +168,14 @@ fn walk_groups<'r, const G: usize, const S: usize, const PAST: bool, const BYTES
 /// The products of `S` rows of floats with `x`: `add` adds those of a register, whose elements lie in `BYTES` bytes. A row is a whole
 /// number of them.
 #[inline(always)]
-pub(crate) fn walk_floats<const S: usize, const PAST: bool, const BYTES: usize, const LANES: usize, X, T: Copy>(
+pub(crate) fn walk_floats<
+    const S: usize,
+    const NON_TEMPORAL: bool,
+    const BYTES: usize,
+    const LANES: usize,
+    X,
+    T: Copy,
+>(
     rows: [&[u8]; S],
     x: &[X],
     zero: T,
@@ -185,7 +192,7 @@ pub(crate) fn walk_floats<const S: usize, const PAST: bool, const BYTES: usize, 
         for (sums, pieces) in sums.iter_mut().zip(&pieces) {
             let group = &pieces[GROUP * g..][..GROUP];
             for i in 0..GROUP {
-                Place::new::<S, PAST>(i).ask_ahead(&group[i], 0, 1);
+                PrefetchPosition::new::<S, NON_TEMPORAL>(i).prefetch(&group[i], 0, 1);
                 sums[i] = add(sums[i], &group[i], &x[i]);
             }
         }

@@ -90,7 +90,7 @@ impl Heading<'_> {
     /// What comes after the last row where tokens were decoded, with so many allocations.
     pub(super) fn end(&self, allocation_count: u64) -> String {
         let device = self.model.device();
-        let reading = match device.threads().reading() {
+        let reading = match device.threads().weight_prefetch() {
             Some(reading) if device.gpu_info().is_none() => {
                 let how = match reading {
                     Prefetch::Sequential => "row after row",
@@ -158,7 +158,7 @@ impl Heading<'_> {
             for (key, value) in keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))) {
                 object.insert(key.to_owned(), json!(value));
             }
-            if let Some(reading) = device.threads().reading().filter(|_| is_decode) {
+            if let Some(reading) = device.threads().weight_prefetch().filter(|_| is_decode) {
                 let how = match reading {
                     Prefetch::Sequential => "in order",
                     Prefetch::NonTemporal => "past the second cache",

@@ -72,8 +72,8 @@ fn multiply_by<L: GemmLayout, X: Element, Y: Element>(
         tile_rows = (tile_rows / 2).next_multiple_of(2 * LANES);
     }
     // Small enough tiles that no thread waits long for another's last.
-    let few = n.div_ceil(TILE_ROWS) * n_tokens.div_ceil(tile_rows) < 12 * n_threads && n_threads > 1;
-    let tile_cols = if few { (TILE_ROWS / 2).next_multiple_of(L::ROWS) } else { TILE_ROWS };
+    let has_few_tiles = n.div_ceil(TILE_ROWS) * n_tokens.div_ceil(tile_rows) < 12 * n_threads && n_threads > 1;
+    let tile_cols = if has_few_tiles { (TILE_ROWS / 2).next_multiple_of(L::ROWS) } else { TILE_ROWS };
     let panels = Panels { lines: panels, n_panels, n_lines, last_lanes };
     let body = |mut tile: Tile<'_, Y>| multiply_tile(layout, isa, product, panels, &mut tile);
     match x {
@@ -110,8 +110,8 @@ fn multiply_tile<L: GemmLayout, Y: Element>(
     let (k, format) = (product.k, product.weight.format);
     let (first_row, n_rows) = (tile.first_col(), tile.n_cols());
     let (first_panel, n_panels) = (tile.first_row() / LANES, tile.n_rows().div_ceil(LANES));
-    let has_few = panels.last_lanes > 1 && first_panel + n_panels == panels.n_panels;
-    let n_full = n_panels - usize::from(has_few);
+    let has_split_panel = panels.last_lanes > 1 && first_panel + n_panels == panels.n_panels;
+    let n_full = n_panels - usize::from(has_split_panel);
     let row_bytes = format.row_bytes(k);
     let session = layout.session();
     let mut sums = Scratch::<[Lanes; TILE_ROWS], TILE_PANELS>::new();
@@ -150,7 +150,7 @@ fn multiply_tile<L: GemmLayout, Y: Element>(
         }
     }
     let mut start = [0.0; TILE_ROWS];
-    product.load_start(isa, first_row, &mut start[..n_rows]);
+    product.init_accumulators(isa, first_row, &mut start[..n_rows]);
     for (p, sums) in sums.iter().enumerate() {
         let mut tokens = [[0.0; TILE_ROWS]; LANES];
         add_transposed(isa, sums, &start, &mut tokens);

@@ -11,7 +11,7 @@ use crate::quant::prefetch::{Prefetch, STREAMS};
 use crate::quant::rows::Rows;
 use crate::scratch::Scratch;
 use crate::x86::avx2::registers::{horizontal_sum, load, load_half};
-use crate::x86::walk::{Place, side_by_side, walk};
+use crate::x86::walk::{PrefetchPosition, side_by_side, walk};
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
 
@@ -65,14 +65,14 @@ pub(crate) fn rows<const BYTES: usize>(
     x: Row<'_>,
     out: &mut [f32],
     offset: u8,
-    add: impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
+    add: impl Fn(Sums, &[u8; BYTES], &Pairs, PrefetchPosition) -> Sums,
 ) {
     let mut room = Scratch::<Pairs, PREPARED>::new();
     for (part, stretches) in x.stretches().chunks(PREPARED).enumerate() {
         let prepared = room.filled(stretches.len(), |index| Pairs::new(&stretches[index], offset));
         let first = part * PREPARED * BYTES;
         let length = (rows.length - first).min(PREPARED * BYTES);
-        match rows.reading {
+        match rows.prefetch {
             Prefetch::Sequential | Prefetch::NonTemporal => {
                 part_rows::<1, _>(rows, first..first + length, prepared, out, &add);
             }
@@ -89,7 +89,7 @@ fn part_rows<const S: usize, const BYTES: usize>(
     bytes: std::ops::Range<usize>,
     prepared: &[Pairs],
     out: &mut [f32],
-    add: &impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
+    add: &impl Fn(Sums, &[u8; BYTES], &Pairs, PrefetchPosition) -> Sums,
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
@@ -108,7 +108,7 @@ fn row_sums<const S: usize, const BYTES: usize>(
     rows: [&[u8]; S],
     length: usize,
     prepared: &[Pairs],
-    add: &impl Fn(Sums, &[u8; BYTES], &Pairs, Place) -> Sums,
+    add: &impl Fn(Sums, &[u8; BYTES], &Pairs, PrefetchPosition) -> Sums,
 ) -> [Sums; S] {
     let zero = [_mm256_setzero_ps(); 2];
     let mut stretches = [&[[0u8; BYTES]; 0][..]; S];
@@ -127,7 +127,7 @@ fn row_sums<const S: usize, const BYTES: usize>(
                 padded[..rest].copy_from_slice(&row[length - rest..length]);
                 &padded
             });
-            let of_rest = add(zero, stretch, prepared, Place::new::<S, false>(0));
+            let of_rest = add(zero, stretch, prepared, PrefetchPosition::new::<S, false>(0));
             for (sum, of_rest) in sums.iter_mut().zip(of_rest) {
                 *sum = _mm256_add_ps(*sum, _mm256_and_ps(of_rest, _mm256_castsi256_ps(of_row)));
             }

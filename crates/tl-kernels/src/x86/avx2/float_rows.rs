@@ -60,7 +60,7 @@ fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m256,
 ) {
     let add = |sum, weights: &_, x: &_| _mm256_fmadd_ps(unpack(weights), unpack_x(x), sum);
-    match rows.reading {
+    match rows.prefetch {
         Prefetch::Sequential | Prefetch::NonTemporal => float_rows::<1, _, _>(rows, x, out, &add),
         Prefetch::Interleaved => float_rows::<STREAMS, _, _>(rows, x, out, &add),
     }

@@ -27,7 +27,7 @@ impl IntegerPanelKernels for Avx2 {
 }
 
 /// Rows whose sums fit the sixteen registers beside what they are made of.
-const FEW: usize = 3;
+const REGISTER_ROWS: usize = 3;
 
 /// Six rows with a panel.
 #[target_feature(enable = "avx2,fma")]
@@ -37,13 +37,13 @@ fn kernel<const GROUP: usize, const MINIMA: bool>(
     x: &[PanelBlock],
     sums: &mut [Lanes; ROWS],
 ) {
-    let (rows, _) = rows.as_chunks::<FEW>();
-    let (sums, _) = sums.as_chunks_mut::<FEW>();
+    let (rows, _) = rows.as_chunks::<REGISTER_ROWS>();
+    let (sums, _) = sums.as_chunks_mut::<REGISTER_ROWS>();
     for (rows, sums) in rows.iter().zip(sums) {
         if offset < 128 {
-            few::<GROUP, MINIMA, false>(rows, offset, x, sums);
+            multiply_rows::<GROUP, MINIMA, false>(rows, offset, x, sums);
         } else {
-            few::<GROUP, MINIMA, true>(rows, offset, x, sums);
+            multiply_rows::<GROUP, MINIMA, true>(rows, offset, x, sums);
         }
     }
 }
@@ -52,11 +52,11 @@ fn kernel<const GROUP: usize, const MINIMA: bool>(
 /// offset is taken off first; others take it off the sums.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn few<const GROUP: usize, const MINIMA: bool, const WIDE: bool>(
-    rows: &[Stretch; FEW],
+fn multiply_rows<const GROUP: usize, const MINIMA: bool, const WIDE: bool>(
+    rows: &[Stretch; REGISTER_ROWS],
     offset: u8,
     x: &[PanelBlock],
-    sums: &mut [Lanes; FEW],
+    sums: &mut [Lanes; REGISTER_ROWS],
 ) {
     let ones = _mm256_set1_epi16(1);
     for (b, block) in x.iter().enumerate() {
@@ -67,7 +67,7 @@ fn few<const GROUP: usize, const MINIMA: bool, const WIDE: bool>(
                 true => _mm256_setzero_si256(),
                 false => load_i32(&corrections[h]),
             });
-            let mut products = [start; FEW];
+            let mut products = [start; REGISTER_ROWS];
             for step in 0..GROUP / 4 {
                 let values: &[[i32; 8]; 2] = bytemuck::cast_ref(&block.values[half * GROUP / 4 + step]);
                 let x = [load_i32(&values[0]), load_i32(&values[1])];

@@ -3,7 +3,7 @@
 use crate::limits::{CHAINS, LimitLoops, Words, add_line, total};
 use crate::quant::prefetch::Prefetch;
 use crate::x86::level::Avx2;
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -22,12 +22,12 @@ impl LimitLoops for Avx2 {
 
 #[target_feature(enable = "avx2")]
 fn read<const S: usize>(streams: [&[Words]; S], prefetch: Option<Prefetch>) -> u64 {
-    let place = prefetch.map(Place::alone);
+    let position = prefetch.map(PrefetchPosition::of_line);
     let mut sums = [0; 8];
     for i in 0..streams[0].len() {
         for stream in &streams {
-            if let Some(place) = place {
-                place.ask_ahead(&stream[i], 0, 1);
+            if let Some(position) = position {
+                position.prefetch(&stream[i], 0, 1);
             }
             add_line(&mut sums, &stream[i]);
         }

@@ -2,7 +2,7 @@
 
 use crate::array::array;
 use crate::x86::avx2::block_rows::both;
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 
 /// The halves of blocks `i` and `i + 4` of eight, of `BLOCK` bytes each, whose 16 bytes begin at `AT`.
@@ -11,9 +11,9 @@ use std::arch::x86_64::*;
 pub(crate) fn pair<const BLOCK: usize, const AT: usize, const BYTES: usize>(
     bytes: &[u8; BYTES],
     i: usize,
-    place: Place,
+    position: PrefetchPosition,
 ) -> [__m256i; 2] {
-    place.ask_ahead(bytes, i, 4);
+    position.prefetch(bytes, i, 4);
     let halves = both(array(&bytes[i * BLOCK + AT..][..16]), array(&bytes[(i + 4) * BLOCK + AT..][..16]));
     let mask = _mm256_set1_epi8(15);
     [_mm256_and_si256(halves, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(halves), mask)]
@@ -25,9 +25,9 @@ pub(crate) fn pair<const BLOCK: usize, const AT: usize, const BYTES: usize>(
 pub(crate) fn pair_of_groups<const AT: usize, const BYTES: usize>(
     bytes: &[u8; BYTES],
     i: usize,
-    place: Place,
+    position: PrefetchPosition,
 ) -> [__m256i; 2] {
-    place.ask_ahead(bytes, i, 4);
+    position.prefetch(bytes, i, 4);
     [0, 1].map(|last| {
         let at = AT + i / 2 * 32 + last * 16;
         let halves = both(array(&bytes[at..][..16]), array(&bytes[at + 64..][..16]));

@@ -2,14 +2,18 @@
 
 use crate::array::array;
 use crate::x86::avx2::block_rows::both;
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 
 /// The levels of blocks `i` and `i + 4`, whose 64 bytes begin at `AT`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn pair<const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES], i: usize, place: Place) -> [__m256i; 2] {
-    place.ask_ahead(bytes, i, 4);
+pub(crate) fn pair<const AT: usize, const BYTES: usize>(
+    bytes: &[u8; BYTES],
+    i: usize,
+    position: PrefetchPosition,
+) -> [__m256i; 2] {
+    position.prefetch(bytes, i, 4);
     let first = both(array(&bytes[AT..][..16]), array(&bytes[AT + 32..][..16]));
     let last = both(array(&bytes[AT + 16..][..16]), array(&bytes[AT + 48..][..16]));
     [bits(first, i), bits(last, i)]

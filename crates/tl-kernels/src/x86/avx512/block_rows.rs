@@ -10,7 +10,7 @@ use crate::quant::rows::Rows;
 use crate::quant::stretch::STRETCH;
 use crate::scratch::Scratch;
 use crate::x86::avx512::registers::{indexes, load_8, load_16, load_64};
-use crate::x86::walk::{Place, side_by_side, walk};
+use crate::x86::walk::{PrefetchPosition, side_by_side, walk};
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
 
@@ -29,7 +29,7 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
     x: Row<'_>,
     out: &mut [f32],
     prepare: impl Fn([&RowStretch; N]) -> P,
-    add: impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
+    add: impl Fn(Sums, &[u8; BYTES], &P, PrefetchPosition) -> Sums,
     total: impl Fn(Sums) -> f32,
 ) {
     const { assert!(PREPARED.is_multiple_of(N)) };
@@ -41,7 +41,7 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
         let n_groups = stretches.len().div_ceil(N);
         let prepared = room.filled(n_groups, |index| {
             let mut group = [&RowStretch::ZERO; N];
-            group.iter_mut().zip(&stretches[index * N..]).for_each(|(place, stretch)| *place = stretch);
+            group.iter_mut().zip(&stretches[index * N..]).for_each(|(slot, stretch)| *slot = stretch);
             match length % BYTES {
                 rest if rest > 0 && index + 1 == n_groups && is_read_back(length, BYTES) => {
                     prepare(RowStretch::at_the_end(group, rest * (N * STRETCH / BLOCK) / BYTES).each_ref())
@@ -49,7 +49,7 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
                 _ => prepare(group),
             }
         });
-        match rows.reading {
+        match rows.prefetch {
             Prefetch::Sequential => {
                 part_rows::<1, false, _, _>(rows, first..first + length, prepared, out, &add, &total)
             }
@@ -66,18 +66,20 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
 /// Adds the products of those bytes of each row; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn part_rows<const S: usize, const PAST: bool, const BYTES: usize, P>(
+fn part_rows<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P>(
     rows: Rows<'_>,
     bytes: std::ops::Range<usize>,
     prepared: &[P],
     out: &mut [f32],
-    add: &impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
+    add: &impl Fn(Sums, &[u8; BYTES], &P, PrefetchPosition) -> Sums,
     total: &impl Fn(Sums) -> f32,
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
         let parts = side_by_side::<S>(&rows, i, bytes.start);
-        for (stream, sums) in row_sums::<S, PAST, _, _>(parts, bytes.len(), prepared, add).into_iter().enumerate() {
+        for (stream, sums) in
+            row_sums::<S, NON_TEMPORAL, _, _>(parts, bytes.len(), prepared, add).into_iter().enumerate()
+        {
             out[stream * n_rows + i] += total(sums);
         }
     }
@@ -92,17 +94,17 @@ fn is_read_back(length: usize, piece_bytes: usize) -> bool {
 /// The sums of the first `length` bytes of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn row_sums<const S: usize, const PAST: bool, const BYTES: usize, P>(
+fn row_sums<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P>(
     rows: [&[u8]; S],
     length: usize,
     prepared: &[P],
-    add: &impl Fn(Sums, &[u8; BYTES], &P, Place) -> Sums,
+    add: &impl Fn(Sums, &[u8; BYTES], &P, PrefetchPosition) -> Sums,
 ) -> [Sums; S] {
     let mut pieces = [&[[0u8; BYTES]; 0][..]; S];
     for (pieces, row) in pieces.iter_mut().zip(rows) {
         *pieces = row[..length].as_chunks::<BYTES>().0;
     }
-    let mut sums = walk::<S, PAST, _, _, _>(pieces, prepared, [[_mm512_setzero_ps(); 2]; S], add);
+    let mut sums = walk::<S, NON_TEMPORAL, _, _, _>(pieces, prepared, [[_mm512_setzero_ps(); 2]; S], add);
     if let Some(last) = prepared.get(pieces[0].len()) {
         for (sums, row) in sums.iter_mut().zip(rows) {
             let padded;
@@ -113,7 +115,7 @@ fn row_sums<const S: usize, const PAST: bool, const BYTES: usize, P>(
                     &padded
                 }
             };
-            *sums = add(*sums, piece, last, Place::new::<S, PAST>(0));
+            *sums = add(*sums, piece, last, PrefetchPosition::new::<S, NON_TEMPORAL>(0));
         }
     }
     sums

@@ -61,7 +61,7 @@ fn float<const BYTES: usize, X>(
     unpack_x: impl Fn(&[X; LANES]) -> __m512,
 ) {
     let add = |sum, weights: &_, x: &_| _mm512_fmadd_ps(unpack(weights), unpack_x(x), sum);
-    match rows.reading {
+    match rows.prefetch {
         Prefetch::Sequential => float_rows::<1, false, _, _>(rows, x, out, &add),
         Prefetch::NonTemporal => float_rows::<1, true, _, _>(rows, x, out, &add),
         Prefetch::Interleaved => float_rows::<STREAMS, false, _, _>(rows, x, out, &add),
@@ -71,7 +71,7 @@ fn float<const BYTES: usize, X>(
 /// The same with what adds a register's products; there are `S` streams.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
-fn float_rows<const S: usize, const PAST: bool, const BYTES: usize, X>(
+fn float_rows<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, X>(
     rows: Rows<'_>,
     x: &[X],
     out: &mut [f32],
@@ -79,7 +79,7 @@ fn float_rows<const S: usize, const PAST: bool, const BYTES: usize, X>(
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
-        let sums = walk_floats::<S, PAST, _, _, _, _>(side_by_side(&rows, i, 0), x, _mm512_setzero_ps(), add);
+        let sums = walk_floats::<S, NON_TEMPORAL, _, _, _, _>(side_by_side(&rows, i, 0), x, _mm512_setzero_ps(), add);
         for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
             out[stream * n_rows + i] += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
         }

@@ -5,7 +5,7 @@ use crate::quant::activations::RowStretch;
 use crate::x86::avx2::registers::load_half;
 use crate::x86::avx512::block_rows::{Sums, spread};
 use crate::x86::avx512::registers::{indexes, load_8, load_64};
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 
 /// Of the eight scales, those of the two sub-blocks of register `q`; see [`Subs`].
@@ -54,7 +54,7 @@ pub(crate) fn add<const BYTES: usize>(
     block: &[u8; BYTES],
     levels: [__m512i; 4],
     x: &Subs,
-    place: Place,
+    position: PrefetchPosition,
 ) -> Sums {
     let header = load_half(array(&block[..16]));
     // The scales from bytes 4 to 7 and 12 to 15, the minima from 8 to 11 and 12 to 15.
@@ -73,7 +73,7 @@ pub(crate) fn add<const BYTES: usize>(
     let scales = _mm512_mul_ps(sixes, _mm512_mul_ps(both, x.factors));
     let [mut sum, minima] = sums;
     for (q, levels) in levels.into_iter().enumerate() {
-        place.ask_ahead(block, q, 4);
+        position.prefetch(block, q, 4);
         let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, x.values[q]);
         let scale = _mm512_permutexvar_ps(indexes(&SUB_PAIRS[q]), scales);
         sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum);

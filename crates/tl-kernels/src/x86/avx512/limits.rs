@@ -5,7 +5,7 @@ use crate::quant::prefetch::Prefetch;
 use crate::x86::amx;
 use crate::x86::avx512::registers::load_opaque;
 use crate::x86::level::Avx512;
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -44,13 +44,13 @@ impl LimitLoops for Avx512 {
 /// With loads of their own: loaded and added by one instruction each, the CPU comes to lines before it has asked for them.
 #[target_feature(enable = "avx512f")]
 fn read<const S: usize>(streams: [&[Words]; S], prefetch: Option<Prefetch>) -> u64 {
-    let place = prefetch.map(Place::alone);
+    let position = prefetch.map(PrefetchPosition::of_line);
     let mut sum = _mm512_setzero_si512();
     for i in 0..streams[0].len() {
         for stream in &streams {
             let line = &stream[i];
-            if let Some(place) = place {
-                place.ask_ahead(line, 0, 1);
+            if let Some(position) = position {
+                position.prefetch(line, 0, 1);
             }
             sum = _mm512_add_epi64(sum, load_opaque(bytemuck::cast_ref(line)));
         }

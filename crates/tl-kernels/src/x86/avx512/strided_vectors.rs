@@ -2,7 +2,7 @@
 //! at a time.
 
 use crate::element::{Element, FloatSlice};
-use crate::prefetch::Ahead;
+use crate::prefetch::Prefetcher;
 use crate::scratch::Scratch;
 use crate::strided_vectors::{LANES, MAX_VECTORS, PerVector, StridedKernels, Vectors};
 use crate::x86::avx512::registers::{load, pair, store};
@@ -19,7 +19,7 @@ impl StridedKernels for Avx512 {
     }
 
     #[inline(always)]
-    fn strided_dots<E: Element>(self, rows: &[f32], vectors: Vectors<'_, E>, ahead: Ahead, out: &mut [PerVector]) {
+    fn strided_dots<E: Element>(self, rows: &[f32], vectors: Vectors<'_, E>, ahead: Prefetcher, out: &mut [PerVector]) {
         // SAFETY: the set proves AVX-512.
         unsafe { dots(rows, vectors, ahead, out) }
     }
@@ -30,7 +30,7 @@ impl StridedKernels for Avx512 {
         weights: &[PerVector],
         seen: impl Fn(usize) -> Range<usize>,
         vectors: Vectors<'_, E>,
-        ahead: Ahead,
+        ahead: Prefetcher,
         sums: &mut [f32],
     ) {
         // SAFETY: the set proves AVX-512.
@@ -42,7 +42,7 @@ impl StridedKernels for Avx512 {
 const WORDS: usize = 64;
 
 /// The most rows for which it costs less to add up lanes than to make columns.
-const FEW_ROWS: usize = 2;
+const MAX_ROWS_BY_LANES: usize = 2;
 
 /// Words whose products are added up before the others.
 const PART: usize = 8;
@@ -51,10 +51,10 @@ const PART: usize = 8;
 /// [`LANES`]. `ahead`: what memory is asked for meanwhile.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Ahead, out: &mut [PerVector]) {
-    if out.len() <= FEW_ROWS {
+fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Prefetcher, out: &mut [PerVector]) {
+    if out.len() <= MAX_ROWS_BY_LANES {
         for first_vector in (0..vectors.n).step_by(LANES) {
-            ahead.ask(first_vector..first_vector + LANES);
+            ahead.prefetch(first_vector..first_vector + LANES);
             for (row, out) in rows.chunks_exact(vectors.len).zip(&mut *out) {
                 store(
                     &mut out[first_vector..].as_chunks_mut().0[0],
@@ -68,7 +68,7 @@ fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Ahead, out: &m
     let columns = room.zeroed(WORDS.min(vectors.len * size_of::<E>() / 4));
     let stretch = WORDS * 4 / size_of::<E>();
     for first_vector in (0..vectors.n).step_by(LANES) {
-        ahead.ask(first_vector..first_vector + LANES);
+        ahead.prefetch(first_vector..first_vector + LANES);
         for first in (0..vectors.len).step_by(stretch) {
             let columns = &mut columns[..stretch.min(vectors.len - first) * size_of::<E>() / 4];
             fill_columns(vectors, first_vector, first, columns);
@@ -293,7 +293,7 @@ fn add_weighted<E: Element>(
     weights: &[PerVector],
     seen: impl Fn(usize) -> Range<usize>,
     values: Vectors<'_, E>,
-    mut ahead: Ahead,
+    mut ahead: Prefetcher,
     sums: &mut [f32],
 ) {
     let len = values.len;
@@ -303,7 +303,7 @@ fn add_weighted<E: Element>(
     for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(len)).enumerate() {
         let before = seen(r).start..all_see.start;
         if !before.is_empty() {
-            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, before, Ahead::NOTHING, sums);
+            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, before, Prefetcher::NOTHING, sums);
         }
     }
     let (eights, rest) = weights.as_chunks();
@@ -313,28 +313,28 @@ fn add_weighted<E: Element>(
     let mut rows = &mut *sums;
     for weights in eights {
         rows = add_rows::<E, 8, 2>(weights, values, all_see.clone(), ahead, rows);
-        ahead = Ahead::NOTHING;
+        ahead = Prefetcher::NOTHING;
     }
     for weights in fours {
         rows = add_rows::<E, 4, 4>(weights, values, all_see.clone(), ahead, rows);
-        ahead = Ahead::NOTHING;
+        ahead = Prefetcher::NOTHING;
     }
     for weights in threes {
         rows = add_rows::<E, 3, 4>(weights, values, all_see.clone(), ahead, rows);
-        ahead = Ahead::NOTHING;
+        ahead = Prefetcher::NOTHING;
     }
     for weights in twos {
         rows = add_rows::<E, 2, 4>(weights, values, all_see.clone(), ahead, rows);
-        ahead = Ahead::NOTHING;
+        ahead = Prefetcher::NOTHING;
     }
     for weights in ones {
         rows = add_rows::<E, 1, 4>(std::array::from_ref(weights), values, all_see.clone(), ahead, rows);
-        ahead = Ahead::NOTHING;
+        ahead = Prefetcher::NOTHING;
     }
     for (r, (weights, sums)) in weights.iter().zip(sums.chunks_exact_mut(len)).enumerate() {
         let behind = all_see.end.max(seen(r).start)..seen(r).end;
         if !behind.is_empty() {
-            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, behind, Ahead::NOTHING, sums);
+            add_rows::<E, 1, 4>(std::array::from_ref(weights), values, behind, Prefetcher::NOTHING, sums);
         }
     }
 }
@@ -346,7 +346,7 @@ fn add_rows<'a, E: Element, const R: usize, const N: usize>(
     weights: &[PerVector; R],
     values: Vectors<'_, E>,
     range: Range<usize>,
-    ahead: Ahead,
+    ahead: Prefetcher,
     sums: &'a mut [f32],
 ) -> &'a mut [f32] {
     let (sums, others) = sums.split_at_mut(R * values.len);
@@ -374,7 +374,7 @@ fn add_columns<E: Element, const R: usize, const N: usize>(
     values: Vectors<'_, E>,
     range: Range<usize>,
     column: usize,
-    ahead: Ahead,
+    ahead: Prefetcher,
     sums: &mut [f32],
 ) {
     let Some(last) = range.clone().next_back() else { return };
@@ -389,7 +389,7 @@ fn add_columns<E: Element, const R: usize, const N: usize>(
     for j in range {
         let Some(vector) = values.data.get(j * values.stride + column..) else { break };
         let Some(parts) = vector.as_chunks::<LANES>().0.first_chunk::<N>() else { break };
-        ahead.ask_part(j, column * size_of::<E>()..(column + N * LANES) * size_of::<E>());
+        ahead.prefetch_part(j, column * size_of::<E>()..(column + N * LANES) * size_of::<E>());
         let mut value = [_mm512_setzero_ps(); N];
         for (value, part) in value.iter_mut().zip(parts) {
             *value = widen(part);

@@ -37,7 +37,7 @@ pub(super) struct TileLayout<'a, const PARTS: usize> {
 #[repr(C, align(64))]
 pub(super) struct Row<const PARTS: usize> {
     parts: [[u16; STRETCH]; PARTS],
-    apart: [u16; STEP],
+    padding: [u16; STEP],
 }
 
 // SAFETY: numbers, of which zeros are values.

@@ -36,7 +36,7 @@ pub(crate) fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
     columns
 }
 
-/// As [`transpose`], in place.
+/// As [`transpose`], in position.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn transpose_square(square: &mut [[f32; 16]; 16]) {

@@ -3,7 +3,7 @@
 use crate::quant::activations::RowStretch;
 use crate::x86::avx2::registers::load_bytes;
 use crate::x86::avx512::registers::{load_8, load_16, load_64};
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 
 /// The group of 16 elements whose products a lane ends up with; see [`add_products`].
@@ -72,10 +72,10 @@ pub(crate) fn add_products<const BYTES: usize>(
     levels: [__m512i; 4],
     (groups, scale): (__m512i, f32),
     x: &Quarters,
-    place: Place,
+    position: PrefetchPosition,
 ) -> __m512 {
     let four = |i: usize| {
-        place.ask_ahead(bytes, i, 4);
+        position.prefetch(bytes, i, 4);
         _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels[i], x.values[i])
     };
     let halve = |a: __m512i, b: __m512i, times: __m512i| _mm512_madd_epi16(_mm512_packs_epi32(a, b), times);

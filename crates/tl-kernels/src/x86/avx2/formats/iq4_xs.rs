@@ -14,9 +14,9 @@ use std::arch::x86_64::*;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     let levels = _mm256_broadcastsi128_si256(load_half(&LEVELS.map(|level| level as u8)));
-    block_rows::rows(rows, x, out, 0, |sums, bytes: &[u8; BYTES], x, place| {
+    block_rows::rows(rows, x, out, 0, |sums, bytes: &[u8; BYTES], x, position| {
         let products = signed_products(x, |i| {
-            let [first, last] = pair::<16, NUMBERS, _>(bytes, i, place);
+            let [first, last] = pair::<16, NUMBERS, _>(bytes, i, position);
             [_mm256_shuffle_epi8(levels, first), _mm256_shuffle_epi8(levels, last)]
         });
         let lower = _mm256_set1_epi32(i32::from_le_bytes(*array(&bytes[LOWER..NUMBERS])));

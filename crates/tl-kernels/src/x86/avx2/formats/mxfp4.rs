@@ -14,9 +14,9 @@ use std::arch::x86_64::*;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     let levels = _mm256_broadcastsi128_si256(load_half(&UNSIGNED));
-    block_rows::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, place| {
+    block_rows::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, position| {
         let products = products(x, |i| {
-            let [first, last] = pair::<BYTES, 1, _>(bytes, i, place);
+            let [first, last] = pair::<BYTES, 1, _>(bytes, i, position);
             [_mm256_shuffle_epi8(levels, first), _mm256_shuffle_epi8(levels, last)]
         });
         add_scaled(sums, x, products, eight_scales(bytes))

@@ -13,10 +13,10 @@ use std::arch::x86_64::*;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
     // With an offset of one, what stands for it are the sums of the activations, which the minima are multiplied by.
-    block_rows::rows(rows, x, out, 1, |[sum, minima], bytes: &[u8; BYTES], x, place| {
+    block_rows::rows(rows, x, out, 1, |[sum, minima], bytes: &[u8; BYTES], x, position| {
         let header = _mm256_cvtepu8_epi16(load_half(array(&bytes[..LEVELS])));
         let of_scales = _mm256_and_si256(header, _mm256_set1_epi16(15));
-        let products = scaled(sums_of_16(x, |i| pair::<LEVELS, _>(bytes, i, place)), of_scales);
+        let products = scaled(sums_of_16(x, |i| pair::<LEVELS, _>(bytes, i, position)), of_scales);
         let below = scaled(x.offsets, _mm256_srli_epi16::<4>(header));
         let scale = _mm256_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));
         let minimum = _mm256_set1_ps(half_to_f32([bytes[MINIMUM], bytes[MINIMUM + 1]]));

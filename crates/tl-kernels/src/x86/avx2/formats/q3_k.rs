@@ -13,10 +13,10 @@ use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    block_rows::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x, place| {
+    block_rows::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x, position| {
         let (first, last) = (thirds(array(&bytes[..16])), thirds(array(&bytes[16..PAIRS])));
         let with_third = |i: usize| {
-            let levels = pair::<PAIRS, _>(bytes, i, place);
+            let levels = pair::<PAIRS, _>(bytes, i, position);
             [add_third(levels[0], first, i), add_third(levels[1], last, i)]
         };
         // The lower four bits of 16 scales from bytes 0 to 7, the upper two from bytes 8 to 11.

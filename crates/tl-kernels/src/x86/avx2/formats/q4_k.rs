@@ -11,7 +11,7 @@ use crate::x86::avx2::nibbles::pair_of_groups;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    block_rows::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x, place| {
-        add(sums, bytes, products(x, |i| pair_of_groups::<16, _>(bytes, i, place)), x)
+    block_rows::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x, position| {
+        add(sums, bytes, products(x, |i| pair_of_groups::<16, _>(bytes, i, position)), x)
     });
 }

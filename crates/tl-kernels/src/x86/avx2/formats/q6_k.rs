@@ -12,11 +12,11 @@ use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    block_rows::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x, place| {
+    block_rows::rows(rows, x, out, Format::OFFSET, |[sum, other], bytes: &[u8; BYTES], x, position| {
         let (mask, bits) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
         // Block `i` is in the first 128 elements, block `i + 4` in the last.
         let pair = |i: usize| {
-            place.ask_ahead(bytes, i, 4);
+            position.prefetch(bytes, i, 4);
             let half = |last: usize| {
                 let at = i % 2 * 32 + last * 16;
                 let halves = both(array(&bytes[at..][..16]), array(&bytes[at + 64..][..16]));

@@ -9,9 +9,9 @@ use crate::x86::avx2::block_rows::{add_scaled, both, eight_halves, signed_produc
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    block_rows::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x, place| {
+    block_rows::rows(rows, x, out, 0, |sums, bytes: &[u8; 8 * BYTES], x, position| {
         let pair = |i: usize| {
-            place.ask_ahead(bytes, i, 4);
+            position.prefetch(bytes, i, 4);
             let half = |at| both(array(&bytes[i * BYTES + at..][..16]), array(&bytes[(i + 4) * BYTES + at..][..16]));
             [half(2), half(18)]
         };

@@ -20,7 +20,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; BYTES], x, place| {
+        |sums, bytes: &[u8; BYTES], x, position| {
             // For each of the eight scales, the bit where its lower four begin, and the one four before its upper two.
             let header = _mm_set1_epi64x(i64::from_le_bytes(*array(&bytes[..NUMBERS])));
             let lower = _mm_set1_epi64x(i64::from_le_bytes([32, 36, 40, 44, 48, 52, 56, 60]));
@@ -31,13 +31,13 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
             let sixes = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(sixes));
             let scales = _mm256_mul_ps(sixes, _mm256_set1_ps(half_to_f32([bytes[0], bytes[1]])));
             add_products(sums, x, |h| {
-                place.ask_ahead(bytes, 2 * h, 4);
+                position.prefetch(bytes, 2 * h, 4);
                 let numbers = load_64(array(&bytes[NUMBERS + 64 * h..][..64]));
                 let mask = _mm512_set1_epi8(15);
                 let numbers =
                     [_mm512_and_si512(numbers, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(numbers), mask)];
                 let values = [_mm512_shuffle_epi8(levels, numbers[0]), _mm512_shuffle_epi8(levels, numbers[1])];
-                place.ask_ahead(bytes, 2 * h + 1, 4);
+                position.prefetch(bytes, 2 * h + 1, 4);
                 (values, over_four(scales, h))
             })
         },

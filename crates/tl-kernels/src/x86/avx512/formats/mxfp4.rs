@@ -19,14 +19,14 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        |sums, bytes: &[u8; 8 * BYTES], x, position| {
             add_products(sums, x, |h| {
-                place.ask_ahead(bytes, 2 * h, 4);
+                position.prefetch(bytes, 2 * h, 4);
                 let window = load_opaque(array(&bytes[4 * h * BYTES..][..64]));
                 let last = array(&bytes[(4 * h + 3) * BYTES + 1..][..16]);
                 let numbers = four_of_window::<BYTES, 1>(window, last);
                 let values = [_mm512_shuffle_epi8(levels, numbers[0]), _mm512_shuffle_epi8(levels, numbers[1])];
-                place.ask_ahead(bytes, 2 * h + 1, 4);
+                position.prefetch(bytes, 2 * h + 1, 4);
                 (values, four_scales(window))
             })
         },

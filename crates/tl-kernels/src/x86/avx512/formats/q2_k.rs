@@ -17,7 +17,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Quarters::new(x, 1),
-        |[sum, below], bytes: &[u8; BYTES], x, place| {
+        |[sum, below], bytes: &[u8; BYTES], x, position| {
             let bits = load_64(array(&bytes[LEVELS..SCALE]));
             let high = _mm512_srli_epi16::<4>(bits);
             let (first, second) = (_mm512_set1_epi8(0b0011), _mm512_set1_epi8(0b1100));
@@ -32,7 +32,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
             let minima = _mm256_srli_epi16::<4>(_mm256_cvtepu8_epi16(header));
             let scale = half_to_f32([bytes[SCALE], bytes[SCALE + 1]]);
             let minimum = half_to_f32([bytes[MINIMUM], bytes[MINIMUM + 1]]);
-            [add_products(sum, bytes, levels, (scales, scale), x, place), subtract_sums(below, (minima, minimum), x)]
+            [add_products(sum, bytes, levels, (scales, scale), x, position), subtract_sums(below, (minima, minimum), x)]
         },
         |sums| block_rows::total(sums),
     );

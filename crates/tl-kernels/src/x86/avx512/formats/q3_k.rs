@@ -18,7 +18,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Quarters::new(x, Format::OFFSET),
-        |[sum, below], bytes: &[u8; BYTES], x, place| {
+        |[sum, below], bytes: &[u8; BYTES], x, position| {
             let bits = load_64(array(&bytes[PAIRS..SCALES]));
             let high = _mm512_srli_epi16::<4>(bits);
             // Bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, are at place `i`.
@@ -46,7 +46,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
             let scales = _mm512_sub_epi16(words_of_lanes(sixes), _mm512_set1_epi16(32));
             let sixes = _mm256_sub_epi16(_mm256_cvtepu8_epi16(sixes), _mm256_set1_epi16(32));
             let scale = half_to_f32([bytes[SCALE], bytes[SCALE + 1]]);
-            [add_products(sum, bytes, levels, (scales, scale), x, place), subtract_sums(below, (sixes, scale), x)]
+            [add_products(sum, bytes, levels, (scales, scale), x, position), subtract_sums(below, (sixes, scale), x)]
         },
         |sums| block_rows::total(sums),
     );

@@ -9,7 +9,7 @@ use crate::x86::avx512::block_rows;
 use crate::x86::avx512::block_rows::{Sums, corrections};
 use crate::x86::avx512::nibbles::{four_of_window, halves_of_four};
 use crate::x86::avx512::registers::{indexes, load_8, load_64, load_opaque};
-use crate::x86::walk::Place;
+use crate::x86::walk::PrefetchPosition;
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
@@ -19,7 +19,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |x: [&_; 2]| Pair::new(x),
-        |sums, bytes, x, place| add(sums, bytes, x, place),
+        |sums, bytes, x, position| add(sums, bytes, x, position),
         |sums| block_rows::total(sums),
     );
 }
@@ -76,11 +76,11 @@ impl Pair {
 /// Adds the products of 16 blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-fn add([sum, corrected]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair, place: Place) -> Sums {
+fn add([sum, corrected]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair, position: PrefetchPosition) -> Sums {
     let window = |q: usize| load_opaque(array(&bytes[4 * q * BYTES..][..64]));
     let windows = [window(0), window(1), window(2), window(3)];
     let four = |q: usize| {
-        place.ask_ahead(bytes, q, 5);
+        position.prefetch(bytes, q, 5);
         let last = array(&bytes[(4 * q + 3) * BYTES + 2..][..16]);
         let [low, high] = four_of_window::<BYTES, 2>(windows[q], last);
         let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, x.values[q][0]);
@@ -93,7 +93,7 @@ fn add([sum, corrected]: Sums, bytes: &[u8; 16 * BYTES], x: &Pair, place: Place)
     for q in 0..4 {
         scales = _mm512_mask_permutexvar_epi8(scales, OF_FOUR[q], load_64(&SCALES[q]), windows[q]);
     }
-    place.ask_ahead(bytes, 4, 5);
+    position.prefetch(bytes, 4, 5);
     let scales = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(scales)), x.scales);
     let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scales, sum);
     [sum, _mm512_fmadd_ps(x.corrections, scales, corrected)]

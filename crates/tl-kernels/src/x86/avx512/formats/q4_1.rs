@@ -14,11 +14,11 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        |sums, bytes: &[u8; 8 * BYTES], x, position| {
             let sums = add_products(sums, x, |h| {
-                place.ask_ahead(bytes, 2 * h, 4);
+                position.prefetch(bytes, 2 * h, 4);
                 let halves = four_blocks::<BYTES, 4, { 8 * BYTES }>(bytes, h);
-                place.ask_ahead(bytes, 2 * h + 1, 4);
+                position.prefetch(bytes, 2 * h + 1, 4);
                 (halves, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
             });
             add_minima(sums, x, |h| half_scales::<BYTES, 2, { 8 * BYTES }>(bytes, h))

@@ -16,13 +16,13 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         out,
         // The high halves stay where they are in their bytes.
         |[x]| Subs::new(x, 16.0),
-        |sums, bytes: &[u8; BYTES], x, place| {
+        |sums, bytes: &[u8; BYTES], x, position| {
             let (halves, _) = bytes[16..].as_chunks::<64>();
             let mask = _mm512_set1_epi8(15);
             let [a, b] = [load_64(&halves[0]), load_64(&halves[1])];
             let low = [a, b].map(|x| _mm512_and_si512(x, mask));
             let high = [a, b].map(|x| _mm512_andnot_si512(mask, x));
-            add(sums, bytes, [low[0], high[0], low[1], high[1]], x, place)
+            add(sums, bytes, [low[0], high[0], low[1], high[1]], x, position)
         },
         |sums| total(sums),
     );

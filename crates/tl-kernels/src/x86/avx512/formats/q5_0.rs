@@ -14,12 +14,12 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x, place| {
+        |sums, bytes: &[u8; 8 * BYTES], x, position| {
             add_products(sums, x, |h| {
-                place.ask_ahead(bytes, 2 * h, 4);
+                position.prefetch(bytes, 2 * h, 4);
                 let halves = four_blocks::<BYTES, 6, { 8 * BYTES }>(bytes, h);
                 let levels = add_fifths::<BYTES, 2, { 8 * BYTES }>(bytes, h, halves);
-                place.ask_ahead(bytes, 2 * h + 1, 4);
+                position.prefetch(bytes, 2 * h + 1, 4);
                 (levels, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
             })
         },

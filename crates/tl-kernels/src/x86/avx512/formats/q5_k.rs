@@ -22,7 +22,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| Subs::new(x, 1.0),
-        |sums, bytes: &[u8; BYTES], x, place| {
+        |sums, bytes: &[u8; BYTES], x, position| {
             let (halves, _) = bytes[HALVES..].as_chunks::<64>();
             let fifths = _mm512_broadcast_i64x4(load_bytes(array(&bytes[FIFTHS..HALVES])));
             let (mask, bit) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
@@ -36,7 +36,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 with_fifth(b, _mm512_srlv_epi16(fifths, shifts[2])),
                 with_fifth(_mm512_srli_epi16::<4>(b), _mm512_srlv_epi16(fifths, shifts[3])),
             ];
-            add(sums, bytes, levels, x, place)
+            add(sums, bytes, levels, x, position)
         },
         |sums| total(sums),
     );

@@ -23,7 +23,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| SixteenScales::new(x, Format::OFFSET),
-        |mut sums, bytes: &[u8; BYTES], x, place| {
+        |mut sums, bytes: &[u8; BYTES], x, position| {
             let bytes_of_scales = _mm512_cvtepi8_epi32(load_half(array(&bytes[SCALES..SCALE])));
             let scale = _mm512_set1_ps(half_to_f32([bytes[SCALE], bytes[SCALE + 1]]));
             let scales = _mm512_mul_ps(_mm512_cvtepi32_ps(bytes_of_scales), _mm512_mul_ps(scale, x.scales));
@@ -41,7 +41,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 ];
                 for (i, levels) in levels.into_iter().enumerate() {
                     let q = 2 * part + i;
-                    place.ask_ahead(bytes, q, 4);
+                    position.prefetch(bytes, q, 4);
                     let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, x.values[q]);
                     let scale = _mm512_permutexvar_ps(indexes(&FOURS[q]), scales);
                     sums[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sums[i]);

@@ -21,7 +21,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
         x,
         out,
         |[x]| EightScales::new(x, Format::OFFSET),
-        |mut sums, bytes: &[u8; 8 * BYTES], x, place| {
+        |mut sums, bytes: &[u8; 8 * BYTES], x, position| {
             let pair = |q: usize| -> &[u8; 2 * BYTES] { array(&bytes[q * 2 * BYTES..][..2 * BYTES]) };
             let mut scales = _mm512_setzero_si512();
             for (q, places) in SCALES.iter().enumerate() {
@@ -32,7 +32,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
             let scales = _mm512_zextps256_ps512(scales);
             sums[0] = _mm512_fmadd_ps(scales, _mm512_zextps256_ps512(x.corrections), sums[0]);
             for q in 0..4 {
-                place.ask_ahead(bytes, q, 4);
+                position.prefetch(bytes, q, 4);
                 let first = _mm512_castsi256_si512(load_bytes(array(&pair(q)[2..34])));
                 let both = _mm512_inserti64x4::<1>(first, load_bytes(array(&pair(q)[36..])));
                 let weights = _mm512_xor_si512(both, _mm512_set1_epi8(-128));
