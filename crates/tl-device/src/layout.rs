@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use smallvec::SmallVec;
+use tl_kernels::BlockFormat;
 
 /// Every buffer starts at a multiple of this: a cache line, and the width of the widest vector registers.
 pub(crate) const ALIGN: usize = 64;
@@ -60,40 +61,6 @@ pub enum DType {
     Block(&'static BlockFormat),
 }
 
-/// A storage format of weights: `block_elems` elements in `block_bytes` bytes. Identified by its number in GGUF files.
-///
-/// ```
-/// use tl_device::{BlockFormat, DType, Layout};
-/// static Q4_0: BlockFormat = BlockFormat { name: "q4_0", id: 2, block_elems: 32, block_bytes: 18 };
-/// let weight = Layout::new(DType::Block(&Q4_0), [3, 64]);
-/// assert_eq!(weight.to_string(), "q4_0[3, 64]");
-/// assert_eq!(weight.len_bytes()?, 3 * 2 * 18);
-/// # Ok::<(), tl_device::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct BlockFormat {
-    /// The name that users see, `q4_0`.
-    pub name: &'static str,
-    /// The type number in GGUF files; two formats are equal when it is.
-    pub id: u32,
-    /// Elements in a block.
-    pub block_elems: usize,
-    /// Bytes of a block.
-    pub block_bytes: usize,
-}
-
-impl PartialEq for BlockFormat {
-    fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
-    }
-}
-impl Eq for BlockFormat {}
-impl Hash for BlockFormat {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.id.hash(state);
-    }
-}
-
 impl DType {
     /// Blocks of 32 elements, a half-precision scale and 8 bits for each: 34 bytes. The one stored format that is not only read: KV
     /// caches can be kept in it.
@@ -104,7 +71,7 @@ impl DType {
     /// assert_eq!(keys.len_bytes()?, 1024 * 4 * 2 * 34);
     /// # Ok::<(), tl_device::Error>(())
     /// ```
-    pub const Q8_0: DType = DType::Block(&BlockFormat { name: "q8_0", id: 8, block_elems: 32, block_bytes: 34 });
+    pub const Q8_0: DType = DType::Block(&tl_kernels::Q8_0.blocks);
 
     /// The types that a program can make tensors and caches of.
     pub(crate) const WRITTEN: [DType; 5] = [DType::F16, DType::F32, DType::I32, DType::Bool, DType::Q8_0];

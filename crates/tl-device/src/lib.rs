@@ -40,7 +40,7 @@ pub use device::{BufferPool, Device, Scope};
 pub use error::{Error, GpuProblem, bytes};
 pub use gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions, GpuStats};
 pub use launch::{Binding, Launch};
-pub use layout::{BlockFormat, DType, Layout, LayoutError, Shape};
+pub use layout::{DType, Layout, LayoutError, Shape};
 pub use mapping::Mapping;
 pub use options::{DeviceOptions, LaunchListener, MemoryOptions, Simulation, Work};
 pub use plan::{
@@ -51,5 +51,5 @@ pub use shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 pub use stats::{BufferPoolStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats};
 pub use storage::{Lease, Storage};
 pub use tensor_buffer::{HoldsMemory, StillShared, TensorBuffer};
-pub use tl_kernels::{Isa, has_address_space};
+pub use tl_kernels::{BlockFormat, Isa, has_address_space};
 pub use trace::{Action, ArenaPlan, Event, Source, Trace, TraceTotals, TracedLayout, TracedSite};

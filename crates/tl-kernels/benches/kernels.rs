@@ -1,7 +1,7 @@
 //! What the kernels reach: linear layers of every format, with one token and with many, and attention.
 //!
-//! `one`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read_in_order`,
-//! `read_past` and `read_beside`, which read in the ways that products do and only add the bytes up. `many/N`: as many tokens; billions
+//! `gemv`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read_sequential`,
+//! `read_non_temporal` and `read_interleaved`, which read in the ways that products do and only add the bytes up. `gemm/N`: as many tokens; billions
 //! of multiply-adds a second. `attention`: one query over a cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over
 //! themselves. Instruction sets are compared within a run: all that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
 #![allow(missing_docs)] // made by the macro `criterion_group`
@@ -19,25 +19,6 @@ const N: usize = 2048;
 const K: usize = 2048;
 /// Bytes of all copies of a weight.
 const COLD_BYTES: usize = 256 << 20;
-
-static FORMATS: [(&str, &WeightKernels); 16] = [
-    ("F32", &F32),
-    ("F16", &F16),
-    ("BF16", &BF16),
-    ("Q8_0", &Q8_0),
-    ("Q4_0", &Q4_0),
-    ("Q4_1", &Q4_1),
-    ("Q5_0", &Q5_0),
-    ("Q5_1", &Q5_1),
-    ("IQ4_NL", &IQ4_NL),
-    ("MXFP4", &MXFP4),
-    ("Q2_K", &Q2_K),
-    ("Q3_K", &Q3_K),
-    ("Q4_K", &Q4_K),
-    ("Q5_K", &Q5_K),
-    ("Q6_K", &Q6_K),
-    ("IQ4_XS", &IQ4_XS),
-];
 
 /// The sets to measure, from the best down.
 fn threads() -> Vec<Threads> {
@@ -61,35 +42,35 @@ fn weight(format: &WeightKernels) -> Vec<u8> {
     bytes
 }
 
-fn read(threads: &Threads, words: &[u64], reading: Reading) {
+fn read(threads: &Threads, words: &[u64], prefetch: Prefetch) {
     let chunks: Vec<&[u64]> = words.chunks((1 << 20) / 8).collect();
     threads.run(chunks.len(), &|chunk| {
-        black_box(limits::read(threads.isa(), chunks[chunk], Some(reading)));
+        black_box(limits::read(threads.isa(), chunks[chunk], Some(prefetch)));
     });
 }
 
-fn one(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("one");
+fn gemv(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gemv");
     let words = vec![1u64; COLD_BYTES / 8];
     group.throughput(Throughput::Bytes(COLD_BYTES as u64));
     for threads in threads() {
-        let names = ["read_in_order", "read_beside", "read_past"];
-        for (name, reading) in names.into_iter().zip(Reading::ALL) {
+        let names = ["read_sequential", "read_interleaved", "read_non_temporal"];
+        for (name, prefetch) in names.into_iter().zip(Prefetch::ALL) {
             group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
-                bencher.iter(|| read(&threads, &words, reading));
+                bencher.iter(|| read(&threads, &words, prefetch));
             });
         }
     }
     let x = values(K);
     let mut y = vec![f16::ZERO; N];
-    for (name, format) in FORMATS {
+    for format in FORMATS {
         let bytes = weight(format);
         let n_bytes = bytes.len();
         let copies = bytes.repeat(COLD_BYTES / n_bytes);
         group.throughput(Throughput::Bytes(copies.len() as u64));
         for threads in threads() {
             let isa = threads.isa().name();
-            group.bench_function(BenchmarkId::new(name, isa), |bencher| {
+            group.bench_function(BenchmarkId::new(format.blocks.name, isa), |bencher| {
                 bencher.iter(|| {
                     for bytes in copies.chunks_exact(n_bytes) {
                         linear(&threads, &x, 1, K, Weight { bytes, format }, None, N, &mut y);
@@ -100,16 +81,16 @@ fn one(criterion: &mut Criterion) {
     }
 }
 
-fn many(criterion: &mut Criterion) {
+fn gemm(criterion: &mut Criterion) {
     for m in [8, 128, 512] {
-        let mut group = criterion.benchmark_group(format!("many/{m}"));
+        let mut group = criterion.benchmark_group(format!("gemm/{m}"));
         group.throughput(Throughput::Elements((m * K * N) as u64));
         let x = values(m * K);
         let mut y = vec![f16::ZERO; m * N];
-        for (name, format) in FORMATS {
+        for format in FORMATS {
             let bytes = weight(format);
             for threads in threads().into_iter().filter(|threads| threads.isa() != Isa::portable()) {
-                group.bench_function(BenchmarkId::new(name, threads.isa().name()), |bencher| {
+                group.bench_function(BenchmarkId::new(format.blocks.name, threads.isa().name()), |bencher| {
                     let weight = Weight { bytes: &bytes, format };
                     bencher.iter(|| linear(&threads, &x, m, K, weight, None, N, &mut y));
                 });
@@ -130,7 +111,12 @@ fn attend(criterion: &mut Criterion) {
     }
 }
 
-fn attend_over<C: Kept>(criterion: &mut Criterion, name: &str, cache: &[C], [n, m, n_heads, kv_heads, d]: [usize; 5]) {
+fn attend_over<C: KvElement>(
+    criterion: &mut Criterion,
+    name: &str,
+    cache: &[C],
+    [n, m, n_heads, kv_heads, d]: [usize; 5],
+) {
     let mut group = criterion.benchmark_group(name);
     let n_layers = if n == 1 { COLD_BYTES / 8 / (2 * size_of_val(cache)) } else { 1 };
     let q = values(n * n_heads * d);
@@ -168,6 +154,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1));
-    targets = one, many, attend
+    targets = gemv, gemm, attend
 }
 criterion_main!(benches);

@@ -8,14 +8,14 @@
 
 use crate::element::Element;
 use crate::isa::{Isa, instantiate};
-use crate::kept::{Kept, LANES, MAX_VECTORS, PerVector, Vectors};
 use crate::math::{exp, tanh};
-use crate::matmul::PARALLEL_MIN;
+use crate::prefetch::Prefetcher;
 use crate::quant::Weight;
 use crate::reduce::{add, fold_values};
 use crate::scratch::Scratch;
+use crate::strided_vectors::{KvElement, LANES, MAX_VECTORS, PerVector, Vectors};
+use crate::task_size::PARALLEL_MIN;
 use crate::threads::{Threads, Tile, Tiling};
-use crate::vector::Ahead;
 use crate::workspace::Line;
 use std::ops::Range;
 
@@ -54,7 +54,7 @@ impl<T> Clone for Heads<'_, T> {
 
 impl<T> Copy for Heads<'_, T> {}
 
-impl<'a, T: Kept> Heads<'a, T> {
+impl<'a, T: KvElement> Heads<'a, T> {
     #[inline(always)]
     fn vector(&self, token: usize, head: usize, head_dim: usize) -> &'a [T] {
         self.vectors(token..token + 1, head, head_dim).vector(0)
@@ -102,7 +102,7 @@ impl Scores<'_> {
 /// If `d` or `e` is larger than [`MAX_HEAD_DIM`], the heads are not a multiple of the key-value heads, or a size is wrong; with a
 /// window without `causal`; with blocks, also where `d`, `e` or a stride of `k` or `v` is no whole number of them.
 #[expect(clippy::too_many_arguments, reason = "three operands and their sizes")]
-pub fn attention<T: Element, C: Kept>(
+pub fn attention<T: Element, C: KvElement>(
     threads: &Threads,
     q: Heads<'_, T>,
     k: Heads<'_, C>,
@@ -155,7 +155,7 @@ pub fn attention<T: Element, C: Kept>(
 
 /// One query: each task takes some heads and a part of the keys. Does nothing, and says so, where the workspace is too small
 /// for what the tasks gather.
-fn attention_in_parts<T: Element, C: Kept>(
+fn attention_in_parts<T: Element, C: KvElement>(
     threads: &Threads,
     operands: Operands<'_, T, C>,
     heads: usize,
@@ -206,12 +206,12 @@ impl<T, C> Clone for Operands<'_, T, C> {
 
 impl<T, C> Copy for Operands<'_, T, C> {}
 
-impl<T, C: Kept> Operands<'_, T, C> {
+impl<T, C: KvElement> Operands<'_, T, C> {
     /// The memory of the first of the keys for a query head, if there is such a head.
     #[inline(always)]
-    fn first_keys(&self, head: usize, keys: Range<usize>) -> Ahead {
+    fn first_keys(&self, head: usize, keys: Range<usize>) -> Prefetcher {
         if head >= self.q.n_heads {
-            return Ahead::NOTHING;
+            return Prefetcher::NOTHING;
         }
         let first = keys.start..keys.end.min(keys.start + MAX_VECTORS);
         self.k.vectors(first, head / self.group, self.head_dim).ahead()
@@ -270,7 +270,7 @@ struct Gathered {
 }
 
 instantiate! {
-    fn attention_tile[T: Element, C: Kept](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
+    fn attention_tile[T: Element, C: KvElement](isa: Isa, operands: Operands<'_, T, C>, tile: &mut Tile<'_, T>) {
         let value_dim = operands.value_dim;
         let (first_query, n_queries) = (tile.first_row(), tile.n_rows());
         let (first_head, n_heads) = (tile.first_col() / value_dim, tile.n_cols() / value_dim);
@@ -294,8 +294,8 @@ instantiate! {
     }
 
     /// Gathers over some of the keys for some heads of the only query.
-    fn gather_part[T: Element, C: Kept](
-        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, following: Ahead, lines: &mut [Line],
+    fn gather_part[T: Element, C: KvElement](
+        isa: Isa, operands: Operands<'_, T, C>, first_head: usize, keys: Range<usize>, following: Prefetcher, lines: &mut [Line],
     ) {
         let value_dim = operands.value_dim;
         let head_lines = (value_dim * size_of::<f32>()).div_ceil(size_of::<Line>()) + 1;
@@ -343,13 +343,13 @@ instantiate! {
 /// one that the first query sees. `following`: what keys the thread comes to then.
 #[expect(clippy::too_many_arguments, reason = "what is gathered, for whom and whereto")]
 #[inline(always)]
-fn gather<T: Element, C: Kept>(
+fn gather<T: Element, C: KvElement>(
     isa: Isa,
     operands: Operands<'_, T, C>,
     (first_query, first_head, n_heads): (usize, usize, usize),
     keys: Range<usize>,
     has_sinks: bool,
-    following: Ahead,
+    following: Prefetcher,
     rows: &mut [Row],
     sums: &mut [f32],
 ) {
@@ -453,14 +453,14 @@ mod tests {
     use bytemuck::Zeroable;
     use half::{bf16, f16};
 
-    fn vector<T: Kept>(x: &Heads<'_, T>, token: usize, head: usize, d: usize) -> Vec<f64> {
+    fn vector<T: KvElement>(x: &Heads<'_, T>, token: usize, head: usize, d: usize) -> Vec<f64> {
         let mut values = vec![0.0; d];
         T::load(Isa::portable(), x.vector(token, head, d), &mut values);
         values.into_iter().map(f64::from).collect()
     }
 
     /// Random keys or values.
-    trait RandomKept: Kept {
+    trait RandomKept: KvElement {
         fn random(random: &mut Random, n_elems: usize) -> Vec<Self>;
     }
 

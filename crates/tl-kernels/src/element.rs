@@ -1,7 +1,6 @@
 //! The float element types that kernels load from and store to. Values are `f32` in between.
-#![allow(unsafe_code)]
 
-use crate::isa::{Isa, instantiate};
+use crate::isa::{Isa, Portable, dispatch, instantiate};
 use half::{bf16, f16};
 
 /// A float type that tensors are stored in: `f16`, `bf16` or `f32`.
@@ -27,6 +26,18 @@ pub enum FloatSlice<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
+}
+
+impl FloatSlice<'_> {
+    /// How many there are.
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        match self {
+            FloatSlice::F32(values) => values.len(),
+            FloatSlice::F16(values) => values.len(),
+            FloatSlice::Bf16(values) => values.len(),
+        }
+    }
 }
 
 impl Element for f32 {
@@ -104,37 +115,13 @@ impl Element for f16 {
     #[inline(always)]
     fn load(isa: Isa, src: &[f16], dst: &mut [f32]) {
         assert_eq!(src.len(), dst.len());
-        #[cfg(target_arch = "x86_64")]
-        if isa.has_avx512() {
-            // SAFETY: this `Isa` proves AVX-512.
-            return unsafe { avx512::load(src, dst) };
-        }
-        #[cfg(target_arch = "x86_64")]
-        if isa.has_avx2() {
-            // SAFETY: this `Isa` proves f16c and avx.
-            return unsafe { f16c::load(src, dst) };
-        }
-        for (d, s) in dst.iter_mut().zip(src) {
-            *d = half_to_f32(s.to_bits());
-        }
+        dispatch!(isa, set => set.load_halves(src, dst));
     }
 
     #[inline(always)]
     fn store(isa: Isa, src: &[f32], dst: &mut [f16]) {
         assert_eq!(src.len(), dst.len());
-        #[cfg(target_arch = "x86_64")]
-        if isa.has_avx512() {
-            // SAFETY: this `Isa` proves AVX-512.
-            return unsafe { avx512::store(src, dst) };
-        }
-        #[cfg(target_arch = "x86_64")]
-        if isa.has_avx2() {
-            // SAFETY: this `Isa` proves f16c and avx.
-            return unsafe { f16c::store(src, dst) };
-        }
-        for (d, &s) in dst.iter_mut().zip(src) {
-            *d = f16::from_f32(s);
-        }
+        dispatch!(isa, set => set.store_halves(src, dst));
     }
 
     #[inline(always)]
@@ -147,6 +134,33 @@ impl Element for f16 {
         f16::from_f32(value)
     }
 }
+
+/// How an instruction set converts between `f16` and `f32`.
+pub(crate) trait HalfConversions: Copy {
+    /// `dst[i] = src[i]`, exactly. The slices have the same length.
+    #[inline(always)]
+    fn load_halves(self, src: &[f16], dst: &mut [f32]) {
+        for (d, s) in dst.iter_mut().zip(src) {
+            *d = half_to_f32(s.to_bits());
+        }
+    }
+
+    /// `dst[i] = src[i]`, rounded to nearest even. The slices have the same length.
+    #[inline(always)]
+    fn store_halves(self, src: &[f32], dst: &mut [f16]) {
+        for (d, &s) in dst.iter_mut().zip(src) {
+            *d = f16::from_f32(s);
+        }
+    }
+
+    /// The value of an `f16` that is stored as two bytes.
+    #[inline(always)]
+    fn half_to_f32(self, bytes: [u8; 2]) -> f32 {
+        half_to_f32(u16::from_le_bytes(bytes))
+    }
+}
+
+impl HalfConversions for Portable {}
 
 instantiate! {
     /// [`Element::load`] in the instructions named.
@@ -162,126 +176,12 @@ instantiate! {
 
 /// The value of an `f16` in a few instructions that every CPU has.
 #[inline(always)]
-pub(crate) fn half_to_f32(bits: u16) -> f32 {
+fn half_to_f32(bits: u16) -> f32 {
     let bits = u32::from(bits);
     // The exponent counts from 15 instead of 127: a factor of 2^112, which serves subnormal numbers too.
     let size = f32::from_bits((bits & 0x7FFF) << 13) * f32::from_bits(0x7780_0000);
     let special = if bits & 0x7C00 == 0x7C00 { 0x7F80_0000 } else { 0 };
     f32::from_bits(size.to_bits() | special | (bits & 0x8000) << 16)
-}
-
-/// Sixteen at a time: what is read again as a register has been written as one, and need not be waited for. Of a shorter rest,
-/// only the elements that there are are read and written.
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use half::f16;
-    use std::arch::x86_64::*;
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn load(src: &[f16], dst: &mut [f32]) {
-        let (groups, rest) = src.as_chunks::<16>();
-        let (outputs, rest_out) = dst.as_chunks_mut::<16>();
-        for (group, output) in groups.iter().zip(outputs) {
-            // SAFETY: the references cover 32 and 64 bytes; neither instruction asks for alignment.
-            unsafe {
-                let halves = _mm256_loadu_si256(group.as_ptr().cast());
-                _mm512_storeu_ps(output.as_mut_ptr(), _mm512_cvtph_ps(halves));
-            }
-        }
-        if !rest.is_empty() && rest.len() == rest_out.len() {
-            let there = (1 << rest.len()) - 1;
-            // SAFETY: elements beyond the slices are masked, and neither read nor written.
-            unsafe {
-                let halves = _mm256_maskz_loadu_epi16(there, rest.as_ptr().cast());
-                _mm512_mask_storeu_ps(rest_out.as_mut_ptr(), there, _mm512_cvtph_ps(halves));
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn store(src: &[f32], dst: &mut [f16]) {
-        let (groups, rest) = src.as_chunks::<16>();
-        let (outputs, rest_out) = dst.as_chunks_mut::<16>();
-        for (group, output) in groups.iter().zip(outputs) {
-            // SAFETY: the references cover 64 and 32 bytes; neither instruction asks for alignment.
-            unsafe {
-                let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(group.as_ptr()));
-                _mm256_storeu_si256(output.as_mut_ptr().cast(), halves);
-            }
-        }
-        if !rest.is_empty() && rest.len() == rest_out.len() {
-            let there = (1 << rest.len()) - 1;
-            // SAFETY: elements beyond the slices are masked, and neither read nor written.
-            unsafe {
-                let floats = _mm512_maskz_loadu_ps(there, rest.as_ptr());
-                let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(floats);
-                _mm256_mask_storeu_epi16(rest_out.as_mut_ptr().cast(), there, halves);
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod f16c {
-    use half::f16;
-    use std::arch::x86_64::*;
-
-    /// Eight at a time; a shorter rest goes through a padded block, so that it too is converted by the hardware.
-    #[inline]
-    #[target_feature(enable = "avx,f16c")]
-    pub(super) fn load(src: &[f16], dst: &mut [f32]) {
-        let (groups, rest) = src.as_chunks::<8>();
-        let (outputs, rest_out) = dst.as_chunks_mut::<8>();
-        for (group, output) in groups.iter().zip(outputs) {
-            *output = load8(group);
-        }
-        if !rest.is_empty() {
-            let mut block = [f16::ZERO; 8];
-            block[..rest.len()].copy_from_slice(rest);
-            rest_out.copy_from_slice(&load8(&block)[..rest.len()]);
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx,f16c")]
-    fn load8(src: &[f16; 8]) -> [f32; 8] {
-        let mut output = [0.0; 8];
-        // SAFETY: the pointers cover 16 and 32 bytes; neither instruction asks for alignment.
-        unsafe {
-            let halves = _mm_loadu_si128(src.as_ptr().cast());
-            _mm256_storeu_ps(output.as_mut_ptr(), _mm256_cvtph_ps(halves));
-        }
-        output
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx,f16c")]
-    pub(super) fn store(src: &[f32], dst: &mut [f16]) {
-        let (groups, rest) = src.as_chunks::<8>();
-        let (outputs, rest_out) = dst.as_chunks_mut::<8>();
-        for (group, output) in groups.iter().zip(outputs) {
-            *output = store8(group);
-        }
-        if !rest.is_empty() {
-            let mut block = [0.0; 8];
-            block[..rest.len()].copy_from_slice(rest);
-            rest_out.copy_from_slice(&store8(&block)[..rest.len()]);
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx,f16c")]
-    fn store8(src: &[f32; 8]) -> [f16; 8] {
-        let mut output = [f16::ZERO; 8];
-        // SAFETY: the pointers cover 32 and 16 bytes; neither instruction asks for alignment.
-        unsafe {
-            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(src.as_ptr()));
-            _mm_storeu_si128(output.as_mut_ptr().cast(), halves);
-        }
-        output
-    }
 }
 
 #[cfg(test)]

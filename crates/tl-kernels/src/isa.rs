@@ -1,83 +1,29 @@
-//! Which CPU instructions a kernel may use: the one place that detects and chooses them.
+//! Which CPU instructions a kernel may use: the one place that chooses them, and the seam behind which instruction sets stand.
 //!
-//! An [`Isa`] is a proof: the only way to get one that names AVX2 is to have asked the CPU. Each level includes those below
-//! it. Kernels are written once, as ordinary loops, inside [`instantiate!`], which compiles the same body for each
-//! instruction set and picks one at the call; hand-written loops stand beside them where they pay. A new instruction set
-//! is a new `Level` and an arm in the macro.
+//! An [`Isa`] is a proof: the only way to get one that names AVX2 is to have asked the CPU. It reaches kernels in two ways.
+//! [`instantiate!`] compiles an ordinary loop once for each instruction set and picks one at the call. [`dispatch!`] calls what an
+//! instruction set brings of its own: loops written out by hand, which stand in a folder for each architecture (`x86`) as
+//! implementations of small traits ([`HalfConversions`](crate::element::HalfConversions) is one). The methods that a set leaves out
+//! are the portable loops, which stand with the traits.
+//!
+//! A new architecture is a folder, a variant of [`Level`], and an arm in each of the two macros.
 #![allow(unsafe_code)]
 
 /// The instructions that kernels may use on this CPU. Copied freely; see [`Threads::isa`](crate::Threads::isa).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Level);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+/// The instruction sets of all architectures. Those of an architecture come from asking the CPU alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
-    #[cfg(target_arch = "x86_64")]
-    Amx,
+    X86(crate::x86::Level),
 }
 
-impl Level {
-    /// From the least to the most.
-    const ALL: &[Level] = &[
-        Level::Portable,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512,
-        #[cfg(target_arch = "x86_64")]
-        Level::Amx,
-    ];
-    /// Those that are used only where they are named.
-    const ON_REQUEST: &[Level] = &[
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512Bf16,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Level::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "avx512",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => "avx512bf16",
-            #[cfg(target_arch = "x86_64")]
-            Level::Amx => "amx",
-        }
-    }
-
-    /// Whether this CPU (and, for AMX, the system) has what the level adds to the one below it.
-    fn is_present(self) -> bool {
-        match self {
-            Level::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => {
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vbmi")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Level::Avx512.is_present(),
-            #[cfg(target_arch = "x86_64")]
-            Level::Amx => is_x86_feature_detected!("avx512bf16") && crate::amx::is_available(),
-        }
-    }
-}
+/// What every CPU of the compilation target has: all kernels are the portable loops.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
 
 impl Isa {
     /// The best instructions that this CPU has: AMX (with AVX-512 BF16), else AVX-512 (F, BW, DQ, VL, VBMI, VNNI), else AVX2
@@ -88,13 +34,19 @@ impl Isa {
 
     /// Every set that this CPU has, from the portable one to the best.
     pub fn all() -> impl Iterator<Item = Isa> {
-        Level::ALL.iter().copied().take_while(|level| level.is_present()).map(Isa)
+        let sets = std::iter::once(Isa::portable());
+        #[cfg(target_arch = "x86_64")]
+        let sets = sets.chain(crate::x86::Level::all().map(|level| Isa(Level::X86(level))));
+        sets
     }
 
     /// Sets that this CPU has and that are used only where they are named, since they are less exact: `avx512bf16` is `avx512`, but
     /// rounds to `bf16` what weights that are `f16` or `bf16` are multiplied with, and the weights, where there are many tokens.
     pub fn on_request() -> impl Iterator<Item = Isa> {
-        Level::ON_REQUEST.iter().copied().filter(|level| level.is_present()).map(Isa)
+        let sets = std::iter::empty();
+        #[cfg(target_arch = "x86_64")]
+        let sets = sets.chain(crate::x86::Level::on_request().map(|level| Isa(Level::X86(level))));
+        sets
     }
 
     /// The set of that [name](Isa::name), if this CPU has it.
@@ -109,76 +61,60 @@ impl Isa {
 
     /// A short name for options and reports: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
-        self.0.name()
-    }
-
-    /// Whether AVX2, FMA and F16C may be used. Inside [`instantiate!`] this is a constant.
-    #[inline(always)]
-    pub(crate) const fn has_avx2(self) -> bool {
-        !matches!(self.0, Level::Portable)
-    }
-
-    /// Whether AVX-512 (F, BW, DQ, VL, VBMI, VNNI) may be used.
-    #[inline(always)]
-    pub(crate) const fn has_avx512(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return matches!(self.0, Level::Avx512 | Level::Avx512Bf16 | Level::Amx);
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
-    }
-
-    /// Whether products of many tokens with floats are to be made in `bf16`, by AVX-512 BF16.
-    pub(crate) const fn rounds_floats(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return matches!(self.0, Level::Avx512Bf16);
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
-    }
-
-    /// The same without AVX-512, for rows that are too short for it.
-    pub(crate) const fn without_avx512(self) -> Isa {
-        #[cfg(target_arch = "x86_64")]
-        if self.has_avx512() {
-            return Isa(Level::Avx2);
+        match self.0 {
+            Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::X86(level) => level.name(),
         }
-        self
     }
 
-    /// Whether AMX tiles of `bf16`, and AVX-512 BF16, may be used.
+    /// The set, to be matched by [`dispatch!`].
     #[inline(always)]
-    pub(crate) const fn has_amx(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return matches!(self.0, Level::Amx);
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
+    pub(crate) const fn level(self) -> Level {
+        self.0
     }
 
-    /// The proof for code that was compiled for AVX2, FMA and F16C.
-    ///
-    /// # Safety
-    /// The CPU has all three.
+    /// A set of x86-64, which the CPU has.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(crate) const unsafe fn avx2_unchecked() -> Isa {
-        Isa(Level::Avx2)
+    pub(crate) const fn x86(level: crate::x86::Level) -> Isa {
+        Isa(Level::X86(level))
     }
 
-    /// The proof for code that was compiled for AVX-512 as [`Isa::detect`] asks for it.
-    ///
-    /// # Safety
-    /// The CPU has all of it.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) const unsafe fn avx512_unchecked() -> Isa {
-        Isa(Level::Avx512)
+    /// The same without what takes more elements at once than a short row has.
+    pub(crate) const fn for_short_rows(self) -> Isa {
+        match self.0 {
+            Level::Portable => self,
+            #[cfg(target_arch = "x86_64")]
+            Level::X86(level) => Isa(Level::X86(level.for_short_rows())),
+        }
     }
 
     /// `a * b + c`, fused where the hardware fuses (a software `fma` would cost a call per element).
     #[inline(always)]
     pub(crate) fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
-        if self.has_avx2() { a.mul_add(b, c) } else { a * b + c }
+        if matches!(self.0, Level::Portable) { a * b + c } else { a.mul_add(b, c) }
     }
 }
+
+/// Calls a method of what an instruction set brings of its own: in `dispatch!(isa, set => set.dots(x, rows, out))`, `set` is the
+/// value that stands for the set. Where `isa` is a constant, as inside [`instantiate!`], the choice costs nothing.
+macro_rules! dispatch {
+    ($isa:expr, $set:ident => $call:expr) => {
+        match $isa.level() {
+            $crate::isa::Level::Portable => {
+                let $set = $crate::isa::Portable;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::X86(level) => match level.set() {
+                $crate::x86::Set::Avx2($set) => $call,
+                $crate::x86::Set::Avx512($set) => $call,
+            },
+        }
+    };
+}
+pub(crate) use dispatch;
 
 /// Defines functions whose first argument is `isa: Isa`, and compiles the body once for each instruction set.
 /// Inside the body `isa` is a constant, so that a branch on it costs nothing, and plain loops over slices vectorize with
@@ -199,32 +135,26 @@ macro_rules! instantiate {
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(unsafe_code)]
-            fn avx2 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
-                // SAFETY: this function runs only where its own target features exist.
-                body(unsafe { $crate::isa::Isa::avx2_unchecked() } $(, $argument)*)
-            }
+            if let $crate::isa::Level::X86(level) = $isa.level() {
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn avx2 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
+                    // SAFETY: this function runs only where its own target features exist.
+                    body($crate::isa::Isa::x86(unsafe { $crate::x86::Level::avx2_unchecked() }) $(, $argument)*)
+                }
 
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-            #[allow(unsafe_code)]
-            fn avx512 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
-                // SAFETY: this function runs only where its own target features exist.
-                body(unsafe { $crate::isa::Isa::avx512_unchecked() } $(, $argument)*)
-            }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+                fn avx512 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
+                    // SAFETY: this function runs only where its own target features exist.
+                    body($crate::isa::Isa::x86(unsafe { $crate::x86::Level::avx512_unchecked() }) $(, $argument)*)
+                }
 
-            #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code)]
-            if $isa.has_avx512() {
-                // SAFETY: an `Isa` that names AVX-512 comes only from `Isa::all`, which saw every feature of it.
-                return unsafe { avx512($($argument),*) };
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code)]
-            if $isa.has_avx2() {
-                // SAFETY: an `Isa` that names AVX2 comes only from `Isa::all`, which saw avx2, fma and f16c.
-                return unsafe { avx2($($argument),*) };
+                return match level.set() {
+                    // SAFETY: the CPU has avx2, fma and f16c: that is what the set proves.
+                    $crate::x86::Set::Avx2(_) => unsafe { avx2($($argument),*) },
+                    // SAFETY: the CPU has every feature of AVX-512 that the set proves.
+                    $crate::x86::Set::Avx512(_) => unsafe { avx512($($argument),*) },
+                };
             }
             body($crate::isa::Isa::portable() $(, $argument)*)
         }

@@ -20,50 +20,55 @@
 compile_error!("weights are little endian, and are read as they lie");
 
 mod address_space;
-#[cfg(target_arch = "x86_64")]
-mod amx;
+mod array;
 mod attention;
 mod chain;
 mod element;
-mod gemm;
-mod gemv;
+mod gemm_tile;
+mod gemv_tile;
 mod isa;
-mod kept;
 pub mod limits;
 mod map;
 mod math;
 mod matmul;
+mod matrix;
+mod prefetch;
 mod quant;
 mod recurrent;
 mod reduce;
 mod rope;
 mod rows;
 mod scratch;
+mod strided_vectors;
+mod task_size;
 #[cfg(test)]
 mod testing;
 mod threads;
 mod top;
 mod vector;
 mod workspace;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use address_space::has_address_space;
 pub use attention::{Heads, MAX_HEAD_DIM, Scores, attention};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::{Element, FloatSlice};
 pub use isa::Isa;
-pub use kept::Kept;
 pub use map::{View, binary, copy, mask, unary};
 pub use math::{exp, gelu, gelu_tanh, sigmoid, silu, tanh};
-pub use matmul::{Batch, Matrix, batch_matmul, matmul};
+pub use matmul::{Batch, batch_matmul};
+pub use matrix::Matrix;
 pub use quant::{
-    BF16, Dot, Experts, F16, F32, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K,
-    Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, Reading, RowOutOfRange, Rows, Weight, WeightKernels, gather_rows,
-    linear, linear_experts,
+    BF16, BlockFormat, Dot, Experts, F16, F32, FORMATS, FloatKernels, IQ4_NL, IQ4_XS, IntegerKernels, MXFP4, Prefetch,
+    Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Q8Block, Quantize, RowOutOfRange, Rows, Weight,
+    WeightKernels, gather_rows, linear, linear_experts,
 };
 pub use recurrent::{DeltaInputs, DeltaRule, MAX_STATE_KEY_DIM, MAX_TAPS, causal_convolution, gated_delta_rule};
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
 pub use rope::{RopeStyle, Rotation, rope};
 pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};
+pub use strided_vectors::KvElement;
 pub use threads::{Threads, Tile, Tiling};
 pub use top::{top, top_places};
 pub use workspace::WORKSPACE_BYTES;

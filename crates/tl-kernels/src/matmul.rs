@@ -2,33 +2,12 @@
 //! `linear`; this module knows only elements and strides.
 
 use crate::element::Element;
-use crate::gemm::{Operands, PANEL, fill_columns, gemm_tile, tile_size};
-use crate::gemv;
+use crate::gemm_tile::{Operands, PANEL, fill_columns, gemm_tile, tile_size};
+use crate::gemv_tile;
 use crate::isa::Isa;
+use crate::matrix::{Matrix, load_strided};
+use crate::task_size::PARALLEL_MIN;
 use crate::threads::{Threads, Tiling};
-
-/// Multiply-adds below which a product is not worth waking a worker for.
-pub(crate) const PARALLEL_MIN: usize = 64 * 1024;
-
-/// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`. Any strides: a transposed matrix
-/// has them exchanged, 0 repeats.
-#[derive(Debug)]
-pub struct Matrix<'a, T> {
-    /// The elements, from the first to at least the last.
-    pub data: &'a [T],
-    /// Distance between rows, in elements.
-    pub row_stride: usize,
-    /// Distance between columns, in elements.
-    pub col_stride: usize,
-}
-
-impl<T> Clone for Matrix<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Matrix<'_, T> {}
 
 /// The products of a batch: where the matrices of each begin, and where their rows stand in the output.
 #[derive(Clone, Copy, Debug)]
@@ -43,15 +22,9 @@ pub struct Batch<'a> {
     pub b_strides: &'a [usize],
 }
 
-/// `y = a b`. `a: [m, k]`, `b: [k, n]`, `y: [m, n]` contiguous; sums in `f32`. `k = 0` gives zeros.
-pub fn matmul<A: Element, B: Element, Y: Element>(
-    threads: &Threads,
-    a: Matrix<'_, A>,
-    b: Matrix<'_, B>,
-    sizes: [usize; 3],
-    y: &mut [Y],
-) {
-    batch_matmul(threads, Batch { dims: &[], n_inner: 0, a_strides: &[], b_strides: &[] }, a, b, sizes, y);
+impl Batch<'_> {
+    /// One product.
+    pub const ONE: Batch<'static> = Batch { dims: &[], n_inner: 0, a_strides: &[], b_strides: &[] };
 }
 
 /// `y[outer, .., inner] = a[outer, inner] b[outer, inner]` for each index of a batch. `a: [m, k]` and `b: [k, n]` are the first
@@ -80,8 +53,8 @@ pub fn batch_matmul<A: Element, B: Element, Y: Element>(
         let a = Matrix { data: &a.data[offset(tile.group(), dims, a_strides)..], ..a };
         let b = Matrix { data: &b.data[offset(tile.group(), dims, b_strides)..], ..b };
         let first_row = tile.first_row();
-        if gemv::is_better(isa, &b, tile.n_rows(), tile.n_cols(), k) {
-            return gemv::gemv_tile(isa, a, b, k, first_row, &mut tile);
+        if gemv_tile::is_better(isa, &b, tile.n_rows(), tile.n_cols(), k) {
+            return gemv_tile::gemv_tile(isa, a, b, k, first_row, &mut tile);
         }
         gemm_tile(isa, &Pair { a, b }, k, first_row, &mut tile);
     });
@@ -131,19 +104,8 @@ impl<A: Element, B: Element> Operands for Pair<'_, A, B> {
     }
 
     #[inline(always)]
-    fn load_start(&self, _isa: Isa, _first_col: usize, dst: &mut [f32]) {
+    fn init_accumulators(&self, _isa: Isa, _first_col: usize, dst: &mut [f32]) {
         dst.fill(0.0);
-    }
-}
-
-/// `dst[i] = src[i * stride]`.
-#[inline(always)]
-pub(crate) fn load_strided<T: Element>(isa: Isa, src: &[T], stride: usize, dst: &mut [f32]) {
-    if stride == 1 {
-        return T::load(isa, &src[..dst.len()], dst);
-    }
-    for (i, dst) in dst.iter_mut().enumerate() {
-        *dst = src[i * stride].to_f32();
     }
 }
 
@@ -181,7 +143,7 @@ mod tests {
             let a = Matrix { data: &a, row_stride: a_row, col_stride: a_col };
             let b = Matrix { data: &b, row_stride: b_row, col_stride: b_col };
             if batch == 1 {
-                matmul(&threads, a, b, [m, k, n], &mut y);
+                batch_matmul(&threads, Batch::ONE, a, b, [m, k, n], &mut y);
             } else {
                 let a_strides = [inner * m * k, m * k];
                 let batch = Batch { dims: &[outer, inner], n_inner: 1, a_strides: &a_strides, b_strides: &[0, 0] };

@@ -6,8 +6,8 @@
 use crate::element::Element;
 use crate::isa::instantiate;
 use crate::map::{BLOCK, View};
-use crate::rows::TASK_ELEMS;
 use crate::scratch::Scratch;
+use crate::task_size::ROW_TASK_ELEMS;
 use crate::threads::Threads;
 
 /// Independent sums in a block: two AVX2 registers.
@@ -71,7 +71,7 @@ impl Axis {
 
     /// Outputs that make up a task.
     fn outputs_per_task(self) -> usize {
-        (TASK_ELEMS / self.n.max(1)).max(1)
+        (ROW_TASK_ELEMS / self.n.max(1)).max(1)
     }
 }
 

@@ -10,10 +10,8 @@ use crate::math::{exp, silu};
 use crate::quant::Weight;
 use crate::reduce::{add, fold, fold_values, larger};
 use crate::scratch::Scratch;
+use crate::task_size::ROW_TASK_ELEMS;
 use crate::threads::Threads;
-
-/// Elements that a task reads; what is smaller runs on the calling thread.
-pub(crate) const TASK_ELEMS: usize = 32 * 1024;
 
 /// Elements that a task of softmax reads: exponentials take long enough to share small tensors too.
 const SOFTMAX_TASK_ELEMS: usize = 2 * 1024;
@@ -35,7 +33,7 @@ pub fn log_softmax<T: Element>(threads: &Threads, x: &[T], n: usize, out: &mut [
 /// format. Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 pub fn rms_norm<T: Element>(threads: &Threads, x: &[T], w: Weight<'_>, n: usize, eps: f32, out: &mut [T]) {
     assert_eq!(w.bytes.len(), w.format.row_bytes(n), "rms_norm: bytes of the weight");
-    for_rows(threads, TASK_ELEMS, x, n, out, |isa, x, out| rms_norm_row(isa, x, w, eps, out));
+    for_rows(threads, ROW_TASK_ELEMS, x, n, out, |isa, x, out| rms_norm_row(isa, x, w, eps, out));
 }
 
 /// `out[r, i] = (x[r, i] - mean) * w[i] / sqrt(variance + eps) + b[i]`, mean and (biased) variance over row `r`. `x`, `out`:
@@ -52,7 +50,7 @@ pub fn layer_norm<T: Element>(
     for weight in [Some(w), b].into_iter().flatten() {
         assert_eq!(weight.bytes.len(), weight.format.row_bytes(n), "layer_norm: bytes of the weight and the bias");
     }
-    for_rows(threads, TASK_ELEMS, x, n, out, |isa, x, out| layer_norm_row(isa, x, w, b, eps, out));
+    for_rows(threads, ROW_TASK_ELEMS, x, n, out, |isa, x, out| layer_norm_row(isa, x, w, b, eps, out));
 }
 
 /// `out[i] = silu(gate[i]) * up[i]`, with `silu(x) = x / (1 + e^-x)`. Source: Shazeer, "GLU Variants Improve

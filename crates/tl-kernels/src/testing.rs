@@ -2,7 +2,7 @@
 
 use crate::element::Element;
 use crate::isa::Isa;
-use crate::quant::Reading;
+use crate::quant::Prefetch;
 use crate::threads::Threads;
 
 /// A xorshift generator: the same numbers in every run.
@@ -33,11 +33,11 @@ impl Random {
 
 /// Threads to test with: every instruction set of this machine, alone and with workers.
 pub(crate) fn all_threads() -> Vec<Threads> {
-    let ways = [(1, Reading::Beside), (3, Reading::Past), (3, Reading::InOrder)];
+    let ways = [(1, Prefetch::Interleaved), (3, Prefetch::NonTemporal), (3, Prefetch::Sequential)];
     let sets = Isa::all().flat_map(|isa| ways.map(|way| (isa, way)));
-    sets.map(|(isa, (count, reading))| {
+    sets.map(|(isa, (count, prefetch))| {
         let threads = Threads::with_isa(count, isa);
-        threads.best_reading().choose(reading);
+        threads.best_prefetch().choose(prefetch);
         threads
     })
     .collect()

@@ -3,7 +3,8 @@
 //! A run publishes one job (a borrowed closure and a number of tasks), and gives each thread a range of the task numbers. A
 //! thread takes those of its own range one after the other, so that tasks that lie side by side in memory are read as one
 //! stream, which the hardware's prefetching follows; then it takes the last ones of the others' ranges, until none is left.
-//! This module knows nothing of what the tasks do.
+//! A task is a number or a tile of the output, and what is computed there is the kernel's. Beside the workers, a set of threads
+//! owns what their products share: the instruction set, the workspace, and what is known of how weights are read best.
 //!
 //! # Why the sharing is sound
 //!
@@ -35,7 +36,7 @@
 
 use crate::address_space::{THREAD_BYTES, has_address_space};
 use crate::isa::Isa;
-use crate::quant::{BestReading, Reading};
+use crate::quant::{BestPrefetch, Prefetch};
 use crate::workspace::{self, Line, Workspace, WorkspaceGuard};
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -67,7 +68,7 @@ pub struct Threads {
     shared: Arc<Shared>,
     /// What [`Threads::workspace`] lends.
     workspace: Mutex<Option<Workspace>>,
-    reading: BestReading,
+    prefetch: BestPrefetch,
 }
 
 struct Shared {
@@ -148,7 +149,7 @@ impl Threads {
             isa,
             workers: Mutex::new(Vec::new()),
             workspace: Mutex::new(None),
-            reading: BestReading::default(),
+            prefetch: BestPrefetch::default(),
             shared: Arc::new(Shared {
                 control: AtomicU64::new(0),
                 job: UnsafeCell::new(Job { body: std::ptr::null() }),
@@ -182,13 +183,13 @@ impl Threads {
 
     /// How a weight is read when a few tokens are multiplied by it; `None` until the first products with large ones have shown what is
     /// the fastest here.
-    pub fn reading(&self) -> Option<Reading> {
-        self.reading.found()
+    pub fn weight_prefetch(&self) -> Option<Prefetch> {
+        self.prefetch.found()
     }
 
     /// What finds that out.
-    pub(crate) fn best_reading(&self) -> &BestReading {
-        &self.reading
+    pub(crate) fn best_prefetch(&self) -> &BestPrefetch {
+        &self.prefetch
     }
 
     /// How many threads share a run, the caller's included.
@@ -206,7 +207,7 @@ impl Threads {
     /// caller's thread. If a task panics, no new ones are started and the panic goes on in the caller. Allocates nothing
     /// once the workers run.
     pub fn run(&self, n_tasks: usize, body: &(dyn Fn(usize) + Sync)) {
-        // More tasks than a range counts are none that anybody waits for.
+        // Task counts above `u32::MAX` run inline: a range does not count so far, and nobody waits for so many.
         let n_shared = u32::try_from(n_tasks).ok().filter(|n| *n > 1 && self.count > 1);
         let owned = n_shared.and_then(|n| Some((n, self.own_workers()?)));
         match owned {

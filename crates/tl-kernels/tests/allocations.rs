@@ -61,8 +61,8 @@ fn kernels_do_not_allocate() {
         let rotation = Rotation { style: RopeStyle::Halves, factors, ..Rotation::new(64, 5, 1e4) };
         rope(&threads, &x, 64, 16, 64, rotation, &mut y);
         let matrix = Matrix { data: &x[..], row_stride: 256, col_stride: 1 };
-        matmul(&threads, matrix, matrix, [256, 256, 256], &mut wide);
-        matmul(&threads, matrix, matrix, [1, 256, 256], &mut wide[..256]);
+        batch_matmul(&threads, Batch::ONE, matrix, matrix, [256, 256, 256], &mut wide);
+        batch_matmul(&threads, Batch::ONE, matrix, matrix, [1, 256, 256], &mut wide[..256]);
         let batch = Batch { dims: &[2, 2], n_inner: 1, a_strides: &[128, 64], b_strides: &[0, 0] };
         batch_matmul(&threads, batch, matrix, matrix, [64, 64, 256], &mut wide);
         for format in [

@@ -52,7 +52,7 @@ impl<'a> Operand<'a> {
     /// their strides in `bytes`.
     pub(crate) fn weight(&self) -> Result<Weight<'a>, OpError> {
         let format = self.weight_format()?;
-        let len = self.n_elems() / format.block_elems * format.block_bytes;
+        let len = self.n_elems() / format.blocks.block_elems * format.blocks.block_bytes;
         Ok(Weight { bytes: self.bytes.get(..len).unwrap_or_default(), format })
     }
 

@@ -10,7 +10,7 @@ use half::f16;
 use tl_device::{Device, available_memory};
 use tl_engine::{Activations, Model};
 use tl_kernels::limits::{self, Arithmetic};
-use tl_kernels::{Isa, Reading};
+use tl_kernels::{Isa, Prefetch};
 use tl_tensor::quant::format_of;
 
 /// Bytes that a thread reads at a time.
@@ -101,7 +101,7 @@ fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
         });
     };
     // Which is the fastest depends on the CPU.
-    let seconds = Reading::ALL.map(|reading| best_seconds(|| pass(Some(reading)))).into_iter();
+    let seconds = Prefetch::ALL.map(|reading| best_seconds(|| pass(Some(reading)))).into_iter();
     let seconds = seconds.fold(best_seconds(|| pass(None)), f64::min);
     (n_chunks > 0).then(|| len_bytes as f64 / seconds)
 }

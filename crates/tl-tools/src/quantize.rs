@@ -248,7 +248,7 @@ fn step(
         };
     };
     let row = tensor.dims.last().copied().unwrap_or(1);
-    if !row.is_multiple_of(to.kernels.block_elems) {
+    if !row.is_multiple_of(to.kernels.blocks.block_elems) {
         report.without_whole_blocks.push(tensor.name.clone());
         to = format_of(DType::F16).unwrap_or(to);
     }
@@ -257,7 +257,7 @@ fn step(
     }
     let from = format_by_gguf_id(tensor.tensor_type.id())
         .ok_or_else(|| ModelError::unsupported_format(&tensor.name, tensor.tensor_type))?;
-    report.already_quantized += usize::from(from.kernels.block_elems > 1);
+    report.already_quantized += usize::from(from.kernels.blocks.block_elems > 1);
     Ok(Step::Convert { from, to })
 }
 
@@ -302,7 +302,7 @@ impl<'a> Conversion<'a> {
         let (from_bytes, to_bytes) = (from.row_bytes(CHUNK_ELEMS), to.row_bytes(CHUNK_ELEMS));
         let mut staged = std::mem::take(&mut self.staged);
         for part in data.chunks(from_bytes * STAGED_CHUNKS) {
-            let n_elems = part.len() / from.block_bytes * from.block_elems;
+            let n_elems = from.n_elems(part.len());
             let bytes = staged.get_mut(..to.row_bytes(n_elems)).unwrap_or_default();
             let is_finite = AtomicBool::new(true);
             self.device.threads().for_chunks(bytes, to_bytes, &|index, bytes| {
@@ -325,7 +325,7 @@ impl<'a> Conversion<'a> {
     fn convert(&self, source: &[u8], target: &mut [u8]) -> bool {
         let (from, isa) = (self.from.kernels, self.device.threads().isa());
         let mut values = [0f32; CHUNK_ELEMS];
-        let n_elems = source.len() / from.block_bytes * from.block_elems;
+        let n_elems = from.n_elems(source.len());
         let values = values.get_mut(..n_elems).unwrap_or_default();
         (from.dequantize)(isa, source, values);
         let Some(quantize) = self.to.kernels.quantize.filter(|_| values.iter().all(|x| x.is_finite())) else {

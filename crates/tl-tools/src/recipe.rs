@@ -1,6 +1,6 @@
 //! Which format each weight of a file gets: one format for all, or a mix that gives more bits to what matters more.
 
-use tl_model::TensorType;
+use tl_kernels::{BlockFormat, Q3_K, Q4_K, Q5_K, Q6_K, WeightKernels};
 use tl_tensor::quant::{FORMATS, Format};
 
 use crate::error::{Result, ToolError};
@@ -10,47 +10,46 @@ pub(crate) const OUTPUT: &str = "output.weight";
 const EMBEDDING: &str = "token_embd.weight";
 
 /// A format or mix of formats by its name.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Recipe {
     /// The name that users choose it by.
     pub(crate) name: &'static str,
-    /// The format of most weights, as GGUF files name it.
-    most: &'static str,
+    /// The format of most weights.
+    most: &'static BlockFormat,
     /// The format of those that matter more, if they have another: the output, and `attn_v` and `ffn_down` of some layers.
-    important: Option<&'static str>,
+    important: Option<&'static BlockFormat>,
     /// The number by which a file says so (llama.cpp's `llama_ftype`).
     pub(crate) file_type: u32,
 }
 
-const fn pure(name: &'static str, most: &'static str, file_type: u32) -> Recipe {
-    Recipe { name, most, important: None, file_type }
+/// A format for all weights.
+const fn pure(format: &'static WeightKernels) -> Recipe {
+    Recipe { name: format.blocks.name, most: &format.blocks, important: None, file_type: format.file_type }
 }
 
-const fn mixed(name: &'static str, most: &'static str, important: &'static str, file_type: u32) -> Recipe {
-    Recipe { name, most, important: Some(important), file_type }
+const fn mixed(
+    name: &'static str,
+    most: &'static WeightKernels,
+    important: &'static WeightKernels,
+    file_type: u32,
+) -> Recipe {
+    Recipe { name, most: &most.blocks, important: Some(&important.blocks), file_type }
 }
 
-static RECIPES: &[Recipe] = &[
-    pure("f32", "F32", 0),
-    pure("f16", "F16", 1),
-    pure("bf16", "BF16", 32),
-    pure("q8_0", "Q8_0", 7),
-    pure("q4_0", "Q4_0", 2),
-    pure("q4_1", "Q4_1", 3),
-    pure("q5_0", "Q5_0", 8),
-    pure("q5_1", "Q5_1", 9),
-    pure("iq4_nl", "IQ4_NL", 25),
-    pure("mxfp4", "MXFP4", 38),
-    pure("q2_k", "Q2_K", 21),
-    pure("q3_k", "Q3_K", 11),
-    pure("q4_k", "Q4_K", 14),
-    pure("q5_k", "Q5_K", 16),
-    pure("q6_k", "Q6_K", 18),
-    pure("iq4_xs", "IQ4_XS", 30),
-    mixed("q3_k_m", "Q3_K", "Q5_K", 12),
-    mixed("q4_k_m", "Q4_K", "Q6_K", 15),
-    mixed("q5_k_m", "Q5_K", "Q6_K", 17),
-];
+static MIXES: [Recipe; 3] =
+    [mixed("q3_k_m", &Q3_K, &Q5_K, 12), mixed("q4_k_m", &Q4_K, &Q6_K, 15), mixed("q5_k_m", &Q5_K, &Q6_K, 17)];
+
+/// Every format, then the mixes.
+static RECIPES: [Recipe; tl_kernels::FORMATS.len() + MIXES.len()] = {
+    let mut recipes = [MIXES[0]; tl_kernels::FORMATS.len() + MIXES.len()];
+    let mut i = 0;
+    while i < recipes.len() {
+        let n_formats = tl_kernels::FORMATS.len();
+        recipes[i] = if i < n_formats { pure(tl_kernels::FORMATS[i]) } else { MIXES[i - n_formats] };
+        i += 1;
+    }
+    recipes
+};
 
 /// Names of the formats, and mixes of formats, that weights can be written in.
 ///
@@ -77,13 +76,13 @@ impl Recipe {
     /// Every recipe.
     #[cfg(test)]
     pub(crate) fn all() -> &'static [Recipe] {
-        RECIPES
+        &RECIPES
     }
 
     /// The format of the tensor of that name, of a model of `n_layers`, with an [`OUTPUT`] of its own or not.
     pub(crate) fn format(&self, tensor: &str, n_layers: usize, has_output: bool) -> Option<&'static Format> {
-        let name = self.important.filter(|_| is_important(tensor, n_layers, has_output)).unwrap_or(self.most);
-        FORMATS.iter().find(|row| TensorType::from_id(row.gguf_id).name() == Some(name))
+        let wanted = self.important.filter(|_| is_important(tensor, n_layers, has_output)).unwrap_or(self.most);
+        FORMATS.iter().find(|row| row.kernels.blocks == *wanted)
     }
 }
 
@@ -105,12 +104,13 @@ mod tests {
     use super::*;
     use crate::synth::SyntheticModel;
     use tl_model::Gguf;
+    use tl_model::TensorType;
     use tl_testing::TempFile;
 
     /// Files that are made up and files that are converted follow one rule.
     #[test]
     fn made_up_models_follow_the_same_recipes() {
-        for recipe in RECIPES {
+        for recipe in &RECIPES {
             let file = TempFile::new(recipe.name);
             SyntheticModel::new("tiny", recipe.name, 0).unwrap().write(&file.0, &tl_device::Device::cpu()).unwrap();
             let bytes = std::fs::read(&file.0).unwrap();
@@ -125,15 +125,12 @@ mod tests {
 
     #[test]
     fn every_recipe_names_formats_that_can_be_written() {
-        for recipe in RECIPES {
+        for recipe in &RECIPES {
             for name in ["output.weight", "blk.0.attn_q.weight"] {
                 let format = recipe.format(name, 2, true).unwrap_or_else(|| panic!("{} of {name}", recipe.name));
                 assert!(format.kernels.quantize.is_some());
             }
         }
-        let is_named =
-            |row: &Format| RECIPES.iter().any(|recipe| TensorType::from_id(row.gguf_id).name() == Some(recipe.most));
-        assert!(FORMATS.iter().all(is_named));
     }
 
     #[test]

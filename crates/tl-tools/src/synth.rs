@@ -288,7 +288,7 @@ impl Chunks<'_> {
             let n_staged = (n_elems - first).min(CHUNK_ELEMS * STAGED_CHUNKS);
             let bytes = &mut staged[..kernels.row_bytes(n_staged)];
             device.threads().for_chunks(bytes, chunk_bytes, &|index, bytes| {
-                let n = bytes.len() / kernels.block_bytes * kernels.block_elems;
+                let n = kernels.n_elems(bytes.len());
                 self.fill((first / CHUNK_ELEMS + index) as u64, n, bytes);
             });
             put(bytes)?;

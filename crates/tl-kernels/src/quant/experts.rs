@@ -5,39 +5,16 @@
 //! all of them; the few of all others are multiplied in one run (`few`), as in decoding. Activations are gathered where they are
 //! quantized or packed, and results are written where they belong.
 
+use super::expert_weights::Experts;
 use super::gather::RowOutOfRange;
-use super::linear::{FEW_TOKENS, Product, multiply};
-use super::many::Tokens;
-use super::{Weight, few, many};
+use super::gemm::Tokens;
+use super::linear::multiply;
+use super::product::GEMV_MAX_TOKENS;
+use super::{gemm, gemv};
 use crate::element::Element;
-use crate::matmul::PARALLEL_MIN;
 use crate::scratch::Scratch;
+use crate::task_size::PARALLEL_MIN;
 use crate::threads::{MAX_LISTED, Threads};
-
-/// The weights of several experts.
-#[derive(Clone, Copy, Debug)]
-pub struct Experts<'a> {
-    /// Rows: those of the first expert, then those of the next.
-    pub weight: Weight<'a>,
-    /// What is added to the products, for each expert one after the other.
-    pub bias: Option<Weight<'a>>,
-    /// How many experts there are.
-    pub n_experts: usize,
-    /// Elements of a row.
-    pub k: usize,
-    /// Rows of an expert.
-    pub n: usize,
-}
-
-impl<'a> Experts<'a> {
-    /// The linear layer of one expert.
-    pub(crate) fn product(&self, expert: usize, parallel: bool) -> Product<'a> {
-        let Experts { weight: Weight { bytes, format }, bias, k, n, .. } = *self;
-        let len = n * format.row_bytes(k);
-        let weight = Weight { bytes: &bytes[expert * len..][..len], format };
-        Product { k, n, weight, bias, first_bias: expert * n, parallel }
-    }
-}
 
 /// `y[r, j] = sum over i of x[r / shared_by, i] * weight[chosen[r], j, i], + bias[chosen[r], j]`.
 ///
@@ -69,8 +46,8 @@ pub fn linear_experts<X: Element, Y: Element>(
     if y.is_empty() {
         return Ok(());
     }
-    let is_held = few::row_capacity(weight.format, k) >= FEW_TOKENS
-        && many::capacity::<X>(threads.isa(), &experts.product(0, false)) > 0;
+    let is_held = gemv::row_capacity(weight.format, k) >= GEMV_MAX_TOKENS
+        && gemm::capacity::<X>(threads.isa(), &experts.product(0, false)) > 0;
     for (part, (chosen, y)) in chosen.chunks(MAX_LISTED).zip(y.chunks_mut(MAX_LISTED * n)).enumerate() {
         let routed = Routed { x, first: part * MAX_LISTED, shared_by, experts: &experts, chosen };
         if k == 0 || !is_held {
@@ -119,45 +96,46 @@ impl<'a, X: Element> Routed<'a, X> {
         let mut rows = Scratch::<u32, MAX_LISTED>::new();
         let rows = rows.filled(order.len(), |i| order[i] as u32);
         // Of the experts with few rows, the rows and where each begins.
-        let (mut few_rows, mut starts) = (Scratch::<u32, MAX_LISTED>::new(), Scratch::<u32, { MAX_LISTED + 1 }>::new());
-        let (few_rows, starts) = (few_rows.zeroed(rows.len()), starts.zeroed(rows.len() + 1));
-        let (mut n_few, mut n_groups) = (0, 0);
+        let (mut gemv_rows, mut starts) =
+            (Scratch::<u32, MAX_LISTED>::new(), Scratch::<u32, { MAX_LISTED + 1 }>::new());
+        let (gemv_rows, starts) = (gemv_rows.zeroed(rows.len()), starts.zeroed(rows.len() + 1));
+        let (mut n_gemv_rows, mut n_groups) = (0, 0);
         for rows in rows.chunk_by(|&a, &b| self.expert(a) == self.expert(b)) {
-            if rows.len() > FEW_TOKENS {
-                self.multiply_many(threads, rows, y);
+            if rows.len() > GEMV_MAX_TOKENS {
+                self.multiply_gemm(threads, rows, y);
             } else {
-                few_rows[n_few..n_few + rows.len()].copy_from_slice(rows);
-                n_few += rows.len();
+                gemv_rows[n_gemv_rows..n_gemv_rows + rows.len()].copy_from_slice(rows);
+                n_gemv_rows += rows.len();
                 n_groups += 1;
-                starts[n_groups] = n_few as u32;
+                starts[n_groups] = n_gemv_rows as u32;
             }
         }
-        self.multiply_few(threads, few_rows, &starts[..=n_groups], y);
+        self.multiply_gemv(threads, gemv_rows, &starts[..=n_groups], y);
     }
 
     /// All rows of one expert.
-    fn multiply_many<Y: Element>(&self, threads: &Threads, rows: &[u32], y: &mut [Y]) {
+    fn multiply_gemm<Y: Element>(&self, threads: &Threads, rows: &[u32], y: &mut [Y]) {
         let Experts { k, n, .. } = *self.experts;
         let parallel = rows.len().saturating_mul(n).saturating_mul(k) >= PARALLEL_MIN;
         let product = self.experts.product(self.expert(rows[0]), parallel);
-        let capacity = many::capacity::<X>(threads.isa(), &product);
+        let capacity = gemm::capacity::<X>(threads.isa(), &product);
         // Parts of equal size.
         for rows in rows.chunks(rows.len().div_ceil(rows.len().div_ceil(capacity))) {
             let tokens = Tokens::Listed { x: self.x, rows, first: self.first, shared_by: self.shared_by };
-            many::multiply(threads, tokens, &product, y);
+            gemm::multiply(threads, tokens, &product, y);
         }
     }
 
     /// As many experts at a time as the workspace holds rows of.
-    fn multiply_few<Y: Element>(&self, threads: &Threads, rows: &[u32], starts: &[u32], y: &mut [Y]) {
-        let capacity = few::row_capacity(self.experts.weight.format, self.experts.k);
+    fn multiply_gemv<Y: Element>(&self, threads: &Threads, rows: &[u32], starts: &[u32], y: &mut [Y]) {
+        let capacity = gemv::row_capacity(self.experts.weight.format, self.experts.k);
         let mut rest = starts;
         while let [first, _, ..] = *rest {
             let n_groups = rest[1..].iter().take_while(|&&end| (end - first) as usize <= capacity).count();
             let (these, next) = (&rest[..=n_groups], &rest[n_groups..]);
             let expert = |group: usize| self.expert(rows[these[group] as usize]);
             let x = |row: u32| self.activations(row);
-            few::multiply_groups(threads, &x, self.experts, &expert, (rows, these), y);
+            gemv::multiply_groups(threads, &x, self.experts, &expert, (rows, these), y);
             rest = next;
         }
     }
@@ -167,7 +145,8 @@ impl<'a, X: Element> Routed<'a, X> {
 mod tests {
     use super::*;
     use crate::isa::Isa;
-    use crate::quant::{F16, FORMATS, WeightKernels, linear};
+    use crate::quant::product::Product;
+    use crate::quant::{F16, FORMATS, Weight, WeightKernels, linear};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use half::f16;
 
@@ -184,12 +163,12 @@ mod tests {
 
     /// With `favourite`, most rows are sent to one expert.
     fn check<X: Element, Y: Element>(
-        (name, format): (&str, &WeightKernels),
+        format: &WeightKernels,
         [n_tokens, top, n_experts, k, n]: Sizes,
         is_shared: bool,
         favourite: bool,
     ) {
-        let k = k.next_multiple_of(format.block_elems);
+        let k = k.next_multiple_of(format.blocks.block_elems);
         let mut random = Random::new((n_tokens * 7 + k * 3 + n) as u64);
         let n_rows = n_tokens * top;
         let chosen: Vec<i32> = (0..n_rows)
@@ -223,12 +202,12 @@ mod tests {
             let mut y = vec![Y::from_f32(f32::NAN); n_rows * n];
             linear_experts(&threads, &x, shared_by, experts, &chosen, &mut y).unwrap();
             // As for linear layers.
-            let step = if format.block_elems > 1 { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
-            let what = format!("{name} [{n_tokens}, {top}] of {n_experts} x [{n}, {k}] {threads:?}");
+            let step = if format.blocks.block_elems > 1 { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
+            let what = format!("{} [{n_tokens}, {top}] of {n_experts} x [{n}, {k}] {threads:?}", format.blocks.name);
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), rounding::<Y>());
             // The bits of a token alone.
             for (row, y) in y.chunks_exact(n.max(1)).enumerate() {
-                if chosen.iter().filter(|&&id| id == chosen[row]).count() > FEW_TOKENS || n_rows > MAX_LISTED {
+                if chosen.iter().filter(|&&id| id == chosen[row]).count() > GEMV_MAX_TOKENS || n_rows > MAX_LISTED {
                     continue;
                 }
                 let mut alone = vec![Y::from_f32(f32::NAN); n];

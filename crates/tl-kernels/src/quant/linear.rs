@@ -2,20 +2,19 @@
 //!
 //! The activations are brought into the form that the format multiplies with, once, in the threads' workspace; then tiles
 //! of the output are shared out. For a few tokens (`few`) that is rows (for weights of floats, the activations as they lie), and
-//! reading the weight is all the time there is; for many (`many`) it is panels of 16 tokens, against which stretches of the
+//! prefetch the weight is all the time there is; for many (`many`) it is panels of 16 tokens, against which stretches of the
 //! weight are unpacked. More tokens than the workspace holds go in parts, and where it holds not even one, the blocked product
 //! of `gemm` needs none.
 
-use super::many::Tokens;
-use super::{Weight, few, many};
+use super::gemm::Tokens;
+use super::product::{GEMV_MAX_TOKENS, Product};
+use super::weight::Weight;
+use super::{gemm, gemv};
 use crate::element::Element;
-use crate::gemm::{self, Operands, PANEL, fill_column, gemm_tile};
+use crate::gemm_tile::{Operands, PANEL, fill_column, gemm_tile, tile_size};
 use crate::isa::Isa;
-use crate::matmul::PARALLEL_MIN;
+use crate::task_size::PARALLEL_MIN;
 use crate::threads::{Threads, Tiling};
-
-/// Up to this many tokens, rows are multiplied one token after the other.
-pub(crate) const FEW_TOKENS: usize = 4;
 
 /// `y[t, j] = sum over i of x[t, i] * weight[j, i], + bias[j]`.
 ///
@@ -57,42 +56,18 @@ pub(crate) fn multiply<X: Element, Y: Element>(
     y: &mut [Y],
 ) {
     let Product { k, n, .. } = *product;
-    let capacity = if m <= FEW_TOKENS { few::capacity(product) } else { many::capacity::<X>(threads.isa(), product) };
+    let capacity =
+        if m <= GEMV_MAX_TOKENS { gemv::capacity(product) } else { gemm::capacity::<X>(threads.isa(), product) };
     if k == 0 || capacity == 0 {
         return blocked(threads, x, m, product, y);
     }
     // Parts of equal size.
     let part = m.div_ceil(m.div_ceil(capacity));
     for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
-        if m <= FEW_TOKENS {
-            few::multiply(threads, x, product, y);
+        if m <= GEMV_MAX_TOKENS {
+            gemv::multiply(threads, x, product, y);
         } else {
-            many::multiply(threads, Tokens::InOrder(x), product, y);
-        }
-    }
-}
-
-/// A linear layer without its activations.
-#[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
-    /// Elements of a row of the weight.
-    pub(crate) k: usize,
-    /// Rows of the weight.
-    pub(crate) n: usize,
-    pub(crate) weight: Weight<'a>,
-    pub(crate) bias: Option<Weight<'a>>,
-    /// The element of the bias that belongs to the first row of the weight.
-    pub(crate) first_bias: usize,
-    /// Whether it is worth waking the workers.
-    pub(crate) parallel: bool,
-}
-
-impl Product<'_> {
-    /// What the sums of the columns from `first_col` on begin with.
-    pub(crate) fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
-        match self.bias {
-            Some(bias) => bias.load(isa, self.first_bias + first_col, dst),
-            None => dst.fill(0.0),
+            gemm::multiply(threads, Tokens::InOrder(x), product, y);
         }
     }
 }
@@ -100,7 +75,7 @@ impl Product<'_> {
 /// The product without a workspace, all in `f32`.
 fn blocked<X: Element, Y: Element>(threads: &Threads, x: &[X], m: usize, product: &Product<'_>, y: &mut [Y]) {
     let n_threads = if product.parallel { threads.count() } else { 1 };
-    let (tile_rows, tile_cols) = gemm::tile_size(1, m, product.n, n_threads);
+    let (tile_rows, tile_cols) = tile_size(1, m, product.n, n_threads);
     let tiling = Tiling { n_cols: product.n, group_rows: m, row_step: 1, tile_rows, tile_cols };
     let operands = Blocked { x, product };
     threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
@@ -128,8 +103,8 @@ impl<X: Element> Operands for Blocked<'_, X> {
     }
 
     #[inline(always)]
-    fn load_start(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
-        self.product.load_start(isa, first_col, dst);
+    fn init_accumulators(&self, isa: Isa, first_col: usize, dst: &mut [f32]) {
+        self.product.init_accumulators(isa, first_col, dst);
     }
 }
 
@@ -137,8 +112,9 @@ impl<X: Element> Operands for Blocked<'_, X> {
 mod tests {
     use super::*;
     use crate::element::FloatSlice;
-    use crate::quant::activations::{Row, quantize_row};
-    use crate::quant::{Dot, F16, F32, FORMATS, Q4_0, Q8_0, Reading, Rows, STREAMS, WeightKernels, gather_rows};
+    use crate::quant::activations::Row;
+    use crate::quant::quantize::quantize_row;
+    use crate::quant::{Dot, F16, F32, FORMATS, Prefetch, Q4_0, Q8_0, Rows, STREAMS, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use crate::workspace::Line;
     use bytemuck::Zeroable;
@@ -153,12 +129,8 @@ mod tests {
         (bytes, values)
     }
 
-    fn check<X: Element, Y: Element>(
-        (name, format): (&str, &WeightKernels),
-        (m, k, n): (usize, usize, usize),
-        with_bias: bool,
-    ) {
-        let k = k.next_multiple_of(format.block_elems);
+    fn check<X: Element, Y: Element>(format: &WeightKernels, (m, k, n): (usize, usize, usize), with_bias: bool) {
+        let k = k.next_multiple_of(format.blocks.block_elems);
         let mut random = Random::new((m * 7 + k * 3 + n) as u64);
         let (bytes, weights) = random_weight(format, n, k, &mut random);
         let (bias_bytes, bias) = random_weight(&F16, 1, n, &mut random);
@@ -178,7 +150,7 @@ mod tests {
             // and six standard deviations. Float formats have the rounding of their sums.
             let step = if matches!(format.dot, Dot::Integer(_)) { 6.0 * 0.5 / 127.0 / 3.0 } else { 2e-6 };
             let relative = rounding::<Y>();
-            let what = format!("{name} [{m}, {k}] x [{n}, {k}] {threads:?}");
+            let what = format!("{} [{m}, {k}] x [{n}, {k}] {threads:?}", format.blocks.name);
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), relative);
         }
     }
@@ -186,13 +158,12 @@ mod tests {
     /// Rounded as it says, and exact but for that.
     #[test]
     fn floats_in_bfloat16() {
-        for (isa, (_, format)) in Isa::on_request().flat_map(|isa| FORMATS[..3].iter().map(move |format| (isa, format)))
-        {
+        for (isa, format) in Isa::on_request().flat_map(|isa| FORMATS[..3].iter().map(move |format| (isa, format))) {
             for (m, k, n) in [(5, 1, 3), (5, 31, 13), (17, 257, 97), (70, 600, 200)] {
                 let mut random = Random::new((m + k) as u64);
                 let (bytes, weights) = random_weight(format, n, k, &mut random);
                 let x = random.vec::<f32>(m * k);
-                let round = |value: &f32| match format.block_bytes {
+                let round = |value: &f32| match format.blocks.block_bytes {
                     2 => f64::from(bf16::from_f32(*value).to_f32()),
                     _ => f64::from(*value),
                 };
@@ -224,7 +195,7 @@ mod tests {
             check::<f16, f16>(format, (1, 256, 1025), true);
             check::<f16, f16>(format, (3, 544, 1032), true);
             // Longer than what the integer kernels prepare at a time.
-            let long = if matches!(format.1.dot, Dot::Integer(_)) { 70_016 } else { 20_000 };
+            let long = if matches!(format.dot, Dot::Integer(_)) { 70_016 } else { 20_000 };
             check::<f32, f32>(format, (1, long, 17), false);
             check::<f32, f16>(format, (100, 1056, 257), true);
         }
@@ -244,31 +215,33 @@ mod tests {
     /// Whatever the CPU is that chooses between them.
     #[test]
     fn sums_are_the_same_however_rows_are_read() {
-        for (name, format) in FORMATS {
+        for format in FORMATS {
             for (k, n_rows) in [(96, 1), (1056, 3), (35_072, 2)] {
-                let k = usize::next_multiple_of(k, format.block_elems);
+                let k = usize::next_multiple_of(k, format.blocks.block_elems);
                 let (n, mut random) = (STREAMS * (n_rows + 1), Random::new(11));
                 let (bytes, _) = random_weight(format, n, k, &mut random);
                 let x = random.vec::<f16>(k);
                 let mut lines = vec![Line::zeroed(); Row::n_lines(k)];
                 for isa in Isa::all() {
                     quantize_row(isa, &x, &mut lines);
-                    let dot = |reading, first: usize, sums: &mut [f32]| {
+                    let dot = |prefetch, first: usize, sums: &mut [f32]| {
                         let length = format.row_bytes(k);
-                        let rows = Rows { bytes: &bytes[1 + first * length..], length, reading, apart: n_rows + 1 };
+                        let rows =
+                            Rows { bytes: &bytes[1 + first * length..], length, prefetch, stream_stride: n_rows + 1 };
                         match format.dot {
                             Dot::Float(kernels) => (kernels.dot)(isa, rows, FloatSlice::F16(&x), sums),
                             Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(&lines), sums),
                         }
                     };
                     let mut sums = [(); 3].map(|()| vec![1.0; STREAMS * n_rows]);
-                    let [beside, one_by_one, past] = &mut sums;
-                    dot(Reading::Beside, 1, beside);
-                    for (reading, found) in [(Reading::InOrder, one_by_one), (Reading::Past, past)] {
+                    let [beside, best_single_stream, past] = &mut sums;
+                    dot(Prefetch::Interleaved, 1, beside);
+                    for (prefetch, found) in [(Prefetch::Sequential, best_single_stream), (Prefetch::NonTemporal, past)]
+                    {
                         for (stream, sums) in found.chunks_mut(n_rows).enumerate() {
-                            dot(reading, stream * (n_rows + 1) + 1, sums);
+                            dot(prefetch, stream * (n_rows + 1) + 1, sums);
                         }
-                        assert_eq!(found, beside, "{name}, {k} elements, {isa:?}, {reading:?}");
+                        assert_eq!(found, beside, "{}, {k} elements, {isa:?}, {prefetch:?}", format.blocks.name);
                     }
                     assert!(beside.iter().all(|sum| *sum != 1.0));
                 }
@@ -280,7 +253,7 @@ mod tests {
     fn integer_products_are_exact_in_the_rounded_activations() {
         for format in &FORMATS[3..] {
             let mut random = Random::new(9);
-            let (bytes, weights) = random_weight(format.1, 40, 4096, &mut random);
+            let (bytes, weights) = random_weight(format, 40, 4096, &mut random);
             // Multiples of the step: rounding to 8 bits changes nothing.
             let x: Vec<f32> =
                 (0..4096).map(|i| if i % 32 == 0 { 127.0 } else { (random.unit() * 127.0).round() }).collect();
@@ -290,9 +263,9 @@ mod tests {
                 .collect();
             for threads in all_threads() {
                 let mut y = vec![0.0f32; 40];
-                let weight = Weight { bytes: &bytes[1..], format: format.1 };
+                let weight = Weight { bytes: &bytes[1..], format: format };
                 linear(&threads, &x, 1, 4096, weight, None, 40, &mut y);
-                assert_close(format.0, &y, &expected, 2e-2, 1e-6);
+                assert_close(format.blocks.name, &y, &expected, 2e-2, 1e-6);
             }
         }
     }
@@ -304,11 +277,11 @@ mod tests {
         let places: [&[usize]; 13] =
             [&[0], &[0], &[0, 2], &[0], &[0, 2], &[0], &[0], &[80, 82], &[108], &[0, 2], &[0, 2], &[208], &[0]];
         let (k, half) = (512, f16::ONE.to_le_bytes());
-        for (&(name, format), places) in FORMATS[3..].iter().zip(places) {
-            let one = if name == "MXFP4" { &[128][..] } else { &half };
+        for (&format, places) in FORMATS[3..].iter().zip(places) {
+            let one = if format.blocks.name == "mxfp4" { &[128][..] } else { &half };
             for (fill, sign) in [0x00, 0x0F, 0x7F, 0x80, 0xF0, 0xFF].into_iter().flat_map(|f| [(f, 1.0), (f, -1.0)]) {
                 let mut bytes = vec![fill; format.row_bytes(k)];
-                for block in bytes.chunks_exact_mut(format.block_bytes) {
+                for block in bytes.chunks_exact_mut(format.blocks.block_bytes) {
                     places.iter().for_each(|&at| block[at..at + one.len()].copy_from_slice(one));
                 }
                 let mut weights = vec![0.0; k];
@@ -317,7 +290,7 @@ mod tests {
                 for threads in all_threads() {
                     let mut y = [f32::NAN];
                     linear(&threads, &vec![sign; k], 1, k, Weight { bytes: &bytes, format }, None, 1, &mut y);
-                    let what = format!("{name} filled with {fill:#x} {threads:?}");
+                    let what = format!("{} filled with {fill:#x} {threads:?}", format.blocks.name);
                     assert_close(&what, &y, &[expected], 1e-3, 1e-5);
                 }
             }
@@ -334,7 +307,7 @@ mod tests {
         let (x, weights) = (numbers(k), numbers(2 * k));
         let expected: Vec<f64> =
             weights.chunks(k).map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum()).collect();
-        for m in [1, FEW_TOKENS + 1] {
+        for m in [1, GEMV_MAX_TOKENS + 1] {
             let (x, expected) = (x.repeat(m), expected.repeat(m));
             for threads in all_threads() {
                 let mut y = vec![f32::NAN; m * 2];
@@ -347,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_row_does_not_depend_on_the_others() {
-        for (name, format) in FORMATS {
+        for format in FORMATS {
             let mut random = Random::new(4);
             let (bytes, _) = random_weight(format, 65, 256, &mut random);
             let weight = Weight { bytes: &bytes[1..], format };
@@ -357,7 +330,7 @@ mod tests {
                 let mut y = vec![0.0f32; 20 * 65];
                 linear(&threads, &x, 20, 256, weight, None, 65, &mut y);
                 for (row, y) in y.chunks(65).enumerate() {
-                    assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{name} row {row}");
+                    assert!(y.iter().all(|y| y.is_nan() == (row == 5)), "{} row {row}", format.blocks.name);
                 }
             }
         }
@@ -366,8 +339,8 @@ mod tests {
     /// Where a row ends within a register, the next one must not be felt.
     #[test]
     fn a_row_of_the_weight_does_not_depend_on_the_others() {
-        for (name, format) in FORMATS {
-            let k = 96usize.next_multiple_of(format.block_elems);
+        for format in FORMATS {
+            let k = 96usize.next_multiple_of(format.blocks.block_elems);
             let (mut bytes, _) = random_weight(format, 3, k, &mut Random::new(8));
             let row_bytes = format.row_bytes(k);
             // Every `f16` and `f32` among them is NaN; with the scale of MXFP4 sums overflow.
@@ -376,15 +349,15 @@ mod tests {
             for threads in all_threads() {
                 let mut y = [0.0f32; 3];
                 linear(&threads, &vec![1.0f32; k], 1, k, weight, None, 3, &mut y);
-                assert_eq!(y.map(f32::is_finite), [true, false, true], "{name} {threads:?}");
+                assert_eq!(y.map(f32::is_finite), [true, false, true], "{} {threads:?}", format.blocks.name);
             }
         }
     }
 
     #[test]
     fn rows_are_gathered() {
-        for (name, format) in FORMATS {
-            let (n_rows, k) = (37, 288usize.next_multiple_of(format.block_elems));
+        for format in FORMATS {
+            let (n_rows, k) = (37, 288usize.next_multiple_of(format.blocks.block_elems));
             let (bytes, values) = random_weight(format, n_rows, k, &mut Random::new(5));
             let table = Weight { bytes: &bytes[1..], format };
             let ids: Vec<i32> = (0..300).map(|i| (i * 7 % n_rows) as i32).collect();
@@ -393,7 +366,7 @@ mod tests {
             for threads in all_threads() {
                 let mut out = vec![f32::NAN; ids.len() * k];
                 gather_rows(&threads, table, k, n_rows, &ids, &mut out).unwrap();
-                assert_close(name, &out, &expected, 0.0, 0.0);
+                assert_close(format.blocks.name, &out, &expected, 0.0, 0.0);
                 for bad in [-1, 37, i32::MIN, i32::MAX] {
                     let result = gather_rows(&threads, table, k, n_rows, &[0, bad], &mut out[..2 * k]);
                     assert_eq!(result.unwrap_err().position, 1);
@@ -434,7 +407,7 @@ mod tests {
     fn quantizing_stays_within_a_step() {
         // Of values in -1 .. 1: half a level, and what rounding scales and minima adds.
         let steps = [0.0, 5e-4, 4e-3, 4.5e-3, 0.126, 0.08, 0.07, 0.04, 0.16, 0.3, 0.45, 0.3, 0.09, 0.05, 0.045, 0.17];
-        for ((name, format), step) in FORMATS.into_iter().zip(steps) {
+        for (format, step) in FORMATS.into_iter().zip(steps) {
             let mut x = Random::new(6).vec::<f32>(256 * 7);
             x[..256].fill(0.0);
             let mut bytes = vec![0; format.row_bytes(x.len())];
@@ -442,7 +415,7 @@ mod tests {
             let mut found = vec![0.0; x.len()];
             (format.dequantize)(Isa::detect(), &bytes, &mut found);
             let expected: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
-            assert_close(name, &found, &expected, step, 0.0);
+            assert_close(format.blocks.name, &found, &expected, step, 0.0);
             assert!(found[..256].iter().all(|&v| v == 0.0));
         }
     }

@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(tokens.iter().nth(259), Some(Value::String("▁e")));
         let down = gguf.tensor("blk.0.ffn_down.weight").unwrap();
         assert_eq!((down.dims.as_slice(), down.data.len()), (&[256, 512][..], 256 * 512 / 32 * 34));
-        assert_eq!(down.tensor_type.name(), Some("Q8_0"));
+        assert_eq!(down.tensor_type.name().as_deref(), Some("Q8_0"));
         // The last tensor ends where the file ends.
         assert_eq!(gguf.tensors().iter().map(|tensor| tensor.data.end).max(), Some(bytes.len()));
     }

@@ -1,9 +1,12 @@
 //! The table of tensor types that GGUF names by number: what they are called and how large their blocks are.
 //!
-//! It says nothing about which of them can be computed on; that is the tensor crate's table of formats. A type
-//! that is not in the table keeps its number, so that a file with it can still be listed.
+//! Those that can be computed on are rows of the tensor crate's table of formats; the others stand here. A type that is in neither
+//! keeps its number, so that a file with it can still be listed.
 
 use std::fmt;
+
+use tl_device::BlockFormat;
+use tl_tensor::quant::FORMATS;
 
 /// How a tensor's elements are stored, as the file's number names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,54 +23,29 @@ impl TensorType {
     pub const BF16: TensorType = TensorType::from_id(30);
 }
 
-/// One known type.
-struct Row {
-    id: u32,
-    name: &'static str,
-    /// Elements per block; a row of a tensor is a whole number of blocks.
-    block_elems: u32,
-    /// Bytes per block.
-    block_bytes: u32,
+const fn other(id: u32, name: &'static str, block_elems: usize, block_bytes: usize) -> BlockFormat {
+    BlockFormat { name, id, block_elems, block_bytes }
 }
 
-const fn row(id: u32, name: &'static str, block_elems: u32, block_bytes: u32) -> Row {
-    Row { id, name, block_elems, block_bytes }
-}
-
-/// Numbers as the GGUF specification (ggml's `ggml_type`) assigns them; the gaps are types that were withdrawn.
-static TYPES: &[Row] = &[
-    row(0, "F32", 1, 4),
-    row(1, "F16", 1, 2),
-    row(2, "Q4_0", 32, 18),
-    row(3, "Q4_1", 32, 20),
-    row(6, "Q5_0", 32, 22),
-    row(7, "Q5_1", 32, 24),
-    row(8, "Q8_0", 32, 34),
-    row(9, "Q8_1", 32, 36),
-    row(10, "Q2_K", 256, 84),
-    row(11, "Q3_K", 256, 110),
-    row(12, "Q4_K", 256, 144),
-    row(13, "Q5_K", 256, 176),
-    row(14, "Q6_K", 256, 210),
-    row(15, "Q8_K", 256, 292),
-    row(16, "IQ2_XXS", 256, 66),
-    row(17, "IQ2_XS", 256, 74),
-    row(18, "IQ3_XXS", 256, 98),
-    row(19, "IQ1_S", 256, 50),
-    row(20, "IQ4_NL", 32, 18),
-    row(21, "IQ3_S", 256, 110),
-    row(22, "IQ2_S", 256, 82),
-    row(23, "IQ4_XS", 256, 136),
-    row(24, "I8", 1, 1),
-    row(25, "I16", 1, 2),
-    row(26, "I32", 1, 4),
-    row(27, "I64", 1, 8),
-    row(28, "F64", 1, 8),
-    row(29, "IQ1_M", 256, 56),
-    row(30, "BF16", 1, 2),
-    row(34, "TQ1_0", 256, 54),
-    row(35, "TQ2_0", 256, 66),
-    row(39, "MXFP4", 32, 17),
+/// Types that weights are not computed on in. Numbers as the GGUF specification (ggml's `ggml_type`) assigns them; the gaps are
+/// [`FORMATS`], and types that were withdrawn.
+static OTHER_TYPES: &[BlockFormat] = &[
+    other(9, "q8_1", 32, 36),
+    other(15, "q8_k", 256, 292),
+    other(16, "iq2_xxs", 256, 66),
+    other(17, "iq2_xs", 256, 74),
+    other(18, "iq3_xxs", 256, 98),
+    other(19, "iq1_s", 256, 50),
+    other(21, "iq3_s", 256, 110),
+    other(22, "iq2_s", 256, 82),
+    other(24, "i8", 1, 1),
+    other(25, "i16", 1, 2),
+    other(26, "i32", 1, 4),
+    other(27, "i64", 1, 8),
+    other(28, "f64", 1, 8),
+    other(29, "iq1_m", 256, 56),
+    other(34, "tq1_0", 256, 54),
+    other(35, "tq2_0", 256, 66),
 ];
 
 impl TensorType {
@@ -81,30 +59,31 @@ impl TensorType {
         self.id
     }
 
-    /// The type's name (`Q8_0`), if the number is a known one.
-    pub fn name(self) -> Option<&'static str> {
-        self.row().map(|row| row.name)
+    /// The type's name as GGUF has it (`Q8_0`), if the number is a known one.
+    pub fn name(self) -> Option<String> {
+        self.row().map(|row| row.name.to_uppercase())
     }
 
     /// Elements per block, if the type is known.
     pub fn block_elems(self) -> Option<usize> {
-        self.row().map(|row| row.block_elems as usize)
+        self.row().map(|row| row.block_elems)
     }
 
     /// Bytes per block, if the type is known.
     pub fn block_bytes(self) -> Option<usize> {
-        self.row().map(|row| row.block_bytes as usize)
+        self.row().map(|row| row.block_bytes)
     }
 
-    fn row(self) -> Option<&'static Row> {
-        TYPES.iter().find(|row| row.id == self.id)
+    fn row(self) -> Option<&'static BlockFormat> {
+        let rows = FORMATS.iter().map(|format| &format.kernels.blocks);
+        rows.chain(OTHER_TYPES).find(|row| row.id == self.id)
     }
 }
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
-            Some(name) => f.pad(name),
+            Some(name) => f.pad(&name),
             None => f.pad(&format!("type {}", self.id)),
         }
     }
@@ -164,8 +143,9 @@ mod tests {
 
     #[test]
     fn numbers_and_names_are_unique() {
-        for (i, a) in TYPES.iter().enumerate() {
-            for b in &TYPES[i + 1..] {
+        let types: Vec<&BlockFormat> = FORMATS.iter().map(|format| &format.kernels.blocks).chain(OTHER_TYPES).collect();
+        for (i, a) in types.iter().enumerate() {
+            for b in &types[i + 1..] {
                 assert!(a.id != b.id && a.name != b.name, "{} and {}", a.name, b.name);
             }
         }

@@ -594,14 +594,8 @@ struct Random {
 
 impl Random {
     fn new(seed: u64) -> Random {
-        let mut s = seed;
-        let mut splitmix = || {
-            s = s.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (s ^ (s >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        Random { state: [splitmix(), splitmix(), splitmix(), splitmix()] }
+        let mut splitmix = tl_tensor::Random::new(seed);
+        Random { state: std::array::from_fn(|_| splitmix.next_u64()) }
     }
 
     fn next(&mut self) -> u64 {

@@ -78,9 +78,9 @@ fn rows_of<'a>(source: &Operand<'a>) -> Result<(&'a [usize], &'a [usize], usize)
 fn copy_rows(source: &Operand<'_>, out: &mut [u8]) -> Result<(), OpError> {
     let (outer, strides, n) = rows_of(source)?;
     let format = source.weight_format()?;
-    let row_bytes = n / format.block_elems * format.block_bytes;
+    let row_bytes = n / format.blocks.block_elems * format.blocks.block_bytes;
     for_each_index(outer, [strides], |row, [offset]| {
-        let start = offset / format.block_elems * format.block_bytes;
+        let start = offset / format.blocks.block_elems * format.blocks.block_bytes;
         if let Some(bytes) = source.bytes.get(start..start + row_bytes)
             && let Some(out) = out.get_mut(row * row_bytes..(row + 1) * row_bytes)
         {
@@ -133,7 +133,7 @@ fn quantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Res
 fn dequantize(isa: Isa, source: &Operand<'_>, dtype: DType, out: &mut [u8]) -> Result<(), OpError> {
     let (outer, outer_strides, n) = rows_of(source)?;
     let format = source.weight_format()?;
-    let (block_elems, block_bytes) = (format.block_elems, format.block_bytes);
+    let (block_elems, block_bytes) = (format.blocks.block_elems, format.blocks.block_bytes);
     const TILE: usize = 1024;
     let mut tile = [0f32; TILE];
     for_each_index(outer, [outer_strides], |row, [offset]| {

@@ -1,7 +1,7 @@
 //! Attention in one pass.
 
 use tl_device::DType;
-use tl_kernels::{Element, Heads, Kept, Q8Block, Scores};
+use tl_kernels::{Element, Heads, KvElement, Q8Block, Scores};
 
 use super::attention_gpu;
 use crate::op::kernel::with_float;
@@ -194,7 +194,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     Ok(TensorType::new(q_dtype, [q[0], q[1], v[2]].as_slice()))
 }
 
-fn heads<'a, T: Kept>(operand: &Operand<'a>, n_heads: usize) -> Result<Heads<'a, T>, OpError> {
+fn heads<'a, T: KvElement>(operand: &Operand<'a>, n_heads: usize) -> Result<Heads<'a, T>, OpError> {
     let are_blocks_whole = operand.strides[..2].iter().all(|stride| stride.is_multiple_of(T::ELEMS));
     if !has_whole_heads(operand) || !are_blocks_whole {
         let expected = "contiguous within a head";
@@ -209,7 +209,7 @@ fn heads<'a, T: Kept>(operand: &Operand<'a>, n_heads: usize) -> Result<Heads<'a,
     })
 }
 
-fn run<T: Element, C: Kept>(
+fn run<T: Element, C: KvElement>(
     call: &mut Call,
     (q, k, v): (&Operand, &Operand, &Operand),
     scores: Scores<'_>,

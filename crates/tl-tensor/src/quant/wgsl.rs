@@ -17,6 +17,7 @@
 use std::fmt::Write as _;
 
 use tl_device::DType;
+use tl_kernels::WeightKernels;
 
 use crate::gpu::Wgsl;
 
@@ -38,15 +39,10 @@ enum Loads {
 
 /// How the blocks of a format are unpacked. Element `e` of a group of 32 is `(v[e] - offset) · scale[e / 16] + low[e / 16]`.
 struct Blocks {
-    /// The type number in GGUF files.
-    id: u32,
-    /// Bytes of a block.
-    bytes: u32,
-    /// Groups of 32 elements in a block.
-    groups: u32,
-    /// What is stored is larger than what is meant by this.
+    /// The format's row.
+    kernels: &'static WeightKernels,
+    /// What `v` is larger by than what is meant.
     offset: u32,
-    has_minima: bool,
     /// Sets `v`, `scale` and `low`, in formats of several groups for group `g`.
     unpack: fn(Word, Eight) -> String,
 }
@@ -56,45 +52,30 @@ type Word<'a> = &'a dyn Fn(&str) -> String;
 /// The text that loads eight words from a half-word of the block on, by the name that they get and the half-word.
 type Eight<'a> = &'a dyn Fn(&str, &str) -> String;
 
-const BLOCKS: &[Blocks] = &[
+static BLOCKS: &[Blocks] = &[
     Blocks {
-        id: 2,
-        bytes: 18,
-        groups: 1,
+        kernels: &tl_kernels::Q4_0,
         offset: 8,
-        has_minima: false,
         unpack: |word, _| format!("scale = vec2<f32>(half({}));{}", word("0"), halves(word, 1, None)),
     },
     Blocks {
-        id: 3,
-        bytes: 20,
-        groups: 1,
+        kernels: &tl_kernels::Q4_1,
         offset: 0,
-        has_minima: true,
         unpack: |word, _| format!("{}{}", scale_and_low(word), halves(word, 2, None)),
     },
     Blocks {
-        id: 6,
-        bytes: 22,
-        groups: 1,
+        kernels: &tl_kernels::Q5_0,
         offset: 16,
-        has_minima: false,
         unpack: |word, _| format!("scale = vec2<f32>(half({}));{}", word("0"), halves(word, 3, Some("1"))),
     },
     Blocks {
-        id: 7,
-        bytes: 24,
-        groups: 1,
+        kernels: &tl_kernels::Q5_1,
         offset: 0,
-        has_minima: true,
         unpack: |word, _| format!("{}{}", scale_and_low(word), halves(word, 4, Some("2"))),
     },
     Blocks {
-        id: 8,
-        bytes: 34,
-        groups: 1,
+        kernels: &tl_kernels::Q8_0,
         offset: 0,
-        has_minima: false,
         unpack: |word, _| {
             let values = each_of_eight(|j| format!("vec4<f32>(unpack4xI8({}))", word(&(1 + 2 * j).to_string())));
             format!("scale = vec2<f32>(half({}));{values}", word("0"))
@@ -102,11 +83,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // IQ4_NL: halves are numbers of levels.
     Blocks {
-        id: 20,
-        bytes: 18,
-        groups: 1,
+        kernels: &tl_kernels::IQ4_NL,
         offset: 0,
-        has_minima: false,
         unpack: |word, _| {
             let values = halves(word, 1, None).replace("bytes(", "levels(");
             format!("scale = vec2<f32>(half({}));{values}", word("0"))
@@ -114,11 +92,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // MXFP4: an exponent, then halves that are numbers of levels, from an odd byte on.
     Blocks {
-        id: 39,
-        bytes: 17,
-        groups: 1,
+        kernels: &tl_kernels::MXFP4,
         offset: 0,
-        has_minima: false,
         unpack: |word, _| {
             let shifted = |j: u32| {
                 format!("({} >> 8u) | ({} << 24u)", word(&(2 * j).to_string()), word(&(2 * j + 2).to_string()))
@@ -130,11 +105,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // Q2_K: sixteen bytes with scale and minimum of 4 bits, 64 bytes of pairs of bits, the scales of scales and of minima.
     Blocks {
-        id: 10,
-        bytes: 84,
-        groups: 8,
+        kernels: &tl_kernels::Q2_K,
         offset: 0,
-        has_minima: true,
         unpack: |word, eight| {
             let values = each_of_eight(|j| format!("bytes((low{j} >> shift) & 0x03030303u)"));
             format!(
@@ -152,11 +124,8 @@ const BLOCKS: &[Blocks] = &[
     // Q3_K: 32 bytes of third bits, of which bit `g` is that of group `g`, 64 bytes of pairs of bits, 16 scales of 6 bits: the
     // lower four of `i` and `i + 8` in byte `i`, the upper two of every fourth in one of four more; the scale of scales.
     Blocks {
-        id: 11,
-        bytes: 110,
-        groups: 8,
+        kernels: &tl_kernels::Q3_K,
         offset: 4,
-        has_minima: false,
         unpack: |word, eight| {
             let value = |j| format!("bytes(((low{j} >> shift) & 0x03030303u) | (((top{j} >> g) & 0x01010101u) << 2u))");
             format!(
@@ -177,11 +146,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // Q4_K: scale, minimum, twelve bytes of scales and minima of 6 bits, then for two groups at a time 32 bytes of halves.
     Blocks {
-        id: 12,
-        bytes: 144,
-        groups: 8,
+        kernels: &tl_kernels::Q4_K,
         offset: 0,
-        has_minima: true,
         unpack: |_, eight| {
             let values = each_of_eight(|j| format!("bytes((low{j} >> shift) & 0x0f0f0f0fu)"));
             let words = eight("low", "8u + (g >> 1u) * 16u");
@@ -190,11 +156,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // Q5_K: as Q4_K, with 32 bytes of fifth bits before the halves, of which bit `g` is that of group `g`.
     Blocks {
-        id: 13,
-        bytes: 176,
-        groups: 8,
+        kernels: &tl_kernels::Q5_K,
         offset: 0,
-        has_minima: true,
         unpack: |_, eight| {
             let value = |j| format!("bytes(((low{j} >> shift) & 0x0f0f0f0fu) | (((top{j} >> g) & 0x01010101u) << 4u))");
             let (low, top) = (eight("low", "24u + (g >> 1u) * 16u"), eight("top", "8u"));
@@ -203,11 +166,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // Q6_K: 128 bytes of low halves, 64 bytes of upper pairs of bits, 16 signed scales, the scale of scales.
     Blocks {
-        id: 14,
-        bytes: 210,
-        groups: 8,
+        kernels: &tl_kernels::Q6_K,
         offset: 32,
-        has_minima: false,
         unpack: |word, eight| {
             let value =
                 |j| format!("bytes(((low{j} >> shift) & 0x0f0f0f0fu) | (((top{j} >> top_shift) & 0x03030303u) << 4u))");
@@ -226,11 +186,8 @@ const BLOCKS: &[Blocks] = &[
     },
     // IQ4_XS: a scale, two upper bits and four lower ones of eight scales, halves that are numbers of levels.
     Blocks {
-        id: 23,
-        bytes: 136,
-        groups: 8,
+        kernels: &tl_kernels::IQ4_XS,
         offset: 0,
-        has_minima: false,
         unpack: |_, _| {
             let word = |j: u32| format!("\n    let word{j} = DATA[(start >> 1u) + 2u + g * 4u + {j}u];");
             let words: String = (0..4).map(word).collect();
@@ -328,7 +285,7 @@ impl WeightLoads {
         let kind = match dtype {
             DType::F32 | DType::F16 => None,
             DType::Block(format) if format.block_elems == 1 => None,
-            DType::Block(format) => Some(Loads::Blocks(BLOCKS.iter().find(|blocks| blocks.id == format.id)?)),
+            DType::Block(format) => Some(Loads::Blocks(BLOCKS.iter().find(|blocks| blocks.kernels.blocks == *format)?)),
             DType::I32 | DType::Bool => return None,
         };
         Some(WeightLoads { dtype, kind: kind.unwrap_or(if is_wide { Loads::Wide } else { Loads::Each }) })
@@ -345,7 +302,7 @@ impl WeightLoads {
 
     /// Whether `dot` reads the sums of `x`.
     pub(crate) fn reads_sums(&self) -> bool {
-        matches!(self.kind, Loads::Blocks(blocks) if blocks.has_minima || blocks.offset > 0)
+        matches!(self.kind, Loads::Blocks(blocks) if blocks.kernels.has_minima() || blocks.offset > 0)
     }
 
     /// Adds the binding and the functions. A program declares one weight of a kind under a name of its own.
@@ -417,10 +374,20 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 2>, sums: vec2<f32>) -> f32 
 }
 
 impl Blocks {
+    /// Bytes of a block.
+    fn bytes(&self) -> u32 {
+        self.kernels.blocks.block_bytes as u32
+    }
+
+    /// Groups of 32 elements in a block.
+    fn groups(&self) -> u32 {
+        self.kernels.blocks.block_elems as u32 / 32
+    }
+
     fn functions(&self, name: &str) -> String {
         let offset = self.offset;
         // What `start` counts: half-words, or bytes where blocks have an odd number of them.
-        let (units, unit) = if self.is_odd() { (self.bytes, "byte") } else { (self.bytes / 2, "half-word") };
+        let (units, unit) = if self.is_odd() { (self.bytes(), "byte") } else { (self.bytes() / 2, "half-word") };
         let mut text = format!(
             "struct Group_{name} {{ v: array<vec4<f32>, 8>, scale: vec2<f32>, low: vec2<f32> }}
 fn group_{name}(i: u32) -> Group_{name} {{
@@ -429,10 +396,10 @@ fn group_{name}(i: u32) -> Group_{name} {{
     var low = vec2<f32>();
     let number = i / 32u;\n"
         );
-        if self.groups == 1 {
+        if self.groups() == 1 {
             let _ = writeln!(text, "    let start = number * {units}u; // {unit}");
         } else {
-            let groups = self.groups;
+            let groups = self.groups();
             let _ = writeln!(
                 text,
                 "    let g = number % {groups}u;\n    let start = number / {groups}u * {units}u; // {unit}"
@@ -465,7 +432,7 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 8>, sums: vec2<f32>) -> f32 
     return dot(a.scale, vec2<f32>(first, second)){minima};
 }}",
             parts = self.parts(),
-            minima = match (self.has_minima, offset) {
+            minima = match (self.kernels.has_minima(), offset) {
                 (true, _) => " + dot(a.low, sums)".to_owned(),
                 (false, 0) => String::new(),
                 (false, offset) => format!(" - {offset}.0 * dot(a.scale, sums)"),
@@ -479,7 +446,7 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 8>, sums: vec2<f32>) -> f32 
         let part = |j: u32| {
             let half = if j < 4 { "x" } else { "y" };
             let value = if self.offset > 0 { format!("(a.v[{j}] - {}.0)", self.offset) } else { format!("a.v[{j}]") };
-            let low = if self.has_minima { format!(" + a.low.{half}") } else { String::new() };
+            let low = if self.kernels.has_minima() { format!(" + a.low.{half}") } else { String::new() };
             format!("{value} * a.scale.{half}{low}")
         };
         (0..8).map(part).collect::<Vec<_>>().join(",\n        ")
@@ -487,19 +454,19 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 8>, sums: vec2<f32>) -> f32 
 
     /// Whether every block begins at a whole word.
     fn is_aligned(&self) -> bool {
-        self.bytes.is_multiple_of(4)
+        self.bytes().is_multiple_of(4)
     }
 
     /// Whether blocks begin at any byte.
     fn is_odd(&self) -> bool {
-        !self.bytes.is_multiple_of(2)
+        !self.bytes().is_multiple_of(2)
     }
 
     /// The words that span a block of one group, each loaded once; of blocks at any byte, their own words.
     fn loads(&self, data: &str) -> String {
         let mut text = String::new();
         if self.is_odd() {
-            let n_words = (self.bytes + 3).div_ceil(4);
+            let n_words = (self.bytes() + 3).div_ceil(4);
             for word in 0..n_words {
                 let _ = writeln!(text, "    let raw{word} = {data}[(start >> 2u) + {word}u];");
             }
@@ -518,8 +485,8 @@ fn dot_{name}(i: u32, end: u32, x: array<vec4<f32>, 8>, sums: vec2<f32>) -> f32 
         if !self.is_aligned() {
             text.push_str("    let is_odd = (start & 1u) == 1u;\n");
         }
-        if self.groups == 1 {
-            let n_words = (self.bytes / 2 + u32::from(!self.is_aligned())).div_ceil(2);
+        if self.groups() == 1 {
+            let n_words = (self.bytes() / 2 + u32::from(!self.is_aligned())).div_ceil(2);
             for word in 0..n_words {
                 let _ = writeln!(text, "    let w{word} = {data}[(start >> 1u) + {word}u];");
             }
@@ -571,14 +538,11 @@ mod tests {
     use crate::quant::FORMATS;
 
     #[test]
-    fn every_format_is_read_as_its_row_says() {
+    fn every_format_is_read() {
         for format in FORMATS {
             let loads = WeightLoads::new(format.dtype, true);
             let loads = loads.unwrap_or_else(|| panic!("{} has no functions on a GPU", format.dtype));
-            if let Loads::Blocks(blocks) = loads.kind {
-                assert_eq!(blocks.bytes as usize, format.dtype.block_bytes(), "{}", format.dtype);
-                assert_eq!(blocks.groups as usize * 32, format.dtype.block_elems(), "{}", format.dtype);
-            }
+            assert!(matches!(loads.kind, Loads::Blocks(_)) || format.dtype.block_elems() == 1, "{}", format.dtype);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use tl_device::bytes as display_bytes;
 use tl_engine::Model;
-use tl_kernels::Reading;
+use tl_kernels::Prefetch;
 
 use crate::plan;
 use tl_tools::bench::{Measured, Test};
@@ -90,12 +90,12 @@ impl Heading<'_> {
     /// What comes after the last row where tokens were decoded, with so many allocations.
     pub(super) fn end(&self, allocation_count: u64) -> String {
         let device = self.model.device();
-        let reading = match device.threads().reading() {
+        let reading = match device.threads().weight_prefetch() {
             Some(reading) if device.gpu_info().is_none() => {
                 let how = match reading {
-                    Reading::InOrder => "row after row",
-                    Reading::Past => "row after row, past the second cache",
-                    Reading::Beside => "in eight places at once",
+                    Prefetch::Sequential => "row after row",
+                    Prefetch::NonTemporal => "row after row, past the second cache",
+                    Prefetch::Interleaved => "in eight places at once",
                 };
                 format!("weights are read {how}, which is the fastest here\n")
             }
@@ -158,11 +158,11 @@ impl Heading<'_> {
             for (key, value) in keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))) {
                 object.insert(key.to_owned(), json!(value));
             }
-            if let Some(reading) = device.threads().reading().filter(|_| is_decode) {
+            if let Some(reading) = device.threads().weight_prefetch().filter(|_| is_decode) {
                 let how = match reading {
-                    Reading::InOrder => "in order",
-                    Reading::Past => "past the second cache",
-                    Reading::Beside => "side by side",
+                    Prefetch::Sequential => "in order",
+                    Prefetch::NonTemporal => "past the second cache",
+                    Prefetch::Interleaved => "side by side",
                 };
                 object.insert("weight_reading".to_owned(), json!(how));
             }

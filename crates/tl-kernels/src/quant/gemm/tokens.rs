@@ -1,0 +1,74 @@
+//! Where the tokens of a product lie, and how they become panels.
+
+use super::layout::{GemmLayout, LANES, MAX_STRETCH};
+use crate::element::Element;
+use crate::isa::Isa;
+use crate::scratch::Scratch;
+use crate::workspace::Line;
+use std::ops::Range;
+
+/// Where tokens lie, and where their results go.
+#[derive(Clone, Copy)]
+pub(crate) enum Tokens<'a, X> {
+    /// One after the other, in the output as in the input.
+    InOrder(&'a [X]),
+    /// Token `t` gives row `rows[t]` of the output. It is row `(first + rows[t]) / shared_by` of `x`.
+    Listed {
+        /// Activations.
+        x: &'a [X],
+        /// Rows of the output, none of them twice.
+        rows: &'a [u32],
+        /// Rows that the activations give before the output at hand.
+        first: usize,
+        /// Rows that each row of the activations gives.
+        shared_by: usize,
+    },
+}
+
+impl<X: Element> Tokens<'_, X> {
+    /// Packs a stretch of the 16 tokens from `first_token` on, or of those that there are; see [`GemmLayout::pack`].
+    pub(crate) fn pack<L: GemmLayout>(
+        &self,
+        layout: L,
+        isa: Isa,
+        first_token: usize,
+        (k, range): (usize, Range<usize>),
+        to: PanelPart,
+    ) {
+        match *self {
+            Tokens::InOrder(x) => {
+                to.pack(layout, isa, &x[first_token * k..x.len().min((first_token + LANES) * k)], k, range)
+            }
+            Tokens::Listed { x, rows, first, shared_by } => {
+                let rows = &rows[first_token..rows.len().min(first_token + LANES)];
+                let mut room = Scratch::<X, { LANES * MAX_STRETCH }>::new();
+                let len = range.len();
+                let gathered = room.zeroed(rows.len() * len);
+                for (&row, values) in rows.iter().zip(gathered.chunks_exact_mut(len)) {
+                    let token = (first + row as usize) / shared_by;
+                    values.copy_from_slice(&x[token * k..][range.clone()]);
+                }
+                to.pack(layout, isa, gathered, len, 0..len);
+            }
+        }
+    }
+}
+
+/// Room for a stretch of a panel.
+pub(crate) struct PanelPart<'a> {
+    pub(crate) lines: &'a mut [Line],
+    /// Lanes of each token.
+    pub(crate) lanes: usize,
+}
+
+impl PanelPart<'_> {
+    fn pack<L: GemmLayout, X: Element>(self, layout: L, isa: Isa, tokens: &[X], k: usize, range: Range<usize>) {
+        let PanelPart { lines, lanes } = self;
+        if lanes > 1 {
+            let n_lines = lines.len() / lanes;
+            layout.pack_split(isa, tokens, k, range, lanes, &mut lines[..n_lines]);
+        } else {
+            layout.pack(isa, tokens, k, range, lines);
+        }
+    }
+}

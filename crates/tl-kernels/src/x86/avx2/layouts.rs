@@ -1,0 +1,9 @@
+//! The layouts of products of many tokens: the portable ones.
+
+use crate::quant::gemm::TileSums;
+use crate::quant::gemm::choice::GemmLayouts;
+use crate::x86::level::Avx2;
+
+impl GemmLayouts for Avx2 {}
+
+impl TileSums for Avx2 {}

@@ -1,0 +1,108 @@
+//! Dot products of rows of floats.
+
+use crate::element::{Element, FloatSlice};
+use crate::quant::prefetch::{Prefetch, STREAMS};
+use crate::quant::rows::Rows;
+use crate::x86::avx2::registers::load_bytes;
+use crate::x86::avx512::registers::load_64;
+use crate::x86::walk::{side_by_side, walk_floats};
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+
+/// Elements of a register of `f32`.
+pub(crate) const LANES: usize = 16;
+
+/// The dot products of rows of weights `W`, for each type of them and of activations a function of its own.
+///
+/// # Safety
+/// The CPU has AVX-512.
+pub(crate) unsafe fn dot<W: Element>(rows: Rows<'_>, x: FloatSlice<'_>, out: &mut [f32]) {
+    macro_rules! dot {
+        ($w_type:ty, $w_unpack:ident; $x:ident: $x_type:ty, $x_unpack:ident) => {{
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+            fn dot(rows: Rows<'_>, x: &[$x_type], out: &mut [f32]) {
+                float::<{ LANES * size_of::<$w_type>() }, $x_type>(
+                    rows,
+                    x,
+                    out,
+                    |weights| $w_unpack(weights),
+                    |x| $x_unpack(bytemuck::cast_ref(x)),
+                );
+            }
+            // SAFETY: says the caller.
+            unsafe { dot(rows, $x, out) }
+        }};
+    }
+    macro_rules! dot_with_any {
+        ($w_type:ty, $w_unpack:ident) => {
+            match x {
+                FloatSlice::F32(x) => dot!($w_type, $w_unpack; x: f32, unpack_f32),
+                FloatSlice::F16(x) => dot!($w_type, $w_unpack; x: f16, unpack_f16),
+                FloatSlice::Bf16(x) => dot!($w_type, $w_unpack; x: bf16, unpack_bf16),
+            }
+        };
+    }
+    match W::as_floats(&[]) {
+        FloatSlice::F32(_) => dot_with_any!(f32, unpack_f32),
+        FloatSlice::F16(_) => dot_with_any!(f16, unpack_f16),
+        FloatSlice::Bf16(_) => dot_with_any!(bf16, unpack_bf16),
+    }
+}
+
+/// Dot products of rows whose elements lie in groups of [`LANES`], `BYTES` bytes each; `unpack` makes `f32` of a group, and `unpack_x` of
+/// one of the activations. A row is a whole number of groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+fn float<const BYTES: usize, X>(
+    rows: Rows<'_>,
+    x: &[X],
+    out: &mut [f32],
+    unpack: impl Fn(&[u8; BYTES]) -> __m512,
+    unpack_x: impl Fn(&[X; LANES]) -> __m512,
+) {
+    let add = |sum, weights: &_, x: &_| _mm512_fmadd_ps(unpack(weights), unpack_x(x), sum);
+    match rows.prefetch {
+        Prefetch::Sequential => float_rows::<1, false, _, _>(rows, x, out, &add),
+        Prefetch::NonTemporal => float_rows::<1, true, _, _>(rows, x, out, &add),
+        Prefetch::Interleaved => float_rows::<STREAMS, false, _, _>(rows, x, out, &add),
+    }
+}
+
+/// The same with what adds a register's products; there are `S` streams.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")]
+fn float_rows<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, X>(
+    rows: Rows<'_>,
+    x: &[X],
+    out: &mut [f32],
+    add: &impl Fn(__m512, &[u8; BYTES], &[X; LANES]) -> __m512,
+) {
+    let n_rows = out.len() / S;
+    for i in 0..n_rows {
+        let sums = walk_floats::<S, NON_TEMPORAL, _, _, _, _>(side_by_side(&rows, i, 0), x, _mm512_setzero_ps(), add);
+        for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
+            out[stream * n_rows + i] += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+        }
+    }
+}
+
+/// Sixteen `f32` at any alignment.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unpack_f32(bytes: &[u8; 64]) -> __m512 {
+    _mm512_castsi512_ps(load_64(bytes))
+}
+
+/// Sixteen `f16` at any alignment.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unpack_f16(bytes: &[u8; 32]) -> __m512 {
+    _mm512_cvtph_ps(load_bytes(bytes))
+}
+
+/// Sixteen `bf16` at any alignment: the upper halves of `f32`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unpack_bf16(bytes: &[u8; 32]) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_bytes(bytes))))
+}

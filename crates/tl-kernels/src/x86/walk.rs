@@ -1,0 +1,206 @@
+//! How the rows of a weight are walked over, and memory asked for meanwhile.
+
+use crate::quant::prefetch::Prefetch;
+use crate::quant::rows::Rows;
+
+/// How far ahead of the bytes at hand memory is asked for, where one row comes after the other. Not a number of pages: a line that lies
+/// pages behind the one at hand competes with it.
+const AHEAD_BYTES: usize = 6144;
+/// The same for rows side by side, each of which goes on more slowly.
+const AHEAD_BESIDE_BYTES: usize = 1600;
+/// A line of the caches.
+const LINE_BYTES: usize = 64;
+
+/// Registers of floats that are walked over as one group.
+const GROUP: usize = 4;
+
+/// How many pieces of so many bytes are walked over as one group: two or four, a whole number of lines for most formats, so that which
+/// lines begin in which part of it is known beforehand. Where two are enough, fewer are left over at the end of a row.
+const fn group_of(piece_bytes: usize) -> usize {
+    if (2 * piece_bytes).is_multiple_of(LINE_BYTES) { 2 } else { 4 }
+}
+
+/// Which piece of its group one is, and how its row is read. It is passed as two numbers, which the compiler sees to be constants when it
+/// decides what to inline: one of three fields would go through memory.
+#[derive(Clone, Copy)]
+pub(crate) struct PrefetchPosition {
+    piece: usize,
+    prefetch: Prefetch,
+}
+
+impl PrefetchPosition {
+    /// Piece `piece` of a group, in one of `S` rows; `NON_TEMPORAL`: of one that is read past the second cache.
+    #[inline(always)]
+    pub(crate) fn new<const S: usize, const NON_TEMPORAL: bool>(piece: usize) -> PrefetchPosition {
+        let prefetch = match (S, NON_TEMPORAL) {
+            (1, false) => Prefetch::Sequential,
+            (1, true) => Prefetch::NonTemporal,
+            _ => Prefetch::Interleaved,
+        };
+        PrefetchPosition { piece, prefetch }
+    }
+
+    /// A piece that is a line of its own.
+    pub(crate) fn of_line(prefetch: Prefetch) -> PrefetchPosition {
+        PrefetchPosition { piece: 0, prefetch }
+    }
+
+    /// Asks for memory some way behind what is at hand, `at`: part `part` of `n_parts` of as many lines as it has. Each
+    /// line is asked for once, and they come one by one between the products. Both matter: the same all at once are
+    /// served slower by a sixth, and with a tenth of them asked for twice a tenth is lost. So the numbers are constants
+    /// where this is inlined, and each request is written out, since the compiler would gather them.
+    #[inline(always)]
+    pub(crate) fn prefetch<T>(self, at: &T, part: usize, n_parts: usize) {
+        let before = self.piece * size_of::<T>();
+        let line = |part: usize| (before + part * size_of::<T>() / n_parts + LINE_BYTES / 2) / LINE_BYTES;
+        let group = std::ptr::from_ref(at).cast::<u8>().wrapping_sub(before);
+        for line in line(part)..line(part + 1) {
+            self.prefetch_line(group.wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    /// Asks for the line that begins between what a group has asked for and what the next one will, where there is one: groups of no
+    /// whole number of lines would leave it out, and a CPU whose own prefetching follows their requests stops at it. `last`:
+    /// the last piece of the group.
+    #[inline(always)]
+    fn prefetch_between_groups<T>(self, last: &T) {
+        let group = group_of(size_of::<T>()) * size_of::<T>();
+        let beyond = group % LINE_BYTES;
+        let first = std::ptr::from_ref(last).cast::<u8>().wrapping_sub(group - size_of::<T>());
+        if beyond != 0 && first.addr() % LINE_BYTES >= LINE_BYTES - beyond {
+            self.prefetch_line(first.wrapping_add(group - beyond));
+        }
+    }
+
+    /// Asks for the line that many bytes behind `at`. Of one row after the other the lines go to the second cache, which waits for three
+    /// times as many at once as the first, or past it; of rows side by side to the first. A hint: it reads nothing, wherever it points.
+    #[inline(always)]
+    fn prefetch_line(self, at: *const u8) {
+        let (far, near) = (at.wrapping_add(AHEAD_BYTES), at.wrapping_add(AHEAD_BESIDE_BYTES));
+        // SAFETY: the instructions have no effect but on the caches.
+        unsafe {
+            match self.prefetch {
+                Prefetch::Interleaved => {
+                    std::arch::asm!("prefetcht0 [{}]", in(reg) near, options(nostack, readonly, preserves_flags));
+                }
+                Prefetch::Sequential => {
+                    std::arch::asm!("prefetcht1 [{}]", in(reg) far, options(nostack, readonly, preserves_flags));
+                }
+                Prefetch::NonTemporal => {
+                    std::arch::asm!("prefetchnta [{}]", in(reg) far, options(nostack, readonly, preserves_flags));
+                }
+            }
+        }
+    }
+}
+
+/// Row `index` of each of `S` streams from byte `first` on, and all that follows it.
+#[inline(always)]
+pub(crate) fn side_by_side<'a, const S: usize>(rows: &Rows<'a>, index: usize, first: usize) -> [&'a [u8]; S] {
+    let mut side_by_side = [&rows.bytes[..0]; S];
+    for (stream, row) in side_by_side.iter_mut().enumerate() {
+        *row = &rows.row_and_rest(stream, index)[first..];
+    }
+    side_by_side
+}
+
+/// Adds all whole pieces of `S` rows to their sums: `add` adds one, which lies at the given place of its group, with what is prepared
+/// for it.
+#[inline(always)]
+pub(crate) fn walk<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy>(
+    rows: [&[[u8; BYTES]]; S],
+    prepared: &[P],
+    sums: [T; S],
+    add: &impl Fn(T, &[u8; BYTES], &P, PrefetchPosition) -> T,
+) -> [T; S] {
+    match const { group_of(BYTES) } {
+        2 => walk_groups::<2, S, NON_TEMPORAL, _, _, _>(rows, prepared, sums, add),
+        _ => walk_groups::<4, S, NON_TEMPORAL, _, _, _>(rows, prepared, sums, add),
+    }
+}
+
+/// The same in groups of `G` pieces, two or four.
+#[inline(always)]
+fn walk_groups<'r, const G: usize, const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy>(
+    rows: [&'r [[u8; BYTES]]; S],
+    prepared: &[P],
+    mut sums: [T; S],
+    add: &impl Fn(T, &[u8; BYTES], &P, PrefetchPosition) -> T,
+) -> [T; S] {
+    const { assert!(G == 2 || G == 4) };
+    let n_pieces = rows[0].len();
+    assert!(rows.iter().all(|row| row.len() == n_pieces), "rows of one length");
+    // SAFETY: `index` is below `n_pieces`: there are as many pieces in the groups and behind them.
+    let piece = |row: &&'r [[u8; BYTES]], index: usize| -> &'r [u8; BYTES] { unsafe { row.get_unchecked(index) } };
+    // Each place is written out: in a loop over them it would be no constant.
+    macro_rules! add_pieces {
+        ($index:expr, $position:literal, $prepared:expr) => {
+            for (sum, row) in sums.iter_mut().zip(&rows) {
+                *sum = add(*sum, piece(row, $index), $prepared, PrefetchPosition::new::<S, NON_TEMPORAL>($position));
+            }
+        };
+    }
+    let (groups, last) = prepared[..n_pieces].as_chunks::<G>();
+    for (g, group) in groups.iter().enumerate() {
+        add_pieces!(G * g, 0, &group[0]);
+        add_pieces!(G * g + 1, 1, &group[1]);
+        if G == 4 {
+            add_pieces!(G * g + 2, 2, &group[2]);
+            add_pieces!(G * g + 3, 3, &group[3]);
+        }
+        for row in &rows {
+            PrefetchPosition::new::<S, NON_TEMPORAL>(G - 1).prefetch_between_groups(piece(row, G * g + G - 1));
+        }
+    }
+    let first = groups.len() * G;
+    if let [x, ..] = last {
+        add_pieces!(first, 0, x);
+    }
+    if let [_, y, ..] = last {
+        add_pieces!(first + 1, 1, y);
+    }
+    if let [_, _, z, ..] = last {
+        add_pieces!(first + 2, 2, z);
+    }
+    sums
+}
+
+/// The products of `S` rows of floats with `x`: `add` adds those of a register, whose elements lie in `BYTES` bytes. A row is a whole
+/// number of them.
+#[inline(always)]
+pub(crate) fn walk_floats<
+    const S: usize,
+    const NON_TEMPORAL: bool,
+    const BYTES: usize,
+    const LANES: usize,
+    X,
+    T: Copy,
+>(
+    rows: [&[u8]; S],
+    x: &[X],
+    zero: T,
+    add: &impl Fn(T, &[u8; BYTES], &[X; LANES]) -> T,
+) -> [[T; GROUP]; S] {
+    let mut pieces = [&[[0u8; BYTES]; 0][..]; S];
+    for (pieces, row) in pieces.iter_mut().zip(&rows) {
+        *pieces = row.as_chunks::<BYTES>().0;
+    }
+    let (groups, last) = x.as_chunks::<LANES>().0.as_chunks::<GROUP>();
+    // Sums that do not wait for each other.
+    let mut sums = [[zero; GROUP]; S];
+    for (g, x) in groups.iter().enumerate() {
+        for (sums, pieces) in sums.iter_mut().zip(&pieces) {
+            let group = &pieces[GROUP * g..][..GROUP];
+            for i in 0..GROUP {
+                PrefetchPosition::new::<S, NON_TEMPORAL>(i).prefetch(&group[i], 0, 1);
+                sums[i] = add(sums[i], &group[i], &x[i]);
+            }
+        }
+    }
+    for (i, x) in last.iter().enumerate() {
+        for (sums, pieces) in sums.iter_mut().zip(&pieces) {
+            sums[i] = add(sums[i], &pieces[groups.len() * GROUP + i], x);
+        }
+    }
+    sums
+}
