@@ -35,6 +35,7 @@ pub struct MemoryOptions {
     pub recording_max_bytes: usize,
     /// Makes the allocation with this number, counted from 1, fail, also when it is repeated after a trim; the ones that come
     /// later succeed. For tests.
+    #[doc(hidden)]
     pub fail_allocation: Option<u64>,
     /// Fill memory with not-a-number when it is handed out and when it comes back, so that a kernel that reads what
     /// nobody wrote is seen. Default off.
@@ -113,6 +114,7 @@ pub struct DeviceOptions {
 pub struct Simulation {
     /// Whether a buffer that comes back waits until [`Device::complete`](crate::Device::complete) says that the work that reads
     /// it is done, as on a GPU.
+    #[doc(hidden)]
     pub is_delayed: bool,
     /// Whether operations take the memory that they would take on a GPU.
     pub is_gpu: bool,

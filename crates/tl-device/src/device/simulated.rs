@@ -34,6 +34,7 @@ impl Device {
     /// assert_eq!((device.returning_count(), device.stats().pooled_bytes), (1, 0));
     /// # Ok::<(), tl_device::Error>(())
     /// ```
+    #[doc(hidden)]
     pub fn returning_count(&self) -> usize {
         self.memory.lock().returning()
     }
@@ -50,6 +51,7 @@ impl Device {
     /// assert_eq!((device.returning_count(), device.buffer_pool().stats().total_pooled), (0, 1));
     /// # Ok::<(), tl_device::Error>(())
     /// ```
+    #[doc(hidden)]
     pub fn complete(&self, index: usize) -> bool {
         self.memory.complete(index)
     }
