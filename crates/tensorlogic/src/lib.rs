@@ -1,10 +1,10 @@
 //! A tensor runtime and a small language in which memory is reserved before it is used.
 //!
-//! This crate is what Rust programs depend on; it re-exports what the crates below it own.
+//! The crate for Rust programs: it re-exports the items of the crates below it.
 //!
 //! # Memory
 //!
-//! A [`Device`] serves every tensor from what was reserved, else from its pool, else from the system:
+//! A [`Device`] serves every tensor from the reservations, else from its pool, else from the system:
 //!
 //! ```
 //! use tensorlogic::{Device, Tensor, TensorBuffer, f16};
@@ -40,8 +40,8 @@
 //!
 //! # Models
 //!
-//! [`Model::load`] maps a GGUF file; [`Planner`] says what it will take; [`ReserveFor::reserve_for`] reserves exactly what
-//! generating takes; [`Generator`] is an iterator of tokens:
+//! [`Model::load`] maps a GGUF file; [`Planner`] computes the memory that it takes; [`ReserveFor::reserve_for`]
+//! reserves exactly what generating takes; [`Generator`] is an iterator of tokens:
 //!
 //! ```
 //! use tensorlogic::{DecodeStream, Device, GenerateOptions, Generator, Model, Planner, ReserveFor, TensorBuffer};
@@ -117,9 +117,9 @@ pub use tl_tensor::ops;
 /// Formats that weights are stored in.
 pub use tl_tensor::quant;
 
-/// What can go wrong with memory.
+/// Errors of memory.
 pub use tl_device::Error as MemoryError;
-/// What can go wrong with an operation.
+/// Errors of operations.
 pub use tl_tensor::Error as TensorError;
 
 /// GGUF files: metadata and tensors, whether they can be computed on or not.

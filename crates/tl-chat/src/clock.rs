@@ -1,4 +1,4 @@
-//! The date and time that a template may ask for, given by the caller: this crate reads no clock.
+//! The date and time for templates, given by the caller: this crate reads no clock.
 
 /// A point in time on the calendar, without a time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ const MONTHS: [&str; 12] = [
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 impl DateTime {
-    /// The time `seconds` after 1970-01-01 00:00:00, in the zone that those seconds are counted in: add a zone's offset
-    /// for its local time. Years from 0 to 9999; beyond, the nearest.
+    /// The time `seconds` after 1970-01-01 00:00:00; add a zone's offset to `seconds` for its local time. Years are
+    /// clamped to 0 to 9999.
     pub fn from_unix_seconds(seconds: i64) -> Self {
         // 0000-01-01 and 9999-12-31T23:59:59.
         let seconds = seconds.clamp(-62_167_219_200, 253_402_300_799);
@@ -66,7 +66,7 @@ impl DateTime {
     ///
     /// # Errors
     ///
-    /// The directive that is not known.
+    /// The unknown directive.
     pub(crate) fn format(&self, format: &str) -> Result<String, String> {
         let mut out = String::new();
         let mut characters = format.chars();

@@ -3,7 +3,7 @@
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, ChatError>;
 
-/// Why a conversation did not become text.
+/// Error of reading or rendering a chat template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
@@ -17,16 +17,16 @@ pub enum ChatError {
     /// Several templates, none of them with the wanted name.
     #[error("the model has no chat template named {wanted:?}; it has {names:?}")]
     NoTemplateNamed {
-        /// The name asked for.
+        /// The requested name.
         wanted: String,
-        /// The names that are there.
+        /// The available names.
         names: Vec<String>,
     },
 
     /// A `chat_template` that is neither a text nor a list of named texts.
     #[error("`chat_template` is {found}; it must be a text, or a list of objects with `name` and `template`")]
     NotATemplate {
-        /// What kind of JSON value was found.
+        /// Kind of the JSON value found.
         found: &'static str,
     },
 
@@ -35,32 +35,32 @@ pub enum ChatError {
     SourceTooLong {
         /// Bytes of the template.
         len: usize,
-        /// The most that are read.
+        /// The limit.
         limit: usize,
     },
 
-    /// A template that is not well formed, or uses what this implementation lacks.
+    /// A template that is malformed, or uses unsupported features.
     #[error("chat template, line {line}: {message}")]
     Syntax {
         /// Line, counted from 1.
         line: u32,
-        /// What is wrong there.
+        /// The problem.
         message: String,
     },
 
-    /// A template that went wrong while it was rendered.
+    /// An error while a template was rendered.
     #[error("chat template, line {line}: {message}")]
     Render {
         /// Line, counted from 1.
         line: u32,
-        /// What is wrong there.
+        /// The problem.
         message: String,
     },
 
     /// The template called `raise_exception`: it refuses this conversation.
     #[error("the chat template refuses this conversation: {message}")]
     Refused {
-        /// The template's own words.
+        /// The template's message.
         message: String,
     },
 
@@ -77,7 +77,7 @@ pub enum ChatError {
         limit: u64,
     },
 
-    /// JSON that is nested too deeply to be handed to a template.
+    /// JSON that is nested too deeply for a template.
     #[error("{what} nests deeper than {limit} levels")]
     InputTooDeep {
         /// Which input.
@@ -89,7 +89,7 @@ pub enum ChatError {
     /// A message without a role.
     #[error("a message must have a `role` that is a text; this one has {found}")]
     NoRole {
-        /// What was found instead.
+        /// The value found instead.
         found: &'static str,
     },
 }

@@ -25,7 +25,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`ChatError::NoRole`] if `role` is absent or no text.
+    /// [`ChatError::NoRole`] if `role` is absent or not a text.
     pub fn from_fields(fields: Map<String, Value>) -> Result<Self> {
         match fields.get("role") {
             Some(Value::String(_)) => Ok(Self { fields }),
@@ -34,7 +34,7 @@ impl Message {
         }
     }
 
-    /// The same message with a further field, or with another value of it.
+    /// The same message with one field added or replaced.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         let name = name.into();
@@ -68,7 +68,7 @@ impl<'de> serde::Deserialize<'de> for Message {
     }
 }
 
-/// What kind of JSON value this is, for messages.
+/// Kind of a JSON value, for messages.
 pub(crate) fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,4 +1,4 @@
-//! A chat template and what it is rendered with.
+//! A chat template, and the input of a rendering.
 
 use serde_json::{Map, Value, json};
 
@@ -15,22 +15,22 @@ pub struct ChatTemplate {
     limits: Limits,
 }
 
-/// A conversation, and what a template is told beside it.
+/// A conversation, and the other input of a template.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The conversation so far.
     pub messages: &'a [Message],
     /// Tools that the model may call: a JSON list of `{"type": "function", "function": {…}}`.
     pub tools: Option<&'a Value>,
-    /// Whether the text ends where the assistant begins to speak.
+    /// Whether the text ends at the start of the assistant's turn.
     pub add_generation_prompt: bool,
     /// The text of the token that begins a text; empty if the model has none.
     pub bos_token: &'a str,
     /// The text of the token that ends a text; empty if the model has none.
     pub eos_token: &'a str,
-    /// Further variables, such as `enable_thinking` or `documents`. One with a name from above takes its place.
+    /// Further variables, such as `enable_thinking` or `documents`. They override those above.
     pub extra: Option<&'a Map<String, Value>>,
-    /// The date that a template may write.
+    /// The date for templates that write it.
     pub now: DateTime,
 }
 
@@ -90,9 +90,9 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`ChatError::Refused`] if the template says that it does not take such a conversation; [`ChatError::Render`] with
-    /// the line if it goes wrong; [`ChatError::Limit`] if it does not end, or builds too much;
-    /// [`ChatError::InputTooDeep`] if messages or tools nest too deeply.
+    /// [`ChatError::Refused`] if the template refuses the conversation; [`ChatError::Render`] with the line of an
+    /// error; [`ChatError::Limit`] if it does not end, or builds too much; [`ChatError::InputTooDeep`] if messages or
+    /// tools nest too deeply.
     pub fn render(&self, request: &Request<'_>) -> Result<String> {
         let null = Value::Null;
         let mut variables: Vec<(&str, Variable<'_>)> = Vec::new();
@@ -147,5 +147,5 @@ impl ChatTemplate {
     }
 }
 
-/// A word that no template has of itself.
+/// A word that occurs in no template.
 const PROBE: &str = "qx7probe";

@@ -21,11 +21,11 @@ use crate::message::{clean, without_place};
 use crate::source::{GrammarSource, find_keywords};
 use crate::vocabulary::Vocabulary;
 
-/// What begins llguidance's message for keywords that it does not know; a list of texts follows.
+/// Start of llguidance's message for unknown keywords; a list of texts follows.
 const UNKNOWN_KEYWORDS: &str = "Unimplemented keys: ";
 
-/// Makes grammars for the tokens of one model. Making the compiler reads the whole vocabulary, about a second for a large
-/// one: make one for each model.
+/// Makes grammars for the tokens of one model. Construction reads the whole vocabulary, about a second for a large one:
+/// make one compiler for each model.
 pub struct GrammarCompiler {
     vocabulary: Arc<Vocabulary>,
     factory: Arc<ParserFactory>,
@@ -46,18 +46,18 @@ impl GrammarCompiler {
         Ok(GrammarCompiler { vocabulary, factory: Arc::new(factory) })
     }
 
-    /// The grammar of a source, at its beginning. It is compiled in a thread of its own, whose stack is large enough for all
-    /// sources within the [limits](crate::limits).
+    /// Compiles a source to a grammar at its beginning, in a thread whose stack is large enough for all sources within
+    /// the [limits](crate::limits).
     ///
     /// # Errors
-    /// A source that is no JSON schema, no grammar or no regular expression; one that uses what cannot be followed, that no text of
-    /// this vocabulary can follow, or that costs more than the limits allow.
+    /// A source that is no JSON schema, no grammar or no regular expression; one that uses unsupported features, that
+    /// no text of this vocabulary can follow, or that exceeds the limits.
     pub fn compile(&self, source: &GrammarSource) -> Result<Grammar> {
         let (kind, (grammar, schema)) = (source.kind(), source.prepare()?);
         let (sender, receiver) = mpsc::sync_channel(1);
         let (factory, vocabulary) = (self.factory.clone(), self.vocabulary.clone());
         thread::Builder::new().name("grammar".to_owned()).stack_size(COMPILER_STACK_BYTES).spawn(move || {
-            // Whether somebody still waits for it is theirs to know.
+            // The receiver may have given up.
             let _ = sender.send(compile(&factory, vocabulary, grammar));
         })?;
         match receiver.recv_timeout(MAX_COMPILE_TIME) {
@@ -70,7 +70,7 @@ impl GrammarCompiler {
     }
 }
 
-/// Compiles a grammar and asks for its first tokens, which shows whether any text can follow it; what is wrong where not.
+/// Compiles a grammar and checks that some text can follow it.
 fn compile(
     factory: &ParserFactory,
     vocabulary: Arc<Vocabulary>,
@@ -91,7 +91,7 @@ impl fmt::Debug for GrammarCompiler {
     }
 }
 
-/// The error for what llguidance says.
+/// The error for a message of llguidance.
 fn invalid(kind: GrammarKind, problem: &str, schema: Option<&Value>) -> GrammarError {
     let problem = clean(problem);
     let keywords = problem.find(UNKNOWN_KEYWORDS).and_then(|at| {

@@ -8,47 +8,47 @@ use crate::kind::GrammarKind;
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, GrammarError>;
 
-/// Why a grammar cannot be had.
+/// Error of compiling a grammar.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrammarError {
     /// A source that is too long.
     #[error("{kind} of {len_bytes} bytes is too long; at most {limit} are read")]
     TooLong {
-        /// What it is.
+        /// Kind of the source.
         kind: GrammarKind,
         /// Its length.
         len_bytes: usize,
-        /// The most.
+        /// The limit.
         limit: usize,
     },
 
-    /// More definitions than are compiled.
+    /// More definitions than the limit.
     #[error("{kind} of {count} definitions is too large; at most {limit} are compiled")]
     TooManyDefinitions {
-        /// What it is.
+        /// Kind of the source.
         kind: GrammarKind,
-        /// How many.
+        /// Number of definitions.
         count: usize,
-        /// The most.
+        /// The limit.
         limit: usize,
     },
 
-    /// A schema that is no JSON.
+    /// A schema that is not JSON.
     #[error("the JSON schema is not JSON: {problem}")]
     NotJson {
-        /// What is wrong, and in which line and column.
+        /// The problem, with its line and column.
         problem: String,
     },
 
     /// A schema that is JSON, but neither an object nor a boolean.
     #[error("the JSON schema is {found}; a schema is an object, such as {{\"type\": \"object\"}}, or true")]
     NotASchema {
-        /// What it is.
+        /// Kind of the JSON value.
         found: &'static str,
     },
 
-    /// Keywords that are not understood. To ignore them would be to break what they say.
+    /// Unsupported keywords; ignoring them would violate the schema.
     #[error(
         "the JSON schema has {} at {place}, which cannot be followed; leave {} out", list(.keywords),
         if keywords.len() == 1 { "it" } else { "them" }
@@ -56,32 +56,32 @@ pub enum GrammarError {
     Keywords {
         /// The keywords.
         keywords: Vec<String>,
-        /// The schema that has them, as a JSON pointer from the root, `#`.
+        /// JSON pointer to their schema, from the root `#`.
         place: String,
     },
 
     /// A grammar that cannot be compiled.
     #[error("{kind}: {problem}")]
     Invalid {
-        /// What it is.
+        /// Kind of the source.
         kind: GrammarKind,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 
-    /// A grammar that takes too long to compile. What compiles it goes on until it ends, behind the back of the program.
+    /// A grammar that takes too long to compile. Its thread goes on in the background until it ends.
     #[error("{kind} is too complex: it is not compiled after {seconds} seconds; make it smaller")]
     TooSlow {
-        /// What it is.
+        /// Kind of the source.
         kind: GrammarKind,
-        /// How long it may take.
+        /// The time limit.
         seconds: u64,
     },
 
-    /// A vocabulary that makes no tree.
+    /// A vocabulary that cannot form a prefix tree.
     #[error("a grammar cannot be followed with this model's tokenizer: {problem}")]
     Vocabulary {
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 

@@ -10,15 +10,15 @@ use tl_model::{Constraint, ConstraintState, ModelError, Result};
 use crate::message::clean;
 use crate::vocabulary::Vocabulary;
 
-/// Where the mask is empty.
+/// The problem of an empty mask.
 const NO_TOKEN: &str = "the text cannot go on by the grammar: none of the model's tokens spells what comes next";
 
-/// A grammar that a text is to follow, and where in it the text stands.
+/// A grammar for a text, and the text's position in it.
 ///
-/// A clone begins anew; what it shares with the first is the vocabulary.
+/// A clone starts at the beginning; it shares the vocabulary only.
 pub struct Grammar {
     vocabulary: Arc<Vocabulary>,
-    /// The grammar before any text; never moved on.
+    /// The grammar before any text; never advanced.
     beginning: Matcher,
     matcher: Matcher,
     state: ConstraintState,
@@ -26,7 +26,7 @@ pub struct Grammar {
 
 impl Grammar {
     pub(crate) fn new(vocabulary: Arc<Vocabulary>, mut beginning: Matcher) -> Result<Grammar> {
-        // Without a token: whether the empty text is complete already.
+        // Consuming no token shows whether the empty text is complete already.
         beginning.consume_tokens(&[]).map_err(problem)?;
         let matcher = beginning.deep_clone();
         let mut grammar = Grammar { vocabulary, beginning, matcher, state: ConstraintState::Open };
@@ -34,7 +34,7 @@ impl Grammar {
         Ok(grammar)
     }
 
-    /// Whether a text can follow the grammar at all: one that is complete before it begins, or that a token begins.
+    /// Checks that some text can follow the grammar: the empty text, or one that a token begins.
     pub(crate) fn check_beginning(&self) -> Result<()> {
         if self.state == ConstraintState::Complete {
             return Ok(());
@@ -47,7 +47,7 @@ impl Grammar {
         })
     }
 
-    /// Asks the matcher where the text stands; it ends by itself where nothing may follow.
+    /// The state of the text by the matcher, which stops by itself where nothing may follow.
     fn find_state(&mut self) -> Result<ConstraintState> {
         let is_accepting = match self.matcher.stop_reason() {
             StopReason::NotStopped => self.matcher.is_accepting().map_err(problem)?,
@@ -68,7 +68,7 @@ impl Clone for Grammar {
             matcher: self.beginning.deep_clone(),
             state: ConstraintState::Open,
         };
-        // It was found once, for the first of the clones.
+        // This succeeded for the first of the clones.
         grammar.state = grammar.find_state().unwrap_or(ConstraintState::Open);
         grammar
     }

@@ -1,8 +1,8 @@
-//! The kinds of grammars that there are.
+//! The kinds of grammars.
 
 use std::fmt;
 
-/// What a grammar is written in.
+/// Notation of a grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrammarKind {
     /// A JSON schema.

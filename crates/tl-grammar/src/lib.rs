@@ -1,12 +1,13 @@
-//! Grammars that a text is to follow, over the tokens of a model: JSON schemas, Lark grammars, regular expressions.
+//! Grammars for generated text, over the tokens of a model: JSON schemas, Lark grammars, regular expressions.
 //!
-//! [`GrammarCompiler`] holds a model's vocabulary as a prefix tree and is made once for a model; it makes a [`Grammar`] of a
-//! [`GrammarSource`]. A grammar is a [`Constraint`](tl_model::Constraint) that generation masks its logits with.
+//! [`GrammarCompiler`] holds a model's vocabulary as a prefix tree and is made once for a model; it compiles a
+//! [`GrammarSource`] to a [`Grammar`]. A grammar is a [`Constraint`](tl_model::Constraint) that masks the logits of
+//! generation.
 //!
-//! The crate knows tokens and their bytes, and no model: neither logits' values nor sampling. Parsing is the crate `llguidance`'s;
-//! what is here are the vocabulary as that crate wants it, bounds on what a grammar may cost, and errors that say what to do. A
-//! grammar's own memory is host memory that llguidance allocates as it goes, at most some hundred megabytes for a hostile grammar
-//! ([`limits`]).
+//! The crate knows tokens and their bytes, and no model: neither logits' values nor sampling. The crate `llguidance`
+//! parses; this crate adds the vocabulary in its form, bounds on the cost of a grammar, and errors that say what to do.
+//! A grammar's own memory is host memory that llguidance allocates as it goes, at most some hundred megabytes for a
+//! hostile grammar ([`limits`]).
 //!
 //! ```
 //! use tl_grammar::{GrammarCompiler, GrammarSource};

@@ -1,18 +1,18 @@
-//! What llguidance's errors say, for people: one line without its internals, of bounded length, the place in words.
+//! llguidance's errors for people: one line without its internals, of bounded length, the place in words.
 
-/// The longest message.
+/// Maximum length of a message.
 const MAX_CHARS: usize = 320;
 
-/// What begins the part of a message in which a regular expression is drawn; the line that says what is wrong comes later.
+/// Start of the part that draws a regular expression; the line with the problem comes later.
 const DRAWN: &str = "regex parse error:";
 
-/// What stands between a regular expression, which may be long, and what is wrong with it.
+/// Separator between a regular expression, which may be long, and its problem.
 const QUOTED: &str = "(in regex): ";
 
-/// What begins the message for a reference out of the schema; the reference follows.
+/// Start of the message for a reference out of the schema; the reference follows.
 const OUTSIDE: &str = "Only absolute $ref's (#/...) are supported without 'referencing' feature; ref ";
 
-/// The message in one line, without what llguidance adds for its developers, cut where it is long.
+/// The message in one line, without llguidance's details for developers, cut if it is long.
 pub(crate) fn clean(message: &str) -> String {
     let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].iter().filter_map(|mark| message.find(mark)).min();
     let message = message.get(..end.unwrap_or(message.len())).unwrap_or_default().trim();
@@ -38,7 +38,7 @@ pub(crate) fn clean(message: &str) -> String {
     })
 }
 
-/// The message without its place: of an expression that was put into a grammar of one line, where that is says nothing.
+/// The message without its place, which says nothing for an expression inside a grammar of one line.
 pub(crate) fn without_place(message: &str) -> &str {
     let rest = message.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
     rest.map_or(message, |(_, problem)| problem)

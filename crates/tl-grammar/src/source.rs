@@ -1,4 +1,4 @@
-//! What a grammar is written in, and the checks that come before it is compiled: lengths, and that a schema is JSON.
+//! Sources of grammars, and the checks before compilation: lengths, and that a schema is JSON.
 
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
@@ -7,27 +7,27 @@ use crate::error::{GrammarError, Result};
 use crate::kind::GrammarKind;
 use crate::limits::{MAX_DEFINITIONS, MAX_SOURCE_BYTES};
 
-/// Between the tokens of JSON: nothing, a space, or the end of a line and an indentation. The lengths are bounded, so that a model
-/// that writes one space after another has to go on with the JSON.
+/// Space between JSON tokens: none, one space, or a line end with an indentation. The lengths are bounded, so that a
+/// model cannot write spaces forever.
 const JSON_SPACE: &str = r"\x20|\r?\n[\x20\t]{0,32}";
 
-/// The keyword of a schema whose object holds llguidance's options.
+/// Schema keyword whose object holds llguidance's options.
 const OPTIONS_KEY: &str = "x-guidance";
 
-/// A grammar as people write it.
+/// A grammar in its notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrammarSource {
-    /// A JSON schema (draft 2020-12 and those before it): the text is one JSON value that is valid by it. Keywords that cannot be
-    /// followed are errors. Properties come in the order of the schema.
+    /// A JSON schema (draft 2020-12 or earlier): the text is one JSON value that is valid by it. Unsupported keywords
+    /// are errors. Properties come in the order of the schema.
     JsonSchema(String),
-    /// A context-free grammar in the Lark-like notation of llguidance; the text is what its rule `start` gives.
+    /// A context-free grammar in the Lark-like notation of llguidance; the text matches its rule `start`.
     Lark(String),
-    /// A regular expression in the notation of the crate `regex`, without looking around; the whole text matches it.
+    /// A regular expression in the notation of the crate `regex`, without look-around; the whole text matches it.
     Regex(String),
 }
 
 impl GrammarSource {
-    /// What it is written in.
+    /// Its notation.
     pub fn kind(&self) -> GrammarKind {
         match self {
             GrammarSource::JsonSchema(_) => GrammarKind::JsonSchema,
@@ -43,7 +43,7 @@ impl GrammarSource {
         }
     }
 
-    /// The grammar as llguidance wants it, and the schema where it is one.
+    /// The grammar in llguidance's form, and the schema if it is one.
     pub(crate) fn prepare(&self) -> Result<(TopLevelGrammar, Option<Value>)> {
         let (kind, text) = (self.kind(), self.text());
         if text.len() > MAX_SOURCE_BYTES {
@@ -86,7 +86,7 @@ fn schema(text: &str) -> Result<Value> {
     Err(GrammarError::NotASchema { found })
 }
 
-/// The schema with the space that is allowed between tokens, unless it says itself how JSON is to be written.
+/// The schema with the allowed space between tokens, unless it sets the form of JSON itself.
 fn with_space(mut schema: Value) -> Value {
     if schema == Value::Bool(true) {
         schema = json!({});
@@ -97,7 +97,7 @@ fn with_space(mut schema: Value) -> Value {
     schema
 }
 
-/// The place of the first schema within `schema`, as a JSON pointer, that has one of the keywords, and those of them that it has.
+/// JSON pointer to the first schema within `schema` that has one of the keywords, and the keywords that it has.
 pub(crate) fn find_keywords(schema: &Value, keywords: &[String]) -> Option<(String, Vec<String>)> {
     match schema {
         Value::Object(object) => {

@@ -1,7 +1,7 @@
-//! A model's tokens as llguidance wants them: the bytes of each in a prefix tree.
+//! A model's tokens in llguidance's form: the bytes of each in a prefix tree.
 //!
-//! Tokens that are no text (control tokens, those that end a text) are not in the tree, so that no grammar can allow them but
-//! where a text may end. Of tokens with the same bytes the first is in the tree and stands for the others.
+//! Tokens that are not text (control tokens, end tokens) are not in the tree, so that a grammar allows them only where
+//! a text may end. Of tokens with the same bytes the first is in the tree and stands for the others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,16 +13,16 @@ use tl_model::Tokenizer;
 use crate::error::{GrammarError, Result};
 use crate::limits::{MAX_TOKEN_BYTES, MAX_TOKENS, MAX_TREE_NODES};
 
-/// The first byte of what llguidance takes for a special token; no text in UTF-8 has it.
+/// First byte of llguidance's special tokens; no UTF-8 text has it.
 const SPECIAL_MARK: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
 /// The tokens of a model.
 pub(crate) struct Vocabulary {
-    /// llguidance's view of it. Its way to cut a text into tokens is not the model's, and it says so: then no tokens are forced on a
+    /// llguidance's view of it. It declares that its tokenization is not the model's: then no tokens are forced on a
     /// text, and the model chooses among all that spell it.
     pub(crate) env: TokEnv,
     n_tokens: usize,
-    /// Tokens whose bytes another one has before them: (that one, this one), in the order of these.
+    /// Tokens with the bytes of an earlier one: (earlier, this), in the order of the latter.
     twins: Vec<(u32, u32)>,
 }
 
@@ -61,8 +61,8 @@ impl Vocabulary {
         self.twins.binary_search_by_key(&token, |&(_, twin)| twin).map_or(token, |at| self.twins[at].0)
     }
 
-    /// Sets to minus infinity the logits of all tokens that are not in the set. Those beyond the vocabulary are none of the
-    /// tokenizer's: a model may have more.
+    /// Sets to minus infinity the logits of all tokens outside the set, and those beyond the tokenizer's vocabulary,
+    /// which a model may have.
     pub(crate) fn mask(&self, allowed: &SimpleVob, logits: &mut [f32]) {
         let words = allowed.as_slice();
         let is_allowed = |id: usize| words.get(id / 32).is_some_and(|word| word >> (id % 32) & 1 == 1);
@@ -77,12 +77,12 @@ impl Vocabulary {
     }
 }
 
-/// Whether a grammar can ask for these bytes.
+/// Whether a grammar can contain these bytes.
 fn is_text(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.len() <= MAX_TOKEN_BYTES && bytes.first() != Some(&SPECIAL_MARK)
 }
 
-/// Counts the nodes that the tree will have: all bytes of the words but those that a word shares with the one before it in order.
+/// Checks the number of tree nodes: all bytes of the words but those shared with the word before in sorted order.
 fn check_tree(words: &[Vec<u8>]) -> Result<()> {
     let mut sorted: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     sorted.sort_unstable();

@@ -8,13 +8,13 @@ use crate::output::{self, Stop};
 pub(crate) fn run(name: Option<&str>) -> Result<(), Stop> {
     let Some(name) = name else {
         let line = |name| {
-            // The first line of a script is what it is.
+            // The first line of a script describes it.
             let what = Architecture::source(name).and_then(|text| text.lines().next()).unwrap_or_default();
             format!("{name:<12} {}\n", what.trim_start_matches("//").trim())
         };
         return output::print(&Architecture::names().map(line).collect::<String>());
     };
-    // What architectures share can be read too.
+    // The library that architectures share can be printed too.
     match Architecture::source(name).or_else(|| Architecture::library(name)) {
         Some(script) => output::print(script),
         None => {

@@ -2,13 +2,13 @@
 
 use tl_device::{ArenaPlan, Trace};
 
-/// The most requests of one step that an arena is planned for; the time that this takes grows with their square.
+/// Maximum requests of one step in an arena plan; planning time is quadratic in them.
 const MAX_STEP_REQUESTS: usize = 20_000;
 
 /// The arena for a trace.
 ///
 /// # Errors
-/// Where a step is too long to be planned.
+/// If a step is too long to plan.
 pub(crate) fn plan_arena(trace: &Trace) -> Result<ArenaPlan, String> {
     match trace.longest_step() {
         Some(most) if most > MAX_STEP_REQUESTS => Err(format!(

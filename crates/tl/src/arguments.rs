@@ -1,4 +1,4 @@
-//! What the program understands on its command line.
+//! The command-line arguments.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use crate::plan::{self, HeapMeter, WeightsAre};
 use crate::report::Recording;
 use crate::{files, interrupt, statistics};
 
-/// The context where the user gives none and the model works for as much.
+/// Default context, where the model supports as much.
 const DEFAULT_CONTEXT: usize = 4096;
 
 const HELP: &str = "/system TEXT  the system message from here on; the conversation begins anew
@@ -27,7 +27,7 @@ const HELP: &str = "/system TEXT  the system message from here on; the conversat
 /quit         end (Ctrl-D too); Ctrl-C ends an answer
 ";
 
-/// Where the user's lines come from.
+/// Source of the user's lines.
 enum Input {
     Terminal(Box<DefaultEditor>),
     Pipe,
@@ -48,7 +48,7 @@ impl Input {
             Input::Terminal(editor) => loop {
                 match editor.readline("> ") {
                     Ok(line) => {
-                        // A line that is not remembered is no reason to fail.
+                        // A line missing from the history is no reason to fail.
                         let _ = editor.add_history_entry(&line);
                         return Ok(Some(line));
                     }
@@ -61,10 +61,10 @@ impl Input {
     }
 }
 
-/// What a message takes on the heap for each byte: the line, the conversation's text, its tokens.
+/// Heap bytes per byte of a message: the line, the conversation's text, its tokens.
 const MESSAGE_BYTES: usize = 16;
 
-/// The next line, where there is memory for what becomes of it; `None` at the end.
+/// The next line, if the heap has room to process it; `None` at the end.
 fn read_line(input: &mut impl BufRead, device: &Device) -> Result<Option<String>, Stop> {
     let mut line = Vec::new();
     let mut is_end = true;
@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &ChatArguments) -> Result<(), Stop> {
     let context = arguments.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
     let heap_bytes = meter.bytes(&planner, context).map_err(Stop::failed)?;
     plan::check_room(&planner, context, heap_bytes, arguments.device.memory_limit, WeightsAre::ToCome, &device)?;
-    // What it has on the heap, the model takes again.
+    // The model allocates the planner's heap again.
     drop(planner);
     let recording = Recording::start(&arguments.device, &device, "piece of an answer")?;
     let model = arguments.how.load(path, &device)?;
@@ -179,7 +179,7 @@ fn system_message(text: Option<&str>) -> Vec<Message> {
     text.map(|text| Message::new("system", text)).into_iter().collect()
 }
 
-/// Prints the answer as it comes. What is wrong with one message does not end the conversation.
+/// Prints the answer as it comes. An error in one message does not end the conversation.
 fn answer(device: &Device, chat: &mut Chat, text: &str, is_terminal: bool) -> Result<(), Stop> {
     interrupt::clear();
     let _orderly = interrupt::Orderly::new();

@@ -1,4 +1,4 @@
-//! `tl completions` and `tl man`: what shells and `man` want to know of the program's arguments.
+//! `tl completions` and `tl man`: shell completions and man pages.
 
 use std::path::Path;
 

@@ -7,19 +7,19 @@ use crate::arguments::{DeviceArguments, DeviceChoice};
 use crate::output::{Stop, print_error};
 use crate::process::{self, Base};
 
-/// Names the device where no argument does.
+/// Environment variable: the device, if no argument names one.
 const DEVICE: &str = "TL_DEVICE";
-/// Names the instructions that the CPU computes with.
+/// Environment variable: the instructions that the CPU computes with.
 const CPU: &str = "TL_CPU";
-/// Caps the pool of idle buffers.
+/// Environment variable: the cap of the pool of idle buffers.
 const POOL_CAP: &str = "TL_BUFFER_MAX_MB";
 
-/// The device that the arguments ask for.
+/// Opens the device that the arguments name.
 pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
     open_for(arguments, Architecture::CHECK_STACK_BYTES)
 }
 
-/// As [`open`], for a command that runs on a stack of this size beside the first.
+/// As [`open`], for a command that runs on a second stack of this size.
 pub(crate) fn open_for(arguments: &DeviceArguments, program_stack_bytes: usize) -> Result<Device, Stop> {
     open_with(arguments, program_stack_bytes, options(arguments.threads)?)
 }
@@ -62,8 +62,7 @@ fn open_with(
     }
 }
 
-/// Options with the threads that were asked for and the instructions that the environment names, which every command computes
-/// with.
+/// Device options of every command: the number of threads given, and the environment's instruction set.
 pub(crate) fn options(threads: Option<u16>) -> Result<DeviceOptions, Stop> {
     let mut options = DeviceOptions::default();
     if let Some(threads) = threads {
@@ -80,7 +79,7 @@ pub(crate) fn options(threads: Option<u16>) -> Result<DeviceOptions, Stop> {
     Ok(options)
 }
 
-/// The device that was asked for, by the argument or else the environment.
+/// Opens the device that the argument names, or else the environment.
 pub(crate) fn choose(asked: Option<DeviceChoice>, options: DeviceOptions) -> Result<Device, Stop> {
     let choice = match (asked, std::env::var_os(DEVICE)) {
         (Some(choice), _) => choice,
@@ -129,7 +128,7 @@ fn describe(info: &tl_device::GpuInfo) -> String {
     format!("GPU {}, {} ({}{kind})", info.index, info.name, info.backend)
 }
 
-/// Where compiled programs are kept from run to run.
+/// The folder that caches compiled programs between runs.
 #[cfg(feature = "gpu")]
 fn cache_folder() -> Option<std::path::PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|path| path.is_absolute());

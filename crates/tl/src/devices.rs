@@ -1,4 +1,4 @@
-//! `tl devices`: where programs can run, and what each place can.
+//! `tl devices`: the devices that programs can run on, and their features.
 
 use std::fmt::Write;
 

@@ -13,7 +13,7 @@ use crate::output::Stop;
 /// The inputs of this run, by their canonical paths.
 static INPUTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Notes that this run reads a file, or the files of a folder.
+/// Records a file, or the files of a folder, as inputs of this run.
 pub(crate) fn note_input(path: &Path) {
     if let Ok(whole) = path.canonicalize() {
         let mut inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,7 +23,7 @@ pub(crate) fn note_input(path: &Path) {
     }
 }
 
-/// Refuses an output that cannot be written, or that this run reads: better known before a long run than after it.
+/// Refuses an output that cannot be written or that is an input of this run, before a long run begins.
 pub(crate) fn check_output(path: &Path) -> Result<(), Stop> {
     refuse_input(path)?;
     OutputFile::check(path).map_err(|error| cannot_write(path, &error))
@@ -42,7 +42,7 @@ fn refuse_input(path: &Path) -> Result<(), Stop> {
 /// Writes an output.
 ///
 /// # Errors
-/// Where it cannot be written; the file is then what it was.
+/// If it cannot be written; the file is then unchanged.
 pub(crate) fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
     refuse_input(path)?;
     let whole = || -> io::Result<()> {
@@ -51,7 +51,7 @@ pub(crate) fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
         file.finish()
     };
     match whole() {
-        // A reader of a pipe that goes away has what it wanted.
+        // A closed pipe is no error: its reader has what it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| cannot_write(path, &error)),
     }
@@ -61,7 +61,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Stop {
     Stop::Failed(format!("{} cannot be written: {error}", path.display()))
 }
 
-/// A file's text, at most so many bytes of it; what is no plain file is refused, since it may never end.
+/// A file's text, at most `max_bytes` of it. Only plain files are read: others may never end.
 pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<String, Stop> {
     let failed = |problem: String| Stop::Failed(format!("{}: {problem}", path.display()));
     let metadata = path.metadata().map_err(|error| failed(missing(path, &error)))?;
@@ -79,7 +79,7 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<String, Stop> {
     })
 }
 
-/// All of standard input, at most so many bytes of it.
+/// All of standard input, at most `max_bytes` of it.
 pub(crate) fn read_stdin(max_bytes: u64) -> Result<String, Stop> {
     let failed = |problem: String| Stop::Failed(format!("standard input: {problem}"));
     let mut bytes = Vec::new();
@@ -91,7 +91,7 @@ pub(crate) fn read_stdin(max_bytes: u64) -> Result<String, Stop> {
     String::from_utf8(bytes).map_err(|error| failed(format!("byte {} is not UTF-8", error.utf8_error().valid_up_to())))
 }
 
-/// What the system says of a file, with the folder that was searched where the path does not name it.
+/// The system's error for a file, with the working folder if the path is relative and not found.
 pub(crate) fn missing(path: &Path, error: &io::Error) -> String {
     match (error.kind(), std::env::current_dir()) {
         (io::ErrorKind::NotFound, Ok(folder)) if path.is_relative() => {

@@ -18,7 +18,7 @@ use crate::report::Recording;
 use crate::statistics::{self, GenerationReport};
 use crate::{chat, files};
 
-/// Prints the prompt and the text that the model goes on with, as it comes.
+/// Prints the prompt and its continuation, as it comes.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     #[cfg(feature = "grammar")]
     let grammar = arguments.grammar.read()?;
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     let text = prompt_text(arguments)?;
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
-        // On a GPU loading copies the weights: whether they fit is asked before.
+        // On a GPU, loading copies the weights, so the room is checked first.
         check_room(arguments, &text, limit, &device)?;
     }
     let recording = Recording::start(&arguments.device, &device, "token")?;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     device.set_tensor_buffer(buffer);
     let mut generator = Generator::new(model.clone(), &prompt, &options).map_err(Stop::failed)?;
     let mut stop = StopStrings::new(&arguments.sampling.stop).map_err(Stop::failed)?;
-    // An answer is shown alone, and so is a text that follows a grammar.
+    // An answer, or a text that follows a grammar, is printed without the prompt.
     let is_alone = arguments.chat || arguments.json || constraint.is_some();
     let shown: &[u32] = if is_alone { &[] } else { &prompt };
     if let Some(constraint) = constraint {
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
         let report = GenerationReport { timings: generator.timings(), decoding };
         statistics::print(&device, form, Some(&report));
     }
-    // What happened until then is worth knowing also where the run failed.
+    // The recording is useful also where the run failed.
     let title = arguments.model.display().to_string();
     let recorded = recording.finish(&device, &title, &SourceMap::new());
     drop(orderly);
@@ -89,10 +89,10 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
     }
 }
 
-/// The most bytes of a prompt that are read from a file.
+/// Maximum bytes of a prompt file.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
 
-/// The text to go on from, as the arguments, a file or standard input have it.
+/// The prompt's text: from the arguments, a file or standard input.
 fn prompt_text(arguments: &GenerateArguments) -> Result<String, Stop> {
     match (&arguments.prompt, &arguments.file) {
         (Some(text), _) => Ok(text.clone()),
@@ -111,7 +111,7 @@ fn prompt_text(arguments: &GenerateArguments) -> Result<String, Stop> {
     }
 }
 
-/// The stop string of this number.
+/// The stop string at this index.
 fn stop_text(arguments: &GenerateArguments, number: Option<usize>) -> Option<&str> {
     arguments.sampling.stop.get(number?).map(String::as_str)
 }
@@ -119,13 +119,13 @@ fn stop_text(arguments: &GenerateArguments, number: Option<usize>) -> Option<&st
 /// Why a text ended.
 struct End<'a> {
     finish: Option<Finish>,
-    /// The stop string that came.
+    /// The stop string that was found.
     stop: Option<&'a str>,
     is_interrupted: bool,
 }
 
 impl End<'_> {
-    /// For people.
+    /// As text for people.
     fn text(&self, arguments: &GenerateArguments, context: usize) -> String {
         match (self.is_interrupted, self.stop, self.finish) {
             (true, _, _) => "(interrupted)".to_owned(),
@@ -141,7 +141,7 @@ impl End<'_> {
         }
     }
 
-    /// For programs.
+    /// As JSON for programs.
     fn json(&self, text: &str, timings: &Timings, arguments: &GenerateArguments) -> Value {
         let reason = match (self.is_interrupted, self.stop, self.finish) {
             (true, _, _) => "interrupted",
@@ -164,7 +164,7 @@ impl End<'_> {
     }
 }
 
-/// A text that was cut off before its grammar let it end is no use to who asked for one.
+/// Refuses a text that was cut off before its grammar let it end.
 fn check_complete(generator: &Generator<Model>, options: &GenerateOptions) -> Result<(), Stop> {
     if generator.constraint_state() != Some(ConstraintState::Open) {
         return Ok(());
@@ -181,7 +181,7 @@ fn check_complete(generator: &Generator<Model>, options: &GenerateOptions) -> Re
     }))
 }
 
-/// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
+/// Refuses a run that exceeds the memory limit or the GPU's memory, before the model is loaded.
 fn check_room(arguments: &GenerateArguments, text: &str, limit: Option<usize>, device: &Device) -> Result<(), Stop> {
     let meter = HeapMeter::start();
     let planner = arguments.how.planner(&arguments.model, device)?;
@@ -193,7 +193,7 @@ fn check_room(arguments: &GenerateArguments, text: &str, limit: Option<usize>, d
     plan::check_room(&planner, context, heap_bytes, limit, WeightsAre::ToCome, device)
 }
 
-/// The tokens to go on from.
+/// The tokens of the prompt.
 fn prompt(arguments: &GenerateArguments, text: &str, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>, Stop> {
     if arguments.chat {
         return chat::tokens(model, arguments.system.as_deref(), text);
@@ -204,7 +204,7 @@ fn prompt(arguments: &GenerateArguments, text: &str, model: &Model, tokenizer: &
 
 fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> GenerateOptions {
     let sampling = arguments.sampling.options();
-    // As much as this run can use; a prompt that is too long is told so by the generator.
+    // Enough for this run; the generator reports a prompt that is too long.
     let enough = prompt_len.saturating_add(arguments.max_tokens).clamp(1, model.config().context_length);
     GenerateOptions { max_tokens: arguments.max_tokens, context: Some(arguments.context.unwrap_or(enough)), sampling }
 }
@@ -216,7 +216,7 @@ struct Written {
     is_interrupted: bool,
 }
 
-/// Where a text goes.
+/// Destination of a text.
 enum Sink {
     /// To standard output, as it comes.
     Printed,
@@ -244,7 +244,7 @@ fn write_text(
     device: &Device,
     sink: &mut Sink,
 ) -> Result<Written, Stop> {
-    // The stream goes through the prompt too, which tells it whether a space that comes next is the text's own.
+    // The stream decodes the prompt too, so that it knows whether the next space belongs to the text.
     let mut stream = if prompt.is_empty() { DecodeStream::new() } else { DecodeStream::from_start() };
     for &id in prompt {
         sink.push(stream.next(tokenizer, id).map_err(Stop::failed)?)?;

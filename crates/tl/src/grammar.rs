@@ -1,4 +1,4 @@
-//! `--json-schema`, `--grammar` and `--regex`: what the text of `tl generate` and `tl chat` is to follow.
+//! `--json-schema`, `--grammar` and `--regex`: the grammar for the text of `tl generate` and `tl chat`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use crate::arguments::GrammarArguments;
 use crate::files;
 use crate::output::Stop;
 
-/// More than a grammar may have.
+/// Maximum bytes read of a file, above the limit of a grammar.
 const MAX_READ_BYTES: u64 = 8 << 20;
 
-/// A grammar as it was given.
+/// A grammar as given in the arguments.
 #[derive(Debug)]
 pub(crate) struct Given {
     source: GrammarSource,
-    /// The file that it is from.
+    /// Its file, if it is from one.
     file: Option<PathBuf>,
 }
 
@@ -23,7 +23,7 @@ impl GrammarArguments {
     /// Reads the grammar, if one is given.
     pub(crate) fn read(&self) -> Result<Option<Given>, Stop> {
         if let Some(schema) = &self.json_schema {
-            // A path may be no UTF-8; a schema is.
+            // A path may be invalid UTF-8; a schema may not.
             return Ok(Some(match schema.to_str() {
                 Some(text) if text.trim_start().starts_with('{') => {
                     Given { source: GrammarSource::JsonSchema(text.to_owned()), file: None }
@@ -39,7 +39,7 @@ impl GrammarArguments {
 }
 
 impl Given {
-    /// The grammar over the model's tokens.
+    /// Compiles the grammar for the model's tokens.
     pub(crate) fn compile(&self, model: &Model) -> Result<Box<dyn Constraint>, Stop> {
         match model.grammar(&self.source) {
             Ok(grammar) => Ok(Box::new(grammar)),

@@ -1,4 +1,4 @@
-//! `tl info`: what a model file holds, also of files whose formats cannot be computed on.
+//! `tl info`: the contents of a model file, also in formats that cannot be computed on.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,9 +38,9 @@ pub(crate) fn run(arguments: &InfoArguments) -> Result<(), Stop> {
     output::print(&text)
 }
 
-/// Whether the model can be run; where not, why.
+/// Checks that the model can be run.
 fn check_runs(checkpoint: &Arc<Checkpoint>) -> Result<(), String> {
-    // Everything about a model but the values of its weights is seen without reading those.
+    // A simulated device suffices: the check reads no values of weights.
     let weights = Weights::new(checkpoint.clone(), &Device::simulated(Simulation::default()));
     weights.and_then(|weights| Model::new(weights, None)).map(drop).map_err(|error| error.to_string())
 }
@@ -92,7 +92,7 @@ fn json(path: &Path, checkpoint: &Arc<Checkpoint>, with_tensors: bool) -> Json {
     object
 }
 
-/// A value of the metadata; of an array its length and type, as it may have a hundred thousand elements.
+/// A metadata value as JSON; an array as its length and type, as it may have a hundred thousand elements.
 fn value_json(value: Value<'_>) -> Json {
     match value {
         Value::String(text) => json!(text),
@@ -110,7 +110,7 @@ fn n_parameters(checkpoint: &Checkpoint) -> u64 {
     checkpoint.tensors().iter().fold(0u64, |sum, tensor| sum.saturating_add(n_elems(tensor)))
 }
 
-/// Of each format how many tensors there are, and their bytes.
+/// Number of tensors and their bytes, by format.
 fn formats(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, u64)> {
     let mut formats: BTreeMap<String, (usize, u64)> = BTreeMap::new();
     for tensor in checkpoint.tensors() {

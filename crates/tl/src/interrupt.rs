@@ -1,20 +1,20 @@
-//! What happens when the user or the system asks the program to end: Ctrl-C, SIGTERM, SIGHUP.
+//! Signals that end the program: Ctrl-C, SIGTERM, SIGHUP.
 //!
-//! A command that can end in order (it prints what was asked for, then ends) says so with [`Orderly`]; the first signal
-//! then only sets [`is_asked`], and the second one ends the program at once. Other commands end at the first. Either way
-//! no unfinished file stays behind, and the exit code is 128 plus the signal's number.
+//! A command that can end in order (it prints its results, then ends) holds an [`Orderly`]; the first signal then only
+//! sets [`is_asked`], and the second one ends the program at once. Other commands end at the first. Either way no
+//! unfinished file stays behind, and the exit code is 128 plus the signal's number.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use tl_model::format::OutputFile;
 
-/// The number of the signal that came last; 0: none.
+/// Number of the last signal; 0: none.
 static SIGNAL: AtomicU8 = AtomicU8::new(0);
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
-/// How many parts of the program promise to end in order.
+/// Number of live [`Orderly`] values.
 static ORDERLY: AtomicUsize = AtomicUsize::new(0);
 
-/// Listens for signals from here on.
+/// Starts listening for signals.
 #[cfg(unix)]
 pub(crate) fn listen() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -41,7 +41,7 @@ pub(crate) fn is_asked() -> bool {
     IS_ASKED.load(Ordering::Relaxed)
 }
 
-/// Forgets the signal that came: what it was to end has ended.
+/// Clears the signal, once the work that it interrupted has ended.
 pub(crate) fn clear() {
     IS_ASKED.store(false, Ordering::Relaxed);
 }
@@ -51,7 +51,7 @@ pub(crate) fn exit_code() -> u8 {
     128 + SIGNAL.load(Ordering::Relaxed)
 }
 
-/// While it lives, the first signal does not end the program: its owner looks at [`is_asked`].
+/// While it lives, the first signal does not end the program: its owner polls [`is_asked`].
 pub(crate) struct Orderly(());
 
 impl Orderly {

@@ -1,4 +1,4 @@
-//! Models as the arguments say that they are loaded.
+//! Loading of models, as the arguments set it.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ impl ModelArguments {
         Ok(planner.with_cache_dtype(self.cache.map(CacheType::dtype)))
     }
 
-    /// The model, loaded.
+    /// Loads the model.
     pub(crate) fn load(&self, path: &Path, device: &Device) -> Result<Model, Stop> {
         let mut options = self.options()?;
         options.is_copied = self.no_mmap;
@@ -38,7 +38,7 @@ impl ModelArguments {
     }
 }
 
-/// How a model is loaded that runs with this script.
+/// Load options with this script as the architecture.
 pub(crate) fn load_options(architecture: Option<&Path>) -> Result<LoadOptions, Stop> {
     let mut options = LoadOptions::default();
     options.architecture = architecture.map(program::architecture).transpose()?;

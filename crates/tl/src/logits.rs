@@ -1,4 +1,4 @@
-//! `tl logits`: what a model predicts behind each of some tokens, for comparing it with another program.
+//! `tl logits`: a model's predictions after each of some tokens, to compare with another program's.
 
 use serde_json::json;
 use tl_engine::Model;
@@ -9,7 +9,7 @@ use crate::output::{self, Stop};
 use crate::report::Recording;
 use crate::statistics;
 
-/// The most logits of a row that are shown to people.
+/// Maximum logits of a row in the output for people.
 const SHOWN: usize = 8;
 
 /// Runs the tokens through the model and prints the logits after each.

@@ -1,6 +1,7 @@
-//! The program `tl`: arguments, commands, rendering. Alone in reading the environment and the terminal.
+//! The program `tl`: arguments, commands, rendering. Only this crate reads the environment and the terminal.
 //!
-//! Exit codes: 0 done, 1 bad input (one message on standard error), 2 wrong usage, or what a program gives `exit`.
+//! Exit codes: 0 success, 1 bad input (one message on standard error), 2 wrong usage, or the code of a program's
+//! `exit`.
 
 mod arch;
 mod arena;

@@ -1,9 +1,9 @@
-//! `tl plan --lock` and `--check`: what a program or a model takes, as a small file for version control, and what a
-//! change has made of it.
+//! `tl plan --lock` and `--check`: the memory of a program or a model as a small file for version control, and the
+//! changes since.
 //!
-//! The file has a line for each figure and each layout, in an order of its own, and below a layout of a program the
-//! lines of source that take it: their texts, which stay as they are where lines move. It names no folder and no time,
-//! and is the same whatever machine and threads it was made with.
+//! The file has a line for each figure and each layout, in a fixed order, and below a program's layout the lines of
+//! source that take it: their texts, which stay the same when lines move. It names no folder and no time, and does not
+//! depend on machine or threads.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use crate::arguments::DeviceChoice;
 use crate::files;
 use crate::output::{self, Stop};
 
-/// The first line, but for the version behind it.
+/// Start of the first line; the version follows.
 const HEAD: &str = "tl memory lock ";
 
 const VERSION: &str = "1";
@@ -25,18 +25,18 @@ const VERSION: &str = "1";
 /// The longest file that is read.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The most characters of a line of source that are kept.
+/// Maximum characters kept of a line of source.
 const MAX_LINE_CHARS: usize = 100;
 
-/// The most lines of a layout that are named in a message.
+/// Maximum lines of a layout named in a message.
 const MAX_NAMED_LINES: usize = 8;
 
-/// What is locked.
+/// The memory of a program or a model: figures and reservations.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct MemoryLock {
-    /// What it is of: a file's name.
+    /// Name of the file that the lock describes.
     name: String,
-    /// What must be the same for two locks to be comparable: a context, arguments.
+    /// Settings that must be equal in comparable locks: a context, arguments.
     settings: BTreeMap<String, String>,
     figures: BTreeMap<String, u64>,
     rows: BTreeMap<Key, Row>,
@@ -54,7 +54,7 @@ struct Key {
 #[derive(Debug, Default, PartialEq)]
 struct Row {
     count: u64,
-    /// Who takes it: the text that a file has, and the place that a message names.
+    /// Lines of source that take it: the text in the lock, and the place in messages.
     lines: BTreeMap<String, String>,
 }
 
@@ -68,7 +68,7 @@ impl Key {
         Key { dtype: row.layout.dtype().to_string(), dims: row.layout.shape().to_vec(), kind: kind.to_owned() }
     }
 
-    /// Whether a buffer of this key is no smaller than one of the other, and serves in the same way.
+    /// Whether a buffer of this key is at least as large as one of `other`, and of the same type and kind.
     fn covers(&self, other: &Key) -> bool {
         (&self.dtype, &self.kind, self.dims.len()) == (&other.dtype, &other.kind, other.dims.len())
             && self.dims.iter().zip(&other.dims).all(|(own, other)| own >= other)
@@ -82,10 +82,10 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// Refuses what a lock is not of.
+/// Refuses devices that a lock cannot describe.
 ///
 /// # Errors
-/// Where another device than the CPU is asked for.
+/// If the device is not the CPU.
 pub(crate) fn check_device(device: Option<&DeviceChoice>) -> Result<(), Stop> {
     match device {
         None | Some(DeviceChoice::Cpu) => Ok(()),
@@ -94,7 +94,7 @@ pub(crate) fn check_device(device: Option<&DeviceChoice>) -> Result<(), Stop> {
 }
 
 impl MemoryLock {
-    /// What a program took that ran on this device, which recorded it.
+    /// The lock of a program that this device ran and recorded.
     pub(crate) fn of_program(
         path: &Path,
         args: &[String],
@@ -123,14 +123,14 @@ impl MemoryLock {
         lock
     }
 
-    /// What a model takes.
+    /// The lock of a model's plan.
     pub(crate) fn of_model(path: &Path, plan: &MemoryPlan) -> MemoryLock {
         let figures = [
             ("weight_bytes", plan.weight_bytes),
             ("cache_bytes", plan.cache_bytes),
             ("activation_bytes", plan.activation_bytes),
             ("workspace_bytes", plan.workspace_bytes),
-            // The heap differs from system to system.
+            // Without the heap, which differs between systems.
             ("total_bytes", plan.total_bytes() - plan.heap_bytes),
         ];
         let mut lock = MemoryLock::new(path, &figures);
@@ -156,10 +156,10 @@ impl MemoryLock {
         files::write(path, |file| file.write_all(text.as_bytes()))
     }
 
-    /// Compares with a file, and says what changed.
+    /// Compares with a file and prints the changes.
     ///
     /// # Errors
-    /// Where the file is no lock, is of something else, or anything grew.
+    /// If the file is no lock, describes something else, or anything grew.
     pub(crate) fn check(&self, path: &Path) -> Result<(), Stop> {
         let locked =
             MemoryLock::read(path).map_err(|problem| Stop::Failed(format!("{}: {problem}", path.display())))?;
@@ -181,7 +181,7 @@ impl MemoryLock {
         }
     }
 
-    /// Why the two cannot be compared.
+    /// The reason why the two cannot be compared.
     fn differs_from(&self, locked: &MemoryLock) -> Option<String> {
         if self.name != locked.name {
             return Some(format!("this is the lock of {}, not of {}", locked.name, self.name));
@@ -201,7 +201,7 @@ impl MemoryLock {
         missing.map(|name| format!("{name} is missing: the lock is of a model and this is a program, or the reverse"))
     }
 
-    /// Lines about what is more than it was, and about what is less.
+    /// Lines about growth, and lines about shrinkage.
     fn changes(&self, locked: &MemoryLock) -> (Vec<String>, Vec<String>) {
         let (mut grown, mut shrunk) = (Vec::new(), Vec::new());
         for (name, &now) in &self.figures {
@@ -345,7 +345,7 @@ fn figure_line(name: &str, before: u64, now: u64) -> String {
     format!("  {name}: {} -> {}{exact}\n", of(before), of(now))
 }
 
-/// A layout of which there are more, with the lines that take it; first those that did not.
+/// A layout with a higher count, and the lines that take it, new lines first.
 fn row_line(key: &Key, row: &Row, before: Option<&Row>) -> String {
     let mut text = format!("  {key}: {} -> {}\n", before.map_or(0, |row| row.count), row.count);
     let is_new = |line: &str| before.is_some_and(|before| !before.lines.contains_key(line));
@@ -363,7 +363,7 @@ fn row_line(key: &Key, row: &Row, before: Option<&Row>) -> String {
     text
 }
 
-/// A line of source as a lock has it, `generate.tl: let x = …`, and its place for people.
+/// A line of source as a lock stores it, `generate.tl: let x = …`, and its place for people.
 fn line(location: u64, sources: &SourceMap, main: &Path) -> Option<(String, String)> {
     let start = location as u32;
     let span = Span { file: FileId((location >> 32) as u32), start, end: start };
@@ -374,8 +374,7 @@ fn line(location: u64, sources: &SourceMap, main: &Path) -> Option<(String, Stri
     Some((printable(&format!("{}: {source}", name_beside(file.name(), main))), format!("{}:{number}", file.name())))
 }
 
-/// The name of a file of a program, relative to the folder of its main file; without its folders where it lies
-/// elsewhere.
+/// The name of a program's file, relative to the folder of its main file; elsewhere the file name alone.
 fn name_beside(name: &str, main: &Path) -> String {
     let folder = main.canonicalize().ok().and_then(|main| Some(main.parent()?.to_owned())).unwrap_or_default();
     let path = Path::new(name).canonicalize().unwrap_or_else(|_| name.into());

@@ -1,4 +1,4 @@
-//! What users may name a model by, and the commands that find and fetch models: `tl list` and `tl pull`.
+//! Names of models, and the commands that find and fetch models: `tl list` and `tl pull`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::files;
 use crate::output::{self, Stop};
 use crate::table::table;
 
-/// The context that `tl list` says what it takes, where the model works for as much.
+/// Context of the memory figures of `tl list`, where the model supports as much.
 const LISTED_CONTEXT: usize = 4096;
 
 /// The caches that the user's environment names.
@@ -19,10 +19,10 @@ fn locations() -> Locations {
     Locations::from_variables(|name| std::env::var_os(name), std::env::home_dir())
 }
 
-/// The files of the model that a user names: a path, `org/repo[:quant]`, or `ollama:name[:tag]`.
+/// The files of a model named by a path, `org/repo[:quant]`, or `ollama:name[:tag]`.
 pub(crate) fn resolve(model: &Path) -> Result<PathBuf, Stop> {
     let Some(name) = model.to_str() else { return Ok(model.to_owned()) };
-    // A path that is none of a hub's names says by itself what is wrong with it.
+    // A missing path that is no hub name gives a better error when it is opened.
     if !model.exists() && !is_hub_name(name) {
         return Ok(model.to_owned());
     }
@@ -31,13 +31,13 @@ pub(crate) fn resolve(model: &Path) -> Result<PathBuf, Stop> {
     Ok(found)
 }
 
-/// Whether a name that is no file is one of a hub's: `org/repo[:quant]` or `ollama:name`.
+/// Whether a name of no file is a hub name: `org/repo[:quant]` or `ollama:name`.
 fn is_hub_name(name: &str) -> bool {
     let is_path = name.starts_with(['.', '/', '~']) || name.ends_with(".gguf") || name.ends_with(".safetensors");
     name.starts_with("ollama:") || (!is_path && name.matches('/').count() == 1)
 }
 
-/// An error of the hub's, whose parts stand in lines of their own, in one.
+/// A hub error of several lines, in one line.
 fn one_line(error: impl std::fmt::Display) -> Stop {
     let text = error.to_string();
     Stop::Failed(text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))

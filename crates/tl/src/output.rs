@@ -1,18 +1,18 @@
-//! Standard output and what ends the program early.
+//! Standard output, and the reasons for an early end of the program.
 //!
-//! A reader that goes away (`tl … | head`) is no failure: the program then ends quietly.
+//! A closed output (`tl … | head`) is no failure: the program then ends quietly.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Why a command ends before its end.
+/// Reason for the early end of a command.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// Something is wrong: one message for people.
+    /// An error: one message for people.
     Failed(String),
     /// A program ended itself with this code, or its errors have been printed.
     Exit(u8),
-    /// Nobody reads the output any more.
+    /// The reader of the output has closed it.
     Closed,
 }
 
@@ -22,7 +22,7 @@ impl Stop {
         Stop::Failed(error.to_string())
     }
 
-    /// Wrong usage that only shows when the arguments are seen together.
+    /// Wrong usage that shows only in the combination of arguments.
     pub(crate) fn usage(message: &str) -> Stop {
         print_error(&format!("error: {message}"));
         Stop::Exit(2)
@@ -38,19 +38,19 @@ pub(crate) fn print(text: &str) -> Result<(), Stop> {
     })
 }
 
-/// Prints to standard error at once, what a program says while its plan goes to standard output.
+/// Prints a program's output to standard error at once, where its plan goes to standard output.
 pub(crate) fn print_to_stderr(text: &str) -> Result<(), Stop> {
     let _ = io::stderr().lock().write_all(text.as_bytes());
     Ok(())
 }
 
-/// Prints lines to standard error; nothing is left to tell where that fails. Names of files and of what is in them may hold
-/// characters that move a terminal's cursor: they are spelled out.
+/// Prints lines to standard error, ignoring failures. Control characters, as in names from files, are escaped: they
+/// could move the terminal's cursor.
 pub(crate) fn print_error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", without_controls(text));
 }
 
-/// The text with control characters spelled out, but for ends of lines and tabs.
+/// The text with control characters escaped, except line ends and tabs.
 fn without_controls(text: &str) -> Cow<'_, str> {
     let is_control = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(is_control) {
@@ -69,7 +69,7 @@ fn without_controls(text: &str) -> Cow<'_, str> {
 /// The most characters of a message.
 const MAX_MESSAGE_CHARS: usize = 2000;
 
-/// A message that quotes a name of a million letters, without most of them.
+/// The message without its middle, if it is longer than [`MAX_MESSAGE_CHARS`].
 pub(crate) fn shortened(message: &str) -> Cow<'_, str> {
     let Some((cut, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) else { return Cow::Borrowed(message) };
     let (start, end) = (MAX_MESSAGE_CHARS * 3 / 4, MAX_MESSAGE_CHARS / 4);

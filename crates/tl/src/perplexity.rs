@@ -1,4 +1,4 @@
-//! `tl perplexity`: how well a model predicts a text, and how far its predictions are from another's, in memory that is reserved
+//! `tl perplexity`: a model's perplexity on a text, and its divergence from another model, in memory that is reserved
 //! before the first window.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::report::Recording;
 use crate::statistics;
 use crate::{files, interrupt};
 
-/// Runs the text through the model and prints what comes of it.
+/// Runs the text through the model and prints the result.
 pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     let inputs = [Some(&arguments.model), arguments.text.as_ref(), arguments.against.as_ref()];
     inputs.into_iter().flatten().for_each(|input| files::note_input(input));
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     let reference = arguments.against.as_deref().map(Reference::open).transpose()?;
     let limit = arguments.device.memory_limit;
     if limit.is_some() || device.is_gpu() {
-        // On a GPU loading copies the weights: whether they fit is asked before.
+        // On a GPU, loading copies the weights, so the room is checked first.
         check_room(arguments, reference.as_ref(), &device)?;
     }
     let recording = Recording::start(&arguments.device, &device, "step")?;
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &PerplexityArguments) -> Result<(), Stop> {
     output::print(&if arguments.json { format!("{}\n", found.json()) } else { found.text() })
 }
 
-/// Refuses what would not stay within the limit, or find no room on the GPU, before anything is loaded.
+/// Refuses a run that exceeds the memory limit or the GPU's memory, before the model is loaded.
 fn check_room(arguments: &PerplexityArguments, reference: Option<&Reference<'_>>, device: &Device) -> Result<(), Stop> {
     let meter = HeapMeter::start();
     let planner = arguments.how.planner(&arguments.model, device)?.for_workload(WINDOWS);
@@ -59,14 +59,14 @@ fn check_room(arguments: &PerplexityArguments, reference: Option<&Reference<'_>>
     plan::check_room(&planner, window, heap_bytes, limit, WeightsAre::ToCome, device)
 }
 
-/// The tokens of a window, where no file says it.
+/// Tokens of a window, if no file of log-probabilities sets them.
 fn window(arguments: &PerplexityArguments, model: &Model) -> usize {
     arguments.context.unwrap_or(512.min(model.config().context_length))
 }
 
 /// The text's file.
 fn text_path(arguments: &PerplexityArguments) -> &Path {
-    // The arguments' definition asks for one where there is no reference.
+    // The argument parser requires one where there is no reference.
     arguments.text.as_deref().unwrap_or(Path::new("-"))
 }
 
@@ -75,7 +75,7 @@ fn text_len(arguments: &PerplexityArguments) -> Result<u64, Stop> {
     path.metadata().map(|metadata| metadata.len()).map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))
 }
 
-/// Whether there is room on the heap for what the text takes until it is tokens. Gives the bytes.
+/// Checks that the heap has room to encode the text. Returns the bytes.
 fn check_text(arguments: &PerplexityArguments, device: &Device) -> Result<usize, Stop> {
     let len = text_len(arguments)?;
     let bytes = usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(ENCODING_BYTES);
@@ -98,7 +98,7 @@ impl<'a> Reference<'a> {
         Ok(Reference { path, mapping })
     }
 
-    /// The file's contents, if they are about this model's vocabulary.
+    /// The file's contents, if they are for this model's vocabulary.
     fn check_against(&self, model: &Model) -> Result<LogProbs<'_>, Stop> {
         let path = self.path.display();
         let file = LogProbs::parse(self.mapping.bytes()).map_err(|error| Stop::Failed(format!("{path}: {error}")))?;
@@ -110,10 +110,10 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// What the tokenizer takes for a byte of text, at the most.
+/// Maximum heap bytes per byte of text while it is encoded.
 const ENCODING_BYTES: usize = 40;
 
-/// Windows of tokens, and what is known about their predictions.
+/// Windows of tokens, and the reference's log-probabilities for them.
 struct Text<'a> {
     window: usize,
     windows: Vec<Vec<u32>>,
@@ -126,7 +126,7 @@ impl<'a> Text<'a> {
         Ok(Text { window: file.window(), windows, rows: Some(Box::new(file.rows())) })
     }
 
-    /// The text of a file, cut into windows; what is left over at its end is left out.
+    /// Reads a file's text and cuts it into windows; the rest at its end is left out.
     fn read(arguments: &PerplexityArguments, model: &Model) -> Result<Text<'a>, Stop> {
         let path = text_path(arguments);
         let window = window(arguments, model);
@@ -145,7 +145,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// What came of a text.
+/// Result for a text.
 struct Found {
     window: usize,
     n_windows: usize,
@@ -153,7 +153,7 @@ struct Found {
     divergence: Option<Divergence>,
 }
 
-/// Goes through all windows, with a line on the terminal that says how far it has come.
+/// Evaluates all windows, with progress on the terminal.
 fn evaluate(arguments: &PerplexityArguments, model: &Model, mut text: Text<'_>) -> Result<Found, Stop> {
     let device = model.device();
     if arguments.device.memory_limit.is_none() && !device.is_gpu() {

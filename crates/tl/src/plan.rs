@@ -1,5 +1,5 @@
-//! `tl plan MODEL`: what a model will take in memory, and whether there is as much; and the same question for commands
-//! that are about to load one.
+//! `tl plan MODEL`: the memory that a model takes, and whether it is available; the same check for commands that load a
+//! model.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -18,39 +18,39 @@ use crate::models;
 use crate::output::{self, Stop};
 use crate::process::{Base, ENFORCED_SPARE_BYTES};
 
-/// What a model computes in, in words.
+/// Types of a model's activations and KV cache, in words.
 pub(crate) fn types(activations: DType, cache: DType) -> String {
     let cache = if cache == activations { String::new() } else { format!(", KV cache in {cache}") };
     format!("{activations} activations{cache}")
 }
 
-/// Bytes that a plan is compared with, and who says so.
+/// Bytes that a plan must fit into, and what bounds them.
 #[derive(Clone, Copy)]
 struct Room {
     bytes: u64,
-    /// `None`: the user, by `--memory-limit`.
+    /// `None`: `--memory-limit`.
     bound: Option<MemoryBound>,
 }
 
-/// Where a model's weights are when it is asked what room there is.
+/// Location of a model's weights when the room is measured.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum WeightsAre {
-    /// Not there yet; they will be mapped.
+    /// Not loaded yet; they will be mapped.
     ToCome,
     Mapped,
-    /// In memory of the process's own.
+    /// In the process's own memory.
     Copied,
 }
 
 impl Room {
-    /// All that bounds a model: what the user allows, and what the system leaves.
+    /// All bounds of a model: the user's limit and the system's.
     fn all(limit: Option<usize>, planner: &Planner, weights: WeightsAre, device: &Device) -> Vec<Room> {
         let limit = limit.map(|bytes| Room { bytes: bytes as u64, bound: None });
         let system = device.available().map(|available| {
-            // What the weights have taken of this bound already, or never take, is room for them.
+            // Weights that this bound counts already, or never counts, are added: plans include them.
             let has_room_for_weights = match (available.bound, weights) {
                 (_, WeightsAre::Copied) | (MemoryBound::Data, _) => true,
-                // Those that are to come are mapped for the plan already.
+                // Weights to come are mapped for the plan already.
                 (bound, WeightsAre::Mapped | WeightsAre::ToCome) => bound == MemoryBound::AddressSpace,
             };
             let for_weights = if has_room_for_weights { planner.weight_bytes() } else { 0 };
@@ -59,7 +59,7 @@ impl Room {
         limit.into_iter().chain(system).collect()
     }
 
-    /// As a line of a table begins.
+    /// Start of a line of the table.
     fn label(self) -> &'static str {
         match self.bound {
             None => "limit",
@@ -71,7 +71,7 @@ impl Room {
         }
     }
 
-    /// As the end of a sentence that says that a plan takes more.
+    /// End of a sentence about a plan that takes more.
     fn in_words(self) -> String {
         let Room { bytes, bound } = self;
         let amount = format!("{} ({bytes} bytes)", display_bytes(bytes));
@@ -82,15 +82,15 @@ impl Room {
     }
 }
 
-/// Measures what preparing a model takes on the heap: the same is taken again when it is loaded.
+/// Measures the heap that preparing a model takes; loading it takes the same again.
 pub(crate) struct HeapMeter {
     before: usize,
 }
 
-/// What a command takes on the heap beside the model: arguments, the prompt, its text.
+/// Heap bytes of a command beside the model: arguments, the prompt, its text.
 const PROGRAM_HEAP_BYTES: u64 = 512 << 10;
 
-/// What it is rounded up to, so that two processes with other arguments find the same.
+/// Rounding of heap bytes, so that two processes with different arguments agree.
 const HEAP_STEP_BYTES: u64 = 64 << 10;
 
 impl HeapMeter {
@@ -99,16 +99,16 @@ impl HeapMeter {
         HeapMeter { before: heap::bytes() }
     }
 
-    /// What a model's process takes on the heap for this context, once all that `planner`'s model has for a text is made too.
+    /// Heap bytes of a model's process for this context, with everything that `planner`'s model makes for a text.
     pub(crate) fn bytes(&self, planner: &Planner, context: usize) -> tl_model::Result<u64> {
         let model = planner.model();
         if model.device().is_gpu() {
-            // A limit is on the GPU's memory there.
+            // On a GPU, a limit is on the GPU's memory.
             return Ok(0);
         }
         let tokenizer = model.tokenizer();
         if let Ok(tokenizer) = &tokenizer {
-            // What it keeps for the texts of a thread.
+            // Allocates what the tokenizer keeps per thread.
             tokenizer.encode("a");
         }
         planner.plan(context)?;
@@ -123,16 +123,16 @@ impl HeapMeter {
     }
 }
 
-/// A plan beside what there is.
+/// A plan, and the memory available for it.
 struct Verdict {
     plan: MemoryPlan,
     rooms: Vec<Room>,
-    /// The longest context that fits; `None` where none does, or nothing is known of the room.
+    /// The longest context that fits; `None` if none does, or if the room is unknown.
     longest: Option<usize>,
     /// The longest context that the model was trained for.
     most: usize,
     is_gpu: bool,
-    /// What the process takes beside that, where it is known.
+    /// Memory of the process beside the plan, if known.
     base: Option<Base>,
 }
 
@@ -146,12 +146,12 @@ impl Verdict {
         Ok(Verdict { plan, rooms, longest, most, is_gpu: model.device().is_gpu(), base: None })
     }
 
-    /// The room that is the least, where the plan takes more.
+    /// The smallest room, if the plan exceeds it.
     fn too_small(&self) -> Option<Room> {
         self.rooms.iter().copied().min_by_key(|room| room.bytes).filter(|room| self.plan.total_bytes() > room.bytes)
     }
 
-    /// What would fit, in words.
+    /// Advice on what would fit.
     fn advice(&self) -> String {
         match self.longest {
             Some(longest) if longest == self.most => format!("{longest} tokens, the most that the model works for"),
@@ -238,7 +238,7 @@ impl Verdict {
     }
 }
 
-/// Prints the plan. That it does not fit is an answer, and no failure.
+/// Prints the plan. A plan that does not fit is no failure.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let is_locked = arguments.lock.is_given();
     if is_locked {
@@ -270,7 +270,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     output::print(&if arguments.json { verdict.json() } else { verdict.table(&arguments.model) })
 }
 
-/// Refuses a context that takes more than the limit, or than the system leaves, before anything is loaded.
+/// Refuses a context that exceeds the limit or the system's memory, before anything is loaded.
 pub(crate) fn check_room(
     planner: &Planner,
     context: usize,
@@ -296,7 +296,7 @@ pub(crate) fn check_room(
     )))
 }
 
-/// What else would make the model fit: a cache of another type, another file beside it.
+/// Other ways to make the model fit: a cache of another type, another file beside it.
 fn ways_to_fit(planner: &Planner, context: usize, limit_bytes: u64) -> String {
     let mut ways = String::new();
     let in_blocks = planner.with_cache_dtype(DType::Q8_0);
@@ -312,13 +312,13 @@ fn ways_to_fit(planner: &Planner, context: usize, limit_bytes: u64) -> String {
     ways
 }
 
-/// Of the GGUF files in the folder of this one, that of the same model in other formats which takes the most and fits.
+/// The largest GGUF file of the same model, in the folder of this one, that fits.
 fn largest_beside(planner: &Planner, context: usize, limit_bytes: u64) -> Option<(String, MemoryPlan)> {
     let path = planner.model().path();
     let len = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
     let name = |path: &Path| Some(path.file_stem()?.to_str()?.to_lowercase());
     let (own_len, own_name) = (len(path), name(path)?);
-    // Files of one model begin alike: all but the format, behind the last separator.
+    // Names of one model's files differ in the format only, behind the last separator.
     let model = own_name.rsplit_once(['-', '.', '_']).map_or(own_name.as_str(), |(model, _)| model).to_owned();
     let model = model.trim_end_matches(|c: char| !c.is_ascii_alphabetic()).to_owned();
     let mut beside: Vec<_> = std::fs::read_dir(path.parent()?)

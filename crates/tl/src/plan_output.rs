@@ -1,4 +1,4 @@
-//! What plans of programs have in common, whether their sizes vary or not.
+//! Parts common to all plans of programs, whether their sizes vary or not.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(crate) fn device_arguments(arguments: &PlanProgramArguments) -> DeviceArgume
     }
 }
 
-/// How large an arena for a trace would be, or why there is none.
+/// The size of an arena for a trace, or why there is none.
 pub(crate) fn arena_line(trace: &Trace) -> String {
     match plan_arena(trace) {
         Ok(arena) => {
@@ -43,7 +43,7 @@ pub(crate) fn arena_line(trace: &Trace) -> String {
     }
 }
 
-/// As [`arena_line`], for programs.
+/// As [`arena_line`], as JSON.
 pub(crate) fn arena_json(trace: &Trace) -> serde_json::Value {
     let arena = plan_arena(trace).map(|arena| {
         json!({
@@ -56,13 +56,13 @@ pub(crate) fn arena_json(trace: &Trace) -> serde_json::Value {
     arena.unwrap_or_else(|problem| json!({ "error": problem }))
 }
 
-/// Whether a row is part of a plan's file. Stored weight formats are not, for nothing but a file has them; a KV cache
-/// is no weight.
+/// Whether a row is part of a plan's file. Rows of stored weight formats are not, since only files have them; a KV
+/// cache is no weight.
 pub(crate) fn is_written(kind: ReserveKind, dtype: DType) -> bool {
     !matches!(dtype, DType::Block(_)) || (dtype == DType::Q8_0 && kind != ReserveKind::Learnable)
 }
 
-/// Writes a plan as `tl run --plan` reads it.
+/// Writes a plan in the format of `tl run --plan`.
 pub(crate) fn write_plan(path: &Path, what: &str, plan: &dyn std::fmt::Display) -> Result<(), Stop> {
     let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     files::write(path, |out| write!(out, "# what {what}\n{plan}"))

@@ -11,7 +11,7 @@ use crate::plan_output::{arena_json, arena_line, device_arguments, is_written, w
 use crate::sizes::Sizes;
 use crate::{files, plan_sizes, program};
 
-/// Runs the program, its output going to standard error, and prints its plan to standard output.
+/// Runs the program with its output on standard error, and prints its plan on standard output.
 pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
     let source = program::main_file(&arguments.file)?;
     let outputs = [&arguments.output, &arguments.lock.lock];
@@ -52,8 +52,7 @@ pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
     output::print(&if arguments.json { json(&plan, trace, arguments.arena) } else { text(&plan, trace, arguments) })
 }
 
-/// The device that locks are made on: the CPU with the pool as it is by default, whatever the environment says of
-/// either.
+/// The device of locks: the CPU with the default pool, whatever the environment sets.
 fn lock_device(arguments: &PlanProgramArguments) -> Result<Device, Stop> {
     memory_lock::check_device(arguments.device.as_ref())?;
     let mut options = crate::device::options(arguments.threads)?;
@@ -61,7 +60,7 @@ fn lock_device(arguments: &PlanProgramArguments) -> Result<Device, Stop> {
     Ok(Device::cpu_with(&options))
 }
 
-/// The plan as lines of a program, and what they cost as remarks.
+/// The plan as lines of a program, with their bytes as comments.
 fn text(plan: &ReservationPlan, trace: &Trace, arguments: &PlanProgramArguments) -> String {
     let mut text = String::new();
     let statements: Vec<String> = plan.rows.iter().map(tl_lang::reserve_statement).collect();

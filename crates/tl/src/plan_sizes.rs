@@ -12,13 +12,13 @@ use crate::plan_output::{arena_json, arena_line, device_arguments, is_written, w
 use crate::program;
 use crate::sizes::{Sizes, check_names};
 
-/// The most bytes of each recording. All events are needed: which tensors are live at once.
+/// Maximum bytes of each recording. It keeps all events, to know which tensors are live at once.
 const RECORDING_MAX_BYTES: usize = 1 << 30;
 
-/// The most sizes that one plan has.
+/// Maximum number of sizes in a plan.
 const MAX_SIZES: usize = 4;
 
-/// The most values in the table of totals, but for the lowest and the highest.
+/// Maximum values in the table of totals, besides the lowest and the highest.
 const MAX_TABLE_ROWS: usize = 12;
 
 /// Records the program at some values of its sizes and prints its plan.
@@ -82,7 +82,7 @@ fn assignment(arguments: &PlanProgramArguments, values: &[usize]) -> String {
     sizes.collect::<Vec<_>>().join(", ")
 }
 
-/// The plan as lines of a program, with formulas and a table of totals as remarks.
+/// The plan as lines of a program, with formulas and a table of totals as comments.
 fn text(fitted: &FittedPlan, points: &[Vec<usize>], largest: Option<&Trace>) -> String {
     let plan = &fitted.plan;
     let mut text = String::new();
@@ -114,7 +114,7 @@ fn text(fitted: &FittedPlan, points: &[Vec<usize>], largest: Option<&Trace>) -> 
     text
 }
 
-/// What was checked, and what follows from it.
+/// The checks made, and their conclusion.
 fn proof(fitted: &FittedPlan, points: &[Vec<usize>]) -> String {
     let shown: Vec<String> = points
         .iter()
@@ -140,7 +140,7 @@ fn proof(fitted: &FittedPlan, points: &[Vec<usize>]) -> String {
     text
 }
 
-/// The values that the table has: the lowest, powers of 8, the highest.
+/// The values in the table: the lowest, powers of 8, the highest.
 fn table(plan: &SymbolicPlan) -> Vec<Vec<usize>> {
     let all =
         |wanted: usize| -> Vec<usize> { plan.sizes().iter().map(|size| wanted.clamp(size.min, size.max)).collect() };

@@ -1,5 +1,5 @@
-//! The process itself: its heap is counted, it ends with a message where that has no memory left, and on request the
-//! operating system is told not to give it more than was said.
+//! The process itself: it counts its heap, ends with a message when an allocation fails, and on request has its address
+//! space limited by the operating system.
 //!
 //! The one place in this program with `unsafe`.
 #![allow(unsafe_code)]
@@ -13,33 +13,33 @@ use crate::output::Stop;
 #[global_allocator]
 static HEAP: CountedHeap = CountedHeap;
 
-/// What heap and devices may pass a limit by before the allocator itself refuses: errors with figures come first.
+/// Bytes by which heap and devices may exceed a limit before the allocator refuses: errors with figures come first.
 const SPARE_BYTES: usize = 1 << 20;
 
-/// What the allocator gives under any limit: to say that a model does not fit, its tokenizer is read.
+/// Minimum heap under any limit: the message that a model does not fit needs its tokenizer.
 const LEAST_BYTES: usize = 64 << 20;
 
-/// From here on, a failing allocation ends the process with one message and exit code 1.
+/// Makes a failing allocation end the process with one message and exit code 1.
 pub(crate) fn watch_heap() {
     heap::on_failure(end);
 }
 
-/// How deep the first thread's stack may become. Kernels have tiles there.
+/// Maximum depth of the first thread's stack, which holds tiles of kernels.
 const FIRST_STACK_BYTES: usize = 512 << 10;
 
-/// Takes the first thread's stack, which grows as it is used: where the address space is full by then, the system ends the process
-/// without a word.
+/// Touches the first thread's stack, which grows on use: if the address space is full by then, the system ends the
+/// process without a message.
 #[inline(never)]
 pub(crate) fn take_first_stack() {
     std::hint::black_box(&mut [0u8; FIRST_STACK_BYTES]);
 }
 
-/// Heap and CPU devices together stay within this limit, whatever asks for memory.
+/// Limits the sum of the heap and the CPU devices.
 pub(crate) fn limit_heap(limit: Option<usize>) {
     heap::set_limit(limit.map_or(usize::MAX, |bytes| bytes.saturating_add(SPARE_BYTES).max(LEAST_BYTES)));
 }
 
-/// Tells which request could not be served, without allocating, and ends the process.
+/// Reports the failed request, without allocating, and ends the process.
 fn end(bytes: usize) -> ! {
     let mut text = [0; 256];
     let mut rest = &mut text[..];
@@ -77,31 +77,30 @@ fn exit() -> ! {
     std::process::exit(1)
 }
 
-/// What the operating system is told to keep the process within, beside the limit itself: how much of it fragments of
-/// the heap may take, and the pages that its own structures are in.
+/// Spare address space under `--enforce`: fragments of the heap, and the pages of its own structures.
 pub(crate) const ENFORCED_SPARE_BYTES: u64 = 1 << 20;
 
-/// What a thread's stack takes of the address space, with Rust's default.
+/// Address space of a thread's stack, with Rust's default.
 const STACK_BYTES: u64 = (2 << 20) + GUARD_BYTES as u64;
 
 /// The guard page of a stack.
 const GUARD_BYTES: usize = 4096;
 
-/// Threads that read a tokenizer at the same time, beside the first, and the one that a terminal's signals come to.
+/// Threads that read a tokenizer in parallel, besides the first, and the thread for signals.
 const PASSING_THREADS: u64 = 4;
 
-/// What a process takes of the address space beside what a limit counts.
+/// Address space of a process that a limit does not count.
 #[derive(Clone, Copy)]
 pub(crate) struct Base {
-    /// The program, its libraries, the first stack, and what the C library began with.
+    /// The program, its libraries, the first stack, and the C library's first allocations.
     pub(crate) code_bytes: u64,
-    /// Stacks of the threads that come.
+    /// Stacks of the threads to come.
     pub(crate) stack_bytes: u64,
 }
 
 impl Base {
-    /// As it is now, before threads and models; `None` where the system does not tell. `program_stack` is the stack of
-    /// a script.
+    /// The current values, before threads and models; `None` if the system does not report them. `program_stack` is the
+    /// stack of a script.
     pub(crate) fn now(threads: usize, program_stack: usize) -> Option<Base> {
         let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
         let pages: u64 = statm.split_whitespace().next()?.parse().ok()?;
@@ -128,8 +127,8 @@ fn page_bytes() -> u64 {
     4096
 }
 
-/// One heap for all threads, from which large blocks go back to the system at once: what the system counts then follows
-/// what the program has.
+/// Uses one heap for all threads and returns large blocks to the system at once, so that the system's count follows the
+/// program's.
 pub(crate) fn keep_heap_tight() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets options of the C library's allocator, before other threads exist.
@@ -139,8 +138,7 @@ pub(crate) fn keep_heap_tight() {
     }
 }
 
-/// From here on, the operating system gives the process no address space beyond `limit` and what it has beside it.
-/// Gives that sum.
+/// Limits the process's address space to `limit` and what it has beside it. Returns that sum.
 pub(crate) fn enforce(limit: usize, base: Option<Base>) -> Result<u64, Stop> {
     let base = base.ok_or_else(|| {
         Stop::Failed("--enforce needs Linux: this system does not tell how large a process is; leave it out".to_owned())
@@ -169,8 +167,8 @@ fn set_address_space(_bytes: u64) -> Result<(), Stop> {
     Err(Stop::Failed("--enforce needs Linux".to_owned()))
 }
 
-/// From here on, a mapped file that becomes shorter while it is in use ends the process with a message and exit code 1, where
-/// the system would end it with a signal.
+/// Makes a mapped file that becomes shorter while in use end the process with a message and exit code 1, instead of a
+/// signal.
 pub(crate) fn watch_mapped_files() {
     #[cfg(unix)]
     // SAFETY: the handler only writes bytes and ends the process, which a handler may do.

@@ -1,4 +1,4 @@
-//! TL programs: reading, checking, recording them, and the outside as they see it.
+//! TL programs: reading, checking and recording them, and their access to the outside.
 
 use std::path::{Path, PathBuf};
 use std::process;
@@ -13,20 +13,20 @@ use crate::progress::Progress;
 use crate::sizes::Sizes;
 use crate::{files, interrupt, models, render};
 
-/// The longest source file that is read; a program is not a hundredth of it.
+/// Maximum bytes of a source file, over a hundred times a usual program.
 const MAX_SOURCE_BYTES: u64 = 8 << 20;
 
-/// What a program did that was recorded.
+/// A recorded run of a program.
 pub(crate) struct Recorded {
     pub(crate) trace: Trace,
     pub(crate) exit_code: u8,
-    /// The sizes that it was given and asked for.
+    /// The sizes given, and the sizes that the program requested.
     pub(crate) sizes: Sizes,
-    /// The texts that the places of the trace are in.
+    /// The source texts that the trace's places refer to.
     pub(crate) sources: SourceMap,
 }
 
-/// Runs a program with these sizes and records it, printing what it prints with `print`.
+/// Runs and records a program with these sizes; its output goes to `print`.
 pub(crate) fn record(
     source: &SourceText,
     args: &[String],
@@ -68,7 +68,7 @@ pub(crate) fn architecture(file: &Path) -> Result<Architecture, Stop> {
     }
 }
 
-/// Prints what is to be said at a program's end. Gives how it ends, and the texts that its places are in.
+/// Prints a program's final messages. Returns its result, and its source texts.
 pub(crate) fn finish(result: Result<Outcome, ProgramError>) -> (Result<(), Stop>, SourceMap) {
     match result {
         Ok(outcome) => {
@@ -95,13 +95,13 @@ pub(crate) type AfterOutput = Box<dyn FnMut() -> Result<(), Stop> + Send>;
 
 /// The outside: standard output, the file system, the environment, the clock.
 pub(crate) struct Terminal {
-    /// Is told of each output, which ends a step.
+    /// The device whose steps the outputs end.
     device: Device,
     args: Vec<String>,
     pub(crate) sizes: Sizes,
     start: Instant,
     print: Print,
-    /// Whether the output does not end a line.
+    /// Whether the last output did not end its line.
     pub(crate) is_in_line: bool,
     pub(crate) progress: Option<Progress>,
     /// Called after each output.
@@ -123,7 +123,7 @@ impl Terminal {
     }
 }
 
-/// Reads the file that a program begins with.
+/// Reads a program's main file.
 pub(crate) fn main_file(path: &Path) -> Result<SourceText, Stop> {
     if path.as_os_str() == "-" {
         return Ok(SourceText { name: "standard input".to_owned(), text: files::read_stdin(MAX_SOURCE_BYTES)? });
@@ -133,7 +133,7 @@ pub(crate) fn main_file(path: &Path) -> Result<SourceText, Stop> {
 
 impl Host for Terminal {
     fn print(&mut self, text: &str) {
-        // A program cannot go on without its output; the interpreter has no way to stop it from here.
+        // A failed output ends the process: the interpreter cannot be stopped from here.
         let printed = (self.print)(text);
         self.is_in_line = !text.is_empty() && !text.ends_with('\n');
         self.device.end_step();
@@ -184,7 +184,7 @@ impl Host for Terminal {
     }
 }
 
-/// Reads a source file. Its name is the same however the path was written, and short where it lies below the working folder.
+/// Reads a source file. Its name does not depend on how the path was written, and is relative below the working folder.
 fn read(path: &Path) -> Result<SourceText, String> {
     let whole = path.canonicalize().map_err(|error| files::missing(path, &error))?;
     let metadata = whole.metadata().map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
-//! Progress on standard error, where that is a terminal; it goes away at its end.
+//! Progress on standard error, if that is a terminal; the line is cleared at the end.
 //!
-//! [`Bar`] shows how far something is, at which rate, and the time left. [`Progress`] shows what a program holds while it
-//! runs, where standard output is no terminal, so that the two do not mix: a thread reads the device's counters.
+//! [`Bar`] shows progress, rate and time left. [`Progress`] shows the memory that a program holds while it runs, if
+//! standard output is no terminal, so that the two do not mix: a thread reads the device's counters.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tl_device::{Device, Mapping, bytes as display_bytes};
 
-/// What runs for less than this shows nothing.
+/// Runs shorter than this show nothing.
 const DELAY: Duration = Duration::from_millis(500);
 
-/// Time between two states of the line.
+/// Interval between updates of the line.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Goes to the line's first column and clears it.
@@ -26,16 +26,16 @@ fn can_clear() -> bool {
     is_able && std::io::stderr().is_terminal()
 }
 
-/// A bar with rate and time left, as long as this lives; none where standard error is no terminal.
+/// A bar with rate and time left, shown while it lives; nothing if standard error is no terminal.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar over so many bytes.
+    /// A bar that counts bytes.
     pub(crate) fn of_bytes(total: u64) -> Bar {
         Bar::new(total, "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left {msg}")
     }
 
-    /// A bar over so many things of this name.
+    /// A bar that counts things of this name.
     pub(crate) fn of_things(total: u64, name: &str) -> Bar {
         Bar::new(total, &format!("{{wide_bar}} {{pos}} of {{len}} {name}, {{per_sec}}, {{eta}} left {{msg}}"))
     }
@@ -45,19 +45,19 @@ impl Bar {
         Bar(ProgressBar::new(total).with_style(style.progress_chars("=> ")))
     }
 
-    /// How far it is.
+    /// Sets the progress.
     pub(crate) fn set(&self, done: u64) {
         self.0.set_position(done);
     }
 
-    /// How far it is, of how much, and with what, without control characters: names may be a file's.
+    /// Sets the progress, the total and the message, without control characters: names may come from a file.
     pub(crate) fn set_of(&self, done: u64, total: u64, what: &str) {
         self.0.set_length(total);
         self.0.set_message(what.chars().filter(|c| !c.is_control()).take(40).collect::<String>());
         self.0.set_position(done);
     }
 
-    /// Shows how much of these files has been read, as long as the result lives, from a thread that looks at the counter.
+    /// Shows how much of these files has been read, while the result lives; a thread polls the counter.
     pub(crate) fn of_reading(total: u64) -> Option<Reading> {
         if !can_clear() {
             return None;
@@ -83,7 +83,7 @@ impl Drop for Bar {
     }
 }
 
-/// A bar over what is read from files, as long as this lives.
+/// A bar over bytes read from files, shown while it lives.
 pub(crate) struct Reading {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
@@ -98,7 +98,7 @@ impl Drop for Reading {
     }
 }
 
-/// The line of a run, as long as this lives.
+/// The progress line of a run, shown while it lives.
 pub(crate) struct Progress {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
@@ -106,7 +106,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins to show what this device holds, where there is a terminal to show it on.
+    /// Starts to show what this device holds, if there is a terminal for it.
     pub(crate) fn start(device: &Device) -> Option<Progress> {
         if !can_clear() || std::io::stdout().is_terminal() {
             return None;
@@ -129,7 +129,7 @@ impl Drop for Progress {
     }
 }
 
-/// Shows the line until the other end of `stopped` is gone.
+/// Shows the line until the sender of `stopped` is dropped.
 fn show(device: &Device, stopped: &Receiver<()>, delay: Duration, interval: Duration, terminal: &mut impl Write) {
     let start = Instant::now();
     let mut wait = delay;

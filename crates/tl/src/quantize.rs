@@ -11,13 +11,13 @@ use crate::models;
 use crate::output::{self, Stop, print_error};
 use crate::progress::Bar;
 
-/// Names that a note lists before it counts the rest.
+/// Maximum names listed in a note before the rest is counted.
 const NAMED: usize = 3;
 
-/// Writes the file and says how large it became, and what did not go as one would think.
+/// Writes the file and prints its size, and notes on unexpected results.
 pub(crate) fn run(arguments: &QuantizeArguments) -> Result<(), Stop> {
     let QuantizeArguments { input, output: target, format, threads } = arguments;
-    // A file of a model stands for all of them: any part of a split one, the weights of a folder.
+    // A file stands for the whole model: any part of a split one, the weights of a folder.
     let path = if input.is_file() { input.clone() } else { models::resolve(input)? };
     let work = Quantization::open(path, format).map_err(Stop::failed)?;
     work.files().iter().for_each(|file| files::note_input(file));

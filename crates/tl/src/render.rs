@@ -9,11 +9,11 @@ use codespan_reporting::term;
 use codespan_reporting::term::termcolor::{Buffer, BufferWriter, ColorChoice};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 
-/// The most callers that are shown.
+/// Maximum callers shown.
 const MAX_CALLERS: usize = 8;
 
-/// Prints diagnostics on standard error, in colours where that is a terminal that wants them; with the last one, the
-/// functions that were running, innermost first.
+/// Prints diagnostics on standard error, in colours if the terminal supports them; with the last one, the functions
+/// that were running, innermost first.
 pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(Arc<str>, Span)]) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let stderr = BufferWriter::stderr(if colours { ColorChoice::Auto } else { ColorChoice::Never });
@@ -28,7 +28,7 @@ pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(A
             rendered.notes.extend(callers(sources, calls));
         }
         if term::emit_to_write_style(&mut buffer, &term::Config::default(), &files, &rendered).is_err() {
-            // A place that is in no file: the message still counts.
+            // The place is in no file: print the message alone.
             buffer = Buffer::no_color();
             let _ = std::io::Write::write_all(&mut buffer, format!("error: {}\n", diagnostic.message).as_bytes());
         }
@@ -36,7 +36,7 @@ pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(A
     }
 }
 
-/// A source without characters that move a terminal's cursor, each byte in its place.
+/// The source without characters that move a terminal's cursor; byte offsets stay the same.
 fn printable(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
     let mut shown = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! `--plan`, `--arena`, `--tune`, `--sealed`: reservations that a program does not make itself, and what became of them.
+//! `--plan`, `--arena`, `--tune`, `--sealed`: reservations that a program does not make itself, and how they fitted.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,15 +18,15 @@ use crate::{files, program};
 /// The longest plan that is read.
 const MAX_PLAN_BYTES: u64 = 16 << 20;
 
-/// The most lines about what a plan misses.
+/// Maximum lines about a plan's misfits.
 const MAX_LINES: usize = 20;
 
-/// What is done around a program, and while it runs.
+/// Reservations made before a program and while it runs.
 pub(crate) struct Reservations {
     device: Device,
-    /// What was reserved before it began.
+    /// The plan that was reserved before the run.
     plan: Option<ReservationPlan>,
-    /// Whether it is for sizes that vary, so that not all of it is used at each of them.
+    /// Whether the plan is for sizes that vary, so that each run uses only part of it.
     is_for_all: bool,
     arena: Option<ArenaPlan>,
     tuning: Option<Tuning>,
@@ -46,7 +46,7 @@ enum Seal {
 struct Tuning {
     /// The output at which the reservations are made.
     wanted: u32,
-    /// The most outputs that there will be, which sizes that grow are reserved for.
+    /// Maximum number of outputs, which growing sizes are reserved for.
     most: Option<u32>,
     outputs: u32,
     start: Instant,
@@ -55,12 +55,12 @@ struct Tuning {
     done: Option<Tuned>,
 }
 
-/// What the tuning reserved, and the counts at that moment.
+/// Reservations of the tuning, and the counts at that moment.
 struct Tuned {
     plan: ReservationPlan,
-    /// The largest of the bounds whose tensors grew from step to step, as it was seen, and by how much.
+    /// The largest row whose tensors grew from step to step, as seen, and the rise of each dimension.
     growth: Option<(PlanRow, Vec<usize>)>,
-    /// Whether the recording left out events: the plan then also has what is there to stay.
+    /// Whether the recording left out events: the plan then also covers tensors that stay.
     is_thinned: bool,
     taken: u64,
     fallbacks: u64,
@@ -68,7 +68,7 @@ struct Tuned {
 }
 
 impl Reservations {
-    /// Reserves what is to be reserved before the program starts. With `--arena` this runs the program once.
+    /// Makes the reservations that precede the program. With `--arena` this runs the program once.
     pub(crate) fn prepare(arguments: &RunArguments, source: &SourceText, device: &Device) -> Result<Self, Stop> {
         let wanted = &arguments.reservations;
         let mut reservations = Reservations {
@@ -115,7 +115,7 @@ impl Reservations {
         Ok(reservations)
     }
 
-    /// The buffer that the device takes from.
+    /// The device's tensor buffer; sets one if there is none.
     fn buffer(&self) -> Result<TensorBuffer, Stop> {
         if let Some(buffer) = self.device.tensor_buffer() {
             return Ok(buffer);
@@ -125,7 +125,7 @@ impl Reservations {
         Ok(buffer)
     }
 
-    /// An arena for the activations of the trace, and buffers of their own for what stays from step to step.
+    /// Reserves an arena for the trace's activations, and separate buffers for tensors that stay from step to step.
     fn reserve_arena(&mut self, trace: &Trace) -> Result<(), Stop> {
         let arena = plan_arena(trace).map_err(Stop::Failed)?;
         let buffer = self.buffer()?;
@@ -135,7 +135,7 @@ impl Reservations {
         Ok(())
     }
 
-    /// The program printed something.
+    /// Called after each output of the program.
     pub(crate) fn at_output(&mut self) -> Result<(), Stop> {
         let Some(tuning) = self.tuning.as_mut().filter(|tuning| tuning.done.is_none()) else { return Ok(()) };
         tuning.outputs += 1;
@@ -144,7 +144,7 @@ impl Reservations {
             tuning.step_start_ns = tuning.start.elapsed().as_nanos() as u64;
             return Ok(());
         }
-        // Behind its last output a program may take another step.
+        // A program may take another step after its last output.
         let more = tuning.most.map(|most| most.saturating_sub(tuning.wanted).saturating_add(1));
         let done = self.reserve_for_steps(step_start_ns, more)?;
         if let Some(tuning) = &mut self.tuning {
@@ -157,8 +157,8 @@ impl Reservations {
         Ok(())
     }
 
-    /// Reserves what the steps so far needed, the last of which began at this time of the trace, and room for sizes
-    /// that grow through so many more.
+    /// Reserves what the steps so far needed, and room for sizes that grow through `more_steps` more. The last step
+    /// began at `step_start_ns` of the trace.
     fn reserve_for_steps(&self, step_start_ns: u64, more_steps: Option<u32>) -> Result<Tuned, Stop> {
         let trace = self.device.stop_trace();
         let mut plan = trace.missed_plan(step_start_ns).map_err(Stop::failed)?;
@@ -172,7 +172,7 @@ impl Reservations {
                 }
             }
         }
-        // What is reserved now takes the place of what the pool holds.
+        // The pool's buffers make room for the reservations.
         self.device.trim();
         plan.reserve(&self.buffer()?).map_err(Stop::failed)?;
         let (buffer, memory) = (self.device.tensor_buffer_stats(), self.device.stats());
@@ -181,7 +181,7 @@ impl Reservations {
         Ok(Tuned { plan, growth, is_thinned, taken, fallbacks, allocations: memory.allocation_count })
     }
 
-    /// Says on standard error, after the program's end, how the reservations fitted.
+    /// Prints on standard error, after the program's end, how the reservations fitted.
     pub(crate) fn tell(&self) {
         let stats = self.device.tensor_buffer_stats();
         if let Some(plan) = &self.plan {
@@ -223,7 +223,7 @@ impl Tuning {
         ) + &self.growth_text(done)
     }
 
-    /// What was assumed of sizes that grow.
+    /// The assumption about growing sizes.
     fn growth_text(&self, done: &Tuned) -> String {
         let Some((row, rises)) = &done.growth else { return String::new() };
         let rises: Vec<String> = rises.iter().map(ToString::to_string).collect();
@@ -235,13 +235,13 @@ impl Tuning {
     }
 }
 
-/// The layout with each dimension as much larger as it becomes in so many steps.
+/// The layout with each dimension raised by `steps` times its rise.
 fn grown(layout: &Layout, rises: &[usize], steps: usize) -> Layout {
     let dims = layout.shape().iter().zip(rises).map(|(dim, rise)| dim.saturating_add(rise.saturating_mul(steps)));
     Layout::new(layout.dtype(), dims.collect::<Shape>())
 }
 
-/// The values that a plan is reserved for: the highest, unless all of its sizes are given.
+/// The values that a plan is reserved for: those given if all sizes are given, else the highest.
 fn values_of(plan: &SymbolicPlan, given: &[SizeRange]) -> Result<Vec<usize>, Stop> {
     let mut values = Vec::with_capacity(plan.sizes().len());
     for size in plan.sizes() {
@@ -263,7 +263,7 @@ fn read_plan(path: &Path) -> Result<SymbolicPlan, Stop> {
     text.parse().map_err(|error| Stop::Failed(format!("{}: {error}", path.display())))
 }
 
-/// Where a plan and what was asked for do not agree; nothing where they do.
+/// Warnings where a plan and the requests disagree; empty if they agree.
 fn misfits(plan: &ReservationPlan, is_for_all: bool, stats: &TensorBufferStats) -> Vec<String> {
     let mut lines = Vec::new();
     for row in plan.rows.iter().filter(|_| !is_for_all) {

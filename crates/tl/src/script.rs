@@ -1,4 +1,4 @@
-//! `tl run`: a program, what is reserved for it, and what is told of it at its end.
+//! `tl run`: a program, its reservations, and the reports at its end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     if let Some(form) = arguments.device.memory_stats {
         statistics::print(&device, form, None);
     }
-    // What happened until then is worth knowing also where the program failed.
+    // The recording is useful also where the program failed.
     let recorded = recording.finish(&device, &source.name, &sources);
     drop(orderly);
     end.and(recorded)

@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 
-/// The bytes that a text names. Used by the arguments' parser, so that a text that names none is wrong usage.
+/// Parses a number of bytes. The argument parser calls this, so that a malformed text is wrong usage.
 pub(crate) fn parse(text: &str) -> Result<usize, String> {
     let size: ByteSize = text.parse().map_err(|_| "expected a size such as 300MB or 2GiB".to_owned())?;
     usize::try_from(size.as_u64()).map_err(|_| "more bytes than this machine can address".to_owned())

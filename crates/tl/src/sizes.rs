@@ -1,4 +1,4 @@
-//! `--with`: values of the sizes that a program asks for as `size("n", default)`.
+//! `--with`: values of the sizes that a program requests with `size("n", default)`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::output::Stop;
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
     given: BTreeMap<String, usize>,
-    /// What the program asked for, with its defaults.
+    /// The requested sizes and their defaults.
     asked: BTreeMap<String, i64>,
 }
 
@@ -27,7 +27,7 @@ impl Sizes {
         Sizes::new(ranges, &ranges.iter().map(|range| range.max).collect::<Vec<_>>())
     }
 
-    /// The sizes that a run was given. Those of a range are the program's own.
+    /// The sizes with fixed values; for sizes with a range the program's defaults apply.
     pub(crate) fn of_run(arguments: &RunArguments) -> Result<Sizes, Stop> {
         check_names(&arguments.with)?;
         let range = arguments.with.iter().find(|range| !range.is_fixed());
@@ -40,16 +40,16 @@ impl Sizes {
         Ok(Sizes::highest(&fixed))
     }
 
-    /// The program asks for the size `name`.
+    /// The value given for the size `name`, which is recorded as requested.
     pub(crate) fn ask(&mut self, name: &str, default: i64) -> Option<i64> {
         if !self.asked.contains_key(name) {
             self.asked.insert(name.to_owned(), default);
         }
-        // No value that is read is too large.
+        // Parsed values fit into an i64.
         self.given.get(name).map(|&value| value as i64)
     }
 
-    /// Messages about sizes that were given and that the program did not ask for.
+    /// Messages about given sizes that the program did not request.
     pub(crate) fn unasked(&self, given: &[SizeRange]) -> Vec<String> {
         let known = self.asked.iter().map(|(name, default)| format!("size(\"{name}\", {default})"));
         let known: Vec<String> = known.collect();

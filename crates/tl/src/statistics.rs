@@ -1,4 +1,4 @@
-//! `--memory-stats`: what the device's memory did, for people or as one JSON object.
+//! `--memory-stats`: the device's memory statistics, for people or as one JSON object.
 
 use serde_json::{Map, Value, json};
 use tl_device::{Device, GpuStats, LayoutStats, MemoryStats, ReserveKind, TensorBufferStats, bytes as display_bytes};
@@ -7,7 +7,7 @@ use tl_engine::Timings;
 use crate::arguments::StatisticsForm;
 use crate::output::print_error;
 
-/// Prints the statistics on standard error, with what there is to report of a generation.
+/// Prints the statistics on standard error, with the report of a generation.
 pub(crate) fn print(device: &Device, form: StatisticsForm, report: Option<&GenerationReport>) {
     let (memory, buffer) = (device.stats(), device.tensor_buffer_stats());
     match form {
@@ -177,7 +177,7 @@ fn row(row: &LayoutStats) -> Value {
     })
 }
 
-/// How the row came to be, in the words of the calls that reserve.
+/// The kind of the row's reservation, in the words of the calls that reserve.
 fn kind(row: &LayoutStats) -> &'static str {
     match row.kind {
         _ if row.reserved_count == 0 => "missed",
@@ -187,10 +187,10 @@ fn kind(row: &LayoutStats) -> &'static str {
     }
 }
 
-/// What `--memory-stats` tells of the run beside the memory.
+/// Figures of a generation that `--memory-stats` adds to those of memory.
 pub(crate) struct GenerationReport {
     pub(crate) timings: Timings,
-    /// Allocations while decoding, where the run came to its end.
+    /// Allocations while decoding, if the run came to its end.
     pub(crate) decoding: Option<u64>,
 }
 

@@ -10,7 +10,7 @@ use crate::files;
 use crate::output::{self, Stop};
 use crate::progress::Bar;
 
-/// Writes the file and says how large it is.
+/// Writes the file and prints its size.
 pub(crate) fn run(arguments: &SynthArguments) -> Result<(), Stop> {
     let device = Device::cpu_with(&crate::device::options(arguments.threads)?);
     let model = SyntheticModel::new(&arguments.shape, &arguments.format, arguments.seed).map_err(Stop::failed)?;

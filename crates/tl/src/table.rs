@@ -1,10 +1,10 @@
-//! Tables for people: columns as wide as they must be, wrapped where standard output is a terminal that is too narrow.
+//! Tables for people: columns as wide as their contents, wrapped on a terminal that is too narrow.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use std::io::IsTerminal;
 
-/// A table of these rows. `right` are the columns whose contents stand at the right, such as numbers.
+/// A table of these rows. The columns `right`, such as numbers, are right-aligned.
 pub(crate) fn table(rows: impl IntoIterator<Item = Vec<String>>, right: &[usize]) -> String {
     let mut table = Table::new();
     let is_terminal = std::io::stdout().is_terminal();

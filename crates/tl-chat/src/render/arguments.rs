@@ -1,12 +1,12 @@
-//! The arguments of a call of a function, a filter, a test or a method that is built in.
+//! Arguments of calls of built-in functions, filters, tests and methods.
 
 use super::meter::Meter;
 use super::value::Value;
 use crate::error::Result;
 
-/// Arguments that are taken one by one; what is left over is an error.
+/// Arguments that are taken one by one; leftovers are errors.
 pub(super) struct Given<'a> {
-    /// What is called, for messages.
+    /// Name of the callee, for messages.
     pub(super) callee: &'a str,
     pub(super) positional: Vec<Option<Value>>,
     pub(super) named: Vec<(String, Option<Value>)>,

@@ -148,7 +148,7 @@ impl Meter {
         }
     }
 
-    /// `value.name`: an attribute or a method, else what a dict has under that key, else undefined.
+    /// `value.name`: an attribute or a method, else a dict's item under that key, else undefined.
     pub(super) fn attribute(&self, value: &Value, name: &str, id: NameId) -> Result<Value> {
         self.step(1)?;
         if has_method(value, name) {
@@ -171,7 +171,7 @@ impl Meter {
                     "first" => Some(Value::Bool(index == 0)),
                     "last" => Some(Value::Bool(index + 1 == len)),
                     "length" => integer(len),
-                    // Loops that call themselves are not part of this language.
+                    // Recursive loops are not part of this language.
                     "depth" => integer(1),
                     "depth0" => integer(0),
                     "previtem" => index.checked_sub(1).map(|at| state.items.items[at].clone()),
@@ -184,7 +184,7 @@ impl Meter {
         Ok(found.unwrap_or(Value::Undefined(id)))
     }
 
-    /// What a dict has under `name`, else the attribute.
+    /// A dict's item under `name`, else the attribute.
     pub(super) fn item_or_attribute(&self, value: &Value, name: &str) -> Result<Value> {
         if let Value::Dict(dict) = value
             && let Some(found) = self.entry_named(dict, name)?

@@ -1,4 +1,4 @@
-//! Calls: macros, and the functions that templates have.
+//! Calls of macros and of the built-in functions.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,14 +9,14 @@ use super::{Frame, Renderer};
 use crate::error::{ChatError, Result};
 use crate::syntax::ast::{Arguments, Expression, Postfix};
 
-/// The longest `range`.
+/// Maximum length of a `range`.
 const MAX_RANGE: usize = 100_000;
 
-/// The longest format of a date, in bytes.
+/// Maximum length of a date format, in bytes.
 const MAX_DATE_FORMAT: usize = 256;
 
 impl<'a> Renderer<'a> {
-    /// Calls `callee`; `caller` is what a macro finds under that name.
+    /// Calls `callee`; `caller` is the variable of that name in a macro.
     pub(super) fn call(&mut self, callee: Value, arguments: &'a Arguments, caller: Option<Value>) -> Result<Value> {
         match &callee {
             Value::Macro(found) => {
@@ -159,7 +159,7 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// What `dict(…)` and `namespace(…)` are made of: a dict, then named arguments.
+    /// The entries of `dict(…)` or `namespace(…)`: a dict, then named arguments.
     fn entries(&self, given: &mut Given<'_>) -> Result<Vec<(String, Value)>> {
         let mut entries = Vec::new();
         match given.positional.first_mut().and_then(Option::take) {

@@ -135,7 +135,7 @@ impl<'a> Renderer<'a> {
         Ok(Value::Bool(true))
     }
 
-    /// Errors for what is undefined, with its name if it is known.
+    /// Errors if the value is undefined, with its name if it is known.
     pub(super) fn require_defined(&self, value: &Value) -> Result<()> {
         match value {
             Value::Undefined(name) => self.undefined(*name),
@@ -150,7 +150,7 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// Applies what follows an operand, from the left.
+    /// Applies the postfix operators of an operand, from the left.
     pub(super) fn postfix(&mut self, mut value: Value, chain: &'a [Postfix]) -> Result<Value> {
         for link in chain {
             self.meter.step(1)?;

@@ -5,7 +5,7 @@ use super::meter::{Buffer, Meter};
 use super::value::{SequenceKind, Value};
 use crate::error::Result;
 
-/// How one value is laid out: `[[fill]align][sign][#][0][width][,][.precision][type]`.
+/// Layout of one value: `[[fill]align][sign][#][0][width][,][.precision][type]`.
 #[derive(Default)]
 struct Spec {
     fill: Option<char>,
@@ -19,7 +19,7 @@ struct Spec {
     kind: Option<char>,
 }
 
-/// Digits after the point, at most: no number has more that mean something.
+/// Maximum digits after the point: no number has more significant ones.
 const MAX_PRECISION: usize = 100;
 
 impl Meter {
@@ -65,7 +65,7 @@ impl Meter {
             self.lay_out(&mut out, value, &spec)?;
         }
         out.push(rest)?;
-        // What has items, tuples excepted, may as well be a mapping of which nothing is asked.
+        // A value with items, except a tuple, may be a mapping of which no key is used.
         let is_mapping = match value {
             Value::Dict(_) => true,
             Value::Sequence(sequence) => sequence.kind != SequenceKind::Tuple,

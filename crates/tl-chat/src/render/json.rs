@@ -1,13 +1,13 @@
-//! JSON as Python's `json.dumps` writes it, with `ensure_ascii=False`: that is what `tojson` means in chat templates.
+//! JSON in the form of Python's `json.dumps` with `ensure_ascii=False`: the filter `tojson` of chat templates.
 
 use super::meter::{Buffer, Meter};
 use super::python::float_text;
 use super::value::{SequenceKind, Value};
 use crate::error::Result;
 
-/// How the JSON is laid out.
+/// Layout of the JSON.
 pub(super) struct Layout {
-    /// The text of one level of indentation; without one, all is one line.
+    /// Text of one level of indentation; `None`: all in one line.
     pub(super) indent: Option<String>,
     pub(super) item_separator: String,
     pub(super) key_separator: String,
@@ -68,7 +68,7 @@ impl Meter {
         }
     }
 
-    /// What stands before item `at` of a container.
+    /// Writes the separator before item `at` of a container.
     fn separate(&self, out: &mut Buffer, layout: &Layout, at: usize, level: usize) -> Result<()> {
         if at > 0 {
             out.push(&layout.item_separator)?;

@@ -1,8 +1,8 @@
-//! What a rendering may use, and what it has used.
+//! Limits of a rendering, and its use of memory and work.
 //!
-//! Every value that a rendering makes holds a [`Charge`] for its bytes and gives them back when it goes, so the meter
-//! knows the live memory. Work is counted in steps: one per node of the tree that is visited, and one per 64 bytes that
-//! are produced or searched. Nothing is built before it is claimed.
+//! Every value of a rendering holds a [`Charge`] for its bytes and releases it on drop, so the meter knows the live
+//! memory. Work is counted in steps: one per visited node of the tree, and one per 64 bytes that are produced or
+//! searched. Nothing is built before it is claimed.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,13 +12,13 @@ use crate::error::{ChatError, Result};
 /// Bounds of one template and one rendering. [`Limits::default`] suits conversations of millions of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest template that is read, in bytes.
+    /// Maximum length of a template, in bytes.
     pub source_bytes: usize,
-    /// The longest text that a rendering may write, in bytes.
+    /// Maximum length of the rendered text, in bytes.
     pub output_bytes: usize,
-    /// The most memory that values may take at one time, in bytes, beyond what the conversation takes.
+    /// Maximum memory of the values live at one time, in bytes, beyond the conversation's.
     pub memory_bytes: usize,
-    /// The most work: operations, and 64 bytes of text count as one.
+    /// Maximum work: operations, and 64 bytes of text count as one.
     pub steps: u64,
 }
 
@@ -28,7 +28,7 @@ impl Default for Limits {
     }
 }
 
-/// Counts one rendering.
+/// Memory and work of one rendering.
 pub(super) struct Meter {
     limits: Limits,
     steps: Cell<u64>,
@@ -38,7 +38,7 @@ pub(super) struct Meter {
     this: std::rc::Weak<Meter>,
 }
 
-/// Live bytes, given back on drop.
+/// Live bytes, released on drop.
 pub(super) struct Charge {
     bytes: usize,
     meter: Rc<Meter>,

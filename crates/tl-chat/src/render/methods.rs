@@ -1,4 +1,4 @@
-//! Methods of texts, lists and dicts: those of Python's that change nothing.
+//! Methods of texts, lists and dicts: Python's, except those that change a value.
 
 use super::arguments::Given;
 use super::meter::{Buffer, Meter};
@@ -294,7 +294,7 @@ impl Meter {
     }
 
     pub(super) fn strip<'a>(&self, text: &'a str, name: &str, characters: Option<&str>) -> Result<&'a str> {
-        // Every character of the text is looked for in the set.
+        // Every character of the text is looked up in the set.
         if let Some(characters) = characters {
             self.step(text.len().saturating_mul(characters.len()) / 64)?;
         }
@@ -321,7 +321,7 @@ impl Meter {
         let _claim = self.claim(text.len() / 2 * size_of::<&str>())?;
         let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
         let Some(at_most) = at_most.filter(|n| *n < words.len().saturating_sub(1)) else { return Ok(words) };
-        // What is left after the last split stays whole, with the whitespace inside it.
+        // The rest after the last split stays whole, with the whitespace inside it.
         let offset = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
         if from_end {
             let kept = words.len() - at_most;
@@ -411,7 +411,7 @@ impl Meter {
         let before = match name {
             "ljust" => 0,
             "rjust" => pad,
-            // Python gives the odd one to the left where the width is odd.
+            // Python puts the odd blank to the left if the width is odd.
             _ => pad / 2 + (pad & width & 1),
         };
         let fill = fill.encode_utf8(&mut bytes);
@@ -442,7 +442,7 @@ impl Meter {
     }
 }
 
-/// Whitespace as Python's `str.strip` knows it: Unicode's, and four separators of ASCII.
+/// Whitespace of Python's `str.strip`: Unicode's, and four separators of ASCII.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }

@@ -1,4 +1,4 @@
-//! A template's tree and a conversation to text.
+//! Rendering: from a template's tree and a conversation to text.
 //!
 //! Owns the meaning of templates: it follows Jinja2 as Hugging Face's `transformers` sets it up. An undefined name
 //! prints as nothing, and an attribute or a call of it is an error; nothing is escaped; lists and dicts cannot be changed.
@@ -28,11 +28,11 @@ use crate::syntax::ast::{CallableId, Expression, Filter, For, NameId, Statement,
 use meter::{Buffer, Meter};
 use value::{Loop, Macro, Value};
 
-/// How deeply bodies, expressions and calls may stand in each other while they are evaluated. They then take less than
-/// half of the 2 MiB of stack that a thread has by default.
+/// Maximum nesting of bodies, expressions and calls during evaluation. It takes less than half of the 2 MiB of stack
+/// that a thread has by default.
 const MAX_RECURSION: usize = 400;
 
-/// How deeply the JSON of messages and tools may nest.
+/// Maximum nesting of the JSON of messages and tools.
 pub(crate) const MAX_INPUT_DEPTH: usize = 100;
 
 /// A variable of the conversation.
@@ -87,7 +87,7 @@ pub(crate) fn render(
     Ok(renderer.out.pop().map(|buffer| buffer.into_parts().0).unwrap_or_default())
 }
 
-/// Bytes that a JSON value takes as a value of a template, or `None` if it nests too deeply.
+/// Bytes of a JSON value as a template's value; `None` if it nests too deeply.
 fn json_bytes(json: &serde_json::Value, levels: usize) -> Option<usize> {
     Some(match json {
         serde_json::Value::String(text) => text.len() + 64,
@@ -103,7 +103,7 @@ fn json_bytes(json: &serde_json::Value, levels: usize) -> Option<usize> {
 fn object_bytes(object: &serde_json::Map<String, serde_json::Value>, levels: usize) -> Option<usize> {
     let levels = levels.checked_sub(1)?;
     object.iter().map(|(key, value)| Some(key.len() + 128 + json_bytes(value, levels)?)).sum::<Option<usize>>().map(
-        // The object's place in a list of them comes on top.
+        // Plus the object's place in a list of them.
         |bytes| bytes + 256,
     )
 }
@@ -112,7 +112,7 @@ fn object_bytes(object: &serde_json::Map<String, serde_json::Value>, levels: usi
 #[derive(Default)]
 struct Frame {
     variables: Vec<(NameId, Value)>,
-    /// The scope of a macro: what lies outside is not seen, the outermost scope excepted.
+    /// The scope of a macro: it hides the scopes outside it, except the outermost one.
     is_macro: bool,
 }
 
@@ -174,7 +174,7 @@ impl<'a> Renderer<'a> {
         self.write_text(text.as_str().unwrap_or(""))
     }
 
-    /// What `write` writes, as a value.
+    /// The output of `write`, as a value.
     fn capture(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<Value> {
         self.out.push(Buffer::new(&self.meter)?);
         write(self)?;

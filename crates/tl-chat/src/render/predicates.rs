@@ -1,4 +1,4 @@
-//! Tests: what follows `is`.
+//! Tests: `value is name(…)`.
 
 use super::arguments::Given;
 use super::meter::Meter;
@@ -24,7 +24,7 @@ impl Meter {
             "number" => matches!(value, Value::Bool(_) | Value::Integer(_) | Value::Float(_)),
             "true" => matches!(value, Value::Bool(true)),
             "false" => matches!(value, Value::Bool(false)),
-            // Python asks whether there are a length and indices, which texts, dicts and what is undefined have too.
+            // Python checks for a length and indices, which texts, dicts and undefined values have too.
             "sequence" => {
                 matches!(value, Value::String(_) | Value::Dict(_) | Value::Undefined(_))
                     || matches!(sequence_kind, Some(SequenceKind::List | SequenceKind::Tuple | SequenceKind::Range))

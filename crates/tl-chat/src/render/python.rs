@@ -1,4 +1,4 @@
-//! What Python does with values of different types: comparison, order, texts of values, indices and slices.
+//! Python's operations on values of any type: comparison, order, texts of values, indices and slices.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -47,7 +47,7 @@ impl Meter {
         })
     }
 
-    /// The order of two values, where there is one.
+    /// The order of two values, if they have one.
     pub(super) fn compare(&self, a: &Value, b: &Value) -> Result<Ordering> {
         self.step(1)?;
         match (a, b) {
@@ -246,7 +246,7 @@ impl Meter {
         }
     }
 
-    /// The items that `for` walks, shared where they lie in a sequence already.
+    /// The items that `for` walks, shared if they are in a sequence already.
     pub(super) fn iterate(&self, value: &Value) -> Result<Rc<Sequence>> {
         if let Value::Sequence(sequence) = value
             && !(sequence.kind == SequenceKind::Generator && sequence.is_spent.replace(true))

@@ -1,8 +1,8 @@
 //! The values of a template: Python's, as far as templates meet them.
 //!
-//! Containers are immutable, as the sandbox of Hugging Face's `transformers` has it, and know how deeply they nest, so
-//! that walking and dropping a value recurses at most [`MAX_DEPTH`] times. What can be assigned to (namespaces) or
-//! refers to scopes (macros, loops) is kept out of containers: no value contains itself.
+//! Containers are immutable, as in the sandbox of Hugging Face's `transformers`, and know how deeply they nest, so that
+//! walking and dropping a value recurses at most [`MAX_DEPTH`] times. Assignable values (namespaces) and values that
+//! refer to scopes (macros, loops) are kept out of containers: no value contains itself.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,12 +11,12 @@ use super::meter::{Buffer, Charge, Meter};
 use crate::error::{ChatError, Result};
 use crate::syntax::ast::{CallableId, NameId};
 
-/// How deeply lists and dicts may nest.
+/// Maximum nesting of lists and dicts.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A name or an attribute that is not there, with the name if it is known.
+    /// A missing name or attribute, with the name if it is known.
     Undefined(NameId),
     None,
     Bool(bool),
@@ -47,9 +47,9 @@ pub(super) enum SequenceKind {
     Tuple,
     /// `range(…)`
     Range,
-    /// What `items()`, `keys()` and `values()` give.
+    /// The result of `items()`, `keys()` or `values()`.
     View,
-    /// What `map`, `select` and their like give: it can be walked once.
+    /// The result of `map`, `select` and their like: it can be walked once.
     Generator,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Dict {
     _charge: Charge,
 }
 
-/// What `namespace(…)` gives: the one value whose attributes can be set.
+/// The result of `namespace(…)`: the only value whose attributes can be set.
 pub(super) struct Namespace {
     pub(super) attributes: RefCell<Vec<(String, Value)>>,
     pub(super) _charge: Charge,
@@ -85,7 +85,7 @@ pub(super) struct Loop {
 
 pub(super) struct Macro {
     pub(super) callable: CallableId,
-    /// The variables of the scopes around it, the outermost scope excepted.
+    /// The variables of the enclosing scopes, except the outermost one.
     pub(super) captured: Vec<(NameId, Value)>,
     pub(super) _charge: Charge,
 }
@@ -113,7 +113,7 @@ impl Function {
 }
 
 impl Value {
-    /// What Python calls the type.
+    /// Python's name of the type.
     pub(super) fn type_name(&self) -> &'static str {
         match self {
             Self::Undefined(_) => "Undefined",
@@ -195,7 +195,7 @@ impl Meter {
         Err(ChatError::Render { line: self.line(), message: message.into() })
     }
 
-    /// The value of a text that is already built, and so no longer than a few of those that are claimed.
+    /// The value of a text that is built already, and so at most a few times as long as those claimed.
     pub(super) fn string(&self, text: impl Into<String>) -> Result<Value> {
         let text = text.into();
         let charge = self.claim(text.len() + size_of::<Text>())?;
@@ -207,13 +207,13 @@ impl Meter {
         Value::String(Rc::new(Text { text, is_safe: false, _charge: charge }))
     }
 
-    /// The text, marked as one that needs no escaping.
+    /// The text, marked as safe: it needs no escaping.
     pub(super) fn safe_string(&self, buffer: Buffer) -> Value {
         let (text, charge) = buffer.into_parts();
         Value::String(Rc::new(Text { text, is_safe: true, _charge: charge }))
     }
 
-    /// Appends `text` with the characters that mean something in HTML escaped.
+    /// Appends `text` with HTML's special characters escaped.
     pub(super) fn write_escaped(&self, out: &mut Buffer, text: &str) -> Result<()> {
         let mut plain_from = 0;
         for (at, found) in text.match_indices(['&', '<', '>', '\'', '"']) {
@@ -269,7 +269,7 @@ impl Meter {
         Ok(depth + 1)
     }
 
-    /// Where `key` is among `entries`.
+    /// Index of `key` in `entries`.
     pub(super) fn position(&self, entries: &[(Value, Value)], key: &Value) -> Result<Option<usize>> {
         self.step(1 + entries.len() / 8)?;
         let found = match key {
@@ -278,7 +278,7 @@ impl Meter {
             Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
                 entries.iter().position(|(found, _)| numbers_equal(found, key))
             }
-            // These can be keys in Python, but no dict here has one.
+            // Python allows these as keys, but no dict here has one.
             Value::Undefined(_) => None,
             Value::Sequence(sequence) if matches!(sequence.kind, SequenceKind::Tuple | SequenceKind::Range) => None,
             _ => return self.error(format!("a value of type {} cannot be a key", key.type_name())),
@@ -295,7 +295,7 @@ impl Meter {
         Ok(dict.entries.iter().find(|(found, _)| found.as_str() == Some(key)).map(|(_, value)| value.clone()))
     }
 
-    /// The value of a JSON value that nests no deeper than it may.
+    /// The value of a JSON value, whose nesting must be within bounds.
     pub(super) fn json(&self, json: &serde_json::Value) -> Result<Value> {
         Ok(match json {
             serde_json::Value::Null => Value::None,
@@ -320,12 +320,12 @@ impl Meter {
             .map(|(key, value)| Ok((self.string(key.as_str())?, self.json(value)?)))
             .collect::<Result<Vec<_>>>()?;
         let depth = self.depth_over(entries.iter().map(|(_, value)| value))?;
-        // Keys of a JSON object differ, so none is looked for.
+        // Keys of a JSON object are distinct, so none is looked up.
         Ok(Value::Dict(Rc::new(Dict { entries, depth, _charge: charge })))
     }
 }
 
-/// Whether both are numbers, and the same.
+/// Whether both are numbers, and equal.
 pub(super) fn numbers_equal(a: &Value, b: &Value) -> bool {
     match (a.as_integer(), b.as_integer()) {
         (Some(a), Some(b)) => a == b,

@@ -13,7 +13,7 @@ pub(crate) type CallableId = usize;
 #[derive(Debug)]
 pub(crate) struct Template {
     pub(crate) body: Vec<Statement>,
-    /// Every identifier once. Index 0 is the empty name: "no name known".
+    /// Every identifier once. Index 0 is the empty name, for an unknown name.
     pub(crate) names: Vec<String>,
     /// The bodies of macros and `call` blocks.
     pub(crate) callables: Vec<Callable>,
@@ -96,7 +96,7 @@ pub(crate) struct Callable {
     pub(crate) body: Vec<Statement>,
 }
 
-/// What a value is bound to.
+/// Target of a binding.
 #[derive(Debug)]
 pub(crate) enum Target {
     Name(NameId),
@@ -143,7 +143,7 @@ pub(crate) enum Expression {
     Arithmetic(Box<Expression>, Vec<(Operator, Expression)>),
     /// `a ~ b ~ c`
     Concat(Vec<Expression>),
-    /// What follows an operand, applied from the left.
+    /// Postfix operators of an operand, applied from the left.
     Postfix(Box<Expression>, Vec<Postfix>),
 }
 

@@ -1,4 +1,4 @@
-//! A template's text to tokens.
+//! Lexer: from a template's text to tokens.
 //!
 //! Owns the delimiters and what happens to the whitespace around them: `trim_blocks` (the line break after a tag goes)
 //! and `lstrip_blocks` (the blanks before a tag that begins its line go), as chat templates are written for, and the
@@ -131,7 +131,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// The text without the blanks of its last line, where these are all that the line has.
+    /// The text without the blanks of its last line, if that line has nothing else.
     fn strip_blanks(&self, text: &'a str) -> &'a str {
         let line_start = text.rfind('\n').map_or(0, |at| at + 1);
         if (line_start > 0 || self.line_starting) && text[line_start..].bytes().all(|b| matches!(b, b' ' | b'\t')) {

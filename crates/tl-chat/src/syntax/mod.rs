@@ -1,4 +1,4 @@
-//! A template's text to a tree: lexer, parser and the tree itself. Knows nothing of values and of rendering.
+//! From a template's text to its tree: lexer, parser and the tree itself. Knows nothing of values and of rendering.
 
 pub(crate) mod ast;
 mod lexer;

@@ -1,7 +1,7 @@
-//! `tl bench`: how fast a model is, and what that is of the machine's own limits.
+//! `tl bench`: a model's speed, and its share of the machine's own limits.
 //!
-//! Memory is reserved first, as `tl generate` does, and what is measured has run before: the same prompt, a decoded token. A step
-//! is what it is when text is generated: the model, and the choice of the likeliest token.
+//! Memory is reserved first, as in `tl generate`, and each test has run once before it is measured: the same prompt, a
+//! decoded token. A step is a step of text generation: the model, and the choice of the likeliest token.
 
 mod report;
 
@@ -25,7 +25,7 @@ const DEFAULT_PREFILL: [usize; 2] = [128, 512];
 const DEFAULT_DECODE: usize = 64;
 const DEFAULT_DEPTH: [usize; 2] = [0, 1024];
 
-/// Measures and prints, a line as soon as it is known.
+/// Runs the tests and prints each line as soon as it is known.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     let device = crate::device::open(&arguments.device)?;
     if arguments.limits && device.is_gpu() {
@@ -47,10 +47,10 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     let model = arguments.how.load(source.path(), &device)?;
     let title = source.title();
     if cfg!(unix) {
-        // What is mapped stays, and whatever ends the program, no file is left behind.
+        // The mapping outlives the file; removed here, the file does not stay behind however the program ends.
         drop(source);
     }
-    // A GPU's limits are not those of the threads that drive it.
+    // The limits are those of CPU threads, not of a GPU.
     let limits = (!device.is_gpu() && (arguments.limits || !arguments.json))
         .then(|| Limits::measure(&device, limits::of_products(&model)));
     let form = if arguments.json { Form::Json } else { Form::Table };
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
     run.and(recorded)
 }
 
-/// The tests that were asked for, or of those that are usual the ones that the model has a context for.
+/// The tests that the options name; of the default tests, those that fit the model's context.
 fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
     let count = arguments.decode.unwrap_or(DEFAULT_DECODE);
     let prefill = arguments.prefill.as_deref().unwrap_or(&DEFAULT_PREFILL);
@@ -95,7 +95,7 @@ fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
     Ok(tests)
 }
 
-/// The options that a test comes from.
+/// The options that set a test.
 fn options_of(test: Test) -> &'static str {
     match test {
         Test::Prefill(_) => "--prefill",
@@ -124,7 +124,7 @@ fn print_all(bench: &mut Bench<'_>, tests: &[Test], heading: &Heading<'_>, form:
 /// The model's file.
 enum Source<'a> {
     File(&'a Path),
-    /// Made up for this run; removed with this.
+    /// Synthetic, written for this run; removed on drop.
     Made {
         path: PathBuf,
         choice: &'a SynthChoice,
@@ -136,7 +136,7 @@ impl<'a> Source<'a> {
         match (&arguments.model, &arguments.synth) {
             (Some(path), _) => Ok(Source::File(path)),
             (None, Some(choice)) => Source::make(choice, device),
-            // The arguments' definition asks for one of them.
+            // The argument parser requires one of them.
             (None, None) => Err(Stop::Failed("give a model or --synth".to_owned())),
         }
     }
@@ -169,7 +169,7 @@ impl<'a> Source<'a> {
 impl Drop for Source<'_> {
     fn drop(&mut self) {
         if let Source::Made { path, .. } = self {
-            // Nothing is left to tell where this fails.
+            // A failure has nowhere to be reported.
             let _ = std::fs::remove_file(path);
         }
     }

@@ -1,4 +1,4 @@
-//! How measurements are shown: a table for people, lines of JSON for programs.
+//! Output of measurements: a table for people, lines of JSON for programs.
 
 use std::collections::BTreeSet;
 
@@ -11,25 +11,25 @@ use crate::plan;
 use tl_tools::bench::{Measured, Test};
 use tl_tools::limits::Limits;
 
-/// How measurements are printed.
+/// Output format of measurements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Table,
     Json,
 }
 
-/// What all measurements have in common.
+/// Data common to all measurements.
 pub(super) struct Heading<'a> {
     pub(super) title: &'a str,
     pub(super) model: &'a Model,
-    /// `None` where they were not measured: on a GPU, and for lines of JSON that were not to have them.
+    /// `None` if not measured: on a GPU, and for JSON without `--limits`.
     pub(super) limits: Option<Limits>,
     pub(super) reps: u32,
 }
 
-/// What a test moves or computes, and how much of it each second.
+/// Bytes or operations of a test, per token and per second.
 struct Work {
-    /// What each token takes, in words.
+    /// Work per token, in words.
     each: String,
     /// Bytes or operations per token.
     per_token: f64,
@@ -38,7 +38,7 @@ struct Work {
 }
 
 impl Heading<'_> {
-    /// What comes before the first row.
+    /// Text before the first row.
     pub(super) fn text(&self, form: Form) -> String {
         if form == Form::Json {
             return String::new();
@@ -74,7 +74,7 @@ impl Heading<'_> {
         names.into_iter().collect::<Vec<_>>().join(", ")
     }
 
-    /// Where it runs.
+    /// The GPU, or the CPU's threads and instructions, in words.
     fn computing(&self) -> String {
         let device = self.model.device();
         match device.gpu_info() {
@@ -87,7 +87,7 @@ impl Heading<'_> {
         }
     }
 
-    /// What comes after the last row where tokens were decoded, with so many allocations.
+    /// Text after the last row of decode tests, with the number of allocations.
     pub(super) fn end(&self, allocation_count: u64) -> String {
         let device = self.model.device();
         let reading = match device.threads().weight_prefetch() {
@@ -104,7 +104,7 @@ impl Heading<'_> {
         format!("\nallocations while decoding: {allocation_count}\n{reading}")
     }
 
-    /// What a test shows.
+    /// The row of a test.
     pub(super) fn row(&self, form: Form, measured: &Measured) -> String {
         match form {
             Form::Table => self.table_row(measured),
@@ -174,13 +174,13 @@ impl Heading<'_> {
         let limits = self.limits.unwrap_or_default();
         let (per_token, each, limit) = match measured.test {
             Test::Prefill(count) => {
-                // A step that has run is one that can be counted.
+                // The step has run, so its work can be counted.
                 let work = self.model.prefill_work(count).unwrap_or_default();
                 let operations = work.operations / count.max(1) as f64;
                 (operations, format!("{:.3} GFLOP", operations / 1e9), limits.products)
             }
             Test::Decode { count, depth } => {
-                // From depth + 1 to depth + count tokens are held, the new one included.
+                // The cache holds depth + 1 to depth + count tokens, the new one included.
                 let work = |held: usize| self.model.decode_work(held).unwrap_or_default();
                 let (first, last) = (work(depth.saturating_add(1)), work(depth + count));
                 let cache = (first.cache_bytes as f64 + last.cache_bytes as f64) / 2.0;
@@ -193,7 +193,7 @@ impl Heading<'_> {
     }
 }
 
-/// A number of weights as people say it: `1.10 billion`.
+/// A number of weights in words: `1.10 billion`.
 fn count(n: usize) -> String {
     let n = n as f64;
     if n < 1e9 { format!("{:.2} million", n / 1e6) } else { format!("{:.2} billion", n / 1e9) }

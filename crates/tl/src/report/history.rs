@@ -1,4 +1,4 @@
-//! A trace by tensors, as the pages and pictures of a run want it.
+//! A trace by tensors, for the pages and pictures of a run.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,21 +6,21 @@ use std::hash::Hash;
 use tl_device::{Action, Event, Layout, MemoryStats, Role, Source, TensorBufferStats, Trace, TraceTotals};
 use tl_syntax::{FileId, SourceMap, Span};
 
-/// Where not all tensors are drawn, the run is cut into this many stretches, and each has its share of them.
+/// Stretches that a run is cut into if not all tensors are drawn; each has its share of them.
 const STRETCHES: usize = 1000;
 
-/// What the run was, and the device's figures at its end.
+/// A run, and the device's figures at its end.
 pub(crate) struct Run<'a> {
     pub(crate) title: &'a str,
-    /// What a step is.
+    /// Name of a step.
     pub(crate) step: &'static str,
     pub(crate) memory: MemoryStats,
     pub(crate) buffer: TensorBufferStats,
-    /// The texts that the places of the trace are in.
+    /// The source texts that the trace's places refer to.
     pub(crate) sources: &'a SourceMap,
 }
 
-/// Says that the recording ended early.
+/// A note that the recording ended early.
 pub(crate) fn ended(trace: &Trace) -> Option<String> {
     trace.is_ended().then(|| {
         format!(
@@ -32,7 +32,8 @@ pub(crate) fn ended(trace: &Trace) -> Option<String> {
     })
 }
 
-/// A place in a program as [`Device::set_location`] has it: the file in the upper half, the first byte in the lower; 0: none.
+/// A place in a program, from a [`Device::set_location`] value: the file in the upper half, the first byte in the
+/// lower; 0: none.
 pub(crate) fn place(location: u64, sources: &SourceMap) -> Option<String> {
     let start = location as u32;
     let span = Span { file: FileId((location >> 32) as u32), start, end: start };
@@ -68,10 +69,10 @@ pub(crate) struct StepEnd {
     pub(crate) number: u64,
 }
 
-/// A trace by tensors: what was held from when to when.
+/// A trace by tensors: the lifetime of each.
 #[derive(Default)]
 pub(crate) struct History {
-    /// Of a long run not all: [`Trace::is_thinned`].
+    /// Incomplete for a long run: [`Trace::is_thinned`].
     pub(crate) lives: Vec<Life>,
     pub(crate) layouts: Vec<Layout>,
     pub(crate) ops: Vec<&'static str>,
@@ -120,12 +121,12 @@ impl History {
         history
     }
 
-    /// Tensors in the device's own memory: those in mapped files would be hundreds of bars that say nothing.
+    /// Tensors in the device's own memory: those in mapped files would be hundreds of meaningless bars.
     pub(crate) fn buffers(&self) -> impl Iterator<Item = &Life> {
         self.lives.iter().filter(|life| life.source != Source::File)
     }
 
-    /// The tensors to draw, `most` at most, in the order of their takes: all, or in each stretch of the run those with
+    /// The tensors to draw, at most `most`, in the order of their takes: all, or in each stretch of the run those with
     /// the most bytes × lifetime.
     pub(crate) fn heaviest(&self, most: usize) -> Vec<&Life> {
         let mut lives: Vec<&Life> = self.buffers().collect();
@@ -143,7 +144,7 @@ impl History {
         heaviest
     }
 
-    /// What a picture of the run leaves out, for people; `None`: nothing.
+    /// A note on what a picture of the run leaves out; `None` if it is complete.
     pub(crate) fn left_out(&self, drawn: usize) -> Option<String> {
         let total = self.totals.take_count - (self.lives.len() - self.buffers().count()) as u64;
         (drawn as u64 != total).then(|| {
@@ -155,14 +156,14 @@ impl History {
     }
 }
 
-/// Moments of a trace to draw, `most` at most: all, or of each stretch of the run the one when the most and the one
-/// when the least was live, so that no peak is lost.
+/// Moments of a trace to draw, at most `most`: all, or in each stretch of the run those with the most and the least
+/// live bytes, so that no peak is lost.
 pub(crate) fn moments(trace: &Trace, most: usize) -> Vec<Event> {
     let events: Vec<Event> = trace.events().filter(|event| !matches!(event.action, Action::Step { .. })).collect();
     if events.len() <= most {
         return events;
     }
-    // Stretches of the run, not of the events: of these the beginning may have fewer.
+    // Stretches of the run, not of the kept events, which may be fewer at the beginning.
     let (n_stretches, total) = (most as u128 / 2, u128::from(trace.totals().event_count.max(1)));
     let stretch = |event: &Event| u128::from(event.number) * n_stretches / total;
     let stretches = events.chunk_by(|a, b| stretch(a) == stretch(b));
@@ -177,7 +178,7 @@ pub(crate) fn moments(trace: &Trace, most: usize) -> Vec<Event> {
     extremes.cloned().collect()
 }
 
-/// The index of what `key` stands for in `list`, which it joins the first time; `None` where it stands for nothing.
+/// The index in `list` of the value of `key`, which is added on first use; `None` if `key` has no value.
 fn intern<K: Eq + Hash, T>(
     known: &mut HashMap<K, Option<usize>>,
     list: &mut Vec<T>,
@@ -190,8 +191,8 @@ fn intern<K: Eq + Hash, T>(
     })
 }
 
-/// Rows for stretches of time, so that those in one row do not overlap: for each stretch, given as start, end and class
-/// in the order of the starts, its row among the rows of its class.
+/// Rows for stretches of time without overlap: for each stretch (start, end, class), in the order of the starts, its
+/// row among the rows of its class.
 pub(crate) fn pack(stretches: impl Iterator<Item = (u64, u64, usize)>) -> Vec<usize> {
     let mut ends: HashMap<usize, Vec<u64>> = HashMap::new();
     let row = |(start, end, class)| {

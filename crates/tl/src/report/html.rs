@@ -1,5 +1,5 @@
-//! The page of `--memory-report`: one file that needs no other. What is not drawn is written by `tables.rs`; the
-//! timeline and the bars are drawn by `page.js` from the data that is embedded as JSON, of which there is only so much.
+//! The page of `--memory-report`: one self-contained file. `tables.rs` writes texts and tables; `page.js` draws the
+//! timeline and the bars from embedded JSON of bounded size.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,16 +9,16 @@ use tl_device::{Event, Layout, Role, Source, Trace};
 use super::history::{History, Life, Run, ended, escape, moments, pack};
 use super::tables;
 
-/// The most tensors that are embedded.
+/// Maximum tensors embedded.
 const MAX_BARS: usize = 30_000;
 
-/// The most moments of the timeline that are embedded.
+/// Maximum moments of the timeline embedded.
 const MAX_MOMENTS: usize = 6_000;
 
-/// The most ends of steps that are embedded.
+/// Maximum ends of steps embedded.
 const MAX_STEPS: usize = 3_000;
 
-/// The most rows of bars.
+/// Maximum rows of bars.
 const MAX_ROWS: usize = 500;
 
 /// The whole page.
@@ -40,11 +40,11 @@ pub(crate) fn page(run: &Run<'_>, trace: &Trace, history: &History) -> String {
         ("{{LINES}}", tables::sites(run, trace, true)),
         ("{{LAYOUTS}}", tables::layouts(&run.buffer, trace)),
         ("{{STATISTICS}}", tables::statistics(run)),
-        // A `<` could end the element that the data is in.
+        // A `<` could end the element that holds the data.
         ("{{DATA}}", data.to_string().replace('<', "\\u003c")),
         ("{{SCRIPT}}", include_str!("page.js").to_owned()),
     ];
-    // In one pass over the frame, so that what is put in is not looked at again.
+    // In one pass over the frame, so that inserted text is not searched again.
     let mut page = String::new();
     let mut rest = include_str!("page.html");
     for (name, text) in parts {
@@ -57,7 +57,7 @@ pub(crate) fn page(run: &Run<'_>, trace: &Trace, history: &History) -> String {
     page
 }
 
-/// What is drawn, and what of it is left out.
+/// The data of the drawings, and a note on what they leave out.
 fn data(run: &Run<'_>, history: &History, moments: &[Event]) -> (Value, String) {
     let mut names = Names::new(history);
     let (bars, rows, note) = bars(history, &mut names);
@@ -82,7 +82,7 @@ fn data(run: &Run<'_>, history: &History, moments: &[Event]) -> (Value, String) 
     (data, note)
 }
 
-/// The layouts and places of the bars, which may be few of those that there are.
+/// The layouts and places of the bars drawn, which may be few of all.
 struct Names<'a> {
     history: &'a History,
     layouts: Vec<String>,
@@ -117,7 +117,7 @@ fn class(life: &Life) -> usize {
     life.bytes.max(1).ilog2() as usize
 }
 
-/// The bars, the class of each row from the first to the last, and what is not among them.
+/// The bars, the class of each row from the first to the last, and a note on what is left out.
 fn bars(history: &History, names: &mut Names<'_>) -> (Vec<Value>, Vec<usize>, String) {
     let chosen = history.heaviest(MAX_BARS);
     let in_class = pack(chosen.iter().map(|life| (life.start_event, life.end_event, class(life))));

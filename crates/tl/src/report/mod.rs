@@ -1,8 +1,7 @@
-//! What happened to memory during a run, written down for people (`--memory-report`, a page) and for viewers of traces
-//! (`--memory-trace`).
+//! Memory reports of a run: a page for people (`--memory-report`) and a trace for viewers (`--memory-trace`).
 //!
-//! Both are made from the device's trace when the run is over. Recording takes bounded memory, and what is written has
-//! bounded size: of a long run the pictures are coarser, and say so. Counts and tables are exact.
+//! Both are made from the device's trace when the run is over. Recording takes bounded memory, and the files have
+//! bounded size: pictures of a long run are coarser, and say so. Counts and tables are exact.
 
 mod history;
 mod html;

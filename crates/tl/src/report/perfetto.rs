@@ -1,7 +1,7 @@
 //! The trace event format, which ui.perfetto.dev and chrome://tracing read: JSON with the tensors' lives as complete
 //! events (`ph: X`) on tracks where none overlap, the device's bytes as counters (`C`), reservations, frees and the
-//! ends of steps as instants (`i`), and the tracks' names as metadata (`M`). Times are microseconds. Of a long run only
-//! so many tensors and moments are written, and `otherData` says so.
+//! ends of steps as instants (`i`), and the tracks' names as metadata (`M`). Times are microseconds. The numbers of
+//! tensors and moments are capped, and `otherData` says so.
 
 use std::io::{self, Write};
 
@@ -16,7 +16,7 @@ const PROCESS: u32 = 1;
 /// The thread that reservations and frees are shown on; the tracks follow it.
 const EVENTS_THREAD: usize = 1;
 
-/// The most tensors, and the most moments and ends of steps, that are written.
+/// Maximum tensors, and maximum moments and ends of steps, in the file.
 const MAX_TENSORS: usize = 10_000;
 const MAX_MOMENTS: usize = 6_000;
 const MAX_STEPS: usize = 2_000;
@@ -52,7 +52,7 @@ pub(crate) fn write(file: &mut dyn Write, run: &Run<'_>, trace: &Trace, history:
     let mut driver = None;
     for event in &moments(trace, MAX_MOMENTS) {
         counters(file, event)?;
-        // It changes far less often than the others.
+        // Only on change: it changes far less often than the others.
         if driver.replace(event.driver_bytes) != Some(event.driver_bytes) {
             let args = json!({ "from the system": event.driver_bytes });
             line(file, &counter("driver bytes", event, args))?;
@@ -119,7 +119,7 @@ fn instant(name: &str, time_ns: u64, args: Value) -> Value {
     json!({ "name": name, "ph": "i", "s": "t", "pid": PROCESS, "tid": EVENTS_THREAD, "ts": time, "args": args })
 }
 
-/// What the device holds after an event, and the event itself where it is none of a tensor's.
+/// The device's counters after an event, and the event itself unless it is a tensor's.
 fn counters(file: &mut dyn Write, event: &Event) -> io::Result<()> {
     let held = json!({ "live": event.live_bytes, "reserved": event.reserved_free_bytes, "pooled": event.pooled_bytes });
     line(file, &counter("bytes", event, held))?;

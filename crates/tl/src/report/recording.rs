@@ -1,4 +1,4 @@
-//! What is recorded of a run, and written when it is over.
+//! Recording of a run, written to files when it is over.
 
 use std::path::Path;
 
@@ -11,20 +11,19 @@ use crate::arguments::DeviceArguments;
 use crate::files;
 use crate::output::Stop;
 
-/// The files that are to be written when a run is over.
+/// The files to write when a run is over.
 pub(crate) struct Recording<'a> {
     page: Option<&'a Path>,
     trace: Option<&'a Path>,
-    /// What a step of the run is for people: a token, an output.
+    /// Name of a step for people: a token, an output.
     step: &'static str,
 }
 
 impl<'a> Recording<'a> {
-    /// Begins to record what happens on this device, where the arguments want that written. `step` is what
-    /// `Device::end_step` ends.
+    /// Starts to record this device, if the arguments name a file. `step` names what `Device::end_step` ends.
     ///
     /// # Errors
-    /// Where a file could not be written: this is better known before a long run than after it.
+    /// If a file cannot be written: better known before a long run than after it.
     pub(crate) fn start(
         arguments: &'a DeviceArguments,
         device: &Device,
@@ -38,15 +37,15 @@ impl<'a> Recording<'a> {
         Ok(Recording { page, trace, step })
     }
 
-    /// Writes the files; `sources` are those that the places of the trace are in.
+    /// Writes the files; `sources` holds the texts that the trace's places refer to.
     ///
     /// # Errors
-    /// Where a file cannot be written; nothing half-written is left.
+    /// If a file cannot be written; no half-written file is left.
     pub(crate) fn finish(&self, device: &Device, title: &str, sources: &SourceMap) -> Result<(), Stop> {
         if self.page.or(self.trace).is_none() {
             return Ok(());
         }
-        // What the recording itself takes is part of what the device holds.
+        // The device's figures include the memory of the recording itself.
         let memory = device.stats();
         let trace = device.stop_trace();
         let history = History::new(&trace, sources);

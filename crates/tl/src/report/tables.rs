@@ -1,5 +1,5 @@
-//! What the page of `--memory-report` says in words and tables. Counts are those of the whole run; which tensors were
-//! live at the peak is known of those that the recording has kept.
+//! Texts and tables of the `--memory-report` page. Counts cover the whole run; the tensors live at the peak are those
+//! that the recording has kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -9,10 +9,10 @@ use tl_device::{Event, ReserveKind, TensorBufferStats, Trace, TraceTotals, Trace
 use super::history::{History, Life, Run, escape, place};
 use crate::arena::plan_arena;
 
-/// The most rows of a table.
+/// Maximum rows of a table.
 const MAX_ROWS: usize = 300;
 
-/// The most rows about the peak.
+/// Maximum rows about the peak.
 const MAX_PEAK_ROWS: usize = 12;
 
 /// Writing into a string cannot fail.
@@ -20,7 +20,7 @@ macro_rules! put {
     ($text:expr, $($arg:tt)*) => {{ let _ = write!($text, $($arg)*); }};
 }
 
-/// Layouts of the device's buffers; mapped files are none.
+/// Layouts of the device's buffers, without mapped files.
 fn buffers(trace: &Trace) -> impl Iterator<Item = TracedLayout<'_>> {
     trace.layouts().filter(|layout| layout.most_live > 0)
 }
@@ -77,7 +77,7 @@ pub(super) fn reservations(trace: &Trace) -> String {
     text
 }
 
-/// What was live when the most was: the largest groups of tensors of one operation, place and layout.
+/// The tensors live at the peak: the largest groups of one operation, place and layout.
 pub(super) fn peak(history: &History, peak: Option<&Event>) -> String {
     let Some(peak) = peak else { return "<p>Nothing was asked for.</p>".to_owned() };
     let is_live = |life: &&Life| (life.start_event..life.end_event).contains(&peak.number);
@@ -142,7 +142,7 @@ pub(super) fn sites(run: &Run<'_>, trace: &Trace, by_line: bool) -> String {
     text + "</tbody></table>" + &cut("that take the most", sums.len())
 }
 
-/// Says that a table has not all rows.
+/// A note that a table is cut.
 fn cut(which: &str, total: usize) -> String {
     if total > MAX_ROWS { format!("<p>The {MAX_ROWS} {which} are shown, of {total}.</p>") } else { String::new() }
 }
@@ -210,7 +210,7 @@ pub(super) fn layouts(buffer: &TensorBufferStats, trace: &Trace) -> String {
     text + "</tbody></table>" + &cut("layouts that take the most", rows.len())
 }
 
-/// A histogram of the sizes that were asked for, by powers of two.
+/// A histogram of the requested sizes, by powers of two.
 pub(super) fn sizes(trace: &Trace) -> String {
     let mut counts: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     for layout in buffers(trace) {

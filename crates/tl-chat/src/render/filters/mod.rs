@@ -1,4 +1,4 @@
-//! Filters: what follows `|`.
+//! Filters: `value | name(…)`.
 
 mod sequence;
 
@@ -37,7 +37,7 @@ impl Renderer<'_> {
             "attr" => {
                 let key = given.require_text(&self.meter, 0, "name")?;
                 match &value {
-                    // What a dict holds is no attribute.
+                    // Items of a dict are no attributes.
                     Value::Dict(_) => Value::Undefined(0),
                     _ => self.meter.attribute(&value, key.as_str().unwrap_or(""), 0)?,
                 }
@@ -226,7 +226,7 @@ impl Renderer<'_> {
                 let precision = i32::try_from(precision.clamp(-300, 300)).unwrap_or(0);
                 let scale = 10f64.powi(precision);
                 let rounded = match method.as_ref().and_then(Value::as_str).unwrap_or("common") {
-                    // Through decimal digits, so that halves are those of the number as it is stored.
+                    // Rounds the decimal digits, so that halves are those of the number as it is stored.
                     "common" if precision >= 0 => format!("{number:.*}", precision as usize).parse().unwrap_or(number),
                     "common" => (number * scale).round_ties_even() / scale,
                     "ceil" => (number * scale).ceil() / scale,
@@ -274,7 +274,7 @@ impl Renderer<'_> {
     }
 }
 
-/// The whole part of a float that has one.
+/// The whole part of a float, if it has one.
 fn integer_of(value: f64) -> Option<i128> {
     (value.is_finite() && value.abs() < 1e38).then_some(value as i128)
 }

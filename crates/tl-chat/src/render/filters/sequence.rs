@@ -6,7 +6,7 @@ use crate::render::arguments::Given;
 use crate::render::value::{SequenceKind, Value};
 
 impl Renderer<'_> {
-    /// The value as it is compared: texts in lower case, unless case matters.
+    /// The value for comparison: texts in lower case, unless case matters.
     pub(super) fn fold_case(&self, value: &Value, case_sensitive: bool) -> Result<Value> {
         match value.as_str() {
             Some(text) if !case_sensitive => self.meter.change_case(text, "lower"),
@@ -196,7 +196,7 @@ impl Renderer<'_> {
     /// `map`, `select`, `reject` and the two by attribute.
     pub(super) fn per_item(&mut self, name: &str, value: Value, mut given: Given<'_>) -> Result<Value> {
         let meter = self.meter.clone();
-        // What is false has no items here, none included.
+        // A false value has no items here; that includes none.
         let items = if value.is_true() { meter.items(&value)? } else { Vec::new() };
         let _claim = meter.claim(items.len() * size_of::<Value>())?;
         let mut out = Vec::with_capacity(items.len());

@@ -1,5 +1,5 @@
 //! Expressions. The precedence of operators is Jinja's, from `if`–`else` (lowest) over `or`, `and`, `not`, comparisons,
-//! `+ -`, `~`, `* / // %`, `**` and signs to what follows an operand (highest).
+//! `+ -`, `~`, `* / // %`, `**` and signs to postfix operators (highest).
 
 use super::super::ast::{Arguments, Comparison, Expression, Filter, Operator, Postfix};
 use super::super::lexer::TokenKind;
@@ -252,7 +252,7 @@ impl Parser {
         Ok(Filter { name, arguments })
     }
 
-    /// What follows `is`.
+    /// A test, after `is`.
     fn test(&mut self) -> Result<Postfix> {
         let negated = self.skip_word("not");
         let name = self.name()?;

@@ -1,4 +1,4 @@
-//! Tokens to a tree, by recursive descent: the reading of tokens here, [`tags`] and [`expression`]s beside it.
+//! Parser: from tokens to a tree, by recursive descent. Token access is here, [`tags`] and [`expression`]s beside it.
 
 mod expression;
 mod tags;
@@ -9,7 +9,7 @@ use super::ast::{Callable, NameId, Template};
 use super::lexer::{Token, TokenKind, tokenize};
 use crate::error::{ChatError, Result};
 
-/// How deeply tags and brackets may nest. Published templates nest 15 deep.
+/// Maximum nesting of tags and brackets. Published templates nest 15 deep.
 const MAX_NESTING: usize = 80;
 
 pub(crate) fn parse(source: &str) -> Result<Template> {
