@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use tl_model::format::OutputFile;
 
+#[cfg(unix)]
+use crate::process;
+
 /// Number of the last signal; 0: none.
 static SIGNAL: AtomicU8 = AtomicU8::new(0);
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
@@ -20,8 +23,7 @@ pub(crate) fn listen() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     let listener = std::thread::Builder::new().name("signals".to_owned()).stack_size(64 << 10);
-    // Without the thread, signals end the program as they always do.
-    let _ = listener.spawn(move || {
+    let spawned = listener.spawn(move || {
         for signal in signals.forever() {
             SIGNAL.store(signal as u8, Ordering::Relaxed);
             let was_asked = IS_ASKED.swap(true, Ordering::Relaxed);
@@ -31,6 +33,10 @@ pub(crate) fn listen() {
             }
         }
     });
+    if spawned.is_err() {
+        // Nobody listens: the signals end the program as they do by default.
+        [SIGHUP, SIGINT, SIGTERM].into_iter().for_each(process::restore_default_action);
+    }
 }
 
 #[cfg(not(unix))]

@@ -187,3 +187,10 @@ extern "C" fn lost_page(_signal: libc::c_int) {
     );
     exit()
 }
+
+/// A signal has its default action from here on.
+#[cfg(unix)]
+pub(crate) fn restore_default_action(signal: i32) {
+    // SAFETY: sets an action that is the system's own.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
