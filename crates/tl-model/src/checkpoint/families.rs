@@ -207,7 +207,7 @@ const DELTA_NET_DEFAULTS: &[(&str, f64)] = &[
     ("full_attention_interval", 4.0),
 ];
 
-/// What configurations call layers with a gated delta net.
+/// The name of gated delta net layers in configurations.
 pub(super) const DELTA_NET_LAYERS: &str = "linear_attention";
 
 /// Head width of layers with full attention, if others have another.

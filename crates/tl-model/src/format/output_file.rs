@@ -108,10 +108,10 @@ impl OutputFile {
         self.file = BufWriter::new(file);
     }
 
-    /// Waits until all is on the disk, and gives it its name.
+    /// Syncs the file to disk and renames it to its target.
     ///
     /// # Errors
-    /// What the system says; the target is then what it was.
+    /// The system's error; the target is then unchanged.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.flush()?;
         let Some(Replacing { part, target }) = &self.replacing else { return Ok(()) };
@@ -141,18 +141,19 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Some(part) = self.forget() {
-            // Nothing is left to tell where this fails too.
+            // A failure cannot be reported here either.
             let _ = fs::remove_file(part);
         }
     }
 }
 
-/// Whether a path stands for what another program has open: a file that is renamed there would not reach it.
+/// Whether a path stands for a file that another program has open: replacing it by a rename would not reach that
+/// program.
 fn names_a_stream(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc"))
 }
 
-/// The path of the file itself, at the end of all links, also of one that is not there yet.
+/// The path of the file itself, with all links followed, even if it does not exist yet.
 fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..40 {
@@ -169,7 +170,7 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "is a circle of symbolic links"))
 }
 
-/// A new file beside the target, under a name that is free.
+/// A new file beside the target, under an unused name.
 fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "names no file"))?;
     for number in 0..MAX_TRIES {
@@ -186,12 +187,12 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many .part files of earlier runs lie beside it"))
 }
 
-/// Gives the new file the mode of the old one, and its owner where this user may.
+/// Gives the new file the old one's mode and, if permitted, its owner.
 fn keep_mode(file: &File, found: &Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
-        // Before the mode: a change of the owner takes bits of it away.
+        // Before the mode: a change of owner clears some of its bits.
         let _ = fchown(file, Some(found.uid()), Some(found.gid()));
     }
     file.set_permissions(found.permissions())
