@@ -1,4 +1,4 @@
-//! How a model's conversations are written: its chat template and its tokenizer together.
+//! The form of a model's conversations: its chat template and its tokenizer together.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::error::{ModelError, Result};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::weights::Weights;
 
-/// A model's way of writing conversations: its template and its tokenizer.
+/// The form of a model's conversations: its template and its tokenizer.
 ///
-/// What a message says never becomes a special token, whatever is written in it.
+/// A message's text never becomes a special token, whatever it contains.
 #[derive(Debug)]
 pub struct ChatForm {
     tokenizer: Arc<Tokenizer>,
@@ -25,18 +25,18 @@ impl ChatForm {
     /// The form of a model's conversations.
     ///
     /// # Errors
-    /// A model without a chat template or a tokenizer, a template that cannot be read.
+    /// A model without a chat template or a tokenizer, an invalid template.
     pub fn of(weights: &Weights) -> Result<ChatForm> {
         let source = weights.checkpoint().chat_template().ok_or(ChatError::NoTemplate).map_err(chat_error)?;
         Ok(ChatForm { tokenizer: weights.tokenizer()?, template: ChatTemplate::new(source).map_err(chat_error)? })
     }
 
-    /// The conversation as the template writes it, up to where the answer begins.
+    /// The text of a conversation by the template, up to the beginning of the answer.
     ///
     /// # Errors
-    /// A template that does not take such a conversation.
+    /// A template that rejects the conversation.
     pub fn text(&self, messages: &[Message], now: DateTime) -> Result<String> {
-        // A message's text is a user's or a model's: nothing in it is a special token.
+        // A message's text comes from a user or a model: it contains no special tokens.
         let protected: Vec<Message> = messages
             .iter()
             .map(|message| match message.content() {
@@ -58,7 +58,7 @@ impl ChatForm {
         self.template.render(&request).map_err(chat_error)
     }
 
-    /// The tokens of a conversation, up to where the answer begins.
+    /// The tokens of a conversation, up to the beginning of the answer.
     ///
     /// # Errors
     /// As for [`ChatForm::text`].
@@ -66,7 +66,7 @@ impl ChatForm {
         Ok(self.encode(&self.text(messages, now)?))
     }
 
-    /// The tokens of a text that [`ChatForm::text`] gave.
+    /// The tokens of a text from [`ChatForm::text`].
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut tokens = self.encode_rest(text);
         // A template may leave the token that begins a text to the tokenizer.
@@ -77,7 +77,7 @@ impl ChatForm {
         tokens
     }
 
-    /// The tokens of a part of such a text that follows another.
+    /// The tokens of a later part of such a text.
     pub fn encode_rest(&self, text: &str) -> Vec<u32> {
         self.tokenizer.encode_with(text, &EncodeOptions::default().with_add_special(false).with_parse_special(true))
     }

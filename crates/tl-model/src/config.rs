@@ -1,53 +1,53 @@
-//! A model's sizes and constants, from a file's metadata: those that every architecture has under the same names.
+//! A model's sizes and constants from a file's metadata, under the names that all architectures share.
 //!
-//! It knows the names of GGUF's keys and what makes a model impossible. What an architecture has beside them its script reads
-//! itself (`model.meta`), and whether the tensors agree with the sizes is seen when the script runs.
+//! It knows the names of GGUF's keys and rejects impossible models. Keys specific to an architecture are read by its
+//! script (`model.meta`), and a mismatch between tensors and sizes is found when the script runs.
 
 use crate::checkpoint::{Checkpoint, yarn_magnitude};
 use crate::error::{ModelError, Result};
 use crate::format::gguf::Value;
 use crate::metadata::decimal;
 
-/// The sizes and constants of a model, all of them checked to make sense together.
+/// A model's sizes and constants, checked for consistency.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// The architecture's name in the file, the prefix of its keys.
     pub architecture: String,
-    /// Number of layers, without those behind them that predict further tokens (`nextn_predict_layers`).
+    /// Number of layers, without trailing layers that predict further tokens (`nextn_predict_layers`).
     pub n_layers: usize,
     /// Width of the residual stream.
     pub dim: usize,
-    /// Number of query heads; the most of a layer where layers differ.
+    /// Number of query heads; the maximum where layers differ.
     pub n_heads: usize,
-    /// Number of key and value heads, which divides `n_heads`; the most of a layer where layers differ.
+    /// Number of key and value heads, a divisor of `n_heads`; the maximum where layers differ.
     pub n_kv_heads: usize,
     /// Width of a head's queries and keys.
     pub head_dim: usize,
     /// Width of a head's values.
     pub value_dim: usize,
-    /// Width of the feed-forward network; the most of a layer where layers differ, 0 where the file names none.
+    /// Width of the feed-forward network; the maximum where layers differ, 0 if the file has none.
     pub ffn_dim: usize,
     /// Number of tokens.
     pub vocab_size: usize,
     /// The longest sequence that the model was trained for, in tokens.
     pub context_length: usize,
-    /// The base of the rotary embedding's frequencies: the decimal number that the file's `f32` stands for.
+    /// The base of the rotary embedding's frequencies: the decimal number that the file's `f32` represents.
     pub rope_base: f64,
-    /// How many of a head's elements are rotated.
+    /// Number of a head's elements that are rotated.
     pub rope_dim: usize,
-    /// What positions are divided by before they are rotated: of a context that was extended linearly (Chen et al., 2023); else 1.
+    /// Divisor of positions before the rotation, for a linearly extended context (Chen et al., 2023); else 1.
     pub rope_scale: f64,
-    /// What rotated elements are multiplied by: of a context that was extended by YaRN (Peng et al., 2023) or LongRoPE (Ding et al.,
-    /// 2024); else 1.
+    /// Factor of rotated elements, for a context extended by YaRN (Peng et al., 2023) or LongRoPE (Ding et al., 2024);
+    /// else 1.
     pub rope_magnitude: f64,
-    /// The epsilon of the normalizations, such a number too: 1e-5, not the `f32` nearest to it.
+    /// The epsilon of the normalizations, also as a decimal number: 1e-5, not the `f32` nearest to it.
     pub norm_eps: f64,
 }
 
-/// The largest size that is believed: one that leaves every product of a few of them inside 64 bits of elements.
+/// The largest accepted size: every product of a few sizes fits 64 bits.
 const MAX_SIZE: u64 = 1 << 28;
 
-/// A field of a configuration, by its name.
+/// A field of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ConfigValue<'a> {
     /// A size.
@@ -79,7 +79,7 @@ impl ModelConfig {
         "rms_eps",
     ];
 
-    /// The field of that name; `rms_eps` is another name of `norm_eps`. Allocates nothing.
+    /// The field with this name; `rms_eps` is another name of `norm_eps`. Allocates nothing.
     pub fn field(&self, name: &str) -> Option<ConfigValue<'_>> {
         Some(match name {
             "architecture" => ConfigValue::Text(&self.architecture),
@@ -104,7 +104,7 @@ impl ModelConfig {
     /// Reads the configuration from a checkpoint's metadata.
     ///
     /// # Errors
-    /// A key that is missing or of the wrong type, a size that is zero or absurd, heads that do not divide.
+    /// A key that is missing or of the wrong type, a size that is zero or too large, heads that do not divide.
     pub fn of(checkpoint: &Checkpoint) -> Result<ModelConfig> {
         let keys = Keys { checkpoint };
         let dim = keys.size("embedding_length", "the model's width")?;
@@ -165,7 +165,7 @@ impl Keys<'_> {
         self.optional_size(key)?.ok_or_else(|| ModelError::MissingKey { key: self.full(key), meaning })
     }
 
-    /// A size, or the largest of a list with one for each layer.
+    /// A size, or the largest of a list of one per layer.
     fn optional_size(&self, key: &str) -> Result<Option<usize>> {
         let full = self.full(key);
         let value = match self.checkpoint.value(&full) {
@@ -200,11 +200,11 @@ impl Keys<'_> {
         Ok(Some(decimal(value)))
     }
 
-    /// The layers that a token's logits come from. Those behind them predict further tokens (Gloeckle et al., 2024).
+    /// The layers that a token's logits come from. Later layers predict further tokens (Gloeckle et al., 2024).
     fn n_layers(&self) -> Result<usize> {
         const KEY: &str = "nextn_predict_layers";
         let n_blocks = self.size("block_count", "the number of layers")?;
-        // Files say 0, too, which is no size.
+        // Some files have 0, which `size` would refuse.
         let n_next = self.checkpoint.integer(&self.full(KEY))?.unwrap_or(0);
         let n_layers = u64::try_from(n_blocks).unwrap_or(u64::MAX).checked_sub(n_next).filter(|&n| n > 0);
         n_layers
@@ -216,14 +216,14 @@ impl Keys<'_> {
         self.checkpoint.string(&self.full("rope.scaling.type"))
     }
 
-    /// Files without a type of scaling are extended linearly, as older ones with `rope.scale_linear`.
+    /// A file without a type of scaling is extended linearly, as are older ones with `rope.scale_linear`.
     fn rope_scale(&self) -> Result<f64> {
         if self.rope_scaling()?.is_some_and(|scaling| scaling != "linear") {
             return Ok(1.0);
         }
         const FACTOR: &str = "rope.scaling.factor";
         let key = if self.checkpoint.value(&self.full(FACTOR)).is_some() { FACTOR } else { "rope.scale_linear" };
-        // A factor of 0 says that there is none.
+        // A factor of 0 means no scaling.
         match self.checkpoint.float(&self.full(key))? {
             Some(0.0) => Ok(1.0),
             _ => Ok(self.positive(key)?.unwrap_or(1.0)),
@@ -258,7 +258,7 @@ impl Keys<'_> {
             .ok_or_else(|| ModelError::MissingKey { key: self.full(ROOT_MEAN_SQUARE), meaning })
     }
 
-    /// The number of tokens, which some files tell only by listing them.
+    /// The number of tokens; some files only list the tokens.
     fn vocab_size(&self) -> Result<usize> {
         const KEY: &str = "vocab_size";
         const TOKENS: &str = "tokenizer.ggml.tokens";

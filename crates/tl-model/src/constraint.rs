@@ -1,45 +1,45 @@
-//! What a text is to follow beside what the model finds likely: the seam between sampling and grammars.
+//! Constraints on a generated text: the interface between sampling and grammars.
 //!
-//! It knows tokens and logits; how a constraint finds the tokens that may come next is its own business.
+//! It knows tokens and logits, not how a constraint finds the allowed tokens.
 
 use std::fmt::Debug;
 
 use crate::error::Result;
 
-/// Where a constrained text stands.
+/// The state of a constrained text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConstraintState {
-    /// The text must go on: it may not end here.
+    /// The text must continue.
     Open,
-    /// The text may end here, or go on.
+    /// The text may end or continue.
     MayEnd,
     /// The text is complete: nothing may follow it.
     Complete,
 }
 
-/// Says which tokens a text may go on with, from its first one on.
+/// The tokens that may continue a text, from its first one on.
 ///
-/// A generator masks the logits with it before it chooses a token, whatever the sampling options, and tells it what was chosen.
-/// Tokens that end a text are allowed exactly where the text may end; they are not among those that are accepted.
+/// Before each choice a generator masks the logits with it, whatever the sampling options, and then passes it the
+/// chosen token. Tokens that end a text are allowed exactly where the text may end; they are not passed to `accept`.
 pub trait Constraint: Debug + Send {
-    /// Begins anew: nothing of the text has come.
+    /// Restarts with an empty text.
     ///
     /// # Errors
-    /// Memory that cannot be had.
+    /// Lack of memory.
     fn reset(&mut self) -> Result<()>;
 
-    /// Sets the logits of all tokens to minus infinity that may not come next: `[vocab_size]`, one per token.
+    /// Sets the logits of all tokens that may not come next to minus infinity: `[vocab_size]`, one per token.
     ///
     /// # Errors
-    /// A text that is complete, one that no token can go on with, one that has become too complex.
+    /// A text that is complete, that no token can continue, or that has become too complex.
     fn mask(&mut self, logits: &mut [f32]) -> Result<()>;
 
-    /// Puts a token behind the text.
+    /// Appends a token to the text.
     ///
     /// # Errors
-    /// A token that the text may not go on with, a text that has become too complex.
+    /// A token that may not continue the text, a text that has become too complex.
     fn accept(&mut self, token: u32) -> Result<()>;
 
-    /// Where the text stands.
+    /// The state of the text.
     fn state(&self) -> ConstraintState;
 }

@@ -1,5 +1,4 @@
-//! The crate's one error type. Variants carry data; the message of each says what is wrong, with the values, and
-//! what to do about it.
+//! The crate's error type. Variants carry data; each message states the problem, the values and the remedy.
 
 use std::path::PathBuf;
 
@@ -8,7 +7,7 @@ use tl_device::DType;
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, ModelError>;
 
-/// Everything that can go wrong between a file on disk and generated text.
+/// Every error between a file on disk and generated text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -21,7 +20,7 @@ pub enum ModelError {
         found: Vec<u8>,
     },
 
-    /// A version of the container that is not read.
+    /// An unsupported version of the container.
     #[error("GGUF version {version}{} is not supported (2 and 3 are); convert the model again with a current converter",
         if *big_endian { " of a big-endian file" } else { "" })]
     GgufVersion {
@@ -31,19 +30,19 @@ pub enum ModelError {
         big_endian: bool,
     },
 
-    /// The file ends inside something.
+    /// A file that ends before a field does.
     #[error(
         "the file ends inside {what} at byte {offset}: {needed} bytes are needed, {remaining} are left; \
          the file is truncated or damaged, fetch it again"
     )]
     Truncated {
-        /// What was being read.
+        /// The field or data being read.
         what: &'static str,
-        /// Where it begins, in bytes from the start of the file.
+        /// Its offset, in bytes from the start of the file.
         offset: u64,
-        /// How many bytes it needs.
+        /// Bytes that it needs.
         needed: u64,
-        /// How many bytes the file still has.
+        /// Bytes left in the file.
         remaining: u64,
     },
 
@@ -53,61 +52,61 @@ pub enum ModelError {
          the file is truncated or damaged, fetch it again"
     )]
     Length {
-        /// Which count or length.
+        /// The count or length.
         what: &'static str,
-        /// Where the field lies, in bytes from the start of the file.
+        /// The field's offset, in bytes from the start of the file.
         offset: u64,
         /// The value found.
         value: u64,
-        /// The largest value that could be true.
+        /// The largest possible value.
         limit: u64,
     },
 
     /// A field whose value the format does not allow.
     #[error("{what} at byte {offset} is {value}, expected {expected}; the file is damaged or was written wrongly")]
     Field {
-        /// Which field.
+        /// The field.
         what: &'static str,
-        /// Where the field lies, in bytes from the start of the file.
+        /// The field's offset, in bytes from the start of the file.
         offset: u64,
         /// The value found.
         value: u64,
-        /// What is allowed.
+        /// The allowed values.
         expected: &'static str,
     },
 
     /// A string that is not UTF-8.
     #[error("{what} at byte {offset} is not UTF-8; the file is damaged or was written wrongly")]
     NotUtf8 {
-        /// Which string.
+        /// The string.
         what: &'static str,
-        /// Where its bytes begin.
+        /// Offset of its bytes.
         offset: u64,
     },
 
-    /// Two metadata keys or two tensors of one name.
+    /// A metadata key or tensor name that occurs twice.
     #[error("the {what} `{name}` occurs twice, the second time at byte {offset}; the file was written wrongly")]
     Duplicate {
         /// `metadata key` or `tensor`.
         what: &'static str,
         /// The name.
         name: String,
-        /// Where the second one begins.
+        /// Offset of the second one.
         offset: u64,
     },
 
-    /// A tensor whose sizes cannot be: the element or byte count overflows, or a row is no whole number of blocks.
+    /// Impossible tensor sizes: the element or byte count overflows, or a row is not a whole number of blocks.
     #[error("tensor `{name}` (described at byte {offset}) has the sizes {dims:?} in {format}, {problem}")]
     TensorSizes {
         /// The tensor's name.
         name: String,
-        /// Where its description begins.
+        /// Offset of its description.
         offset: u64,
         /// Its sizes, outermost first.
         dims: Vec<u64>,
         /// Its format.
         format: String,
-        /// What is wrong with them.
+        /// The problem with the sizes.
         problem: &'static str,
     },
 
@@ -119,15 +118,15 @@ pub enum ModelError {
     TensorRange {
         /// The tensor's name.
         name: String,
-        /// Where its data begins, in bytes from the start of the file.
+        /// Offset of its data, in bytes from the start of the file.
         start: u64,
-        /// How long its data is.
+        /// Length of its data.
         len_bytes: u64,
         /// The file's length.
         file_len: u64,
     },
 
-    /// A tensor in a format that nothing computes on.
+    /// A tensor in a format without kernels.
     #[error("tensor `{name}` is stored as {format}, which cannot be computed on; use a file in one of: {supported}")]
     TensorFormat {
         /// The tensor's name.
@@ -138,36 +137,36 @@ pub enum ModelError {
         supported: String,
     },
 
-    /// A metadata key that is needed and not there.
+    /// A required metadata key that is missing.
     #[error(
         "the file has no metadata key `{key}`, which says {meaning}; convert the model again with a current converter"
     )]
     MissingKey {
         /// The key.
         key: String,
-        /// What it would have told.
+        /// The meaning of its value.
         meaning: &'static str,
     },
 
-    /// A metadata value of another type than the key needs.
+    /// A metadata value of the wrong type.
     #[error("the metadata key `{key}` holds {found}, expected {expected}")]
     KeyType {
         /// The key.
         key: String,
         /// The type found.
         found: String,
-        /// The types that would do.
+        /// The accepted types.
         expected: &'static str,
     },
 
-    /// A metadata value that makes no model.
+    /// A metadata value that no model can have.
     #[error("the metadata key `{key}` is {value}, {problem}")]
     KeyValue {
         /// The key.
         key: String,
         /// The value found.
         value: String,
-        /// Why it cannot be used.
+        /// The problem with the value.
         problem: String,
     },
 
@@ -176,18 +175,18 @@ pub enum ModelError {
     Architecture {
         /// The architecture that the file names.
         found: String,
-        /// Those that there are.
+        /// The architectures with a script.
         known: String,
     },
 
-    /// The script of an architecture that cannot be compiled, or ran into an error.
+    /// A script that does not compile or fails when it runs.
     #[error("{message}")]
     Script {
-        /// What is wrong, with the place in the script.
+        /// The problem, with its place in the script.
         message: String,
     },
 
-    /// A kind of tokenizer that this crate does not have.
+    /// An unsupported kind of tokenizer.
     #[error(
         "the file's tokenizer is of the kind `{found}`; supported are `llama` (SentencePiece), \
          `gpt2` (byte-level BPE) and `gemma4`"
@@ -200,14 +199,14 @@ pub enum ModelError {
     /// Tokenizer data that contradicts itself.
     #[error("the file's tokenizer cannot be used: {problem}")]
     TokenizerData {
-        /// What is wrong, with the values.
+        /// The problem, with the values.
         problem: String,
     },
 
-    /// A conversation that the model's template does not take, or no template at all.
+    /// A conversation that the model's template rejects, or a missing template.
     #[error("{problem}")]
     Chat {
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 
@@ -220,14 +219,14 @@ pub enum ModelError {
         vocab_size: usize,
     },
 
-    /// A window of a text that predictions cannot be made in.
+    /// A window too short to predict in, or longer than the model's context.
     #[error("a window of {asked} tokens: this model works for {shortest} to {limit}")]
     Window {
-        /// Tokens asked for.
+        /// Requested tokens.
         asked: usize,
-        /// The fewest that there must be.
+        /// The minimum.
         shortest: usize,
-        /// The most that there may be.
+        /// The maximum.
         limit: usize,
     },
     /// A sampling option outside its range.
@@ -241,12 +240,12 @@ pub enum ModelError {
         expected: &'static str,
     },
 
-    /// More stop strings than are searched for.
+    /// Too many stop strings.
     #[error("{count} stop strings were given, at most {limit} are searched for")]
     TooManyStopStrings {
-        /// How many were given.
+        /// Number of stop strings.
         count: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
     },
 
@@ -257,21 +256,21 @@ pub enum ModelError {
         index: usize,
         /// Its length.
         len_bytes: usize,
-        /// The most bytes that it may have.
+        /// Maximum length in bytes.
         limit: usize,
     },
 
-    /// Logits from which nothing can be chosen.
+    /// Logits that cannot be sampled.
     #[error("the logits cannot be sampled: {problem}")]
     Logits {
-        /// What is wrong with them.
+        /// The problem.
         problem: String,
     },
 
-    /// A grammar that the text is to follow: it cannot be used, or the text cannot go on by it.
+    /// A grammar that cannot be used, or a text that cannot continue by it.
     #[error("{problem}")]
     Constraint {
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 
@@ -280,28 +279,28 @@ pub enum ModelError {
     Io {
         /// The path as it was given.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
-    /// A file that cannot be written; what was there before stays as it was.
+    /// A file that cannot be written; a file already at that path is unchanged.
     #[error("{}: the file of {} cannot be written: {source}; nothing was left behind",
         .path.display(), tl_device::bytes(*len_bytes))]
     Write {
         /// The path as it was given.
         path: PathBuf,
-        /// How long the whole file would have been.
+        /// Length of the whole file.
         len_bytes: u64,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
-    /// Something wrong with a model file, whose path is added here.
+    /// An error in a model file, with the file's path.
     #[error("{}: {error}", .path.display())]
     File {
         /// The path as it was given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         error: Box<ModelError>,
     },
 
@@ -310,20 +309,20 @@ pub enum ModelError {
     SplitPart {
         /// The part's path.
         path: PathBuf,
-        /// What is wrong, with the values.
+        /// The problem, with the values.
         problem: String,
     },
 
-    /// JSON that cannot be read, or is not of the form that is expected.
+    /// JSON that cannot be parsed, or has an unexpected form.
     #[error("{what} cannot be read: {problem}")]
     Json {
-        /// What the JSON is for.
+        /// The JSON's purpose.
         what: &'static str,
-        /// What is wrong, with the place.
+        /// The problem, with its place.
         problem: String,
     },
 
-    /// A folder without a file that a model needs.
+    /// A folder that lacks a file of the model.
     #[error(
         "{}: there is no {missing}; give a .gguf file, or a folder with config.json and model.safetensors",
         .path.display()
@@ -335,21 +334,21 @@ pub enum ModelError {
         missing: String,
     },
 
-    /// A file of weights that are not those of the folder's model.
+    /// A weights file that the folder's model does not use.
     #[error("{}: the model of this folder is in {weights}, not in this file; give the folder's path", .path.display())]
     OtherWeights {
         /// The path as it was given.
         path: PathBuf,
-        /// The files that the model is in.
+        /// The model's weights files.
         weights: String,
     },
 
-    /// A `model_type` in a folder's configuration whose names are not known.
+    /// An unknown `model_type` in a folder's configuration.
     #[error("the model's type is `{found}`; known are {known}; others can be read from GGUF files")]
     ModelType {
         /// The type found.
         found: String,
-        /// The types that are known.
+        /// The known types.
         known: String,
     },
 
@@ -363,18 +362,18 @@ pub enum ModelError {
         method: String,
     },
 
-    /// A value of a folder's configuration that cannot be used.
+    /// A value of a folder's configuration that is not supported.
     #[error("`{key}` is {found}, {expected}")]
     Config {
         /// The key.
         key: String,
         /// The value, as JSON.
         found: String,
-        /// What would do.
+        /// The accepted values.
         expected: String,
     },
 
-    /// A tensor of a safetensors file in a type that is not read.
+    /// A tensor of a safetensors file in an unsupported type.
     #[error("tensor `{name}` is stored as {stored_type}; of safetensors files, F32, F16 and BF16 are read")]
     StoredType {
         /// The tensor's name in the file.
@@ -383,7 +382,7 @@ pub enum ModelError {
         stored_type: String,
     },
 
-    /// A tensor of a folder whose name the model's family does not have.
+    /// A tensor of a folder that the model's family does not have.
     #[error("there is a tensor `{name}`, which a model of the type `{family}` with these sizes does not have")]
     UnknownFolderTensor {
         /// The tensor's name in the file.
@@ -392,30 +391,30 @@ pub enum ModelError {
         family: &'static str,
     },
 
-    /// Experts that make no tensor together.
+    /// Experts that do not form one tensor.
     #[error("the tensor `{name}` {problem}")]
     Experts {
         /// GGUF's name of the tensor.
         name: String,
-        /// What is wrong with the experts.
+        /// The problem with the experts.
         problem: String,
     },
 
-    /// Two tensors of a folder that are the same one in GGUF.
+    /// Two tensors of a folder with the same GGUF name.
     #[error("two tensors are both `{name}` in GGUF's terms; the file was written wrongly")]
     TwoNames {
         /// GGUF's name.
         name: String,
     },
 
-    /// A tensor that is asked for and that the file does not have.
+    /// A requested tensor that the file lacks.
     #[error("the file has no tensor `{name}`")]
     MissingTensor {
         /// The tensor's name.
         name: String,
     },
 
-    /// Tensors that an architecture's script does not ask for, so that leaving them out would change the results.
+    /// Tensors that the architecture's script does not use; ignoring them would change the results.
     #[error("the file has {names}, which the script of the architecture `{architecture}` does not use")]
     UnusedTensors {
         /// The tensors' names.
@@ -424,7 +423,7 @@ pub enum ModelError {
         architecture: String,
     },
 
-    /// A tensor of other sizes than the configuration says.
+    /// A tensor whose sizes differ from those of the configuration.
     #[error("tensor `{name}` has the sizes {found:?}, but by the file's configuration they are {expected:?}")]
     TensorShape {
         /// The tensor's name.
@@ -435,34 +434,34 @@ pub enum ModelError {
         found: Vec<usize>,
     },
 
-    /// A KV cache without room for more tokens.
+    /// A full KV cache.
     #[error(
         "the KV cache is full: it holds {len} of at most {capacity} tokens, {adding} more do not fit; make it larger, or clear it"
     )]
     CacheFull {
         /// Tokens in the cache.
         len: usize,
-        /// Tokens that were to be added.
+        /// Tokens to add.
         adding: usize,
-        /// Tokens that it has room for.
+        /// Capacity in tokens.
         capacity: usize,
     },
 
-    /// A type that keys and values cannot be kept in.
+    /// A type that a KV cache does not support.
     #[error("a KV cache keeps float16, float32 or q8_0, not {dtype}")]
     CacheType {
         /// The type given.
         dtype: DType,
     },
 
-    /// A format of blocks for a KV cache on a GPU.
+    /// A block format for a KV cache on a GPU.
     #[error("a KV cache in {dtype} is for the CPU; on a GPU, keep it in float16 or float32")]
     CacheOnGpu {
         /// The type given.
         dtype: DType,
     },
 
-    /// Heads that a KV cache's format of blocks cannot keep.
+    /// A head size that the KV cache's block format does not support.
     #[error(
         "a KV cache in {dtype} keeps blocks of {}, and heads of {head_dim} are no whole number of them; keep it in float16",
         dtype.block_elems()
@@ -482,22 +481,22 @@ pub enum ModelError {
     CacheWindow {
         /// The layer.
         layer: usize,
-        /// The window that it was made for.
+        /// The layer's own window.
         held: usize,
-        /// The window asked for.
+        /// The requested window.
         asked: usize,
     },
 
-    /// More tokens at once than a layer of a KV cache with a window has room for.
+    /// A step with more tokens than a windowed layer of a KV cache has room for.
     #[error("{adding} tokens at once are too many for a KV cache with windows; let no more than {limit} go at once")]
     CacheStep {
-        /// Tokens that were to be added.
+        /// Tokens to add.
         adding: usize,
-        /// The most that go at once.
+        /// The largest step.
         limit: usize,
     },
 
-    /// A length that a KV cache with windows or states cannot go back to.
+    /// A length to which a KV cache with windows or states cannot be truncated.
     #[error(
         "the KV cache cannot go back from {len} tokens to {asked}: of those before {earliest} its layers keep a window or a state \
          alone; go back to {earliest} or later, or clear it"
@@ -505,37 +504,37 @@ pub enum ModelError {
     CacheTruncate {
         /// Tokens in the cache.
         len: usize,
-        /// The length asked for.
+        /// The requested length.
         asked: usize,
-        /// The least length other than 0 that it can go back to.
+        /// The least possible length other than 0.
         earliest: usize,
     },
 
-    /// A layer of a KV cache that is not the next one.
+    /// A layer of a KV cache used out of order.
     #[error(
         "the KV cache got layer {layer}, but layer {expected} of {n_layers} is next; every step goes through all layers in order"
     )]
     CacheLayer {
         /// The layer given.
         layer: usize,
-        /// The layer whose turn it is.
+        /// The next layer in order.
         expected: usize,
-        /// Layers in all.
+        /// Number of layers.
         n_layers: usize,
     },
 
-    /// A layer of a KV cache that keeps something else than is asked for.
+    /// A layer of a KV cache whose kind of state is not the one that the step needs.
     #[error("layer {layer} of the KV cache keeps {kept} where the step wants {asked}; make the cache for this model")]
     CachePart {
         /// The layer.
         layer: usize,
-        /// What it keeps.
+        /// The kind that it keeps.
         kept: &'static str,
-        /// What the step wants.
+        /// The kind that the step needs.
         asked: &'static str,
     },
 
-    /// Layers of one step that bring different numbers of tokens.
+    /// Layers of one step with different numbers of tokens.
     #[error("layer {layer} brings {found} tokens to the KV cache, but this step began with {expected}")]
     CacheTokens {
         /// The layer.
@@ -546,7 +545,7 @@ pub enum ModelError {
         found: usize,
     },
 
-    /// A KV cache made for a model of other sizes.
+    /// A KV cache for a model of other sizes.
     #[error("this KV cache has {found} layers, but the model has {expected}; make it for this model")]
     CacheModel {
         /// The model's layers.
@@ -555,7 +554,7 @@ pub enum ModelError {
         found: usize,
     },
 
-    /// No tokens to start from.
+    /// An empty prompt.
     #[error(
         "there is nothing to start from: the prompt is empty, and this model's tokenizer puts no token before a text"
     )]
@@ -568,30 +567,30 @@ pub enum ModelError {
     PromptTooLong {
         /// Tokens of the prompt.
         tokens: usize,
-        /// Tokens that there is room for.
+        /// Tokens that the context has room for.
         context: usize,
     },
 
-    /// A context that the model was not trained for.
+    /// A context longer than the model supports.
     #[error("a context of {asked} tokens was asked for, but this model works for 1 to {limit}")]
     ContextLength {
-        /// Tokens asked for.
+        /// Requested tokens.
         asked: usize,
         /// The model's own limit.
         limit: usize,
     },
 
-    /// An operation on tensors that failed.
+    /// A failed tensor operation.
     #[error(transparent)]
     Tensor(#[from] tl_tensor::Error),
 
-    /// Memory that cannot be had.
+    /// Memory that could not be allocated.
     #[error(transparent)]
     Memory(#[from] tl_device::Error),
 }
 
 impl ModelError {
-    /// The error for a tokenizer that cannot be used.
+    /// The error for an unusable tokenizer.
     pub(crate) fn bad_tokenizer(problem: impl Into<String>) -> ModelError {
         ModelError::TokenizerData { problem: problem.into() }
     }

@@ -1,9 +1,9 @@
 //! Generation as an iterator of tokens: prefill of the prompt, then a token at a time.
 //!
-//! The first call to `next` runs the prompt; every call takes the token to run from the one before. All memory is taken
-//! when the generator is made or comes from what was reserved: `next` itself allocates nothing for a single token.
+//! The first call to `next` runs the prompt; every later call runs the previous token. All memory is taken when the
+//! generator is made or comes from a reservation: `next` itself allocates nothing for a single token.
 //!
-//! It knows tokens and no text: where a text is to end, [`StopStrings`](crate::StopStrings) finds in what the tokens are decoded to.
+//! It knows tokens and no text: [`StopStrings`](crate::StopStrings) finds the end of a text in the decoded tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::error::{ModelError, Result};
 use crate::kv_cache::KvCache;
 use crate::sampling::{Sampler, SamplingOptions};
 
-/// What turns tokens into logits: a model with its architecture, or a stand-in for it in a test.
+/// A source of logits: a model with its architecture, or a stand-in for it in a test.
 pub trait LanguageModel {
     /// Number of tokens.
     fn vocab_size(&self) -> usize;
@@ -27,16 +27,16 @@ pub trait LanguageModel {
     /// Whether the token ends a text.
     fn is_end(&self, token: u32) -> bool;
 
-    /// An empty KV cache for so many tokens.
+    /// An empty KV cache for `context` tokens.
     ///
     /// # Errors
-    /// A context that the model was not trained for, memory that cannot be had.
+    /// A context longer than the model supports, lack of memory.
     fn new_cache(&self, context: usize) -> Result<KvCache>;
 
-    /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it: `[1, vocab_size]`.
+    /// Appends `tokens` to those in the cache, and returns the logits after the last one: `[1, vocab_size]`.
     ///
     /// # Errors
-    /// No tokens, an id outside the vocabulary, a full cache or one for another model, memory that cannot be had.
+    /// No tokens, an id outside the vocabulary, a full cache or one for another model, lack of memory.
     fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor>;
 }
 
@@ -62,14 +62,14 @@ impl<M: LanguageModel> LanguageModel for &M {
     }
 }
 
-/// What to generate.
+/// Options of a generation.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
     /// The most tokens to generate.
     pub max_tokens: usize,
-    /// Tokens that there is to be room for, prompt and text together; the model's own limit unless given.
+    /// Context in tokens, prompt and text together; the model's own limit if `None`.
     pub context: Option<usize>,
-    /// How tokens are chosen.
+    /// Sampling options.
     pub sampling: SamplingOptions,
 }
 
@@ -81,12 +81,12 @@ impl Default for GenerateOptions {
     }
 }
 
-/// Why generation ended.
+/// The reason why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
     /// The model ended the text.
     EndOfText,
-    /// As many tokens as were asked for.
+    /// `max_tokens` were generated.
     MaxTokens,
     /// The context is full.
     ContextFull,
@@ -94,25 +94,25 @@ pub enum Finish {
     ConstraintComplete,
     /// The [`CancelToken`] was set.
     Cancelled,
-    /// An error, which the iterator has given.
+    /// An error, which the iterator has returned.
     Failed,
 }
 
-/// Ends generation from outside, such as from another thread. Its clones are the same one.
+/// Ends generation from outside, such as from another thread. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken {
     is_cancelled: Arc<AtomicBool>,
 }
 
 impl CancelToken {
-    /// One that is not cancelled.
+    /// A token that is not cancelled.
     pub fn new() -> CancelToken {
         CancelToken::default()
     }
 
-    /// Ends all generation that has this token or a clone of it, for good.
+    /// Ends all generation that has this token or a clone of it, permanently.
     pub fn cancel(&self) {
-        // Nothing else is passed on with it, so that no order of memory is needed.
+        // No other data is published with it, so no ordering is needed.
         self.is_cancelled.store(true, Ordering::Relaxed);
     }
 
@@ -127,11 +127,11 @@ impl CancelToken {
 pub struct Timings {
     /// Tokens of the prompt that went through the model.
     pub prompt_tokens: usize,
-    /// How long the prompt took.
+    /// Duration of the prompt.
     pub prefill: Duration,
-    /// Single tokens that went through the model after it.
+    /// Single tokens that went through the model after the prompt.
     pub decoded_tokens: usize,
-    /// How long they took, choosing included.
+    /// Duration of these tokens, sampling included.
     pub decode: Duration,
 }
 
@@ -151,13 +151,13 @@ fn rate(tokens: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { tokens as f64 / time.as_secs_f64() }
 }
 
-/// An iterator of the tokens that a model gives after a prompt. The token that ends the text is not among them.
+/// An iterator of the tokens that a model generates after a prompt. The token that ends the text is not among them.
 #[derive(Debug)]
 pub struct Generator<M> {
     model: M,
     cache: KvCache,
     sampler: Sampler,
-    /// What goes through the model next: the prompt, then one token.
+    /// The next input of the model: the prompt, then one token.
     next: Vec<u32>,
     left: usize,
     cancel: Option<CancelToken>,
@@ -167,14 +167,14 @@ pub struct Generator<M> {
 }
 
 impl<M: LanguageModel> Generator<M> {
-    /// Prepares to go on from `prompt`: takes the KV cache and reserves the sampler's scratch. The penalties of the sampling options
-    /// count the prompt's tokens, too.
+    /// Prepares to continue `prompt`: takes the KV cache and reserves the sampler's scratch. The penalties of the
+    /// sampling options count the prompt's tokens, too.
     ///
-    /// Memory for the steps comes from the device's tensor buffer where one is set.
+    /// Memory for the steps comes from the device's tensor buffer if one is set.
     ///
     /// # Errors
-    /// An empty prompt, one that does not fit, a context beyond the model's, sampling options out of range, memory
-    /// that cannot be had.
+    /// An empty prompt, one that does not fit, a context longer than the model supports, sampling options out of range,
+    /// lack of memory.
     pub fn new(model: M, prompt: &[u32], options: &GenerateOptions) -> Result<Generator<M>> {
         let context = options.context.unwrap_or(model.context_length());
         if prompt.is_empty() {
@@ -199,25 +199,25 @@ impl<M: LanguageModel> Generator<M> {
         })
     }
 
-    /// Ends generation with [`Finish::Cancelled`] before the next token once `cancel` is cancelled. A step that runs, the prompt's
-    /// too, is not broken off: its token is still given.
+    /// Ends generation with [`Finish::Cancelled`] before the next token once `cancel` is cancelled. A running step,
+    /// including the prompt's, is completed: its token is still returned.
     pub fn with_cancel_token(self, cancel: CancelToken) -> Generator<M> {
         Generator { cancel: Some(cancel), ..self }
     }
 
-    /// Lets only tokens come that `constraint` allows, which stands at its beginning. Generation ends with
-    /// [`Finish::ConstraintComplete`] where nothing may follow; where the text may end or go on, the model chooses.
+    /// Allows only tokens that `constraint`, which is at its beginning, permits. Generation ends with
+    /// [`Finish::ConstraintComplete`] if nothing may follow; where the text may end or continue, the model chooses.
     pub fn with_constraint(self, constraint: Box<dyn Constraint>) -> Generator<M> {
         Generator { constraint: Some(constraint), ..self }
     }
 
-    /// Where the text stands by its constraint; `None` without one. A text whose generation has ended while this is
-    /// [`ConstraintState::Open`] is cut off.
+    /// The state of the text under its constraint; `None` without one. A text whose generation has ended in state
+    /// [`ConstraintState::Open`] is truncated.
     pub fn constraint_state(&self) -> Option<ConstraintState> {
         self.constraint.as_ref().map(|constraint| constraint.state())
     }
 
-    /// Why it ended; `None` while it has not.
+    /// The reason for the end; `None` while generation continues.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
     }

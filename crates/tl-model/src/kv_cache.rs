@@ -1,17 +1,17 @@
-//! What the layers of a model keep of the tokens that it has seen: keys and values, a row for each token, or a state of
-//! fixed size.
+//! The state that a model's layers keep of past tokens: keys and values, a row for each token, or a state of fixed
+//! size.
 //!
 //! The memory is taken when the cache is made. Keys and values are written a few rows at a time. The length grows when
 //! the last layer of a step has been written, so that all layers of a step begin at the same position.
 //!
-//! A state is two memories: a step reads one and writes the other, and they change places when the step ends. So a step
-//! that fails leaves the state as it was. Of a state nothing can be taken away again: a cache that has one goes back to no
-//! token or stays.
+//! A state is two memories: a step reads one and writes the other, and they swap when the step ends. So a failed step
+//! leaves the state as it was. Tokens cannot be removed from a state: a cache that has one is either cleared or left as
+//! it is.
 //!
-//! A layer whose queries see a window of the last tokens alone holds no more than these and room for one step: where a step's rows do
-//! not fit behind the others, the last `window - 1` of these move to the front. So rows always lie one after the other, and attention
-//! reads them as those of any other layer. A window of `w` with room for `s` tokens moves `w - 1` rows once in `s + 1` tokens or more
-//! of decoding.
+//! A layer whose queries see a window of the last tokens holds only these and room for one step. Where a step's rows do
+//! not fit behind the others, the last `window - 1` of these move to the front. So rows always lie one after the other,
+//! and attention reads them as in any other layer. A window of `w` with room for `s` tokens moves `w - 1` rows once in
+//! `s + 1` or more decoded tokens.
 
 use std::ops::Range;
 
@@ -21,45 +21,45 @@ use tl_tensor::{Tensor, TensorMut};
 
 use crate::error::{ModelError, Result};
 
-/// What layers keep of up to `capacity` tokens, and of which tokens of a step the logits are wanted.
+/// Per-layer state of up to `capacity` tokens, and the choice of the tokens of a step whose logits are computed.
 #[derive(Default)]
 pub struct KvCache {
     parts: Vec<Part>,
     capacity: usize,
     len: usize,
-    /// The part whose turn it is; all parts before have what the unfinished step brings.
+    /// The next part in order; all parts before it already have the unfinished step's data.
     next_part: usize,
     /// Tokens of the unfinished step.
     step: usize,
-    /// Whether the last thing that happened is that a step was finished, of so many tokens.
+    /// Token count of the step that has just finished; `None` after anything else.
     finished: Option<usize>,
     wanted: LogitsRows,
-    /// Which of a state's two memories has what the tokens so far left.
+    /// Which of a state's two memories holds the state of the tokens so far.
     turn: usize,
-    /// The type of keys and values of parts that come into being when a step first uses them.
+    /// Type of the keys and values of parts that a step creates on first use.
     sketched: Option<DType>,
 }
 
-/// Of which tokens of a step the logits are wanted.
+/// The tokens of a step whose logits are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogitsRows {
-    /// Of the last.
+    /// The last.
     #[default]
     Last,
-    /// Of each.
+    /// Each.
     All,
 }
 
-/// A part of a [`KvCache`]: what a layer keeps from token to token. A step uses the parts in order.
+/// A part of a [`KvCache`]: per-layer state. A step uses the parts in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePart {
     /// The layer's number. A layer may have several parts.
     pub layer: usize,
-    /// What it keeps.
+    /// Kind of state.
     pub keeps: Keeps,
 }
 
-/// What a part of a [`KvCache`] keeps.
+/// The kind of state of a part of a [`KvCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
     /// Keys and values: see [`KvCache::attend`].
@@ -68,7 +68,7 @@ pub enum Keeps {
     Convolution {
         /// Elements of a token.
         channels: usize,
-        /// Tokens that a result is made of.
+        /// Number of taps: tokens that contribute to one result.
         taps: usize,
     },
     /// The state of a gated delta rule: see [`KvCache::update_delta_rule`].
@@ -83,7 +83,7 @@ pub enum Keeps {
 }
 
 impl Keeps {
-    /// What it is, for a message.
+    /// The kind in words, for messages.
     fn name(&self) -> &'static str {
         match self {
             Keeps::KeysAndValues(_) => "keys and values",
@@ -94,11 +94,11 @@ impl Keeps {
 }
 
 impl CachePart {
-    /// The layouts of the part's two memories in a cache for so many tokens: of keys and values of `dtype`, or of the state
-    /// that is read and the one that is written, which are `float32` always.
+    /// Layouts of the part's two memories in a cache of `max_len` tokens: keys and values of `dtype`, or the state to
+    /// read and the one to write, always `float32`.
     ///
     /// # Errors
-    /// Keys and values that cannot be kept in this type; a window of 0.
+    /// Keys and values that do not support this type; a window of 0.
     pub fn layouts(&self, is_on_gpu: bool, max_len: usize, dtype: DType) -> Result<[Layout; 2]> {
         let twice = |layout: Layout| [layout.clone(), layout];
         Ok(match self.keeps {
@@ -118,7 +118,7 @@ impl CachePart {
     }
 }
 
-/// What an attention layer of a [`KvCache`] holds of a token, and of how many tokens.
+/// Sizes of an attention layer of a [`KvCache`], per token and in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerSpec {
     /// Heads of keys and of values.
@@ -127,7 +127,7 @@ pub struct LayerSpec {
     pub key_dim: usize,
     /// Elements of a head of values.
     pub value_dim: usize,
-    /// How many tokens a query sees, the last ones, its own among them; `None`: all.
+    /// Number of tokens that a query sees: the last ones, including its own; `None`: all.
     pub window: Option<usize>,
 }
 
@@ -139,22 +139,22 @@ struct Part {
 
 enum Memory {
     Rows(Rows),
-    /// They take turns: see [`KvCache::turn`].
+    /// They swap roles: see [`KvCache::turn`].
     States([TensorMut; 2]),
 }
 
-/// Keys `[rows, kv_heads, key_dim]` and values `[rows, kv_heads, value_dim]`: those of the tokens from `base` on.
+/// Keys `[rows, kv_heads, key_dim]` and values `[rows, kv_heads, value_dim]` of the tokens from `base` on.
 struct Rows {
     spec: LayerSpec,
     keys: TensorMut,
     values: TensorMut,
-    /// The position of the token whose rows are the first.
+    /// Position of the first row's token.
     base: usize,
     rows: usize,
 }
 
 impl Rows {
-    /// The least length other than 0 for which the layer has what the next query sees.
+    /// The least length other than 0 for which the layer holds all rows that the next query sees.
     fn earliest_len(&self) -> usize {
         match self.spec.window {
             Some(window) if self.base > 0 => self.base + window - 1,
@@ -177,7 +177,7 @@ impl Rows {
 }
 
 impl Part {
-    /// The memory of a part in a cache for so many tokens.
+    /// The memory of a part in a cache of `max_len` tokens.
     fn new(device: &Device, of: CachePart, max_len: usize, dtype: DType) -> Result<Part> {
         let [first, second] = of.layouts(device.is_gpu(), max_len, dtype)?;
         let rows = first.shape().first().copied().unwrap_or(0);
@@ -186,7 +186,7 @@ impl Part {
             Keeps::KeysAndValues(spec) => {
                 let (mut keys, mut values) = (first, second);
                 if device.is_gpu() && rows < max_len {
-                    // What moves rows is made now, and not in the midst of a text.
+                    // Prepares the kernel that moves rows now, rather than in the middle of a text.
                     keys.move_to_front(0, 0)?;
                     values.move_to_front(0, 0)?;
                 }
@@ -205,14 +205,14 @@ impl std::fmt::Debug for KvCache {
 }
 
 impl KvCache {
-    /// The most tokens that go at once through a cache with windows that are smaller than its capacity.
+    /// The largest step of a cache with windows that are smaller than its capacity.
     pub const MAX_STEP: usize = 512;
 
-    /// An empty cache in the device's memory: `2 · layers` tensors `[max_len, kv_heads, head_dim]` of `dtype`, which is `float16`,
-    /// `float32` or, on the CPU, [`DType::Q8_0`]: about half of what `float16` takes.
+    /// An empty cache in the device's memory: `2 · layers` tensors `[max_len, kv_heads, head_dim]` of `dtype`:
+    /// `float16`, `float32` or, on the CPU, [`DType::Q8_0`], which takes about half the memory of `float16`.
     ///
     /// # Errors
-    /// Another type, heads that are no whole number of its blocks, memory that cannot be had.
+    /// Another type, heads that are not a whole number of its blocks, lack of memory.
     pub fn new(
         device: &Device,
         layers: usize,
@@ -226,8 +226,8 @@ impl KvCache {
         KvCache::of_parts(device, attention_parts(std::iter::repeat_n(spec, layers)), max_len, dtype)
     }
 
-    /// As [`KvCache::new`], with layers that differ. A layer with a window has `window + MAX_STEP` rows where these are
-    /// fewer than `max_len`.
+    /// As [`KvCache::new`], with different layers. A layer with a window has `window + MAX_STEP` rows, or `max_len` if
+    /// that is fewer.
     ///
     /// # Errors
     /// As for [`KvCache::new`], and a window of 0.
@@ -262,17 +262,17 @@ impl KvCache {
         Ok(cache)
     }
 
-    /// Tokens that every layer has seen: the position of the next one.
+    /// Number of tokens that every layer has seen: the position of the next one.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no token is held.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tokens that there is room for.
+    /// Capacity in tokens.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -282,30 +282,30 @@ impl KvCache {
         self.parts.last().map_or(0, |part| part.of.layer + 1)
     }
 
-    /// A cache for one step of a model whose layers are not known yet: it gets each part when the step first uses it, as
-    /// that part is. What came of it says [`KvCache::parts`].
+    /// A cache for one step of a model with unknown layers: the step creates each part on first use. [`KvCache::parts`]
+    /// then lists them.
     ///
     /// It pretends to hold `held` tokens, and has room for `n` more, in this type.
     pub fn sketch(held: usize, n: usize, dtype: DType) -> KvCache {
         KvCache { capacity: held.saturating_add(n), len: held, sketched: Some(dtype), ..KvCache::default() }
     }
 
-    /// What all layers keep.
+    /// The parts, in order.
     pub fn parts(&self) -> impl Iterator<Item = CachePart> {
         self.parts.iter().map(|part| part.of)
     }
 
-    /// Of which tokens of the next steps the logits are wanted.
+    /// The tokens of the next steps whose logits are computed.
     pub fn logits_rows(&self) -> LogitsRows {
         self.wanted
     }
 
-    /// Says of which tokens of the next steps the logits are wanted.
+    /// Sets the tokens of the next steps whose logits are computed.
     pub fn set_logits_rows(&mut self, rows: LogitsRows) {
         self.wanted = rows;
     }
 
-    /// Of a step's hidden states `x: [n, ..]`, one row for each token, those whose logits are wanted.
+    /// The rows of a step's hidden states `x: [n, ..]`, one for each token, whose logits are computed.
     ///
     /// # Errors
     /// A tensor without dimensions or rows.
@@ -317,12 +317,12 @@ impl KvCache {
         })
     }
 
-    /// The layouts of a layer's keys and values: `[rows, kv_heads, key_dim]` and `[rows, kv_heads, value_dim]`.
+    /// Layouts of a layer's keys and values: `[rows, kv_heads, key_dim]` and `[rows, kv_heads, value_dim]`.
     pub fn layouts(&self, layer: usize) -> Option<[&Layout; 2]> {
         self.rows(layer).map(|rows| [rows.keys.layout(), rows.values.layout()])
     }
 
-    /// The positions of the tokens whose keys and values a layer holds.
+    /// Positions of the tokens whose keys and values a layer holds.
     pub fn positions(&self, layer: usize) -> Option<Range<usize>> {
         self.rows(layer).map(|rows| rows.base.min(self.len)..self.len)
     }
@@ -345,8 +345,8 @@ impl KvCache {
         }
     }
 
-    /// The least length other than 0 that [`KvCache::truncate`] can go back to: where a window has given up tokens, the first length
-    /// for which it still holds all that the next query sees; with a state, the length as it is.
+    /// The least length other than 0 for [`KvCache::truncate`]: where a window has dropped tokens, the first length for
+    /// which it still holds all rows that the next query sees; with a state, the current length.
     pub fn earliest_len(&self) -> usize {
         let earliest = |part: &Part| match &part.memory {
             Memory::Rows(rows) => rows.earliest_len(),
@@ -355,12 +355,11 @@ impl KvCache {
         self.parts.iter().map(earliest).max().unwrap_or(0)
     }
 
-    /// Forgets the tokens from `len` on, and a step that was not finished.
+    /// Forgets the tokens from `len` on, and an unfinished step.
     ///
     /// # Errors
-    /// [`ModelError::CacheTruncate`] where the window of a layer has given up what the next query would see, or a layer has a
-    /// state that all tokens went into: for a `len` below [`KvCache::earliest_len`] other than 0. The cache is then
-    /// unchanged.
+    /// [`ModelError::CacheTruncate`] for a `len` other than 0 below [`KvCache::earliest_len`]: the window of a layer
+    /// has dropped rows that the next query would see, or a layer has a state. The cache is then unchanged.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len == 0 {
             self.clear();
@@ -375,13 +374,13 @@ impl KvCache {
         Ok(())
     }
 
-    /// Forgets a step that was not finished. What comes next is another step.
+    /// Forgets an unfinished step; the next use of a layer begins a new one.
     pub fn abandon_step(&mut self) {
         self.next_part = 0;
         self.finished = None;
     }
 
-    /// Room for `adding` more tokens, or an error.
+    /// Checks that there is room for `adding` more tokens.
     ///
     /// # Errors
     /// There is less room.
@@ -392,24 +391,24 @@ impl KvCache {
         Ok(())
     }
 
-    /// Adds `k` and `v` to a layer at position [`KvCache::len`], and lets the queries look at all that the layer then
-    /// holds, each at its own position and before. The last layer's turn ends the step: `len` grows.
+    /// Appends `k` and `v` to a layer at position [`KvCache::len`], then attends: each query sees the layer's rows up
+    /// to its own position. The last layer ends the step: `len` grows.
     ///
     /// `q: [n, heads, key_dim], k: [n, kv_heads, key_dim], v: [n, kv_heads, value_dim] → [n, heads, value_dim]`. Keys and values are
     /// converted to the cache's type.
     ///
     /// # Errors
-    /// A layer out of turn, no room, shapes that do not fit. The cache then holds what it held before.
+    /// A layer out of order, no room, shapes that do not fit. The cache then holds what it held before.
     pub fn attend<Q, K, V>(&mut self, layer: usize, q: &Tensor<Q>, k: &Tensor<K>, v: &Tensor<V>) -> Result<Tensor<Q>> {
         self.attend_by(layer, q, k, v, &Attention::default())
     }
 
-    /// As [`KvCache::attend`], with all that the operation `attention` knows. A layer with a window has it unless `options` have a
-    /// smaller one.
+    /// As [`KvCache::attend`], with all options of the operation `attention`. A layer's window applies unless `options`
+    /// have a smaller one.
     ///
     /// # Errors
-    /// As for [`KvCache::attend`], a window larger than the layer's, and for a layer with a window that is smaller than the cache more
-    /// than [`KvCache::MAX_STEP`] tokens.
+    /// As for [`KvCache::attend`]; a window larger than the layer's; more than [`KvCache::MAX_STEP`] tokens for a layer
+    /// with a window that is smaller than the cache.
     pub fn attend_by<Q, K, V>(
         &mut self,
         layer: usize,
@@ -454,12 +453,12 @@ impl KvCache {
         Ok(attended)
     }
 
-    /// Lets the queries of this step's tokens look at what a layer holds to which this step has added its keys and values: for layers
-    /// that have none of their own. `q: [n, heads, key_dim] → [n, heads, value_dim]`. Such layers come before or behind the step's end.
+    /// Attention over a layer's rows after this step has appended its own, for layers without keys and values. `q: [n,
+    /// heads, key_dim] → [n, heads, value_dim]`. Such layers may come before or after the step's end.
     ///
     /// # Errors
-    /// A layer without keys and values or whose turn was not yet, another number of tokens, shapes that do not fit, a window larger than
-    /// the layer's.
+    /// A layer without keys and values or not yet written in this step, another number of tokens, shapes that do not
+    /// fit, a window larger than the layer's.
     pub fn attend_again<Q>(&self, layer: usize, q: &Tensor<Q>, options: &Attention) -> Result<Tensor<Q>> {
         let n_layers = self.n_layers();
         let place = self.parts.iter().position(|part| part.of.layer == layer && matches!(part.memory, Memory::Rows(_)));
@@ -491,11 +490,12 @@ impl KvCache {
         Ok(q.attention_over(keys, cache.values.rows(held, &mut value_dims), &options)?)
     }
 
-    /// A causal convolution of `x` behind the inputs that the layer keeps, of which it then keeps the last ones: see
-    /// [`Tensor::causal_convolution`]. `x: [n, channels], w: [channels, taps], b: [channels] → [n, channels]`.
+    /// A causal convolution of `x`, preceded by the inputs that the layer keeps; the layer then keeps the last ones:
+    /// see [`Tensor::causal_convolution`]. `x: [n, channels], w: [channels, taps], b: [channels] → [n, channels]`.
     ///
     /// # Errors
-    /// A layer out of turn or of another kind, no room, shapes that do not fit. The cache then holds what it held before.
+    /// A layer out of order or of another kind, no room, shapes that do not fit. The cache then holds what it held
+    /// before.
     pub fn convolve<T, U, V>(
         &mut self,
         layer: usize,
@@ -517,7 +517,7 @@ impl KvCache {
         Ok(convolved)
     }
 
-    /// The gated delta rule from the state that the layer keeps, which it then changes: see [`Tensor::gated_delta_rule`].
+    /// The gated delta rule from the layer's state, which it updates: see [`Tensor::gated_delta_rule`].
     ///
     /// # Errors
     /// As for [`KvCache::convolve`].
@@ -536,16 +536,16 @@ impl KvCache {
         Ok(result)
     }
 
-    /// The memory of the part whose turn it is, for `n` tokens. A sketch gets the part here.
+    /// The memory of the next part in order, for `n` tokens. A sketch creates the part here.
     fn begin_part(&mut self, device: &Device, wanted: CachePart, n: usize) -> Result<&mut Memory> {
         let (layer, n_layers) = (wanted.layer, self.n_layers());
         if let Some(dtype) = self.sketched.filter(|_| self.next_part == self.parts.len()) {
-            // Attention comes once in a layer, states as often as the layer likes.
+            // Attention occurs once per layer, states any number of times.
             let is_attention = matches!(wanted.keeps, Keeps::KeysAndValues(_));
             let is_same_layer = layer + 1 == n_layers && !(is_attention && self.rows(layer).is_some());
             if layer == n_layers || is_same_layer {
                 self.check_room(n)?;
-                // A window's rows are not what a sketch is about: it has those of all tokens.
+                // A sketch ignores windows: it has rows for all tokens.
                 let keeps = match wanted.keeps {
                     Keeps::KeysAndValues(spec) => Keeps::KeysAndValues(LayerSpec { window: None, ..spec }),
                     other => other,
@@ -575,7 +575,7 @@ impl KvCache {
         }
     }
 
-    /// The next part's turn; the last one's ends the step.
+    /// Moves on to the next part; the last one ends the step.
     fn end_part(&mut self, n: usize) {
         self.next_part += 1;
         if self.next_part == self.parts.len() && self.sketched.is_none() {
@@ -598,14 +598,14 @@ fn attention_parts(specs: impl Iterator<Item = LayerSpec>) -> impl Iterator<Item
     specs.enumerate().map(|(layer, spec)| CachePart { layer, keeps: Keeps::KeysAndValues(spec) })
 }
 
-/// The memory to read and the one to write.
+/// The memory to read and the memory to write.
 fn in_turn([first, second]: &mut [TensorMut; 2], turn: usize) -> (&TensorMut, &mut TensorMut) {
     if turn == 0 { (first, second) } else { (second, first) }
 }
 
 impl LayerSpec {
-    /// The rows that such a layer has in a cache for so many tokens. On a GPU, which moves words of 4 bytes, a layer whose rows have an
-    /// odd number of elements has them all.
+    /// Rows of such a layer in a cache of `max_len` tokens. A GPU moves words of 4 bytes: there, a layer whose rows
+    /// have an odd number of elements has rows for all tokens.
     pub fn rows(&self, is_on_gpu: bool, max_len: usize) -> usize {
         let is_even = |width: usize| (self.kv_heads * width).is_multiple_of(2);
         match self.window {
@@ -617,7 +617,7 @@ impl LayerSpec {
     }
 }
 
-/// Refuses types that keys and values cannot be kept in.
+/// Refuses types that a cache does not support.
 ///
 /// # Errors
 /// As for [`KvCache::new`].

@@ -1,9 +1,9 @@
-//! What is in a model's files, of any architecture, and what generating text needs beside the architecture itself: GGUF,
+//! Model files of any architecture, and the parts of text generation that do not depend on the architecture: GGUF,
 //! tokenizers, configuration, weights on a device, KV cache, sampling, stop strings, generation.
 //!
-//! This crate knows tensors and devices, never the language, and no architecture: what is computed with the weights is a
-//! [`LanguageModel`]'s business. It reads no environment variable, prints nothing, and treats every byte of a file as hostile: a
-//! bad file gives a [`ModelError`], never a panic.
+//! This crate knows tensors and devices, never the language, and no architecture: a [`LanguageModel`] computes with the
+//! weights. It reads no environment variable, prints nothing, and treats every byte of a file as hostile: a bad file
+//! gives a [`ModelError`], never a panic.
 //!
 //! ```
 //! use tl_device::Device;

@@ -1,11 +1,11 @@
-//! A file's metadata as values of their own: what a program asks of a model by key.
+//! A file's metadata as owned values, looked up by key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::format::gguf::Value;
 
-/// The longest list that is kept. Longer ones are a tokenizer's.
+/// The longest list that is kept. Longer ones belong to a tokenizer.
 const MAX_LIST: usize = 4096;
 
 /// A value of a file's metadata.
@@ -14,9 +14,9 @@ const MAX_LIST: usize = 4096;
 pub enum MetadataValue {
     /// A whole number.
     Int(i64),
-    /// Any other number: the decimal one that a stored `f32` stands for.
+    /// Any other number: the decimal that a stored `f32` represents.
     Float(f64),
-    /// A truth.
+    /// A flag.
     Bool(bool),
     /// A text.
     Text(Arc<str>),
@@ -31,7 +31,8 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// Those of a file. Keys that begin with the architecture's name are also known without it, beginning with the dot.
+    /// The metadata of a file. Keys that begin with the architecture's name are also found without it, with the leading
+    /// dot.
     pub(crate) fn new<'a>(architecture: &str, pairs: impl Iterator<Item = (&'a str, Value<'a>)>) -> Metadata {
         let mut values = HashMap::new();
         for (key, value) in pairs {
@@ -44,13 +45,13 @@ impl Metadata {
         Metadata { values }
     }
 
-    /// The value of that key. Allocates nothing.
+    /// The value of this key. Allocates nothing.
     pub(crate) fn value(&self, key: &str) -> Option<&MetadataValue> {
         self.values.get(key)
     }
 }
 
-/// The number that a stored `f32` stands for: 1e-5 rather than the `f32` nearest to it, which is what is printed of it.
+/// The decimal that a stored `f32` represents, as it is printed: 1e-5 rather than the `f32` nearest to it.
 pub(crate) fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
@@ -70,7 +71,7 @@ fn kept(value: Value<'_>) -> Option<MetadataValue> {
         Value::Bool(truth) => MetadataValue::Bool(truth),
         Value::String(text) => MetadataValue::Text(text.into()),
         Value::Array(array) if array.len() <= MAX_LIST => {
-            // Of a list of lists nothing is kept.
+            // A list of lists is not kept.
             MetadataValue::List(
                 array
                     .iter()

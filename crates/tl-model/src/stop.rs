@@ -1,17 +1,17 @@
-//! Stop strings: where a text that arrives in pieces first contains one of some strings.
+//! Stop strings: the search for the first of several strings in a text that arrives in pieces.
 //!
-//! It owns the end of the text that may still be the beginning of a stop string, and gives out what is before it. It knows neither
-//! tokens nor models, and how the text is cut into pieces changes nothing but when its parts are given out.
+//! It holds back the end of the text while that may be the beginning of a stop string, and gives out the text before
+//! it. It knows neither tokens nor models; the division into pieces affects only when text is given out.
 //!
-//! The search is that of Aho and Corasick (1975, "Efficient string matching: an aid to bibliographic search") over bytes: one pass,
-//! whatever the strings have in common.
+//! The search is that of Aho and Corasick (1975, "Efficient string matching: an aid to bibliographic search") over
+//! bytes: one pass, whatever prefixes the strings share.
 
 use crate::error::{ModelError, Result};
 
-/// Searches a text that arrives in pieces for the first of some strings.
+/// Searches a text that arrives in pieces for the first of several strings.
 ///
-/// The first is the one that is complete first; of several that end at the same place, the longest. So a string that is a part of
-/// another may be found before that one is complete.
+/// The first is the one that is complete first; of several that end at the same place, the longest. So a string that is
+/// contained in another may be found before that one is complete.
 ///
 /// ```
 /// use tl_model::StopStrings;
@@ -25,28 +25,28 @@ use crate::error::{ModelError, Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct StopStrings {
-    /// The beginnings of the strings, each once; the first is the empty one.
+    /// The prefixes of the strings, each once; the first is the empty one.
     nodes: Vec<Node>,
-    /// The longest beginning of a string with which the text ends.
+    /// The longest prefix of a string with which the text ends.
     state: u32,
-    /// The last piece behind what had been held back; the first `given` bytes of it have been given out.
+    /// The last piece after the held-back text; the first `given` bytes have been given out.
     text: String,
     given: usize,
     found: Option<usize>,
 }
 
-/// A beginning of one or more strings.
+/// A prefix of one or more strings.
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
     /// Its last byte.
     byte: u8,
-    /// One byte longer: the first of them, and the next one byte longer than the same beginning. 0: none.
+    /// The first prefix that is one byte longer, and the next sibling of this one. 0: none.
     first_child: u32,
     sibling: u32,
-    /// The longest other beginning with which this one ends.
+    /// The longest other prefix that is a suffix of this one.
     suffix: u32,
     len_bytes: u32,
-    /// The longest string with which it ends, as the place in the list, and its length.
+    /// The longest string that ends this prefix: its index and length.
     found: Option<(u32, u32)>,
 }
 
@@ -56,7 +56,7 @@ impl StopStrings {
     /// The most bytes of a string.
     pub const MAX_LEN_BYTES: usize = 1024;
 
-    /// Prepares to search for `strings`; with none, all text is given out at once.
+    /// Prepares to search for `strings`; without any, all text is given out at once.
     ///
     /// # Errors
     /// More than [`StopStrings::MAX_STRINGS`], a string that is empty or longer than [`StopStrings::MAX_LEN_BYTES`].
@@ -76,15 +76,15 @@ impl StopStrings {
             add_string(&mut nodes, string, index);
         }
         link_suffixes(&mut nodes);
-        // Pieces are short: more than this is seldom needed, and then kept.
+        // Pieces are short: a larger buffer is seldom needed, and then kept.
         let text = String::with_capacity(longest + 256);
         Ok(StopStrings { nodes, state: 0, text, given: 0, found: None })
     }
 
-    /// Adds a piece of text. Gives the text that can no longer be part of a stop string; once one was found, what is before it, and
-    /// from then on nothing.
+    /// Adds a piece of text. Returns the text that can no longer be part of a stop string; when one is found, the text
+    /// before it, and after that nothing.
     ///
-    /// Allocates only for a piece that is longer than all before.
+    /// Allocates only for a piece longer than all before.
     pub fn push(&mut self, piece: &str) -> &str {
         self.forget_given();
         if self.found.is_some() {
@@ -103,7 +103,7 @@ impl StopStrings {
         self.give(self.text.len() - self.node().len_bytes as usize)
     }
 
-    /// Ends the text: gives what was held back, and nothing if a stop string was found.
+    /// Ends the text: returns the held-back text, or nothing if a stop string was found.
     pub fn finish(&mut self) -> &str {
         self.forget_given();
         self.state = 0;
@@ -116,7 +116,7 @@ impl StopStrings {
         (self.state, self.given, self.found) = (0, 0, None);
     }
 
-    /// The stop string that was found, as its place in the list.
+    /// Index of the stop string that was found.
     pub fn found(&self) -> Option<usize> {
         self.found
     }
@@ -125,7 +125,7 @@ impl StopStrings {
         self.nodes.get(self.state as usize).copied().unwrap_or_default()
     }
 
-    /// Moves what is held back to the front. It begins with a character, as every stop string does.
+    /// Moves the held-back text to the front. It begins with a whole character, as every stop string does.
     fn forget_given(&mut self) {
         self.text.drain(..self.given);
         self.given = 0;
@@ -137,7 +137,7 @@ impl StopStrings {
     }
 }
 
-/// Adds the beginnings of a string that are not there yet.
+/// Adds the missing prefixes of a string.
 fn add_string(nodes: &mut Vec<Node>, string: &[u8], index: u32) {
     let mut at = 0;
     for (&byte, len_bytes) in string.iter().zip(1u32..) {
@@ -151,7 +151,7 @@ fn add_string(nodes: &mut Vec<Node>, string: &[u8], index: u32) {
             child => child,
         };
     }
-    // Of equal strings the first.
+    // Of equal strings, the first counts.
     nodes[at as usize].found.get_or_insert((index, string.len() as u32));
 }
 
@@ -173,7 +173,7 @@ fn link_suffixes(nodes: &mut [Node]) {
     }
 }
 
-/// The node one byte longer than that at `at`; 0 if there is none.
+/// The child of node `at` for this byte; 0 if there is none.
 fn child(nodes: &[Node], at: u32, byte: u8) -> u32 {
     let mut child = nodes[at as usize].first_child;
     while child != 0 && nodes[child as usize].byte != byte {
@@ -182,7 +182,7 @@ fn child(nodes: &[Node], at: u32, byte: u8) -> u32 {
     child
 }
 
-/// The longest node with which the text of `state` ends when `byte` follows it.
+/// The longest node with which the text of `state` ends after `byte`.
 fn next(nodes: &[Node], mut state: u32, byte: u8) -> u32 {
     loop {
         match child(nodes, state, byte) {

@@ -1,7 +1,7 @@
-//! A model's tensors by the parts of their names, so that `model.blk[3].attn_q.weight` is a walk.
+//! A model's tensors as a tree of the parts of their names, so that `model.blk[3].attn_q.weight` is a walk.
 //!
-//! Nodes refer to each other by number; those of one parent stand in a row, sorted by name. What a walk looks at lies
-//! close together, apart from names and tensors. Walking allocates nothing.
+//! Nodes refer to each other by number; the children of a node are consecutive, sorted by name. The data that a walk
+//! reads is compact, apart from names and tensors. Walking allocates nothing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,17 +10,17 @@ use tl_tensor::Tensor;
 
 use crate::format::TensorType;
 
-/// The number of the node that all names begin at.
+/// The number of the root node.
 pub(crate) const ROOT: u32 = 0;
 
 /// All nodes; the first is the root.
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
-    /// Of each node, the last part of its name.
+    /// The last part of each node's name.
     names: Vec<Box<str>>,
     leaves: Vec<Option<Leaf>>,
-    /// The children whose names are numbers, those of one node in a row, counted from 0 without a gap.
+    /// Children with numbers for names, consecutive for each node, from 0 without a gap.
     indexed: Vec<u32>,
 }
 
@@ -31,11 +31,11 @@ struct Node {
     n_children: u32,
     first_indexed: u32,
     n_indexed: u32,
-    /// What the children's names hash to: equal where the names are.
+    /// Hash of the children's names: equal for nodes with equal children.
     kind: u64,
 }
 
-/// Where among its siblings a child was found, or that it was not: in nodes of this kind, it is so again.
+/// Position of a child among its siblings, or its absence; valid for all nodes of the same kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChildPlace {
     kind: u64,
@@ -43,16 +43,16 @@ pub struct ChildPlace {
     is_known: bool,
 }
 
-/// What the file has under a full name.
+/// The content of a full name.
 #[derive(Clone, Debug)]
 pub(crate) enum Leaf {
-    /// A tensor that can be computed on.
+    /// A tensor in a supported format.
     Tensor(Tensor),
-    /// A tensor in a format that cannot.
+    /// A tensor in an unsupported format.
     Unsupported(TensorType),
 }
 
-/// The tree while names are added: the children of a node are anywhere.
+/// The tree during construction: children are in no particular place.
 #[derive(Default)]
 struct Draft<'a> {
     name: &'a str,
@@ -80,11 +80,11 @@ impl Tree {
         Tree::arranged(drafts)
     }
 
-    /// Numbers the nodes so that the children of each stand in a row.
+    /// Numbers the nodes so that the children of each are consecutive.
     fn arranged(mut drafts: Vec<Draft<'_>>) -> Tree {
         let mut tree = Tree { nodes: vec![Node::default()], names: vec!["".into()], leaves: vec![], indexed: vec![] };
         let mut order = vec![0];
-        // A name has a few bytes at least: a file whose nodes have larger numbers is larger than any disk.
+        // A name has at least a few bytes, so node numbers overflow only for files larger than any disk.
         for at in 0..drafts.len() {
             let draft = order[at];
             tree.leaves.push(drafts[draft].leaf.take());
@@ -118,7 +118,7 @@ impl Tree {
         self.names.get(node as usize).map_or("", |name| name)
     }
 
-    /// The whole name of a node.
+    /// The full name of a node.
     pub(crate) fn path(&self, mut node: u32) -> String {
         let mut parts = Vec::new();
         while node != ROOT {
@@ -136,15 +136,15 @@ impl Tree {
         self.names.get(first..first + node.n_children as usize).unwrap_or_default()
     }
 
-    /// The child of that name.
+    /// The child with this name.
     pub(crate) fn child(&self, node: u32, name: &str) -> Option<u32> {
         let position = self.child_names(node).binary_search_by(|child| (**child).cmp(name)).ok()?;
         self.nodes.get(node as usize).map(|node| node.first_child + position as u32)
     }
 
-    /// As [`Tree::child`], for a walk that is repeated: `place` is its own, and used for one name only.
+    /// As [`Tree::child`], for a repeated walk: `place` belongs to the walk, and is used for one name only.
     pub(crate) fn child_at(&self, node: u32, name: &str, place: &mut ChildPlace) -> Option<u32> {
-        /// The position of a child that is not there: more than any node has.
+        /// The position of an absent child: larger than any node's.
         const ABSENT: u32 = u32::MAX;
         let parent = self.nodes.get(node as usize)?;
         let is_known = place.is_known && place.kind == parent.kind;
@@ -155,19 +155,19 @@ impl Tree {
         (place.position != ABSENT).then(|| parent.first_child + place.position)
     }
 
-    /// The children whose names are numbers, counted from 0 without a gap.
+    /// The children with numbers for names, from 0 without a gap.
     pub(crate) fn indexed(&self, node: u32) -> &[u32] {
         let Some(node) = self.nodes.get(node as usize) else { return &[] };
         let first = node.first_indexed as usize;
         self.indexed.get(first..first + node.n_indexed as usize).unwrap_or_default()
     }
 
-    /// What the node itself stands for.
+    /// The node's own tensor.
     pub(crate) fn leaf(&self, node: u32) -> Option<&Leaf> {
         self.leaves.get(node as usize).and_then(Option::as_ref)
     }
 
-    /// The node of a whole name.
+    /// The node with this full name.
     pub(crate) fn find(&self, path: &str) -> Option<u32> {
         path.split('.').try_fold(ROOT, |at, part| self.child(at, part))
     }

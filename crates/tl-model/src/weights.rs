@@ -1,7 +1,7 @@
 //! A model's weights on a device, by name and as a tree, with its configuration, metadata and tokenizer.
 //!
-//! Weights lie as they do in the file, which is mapped or read, and are never rearranged. What is computed with them is not known
-//! here: that is the architecture's script.
+//! Weights lie as they do in the file, which is mapped or read, and are never rearranged. The architecture's script
+//! computes with them; this module does not know it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::metadata::{Metadata, MetadataValue};
 use crate::tokenizer::Tokenizer;
 use crate::tree::{ChildPlace, Leaf, ROOT, Tree};
 
-/// The type of what lies between the weights.
+/// Data type of activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
     /// Half precision.
@@ -30,7 +30,7 @@ pub enum Activations {
 }
 
 impl Activations {
-    /// The data type of the tensors.
+    /// The tensors' data type.
     pub fn dtype(self) -> DType {
         match self {
             Activations::Float16 => DType::F16,
@@ -44,7 +44,7 @@ impl Activations {
 pub struct Weights {
     inner: Arc<Inner>,
     activations: Activations,
-    /// That of the activations unless given.
+    /// `None`: the type of the activations.
     cache_dtype: Option<DType>,
 }
 
@@ -56,9 +56,9 @@ struct Inner {
     names: Vec<String>,
     tree: Tree,
     metadata: Metadata,
-    /// On a device that only counts: for each node of the tree, whether its tensor was asked for.
+    /// On a device that only counts: for each node of the tree, whether its tensor was read.
     asked: Option<Box<[AtomicBool]>>,
-    /// `None`: there is none that can be used.
+    /// `None`: no usable tokenizer.
     tokenizer: OnceLock<Option<Arc<Tokenizer>>>,
 }
 
@@ -69,7 +69,7 @@ pub struct ModelNode {
     node: u32,
 }
 
-/// A borrowed [`ModelNode`]: a walk over such places keeps no count of who holds the model.
+/// A borrowed [`ModelNode`]: walking over it does not touch the model's reference count.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeRef<'a> {
     inner: &'a Arc<Inner>,
@@ -77,27 +77,27 @@ pub struct NodeRef<'a> {
 }
 
 impl Weights {
-    /// Opens a model's files (see [`Checkpoint::open`]) and puts the weights on a device: on a CPU they are used where they lie.
+    /// Opens a model's files (see [`Checkpoint::open`]) and puts the weights on a device; a CPU uses them in place.
     /// Activations are `float16`.
     ///
     /// The files must not be truncated while the weights exist.
     ///
     /// # Errors
-    /// Files that cannot be read, are damaged or contradict each other, a configuration that makes no model, memory that cannot be
-    /// had. The message names the file.
+    /// Files that cannot be read, are damaged or contradict each other; an invalid configuration; lack of memory. The
+    /// message names the file.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Weights> {
         Weights::new(Arc::new(Checkpoint::open(path)?), device)
     }
 
-    /// As [`Weights::load`], with the file read into memory of the process's own instead of mapped (see
-    /// [`Mapping::read`](tl_device::Mapping::read)): a start that takes as long as copying does, and decoding that does not depend on
+    /// As [`Weights::load`], with the file read into the process's own memory instead of mapped (see
+    /// [`Mapping::read`](tl_device::Mapping::read)): loading takes as long as a copy, and decoding does not depend on
     /// how the file lies in the system's cache.
     ///
     /// # Errors
-    /// As for [`Weights::load`], and where there is no memory for the copy.
+    /// As for [`Weights::load`], and lack of memory for the copy.
     pub fn load_copied(path: impl AsRef<Path>, device: &Device) -> Result<Weights> {
         if device.is_gpu() {
-            // It copies the weights from the mapped file.
+            // The device copies the weights from the mapped file.
             return Weights::load(path, device);
         }
         let path = path.as_ref();
@@ -110,7 +110,7 @@ impl Weights {
     /// The weights of a checkpoint on a device.
     ///
     /// # Errors
-    /// A configuration that makes no model, memory that cannot be had.
+    /// An invalid configuration, lack of memory.
     pub fn new(checkpoint: Arc<Checkpoint>, device: &Device) -> Result<Weights> {
         let inner = Inner::new(checkpoint.clone(), device)
             .map_err(|error| ModelError::File { path: checkpoint.path().to_owned(), error: Box::new(error) })?;
@@ -120,7 +120,7 @@ impl Weights {
     /// The same files' weights on another device.
     ///
     /// # Errors
-    /// Memory that cannot be had there.
+    /// Lack of memory on that device.
     pub fn on_device(&self, device: &Device) -> Result<Weights> {
         let inner = Inner::new(self.inner.checkpoint.clone(), device)?;
         Ok(Weights { inner: Arc::new(inner), ..self.clone() })
@@ -136,17 +136,18 @@ impl Weights {
         self.activations
     }
 
-    /// The same model with KV caches of this type (see [`KvCache::new`](crate::KvCache::new)); `None`: that of the activations.
+    /// The same model with KV caches of this type (see [`KvCache::new`](crate::KvCache::new)); `None`: the activations'
+    /// type.
     pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Weights {
         Weights { cache_dtype: dtype.into(), ..self.clone() }
     }
 
-    /// The type of the KV caches that are made for the model: that of the activations unless [`Weights::with_cache_dtype`] says another.
+    /// Type of the model's KV caches: that of the activations unless [`Weights::with_cache_dtype`] set another.
     pub fn cache_dtype(&self) -> DType {
         self.cache_dtype.unwrap_or(self.activations.dtype())
     }
 
-    /// The type of KV caches where [`Weights::with_cache_dtype`] gave one.
+    /// Type of the KV caches as set by [`Weights::with_cache_dtype`].
     pub fn own_cache_dtype(&self) -> Option<DType> {
         self.cache_dtype
     }
@@ -171,10 +172,11 @@ impl Weights {
         &self.inner.checkpoint
     }
 
-    /// The tokenizer that the file carries; read when it is first asked for.
+    /// The file's tokenizer, read on first use.
     ///
     /// # Errors
-    /// The file carries none, one of another kind, one that contradicts itself, or one of another size than the model.
+    /// The file has no tokenizer, one of another kind, one that contradicts itself, or one whose size differs from the
+    /// model's.
     pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
         if let Some(Some(tokenizer)) = self.inner.tokenizer.get() {
             return Ok(tokenizer.clone());
@@ -184,31 +186,31 @@ impl Weights {
         Ok(kept.clone().unwrap_or(tokenizer))
     }
 
-    /// Whether the token ends a text, by the tokenizer or a folder's configuration. Whether there is a tokenizer that can be used is
-    /// found out once; without one, the configuration alone says.
+    /// Whether the token ends a text, by the tokenizer or a folder's configuration. The tokenizer is read once; without
+    /// a usable one, the configuration alone decides.
     pub fn is_end(&self, token: u32) -> bool {
         let tokenizer = self.inner.tokenizer.get_or_init(|| self.read_tokenizer().ok().map(Arc::new));
-        // A folder's configuration may name more.
+        // A folder's configuration may name more end tokens.
         tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_end(token))
             || self.inner.checkpoint.stop_token_ids().contains(&token)
     }
 
     fn read_tokenizer(&self) -> Result<Tokenizer> {
         let mut tokenizer = Tokenizer::of(&self.inner.checkpoint)?;
-        // A model may have rows that no token uses, but no token without a row.
+        // A model may have rows without a token, but no token without a row.
         tokenizer.keep_first(self.config().vocab_size)?;
         Ok(tokenizer)
     }
 
-    /// The tensor of that full name, such as `blk.0.attn_q.weight`.
+    /// The tensor with this full name, such as `blk.0.attn_q.weight`.
     ///
     /// # Errors
-    /// The file has none, or has it in a format that cannot be computed on.
+    /// The file lacks it, or has it in a format without kernels.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.inner.tensor(name)
     }
 
-    /// All tensors that can be computed on, with their full names, in the order of the file.
+    /// All tensors in supported formats, with their full names, in the order of the file.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> + Clone {
         let leaf = |name: &str| self.inner.tree.find(name).and_then(|node| self.inner.tree.leaf(node));
         self.inner.names.iter().filter_map(move |name| match leaf(name)? {
@@ -227,8 +229,8 @@ impl Weights {
         NodeRef { inner: &self.inner, node: ROOT }
     }
 
-    /// The names of the tensors that were not read since the weights were loaded on a device that only counts. On other devices reads
-    /// are not recorded: the list is empty. A tensor that is named as a part of another, such as its scale, is one of its own here.
+    /// Names of the tensors not read since the weights were loaded on a device that only counts. Other devices do not
+    /// record reads: the list is empty. A tensor named as a part of another, such as its scale, counts on its own.
     pub fn unasked(&self) -> Vec<&str> {
         let Some(asked) = &self.inner.asked else { return Vec::new() };
         let is_unasked = |name: &&String| {
@@ -238,13 +240,13 @@ impl Weights {
         self.inner.names.iter().filter(is_unasked).map(String::as_str).collect()
     }
 
-    /// The file's metadata under this key; one that begins with a dot has the architecture's name put before it. Allocates
-    /// nothing.
+    /// The file's metadata under this key; a key that begins with a dot gets the architecture's name as prefix.
+    /// Allocates nothing.
     pub fn metadata(&self, key: &str) -> Option<&MetadataValue> {
         self.inner.metadata.value(key)
     }
 
-    /// Whether there is a tensor of that full name.
+    /// Whether a tensor with this full name exists.
     pub fn has(&self, name: &str) -> bool {
         self.inner.tree.find(name).is_some_and(|node| self.inner.tree.leaf(node).is_some())
     }
@@ -254,7 +256,7 @@ impl Inner {
     fn new(checkpoint: Arc<Checkpoint>, device: &Device) -> Result<Inner> {
         let config = ModelConfig::of(&checkpoint)?;
         let n_next = checkpoint.integer(".nextn_predict_layers")?.unwrap_or(0) as usize;
-        // Layers that predict further tokens are left in the file.
+        // Layers that predict further tokens are not loaded.
         let is_used =
             |name: &str| !layer_of(name).is_some_and(|n| n >= config.n_layers && n - config.n_layers < n_next);
         let used = || checkpoint.tensors().iter().enumerate().filter(|(_, tensor)| is_used(&tensor.name));
@@ -301,7 +303,7 @@ fn computable(leaf: &Leaf, name: impl FnOnce() -> String) -> Result<&Tensor> {
 }
 
 impl ModelError {
-    /// The error for a tensor whose format cannot be computed on.
+    /// The error for a tensor in a format without kernels.
     pub fn unsupported_format(name: &str, tensor_type: TensorType) -> ModelError {
         let supported: Vec<String> = FORMATS.iter().map(|row| TensorType::from_id(row.gguf_id).to_string()).collect();
         ModelError::TensorFormat {
@@ -312,13 +314,13 @@ impl ModelError {
     }
 }
 
-/// Whether tensors of this type can be computed on.
+/// Whether tensors of this type are supported.
 pub fn is_supported_type(tensor_type: TensorType) -> bool {
     format_by_gguf_id(tensor_type.id()).is_some()
 }
 
 impl ModelNode {
-    /// The child of that name. Allocates nothing.
+    /// The child with this name. Allocates nothing.
     pub fn child(&self, name: &str) -> Option<ModelNode> {
         let node = self.inner.tree.child(self.node, name)?;
         Some(ModelNode { inner: self.inner.clone(), node })
@@ -329,12 +331,12 @@ impl ModelNode {
         NodeRef { inner: &self.inner, node: self.node }
     }
 
-    /// The child whose name is this number, counted from 0 without a gap: `blk[3]`. Allocates nothing.
+    /// The child whose name is this number: `blk[3]`. Numbers start at 0 without a gap. Allocates nothing.
     pub fn index(&self, index: usize) -> Option<ModelNode> {
         self.by_ref().index(index).map(NodeRef::to_node)
     }
 
-    /// How many children have a number for a name, counted from 0 without a gap.
+    /// Number of children with numbers for names, from 0 without a gap.
     pub fn n_indexed(&self) -> usize {
         self.inner.tree.indexed(self.node).len()
     }
@@ -352,14 +354,14 @@ impl ModelNode {
     /// The tensor at this place; `None` where there are only children.
     ///
     /// # Errors
-    /// The tensor's format cannot be computed on.
+    /// The tensor's format is not supported.
     pub fn tensor(&self) -> Result<Option<&Tensor>> {
         self.by_ref().tensor()
     }
 }
 
 impl<'a> NodeRef<'a> {
-    /// The child of that name. `place` is for one name, and makes the next walk shorter.
+    /// The child with this name. `place` belongs to one name and shortens the next walk.
     pub fn child(self, name: &str, place: &mut ChildPlace) -> Option<NodeRef<'a>> {
         self.inner.tree.child_at(self.node, name, place).map(|node| NodeRef { node, ..self })
     }
@@ -374,7 +376,7 @@ impl<'a> NodeRef<'a> {
         self.node
     }
 
-    /// The place of that number in the same model.
+    /// The place with this number in the same model.
     pub fn at(self, number: u32) -> NodeRef<'a> {
         NodeRef { node: number, ..self }
     }
@@ -387,7 +389,7 @@ impl<'a> NodeRef<'a> {
         self.inner.tensor_at(self.node)
     }
 
-    /// The same place, for keeping.
+    /// The same place as an owned [`ModelNode`].
     pub fn to_node(self) -> ModelNode {
         ModelNode { inner: self.inner.clone(), node: self.node }
     }

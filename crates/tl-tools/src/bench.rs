@@ -1,7 +1,7 @@
-//! How fast a model is.
+//! Measurement of a model's speed.
 //!
-//! Memory is reserved first, as for generating, and what is measured has run before: the same prompt, a decoded token. A step
-//! is what it is when text is generated: the model, and the choice of the likeliest token.
+//! Memory is reserved first, as for generation, and each measured operation has run once before: the same prompt, a
+//! decoded token. A step is the same as in generation: the model, and the choice of the likeliest token.
 
 use std::time::Instant;
 
@@ -10,22 +10,22 @@ use tl_engine::{KvCache, Model, ReserveFor, SamplingOptions};
 use tl_model::{Result, Sampler};
 use tl_tensor::Random;
 
-/// One thing that is measured.
+/// A measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
-    /// So many tokens at once, into an empty cache.
+    /// This many tokens at once, into an empty cache.
     Prefill(usize),
-    /// `count` tokens one after the other, with `depth` in the cache before.
+    /// `count` tokens one after the other, with `depth` already in the cache.
     Decode {
-        /// Tokens whose time is measured.
+        /// Number of measured tokens.
         count: usize,
-        /// Tokens in the cache before.
+        /// Tokens already in the cache.
         depth: usize,
     },
 }
 
 impl Test {
-    /// Tokens that there must be room for.
+    /// The required context, in tokens.
     pub fn context(self) -> usize {
         match self {
             Test::Prefill(count) => count,
@@ -33,7 +33,7 @@ impl Test {
         }
     }
 
-    /// Tokens whose time is measured.
+    /// Number of measured tokens.
     pub fn n_tokens(self) -> usize {
         match self {
             Test::Prefill(count) | Test::Decode { count, .. } => count,
@@ -50,13 +50,13 @@ impl Test {
     }
 }
 
-/// A test's repetitions.
+/// Results of a test's repetitions.
 pub struct Measured {
-    /// What was measured.
+    /// The test.
     pub test: Test,
-    /// Tokens per second of each.
+    /// Tokens per second of each repetition.
     pub rates: Vec<f64>,
-    /// Allocations of the device in all of them.
+    /// Allocations of the device in all repetitions.
     pub allocation_count: u64,
 }
 
@@ -80,17 +80,17 @@ impl Measured {
     }
 }
 
-/// A model with its memory, ready to be measured.
+/// A model with its memory, ready for measurement.
 pub struct Bench<'a> {
     model: &'a Model,
     cache: KvCache,
     sampler: Sampler,
-    /// Random ones, as many as the context holds.
+    /// Random tokens, as many as the context holds.
     tokens: Vec<u32>,
 }
 
 impl Bench<'_> {
-    /// Reserves for a context, as generating does.
+    /// Reserves memory for a context, as generation does.
     ///
     /// # Errors
     /// As for [`ReserveFor::reserve_for`].
@@ -102,7 +102,7 @@ impl Bench<'_> {
         let vocab_size = model.config().vocab_size;
         let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
         let mut random = Random::new(0);
-        // The remainder is smaller than the vocabulary, and that than 2^28.
+        // The remainder is below the vocabulary size, which is below 2^28.
         let token = |_| (random.next_u64() % vocab_size.max(1) as u64) as u32;
         Ok(Bench {
             model,
@@ -115,7 +115,7 @@ impl Bench<'_> {
     /// Starts the threads and touches all weights.
     ///
     /// # Errors
-    /// What running the model gives.
+    /// Errors of running the model.
     pub fn warm_up(&mut self) -> Result<()> {
         let len = self.tokens.len().min(64);
         self.fill(len)?;
@@ -123,13 +123,13 @@ impl Bench<'_> {
         self.decode(1)
     }
 
-    /// Runs a test `reps` times, and once more before if that is the first of its size.
+    /// Runs a test `reps` times, and once before that if it is the first of its size.
     ///
     /// # Errors
-    /// What running the model gives.
+    /// Errors of running the model.
     pub fn measure(&mut self, test: Test, reps: u32) -> Result<Measured> {
         match test {
-            // Once unmeasured: it is the first to touch buffers of its size.
+            // Once without measurement, to allocate buffers of this size.
             Test::Prefill(count) => self.fill(count)?,
             Test::Decode { depth, .. } => self.fill(depth)?,
         }
@@ -150,7 +150,7 @@ impl Bench<'_> {
         Ok(Measured { test, rates, allocation_count: count(self.model) - before })
     }
 
-    /// Lets the cache hold the first `len` tokens again. One that cannot go back, for its windows or its states, is filled anew.
+    /// Truncates the cache to the first `len` tokens, or refills it if its windows or states do not allow that.
     fn go_back(&mut self, len: usize) -> Result<()> {
         match self.cache.truncate(len) {
             Ok(()) => Ok(()),
@@ -158,7 +158,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Puts so many tokens into the empty cache.
+    /// Puts `len` tokens into the empty cache.
     fn fill(&mut self, len: usize) -> Result<()> {
         self.cache.clear();
         match self.tokens.get(..len) {
@@ -170,7 +170,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Goes on from what the cache holds, each time with the likeliest token.
+    /// Continues from the cache's tokens, each time with the likeliest token.
     fn decode(&mut self, count: usize) -> Result<()> {
         let mut token = self.tokens.first().copied().unwrap_or(0);
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! What can go wrong with making and measuring model files.
+//! Errors of making and measuring model files.
 
 use std::path::PathBuf;
 
@@ -14,17 +14,17 @@ pub enum ToolError {
     /// A model that cannot be read, written or run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A name that is none of those that are known.
+    /// An unknown name.
     #[error("there is no {what} `{name}`; there are {known}")]
     UnknownName {
-        /// What it was to name: `shape`, `format`.
+        /// The kind of name: `shape`, `format`.
         what: &'static str,
         /// The name given.
         name: String,
-        /// The names that are known.
+        /// The known names.
         known: String,
     },
-    /// The file does not begin with the mark of a file of log-probabilities.
+    /// The file does not begin with the magic of a file of log-probabilities.
     #[error(
         "no file of log-probabilities: it begins with {found:02x?}, such a file with `_logits_`; \
          `tl perplexity --save` writes one, and llama-perplexity --kl-divergence-base"
@@ -33,7 +33,7 @@ pub enum ToolError {
         /// The first bytes of the file, at most eight.
         found: Vec<u8>,
     },
-    /// A text whose log-probabilities make no file.
+    /// Sizes that a file of log-probabilities cannot have.
     #[error(
         "{n_tokens} tokens in windows of {window}, from a vocabulary of {vocab_size}: a file of log-probabilities has windows of 3 \
          tokens or more and nothing left over, and counts windows, their tokens and the vocabulary from 1 to 2147483647"
@@ -46,17 +46,17 @@ pub enum ToolError {
         /// Tokens of the text.
         n_tokens: usize,
     },
-    /// A weight that another format cannot hold, or that was no finite number before.
+    /// A weight that the target format cannot hold, or that was not a finite number.
     #[error(
         "{}: tensor `{tensor}` has weights that are no finite numbers in {format}; \
          take a file whose weights are, or a format that reaches further, such as bf16", .path.display()
     )]
     NotFinite {
-        /// The file that is read.
+        /// The source file.
         path: PathBuf,
         /// The tensor's name.
         tensor: String,
-        /// The format in which they were to be written.
+        /// The target format.
         format: String,
     },
 }

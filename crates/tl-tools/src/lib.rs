@@ -1,7 +1,7 @@
-//! Making and measuring model files: files with random weights, files in other formats, how well a model predicts a text and
-//! how far it is from another one, how fast it runs and what the machine could do.
+//! Making and measuring model files: files with random weights, files in other formats, a model's perplexity on a text
+//! and its divergence from another model, its speed, and the limits of the machine.
 //!
-//! Nothing that runs a model needs this crate.
+//! Running a model does not need this crate.
 
 pub mod bench;
 mod error;

@@ -1,7 +1,7 @@
-//! What the machine itself can do: how fast memory is read, and how fast numbers are multiplied and added, in `float32` and
-//! in what the products of a prompt are computed in.
+//! Limits of the machine: memory bandwidth, and the rate of multiplications and additions in `float32` and in the
+//! arithmetic of a prompt's products.
 //!
-//! All are measured with the threads that the model runs on, by loops that do nothing else.
+//! All are measured on the threads that the model runs on, by loops that do nothing else.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,22 +15,22 @@ use tl_tensor::quant::format_of;
 
 /// Bytes that a thread reads at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// A buffer that no cache holds where the caches' sizes are not known.
+/// A buffer larger than any cache, for caches of unknown size.
 const LEAST_BUFFER_BYTES: usize = 512 << 20;
 const MOST_BUFFER_BYTES: usize = 2 << 30;
-/// How often each is measured; the best counts.
+/// Number of passes of each measurement; the best counts.
 const PASSES: usize = 8;
 
-/// The limits, each `None` where it cannot be measured.
+/// The limits; `None` for one that cannot be measured.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Bytes that are read per second.
+    /// Bytes read per second.
     pub bytes_per_second: Option<f64>,
     /// Length of the buffer that was read.
     pub buffer_bytes: usize,
     /// Additions and multiplications of `float32` per second.
     pub float32: Option<f64>,
-    /// What the products of a prompt are computed in, and the additions and multiplications of it per second.
+    /// The arithmetic of a prompt's products, and its additions and multiplications per second.
     pub products: Option<(&'static str, f64)>,
 }
 
@@ -48,7 +48,7 @@ impl Limits {
     }
 }
 
-/// What most of the products of a prompt with a model's weights are computed in.
+/// The arithmetic of most of a prompt's products with a model's weights.
 pub fn of_products(model: &Model) -> Arithmetic {
     let isa = model.device().threads().isa();
     let mut elems: Vec<(Arithmetic, usize)> = Vec::new();
@@ -66,7 +66,7 @@ pub fn of_products(model: &Model) -> Arithmetic {
     elems.into_iter().max_by_key(|(_, n)| *n).map_or(Arithmetic::Float32, |(arithmetic, _)| arithmetic)
 }
 
-/// Twice what the largest cache holds, if there is as much to spare.
+/// Twice the size of the largest cache, within bounds and a quarter of the available memory.
 fn buffer_bytes() -> usize {
     let wanted = largest_cache().saturating_mul(2).clamp(LEAST_BUFFER_BYTES, MOST_BUFFER_BYTES);
     let spare = available_memory().map_or(wanted, |has| usize::try_from(has.bytes / 4).unwrap_or(usize::MAX));
@@ -83,13 +83,13 @@ fn largest_cache() -> usize {
     (0..8).filter_map(size).max().unwrap_or(0)
 }
 
-/// Bytes per second that all threads read together; `None` where there is no memory for it.
+/// Bytes per second that all threads read together; `None` for lack of memory.
 fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
     let mut map = memmap2::MmapMut::map_anon(len_bytes).ok()?;
     // In pages of 2 MiB, as weights are mapped.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
-    // Written, so that every page is there.
+    // Written, so that every page is allocated.
     map.fill(1);
     let buffer: &[u64] = bytemuck::cast_slice(&map);
     let n_chunks = len_bytes / CHUNK_BYTES;
@@ -100,20 +100,20 @@ fn read_bandwidth(device: &Device, len_bytes: usize) -> Option<f64> {
             black_box(limits::read(isa, words.unwrap_or_default(), reading));
         });
     };
-    // Which is the fastest depends on the CPU.
+    // The fastest kind of prefetch depends on the CPU.
     let seconds = Prefetch::ALL.map(|reading| best_seconds(|| pass(Some(reading)))).into_iter();
     let seconds = seconds.fold(best_seconds(|| pass(None)), f64::min);
     (n_chunks > 0).then(|| len_bytes as f64 / seconds)
 }
 
-/// Operations per second that all threads compute together; `None` where there is no loop for them: on x86-64, with
-/// portable instructions.
+/// Operations per second that all threads compute together; `None` without a loop for them: on x86-64, with portable
+/// instructions.
 fn peak(device: &Device, arithmetic: Arithmetic) -> Option<f64> {
     let isa = device.threads().isa();
     if cfg!(target_arch = "x86_64") && isa == Isa::portable() {
         return None;
     }
-    // Small tasks: a thread that is held up leaves more of them to the others.
+    // Small tasks: if a thread is delayed, the others take more of them.
     let n_tasks = 16 * device.threads().count();
     const ROUNDS: usize = 20_000;
     let operations = arithmetic.multiply_adds(isa, ROUNDS)? * n_tasks as f64;

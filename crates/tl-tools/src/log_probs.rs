@@ -1,6 +1,6 @@
-//! Files of log-probabilities: a text's tokens, and for each token of the second half of every window what a model gave all
-//! tokens of the vocabulary in its place. It is the format of llama.cpp's `llama-perplexity --kl-divergence-base`, so that
-//! either program can be compared with what the other has written.
+//! Files of log-probabilities: a text's tokens, and for each token of the second half of every window the
+//! log-probabilities of the whole vocabulary at its position. The format is that of llama.cpp's `llama-perplexity
+//! --kl-divergence-base`, so either program can read the other's files.
 //!
 //! All numbers little-endian: the eight characters `_logits_`; three `i32`: tokens of a window `w`, of the vocabulary `v`, and
 //! the number of windows; the tokens of all windows as `i32`; then for each window `w - 1 - ⌊w / 2⌋` rows, for the tokens
@@ -21,7 +21,7 @@ const MAGIC: &[u8; 8] = b"_logits_";
 const ROW_HEADER_BYTES: usize = 8;
 /// The shortest window that has a prediction in its second half.
 pub const SHORTEST_WINDOW: usize = 3;
-/// How far below the greatest logit one is still told apart.
+/// Largest distinguished distance below the greatest logit.
 const RANGE: f32 = 16.0;
 
 /// The natural logarithm of the sum of the exponentials.
@@ -30,12 +30,12 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
     most + logits.iter().map(|&x| (f64::from(x) - most).exp()).sum::<f64>().ln()
 }
 
-/// The first position of a window whose prediction is looked at: before it there is too little to predict from.
+/// The first scored position of a window: before it there is too little context.
 pub fn first_scored(window: usize) -> usize {
     window / 2
 }
 
-/// Predictions that are looked at in a window: not that of its last token, behind which nothing is known.
+/// Scored predictions of a window: without that of its last token, which has no successor.
 pub fn rows_of(window: usize) -> usize {
     window.saturating_sub(1 + first_scored(window))
 }
@@ -53,7 +53,7 @@ pub struct LogProbs<'a> {
     rows: &'a [u8],
 }
 
-/// The log-probabilities of all tokens in one place.
+/// The log-probabilities of all tokens at one position.
 #[derive(Clone, Copy, Debug)]
 pub struct LogProbsRow<'a> {
     step: f32,
@@ -65,7 +65,7 @@ impl<'a> LogProbs<'a> {
     /// Reads a file's bytes.
     ///
     /// # Errors
-    /// Another kind of file, sizes that cannot be, a token outside the vocabulary, a file that ends too early.
+    /// Another kind of file, impossible sizes, a token outside the vocabulary, a truncated file.
     pub fn parse(bytes: &'a [u8]) -> Result<LogProbs<'a>> {
         if !bytes.starts_with(MAGIC) {
             return Err(ToolError::NotLogProbs { found: bytes.iter().copied().take(MAGIC.len()).collect() });
@@ -83,7 +83,7 @@ impl<'a> LogProbs<'a> {
             if (value as usize) < vocab_size { Ok(()) } else { Err(wrong) }
         };
         tokens.as_chunks::<4>().0.iter().enumerate().try_for_each(check)?;
-        // Three sizes below 2^31 can multiply to more than can be counted.
+        // The product of three sizes below 2^31 may overflow.
         let rows = (n_windows as u64 * rows_of(window) as u64).saturating_mul(row_bytes(vocab_size) as u64);
         let rows = reader.take(rows, "the log-probabilities")?;
         Ok(LogProbs { window, vocab_size, tokens, rows })
@@ -94,7 +94,7 @@ impl<'a> LogProbs<'a> {
         self.window
     }
 
-    /// Tokens that there are log-probabilities for.
+    /// Tokens with log-probabilities.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -117,7 +117,7 @@ impl<'a> LogProbs<'a> {
     }
 }
 
-/// A count that is at least `least`. One that fits an `i32` and is not negative, so that it fits here.
+/// A count of at least `least`. The file's value is a non-negative `i32`, so it fits.
 fn size(reader: &mut Reader<'_>, what: &'static str, least: u32) -> Result<usize> {
     let offset = reader.position() as u64;
     let value = reader.u32(what)?;
@@ -129,14 +129,14 @@ fn size(reader: &mut Reader<'_>, what: &'static str, least: u32) -> Result<usize
 }
 
 impl LogProbsRow<'_> {
-    /// The log-probability of each token, as the file has it.
+    /// The log-probability of each token, as in the file.
     pub fn values(&self) -> impl Iterator<Item = f64> {
         let (step, lowest) = (f64::from(self.step), f64::from(self.lowest));
         self.numbers.iter().map(move |&number| lowest + step * f64::from(u16::from_le_bytes(number)))
     }
 
-    /// As [`LogProbsRow::values`], minus infinity in place of what the file does not tell: tokens so far below the likeliest
-    /// that they were all written as the lowest value.
+    /// As [`LogProbsRow::values`], with minus infinity for tokens so far below the likeliest that the file has the
+    /// lowest value for all of them.
     pub fn known(&self) -> impl Iterator<Item = f64> {
         let is_cut = self.step * f32::from(u16::MAX) > 0.9999 * RANGE;
         let known = move |(value, &number)| if is_cut && number == [0; 2] { f64::NEG_INFINITY } else { value };
@@ -144,25 +144,24 @@ impl LogProbsRow<'_> {
     }
 }
 
-/// A file of log-probabilities that is being written. One that is dropped before [`LogProbsWriter::finish`] leaves nothing
-/// behind.
+/// A file of log-probabilities being written. Dropping it before [`LogProbsWriter::finish`] leaves nothing behind.
 #[derive(Debug)]
 pub struct LogProbsWriter {
     file: OutputFile,
     vocab_size: usize,
-    /// Rows that are still to come.
+    /// Remaining rows.
     left: usize,
     row: Vec<u8>,
     len_bytes: u64,
 }
 
 impl LogProbsWriter {
-    /// Begins the file that will be `path`: `tokens` in windows of `window`, a whole number of them.
+    /// Creates the file that will become `path`: `tokens` in windows of `window`, a whole number of them.
     ///
     /// # Errors
-    /// [`ToolError::LogProbsSizes`]: windows of fewer than 3 tokens, no window, a rest, no vocabulary, more than the format can
-    /// count. [`ModelError::TokenId`]: a token outside the vocabulary. [`ModelError::Write`]: a folder that is missing or may not
-    /// be written to, a target that is no plain file, a full disk.
+    /// [`ToolError::LogProbsSizes`]: windows of fewer than 3 tokens, no window, an incomplete window, no vocabulary,
+    /// sizes that the format cannot hold. [`ModelError::TokenId`]: a token outside the vocabulary.
+    /// [`ModelError::Write`]: a missing or read-only folder, a target that is not a regular file, a full disk.
     pub fn create(path: impl AsRef<Path>, window: usize, vocab_size: usize, tokens: &[u32]) -> Result<LogProbsWriter> {
         let path = path.as_ref();
         let n_windows = tokens.len() / window.max(1);
@@ -192,7 +191,7 @@ impl LogProbsWriter {
     /// Writes the next row, from the logits of all tokens.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: a full disk, a medium that fails, one row more than the windows have, a row of another length.
+    /// [`ModelError::Write`]: a full disk, a failing medium, more rows than the windows have, a row of another length.
     pub fn row(&mut self, logits: &[f32]) -> Result<()> {
         if self.left == 0 || logits.len() != self.vocab_size {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "a row that has no place in the file");
@@ -207,7 +206,7 @@ impl LogProbsWriter {
         self.row.extend(step.to_le_bytes());
         self.row.extend(lowest.to_le_bytes());
         for &logit in logits {
-            // Where all are equal, 0 of 0 steps; the cast takes what is no number for 0.
+            // If all logits are equal, this is 0 / 0; the cast turns the NaN into 0.
             let number = ((logit - least) / step).round_ties_even() as u16;
             self.row.extend(number.to_le_bytes());
         }
@@ -215,10 +214,10 @@ impl LogProbsWriter {
         Ok(self.file.put(&self.row).map_err(|source| self.failed(source))?)
     }
 
-    /// Completes the file, waits until it is on the disk, and gives it its name. Returns its length in bytes.
+    /// Completes the file, syncs it to disk, and renames it to its target. Returns its length in bytes.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: rows that are missing, a full disk, a medium that fails.
+    /// [`ModelError::Write`]: missing rows, a full disk, a failing medium.
     pub fn finish(self) -> Result<u64> {
         if self.left > 0 {
             return Err(self.failed(io::Error::new(io::ErrorKind::InvalidInput, "rows are missing")).into());

@@ -1,9 +1,9 @@
-//! How well a model predicts a text, and how far its predictions are from another's: perplexity and Kullback-Leibler
-//! divergence over windows of tokens.
+//! Perplexity of a model on a text, and Kullback-Leibler divergence of its predictions from another's, over windows of
+//! tokens.
 //!
-//! The windows do not overlap, and the predictions of each one's second half are looked at, so that each has at least half a
-//! window to go by. Where the tokenizer puts a token before a text, each window's first token is replaced by it. That is what
-//! llama.cpp's `llama-perplexity` does; the figures can be compared.
+//! The windows do not overlap, and the predictions of each one's second half are scored, so that each has at least half
+//! a window of context. If the tokenizer puts a token before a text, it replaces each window's first token. llama.cpp's
+//! `llama-perplexity` does the same; the figures are comparable.
 
 use tl_device::{Device, TensorBuffer};
 use tl_engine::{Model, Workload};
@@ -14,10 +14,10 @@ use tl_tensor::Tensor;
 use crate::error::{Result, ToolError};
 use crate::log_probs::{LogProbsRow, SHORTEST_WINDOW, first_scored, log_sum_exp};
 
-/// Tokens whose logits are in memory at once: enough to compute at the speed of prefill.
+/// Tokens whose logits are in memory at once: enough for the speed of prefill.
 const PART: usize = 128;
 
-/// Predictions as a workload: a plan for it and a reservation by it are for windows of so many tokens.
+/// Predictions as a workload: plans and reservations for windows of a given number of tokens.
 ///
 /// ```
 /// use tl_engine::{Activations, Planner};
@@ -37,7 +37,7 @@ pub const WINDOWS: Workload = Workload {
     },
 };
 
-/// A model that goes through windows of a text.
+/// A model that runs over windows of a text.
 ///
 /// ```
 /// use tl_engine::Model;
@@ -58,35 +58,35 @@ pub struct Predictions<'a> {
     model: &'a Model,
     cache: KvCache,
     window: usize,
-    /// The token that each window begins with, where there is one.
+    /// The token that each window begins with, if any.
     begin: Option<u32>,
-    /// The tokens of the window that runs.
+    /// The tokens of the current window.
     ids: Vec<u32>,
     logits: Vec<f32>,
 }
 
 impl<'a> Predictions<'a> {
-    /// Takes a KV cache for windows of so many tokens. Memory for it and for the windows comes from the device's tensor buffer where
-    /// one is set (see [`WINDOWS`]).
+    /// Takes a KV cache for windows of `window` tokens. Memory for it and for the windows comes from the device's
+    /// tensor buffer if one is set (see [`WINDOWS`]).
     ///
     /// # Errors
-    /// A window that is too short to predict from, or longer than the model was trained for; a file without a tokenizer;
-    /// memory that cannot be had.
+    /// A window that is too short to predict from, or longer than the model was trained for; a file without a
+    /// tokenizer; lack of memory.
     pub fn new(model: &'a Model, window: usize) -> Result<Predictions<'a>> {
         check_window(model, window)?;
         let tokenizer = model.tokenizer()?;
-        // An empty text has nothing but the tokens that are put around every text.
+        // An empty text has only the tokens that are added around every text.
         let begin = tokenizer.bos().filter(|bos| tokenizer.encode("").first() == Some(bos));
         let logits = room_for_logits(model.device(), model.config().vocab_size)?;
         let ids = Vec::with_capacity(window);
         Ok(Predictions { model, cache: model.new_cache(window)?, window, begin, ids, logits })
     }
 
-    /// Runs a window; gives `each` the token that came next and the logits of all tokens in its place, for every prediction of
-    /// the second half.
+    /// Runs a window; passes `each` the next token and the logits at its position, for every prediction of the second
+    /// half.
     ///
     /// # Errors
-    /// What `each` gives, a window of another length, an id outside the vocabulary, memory that cannot be had.
+    /// Errors of `each`, a window of another length, an id outside the vocabulary, lack of memory.
     pub fn window(&mut self, tokens: &[u32], each: &mut dyn FnMut(u32, &[f32]) -> Result<()>) -> Result<()> {
         if tokens.len() != self.window {
             return Err(ModelError::Window { asked: tokens.len(), shortest: self.window, limit: self.window }.into());
@@ -101,7 +101,7 @@ impl<'a> Predictions<'a> {
             *first = begin;
         }
         self.cache.clear();
-        // Behind the last token nothing is known.
+        // The last token has no successor.
         let (before, scored) = self.ids[..self.window - 1].split_at(first_scored(self.window));
         let mut nexts = tokens[before.len() + 1..].iter();
         let scratch = &mut self.logits;
@@ -127,7 +127,7 @@ fn check_window(model: &Model, window: usize) -> tl_model::Result<()> {
     Ok(())
 }
 
-/// Room on the heap for the logits that are read at once: a token's; of a GPU, which is waited for, those of a whole part.
+/// Heap space for the logits read at once: one token's; on a GPU, where each read waits, those of a whole part.
 fn room_for_logits(device: &Device, vocab_size: usize) -> tl_model::Result<Vec<f32>> {
     let rows = if device.is_gpu() { PART } else { 1 };
     let len = rows * vocab_size;
@@ -135,7 +135,8 @@ fn room_for_logits(device: &Device, vocab_size: usize) -> tl_model::Result<Vec<f
     Ok(vec![0.0; len])
 }
 
-/// Runs the tokens that nothing is predicted from, then the others in parts, and gives `each` the logits after each of those.
+/// Runs the tokens without scored predictions, then the others in parts, and passes `each` the logits after each of the
+/// latter.
 fn run<E: From<ModelError>>(
     model: &ScriptedModel,
     cache: &mut KvCache,
@@ -147,7 +148,7 @@ fn run<E: From<ModelError>>(
     scored.chunks(PART).try_for_each(|part| each(model.forward_all(part, cache)?))
 }
 
-/// Reserves what windows of so many tokens take.
+/// Reserves memory for windows of `window` tokens.
 fn reserve(buffer: &TensorBuffer, model: &Model, window: usize) -> tl_model::Result<()> {
     check_window(model, window)?;
     let n_before = first_scored(window);
@@ -164,7 +165,7 @@ fn reserve(buffer: &TensorBuffer, model: &Model, window: usize) -> tl_model::Res
     })
 }
 
-/// How many tokens go through the model at once where `n` go in parts of at most `part`, each number once.
+/// Numbers of tokens that run at once when `n` are divided into parts of at most `part`, each number once.
 fn lengths(n: usize, part: usize) -> Vec<usize> {
     let mut lengths = vec![n.min(part), n % part];
     lengths.retain(|&n| n > 0);
@@ -181,7 +182,7 @@ pub struct Perplexity {
 }
 
 impl Perplexity {
-    /// Adds a token that was predicted with these logits of all tokens.
+    /// Adds a token, predicted with these logits of the whole vocabulary.
     pub fn add(&mut self, next: u32, logits: &[f32]) {
         let logit = logits.get(next as usize).copied().map_or(f64::NEG_INFINITY, f64::from);
         self.add_nll(log_sum_exp(logits) - logit);
@@ -193,17 +194,17 @@ impl Perplexity {
         self.sum_of_squares += nll * nll;
     }
 
-    /// Tokens so far.
+    /// Number of tokens so far.
     pub fn n_tokens(&self) -> u64 {
         self.n
     }
 
-    /// The perplexity; not a number before the first token.
+    /// The perplexity; NaN before the first token.
     pub fn value(&self) -> f64 {
         (self.sum / self.n as f64).exp()
     }
 
-    /// Its standard error, from the spread of the log-likelihoods; not a number before the second token.
+    /// Its standard error, from the spread of the log-likelihoods; NaN before the second token.
     pub fn standard_error(&self) -> f64 {
         let mean = self.sum / self.n as f64;
         let variance = (self.sum_of_squares / self.n as f64 - mean * mean).max(0.0);
@@ -211,9 +212,9 @@ impl Perplexity {
     }
 }
 
-/// How far predictions are from those of a reference: for each the Kullback-Leibler divergence `Σ p (ln p - ln q)`, with `p` the
-/// reference's probability of a token and `q` the one that is looked at, both among the tokens whose `p` is known, and whether
-/// both find the same token likeliest.
+/// Divergence of predictions from those of a reference: for each the Kullback-Leibler divergence `Σ p (ln p - ln q)`,
+/// with `p` the reference's probability of a token and `q` the tested model's, both among the tokens with known `p`,
+/// and whether both have the same likeliest token.
 #[derive(Clone, Debug, Default)]
 pub struct Divergence {
     reference: Perplexity,
@@ -223,11 +224,11 @@ pub struct Divergence {
 }
 
 impl Divergence {
-    /// Adds a prediction, of which the reference's log-probabilities and the logits are known, and the token that came.
+    /// Adds a prediction: the reference's log-probabilities, the logits, and the actual next token.
     pub fn add(&mut self, reference: &LogProbsRow<'_>, next: u32, logits: &[f32]) {
         self.scratch.clear();
         self.scratch.extend(reference.known());
-        // Of the known tokens alone, both add up to 1; the file's numbers are rounded besides.
+        // Normalized over the known tokens, for both; the file's numbers are rounded as well.
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let (mut sum_p, mut sum_q) = (0.0, 0.0);
         for (&log_p, &logit) in self.scratch.iter().zip(logits).filter(|&(&log_p, _)| log_p > f64::NEG_INFINITY) {
@@ -251,12 +252,12 @@ impl Divergence {
         &self.reference
     }
 
-    /// The mean of the divergences; not a number before the first.
+    /// The mean divergence; NaN before the first.
     pub fn mean(&self) -> f64 {
         self.values.iter().sum::<f64>() / self.values.len() as f64
     }
 
-    /// The value that a share of the divergences, from 0 to 1, does not exceed; not a number before the first.
+    /// The value that a share of the divergences, from 0 to 1, does not exceed; NaN before the first.
     pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -270,7 +271,7 @@ impl Divergence {
     }
 }
 
-/// The place of the greatest value, of equals the first.
+/// The index of the greatest value; of equal ones, the first.
 fn first_greatest(values: impl Iterator<Item = f64>) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
     for (index, value) in values.enumerate() {

@@ -1,10 +1,10 @@
-//! Writing a model's weights again in another format, as one GGUF file.
+//! Converting a model's weights to another format, as one GGUF file.
 //!
-//! Whatever a [`Checkpoint`] is opened from is read: a GGUF file, a split one, a Hugging Face folder, whose tensors are
-//! arranged as GGUF has them (see `checkpoint/export.rs`) and whose tokenizer and chat template become metadata. Metadata
-//! of a GGUF file is kept in its order but for the key that names the format and what a part says of the split. A tensor
-//! is never in memory as a whole: its elements go through `float32` a piece at a time. It must not know what kind of
-//! model it is, beyond the names by which a mix of formats tells what matters more.
+//! The source is anything that a [`Checkpoint`] opens: a GGUF file, a split one, or a Hugging Face folder, whose
+//! tensors are arranged as in GGUF (see `checkpoint/export.rs`) and whose tokenizer and chat template become metadata.
+//! Metadata of a GGUF file is kept in order, except for the key of the format and the keys of a split file. A tensor is
+//! never in memory as a whole: its elements are converted through `float32` a piece at a time. This module must not
+//! know the kind of model, beyond the names by which a mix of formats finds the more important weights.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,24 +20,24 @@ use crate::recipe::{OUTPUT, Recipe};
 
 const FILE_TYPE: &str = "general.file_type";
 const QUANTIZATION_VERSION: &str = "general.quantization_version";
-/// The version of the block formats that is written, where a file does not say so already.
+/// The version of the block formats to write, if the file has none.
 const CURRENT_VERSION: u32 = 2;
 
-/// Elements that are converted at a time; a whole number of blocks in every format.
+/// Elements converted at a time; a whole number of blocks in every format.
 const CHUNK_ELEMS: usize = 4096;
-/// Chunks that are made before they are written.
+/// Chunks converted before they are written.
 const STAGED_CHUNKS: usize = 128;
-/// Bytes that are copied at a time.
+/// Bytes copied at a time.
 const COPY_BYTES: usize = 4 << 20;
 
 const NAME: &str = "general.name";
 const EMBEDDING: &str = "token_embd.weight";
-/// Which experts a token goes to: small, and everything hangs on it, so that it is `float32` in all files.
+/// The expert routers: small and sensitive, so they are `float32` in all files.
 const ROUTERS: [&str; 2] = [".ffn_gate_inp.weight", ".ffn_gate_inp_shexp.weight"];
 /// Weights of all experts of a layer: three dimensions.
 const EXPERTS: &str = "_exps.weight";
 
-/// A model that is going to be written in another format.
+/// A model to be written in another format.
 ///
 /// ```
 /// use tl_device::Device;
@@ -56,36 +56,36 @@ pub struct Quantization {
     recipe: &'static Recipe,
 }
 
-/// How far writing has come: before each tensor.
+/// Progress of writing, reported before each tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizeProgress<'a> {
-    /// The tensor that is next.
+    /// The next tensor.
     pub tensor: &'a str,
-    /// Bytes of the tensors that have been read.
+    /// Bytes of the tensors read so far.
     pub read_bytes: u64,
-    /// Bytes of the tensors in all.
+    /// Total bytes of the tensors.
     pub total_bytes: u64,
 }
 
-/// What was written.
+/// Report of a written file.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct QuantizeReport {
-    /// Length of the files that have the weights that were read.
+    /// Size of the source's weights files.
     pub read_bytes: u64,
-    /// Length of the file that was written.
+    /// Size of the written file.
     pub written_bytes: u64,
-    /// Weights whose rows are no whole number of the format's blocks, and which are `float16` therefore.
+    /// Weights whose rows are not a whole number of the format's blocks, and which are therefore `float16`.
     pub without_whole_blocks: Vec<String>,
-    /// Weights that had lost bits before, in the format that was read, and were converted from it.
+    /// Number of weights that were already quantized in the source.
     pub already_quantized: usize,
     /// Differences between the written file and the source, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// What becomes of a tensor.
+/// The treatment of a tensor.
 enum Step {
-    /// Its bytes go over as they are.
+    /// Its bytes are copied.
     Keep,
     /// It is converted.
     Convert { from: &'static Format, to: &'static Format },
@@ -101,27 +101,27 @@ impl Step {
 }
 
 impl Quantization {
-    /// Opens what [`Checkpoint::open`] opens, to be written in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m`
-    /// and so on, in capitals or not).
+    /// Opens a source as [`Checkpoint::open`] does, to be written in the named format or mix of formats (`f16`, `q8_0`,
+    /// `q4_k_m` and so on, in any case).
     ///
     /// # Errors
-    /// An unknown format ([`ToolError::UnknownName`], with the names that there are); as for [`Checkpoint::open`].
+    /// An unknown format ([`ToolError::UnknownName`], with the known names); as for [`Checkpoint::open`].
     pub fn open(path: impl AsRef<Path>, format: &str) -> Result<Quantization> {
         let recipe = Recipe::named(format)?;
         Ok(Quantization { checkpoint: Checkpoint::open(path)?, recipe })
     }
 
-    /// The files that are read; none of them can be the target.
+    /// The source files; none of them can be the target.
     pub fn files(&self) -> &[PathBuf] {
         self.checkpoint.files()
     }
 
     /// Writes the file with all of the device's threads: weights of two dimensions and those of experts in the format,
-    /// those of one (norms) and of routers as `float32`, others as they are. Tells `progress` before each tensor.
+    /// those of one (norms) and of routers as `float32`, others unchanged. Calls `progress` before each tensor.
     ///
     /// # Errors
-    /// A weight in a format that cannot be read, a weight that is no finite number, a folder's tokenizer that GGUF cannot
-    /// describe, or [`ModelError::Write`]: the target is then as it was.
+    /// A weight in an unsupported format, a weight that is not a finite number, a folder's tokenizer that GGUF cannot
+    /// describe, or [`ModelError::Write`]: the target is then unchanged.
     pub fn write(
         &self,
         target: impl AsRef<Path>,
@@ -163,7 +163,7 @@ impl Quantization {
         Ok(report)
     }
 
-    /// What becomes of each tensor.
+    /// The treatment of each tensor.
     fn steps(&self, tensors: &[CheckpointTensor], report: &mut QuantizeReport) -> tl_model::Result<Vec<Step>> {
         let n_layers = self.checkpoint.integer(".block_count")?.unwrap_or(0);
         let n_layers = usize::try_from(n_layers).unwrap_or(usize::MAX);
@@ -197,7 +197,7 @@ impl Quantization {
         Ok(header)
     }
 
-    /// What a folder has in files of its own: the tokenizer and the chat template.
+    /// Keys for a folder's separate files: the tokenizer and the chat template.
     fn folder_keys(&self, header: &mut GgufHeader, n_rows: usize, notes: &mut Vec<String>) -> Result<()> {
         let checkpoint = &self.checkpoint;
         let name = checkpoint.folder_name();
@@ -216,7 +216,7 @@ impl Quantization {
         }
         if !checkpoint.has_tokenizer_files() {
             notes.push("the folder has no tokenizer.json, and the file no tokenizer".to_owned());
-            // As other programs have it of such files.
+            // As other programs write it for such files.
             header.string("tokenizer.ggml.model", "none");
             return Ok(());
         }
@@ -234,14 +234,14 @@ impl Quantization {
     }
 }
 
-/// What becomes of a tensor that is to have this format; what is worth telling goes into the report.
+/// The treatment of a tensor with this target format; remarks go into the report.
 fn step(
     tensor: &CheckpointTensor,
     target: Option<&'static Format>,
     report: &mut QuantizeReport,
 ) -> tl_model::Result<Step> {
     let Some(mut to) = target else {
-        // Neither a weight nor a norm: there is nothing to convert, but its length must be known to copy it.
+        // Neither a weight nor a norm: it is not converted, but copying needs its length.
         return match tensor.tensor_type.block_bytes() {
             Some(_) => Ok(Step::Keep),
             None => Err(ModelError::unsupported_format(&tensor.name, tensor.tensor_type)),
@@ -261,7 +261,7 @@ fn step(
     Ok(Step::Convert { from, to })
 }
 
-/// The format that a tensor is to have, by its name where it is a weight; `None` for one that stays what it is.
+/// The target format of a tensor, by its name if it is a weight; `None` for one that stays unchanged.
 fn target(tensor: &CheckpointTensor, of_weight: impl Fn(&str) -> Option<&'static Format>) -> Option<&'static Format> {
     let name = tensor.name.as_str();
     // Unless they are numbers of another kind, such as indices.
@@ -276,12 +276,12 @@ fn target(tensor: &CheckpointTensor, of_weight: impl Fn(&str) -> Option<&'static
     }
 }
 
-/// The way of one tensor from one format to another.
+/// The conversion of one tensor from one format to another.
 struct Conversion<'a> {
     from: &'static Format,
     to: &'static Format,
     device: &'a Device,
-    /// What is made before it is written.
+    /// Output not yet written.
     staged: Vec<u8>,
 }
 
@@ -291,12 +291,12 @@ impl<'a> Conversion<'a> {
         Conversion { from, to, device, staged }
     }
 
-    /// Bytes of the tensor that are converted before any is written.
+    /// Bytes of the tensor converted before any is written.
     fn chunk_bytes(&self) -> usize {
         self.from.kernels.row_bytes(CHUNK_ELEMS) * STAGED_CHUNKS
     }
 
-    /// Writes the next part of the tensor, whole blocks of both formats; `false` where a value is no finite number.
+    /// Writes the next part of the tensor, whole blocks of both formats; `false` if a value is not a finite number.
     fn write(&mut self, data: &[u8], writer: &mut GgufWriter) -> tl_model::Result<bool> {
         let (from, to) = (self.from.kernels, self.to.kernels);
         let (from_bytes, to_bytes) = (from.row_bytes(CHUNK_ELEMS), to.row_bytes(CHUNK_ELEMS));
@@ -321,7 +321,7 @@ impl<'a> Conversion<'a> {
         Ok(true)
     }
 
-    /// At most [`CHUNK_ELEMS`] elements; `false` where one is no finite number, before or after.
+    /// Converts at most [`CHUNK_ELEMS`] elements; `false` if one is not a finite number, before or after.
     fn convert(&self, source: &[u8], target: &mut [u8]) -> bool {
         let (from, isa) = (self.from.kernels, self.device.threads().isa());
         let mut values = [0f32; CHUNK_ELEMS];
@@ -332,7 +332,7 @@ impl<'a> Conversion<'a> {
             return false;
         };
         quantize(values, target);
-        // What fits float32 need not fit the scales of the new format.
+        // A value that fits float32 may not fit the scales of the new format.
         (self.to.kernels.dequantize)(isa, target, values);
         values.iter().all(|x| x.is_finite())
     }

@@ -1,24 +1,24 @@
-//! Which format each weight of a file gets: one format for all, or a mix that gives more bits to what matters more.
+//! The format of each weight of a file: one format for all, or a mix with more bits for the more important weights.
 
 use tl_kernels::{BlockFormat, Q3_K, Q4_K, Q5_K, Q6_K, WeightKernels};
 use tl_tensor::quant::{FORMATS, Format};
 
 use crate::error::{Result, ToolError};
 
-/// The name of the output's weight. A file without it has its embedding for one.
+/// The name of the output's weight. A file without it uses its embedding.
 pub(crate) const OUTPUT: &str = "output.weight";
 const EMBEDDING: &str = "token_embd.weight";
 
-/// A format or mix of formats by its name.
+/// A named format or mix of formats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recipe {
-    /// The name that users choose it by.
+    /// The name for users.
     pub(crate) name: &'static str,
     /// The format of most weights.
     most: &'static BlockFormat,
-    /// The format of those that matter more, if they have another: the output, and `attn_v` and `ffn_down` of some layers.
+    /// The format of the more important weights, if it differs: the output, and `attn_v` and `ffn_down` of some layers.
     important: Option<&'static BlockFormat>,
-    /// The number by which a file says so (llama.cpp's `llama_ftype`).
+    /// The file's number for the recipe (llama.cpp's `llama_ftype`).
     pub(crate) file_type: u32,
 }
 
@@ -51,7 +51,7 @@ static RECIPES: [Recipe; tl_kernels::FORMATS.len() + MIXES.len()] = {
     recipes
 };
 
-/// Names of the formats, and mixes of formats, that weights can be written in.
+/// Names of the formats, and mixes of formats, for written weights.
 ///
 /// ```
 /// assert!(tl_model::weight_formats().any(|name| name == "q4_k_m"));
@@ -61,10 +61,10 @@ pub fn weight_formats() -> impl Iterator<Item = &'static str> {
 }
 
 impl Recipe {
-    /// The recipe of that name, in capitals or not.
+    /// The recipe with this name, in any case.
     ///
     /// # Errors
-    /// [`ToolError::UnknownName`], with the names that there are.
+    /// [`ToolError::UnknownName`], with the known names.
     pub(crate) fn named(name: &str) -> Result<&'static Recipe> {
         RECIPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).ok_or_else(|| ToolError::UnknownName {
             what: "format to write weights in",

@@ -1,9 +1,8 @@
-//! Models of a named shape with random weights: files to measure on, where what is computed does not matter and how long
-//! it takes does.
+//! Models of a named shape with random weights: files for measurements in which only speed matters, not the results.
 //!
-//! The weights are normally distributed, the norms ones. They depend on the seed, the tensor's place in the file and the
-//! element's place in the tensor, and on nothing else: not on the threads, and not on the format, so that files of
-//! one seed in two formats hold the same weights up to rounding. A tensor is never in memory as a whole.
+//! The weights are normally distributed, the norms ones. They depend only on the seed, the tensor's index in the file
+//! and the element's index in the tensor, not on the threads or the format: files of one seed in two formats hold the
+//! same weights up to rounding. A tensor is never in memory as a whole.
 
 use std::path::Path;
 
@@ -15,10 +14,10 @@ use tl_tensor::quant::{Format, format_of};
 use crate::error::{Result, ToolError};
 use crate::recipe::Recipe;
 
-/// The sizes of a model whose weights are made up.
+/// The sizes of a synthetic model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticShape {
-    /// The name that users choose it by.
+    /// The name for users.
     pub name: &'static str,
     /// Number of layers.
     pub n_layers: usize,
@@ -57,7 +56,7 @@ const TINYLLAMA: SyntheticShape = SyntheticShape {
     rms_eps: 1e-5,
 };
 
-/// The smallest with everything in it, for tests: its rows are whole blocks of every format.
+/// The smallest shape with all parts, for tests: its rows are whole blocks of every format.
 const TINY: SyntheticShape = SyntheticShape {
     name: "tiny",
     n_layers: 2,
@@ -72,7 +71,7 @@ const TINY: SyntheticShape = SyntheticShape {
 };
 
 impl SyntheticShape {
-    /// Every shape that has a name.
+    /// All named shapes.
     pub const ALL: &[SyntheticShape] = &[TINYLLAMA, TINY];
 
     /// Tensors of the file in its order: name, sizes, whether it is a norm.
@@ -100,7 +99,7 @@ impl SyntheticShape {
     }
 }
 
-/// A model with made-up weights, as it is going to be written.
+/// A synthetic model to be written.
 ///
 /// ```
 /// use tl_device::Device;
@@ -120,11 +119,11 @@ pub struct SyntheticModel {
 }
 
 impl SyntheticModel {
-    /// A model of the named shape with its weights in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m` and so on, in
-    /// capitals or not).
+    /// A model of the named shape with its weights in the named format or mix of formats (`f16`, `q8_0`, `q4_k_m` and
+    /// so on, in any case).
     ///
     /// # Errors
-    /// [`ToolError::UnknownName`], with the names that there are.
+    /// [`ToolError::UnknownName`], with the known names.
     pub fn new(shape: &str, format: &str, seed: u64) -> Result<SyntheticModel> {
         let shapes = SyntheticShape::ALL;
         let shape = shapes.iter().find(|row| row.name == shape).ok_or_else(|| ToolError::UnknownName {
@@ -139,12 +138,12 @@ impl SyntheticModel {
     /// Writes the file with all of the device's threads; returns its length in bytes.
     ///
     /// # Errors
-    /// [`ToolError::Write`]: the file that was there, if any, is then as it was.
+    /// [`ToolError::Write`]: an existing file is then unchanged.
     pub fn write(&self, path: impl AsRef<Path>, device: &Device) -> Result<u64> {
         self.write_with(path, device, &mut |_, _| ())
     }
 
-    /// As [`SyntheticModel::write`]; `progress` is called with the bytes written so far and those in all.
+    /// As [`SyntheticModel::write`]; calls `progress` with the bytes written so far and the total.
     ///
     /// # Errors
     /// As for [`SyntheticModel::write`].
@@ -189,10 +188,10 @@ impl SyntheticModel {
         Ok(writer.finish()?)
     }
 
-    /// The metadata that a llama needs, here and in other programs.
+    /// The metadata of a llama model, for this and other programs.
     fn header(&self) -> GgufHeader {
         let shape = self.shape;
-        // The named shapes are far from the largest u32.
+        // The named shapes are far below the largest u32.
         let size = |n: usize| n as u32;
         let mut header = GgufHeader::new();
         header
@@ -215,7 +214,7 @@ impl SyntheticModel {
     }
 }
 
-/// A tokenizer of the kind `llama`: the marks, the 256 bytes, ASCII, and words that nobody says.
+/// A tokenizer of the kind `llama`: the control tokens, the 256 bytes, ASCII, and invented words.
 fn add_tokenizer(header: &mut GgufHeader, vocab_size: usize) {
     const NORMAL: i32 = 1;
     const UNKNOWN: i32 = 2;
@@ -229,7 +228,7 @@ fn add_tokenizer(header: &mut GgufHeader, vocab_size: usize) {
     let tokens: Vec<(String, i32)> = marks.into_iter().chain(bytes).chain(pieces).take(vocab_size).collect();
     let mut rank = 0.0;
     let score = |(_, kind): &(String, i32)| match *kind {
-        // What is joined first stands first.
+        // Tokens that are joined first come first.
         NORMAL => {
             rank -= 1.0;
             rank
@@ -260,9 +259,9 @@ fn word(n: usize) -> String {
     }
 }
 
-/// Elements that one random sequence gives; a whole number of blocks in every format.
+/// Elements of one random sequence; a whole number of blocks in every format.
 const CHUNK_ELEMS: usize = 4096;
-/// Chunks that are made before they are written.
+/// Chunks generated before they are written.
 const STAGED_CHUNKS: usize = 128;
 
 /// The weights of one tensor.
@@ -274,7 +273,7 @@ struct Chunks<'a> {
 }
 
 impl Chunks<'_> {
-    /// Gives all bytes of the tensor to `put`, in order.
+    /// Passes all bytes of the tensor to `put`, in order.
     fn write(
         &self,
         n_elems: usize,
@@ -310,20 +309,20 @@ impl Chunks<'_> {
     }
 }
 
-/// A normal distribution around 0 as a table of its quantiles: a number for 32 random bits in a few instructions, where
+/// A normal distribution around 0 as a table of its quantiles: one number from 32 random bits in a few instructions;
 /// logarithm and cosine would take longer than everything else.
 struct Normal {
     quantiles: Box<[f32]>,
 }
 
 impl Normal {
-    /// The bits that choose an interval of the table; the rest choose a place in it.
+    /// The bits that select an interval of the table; the rest select a position in it.
     const INDEX_BITS: u32 = 13;
 
     fn new(std: f64) -> Normal {
         let n = (1usize << Self::INDEX_BITS) + 1;
-        // The density, added up from one side in steps that are fine beside the table's; the other side is its mirror
-        // image. The ends stand for the tails, 3.8 deviations out.
+        // The density, summed from one side in steps much finer than the table's; the other side is its mirror image.
+        // The ends stand for the tails, 3.8 deviations out.
         const STEP: f64 = 1.0 / 16384.0;
         let density = |x: f64| (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
         let mut quantiles = vec![0f32; n];

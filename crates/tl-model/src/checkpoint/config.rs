@@ -1,8 +1,8 @@
 //! `config.json` translated into GGUF's metadata keys.
 //!
-//! What all families share is here; what they have beyond it, in the rows of `families.rs`; rotary embeddings in
-//! `rope.rs`. Values that nothing computes with another way are compared and refused where they differ, so that a model
-//! never runs as something that it is not.
+//! Keys that all families share are handled here; others by the rows of `families.rs`; rotary embeddings by `rope.rs`.
+//! Settings with only one supported value are checked and refused if they differ, so that a model never runs as
+//! something that it is not.
 
 use serde_json::{Map, Value};
 
@@ -14,33 +14,33 @@ use super::rope;
 use crate::error::Result;
 use crate::format::write::GgufHeader;
 
-/// The most layers that are believed: lists by layer are made for them.
+/// The largest accepted number of layers: lists with an entry per layer are allocated.
 const MAX_LAYERS: u32 = 1 << 16;
 
-/// Of so many layers, the last sees everything.
+/// Every layer whose number is a multiple of this has full attention.
 const PERIOD: &str = "sliding_window_pattern";
 
-/// What a configuration says in GGUF's terms.
+/// A configuration in GGUF's terms.
 #[derive(Debug)]
 pub(super) struct Translated {
     pub(super) metadata: Metadata,
-    /// Tensors that are computed from the configuration: name and values.
+    /// Tensors computed from the configuration: name and values.
     pub(super) tensors: Vec<(&'static str, Vec<f32>)>,
     pub(super) n_layers: usize,
-    /// Layers behind these that predict further tokens.
+    /// Trailing layers that predict further tokens.
     pub(super) n_next_layers: usize,
     pub(super) n_experts: usize,
-    /// Attention through a latent.
+    /// Sizes of latent attention.
     pub(super) latent: Option<Latent>,
-    /// Whether the output is the embedding, whatever else the files have.
+    /// Whether the output is the embedding, regardless of the tensors in the files.
     pub(super) is_tied: bool,
 }
 
 impl<'a> Config<'a> {
-    /// The configuration in GGUF's keys.
+    /// The configuration under GGUF's keys.
     ///
     /// # Errors
-    /// A value that is missing, of another type, or one that nothing computes with.
+    /// A value that is missing, of another type, or unsupported.
     pub(super) fn translate(&self) -> Result<Translated> {
         let architecture = self.family.architecture;
         let mut header = GgufHeader::new();
@@ -79,7 +79,7 @@ impl<'a> Config<'a> {
         })
     }
 
-    /// The sizes that every model has. Returns the width of a head, or of a head's part that has positions.
+    /// The sizes common to all models. Returns the width of a head, or of its rotated part.
     fn sizes(&self, keys: &mut Keys, recurrent: &[bool]) -> Result<(u32, Option<Latent>)> {
         let width = self.needed("hidden_size")?;
         let n_heads = self.needed("num_attention_heads")?;
@@ -122,15 +122,15 @@ impl<'a> Config<'a> {
         Ok((head_dim, None))
     }
 
-    /// The sizes of models whose layers with a window have other heads than the rest, and whose last layers have no keys of their own.
-    /// Returns the width of a head that sees everything: for other models that of every head.
+    /// Sizes of models whose windowed layers have different heads, and whose last layers have no keys of their own.
+    /// Returns the width of a full-attention head; for other models, that of every head.
     fn global_sizes(&self, keys: &mut Keys, n_layers: u32, local_head_dim: u32) -> Result<u32> {
         if self.default(GLOBAL_HEAD_DIM).is_none() {
             return Ok(local_head_dim);
         }
         let are_windowed = self.sliding_layers(n_layers)?;
         let number = |key: &str| -> Result<Option<u32>> {
-            // Newer configurations have it with each layer.
+            // Newer configurations have it per layer.
             let own = |layers: &'a Map<String, Value>| layers.values().find_map(|layer| layer.as_object()?.get(key));
             match self.get("per_layer_config").and_then(Value::as_object).and_then(own) {
                 Some(value) => value.as_f64().map(|number| size_of_number(key, number)).transpose(),
@@ -167,8 +167,8 @@ impl<'a> Config<'a> {
         Ok(head_dim)
     }
 
-    /// The width of the feed-forward network. Some configurations have that of a network without a gate, of which one with a gate has
-    /// two thirds, times a factor, rounded up to a multiple.
+    /// Width of the feed-forward network. Some configurations give that of a network without a gate; one with a gate
+    /// has two thirds of it, times a factor, rounded up to a multiple.
     fn ffn_dim(&self) -> Result<u32> {
         let key = if self.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
         let width = self.needed(key)?;
@@ -184,10 +184,10 @@ impl<'a> Config<'a> {
         size_of_number(key, (adjusted / multiple).ceil() * multiple)
     }
 
-    /// Of each layer, whether it has a state in the place of keys and values.
+    /// For each layer, whether it has a state instead of keys and values.
     fn recurrent_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
         const ATTENDING: &str = "full_attn_idxs";
-        /// Of so many layers, the last has keys and values.
+        /// Every layer whose number is a multiple of this has keys and values.
         const PERIOD_OF_STATES: &str = "full_attention_interval";
         let mut recurrent = vec![false; n_layers as usize];
         if self.family.recurrent.is_empty() {
@@ -211,7 +211,7 @@ impl<'a> Config<'a> {
         Ok(recurrent)
     }
 
-    /// What the configuration calls each layer, where it does.
+    /// The configuration's name for the kind of each layer, if it has them.
     fn layer_types(&self, n_layers: u32) -> Result<Option<&'a [Value]>> {
         const TYPES: &str = "layer_types";
         let Some(value) = self.get(TYPES).filter(|value| !value.is_null()) else { return Ok(None) };
@@ -220,9 +220,9 @@ impl<'a> Config<'a> {
         Ok(Some(types))
     }
 
-    /// The normalization's epsilon, under the key that says which normalization it is.
+    /// The normalization's epsilon, under the key for its kind of normalization.
     fn epsilon(&self, keys: &mut Keys) -> Result<()> {
-        // A family whose norms subtract the mean has a default for this one, and the other only by accident.
+        // A family whose norms subtract the mean has a default for this key; the other key may be there by accident.
         let (from, to) = match self.default("layer_norm_eps") {
             Some(_) => ("layer_norm_eps", "attention.layer_norm_epsilon"),
             None if self.default("norm_eps").is_some() => ("norm_eps", "attention.layer_norm_rms_epsilon"),
@@ -244,14 +244,14 @@ impl<'a> Config<'a> {
             Some(window) => keys.size("attention.sliding_window", window),
             None => layers.fill(false),
         }
-        // Without the key, an architecture that has windows has its own.
+        // Without the key, an architecture with windows uses its own pattern.
         if window.is_some() || self.default(PERIOD).is_some() {
             keys.flags("attention.sliding_window_pattern", &layers);
         }
         Ok(())
     }
 
-    /// Of each layer, whether it sees a window only.
+    /// For each layer, whether it has a window.
     fn sliding_layers(&self, n_layers: u32) -> Result<Vec<bool>> {
         if let Some(types) = self.layer_types(n_layers)? {
             let is_sliding = |value: &Value| match value.as_str() {
@@ -279,7 +279,7 @@ impl<'a> Config<'a> {
         Ok((0..n_layers).map(|layer| layer >= first).collect())
     }
 
-    /// What the scores are multiplied by, where it is not 1/√(width of a head).
+    /// The factor of the scores, if it is not 1/√(width of a head).
     fn score_scale(&self, keys: &mut Keys, head_dim: u32) -> Result<()> {
         const KEY: &str = "query_pre_attn_scalar";
         match self.number(KEY)? {
@@ -293,7 +293,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// What the family's row lists. Returns the number of experts.
+    /// The keys of the family's row. Returns the number of experts.
     fn family_keys(&self, keys: &mut Keys) -> Result<u32> {
         let mut n_experts = 0;
         for key in self.family.keys {
@@ -319,7 +319,7 @@ impl<'a> Config<'a> {
         Ok(n_experts)
     }
 
-    /// Models without rotation in some layers: GGUF has no key for which, the architecture says every fourth.
+    /// Models without rotation in some layers: GGUF has no key for the layers; the architecture means every fourth.
     fn reject_other_rope_layers(&self, n_layers: u32) -> Result<()> {
         const KEY: &str = "no_rope_layers";
         const EVERY: u32 = 4;
@@ -332,7 +332,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// Compares what the architecture computes with whatever the file says.
+    /// Refuses values other than those that the architecture always uses.
     fn reject_others(&self) -> Result<()> {
         for (key, fixed) in self.family.fixed {
             let Some(value) = self.get(key).filter(|value| !value.is_null()) else { continue };

@@ -1,4 +1,4 @@
-//! The contents of a checkpoint, as a GGUF file or a folder gives them.
+//! The contents of a checkpoint, from a GGUF file or a folder.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use super::metadata::Metadata;
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 
-/// The most tensors that a model may have, several times what the largest have.
+/// The most tensors of a model, several times the number in the largest.
 pub(super) const MAX_TENSORS: usize = 1 << 18;
 
-/// What a source gives.
+/// The contents of a source.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) files: Vec<Mapping>,
-    /// Where everything was read from: the weights' files and, of a folder, the others.
+    /// All files that were read: the weights' files and, for a folder, the others.
     pub(super) paths: Vec<PathBuf>,
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<CheckpointTensor>,
@@ -25,12 +25,12 @@ pub(super) struct Contents {
     pub(super) stop_token_ids: Vec<u32>,
 }
 
-/// Where the tokenizer is.
+/// The location of the tokenizer.
 #[derive(Debug)]
 pub(super) enum Vocabulary {
     /// In the metadata of the first file.
     Gguf,
-    /// In files of its own.
+    /// In separate files.
     Folder { tokenizer: Option<Mapping>, config: Option<Mapping> },
 }
 
@@ -40,14 +40,14 @@ pub(super) enum Vocabulary {
 pub struct CheckpointTensor {
     /// GGUF's name: `blk.0.attn_q.weight`.
     pub name: String,
-    /// How the elements are stored once the tensor is loaded.
+    /// Storage type of the elements once the tensor is loaded.
     pub tensor_type: TensorType,
     /// Sizes, outermost first: a weight is `[out, in]`.
     pub dims: Vec<usize>,
     pub(super) source: Source,
 }
 
-/// How files are read.
+/// Access to a file: mapped or copied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Access {
     Mapped,
@@ -64,18 +64,18 @@ impl Access {
     }
 }
 
-/// Adds a file's path to what is wrong with it.
+/// Adds a file's path to its error.
 pub(super) fn in_file<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
     read().map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })
 }
 
 impl CheckpointTensor {
-    /// Whether the tensor's bytes are used where they lie in a file, on a CPU.
+    /// Whether a CPU uses the tensor's bytes in place in a file.
     pub fn is_stored(&self) -> bool {
         self.source.is_stored()
     }
 
-    /// Bytes of the tensor once it is loaded; `None` where the type's blocks are not known.
+    /// Bytes of the tensor once it is loaded; `None` for a type with unknown blocks.
     pub fn len_bytes(&self) -> Option<u64> {
         let elems = self.dims.iter().try_fold(1u64, |n, &dim| n.checked_mul(dim as u64))?;
         let (block_elems, block_bytes) = self.tensor_type.block_elems().zip(self.tensor_type.block_bytes())?;

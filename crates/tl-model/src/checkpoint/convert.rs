@@ -1,6 +1,6 @@
-//! Where a tensor's bytes come from: they lie in a file as GGUF would have them, or a conversion makes them at load.
+//! The source of a tensor's bytes: stored in a file as GGUF has them, or converted at load.
 //!
-//! A conversion is arranged when a checkpoint is opened and reads nothing before it is loaded. It must not know
+//! A conversion is planned when a checkpoint is opened and reads nothing before it is loaded. It must not know
 //! architectures: the tables of `families.rs` say which tensor needs which.
 
 use std::ops::Range;
@@ -11,62 +11,62 @@ use tl_tensor::quant::{Format, format_by_gguf_id};
 use crate::error::Result;
 use crate::format::TensorType;
 
-/// Bytes that are converted at once for a device that the host does not write to in place.
+/// Bytes converted at once for a device that the host does not write to in place.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes that one thread converts at once.
 const TASK_BYTES: usize = 1 << 20;
-/// Rows and columns of the tiles in which elements are gathered, so that both sides stay in the cache: what is gathered
-/// for the rows of a tile lies together in the file.
+/// Rows and columns of the tiles in which elements are gathered, so that both sides stay in the cache: the elements for
+/// the rows of a tile are adjacent in the file.
 const TILE_ROWS: usize = 128;
 const TILE_COLUMNS: usize = 32;
-/// Elements that become float32 at once.
+/// Elements widened to float32 at once.
 const WIDEN_ELEMS: usize = 1024;
 
-/// Bytes of one of a checkpoint's files.
+/// A byte range of one of a checkpoint's files.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Part {
     pub(super) file: usize,
     pub(super) data: Range<usize>,
 }
 
-/// Where the bytes of a tensor come from.
+/// The source of a tensor's bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Source {
-    /// They are used where they lie.
+    /// Used in place.
     Stored(Part),
-    /// They are put together from parts of the files, then perhaps turned into float32.
+    /// Assembled from parts of the files, then optionally widened to float32.
     Arranged {
-        /// Where the elements lie.
+        /// Location of the elements.
         arrangement: Arrangement,
-        /// The type that they have there.
+        /// Their stored type.
         stored: TensorType,
-        /// `Some`: they become float32, and this is added to each.
+        /// `Some`: the elements become float32, and this is added to each.
         widen: Option<f32>,
     },
-    /// They were computed from the configuration: float32.
+    /// Computed from the configuration, in float32.
     Computed(Vec<f32>),
 }
 
-/// How the elements of a tensor lie in the files.
+/// Layout of a tensor's elements in the files.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Arrangement {
-    /// One part after another: experts that are stored one by one, or a single tensor.
+    /// One part after another: experts stored one by one, or a single tensor.
     Stack(Vec<Part>),
     /// Element (e, r, c) of `[.., rows, columns]` is number `first + e · strides[0] + r · strides[1] + c · strides[2]`.
     /// Those that become float32 have one column.
     Gather { part: Part, first: usize, strides: [usize; 3], rows: usize, columns: usize },
-    /// Rows of heads: of the first `paired` rows of every `head_rows`, the two that lie half of `paired` apart come to
-    /// lie side by side.
+    /// Rows of heads: of the first `paired` rows of every `head_rows`, two that lie half of `paired` apart become
+    /// adjacent.
     Paired { part: Part, head_rows: usize, paired: usize, row_elems: usize },
 }
 
 impl Source {
-    /// Whether the tensor is used where it lies in a mapped file.
+    /// Whether a mapped file's bytes are used in place.
     pub(super) fn is_stored(&self) -> bool {
         matches!(self, Source::Stored(_))
     }
 
-    /// The tensor's memory on `device`, filled; on a device that only counts, taken only.
+    /// The tensor's memory on `device`, filled; on a device that only counts, only taken.
     pub(super) fn load(&self, files: &[Mapping], layout: &Layout, device: &Device) -> Result<Lease> {
         if let Source::Stored(part) = self
             && !device.is_gpu()
@@ -92,8 +92,8 @@ impl Source {
         Ok(lease)
     }
 
-    /// The same tensor with the rows of its heads arranged in pairs: see [`Arrangement::Paired`]. `None` where it is made
-    /// from more than one stored tensor.
+    /// The same tensor with the rows of its heads arranged in pairs: see [`Arrangement::Paired`]. `None` if it is made
+    /// from several stored tensors.
     pub(super) fn paired(
         &self,
         stored: TensorType,
@@ -113,8 +113,8 @@ impl Source {
         Some(Source::Arranged { arrangement, stored, widen })
     }
 
-    /// Gives the bytes of the tensor from left to right, about `chunk_bytes` at a time: in whole rows where elements are
-    /// gathered. Stored ones are not copied.
+    /// Passes the tensor's bytes from left to right, about `chunk_bytes` at a time: in whole rows if elements are
+    /// gathered. Stored bytes are not copied.
     pub(super) fn read(
         &self,
         files: &[Mapping],
@@ -129,8 +129,8 @@ impl Source {
         }
     }
 
-    /// Converts about `chunk_bytes` at a time: whole rows where elements are gathered, and whole groups of 4 bytes, as
-    /// a GPU is written to.
+    /// Converts about `chunk_bytes` at a time: whole rows if elements are gathered, and whole groups of 4 bytes, the
+    /// unit of writes to a GPU.
     fn convert_in_chunks(
         &self,
         files: &[Mapping],
@@ -150,7 +150,7 @@ impl Source {
         Ok(())
     }
 
-    /// About `n_bytes`, at least one row where elements are gathered, and whole groups of 4 bytes.
+    /// About `n_bytes`: at least one row if elements are gathered, and whole groups of 4 bytes.
     fn whole_rows(&self, n_bytes: usize) -> usize {
         let row = match self {
             Source::Arranged { arrangement: Arrangement::Gather { columns, .. }, stored, widen } => {
@@ -163,7 +163,7 @@ impl Source {
         (n_bytes / row).max(1).saturating_mul(row)
     }
 
-    /// Writes the bytes of the tensor from `start` on, on all threads. With gathered elements `start` and `out` are whole
+    /// Writes the tensor's bytes from `start` on, on all threads. For gathered elements, `start` and `out` are whole
     /// rows.
     fn convert(&self, files: &[Mapping], device: &Device, start: usize, out: &mut [u8]) {
         let task_bytes = self.whole_rows(TASK_BYTES);
@@ -200,12 +200,12 @@ impl Source {
     }
 }
 
-/// The format of a type, if it can be computed on.
+/// The format of a type, if it is supported.
 pub(super) fn format_of(tensor_type: TensorType) -> Option<&'static Format> {
     format_by_gguf_id(tensor_type.id())
 }
 
-/// Whether elements of that type may be read at this offset of a file; the start of a file is aligned for all.
+/// Whether this offset of a file is aligned for elements of this type; the start of a file is aligned for all.
 pub(super) fn is_aligned(tensor_type: TensorType, offset: usize) -> bool {
     match tensor_type {
         TensorType::F32 => offset.is_multiple_of(4),
@@ -250,7 +250,7 @@ impl Arrangement {
     }
 }
 
-/// The stored row that becomes this one.
+/// The stored row for this row.
 fn paired_row(row: usize, head_rows: usize, paired: usize) -> usize {
     let (head, row) = (row / head_rows.max(1), row % head_rows.max(1));
     head * head_rows + if row < paired { row % 2 * (paired / 2) + row / 2 } else { row }
@@ -264,7 +264,7 @@ struct Gather {
 }
 
 impl Gather {
-    /// Gathers the whole rows that `out` has room for, from byte `start` on.
+    /// Gathers whole rows into `out`, from byte `start` on.
     fn run<const N: usize>(&self, bytes: &[u8], start: usize, out: &mut [u8]) {
         let (from, to) = (bytes.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
         let [outer, down, across] = self.strides;
@@ -294,7 +294,7 @@ fn copy(from: &[u8], start: usize, out: &mut [u8]) {
     out.iter_mut().zip(from).for_each(|(out, from)| *out = *from);
 }
 
-/// Makes room; where there is none, the error is that of the tensor's memory.
+/// Resizes the buffer; lack of memory gives the error of the tensor's memory.
 fn resize(staged: &mut Vec<u8>, len: usize, layout: &Layout) -> Result<()> {
     let more = len.saturating_sub(staged.len());
     tl_device::heap::refusable(|| staged.try_reserve_exact(more))

@@ -1,10 +1,10 @@
-//! A checkpoint as one GGUF file has it: what is written by [`crate::Quantization`].
+//! A checkpoint in the form of one GGUF file, as [`crate::Quantization`] writes it.
 //!
-//! Most of it is as it is; what a folder has otherwise (see the module above) and GGUF knows a way for is done here: rows
-//! of q and k are arranged in pairs side by side, and the key that said otherwise, `A.rope.halves`, is left out. Of the
-//! keys that GGUF does not know, one stays: `A.rope.scaling.yarn_truncate`, by which this project computes what the
-//! folder says. Other programs ignore it and round the bounds; where it is false, they compute a little differently,
-//! with or without the key. What split files say of their parts is left out.
+//! Most of it is unchanged. Differences of a folder (see the module above) that GGUF can express are converted here:
+//! rows of q and k are arranged as adjacent pairs, and the key for the other order, `A.rope.halves`, is left out. One
+//! key unknown to GGUF stays: `A.rope.scaling.yarn_truncate`, which this project uses to compute as the folder says.
+//! Other programs ignore it and round the bounds; where it is false, they compute a little differently, with or without
+//! the key. Keys of split files are left out.
 
 use std::path::Path;
 
@@ -19,12 +19,11 @@ use crate::error::{ModelError, Result};
 const HALVES: &str = ".rope.halves";
 const TRUNCATE: &str = ".rope.scaling.yarn_truncate";
 
-/// Tensors whose rows are those of heads that are rotated: without the layer before and the kind behind.
+/// Tensors with rows of rotated heads: names without the layer's prefix and the suffix for the kind.
 const ROTATED: [(&str, &str); 2] = [("attn_q", ".attention.head_count"), ("attn_k", ".attention.head_count_kv")];
 
 impl Checkpoint {
-    /// The metadata of a GGUF file with all of the model, in the order of the file. Of a folder, it has nothing of the
-    /// tokenizer.
+    /// The metadata of a GGUF file with the whole model, in the order of the file. For a folder, without the tokenizer.
     pub fn exported_metadata(&self) -> impl Iterator<Item = (&str, MetaValue<'_>)> {
         let halves = self.full_key(HALVES);
         self.contents.metadata.pairs_in_order().filter(move |(key, _)| !SPLIT_KEYS.contains(key) && *key != halves)
@@ -63,12 +62,11 @@ impl Checkpoint {
         Ok(tensors)
     }
 
-    /// Gives the bytes of an exported tensor from left to right, about `chunk_bytes` at a time: whole blocks of the
-    /// tensor's type where `chunk_bytes` is, and whole rows where elements are gathered. No tensor is in memory as a
-    /// whole.
+    /// Passes the bytes of an exported tensor from left to right, about `chunk_bytes` at a time: whole blocks of the
+    /// tensor's type if `chunk_bytes` is, and whole rows if elements are gathered. No tensor is in memory as a whole.
     ///
     /// # Errors
-    /// What `take` gives; memory for a chunk that cannot be had.
+    /// Errors of `take`; lack of memory for a chunk.
     pub fn read_exported(
         &self,
         tensor: &CheckpointTensor,
@@ -81,7 +79,7 @@ impl Checkpoint {
         tensor.source.read(&self.contents.files, &layout, device, chunk_bytes.max(4), take)
     }
 
-    /// Whether the files are a folder's, whose tokenizer is not in the metadata.
+    /// Whether the files are a folder's, with the tokenizer outside the metadata.
     pub fn is_folder(&self) -> bool {
         matches!(self.contents.vocabulary, Vocabulary::Folder { .. })
     }
@@ -91,12 +89,12 @@ impl Checkpoint {
         matches!(self.contents.vocabulary, Vocabulary::Folder { tokenizer: Some(_), .. })
     }
 
-    /// Whether other programs compute a little differently, as they know no bounds of yarn that are not rounded.
+    /// Whether other programs compute a little differently, since they do not support unrounded bounds of yarn.
     pub fn has_unrounded_yarn(&self) -> bool {
         matches!(self.boolean(TRUNCATE), Ok(Some(false)))
     }
 
-    /// A name of a folder's model: the folder's own, or in Hugging Face's cache that of its repository.
+    /// A name for a folder's model: the folder's own, or in Hugging Face's cache that of its repository.
     #[expect(clippy::disallowed_methods, reason = "a folder may be given by another name than its own")]
     pub fn folder_name(&self) -> Option<String> {
         let path = if self.path.is_dir() { self.path.as_path() } else { self.path.parent()? };

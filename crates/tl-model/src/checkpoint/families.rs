@@ -1,5 +1,5 @@
-//! The model families that are read from Hugging Face folders, one row each: which GGUF architecture they are, what
-//! their tensors are called there, and what `config.json` says beyond what all families share.
+//! The model families of Hugging Face folders, one row each: the GGUF architecture, the tensors' names in the folder,
+//! and the keys of `config.json` beyond those that all families share.
 //!
 //! Facts only. `names.rs` applies the names, `config.rs` the keys. To add a family, add a row.
 
@@ -10,58 +10,59 @@ pub(super) struct Family {
     pub(super) model_types: &'static [&'static str],
     /// The value of GGUF's `general.architecture`.
     pub(super) architecture: &'static str,
-    /// Whether the rotated pairs of q and k lie half a head apart where GGUF files have them side by side.
+    /// Whether the rotated pairs of q and k lie half a head apart where GGUF files have them adjacent.
     pub(super) has_rope_halves: bool,
-    /// Whether attention goes through a latent.
+    /// Whether attention uses a latent.
     pub(super) has_latent: bool,
-    /// Whether weights of norms are stored without the 1 that GGUF files have added to them.
+    /// Whether norm weights are stored without the 1 that GGUF files add to them.
     pub(super) norms_lack_one: bool,
     /// Names of a layer's tensors.
     pub(super) layer: &'static [&'static [Name]],
     /// Keys of `config.json` beyond those that all families share.
     pub(super) keys: &'static [Key],
-    /// What a number or a truth value (0 or 1) is where `config.json` leaves it out.
+    /// Defaults of numbers and flags (0 or 1) that `config.json` omits.
     pub(super) defaults: &'static [(&'static str, f64)],
-    /// What `layer_types` calls layers without keys and values; "" where there are none.
+    /// The name in `layer_types` of layers without keys and values; "" if there are none.
     pub(super) recurrent: &'static str,
-    /// Values that the architecture computes with whatever the file says: a file that says another is refused.
+    /// Values that the architecture always uses: a file with another value is refused.
     pub(super) fixed: &'static [(&'static str, Fixed)],
 }
 
-/// How a layer's tensors are named: `model.layers.3.HUB.weight` is `blk.3.GGUF.weight`.
+/// Naming of a layer's tensors: `model.layers.3.HUB.weight` is `blk.3.GGUF.weight`.
 #[derive(Debug)]
 pub(super) enum Name {
-    /// The same tensor, with `.weight` or `.bias` behind both names.
+    /// The same tensor, with `.weight` or `.bias` after both names.
     Same(&'static str, &'static str),
-    /// As `Same`, of a filter `[channels, 1, taps]`, which GGUF has as `[channels, taps]`.
+    /// As `Same`, for a filter `[channels, 1, taps]`, which GGUF has as `[channels, taps]`.
     Filter(&'static str, &'static str),
-    /// Experts stored one by one, their number in place of `*`: GGUF has all in one tensor `[experts, ..]`.
+    /// Experts stored one by one, with their number in place of `*`; GGUF has one tensor `[experts, ..]`.
     Experts(&'static str, &'static str),
-    /// A whole name of experts `[experts, n · out, in]`, of which GGUF has n tensors `[experts, out, in]`.
+    /// A complete name of experts `[experts, n · out, in]`, for which GGUF has n tensors `[experts, out, in]`.
     Stacked(&'static str, &'static [&'static str]),
-    /// A whole name, without `.weight` behind it.
+    /// A complete name, without `.weight`.
     Whole(&'static str, &'static str),
-    /// A whole name of experts `[experts, in, out]` (or `[experts, out]`) whose outputs take turns: of n tensors, each
-    /// has every n-th. Transposed, they become `[experts, out, in]`.
+    /// A complete name of experts `[experts, in, out]` (or `[experts, out]`) with interleaved outputs: of n tensors,
+    /// each has every n-th. Transposed, they become `[experts, out, in]`.
     Interleaved { hub: &'static str, gguf: &'static [&'static str], is_transposed: bool },
-    /// A whole name of a matrix that makes the keys and values of all heads of a latent: GGUF has one for each.
+    /// A complete name of the matrix that makes keys and values of all heads from a latent; GGUF has one tensor for
+    /// each.
     KeysAndValues { hub: &'static str, gguf: [&'static str; 2] },
 }
 
-/// A key of `config.json` and the key of GGUF's metadata behind the architecture's name.
+/// A key of `config.json`, and the key of GGUF's metadata without the architecture's name.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Key {
     /// A count.
     Size(&'static str, &'static str),
-    /// A number with a fraction.
+    /// A floating-point number.
     Float(&'static str, &'static str),
-    /// A count that counts where another key has this value.
+    /// A count that applies if another key has this value.
     SizeWhere { key: &'static str, is: &'static str, from: &'static str, to: &'static str },
-    /// A truth value.
+    /// A flag.
     Flag(&'static str, &'static str),
 }
 
-/// A value that is not in the metadata because nothing else is computed.
+/// A value that is not in the metadata because it is the only one supported.
 #[derive(Debug)]
 pub(super) enum Fixed {
     Text(&'static str),
@@ -82,10 +83,10 @@ const FUSED_ATTENTION: &[Name] = &[Same("self_attn.qkv_proj", "attn_qkv"), Same(
 const QK_NORM: &[Name] = &[Same("self_attn.q_norm", "attn_q_norm"), Same("self_attn.k_norm", "attn_k_norm")];
 const FEED_FORWARD: &[Name] =
     &[Same("mlp.gate_proj", "ffn_gate"), Same("mlp.up_proj", "ffn_up"), Same("mlp.down_proj", "ffn_down")];
-/// Gate and up one after the other.
+/// Gate and up in one tensor, one after the other.
 const FUSED_FEED_FORWARD: &[Name] = &[Same("mlp.gate_up_proj", "ffn_up"), Same("mlp.down_proj", "ffn_down")];
 const NORMS_BEFORE: &[Name] = &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "ffn_norm")];
-/// The one before the feed-forward network is named by where it stands.
+/// The norm before the feed-forward network is named after its position.
 const NORMS_ROUND_ATTENTION: &[Name] =
     &[Same("input_layernorm", "attn_norm"), Same("post_attention_layernorm", "post_attention_norm")];
 const NORMS_AFTER: &[Name] =
@@ -103,7 +104,7 @@ const QWEN_EXPERTS: &[Name] = &[
     Experts("mlp.experts.*.down_proj", "ffn_down_exps"),
 ];
 
-/// Experts by a router whose scores a bias may change for the choice alone, and one that all tokens share.
+/// Experts with a router whose scores a bias may change for the choice only, and one expert shared by all tokens.
 const ROUTED_EXPERTS: &[Name] = &[
     Same("mlp.gate", "ffn_gate_inp"),
     Whole("mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
@@ -136,10 +137,10 @@ const DELTA_NET_INPUTS: &[Name] = &[
     Same("linear_attn.in_proj_b", "ssm_beta"),
     Same("linear_attn.in_proj_a", "ssm_alpha"),
 ];
-/// Without the projections of its input, which differ.
+/// Without the projections of its input, which differ between families.
 const DELTA_NET: &[Name] = &[
     Filter("linear_attn.conv1d", "ssm_conv1d"),
-    // GGUF files have the negative of its exponential.
+    // GGUF files store the negative of its exponential.
     Whole("linear_attn.A_log", "ssm_a_log"),
     Whole("linear_attn.dt_bias", "ssm_dt.bias"),
     Same("linear_attn.norm", "ssm_norm"),
@@ -148,7 +149,7 @@ const DELTA_NET: &[Name] = &[
 
 const EXPERTS_USED: Key = Key::Size("num_experts_per_tok", "expert_used_count");
 const LOCAL_EXPERTS: Key = Key::Size("num_local_experts", "expert_count");
-/// Older and newer files have the number of experts under two names.
+/// The number of experts; older and newer files differ in its name.
 const EXPERTS: Key = Key::Size("num_experts", "expert_count");
 const EXPERT_WIDTH: Key = Key::Size("moe_intermediate_size", "expert_feed_forward_length");
 const EXPERT_NORM: Key = Key::Flag("norm_topk_prob", "expert_weights_norm");
@@ -206,16 +207,16 @@ const DELTA_NET_DEFAULTS: &[(&str, f64)] = &[
     ("full_attention_interval", 4.0),
 ];
 
-/// What configurations call layers with a gated delta net.
+/// The name of gated delta net layers in configurations.
 pub(super) const DELTA_NET_LAYERS: &str = "linear_attention";
 
-/// The width of heads that see everything, where others have another.
+/// Head width of layers with full attention, if others have another.
 pub(super) const GLOBAL_HEAD_DIM: &str = "global_head_dim";
 
 const SILU: (&str, Fixed) = ("hidden_act", Fixed::Text("silu"));
 const ONE_DIRECTION: (&str, Fixed) = ("use_bidirectional_attention", Fixed::Flag(false));
 
-/// What a row says where it says nothing else.
+/// Defaults of a row.
 const PLAIN: Family = Family {
     model_types: &[],
     architecture: "",
@@ -350,7 +351,7 @@ pub(super) static FAMILIES: &[Family] = &[
             Key::Float("attn_logit_softcapping", "attn_logit_softcapping"),
             Key::Float("final_logit_softcapping", "final_logit_softcapping"),
         ],
-        // The text part of a model that sees images leaves out all that is as usual.
+        // The text part of a model that sees images omits default values.
         defaults: &[
             ("tie_word_embeddings", 1.0),
             ("vocab_size", 262_208.0),
@@ -605,7 +606,7 @@ pub(super) static FAMILIES: &[Family] = &[
             ATTENTION,
             QK_NORM,
             DELTA_NET,
-            // Query, key, values and gates of a head of keys after the other, as old GGUF files have them.
+            // Query, key, values and gates of one key head after the other, as in old GGUF files.
             &[Same("linear_attn.in_proj_qkvz", "ssm_in"), Same("linear_attn.in_proj_ba", "ssm_ba")],
             QWEN_EXPERTS,
             SHARED_EXPERT,
@@ -692,7 +693,7 @@ pub(super) static FAMILIES: &[Family] = &[
                 Same("post_attention_layernorm", "post_attention_norm"),
                 Whole("self_attn.sinks", "attn_sinks.weight"),
                 Same("mlp.router", "ffn_gate_inp"),
-                // Stored as [experts, in, out], gate and up taking turns.
+                // Stored as [experts, in, out], gate and up interleaved.
                 Interleaved {
                     hub: "mlp.experts.gate_up_proj",
                     gguf: &["ffn_gate_exps.weight", "ffn_up_exps.weight"],
@@ -733,14 +734,15 @@ pub(super) static OUTSIDE_LAYERS: &[(&str, &str)] = &[
     ("lm_head.bias", "output.bias"),
 ];
 
-/// What stands before the text model's names in the files of models that see images, and what they are without it.
+/// Prefixes of the text model's names in the files of models that see images, and their replacements.
 pub(super) static TEXT_PREFIXES: &[(&str, &str)] = &[
     ("language_model.model.", "model."),
     ("language_model.lm_head.", "lm_head."),
     ("model.language_model.", "model."),
 ];
 
-/// Parts of models that see images, hear, or guess ahead, which are left out: the text model is complete without them.
+/// Parts of models that see images, hear, or predict further tokens; left out, since the text model is complete without
+/// them.
 pub(super) static OTHER_PARTS: &[&str] = &[
     "vision_tower.",
     "vision_model.",
@@ -756,15 +758,15 @@ pub(super) static OTHER_PARTS: &[&str] = &[
     "mtp.",
 ];
 
-/// Ends of names of tensors that are computed from the configuration, not learned: old files have them.
+/// Name suffixes of tensors that are computed from the configuration, not learned; old files have them.
 pub(super) static COMPUTED_TENSORS: &[&str] = &[".rotary_emb.inv_freq"];
 
-/// The family of a `model_type`.
+/// The family of this `model_type`.
 pub(super) fn family(model_type: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.model_types.contains(&model_type))
 }
 
-/// Every `model_type` that is known, for a message.
+/// Every known `model_type`, for a message.
 pub(super) fn known_model_types() -> String {
     FAMILIES.iter().flat_map(|family| family.model_types).copied().collect::<Vec<_>>().join(", ")
 }

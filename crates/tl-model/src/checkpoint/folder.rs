@@ -27,30 +27,30 @@ const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 const TEMPLATE_JSON: &str = "chat_template.json";
-/// All that is read beside the weights.
+/// All files that are read beside the weights.
 const OTHER_FILES: [&str; 7] = [CONFIG, INDEX, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, TEMPLATE_JSON];
 
-/// The longest `config.json` and `generation_config.json`: read into memory, where JSON takes many times its length.
+/// The largest `config.json` and `generation_config.json`: read into memory, where JSON takes many times its length.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// The longest list of which tensor lies where.
+/// The largest index of tensors by file.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
-/// The longest `tokenizer_config.json`, of which only the template is kept.
+/// The largest `tokenizer_config.json`; only its template is kept.
 const MAX_TOKENIZER_CONFIG_BYTES: u64 = 64 << 20;
-/// The longest chat template.
+/// The largest chat template.
 const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
-/// The most files that weights may lie in: each is kept open.
+/// The most weights files: each is kept open.
 const MAX_SHARDS: usize = 4096;
 /// The most ids that may end a text.
 const MAX_END_TOKENS: usize = 256;
 
-/// Whether a path is a folder, or one of the files by which a folder is named.
+/// The folder of a path that is a folder, or one of the files that may stand for it.
 pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
     }
     let name = path.file_name()?.to_str()?;
     let is_part = name == CONFIG || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-    // `config.json` alone has the empty path for a parent.
+    // The parent of a bare `config.json` is the empty path.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     is_part.then(|| parent.to_owned())
 }
@@ -58,8 +58,8 @@ pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
 /// Reads a folder.
 ///
 /// # Errors
-/// Files that are missing, too long, damaged or contradict each other; a kind of model that is not known; weights that
-/// are quantized or of another type than F32, F16 and BF16.
+/// Files that are missing, too large, damaged or contradict each other; an unknown kind of model; weights that are
+/// quantized or of another type than F32, F16 and BF16.
 pub(super) fn open(folder: &Path, given: &Path, access: Access) -> Result<Contents> {
     let config_path = folder.join(CONFIG);
     let Some(config) = read_json(&config_path)? else {
@@ -82,7 +82,7 @@ pub(super) fn open(folder: &Path, given: &Path, access: Access) -> Result<Conten
     Ok(Contents { files: weights.files, paths, metadata, tensors, vocabulary, chat_template, stop_token_ids })
 }
 
-/// The files that have the weights, and what is in them.
+/// The weights files and their tensors.
 #[derive(Default)]
 struct Weights {
     paths: Vec<PathBuf>,
@@ -108,7 +108,7 @@ impl Weights {
         drop(text);
         let mut expected: HashMap<String, usize> = index.tensors.into_iter().collect();
         for (number, name) in index.files.iter().enumerate() {
-            // A tensor that the index places elsewhere, or nowhere, is not this model's.
+            // A tensor that the index places in another file, or in none, is not part of this model.
             let is_expected = |name: &str| expected.get(name) == Some(&number) && expected.remove(name).is_some();
             weights.add(folder.join(name), access, is_expected)?;
         }
@@ -120,7 +120,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Opens one file; of its tensors, those that are wanted.
+    /// Opens one file, with the tensors that `is_wanted` selects.
     fn add(&mut self, path: PathBuf, access: Access, mut is_wanted: impl FnMut(&str) -> bool) -> Result<()> {
         let mapping = access.open(&path)?;
         let tensors = in_file(&path, || safetensors::parse(mapping.bytes()))?;
@@ -132,7 +132,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Whether a file that was given is one of them, where it is one of weights.
+    /// Checks that a given weights file is one of these.
     fn check_given(&self, given: &Path) -> Result<()> {
         let is_weights = given.extension().is_some_and(|extension| extension == "safetensors") && !given.is_dir();
         if !is_weights || self.paths.iter().any(|path| path.file_name() == given.file_name()) {
@@ -147,7 +147,7 @@ impl Weights {
     }
 }
 
-/// Which tensor lies in which file.
+/// The index of tensors by file.
 struct Index {
     /// The files' names, each once.
     files: Vec<String>,
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
     }
 }
 
-/// Only names of files beside the index: not the way to another folder.
+/// Checks that a name is a file beside the index, not a path to another folder.
 fn check_file_name(name: &str) -> std::result::Result<(), String> {
     let is_plain = !name.contains(['/', '\\', ':', '\0']) && name.ends_with(".safetensors");
     if is_plain {
@@ -269,7 +269,7 @@ fn read_texts(folder: &Path) -> Result<(Vocabulary, Option<String>)> {
     Ok((Vocabulary::Folder { tokenizer, config }, template))
 }
 
-/// The value of `chat_template` in an object, nothing else of it.
+/// The value of `chat_template` in an object; other keys are skipped.
 struct TemplateHolder(Option<String>);
 
 impl<'de> Deserialize<'de> for TemplateHolder {
@@ -321,7 +321,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// A template: a text, `null`, or of a list of `{"name": …, "template": …}` the one that is named `default`.
+/// A template: a text, `null`, or the one named `default` in a list of `{"name": …, "template": …}`.
 struct Template(Option<String>);
 
 impl<'de> Deserialize<'de> for Template {
@@ -402,7 +402,7 @@ fn too_long(path: &Path, value: u64, limit: u64) -> ModelError {
     ModelError::File { path: path.to_owned(), error: Box::new(ModelError::Json { what: "the file", problem }) }
 }
 
-/// The whole file, if it is there.
+/// The whole file, if it exists.
 fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let failed = |source| ModelError::Io { path: path.to_owned(), source };
     let file = match File::open(path) {
@@ -411,7 +411,7 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         Err(source) => return Err(failed(source)),
     };
     let mut text = Vec::new();
-    // Not the length that the system tells: what is no plain file tells none.
+    // Does not trust the length from the system: special files have none.
     file.take(limit + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > limit {
         return Err(too_long(path, text.len() as u64, limit));

@@ -1,7 +1,7 @@
 //! GGUF files as a checkpoint: one file, or the parts that a large model was split into
 //! (`NAME-00001-of-00003.gguf`; keys `split.no`, `split.count`, `split.tensors.count`).
 //!
-//! The first part has the metadata; each has its own tensors. It must not know what either means.
+//! The first part has the metadata; each has its own tensors. This module must not know the meaning of either.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use crate::format::gguf::Gguf;
 const NUMBER_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
 const TENSORS_KEY: &str = "split.tensors.count";
-/// What parts say of themselves: of a file with all of the model it would be untrue.
+/// Keys of a part of a split model, which do not apply to a file with the whole model.
 pub(super) const SPLIT_KEYS: [&str; 3] = [NUMBER_KEY, COUNT_KEY, TENSORS_KEY];
 
-/// Reads a file, and where it is a part of a split model, all parts.
+/// Reads a file and, if it is a part of a split model, all parts.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged; parts that are missing or contradict each other.
 pub(super) fn open(path: &Path, access: Access) -> Result<Contents> {
-    // Only the header is looked at here, so that this mapping costs nothing.
+    // Only the header is read here, so this mapping costs nothing.
     let mapping = Access::Mapped.open(path)?;
     let split = in_file(path, || Split::of(&Gguf::parse(mapping.bytes())?))?;
     drop(mapping);
@@ -34,7 +34,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Contents> {
     read_parts(&paths, access)
 }
 
-/// What a part says of itself.
+/// The split keys of a part.
 #[derive(Debug, PartialEq)]
 struct Split {
     number: u64,
@@ -54,7 +54,7 @@ fn wrong(path: &Path, problem: String) -> ModelError {
     ModelError::SplitPart { path: path.to_owned(), problem }
 }
 
-/// The paths of all parts, from the path of one and what it says of itself.
+/// The paths of all parts, from the path of one and its split keys.
 fn part_paths(path: &Path, split: &Split) -> Result<Vec<PathBuf>> {
     let named = path.file_name().and_then(|name| name.to_str()).and_then(part_name);
     let Some((stem, number, count)) = named else {
@@ -73,7 +73,7 @@ fn part_paths(path: &Path, split: &Split) -> Result<Vec<PathBuf>> {
         );
         return Err(wrong(path, problem));
     }
-    // The count has five digits, and the files are opened one by one: the first that is missing ends it.
+    // The count has five digits, and the files are opened one by one: opening stops at the first missing one.
     Ok((1..=count).map(|number| path.with_file_name(format!("{stem}-{number:05}-of-{count:05}.gguf"))).collect())
 }
 

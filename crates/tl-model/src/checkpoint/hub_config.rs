@@ -1,4 +1,4 @@
-//! `config.json` as it is read, and the keys of GGUF as they are written from it.
+//! Reading of `config.json`, and writing of GGUF's keys from it.
 
 use serde_json::{Map, Value};
 
@@ -6,18 +6,18 @@ use super::families::{Family, family, known_model_types};
 use crate::error::{ModelError, Result};
 use crate::format::write::GgufHeader;
 
-/// The largest size that is believed.
+/// The largest accepted size.
 const MAX_SIZE: f64 = (1 << 30) as f64;
-/// A model's configuration as a folder has it.
+/// A folder's model configuration.
 pub(super) struct Config<'a> {
-    /// What `config.json` says of the text model.
+    /// The text model's part of `config.json`.
     pub(super) text: &'a Map<String, Value>,
-    /// All of `config.json`: the same, but for models that see images.
+    /// All of `config.json`: the same map, except for models that see images.
     pub(super) all: &'a Map<String, Value>,
     pub(super) family: &'static Family,
 }
 
-/// Metadata that is written under an architecture's name.
+/// Metadata to be written under an architecture's name.
 pub(super) struct Keys {
     pub(super) header: GgufHeader,
     pub(super) architecture: &'static str,
@@ -54,7 +54,7 @@ impl Keys {
     }
 }
 
-/// A value of a configuration that cannot be used.
+/// The error for an unsupported value of a configuration.
 pub(super) fn wrong(key: &str, found: &Value, expected: impl Into<String>) -> ModelError {
     let mut found = found.to_string();
     if let Some((cut, _)) = found.char_indices().nth(60) {
@@ -64,12 +64,12 @@ pub(super) fn wrong(key: &str, found: &Value, expected: impl Into<String>) -> Mo
     ModelError::Config { key: key.to_owned(), found, expected: expected.into() }
 }
 
-/// A number of a JSON object; `null` is none.
+/// A number of a JSON object; `None` for `null`.
 pub(super) fn number(object: &Map<String, Value>, key: &str) -> Result<Option<f64>> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_f64() {
-            // What is written is an f32.
+            // The value is written as an f32.
             Some(number) if (number as f32).is_finite() => Ok(Some(number)),
             _ => Err(wrong(key, value, "expected a number")),
         },
@@ -88,7 +88,7 @@ impl<'a> Config<'a> {
     /// Finds the text model and its family.
     ///
     /// # Errors
-    /// A kind of model that is not known, or weights that are quantized in a way that is not read.
+    /// An unknown kind of model, or weights in an unsupported quantization.
     pub(super) fn new(config: &'a Value) -> Result<Config<'a>> {
         let Some(all) = config.as_object() else {
             return Err(ModelError::Json { what: "config.json", problem: "it is no object".to_owned() });
@@ -106,7 +106,7 @@ impl<'a> Config<'a> {
         Ok(Config { text, all, family: family.ok_or_else(unknown)? })
     }
 
-    /// A value of the text model; `None` where it is absent, which is not the same as `null`.
+    /// A value of the text model; `None` if it is absent, which differs from `null`.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.text.get(key)
     }
@@ -115,7 +115,7 @@ impl<'a> Config<'a> {
         self.family.defaults.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
     }
 
-    /// A number; the family's default where it is absent, none where it is `null`.
+    /// A number; the family's default if it is absent, `None` for `null`.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
         if self.get(key).is_none() {
             return Ok(self.default(key));
@@ -128,7 +128,7 @@ impl<'a> Config<'a> {
         self.number(key)?.map(|number| size_of_number(key, number)).transpose()
     }
 
-    /// A count above 0 that there must be.
+    /// A required count above 0.
     pub(super) fn needed(&self, key: &str) -> Result<u32> {
         match self.size(key)? {
             Some(0) => Err(wrong(key, &0.into(), "expected a number above 0")),
@@ -137,7 +137,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// A truth value, as [`Config::number`]. Of a model that sees images, it may lie beside the text model's.
+    /// A flag, as [`Config::number`]. For a model that sees images, it may be beside the text model's part.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key).or_else(|| self.all.get(key)) {
             None => Ok(self.default(key).map(|value| value != 0.0)),
@@ -147,7 +147,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// The ids that end a text, of the text model or beside it: a number or a list.
+    /// The ids that end a text, in the text model's part or beside it: a number or a list.
     pub(super) fn end_tokens(&self) -> Option<&'a Value> {
         const KEY: &str = "eos_token_id";
         self.get(KEY).or_else(|| self.all.get(KEY))

@@ -1,27 +1,27 @@
-//! Attention through a latent (MLA, DeepSeek-V2, 2024): its sizes in GGUF's keys, and how the matrix that makes the keys and
-//! values of all heads from a latent becomes the two that GGUF has.
+//! Attention through a latent (MLA, DeepSeek-V2, 2024): its sizes in GGUF's keys, and the split of the matrix that
+//! makes the keys and values of all heads from a latent into GGUF's two.
 //!
-//! It must not know architectures, and reads nothing of the weights.
+//! It must not know architectures, and reads no weights.
 
 use super::convert::{Arrangement, Part};
 use super::hub_config::{Config, Keys, wrong};
 use crate::error::Result;
 
-/// The sizes of such attention.
+/// The sizes of latent attention.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Latent {
     n_heads: usize,
     /// Elements of a latent.
     rank: usize,
-    /// Elements of a head's queries and keys that have no position.
+    /// Elements of a head's queries and keys without rotation.
     plain_dim: usize,
     /// Elements of a head's values.
     value_dim: usize,
 }
 
 impl Latent {
-    /// Writes the sizes. The cache is that of one head: its keys are the latent and the part that is rotated, its values
-    /// the latent. Returns the sizes, and how many elements are rotated.
+    /// Writes the sizes. The cache is that of one head: its keys are the latent and the rotated part, its values the
+    /// latent. Returns the sizes, and the number of rotated elements.
     ///
     /// # Errors
     /// A size that is missing or 0.
@@ -50,9 +50,8 @@ impl Latent {
         Ok((Latent { n_heads, rank, plain_dim, value_dim }, turned_dim))
     }
 
-    /// Of a matrix `[heads · (plain + value), rank]` the parts of keys, transposed, and of values: their sizes,
-    /// `[heads, rank, plain]` and `[heads, value, rank]`, and where their elements lie. `None` where the matrix has other
-    /// sizes.
+    /// Splits a matrix `[heads · (plain + value), rank]` into keys, transposed, and values: sizes `[heads, rank,
+    /// plain]` and `[heads, value, rank]`, with the location of their elements. `None` if the matrix has other sizes.
     pub(super) fn split(&self, dims: &[usize], part: &Part) -> Option<[(Vec<usize>, Arrangement); 2]> {
         let Latent { n_heads, rank, plain_dim, value_dim } = *self;
         let head_rows = plain_dim + value_dim;

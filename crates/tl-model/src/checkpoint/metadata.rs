@@ -1,7 +1,7 @@
-//! Metadata that stays in the bytes of a GGUF header and is decoded each time it is asked for.
+//! Metadata that stays in the bytes of a GGUF header and is decoded on each access.
 //!
-//! The header is that of a mapped file, or one that was made from a folder's configuration. It must not know what the
-//! keys mean.
+//! The header is that of a mapped file, or one made from a folder's configuration. This module must not know the
+//! meaning of the keys.
 
 use std::ops::Range;
 
@@ -27,10 +27,10 @@ enum Bytes {
 
 #[derive(Debug)]
 struct Entry {
-    /// Where the key's text lies in the bytes.
+    /// The key's byte range.
     key: Range<usize>,
     value_type: ValueType,
-    /// Where the value lies in the bytes.
+    /// Offset of the value.
     offset: usize,
 }
 
@@ -40,7 +40,7 @@ impl Metadata {
         Metadata { entries: entries(gguf), bytes: Bytes::Mapped(mapping.clone()) }
     }
 
-    /// The metadata of a header that is in no file.
+    /// The metadata of a header without a file.
     ///
     /// # Errors
     /// A key that occurs twice.
@@ -89,7 +89,7 @@ fn entries(gguf: &Gguf<'_>) -> Vec<Entry> {
     let mut sorted: Vec<_> = gguf.pairs().iter().collect();
     sorted.sort_unstable_by_key(|pair| pair.key);
     let entry = |pair: &&crate::format::gguf::Pair<'_>| {
-        // Between a key and its value lies the number of the value's type.
+        // The number of the value's type lies between a key and its value.
         let end = pair.offset - size_of::<u32>();
         Entry { key: end - pair.key.len()..end, value_type: pair.value.value_type(), offset: pair.offset }
     };

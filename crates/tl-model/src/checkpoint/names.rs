@@ -1,7 +1,6 @@
 //! A folder's tensors under GGUF's names, by the tables of `families.rs`.
 //!
-//! It decides for each tensor whether its bytes are used where they lie or a conversion makes them. Nothing of the
-//! weights is read here.
+//! It decides for each tensor whether its bytes are used in place or converted. It reads no weights.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,21 +14,21 @@ use super::safetensors::{StoredTensor, StoredType};
 use crate::error::{ModelError, Result};
 use crate::format::TensorType;
 
-/// The most dimensions that GGUF gives a tensor.
+/// The most dimensions of a GGUF tensor.
 const MAX_DIMS: usize = 4;
 
-/// What a tensor of the hub's files is in GGUF.
+/// The GGUF form of a tensor of a folder.
 #[derive(Debug, PartialEq)]
 enum Target {
     /// The same tensor.
     Same(String),
-    /// The same tensor, but for the dimension of 1 in the middle.
+    /// The same tensor, without the dimension of 1 in the middle.
     Filter(String),
     /// One of the experts of a tensor.
     Expert { name: String, number: usize },
-    /// Several tensors, of each expert one below the other.
+    /// Several tensors, stacked within each expert.
     Stacked(Vec<String>),
-    /// Several tensors whose elements take turns.
+    /// Several tensors with interleaved elements.
     Interleaved { names: Vec<String>, is_transposed: bool },
     /// One for the keys and one for the values of all heads.
     KeysAndValues([String; 2]),
@@ -37,20 +36,20 @@ enum Target {
     LeftOut,
 }
 
-/// Experts of one tensor, as far as they have been found.
+/// Experts of one tensor found so far.
 struct Stack {
-    /// Where the tensor stands among the others.
+    /// The tensor's index in the list.
     place: usize,
     tensor_type: TensorType,
     dims: Vec<usize>,
-    /// With their numbers, as they come.
+    /// With their numbers, in the order of the files.
     parts: Vec<(usize, Part)>,
 }
 
 /// The tensors of all files: each with the number of its file.
 ///
 /// # Errors
-/// A tensor that the family does not know, of a type that is not read, experts that are missing or of different sizes.
+/// An unknown tensor or type, experts that are missing or of different sizes.
 pub(super) fn rename(
     stored: Vec<(usize, StoredTensor)>,
     family: &Family,
@@ -94,7 +93,7 @@ fn target(stored: &str, family: &Family, config: &Translated) -> Result<Target> 
     let prefix = TEXT_PREFIXES.iter().find_map(|(prefix, text)| Some((text, stored.strip_prefix(prefix)?)));
     let name = prefix.map_or_else(|| stored.to_owned(), |(text, rest)| format!("{text}{rest}"));
     if let Some((_, gguf)) = OUTSIDE_LAYERS.iter().find(|(hub, _)| *hub == name) {
-        // The output of a model that shares it with the embedding is the embedding, whatever lies in the file.
+        // A tied output is the embedding, even if the file has an output tensor.
         let is_left_out = config.is_tied && gguf.starts_with("output.");
         return Ok(if is_left_out { Target::LeftOut } else { Target::Same((*gguf).to_owned()) });
     }
@@ -109,7 +108,7 @@ fn target(stored: &str, family: &Family, config: &Translated) -> Result<Target> 
     rules.filter_map(|rule| layer_target(rule, layer, rest)).next().ok_or_else(unknown)
 }
 
-/// A number as names have it: decimal, without a sign or zeros before it.
+/// An index in a name: decimal, without a sign or leading zeros.
 fn index(text: &str) -> Option<usize> {
     let number: usize = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
@@ -146,7 +145,7 @@ fn layer_target(rule: &Name, layer: usize, rest: &str) -> Option<Target> {
     }
 }
 
-/// Whether GGUF files have a tensor in float32 whatever the others are in: norms, biases and the like.
+/// Whether GGUF files store a tensor in float32 whatever the type of the others: norms, biases and the like.
 fn is_wide(name: &str, dims: &[usize]) -> bool {
     dims.len() <= 1 || name.ends_with(".bias") || name.ends_with("_norm.weight")
 }
@@ -171,7 +170,7 @@ impl Renamed<'_> {
     fn same(&mut self, name: String, file: usize, tensor: StoredTensor) -> Result<()> {
         let stored = type_of(&tensor)?;
         check_rank(&tensor, 0..=MAX_DIMS)?;
-        // The norm inside a delta net has its 1.
+        // The norm inside a delta net is stored with its 1.
         let is_norm = name.ends_with("_norm.weight") && !name.ends_with(".ssm_norm.weight");
         let lacks_one = self.family.norms_lack_one && is_norm;
         let is_wide = is_wide(&name, &tensor.dims);
@@ -189,7 +188,7 @@ impl Renamed<'_> {
         Ok(())
     }
 
-    /// GGUF files have filters in float32.
+    /// GGUF files store filters in float32.
     fn filter(&mut self, name: String, file: usize, mut tensor: StoredTensor) -> Result<()> {
         let stored = type_of(&tensor)?;
         if let [channels, 1, taps] = *tensor.dims {
@@ -219,7 +218,7 @@ impl Renamed<'_> {
             parts: Vec::new(),
         });
         if stack.parts.is_empty() {
-            // Its name keeps its place among the others; the rest follows when all experts are known.
+            // Its name keeps its place in the list; the rest follows when all experts are known.
             self.tensors.push(CheckpointTensor {
                 name: name.clone(),
                 tensor_type: stored,
@@ -324,7 +323,7 @@ impl Renamed<'_> {
         Ok(())
     }
 
-    /// Puts the experts together, once all tensors have been seen.
+    /// Joins the experts after all tensors have been seen.
     fn finish(mut self) -> Result<Vec<CheckpointTensor>> {
         for (name, mut stack) in self.stacks {
             let n_found = stack.parts.len();

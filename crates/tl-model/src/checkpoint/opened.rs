@@ -13,7 +13,7 @@ use crate::format::gguf::{Array, Gguf, Value, ValueType};
 
 const ARCHITECTURE_KEY: &str = "general.architecture";
 
-/// A model's files: its metadata, and where its tensors are.
+/// A model's files: the metadata and the location of the tensors.
 ///
 /// ```
 /// use tl_model::Checkpoint;
@@ -33,7 +33,7 @@ pub struct Checkpoint {
     pub(super) contents: Contents,
 }
 
-/// What a tokenizer is made from.
+/// The source of a tokenizer.
 #[derive(Debug)]
 pub enum TokenizerSource<'a> {
     /// Keys `tokenizer.ggml.*` of a GGUF file.
@@ -42,28 +42,28 @@ pub enum TokenizerSource<'a> {
     Files {
         /// `tokenizer.json`.
         tokenizer: &'a [u8],
-        /// `tokenizer_config.json`, where there is one.
+        /// `tokenizer_config.json`, if present.
         config: Option<&'a [u8]>,
     },
 }
 
 impl Checkpoint {
     /// Opens a GGUF file, a split one by any of its parts, or a Hugging Face folder by its path or that of its
-    /// `config.json` or one of its `.safetensors`. Weights are mapped, and nothing of them is read.
+    /// `config.json` or one of its `.safetensors`. Weights are mapped, not read.
     ///
     /// The files must not be truncated while the checkpoint or a tensor of it exists.
     ///
     /// # Errors
-    /// Files that cannot be read, are damaged or contradict each other; in a folder, a kind of model that is not known.
-    /// Messages name the file.
+    /// Files that cannot be read, are damaged or contradict each other; in a folder, an unknown kind of model. Messages
+    /// name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         Checkpoint::open_with(path.as_ref(), Access::Mapped)
     }
 
-    /// As [`Checkpoint::open`], with the files of weights read into memory of the process's own: see [`Mapping::read`].
+    /// As [`Checkpoint::open`], with weights files read into the process's own memory: see [`Mapping::read`].
     ///
     /// # Errors
-    /// As for [`Checkpoint::open`], and where there is no memory for the copy.
+    /// As for [`Checkpoint::open`], and lack of memory for the copy.
     pub fn open_copied(path: impl AsRef<Path>) -> Result<Checkpoint> {
         Checkpoint::open_with(path.as_ref(), Access::Copied)
     }
@@ -98,7 +98,7 @@ impl Checkpoint {
         self.contents.metadata.pairs()
     }
 
-    /// The value of a metadata key. A key that begins with a dot has the architecture's name put before it.
+    /// The value of a metadata key. A key that begins with a dot gets the architecture's name as prefix.
     pub fn value(&self, key: &str) -> Option<MetaValue<'_>> {
         match key.starts_with('.') {
             true => self.contents.metadata.value(&self.full_key(key)),
@@ -128,7 +128,7 @@ impl Checkpoint {
         self.typed(key, "an integer that is not negative", Value::as_integer)
     }
 
-    /// A key's value as a number with a fraction.
+    /// A key's value as a floating-point number.
     ///
     /// # Errors
     /// The key holds another type than float32 or float64.
@@ -136,7 +136,7 @@ impl Checkpoint {
         self.typed(key, "a float", Value::as_float)
     }
 
-    /// A key's value as a truth value.
+    /// A key's value as a flag.
     ///
     /// # Errors
     /// The key holds another type.
@@ -160,7 +160,7 @@ impl Checkpoint {
         self.typed(key, expected, |value| value.as_array(element))
     }
 
-    /// Bytes of the files with weights.
+    /// Size of the weights files in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.contents.files.iter().map(|file| file.bytes().len() as u64).sum()
     }
@@ -170,12 +170,12 @@ impl Checkpoint {
         &self.contents.tensors
     }
 
-    /// The place of the tensor of that name in [`Checkpoint::tensors`]. It looks at all of them.
+    /// The index of the tensor with this name in [`Checkpoint::tensors`]; a linear search.
     pub fn tensor_index(&self, name: &str) -> Option<usize> {
         self.contents.tensors.iter().position(|tensor| tensor.name == name)
     }
 
-    /// Bytes of the files that have the weights.
+    /// Size of the weights files in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.contents.files.iter().map(|file| file.bytes().len() as u64).sum()
     }
@@ -185,16 +185,16 @@ impl Checkpoint {
         &self.contents.paths
     }
 
-    /// The tensor of that place in [`Checkpoint::tensors`], on `device`: `None` where its type cannot be computed on.
+    /// The tensor at this index of [`Checkpoint::tensors`], on `device`: `None` if its type is not supported.
     ///
-    /// On a CPU it is the mapped bytes themselves wherever [`CheckpointTensor::is_stored`]; else it takes learnable
-    /// memory, which is filled from the files. On a device that only counts, nothing of the weights is read.
+    /// On a CPU it uses the mapped bytes themselves if [`CheckpointTensor::is_stored`]; else it takes learnable memory,
+    /// which is filled from the files. On a device that only counts, no weights are read.
     ///
     /// # Errors
-    /// Memory that cannot be had; data that lies in the file where the type's elements cannot be read.
+    /// Lack of memory; data whose offset in the file is not aligned for its type.
     ///
     /// # Panics
-    /// Where there is no such tensor.
+    /// If there is no such tensor.
     pub fn load_tensor(&self, index: usize, device: &Device) -> Result<Option<Tensor>> {
         let tensor = &self.contents.tensors[index];
         let Some(format) = convert::format_of(tensor.tensor_type) else {
@@ -205,7 +205,7 @@ impl Checkpoint {
         Ok(Some(Tensor::from_lease(lease, &layout)?))
     }
 
-    /// What the tokenizer is made from.
+    /// The source of the tokenizer.
     ///
     /// # Errors
     /// A folder without `tokenizer.json`.
@@ -224,8 +224,8 @@ impl Checkpoint {
         }
     }
 
-    /// The template that chats are written by, if the files have one: `tokenizer.chat_template` of a GGUF file;
-    /// `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json` of a folder.
+    /// The chat template, if the files have one: `tokenizer.chat_template` of a GGUF file; `chat_template.jinja`,
+    /// `chat_template.json` or `tokenizer_config.json` of a folder.
     pub fn chat_template(&self) -> Option<&str> {
         match self.contents.vocabulary {
             Vocabulary::Gguf => self.value("tokenizer.chat_template")?.as_str(),
@@ -233,8 +233,8 @@ impl Checkpoint {
         }
     }
 
-    /// The tokens that end a text by a folder's `generation_config.json` and `config.json`. Those of a GGUF file are
-    /// its tokenizer's.
+    /// The tokens that end a text by a folder's `generation_config.json` and `config.json`. A GGUF file has them in its
+    /// tokenizer.
     pub fn stop_token_ids(&self) -> &[u32] {
         &self.contents.stop_token_ids
     }

@@ -1,7 +1,7 @@
-//! What `config.json` says of rotary embeddings, in GGUF's keys and tensors.
+//! Rotary embeddings of `config.json`, as GGUF's keys and tensors.
 //!
-//! Newer files have `rope_parameters`, for models with two kinds of layers one for each; older ones `rope_theta`,
-//! `rope_scaling`, `partial_rotary_factor` and `rope_local_base_freq`. Both are read here, and nowhere else.
+//! Newer files have `rope_parameters`, one for each kind of layer; older ones `rope_theta`, `rope_scaling`,
+//! `partial_rotary_factor` and `rope_local_base_freq`. Both are read only here.
 
 use std::f64::consts::TAU;
 
@@ -10,32 +10,32 @@ use serde_json::{Map, Value};
 use super::hub_config::{Config, Keys, number, size_of_number, wrong};
 use crate::error::Result;
 
-/// Frequencies of the rotation are powers of it.
+/// The default base of the rotation's frequencies.
 const DEFAULT_BASE: f64 = 10000.0;
 
-/// What GGUF files divide a frequency by that turns nothing.
+/// GGUF files' divisor of the frequency of an element that is not rotated.
 const UNROTATED: f32 = 1e30;
 
-/// What is said of one kind of layer.
+/// The parameters of one kind of layer.
 struct Rope<'a> {
     /// GGUF's name of the architecture.
     architecture: &'static str,
     /// The kind of scaling.
     kind: &'a str,
     base: f64,
-    /// Elements of a head that are rotated.
+    /// Number of rotated elements of a head.
     dims: u32,
-    /// Where the scaling's parameters are.
+    /// The scaling's parameters.
     parameters: &'a Map<String, Value>,
     max_positions: f64,
-    /// Tokens that the model was trained for before its context was stretched.
+    /// Training context in tokens, before the extension.
     original_positions: Option<f64>,
 }
 
-/// Writes the keys and returns the tensors: the divisors of the frequencies, where they are no formula.
+/// Writes the keys and returns the tensors: divisors of the frequencies that no formula gives.
 ///
 /// # Errors
-/// A scaling that is not known, or parameters that are missing or impossible.
+/// An unknown scaling, or missing or impossible parameters.
 pub(super) fn translate(
     config: &Config<'_>,
     [head_dim, local_head_dim]: [u32; 2],
@@ -74,7 +74,7 @@ pub(super) fn translate(
             keys.float("rope.scaling.factor", rope.positive("factor")?);
             Ok(Vec::new())
         }
-        // All of a head is rotated, but most of it by nothing.
+        // The whole head is rotated, but most of it by a frequency of zero.
         "proportional" => {
             let factor = rope.optional("factor")?.unwrap_or(1.0);
             let divisor = |pair: u32| if 2 * pair < rope.dims { factor as f32 } else { UNROTATED };
@@ -91,7 +91,7 @@ pub(super) fn translate(
 
 type Parameters<'a> = Option<&'a Map<String, Value>>;
 
-/// The parameters of full layers and, where they have their own, of layers with a window.
+/// The parameters of full-attention layers and of windowed layers, which may have their own.
 fn parameters<'a>(config: &Config<'a>) -> Result<(Parameters<'a>, Parameters<'a>)> {
     for key in ["rope_parameters", "rope_scaling"] {
         let Some(value) = config.get(key).filter(|value| !value.is_null()) else { continue };
@@ -112,7 +112,7 @@ impl<'a> Rope<'a> {
             Some(kind) => kind.as_str().ok_or_else(|| wrong("rope_type", kind, "expected a string"))?,
             None => "default",
         };
-        // Beside the scaling, or in older files beside it all.
+        // Inside the scaling's parameters, or in older files at the top level.
         let own = |key: &str| -> Result<Option<f64>> { Ok(number(parameters, key)?.or(config.number(key)?)) };
         let base = own("rope_theta")?.unwrap_or(DEFAULT_BASE);
         if base <= 0.0 {
@@ -150,7 +150,7 @@ impl<'a> Rope<'a> {
         size_of_number("original_max_position_embeddings", positions).map(f64::from)
     }
 
-    /// Cosines and sines are multiplied by [`yarn_magnitude`]; `rope.scaling.attn_factor` is what else there is.
+    /// Cosines and sines are multiplied by [`yarn_magnitude`]; `rope.scaling.attn_factor` is the remaining factor.
     fn yarn(&self, keys: &mut Keys) -> Result<Vec<(&'static str, Vec<f32>)>> {
         let factor = self.positive("factor")?;
         keys.text("rope.scaling.type", "yarn");
@@ -162,7 +162,7 @@ impl<'a> Rope<'a> {
             }
         }
         match self.parameters.get("truncate") {
-            // Not GGUF's: where it is absent, whoever reads it takes what the architecture was trained with.
+            // Not a key of GGUF: without it, a reader uses the architecture's training value.
             None | Some(Value::Null | Value::Bool(true)) => keys.flag("rope.scaling.yarn_truncate", true),
             Some(Value::Bool(false)) => keys.flag("rope.scaling.yarn_truncate", false),
             Some(value) => return Err(wrong("truncate", value, "expected true or false")),
@@ -178,7 +178,7 @@ impl<'a> Rope<'a> {
             (None, Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => usual(scale) / usual(all),
             _ => usual(1.0),
         };
-        // Only there does it do something else, too: scores are multiplied by its square.
+        // In this architecture only, it also multiplies the scores by its square.
         let multiplier = scale_all.filter(|_| self.architecture == "deepseek2").map_or(0.0, |all| 0.1 * all);
         if multiplier != 0.0 {
             keys.float("rope.scaling.yarn_log_multiplier", multiplier);
@@ -193,7 +193,7 @@ impl<'a> Rope<'a> {
         Ok(Vec::new())
     }
 
-    /// Long waves are stretched by the factor, short ones stay, those between are in between.
+    /// Long waves are stretched by the factor, short ones stay, those between are interpolated.
     fn llama3(&self) -> Result<Vec<(&'static str, Vec<f32>)>> {
         let factor = self.positive("factor")?;
         let (low, high) = (self.positive("low_freq_factor")?, self.positive("high_freq_factor")?);
@@ -254,9 +254,9 @@ impl<'a> Rope<'a> {
     }
 }
 
-/// What YaRN multiplies sines and cosines with, for a context that is `factor` times as long: 1 + 0.1 ln factor, divided by
-/// 1 + 0.1 · multiplier · ln factor. The multiplier is `rope.scaling.yarn_log_multiplier`, 0 where there is none. Where the
-/// architecture is `deepseek2` the result is 1 with a multiplier, since its scores are scaled instead.
+/// YaRN's factor of sines and cosines for a context extended by `factor`: 1 + 0.1 ln factor, divided by 1 + 0.1 ·
+/// multiplier · ln factor. The multiplier is `rope.scaling.yarn_log_multiplier`, 0 if absent. For the architecture
+/// `deepseek2` with a multiplier the result is 1, since its scores are scaled instead.
 pub(crate) fn yarn_magnitude(architecture: &str, factor: f64, multiplier: f64) -> f64 {
     let usual = |multiplier: f64| 1.0 + 0.1 * multiplier * factor.max(1.0).ln();
     match architecture {

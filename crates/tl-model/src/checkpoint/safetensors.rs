@@ -1,8 +1,8 @@
 //! The header of a safetensors file: 8 bytes of length, then that many bytes of JSON, then the tensors' data
 //! (<https://huggingface.co/docs/safetensors>, "Format").
 //!
-//! Everything is checked against the file's length before it is believed. The JSON is read tensor by tensor, so that a
-//! header takes memory in proportion to the tensors that it names, and they are bounded.
+//! Everything is checked against the file's length before use. The JSON is read tensor by tensor, so that a header
+//! takes memory in proportion to the tensors that it names, and their number is bounded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::format::TensorType;
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// More dimensions than any weight has; GGUF allows 4.
 const MAX_DIMS: usize = 8;
-/// The longest name of a tensor or a type that is kept.
+/// The longest name of a tensor or a type.
 const MAX_NAME_BYTES: usize = 512;
 
 /// A tensor as a header describes it.
@@ -28,16 +28,16 @@ pub(super) struct StoredTensor {
     pub(super) stored_type: StoredType,
     /// Outermost first.
     pub(super) dims: Vec<usize>,
-    /// Where its data lies in the file.
+    /// Byte range of its data in the file.
     pub(super) data: Range<usize>,
 }
 
-/// How a tensor's elements are stored.
+/// Storage type of a tensor's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum StoredType {
     /// A type that GGUF has too.
     Known(TensorType),
-    /// Another one, by the name that the header gives it.
+    /// Another one, by its name in the header.
     Other(String),
 }
 
@@ -58,7 +58,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     Ok(tensors)
 }
 
-/// The header's JSON, and where the data begins.
+/// The header's JSON, and the offset of the data.
 fn header(bytes: &[u8]) -> Result<(&[u8], usize)> {
     const WHAT: &str = "the length of the safetensors header";
     let remaining = bytes.len() as u64;
@@ -127,7 +127,7 @@ fn reject_duplicates(tensors: &mut [StoredTensor]) -> Result<()> {
     Ok(())
 }
 
-/// Also leaves the tensors in the order of their data.
+/// Refuses overlapping tensors. Also sorts the tensors by the order of their data.
 fn reject_overlaps(tensors: &mut [StoredTensor]) -> Result<()> {
     tensors.sort_by_key(|tensor| (tensor.data.start, tensor.data.end));
     let mut end = 0;
@@ -153,7 +153,7 @@ impl fmt::Display for StoredType {
     }
 }
 
-/// The JSON object of a header: tensors by name. What it says of the file as a whole is skipped.
+/// The JSON object of a header: tensors by name. Metadata of the file as a whole is skipped.
 struct Header(Vec<(String, Description)>);
 
 impl<'de> Deserialize<'de> for Header {
@@ -231,7 +231,7 @@ impl<'de> Visitor<'de> for DescriptionVisitor {
     }
 }
 
-/// A short text, borrowed from the JSON where it has no escapes.
+/// A short text, borrowed from the JSON if it has no escapes.
 pub(super) struct Name<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -264,7 +264,7 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 }
 
-/// At most N integers that are not negative.
+/// At most N non-negative integers.
 struct Integers<const N: usize>(Vec<u64>);
 
 impl<'de, const N: usize> Deserialize<'de> for Integers<N> {

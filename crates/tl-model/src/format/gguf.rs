@@ -1,9 +1,9 @@
 //! Reading GGUF, versions 2 and 3 (the specification lies in ggml's repository, `docs/gguf.md`).
 //!
 //! The parser owns no bytes and copies none: it works over `&[u8]`, checks everything once, and hands out strings,
-//! arrays and tensor data that point into it. It must not know what the metadata means. Every count and length is
-//! compared with the bytes that are left before anything is done with it, so that a file of n bytes costs time
-//! and memory in proportion to n, whatever its fields say.
+//! arrays and tensor data that point into it. It must not know the meaning of the metadata. Every count and length is
+//! checked against the remaining bytes before use, so that a file of n bytes costs time and memory in proportion to n,
+//! whatever its fields contain.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,9 +16,9 @@ use crate::error::{ModelError, Result};
 /// The most dimensions that the format gives a tensor.
 const MAX_DIMS: u32 = 4;
 
-/// The longest name of a tensor; other programs take 64 bytes.
+/// The longest name of a tensor; other programs allow 64 bytes.
 const MAX_NAME_BYTES: usize = 512;
-/// Alignment of the tensor data where the file does not say another.
+/// Alignment of the tensor data if the file has none.
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// The fewest bytes of a metadata pair: a key's length, a value's type, a value.
 const MIN_PAIR_BYTES: u64 = 8 + 4 + 1;
@@ -36,7 +36,7 @@ pub struct Gguf<'a> {
     tensor_by_name: HashMap<&'a str, usize>,
 }
 
-/// A key, its value, and where the value lies in the file.
+/// A key, its value, and the value's offset in the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pair<'a> {
     pub(crate) key: &'a str,
@@ -44,22 +44,22 @@ pub(crate) struct Pair<'a> {
     pub(crate) offset: usize,
 }
 
-/// What the file says about one tensor; its data lies inside the file.
+/// The description of one tensor; its data lies inside the file.
 #[derive(Clone, Debug)]
 pub struct TensorInfo<'a> {
     /// The tensor's name, such as `blk.0.attn_q.weight`.
     pub name: &'a str,
     /// Sizes, outermost first: a weight is `[out, in]`.
     pub dims: Vec<usize>,
-    /// How the elements are stored.
+    /// Storage type of the elements.
     pub tensor_type: TensorType,
-    /// Where the data lies, in bytes from the start of the file. Of a type whose block size is unknown only the
-    /// start is known, and the range is empty.
+    /// Byte range of the data, from the start of the file. For a type with an unknown block size only the start is
+    /// known, and the range is empty.
     pub data: Range<usize>,
 }
 
 impl<'a> Gguf<'a> {
-    /// Parses and checks the whole file but the tensors' contents.
+    /// Parses and checks the whole file except the tensors' contents.
     ///
     /// # Errors
     /// Anything that contradicts the format or the file's length, with the byte offset of the field at fault.
@@ -112,7 +112,7 @@ impl<'a> Gguf<'a> {
         &self.tensors
     }
 
-    /// The tensor of that name, if the file has it.
+    /// The tensor with this name, if the file has it.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo<'a>> {
         self.tensor_by_name.get(name).and_then(|&i| self.tensors.get(i))
     }
@@ -125,7 +125,7 @@ impl<'a> Gguf<'a> {
         Value::typed(self.value(key), key, "an integer that is not negative", Value::as_integer)
     }
 
-    /// A key's value as a number with a fraction.
+    /// A key's value as a floating-point number.
     ///
     /// # Errors
     /// The key holds another type than float32 or float64.
@@ -133,7 +133,7 @@ impl<'a> Gguf<'a> {
         Value::typed(self.value(key), key, "a float", Value::as_float)
     }
 
-    /// A key's value as a truth value.
+    /// A key's value as a flag.
     ///
     /// # Errors
     /// The key holds another type.
@@ -160,7 +160,7 @@ impl<'a> Gguf<'a> {
     fn read_alignment(&self) -> Result<u64> {
         const KEY: &str = "general.alignment";
         let alignment = self.integer(KEY)?.unwrap_or(DEFAULT_ALIGNMENT);
-        // The data begins at a multiple of it, and float32 is read in place.
+        // The data begins at a multiple of the alignment, and float32 is read in place.
         if alignment < 8 || !alignment.is_power_of_two() || alignment > 1 << 30 {
             return Err(ModelError::KeyValue {
                 key: KEY.to_owned(),
@@ -249,7 +249,7 @@ impl<'a> Description<'a> {
                 file_len: file_len as u64,
             });
         };
-        // Both fit: they are no larger than the length of a slice. A dimension might not (of an empty tensor).
+        // Both fit: they are at most the length of a slice. A dimension may not (of an empty tensor).
         let dims = self.dims.iter().map(|&dim| usize::try_from(dim)).collect::<std::result::Result<Vec<_>, _>>();
         let dims = dims.map_err(|_| self.sizes_error("which this machine cannot address"))?;
         Ok(TensorInfo { name: self.name, dims, tensor_type: self.tensor_type, data: start as usize..end as usize })
@@ -276,7 +276,7 @@ fn read_magic_and_version(reader: &mut Reader<'_>) -> Result<u32> {
 type Metadata<'a> = (Vec<Pair<'a>>, HashMap<&'a str, usize>);
 
 fn read_metadata<'a>(reader: &mut Reader<'a>, n_pairs: usize) -> Result<Metadata<'a>> {
-    // Grown as pairs are found: of a long file, a lying count could still ask for more memory than there is.
+    // Grown as pairs are found: in a long file, a false count could still ask for more memory than there is.
     let mut pairs = Vec::new();
     let mut by_name = HashMap::new();
     for i in 0..n_pairs {

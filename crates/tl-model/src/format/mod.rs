@@ -1,4 +1,4 @@
-//! Files that hold models. One file per container format; none of them knows what the tensors are for.
+//! Container formats of model files, one file each; none of them knows the purpose of the tensors.
 
 pub mod gguf;
 #[expect(clippy::disallowed_methods, reason = "writes the file that it is given")]

@@ -1,8 +1,8 @@
-//! The one way in which this project writes a file that a user names.
+//! The only way in which this project writes a file named by the user.
 //!
-//! A plain file is written under another name beside its target and takes the target's name, mode and owner when it is
-//! whole: whatever goes wrong, the target is what it was, and nothing half-written lies around. A symbolic link stays
-//! and its target is replaced. What is no plain file, a device or a pipe, is written through.
+//! A regular file is written under another name beside its target and, when complete, takes the target's name, mode and
+//! owner: on any failure the target is unchanged, and no partial file is left. A symbolic link stays and its target is
+//! replaced. Anything else, a device or a pipe, is written directly.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -10,34 +10,34 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes that are gathered before the system is asked to write them.
+/// Bytes buffered before a write to the system.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// How many names a file may find taken by what other runs have left.
+/// The most names tried that other runs have left taken.
 const MAX_TRIES: u32 = 1000;
 
-/// The files of this process that are not complete.
+/// Unfinished files of this process.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file that is being written. One that is dropped before [`OutputFile::finish`] leaves nothing behind.
+/// A file being written. Dropping it before [`OutputFile::finish`] leaves nothing behind.
 #[derive(Debug)]
 pub struct OutputFile {
     file: BufWriter<File>,
     path: PathBuf,
-    /// `None` where the target is written through.
+    /// `None` if the target is written directly.
     replacing: Option<Replacing>,
 }
 
-/// How a file takes the place of another.
+/// The replacement of one file by another.
 #[derive(Debug)]
 struct Replacing {
-    /// Where the bytes are until the file is complete.
+    /// Path of the bytes until the file is complete.
     part: PathBuf,
-    /// What is replaced: the user's path, links followed.
+    /// The replaced file: the user's path with links followed.
     target: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl OutputFile {
     /// Begins the file at `path`.
     ///
     /// # Errors
-    /// Where it cannot be written: a folder, a folder that is missing or closed to this user, a full disk.
+    /// A target that cannot be written: a folder, a missing or inaccessible folder, a full disk.
     pub fn create(path: &Path) -> io::Result<OutputFile> {
         let found = fs::metadata(path).ok();
         if found.as_ref().is_some_and(Metadata::is_dir) {
@@ -69,7 +69,8 @@ impl OutputFile {
         OutputFile { file: BufWriter::with_capacity(BUFFER_BYTES, file), path: path.to_owned(), replacing }
     }
 
-    /// Whether a file at `path` could be begun. Nothing is left of the attempt; what is written through is not opened.
+    /// Checks whether a file can be created at `path`, and leaves nothing behind; a target that is written directly is
+    /// not opened.
     ///
     /// # Errors
     /// As for [`OutputFile::create`].
@@ -80,10 +81,10 @@ impl OutputFile {
         }
     }
 
-    /// Removes what unfinished files of this process have written so far: for a signal that ends it.
+    /// Removes this process's unfinished files, for a signal that ends it.
     pub fn remove_unfinished() {
         for part in unfinished().drain(..) {
-            // Nothing is left to tell where this fails.
+            // A failure cannot be reported here.
             let _ = fs::remove_file(part);
         }
     }
@@ -96,21 +97,21 @@ impl OutputFile {
     /// Writes the next bytes.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
-    /// Sends what comes elsewhere, for tests of what happens when writing fails.
+    /// Redirects later writes, for tests of failing writes.
     #[cfg(test)]
     pub(super) fn redirect(&mut self, file: File) {
         self.file = BufWriter::new(file);
     }
 
-    /// Waits until all is on the disk, and gives it its name.
+    /// Syncs the file to disk and renames it to its target.
     ///
     /// # Errors
-    /// What the system says; the target is then what it was.
+    /// The system's error; the target is then unchanged.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.flush()?;
         let Some(Replacing { part, target }) = &self.replacing else { return Ok(()) };
@@ -140,18 +141,19 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Some(part) = self.forget() {
-            // Nothing is left to tell where this fails too.
+            // A failure cannot be reported here either.
             let _ = fs::remove_file(part);
         }
     }
 }
 
-/// Whether a path stands for what another program has open: a file that is renamed there would not reach it.
+/// Whether a path stands for a file that another program has open: replacing it by a rename would not reach that
+/// program.
 fn names_a_stream(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc"))
 }
 
-/// The path of the file itself, at the end of all links, also of one that is not there yet.
+/// The path of the file itself, with all links followed, even if it does not exist yet.
 fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..40 {
@@ -168,7 +170,7 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "is a circle of symbolic links"))
 }
 
-/// A new file beside the target, under a name that is free.
+/// A new file beside the target, under an unused name.
 fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "names no file"))?;
     for number in 0..MAX_TRIES {
@@ -185,12 +187,12 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many .part files of earlier runs lie beside it"))
 }
 
-/// Gives the new file the mode of the old one, and its owner where this user may.
+/// Gives the new file the old one's mode and, if permitted, its owner.
 fn keep_mode(file: &File, found: &Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
-        // Before the mode: a change of the owner takes bits of it away.
+        // Before the mode: a change of owner clears some of its bits.
         let _ = fchown(file, Some(found.uid()), Some(found.gid()));
     }
     file.set_permissions(found.permissions())

@@ -1,5 +1,5 @@
 //! A position in a file's bytes, and the only place that moves it: every read is checked against the end, and every
-//! count against what the rest of the file can hold.
+//! count against the size of the rest of the file.
 
 use crate::error::{ModelError, Result};
 
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.bytes(what)?))
     }
 
-    /// Reads a count of things that take at least `min_bytes` each, all of which must fit into what is left.
+    /// Reads a count of items of at least `min_bytes` each, all of which must fit into the rest.
     pub(super) fn count(&mut self, what: &'static str, min_bytes: u64) -> Result<usize> {
         let offset = self.pos as u64;
         let value = self.u64(what)?;
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         Ok(value as usize)
     }
 
-    /// The bytes of a string, which may be no UTF-8.
+    /// The bytes of a string, which may not be UTF-8.
     pub(super) fn string_bytes(&mut self, what: &'static str) -> Result<&'a [u8]> {
         let len = self.count(what, 1)?;
         self.take(len as u64, what)

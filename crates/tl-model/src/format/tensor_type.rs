@@ -1,14 +1,14 @@
-//! The table of tensor types that GGUF names by number: what they are called and how large their blocks are.
+//! The table of GGUF's tensor types by number: their names and block sizes.
 //!
-//! Those that can be computed on are rows of the tensor crate's table of formats; the others stand here. A type that is in neither
-//! keeps its number, so that a file with it can still be listed.
+//! Types with kernels are rows of the tensor crate's table of formats; the others are listed here. A type in neither
+//! table keeps its number, so that a file with it can still be listed.
 
 use std::fmt;
 
 use tl_device::BlockFormat;
 use tl_tensor::quant::FORMATS;
 
-/// How a tensor's elements are stored, as the file's number names it.
+/// Storage type of a tensor's elements, by its number in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     id: u32,
@@ -27,8 +27,8 @@ const fn other(id: u32, name: &'static str, block_elems: usize, block_bytes: usi
     BlockFormat { name, id, block_elems, block_bytes }
 }
 
-/// Types that weights are not computed on in. Numbers as the GGUF specification (ggml's `ggml_type`) assigns them; the gaps are
-/// [`FORMATS`], and types that were withdrawn.
+/// Types of weights without kernels. Numbers as the GGUF specification (ggml's `ggml_type`) assigns them; the gaps are
+/// [`FORMATS`] and withdrawn types.
 static OTHER_TYPES: &[BlockFormat] = &[
     other(9, "q8_1", 32, 36),
     other(15, "q8_k", 256, 292),
@@ -49,7 +49,7 @@ static OTHER_TYPES: &[BlockFormat] = &[
 ];
 
 impl TensorType {
-    /// The type that a file calls `id`. Every number is accepted; [`TensorType::name`] tells whether it is known.
+    /// The type with this number. Every number is accepted; [`TensorType::name`] tells whether it is known.
     pub const fn from_id(id: u32) -> TensorType {
         TensorType { id }
     }

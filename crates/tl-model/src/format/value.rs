@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use crate::error::{ModelError, Result};
 
-/// How deep arrays may nest; nobody nests more than two.
+/// The deepest nesting of arrays; known files nest at most two.
 const MAX_ARRAY_DEPTH: usize = 4;
 
 /// A metadata value.
@@ -25,7 +25,7 @@ pub enum Value<'a> {
     Array(Array<'a>),
 }
 
-/// An array in the metadata: checked, and decoded again as it is iterated.
+/// An array in the metadata: checked once, and decoded on each iteration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Array<'a> {
     pub(super) element: ValueType,
@@ -33,7 +33,7 @@ pub struct Array<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// The type of a metadata value, as the file numbers it.
+/// The type of a metadata value, by its number in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are the types
 pub enum ValueType {
@@ -53,12 +53,12 @@ pub enum ValueType {
 }
 
 impl<'a> Value<'a> {
-    /// The value of that type at `offset` of a file that was checked when it was parsed.
+    /// The value of this type at `offset` of a file that was checked when it was parsed.
     pub(crate) fn read(bytes: &'a [u8], value_type: ValueType, offset: usize) -> Option<Value<'a>> {
         Reader { bytes, pos: offset.min(bytes.len()) }.value(value_type, 0).ok()
     }
 
-    /// What `convert` makes of a key's value.
+    /// A key's value, converted by `convert`.
     pub(crate) fn typed<T>(
         value: Option<Value<'a>>,
         key: &str,
@@ -89,7 +89,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A number with a fraction.
+    /// A floating-point number.
     pub fn as_float(&self) -> Option<f64> {
         match *self {
             Value::F32(x) => Some(x.into()),
@@ -98,7 +98,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A truth value.
+    /// A flag.
     pub fn as_bool(&self) -> Option<bool> {
         if let Value::Bool(x) = *self { Some(x) } else { None }
     }
@@ -178,14 +178,14 @@ impl<'a> Array<'a> {
         (0..self.len).map_while(move |_| reader.value(element, 0).ok())
     }
 
-    /// The elements of an array of strings, whose UTF-8 was checked when the file was parsed; none of another array.
+    /// The elements of an array of strings, whose UTF-8 was checked when the file was parsed; none for another array.
     pub(crate) fn strings(&self) -> Strings<'a> {
         let left = if self.element == ValueType::String { self.len } else { 0 };
         Strings { reader: Reader { bytes: self.bytes, pos: 0 }, left }
     }
 }
 
-/// The bytes of an array's texts, one by one; they are UTF-8.
+/// The bytes of an array's strings, one by one; they are UTF-8.
 #[derive(Clone, Debug)]
 pub(crate) struct Strings<'a> {
     reader: Reader<'a>,

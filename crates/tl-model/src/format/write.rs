@@ -1,7 +1,7 @@
-//! Writing GGUF, version 3, in two stages: a [`GgufHeader`] collects metadata and the list of tensors, and a
-//! [`GgufWriter`] then takes the tensors' data in that order, as much at a time as the caller likes.
+//! Writing GGUF, version 3, in two stages: a [`GgufHeader`] collects metadata and the list of tensors; a [`GgufWriter`]
+//! then takes the tensors' data in that order, in parts of any size.
 //!
-//! It must not know what the metadata means, and never holds a tensor in memory.
+//! It must not know the meaning of the metadata, and never holds a tensor in memory.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ const VERSION: u32 = 3;
 const ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// Metadata and tensors of a file that is to be written.
+/// Metadata and tensors of a file to be written.
 ///
 /// ```
 /// use tl_model::{Gguf, GgufHeader, TensorType};
@@ -39,12 +39,12 @@ pub struct GgufHeader {
     tensors: Vec<u8>,
     /// Bytes of each tensor's data.
     lengths: Vec<u64>,
-    /// Where the next tensor's data begins, from the first one's on.
+    /// Offset of the next tensor's data from the first one's.
     next_offset: u64,
 }
 
 impl GgufHeader {
-    /// Nothing yet.
+    /// An empty header.
     pub fn new() -> GgufHeader {
         GgufHeader::default()
     }
@@ -63,7 +63,7 @@ impl GgufHeader {
         bytes
     }
 
-    /// Adds a text.
+    /// Adds a string.
     pub fn string(&mut self, key: &str, value: &str) -> &mut Self {
         push_string(self.begin(key, ValueType::String), value);
         self
@@ -75,46 +75,46 @@ impl GgufHeader {
         self
     }
 
-    /// Adds a number with a fraction.
+    /// Adds a floating-point number.
     pub fn f32(&mut self, key: &str, value: f32) -> &mut Self {
         self.begin(key, ValueType::F32).extend(value.to_le_bytes());
         self
     }
 
-    /// Adds a truth value.
+    /// Adds a flag.
     pub fn bool(&mut self, key: &str, value: bool) -> &mut Self {
         self.begin(key, ValueType::Bool).push(value.into());
         self
     }
 
-    /// Adds a list of texts.
+    /// Adds a list of strings.
     pub fn strings(&mut self, key: &str, values: &[impl AsRef<str>]) -> &mut Self {
         let bytes = self.begin_array(key, ValueType::String, values.len());
         values.iter().for_each(|value| push_string(bytes, value.as_ref()));
         self
     }
 
-    /// Adds a list of truth values.
+    /// Adds a list of flags.
     pub fn bools(&mut self, key: &str, values: &[bool]) -> &mut Self {
         self.begin_array(key, ValueType::Bool, values.len()).extend(values.iter().map(|&value| u8::from(value)));
         self
     }
 
-    /// Adds a list of numbers with a fraction.
+    /// Adds a list of floating-point numbers.
     pub fn f32s(&mut self, key: &str, values: &[f32]) -> &mut Self {
         let bytes = self.begin_array(key, ValueType::F32, values.len());
         values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
         self
     }
 
-    /// Adds a list of whole numbers.
+    /// Adds a list of integers.
     pub fn i32s(&mut self, key: &str, values: &[i32]) -> &mut Self {
         let bytes = self.begin_array(key, ValueType::I32, values.len());
         values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
         self
     }
 
-    /// Adds a value of another file. An alignment is left out: this file has its own.
+    /// Adds a value of another file. An alignment is skipped: this file has its own.
     pub fn value(&mut self, key: &str, value: Value<'_>) -> &mut Self {
         if key == ALIGNMENT_KEY {
             return self;
@@ -142,12 +142,12 @@ impl GgufHeader {
         self
     }
 
-    /// Adds a tensor; `dims` outermost first. Its data is written in the order in which tensors are added. Returns the
-    /// bytes of its data.
+    /// Adds a tensor; `dims` outermost first. Data is written in the order in which tensors are added. Returns the size
+    /// of its data in bytes.
     ///
     /// # Errors
-    /// Rows that are no whole number of the type's blocks, a type whose blocks are not known, more than 4 dimensions, more
-    /// bytes than can be counted.
+    /// Rows that are not a whole number of the type's blocks, a type with unknown blocks, more than 4 dimensions, a
+    /// size that overflows.
     pub fn tensor(&mut self, name: &str, dims: &[usize], tensor_type: TensorType) -> Result<u64> {
         let wrong = |problem: &'static str| ModelError::TensorSizes {
             name: name.to_owned(),
@@ -181,7 +181,7 @@ impl GgufHeader {
         Ok(len)
     }
 
-    /// Everything before the data, and its padding.
+    /// The bytes before the data, including padding.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(VERSION.to_le_bytes());
@@ -193,10 +193,10 @@ impl GgufHeader {
         bytes
     }
 
-    /// Begins the file that will be `path`.
+    /// Creates the file that will become `path`.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: a folder that is missing or may not be written to, a target that is no plain file, a full disk.
+    /// [`ModelError::Write`]: a missing or read-only folder, a target that is not a regular file, a full disk.
     pub fn create(self, path: impl AsRef<Path>) -> Result<GgufWriter> {
         let path = path.as_ref();
         let header = self.bytes();
@@ -209,15 +209,15 @@ impl GgufHeader {
     }
 }
 
-/// A file that is being written. One that is dropped before [`GgufWriter::finish`] leaves nothing behind.
+/// A file being written. Dropping it before [`GgufWriter::finish`] leaves nothing behind.
 #[derive(Debug)]
 pub struct GgufWriter {
     file: OutputFile,
-    /// Bytes of the tensors that have not begun.
+    /// Sizes of the tensors that have not begun.
     lengths: std::vec::IntoIter<u64>,
-    /// Bytes that the tensor that has begun still needs.
+    /// Bytes that the current tensor still needs.
     left: u64,
-    /// Bytes of padding behind it.
+    /// Bytes of padding after it.
     pad: u64,
     len_bytes: u64,
 }
@@ -231,17 +231,17 @@ impl GgufWriter {
         self.file.put(bytes).map_err(|source| self.failed(source))
     }
 
-    /// Writes the next bytes of the tensors' data: of the tensors in the order in which they were added, in parts that
-    /// need not be theirs.
+    /// Writes the next bytes of the tensors' data, in the order in which the tensors were added. The parts need not
+    /// match the tensors.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: a full disk, a medium that fails, more bytes than all tensors have.
+    /// [`ModelError::Write`]: a full disk, a failing medium, more bytes than all tensors have.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             while self.left == 0 {
                 self.begin_next()?;
             }
-            // No more than there are bytes, so it fits.
+            // At most the length of a slice, so it fits.
             let n = self.left.min(bytes.len() as u64) as usize;
             let (now, rest) = bytes.split_at(n);
             self.put(now)?;
@@ -269,10 +269,10 @@ impl GgufWriter {
         self.put(pad)
     }
 
-    /// Completes the file, waits until it is on the disk, and gives it its name. Returns its length in bytes.
+    /// Completes the file, syncs it to disk, and renames it to its target. Returns its length in bytes.
     ///
     /// # Errors
-    /// [`ModelError::Write`]: data that is missing, a full disk, a medium that fails.
+    /// [`ModelError::Write`]: missing data, a full disk, a failing medium.
     pub fn finish(mut self) -> Result<u64> {
         while self.left == 0 && self.lengths.len() > 0 {
             self.begin_next()?;

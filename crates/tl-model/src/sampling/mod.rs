@@ -1,8 +1,9 @@
-//! Choosing the next token from logits: penalties for repetition, then temperature, top-k, min-p and top-p, with a seed.
+//! Sampling of the next token from logits: penalties for repetition, then temperature, top-k, min-p and top-p, with a
+//! seed.
 //!
-//! It owns its random generator, its scratch and the last tokens, so that a choice allocates nothing, and computes with additions,
-//! multiplications and divisions in float64 only: the same seed, logits and last tokens give the same token on every machine. It
-//! knows no text: which tokens the penalties count, [`Sampler::accept`] is told.
+//! A sampler owns its random generator, its scratch memory and the last tokens, so that a choice allocates nothing. It
+//! computes with additions, multiplications and divisions in float64 only: the same seed, logits and last tokens give
+//! the same token on every machine. It knows no text: [`Sampler::accept`] adds the tokens that the penalties count.
 
 use std::cmp::Ordering;
 
@@ -11,35 +12,36 @@ use tl_tensor::Tensor;
 use crate::constraint::Constraint;
 use crate::error::{ModelError, Result};
 
-/// How the next token is chosen: penalties first, then temperature, top-k, min-p and top-p, in this order.
+/// Sampling options, applied in this order: penalties, temperature, top-k, min-p, top-p.
 ///
 /// More options may come; write `SamplingOptions { temperature: 0.7, ..SamplingOptions::default() }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingOptions {
-    /// What the logits are divided by; 0 takes the largest. Finite, not negative.
+    /// Divisor of the logits; 0 takes the largest logit. Finite, not negative.
     pub temperature: f32,
-    /// Only this many of the most likely tokens are considered; 0 is all of them.
+    /// Keeps this many of the most likely tokens; 0 keeps all.
     pub top_k: usize,
-    /// Only the most likely tokens whose probabilities add up to this are considered. Above 0, at most 1 (all).
+    /// Keeps the most likely tokens whose probabilities add up to this. Above 0, at most 1 (all).
     pub top_p: f32,
-    /// Where the random sequence starts.
+    /// Seed of the random sequence.
     pub seed: u64,
-    /// Tokens whose probability is below `min_p` times that of the most likely token are left out. From 0 (none are) to 1.
+    /// Drops tokens whose probability is below `min_p` times that of the most likely token. From 0 (none are dropped)
+    /// to 1.
     pub min_p: f32,
-    /// Divides the positive logits of tokens that are among the last, and multiplies the negative ones (Keskar et al., 2019,
-    /// "CTRL"). 1 changes nothing, less than 1 favours repetition. From 0.01 to 100.
+    /// Divides the positive logits of the last tokens, and multiplies the negative ones (Keskar et al., 2019, "CTRL").
+    /// 1 changes nothing, less than 1 favours repetition. From 0.01 to 100.
     pub repetition_penalty: f32,
-    /// Subtracted from the logit of every token that is among the last. 0 changes nothing. From 0 to 100.
+    /// Subtracted from the logit of each of the last tokens. 0 changes nothing. From 0 to 100.
     pub presence_penalty: f32,
-    /// Subtracted from a token's logit once for each time that it is among the last. 0 changes nothing. From 0 to 100.
+    /// Subtracted from a token's logit for each occurrence among the last tokens. 0 changes nothing. From 0 to 100.
     pub frequency_penalty: f32,
-    /// How many of the last tokens the penalties count, at most [`SamplingOptions::MAX_PENALTY_WINDOW`]; with 0, no token is
-    /// penalized.
+    /// Number of last tokens that the penalties count, at most [`SamplingOptions::MAX_PENALTY_WINDOW`]; 0 disables the
+    /// penalties.
     pub penalty_window: usize,
 }
 
 impl Default for SamplingOptions {
-    /// Temperature 1 over all tokens without penalties, seed 0; a window of 64 tokens for penalties that are set.
+    /// Temperature 1 over all tokens without penalties, seed 0; penalties that are set count the last 64 tokens.
     fn default() -> SamplingOptions {
         SamplingOptions {
             temperature: 1.0,
@@ -72,12 +74,12 @@ impl SamplingOptions {
 pub struct Sampler {
     options: SamplingOptions,
     random: Random,
-    // Room for every token of the vocabulary; filled anew by each choice.
-    /// What is left of the tokens.
+    // Scratch for the whole vocabulary; refilled by each choice.
+    /// The remaining tokens.
     candidates: Vec<Candidate>,
     /// The weight of every token.
     weights: Vec<f64>,
-    /// The logits of a tensor as float32, and those that penalties change.
+    /// A tensor's logits as float32, or logits with penalties applied.
     logits: Vec<f32>,
     /// The last tokens; `None` without penalties.
     history: Option<History>,
@@ -99,7 +101,8 @@ impl Candidate {
 }
 
 impl Sampler {
-    /// A sampler for logits of up to `vocab_size` tokens; reserves its scratch now, with penalties also room for the last tokens.
+    /// A sampler for logits of up to `vocab_size` tokens; allocates its scratch, and with penalties room for the last
+    /// tokens.
     ///
     /// # Errors
     /// An option outside its range.
@@ -115,21 +118,21 @@ impl Sampler {
         })
     }
 
-    /// The options, as they were given.
+    /// The options as given.
     pub fn options(&self) -> &SamplingOptions {
         &self.options
     }
 
-    /// Starts the random sequence again from `seed`.
+    /// Restarts the random sequence from `seed`.
     pub fn reseed(&mut self, seed: u64) {
         self.options.seed = seed;
         self.random = Random::new(seed);
     }
 
-    /// Changes temperature, top-k, min-p and top-p for the choices to come; the random sequence goes on, and the penalties stay.
+    /// Changes temperature, top-k, min-p and top-p for later choices; the random sequence and the penalties stay.
     ///
     /// # Errors
-    /// An option outside its range; nothing is changed then.
+    /// An option outside its range; the sampler is then unchanged.
     pub fn set_shape(&mut self, temperature: f32, top_k: usize, min_p: f32, top_p: f32) -> Result<()> {
         let options = SamplingOptions { temperature, top_k, min_p, top_p, ..self.options };
         check_options(&options)?;
@@ -137,8 +140,8 @@ impl Sampler {
         Ok(())
     }
 
-    /// Adds a token of the prompt or of the text to those that the penalties count; without penalties it does nothing. A token
-    /// outside the vocabulary that the sampler was made for takes a place among the last tokens and is not penalized.
+    /// Adds a token of the prompt or of the text to those that the penalties count; does nothing without penalties. A
+    /// token outside the sampler's vocabulary takes a place among the last tokens and is not penalized.
     ///
     /// The sampler adds no token by itself: the caller accepts each chosen token that becomes part of the text.
     pub fn accept(&mut self, token: u32) {
@@ -147,7 +150,7 @@ impl Sampler {
         }
     }
 
-    /// Begins anew: no token is counted by the penalties, and the random sequence starts again from the seed.
+    /// Forgets the last tokens, and restarts the random sequence from the seed.
     pub fn reset(&mut self) {
         self.random = Random::new(self.options.seed);
         if let Some(history) = &mut self.history {
@@ -155,10 +158,10 @@ impl Sampler {
         }
     }
 
-    /// Chooses a token. The penalties change the logits first, then come temperature, top-k, min-p, and top-p over what is left.
+    /// Chooses a token: penalties, temperature, top-k, min-p, then top-p over the remaining tokens.
     ///
-    /// `logits`: one per token. Minus infinity means never. Allocates nothing as long as there are no more logits
-    /// than the sampler was made for.
+    /// `logits`: one per token. Minus infinity means never. Allocates nothing for logits of up to the sampler's
+    /// `vocab_size`.
     ///
     /// # Errors
     /// No logits, a NaN, plus infinity, or minus infinity for every token.
@@ -186,13 +189,13 @@ impl Sampler {
             let x = f64::from(*logit);
             let repeated = if x > 0.0 { x / repetition } else { x * repetition };
             let penalized = repeated - (presence + frequency * f64::from(count));
-            // What was possible stays possible, and no finite logit becomes one that is refused.
+            // Possible tokens stay possible, and finite logits stay finite.
             let bounded = if x.is_finite() { penalized.clamp(f32::MIN.into(), f32::MAX.into()) } else { penalized };
             *logit = bounded as f32;
         });
     }
 
-    /// Chooses a token; the penalties are behind.
+    /// Chooses a token; the penalties are already applied.
     fn choose(&mut self, logits: &[f32]) -> Result<u32> {
         let best = argmax(logits)?;
         if self.options.temperature == 0.0 {
@@ -227,8 +230,8 @@ impl Sampler {
 
     /// As [`Sampler::sample`], from a tensor `[vocab_size]` or `[1, vocab_size]` of `float16` or `float32`.
     ///
-    /// On a GPU, the likeliest token (temperature 0, no penalties) is found there, and only its number is read back; a NaN is then
-    /// not looked for.
+    /// On a GPU, the likeliest token (temperature 0, no penalties) is found there, and only its number is read back;
+    /// NaNs are then not detected.
     ///
     /// # Errors
     /// As for [`Sampler::sample`]; a tensor of more than one row, or of another type.
@@ -248,18 +251,18 @@ impl Sampler {
         chosen
     }
 
-    /// As [`Sampler::sample_tensor`], among the tokens that a constraint allows: those only, whatever the options. The constraint
-    /// is not told what was chosen.
+    /// As [`Sampler::sample_tensor`], among only the tokens that a constraint allows, whatever the options. The caller
+    /// passes the chosen token to the constraint.
     ///
-    /// The masked logits lie in the sampler's own scratch; what the constraint allocates is its own business. On a GPU all logits are
-    /// read back.
+    /// The masked logits lie in the sampler's own scratch; the constraint may allocate. On a GPU all logits are read
+    /// back.
     ///
     /// # Errors
-    /// As for [`Sampler::sample_tensor`], those of [`Constraint::mask`], and minus infinity for every token that is allowed.
+    /// As for [`Sampler::sample_tensor`]; errors of [`Constraint::mask`]; minus infinity for every allowed token.
     pub fn sample_tensor_with<T>(&mut self, logits: &Tensor<T>, constraint: &mut dyn Constraint) -> Result<u32> {
         let mut values = std::mem::take(&mut self.logits);
         let chosen = read_logits(logits, &mut values).and_then(|()| {
-            // A NaN is a defect of the model's, allowed or not.
+            // A NaN is a defect of the model, whether or not the token is allowed.
             argmax(&values)?;
             constraint.mask(&mut values)?;
             let best = argmax(&values)?;
@@ -274,16 +277,16 @@ impl Sampler {
         chosen
     }
 
-    /// Whether a GPU can choose the token: the largest logit, as it is.
+    /// Whether a GPU can choose the token: the largest unchanged logit.
     fn chooses_on_device(&self) -> bool {
         self.options.temperature == 0.0 && self.history.is_none()
     }
 
-    /// The candidates are the `top_k` most likely tokens, in this order. Gives the sum of their weights.
+    /// Sets the candidates to the `top_k` most likely tokens, in this order. Returns the sum of their weights.
     fn take_top_k(&mut self, logits: &[f32], scale: Scale) -> f64 {
         let k = self.options.top_k;
         self.candidates.clear();
-        // Of what has been seen, the best `k` and some more; a token comes in that may be among the best.
+        // Keeps the best `k` so far and some more; a token is added if it may be among the best.
         let (room, mut smallest) = (k.saturating_mul(2).max(256), f32::NEG_INFINITY);
         for (&logit, id) in logits.iter().zip(0u32..) {
             if logit < smallest {
@@ -302,14 +305,14 @@ impl Sampler {
         self.candidates.iter().map(|candidate| candidate.weight).sum()
     }
 
-    /// Keeps the candidates that min-p allows. Gives the sum of their weights.
+    /// Keeps the candidates that min-p allows. Returns the sum of their weights.
     fn keep_min_p(&mut self) -> f64 {
         let smallest = f64::from(self.options.min_p);
         self.candidates.retain(|candidate| candidate.weight >= smallest);
         self.candidates.iter().map(|candidate| candidate.weight).sum()
     }
 
-    /// The candidates are the tokens that min-p allows, by their ids. Gives the sum of their weights.
+    /// Sets the candidates to the tokens that min-p allows, by id. Returns the sum of their weights.
     fn take_min_p(&mut self, logits: &[f32], scale: Scale) -> f64 {
         fill_weights(logits, scale, &mut self.weights);
         // The largest weight is 1.
@@ -323,11 +326,12 @@ impl Sampler {
         self.candidates.iter().map(|candidate| candidate.weight).sum()
     }
 
-    /// The candidates are tokens among which are all that [`Sampler::keep_top_p`] keeps. Gives the sum of the weights of all tokens.
+    /// Sets the candidates to a superset of the tokens that [`Sampler::keep_top_p`] keeps. Returns the sum of the
+    /// weights of all tokens.
     fn take_top_p(&mut self, logits: &[f32], scale: Scale) -> f64 {
         fill_weights(logits, scale, &mut self.weights);
         let total = sum(&self.weights);
-        // Were all tokens left out that weigh less than this, they would still be no more than what may be left out.
+        // All tokens that weigh less than this together weigh no more than top-p may drop.
         let smallest = total * (1.0 - f64::from(self.options.top_p)) / logits.len() as f64;
         self.candidates.clear();
         for ((&logit, &weight), id) in logits.iter().zip(&self.weights).zip(0u32..) {
@@ -338,12 +342,12 @@ impl Sampler {
         total
     }
 
-    /// Keeps the most likely candidates that have `top_p` of the total.
+    /// Keeps the most likely candidates whose weights reach `top_p` of the total.
     fn keep_top_p(&mut self, total: f64) {
         let wanted = total * f64::from(self.options.top_p);
         let mut sum = 0.0;
         let mut done = 0;
-        // The few that matter are usually among the first: sort no more than is looked at.
+        // The few that matter are usually among the first: sort only as many as are read.
         let mut step = 64;
         while done < self.candidates.len() {
             let rest = self.candidates.get_mut(done..).unwrap_or_default();
@@ -366,7 +370,7 @@ impl Sampler {
     }
 }
 
-/// What makes weights of logits.
+/// The parameters that turn logits into weights.
 #[derive(Clone, Copy)]
 struct Scale {
     largest: f64,
@@ -387,7 +391,7 @@ fn fill_weights(logits: &[f32], scale: Scale, weights: &mut Vec<f64>) {
     weights.extend(logits.iter().map(|&logit| scale.weight(logit)));
 }
 
-/// The sum of the values, in an order that is the same on every machine and does not wait for each addition.
+/// The sum of the values, in an order that is the same on every machine and keeps several additions in flight.
 fn sum(values: &[f64]) -> f64 {
     let (groups, rest) = values.as_chunks::<8>();
     let mut sums = [0.0; 8];
@@ -399,7 +403,7 @@ fn sum(values: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest.iter().sum::<f64>()
 }
 
-/// The token at which `left` of the weights are used up, or the last that has a weight.
+/// The token at which the cumulative weight reaches `left`, or the last one with a weight.
 fn draw(weights: impl Iterator<Item = (f64, u32)>, mut left: f64) -> Option<u32> {
     let mut last = None;
     for (weight, id) in weights.filter(|(weight, _)| *weight > 0.0) {
@@ -417,7 +421,7 @@ fn draw(weights: impl Iterator<Item = (f64, u32)>, mut left: f64) -> Option<u32>
 /// # Errors
 /// No logits, or a NaN among them.
 pub fn argmax(logits: &[f32]) -> Result<u32> {
-    // Plain loops over all of them, which the compiler makes fast; what is looked for comes last.
+    // Plain loops over all logits, which the compiler vectorizes; the search for the index comes last.
     if logits.iter().fold(false, |any, logit| any | logit.is_nan()) {
         let id = logits.iter().position(|logit| logit.is_nan()).unwrap_or_default();
         return Err(ModelError::Logits { problem: format!("that of token {id} is NaN") });
@@ -486,13 +490,13 @@ fn check_options(options: &SamplingOptions) -> Result<()> {
     }
 }
 
-/// The last tokens, and how often each token is among them.
+/// The last tokens, and the number of occurrences of each.
 #[derive(Clone, Debug)]
 struct History {
-    /// Filled from the front, then the oldest is overwritten.
+    /// Filled from the front; once full, the oldest is overwritten.
     ring: Vec<u32>,
     window: usize,
-    /// The place of the oldest, once the ring is full.
+    /// Index of the oldest, once the ring is full.
     oldest: usize,
     /// By token. The highest bit is a mark while [`History::for_each_token`] runs.
     counts: Vec<u32>,
@@ -532,7 +536,7 @@ impl History {
         self.oldest = 0;
     }
 
-    /// Calls `f` with each token of the vocabulary that is among the last, once, and with how often it is.
+    /// Calls `f` once with each token of the vocabulary that is among the last, and its number of occurrences.
     fn for_each_token(&mut self, mut f: impl FnMut(u32, u32)) {
         for &token in &self.ring {
             if let Some(count) = self.counts.get_mut(token as usize)
@@ -550,16 +554,16 @@ impl History {
     }
 }
 
-/// e^x for x ≤ 0, within a few units in the last place. The standard library's differs between platforms. Without branches, so that
-/// several are computed at a time.
+/// e^x for x ≤ 0, within a few units in the last place. The standard library's differs between platforms. Branch-free,
+/// so that the compiler can vectorize it.
 #[inline(always)]
 fn exp(x: f64) -> f64 {
-    // Below this the result is no longer a normal number; nobody draws a token with such a weight.
+    // Below this the result is no longer a normal number; a token with such a weight is never drawn.
     const SMALLEST: f64 = -708.0;
     // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, so that n times the first is exact.
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    // 1.5 * 2^52: added to it, a number is rounded to a whole one, which then stands in the lowest bits.
+    // 1.5 * 2^52: adding it rounds a number to an integer, which is then in the lowest bits.
     const WHOLE: f64 = 6_755_399_441_055_744.0;
     let kept = if x < SMALLEST { SMALLEST } else { x };
     let shifted = kept * std::f64::consts::LOG2_E + WHOLE;
@@ -570,7 +574,7 @@ fn exp(x: f64) -> f64 {
     for k in (0..13).rev() {
         sum = INVERSE_FACTORIALS[k] + sum * r;
     }
-    // n is between -1022 and 0: the exponent is what of the bits is left.
+    // n is between -1022 and 0: the shift leaves the exponent's bits.
     let power = f64::from_bits((shifted.to_bits() + 1023) << 52);
     if x < SMALLEST { 0.0 } else { sum * power }
 }

@@ -1,9 +1,9 @@
-//! Byte-pair encoding: of all neighbours in a piece that a merge joins, the merge of the lowest rank joins first, the
-//! leftmost of equals, until none is left.
+//! Byte-pair encoding: of all adjacent pairs in a piece that a merge joins, the merge of the lowest rank is applied
+//! first, the leftmost of equals, until none is left.
 //!
-//! Knows ids and merges. Pieces begin as bytes (a byte-level vocabulary) or as characters, whose spelling in byte
-//! tokens stands in for those that are no token. Source: Sennrich and others, "Neural Machine Translation of Rare
-//! Words with Subword Units" (2016).
+//! Knows ids and merges. Pieces begin as bytes (a byte-level vocabulary) or as characters; a character without a token
+//! is spelled in byte tokens. Source: Sennrich and others, "Neural Machine Translation of Rare Words with Subword
+//! Units" (2016).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,40 +15,40 @@ use super::split::{SplitState, Splits};
 use super::vocab::{Kind, Vocab};
 use crate::error::{ModelError, Result};
 
-/// No token: of a character that the vocabulary does not have, and of the end of a chain.
+/// No token: for a character that the vocabulary lacks, and for the end of a chain.
 const NONE: u32 = u32::MAX;
 
-/// Pieces up to this many symbols are joined by looking through all of them again and again.
+/// Pieces up to this many symbols are joined by scanning all of them repeatedly.
 const SHORT: usize = 32;
 
-/// The longest token of which it is tried whether its letters join to it.
+/// The longest token for which `joins_to` runs the merges.
 const MAX_TRIED_BYTES: usize = 512;
 
-/// What a piece is before anything is joined.
+/// The initial symbols of a piece.
 #[derive(Debug)]
 enum Start {
     /// Bytes, with the token of each.
     Bytes(Box<[u32; 256]>),
-    /// Characters; the pairs of characters that some merge joins, to cut where none does.
+    /// Characters; `joined` holds the pairs of characters that some merge joins: a piece is cut between all others.
     Chars { joined: PairMap },
 }
 
-/// What a character that is no token is written as.
+/// The spelling of characters without a token.
 #[derive(Debug, Default)]
 pub(super) struct Fallback {
-    /// The byte tokens, where there are all 256.
+    /// The byte tokens, if there are all 256.
     pub(super) bytes: Option<Box<[u32; 256]>>,
     pub(super) unknown: Option<u32>,
-    /// Whether unknown characters side by side are one unknown token.
+    /// Whether adjacent unknown characters become one unknown token.
     pub(super) fuse_unknown: bool,
 }
 
-/// The rules by which a vocabulary's tokens are joined.
+/// A vocabulary's merge rules.
 #[derive(Debug)]
 pub(super) struct Bpe {
     splits: Splits,
     start: Start,
-    /// Two ids to the rank at which they join and the id that they become.
+    /// Two ids to the rank of their merge and the resulting id.
     merges: PairMap,
     ignore_merges: bool,
     fallback: Fallback,
@@ -64,20 +64,20 @@ struct Symbol {
     right: usize,
 }
 
-/// What joining takes, kept from text to text.
+/// Scratch memory of the merge loop, reused from text to text.
 #[derive(Default)]
 pub(super) struct BpeState {
     pub(super) splitting: SplitState,
     /// Symbols of a short piece: id and length in bytes.
     short: Vec<(u32, u32)>,
-    /// What each symbol of a short piece becomes with the one behind it.
+    /// Rank and result of each symbol of a short piece joined with the next one.
     joins: Vec<(u32, u32)>,
     long: Vec<Symbol>,
     /// Rank, place of the left symbol, ids of both.
     heap: BinaryHeap<Reverse<(u32, usize, u32, u32)>>,
 }
 
-/// The rules as a file gives them.
+/// The rules as given by a file.
 pub(super) struct Rules {
     pub(super) splits: Splits,
     pub(super) byte_level: bool,
@@ -86,10 +86,10 @@ pub(super) struct Rules {
 }
 
 impl Bpe {
-    /// Joins by `merges`: all of them with their ranks, in any number of parts.
+    /// Builds the rules from `merges`: all of them with their ranks, in any number of parts.
     ///
     /// # Errors
-    /// A merge of texts, or into a text, that are no tokens.
+    /// A merge whose left text, right text or result is not a token.
     pub(super) fn new<'a, I>(vocab: &Vocab, rules: Rules, merges: &[(Range<usize>, I)]) -> Result<Bpe>
     where
         I: Iterator<Item = Result<Texts<'a>>> + Clone + Send + Sync,
@@ -113,22 +113,22 @@ impl Bpe {
         Ok(Bpe { splits, start, merges: map, ignore_merges, fallback })
     }
 
-    /// How texts are cut.
+    /// The steps that cut a text into pieces.
     pub(super) fn splits(&self) -> &Splits {
         &self.splits
     }
 
-    /// Whether a piece that is a token is that token, however its letters would join.
+    /// Whether a piece that is a token becomes that token directly, regardless of the merges.
     pub(super) fn ignores_merges(&self) -> bool {
         self.ignore_merges
     }
 
-    /// What is written for what no token spells.
+    /// The spelling of characters without a token.
     pub(super) fn fallback(&self) -> &Fallback {
         &self.fallback
     }
 
-    /// Every merge, the lowest rank first: left, right, and what they become.
+    /// Every merge, the lowest rank first: left, right and result.
     pub(super) fn merges(&self) -> Vec<[u32; 3]> {
         let mut ranked: Vec<(u32, [u32; 3])> =
             self.merges.iter().map(|((left, right), (rank, id))| (rank, [left, right, id])).collect();
@@ -136,12 +136,12 @@ impl Bpe {
         ranked.into_iter().map(|(_, merge)| merge).collect()
     }
 
-    /// What two tokens become.
+    /// The result of merging two tokens.
     pub(super) fn joined(&self, left: u32, right: u32) -> Option<u32> {
         self.merges.get(left, right).map(|(_, id)| id)
     }
 
-    /// Whether the letters of a token join to it. Very long ones are not tried: `false`.
+    /// Whether the merges turn the letters of a token into it. Not tried for very long ones: `false`.
     pub(super) fn joins_to(&self, vocab: &Vocab, id: u32, state: &mut BpeState) -> bool {
         let bytes = vocab.bytes(id);
         if bytes.len() > MAX_TRIED_BYTES {
@@ -150,7 +150,7 @@ impl Bpe {
         let mut ids = Vec::new();
         match &self.start {
             Start::Bytes(tokens) => {
-                // Bytes of a token need not be whole characters.
+                // A token's bytes need not be whole characters.
                 state.short.clear();
                 state.short.extend(bytes.iter().map(|&byte| (tokens[usize::from(byte)], 1)));
                 self.join_short(bytes, state, &mut ids);
@@ -163,7 +163,7 @@ impl Bpe {
         ids == [id]
     }
 
-    /// Adds the ids of a text.
+    /// Appends the ids of a text.
     pub(super) fn encode(&self, vocab: &Vocab, text: &str, state: &mut BpeState, ids: &mut Vec<u32>) {
         let mut splitting = std::mem::take(&mut state.splitting);
         for piece in self.splits.apply(text, &mut splitting) {
@@ -178,7 +178,7 @@ impl Bpe {
                 Start::Bytes(bytes) => self.join(piece, |_, byte| bytes[usize::from(byte)], Step::Bytes, state, ids),
                 Start::Chars { joined } => {
                     let id = |c: &str, _| vocab.find(c.as_bytes()).unwrap_or(NONE);
-                    // Where no merge joins two characters, what lies before and behind joins each for itself.
+                    // Where no merge joins two characters, the parts before and after are joined separately.
                     let mut start = 0;
                     let mut last: Option<char> = None;
                     for (at, c) in piece.char_indices() {
@@ -205,7 +205,7 @@ impl Bpe {
         };
         let symbol = |at: usize, first: u8| {
             let len = len_of(first);
-            // A byte in the midst of a character has no text.
+            // A byte in the middle of a character has no text.
             (id(piece.get(at..at + len).unwrap_or_default(), first), len)
         };
         let bytes = piece.as_bytes();
@@ -275,7 +275,7 @@ impl Bpe {
         }
         while let Some(Reverse((_, at, left_id, right_id))) = heap.pop() {
             let right = symbols[at].right;
-            // Both still what they were? A symbol that became part of another has no length.
+            // Are both symbols unchanged? One that was merged into another has no length.
             let fresh = symbols[at].len > 0
                 && symbols[at].id == left_id
                 && symbols.get(right).is_some_and(|symbol| symbol.id == right_id);
@@ -299,7 +299,7 @@ impl Bpe {
         }
     }
 
-    /// Writes a symbol: its token, or where it has none its bytes' tokens, or unknown.
+    /// Writes a symbol: its token; without one, the tokens of its bytes, or unknown.
     fn write(&self, id: u32, bytes: &[u8], ids: &mut Vec<u32>) {
         if id != NONE {
             ids.push(id);
@@ -312,20 +312,20 @@ impl Bpe {
                     ids.push(unknown);
                 }
             }
-            // Some byte-level vocabularies lack the tokens of rare bytes: there is nothing to write.
+            // Some byte-level vocabularies lack the tokens of rare bytes: these are dropped.
             (None, None) => {}
         }
     }
 }
 
-/// What a piece is taken apart into.
+/// The unit into which a piece is split.
 #[derive(Clone, Copy)]
 enum Step {
     Bytes,
     Chars,
 }
 
-/// The byte tokens, where there are all 256; the first of each.
+/// The byte tokens, if there are all 256; the first of each.
 ///
 /// # Errors
 /// Some of them, but not all.

@@ -1,7 +1,6 @@
 //! How a byte-level vocabulary spells bytes in printable letters: GPT-2's way.
 
-/// The character that spells a byte. Printable ones of Latin-1 spell themselves; the others are numbered from U+0100
-/// on.
+/// The character that spells a byte. Printable bytes of Latin-1 spell themselves; the others are numbered from U+0100.
 pub(super) fn char_of(byte: u8) -> char {
     char::from_u32(code_of(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
@@ -15,7 +14,7 @@ const fn code_of(byte: u8) -> u32 {
     }
 }
 
-/// The bytes that the characters below U+0144 spell, 0xFFFF for those that spell none.
+/// The bytes that the characters below U+0144 spell; 0xFFFF for none.
 static SPELLED: [u16; 0x144] = spelled();
 
 const fn spelled() -> [u16; 0x144] {
@@ -28,8 +27,8 @@ const fn spelled() -> [u16; 0x144] {
     spelled
 }
 
-/// Appends the bytes that a text (UTF-8) of a byte-level vocabulary spells; a text that is no such spelling is itself.
-/// Says whether it was one.
+/// Appends the bytes that a text (UTF-8) of a byte-level vocabulary spells; a text that is not such a spelling is
+/// appended verbatim. Returns whether it was one.
 pub(super) fn push_spelled(text: &[u8], bytes: &mut Vec<u8>) -> bool {
     let start = bytes.len();
     bytes.reserve(text.len());

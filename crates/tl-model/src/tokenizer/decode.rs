@@ -1,14 +1,14 @@
-//! Token ids to text as it comes: whole characters only, nothing allocated per token after the first few.
+//! Streaming conversion of token ids to text: whole characters only, no allocation per token after the first few.
 
 use super::encoder::Tokenizer;
 use super::normalize::SPACE;
 use super::vocab::Kind;
 use crate::error::Result;
 
-/// Where one stream of tokens stands: bytes that are not yet a character, and the text of the last token.
+/// State of one stream of tokens: bytes of an unfinished character, and the text of the last token.
 #[derive(Clone, Debug)]
 pub struct DecodeStream {
-    /// At the start of a text, whose first space encoding put there.
+    /// At the start of a text, where encoding put a space.
     at_start: bool,
     /// Bytes of an unfinished character, at most three between tokens.
     pending: [u8; 4],
@@ -17,14 +17,14 @@ pub struct DecodeStream {
 }
 
 impl DecodeStream {
-    /// A stream whose first token goes on with a text, as the first generated token goes on with a prompt. A token
-    /// that marks the beginning of a text makes the next one the start of it.
+    /// A stream whose first token continues a text, as the first generated token continues a prompt. After a token that
+    /// marks the beginning of a text, the next one is at the start.
     pub fn new() -> DecodeStream {
-        // Pieces are short: more than this is seldom needed, and then kept.
+        // Pieces are short: a larger buffer is seldom needed, and then kept.
         DecodeStream { at_start: false, pending: [0; 4], n_pending: 0, text: String::with_capacity(256) }
     }
 
-    /// A stream whose first token begins a text, so that a space in front of it is left out.
+    /// A stream whose first token begins a text: a space in front of it is dropped.
     pub fn from_start() -> DecodeStream {
         DecodeStream { at_start: true, ..DecodeStream::new() }
     }
@@ -62,7 +62,7 @@ impl DecodeStream {
             Kind::Normal | Kind::UserDefined | Kind::Unused | Kind::Verbatim => {
                 self.flush();
                 let added = self.at_start && tokenizer.strips_first_space;
-                // The tokens of such a vocabulary were read as texts.
+                // The tokens of such a vocabulary were parsed as UTF-8.
                 let piece = std::str::from_utf8(bytes).unwrap_or_default();
                 let piece = if added { piece.strip_prefix(SPACE).unwrap_or(piece) } else { piece };
                 self.at_start = false;
@@ -79,7 +79,7 @@ impl DecodeStream {
         &self.text
     }
 
-    /// What is pending will never be a character any more.
+    /// Replaces an unfinished character by U+FFFD.
     fn flush(&mut self) {
         if self.n_pending > 0 {
             self.text.push(char::REPLACEMENT_CHARACTER);
@@ -94,7 +94,7 @@ impl DecodeStream {
         }
     }
 
-    /// Adds a byte; gives out what has become a character, and U+FFFD for what cannot become one.
+    /// Adds a byte; writes a completed character, or U+FFFD for invalid bytes.
     fn push_byte(&mut self, byte: u8) {
         // At most three bytes are kept between calls.
         self.pending[self.n_pending] = byte;
@@ -106,7 +106,7 @@ impl DecodeStream {
                     self.n_pending = 0;
                 }
                 Err(error) => {
-                    // No valid part comes first: it would have been given out when its last byte came.
+                    // No valid part comes first: it was written when its last byte came.
                     let Some(bad) = error.error_len() else { return };
                     self.text.push(char::REPLACEMENT_CHARACTER);
                     self.pending.copy_within(bad..self.n_pending, 0);
@@ -124,8 +124,8 @@ impl Default for DecodeStream {
 }
 
 impl Tokenizer {
-    /// The text of ids: control tokens give nothing, bytes that are no UTF-8 give U+FFFD, and the space that
-    /// encoding put before the text is taken away.
+    /// The text of ids: control tokens give nothing, invalid UTF-8 gives U+FFFD, and the space that encoding put before
+    /// the text is removed.
     ///
     /// # Errors
     /// An id outside the vocabulary.

@@ -1,4 +1,4 @@
-//! The tokenizer itself: what it knows of its tokens, and the way from a text to ids.
+//! The tokenizer itself: its tables of tokens, and the encoding of a text to ids.
 //!
 //! Knows no file format; `gguf` and `json` fill it.
 
@@ -15,17 +15,17 @@ use crate::error::{ModelError, Result};
 
 /// A vocabulary with its rules: text to ids, ids to text.
 ///
-/// Ordinary text never becomes a control token such as `<s>` or `<|im_end|>`, whatever is written in it, unless
-/// [`EncodeOptions::parse_special`] says so. For a text that holds both, such as a chat template's output, put the
-/// users' parts through [`Tokenizer::protect`] first.
+/// Ordinary text never becomes a control token such as `<s>` or `<|im_end|>`, whatever it contains, unless
+/// [`EncodeOptions::parse_special`] is set. For a text with both, such as a chat template's output, pass the users'
+/// parts through [`Tokenizer::protect`] first.
 #[derive(Debug)]
 pub struct Tokenizer {
     pub(super) vocab: Vocab,
-    /// Cut out of a text only where the options say so.
+    /// Cut out of a text only if the options allow it.
     pub(super) controls: SpecialSet,
     /// Cut out of every text.
     pub(super) user_defined: SpecialSet,
-    /// Cut out of every text after it was respelled.
+    /// Cut out of every text after normalization.
     pub(super) user_defined_normalized: SpecialSet,
     pub(super) normalizers: Vec<Normalizer>,
     pub(super) prefix_rule: Option<Prefix>,
@@ -35,35 +35,35 @@ pub struct Tokenizer {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) stop_tokens: Vec<u32>,
-    /// Put before and behind every text.
+    /// Added before and after every text.
     pub(super) prefix: Vec<u32>,
     pub(super) suffix: Vec<u32>,
-    /// Whether decoding a text takes away a space at its beginning.
+    /// Whether decoding removes a space at the beginning of a text.
     pub(super) strips_first_space: bool,
 }
 
-/// A character put before a respelled text that does not begin with it.
+/// A character added before a normalized text that does not begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
     pub(super) text: char,
-    /// Only at the very beginning, not behind a token that was cut out.
+    /// Only at the very beginning, not after a special token.
     pub(super) only_first: bool,
 }
 
-/// How pieces are joined to tokens.
+/// The algorithm that joins pieces to tokens.
 #[derive(Debug)]
 pub(super) enum Joining {
     Spm(Spm),
     Bpe(Bpe),
 }
 
-/// How a text is encoded. The default is that of ordinary text.
+/// Options for encoding a text. The default suits ordinary text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EncodeOptions {
-    /// Whether the tokens that the model wants at the beginning and at the end of a text are added; true by default.
+    /// Whether to add the model's tokens at the beginning and the end of a text; true by default.
     pub add_special: bool,
-    /// Whether control tokens that are written in the text, such as `<|im_start|>`, are these tokens; false by default.
+    /// Whether control tokens written in the text, such as `<|im_start|>`, are parsed; false by default.
     pub parse_special: bool,
 }
 
@@ -85,7 +85,7 @@ impl Default for EncodeOptions {
     }
 }
 
-/// What encoding one text takes.
+/// Scratch memory for encoding one text.
 #[derive(Default)]
 struct State {
     bpe: BpeState,
@@ -93,11 +93,11 @@ struct State {
 }
 
 impl Tokenizer {
-    /// Leaves out the tokens from `n_rows` on, of which the model has no rows: marks for pictures and the like. Their texts are
-    /// ordinary text then.
+    /// Drops the tokens from `n_rows` on, which have no rows in the model: marks for pictures and the like. Their texts
+    /// are then ordinary text.
     ///
     /// # Errors
-    /// One of them is what texts are made of, or is put round every text.
+    /// One of them is of another kind than control, user-defined or unused, or is added around every text.
     pub(crate) fn keep_first(&mut self, n_rows: usize) -> Result<()> {
         let n_tokens = self.vocab.len();
         if n_tokens <= n_rows {
@@ -135,17 +135,17 @@ impl Tokenizer {
         }
     }
 
-    /// The token that begins a text, if there is one.
+    /// The token that begins a text, if any.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// The token that ends a text, if there is one.
+    /// The token that ends a text, if any.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
 
-    /// The tokens after which a model has finished, in ascending order: those that end a text, a turn or a message.
+    /// The tokens after which a model has finished, in ascending order: ends of a text, a turn or a message.
     pub fn stop_tokens(&self) -> &[u32] {
         &self.stop_tokens
     }
@@ -162,12 +162,12 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Whether a model that gives this token has finished.
+    /// Whether the model has finished after this token.
     pub fn is_end(&self, id: u32) -> bool {
         self.stop_tokens.binary_search(&id).is_ok()
     }
 
-    /// The token with this text, as the vocabulary spells it: a control token such as `<|im_end|>`, or a piece such as
+    /// The token with this text in the vocabulary's spelling: a control token such as `<|im_end|>`, or a piece such as
     /// `Ġthe` or `▁the`.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         let special = [&self.controls, &self.user_defined].into_iter().find_map(|set| set.find(text));
@@ -181,7 +181,7 @@ impl Tokenizer {
         })
     }
 
-    /// The text of a token as the vocabulary spells it (a space as `▁` or `Ġ`), if there is such a token.
+    /// The text of a token in the vocabulary's spelling (a space as `▁` or `Ġ`), if the token exists.
     pub fn token_text(&self, id: u32) -> Option<Cow<'_, str>> {
         let (kind, bytes) = self.entry(id).ok()?;
         if self.byte_level && matches!(kind, Kind::Normal | Kind::Unused) {
@@ -190,9 +190,9 @@ impl Tokenizer {
         Some(String::from_utf8_lossy(bytes))
     }
 
-    /// The bytes that a token adds to a text where it stands inside of one, if it is one of which texts are made: a piece, a text
-    /// that is always one token, or a byte, which may be a part of a character only. Control tokens, the one for what cannot be
-    /// spelled, and those that encoding never gives have none.
+    /// The bytes that a token adds inside a text, if texts consist of such tokens: a piece, a user-defined token, or a
+    /// byte, which may be only a part of a character. `None` for control tokens, the unknown token, and tokens that
+    /// encoding never gives.
     ///
     /// ```
     /// let model = tl_model::Weights::load("../../models/demo-q4_0.gguf", &tl_device::Device::cpu())?;
@@ -208,7 +208,7 @@ impl Tokenizer {
             Kind::Byte(byte) => Some(Cow::Owned(vec![byte])),
             Kind::Normal | Kind::UserDefined if self.byte_level => Some(Cow::Borrowed(bytes)),
             Kind::Normal | Kind::UserDefined => {
-                // The tokens of such a vocabulary were read as texts.
+                // The tokens of such a vocabulary were parsed as UTF-8.
                 let piece = std::str::from_utf8(bytes).ok()?;
                 let is_plain = !piece.contains(SPACE);
                 Some(if is_plain { Cow::Borrowed(bytes) } else { Cow::Owned(piece.replace(SPACE, " ").into_bytes()) })
@@ -223,18 +223,18 @@ impl Tokenizer {
         Ok((kind, self.vocab.bytes(id)))
     }
 
-    /// The ids of a text, with the tokens at its beginning and end that the model wants.
+    /// The ids of a text, with the model's tokens at its beginning and end.
     ///
-    /// Marks such as `<s>` inside the text are text; they never become control tokens. Takes time n log n. Bytes for which
-    /// a byte-level vocabulary has no token (some lack a few control characters) are left out.
+    /// Marks such as `<s>` inside the text are text; they never become control tokens. Takes time n log n. Bytes
+    /// without a token in a byte-level vocabulary (some lack a few control characters) are left out.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.encode_with(text, &EncodeOptions::default())
     }
 
-    /// The ids of a text, as the options say.
+    /// The ids of a text, with options.
     ///
-    /// With [`EncodeOptions::parse_special`], the sentinels that [`Tokenizer::protect`] put into the text are taken out of
-    /// it again after the control tokens were cut out. A control token of a single character is never read in a text.
+    /// With [`EncodeOptions::parse_special`], the sentinels from [`Tokenizer::protect`] are removed after the control
+    /// tokens are cut out. A control token of a single character is never parsed in a text.
     pub fn encode_with(&self, text: &str, options: &EncodeOptions) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         let mut state = State::default();
@@ -257,18 +257,18 @@ impl Tokenizer {
         ids
     }
 
-    /// A user's text made safe for a text in which control tokens are parsed: in every control token that is written in
-    /// it, a noncharacter (U+FDD0) follows the first character, as it does at the ends of the text where texts put
-    /// beside it could make it one. [`Tokenizer::encode_with`] takes it out again, so that the ids are those
-    /// of the text itself. Such noncharacters that the text brings are dropped.
+    /// A user's text made safe for a text in which control tokens are parsed: a noncharacter (U+FDD0) follows the first
+    /// character of every control token in it, and is also put at the ends of the text where adjacent text could
+    /// complete one. [`Tokenizer::encode_with`] removes it, so that the ids are those of the text itself. Noncharacters
+    /// of this kind in the text are dropped.
     ///
-    /// Tokens that the model counts as ordinary text, such as a run of line ends or `<think>` in some models, are left:
-    /// they are cut out of every text.
+    /// Tokens that the model counts as ordinary text, such as a run of line ends or `<think>` in some models, are not
+    /// protected: they are cut out of every text.
     pub fn protect<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.controls.protect(text)
     }
 
-    /// Adds the ids of a text without control tokens, which may be the first of all.
+    /// Appends the ids of a text without control tokens; `is_first` marks the beginning of the whole text.
     fn encode_text(&self, text: &str, is_first: bool, state: &mut State, ids: &mut Vec<u32>) {
         for (i, part) in self.user_defined.parts(text).enumerate() {
             match part {
@@ -286,7 +286,7 @@ impl Tokenizer {
         }
     }
 
-    /// Adds the ids of a text that is nothing but text.
+    /// Appends the ids of ordinary text.
     fn encode_piece(&self, text: &str, is_first: bool, state: &mut State, ids: &mut Vec<u32>) {
         let prefix = self.prefix_rule.filter(|rule| (is_first || !rule.only_first) && !text.starts_with(rule.text));
         let text = prefix.map_or(Cow::Borrowed(text), |rule| Cow::Owned(format!("{}{text}", rule.text)));
@@ -297,12 +297,13 @@ impl Tokenizer {
     }
 }
 
-/// The control tokens that a text can be cut at: one character, or one with the sentinel, cannot be protected.
+/// Whether a text can be cut at this control token: one of a single character, or with the sentinel, cannot be
+/// protected.
 pub(super) fn can_be_parsed(special: &Special) -> bool {
     special.text.chars().nth(1).is_some() && !special.text.contains(SENTINEL)
 }
 
-/// Texts of tokens that end a turn or a message, whatever a file says of them.
+/// Texts of tokens that end a turn or a message, whatever their kind in the file.
 const ENDS: [&str; 20] = [
     "<|eot_id|>",
     "<|im_end|>",
@@ -328,14 +329,14 @@ const ENDS: [&str; 20] = [
 
 /// Whether a token of this text ends a turn or a message.
 pub(super) fn is_end(text: &[u8]) -> bool {
-    // Asked of every token, few of which begin like one of them.
+    // Called for every token; few begin like one of them.
     matches!(text, [b'<' | b'_' | b'[', ..]) && ENDS.iter().any(|end| end.as_bytes() == text)
 }
 
-/// Texts of tokens that end a text where a file counts them as control tokens; in some they are words like others.
+/// Texts of tokens that end a text if a file marks them as control tokens; in some files they are ordinary words.
 const ENDS_IF_CONTROL: [&str; 2] = ["</s>", "<eos>"];
 
-/// The tokens that end what a model says: those that a file names, and those of known texts.
+/// The tokens that end a model's output: those that a file names, and those of known texts.
 pub(super) fn stop_tokens(controls: &SpecialSet, named: impl IntoIterator<Item = u32>) -> Vec<u32> {
     let find = |text: &&str| controls.find(text);
     let mut ids: Vec<u32> = named.into_iter().chain(ENDS.iter().chain(&ENDS_IF_CONTROL).filter_map(find)).collect();

@@ -1,8 +1,8 @@
 //! A tokenizer written as `tokenizer.ggml.*`, the keys that `gguf` reads.
 //!
-//! What would give other ids is an error where GGUF has no way to say it and texts of every kind are concerned; it is a
-//! note where it concerns texts that are rare, or what a chat template writes anyway. Knows what the keys mean, not the
-//! model beyond the number of its tokens.
+//! Where GGUF cannot express a rule, so that ids would differ, the result is an error if ordinary texts are affected,
+//! and a note if only rare texts are, or texts that a chat template writes anyway. Knows the meaning of the keys; of
+//! the model, only its number of tokens.
 
 use std::collections::HashMap;
 
@@ -16,31 +16,31 @@ use super::vocab::Kind;
 use crate::error::{ModelError, Result};
 use crate::format::write::GgufHeader;
 
-/// Tokens that a note names before it counts the rest.
+/// Tokens named in a note before the rest are counted.
 const NAMED: usize = 3;
 
-/// The most rows of an embedding beyond the tokens.
+/// The most padding rows of an embedding after the tokens.
 const MAX_PADDING: usize = 1 << 16;
-/// Longer pieces are not tried: no text has them by chance.
+/// Longer pieces are not tried: no text contains them by chance.
 const MAX_PIECE_BYTES: usize = 256;
 
-/// The most characters whose runs have merges in an order of their own: spaces, tabs and line ends do.
+/// The most characters whose runs are merged in an order of their own: spaces, tabs and line ends are.
 const MAX_LOOSE: usize = 16;
 
-/// A tokenizer as it is written for a model.
+/// A tokenizer to be written for a model.
 pub struct TokenizerExport<'a> {
     /// The tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Rows of the model's embedding: other programs expect as many tokens.
+    /// Rows of the model's embedding: other programs expect this many tokens.
     pub n_rows: usize,
-    /// Tokens after which a model has finished, of other files than the tokenizer's.
+    /// Tokens after which a model has finished, from files other than the tokenizer's.
     pub stop_tokens: &'a [u32],
-    /// The name that the file gives the model.
+    /// The model's name in the file.
     pub model_name: &'a str,
 }
 
 impl TokenizerExport<'_> {
-    /// Adds the keys. Returns what is worth telling, one sentence each.
+    /// Adds the keys. Returns notes for the user, one sentence each.
     ///
     /// # Errors
     /// A tokenizer that GGUF's keys cannot describe.
@@ -71,7 +71,7 @@ impl TokenizerExport<'_> {
         (id as usize) < self.n_rows
     }
 
-    /// Tokens beyond the embedding are left out where no text becomes one of them.
+    /// Drops tokens beyond the embedding if no text becomes one of them.
     fn check_len(&self, notes: &mut Vec<String>) -> Result<()> {
         let n_tokens = self.tokenizer.vocab.len();
         if self.n_rows > n_tokens.saturating_add(MAX_PADDING) {
@@ -91,7 +91,7 @@ impl TokenizerExport<'_> {
         Ok(())
     }
 
-    /// A token's text as files spell it.
+    /// A token's text in the spelling of files.
     fn spelled(&self, id: u32) -> String {
         let bytes = self.tokenizer.vocab.bytes(id);
         match self.tokenizer.byte_level && self.tokenizer.vocab.kind(id) != Some(Kind::Verbatim) {
@@ -100,7 +100,7 @@ impl TokenizerExport<'_> {
         }
     }
 
-    /// The tokens' texts and types; `kind` may give a token another type than its own.
+    /// The tokens' texts and types; `kind` may override a token's type.
     fn write_tokens(&self, header: &mut GgufHeader, kind: impl Fn(u32, Kind) -> Kind) {
         let vocab = &self.tokenizer.vocab;
         let (mut texts, mut types) = (Vec::with_capacity(self.n_rows), Vec::with_capacity(self.n_rows));
@@ -108,7 +108,7 @@ impl TokenizerExport<'_> {
             let is_empty = vocab.bytes(id).is_empty();
             let own = vocab.kind(id).filter(|kind| !is_empty || *kind != Kind::Unused);
             let text = self.tokenizer.token_text(id).filter(|_| own.is_some());
-            // Every row has a token, and no two have the same text.
+            // Every row has a token, and no two tokens have the same text.
             texts.push(text.map_or_else(|| format!("[PAD{id}]"), |text| text.into_owned()));
             types.push(match own.map_or(Kind::Unused, |own| kind(id, own)) {
                 Kind::Normal | Kind::Verbatim => 1,
@@ -147,7 +147,7 @@ impl TokenizerExport<'_> {
         Ok(())
     }
 
-    /// The row that cuts texts as this tokenizer does, and leaves out joining where this does.
+    /// The row that splits texts as this tokenizer does, with the same `ignore_merges`.
     fn pre_tokenizer(&self, bpe: &Bpe) -> Result<&'static PreTokenizer> {
         let alike: Vec<_> = PreTokenizer::alike(bpe.splits()).collect();
         if let Some(same) = alike.iter().find(|row| row.ignore_merges == bpe.ignores_merges()) {
@@ -156,7 +156,7 @@ impl TokenizerExport<'_> {
         let Some(first) = alike.first() else {
             return Err(impossible("expressions of its pre-tokenizer that are none of those with a name"));
         };
-        // Where the letters of every token join to it, it does not matter whether they do.
+        // If the merges turn the letters of every token into it, `ignore_merges` makes no difference.
         let mut state = BpeState::default();
         let mut tokens = self.tokenizer.vocab.iter().filter(|(_, kind, _)| *kind == Kind::Normal);
         match tokens.find(|&(id, ..)| !bpe.joins_to(&self.tokenizer.vocab, id, &mut state)) {
@@ -169,8 +169,8 @@ impl TokenizerExport<'_> {
         }
     }
 
-    /// Whether texts are respelled as GGUF says it: not at all, or each space as `▁` and one put before. Composing
-    /// (NFC) is left out, as in all GGUF files: few texts are not composed.
+    /// Whether a space is put before a text. GGUF can express no normalization, or each space as `▁` and one put
+    /// before. Composing (NFC) is left out, as in all GGUF files: few texts are not composed.
     fn check_normalizers(&self, has_spaces: bool, notes: &mut Vec<String>) -> Result<bool> {
         let prepended = Normalizer::Prepend(SPACE.to_string().into());
         let (mut is_prepended, mut is_replaced) = (false, false);
@@ -209,7 +209,7 @@ impl TokenizerExport<'_> {
         let cut_out = self.cut_out();
         let scores = self.scores(bpe, merges, &cut_out)?;
         header.string("tokenizer.ggml.model", "llama").string("tokenizer.ggml.pre", "default");
-        // A text has its spaces plain where user-defined tokens are looked for; what merges make of them is a piece.
+        // User-defined tokens are looked for in a text with plain spaces; such a token that merges make is a piece.
         let is_piece = |id: u32, kind| kind == Kind::UserDefined && scores[id as usize].1 && !cut_out[id as usize];
         self.write_tokens(header, |id, kind| if is_piece(id, kind) { Kind::Normal } else { kind });
         if self.tokenizer.vocab.iter().take(self.n_rows).any(|(id, kind, _)| is_piece(id, kind)) {
@@ -220,12 +220,12 @@ impl TokenizerExport<'_> {
         Ok(())
     }
 
-    /// GGUF's pieces are joined over the whole of a text.
+    /// Checks that splitting changes nothing: GGUF's pieces are joined over the whole of a text.
     fn check_splits(&self, bpe: &Bpe) -> Result<()> {
         let space = SPACE.to_string();
         for split in &bpe.splits().0 {
             match split.as_literal() {
-                // There are none left.
+                // No spaces are left.
                 Some((" ", ..)) => {}
                 Some((text, Behavior::MergedWithNext, false)) if text == space => {
                     let inner = |bytes: &[u8]| {
@@ -242,8 +242,8 @@ impl TokenizerExport<'_> {
         Ok(())
     }
 
-    /// Of every row, whether its token is cut out of a text before anything is joined, wherever it occurs: merges never
-    /// make it.
+    /// For every row, whether its token is cut out of a text before the merges, wherever it occurs: merges never make
+    /// it.
     fn cut_out(&self) -> Vec<bool> {
         let user_defined = &self.tokenizer.user_defined;
         let mut cut_out = vec![false; self.n_rows];
@@ -256,11 +256,11 @@ impl TokenizerExport<'_> {
     }
 
     /// The score of every row, the best of all 0, and whether merges make the token. Merges of tokens that are cut out
-    /// of a text count for nothing.
+    /// of a text are ignored.
     fn scores(&self, bpe: &Bpe, merges: &[[u32; 3]], cut_out: &[bool]) -> Result<Vec<(f32, bool)>> {
         let n_merges = merges.len();
         let mut scores: Vec<(f32, bool)> = (0..self.n_rows).map(|id| (-((n_merges + id) as f32), false)).collect();
-        // Characters whose runs have merges in an order of their own.
+        // Characters whose runs are merged in an order of their own.
         let mut loose = Vec::new();
         let mut last = None;
         for (rank, &[left, right, id]) in merges.iter().enumerate() {
@@ -292,7 +292,7 @@ impl TokenizerExport<'_> {
         Ok(scores)
     }
 
-    /// The character that a token is a run of, and how many.
+    /// The character of a token that is a run, and the run's length.
     fn run(&self, id: u32) -> Option<(char, usize)> {
         let text = std::str::from_utf8(self.tokenizer.vocab.bytes(id)).ok()?;
         let c = text.chars().next()?;
@@ -301,7 +301,8 @@ impl TokenizerExport<'_> {
     }
 
     /// Whether a run of this character becomes its longest token as often as it fits, then the rest, by merges and by
-    /// scores alike: before anything else is joined with it, what was joined from the left takes one more and one more.
+    /// scores alike: the run is joined before anything else joins with it, and grows from the left by one character at
+    /// a time.
     fn joins_runs_greedily(&self, bpe: &Bpe, merges: &[[u32; 3]], scores: &[(f32, bool)], c: char) -> bool {
         let is_run = |id: u32| self.run(id).is_some_and(|(other, _)| other == c);
         let has_it = |id: u32| String::from_utf8_lossy(self.tokenizer.vocab.bytes(id)).contains(c);
@@ -323,7 +324,7 @@ impl TokenizerExport<'_> {
         n == n_runs && first_other.is_none_or(|first| last < Some(first))
     }
 
-    /// SentencePiece joins any two pieces that are one together; so merges must.
+    /// SentencePiece joins any two pieces whose concatenation is a piece; the merges must do the same.
     fn check_closed(&self, bpe: &Bpe, scores: &[(f32, bool)]) -> Result<()> {
         let vocab = &self.tokenizer.vocab;
         for (id, kind, bytes) in vocab.iter().take(scores.len()) {
@@ -343,7 +344,7 @@ impl TokenizerExport<'_> {
         Ok(())
     }
 
-    /// Beginnings, ends, what is unknown, and what is put around every text.
+    /// Tokens for the beginning, the end and unknown text, and those added around every text.
     fn write_specials(&self, bpe: &Bpe, header: &mut GgufHeader, notes: &mut Vec<String>) {
         let tokenizer = self.tokenizer;
         let bos = match tokenizer.prefix.as_slice() {
@@ -378,7 +379,7 @@ impl TokenizerExport<'_> {
         self.tokenizer.token_text(id).unwrap_or_default().into_owned()
     }
 
-    /// Ends of turns and messages, beside those that readers know by their texts.
+    /// Ends of turns and messages that readers do not know by their texts.
     fn write_stop_tokens(&self, eos: Option<u32>, header: &mut GgufHeader, notes: &mut Vec<String>) {
         let known = super::encoder::stop_tokens(&self.tokenizer.controls, eos);
         let mut others: Vec<u32> = self.tokenizer.stop_tokens.iter().chain(self.stop_tokens).copied().collect();
@@ -394,11 +395,11 @@ impl TokenizerExport<'_> {
         }
     }
 
-    /// What GGUF does not say of tokens that are cut out of a text.
+    /// Notes the spaces beside special tokens, which GGUF does not store.
     fn note_spaces(&self, notes: &mut Vec<String>) {
         let tokenizer = self.tokenizer;
         let sets = [&tokenizer.controls, &tokenizer.user_defined, &tokenizer.user_defined_normalized];
-        // Readers know these models by their name, and the spaces that their tokens take.
+        // Readers know these models by name, and the spaces that their tokens take.
         let name = self.model_name.to_lowercase();
         let is_phi3 = !tokenizer.byte_level && (name.contains("phi-3") || name.contains("phi3"));
         let takes = |special: &&Special| special.lstrip || special.single_word || (special.rstrip && !is_phi3);
@@ -417,7 +418,7 @@ fn impossible(what: &str) -> crate::ModelError {
     ModelError::bad_tokenizer(format!("a GGUF file cannot describe {what}"))
 }
 
-/// The first few of some texts, and how many more there are.
+/// The first few texts, and the count of the rest.
 fn named(texts: &[String]) -> String {
     let shown: Vec<_> = texts.iter().take(NAMED).map(|text| text.escape_debug().to_string()).collect();
     let more = texts.len().saturating_sub(NAMED);

@@ -11,7 +11,7 @@ use super::vocab::{Kind, Vocab};
 use crate::error::{ModelError, Result};
 use crate::format::gguf::{Array, Gguf, Value, ValueType};
 
-/// What GGUF's `tokenizer.ggml.model` names.
+/// The kinds of GGUF's `tokenizer.ggml.model`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Model {
     /// `llama`: SentencePiece.
@@ -87,7 +87,7 @@ fn joining(
 ) -> Result<Joining> {
     let byte_level = model == Model::ByteLevel;
     let scores = if model == Model::Spm { Some(read_scores(gguf, vocab.len())?) } else { None };
-    // Byte tokens of a byte-level vocabulary, which it has no use for, may be incomplete.
+    // A byte-level vocabulary does not use byte tokens; they may be incomplete.
     let bytes = if byte_level { None } else { byte_tokens(vocab)? };
     if bytes.is_none() && unknown.is_none() && !byte_level {
         return Err(ModelError::bad_tokenizer(
@@ -129,7 +129,7 @@ fn joining(
     Bpe::new(vocab, rules, &parts.collect::<Vec<_>>()).map(Joining::Bpe)
 }
 
-/// The two texts of a merge: the space between them is the first one behind the first character.
+/// The two texts of a merge, separated by the first space after the first character.
 pub(super) fn split_merge(text: &[u8]) -> Option<Texts<'_>> {
     // No byte of a character beyond its first is a space.
     let at = 1 + text.get(1..)?.iter().position(|&byte| byte == b' ')?;
@@ -152,7 +152,7 @@ fn pre_tokenizer(gguf: &Gguf<'_>, model: Model) -> Result<Option<&'static PreTok
     }
 }
 
-/// The tokens before and behind every text.
+/// The tokens added before and after every text.
 fn ends(
     gguf: &Gguf<'_>,
     model: Model,
@@ -164,9 +164,9 @@ fn ends(
     let add_eos = gguf.boolean("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     let add_bos = match model {
         Model::Spm => add_bos.unwrap_or(true),
-        // Where the file does not ask for it, a vocabulary without such a token does without.
+        // Unless the file requires it, a vocabulary without such a token needs none.
         Model::ByteLevel => add_bos.unwrap_or(pre.is_some_and(|pre| pre.add_bos) && bos.is_some()),
-        // Some of these files say no, and mean yes.
+        // Some of these files wrongly say false.
         Model::Chars => bos.is_some(),
     };
     if add_bos && bos.is_none() {
@@ -182,9 +182,9 @@ fn ends(
     Ok((bos.filter(|_| add_bos).into_iter().collect(), eos.filter(|_| add_eos).into_iter().collect()))
 }
 
-/// Control tokens and user-defined tokens, with the texts at which a text is cut.
+/// Control tokens and user-defined tokens, with the texts at which a text is split.
 fn specials(gguf: &Gguf<'_>, vocab: &Vocab, model: Model) -> Result<[Vec<Special>; 2]> {
-    // GGUF does not store which tokens take the spaces behind them; of these models it is known.
+    // GGUF does not store which tokens take the spaces after them; for these models it is known.
     let name = gguf.string("general.name")?.unwrap_or_default().to_lowercase();
     let is_phi3 = model == Model::Spm && (name.contains("phi-3") || name.contains("phi3"));
     let mut sets = [Vec::new(), Vec::new()];
@@ -199,7 +199,7 @@ fn specials(gguf: &Gguf<'_>, vocab: &Vocab, model: Model) -> Result<[Vec<Special
                 }
             }
             Kind::UserDefined => {
-                // Spaces may be spelled either way; a text has them plain.
+                // Spaces may be spelled either way; in a text they are plain.
                 let text = String::from_utf8_lossy(bytes);
                 let text = if model == Model::ByteLevel { text.into_owned() } else { text.replace(SPACE, " ") };
                 sets[1].push(Special { text: text.into(), id, rstrip: is_phi3, ..Special::default() });
@@ -248,7 +248,7 @@ fn read_vocab(gguf: &Gguf<'_>, model: Model) -> Result<Vocab> {
             Some(_) => 0,
         };
         let mut kind = kind_of(id, text, number)?;
-        // Some files forget that these are marks.
+        // Some files do not mark these as control tokens.
         if matches!(kind, Kind::Normal | Kind::UserDefined) && is_end(text) {
             kind = Kind::Control;
         }
@@ -275,7 +275,7 @@ fn read_scores(gguf: &Gguf<'_>, n_tokens: usize) -> Result<Vec<f32>> {
         if score.is_nan() {
             return Err(ModelError::bad_tokenizer(format!("the score of token {id} is NaN")));
         }
-        // Minus zero and zero are one score.
+        // Minus zero and zero are the same score.
         scores.push(score + 0.0);
     }
     Ok(scores)

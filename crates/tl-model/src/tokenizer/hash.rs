@@ -1,10 +1,10 @@
-//! Hashing of short texts and pairs of ids, for the tables that a tokenizer looks into millions of times.
+//! Hashing of short texts and pairs of ids, for the tables that a tokenizer reads millions of times.
 //!
 //! Knows neither tokens nor tables. A table has any number of slots; [`place`] maps a hash to one of them.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Random numbers that no file can know, so that none can make all its tokens or pairs collide.
+/// Random numbers, unknown to any file, so that no file can make all its tokens or pairs collide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seeds(u64, u64);
 
@@ -21,10 +21,10 @@ impl Seeds {
         (product >> 64) as u64 ^ product as u64
     }
 
-    /// What a table compares of a text.
+    /// The key under which a table compares a text.
     #[inline]
     pub(super) fn key(self, text: &[u8]) -> TextKey {
-        // Reads that overlap: together with the length they say all of a short text.
+        // Overlapping reads: together with the length, they determine a short text completely.
         let word = match (text.first_chunk::<4>(), text.last_chunk::<4>(), text) {
             (Some(_), _, _) if text.len() > TextKey::MAX_WHOLE => self.hash(text),
             (Some(first), Some(last), _) => {
@@ -46,7 +46,7 @@ impl Seeds {
     }
 }
 
-/// A text as tables compare it: the text itself where it is short, else its hash. Tokens are shorter than 4 GiB.
+/// The key of a text in a table: the text itself if it is short, else its hash. Tokens are shorter than 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TextKey {
     pub(super) word: u64,
@@ -54,7 +54,7 @@ pub(super) struct TextKey {
 }
 
 impl TextKey {
-    /// Bytes up to which a key is the whole text.
+    /// The longest text, in bytes, that is its own key.
     const MAX_WHOLE: usize = 8;
 
     /// Whether equal keys are equal texts.
@@ -64,7 +64,7 @@ impl TextKey {
     }
 }
 
-/// The first slot to look into of a table of so many.
+/// The first slot to search in a table of `n` slots.
 #[inline]
 pub(super) fn place(hash: u64, n_slots: usize) -> usize {
     ((u128::from(hash) * n_slots as u128) >> 64) as usize

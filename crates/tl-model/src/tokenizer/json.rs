@@ -1,8 +1,8 @@
 //! Tokenizers from Hugging Face's `tokenizer.json` and `tokenizer_config.json`.
 //!
-//! Byte-pair encoding only, byte-level or of characters, with the normalizers, pre-tokenizers and post-processors that
-//! language models use. Whatever else a file asks for is an error that names it: leaving it out would give other ids.
-//! Truncation and padding, which are about batches, are not applied.
+//! Byte-pair encoding only, byte-level or of characters, with the normalizers, pre-tokenizers and post-processors of
+//! language models. Any other part of a file is an error that names it: ignoring it would give other ids. Truncation
+//! and padding, which concern batches, are not applied.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ use super::split::{Behavior, GPT2, Split, Splits};
 use super::vocab::{Kind, Vocab};
 use crate::error::{ModelError, Result};
 
-/// Ids that no token has may lie between those that one has, but no more than this in all.
+/// The most ids without a token between ids with one.
 const MAX_UNUSED_IDS: usize = 1 << 16;
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ struct Model<'a> {
     ignore_merges: bool,
 }
 
-/// The vocabulary of a model that has texts and their ids; `None` of one that has something else.
+/// The vocabulary of a model with texts and ids; `None` for other models.
 struct Entries<'a>(Option<Vec<(Cow<'a, str>, u32)>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
@@ -105,18 +105,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
-/// A text that is borrowed where nothing in it is escaped.
+/// A text, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A merge that is written as one text.
+/// A merge written as one text.
 fn merge_of<E: serde::de::Error>(text: &str) -> std::result::Result<(&str, &str), E> {
     let middle = split_merge(text.as_bytes()).map(|(left, _)| left.len());
     let split = middle.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)));
     split.ok_or_else(|| E::custom(format!("the merge {text:?}")))
 }
 
-/// Two texts, written as an array or with a space between.
+/// Two texts, as an array or separated by a space.
 struct Merge<'a>(Cow<'a, str>, Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
@@ -155,7 +155,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
     }
 }
 
-/// What `tokenizer_config.json` adds. Other keys concern others.
+/// The additions of `tokenizer_config.json`. Other keys are ignored.
 #[derive(Default, Deserialize)]
 struct Config {
     bos_token: Option<Value>,
@@ -165,12 +165,11 @@ struct Config {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a Hugging Face folder: the bytes of its `tokenizer.json` and, where there is one, of its
+    /// Reads the tokenizer of a Hugging Face folder: the bytes of its `tokenizer.json` and, if present, of its
     /// `tokenizer_config.json`, which names the tokens that begin and end a text.
     ///
     /// # Errors
-    /// No JSON of that kind, a model other than byte-pair encoding, a part that is not supported, data that contradicts
-    /// itself.
+    /// Invalid JSON, a model other than byte-pair encoding, an unsupported part, data that contradicts itself.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config_json: Option<&[u8]>) -> Result<Tokenizer> {
         let file: File<'_> = serde_json::from_slice(tokenizer_json)
             .map_err(|error| ModelError::bad_tokenizer(format!("tokenizer.json: {error}")))?;
@@ -284,7 +283,7 @@ fn build(mut file: File<'_>, config: &Config, parts: Parts) -> Result<Tokenizer>
     })
 }
 
-/// Makes the token at an end of every text be there, or not, where the configuration says.
+/// Adds or removes the token at an end of every text, if the configuration says so.
 fn wanted(tokens: &mut Vec<u32>, token: Option<u32>, wants: Option<bool>) {
     match (wants, token) {
         (Some(true), Some(token)) if !tokens.contains(&token) => tokens.push(token),
@@ -293,14 +292,14 @@ fn wanted(tokens: &mut Vec<u32>, token: Option<u32>, wants: Option<bool>) {
     }
 }
 
-/// The tokens in the order of their ids, and the one that stands for what has none.
+/// The tokens in the order of their ids, and the unknown token.
 fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u32>)> {
     let model = &mut file.model;
     let Some(Entries(Some(mut entries))) = model.vocab.take() else {
         return Err(ModelError::bad_tokenizer("its model's vocabulary is no map of texts to ids"));
     };
     let added = &file.added_tokens;
-    // Added tokens come first of those with one id, for what they say of it.
+    // Of the tokens with one id, added tokens come first, for their properties.
     let mut all: Vec<(u32, Option<&AddedToken<'_>>, &str)> =
         added.iter().map(|token| (token.id, Some(token), &*token.content)).collect();
     entries.sort_by_key(|entry| entry.1);
@@ -348,7 +347,7 @@ fn read_vocab(file: &mut File<'_>, byte_level: bool) -> Result<(Vocab, Option<u3
     Ok((vocab, unknown))
 }
 
-/// What the parts of a file say, put together.
+/// The combined rules of a file's parts.
 #[derive(Default)]
 struct Parts {
     normalizers: Vec<Normalizer>,
@@ -414,7 +413,7 @@ impl Parts {
         }
         let (kind, object) = kind_of(PART, value)?;
         if self.byte_level {
-            // It would see letters that spell bytes.
+            // It would receive letters that spell bytes.
             return Err(unsupported(PART, &format!("{kind} behind ByteLevel")));
         }
         match kind {
@@ -540,7 +539,7 @@ fn behavior(part: &str, object: &Map<String, Value>, default: Option<Behavior>) 
     }
 }
 
-/// The tokens that a post-processor puts before and behind a text.
+/// The tokens that a post-processor adds before and after a text.
 fn post_processor(value: &Value, vocab_size: usize, prefix: &mut Vec<u32>, suffix: &mut Vec<u32>) -> Result<()> {
     const PART: &str = "post-processor";
     if value.is_null() {

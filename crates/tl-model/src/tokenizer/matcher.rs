@@ -1,4 +1,4 @@
-//! Runs a compiled expression over a text, backtracking with a stack of its own and within a number of steps.
+//! Runs a compiled expression over a text, backtracking with its own stack and within a bounded number of steps.
 //!
 //! Knows nothing of the expression's syntax. A match is a range of bytes; there are no captures.
 
@@ -11,25 +11,25 @@ use regex_syntax::hir::ClassUnicode;
 pub(super) enum Op {
     /// One character of a class.
     Char(u8),
-    /// As many characters of a class as there are, and where what follows fails, fewer.
+    /// As many characters of a class as possible; fewer if the rest of the program fails.
     Run {
         class: u8,
         min: u32,
         max: u32,
         possessive: bool,
     },
-    /// Goes on at `first`, and where that fails at `second`.
+    /// Continues at `first`, and if that fails at `second`.
     Split {
         first: usize,
         second: usize,
     },
     Jump(usize),
-    /// Whether the program behind this op matches here; goes on at `end` from here.
+    /// Whether the program after this op matches here; continues at `end` from here.
     Look {
         negative: bool,
         end: usize,
     },
-    /// Matches the program behind this op once and for all; goes on at `end` from where it ended.
+    /// Matches the program after this op without backtracking into it; continues at `end` after its match.
     Atomic {
         end: usize,
     },
@@ -40,15 +40,15 @@ pub(super) enum Op {
     Match,
 }
 
-/// One of the alternatives at the top of an expression.
+/// One of the top-level alternatives of an expression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Alternative {
     pub(super) start: usize,
-    /// Classes one of which the first character must be in; all bits where it need not.
+    /// The classes that the first character may be in, as bits; all bits for any character.
     pub(super) first: u64,
 }
 
-/// A compiled expression. Equal ones match alike.
+/// A compiled expression. Equal values match alike.
 #[derive(Debug, PartialEq)]
 pub(super) struct Pattern {
     pub(super) classes: Classes,
@@ -63,14 +63,14 @@ const DIRECT: usize = 0x800;
 #[derive(Debug, PartialEq)]
 pub(super) struct Classes {
     direct: Box<[u64]>,
-    /// Where ranges of characters of the same classes begin, the first at 0; their classes in `masks`.
+    /// Starts of the ranges of characters with the same classes, the first at 0; their classes are in `masks`.
     starts: Vec<u32>,
     masks: Vec<u64>,
 }
 
 impl Classes {
     pub(super) fn new(classes: &[ClassUnicode]) -> Classes {
-        // Every change: at this character these bits flip.
+        // Every change: these bits flip at this character.
         let mut changes: Vec<(u32, u64)> = vec![(0, 0)];
         for (i, class) in classes.iter().enumerate() {
             for range in class.ranges() {
@@ -109,40 +109,40 @@ impl Classes {
     }
 }
 
-/// A way that was not taken.
+/// A backtracking point.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     op: usize,
     at: usize,
-    /// For a run, where it may end at the earliest; else [`usize::MAX`].
+    /// For a run, its earliest end; else [`usize::MAX`].
     least: usize,
 }
 
-/// What running takes, kept from text to text.
+/// Scratch memory, reused from text to text.
 #[derive(Debug, Default)]
 pub(super) struct MatchState {
     stack: Vec<Choice>,
-    /// Steps that are left. Without any, nothing matches any more.
+    /// Steps left. At 0, nothing matches any more.
     steps: u64,
 }
 
 impl MatchState {
-    /// Allows as many steps as a text of this length is worth: far more than any expression that is in use takes, and
-    /// few enough that one made to take forever ends.
+    /// Sets the step limit for a text of this length: far more than any expression in use takes, but finite, so that an
+    /// expression made to run forever ends.
     pub(super) fn allow(&mut self, text_len: usize) {
         self.steps = 1_000_000 + 2000 * text_len as u64;
     }
 }
 
 impl Pattern {
-    /// The next match from byte `from` on.
+    /// The next match at or after byte `from`.
     pub(super) fn find(&self, text: &str, from: usize, state: &mut MatchState) -> Option<Range<usize>> {
         let mut start = from;
         loop {
             let c = text.get(start..)?.chars().next();
             let mask = c.map_or(0, |c| self.classes.of(c));
             for alternative in &self.alternatives {
-                // A match of nothing at the end of the text cuts nothing.
+                // An empty match at the end of the text splits nothing.
                 if (alternative.first & mask != 0 || alternative.first == u64::MAX)
                     && let Some(end) = self.run(alternative.start, text, start, state)
                 {
@@ -153,7 +153,7 @@ impl Pattern {
         }
     }
 
-    /// Where a match of the program at `op` ends that begins at `at`.
+    /// The end of the program's match from `op` on that begins at `at`.
     fn run(&self, mut op: usize, text: &str, mut at: usize, state: &mut MatchState) -> Option<usize> {
         let bottom = state.stack.len();
         loop {
@@ -228,7 +228,7 @@ impl Pattern {
         }
     }
 
-    /// The place behind the character at `at`, if that is of the class.
+    /// The position after the character at `at`, if it is in the class.
     #[inline]
     fn step(&self, text: &str, at: usize, class: u8) -> Option<usize> {
         let bytes = text.as_bytes();
@@ -243,7 +243,7 @@ impl Pattern {
     }
 }
 
-/// Where to go on after a failure: another way, or a run that is one character shorter.
+/// The next backtracking point: another way, or a run shortened by one character.
 fn take_choice(text: &str, stack: &mut Vec<Choice>) -> Option<(usize, usize)> {
     let choice = stack.last_mut()?;
     let (op, at) = (choice.op, choice.at);

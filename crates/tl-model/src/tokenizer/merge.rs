@@ -1,4 +1,4 @@
-//! The joining of one text into pieces: a chain of symbols, and a heap of the neighbours that are a piece together.
+//! Joins one text into pieces: a chain of symbols, and a heap of the adjacent pairs that form a piece.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::spm::Spm;
 use super::vocab::Vocab;
 
-/// A piece of the text on its way to a token: a link of a chain, empty once it is part of its left neighbour.
+/// A part of the text on its way to a token: a link of a chain, empty once it is merged into its left neighbour.
 struct Symbol {
     text: Range<usize>,
     left: usize,
@@ -16,14 +16,14 @@ struct Symbol {
 
 const NONE: usize = usize::MAX;
 
-/// Two neighbours that are a piece together.
+/// Two neighbours that together form a piece.
 struct Pair {
     score: f32,
     left: usize,
     right: usize,
-    /// Bytes of both; a pair whose symbols have grown since is out of date.
+    /// Bytes of both; a pair whose symbols have grown since is stale.
     len: usize,
-    /// Whether the joined piece is only a step on the way.
+    /// Whether the joined piece is only an intermediate step.
     unused: bool,
 }
 
@@ -47,25 +47,25 @@ impl PartialEq for Pair {
 
 impl Eq for Pair {}
 
-/// What joining takes, kept from text to text.
+/// Scratch memory, reused from text to text.
 #[derive(Default)]
 pub(super) struct MergeState {
     symbols: Vec<Symbol>,
     pairs: BinaryHeap<Pair>,
 }
 
-/// The joining of one text. Its indices are its own: every one of them comes from the chain it builds.
+/// The state of joining one text. All its indices come from the chain that it builds.
 pub(super) struct Merge<'a> {
     spm: &'a Spm,
     vocab: &'a Vocab,
     text: &'a str,
     state: &'a mut MergeState,
-    /// What an unused piece was joined from, to take it apart again.
+    /// Where an unused piece was joined, to split it again.
     halves: HashMap<&'a str, usize>,
 }
 
 impl<'a> Merge<'a> {
-    /// Joins what can be joined of a text whose spaces are already spelled `▁`.
+    /// Joins a text whose spaces are already spelled `▁`.
     pub(super) fn of(spm: &'a Spm, vocab: &'a Vocab, text: &'a str, state: &'a mut MergeState) -> Merge<'a> {
         state.pairs.clear();
         state.symbols.clear();
@@ -88,7 +88,7 @@ impl<'a> Merge<'a> {
         }
         while let Some(pair) = self.state.pairs.pop() {
             let (left, right) = (&self.state.symbols[pair.left], &self.state.symbols[pair.right]);
-            // Both still there, and as long as they were?
+            // Are both symbols still there, with the same lengths?
             if left.text.is_empty() || right.text.is_empty() || left.text.len() + right.text.len() != pair.len {
                 continue;
             }
@@ -124,7 +124,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Writes the tokens.
+    /// Appends the tokens.
     pub(super) fn finish(&self, ids: &mut Vec<u32>) {
         let symbols = &self.state.symbols;
         let mut at = if symbols.is_empty() { NONE } else { 0 };
@@ -140,9 +140,9 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Writes an unused piece: what it was joined from, as far as that is no unused piece too.
+    /// Appends the parts of an unused piece, split until none of them is unused.
     fn take_apart(&self, text: &'a str, ids: &mut Vec<u32>) {
-        // Parts that are still to be written, the leftmost last.
+        // Parts still to be written, the leftmost last.
         let mut parts = vec![text];
         while let Some(part) = parts.pop() {
             match (self.spm.merged(self.vocab, part), self.halves.get(part)) {
@@ -155,7 +155,7 @@ impl<'a> Merge<'a> {
 }
 
 impl Spm {
-    /// Adds the ids of a text whose spaces are already spelled `▁`.
+    /// Appends the ids of a text whose spaces are already spelled `▁`.
     pub(super) fn encode(&self, vocab: &Vocab, text: &str, state: &mut MergeState, ids: &mut Vec<u32>) {
         let mut start = 0;
         let mut last: Option<char> = None;

@@ -1,7 +1,7 @@
-//! The merges that a file lists as texts, turned into ids.
+//! The merges that a file lists as texts, resolved to ids.
 //!
-//! Knows the vocabulary, not how merges are used. A file has hundreds of thousands, and each takes three look-ups, so
-//! they are taken in blocks (the waits for memory overlap) and in parts, one for each of a few threads.
+//! Knows the vocabulary, not the use of merges. A file has hundreds of thousands, and each takes three look-ups, so
+//! they are resolved in blocks (cache misses overlap) and in parts, one for each of a few threads.
 
 use std::ops::Range;
 use std::thread;
@@ -14,35 +14,35 @@ use crate::error::{ModelError, Result};
 
 /// Fewer merges than this are not worth a thread.
 const MIN_PER_THREAD: usize = 1 << 14;
-/// More threads than this wait for memory rather than for each other.
+/// More threads than this compete for memory bandwidth.
 const MAX_THREADS: usize = 4;
 
 /// The two texts of a merge (UTF-8), as the file spells them.
 pub(super) type Texts<'a> = (&'a [u8], &'a [u8]);
 
-/// What a part of the merges is in ids.
+/// A part of the merges in ids.
 #[derive(Debug, Default)]
 pub(super) struct Merges {
-    /// Left, right, and what they become.
+    /// Left, right and result.
     pub(super) ids: Vec<[u32; 3]>,
-    /// The characters that meet in each merge; none of a byte-level vocabulary.
+    /// The characters on both sides of each merge; empty for a byte-level vocabulary.
     pub(super) meeting: Vec<(u32, u32)>,
 }
 
-/// The parts that so many merges are to be taken in: ranges of ranks, at least one.
+/// The parts into which this many merges are divided: ranges of ranks, at least one.
 pub(super) fn parts(n_merges: usize) -> impl Iterator<Item = Range<usize>> {
     let n_threads = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_THREADS);
     let n_parts = (n_merges / MIN_PER_THREAD).clamp(1, n_threads);
     (0..n_parts).map(move |part| n_merges * part / n_parts..n_merges * (part + 1) / n_parts)
 }
 
-/// What a thread takes of the address space: its stack, and what it begins with.
+/// Address space of a thread: its stack, and its initial allocations.
 const THREAD_BYTES: usize = 3 << 20;
 
-/// The merges in ids, part by part. Each part comes with the ranks that it has.
+/// The merges in ids, part by part. Each part comes with its range of ranks.
 ///
 /// # Errors
-/// A merge of texts, or into a text, that are no tokens; what the parts' iterators give.
+/// A merge whose left text, right text or result is not a token; errors of the parts' iterators.
 pub(super) fn resolve<'a, I>(vocab: &Vocab, byte_level: bool, parts: &[(Range<usize>, I)]) -> Result<Vec<Merges>>
 where
     I: Iterator<Item = Result<Texts<'a>>> + Clone + Send + Sync,
@@ -59,7 +59,7 @@ where
         for other in others {
             resolved.push(match other {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                // There are no more threads to be had.
+                // No further thread could be started.
                 Err(part) => run(part)?,
             });
         }
@@ -71,15 +71,15 @@ where
 #[derive(Default)]
 struct Block<'a> {
     texts: Vec<Texts<'a>>,
-    /// The texts of all, as the tokens have them.
+    /// All texts, in the tokens' spelling.
     bytes: Vec<u8>,
-    /// Of each merge, where its left text begins, where its right one does, and where that ends.
+    /// For each merge: start of the left text, start of the right text, and its end.
     bounds: Vec<[usize; 3]>,
     probes: Vec<[Probe; 2]>,
 }
 
 impl<'a> Block<'a> {
-    /// Takes the next merges; `false` where there are none.
+    /// Takes the next merges; `false` at the end.
     fn fill(
         &mut self,
         merges: impl Iterator<Item = Result<Texts<'a>>>,
@@ -164,7 +164,7 @@ fn is_continuation(byte: u8) -> bool {
     byte & 0xC0 == 0x80
 }
 
-/// The number of a character in UTF-8.
+/// The code point of a character in UTF-8.
 fn code_of(bytes: &[u8]) -> u32 {
     let (lead, rest) = match *bytes {
         [lead, ref rest @ ..] => (u32::from(lead), rest),

@@ -1,25 +1,25 @@
-//! How a text is respelled before it is cut and joined.
+//! Normalization of a text before it is split and joined.
 
 use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's spelling of a space.
 pub(super) const SPACE: char = '▁';
 
-/// One respelling.
+/// One normalization step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Normalizer {
-    /// Puts a text before every text.
+    /// Prepends a text.
     Prepend(Box<str>),
-    /// Puts another text for every occurrence of one.
+    /// Replaces every occurrence of one text by another.
     Replace { from: Box<str>, to: Box<str> },
     /// Unicode's composed form.
     Nfc,
 }
 
 impl Normalizer {
-    /// Spaces as SentencePiece writes them.
+    /// Replaces spaces by SentencePiece's spelling.
     pub(super) fn spaces() -> Normalizer {
         Normalizer::Replace { from: " ".into(), to: SPACE.to_string().into() }
     }
@@ -35,7 +35,7 @@ impl Normalizer {
     }
 }
 
-/// Applies all of them to a text, in their order. An empty text stays empty.
+/// Applies all steps to a text, in order. An empty text stays empty.
 pub(super) fn normalize<'a>(normalizers: &[Normalizer], text: &'a str) -> Cow<'a, str> {
     if text.is_empty() {
         return Cow::Borrowed(text);

@@ -1,4 +1,4 @@
-//! A map from two numbers of 32 bits to another two, made for millions of look-ups.
+//! A hash map from two 32-bit numbers to another two, made for millions of look-ups.
 //!
 //! Knows neither tokens nor merges.
 
@@ -6,10 +6,10 @@ use std::hint::black_box;
 
 use super::hash::{Seeds, place};
 
-/// Pairs whose slots are read before the first of them is added: the waits for memory overlap.
+/// Pairs whose slots are read before the first of them is added, so that cache misses overlap.
 const BLOCK: usize = 32;
 
-/// The map; slots, at most half of them taken, as often as their number changes.
+/// The map; at most half of the slots are occupied.
 #[derive(Debug)]
 pub(super) struct PairMap {
     slots: Vec<Slot>,
@@ -20,7 +20,7 @@ pub(super) struct PairMap {
 /// A key plus one, 0 for none, and the value.
 type Slot = (u64, u32, u32);
 
-/// What is added: left and right number, and the value.
+/// An entry: left and right number, and the value.
 pub(super) type Pair = ((u32, u32), (u32, u32));
 
 impl PairMap {
@@ -44,7 +44,7 @@ impl PairMap {
         if place + 1 == self.slots.len() { 0 } else { place + 1 }
     }
 
-    /// Adds each pair unless it is there.
+    /// Adds each pair unless its key is present.
     pub(super) fn extend(&mut self, pairs: impl IntoIterator<Item = Pair>) {
         let mut pairs = pairs.into_iter();
         let mut block = Vec::with_capacity(BLOCK);
@@ -82,13 +82,13 @@ impl PairMap {
         *self = larger;
     }
 
-    /// Every pair, in no order.
+    /// Every pair, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Pair> {
         let pairs = self.slots.iter().filter(|slot| slot.0 != 0);
         pairs.map(|&(key, a, b)| ((((key - 1) >> 32) as u32, (key - 1) as u32), (a, b)))
     }
 
-    /// What was added for this pair.
+    /// The value of this pair.
     #[inline]
     pub(super) fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
         let key = PairMap::key(left, right);

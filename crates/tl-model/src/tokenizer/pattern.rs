@@ -1,10 +1,10 @@
-//! Regular expressions as tokenizers use them to cut texts: read here, run in `matcher`.
+//! Regular expressions of tokenizers, which split texts: parsed here, run in `matcher`.
 //!
 //! Owns the syntax: alternatives, groups, repetitions (greedy, lazy, possessive), classes with Unicode's categories,
-//! `(?i:…)`, looking ahead, ends of lines. What it does not know (back references, looking behind) is an error that
-//! names it.
-//! Classes are read by `regex-syntax`, which carries Unicode's tables. An expression is bounded in length, in depth and
-//! in the size of its program, and the repetition of what may be empty is refused, so that no loop runs in place.
+//! `(?i:…)`, lookahead, ends of lines. Unsupported syntax (back references, lookbehind) is an error that names it.
+//! Classes are parsed by `regex-syntax`, which has Unicode's tables. An expression is bounded in length, in depth and
+//! in the size of its program, and repetition of an expression that may match nothing is refused, so that no loop runs
+//! in place.
 
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
 
@@ -14,17 +14,17 @@ const MAX_LEN_BYTES: usize = 16 << 10;
 const MAX_DEPTH: usize = 32;
 const MAX_OPS: usize = 4096;
 const MAX_REPEAT: u32 = 1024;
-/// Classes are told apart by the bits of one word.
+/// Classes are bits of one word.
 const MAX_CLASSES: usize = 64;
 
-/// How a repetition goes about it.
+/// The mode of a repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// As often as possible, fewer where that fails.
+    /// As often as possible, less often if the rest fails.
     Greedy,
-    /// As seldom as possible, more where that fails.
+    /// As seldom as possible, more often if the rest fails.
     Lazy,
-    /// As often as possible, never fewer.
+    /// As often as possible, never less often.
     Possessive,
 }
 
@@ -62,14 +62,14 @@ impl Node {
         }
     }
 
-    /// The classes one of which the first character is in; all bits where the match may begin otherwise.
+    /// The classes that the first character may be in, as bits; all bits if any character may begin a match.
     fn first(&self) -> u64 {
         match self {
             Node::Class(class) => 1 << class,
             Node::Sequence(nodes) => {
                 let mut first = 0;
                 for node in nodes {
-                    // Looking at what is there only narrows what follows.
+                    // Lookahead only narrows what follows.
                     if !matches!(node, Node::Look { .. } | Node::Line { .. }) {
                         first |= node.first();
                     }
@@ -89,10 +89,10 @@ impl Node {
 
 type Parsed<T> = Result<T, String>;
 
-/// Reads an expression and makes its program.
+/// Parses an expression and compiles its program.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// A description of the problem.
 pub(super) fn compile(expression: &str) -> Parsed<Pattern> {
     if expression.len() > MAX_LEN_BYTES {
         return Err(format!("it has {} bytes, more than {MAX_LEN_BYTES}", expression.len()));
@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
                 Ok(Node::Line { end: c == '$' })
             }
             '*' | '+' | '?' => Err(format!("`{c}` at byte {start} repeats nothing")),
-            // `{` that begins no repetition stands for itself.
+            // A `{` that begins no repetition is a literal.
             '{' | '}' | ']' => {
                 self.at += 1;
                 self.literal(c)
@@ -248,7 +248,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A class whose text, from `start` to here, `regex-syntax` reads.
+    /// A class; `regex-syntax` parses its text, from `start` to here.
     fn class(&mut self, start: usize) -> Parsed<Node> {
         let text = self.text.get(start..self.at).ok_or_else(|| format!("byte {} splits a character", self.at))?;
         let mut builder = regex_syntax::ParserBuilder::new();
@@ -285,12 +285,12 @@ impl<'a> Parser<'a> {
         Ok(Node::Class(at as u8))
     }
 
-    /// The atom with the repetitions behind it.
+    /// The atom with the repetitions after it.
     fn repeated(&mut self, atom: Node, start: usize) -> Parsed<Node> {
         let mut node = atom;
         while let Some((min, max)) = self.count()? {
             let braces = self.text.as_bytes().get(self.at - 1) == Some(&b'}');
-            // Behind `{m,n}`, `+` is another repetition and not possessive.
+            // After `{m,n}`, `+` is another repetition, not possessive.
             let mode = match self.peek() {
                 Some('?') => Mode::Lazy,
                 Some('+') if !braces => Mode::Possessive,
@@ -337,7 +337,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The length of the class in brackets that a text begins with.
+/// The length of the bracketed class at the beginning of a text.
 fn bracket_len(text: &str) -> Option<usize> {
     let mut depth = 0;
     let mut chars = text.char_indices().peekable();
@@ -348,7 +348,7 @@ fn bracket_len(text: &str) -> Option<usize> {
             }
             '[' => {
                 depth += 1;
-                // Right behind `[` or `[^`, `]` stands for itself.
+                // Directly after `[` or `[^`, `]` is a literal.
                 chars.next_if(|&(_, c)| c == '^');
                 chars.next_if(|&(_, c)| c == ']');
             }

@@ -1,6 +1,6 @@
-//! Tokens that are cut out of a text before anything else is done with it, and the protection of a text against that.
+//! Special tokens, which are cut out of a text before anything else, and the protection of a text against that.
 //!
-//! Knows the tokens' texts and how they take spaces beside them; not what they mean.
+//! Knows the tokens' texts and their treatment of adjacent spaces, not their meaning.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::error::{ModelError, Result};
 /// The noncharacter that keeps a text from being read as a special token. Unicode gives it no meaning, ever.
 pub(super) const SENTINEL: char = '\u{FDD0}';
 
-/// The longest text of a token that is cut out; it bounds the time for each place of a text.
+/// The longest text of a special token; it bounds the time for each place of a text.
 const MAX_LEN_BYTES: usize = 1024;
 
 /// A token with a text of its own.
@@ -21,16 +21,16 @@ pub(super) struct Special {
     pub(super) lstrip: bool,
     /// Takes the spaces behind it.
     pub(super) rstrip: bool,
-    /// Is only itself where no letter, digit or underscore is beside it.
+    /// Recognized only without a letter, digit or underscore beside it.
     pub(super) single_word: bool,
 }
 
 /// Tokens to be cut out of texts.
 #[derive(Debug)]
 pub(super) struct SpecialSet {
-    /// By their text, in the order of its bytes.
+    /// Sorted by the bytes of their texts.
     sorted: Vec<Special>,
-    /// The range in `sorted` of each first byte.
+    /// The range in `sorted` for each first byte.
     by_first: Box<[(u32, u32); 256]>,
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Part<'a> {
 }
 
 impl SpecialSet {
-    /// A set of tokens; of those with one text, the first.
+    /// A set of tokens; of those with the same text, the first.
     ///
     /// # Errors
     /// A text that is too long.
@@ -64,7 +64,7 @@ impl SpecialSet {
         Ok(SpecialSet { sorted: specials, by_first })
     }
 
-    /// Leaves out the tokens from id `n` on.
+    /// Drops the tokens from id `n` on.
     pub(super) fn truncate(&mut self, n: usize) -> Result<()> {
         let kept = std::mem::take(&mut self.sorted).into_iter().filter(|special| (special.id as usize) < n);
         *self = SpecialSet::new(kept.collect())?;
@@ -75,7 +75,7 @@ impl SpecialSet {
         self.sorted.is_empty()
     }
 
-    /// Every token, in the order of their texts.
+    /// Every token, sorted by text.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Special> {
         self.sorted.iter()
     }
@@ -86,7 +86,7 @@ impl SpecialSet {
         self.sorted.get(at).map(|special| special.id)
     }
 
-    /// The tokens of which the text's bytes from `at` on are the beginning or the whole, the longest that fits whole.
+    /// The longest token that matches the text's bytes from `at` on.
     fn longest_at(&self, bytes: &[u8], at: usize) -> Option<&Special> {
         let (low, high) = self.by_first[usize::from(*bytes.get(at)?)];
         let mut range = self.sorted.get(low as usize..high as usize)?;
@@ -106,13 +106,13 @@ impl SpecialSet {
         best
     }
 
-    /// Cuts a text: at every place the longest token, from the left.
+    /// Splits a text: at every place the longest token, from the left.
     pub(super) fn parts<'a>(&'a self, text: &'a str) -> Parts<'a> {
         Parts { set: self, text, done: 0, searched: 0, token: None }
     }
 
-    /// Puts the sentinel behind the first character of every token's text in this text, and where another text put
-    /// beside it could complete one. Sentinels that the text brings are dropped.
+    /// Inserts the sentinel after the first character of every token's text in this text, and where adjacent text could
+    /// complete one. Sentinels in the text itself are dropped.
     pub(super) fn protect<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let clean = without_sentinel(text);
         let mut cuts = Vec::new();
@@ -139,20 +139,20 @@ impl SpecialSet {
         Cow::Owned(protected)
     }
 
-    /// Whether a token's text goes on behind this one.
+    /// Whether a token's text begins with `rest`.
     fn begins_some(&self, rest: &str) -> bool {
         let Some(&first) = rest.as_bytes().first() else { return false };
         let (low, high) = self.by_first[usize::from(first)];
         if low == high || rest.len() >= MAX_LEN_BYTES {
             return false;
         }
-        // Those that begin with the rest lie together, from the first that is not less than it.
+        // Texts that begin with `rest` are adjacent, from the first that is not less than it.
         let range = self.sorted.get(low as usize..high as usize).unwrap_or_default();
         let at = range.partition_point(|special| &*special.text < rest);
         range.get(at).is_some_and(|special| special.text.starts_with(rest))
     }
 
-    /// Whether the text begins with what ends a token's text.
+    /// Whether the text begins with the end of a token's text.
     fn ends_some(&self, text: &str) -> bool {
         self.sorted.iter().any(|special| {
             let ends = special.text.char_indices().skip(1).map(|(at, _)| &special.text[at..]);
@@ -170,11 +170,11 @@ pub(super) fn without_sentinel(text: &str) -> Cow<'_, str> {
 pub(super) struct Parts<'a> {
     set: &'a SpecialSet,
     text: &'a str,
-    /// What has been given out, in bytes.
+    /// Bytes given out so far.
     done: usize,
-    /// Where the search goes on.
+    /// Position at which the search continues.
     searched: usize,
-    /// The token behind the text that was given out last.
+    /// The token after the text that was given out last.
     token: Option<u32>,
 }
 

@@ -1,25 +1,25 @@
-//! The cutting of a text into pieces that are joined each for itself, step by step, and the expressions by which
-//! GGUF files name it.
+//! Splitting of a text into pieces that are joined separately, step by step, and the named expressions of GGUF files.
 //!
-//! Knows nothing of tokens. Every step cuts the pieces of the step before, and sees no character beyond a piece's end.
+//! Knows nothing of tokens. Every step splits the pieces of the previous step, and sees no character beyond a piece's
+//! end.
 
 use std::ops::Range;
 
 use super::matcher::{MatchState, Pattern};
 use super::pattern::compile;
 
-/// What becomes of the matches of a step.
+/// Treatment of the matches of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behavior {
-    /// A match is a piece, and so is what lies between two.
+    /// A match is a piece, and so is the text between two matches.
     Isolated,
     /// A match is left out.
     Removed,
-    /// A match belongs to what lies before it.
+    /// A match is joined to the text before it.
     MergedWithPrevious,
-    /// A match belongs to what lies behind it.
+    /// A match is joined to the text after it.
     MergedWithNext,
-    /// Matches side by side are one piece.
+    /// Adjacent matches are one piece.
     Contiguous,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Behavior {
 pub(super) struct Split {
     matches: Matches,
     behavior: Behavior,
-    /// Whether what lies between the matches counts as matched instead.
+    /// Whether the text between the matches counts as matched instead.
     invert: bool,
 }
 
@@ -39,21 +39,21 @@ enum Matches {
 }
 
 impl Split {
-    /// A step by an expression.
+    /// A step that matches an expression.
     ///
     /// # Errors
-    /// What is wrong with the expression, in words.
+    /// A description of the problem in the expression.
     pub(super) fn pattern(expression: &str, behavior: Behavior, invert: bool) -> Result<Split, String> {
         let pattern = compile(expression).map_err(|problem| format!("the expression `{expression}`: {problem}"))?;
         Ok(Split { matches: Matches::Pattern(pattern), behavior, invert })
     }
 
-    /// A step by a text.
+    /// A step that matches a literal text.
     pub(super) fn literal(text: &str, behavior: Behavior, invert: bool) -> Split {
         Split { matches: Matches::Literal(text.into()), behavior, invert }
     }
 
-    /// The text, of a step by one.
+    /// The literal text of a step, if it has one.
     pub(super) fn as_literal(&self) -> Option<(&str, Behavior, bool)> {
         match &self.matches {
             Matches::Literal(literal) => Some((literal, self.behavior, self.invert)),
@@ -61,10 +61,10 @@ impl Split {
         }
     }
 
-    /// Whether every text is cut as by a row's step of this expression, of which the matches are pieces.
+    /// Whether this step splits every text like a step of this expression whose matches are pieces.
     fn cuts_like(&self, expression: &str) -> bool {
         let Matches::Pattern(pattern) = &self.matches else { return false };
-        // Where all of every text is matched, leaving out what is not leaves out nothing.
+        // If the matches cover every text, removing the rest removes nothing.
         let is_alike = match (self.behavior, self.invert) {
             (Behavior::Isolated, _) => true,
             (Behavior::Removed, true) => WITHOUT_GAPS.contains(&expression),
@@ -85,7 +85,7 @@ impl Split {
         }
     }
 
-    /// Cuts a piece of a text that begins at byte `base` of it.
+    /// Splits a piece that begins at byte `base` of the text.
     fn cut(&self, piece: &str, base: usize, out: &mut Vec<Range<usize>>, state: &mut MatchState) {
         let (mut done, mut from, mut last) = (0, 0, None);
         let mut add = |range: Range<usize>, matched: bool| {
@@ -101,7 +101,7 @@ impl Split {
             done = found.end;
             from = found.end;
             if found.is_empty() {
-                // A match of nothing cuts; the search goes on behind the next character.
+                // An empty match splits; the search continues after the next character.
                 match piece.get(from..).and_then(|rest| rest.chars().next()) {
                     Some(c) => from += c.len_utf8(),
                     None => break,
@@ -111,7 +111,7 @@ impl Split {
         add(done..piece.len(), false);
     }
 
-    /// Adds a piece, or makes it part of the one before; `last` is whether that was a match, if it may still grow.
+    /// Adds a piece, or joins it to the previous one. `last`: whether that one was a match, if it may still grow.
     fn push(&self, range: Range<usize>, matched: bool, last: &mut Option<bool>, out: &mut Vec<Range<usize>>) {
         let joins = match self.behavior {
             Behavior::Removed if matched => return,
@@ -122,7 +122,7 @@ impl Split {
         };
         *last = Some(matched);
         match out.last_mut() {
-            // Only pieces of this piece: `last` says that there is one.
+            // Only within this piece: `last` is set only after one was added.
             Some(before) if joins => before.end = range.end,
             _ => out.push(range),
         }
@@ -133,7 +133,7 @@ impl Split {
 #[derive(Debug, Default)]
 pub(super) struct Splits(pub(super) Vec<Split>);
 
-/// What cutting takes, kept from text to text.
+/// Scratch memory, reused from text to text.
 #[derive(Debug, Default)]
 pub(super) struct SplitState {
     pieces: Vec<Range<usize>>,
@@ -161,14 +161,14 @@ impl Splits {
     }
 }
 
-/// How a byte-level vocabulary is used, by the name that GGUF's `tokenizer.ggml.pre` gives it.
+/// The splitting of a byte-level vocabulary, named by GGUF's `tokenizer.ggml.pre`.
 pub(super) struct PreTokenizer {
     names: &'static [&'static str],
-    /// Each cuts what the one before has left.
+    /// Each splits the pieces of the previous one.
     expressions: &'static [&'static str],
-    /// Whether a piece that is a token is that token, however its letters would join.
+    /// Whether a piece that is a token becomes that token directly, regardless of the merges.
     pub(super) ignore_merges: bool,
-    /// Whether a text begins with a mark where the file does not say.
+    /// Whether a text begins with a mark if the file does not say.
     pub(super) add_bos: bool,
 }
 
@@ -233,18 +233,18 @@ const CASED_LETTERS: &str = concat!(
 const WIDE_PUNCTUATION: &str = r"\s?[!-/:-~\u{FF01}-\u{FF0F}\u{FF1A}-\u{FF5E}\u{2018}-\u{201F}\u{3000}-\u{3002}]+";
 const WIDE_LETTERS: &str = r"[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+";
 
-/// As the models of GPT-4's time write what is [`LLAMA3`] in other words: `\s*` takes line ends too, so that both end
-/// behind the last of them, and what is possessive here could give nothing back there.
+/// [`LLAMA3`] as the models of GPT-4's time write it: `\s*` takes line ends too, so that both end after the last of
+/// them, and the possessive quantifiers have nothing to give back.
 const CL100K: &str = concat!(
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*",
     r"|\s*[\r\n]|\s+(?!\S)|\s+",
 );
-/// Expressions of models that are in no row, and those of the rows that match alike.
+/// Expressions of models without a row, and the equivalent expressions of rows.
 const OTHER_SPELLINGS: [(&str, &str); 1] = [(CL100K, LLAMA3)];
-/// Expressions of which some alternative matches at every place of every text.
+/// Expressions whose alternatives match at every place of every text.
 const WITHOUT_GAPS: [&str; 9] = [GPT2, LLAMA3, QWEN2, QWEN35, O200K, TEKKEN, SEED, BAILING, MINICPM5];
 
-/// One row for each way; sources are the models' own `tokenizer.json` files, as llama.cpp names them.
+/// One row for each way of splitting; sources are the models' own `tokenizer.json` files, under llama.cpp's names.
 #[rustfmt::skip]
 static PRE_TOKENIZERS: &[PreTokenizer] = &[
     row(&["default", ""], &[PUNCTUATION, GPT2, r"\p{N}+", DIGITS_3], false, false),
@@ -280,12 +280,12 @@ impl PreTokenizer {
         PRE_TOKENIZERS.iter().find(|row| row.names.contains(&name))
     }
 
-    /// The name by which files name it.
+    /// The first of the names in files.
     pub(super) fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
     }
 
-    /// The rows that cut every text as these steps do.
+    /// The rows that split every text as these steps do.
     pub(super) fn alike(splits: &Splits) -> impl Iterator<Item = &'static PreTokenizer> {
         PRE_TOKENIZERS.iter().filter(|row| {
             let steps = splits.0.iter().zip(row.expressions);
@@ -293,7 +293,7 @@ impl PreTokenizer {
         })
     }
 
-    /// Every name there is, for a message.
+    /// Every known name, for a message.
     pub(super) fn names() -> String {
         let names = PRE_TOKENIZERS.iter().flat_map(|row| row.names).filter(|name| !name.is_empty());
         names.copied().collect::<Vec<_>>().join(", ")

@@ -1,19 +1,19 @@
 //! SentencePiece's byte-pair encoding, as GGUF's tokenizer model `llama` stores it.
 //!
-//! A text is cut into characters, then of all adjacent pairs that together are a piece the one with the best score is
-//! joined, the leftmost of equals, until none is left. What is then no piece is spelled in byte tokens.
+//! A text is split into characters; then of all adjacent pairs that together form a piece, the one with the best score
+//! is joined, the leftmost of equals, until none is left. A remainder that is not a piece is spelled in byte tokens.
 //! Source: Kudo and Richardson, "SentencePiece" (2018), and its `bpe_model.cc`.
 
 use super::bpe::Fallback;
 use super::pairs::PairMap;
 use super::vocab::{Kind, Vocab};
 
-/// The rules by which a vocabulary's pieces are joined.
+/// The rules that join a vocabulary's pieces.
 #[derive(Debug)]
 pub(super) struct Spm {
-    /// By id; the best first.
+    /// By id; the highest is joined first.
     scores: Vec<f32>,
-    /// Characters that stand side by side in some piece: between all others a text can be cut.
+    /// Characters that are adjacent in some piece: a text can be split between all others.
     pub(super) neighbours: PairMap,
     fallback: Fallback,
 }
@@ -30,14 +30,14 @@ impl Spm {
         Spm { scores, neighbours, fallback }
     }
 
-    /// The piece that joining may make of this text: its id, its score, and whether it is only a step on the way.
+    /// The piece with this text: its id, its score, and whether it is only an intermediate step.
     pub(super) fn merged(&self, vocab: &Vocab, text: &str) -> Option<(u32, f32, bool)> {
         let id = vocab.find(text.as_bytes())?;
         let &score = self.scores.get(id as usize)?;
         Some((id, score, vocab.kind(id) == Some(Kind::Unused)))
     }
 
-    /// Spells what is no piece in bytes, or as unknown.
+    /// Spells a text that is not a piece in bytes, or as unknown.
     pub(super) fn push_bytes(&self, text: &str, ids: &mut Vec<u32>) {
         match &self.fallback.bytes {
             Some(bytes) => ids.extend(text.bytes().map(|byte| bytes[usize::from(byte)])),

@@ -1,6 +1,6 @@
-//! The tokens themselves: their bytes in one arena, what each is for, and ids by bytes.
+//! The tokens themselves: their bytes in one arena, their kinds, and ids by bytes.
 //!
-//! Knows nothing of how a text is cut or joined. A token of a byte-level vocabulary is kept as the bytes it stands for,
+//! Knows nothing of splitting or joining. A token of a byte-level vocabulary is kept as the bytes that it stands for,
 //! not as the letters that spell them in a file.
 
 use std::hint::black_box;
@@ -9,12 +9,12 @@ use super::bytes::push_spelled;
 use super::hash::{Seeds, TextKey, place};
 use crate::error::{ModelError, Result};
 
-/// What a token is for.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Text that joining can make.
     Normal,
-    /// Stands for what cannot be spelled.
+    /// Stands for text that cannot be spelled.
     Unknown,
     /// A mark such as the beginning of a text; it has no text of its own.
     Control,
@@ -28,27 +28,27 @@ pub(super) enum Kind {
     Byte(u8),
 }
 
-/// A place of the table: the key of a token's bytes, and its id plus one (0: empty).
+/// A slot of the table: the key of a token's bytes, and its id plus one (0: empty).
 type Slot = (u64, u32, u32);
 
-/// Texts whose slots are read before the first of them is compared: the waits for memory overlap.
+/// Texts whose slots are read before the first of them is compared, so that cache misses overlap.
 pub(super) const BLOCK: usize = 32;
 
 /// All tokens of a model.
 #[derive(Debug)]
 pub(super) struct Vocab {
     bytes: Vec<u8>,
-    /// Where each token begins in `bytes`, and at last where the last one ends.
+    /// Start of each token in `bytes`, then the end of the last one.
     starts: Vec<u32>,
     kinds: Vec<Kind>,
-    /// At most three of five are taken; empty before [`Vocab::index`].
+    /// At most three of five are occupied; empty before [`Vocab::index`].
     slots: Vec<Slot>,
     /// Whether two indexed tokens have the same bytes.
     has_twins: bool,
     seeds: Seeds,
 }
 
-/// A text that is to be found: its key, and where the search begins.
+/// A text to look up: its key, and the first slot to search.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Probe {
     key: TextKey,
@@ -73,7 +73,7 @@ impl Vocab {
         self.end(kind)
     }
 
-    /// Adds the token with the next id of a byte-level vocabulary: of the bytes that `text` spells, or verbatim.
+    /// Adds the token with the next id of a byte-level vocabulary: the bytes that `text` spells, or `text` verbatim.
     pub(super) fn push_spelled(&mut self, text: &[u8], kind: Kind) -> Result<()> {
         let is_spelled = push_spelled(text, &mut self.bytes);
         self.end(if is_spelled { kind } else { Kind::Verbatim })
@@ -96,7 +96,7 @@ impl Vocab {
         self.kinds.len()
     }
 
-    /// Forgets the tokens from `n` on.
+    /// Drops the tokens from `n` on.
     pub(super) fn truncate(&mut self, n: usize) {
         self.kinds.truncate(n);
         self.starts.truncate(n.saturating_add(1));
@@ -120,7 +120,7 @@ impl Vocab {
         self.kinds.iter().enumerate().map(|(id, &kind)| (id as u32, kind, self.bytes(id as u32)))
     }
 
-    /// Makes the tokens of these kinds findable by their bytes; of equal ones, the first of the kind named first.
+    /// Indexes the tokens of these kinds by their bytes; of equal ones, the first of the kind named first.
     pub(super) fn index(&mut self, kinds: &[&[Kind]]) {
         let count = self.kinds.iter().filter(|kind| kinds.iter().any(|kinds| kinds.contains(kind))).count();
         self.slots = vec![(0, 0, 0); count + count * 2 / 3 + 2];
@@ -162,22 +162,22 @@ impl Vocab {
         if place + 1 == self.slots.len() { 0 } else { place + 1 }
     }
 
-    /// Whether a slot has the token of these bytes, of which this is the key.
+    /// Whether a slot holds the token with these bytes, which have this key.
     #[inline]
     fn is_match(&self, (word, len, id): Slot, key: TextKey, bytes: &[u8]) -> bool {
         (word, len) == (key.word, key.len) && (key.is_whole() || self.bytes(id - 1) == bytes)
     }
 
-    /// How the search for these bytes begins.
+    /// Starts the search for these bytes.
     #[inline]
     pub(super) fn probe(&self, bytes: &[u8]) -> Probe {
         let key = self.seeds.key(bytes);
-        // Of a whole text all bits are its own; the length says what they do not.
+        // The key of a short text holds all its bytes; the length tells equal words apart.
         let hash = self.seeds.mix(key.word ^ u64::from(key.len) << 56);
         Probe { key, place: place(hash, self.slots.len()) }
     }
 
-    /// Reads the first slot of each, so that they are at hand.
+    /// Reads the first slot of each, so that they are in the cache.
     pub(super) fn read_ahead<'a>(&self, probes: impl Iterator<Item = &'a Probe>) {
         let slot = |probe: &Probe| self.slots.get(probe.place).map_or(0, |slot| slot.0);
         black_box(probes.fold(0, |all, probe| all ^ slot(probe)));
@@ -197,7 +197,7 @@ impl Vocab {
         loop {
             match self.slots[place] {
                 (_, _, 0) => return None,
-                // What was forgotten is still in its slot.
+                // A slot may still hold a dropped token.
                 slot if self.is_match(slot, key, bytes) => {
                     return Some(slot.2 - 1).filter(|&id| self.kind(id).is_some());
                 }
@@ -206,7 +206,8 @@ impl Vocab {
         }
     }
 
-    /// As [`Vocab::find`], looking first at a token and at the one behind it: merges come in the order of what they make.
+    /// As [`Vocab::find`], trying a token and the next one first: merges come in the order of the tokens that they
+    /// make.
     pub(super) fn find_near(&self, bytes: &[u8], near: u32) -> Option<u32> {
         let is_it = |&id: &u32| matches!(self.kind(id), Some(Kind::Normal)) && self.bytes(id) == bytes;
         let near = [near, near.saturating_add(1)].into_iter().find(is_it).filter(|_| !self.has_twins);
