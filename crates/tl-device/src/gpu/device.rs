@@ -32,13 +32,13 @@ const FILL: &str = "
 /// An open device.
 pub(crate) struct Gpu {
     driver: Driver,
-    /// Taken after `stream` where both are needed.
+    /// Locked after `stream` where both are needed.
     programs: Mutex<Programs>,
     stream: Mutex<Stream>,
 }
 
-// Said here once, and checked field by field below: left to itself, the compiler would go through all of
-// wgpu's types for every crate that holds a device, deeper than its default limit allows.
+// Asserted here, with the fields checked below: otherwise the compiler would walk all of wgpu's types for every crate
+// that holds a device, deeper than its default recursion limit allows.
 // SAFETY: every field is `Send`.
 unsafe impl Send for Gpu {}
 // SAFETY: every field is `Sync`.
@@ -50,7 +50,7 @@ const _: () = {
     check::<(Arc<DeviceLost>, Mutex<Programs>, Mutex<Stream>)>();
 };
 
-/// A part of a buffer that a program sees.
+/// A part of a buffer bound to a program.
 pub(crate) struct Bound<'a> {
     buffer: &'a RawBuffer,
     offset: u64,
@@ -60,19 +60,19 @@ pub(crate) struct Bound<'a> {
 /// The bindings of a launch.
 pub(crate) type BoundBuffers<'a> = SmallVec<[Bound<'a>; 8]>;
 
-/// One run of a program, its memory aside: see [`Launch`](crate::Launch).
+/// A launch without its memory: see [`Launch`](crate::Launch).
 pub(crate) struct Dispatch<'a> {
     pub(crate) name: &'static str,
     pub(crate) variant: u64,
     pub(crate) source: &'a dyn Fn(&ShaderTarget) -> String,
-    /// How many of the bindings are only read; they come first.
+    /// Number of read-only bindings; they come first.
     pub(crate) read_count: usize,
     pub(crate) reports_faults: bool,
     pub(crate) immediates: &'a [u32],
     pub(crate) groups: u32,
 }
 
-/// Why there is no buffer.
+/// Reason for a failed buffer allocation.
 pub(crate) enum AllocError {
     OutOfMemory,
     Other(Error),
@@ -84,7 +84,7 @@ impl Gpu {
         Ok(Gpu { driver, programs: Mutex::new(programs), stream: Mutex::new(stream) })
     }
 
-    /// Closes the driver's device, for tests of what comes after.
+    /// Closes the driver's device, for tests of lost devices.
     #[cfg(test)]
     pub(super) fn destroy(&self) {
         self.driver.device.destroy();
