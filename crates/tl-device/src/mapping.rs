@@ -94,8 +94,8 @@ impl Mapping {
     }
 
     /// Reads the whole file into private memory: it stays intact whatever happens to the file, in pages of 2 MiB if the
-    /// system provides them, unlike the system's file cache. The price is the time to copy it, and memory that is not shared
-    /// with other processes.
+    /// system provides them, unlike the system's file cache. The price is the time to copy it, and memory that is not
+    /// shared with other processes.
     ///
     /// ```
     /// use tl_device::Mapping;

@@ -130,7 +130,7 @@ impl Gpu {
 }
 
 impl Gpu {
-    /// Records the run of a program. Nothing is waited for, but where the device is far behind.
+    /// Records a launch. Waits only if the device is far behind.
     pub(crate) fn launch(&self, bound: &[Bound<'_>], dispatch: &Dispatch) -> Result<(), Error> {
         self.driver.check()?;
         if dispatch.groups == 0 {
@@ -155,7 +155,7 @@ impl Gpu {
         stream.record(&self.driver, &pipeline, &group, dispatch.immediates, dispatch.groups)
     }
 
-    /// A part of a buffer as a binding; a `len` of 0 means all that is behind the offset.
+    /// A part of a buffer as a binding; a `len` of 0 extends to the end.
     pub(super) fn bind<'a>(&self, buffer: &'a RawBuffer, offset: u64, len: u64) -> Result<Bound<'a>, Error> {
         let behind = buffer.capacity as u64 - offset;
         let len = if len == 0 { behind } else { len.next_multiple_of(4).min(behind) };
@@ -166,7 +166,7 @@ impl Gpu {
         Ok(Bound { buffer, offset, len })
     }
 
-    /// Submits what was recorded and waits until the device has done all of it.
+    /// Submits the recorded commands and waits until the device has finished them.
     pub(crate) fn synchronize(&self) -> Result<(), Error> {
         let mut stream = self.stream.lock();
         stream.submit(&self.driver)?;
@@ -200,13 +200,13 @@ impl Gpu {
         for buffer in [from, to] {
             buffer.last_use.store(stream.serial(), Ordering::Relaxed);
         }
-        // Copies are of whole words; behind a layout's bytes there is room for the rest of one.
+        // Copies are of whole words; a buffer has room for the last word beyond a layout's bytes.
         let len = (len.next_multiple_of(4) as u64).min(from.capacity as u64 - offset as u64);
         stream.between(&self.driver.device).copy_buffer_to_buffer(&from.raw, offset as u64, &to.raw, 0, len);
         Ok(())
     }
 
-    /// Writes behind everything that was recorded before: the bytes go through the ring, and a copy is recorded.
+    /// Writes after all commands recorded before: the bytes go through the ring, and a copy is recorded.
     pub(super) fn write(&self, buffer: &RawBuffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.driver.check()?;
         let mut stream = self.stream.lock();
@@ -272,7 +272,7 @@ impl Gpu {
         Ok(RawBuffer { raw, id, last_use: AtomicU64::new(0), capacity })
     }
 
-    /// Drops what is kept of a buffer that goes: bind groups would keep its memory.
+    /// Drops the cached bind groups of a freed buffer, which would keep its memory.
     pub(super) fn forget(&self, buffer: &RawBuffer) {
         self.programs.lock().forget(buffer.id);
     }

@@ -1,8 +1,9 @@
 //! Graphics processors through wgpu: Vulkan, Metal, Direct3D 12.
 //!
-//! `adapter.rs` lists and opens them, `device.rs` is an open one, `buffer.rs` its memory, `programs.rs` caches pipelines
-//! and bind groups, `stream.rs` records commands, submits them and moves data between host and device. Together they
-//! know buffers, programs and order; callers define what a program computes, `memory/` who may use which memory.
+//! `adapter.rs` lists and opens them, `device.rs` is an open one, `buffer.rs` its memory, `programs.rs` caches
+//! pipelines and bind groups, `stream.rs` records commands, submits them and moves data between host and device.
+//! Together they know buffers, programs and order; callers define what a program computes, `memory/` who may use which
+//! memory.
 //!
 //! There is one stream of commands for each device, in the order in which they were recorded, uploads included. A
 //! buffer returned while queued work still reads it can therefore be handed out at once: the next write to it comes

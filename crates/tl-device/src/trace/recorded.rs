@@ -1,7 +1,7 @@
 //! Traces of memory events, and the plans made from them.
 //!
-//! The device records a trace from `Device::start_trace` on; the result is data: it can be replayed in a test, drawn, or
-//! turned into the exact reservations of a step ([`Trace::plan`]) and the size of an arena that serves it
+//! The device records a trace from `Device::start_trace` on; the result is data: it can be replayed in a test, drawn,
+//! or turned into the exact reservations of a step ([`Trace::plan`]) and the size of an arena that serves it
 //! ([`Trace::arena`]). Its memory is bounded: `recorder.rs` describes the thinning of long traces.
 
 use std::collections::{HashMap, HashSet};
