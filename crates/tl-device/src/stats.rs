@@ -35,8 +35,8 @@ pub struct MemoryStats {
     pub largest_free_bytes: u64,
     /// Bytes of files that hold tensors, through a [`Mapping`](crate::Mapping).
     pub mapped_bytes: u64,
-    /// Bytes of the kernels' workspace for packed activations; not in `driver_bytes`. Taken once, by the first product
-    /// or when the device is sealed; 0 before, and on a GPU.
+    /// Bytes of the kernels' workspace for activations during products; not in `driver_bytes`. Taken once, by the first
+    /// product or when the device is sealed; 0 before, and on a GPU.
     pub workspace_bytes: u64,
     /// Bytes of running recordings ([`Device::start_trace`](crate::Device::start_trace)), at most
     /// [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes) each; not in `driver_bytes`.
