@@ -1,9 +1,8 @@
-//! Sessions side by side on one device, each with memory of its own that was booked before it began.
+//! Sessions side by side on one device, each with its own memory, booked before it begins.
 //!
-//! A thread runs for the device as a whole, or for the admission that it has entered: then its requests are served by
-//! the admission's buffer, its threads compute, and what the buffer does not serve is an error. Which admission a
-//! thread has entered is the thread's own knowledge; what belongs to an admission lies with the device's books, under
-//! their lock.
+//! A thread runs for the device as a whole, or for the admission that it has entered: then the admission's buffer
+//! serves its requests, the admission's threads compute, and a request that the buffer cannot serve is an error. The
+//! entered admission is thread-local; the admission's state lies with the device's books, under their lock.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,7 +13,7 @@ use crate::tensor_buffer::TensorBuffer;
 use crate::trace::piece_bytes;
 use crate::{ArenaPlan, Error, ReservationPlan, TensorBufferStats};
 
-/// All that a session needs at most: buffers by layout, and a block for the rest of its activations.
+/// Maximum memory of a session: buffers by layout, and a block for the other activations.
 ///
 /// ```
 /// use tl_device::{ReservationPlan, SessionPlan};
@@ -31,15 +30,15 @@ pub struct SessionPlan {
 }
 
 impl SessionPlan {
-    /// Bytes of all of it.
+    /// Total bytes.
     pub fn bytes(&self) -> u64 {
         self.reservations.bytes().saturating_add(self.arena.as_ref().map_or(0, arena_bytes))
     }
 
-    /// Reserves it in a buffer.
+    /// Reserves the plan in a buffer.
     ///
     /// # Errors
-    /// As for [`TensorBuffer::reserve`]; what came before the part that failed stays reserved.
+    /// As for [`TensorBuffer::reserve`]; the parts before the failed one stay reserved.
     pub fn reserve(&self, buffer: &TensorBuffer) -> Result<(), Error> {
         self.reservations.reserve(buffer)?;
         self.arena.as_ref().map_or(Ok(()), |arena| buffer.reserve_arena(arena))
@@ -57,17 +56,16 @@ impl From<ReservationPlan> for SessionPlan {
 }
 
 impl From<ArenaPlan> for SessionPlan {
-    /// The block, and the buffers beside it for what stays from step to step.
+    /// The block, and the buffers beside it for memory that stays from step to step.
     fn from(arena: ArenaPlan) -> SessionPlan {
         SessionPlan { reservations: arena.beside.clone(), arena: Some(arena).filter(|arena| arena.size_bytes > 0) }
     }
 }
 
-/// A session's memory on a device: booked as a whole, and its own until it is dropped.
+/// A session's memory on a device: booked as a whole, and held until it is dropped.
 ///
-/// A thread that has entered it is served by its buffer, and sealed: nothing that it asks for is a new allocation. So
-/// sessions with plans of their own run side by side, each on a thread of its own, and none can take what another was
-/// promised.
+/// A thread that has entered it is served by its buffer, and sealed: its requests never allocate. So sessions with
+/// plans of their own run side by side, each on a thread of its own, and none takes memory booked for another.
 ///
 /// ```
 /// use tl_device::{Device, Error, Layout, ReservationPlan, Role};
@@ -101,8 +99,8 @@ impl fmt::Debug for Admission {
 }
 
 impl Device {
-    /// Books and reserves all that a session needs, or nothing: sessions that are admitted at the same time never take
-    /// more than the limit between them. The kernels' workspace is taken too.
+    /// Books and reserves all memory of a session, or nothing: sessions admitted at the same time never exceed the
+    /// limit together. The kernels' workspace is taken too.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Error, ReservationPlan};
@@ -122,9 +120,8 @@ impl Device {
         self.admit_with(plan, None)
     }
 
-    /// As [`Device::admit`], with so many threads of the session's own, which come with a workspace of their own.
-    /// Without them sessions share the device's, and a session whose turn it is not computes on the thread that has
-    /// entered it alone.
+    /// [`Device::admit`] with `threads` threads of the session's own, which have their own workspace. Without them
+    /// sessions share the device's threads, and a session that finds them busy computes on its entered thread alone.
     ///
     /// ```
     /// use tl_device::{Device, SessionPlan};
@@ -151,7 +148,7 @@ impl Device {
         let threads = threads.and_then(|count| memory.claim_threads(count));
         let at = memory.lock().admit(buffer.current());
         let entry = Entry { memory: memory.address(), at, threads };
-        // From here on it is given back whole, whatever fails.
+        // Dropping the admission from here on returns it as a whole.
         let admission = Admission { device: self.clone(), buffer, bytes, entry };
         admission.enter().device().take_workspace()?;
         Ok(admission)
@@ -164,12 +161,12 @@ impl Admission {
         &self.device
     }
 
-    /// The bytes that were booked for it, workspaces aside.
+    /// Bytes booked for it, without workspaces.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How well its buffer has served.
+    /// Statistics of its buffer.
     ///
     /// ```
     /// use tl_device::{Device, ReservationPlan};
@@ -181,8 +178,7 @@ impl Admission {
         self.buffer.stats()
     }
 
-    /// Lets this thread run for the session until the result is dropped. Sessions can be entered within each other; the
-    /// last one counts.
+    /// Makes this thread run for the session until the result is dropped. Entries nest; the last one counts.
     pub fn enter(&self) -> Entered<'_> {
         Entered { admission: self, before: enter(Some(self.entry)), is_of_this_thread: PhantomData }
     }
@@ -191,18 +187,18 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         let memory = self.device.memory();
-        // The buffer that it held is dropped outside the lock.
+        // The context's buffer is dropped outside the lock.
         let context = memory.lock().dismiss(self.entry.at);
         drop(context);
         self.entry.threads.into_iter().for_each(|at| memory.release_threads(at));
     }
 }
 
-/// While it exists, the thread that made it runs for a session.
+/// Guard during which its thread runs for a session.
 pub struct Entered<'a> {
     admission: &'a Admission,
     before: Option<Entry>,
-    /// It belongs to the thread that made it.
+    /// Not `Send`: it belongs to the thread that made it.
     is_of_this_thread: PhantomData<*const ()>,
 }
 

@@ -1,25 +1,25 @@
-//! What the operating system leaves this process of memory, and which of its bounds that is.
+//! Memory that the operating system leaves this process, and the bound that decides it.
 //!
-//! There are several, and the least of them decides: what the machine can give without swapping, the limits of the
+//! There are several bounds, and the least decides: the memory of the machine without swapping, the limits of the
 //! process's control group and of every group above it (both versions), and the limits of the process itself. Nothing
-//! here allocates device memory; `memory.rs` asks before it does.
+//! here allocates device memory; the allocator asks before it does.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A bound on a process's memory that the operating system keeps.
+/// An operating system bound on a process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryBound {
-    /// What the machine can give without swapping.
+    /// The machine's memory without swapping.
     Machine,
     /// The limit of the control group that the process is in, or of one above it.
     ControlGroup,
-    /// The limit of the process's address space (`ulimit -v`), in which mapped files count.
+    /// The limit of the process's address space (`ulimit -v`), which includes mapped files.
     AddressSpace,
-    /// The limit of the process's own data (`ulimit -d`), in which mapped files do not count.
+    /// The limit of the process's data (`ulimit -d`), which excludes mapped files.
     Data,
-    /// What a GPU has.
+    /// A GPU's memory.
     Gpu,
 }
 
@@ -35,17 +35,17 @@ impl fmt::Display for MemoryBound {
     }
 }
 
-/// Memory that can still be taken, and what bounds it.
+/// Memory still available, and its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Available {
-    /// In bytes, beyond what is taken already.
+    /// Bytes beyond those already taken.
     pub bytes: u64,
     /// The bound that is reached first.
     pub bound: MemoryBound,
 }
 
-/// What the operating system leaves this process: the least of its bounds. `None` where it says nothing (it is not Linux).
+/// Memory that the operating system leaves this process: the least of its bounds. `None` if unknown (not Linux).
 ///
 /// ```
 /// use tl_device::{Device, DeviceOptions, Layout, Role, available_memory};
@@ -58,15 +58,15 @@ pub fn available_memory() -> Option<Available> {
     System { root: PathBuf::from("/") }.available()
 }
 
-/// Whether the kernel says that tasks waited for memory in a tenth of the last ten seconds (Linux's pressure stall
-/// information); `false` where it says nothing.
+/// Whether tasks waited for memory in a tenth of the last ten seconds (Linux's pressure stall information); `false` if
+/// unknown.
 pub(crate) fn is_under_pressure() -> bool {
     let text = std::fs::read_to_string("/proc/pressure/memory").unwrap_or_default();
     let share = |line: &str| line.strip_prefix("some avg10=")?.split(' ').next()?.parse::<f64>().ok();
     text.lines().find_map(share).is_some_and(|percent| percent >= 10.0)
 }
 
-/// The files in which the kernel says it.
+/// The kernel's files about memory.
 struct System {
     /// `/`, or a folder with such files for tests.
     root: PathBuf,
@@ -92,16 +92,16 @@ impl System {
         kib_field(&self.read("proc/meminfo")?, "MemAvailable:")
     }
 
-    /// What a limit of the process leaves beside what it has.
+    /// A limit of the process minus its present use.
     fn in_limit(&self, limit: &str, used: &str) -> Option<u64> {
         let limits = self.read("proc/self/limits")?;
-        // "unlimited" is no number.
+        // "unlimited" does not parse as a number.
         let most: u64 =
             limits.lines().find_map(|line| line.strip_prefix(limit))?.split_whitespace().next()?.parse().ok()?;
         Some(most.saturating_sub(kib_field(&self.read("proc/self/status")?, used)?))
     }
 
-    /// The least that the process's control groups leave, in the hierarchies that have limits of memory.
+    /// The least memory left in the process's control groups, over the hierarchies with memory limits.
     fn in_groups(&self) -> Option<u64> {
         let (groups, mounts) = (self.read("proc/self/cgroup")?, self.read("proc/self/mountinfo")?);
         let of_mount = |mount: Mount<'_>| {
@@ -113,7 +113,7 @@ impl System {
 
     fn in_group_and_above(&self, mount: &Mount<'_>, group: &str) -> Option<u64> {
         let top = self.root.join(mount.point.trim_start_matches('/'));
-        // In a container the mount may begin below the root that the group's path counts from, or outside of it.
+        // In a container the mount may begin below the root of the group's path, or outside of it.
         let below = group.strip_prefix(mount.root).unwrap_or("");
         let own = top.join(below.trim_start_matches('/'));
         own.ancestors()
@@ -123,7 +123,7 @@ impl System {
     }
 }
 
-/// A field of `/proc` in KiB, in bytes.
+/// A field of `/proc` in KiB, as bytes.
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -137,7 +137,7 @@ enum Version {
 }
 
 impl Version {
-    /// The group's path, of a line of `/proc/self/cgroup`: `0::/a/b` or `4:memory:/a/b`.
+    /// The group's path in a line of `/proc/self/cgroup`: `0::/a/b` or `4:memory:/a/b`.
     fn group(self, line: &str) -> Option<&str> {
         let mut parts = line.splitn(3, ':');
         let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -147,8 +147,8 @@ impl Version {
         }
     }
 
-    /// What the limit of the group in this folder leaves, where it has one. Cached file pages count as used there, but the
-    /// kernel gives them up when memory is short, as `MemAvailable` also has it.
+    /// Memory left within the limit of the group in this folder, if it has one. Cached file pages count as free, since
+    /// the kernel drops them when memory is short, as in `MemAvailable`.
     fn left(self, folder: &Path) -> Option<u64> {
         let (limit, used, cached) = match self {
             Version::One => {
@@ -169,16 +169,16 @@ impl Version {
     }
 }
 
-/// Where a hierarchy of groups with limits of memory is mounted.
+/// The mount point of a control group hierarchy with memory limits.
 struct Mount<'a> {
     version: Version,
-    /// The group that is seen at the point of the mount.
+    /// The group visible at the mount point.
     root: &'a str,
     point: &'a str,
 }
 
 impl Mount<'_> {
-    /// Of a line of `/proc/self/mountinfo`: `35 31 0:32 ROOT POINT OPTIONS - cgroup cgroup rw,memory`.
+    /// Parses a line of `/proc/self/mountinfo`: `35 31 0:32 ROOT POINT OPTIONS - cgroup cgroup rw,memory`.
     fn parse(line: &str) -> Option<Mount<'_>> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);

@@ -1,4 +1,4 @@
-//! What can go wrong with memory. Variants carry the figures; the words are made here and nowhere else.
+//! Memory errors. Variants carry the figures; their messages are made here and nowhere else.
 
 use crate::gpu_options::GpuChoice;
 use crate::layout::{Layout, LayoutError};
@@ -6,7 +6,7 @@ use crate::plan::PlanRow;
 use crate::purpose::Role;
 use crate::stats::{MemoryStats, ReserveKind};
 
-/// A memory request that cannot be served.
+/// A failed memory request.
 ///
 /// ```
 /// use tl_device::{Device, Error, Layout, Role, bytes};
@@ -25,7 +25,7 @@ pub enum Error {
     /// A layout that has no size in bytes.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Neither reserve, pool nor device has the memory, also after the pool was trimmed and the request repeated.
+    /// Neither reserve, pool nor device has the memory, even after a trim of the pool and a second attempt.
     #[error(
         "out of memory: {what} needs {}, and {place} has {} available (live {}, reserved free {}, pooled {}, largest free {}, pool cap {}); \
          use smaller sizes or fewer buffers, a smaller context, or free memory",
@@ -33,18 +33,18 @@ pub enum Error {
         bytes(stats.pooled_bytes), bytes(stats.largest_free_bytes), bytes(stats.pool_cap_bytes)
     )]
     OutOfMemory {
-        /// What the memory was for, `float16[512, 128]` or `20 buffers of float16[512, 128]`.
+        /// The requested memory, `float16[512, 128]` or `20 buffers of float16[512, 128]`.
         what: String,
-        /// Bytes asked for in all.
+        /// Total bytes requested.
         requested_bytes: usize,
-        /// What bounds it: `the machine`, a control group, a limit of the process, or the GPU's name.
+        /// The bound: `the machine`, a control group, a limit of the process, or the GPU's name.
         place: String,
-        /// What that leaves, or what the GPU has beyond what is in use, where it is known.
+        /// Bytes left within that bound, or on the GPU beyond those in use, where known.
         available_bytes: Option<u64>,
         /// The device's statistics at that moment.
         stats: Box<MemoryStats>,
     },
-    /// The device's limit would be passed, also after the pool was trimmed.
+    /// The request would exceed the device's limit, even after a trim of the pool.
     #[error(
         "over the memory limit: {what} needs {}, and of the limit of {} is in use: live {}, reserved free {}, pooled {}, largest free {}, mapped {}, \
          heap {}, recordings {}; raise the limit, or use smaller sizes, fewer buffers or a smaller context",
@@ -53,9 +53,9 @@ pub enum Error {
         bytes(stats.recording_bytes)
     )]
     Limit {
-        /// What the memory was for.
+        /// The requested memory.
         what: String,
-        /// Bytes asked for in all.
+        /// Total bytes requested.
         requested_bytes: usize,
         /// The limit.
         limit_bytes: u64,
@@ -65,97 +65,97 @@ pub enum Error {
     /// The device is sealed, and the request would have been a new allocation.
     #[error("memory is sealed, and {op} would allocate {layout}; reserve it before sealing")]
     Sealed {
-        /// The operation that asked.
+        /// The requesting operation.
         op: &'static str,
-        /// What it asked for.
+        /// The requested layout.
         layout: Layout,
-        /// What for.
+        /// The role of the memory.
         role: Role,
         /// The place in the program, as [`Device::set_location`](crate::Device::set_location) gave it; 0: none.
         location: u64,
     },
-    /// A part of a mapped file that the file does not have.
+    /// A range beyond the end of a mapped file.
     #[error("bytes {offset} to {} are outside the file, which has {file_bytes}", offset.saturating_add(*len))]
     OutsideFile {
         /// The first byte.
         offset: usize,
-        /// How many.
+        /// The number of bytes.
         len: usize,
-        /// How many the file has.
+        /// The file's size in bytes.
         file_bytes: usize,
     },
-    /// No GPU that can be used, or none of those asked for.
+    /// No usable GPU, or none that matches the choice.
     #[error("{}", no_gpu(choice, found))]
     NoGpu {
-        /// What was asked for.
+        /// The choice.
         choice: GpuChoice,
-        /// The GPUs that there are.
+        /// The GPUs present.
         found: Vec<String>,
     },
-    /// A GPU that does not do what it should.
+    /// A GPU failure.
     #[error("GPU {adapter:?}: {problem}")]
     Gpu {
-        /// Its name.
+        /// The GPU's name.
         adapter: String,
-        /// What happened.
+        /// The problem.
         problem: GpuProblem,
     },
-    /// A program on the GPU met an index that it has nothing for. Noticed when the host next read from the device.
+    /// An index out of range in a program on the GPU, noticed when the host next read from the device.
     #[error("index {index} is out of range for size {size} (found when a result was read from the GPU)")]
     Index {
         /// The index.
         index: i32,
-        /// How many there are.
+        /// The size of the indexed dimension.
         size: u32,
     },
-    /// Something that only a GPU can do was asked of another device.
+    /// A GPU operation on another device.
     #[error("this needs a GPU, and the device is {device}; open one with Device::gpu() or --device gpu")]
     NotGpu {
         /// The device's name.
         device: String,
     },
-    /// A part of a file was to be used as it lies, on a GPU.
+    /// A mapped file used in place on a GPU.
     #[error("a GPU cannot read a mapped file: take memory and write the file's bytes into it")]
     NotMappable,
-    /// A recording ended before it was stopped, and nothing can be planned from what it has.
+    /// A recording ran out of room before it was stopped, and no plan can be made from it.
     #[error(
         "the recording ended after {event_count} events and {layout_count} layouts: it had no room for more within its {} \
          or the memory limit; raise the limit, or record fewer steps",
         bytes(*max_bytes)
     )]
     RecordingEnded {
-        /// Layouts that it has.
+        /// Layouts recorded.
         layout_count: usize,
-        /// Events until then.
+        /// Events recorded.
         event_count: u64,
-        /// The most bytes that it may take.
+        /// Maximum bytes of the recording.
         max_bytes: u64,
     },
-    /// The steps of a recording do not fit it.
+    /// The steps of a recording exceed its size limit.
     #[error(
         "no arena can be planned: a step lasts from one moment without activations to the next, and the steps here take \
          more than the {} that a recording has for them; let go of tensors between steps, or use a plan",
         bytes(*max_bytes)
     )]
     StepsTooLong {
-        /// The most bytes that they may take.
+        /// Maximum bytes of the steps.
         max_bytes: u64,
     },
-    /// An arena was asked of a GPU.
+    /// An arena was requested on a GPU.
     #[error(
         "a GPU has no arenas: a piece of a buffer cannot be written while another piece is read; reserve whole buffers"
     )]
     NoArena,
-    /// The device that a tensor buffer belongs to is gone.
+    /// The device of a tensor buffer no longer exists.
     #[error("the device of this tensor buffer no longer exists")]
     DeviceGone,
-    /// A tensor buffer was given to a device that it was not made for.
+    /// A tensor buffer was given to a device other than its own.
     #[error("this tensor buffer belongs to another device; make one with TensorBuffer::new(&device) for this one")]
     OtherDevice,
 }
 
 impl Error {
-    /// The reservation that would have served the request, of an error that sealing caused.
+    /// The reservation that would have served the request, for an error caused by sealing.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -171,65 +171,65 @@ impl Error {
     }
 }
 
-/// What can go wrong with a GPU.
+/// A problem with a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuProblem {
-    /// It lacks what every program needs.
+    /// A feature that every program needs is missing.
     #[error("it lacks {missing}; use another device, or the CPU")]
     Lacks {
-        /// What.
+        /// The feature.
         missing: &'static str,
     },
     /// The device is out of memory.
     #[error("it is out of memory; use a smaller model or context, or the CPU")]
     OutOfMemory,
-    /// A buffer beyond the device's limit.
+    /// A buffer larger than the device's limit.
     #[error("a buffer of {} is more than its limit of {}; use smaller sizes, or the CPU", bytes(*bytes_asked), bytes(*max_bytes))]
     BufferTooLarge {
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes_asked: u64,
-        /// The most that it allows.
+        /// The device's limit.
         max_bytes: u64,
     },
-    /// A tensor beyond what a program may see at once.
+    /// A tensor larger than one binding can show.
     #[error(
         "a program would have to see {} at once, and its limit is {}; use smaller sizes, or the CPU",
         bytes(*bytes_asked), bytes(*max_bytes)
     )]
     BindingTooLarge {
-        /// Bytes to be seen.
+        /// Bytes requested.
         bytes_asked: u64,
-        /// The most that it allows.
+        /// The device's limit.
         max_bytes: u64,
     },
-    /// The device is gone: taken out, reset by the system, its driver crashed.
+    /// The device was lost: removed, reset by the system, or its driver crashed.
     #[error("it was lost: {message}; start again, and if it happens again update the driver or use the CPU")]
     Lost {
-        /// What the driver says.
+        /// The driver's message.
         message: String,
     },
-    /// The device has not done in time what it was given.
+    /// The device exceeded its timeout.
     #[error("it has not answered for {seconds} s, and counts as hung; use smaller sizes, another device, or the CPU")]
     Hung {
-        /// How long it was waited for.
+        /// The timeout in seconds.
         seconds: u64,
     },
-    /// A program that the driver does not take.
+    /// The driver rejected a program.
     #[error("its driver does not take the program `{name}`: {message}")]
     Program {
-        /// The program.
+        /// The program's name.
         name: &'static str,
-        /// What the driver says.
+        /// The driver's message.
         message: String,
     },
-    /// The driver refused something.
+    /// The driver rejected a call.
     #[error("its driver refused: {message}")]
     Refused {
-        /// What it says.
+        /// The driver's message.
         message: String,
     },
-    /// Memory that is not on this device.
+    /// Memory of another device.
     #[error("it was given memory of another device")]
     ForeignMemory,
 }
@@ -247,7 +247,7 @@ fn no_gpu(choice: &GpuChoice, found: &[String]) -> String {
     }
 }
 
-/// A count of bytes for people: `512 B`, `1.5 MiB`.
+/// A human-readable byte count: `512 B`, `1.5 MiB`.
 ///
 /// ```
 /// use tl_device::bytes;

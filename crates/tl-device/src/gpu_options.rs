@@ -1,42 +1,41 @@
-//! How to choose a GPU, what it says of itself, and what was done on it. Plain data, the same where the crate is built
-//! without GPUs.
+//! GPU choice, description and statistics. Plain data, the same in builds without GPU support.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which GPU.
+/// The choice of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum GpuChoice {
-    /// The best: a processor of its own before one that shares the CPU's memory, and either before a software device.
+    /// The best: a discrete GPU before an integrated one, and either before a software device.
     #[default]
     Best,
     /// The best, but no software device.
     BestHardware,
-    /// The one with this number in [`Device::gpus`](crate::Device::gpus).
+    /// The GPU with this index in [`Device::gpus`](crate::Device::gpus).
     Index(usize),
-    /// The first whose name contains this text, upper or lower case.
+    /// The first whose name contains this text; case is ignored.
     Name(String),
 }
 
-/// How to open a GPU.
+/// Options of opening a GPU.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GpuOptions {
-    /// Which one.
+    /// The choice of the GPU.
     pub choice: GpuChoice,
-    /// A folder in which compiled programs are kept for the next start, where the backend can; `None`: they are not kept.
+    /// A folder that keeps compiled programs for the next start, where the backend can; `None`: they are not kept.
     pub pipeline_cache: Option<PathBuf>,
-    /// How long the device may take for what it was given before it counts as hung. Default one minute.
+    /// Maximum time for submitted work before the device counts as hung. Default one minute.
     pub timeout: Duration,
-    /// Whether `float16` arithmetic of the device may be used. Default true; without it, values are unpacked from words.
+    /// Whether the device's `float16` arithmetic may be used. Default true; without it, values are unpacked from words.
     pub use_f16: bool,
     /// Whether subgroup operations may be used. Default true.
     pub use_subgroups: bool,
     /// Whether matrix instructions may be used. Default true.
     pub use_matrix: bool,
-    /// The most bytes that one binding may show, where less than the device's own limit: for tests.
+    /// A binding limit below the device's own, in bytes: for tests.
     pub max_binding_bytes: Option<u64>,
-    /// Whether the driver's validation layers are loaded, where they are installed. They are slow. Default false.
+    /// Whether to load the driver's validation layers, if installed. They are slow. Default false.
     pub validation: bool,
 }
 
@@ -55,23 +54,23 @@ impl Default for GpuOptions {
     }
 }
 
-/// What kind of device it is.
+/// The kind of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GpuKind {
     /// A processor with memory of its own.
     Discrete,
     /// A processor that shares the CPU's memory.
     Integrated,
-    /// A part of a processor that a virtual machine was given.
+    /// A virtual machine's share of a processor.
     Virtual,
     /// Something else.
     Other,
-    /// A program on the CPU that behaves like a GPU.
+    /// A software implementation on the CPU.
     Software,
 }
 
 impl GpuKind {
-    /// The kind in words.
+    /// The name of the kind.
     pub fn name(self) -> &'static str {
         match self {
             GpuKind::Discrete => "discrete",
@@ -87,37 +86,37 @@ impl GpuKind {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct GpuInfo {
-    /// Its number in the list, the best first.
+    /// Its index in the list, the best first.
     pub index: usize,
-    /// The name that the driver gives.
+    /// The driver's name for it.
     pub name: String,
     /// `vulkan`, `metal` or `dx12`.
     pub backend: &'static str,
     /// The driver and its version.
     pub driver: String,
-    /// What it is.
+    /// Its kind.
     pub kind: GpuKind,
-    /// Bytes of memory on the device, where the backend tells.
+    /// Bytes of memory on the device, where the backend reports it.
     pub memory_bytes: Option<u64>,
     /// Whether `float16` is a native type.
     pub has_f16: bool,
     /// Smallest and largest size of a subgroup; `None`: none.
     pub subgroup: Option<(u32, u32)>,
-    /// Shapes of matrix products that have an instruction, as `16×16×16 float16 → float32`.
+    /// Shapes of matrix product instructions, as `16×16×16 float16 → float32`.
     pub matrix_shapes: Vec<String>,
     /// The largest buffer in bytes.
     pub max_buffer_bytes: u64,
-    /// The most bytes that a program sees through one binding.
+    /// Maximum bytes visible through one binding.
     pub max_binding_bytes: u64,
-    /// Bytes of memory that a workgroup shares.
+    /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
-    /// The most invocations of a workgroup.
+    /// Maximum invocations of a workgroup.
     pub max_workgroup_size: u32,
-    /// What the device lacks to be used at all; `None`: nothing.
+    /// The missing feature that makes the device unusable; `None`: usable.
     pub missing: Option<&'static str>,
 }
 
-/// What was made and done on a GPU since it was opened.
+/// Counters of a GPU since it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GpuStats {
@@ -127,7 +126,7 @@ pub struct GpuStats {
     pub bind_groups_created: u64,
     /// Pipelines made: programs compiled.
     pub pipelines_created: u64,
-    /// Batches of commands given to the driver.
+    /// Batches of commands submitted to the driver.
     pub submissions: u64,
     /// Programs run.
     pub dispatches: u64,
@@ -139,7 +138,7 @@ pub struct GpuStats {
     pub readbacks: u64,
     /// Their bytes.
     pub readback_bytes: u64,
-    /// Bytes of the host's buffers that data goes through, reserved when the device was opened.
+    /// Bytes of the host's staging buffers, reserved when the device was opened.
     pub staging_bytes: u64,
     /// Operations that ran on the CPU because they have no program for the GPU.
     pub host_fallbacks: u64,

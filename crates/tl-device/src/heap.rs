@@ -1,7 +1,7 @@
-//! The process's heap: all that is neither a device's memory nor a mapped file. A program that makes [`CountedHeap`]
-//! its allocator has it counted, and a limit on devices then holds for it too.
+//! The process's heap: all memory outside devices and mapped files. A program that makes [`CountedHeap`] its allocator
+//! has it counted, and a limit on devices then covers it too.
 //!
-//! One of the places in this crate with `unsafe`. Nothing here knows devices or limits of theirs.
+//! One of the places in this crate with `unsafe`. Nothing here knows devices or their limits.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,25 +9,25 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Bytes of all blocks that the allocator gave, with what the allocator itself keeps for each, and of files that were
-/// read.
+/// Bytes of all allocated blocks, with the allocator's overhead for each, and of files that were read.
 static COUNTED: AtomicUsize = AtomicUsize::new(0);
-/// Of these, bytes that devices count as their own.
+/// The part of these that devices count as their own.
 static OF_DEVICES: AtomicUsize = AtomicUsize::new(0);
-/// The most that both have differed by.
+/// Maximum difference of the two so far.
 static MOST: AtomicUsize = AtomicUsize::new(0);
-/// The most that `COUNTED` may become.
+/// Maximum of `COUNTED`.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static IS_COUNTED: AtomicBool = AtomicBool::new(false);
 static ON_FAILURE: OnceLock<fn(usize) -> !> = OnceLock::new();
 
 thread_local! {
-    /// Whether this thread is ready for a request that fails.
+    /// Whether this thread handles a failed request.
     static IS_REFUSABLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The system's allocator, counted. A request that it cannot serve, or that would pass the limit, ends the program by
-/// what [`on_failure`] was given: nearly all of a program takes memory for granted. Within [`refusable`] it fails.
+/// The system's allocator, counted. A request that it cannot serve, or that would exceed the limit, ends the program
+/// through the handler of [`on_failure`], since most code cannot handle a failed allocation. Within [`refusable`] it
+/// fails.
 ///
 /// ```
 /// use tl_device::heap::{self, CountedHeap};
@@ -41,13 +41,13 @@ thread_local! {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountedHeap;
 
-/// What a block takes of the system: glibc puts 8 bytes before each, and gives multiples of 16.
+/// Bytes that a block takes from the system: glibc puts 8 bytes before each, and rounds up to multiples of 16.
 const fn cost(size: usize) -> usize {
     let cost = (size.saturating_add(8 + 15)) & !15;
     if cost < 32 { 32 } else { cost }
 }
 
-/// Counts `cost` bytes more; `false`: they would pass the limit.
+/// Counts `cost` more bytes; `false` if they would exceed the limit.
 #[inline]
 fn count(cost: usize) -> bool {
     let now = COUNTED.fetch_add(cost, Ordering::Relaxed).saturating_add(cost);
@@ -67,10 +67,10 @@ fn uncount(cost: usize) {
     COUNTED.fetch_sub(cost, Ordering::Relaxed);
 }
 
-/// The answer to a request that cannot be served.
+/// Ends the program or returns null for a request that cannot be served.
 #[cold]
 fn refuse(size: usize) -> *mut u8 {
-    // A thread that is ending has no mark any more.
+    // An ending thread has no flag any more.
     if !IS_REFUSABLE.try_with(Cell::get).unwrap_or(false)
         && let Some(end) = ON_FAILURE.get()
     {
@@ -94,7 +94,7 @@ impl CountedHeap {
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator with the caller's own arguments, or refused; counting
+// SAFETY: every call is forwarded to the system's allocator with the caller's own arguments, or refused; counting
 // neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountedHeap {
     #[inline]
@@ -133,8 +133,8 @@ unsafe impl GlobalAlloc for CountedHeap {
     }
 }
 
-/// Bytes on the heap now, those of devices not among them: what the allocator gave, its own share included, and files
-/// that were read into memory. Without a [`CountedHeap`] only the latter.
+/// Bytes on the heap now, without those of devices: allocated blocks with the allocator's overhead, and files that
+/// were read into memory. Without a [`CountedHeap`] only the latter.
 ///
 /// ```
 /// use tl_device::{Mapping, heap};
@@ -147,7 +147,7 @@ pub fn bytes() -> usize {
     COUNTED.load(Ordering::Relaxed).saturating_sub(OF_DEVICES.load(Ordering::Relaxed))
 }
 
-/// The most that [`bytes`] has been.
+/// Maximum of [`bytes`] so far.
 ///
 /// ```
 /// assert!(tl_device::heap::peak_bytes() >= tl_device::heap::bytes());
@@ -156,7 +156,7 @@ pub fn peak_bytes() -> usize {
     MOST.load(Ordering::Relaxed)
 }
 
-/// Makes [`peak_bytes`] start again from what there is now.
+/// Restarts [`peak_bytes`] from the present value.
 ///
 /// ```
 /// use tl_device::heap;
@@ -172,8 +172,8 @@ pub(crate) fn is_counted() -> bool {
     IS_COUNTED.load(Ordering::Relaxed)
 }
 
-/// Sets the most that heap and CPU devices together may become, for a program with a [`CountedHeap`]. It is the last
-/// resort behind the limit of a device, which gives errors with figures.
+/// Sets the limit of heap and CPU devices together, for a program with a [`CountedHeap`]. It is the last resort after
+/// the limit of a device, which gives errors with figures.
 ///
 /// ```
 /// tl_device::heap::set_limit(usize::MAX);
@@ -182,8 +182,8 @@ pub fn set_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
-/// Says that a [`CountedHeap`] serves this program, and what ends it when a request cannot be served; `end` is given
-/// the bytes of that request, and must not allocate.
+/// Declares that a [`CountedHeap`] serves this program, and sets the handler of a request that cannot be served; `end`
+/// receives the bytes of that request, and must not allocate.
 ///
 /// ```
 /// tl_device::heap::on_failure(|_bytes| std::process::abort());
@@ -193,7 +193,7 @@ pub fn on_failure(end: fn(usize) -> !) {
     let _ = ON_FAILURE.set(end);
 }
 
-/// Runs what is ready for requests that fail, such as `Vec::try_reserve`.
+/// Runs code that handles failed requests, such as `Vec::try_reserve`.
 ///
 /// ```
 /// use tl_device::heap;
@@ -211,14 +211,14 @@ pub fn refusable<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Bytes of a block that are a device's and not the heap's, from before it is asked for until it is freed.
+/// Bytes of a block that count as a device's and not the heap's, from before its allocation until it is freed.
 #[derive(Debug)]
 pub(crate) struct Excluded {
     bytes: usize,
 }
 
 impl Excluded {
-    /// A block of so many bytes. What the allocator keeps for it stays with the heap.
+    /// A block of `bytes` bytes. The allocator's overhead for it counts as heap.
     pub(crate) fn new(bytes: usize) -> Excluded {
         OF_DEVICES.fetch_add(bytes, Ordering::Relaxed);
         Excluded { bytes }
@@ -231,14 +231,14 @@ impl Drop for Excluded {
     }
 }
 
-/// A file that was read into memory of its own, counted while it is there.
+/// A file read into private memory, counted while it exists.
 #[derive(Debug)]
 pub(crate) struct ReadFile {
     bytes: usize,
 }
 
 impl ReadFile {
-    /// `None`: it would pass the limit.
+    /// Counts a file of `bytes` bytes; `None` if it would exceed the limit.
     pub(crate) fn count(bytes: usize) -> Option<ReadFile> {
         count(bytes).then_some(ReadFile { bytes })
     }

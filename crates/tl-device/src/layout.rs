@@ -1,7 +1,7 @@
-//! What a buffer is *for*: a data type and dimensions. The key of every reservation.
+//! Layouts: a data type and dimensions. The key of every reservation.
 //!
-//! Nothing here knows of memory or of operations. Dimensions are inline up to rank six, so that making, copying and
-//! hashing a layout never touches the heap.
+//! Nothing here knows memory or operations. Dimensions are inline up to rank six, so that making, copying and hashing a
+//! layout does not allocate.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,10 +10,10 @@ use std::ops::Deref;
 use smallvec::SmallVec;
 use tl_kernels::BlockFormat;
 
-/// Every buffer starts at a multiple of this: a cache line, and the width of the widest vector registers.
+/// Alignment of every buffer in bytes: a cache line, and the width of the widest vector registers.
 pub(crate) const ALIGN: usize = 64;
 
-/// A layout that has no size in bytes.
+/// A layout without a size in bytes.
 ///
 /// ```
 /// use tl_device::{DType, Layout, LayoutError};
@@ -23,13 +23,13 @@ pub(crate) const ALIGN: usize = 64;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
-    /// The element count or byte count does not fit the address space.
+    /// The element count or byte count exceeds the address space.
     #[error("{layout} is too large: its size in bytes does not fit the address space")]
     TooLarge {
         /// The layout.
         layout: Layout,
     },
-    /// A block format whose last dimension is not a whole number of blocks.
+    /// A last dimension that is not a whole number of blocks of its format.
     #[error("{layout}: the last dimension must be a multiple of {block_elems}, the block size of this format")]
     PartialBlock {
         /// The layout.
@@ -62,8 +62,8 @@ pub enum DType {
 }
 
 impl DType {
-    /// Blocks of 32 elements, a half-precision scale and 8 bits for each: 34 bytes. The one stored format that is not only read: KV
-    /// caches can be kept in it.
+    /// Blocks of 32 elements, a half-precision scale and 8 bits for each: 34 bytes. The one block format that is also
+    /// written: KV caches can be kept in it.
     ///
     /// ```
     /// use tl_device::{DType, Layout};
@@ -73,10 +73,10 @@ impl DType {
     /// ```
     pub const Q8_0: DType = DType::Block(&tl_kernels::Q8_0.blocks);
 
-    /// The types that a program can make tensors and caches of.
+    /// The types of tensors and caches that a program can create.
     pub(crate) const WRITTEN: [DType; 5] = [DType::F16, DType::F32, DType::I32, DType::Bool, DType::Q8_0];
 
-    /// The name that programs use: `float16`, `int32`, `q4_0`.
+    /// The name in programs: `float16`, `int32`, `q4_0`.
     ///
     /// ```
     /// use tl_device::DType;
@@ -93,7 +93,7 @@ impl DType {
         }
     }
 
-    /// Whether this is `float16` or `float32`, the types that activations have.
+    /// Whether this is `float16` or `float32`, the types of activations.
     ///
     /// ```
     /// use tl_device::DType;
@@ -104,7 +104,7 @@ impl DType {
         matches!(self, DType::F16 | DType::F32)
     }
 
-    /// Elements in a block; 1 for everything but block formats.
+    /// Elements in a block; 1 for types other than block formats.
     ///
     /// ```
     /// use tl_device::DType;
@@ -118,7 +118,7 @@ impl DType {
         }
     }
 
-    /// Bytes of a block: the element size for everything but block formats.
+    /// Bytes of a block; the element size for types other than block formats.
     ///
     /// ```
     /// use tl_device::DType;
@@ -159,20 +159,20 @@ pub struct Shape(SmallVec<[usize; 6]>);
 
 impl Clone for Shape {
     fn clone(&self) -> Self {
-        // Cloning a small vector goes element by element, each of which might be the one for which it grows.
+        // `SmallVec::clone` copies element by element, with a capacity check for each.
         Shape(SmallVec::from_slice(&self.0))
     }
 }
 
 impl PartialEq for Shape {
     fn eq(&self, other: &Self) -> bool {
-        // A loop: for so few numbers the call that comparing slices makes would cost more.
+        // A loop: for so few numbers the call of a slice comparison would cost more.
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a == b)
     }
 }
 
 impl Shape {
-    /// The dimensions as given.
+    /// A shape with these dimensions.
     ///
     /// ```
     /// use tl_device::Shape;
@@ -196,8 +196,8 @@ impl Shape {
         &self.0
     }
 
-    /// The number of elements, or `None` where it does not fit a `usize`; also where the dimensions other than 0 have no
-    /// product that fits, so that whoever multiplies some of the dimensions cannot overflow.
+    /// The number of elements, or `None` if it does not fit a `usize`, or if the product of the nonzero dimensions does
+    /// not, so that no product of some of the dimensions can overflow.
     ///
     /// ```
     /// use tl_device::Shape;
@@ -228,7 +228,7 @@ impl FromIterator<usize> for Shape {
 }
 impl Hash for Shape {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The products of the dimensions do not wait for each other, as they would if each were hashed after the one before.
+        // The products of the dimensions are independent, unlike in a chained hash.
         let mut sum = self.0.len() as u64;
         let mut factor = 0x9e37_79b9_7f4a_7c15_u64;
         for &dim in &self.0 {
@@ -283,7 +283,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a tensor with this type and these dimensions.
+    /// A layout with this type and these dimensions.
     ///
     /// ```
     /// use tl_device::{DType, Layout};
@@ -316,7 +316,7 @@ impl Layout {
         &self.shape
     }
 
-    /// The bytes that a contiguous tensor of this layout takes.
+    /// Bytes of a contiguous tensor of this layout.
     ///
     /// ```
     /// use tl_device::{DType, Layout, LayoutError};
@@ -327,7 +327,7 @@ impl Layout {
     /// ```
     ///
     /// # Errors
-    /// [`LayoutError::TooLarge`] where the count does not fit the address space, [`LayoutError::PartialBlock`] where the last
+    /// [`LayoutError::TooLarge`] if the count exceeds the address space, [`LayoutError::PartialBlock`] if the last
     /// dimension is not a whole number of blocks of the format.
     #[inline]
     pub fn len_bytes(&self) -> Result<usize, LayoutError> {
@@ -377,8 +377,8 @@ impl fmt::Debug for Layout {
     }
 }
 
-/// A multiplicative hasher for layouts and sizes: a few instructions, no seed, good enough for keys that nobody chooses
-/// in order to collide.
+/// A multiplicative hasher for layouts and sizes: a few instructions, no seed, sufficient for keys that no attacker
+/// chooses.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct LayoutHasher(u64);
 

@@ -1,9 +1,9 @@
-//! Bytes on a device: who has them, where they come from, where they go.
+//! Memory on a device: its owners, its sources, its return.
 //!
 //! A [`Device`] serves requests for memory from three sources, in this order: the [`TensorBuffer`], whose buffers were
-//! reserved by exact layout beforehand; the [`BufferPool`], which keeps what comes back; the system. A request yields a
-//! [`Lease`], unique and writable; [`Lease::share`] makes it a [`Storage`], shared and read-only; the last handle gives
-//! the memory back by itself. Taking, sharing, cloning and returning never allocate on the heap.
+//! reserved by exact layout beforehand; the [`BufferPool`], which keeps returned buffers; the system. A request yields
+//! a [`Lease`], unique and writable; [`Lease::share`] makes it a [`Storage`], shared and read-only; dropping the last
+//! handle returns the memory. Taking, sharing, cloning and returning never allocate on the heap.
 //!
 //! This crate knows data types and dimensions ([`Layout`]), and nothing of tensors or operations.
 

@@ -13,15 +13,15 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::heap::ReadFile;
 
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const READ_STEP_BYTES: usize = 4 << 20;
 
 /// Bytes read so far.
 static BYTES_READ: AtomicU64 = AtomicU64::new(0);
 
-/// Opens a plain file. A pipe or a device may never end.
+/// Opens a plain file. Pipes and devices are refused, since they may never end.
 fn open(path: &Path) -> io::Result<File> {
-    // Looked at before it is opened: opening a pipe waits for its writer.
+    // Checked before opening: opening a pipe waits for its writer.
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
@@ -62,7 +62,7 @@ impl MappedFile {
         &self.map
     }
 
-    /// Whether the file was read, and lies on the heap.
+    /// Whether the file was read into the heap.
     pub(crate) fn is_on_heap(&self) -> bool {
         self.read.is_some()
     }
@@ -80,22 +80,22 @@ impl Mapping {
     /// ```
     ///
     /// # Errors
-    /// What the operating system says: the file is missing, is a folder, may not be read.
+    /// The operating system's error: the file is missing, is a folder, may not be read.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Mapping> {
         let file = open(path.as_ref())?;
         // SAFETY: the mapping is private and read-only. Another process that truncates the file can still end this one
         // with SIGBUS, as for every program that maps files; that is stated in the documentation.
         let map = unsafe { Mmap::map(&file)? };
-        // Pages of 2 MiB, where the file system reads files into such: a weight is read through once for each token, and looking up
-        // small pages is a fifth of the time. Refused, it changes nothing.
+        // Pages of 2 MiB, if the file system supports them: a weight is read once for each token, and lookups of small
+        // pages take a fifth of the time. A refusal changes nothing.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Mapping { map: Arc::new(MappedFile { map, read: None }) })
     }
 
-    /// The whole file, read into memory of the process's own: it is there whatever becomes of the file, in pages of 2 MiB where the
-    /// system gives them, which a file that was read some other way does not lie in. The price is the time to copy it, and memory
-    /// that no other process shares.
+    /// Reads the whole file into private memory: it stays intact whatever happens to the file, in pages of 2 MiB if the
+    /// system provides them, unlike the system's file cache. The price is the time to copy it, and memory that is not
+    /// shared with other processes.
     ///
     /// ```
     /// use tl_device::Mapping;
@@ -105,7 +105,7 @@ impl Mapping {
     /// ```
     ///
     /// # Errors
-    /// As for [`Mapping::open`], and where there is no memory or the file ends early.
+    /// As for [`Mapping::open`], and if there is no memory or the file ends early.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Mapping> {
         let mut file = open(path.as_ref())?;
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
@@ -121,7 +121,7 @@ impl Mapping {
         Ok(Mapping { map: Arc::new(MappedFile { map: copy.make_read_only()?, read: Some(read) }) })
     }
 
-    /// Bytes that this process has read by [`Mapping::read`] so far, for whoever shows how far it is.
+    /// Bytes read by [`Mapping::read`] in this process so far, for progress displays.
     ///
     /// ```
     /// use tl_device::Mapping;

@@ -1,4 +1,4 @@
-//! What a device is made with: threads, instructions, limits of its memory, and what is simulated.
+//! Options of a device: threads, instructions, memory limits, simulation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::gpu_options::GpuOptions;
 use crate::launch::Launch;
 use crate::shader_target::ShaderTarget;
 
-/// Limits and habits of a device's memory.
+/// Memory limits and policies of a device.
 ///
 /// ```
 /// use tl_device::{Device, DeviceOptions, Error, Layout, Role};
@@ -22,23 +22,22 @@ use crate::shader_target::ShaderTarget;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MemoryOptions {
-    /// The most bytes that the pool may hold idle. 0 switches pooling off. Default 512 MiB.
+    /// Maximum idle bytes of the pool. 0 disables pooling. Default 512 MiB.
     pub pool_max_bytes: usize,
-    /// The most idle buffers of one size class. Default 10.
+    /// Maximum idle buffers per size class. Default 10.
     pub max_buffers_per_size: usize,
-    /// The most bytes that the device may hold, weights in mapped files included; `None`: what the system gives.
+    /// Maximum bytes of the device, weights in mapped files included; `None`: no limit but the system's.
     pub limit_bytes: Option<usize>,
-    /// Beyond this many bytes the pool is emptied before anything is allocated; `None`: never.
+    /// Above this many bytes the pool is emptied before each allocation; `None`: never.
     pub soft_limit_bytes: Option<usize>,
-    /// The most bytes that a recording ([`Device::start_trace`](crate::Device::start_trace)) may take; it becomes
-    /// coarser with length instead of growing beyond. Default 64 MiB.
+    /// Maximum bytes of a recording ([`Device::start_trace`](crate::Device::start_trace)); beyond it the recording
+    /// becomes coarser. Default 64 MiB.
     pub recording_max_bytes: usize,
-    /// Makes the allocation with this number, counted from 1, fail, also when it is repeated after a trim; the ones that come
-    /// later succeed. For tests.
-    #[doc(hidden)]
+    /// Makes the allocation with this number, counted from 1, fail, including its repetition after a trim; later ones
+    /// succeed. For tests.
     pub fail_allocation: Option<u64>,
-    /// Fill memory with not-a-number when it is handed out and when it comes back, so that a kernel that reads what
-    /// nobody wrote is seen. Default off.
+    /// Fill memory with not-a-number when it is handed out and when it comes back, to reveal kernels that read
+    /// unwritten memory. Default off.
     pub nan_fill: bool,
 }
 
@@ -57,7 +56,7 @@ impl Default for MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// No pooling: every request that no reservation serves is an allocation.
+    /// Options without pooling: every request that no reservation serves is an allocation.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Layout, MemoryOptions, Role};
@@ -73,7 +72,7 @@ impl MemoryOptions {
     }
 }
 
-/// How to make a device.
+/// Options of a device.
 ///
 /// ```
 /// use tl_device::{Device, DeviceOptions};
@@ -86,19 +85,19 @@ impl MemoryOptions {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeviceOptions {
-    /// Threads to compute with. Default: one for each core that the process may use.
+    /// Number of compute threads. Default: one for each core available to the process.
     pub threads: usize,
-    /// The instructions to compute with; `None`: the best that the CPU has.
+    /// The instruction set; `None`: the best that the CPU has.
     pub isa: Option<Isa>,
-    /// Limits of the memory.
+    /// The memory options.
     pub memory: MemoryOptions,
     /// Makes a device without memory, for planning and for tests.
     pub simulation: Option<Simulation>,
-    /// How a GPU is chosen and opened. Of no meaning to a CPU device.
+    /// The GPU's choice and options. Ignored by a CPU device.
     pub gpu: GpuOptions,
 }
 
-/// A device that only counts: its buffers have no bytes, and operations on it compute nothing.
+/// A simulated device: its buffers have no bytes, and operations on it compute nothing.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role, Simulation};
@@ -112,27 +111,26 @@ pub struct DeviceOptions {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Simulation {
-    /// Whether a buffer that comes back waits until [`Device::complete`](crate::Device::complete) says that the work that reads
-    /// it is done, as on a GPU.
-    #[doc(hidden)]
+    /// Whether a returned buffer waits until [`Device::complete`](crate::Device::complete) marks the work that reads it
+    /// as done, as on a GPU.
     pub is_delayed: bool,
     /// Whether operations take the memory that they would take on a GPU.
     pub is_gpu: bool,
-    /// What programs of a simulated GPU may use; `None`: what every GPU can.
+    /// Features of a simulated GPU; `None`: those that every GPU has.
     pub target: Option<ShaderTarget>,
-    /// Called with every launch on a simulated GPU: for tests that look at the programs.
+    /// Called with every launch on a simulated GPU: for tests of the programs.
     pub on_launch: Option<LaunchListener>,
 }
 
-/// What operations would have to read and to compute, by the sizes of their operands: see
+/// Work of operations, by the sizes of their operands: see
 /// [`Device::count_work`](crate::Device::count_work).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Work {
-    /// Bytes of weights that are read.
+    /// Bytes of weights read.
     pub weight_bytes: u64,
-    /// Bytes of keys and values that are read.
+    /// Bytes of keys and values read.
     pub cache_bytes: u64,
-    /// Multiplications and additions of products.
+    /// Multiplications and additions of matrix products.
     pub operations: f64,
 }
 
@@ -150,12 +148,12 @@ impl Simulation {
     }
 }
 
-/// Is shown every launch of a simulated GPU.
+/// A listener for every launch of a simulated GPU.
 #[derive(Clone)]
 pub struct LaunchListener(pub(crate) Arc<dyn Fn(&Launch) + Send + Sync>);
 
 impl LaunchListener {
-    /// A listener that does this.
+    /// A listener that calls this function.
     ///
     /// ```
     /// use tl_device::{Device, LaunchListener, Simulation};
@@ -175,10 +173,10 @@ impl fmt::Debug for LaunchListener {
     }
 }
 
-/// Called with the bytes that are missing, before a request fails for want of memory. It may free what it can.
+/// Called with the number of missing bytes before a request fails for lack of memory. It may free memory.
 pub(crate) type OutOfMemoryHook = dyn Fn(usize) + Send + Sync;
 
-/// Called with the name of an operation when it first runs on the CPU for want of a program.
+/// Called with the name of an operation when it first runs on the CPU for lack of a GPU program.
 pub(crate) type FallbackListener = dyn Fn(&'static str) + Send + Sync;
 
 impl Default for DeviceOptions {

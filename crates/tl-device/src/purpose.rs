@@ -1,6 +1,6 @@
-//! What memory is taken for, and by which operation.
+//! The purpose of a memory request: its role and the requesting operation.
 
-/// What the memory is for.
+/// The role of memory.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -15,13 +15,13 @@
 pub enum Role {
     /// The result of an operation: from the tensor buffer, the pool, or the device.
     Activation,
-    /// Keys and values that stay from step to step. Served as activations are, and counted apart.
+    /// Keys and values that stay from step to step. Served like activations, and counted separately.
     Cache,
-    /// A parameter: from the learnable reserve or the device, never the pool, and given back to the system when dropped.
+    /// A parameter: from the learnable reserve or the device, never the pool, and returned to the system when dropped.
     Learnable,
 }
 
-/// What the memory is for, and which operation asks.
+/// The role of memory, and the requesting operation.
 ///
 /// ```
 /// use tl_device::{Action, Device, Layout, Purpose, Role};
@@ -34,7 +34,7 @@ pub enum Role {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purpose {
-    /// What it is for.
+    /// The role.
     pub role: Role,
     /// The operation's name, for traces and errors.
     pub op: &'static str,

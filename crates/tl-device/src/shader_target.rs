@@ -1,9 +1,9 @@
-//! What programs for a GPU may use. Plain data, the same where the crate is built without GPUs.
+//! The features available to GPU programs. Plain data, the same in builds without GPU support.
 
-/// The most bytes of numbers that a launch may carry: what every backend offers.
+/// Maximum bytes of immediate data of a launch, available on every backend.
 pub const MAX_IMMEDIATE_BYTES: usize = 128;
 
-/// What a GPU's programs may use. Kernels are written out for it.
+/// The features available to a GPU's programs. Kernels are generated for them.
 ///
 /// ```
 /// use tl_device::ShaderTarget;
@@ -15,24 +15,24 @@ pub const MAX_IMMEDIATE_BYTES: usize = 128;
 pub struct ShaderTarget {
     /// Whether `float16` is a type of the shading language; else it is unpacked from words.
     pub has_f16: bool,
-    /// The sizes that a subgroup can have, smallest and largest; `None`: no subgroup operations.
+    /// Smallest and largest size of a subgroup; `None`: no subgroup operations.
     pub subgroup: Option<(u32, u32)>,
-    /// Whether products of `float16` matrices of 16 by 16 with `float32` sums have an instruction.
+    /// Whether there is an instruction for 16×16 `float16` matrix products with `float32` sums.
     pub has_matrix_16: bool,
-    /// Whether products of `float16` matrices of 8 by 8 with `float32` sums have an instruction.
+    /// Whether there is an instruction for 8×8 `float16` matrix products with `float32` sums.
     pub has_matrix_8: bool,
-    /// The most invocations of a workgroup.
+    /// Maximum invocations of a workgroup.
     pub max_workgroup_size: u32,
-    /// Bytes of memory that a workgroup shares.
+    /// Bytes of workgroup memory.
     pub max_workgroup_bytes: u32,
-    /// The most bytes that one binding may show; larger weights are bound in parts.
+    /// Maximum bytes of one binding; larger weights are bound in parts.
     pub max_binding_bytes: u64,
-    /// A binding begins at a multiple of this.
+    /// Alignment of the start of a binding in bytes.
     pub binding_alignment: u32,
 }
 
 impl Default for ShaderTarget {
-    /// What WebGPU promises everywhere.
+    /// WebGPU's guaranteed minimum.
     fn default() -> Self {
         ShaderTarget {
             has_f16: false,

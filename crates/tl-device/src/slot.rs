@@ -1,11 +1,12 @@
 //! Blocks of bytes, and the slots that carry them.
 //!
-//! A *block* is memory at a fixed address: of the system allocator, of a mapped file, of a GPU. A *slot* is a block with
-//! an owner (the pool, a reserve, an arena), who keeps it for good and gets it back when its last handle goes. Handles
-//! count themselves; the count serves that purpose only: nobody reads it to find out whether memory may be used again.
+//! A *block* is memory at a fixed address: of the system allocator, of a mapped file, of a GPU. A *slot* is a block
+//! with an owner (the pool, a reserve, an arena), which keeps it for good and gets it back when its last handle is
+//! dropped. Handles are counted only for that purpose: no code reads the count to find out whether memory may be
+//! reused.
 //!
-//! Slots know neither their device nor its lock: the handles (`storage.rs`) know the device, and the books
-//! (`memory/`) know which slots there are.
+//! Slots know neither their device nor its lock: the handles (`storage.rs`) know the device, and the books (`memory/`)
+//! know all slots.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout as HeapLayout, alloc_zeroed, dealloc};
@@ -24,7 +25,7 @@ use crate::sync::HandleCount;
 
 /// Bytes at a fixed address.
 pub(crate) enum Block {
-    /// Owned.
+    /// Allocated memory.
     Heap { start: NonNull<u8>, capacity: usize, _excluded: Excluded },
     /// A piece of the block of `whole`, an arena; pieces that exist at the same time do not overlap.
     Part { whole: Arc<Slot>, start: NonNull<u8>, len: usize },
@@ -33,7 +34,7 @@ pub(crate) enum Block {
     /// A buffer of a GPU, whose bytes the host cannot see.
     #[cfg(feature = "gpu")]
     Gpu(Buffer),
-    /// No bytes at all, for planning: only the count is real. A piece of an arena names it.
+    /// No bytes, for planning: only the capacity is real. A piece of a simulated arena has `whole`.
     Simulated { capacity: usize, whole: Option<Arc<Slot>> },
 }
 
@@ -44,7 +45,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// Zeroed memory of `capacity` bytes, a multiple of [`ALIGN`] and not 0. `None` where the system has no memory.
+    /// Zeroed memory of `capacity` bytes, a multiple of [`ALIGN`] and not 0. `None` if the system has no memory.
     pub(crate) fn allocate(capacity: usize) -> Option<Block> {
         let layout = heap_layout(capacity)?;
         let excluded = Excluded::new(capacity);
@@ -53,7 +54,7 @@ impl Block {
         Some(Block::Heap { start, capacity, _excluded: excluded })
     }
 
-    /// The piece of `len` bytes at `offset` of an arena. Without bytes where the arena has none (a simulated device).
+    /// The piece of `len` bytes at `offset` of an arena. It has no bytes if the arena has none (a simulated device).
     pub(crate) fn part(whole: &Arc<Slot>, offset: usize, len: usize) -> Block {
         match &whole.block {
             Block::Heap { start, capacity, .. } => {
@@ -66,7 +67,7 @@ impl Block {
         }
     }
 
-    /// The part of a file from `offset` on, or `None` where it reaches beyond the end.
+    /// The part of a file from `offset` on, or `None` if it reaches beyond the end.
     pub(crate) fn of_file(file: &Arc<MappedFile>, offset: usize, len: usize) -> Option<Block> {
         let end = offset.checked_add(len)?;
         (end <= file.bytes().len()).then(|| Block::Mapped { mapping: file.clone(), offset, len })
@@ -80,7 +81,7 @@ impl Block {
         }
     }
 
-    /// Bytes that the block holds.
+    /// Capacity in bytes.
     pub(crate) fn capacity(&self) -> usize {
         match self {
             Block::Heap { capacity, .. } => *capacity,
@@ -91,12 +92,12 @@ impl Block {
         }
     }
 
-    /// Whether its bytes are counted as the heap's: those of a file that was read.
+    /// Whether its bytes count as heap: those of a file that was read.
     pub(crate) fn is_on_heap(&self) -> bool {
         matches!(self, Block::Mapped { mapping, .. } if mapping.is_on_heap()) && heap::is_counted()
     }
 
-    /// The buffer, where it is one of a GPU.
+    /// The GPU buffer, if it is one.
     #[cfg(feature = "gpu")]
     pub(crate) fn gpu(&self) -> Option<&Buffer> {
         match self {
@@ -105,7 +106,7 @@ impl Block {
         }
     }
 
-    /// All bytes of the block, to read. None that the host could see: those of a GPU, of a simulated block.
+    /// All bytes of the block, for reading; empty for a GPU's or a simulated block.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             // SAFETY: the block owns `capacity` bytes at `start`, zeroed when allocated, so all are initialized. They are
@@ -121,7 +122,7 @@ impl Block {
         }
     }
 
-    /// All bytes of the block, to write; none for a mapping, which is read-only, and for what the host cannot see.
+    /// All bytes of the block, for writing; empty for a read-only mapping, a GPU's or a simulated block.
     ///
     /// # Safety
     /// The caller is the only one that uses this block's bytes for as long as the slice lives.
@@ -138,12 +139,12 @@ impl Block {
         }
     }
 
-    /// Writes to every page, so that the operating system hands the memory over now and not in the middle of a step.
+    /// Writes to every page, so that the operating system allocates them now and not in the middle of a step.
     pub(crate) fn touch_pages(&mut self) {
         // SAFETY: `&mut self`.
         let bytes = unsafe { self.bytes_mut() };
         for byte in bytes.iter_mut().step_by(4096) {
-            // A plain store of the zero that is there could be optimized away.
+            // A plain store of the existing zero could be optimized away.
             // SAFETY: a valid, exclusive reference.
             unsafe { std::ptr::write_volatile(byte, 0) };
         }
@@ -168,7 +169,7 @@ fn heap_layout(capacity: usize) -> Option<HeapLayout> {
     HeapLayout::from_size_align(capacity, ALIGN).ok()
 }
 
-/// Who gets the slot when its last handle goes.
+/// The owner that gets the slot when its last handle is dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum SlotOwner {
     /// Slot `index` of entry `entry` of the reserve with this id.
@@ -177,7 +178,7 @@ pub(crate) enum SlotOwner {
     Pool,
     /// The piece at `offset` of an arena of the reserve with this id, and the index of its cell there.
     Arena { id: u64, offset: usize, cell: u32 },
-    /// Nobody: the memory goes back to the system. Learnable memory beyond its reserve.
+    /// No owner: the memory goes back to the system. Learnable memory beyond its reserve.
     System,
     /// A mapped file; not memory of the device.
     File,
@@ -186,17 +187,17 @@ pub(crate) enum SlotOwner {
 pub(crate) struct Slot {
     pub(crate) block: Block,
     pub(crate) owner: SlotOwner,
-    /// Whether the reserve is to keep this learnable slot when its last handle goes.
+    /// Whether the reserve keeps this learnable slot when its last handle is dropped.
     recycled: AtomicBool,
-    /// Whether the memory is a parameter's. Never handed to an activation.
+    /// Whether the memory is a parameter's. It never serves an activation.
     pub(crate) learnable: bool,
     /// Whether the slot has been handed out before. Changed under the memory's lock.
     used: AtomicBool,
-    /// The id of the slot's present take in the trace that is being recorded; 0: none. Changed under the memory's lock.
+    /// The id of the slot's present take in the running trace; 0: none. Changed under the memory's lock.
     pub(crate) trace_id: AtomicU64,
-    /// What the slot is out for. Changed under the memory's lock.
+    /// The role that the slot is out for. Changed under the memory's lock.
     role: AtomicU8,
-    /// Bytes of the layout that the slot serves at present. Set by the first handle.
+    /// Bytes of the layout that the slot serves now. Set by the first handle.
     len_bytes: AtomicUsize,
     pub(crate) handles: HandleCount,
 }
@@ -220,7 +221,7 @@ impl Slot {
         self.len_bytes.load(Ordering::Relaxed)
     }
 
-    /// The slot goes out for `len_bytes` bytes, with one handle.
+    /// Hands the slot out for `len_bytes` bytes, with one handle.
     pub(crate) fn first_handle(&self, len_bytes: usize) {
         self.handles.first();
         self.len_bytes.store(len_bytes, Ordering::Relaxed);
@@ -243,8 +244,8 @@ impl Slot {
         self.role.store(number, Ordering::Relaxed);
     }
 
-    // A plain load and store, where an exchange would cost ten times as much: what changes under a lock, or through the
-    // only handle, has one writer at a time.
+    // A plain load and store, where an exchange would cost ten times as much: values changed under a lock, or through
+    // the only handle, have one writer at a time.
 
     /// Marks the slot as used. Returns whether it was used before.
     pub(crate) fn mark_used(&self) -> bool {
@@ -253,7 +254,7 @@ impl Slot {
         was_used
     }
 
-    /// The reserve is to keep the slot when its last handle goes. The caller has the only one.
+    /// Marks the slot to be kept by the reserve when its last handle is dropped. The caller has the only handle.
     pub(crate) fn recycle(&self) {
         self.recycled.store(true, Ordering::Relaxed);
     }
@@ -267,7 +268,7 @@ impl Slot {
         is_recycled
     }
 
-    /// Gives `sink` the bytes from `offset` on.
+    /// Passes `len` bytes from `offset` on to `sink`.
     pub(crate) fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         let end = offset.saturating_add(len);
         assert!(end <= self.len_bytes(), "bytes {offset}..{end} of {}", self.len_bytes());
@@ -286,7 +287,7 @@ impl Slot {
     pub(crate) unsafe fn fill_with_nan(&self) {
         #[cfg(feature = "gpu")]
         if let Some(buffer) = self.block.gpu() {
-            // A device that has failed says so at the next use.
+            // A failed device reports it at the next use.
             let _ = buffer.fill(u32::MAX);
             return;
         }

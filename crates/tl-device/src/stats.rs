@@ -1,8 +1,8 @@
-//! The figures that users see. All are snapshots, taken at one moment under the memory's lock.
+//! Memory statistics. All are snapshots, taken at one moment under the memory's lock.
 
 use crate::layout::Layout;
 
-/// What a device holds, in bytes, and how often it was asked.
+/// Memory statistics of a device: bytes and counts.
 ///
 /// At all times `live + reserved free + pooled + waste = driver`.
 ///
@@ -18,54 +18,55 @@ use crate::layout::Layout;
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MemoryStats {
-    /// Bytes that the system gave and still has with this device; mapped files are not in it.
+    /// Bytes obtained from the system and still held; mapped files are not in it.
     pub driver_bytes: u64,
-    /// Bytes of the layouts of all tensors that exist (views count once).
+    /// Bytes of the layouts of all live tensors (views count once).
     pub live_bytes: u64,
-    /// The most that `live_bytes` has been.
+    /// Maximum of `live_bytes` so far.
     pub peak_bytes: u64,
     /// Bytes of reserved buffers that are free.
     pub reserved_free_bytes: u64,
     /// Bytes idle in the buffer pool.
     pub pooled_bytes: u64,
-    /// Bytes between the layouts of tensors and the buffers they lie in (alignment, size classes, bounds), and of buffers
-    /// that came back and wait for queued work.
+    /// Bytes lost between the layouts of tensors and their buffers (alignment, size classes, bounds), and bytes of
+    /// returned buffers that wait for queued work.
     pub waste_bytes: u64,
-    /// The largest buffer that is free: idle in the pool, reserved and not out, or the widest gap of an arena.
+    /// The largest free buffer: idle in the pool, free in a reservation, or the widest gap of an arena.
     pub largest_free_bytes: u64,
-    /// Bytes of files that tensors lie in, through a [`Mapping`](crate::Mapping).
+    /// Bytes of files that hold tensors, through a [`Mapping`](crate::Mapping).
     pub mapped_bytes: u64,
-    /// Bytes that the kernels keep activations in while they multiply; not in `driver_bytes`. Taken once, by the first product
-    /// or when the device is sealed; 0 before, and on a GPU.
+    /// Bytes of the kernels' workspace for activations during products; not in `driver_bytes`. Taken once, by the first
+    /// product or when the device is sealed; 0 before, and on a GPU.
     pub workspace_bytes: u64,
-    /// Bytes of recordings that run ([`Device::start_trace`](crate::Device::start_trace)), at most
+    /// Bytes of running recordings ([`Device::start_trace`](crate::Device::start_trace)), at most
     /// [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes) each; not in `driver_bytes`.
     pub recording_bytes: u64,
-    /// Bytes of the process's heap, where a [`CountedHeap`](crate::heap::CountedHeap) serves the program: what is neither a device's nor a
-    /// mapped file's, files that were read among it and recordings not. 0 on a GPU and on a device that only counts.
+    /// Bytes of the process's heap, if a [`CountedHeap`](crate::heap::CountedHeap) serves the program: all memory
+    /// outside devices and mapped files, including files that were read, excluding recordings. 0 on a GPU and on a
+    /// simulated device.
     pub heap_bytes: u64,
-    /// Of `mapped_bytes`, those that `heap_bytes` has: they lie in files that were read.
+    /// The part of `mapped_bytes` that `heap_bytes` includes: files that were read.
     pub read_bytes: u64,
-    /// Bytes of host memory that data goes through on its way to a GPU and back; not in `driver_bytes`. 0 on the CPU.
+    /// Bytes of host staging memory for transfers to and from a GPU; not in `driver_bytes`. 0 on the CPU.
     pub staging_bytes: u64,
     /// Bytes of parameters, a part of `live_bytes`; mapped ones are not in it.
     pub learnable_bytes: u64,
     /// Bytes of KV caches, a part of `live_bytes`.
     pub cache_bytes: u64,
-    /// Calls to the system for memory, those of reservations included.
+    /// Allocations from the system, those of reservations included.
     pub allocation_count: u64,
-    /// Buffers given back to the system.
+    /// Buffers returned to the system.
     pub free_count: u64,
-    /// Buffers that the pool gave up to stay within its limits.
+    /// Buffers evicted from the pool to stay within its limits.
     pub eviction_count: u64,
-    /// Buffers that the pool served again.
+    /// Requests served by an idle buffer of the pool.
     pub pool_reuse_count: u64,
-    /// The most bytes that the pool may hold idle.
+    /// Maximum idle bytes of the pool.
     pub pool_cap_bytes: u64,
 }
 
 impl MemoryStats {
-    /// All that counts against a limit: what the system gave, what the kernels and recordings keep, files that tensors lie in, and the heap.
+    /// All bytes that count against a limit: device memory, workspace, recordings, mapped files, and the heap.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -81,7 +82,7 @@ impl MemoryStats {
             + self.heap_bytes
     }
 
-    /// Bytes of activations: what is live and neither parameter nor KV cache.
+    /// Bytes of activations: live bytes other than parameters and KV caches.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -95,7 +96,7 @@ impl MemoryStats {
     }
 }
 
-/// What a [`BufferPool`](crate::BufferPool) holds and did.
+/// Statistics of a [`BufferPool`](crate::BufferPool).
 ///
 /// ```
 /// use tl_device::{BufferPoolStats, Device, Layout, Role};
@@ -114,15 +115,15 @@ pub struct BufferPoolStats {
     pub size_classes: usize,
     /// Bytes of the idle buffers.
     pub total_memory: u64,
-    /// Requests that an idle buffer served.
+    /// Requests served by an idle buffer.
     pub reuse_count: u64,
-    /// Requests that a new allocation served.
+    /// Requests served by a new allocation.
     pub allocation_count: u64,
-    /// Buffers given up to stay within the limits.
+    /// Buffers evicted to stay within the limits.
     pub eviction_count: u64,
 }
 
-/// How a reservation serves requests.
+/// The layouts that a reservation serves.
 ///
 /// ```
 /// use tl_device::{Device, ReserveKind, TensorBuffer};
@@ -142,7 +143,7 @@ pub enum ReserveKind {
     Learnable,
 }
 
-/// What a [`TensorBuffer`](crate::TensorBuffer) holds and did.
+/// Statistics of a [`TensorBuffer`](crate::TensorBuffer).
 ///
 /// ```
 /// use tl_device::{Device, TensorBuffer};
@@ -157,15 +158,15 @@ pub enum ReserveKind {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TensorBufferStats {
-    /// Buffers that exist in the reserve, free or out; an arena is one.
+    /// Buffers in the reserve, free or in use; an arena is one.
     pub reserved_count: usize,
     /// Bytes of those buffers.
     pub reserved_bytes: u64,
-    /// Buffers that are out at present, and pieces of the arena.
+    /// Buffers and arena pieces in use.
     pub in_use_count: usize,
-    /// Requests that the reserve served; those for parameters count by layout alone.
+    /// Requests served by the reserve; those for parameters count by layout alone.
     pub taken_count: u64,
-    /// Those of them whose buffer, or place in the arena, had been out before.
+    /// Of these, requests whose buffer, or place in the arena, had been used before.
     pub reused_count: u64,
     /// Requests that it could not serve; parameters do not count.
     pub fallback_count: u64,
@@ -173,14 +174,14 @@ pub struct TensorBufferStats {
     pub arena_bytes: u64,
     /// Requests that the arena served, a part of `taken_count`.
     pub arena_taken_count: u64,
-    /// The size that would have been enough for the arena so far.
+    /// The smallest arena size that would have sufficed so far.
     pub arena_most_bytes: u64,
-    /// The same by layout: reservations in the order they were made, then layouts that were missed.
+    /// The same by layout: reservations in the order they were made, then missed layouts.
     pub by_layout: Vec<LayoutStats>,
 }
 
 impl TensorBufferStats {
-    /// `taken / (taken + fallbacks)`, from 0 to 1; 0 while nothing was asked for.
+    /// `taken / (taken + fallbacks)`, from 0 to 1; 0 without requests.
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -213,21 +214,21 @@ impl TensorBufferStats {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LayoutStats {
-    /// The layout that was reserved or, with a `reserved_count` of 0, asked for in vain.
+    /// The layout that was reserved or, with a `reserved_count` of 0, missed.
     pub layout: Layout,
     /// How the reservation serves requests.
     pub kind: ReserveKind,
-    /// Buffers that exist.
+    /// Buffers in the reserve.
     pub reserved_count: usize,
     /// Their bytes.
     pub reserved_bytes: u64,
-    /// Buffers that are out.
+    /// Buffers in use.
     pub in_use_count: usize,
-    /// The most that were out at once.
+    /// Maximum buffers in use at once.
     pub most_in_use: usize,
     /// Requests served.
     pub taken_count: u64,
-    /// Those of them whose buffer had been out before.
+    /// Of these, requests whose buffer had been used before.
     pub reused_count: u64,
     /// Requests of this layout that the reserve could not serve.
     pub fallback_count: u64,

@@ -3,10 +3,10 @@
 //! A request yields a lease; [`Lease::share`] turns it into a storage, which can be cloned. There is no way back, so a
 //! reader never sees a writer. The last handle on a slot gives it back, exactly once.
 //!
-//! The `Arc` of a slot moves: to its handles while it is out, to its owner while it is in. So taking and returning count
-//! nothing. The device's memory stays alive while slots are out (`memory/state.rs` keeps a handle on it for that long), so
-//! a handle may refer to its device without counting either. Together, a take and the return of an unshared tensor cost
-//! two locks of the books and no other atomic operation.
+//! The `Arc` of a slot moves: to its handles while it is out, to its owner while it is in. So taking and returning
+//! change no reference count. The device's memory stays alive while slots are out (`memory/state.rs` keeps a handle on
+//! it for that long), so a handle refers to its device without a count either. Together, a take and the return of an
+//! unshared tensor cost two locks of the books and no other atomic operation.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -19,7 +19,7 @@ use crate::launch::Binding;
 use crate::memory::Memory;
 use crate::slot::Slot;
 
-/// Memory that one tensor or several views of it read. Cloning counts a handle; nothing is copied or allocated.
+/// Shared read-only memory of a tensor and its views. Cloning adds a handle; nothing is copied or allocated.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -35,7 +35,7 @@ use crate::slot::Slot;
 pub struct Storage {
     /// From `Arc::into_raw`; the handles on a slot own it together.
     slot: NonNull<Slot>,
-    /// A copy that counts nothing and is not to be dropped: the device's memory exists while the slot is out.
+    /// An uncounted copy that must not be dropped: the device's memory exists while the slot is out.
     device: ManuallyDrop<Device>,
 }
 
@@ -46,8 +46,8 @@ unsafe impl Send for Storage {}
 unsafe impl Sync for Storage {}
 
 impl Storage {
-    /// The bytes of the layout that this memory was taken for; empty where they lie on a GPU (see [`Storage::read`]) and on a
-    /// simulated device.
+    /// The bytes of the layout that the memory was taken for; empty on a GPU (see [`Storage::read`]) and on a simulated
+    /// device.
     ///
     /// ```
     /// use tl_device::{DType, Device, Layout, Role};
@@ -62,18 +62,18 @@ impl Storage {
         slot.block.bytes().get(..slot.len_bytes()).unwrap_or_default()
     }
 
-    /// Bytes of the layout that the memory was taken for, wherever they lie.
+    /// Bytes of the layout that the memory was taken for, on any device.
     pub fn len_bytes(&self) -> usize {
         self.slot().len_bytes()
     }
 
-    /// Whether both handles are on the same memory.
+    /// Whether both handles refer to the same memory.
     pub fn is_same(&self, other: &Storage) -> bool {
         self.slot == other.slot
     }
 
-    /// Gives `sink` the bytes from `offset` on, `len` of them, in order and in as few pieces as the device allows. On a GPU
-    /// this waits until the device has computed them, and `sink` must not use the device.
+    /// Passes `len` bytes from `offset` on to `sink`, in order and in as few pieces as the device allows. On a GPU this
+    /// waits until the device has computed them, and `sink` must not use the device.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -87,7 +87,7 @@ impl Storage {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device has failed, [`Error::Index`] where a program met an index out of range.
+    /// [`Error::Gpu`] if the device has failed, [`Error::Index`] if a program met an index out of range.
     ///
     /// # Panics
     /// If the range reaches beyond the layout's bytes.
@@ -95,7 +95,7 @@ impl Storage {
         self.slot().read(offset, len, sink)
     }
 
-    /// Whether this is the only handle. Only [`TensorBuffer::recycle`](crate::TensorBuffer::recycle) asks.
+    /// Whether this is the only handle. For [`TensorBuffer::recycle`](crate::TensorBuffer::recycle) only.
     pub(crate) fn is_unique(&self) -> bool {
         self.slot().handles.is_one()
     }
@@ -119,7 +119,7 @@ impl Storage {
         unsafe { self.slot.as_ref() }
     }
 
-    /// The device that the memory belongs to.
+    /// The device of the memory.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -155,14 +155,14 @@ impl Drop for Storage {
     }
 }
 
-/// A copy of a device's handle for a slot that is out.
+/// An uncounted copy of a device's handle, for a slot that is out.
 fn uncounted(device: &Device) -> ManuallyDrop<Device> {
     // SAFETY: the copy is never dropped, so it counts nothing. It is used only through a handle on a slot that is out, while
     // which the device's memory exists.
     ManuallyDrop::new(unsafe { std::ptr::read(device) })
 }
 
-/// Memory that its holder alone uses, and may write. Dropping it gives the memory back.
+/// Exclusive, writable memory. Dropping it returns the memory.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -199,7 +199,7 @@ impl Lease {
         self.storage.bytes()
     }
 
-    /// The bytes, to write. What is in them at first is left over from an earlier use.
+    /// The bytes, to write. Their initial contents are left over from an earlier use.
     ///
     /// ```
     /// use tl_device::{DType, Device, Layout, Role};
@@ -218,8 +218,8 @@ impl Lease {
         bytes.get_mut(..len).unwrap_or_default()
     }
 
-    /// Copies bytes to `offset`, wherever the memory lies. On a GPU `offset` is a multiple of 4, and the copy takes its place
-    /// behind the work that was given to the device before.
+    /// Copies bytes to `offset`, on any device. On a GPU `offset` is a multiple of 4, and the copy runs after the work
+    /// submitted before.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -231,7 +231,7 @@ impl Lease {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device has failed.
+    /// [`Error::Gpu`] if the device has failed.
     ///
     /// # Panics
     /// If the bytes reach beyond the layout's.
@@ -249,8 +249,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Copies the bytes of `source` from `offset` on, as many as this memory has; `source` may lie on another device. On one
-    /// GPU nothing goes through the host.
+    /// Copies the bytes of `source` from `offset` on, as many as this memory has; `source` may lie on another device.
+    /// Within one GPU nothing passes through the host.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -264,10 +264,10 @@ impl Lease {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gpu`] where a device has failed.
+    /// [`Error::Gpu`] if a device has failed.
     ///
     /// # Panics
-    /// If `source` has fewer bytes behind `offset`.
+    /// If `source` has fewer bytes after `offset`.
     pub fn copy_from(&mut self, source: &Storage, offset: usize) -> Result<(), Error> {
         let len = self.len_bytes();
         #[cfg(feature = "gpu")]
@@ -281,13 +281,13 @@ impl Lease {
             let bytes = source.bytes().get(offset..offset + len).unwrap_or_default();
             return self.write(0, bytes);
         }
-        // Not written while it is read: whoever reads a device holds it.
+        // Collected first, because `sink` must not use the device.
         let mut bytes = Vec::with_capacity(len);
         source.read(offset, len, &mut |part| bytes.extend_from_slice(part))?;
         self.write(0, &bytes)
     }
 
-    /// Sets every group of four bytes to `word` in the machine's order, wherever the memory lies.
+    /// Sets every group of four bytes to `word` in the machine's byte order, on any device.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -299,7 +299,7 @@ impl Lease {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device has failed.
+    /// [`Error::Gpu`] if the device has failed.
     pub fn fill(&mut self, word: u32) -> Result<(), Error> {
         #[cfg(feature = "gpu")]
         if let Some(buffer) = self.storage.slot().block.gpu() {
@@ -322,12 +322,12 @@ impl Lease {
         self.storage.read(offset, len, sink)
     }
 
-    /// Bytes of the layout that the memory was taken for, wherever they lie.
+    /// Bytes of the layout that the memory was taken for, on any device.
     pub fn len_bytes(&self) -> usize {
         self.storage.slot().len_bytes()
     }
 
-    /// A number of the buffer: two takes have the same one where they got the same buffer.
+    /// Identifies the buffer: two takes have the same id if they got the same buffer.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -342,7 +342,7 @@ impl Lease {
         std::ptr::from_ref(self.storage.slot()).addr()
     }
 
-    /// Ends the writing: from here on the memory is read-only and can be shared.
+    /// Ends writing: the memory becomes read-only and can be shared.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -358,7 +358,7 @@ impl Lease {
         self.storage
     }
 
-    /// The device that the memory belongs to.
+    /// The device of the memory.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -373,17 +373,17 @@ impl Lease {
 }
 
 impl<'a> Binding<'a> {
-    /// All of the memory, to be read.
+    /// All of the memory, for reading.
     pub fn read(storage: &'a Storage) -> Binding<'a> {
         Binding::of(storage.slot())
     }
 
-    /// All of the memory, to be read, while its holder keeps the right to write it.
+    /// All of the memory, for reading, while its holder keeps the right to write it.
     pub fn read_lease(lease: &'a Lease) -> Binding<'a> {
         Binding::of(lease.storage.slot())
     }
 
-    /// All of the memory, to be written.
+    /// All of the memory, for writing.
     pub fn write(lease: &'a mut Lease) -> Binding<'a> {
         Binding::of(lease.storage.slot())
     }

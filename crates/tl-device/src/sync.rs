@@ -1,8 +1,7 @@
-//! The atomics and the lock that the crate's threads meet at: how handles on a slot are counted, and who may change a
-//! device's books.
+//! Atomics and the lock of the crate: the handle count of a slot, and mutual exclusion for a device's books.
 //!
-//! A checker that plays all interleavings of threads (`loom`) builds the crate with its own atomics in this module; the
-//! protocols are the same lines of code either way.
+//! For `loom`, a checker that explores all interleavings of threads, this module uses loom's atomics; the protocols are
+//! the same lines of code either way.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-/// How many handles there are on something. The one that goes last gives it back.
+/// The number of handles on a slot. The last one to be dropped returns it.
 pub(crate) struct HandleCount(AtomicUsize);
 
 impl HandleCount {
@@ -23,12 +22,12 @@ impl HandleCount {
         HandleCount(AtomicUsize::new(0))
     }
 
-    /// The first handle is made. Whoever calls this has just been given the thing by its owner.
+    /// Sets the count for the first handle. The caller has just received the slot from its owner.
     pub(crate) fn first(&self) {
         self.0.store(1, Ordering::Relaxed);
     }
 
-    /// A handle is cloned. Relaxed suffices: the handle that is cloned keeps the thing out of its owner's hands.
+    /// Counts a cloned handle. Relaxed suffices: the handle being cloned keeps the slot from its owner.
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -38,10 +37,10 @@ impl HandleCount {
         self.0.load(Ordering::Acquire) == 1
     }
 
-    /// The caller's handle goes. Whether it was the last.
+    /// Drops the caller's handle. Returns whether it was the last.
     ///
-    /// A handle that finds itself alone stays alone, since only a handle can be cloned: it need not count down. Release and
-    /// acquire: whatever other threads read through theirs happens before the thing is written again.
+    /// A handle that finds itself alone stays alone, since only a handle can be cloned: it need not count down. Release
+    /// and acquire: all reads through other handles happen before the slot is written again.
     pub(crate) fn is_last(&self) -> bool {
         if !self.is_one() {
             if self.0.fetch_sub(1, Ordering::Release) != 1 {
@@ -55,16 +54,16 @@ impl HandleCount {
 
 /// A lock for critical sections of a few dozen instructions.
 ///
-/// Locking is one atomic exchange, and unlocking a plain store, where a lock that wakes its waiters pays a second exchange.
-/// So nobody is woken: whoever waits looks again, first at once, then after other threads have run, then after sleeping
-/// for ever longer, at most a millisecond. A holder that the system has suspended is thus let run, whatever its priority.
+/// Locking is one atomic exchange, and unlocking a plain store, where a lock that wakes its waiters needs a second
+/// exchange. So waiters are not woken: they poll, first at once, then after yielding to other threads, then after ever
+/// longer sleeps of at most a millisecond. This lets a suspended holder run, whatever its priority.
 pub(crate) struct Lock<T> {
     is_held: AtomicBool,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through a guard, and one guard exists at a time; so it moves between threads, and is
-// never shared.
+// SAFETY: the value is reached only through a guard, and one guard exists at a time; so it moves between threads, and
+// is never shared.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
@@ -85,14 +84,14 @@ impl<T> Lock<T> {
         self.is_held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Returns when the lock is the caller's.
+    /// Waits until the caller holds the lock.
     #[cold]
     fn wait(&self) {
         let mut round = 0;
         loop {
             pause(round);
             round += 1;
-            // Looking first keeps the waiters from taking the cache line from the holder.
+            // Checking first keeps the waiters from taking the cache line from the holder.
             if !self.is_held.load(Ordering::Relaxed) && self.try_hold() {
                 return;
             }
@@ -100,7 +99,7 @@ impl<T> Lock<T> {
     }
 }
 
-/// Lets time pass, the more the longer this has been going on.
+/// Waits between polls, longer with each round.
 #[cfg(not(loom))]
 fn pause(round: u32) {
     match round {
@@ -118,7 +117,7 @@ fn pause(_round: u32) {
     loom::thread::yield_now();
 }
 
-/// The right to use what a lock guards, until dropped.
+/// Exclusive access to a lock's value, until dropped.
 pub(crate) struct Guard<'a, T> {
     lock: &'a Lock<T>,
 }

@@ -9,11 +9,11 @@ use crate::memory::{CurrentBuffer, Memory};
 use crate::storage::{Lease, Storage};
 use crate::{ArenaPlan, Error, Layout, ReservationPlan, ReserveKind, Role, Shape, TensorBufferStats};
 
-/// Buffers reserved by layout. Once given to its device, every operation takes from it by itself, and the buffers come
-/// back by themselves when their tensors are dropped.
+/// Buffers reserved by layout. Once it is set on its device, every operation takes from it automatically, and the
+/// buffers come back when their tensors are dropped.
 ///
-/// Cloning gives another handle on the same buffer; the last handle to go frees what is not in use, and what is in use
-/// when it is dropped. The buffer refers to its device weakly.
+/// Cloning gives another handle on the same buffer; dropping the last handle frees the buffers that are not in use, and
+/// the others when they come back. The buffer refers to its device weakly.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role, TensorBuffer};
@@ -34,7 +34,7 @@ pub struct TensorBuffer {
 struct Handle {
     memory: Weak<Memory>,
     id: u64,
-    /// Whether what is there was planned for all that is to come.
+    /// Whether the reservations were planned for the whole program.
     is_planned: AtomicBool,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Debug for TensorBuffer {
     }
 }
 
-/// A value that could not be recycled because something else still holds its memory.
+/// A value that could not be recycled because another handle still holds its memory.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role, StillShared, TensorBuffer};
@@ -79,7 +79,7 @@ impl<T> fmt::Display for StillShared<T> {
 }
 impl<T> std::error::Error for StillShared<T> {}
 
-/// What owns a handle on memory, so that [`TensorBuffer::recycle`] can end it: storage, a tensor.
+/// An owner of a handle on memory that [`TensorBuffer::recycle`] can end: storage, a tensor.
 ///
 /// Not for references, which own nothing.
 ///
@@ -134,18 +134,18 @@ impl TensorBuffer {
         self.handle.id
     }
 
-    /// The buffer as the books keep it: its reserve, and a handle that keeps that.
+    /// The buffer as stored in the books: its reserve's id, and a handle that keeps it.
     pub(crate) fn current(&self) -> CurrentBuffer {
         CurrentBuffer { reserve: self.id(), handle: self.handle.clone() }
     }
 
-    /// The buffer that the books keep.
+    /// The buffer of an entry in the books.
     pub(crate) fn of(current: &CurrentBuffer) -> Option<TensorBuffer> {
         let handle = current.handle.clone().downcast().ok()?;
         Some(TensorBuffer { handle })
     }
 
-    /// Whether its device is a GPU, or planned as one.
+    /// Whether its device is a GPU, or a simulation of one.
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -163,8 +163,8 @@ impl TensorBuffer {
         self.handle.memory.upgrade().ok_or(Error::DeviceGone)
     }
 
-    /// Allocates `count` buffers of exactly this layout (`float16` where only dimensions are given) and touches their
-    /// pages. They are added to those that are there.
+    /// Allocates `count` more buffers of exactly this layout (`float16` if only dimensions are given) and touches their
+    /// pages.
     ///
     /// ```
     /// use tl_device::{DType, Device, Layout, TensorBuffer};
@@ -177,13 +177,13 @@ impl TensorBuffer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] and [`Error::Layout`]; then nothing was reserved.
+    /// [`Error::OutOfMemory`] and [`Error::Layout`]; nothing is reserved then.
     pub fn reserve(&self, layout: impl Into<Layout>, count: usize) -> Result<(), Error> {
         self.reserve_as(&layout.into(), count, ReserveKind::Exact)
     }
 
     /// Allocates `count` buffers that serve every layout of this type and rank that is no larger in any dimension: for
-    /// sizes that grow with the sequence. An exact reservation of the layout goes first.
+    /// sizes that grow with the sequence. Exact reservations of a layout take precedence.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, TensorBuffer};
@@ -203,7 +203,7 @@ impl TensorBuffer {
         self.reserve_as(&layout.into(), count, ReserveKind::UpTo)
     }
 
-    /// Allocates `count` buffers for parameters of this layout. Activations never get them.
+    /// Allocates `count` buffers for parameters of this layout. They never serve activations.
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -221,9 +221,9 @@ impl TensorBuffer {
         self.reserve_as(&layout.into(), count, ReserveKind::Learnable)
     }
 
-    /// Makes one block serve activations: the block that [`Trace::arena`](crate::Trace::arena) found. What is planned goes to its
-    /// planned place, in steps that ask for less than was traced, too; of other activations the block serves those that no
-    /// other reservation serves. A KV cache it never serves. A former arena goes when its last piece is back.
+    /// Makes one block serve activations: the block of [`Trace::arena`](crate::Trace::arena). Planned requests get
+    /// their planned places, even in steps with smaller requests than traced; the block serves other activations if no
+    /// other reservation does. It never serves a KV cache. A former arena is freed when its last piece is back.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role, TensorBuffer};
@@ -254,8 +254,8 @@ impl TensorBuffer {
         self.memory()?.reserve_arena(self.id(), plan, None)
     }
 
-    /// Says that what is reserved was planned for all that is to come: what is reserved by layout from here on is served by it, and
-    /// nothing is allocated for it.
+    /// Declares the present reservations a plan of the whole program: later reservations by layout count on them and
+    /// allocate nothing.
     ///
     /// ```
     /// use tl_device::{Device, ReservationPlan, TensorBuffer};
@@ -282,7 +282,7 @@ impl TensorBuffer {
         self.handle.is_planned.load(Ordering::Relaxed)
     }
 
-    /// From here on, a request on the buffer's device that would be a new allocation is an error: see [`Device::seal`].
+    /// Seals the buffer's device: a request that would be a new allocation is an error, see [`Device::seal`].
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -300,7 +300,7 @@ impl TensorBuffer {
         Ok(())
     }
 
-    /// A free buffer for an activation, or `None` where all that fit are out (which counts as a fallback).
+    /// A free buffer for an activation, or `None` if all that fit are in use (which counts as a fallback).
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -319,7 +319,7 @@ impl TensorBuffer {
         self.take_as(layout.into(), Role::Activation)
     }
 
-    /// A free buffer for a parameter, or `None` where all of this layout are out.
+    /// A free buffer for a parameter, or `None` if all of this layout are in use.
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -351,8 +351,8 @@ impl TensorBuffer {
         Ok(slot.map(|(slot, len_bytes)| Lease::new(&device, slot, len_bytes)))
     }
 
-    /// Ends a value and puts its memory back where it came from. A parameter's memory, which a mere drop would free, goes
-    /// back to the learnable reserve.
+    /// Ends a value and returns its memory to its source. A parameter's memory, which dropping would free, goes back to
+    /// the learnable reserve.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role, TensorBuffer};
@@ -379,7 +379,7 @@ impl TensorBuffer {
     /// ```
     ///
     /// # Errors
-    /// [`StillShared`] with the value where another tensor or view holds the same memory.
+    /// [`StillShared`] with the value if another tensor or view holds the same memory.
     pub fn recycle<T: HoldsMemory>(&self, value: T) -> Result<(), StillShared<T>> {
         let storage = value.storage();
         if !storage.is_unique() {
@@ -445,7 +445,7 @@ impl TensorBuffer {
         }
     }
 
-    /// What the buffer holds and did.
+    /// The buffer's statistics.
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -462,7 +462,7 @@ impl TensorBuffer {
 }
 
 impl ReservationPlan {
-    /// Carries the plan out.
+    /// Makes the plan's reservations in a buffer.
     ///
     /// ```
     /// use tl_device::{Device, ReservationPlan, TensorBuffer};

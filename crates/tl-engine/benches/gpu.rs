@@ -4,9 +4,9 @@
 //!     cargo bench --bench gpu -- models/demo-f16.gguf    # these files
 //!     cargo bench --bench gpu -- --gpu NAME …            # another GPU than the best
 //!
-//! Three tables in markdown: the device's limits (bytes that a program reads, operations that it does), prefill of 512 tokens
-//! and decoding of 128 against them, and what memory costs when a buffer is made for every tensor, with the BufferPool and with
-//! TensorBuffer. `scripts/gpu-torch.py` measures the same limits with PyTorch on the same GPU.
+//! Three tables in markdown: the device's limits (bytes read by a program, operations per second), prefill of 512
+//! tokens and decoding of 128 against them, and the cost of memory when a buffer is made for every tensor, with the
+//! BufferPool and with TensorBuffer. `scripts/gpu-torch.py` measures the same limits with PyTorch on the same GPU.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ fn arguments() -> (GpuChoice, Vec<PathBuf>) {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // Cargo's own.
+            // Passed by Cargo.
             "--bench" => {}
             "--gpu" => choice = arguments.next().map_or(GpuChoice::Best, GpuChoice::Name),
             path => models.push(PathBuf::from(path)),
@@ -80,7 +80,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// What the device can do at all.
+/// The device's measured limits.
 struct Limits {
     bytes_per_second: f64,
     operations_per_second: f64,
@@ -191,13 +191,13 @@ fn timed(
     Ok(median(times))
 }
 
-/// Bytes of the weights that a token reads, and multiply-adds that it takes.
+/// Bytes of the weights read for a token, and its multiply-adds.
 fn work(model: &Model) -> (f64, f64) {
     let (mut read, mut multiplied) = (0.0, 0.0);
     let tensors = model.weights().tensors();
     let has_output = tensors.clone().any(|(name, _)| name == "output.weight");
     for (name, tensor) in tensors {
-        // The embedding's table is looked up, unless it serves as the output's too.
+        // The embedding's table is only looked up, unless it also serves as the output matrix.
         if name == "token_embd.weight" && has_output {
             continue;
         }

@@ -1,9 +1,9 @@
-//! What it costs to take and give back the memory of a model's steps, by where the memory comes from.
+//! Cost of taking and returning the memory of a model's steps, by the source of the memory.
 //!
-//! A pair is one take and one return. The contestants serve the same requests in the same order with the same lifetimes:
-//! a decoding step, and the prefill of 1,000 tokens, of a model of TinyLlama's shape, on 1, 2 and 8 threads that share one
-//! device. The key-value cache is out all the while, as it is in a program. Times are per pair: on one thread the processor's
-//! time, which other programs do not disturb; on several the time on the clock divided by the pairs of all of them.
+//! A pair is one take and one return. All sources serve the same requests in the same order with the same lifetimes:
+//! a decoding step, and the prefill of 1,000 tokens, of a model of TinyLlama's shape, on 1, 2 and 8 threads that share
+//! one device. The KV cache stays out throughout, as in a program. Times are per pair: on one thread processor time,
+//! which other programs do not disturb; on several wall-clock time divided by the pairs of all of them.
 #![allow(unsafe_code)] // the system's allocator and its mappings, called directly
 #![allow(missing_docs)] // made by the macro `criterion_group`
 
@@ -19,7 +19,7 @@ mod steps;
 
 use steps::{Action, Steps, TINYLLAMA};
 
-/// Where memory comes from.
+/// A source of memory.
 trait Source: Sync {
     type Memory: Send;
     fn take(&self, layout: &Layout) -> Self::Memory;
@@ -74,7 +74,7 @@ impl Source for Allocator {
     }
 }
 
-/// Pages fresh from the operating system, every one written to: what an allocator costs that keeps nothing.
+/// Pages fresh from the operating system, every one written to: the cost of an allocator without a cache.
 struct FreshPages;
 
 struct Mapped {
@@ -105,7 +105,7 @@ impl Source for FreshPages {
     }
 }
 
-/// A pool as it is often written: a hash map from sizes to lists of buffers, behind a mutex.
+/// A common pool design: a hash map from sizes to lists of buffers, behind a mutex.
 #[derive(Clone, Default)]
 struct MapPool {
     free: Arc<Mutex<HashMap<usize, Vec<Vec<u8>>>>>,
@@ -181,11 +181,11 @@ fn time<S: Source>(source: &S, steps: &Steps, n_threads: usize, rounds: u64) -> 
     start.zip(end).map_or(Duration::ZERO, |(start, end)| end - start)
 }
 
-/// What serves a device's requests before its pool.
+/// The reservations that serve a device's requests before its pool.
 #[derive(Clone, Copy)]
 enum Reserved<'a> {
     Nothing,
-    /// Buffers by layout, for so many threads that replay the steps.
+    /// Buffers by layout, for this many threads that replay the steps.
     Buffers(&'a Steps, usize),
     Arena(&'a Steps),
 }
@@ -226,7 +226,7 @@ fn bench<S: Source>(criterion: &mut Criterion, name: &str, source: &S, steps: &S
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_millis(1500));
     group.bench_with_input(BenchmarkId::from_parameter(name), &n, |bencher, &n| {
         bencher.iter_custom(|iterations| {
-            // Criterion counts pairs; whole steps are replayed, and the time is scaled to what it asked for.
+            // Criterion counts pairs; whole steps are replayed, and the time is scaled to the requested number.
             let pairs_per_round = (steps.n_taken() * n) as u64;
             let rounds = iterations.div_ceil(pairs_per_round);
             time(source, steps, n, rounds).mul_f64(iterations as f64 / (rounds * pairs_per_round) as f64)

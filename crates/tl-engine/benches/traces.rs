@@ -1,4 +1,4 @@
-//! Whole programs' requests replayed on a simulated device: what pool, tensor buffer and arena make of them.
+//! Whole programs' requests replayed on a simulated device: the results of pool, tensor buffer and arena.
 //!
 //! `just bench traces` prints the table of `docs/memory-traces.md`. Nothing is timed: the figures are the device's own
 //! counters, the same on every machine.
@@ -14,13 +14,13 @@ mod steps;
 use steps::{Action, Llama, Steps, TINYLLAMA};
 use tl_engine::Model;
 
-/// A program's activations, with what it is called in the table.
+/// A program's activations, and its name in the table.
 struct Program {
     name: &'static str,
     steps: Steps,
 }
 
-/// What a way of serving a program came to.
+/// Result of one way of serving a program.
 struct Outcome {
     allocations: u64,
     hit_rate: f64,
@@ -48,8 +48,8 @@ fn programs() -> Vec<Program> {
     ]
 }
 
-/// A cache as programs write it that join the new token's keys and values to the old ones: a new tensor for each layer and
-/// token, one row longer.
+/// A cache of programs that concatenate the new token's keys and values to the old ones: a new tensor for each layer
+/// and token, one row longer.
 fn growing_cache(model: &Model, n_tokens: usize) -> Steps {
     let mut steps = Steps::default();
     let mut held: VecDeque<usize> = VecDeque::new();
@@ -80,7 +80,7 @@ fn two_models(model: &Model, n_rounds: usize) -> Steps {
     steps
 }
 
-/// Attention's scores, `[heads, n, n]`, for a text that grows by a token: no size comes twice.
+/// Attention's scores, `[heads, n, n]`, for a text that grows by a token: no size recurs.
 fn growing_sizes(n_tokens: usize) -> Steps {
     let mut steps = Steps::default();
     for n in 1..=n_tokens {
@@ -93,7 +93,7 @@ fn growing_sizes(n_tokens: usize) -> Steps {
     steps
 }
 
-/// A kilobyte that stays is taken between huge ones that go: what leaves holes in allocators that split blocks.
+/// A permanent kilobyte is taken between huge temporary tensors: the pattern that fragments splitting allocators.
 fn small_beside_huge(n_rounds: usize) -> Steps {
     let mut steps = Steps::default();
     let mut small: VecDeque<usize> = VecDeque::new();
@@ -119,7 +119,7 @@ fn device(memory: MemoryOptions) -> Device {
     Device::cpu_with(&options)
 }
 
-/// Replays a program; gives the most bytes that the device held.
+/// Replays a program; returns the maximum bytes that the device held.
 fn replay(device: &Device, steps: &Steps) -> Result<u64, Error> {
     let mut held: Vec<Option<Lease>> = Vec::with_capacity(steps.n_taken());
     let mut peak_driver = device.stats().driver_bytes;
@@ -135,7 +135,7 @@ fn replay(device: &Device, steps: &Steps) -> Result<u64, Error> {
     Ok(peak_driver)
 }
 
-/// Replays a program on a device that is ready for it.
+/// Replays a program on a prepared device.
 fn outcome(device: &Device, steps: &Steps) -> Result<Outcome, Error> {
     let before = device.stats().allocation_count;
     let peak_driver = replay(device, steps)?;
@@ -146,7 +146,7 @@ fn outcome(device: &Device, steps: &Steps) -> Result<Outcome, Error> {
     Ok(Outcome { allocations, hit_rate, peak_live: stats.peak_bytes, peak_driver })
 }
 
-/// Pool, tensor buffer by the trace's plan, arena by the trace. The second and third replay what the first recorded.
+/// Pool, tensor buffer by the trace's plan, arena by the trace. The second and third replay the recording of the first.
 fn outcomes(steps: &Steps) -> Result<[(&'static str, Outcome); 3], Error> {
     let pool_device = device(MemoryOptions::default());
     pool_device.start_trace();

@@ -8,19 +8,19 @@ use tl_model::{
 use crate::model::Model;
 use crate::session::{Session, Step};
 
-/// How answers are made.
+/// Options of a conversation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChatOptions {
-    /// Tokens that there is room for, the whole conversation together.
+    /// Maximum tokens of the whole conversation.
     pub context: usize,
-    /// The most tokens of an answer.
+    /// Maximum tokens of an answer.
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampling: SamplingOptions,
-    /// Texts at which an answer ends; they are not part of it.
+    /// Texts that end an answer; they are not part of it.
     pub stop: Vec<String>,
-    /// The date that a template may write.
+    /// The date available to the template.
     pub now: DateTime,
 }
 
@@ -33,39 +33,39 @@ impl ChatOptions {
     }
 }
 
-/// Why an answer ended.
+/// Reason for the end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnswerEnd {
     /// The model ended it.
     EndOfTurn,
-    /// It is complete by its constraint: nothing may follow it.
+    /// The answer is complete by its constraint: nothing may follow it.
     ConstraintComplete,
-    /// One of the texts to stop at came.
+    /// A stop text was generated.
     StopString,
-    /// It has as many tokens as it may have.
+    /// The answer has the maximum number of tokens.
     MaxTokens,
     /// The conversation fills the context.
     ContextFull,
-    /// The caller ended it.
+    /// The caller cancelled it.
     Cancelled,
 }
 
 /// A conversation with a model.
 ///
-/// What users write never becomes a special token, whatever is written in it.
+/// The text of a message never becomes a special token.
 #[derive(Debug)]
 pub struct Chat {
     session: Session,
     form: ChatForm,
     options: ChatOptions,
     messages: Vec<Message>,
-    /// What the session's tokens are as the template writes them; the answers as they came.
+    /// The text of the session's tokens: messages as the template writes them, answers as generated.
     written: String,
     stop: StopStrings,
 }
 
-/// An answer as it comes.
+/// A running answer.
 #[derive(Debug)]
 pub struct Answer<'a> {
     chat: &'a mut Chat,
@@ -78,11 +78,10 @@ pub struct Answer<'a> {
 }
 
 impl Chat {
-    /// A conversation without messages yet.
+    /// A conversation without messages.
     ///
     /// # Errors
-    /// A model without a chat template or a tokenizer, a template that cannot be read, options out of range, memory that cannot be
-    /// had.
+    /// A model without a chat template or a tokenizer, an invalid template, options out of range, lack of memory.
     pub fn new(model: &Model, options: ChatOptions) -> Result<Chat> {
         let form = ChatForm::of(model.weights())?;
         let stop = StopStrings::new(&options.stop)?;
@@ -95,28 +94,28 @@ impl Chat {
         &self.messages
     }
 
-    /// The session that the conversation is in.
+    /// The session of the conversation.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Lets every answer from the next one on be only what `constraint` allows, `None`: anything.
+    /// Sets the constraint of every answer from the next one on; `None` allows anything.
     ///
     /// # Errors
-    /// What [`Constraint::reset`] says.
+    /// The error of [`Constraint::reset`].
     pub fn set_constraint(&mut self, constraint: Option<Box<dyn Constraint>>) -> Result<()> {
         self.session.set_constraint(constraint)
     }
 
-    /// Begins anew with these messages.
+    /// Starts over with these messages.
     pub fn set_messages(&mut self, messages: Vec<Message>) {
         self.messages = messages;
     }
 
-    /// Adds a message and begins the answer to it. Where that fails the conversation is as it was.
+    /// Adds a message and begins the answer to it. On an error the conversation stays as it was.
     ///
     /// # Errors
-    /// A template that does not take the message, a conversation that does not fit into the context.
+    /// A message that the template rejects, a conversation that exceeds the context.
     pub fn say(&mut self, message: Message) -> Result<Answer<'_>> {
         self.messages.push(message);
         if let Err(error) = self.write() {
@@ -141,8 +140,8 @@ impl Chat {
         Answer { chat: self, stream: DecodeStream::new(), text: String::new(), left, end: None, is_kept: false }
     }
 
-    /// Makes the conversation the session's text. Where it goes on from what is written there, the tokens that are there stay as
-    /// they are: the model then reads its own answer as it gave it.
+    /// Makes the conversation the session's text. Where it continues the text written so far, the existing tokens stay:
+    /// the model then reads its own answer as it was generated.
     fn write(&mut self) -> Result<()> {
         let text = self.form.text(&self.messages, self.options.now)?;
         let rest = text.strip_prefix(&*self.written).filter(|_| !self.written.is_empty());
@@ -160,7 +159,7 @@ impl Answer<'_> {
     /// The next piece of the answer, whole characters only; `None` at its end. A piece may be empty.
     ///
     /// # Errors
-    /// Memory that cannot be had. The answer so far stays part of the conversation.
+    /// Lack of memory. The answer so far stays part of the conversation.
     #[allow(clippy::should_implement_trait)] // it lends what it holds
     pub fn next(&mut self) -> Option<Result<&str>> {
         if self.end.is_some() {
@@ -176,7 +175,7 @@ impl Answer<'_> {
         }
     }
 
-    /// One step; where in the text its piece begins.
+    /// Runs one step; returns the offset in the text at which its piece begins.
     fn advance(&mut self) -> Result<Option<usize>> {
         let begin = self.text.len();
         let chat = &mut *self.chat;
@@ -205,7 +204,7 @@ impl Answer<'_> {
         Ok(Some(begin))
     }
 
-    /// Ends the answer with what was held back of its text.
+    /// Ends the answer with the text that was held back.
     fn finish(&mut self, end: AnswerEnd, begin: usize) -> Option<usize> {
         let rest = self.stream.finish();
         self.chat.written.push_str(rest);
@@ -217,7 +216,7 @@ impl Answer<'_> {
         (self.text.len() > begin).then_some(begin)
     }
 
-    /// Ends the answer here. What came of it stays part of the conversation.
+    /// Ends the answer here. The text so far stays part of the conversation.
     pub fn cancel(&mut self) {
         if self.end.is_none() {
             self.end = Some(AnswerEnd::Cancelled);
@@ -230,13 +229,13 @@ impl Answer<'_> {
         &self.text
     }
 
-    /// Where the answer stands by its constraint; `None` without one. One that has ended while this is [`ConstraintState::Open`] is
-    /// cut off.
+    /// State of the answer under its constraint; `None` without one. An answer that ended in [`ConstraintState::Open`]
+    /// is cut off.
     pub fn constraint_state(&self) -> Option<ConstraintState> {
         self.chat.session.constraint_state()
     }
 
-    /// Why it ended; `None` while it has not.
+    /// Reason for its end; `None` while it runs.
     pub fn end(&self) -> Option<AnswerEnd> {
         self.end
     }
@@ -256,8 +255,8 @@ impl Drop for Answer<'_> {
 }
 
 impl Model {
-    /// The answer to a conversation: a list of messages, the last one most often a user's. It goes to `each` piece by piece, and
-    /// is given whole at the end.
+    /// Answers a conversation: a list of messages, usually with the user's last. Passes the answer to `each` piece by
+    /// piece, and returns it whole.
     ///
     /// # Errors
     /// As for [`Chat::new`] and [`Chat::say`].

@@ -1,5 +1,5 @@
-//! What a step of a model has to read and to compute, found by running it on a device that only counts: what a measured time is
-//! compared with.
+//! Bytes read and operations computed by a step of a model, found by running it on a simulated device: the reference
+//! for measured times.
 
 use tl_device::Work;
 use tl_lang::PREFILL_CHUNK;
@@ -8,7 +8,7 @@ use tl_model::{KvCache, Result};
 use crate::model::Model;
 
 impl Model {
-    /// What a decoded token reads and computes when the cache holds `held` tokens, the new one included.
+    /// Work of decoding one token when the cache holds `held` tokens, the new one included.
     ///
     /// ```
     /// use tl_engine::Model;
@@ -19,12 +19,12 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// What the architecture's script runs into.
+    /// The errors of the architecture's script.
     pub fn decode_work(&self, held: usize) -> Result<Work> {
         self.work(held.saturating_sub(1), 1)
     }
 
-    /// What a prefill of `n` tokens into an empty cache reads and computes.
+    /// Work of a prefill of `n` tokens into an empty cache.
     ///
     /// # Errors
     /// As for [`Model::decode_work`].
@@ -36,7 +36,7 @@ impl Model {
         Ok(sum)
     }
 
-    /// A step of `n` tokens behind `held` others.
+    /// Work of a step of `n` tokens after `held` others.
     fn work(&self, held: usize, n: usize) -> Result<Work> {
         let counting = self.counting();
         let device = counting.device();

@@ -1,4 +1,4 @@
-//! Grammars over the tokens of a model: the compiler that a model has, made when it is first asked for.
+//! Grammars over the tokens of a model, and its grammar compiler, made at the first call.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use tl_model::{LanguageModel, Result};
 use crate::model::Model;
 
 impl Model {
-    /// A grammar that a text of this model is to follow, at its beginning.
+    /// A grammar over this model's tokens, at its beginning.
     ///
-    /// The first call reads the whole vocabulary, about a second for a large one; the model keeps what comes of it.
+    /// The first call reads the whole vocabulary, about a second for a large one; the model keeps the result.
     ///
     /// ```
     /// use tl_engine::{GenerateOptions, Generator, GrammarSource, Model};
@@ -31,12 +31,12 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// A model without a tokenizer, a vocabulary that is too large, a source that [`GrammarCompiler::compile`] refuses.
+    /// A model without a tokenizer, a vocabulary that is too large, a source that [`GrammarCompiler::compile`] rejects.
     pub fn grammar(&self, source: &GrammarSource) -> Result<Grammar> {
         Ok(self.grammar_compiler()?.compile(source)?)
     }
 
-    /// What makes the grammars of this model.
+    /// The grammar compiler of this model.
     ///
     /// # Errors
     /// A model without a tokenizer, a vocabulary that is too large.

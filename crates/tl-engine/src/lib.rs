@@ -1,7 +1,7 @@
-//! Models ready to run: weights and the script of their architecture, with the memory that their steps take known before.
+//! Models ready to run: weights and the script of their architecture, with the memory of their steps known in advance.
 //!
-//! There is one definition of each architecture, a TL script. What a model computes, the memory that it takes, and whether its
-//! file is complete are all found by running that script, the last two on a device that only counts.
+//! There is one definition of each architecture, a TL script. The model's computation, its memory, and whether its file
+//! is complete are all found by running that script, the last two on a simulated device.
 //!
 //! ```
 //! use tl_device::{Device, TensorBuffer};

@@ -1,6 +1,6 @@
 //! A model ready to run: weights on a device and the compiled script of their architecture, checked against each other.
 //!
-//! What a step takes and reads is not written down anywhere: it is found by running the script on a device that only counts.
+//! The memory and work of a step are written down nowhere: they are found by running the script on a simulated device.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tl_lang::{Architecture, ScriptedModel};
 use tl_model::{Activations, KvCache, LanguageModel, ModelConfig, ModelError, Result, Tokenizer, Weights};
 use tl_tensor::Tensor;
 
-/// A model that tokens can be run through. Cloning gives another handle on the same model.
+/// A loaded model. Cloning gives another handle on the same model.
 ///
 /// ```
 /// use tl_engine::Model;
@@ -23,45 +23,45 @@ use tl_tensor::Tensor;
 #[derive(Clone, Debug)]
 pub struct Model {
     scripted: ScriptedModel,
-    /// All handles on the model share it, whatever their types are.
+    /// Shared by all handles on the model, whatever their types are.
     #[cfg(feature = "grammar")]
     pub(crate) compiler: std::sync::Arc<std::sync::OnceLock<std::sync::Arc<tl_grammar::GrammarCompiler>>>,
 }
 
-/// How a model is loaded.
+/// Options of loading a model.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Whether the file is read into memory of the process's own instead of mapped.
+    /// Read the file into private memory instead of mapping it.
     pub is_copied: bool,
-    /// The script to run the model with, in the place of the one that comes with the program.
+    /// The script to run the model with, instead of the bundled one.
     pub architecture: Option<Architecture>,
 }
 
 impl Model {
-    /// Maps a model's file, and runs a step of its architecture's script on a device that only counts, so that everything is
-    /// checked but the weights' values. Activations are `float16`.
+    /// Maps a model's file, and runs a step of its architecture's script on a simulated device, so that everything but
+    /// the weights' values is checked. Activations are `float16`.
     ///
     /// The file must not be truncated while the model exists.
     ///
     /// # Errors
-    /// A file that cannot be read or is damaged; an architecture that no script comes with the program for; a tensor that the script
-    /// asks for and the file does not have, has in other sizes or in a format that cannot be computed on; one that it does not ask
-    /// for. The message names the file.
+    /// An unreadable or damaged file; an architecture without a bundled script; a tensor that the script reads and the
+    /// file lacks, has in other sizes or in a format that cannot be computed on; a tensor that the script does not
+    /// read. The message names the file.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         Model::load_with(path, device, LoadOptions::default())
     }
 
-    /// As [`Model::load`], with the file read into memory of the process's own instead of mapped: a start that takes as long as
-    /// copying does, and decoding that does not depend on how the file lies in the system's cache.
+    /// [`Model::load`] with the file read into private memory instead of mapped: the start takes as long as the copy,
+    /// and decoding does not depend on the state of the system's file cache.
     ///
     /// # Errors
-    /// As for [`Model::load`], and where there is no memory for the copy.
+    /// As for [`Model::load`], and lack of memory for the copy.
     pub fn load_copied(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         Model::load_with(path, device, LoadOptions { is_copied: true, ..LoadOptions::default() })
     }
 
-    /// As [`Model::load`], in another way.
+    /// [`Model::load`] with options.
     ///
     /// # Errors
     /// As for [`Model::load`].
@@ -73,7 +73,7 @@ impl Model {
             .map_err(|error| ModelError::File { path: path.to_owned(), error: Box::new(error) })
     }
 
-    /// A model of these weights; with the script that comes with the program for their architecture unless another is given.
+    /// A model of these weights, with the bundled script of their architecture unless another is given.
     ///
     /// # Errors
     /// As for [`Model::load`].
@@ -86,7 +86,7 @@ impl Model {
         })
     }
 
-    /// The same model, computed in another way.
+    /// The same model with another [`ScriptedModel`].
     fn with(&self, scripted: ScriptedModel) -> Model {
         Model {
             scripted,
@@ -95,9 +95,9 @@ impl Model {
         }
     }
 
-    /// All that a text of up to `context` tokens takes, prompt and answer together: for
-    /// [`Device::admit`](tl_device::Device::admit). [`ReserveFor`](crate::ReserveFor) reserves the same for a device as a
-    /// whole.
+    /// All memory of a text of up to `context` tokens, prompt and answer together: for
+    /// [`Device::admit`](tl_device::Device::admit). [`ReserveFor`](crate::ReserveFor) reserves the same for a whole
+    /// device.
     ///
     /// ```
     /// use tl_engine::{Model, SamplingOptions, Session, Step};
@@ -113,22 +113,22 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// A context that the model was not trained for, types that the model's cache cannot have.
+    /// A context beyond the model's trained length, types that the model's cache cannot have.
     pub fn session_plan(&self, context: usize) -> Result<SessionPlan> {
         self.scripted.session_plan(context)
     }
 
-    /// The same model on a device that only counts.
+    /// The same model on a simulated device.
     pub(crate) fn counting(&self) -> Model {
         self.with(self.scripted.counting())
     }
 
-    /// Weights and script, as TL has them.
+    /// The weights and the compiled script.
     pub fn scripted(&self) -> &ScriptedModel {
         &self.scripted
     }
 
-    /// A step into a cache that gets its layers by the way.
+    /// A step into a cache that gets its layers on the way.
     pub(crate) fn forward_sketch(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         self.scripted.forward_sketch(tokens, cache)
     }
@@ -164,7 +164,8 @@ impl Model {
         self.with(self.scripted.with_types(self.activations(), dtype.into()))
     }
 
-    /// The type of the KV caches that are made for the model: that of the activations unless [`Model::with_cache_dtype`] says another.
+    /// The type of the KV caches made for the model: that of the activations unless [`Model::with_cache_dtype`] set
+    /// another.
     pub fn cache_dtype(&self) -> DType {
         self.weights().cache_dtype()
     }
@@ -184,41 +185,42 @@ impl Model {
         self.weights().path()
     }
 
-    /// The tokenizer that the file carries; read when it is first asked for.
+    /// The tokenizer in the file, read at the first call.
     ///
     /// # Errors
-    /// The file carries none, one of another kind, one that contradicts itself, or one of another size than the model.
+    /// A file without a tokenizer, or with one of an unknown kind, an inconsistent one, or one of another size than the
+    /// model.
     pub fn tokenizer(&self) -> Result<Arc<Tokenizer>> {
         self.weights().tokenizer()
     }
 
-    /// The tensor of that full name, such as `blk.0.attn_q.weight`.
+    /// The tensor with this full name, such as `blk.0.attn_q.weight`.
     ///
     /// # Errors
-    /// The file has none, or has it in a format that cannot be computed on.
+    /// The file lacks it, or has it in a format that cannot be computed on.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.weights().tensor(name)
     }
 
-    /// An empty KV cache for so many tokens, of [`Model::cache_dtype`].
+    /// An empty KV cache of `context` tokens, of [`Model::cache_dtype`].
     ///
     /// # Errors
-    /// A context that the model was not trained for, or memory that cannot be had.
+    /// A context beyond the model's trained length, or lack of memory.
     pub fn new_cache(&self, context: usize) -> Result<KvCache> {
         self.scripted.new_cache(context)
     }
 
-    /// The logits after the last of `tokens`, which go on from what the cache holds and are added to it:
-    /// `[1, vocab_size]` of the model's type of activations. Long prompts go in parts.
+    /// The logits after the last of `tokens`, which continue the cache and are added to it:
+    /// `[1, vocab_size]` of the model's type of activations. Long prompts run in parts.
     ///
     /// # Errors
-    /// No tokens, an id outside the vocabulary, a full cache or one for another model, memory that cannot be had.
-    /// Nothing is added to the cache then, except by an error of memory behind the first part of a long prompt.
+    /// No tokens, an id outside the vocabulary, a full cache or one for another model, lack of memory.
+    /// Nothing is added to the cache then, except when memory runs out after the first part of a long prompt.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         self.scripted.forward(tokens, cache)
     }
 
-    /// As [`Model::forward`], the logits after each of the tokens: `[n, vocab_size]`.
+    /// [`Model::forward`] with the logits after each of the tokens: `[n, vocab_size]`.
     ///
     /// # Errors
     /// As for [`Model::forward`].

@@ -1,7 +1,7 @@
-//! What a model takes in memory, found before anything of it is taken: the model is loaded on a device that only
-//! counts, everything is reserved there, and the counters of that device are the answer.
+//! Memory of a model, found before any of it is taken: the model is loaded on a simulated device, everything is
+//! reserved there, and the counters of that device are the result.
 //!
-//! It reads the file's metadata and its list of tensors, none of the weights.
+//! Reads the file's metadata and its list of tensors, none of the weights.
 
 use std::fmt;
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::model::{LoadOptions, Model};
 use crate::reserve::ReserveFor;
 use crate::session::Session;
 
-/// The memory of a model for a context, by the counters of a device: what that device will hold when the model is
-/// loaded and everything is reserved, to the byte.
+/// The memory of a model for a context, by the counters of a device: the bytes held once the model is loaded and
+/// everything is reserved, exactly.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MemoryPlan {
-    /// Tokens that there is room for.
+    /// Maximum number of tokens.
     pub context: usize,
     /// The type of the activations.
     pub activations: Activations,
@@ -30,25 +30,25 @@ pub struct MemoryPlan {
     pub cache_bytes: u64,
     /// Bytes for activations, rounding of all buffers included.
     pub activation_bytes: u64,
-    /// Bytes of the one block that activations lie in on the CPU, a part of `activation_bytes`; 0 on a GPU.
+    /// Bytes of the arena that holds the activations on the CPU, a part of `activation_bytes`; 0 on a GPU.
     pub arena_bytes: u64,
-    /// Bytes that the kernels need of their own.
+    /// Bytes of the kernels' workspace.
     pub workspace_bytes: u64,
-    /// Bytes of the process's heap, for metadata, tokenizer and the like; 0 where nobody has measured it.
+    /// Bytes of the process's heap, for metadata, tokenizer and the like; 0 if not measured.
     pub heap_bytes: u64,
-    /// The buffers, the KV cache's and those for activations beside the arena, one row for each layout.
+    /// The buffers of the KV cache and of activations beside the arena, one row for each layout.
     pub rows: Vec<LayoutStats>,
 }
 
 impl MemoryPlan {
-    /// All bytes: what the device holds, and the heap.
+    /// All bytes: device memory and heap.
     pub fn total_bytes(&self) -> u64 {
         self.weight_bytes + self.cache_bytes + self.activation_bytes + self.workspace_bytes + self.heap_bytes
     }
 }
 
 impl fmt::Display for MemoryPlan {
-    /// One line: what it takes, in parts and in all.
+    /// One line: the parts and the total.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -68,19 +68,19 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// What a model is planned and reserved for: how so many tokens are run.
+/// The workload of a plan and its reservation.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
-    /// The fewest tokens that make sense.
+    /// Minimum number of tokens.
     pub shortest: usize,
-    /// Reserves all that a run of at most so many tokens takes.
+    /// Reserves the memory of a run of at most the given number of tokens.
     pub reserve: fn(&TensorBuffer, &Model, usize) -> Result<()>,
-    /// Makes, and drops, what such a run has on the heap beside its reservation.
+    /// Allocates and frees the heap memory that such a run has beside its reservation.
     pub rehearse: fn(&Model, usize) -> Result<()>,
 }
 
 impl Workload {
-    /// Prompt and generated text of so many tokens together: see [`ReserveFor`].
+    /// Prompt and generated text, by their total number of tokens: see [`ReserveFor`].
     pub const GENERATION: Workload = Workload {
         shortest: 1,
         reserve: |buffer, model, context| buffer.reserve_for(model, context),
@@ -88,7 +88,7 @@ impl Workload {
     };
 }
 
-/// A model on a device that only counts.
+/// Memory plans of a model, which is loaded on a simulated device.
 ///
 /// ```
 /// use tl_engine::{Activations, Planner};
@@ -113,7 +113,7 @@ impl Planner {
         Planner::open_for(path, activations, &Device::simulated(Simulation::default()))
     }
 
-    /// As [`Planner::open`], for memory on `device`: weights are read from the file by the CPU and copied to a GPU.
+    /// [`Planner::open`] for memory on `device`: weights are read from the file by the CPU and copied to a GPU.
     ///
     /// # Errors
     /// As for [`Model::load`].
@@ -121,7 +121,7 @@ impl Planner {
         Ok(Planner::open_with(path, device, LoadOptions::default())?.with_activations(activations))
     }
 
-    /// As [`Planner::open_for`], for a model that is loaded in this way.
+    /// [`Planner::open_for`] with load options.
     ///
     /// # Errors
     /// As for [`Model::load`].
@@ -130,46 +130,46 @@ impl Planner {
         Ok(Planner { model, workload: Workload::GENERATION })
     }
 
-    /// The same plans for activations of this type.
+    /// The same planner for activations of this type.
     pub fn with_activations(&self, activations: Activations) -> Planner {
         Planner { model: self.model.with_activations(activations), ..*self }
     }
 
-    /// Plans of a model, whichever device it is on: nothing is taken there.
+    /// A planner of a loaded model, on any device: nothing is taken there.
     pub fn of(model: &Model) -> Planner {
         Planner { model: model.counting(), workload: Workload::GENERATION }
     }
 
-    /// The same plans for KV caches of this type: see [`Model::with_cache_dtype`].
+    /// The same planner for KV caches of this type: see [`Model::with_cache_dtype`].
     pub fn with_cache_dtype(&self, dtype: impl Into<Option<DType>>) -> Planner {
         Planner { model: self.model.with_cache_dtype(dtype), ..*self }
     }
 
-    /// Plans for another workload.
+    /// The same planner for another workload.
     pub fn for_workload(&self, workload: Workload) -> Planner {
         Planner { model: self.model.clone(), workload }
     }
 
-    /// What the plans are for.
+    /// The workload of the plans.
     pub fn workload(&self) -> Workload {
         self.workload
     }
 
-    /// The model, on the device that only counts: its configuration and its tokenizer are those of the file.
+    /// The model on the simulated device: its configuration and its tokenizer are those of the file.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// Bytes of the weights: in mapped files, or taken by the device.
+    /// Bytes of the weights: in mapped files, or in device memory.
     pub fn weight_bytes(&self) -> u64 {
         let stats = self.model.device().stats();
         stats.mapped_bytes + stats.driver_bytes
     }
 
-    /// What this many tokens take.
+    /// The memory plan of a context.
     ///
     /// # Errors
-    /// A context that the model was not trained for, sizes that cannot be addressed.
+    /// A context beyond the model's trained length, sizes beyond the address space.
     pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
         let device = self.model.device();
         let buffer = TensorBuffer::new(device);
@@ -197,18 +197,18 @@ impl Planner {
         })
     }
 
-    /// The longest context whose plan stays within `limit_bytes`, at most the model's own; `None` where not even one
-    /// token does.
+    /// The longest context whose plan stays within `limit_bytes`, at most the model's own; `None` if not even one token
+    /// fits.
     ///
     /// # Errors
-    /// Sizes that cannot be addressed.
+    /// Sizes beyond the address space.
     pub fn longest_context(&self, limit_bytes: u64) -> Result<Option<usize>> {
         let fits = |context| -> Result<bool> { Ok(self.plan(context)?.total_bytes() <= limit_bytes) };
         let most = self.model.config().context_length;
         if fits(most)? {
             return Ok(Some(most));
         }
-        // A longer context never takes less: between one that fits and one that does not lies the longest.
+        // The plan's size never falls with the context, so that bisection finds the longest.
         let shortest = self.workload.shortest;
         let (mut longest, mut too_long) = (shortest - 1, most);
         while too_long - longest > 1 {

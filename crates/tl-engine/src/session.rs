@@ -1,6 +1,6 @@
-//! A text that goes on: a model, its KV cache and the tokens in it, step by step.
+//! Sessions: a model, its KV cache and the tokens in it, step by step.
 //!
-//! A session can be given another text at any time; what the cache holds of it already does not go through the model again.
+//! A session's text can be replaced at any time; the prefix that the cache already holds is not run again.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tl_model::{
 
 use crate::model::Model;
 
-/// A model in the middle of a text.
+/// A running text of a model.
 ///
 /// ```
 /// use tl_engine::{Model, SamplingOptions, Session, Step};
@@ -33,28 +33,28 @@ pub struct Session {
     model: Model,
     cache: KvCache,
     sampler: Sampler,
-    /// What the tokens that are chosen are to follow.
+    /// The constraint on chosen tokens.
     constraint: Option<Box<dyn Constraint>>,
-    /// The text so far: what the cache holds, and what is next.
+    /// The text so far: the tokens in the cache, and those waiting.
     tokens: Vec<u32>,
     timings: Timings,
 }
 
-/// What a step did.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A part of the text went through the model; so many of its tokens are left.
+    /// Part of the text went through the model; this many of its tokens are left.
     Prefilled(usize),
-    /// The token that was chosen to go on with. It is part of the text.
+    /// The chosen token. It is part of the text.
     Token(u32),
 }
 
 impl Session {
-    /// A session for texts of up to `context` tokens. Takes the KV cache; memory for the steps comes from the device's tensor buffer
-    /// where one is set (see [`ReserveFor`](crate::ReserveFor)).
+    /// A session for texts of up to `context` tokens. Takes the KV cache; the steps' memory comes from the device's
+    /// tensor buffer if one is set (see [`ReserveFor`](crate::ReserveFor)).
     ///
     /// # Errors
-    /// A context that the model was not trained for, sampling options out of range, memory that cannot be had.
+    /// A context beyond the model's trained length, sampling options out of range, lack of memory.
     pub fn new(model: &Model, context: usize, sampling: SamplingOptions) -> Result<Session> {
         let sampler = Sampler::new(sampling, model.vocab_size())?;
         let cache = model.new_cache(context)?;
@@ -67,7 +67,7 @@ impl Session {
         &self.model
     }
 
-    /// Tokens that there is room for.
+    /// Maximum number of tokens.
     pub fn context(&self) -> usize {
         self.cache.capacity()
     }
@@ -77,7 +77,7 @@ impl Session {
         &self.tokens
     }
 
-    /// Tokens of the text that did not go through the model yet.
+    /// Tokens of the text that have not gone through the model yet.
     pub fn n_waiting(&self) -> usize {
         self.tokens.len() - self.cache.len()
     }
@@ -87,17 +87,17 @@ impl Session {
         self.timings
     }
 
-    /// Lets only tokens be chosen that `constraint` allows, `None`: all. What it is to allow begins behind the text as it is, and
-    /// anew behind every text that the caller gives, by [`Session::set_text`] or [`Session::extend`].
+    /// Sets the constraint on chosen tokens; `None` allows all. Constrained text begins after the present text, and
+    /// anew after each text that the caller gives by [`Session::set_text`] or [`Session::extend`].
     ///
     /// # Errors
-    /// What [`Constraint::reset`] says.
+    /// The error of [`Constraint::reset`].
     pub fn set_constraint(&mut self, constraint: Option<Box<dyn Constraint>>) -> Result<()> {
         self.constraint = constraint;
         self.reset_constraint()
     }
 
-    /// Where the text stands by its constraint; `None` without one.
+    /// State of the text under its constraint; `None` without one.
     pub fn constraint_state(&self) -> Option<ConstraintState> {
         self.constraint.as_ref().map(|constraint| constraint.state())
     }
@@ -106,10 +106,10 @@ impl Session {
         self.constraint.as_mut().map_or(Ok(()), |constraint| constraint.reset())
     }
 
-    /// Makes this the text. What the cache holds of its beginning stays; the number of those tokens is given.
+    /// Replaces the text. Keeps the prefix that the cache holds, and returns its length in tokens.
     ///
     /// # Errors
-    /// An empty text, or one that does not fit.
+    /// An empty text, or one that exceeds the context.
     pub fn set_text(&mut self, tokens: &[u32]) -> Result<usize> {
         if tokens.is_empty() {
             return Err(ModelError::EmptyPrompt);
@@ -120,7 +120,7 @@ impl Session {
         self.reset_constraint()?;
         let held = self.tokens.iter().take(self.cache.len());
         let shared = held.zip(tokens).take_while(|(held, token)| held == token).count();
-        // The last token goes through the model in any case: its logits are wanted.
+        // The last token always goes through the model: its logits are needed.
         self.keep(shared.min(tokens.len() - 1));
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
@@ -129,10 +129,10 @@ impl Session {
         Ok(self.cache.len())
     }
 
-    /// Puts tokens behind the text.
+    /// Appends tokens to the text.
     ///
     /// # Errors
-    /// They do not fit.
+    /// Tokens that exceed the context.
     pub fn extend(&mut self, tokens: &[u32]) -> Result<()> {
         let len = self.tokens.len() + tokens.len();
         if len > self.context() {
@@ -144,33 +144,33 @@ impl Session {
         Ok(())
     }
 
-    /// Takes the last token of the text away, if it did not go through the model yet: one that ends a text is no part of it.
+    /// Removes the last token if it has not gone through the model yet: an end-of-text token is no part of the text.
     pub fn forget_last(&mut self) {
         if self.tokens.len() > self.cache.len() {
             self.tokens.pop();
         }
     }
 
-    /// Forgets the text; the memory stays.
+    /// Clears the text; the memory stays.
     pub fn clear(&mut self) {
         self.cache.clear();
         self.tokens.clear();
         self.sampler.reset();
     }
 
-    /// Lets the cache forget all but the first tokens. A layer with a window may have forgotten those that would be seen then, and a
-    /// layer's state has the others in it: the cache starts again.
+    /// Truncates the cache to its first `len` tokens. A layer with a window may have dropped tokens that would be
+    /// visible then, and a recurrent layer's state contains the later ones: in both cases the cache starts over.
     fn keep(&mut self, len: usize) {
         if self.cache.truncate(len).is_err() {
             self.cache.clear();
         }
     }
 
-    /// Goes on: runs a part of what is waiting through the model, at most [`PREFILL_CHUNK`] tokens, and chooses the next token
-    /// when nothing is left. Between two steps the caller may stop, for good or for a while.
+    /// Runs up to [`PREFILL_CHUNK`] waiting tokens through the model, and chooses the next token when none is left. The
+    /// caller may stop between two steps, for good or for a while.
     ///
     /// # Errors
-    /// An empty text, a full context, memory that cannot be had, what [`Constraint::mask`] says. The text stays as it was.
+    /// An empty text, a full context, lack of memory, the error of [`Constraint::mask`]. The text stays as it was.
     pub fn step(&mut self) -> Result<Step> {
         #[expect(clippy::disallowed_methods, reason = "steps are timed for their statistics")]
         let start = Instant::now();
@@ -205,7 +205,7 @@ impl Session {
         Ok(Step::Token(token))
     }
 
-    /// Whether the context has no room for another token to go through the model.
+    /// Whether the context is full: no further token can go through the model.
     pub fn is_full(&self) -> bool {
         self.tokens.len() > self.context()
     }

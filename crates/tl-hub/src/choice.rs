@@ -1,20 +1,20 @@
-//! Which files of a repository or a folder make a model.
+//! Chooses the files of a repository or a folder that make a model.
 //!
-//! Works on names alone, so that the cache and the hub are chosen from by the same rule.
+//! Works on names alone, so that cache and hub follow the same rule.
 
 /// A GGUF model among the files of a repository: one file, or all parts of a split one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GgufModel {
     /// The files in order, with `/` between folders.
     pub(crate) files: Vec<String>,
-    /// The quantization that the name tells, else the name without `.gguf`.
+    /// The quantization in the name, else the name without `.gguf`.
     pub(crate) label: String,
 }
 
 /// A part of a split GGUF file: `NAME-00001-of-00003.gguf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part<'a> {
-    /// What stands before the numbers.
+    /// The name before the numbers.
     pub(crate) stem: &'a str,
     /// Counted from 1.
     pub(crate) number: u32,
@@ -30,7 +30,7 @@ impl<'a> Part<'a> {
         (number >= 1 && number <= count).then_some(Self { stem, number, count })
     }
 
-    /// The name of the part `number`.
+    /// The name of part `number`.
     pub(crate) fn sibling(&self, number: u32, extension: &str) -> String {
         format!("{}-{number:05}-of-{:05}{extension}", self.stem, self.count)
     }
@@ -55,8 +55,8 @@ pub(crate) fn is_gguf(name: &str) -> bool {
     strip_suffix_ignoring_case(name, ".gguf").is_some()
 }
 
-/// The GGUF models among `names`, in the order of their names. Split files count where all parts are there; projectors
-/// of images and importance matrices are no models.
+/// The GGUF models among `names`, sorted by name. Split files count only when complete; image projectors and
+/// importance matrices are no models.
 pub(crate) fn gguf_models<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<GgufModel> {
     let mut names: Vec<&str> = names.into_iter().filter(|name| is_gguf(name)).collect();
     names.sort_unstable();
@@ -88,7 +88,7 @@ pub(crate) fn gguf_models<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<G
     models
 }
 
-/// The quantization in a name: the last of its words that is one, else the name without its ending.
+/// The quantization in a name: the last word that is one, else the name without its ending.
 fn label(name: &str) -> String {
     let stem = match Part::parse(name, ".gguf") {
         Some(part) => part.stem,
@@ -104,7 +104,7 @@ fn label(name: &str) -> String {
     label.unwrap_or_else(|| stem.to_owned())
 }
 
-/// Words between `-`, `.` and `/`, with where they begin.
+/// Words between `-`, `.` and `/`, with their offsets.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut begin = 0;
     text.split(['-', '.', '/']).map(move |word| {
@@ -126,7 +126,7 @@ fn is_quantization(word: &str) -> bool {
     })
 }
 
-/// Whether the model is the one that a user calls `wanted`: its label, a word or words of its name, or its file.
+/// Whether `wanted` names the model: its label, a word or words of its name, or its file.
 fn is_called(model: &GgufModel, wanted: &str) -> bool {
     let wanted = wanted.to_ascii_lowercase();
     let name = model.files[0].to_ascii_lowercase();
@@ -148,7 +148,7 @@ fn is_called(model: &GgufModel, wanted: &str) -> bool {
 pub(crate) fn choose<'a>(models: &'a [GgufModel], quant: Option<&str>) -> Option<&'a GgufModel> {
     let called = |wanted: &str| {
         let by_label = models.iter().find(|model| model.label.eq_ignore_ascii_case(wanted));
-        // Of several names that contain the word, the shortest has the least beside it.
+        // Of several names that contain the word, the shortest is the closest match.
         by_label
             .or_else(|| models.iter().filter(|model| is_called(model, wanted)).min_by_key(|model| model.files[0].len()))
     };
@@ -158,7 +158,7 @@ pub(crate) fn choose<'a>(models: &'a [GgufModel], quant: Option<&str>) -> Option
     }
 }
 
-/// Whether `names` hold the weights of a Hugging Face folder, or what is missing.
+/// The weight files of a Hugging Face folder among `names`; `None` if some are missing.
 pub(crate) fn safetensors_weights<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Vec<String>> {
     let mut shards: Vec<&str> = Vec::new();
     let mut has_index = false;

@@ -5,49 +5,49 @@ use std::path::{Path, PathBuf};
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, HubError>;
 
-/// Why a model was not found, or not downloaded.
+/// A failed search or download.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// Nothing has this name.
+    /// No model has this name.
     #[error("there is no model {spec:?}{}{}", searched_list(.searched), hint_text(.hint))]
     NotFound {
-        /// What the user wrote.
+        /// The name that the user wrote.
         spec: String,
-        /// Each place that was looked in.
+        /// The places searched.
         searched: Vec<PathBuf>,
-        /// What to do.
+        /// The suggested action.
         hint: String,
     },
 
-    /// A name that cannot be one.
+    /// A malformed name.
     #[error("{spec:?} is no name of a model: {reason}; write `org/repo`, `org/repo:Q4_K_M`, or `ollama:name:tag`")]
     MalformedName {
-        /// What the user wrote.
+        /// The name that the user wrote.
         spec: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// The model is there, but not in this quantization.
+    /// The model exists, but not in this quantization.
     #[error("{spec:?}: {place} has no {wanted:?}; it has {}", available_list(.available))]
     NoSuchQuant {
-        /// What the user wrote.
+        /// The name that the user wrote.
         spec: String,
         /// The folder or the repository.
         place: String,
-        /// What follows the colon.
+        /// The requested quantization.
         wanted: String,
-        /// What could follow it.
+        /// The available quantizations.
         available: Vec<String>,
     },
 
-    /// A folder, or a repository in a cache, in which there is no whole model.
+    /// A folder, or a repository in a cache, without a complete model.
     #[error("{}: no model in this folder: {found}", .folder.display())]
     NoModelInFolder {
         /// The folder.
         folder: PathBuf,
-        /// What is there, and what would have to be.
+        /// The files found, and the files required.
         found: String,
     },
 
@@ -60,7 +60,7 @@ pub enum HubError {
         models: Vec<String>,
     },
 
-    /// Not the first part of a split file.
+    /// A part of a split file other than the first.
     #[error("{}: part {number} of {count}; give the first part, {first}", .path.display())]
     NotFirstPart {
         /// The file.
@@ -73,16 +73,16 @@ pub enum HubError {
         first: String,
     },
 
-    /// A split file of which parts are missing.
+    /// A split file with missing parts.
     #[error("{}: a model in {count} parts, of which {} are missing, the first of them {first_missing}", .path.display(), .n_missing)]
     MissingParts {
         /// The file.
         path: PathBuf,
         /// The number of parts.
         count: u32,
-        /// How many are missing.
+        /// The number of missing parts.
         n_missing: usize,
-        /// The first one that is missing.
+        /// The first missing part.
         first_missing: String,
     },
 
@@ -105,25 +105,25 @@ pub enum HubError {
     BadCache {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// A file system that does not do as it is told.
+    /// A failed file system operation.
     #[error("{}: {action}: {source}{}", .path.display(), io_hint(.source))]
     Io {
         /// The file or the folder.
         path: PathBuf,
-        /// What was being done.
+        /// The operation.
         action: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// A hub that says no.
+    /// A hub's error status.
     #[error("{url}: the hub answers {status}{}", status_hint(*.status, .retry_after))]
     Status {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// The HTTP status.
         status: u16,
@@ -131,21 +131,21 @@ pub enum HubError {
         retry_after: Option<String>,
     },
 
-    /// A hub that cannot be reached, or that breaks off.
+    /// An unreachable hub, or a broken connection.
     #[error("{url}: {reason}; check the connection and the endpoint, and try again: what has arrived is kept")]
     Network {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
 
-    /// A hub whose answer cannot be right.
+    /// An invalid answer of a hub.
     #[error("{url}: {reason}")]
     BadAnswer {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What is wrong with the answer.
+        /// The reason.
         reason: String,
     },
 
@@ -156,12 +156,12 @@ pub enum HubError {
         lock: PathBuf,
     },
 
-    /// A setting that cannot be used.
+    /// An invalid setting.
     #[error("{what}: {reason}")]
     BadSetting {
-        /// Which setting.
+        /// The setting.
         what: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a folder holds: names and sizes, read with bounds.
+//! Folder listings: names and sizes, read with bounds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use crate::choice::{choose, gguf_models, safetensors_weights};
 use crate::error::{HubError, Result};
 use crate::found::{Kind, Resolved};
 
-/// The most entries of a folder that are looked at. A cache has one entry per model.
+/// Maximum number of entries read from a folder. A cache has one entry per model.
 const MAX_ENTRIES: usize = 100_000;
 
-/// How deeply folders inside a model's folder are looked into.
+/// Maximum depth of the search inside a model's folder.
 const MAX_DEPTH: usize = 3;
 
-/// The names in a folder, sorted; none if it is not there.
+/// The names in a folder, sorted; none if the folder does not exist.
 pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -32,7 +32,7 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The entry of a folder with this name, else one that differs in case alone.
+/// The entry of a folder with this name, else one that differs only in case.
 pub(crate) fn child(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     let exact = folder.join(name);
     if exact.symlink_metadata().is_ok() {
@@ -41,14 +41,14 @@ pub(crate) fn child(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     Ok(names(folder)?.iter().find(|found| found.eq_ignore_ascii_case(name)).map(|found| folder.join(found)))
 }
 
-/// Files below a folder, with `/` between folders, and their sizes. Links to nothing are left out.
+/// Files below a folder, with `/` between folders, and their sizes. Broken links are left out.
 pub(crate) fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
     let mut found = Vec::new();
     let mut folders = vec![(folder.to_owned(), String::new(), 0)];
     while let Some((folder, prefix, depth)) = folders.pop() {
         for name in names(&folder)? {
             let path = folder.join(&name);
-            // A link counts as what it leads to.
+            // A link counts as its target.
             let Ok(metadata) = fs::metadata(&path) else { continue };
             let name = format!("{prefix}{name}");
             if metadata.is_file() {
@@ -66,7 +66,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
 }
 
 /// The model in a folder: that of `quant`; without one that of a Hugging Face folder, or the only GGUF model if
-/// `only_one` is set, else the one that is chosen by default.
+/// `only_one` is set, else the default choice.
 pub(crate) fn model(folder: &Path, spec: &str, quant: Option<&str>, only_one: bool) -> Result<Resolved> {
     let files = files(folder)?;
     let names = || files.iter().map(|(name, _)| name.as_str());

@@ -1,4 +1,4 @@
-//! A model that was found: its kind and its files.
+//! A resolved model: its kind and its files.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,17 @@ pub enum Kind {
     HuggingFace,
 }
 
-/// A model that was found.
+/// A resolved model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// What the user wrote.
+    /// The name that the user wrote.
     pub name: String,
-    /// How it is stored.
+    /// The storage format.
     pub kind: Kind,
-    /// What to open: the GGUF file or its first part, or the folder.
+    /// The path to open: the GGUF file or its first part, or the folder.
     pub path: PathBuf,
     /// The files with the weights, in order.
     pub parts: Vec<PathBuf>,
-    /// Their size together, in bytes.
+    /// Total size of the parts in bytes.
     pub bytes: u64,
 }

@@ -9,7 +9,7 @@ use crate::folder;
 use crate::found::Resolved;
 use crate::name::{HubName, check_part};
 
-/// The snapshots of a model, the one that `refs/main` names first, then the newest.
+/// The snapshots of a model: the one named by `refs/main` first, then the newest.
 pub(crate) fn snapshots(repository: &Path) -> Result<Vec<PathBuf>> {
     let folder = repository.join("snapshots");
     let mut snapshots: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
@@ -48,7 +48,7 @@ fn main_commit(repository: &Path) -> Result<Option<String>> {
     }
 }
 
-/// The folder of a model, in whatever case.
+/// The folder of a model; case is ignored.
 pub(crate) fn repository(cache: &Path, name: &HubName) -> Result<Option<PathBuf>> {
     folder::child(cache, &name.folder_name())
 }

@@ -1,12 +1,12 @@
-//! Where models are.
+//! Finds and downloads models.
 //!
 //! A user names a model by a file, a folder, `org/repo[:quant]` in Hugging Face's cache, or `ollama:name[:tag]`.
-//! [`resolve`] finds it, [`list`] gives all that the caches hold, and `pull` (a feature) downloads one into Hugging
-//! Face's cache, laid out as `huggingface_hub` does it, so that other programs find it too.
+//! [`resolve`] finds it, [`list`] lists the caches, and `pull` (a feature) downloads one into Hugging Face's cache in
+//! the layout of `huggingface_hub`, so that other programs find it too.
 //!
 //! The crate reads no environment: the caller fills in [`Locations`]. It looks at names and sizes, not into models;
-//! what a file holds is for its reader to judge. Names come from users, manifests and hubs, and none of them leads out
-//! of the cache that it belongs to.
+//! their reader judges the contents. Names come from users, manifests and hubs, and none of them leads out of the
+//! cache that it belongs to.
 
 mod choice;
 mod error;

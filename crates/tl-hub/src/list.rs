@@ -8,30 +8,30 @@ use crate::found::Resolved;
 use crate::locations::Locations;
 use crate::{folder, hub_cache, ollama};
 
-/// Which cache a model lies in.
+/// The cache that holds a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Hugging Face's.
+    /// Hugging Face's cache.
     HubCache,
-    /// ollama's.
+    /// ollama's cache.
     Ollama,
 }
 
-/// A model in a cache. Its `name` is what [`resolve`](crate::resolve) takes.
+/// A model in a cache. [`resolve`](crate::resolve) accepts its `name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Where it lies.
+    /// The cache.
     pub source: Source,
     /// The model.
     pub model: Resolved,
 }
 
-/// Every whole model in the caches, in the order of their names; of Hugging Face's repositories the snapshot that
-/// `main` names, or the newest. What is incomplete or damaged is left out.
+/// Every complete model in the caches, sorted by name; of Hugging Face's repositories the snapshot of `main`, or the
+/// newest. Incomplete and damaged models are left out.
 ///
 /// # Errors
 ///
-/// A folder that cannot be read. One that is not there holds nothing.
+/// A folder that cannot be read. A missing one counts as empty.
 pub fn list(locations: &Locations) -> Result<Vec<Listed>> {
     let mut models = Vec::new();
     if let Some(cache) = &locations.hub_cache {
@@ -61,7 +61,7 @@ fn list_hub_cache(cache: &Path, models: &mut Vec<Listed>) -> Result<()> {
         }
         let gguf = gguf_models(names());
         for model in &gguf {
-            // A label that two models share does not tell them apart; a file's name does.
+            // A label shared by two models is ambiguous; a file's name is not.
             let is_unique = gguf.iter().filter(|other| other.label.eq_ignore_ascii_case(&model.label)).count() == 1;
             let quant = if is_unique && !model.label.contains('/') { &model.label } else { &model.files[0] };
             let name = format!("{organization}/{repository}:{quant}");

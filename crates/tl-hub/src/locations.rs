@@ -1,9 +1,9 @@
-//! The folders in which models are looked for.
+//! The folders searched for models.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The caches to look in. What is `None` is not looked in.
+/// The caches to search; `None` is skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Locations {
     /// Hugging Face's cache: the folder that holds `models--org--repo`.
@@ -13,7 +13,7 @@ pub struct Locations {
 }
 
 impl Locations {
-    /// The places that Hugging Face's and ollama's own programs use: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
+    /// The default places of Hugging Face's and ollama's own programs: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else
     /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`; and `$OLLAMA_MODELS`, else
     /// `~/.ollama/models`.
     ///

@@ -2,7 +2,7 @@
 
 use crate::error::{HubError, Result};
 
-/// The longest part of a name, in bytes. The hub's own limit is 96.
+/// Maximum length of a part of a name in bytes. The hub's own limit is 96.
 const MAX_PART: usize = 128;
 
 /// A model on a hub.
@@ -10,12 +10,12 @@ const MAX_PART: usize = 128;
 pub(crate) struct HubName {
     pub(crate) organization: String,
     pub(crate) repository: String,
-    /// What follows the colon: a quantization (`Q4_K_M`) or the name of a file.
+    /// The part after the colon: a quantization (`Q4_K_M`) or the name of a file.
     pub(crate) quant: Option<String>,
 }
 
 impl HubName {
-    /// Whether `spec` has the form of a name, whatever it names.
+    /// Parses a name; no model with this name need exist.
     pub(crate) fn parse(spec: &str) -> Result<Self> {
         let malformed = |reason: String| HubError::MalformedName { spec: spec.to_owned(), reason };
         let (path, quant) = match spec.split_once(':') {
@@ -65,7 +65,7 @@ pub(crate) struct OllamaName {
 }
 
 impl OllamaName {
-    /// Reads what follows `ollama:`: `[[host/]namespace/]name[:tag]`.
+    /// Parses the part after `ollama:`: `[[host/]namespace/]name[:tag]`.
     pub(crate) fn parse(name: &str) -> Result<Self> {
         let malformed = |reason: String| HubError::MalformedName { spec: format!("ollama:{name}"), reason };
         let after_slash = name.rfind('/').map_or(0, |at| at + 1);
@@ -88,7 +88,7 @@ impl OllamaName {
     }
 }
 
-/// Whether `part` is one plain file name.
+/// Checks that `part` is one plain file name.
 pub(crate) fn check_part(part: &str) -> std::result::Result<(), String> {
     if part.is_empty() {
         return Err("a part of it is empty".to_owned());

@@ -10,10 +10,10 @@ use crate::found::{Kind, Resolved};
 use crate::hub_cache::check_inside;
 use crate::name::OllamaName;
 
-/// The longest manifest that is read. They have about 1000 bytes.
+/// Maximum length of a manifest in bytes. They have about 1000.
 const MAX_MANIFEST: u64 = 1 << 20;
 
-/// The kind of the blob that is a GGUF file.
+/// Media type of the layer with the GGUF file.
 const MODEL_LAYER: &str = "application/vnd.ollama.image.model";
 
 #[derive(serde::Deserialize)]
@@ -32,7 +32,7 @@ struct Layer {
     size: u64,
 }
 
-/// The manifest of a model, in whatever case its name is written.
+/// The manifest of a model; case is ignored.
 pub(crate) fn manifest(ollama: &Path, name: &OllamaName) -> Result<Option<PathBuf>> {
     let mut path = ollama.join("manifests");
     for part in &name.parts {

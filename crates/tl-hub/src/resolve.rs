@@ -1,4 +1,4 @@
-//! What a user writes to the files of a model.
+//! Resolves a user's model name to the files of a model.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,8 @@ use crate::{folder, hub_cache, ollama};
 ///
 /// # Errors
 ///
-/// [`HubError::NotFound`] with every place that was looked at; and what is wrong with what was found there.
+/// [`HubError::NotFound`] lists every place searched; the other variants state what is wrong with a model that was
+/// found.
 pub fn resolve(spec: &str, locations: &Locations) -> Result<Resolved> {
     if let Some(name) = spec.strip_prefix("ollama:") {
         return resolve_ollama(spec, name, locations);
@@ -53,7 +54,7 @@ pub fn resolve(spec: &str, locations: &Locations) -> Result<Resolved> {
     Err(HubError::NotFound { spec: spec.to_owned(), searched, hint: format!("Download it with `tl pull {spec}`.") })
 }
 
-/// The way out where a cache has another quantization, or parts of a model.
+/// Adds the `pull` hint to an error about another quantization, or parts of a model, in a cache.
 fn with_pull(error: HubError, spec: &str) -> HubError {
     match error {
         HubError::NoModelInFolder { folder, found } => {
@@ -75,7 +76,7 @@ fn looks_like_path(spec: &str) -> bool {
         || (!spec.contains(':') && strip_suffix_ignoring_case(spec, ".gguf").is_some())
 }
 
-/// A word without a slash that is no file: the error, with what it may have meant.
+/// The error for a word without a slash that is no file, with its possible meanings.
 fn not_a_path(spec: &str, locations: &Locations) -> HubError {
     let mut searched = vec![PathBuf::from(spec)];
     let mut hint = "Give the path of a file or folder, `org/repo` of a hub, or `ollama:name`.".to_owned();

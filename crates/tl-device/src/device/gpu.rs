@@ -1,4 +1,4 @@
-//! What a `Device` does where it is a GPU; a CPU device answers too, with nothing or an error.
+//! The GPU side of `Device`; on a CPU device its functions return nothing or an error.
 
 use super::handle::Device;
 use crate::error::Error;
@@ -18,7 +18,7 @@ use crate::options::LaunchListener;
 use crate::shader_target::ShaderTarget;
 
 impl Device {
-    /// The best GPU of this machine, a software device where there is no other.
+    /// The best GPU of this machine, or a software device if there is no other.
     ///
     /// ```no_run
     /// use tl_device::Device;
@@ -28,14 +28,14 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoGpu`] where there is none, [`Error::Gpu`] where it cannot be opened.
+    /// [`Error::NoGpu`] if there is none, [`Error::Gpu`] if it cannot be opened.
     #[cfg(feature = "gpu")]
     pub fn gpu() -> Result<Device, Error> {
         Device::gpu_with(&DeviceOptions::default())
     }
 
-    /// The GPU that the options choose. Its memory is that of [`DeviceOptions::memory`]; the threads serve the operations that
-    /// have no program for the GPU.
+    /// The GPU chosen by the options. [`DeviceOptions::memory`] applies to its memory; the threads serve the operations
+    /// without a GPU program.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Error, GpuChoice};
@@ -51,7 +51,7 @@ impl Device {
         Ok(Device { memory: Memory::on_gpu(options)? })
     }
 
-    /// All GPUs of this machine, the best first, with what they can.
+    /// All GPUs of this machine, the best first, with their features.
     ///
     /// ```
     /// use tl_device::Device;
@@ -64,7 +64,7 @@ impl Device {
         crate::gpu::list()
     }
 
-    /// What the GPU says of itself; `None` for another device.
+    /// The description of the GPU; `None` for another device.
     ///
     /// ```
     /// use tl_device::Device;
@@ -77,7 +77,7 @@ impl Device {
         return None;
     }
 
-    /// What was made and done on the GPU; `None` for another device.
+    /// The counters of the GPU; `None` for another device.
     ///
     /// ```
     /// use tl_device::Device;
@@ -93,7 +93,7 @@ impl Device {
         return None;
     }
 
-    /// What programs for this GPU may use; `None` for another device.
+    /// The features available to programs of this GPU; `None` for another device.
     ///
     /// ```
     /// use tl_device::Device;
@@ -107,7 +107,7 @@ impl Device {
         self.memory.simulated_target()
     }
 
-    /// Records the run of a program on the GPU, behind everything that was recorded before. Waits for nothing.
+    /// Records the launch of a program on the GPU, after all commands recorded before. Does not wait.
     ///
     /// ```
     /// use tl_device::{Binding, Device, Error, Launch, Layout, Role};
@@ -120,7 +120,7 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotGpu`] for another device, [`Error::Gpu`] where the program is not taken or the device has failed.
+    /// [`Error::NotGpu`] for another device, [`Error::Gpu`] if the program is rejected or the device has failed.
     pub fn launch(&self, launch: &Launch) -> Result<(), Error> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = self.memory.gpu() {
@@ -135,9 +135,9 @@ impl Device {
         Err(Error::NotGpu { device: self.name().to_owned() })
     }
 
-    /// Whether the GPU's matrix instructions may be used. They are an experimental part of the drivers, so that `check` tries
-    /// them first, once for each device: on two further devices on the same GPU, with their own memory, of which only the
-    /// first has them. A simulated GPU is trusted.
+    /// Whether the GPU's matrix instructions may be used. They are an experimental part of the drivers, so `check`
+    /// tests them first, once per device: on two further devices on the same GPU, with their own memory, of which only
+    /// the first has matrix instructions. A simulated GPU is trusted.
     ///
     /// ```
     /// use tl_device::Device;
@@ -166,8 +166,8 @@ impl Device {
         Err(Error::NotGpu { device: self.name().to_owned() })
     }
 
-    /// Counts an operation that ran on the CPU because it has no program for this GPU. Whether it is the first of its name,
-    /// so that the user can be told once.
+    /// Counts an operation that ran on the CPU for lack of a GPU program. Returns whether it is the first of its name,
+    /// so that the user can be warned once.
     ///
     /// ```
     /// use tl_device::Device;
@@ -183,7 +183,7 @@ impl Device {
         is_new
     }
 
-    /// Sets what is called with the name of an operation when it first runs on the CPU for want of a program for the GPU.
+    /// Sets the listener called with the name of an operation when it first runs on the CPU for lack of a GPU program.
     ///
     /// ```
     /// use tl_device::Device;
@@ -195,7 +195,7 @@ impl Device {
     }
 }
 
-/// Records a launch on a GPU, whose memory all of its bindings are.
+/// Records a launch on a GPU that owns the memory of all its bindings.
 #[cfg(feature = "gpu")]
 fn launch_on(gpu: &Gpu, launch: &Launch) -> Result<(), Error> {
     let mut bound = BoundBuffers::new();

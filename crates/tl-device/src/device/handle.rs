@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::memory::Memory;
 use crate::options::{DeviceOptions, Simulation};
 
-/// A place where tensors live and are computed on. Cloning gives another handle on the same device.
+/// A device: tensors live and are computed on it. Cloning gives another handle on the same device.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -33,7 +33,7 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
-    /// A CPU device of its own, with its own memory and threads.
+    /// A new CPU device with its own memory and threads.
     ///
     /// ```
     /// use tl_device::Device;
@@ -44,7 +44,7 @@ impl Device {
         Device::cpu_with(&DeviceOptions::default())
     }
 
-    /// A CPU device with these options.
+    /// A new CPU device with these options.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions};
@@ -57,8 +57,8 @@ impl Device {
         Device { memory: Memory::new(options) }
     }
 
-    /// What can still be had: by the bounds of the operating system ([`available_memory`](crate::available_memory)), or of a
-    /// GPU's memory beyond what this device holds; `None` where nobody says.
+    /// Memory still available: by the bounds of the operating system ([`available_memory`](crate::available_memory)),
+    /// or a GPU's memory beyond that of this device; `None` if unknown.
     ///
     /// ```
     /// use tl_device::{Device, available_memory};
@@ -69,7 +69,7 @@ impl Device {
         self.memory.available()
     }
 
-    /// Waits until the device has done everything that it was given. A CPU device has always done it.
+    /// Waits until the device has finished all submitted work. A CPU device never has any.
     ///
     /// ```
     /// use tl_device::Device;
@@ -77,7 +77,7 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device has failed.
+    /// [`Error::Gpu`] if the device has failed.
     pub fn synchronize(&self) -> Result<(), Error> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = self.memory.gpu() {
@@ -90,7 +90,7 @@ impl Device {
         Device { memory }
     }
 
-    /// A device that only counts, without threads of its own: see [`Simulation`].
+    /// A simulated device, without threads of its own: see [`Simulation`].
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role, Simulation};
@@ -103,7 +103,7 @@ impl Device {
         Device::cpu_with(&DeviceOptions { simulation: Some(simulation), threads: 1, ..DeviceOptions::default() })
     }
 
-    /// The name that users see.
+    /// The public name.
     ///
     /// ```
     /// use tl_device::{Device, Simulation};
@@ -118,7 +118,7 @@ impl Device {
         }
     }
 
-    /// Whether the device only counts, and operations on it compute nothing.
+    /// Whether the device is simulated: operations on it compute nothing.
     ///
     /// ```
     /// use tl_device::{Device, Simulation};
@@ -139,7 +139,7 @@ impl Device {
         self.memory.is_gpu()
     }
 
-    /// Whether both handles mean the same device.
+    /// Whether both handles refer to the same device.
     ///
     /// ```
     /// use tl_device::Device;
@@ -151,7 +151,7 @@ impl Device {
         Arc::ptr_eq(&self.memory, &other.memory)
     }
 
-    /// The threads that compute.
+    /// The compute threads.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions};
@@ -169,7 +169,7 @@ impl Device {
 }
 
 impl Simulation {
-    /// A device with the operations of `device`: what takes memory there takes as much.
+    /// A simulation of `device`: its operations take the same memory.
     ///
     /// ```
     /// use tl_device::{Device, Simulation};

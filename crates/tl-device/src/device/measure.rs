@@ -1,4 +1,4 @@
-//! What a `Device` says of its memory: statistics, stretches of a program, traces.
+//! Measurements of a `Device`'s memory: statistics, scopes, traces.
 
 use super::handle::Device;
 use crate::memory::thread_context;
@@ -6,8 +6,8 @@ use crate::stats::{MemoryStats, TensorBufferStats};
 use crate::trace::Trace;
 
 impl Device {
-    /// Names the place in the program that runs on this thread from here on, for traces and errors: any number that the caller can turn
-    /// into a place again; 0: none.
+    /// Sets the present place in the program on this thread, for traces and errors: any number that the caller can map
+    /// back to a place; 0: none.
     ///
     /// ```
     /// use tl_device::{Device, Error, Layout, Role};
@@ -21,8 +21,8 @@ impl Device {
         thread_context::set_location(location);
     }
 
-    /// Begins to record what happens to memory. Traces nest: each records what happens until its own end. A recording's
-    /// own memory is bounded and counted ([`MemoryStats::recording_bytes`]).
+    /// Starts recording memory events. Traces nest: each records until its own end. A recording's own memory is bounded
+    /// and counted ([`MemoryStats::recording_bytes`]).
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -36,7 +36,7 @@ impl Device {
         self.memory.lock().start_trace();
     }
 
-    /// Ends the recording that was begun last and gives what was recorded; nothing where none was begun.
+    /// Ends the most recently started recording and returns its trace; an empty trace if none was started.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -53,7 +53,7 @@ impl Device {
         self.memory.lock().stop_trace()
     }
 
-    /// Says that a step of the program ends here (a token is out, a line printed), for traces:
+    /// Marks the end of a step of the program (a token generated, a line printed) in traces:
     /// [`Action::Step`](crate::Action::Step).
     ///
     /// ```
@@ -67,7 +67,7 @@ impl Device {
         self.memory.lock().end_step();
     }
 
-    /// Measures from here on: counts and the peak since now. Scopes may nest.
+    /// Starts a measurement of counts and peak. Scopes may nest.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -83,7 +83,7 @@ impl Device {
         Scope { device: self.clone(), id, start }
     }
 
-    /// What the device holds.
+    /// The device's memory statistics.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -98,7 +98,7 @@ impl Device {
         self.memory.stats()
     }
 
-    /// What the current tensor buffer holds and did; all zeros where none is set.
+    /// Statistics of the current tensor buffer; all zeros if none is set.
     ///
     /// ```
     /// use tl_device::{Device, TensorBuffer};
@@ -114,7 +114,7 @@ impl Device {
         self.memory.current_reserve_stats()
     }
 
-    /// Lets [`MemoryStats::peak_bytes`] start again from what is live now.
+    /// Restarts [`MemoryStats::peak_bytes`] from the present live bytes.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -130,7 +130,7 @@ impl Device {
     }
 }
 
-/// A stretch of a program, measured: see [`Device::scope`].
+/// A running measurement: see [`Device::scope`].
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -150,7 +150,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The device's statistics, the counts and the peak being those since the scope was opened.
+    /// The device's statistics, with counts and peak since the scope was opened.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};

@@ -1,10 +1,10 @@
-//! A `Device` that only counts: the work that operations would have, and buffers that wait for simulated work.
+//! A simulated `Device`: the work counted for operations, and buffers that wait for simulated work.
 
 use super::handle::Device;
 use crate::options::Work;
 
 impl Device {
-    /// Adds to what operations on a device that only counts would have to read and to compute.
+    /// Adds to the counted work of operations on a simulated device.
     ///
     /// ```
     /// use tl_device::{Device, Simulation, Work};
@@ -18,12 +18,12 @@ impl Device {
         *self.memory.work.lock() += work;
     }
 
-    /// The sum of what was counted, which begins anew.
+    /// The work counted so far; resets the count.
     pub fn take_work(&self) -> Work {
         std::mem::take(&mut *self.memory.work.lock())
     }
 
-    /// How many buffers of a simulated device came back and wait for [`Device::complete`].
+    /// Number of returned buffers of a simulated device that wait for [`Device::complete`].
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, Simulation};
@@ -39,7 +39,7 @@ impl Device {
         self.memory.lock().returning()
     }
 
-    /// Says that the work that the `index`-th waiting buffer waits for is done; `false` where there is no such buffer.
+    /// Completes the work that the `index`-th waiting buffer waits for; `false` if there is no such buffer.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, Simulation};

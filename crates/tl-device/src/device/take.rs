@@ -1,4 +1,4 @@
-//! What a `Device` serves: memory for tensors, its tensor buffer, its pool, the seal.
+//! Memory of a `Device`: requests for tensors, the tensor buffer, the pool, the seal.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] after the pool was emptied and the request repeated; [`Error::Layout`] for impossible layouts.
+    /// [`Error::OutOfMemory`] after a trim of the pool and a second attempt; [`Error::Layout`] for impossible layouts.
     pub fn take(&self, layout: &Layout, purpose: impl Into<Purpose>) -> Result<Lease, Error> {
         let (slot, len_bytes) = self.memory.take(layout, purpose.into())?;
         Ok(Lease::new(self, slot, len_bytes))
     }
 
-    /// Takes the memory that kernels need of their own for products and attention, unless the device has it: see
+    /// Takes the kernels' workspace for products and attention, unless the device has it: see
     /// [`MemoryStats::workspace_bytes`](crate::MemoryStats::workspace_bytes). Operations on tensors call this themselves.
     ///
     /// ```
@@ -52,9 +52,9 @@ impl Device {
         self.memory.take_workspace()
     }
 
-    /// Whether the process's heap may grow by `bytes`, by what the system has and, where a [`CountedHeap`](crate::heap::CountedHeap)
-    /// serves the program, by this device's limit: for whoever is about to make
-    /// something as large as an input wants it. `what` names it in the error. It costs a comparison or two where little is asked.
+    /// Checks that the process's heap may grow by `bytes`: by the available memory and, where a
+    /// [`CountedHeap`](crate::heap::CountedHeap) serves the program, by this device's limit. For allocations whose size
+    /// an input determines. `what` names the allocation in the error. Small requests cost a comparison or two.
     ///
     /// ```
     /// use tl_device::Device;
@@ -71,7 +71,8 @@ impl Device {
         self.memory.check_heap(bytes, what)
     }
 
-    /// A part of a mapped file as read-only memory. It is counted in [`MemoryStats::mapped_bytes`](crate::MemoryStats::mapped_bytes) and against the limit.
+    /// A part of a mapped file as read-only memory. It counts in
+    /// [`MemoryStats::mapped_bytes`](crate::MemoryStats::mapped_bytes) and against the limit.
     ///
     /// ```
     /// use tl_device::{Device, Mapping};
@@ -84,7 +85,7 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutsideFile`] where it reaches beyond the file's end, [`Error::Limit`].
+    /// [`Error::OutsideFile`] if it reaches beyond the file's end, [`Error::Limit`].
     pub fn adopt(&self, mapping: &Mapping, offset: usize, len: usize) -> Result<Lease, Error> {
         let file_bytes = mapping.bytes().len();
         let block =
@@ -93,7 +94,7 @@ impl Device {
         Ok(Lease::new(self, slot, len_bytes))
     }
 
-    /// From here on, operations on this device take from `buffer`. The former one is let go.
+    /// Sets the tensor buffer that operations on this device take from. The former one is released.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, TensorBuffer};
@@ -107,14 +108,14 @@ impl Device {
     /// ```
     ///
     /// # Panics
-    /// Where the buffer was made for another device; [`Device::replace_tensor_buffer`] gives an error instead.
+    /// If the buffer was made for another device; [`Device::replace_tensor_buffer`] gives an error instead.
     pub fn set_tensor_buffer(&self, buffer: TensorBuffer) {
         if let Err(error) = self.replace_tensor_buffer(Some(buffer)) {
             panic!("set_tensor_buffer: {error}");
         }
     }
 
-    /// Sets or (with `None`) unsets the tensor buffer and gives back the one that was set.
+    /// Sets or (with `None`) unsets the tensor buffer and returns the former one.
     ///
     /// ```
     /// use tl_device::{Device, Error, TensorBuffer};
@@ -127,7 +128,7 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OtherDevice`] where the buffer was made for another device.
+    /// [`Error::OtherDevice`] if the buffer was made for another device.
     pub fn replace_tensor_buffer(&self, buffer: Option<TensorBuffer>) -> Result<Option<TensorBuffer>, Error> {
         if buffer.as_ref().is_some_and(|buffer| !buffer.belongs_to(self.memory())) {
             return Err(Error::OtherDevice);
@@ -162,8 +163,8 @@ impl Device {
         BufferPool { memory: &self.memory }
     }
 
-    /// From here on, a request that would be a new allocation is an error, [`Error::Sealed`], that names the operation and the
-    /// layout. [`Error::missing_reservation`] is what would have served it.
+    /// Seals the device: a request that would be a new allocation is an error, [`Error::Sealed`], that names the
+    /// operation and the layout. [`Error::missing_reservation`] is the reservation that would have served it.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role};
@@ -176,7 +177,7 @@ impl Device {
         self.memory.seal();
     }
 
-    /// Seals the device as soon as something other than a parameter asks for memory: what was reserved before then must do.
+    /// Seals the device at the first request for memory other than a parameter's: earlier reservations must suffice.
     ///
     /// ```
     /// use tl_device::{Device, Error, Layout, Role, TensorBuffer};
@@ -222,8 +223,8 @@ impl Device {
         self.memory.is_sealed()
     }
 
-    /// Sets what is called, with the bytes that are missing, before a request fails for want of memory; the request is
-    /// then repeated once. It may drop tensors and clear reservations.
+    /// Sets the hook called with the number of missing bytes before a request fails for lack of memory; the request is
+    /// then repeated once. The hook may drop tensors and clear reservations.
     ///
     /// ```
     /// # use std::sync::Mutex;
@@ -246,7 +247,7 @@ impl Device {
         self.memory.set_hook(Some(Arc::new(hook)));
     }
 
-    /// Frees everything that is idle in the pool. Reservations stay.
+    /// Frees the pool's idle memory. Reservations stay.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -262,7 +263,7 @@ impl Device {
     }
 }
 
-/// A device's reactive pool: what no reservation serves is kept here when it comes back, by size class, up to a cap.
+/// A device's reactive pool: returned memory without a reservation is kept here by size class, up to a cap.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -279,7 +280,7 @@ pub struct BufferPool<'a> {
 }
 
 impl BufferPool<'_> {
-    /// What the pool holds and did.
+    /// The pool's statistics.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -293,7 +294,7 @@ impl BufferPool<'_> {
         self.memory.pool_stats()
     }
 
-    /// Frees everything that is idle.
+    /// Frees all idle buffers.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};

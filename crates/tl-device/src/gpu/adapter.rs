@@ -1,4 +1,4 @@
-//! Finding GPUs, asking them what they can, opening one.
+//! Finds GPUs, queries their features, opens one.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use crate::error::{Error, GpuProblem};
 use crate::gpu_options::{GpuChoice, GpuInfo, GpuKind, GpuOptions};
 use crate::shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 
-/// Backends that there are programs for. OpenGL is not among them: it lacks what the programs need.
+/// Supported backends. OpenGL is not among them: it lacks required features.
 const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 
-/// What every device must have.
+/// Features required of every device.
 const REQUIRED: wgpu::Features = wgpu::Features::IMMEDIATES;
 
 fn instance(validation: bool) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = BACKENDS;
     descriptor.flags = if validation { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() };
-    // Beyond this share of what the driver says it can give, a buffer is refused rather than the device lost.
+    // Above this share of the driver's memory budget a buffer is refused, before the device is lost.
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     wgpu::Instance::new(descriptor)
 }
 
-/// Adapters with what they say of themselves, the best first.
+/// Adapters with their descriptions, the best first.
 fn adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, GpuInfo)> {
     let found = wait_for(instance.enumerate_adapters(BACKENDS));
     let mut all: Vec<_> = found.into_iter().map(|adapter| (info(&adapter), adapter)).collect();
@@ -91,7 +91,7 @@ fn matrix_shapes(adapter: &wgpu::Adapter) -> Vec<String> {
     adapter.cooperative_matrix_properties().into_iter().map(shape).collect()
 }
 
-/// Whether products of `float16` matrices of this size, summed in `float32`, have an instruction.
+/// Whether there is an instruction for `float16` matrix products of this size with `float32` sums.
 fn has_matrix(adapter: &wgpu::Adapter, size: u32) -> bool {
     use wgpu::CooperativeScalarType::{F16, F32};
     adapter.cooperative_matrix_properties().iter().any(|shape| {
@@ -99,14 +99,14 @@ fn has_matrix(adapter: &wgpu::Adapter, size: u32) -> bool {
     })
 }
 
-/// The size of the device's largest heap of its own memory. Only Vulkan is asked; wgpu offers no question for all backends.
+/// The size of the largest device-local heap. Vulkan only; wgpu has no such query for all backends.
 fn memory_bytes(adapter: &wgpu::Adapter, backend: wgpu::Backend) -> Option<u64> {
     if backend != wgpu::Backend::Vulkan {
         return None;
     }
     #[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
     {
-        // SAFETY: nothing is changed or destroyed: the handles are asked for properties while the adapter lives.
+        // SAFETY: nothing is changed or destroyed: the handles are only queried for properties while the adapter lives.
         let properties = unsafe {
             let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
             let instance = vulkan.shared_instance().raw_instance();
@@ -123,7 +123,7 @@ fn memory_bytes(adapter: &wgpu::Adapter, backend: wgpu::Backend) -> Option<u64> 
     }
 }
 
-/// The adapter that was asked for.
+/// The chosen adapter.
 fn choose(all: Vec<(wgpu::Adapter, GpuInfo)>, choice: &GpuChoice) -> Result<(wgpu::Adapter, GpuInfo), Error> {
     let names: Vec<String> = all.iter().map(|(_, info)| info.name.clone()).collect();
     let is_chosen = |info: &GpuInfo| match choice {
@@ -143,7 +143,7 @@ fn choose(all: Vec<(wgpu::Adapter, GpuInfo)>, choice: &GpuChoice) -> Result<(wgp
     }
 }
 
-/// Opens the GPU that the options ask for.
+/// Opens the GPU that the options choose.
 pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
     let instance = instance(options.validation);
     let (adapter, info) = choose(adapters(&instance), &options.choice)?;
@@ -164,7 +164,8 @@ pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
         experimental_features: if matrix.is_empty() {
             wgpu::ExperimentalFeatures::disabled()
         } else {
-            // SAFETY: matrix instructions are used by programs of this project alone, within the bounds of their buffers.
+            // SAFETY: matrix instructions are used only by programs of this project, within the bounds of their
+            // buffers.
             unsafe { wgpu::ExperimentalFeatures::enabled() }
         },
         memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -194,7 +195,7 @@ pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Gpu>, Error> {
     Ok(Arc::new(Gpu::new(driver, programs, stream)?))
 }
 
-/// Keeps what the device says on its own account, where wgpu would end the process.
+/// Keeps errors that the device reports on its own, for which wgpu would end the process.
 fn listen(device: &wgpu::Device, lost: &Arc<DeviceLost>) {
     let kept = lost.clone();
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {

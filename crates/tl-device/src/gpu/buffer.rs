@@ -1,4 +1,4 @@
-//! Memory on the device: whole buffers. A piece of a buffer cannot be bound for writing beside a piece that is read, so
+//! Memory on the device: whole buffers. A piece of a buffer cannot be bound for writing while another piece is read, so
 //! there are no arenas here.
 
 use std::sync::Arc;
@@ -23,17 +23,18 @@ impl Buffer {
         self.raw.capacity
     }
 
-    /// A part of the buffer as a binding; a `len_bytes` of 0 means all that is behind the offset.
+    /// A part of the buffer as a binding; a `len_bytes` of 0 extends to the end.
     pub(crate) fn bind(&self, offset_bytes: u64, len_bytes: u64) -> Result<Bound<'_>, Error> {
         self.gpu.bind(&self.raw, offset_bytes, len_bytes)
     }
 
-    /// The bytes from `offset` on, in pieces: `sink` gets each, in order. Waits for what was recorded before.
+    /// Reads the bytes from `offset` on: `sink` receives them in pieces, in order. Waits for the commands recorded
+    /// before.
     pub(crate) fn read(&self, offset: usize, len: usize, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         self.gpu.read(&self.raw, offset, len, sink)
     }
 
-    /// Writes `bytes` behind everything that was recorded before. `offset` is a multiple of 4.
+    /// Writes `bytes` after all commands recorded before. `offset` is a multiple of 4.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.gpu.write(&self.raw, offset, bytes)
     }

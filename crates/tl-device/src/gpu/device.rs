@@ -32,13 +32,13 @@ const FILL: &str = "
 /// An open device.
 pub(crate) struct Gpu {
     driver: Driver,
-    /// Taken after `stream` where both are needed.
+    /// Locked after `stream` where both are needed.
     programs: Mutex<Programs>,
     stream: Mutex<Stream>,
 }
 
-// Said here once, and checked field by field below: left to itself, the compiler would go through all of
-// wgpu's types for every crate that holds a device, deeper than its default limit allows.
+// Asserted here, with the fields checked below: otherwise the compiler would walk all of wgpu's types for every crate
+// that holds a device, deeper than its default recursion limit allows.
 // SAFETY: every field is `Send`.
 unsafe impl Send for Gpu {}
 // SAFETY: every field is `Sync`.
@@ -50,7 +50,7 @@ const _: () = {
     check::<(Arc<DeviceLost>, Mutex<Programs>, Mutex<Stream>)>();
 };
 
-/// A part of a buffer that a program sees.
+/// A part of a buffer bound to a program.
 pub(crate) struct Bound<'a> {
     buffer: &'a RawBuffer,
     offset: u64,
@@ -60,19 +60,19 @@ pub(crate) struct Bound<'a> {
 /// The bindings of a launch.
 pub(crate) type BoundBuffers<'a> = SmallVec<[Bound<'a>; 8]>;
 
-/// One run of a program, its memory aside: see [`Launch`](crate::Launch).
+/// A launch without its memory: see [`Launch`](crate::Launch).
 pub(crate) struct Dispatch<'a> {
     pub(crate) name: &'static str,
     pub(crate) variant: u64,
     pub(crate) source: &'a dyn Fn(&ShaderTarget) -> String,
-    /// How many of the bindings are only read; they come first.
+    /// Number of read-only bindings; they come first.
     pub(crate) read_count: usize,
     pub(crate) reports_faults: bool,
     pub(crate) immediates: &'a [u32],
     pub(crate) groups: u32,
 }
 
-/// Why there is no buffer.
+/// Reason for a failed buffer allocation.
 pub(crate) enum AllocError {
     OutOfMemory,
     Other(Error),
@@ -84,7 +84,7 @@ impl Gpu {
         Ok(Gpu { driver, programs: Mutex::new(programs), stream: Mutex::new(stream) })
     }
 
-    /// Closes the driver's device, for tests of what comes after.
+    /// Closes the driver's device, for tests of lost devices.
     #[cfg(test)]
     pub(super) fn destroy(&self) {
         self.driver.device.destroy();
@@ -130,7 +130,7 @@ impl Gpu {
 }
 
 impl Gpu {
-    /// Records the run of a program. Nothing is waited for, but where the device is far behind.
+    /// Records a launch. Waits only if the device is far behind.
     pub(crate) fn launch(&self, bound: &[Bound<'_>], dispatch: &Dispatch) -> Result<(), Error> {
         self.driver.check()?;
         if dispatch.groups == 0 {
@@ -155,7 +155,7 @@ impl Gpu {
         stream.record(&self.driver, &pipeline, &group, dispatch.immediates, dispatch.groups)
     }
 
-    /// A part of a buffer as a binding; a `len` of 0 means all that is behind the offset.
+    /// A part of a buffer as a binding; a `len` of 0 extends to the end.
     pub(super) fn bind<'a>(&self, buffer: &'a RawBuffer, offset: u64, len: u64) -> Result<Bound<'a>, Error> {
         let behind = buffer.capacity as u64 - offset;
         let len = if len == 0 { behind } else { len.next_multiple_of(4).min(behind) };
@@ -166,7 +166,7 @@ impl Gpu {
         Ok(Bound { buffer, offset, len })
     }
 
-    /// Submits what was recorded and waits until the device has done all of it.
+    /// Submits the recorded commands and waits until the device has finished them.
     pub(crate) fn synchronize(&self) -> Result<(), Error> {
         let mut stream = self.stream.lock();
         stream.submit(&self.driver)?;
@@ -200,13 +200,13 @@ impl Gpu {
         for buffer in [from, to] {
             buffer.last_use.store(stream.serial(), Ordering::Relaxed);
         }
-        // Copies are of whole words; behind a layout's bytes there is room for the rest of one.
+        // Copies are of whole words; a buffer has room for the last word beyond a layout's bytes.
         let len = (len.next_multiple_of(4) as u64).min(from.capacity as u64 - offset as u64);
         stream.between(&self.driver.device).copy_buffer_to_buffer(&from.raw, offset as u64, &to.raw, 0, len);
         Ok(())
     }
 
-    /// Writes behind everything that was recorded before: the bytes go through the ring, and a copy is recorded.
+    /// Writes after all commands recorded before: the bytes go through the ring, and a copy is recorded.
     pub(super) fn write(&self, buffer: &RawBuffer, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.driver.check()?;
         let mut stream = self.stream.lock();
@@ -272,7 +272,7 @@ impl Gpu {
         Ok(RawBuffer { raw, id, last_use: AtomicU64::new(0), capacity })
     }
 
-    /// Drops what is kept of a buffer that goes: bind groups would keep its memory.
+    /// Drops the cached bind groups of a freed buffer, which would keep its memory.
     pub(super) fn forget(&self, buffer: &RawBuffer) {
         self.programs.lock().forget(buffer.id);
     }

@@ -1,4 +1,4 @@
-//! An open device as its driver gives it, its counters, and the first problem that it reported.
+//! An open device with its driver's handles, its counters, and the first problem that it reported.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ pub(super) struct Driver {
     pub(super) queue: wgpu::Queue,
     pub(super) info: GpuInfo,
     pub(super) target: ShaderTarget,
-    /// How long the device may take for what it was given.
+    /// Maximum time for submitted work.
     pub(super) timeout: Duration,
     pub(super) counts: Counts,
     pub(super) lost: Arc<DeviceLost>,
 }
 
-/// How often things were made and done. Each is counted in the one place where it happens.
+/// Counters of created things and actions. Each is counted in the one place where it happens.
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) buffers: AtomicU64,
@@ -39,7 +39,7 @@ pub(super) fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
-/// What the device said that no caller was waiting for. Everything that comes later fails with it.
+/// The device's first error that no caller waited for. All later work fails with it.
 #[derive(Default)]
 pub(super) struct DeviceLost(Mutex<Option<GpuProblem>>);
 
@@ -51,7 +51,7 @@ impl DeviceLost {
 }
 
 impl Driver {
-    /// An error where the device has failed before.
+    /// An error if the device has failed before.
     pub(super) fn check(&self) -> Result<(), Error> {
         match &*self.lost.0.lock() {
             Some(problem) => Err(self.error(problem.clone())),
@@ -64,7 +64,7 @@ impl Driver {
     }
 }
 
-/// The result of a future of wgpu's; on a native backend it is there at once or after its own waiting.
+/// The result of a wgpu future; on a native backend it is ready at once or after its own waiting.
 pub(super) fn wait_for<T>(future: impl Future<Output = T>) -> T {
     pollster::block_on(future)
 }

@@ -1,12 +1,13 @@
 //! Graphics processors through wgpu: Vulkan, Metal, Direct3D 12.
 //!
-//! `adapter.rs` lists and opens them, `device.rs` is an open one, `buffer.rs` its memory, `programs.rs` keeps what is made once (pipelines, bind
-//! groups), `stream.rs` records commands, submits them and moves data between host and device. Together they know buffers,
-//! programs and order; what a program computes is its caller's affair, and who may use which memory is the business of `memory/`.
+//! `adapter.rs` lists and opens them, `device.rs` is an open one, `buffer.rs` its memory, `programs.rs` caches
+//! pipelines and bind groups, `stream.rs` records commands, submits them and moves data between host and device.
+//! Together they know buffers, programs and order; callers define what a program computes, `memory/` who may use which
+//! memory.
 //!
-//! There is one stream of commands for each device, in the order in which they were recorded, uploads included. A buffer
-//! that comes back while queued work still reads it can therefore be handed out at once: whatever writes it next is behind
-//! that work.
+//! There is one stream of commands for each device, in the order in which they were recorded, uploads included. A
+//! buffer returned while queued work still reads it can therefore be handed out at once: the next write to it comes
+//! after that work.
 
 mod adapter;
 mod buffer;

@@ -1,6 +1,6 @@
-//! What is made once and used again: pipelines, and the bind groups that tie buffers to them.
+//! Caches of pipelines, and of the bind groups that tie buffers to them.
 //!
-//! Bind groups recur because reserved buffers do. They are kept until one of their buffers goes.
+//! Bind groups recur because reserved buffers do. A bind group is kept until one of its buffers is freed.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use super::driver::{Driver, count, wait_for};
 use crate::error::{Error, GpuProblem};
 use crate::shader_target::{MAX_IMMEDIATE_BYTES, ShaderTarget};
 
-/// Bind groups that are kept at the most. A model's step uses a few hundred; without reservations the pool's buffers meet in
-/// ever new combinations.
+/// Maximum number of cached bind groups. A model's step uses a few hundred; without reservations the pool's buffers
+/// form ever new combinations.
 const MAX_BIND_GROUPS: usize = 1 << 16;
 
-/// How many bindings are read and how many written.
+/// Numbers of read and of written bindings.
 pub(super) type Signature = (u8, u8);
 
 /// Identifies a binding: the buffer's id, its first byte, its length.
@@ -50,7 +50,7 @@ pub(super) struct Programs {
 struct DiskCache {
     path: PathBuf,
     cache: wgpu::PipelineCache,
-    /// Pipelines made since the file was written.
+    /// Pipelines created since the file was written.
     is_changed: bool,
 }
 
@@ -75,7 +75,7 @@ impl Programs {
         self.next_id - 1
     }
 
-    /// Drops the bind groups of a buffer that goes.
+    /// Drops the bind groups of a freed buffer.
     pub(super) fn forget(&mut self, buffer: u64) {
         let Some(keys) = self.groups_of.remove(&buffer) else { return };
         for key in keys {
@@ -113,7 +113,7 @@ impl Programs {
         })
     }
 
-    /// The pipeline of a program, compiled where this is its first launch.
+    /// The pipeline of a program, compiled at its first launch.
     pub(super) fn pipeline(
         &mut self,
         driver: &Driver,
@@ -139,7 +139,7 @@ impl Programs {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                // Programs write what they share before they read it.
+                // Programs write workgroup memory before they read it.
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
@@ -158,7 +158,7 @@ impl Programs {
         Ok(pipeline)
     }
 
-    /// The bind group of these buffers, made where they meet for the first time.
+    /// The bind group of these buffers, created for a new combination.
     pub(super) fn bind_group(
         &mut self,
         driver: &Driver,
@@ -193,7 +193,7 @@ impl Programs {
         group
     }
 
-    /// Writes what was compiled to its file, where there is one and something is new.
+    /// Writes compiled programs to the cache file, if there is one and anything changed.
     pub(super) fn save(&mut self) {
         if let Some(cache) = &mut self.cache {
             cache.save();
@@ -217,7 +217,7 @@ impl DiskCache {
         DiskCache { path, cache, is_changed: false }
     }
 
-    /// A cache that cannot be written costs time at the next start and nothing else, so nobody is told.
+    /// A failed write costs only time at the next start, so it is not reported.
     fn save(&mut self) {
         if !std::mem::take(&mut self.is_changed) {
             return;

@@ -1,12 +1,12 @@
-//! A buffer of a device as the stream of commands uses it.
+//! A device buffer as used by the stream of commands.
 
 use std::sync::atomic::AtomicU64;
 
 pub(super) struct RawBuffer {
     pub(super) raw: wgpu::Buffer,
-    /// Never given twice: what bind groups are found by.
+    /// Never reused: bind groups are looked up by it.
     pub(super) id: u64,
-    /// The number of the batch that used the buffer last; 0: none. What is written to it later goes behind that batch.
+    /// The number of the batch that used the buffer last; 0: none. Later writes to it go after that batch.
     pub(super) last_use: AtomicU64,
     pub(super) capacity: usize,
 }

@@ -1,7 +1,7 @@
-//! The one stream of commands of a device: recording, submitting, uploading, reading back, waiting.
+//! The command stream of a device: recording, submission, uploads, readbacks, waiting.
 //!
-//! Commands are recorded as they come and submitted in batches. The host runs ahead of the device and waits only where it
-//! reads, where too much is queued, or where the upload ring is full of data that the device has not taken yet.
+//! Commands are recorded as they come and submitted in batches. The host runs ahead of the device and waits only for
+//! reads, for a full queue, and for an upload ring full of data that the device has not consumed yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use super::raw_buffer::RawBuffer;
 use crate::error::{Error, GpuProblem};
 use crate::shader_target::MAX_IMMEDIATE_BYTES;
 
-/// Commands that make a batch: few at first after the host has waited, so that the device begins while the rest is being
+/// Commands in a batch: few at first after the host has waited, so that the device starts while the rest is being
 /// recorded.
 const FIRST_BATCH: usize = 48;
 const BATCH: usize = 256;
 
-/// Batches that may be queued before the host waits.
+/// Maximum number of queued batches before the host waits.
 const MAX_QUEUED: usize = 8;
 
 /// Pieces of the upload ring, and bytes of each.
 const UPLOAD_PIECES: usize = 4;
 const UPLOAD_BYTES: usize = 2 << 20;
 
-/// Bytes that are read back at once, behind the fault words.
+/// Bytes read back at once, after the fault words.
 pub(super) const READBACK_BYTES: usize = 1 << 20;
 
-/// The words in which a program reports an index out of range: 1, the index, the size, nothing.
+/// The words in which a program reports an index out of range: 1, the index, the size, unused.
 pub(super) const FAULT_BYTES: u64 = 16;
 
-/// Bytes of host memory that all this takes.
+/// Total bytes of host staging memory.
 pub(super) const STAGING_BYTES: u64 = (UPLOAD_PIECES * UPLOAD_BYTES + READBACK_BYTES) as u64 + 2 * FAULT_BYTES;
 
 /// A piece of the upload ring.
@@ -38,7 +38,7 @@ struct Piece {
     buffer: wgpu::Buffer,
     /// Set when the host may write again.
     is_mapped: Arc<AtomicBool>,
-    /// The submission that took what was written last.
+    /// The submission that contains the last write.
     submission: Option<wgpu::SubmissionIndex>,
     used: usize,
 }
@@ -87,7 +87,7 @@ impl Stream {
         }
     }
 
-    /// The number of the batch that is being recorded.
+    /// The number of the batch being recorded.
     pub(super) fn serial(&self) -> u64 {
         self.serial
     }
@@ -101,7 +101,7 @@ impl Stream {
         self.encoder.get_or_insert_with(|| device.create_command_encoder(&Default::default()))
     }
 
-    /// The pass that programs are recorded in.
+    /// The compute pass being recorded.
     fn pass(&mut self, device: &wgpu::Device) -> &mut wgpu::ComputePass<'static> {
         if self.pass.is_none() {
             let pass = self.encoder(device).begin_compute_pass(&Default::default()).forget_lifetime();
@@ -143,7 +143,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Gives what was recorded to the driver.
+    /// Submits the recorded commands to the driver.
     pub(super) fn submit(&mut self, driver: &Driver) -> Result<(), Error> {
         self.pass = None;
         let Some(encoder) = self.encoder.take() else { return driver.check() };
@@ -185,7 +185,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Puts as many of the bytes as fit into the ring's present piece. How many.
+    /// Copies as many of the bytes as fit into the ring's present piece; returns their number.
     pub(super) fn stage(
         &mut self,
         driver: &Driver,
@@ -216,7 +216,7 @@ impl Stream {
             mapped.slice(whole..).copy_from_slice(&last);
         }
         drop(mapped);
-        // Pieces are cut at multiples of 16, so that the next one begins where copies and maps may.
+        // Uploads begin at multiples of 16, as copies and maps require.
         piece.used = (start + padded).next_multiple_of(16).min(UPLOAD_BYTES);
         let source = piece.buffer.clone();
         let encoder = self.between(&driver.device);
@@ -272,7 +272,7 @@ impl Stream {
     }
 }
 
-/// Waits until the device has done that batch.
+/// Waits until the device has finished that batch.
 fn wait_until(driver: &Driver, submission: wgpu::SubmissionIndex) -> Result<(), Error> {
     let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(driver.timeout) };
     match driver.device.poll(poll) {

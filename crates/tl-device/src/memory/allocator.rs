@@ -1,9 +1,9 @@
-//! The one door through which memory is taken and given back.
+//! Allocation and return of memory: the single entry point.
 //!
-//! A request goes to the current tensor buffer, then to the pool, then to the system. All of the bookkeeping of a device
-//! (`state.rs`) lies under one lock, held for a few dozen instructions, so that the statistics are true at every moment and
-//! every event has its place in one order. The system allocator is never called under the lock, and a lock that is busy is
-//! waited for: memory that comes back is never thrown away instead.
+//! A request goes to the current tensor buffer, then to the pool, then to the system. All bookkeeping of a device
+//! (`state.rs`) lies under one lock, held for a few dozen instructions, so that the statistics are always consistent
+//! and all events have one order. The system allocator is never called under the lock. A busy lock is waited for:
+//! returned memory is never discarded to avoid the wait.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,55 +33,55 @@ use crate::stats::{BufferPoolStats, MemoryStats};
 use crate::sync::{Guard, Lock};
 use crate::trace::Source;
 
-/// Bytes that may be allocated between two looks at what the operating system has left. Linux grants more than there is,
-/// and kills the process when the pages are touched.
+/// Bytes that may be allocated between two checks of the operating system's available memory. Linux overcommits, and
+/// kills the process when the pages are touched.
 const MEMINFO_INTERVAL: usize = 64 << 20;
 
 pub(crate) struct Memory {
     state: Lock<State>,
-    /// Bytes asked of the system since it was last asked what it has left.
+    /// Bytes requested from the system since the last check of its available memory.
     unasked: AtomicUsize,
-    /// After how many it is asked again.
+    /// The number of such bytes after which to check again.
     ask_after: AtomicUsize,
-    /// How large the heap may become before its size is compared with the limits again.
+    /// Heap size from which on it is compared with the limits again.
     heap_checked: AtomicUsize,
-    /// Its size when that was done last.
+    /// Heap size at the last comparison.
     heap_seen: AtomicUsize,
-    /// Allocations until the one that is to fail, for tests; 0: none.
+    /// Allocations until the one that a test makes fail; 0: none.
     until_failure: AtomicU64,
     hook: Mutex<Option<Arc<OutOfMemoryHook>>>,
     options: MemoryOptions,
     is_simulated: bool,
-    /// Whether operations behave as on a GPU: it is one, or a simulation of one.
+    /// Whether operations behave as on a GPU: a real or a simulated one.
     is_gpu: bool,
     launch_listener: Option<LaunchListener>,
-    /// What the programs of a simulated GPU may use.
+    /// The features of a simulated GPU's programs.
     simulated_target: Option<ShaderTarget>,
-    /// The GPU whose memory this is; `None`: the CPU's.
+    /// The GPU that has the memory; `None`: the CPU.
     #[cfg(feature = "gpu")]
     gpu: Option<Arc<Gpu>>,
-    /// Operations that ran on the CPU for want of a program for the GPU, each named once, and how often that happened.
+    /// Operations that ran on the CPU for lack of a GPU program, each named once, and the number of such runs.
     host_fallbacks: Mutex<(Vec<&'static str>, u64)>,
-    /// Whether the GPU's matrix instructions were tried and found right.
+    /// Whether the GPU's matrix instructions passed their check.
     pub(crate) matrix_trust: OnceLock<bool>,
     pub(crate) fallback_listener: Mutex<Option<Box<FallbackListener>>>,
-    /// On a device that only counts, the work of the operations so far.
+    /// On a simulated device, the work of the operations so far.
     pub(crate) work: Mutex<Work>,
     thread_sets: ThreadSets,
 }
 
-/// Why an allocation was not made.
+/// Reason for a failed allocation.
 pub(super) enum AllocError {
     /// The system has no memory.
     System,
-    /// The limit would be passed.
+    /// The limit would be exceeded.
     Limit,
-    /// The device has failed, or cannot do this at all.
+    /// The device has failed, or does not support the request.
     #[cfg(feature = "gpu")]
     Other(Error),
 }
 
-/// Bytes that a request may take, until the ledger has them in their place. Dropped before, they are given back.
+/// Bytes booked for a request until the ledger has them in their place. Dropping it earlier releases them.
 #[must_use]
 pub(crate) struct Booking<'a> {
     memory: &'a Memory,
@@ -89,13 +89,13 @@ pub(crate) struct Booking<'a> {
 }
 
 impl<'a> Booking<'a> {
-    /// A part of it, as a booking of its own; `None` where it is not as much.
+    /// A part of it as a booking of its own; `None` if it holds fewer bytes.
     fn split(&mut self, bytes: u64) -> Option<Booking<'a>> {
         self.bytes = self.bytes.checked_sub(bytes)?;
         Some(Booking { memory: self.memory, bytes })
     }
 
-    /// What was booked is where it belongs from now on: the caller, who holds the lock, enters it there.
+    /// Ends the booking: the caller, who holds the lock, enters the bytes in their place.
     pub(super) fn settle(mut self, state: &mut State) {
         state.ledger.booked -= std::mem::take(&mut self.bytes);
     }
@@ -110,7 +110,7 @@ impl Drop for Booking<'_> {
 }
 
 impl Memory {
-    /// The memory of a CPU, or of a device that only counts.
+    /// The memory of a CPU, or of a simulated device.
     pub(crate) fn new(options: &DeviceOptions) -> Arc<Memory> {
         Memory::with(
             options,
@@ -175,7 +175,7 @@ impl Memory {
         self.is_gpu
     }
 
-    /// Counts an operation that ran on the CPU for want of a program. Whether it is the first of its name.
+    /// Counts an operation that ran on the CPU for lack of a GPU program. Returns whether it is the first of its name.
     pub(crate) fn count_host_fallback(&self, op: &'static str) -> bool {
         let mut fallbacks = self.host_fallbacks.lock();
         fallbacks.1 += 1;
@@ -195,7 +195,7 @@ impl Memory {
         &self.thread_set().threads
     }
 
-    /// The number by which threads know this memory.
+    /// The address that identifies this memory in thread contexts.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -214,7 +214,7 @@ impl Memory {
         self.options.limit_bytes
     }
 
-    /// What counts against the limit at present.
+    /// Bytes that count against the limit.
     pub(super) fn promised(&self) -> u64 {
         self.lock().ledger.promised()
     }
@@ -232,7 +232,8 @@ impl Memory {
         Ok(Request { layout, len_bytes: layout.len_bytes()?, purpose, location })
     }
 
-    /// A slot for a tensor of this layout, from the first source that has one, and the bytes that the tensor takes of it.
+    /// A slot for a tensor of this layout, from the first source that has one, and the bytes of it that the tensor
+    /// uses.
     pub(crate) fn take(&self, layout: &Layout, purpose: Purpose) -> Result<(Arc<Slot>, usize), Error> {
         let request = self.request(layout, purpose)?;
         let mut state = self.lock();
@@ -268,7 +269,7 @@ impl Memory {
         Ok((self.hand_out(slot), request.len_bytes))
     }
 
-    /// Takes the kernels' own memory, once: see [`MemoryStats::workspace_bytes`].
+    /// Takes the kernels' workspace, once: see [`MemoryStats::workspace_bytes`].
     #[inline]
     pub(crate) fn take_workspace(&self) -> Result<(), Error> {
         if self.thread_set().workspace.get().is_some() { Ok(()) } else { self.take_workspace_now() }
@@ -276,11 +277,11 @@ impl Memory {
 
     #[cold]
     fn take_workspace_now(&self) -> Result<(), Error> {
-        // A GPU multiplies without; what the CPU does for one has its copies on the heap.
+        // A GPU multiplies without a workspace; products that the CPU computes for one keep their copies on the heap.
         if self.is_gpu {
             return Ok(());
         }
-        // One thread takes it and the others wait, so that it is booked once. A hook that multiplies comes here again.
+        // One thread takes it and the others wait, so that it is booked once. A hook that multiplies re-enters here.
         let set = self.thread_set();
         let _turn = set.turn.lock();
         let what = || "the kernels' workspace".to_owned();
@@ -301,13 +302,13 @@ impl Memory {
         })
     }
 
-    /// The threads that compute for the calling one.
+    /// The compute threads of the calling thread.
     #[inline]
     fn thread_set(&self) -> &ThreadSet {
         self.thread_sets.of(self.entered())
     }
 
-    /// A set of so many threads, until it is released; `None` where all are claimed.
+    /// Claims a set of `count` threads until it is released; `None` if all are claimed.
     pub(crate) fn claim_threads(&self, count: usize) -> Option<usize> {
         self.thread_sets.claim(count)
     }
@@ -321,7 +322,7 @@ impl Memory {
         self.lock().context(self.entered()).is_sealed
     }
 
-    /// Books a session's bytes, all that it will ever take.
+    /// Books the maximum bytes of a session.
     pub(crate) fn book_session(&self, bytes: u64) -> Result<Booking<'_>, Error> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let what = || format!("a session of {}", crate::error::bytes(bytes as u64));
@@ -331,13 +332,13 @@ impl Memory {
         })
     }
 
-    /// From here on, new allocations are refused. Without the memory for the workspace, the first product says so.
+    /// Refuses new allocations from here on. If there is no memory for the workspace, the first product fails.
     pub(crate) fn seal(&self) {
         let _ = self.take_workspace();
         self.lock().context(self.entered()).is_sealed = true;
     }
 
-    /// A slot on its way out, filled where that was asked for.
+    /// Prepares a slot for its first handle: fills it if that option is set.
     pub(super) fn hand_out(&self, slot: Arc<Slot>) -> Arc<Slot> {
         if self.options.nan_fill {
             // SAFETY: the slot was just handed out, and its first handle is made by the caller.
@@ -355,8 +356,8 @@ impl Memory {
         Error::Sealed { op, layout: request.layout.clone(), role, location: request.location }
     }
 
-    /// A new slot. Where a class of the pool's passes the limit and the request itself does not, it is exactly as large as
-    /// that, and goes back to the system afterwards.
+    /// A new slot. If a size class of the pool would exceed the limit and the request itself does not, the slot has
+    /// exactly the requested size, and goes back to the system afterwards.
     fn allocate_slot(&self, class: usize, request: Request) -> Result<Arc<Slot>, Error> {
         let is_learnable = request.purpose.role == Role::Learnable;
         let exact = request.len_bytes.max(1).next_multiple_of(ALIGN);
@@ -386,13 +387,13 @@ impl Memory {
         Ok(slot)
     }
 
-    /// A block from the system, booked before it is asked for.
+    /// A block from the system, booked before it is allocated.
     fn allocate_booked(&self, capacity: usize) -> Result<(Block, Booking<'_>), AllocError> {
         let booking = self.book(capacity)?;
         Ok((self.allocate(capacity)?, booking))
     }
 
-    /// A block from the system, where it has one. The caller has booked it.
+    /// A block from the system, booked by the caller.
     pub(super) fn allocate(&self, capacity: usize) -> Result<Block, AllocError> {
         if self.should_inject_failure() || !self.is_available(capacity) {
             return Err(AllocError::System);
@@ -408,13 +409,13 @@ impl Memory {
             });
         }
         let mut block = Block::allocate(capacity).ok_or(AllocError::System)?;
-        // The pages come now: what the system then says is available takes them into account.
+        // The pages are touched now, so that the system's available memory takes them into account.
         block.touch_pages();
         Ok(block)
     }
 
-    /// Books `bytes` more, if they stay within the limits: in one step, so that what threads take at the same time stays within
-    /// them too. Beyond the soft limit, what is idle in the pool goes first.
+    /// Books `bytes` more if they stay within the limits, atomically, so that concurrent requests stay within them too.
+    /// Above the soft limit, the pool's idle memory is freed first.
     fn book(&self, bytes: usize) -> Result<Booking<'_>, AllocError> {
         let bytes = bytes as u64;
         if let Some(soft) = self.options.soft_limit_bytes
@@ -433,7 +434,7 @@ impl Memory {
         }
     }
 
-    /// Of what a session has booked, else booked now.
+    /// Takes from a session's booking, or books now.
     pub(super) fn book_within<'a>(
         &'a self,
         bytes: usize,
@@ -445,7 +446,7 @@ impl Memory {
         }
     }
 
-    /// Whether the heap may grow by `bytes`: see [`Device::check_heap`].
+    /// Checks that the heap may grow by `bytes`: see [`Device::check_heap`].
     #[inline]
     pub(crate) fn check_heap(&self, bytes: usize, what: impl Fn() -> String) -> Result<(), Error> {
         let size = heap::bytes().saturating_add(bytes);
@@ -459,23 +460,23 @@ impl Memory {
         }
         let now = heap::bytes();
         let grown = now.saturating_sub(self.heap_seen.swap(now, Ordering::Relaxed));
-        // What it grew by is there already: it only brings on the next look at the system.
+        // The growth has already happened: it only brings the next check of the system closer.
         self.unasked.fetch_add(grown, Ordering::Relaxed);
         let booking = self.or_after_trim(bytes, what, || {
-            // Where nobody counts the heap, no limit is on it; a GPU's limit is on its own memory.
+            // An uncounted heap has no limit; a GPU's limit is on its own memory.
             let is_bounded = heap::is_counted() && !self.is_gpu;
             let booking = if is_bounded { Some(self.book(bytes)?) } else { None };
             if self.host_has(bytes) { Ok(booking) } else { Err(AllocError::System) }
         })?;
         drop(booking);
-        // As long as nothing else is taken, so much more of it needs no other look.
+        // While nothing else is taken, this much more heap needs no further check.
         let limit = self.options.limit_bytes.map_or(u64::MAX, |limit| limit as u64);
         let room = limit.saturating_sub(self.lock().ledger.promised()).min(MEMINFO_INTERVAL as u64 / 8);
         self.heap_checked.store(now + room as usize, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether this is the allocation that a test wants to fail, or its repetition.
+    /// Whether this allocation, or its repetition, is the one that a test makes fail.
     fn should_inject_failure(&self) -> bool {
         const REPETITION: u64 = u64::MAX;
         let count_down = |n: u64| match n {
@@ -488,8 +489,8 @@ impl Memory {
         matches!(before, Ok(1 | REPETITION))
     }
 
-    /// Whether the system has `bytes` to give. It is asked once for every so many bytes, whether they come in large
-    /// requests or in many small ones; when it says that memory is short, what is idle goes first.
+    /// Whether the system has `bytes` available. It is checked once per interval of bytes, whether they come in large
+    /// requests or in many small ones; when memory is short, idle memory is freed first.
     pub(super) fn is_available(&self, bytes: usize) -> bool {
         if self.is_simulated {
             return true;
@@ -500,7 +501,7 @@ impl Memory {
         self.host_has(bytes)
     }
 
-    /// Whether the machine has `bytes` for this process.
+    /// Whether the machine has `bytes` available for this process.
     fn host_has(&self, bytes: usize) -> bool {
         let unasked = self.unasked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if unasked < self.ask_after.load(Ordering::Relaxed) {
@@ -511,13 +512,13 @@ impl Memory {
             self.trim();
         }
         let available = available_memory();
-        // Where little is left, little is taken before the system is asked again.
+        // The less memory is left, the sooner the next check.
         let ask_after = available.map_or(MEMINFO_INTERVAL, |has| (has.bytes / 8).min(MEMINFO_INTERVAL as u64) as usize);
         self.ask_after.store(ask_after, Ordering::Relaxed);
         available.is_none_or(|has| bytes as u64 <= has.bytes)
     }
 
-    /// What the operating system leaves this process, or what a GPU has beyond what this device holds.
+    /// Memory that the operating system leaves this process, or the GPU's memory beyond that of this device.
     pub(crate) fn available(&self) -> Option<Available> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &self.gpu {
@@ -528,8 +529,8 @@ impl Memory {
         available_memory()
     }
 
-    /// What `request` yields, if necessary at the second attempt, after everything idle was freed and the hook was asked to
-    /// free what it can.
+    /// The result of `request`, with a second attempt after all idle memory was freed and the out-of-memory hook was
+    /// called.
     pub(super) fn or_after_trim<T>(
         &self,
         bytes: usize,
@@ -545,14 +546,14 @@ impl Memory {
         self.trim();
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &self.gpu {
-            // What queued work still uses is freed only when that work is done.
+            // Memory used by queued work is freed only when that work is done.
             gpu.synchronize()?;
         }
         self.call_hook(bytes);
         request().map_err(|error| self.out_of_memory(what(), bytes, &error))
     }
 
-    /// Asks the hook to free what it can. A request of the hook's own that fails does not call it again.
+    /// Calls the out-of-memory hook. A failing request of the hook itself does not call it again.
     fn call_hook(&self, missing_bytes: usize) {
         thread_local! {
             static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
@@ -589,7 +590,7 @@ impl Memory {
         }
     }
 
-    /// Whose memory it is, in words.
+    /// The owner of the memory, in words.
     fn place(&self, available: Option<Available>) -> String {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &self.gpu {
@@ -598,8 +599,8 @@ impl Memory {
         available.map_or(MemoryBound::Machine, |available| available.bound).to_string()
     }
 
-    /// Takes back a slot whose last handle is gone. Called by that handle when it is dropped, which then drops what this
-    /// returns: what kept the memory, if no slot is out any more.
+    /// Takes back a slot whose last handle is gone. That handle calls this when it is dropped, and then drops the
+    /// result: the keeper of the memory, if no slot is out any more.
     #[must_use]
     pub(crate) fn give_back(&self, slot: Arc<Slot>) -> Option<Keeper> {
         if self.options.nan_fill {
@@ -609,19 +610,19 @@ impl Memory {
                 slot.fill_with_nan();
             }
         }
-        // Declared before the lock is taken: what leaves the device is freed after the lock is released.
+        // Declared before the lock is taken, so that the freed slots are dropped after its release.
         let mut freed = Evicted::new();
         let mut state = self.lock();
         state.record_return(slot, &mut freed)
     }
 
-    /// Frees everything that is idle in the pool.
+    /// Frees the pool's idle memory.
     pub(crate) fn trim(&self) {
         let mut freed = Evicted::new();
         self.lock().trim(&mut freed);
     }
 
-    /// The work that the `index`-th waiting slot of a simulated device waits for is done.
+    /// Marks the work that the `index`-th waiting slot of a simulated device waits for as done.
     pub(crate) fn complete(&self, index: usize) -> bool {
         let mut freed = Evicted::new();
         self.lock().complete(index, &mut freed)
@@ -646,7 +647,7 @@ impl Memory {
         }
     }
 
-    /// Makes `peak_bytes` start again from what is live now.
+    /// Restarts `peak_bytes` from the present `live_bytes`.
     pub(crate) fn reset_peak(&self) {
         let mut state = self.lock();
         state.ledger.peak = state.ledger.live;
@@ -659,7 +660,7 @@ impl Memory {
         }
         let len = block.capacity();
         let what = || "a weight in a mapped file".to_owned();
-        // What was read is on the heap, and counts there.
+        // A file that was read is on the heap, and counts there.
         let booked = if block.is_on_heap() { 0 } else { len };
         let booking = self.or_after_trim(booked, what, || self.book(booked))?;
         let layout = Layout::new(DType::Bool, [len]);

@@ -1,16 +1,16 @@
-//! An arena: one block of memory, where its next piece goes, and where pieces were given back.
+//! An arena: one block of memory, the placement of its pieces, and its free ranges.
 //!
-//! A step that was traced has a plan: each of its pieces a place, found with all lifetimes known, which packs to within a few
-//! percent of what is live at once. A step begins when the arena is empty; as long as its requests are the planned ones, or
-//! ask for no more, its pieces go to their planned places. Every other piece goes into the smallest free range that holds it,
-//! the lowest of equals. Either way the free ranges are the truth: a planned place that is not free is not used.
+//! A traced step has a plan: a place for each of its pieces, found with all lifetimes known, which packs to within a
+//! few percent of the maximum live bytes. A step begins when the arena is empty; while its requests are the planned
+//! ones, or smaller, its pieces go to their planned places. Every other piece goes into the smallest free range that
+//! holds it, the lowest of equals. The free ranges decide in both cases: a planned place that is not free is not used.
 //!
-//! A tensor that outlives its step (the keys and values of a sequence that are joined anew in each) is planned beside
-//! the arena: its request is part of the step, and its memory comes from a reservation by layout. So the arena is empty
-//! between two steps also where tensors go from one to the next.
+//! A tensor that outlives its step (the keys and values of a sequence that are concatenated anew in each) is planned
+//! beside the arena: its request is part of the step, and its memory comes from a reservation by layout. So the arena
+//! is empty between two steps even where tensors pass from one to the next.
 //!
-//! The slots of planned places are made with the arena, each as large as the largest piece that is planned there. So a
-//! shorter step finds the same slots, and nothing is allocated for it on the heap either.
+//! The slots of planned places are made with the arena, each as large as the largest piece planned there. So a shorter
+//! step finds the same slots, without a heap allocation.
 
 use std::sync::Arc;
 
@@ -20,20 +20,20 @@ use crate::layout::{Layout, LayoutMap};
 use crate::slot::{Block, Slot, SlotOwner};
 use crate::trace::{Piece, Step, piece_bytes};
 
-/// Places that an arena remembers beyond the planned ones. A step makes far fewer.
+/// Maximum number of places remembered beyond the planned ones. A step makes far fewer.
 const MAX_UNPLANNED: usize = 4096;
 
-/// A block out of which pieces of any size are handed.
+/// A block that is handed out in pieces of any size.
 ///
-/// Pieces that are out at the same time never overlap, which is what makes writing to them sound: each has the range of its
-/// whole slot for itself, from when [`Ranges`] gives it until it is back.
+/// Pieces that are out at the same time never overlap, which makes writing to them sound: each has the range of its
+/// whole slot exclusively, from when [`Ranges`] gives it until it is back.
 pub(crate) struct Arena {
     whole: Arc<Slot>,
-    /// The reserve that it belongs to.
+    /// The id of its reserve.
     reserve: u64,
     ranges: Ranges,
     guide: Guide,
-    /// Places where pieces are planned or have been: they recur, and then nothing is allocated for them.
+    /// Places of planned and past pieces: they recur, and then need no allocation.
     cells: Vec<Cell>,
     by_place: LayoutMap<Place, u32>,
     max_cells: usize,
@@ -54,7 +54,7 @@ struct Cell {
 }
 
 impl Arena {
-    /// The block of `whole` with these steps planned in it, for the reserve of this id.
+    /// The block of `whole` with these steps planned in it, for the reserve with id `reserve`.
     pub(crate) fn new(reserve: u64, whole: Arc<Slot>, steps: &[Step]) -> Arena {
         let longest = steps.iter().map(|step| step.pieces.len()).max().unwrap_or(0);
         let mut arena = Arena {
@@ -94,7 +94,7 @@ impl Arena {
         cell
     }
 
-    /// The index of a place's cell, or one that no cell has where no more are remembered.
+    /// The index of a place's cell; `u32::MAX` for a new place beyond the maximum.
     fn cell(&mut self, place: Place) -> u32 {
         if let Some(&cell) = self.by_place.get(&place) {
             return cell;
@@ -113,8 +113,8 @@ impl Arena {
         Slot::new(Block::part(&self.whole, offset, bytes), owner, false)
     }
 
-    /// The piece that is planned for this request, elsewhere in the block where its place is not free; `None` where another
-    /// request is planned, or none, or this one beside the arena, or there is no room.
+    /// The piece planned for this request, or any other piece if its place is not free; `None` if another request or
+    /// none is planned, if this one is planned beside the arena, or if there is no room.
     #[inline]
     pub(crate) fn take_planned(&mut self, layout: &Layout, len_bytes: usize) -> Option<Arc<Slot>> {
         let cell = self.guide.next(layout, self.n_out == 0)??;
@@ -136,7 +136,7 @@ impl Arena {
         Some(slot)
     }
 
-    /// The piece that leaves the least room beside it.
+    /// The piece in the free range that leaves the least room.
     #[cold]
     fn take_fitting(&mut self, len_bytes: usize) -> Option<Arc<Slot>> {
         let bytes = piece_bytes(len_bytes)?;
@@ -169,7 +169,7 @@ impl Arena {
         slot.block.is_part_of(&self.whole)
     }
 
-    /// Serves no more from here on.
+    /// Stops serving.
     pub(crate) fn give_up(&mut self) {
         self.is_given_up = true;
     }
@@ -183,7 +183,7 @@ impl Arena {
         self.is_given_up && self.n_out == 0
     }
 
-    /// The block, to be freed.
+    /// The block, for freeing.
     pub(crate) fn into_whole(self) -> Arc<Slot> {
         self.whole
     }
@@ -202,7 +202,7 @@ impl Arena {
         self.taken
     }
 
-    /// Those of them whose place had served before.
+    /// Of these, requests whose place had been used before.
     pub(crate) fn reused(&self) -> u64 {
         self.reused
     }

@@ -1,13 +1,13 @@
-//! Follows a program through the steps that were planned for it, request by request.
+//! Follows a program through its planned steps, request by request.
 
 use crate::layout::Layout;
 use crate::trace::shared_beginnings;
 
-/// Follows a program through the steps that were planned for it.
+/// Follows a program through its planned steps.
 #[derive(Debug, Default)]
 pub(super) struct Guide {
     steps: Vec<PlannedStep>,
-    /// The step that the present requests agree with so far, and how many there were; `None`: none does.
+    /// The step that the present requests match so far, and the number of those requests; `None`: no step matches.
     at: Option<(usize, usize)>,
 }
 
@@ -15,7 +15,7 @@ pub(super) struct Guide {
 #[derive(Debug)]
 struct PlannedStep {
     requests: Vec<Planned>,
-    /// How many of the first ones another step asks for too. Steps have these in the same places.
+    /// Number of leading requests shared with another step. Shared ones have the same places in both.
     shared: usize,
 }
 
@@ -23,9 +23,9 @@ struct PlannedStep {
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) layout: Layout,
-    /// Where it is served; `None`: beside the arena.
+    /// Its cell; `None`: beside the arena.
     pub(super) cell: Option<u32>,
-    /// Whether the arena is empty when it comes.
+    /// Whether the arena is empty at this request.
     pub(super) is_first: bool,
 }
 
@@ -38,8 +38,8 @@ impl Guide {
         Guide { steps: steps.collect(), at: None }
     }
 
-    /// The cell that is planned for this request, or that it has none, if it is the next of the plan. Where the arena
-    /// is empty and is not planned to be, it begins a step.
+    /// The planned cell of this request, or `Some(None)` if it is planned beside the arena; `None` if it is not the
+    /// next of the plan. A request begins a step if the arena is empty and is not planned to be.
     #[inline]
     pub(super) fn next(&mut self, layout: &Layout, is_empty: bool) -> Option<Option<u32>> {
         if is_empty && !self.is_within(layout) {
@@ -60,14 +60,14 @@ impl Guide {
         Some(planned.cell)
     }
 
-    /// Whether the step goes on with this request where the arena is empty.
+    /// Whether the step continues with this request although the arena is empty.
     fn is_within(&self, layout: &Layout) -> bool {
         let next = self.at.filter(|(_, position)| *position > 0);
         let next = next.and_then(|(step, position)| self.steps.get(step)?.requests.get(position));
         next.is_some_and(|planned| planned.is_first && planned.layout.covers(layout))
     }
 
-    /// Goes over to the step that begins as the present one did and fits this request better.
+    /// Switches to a step with the same beginning that fits this request better.
     #[cold]
     fn part_ways(&mut self, layout: &Layout) {
         let Some((step, position)) = self.at else { return };
@@ -81,7 +81,7 @@ impl Guide {
         }
     }
 
-    /// The step that begins with these requests and goes on with the smallest that covers this layout.
+    /// The step that begins with these requests and continues with the smallest one that covers this layout.
     fn fitting(&self, done: &[Planned], layout: &Layout) -> Option<usize> {
         let next = |step: &PlannedStep| {
             let planned = step.requests.get(done.len()).filter(|planned| planned.layout.covers(layout))?;
@@ -92,7 +92,7 @@ impl Guide {
         fitting.min_by_key(|(_, bytes)| *bytes).map(|(at, _)| at)
     }
 
-    /// The program does something else than what was planned, until the arena is empty again.
+    /// Leaves the plan until the arena is empty again.
     pub(super) fn lose(&mut self) {
         self.at = None;
     }

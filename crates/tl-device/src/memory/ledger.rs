@@ -1,21 +1,22 @@
-//! The sums that say where every byte is. Changed under the memory's lock only.
+//! Sums of all bytes by their state. Changed under the memory's lock only.
 
 use crate::heap;
 use crate::purpose::Role;
 use crate::slot::Slot;
 use crate::stats::MemoryStats;
 
-/// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts, `returning`
-/// the capacity of slots that came back and still wait for queued work, `booked` what requests on their way may take.
+/// Sums in bytes, and counts. `held` is the capacity of all slots that are out, `live` the bytes of their layouts,
+/// `returning` the capacity of returned slots that wait for queued work, `booked` the bytes booked by requests in
+/// progress.
 #[derive(Default, Clone)]
 pub(crate) struct Ledger {
-    /// Whether the heap is this device's to answer for: the CPU's, not a GPU's, nor a device's that only counts.
+    /// Whether the heap counts for this device: true for the CPU, false for GPUs and simulated devices.
     pub(crate) counts_heap: bool,
     pub(crate) driver: u64,
     pub(crate) booked: u64,
-    /// Memory of the kernels' own.
+    /// The kernels' workspace.
     pub(crate) workspace: u64,
-    /// Memory of recordings that run.
+    /// Memory of running recordings.
     pub(crate) recording: u64,
     pub(crate) held: u64,
     pub(crate) live: u64,
@@ -23,7 +24,7 @@ pub(crate) struct Ledger {
     pub(crate) returning: u64,
     pub(crate) reserved_free: u64,
     pub(crate) mapped: u64,
-    /// The part of `mapped` that lies in files which were read, and counts as heap.
+    /// The part of `mapped` in files that were read, which counts as heap.
     pub(crate) read: u64,
     pub(crate) learnable: u64,
     pub(crate) cache: u64,
@@ -35,18 +36,18 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// What counts against a limit.
+    /// Bytes that count against a limit.
     pub(crate) fn promised(&self) -> u64 {
         self.driver + self.mapped - self.read + self.workspace + self.recording + self.booked + self.heap()
     }
 
-    /// The process's heap, as far as it counts; recordings lie there too, and count on their own.
+    /// The counted part of the process's heap; recordings lie there too, and are counted separately.
     fn heap(&self) -> u64 {
         let is_counted = self.counts_heap && heap::is_counted();
         if is_counted { (heap::bytes() as u64).saturating_sub(self.recording) } else { 0 }
     }
 
-    /// A part of a file goes out for `len_bytes` bytes.
+    /// Counts a part of a file that goes out for `len_bytes` bytes.
     pub(crate) fn map(&mut self, slot: &Slot, len_bytes: u64) {
         self.mapped += len_bytes;
         self.read += if slot.block.is_on_heap() { len_bytes } else { 0 };
@@ -58,7 +59,7 @@ impl Ledger {
         self.read -= if slot.block.is_on_heap() { len_bytes } else { 0 };
     }
 
-    /// A slot goes out for `len_bytes` bytes.
+    /// Counts a slot that goes out for `len_bytes` bytes.
     pub(crate) fn record_take(&mut self, slot: &Slot, len_bytes: u64) {
         self.held += slot.block.capacity() as u64;
         self.live += len_bytes;
@@ -85,19 +86,19 @@ impl Ledger {
         }
     }
 
-    /// The system gave `count` blocks, `bytes` in all.
+    /// Counts `count` blocks obtained from the system, `bytes` in all.
     pub(crate) fn allocated(&mut self, count: u64, bytes: u64) {
         self.driver += bytes;
         self.allocations += count;
     }
 
-    /// The system got a block back.
+    /// Counts a block returned to the system.
     pub(crate) fn freed(&mut self, bytes: u64) {
         self.driver -= bytes;
         self.frees += 1;
     }
 
-    /// The figures that users see, `pooled` being idle in the pool, whose cap is `pool_cap`.
+    /// The public statistics; `pooled` is the pool's idle bytes, `pool_cap` its cap.
     pub(crate) fn stats(&self, pooled: u64, pool_cap: u64) -> MemoryStats {
         let accounted = self.held + self.returning + self.reserved_free + pooled;
         debug_assert_eq!(self.driver, accounted, "every byte has its place");

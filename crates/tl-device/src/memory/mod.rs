@@ -1,7 +1,7 @@
-//! Where memory comes from and where it goes back to.
+//! Sources of memory and its return.
 //!
-//! `allocator.rs` is the one door, outside the lock; `state.rs` are the books under it, which own the sums (`ledger.rs`), the
-//! pool, and the reserves with their arenas.
+//! `allocator.rs` is the entry point, outside the lock; `state.rs` has the books under it, which own the sums
+//! (`ledger.rs`), the pool, and the reserves with their arenas.
 
 mod allocator;
 mod arena;

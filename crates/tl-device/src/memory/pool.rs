@@ -1,7 +1,7 @@
 //! The reactive pool's data structure: idle slots by size class, in order of their return.
 //!
-//! Changed under the lock of the books; the caller frees what the pool gives up, outside the lock. Classes are a
-//! quarter of a power of two apart, so that rounding up wastes less than 25 % beyond alignment.
+//! Changed under the lock of the books; the caller frees evicted slots outside the lock. Classes are a quarter of a
+//! power of two apart, so that rounding up wastes less than 25 % beyond alignment.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use smallvec::SmallVec;
 use crate::layout::{ALIGN, LayoutMap};
 use crate::slot::Slot;
 
-/// Slots that leave the pool for the system.
+/// Slots evicted from the pool to the system.
 pub(crate) type Evicted = SmallVec<[Arc<Slot>; 4]>;
 
-/// The smallest size class, in bytes, that holds `len_bytes`; `None` where it does not fit an address.
+/// The smallest size class, in bytes, that holds `len_bytes`; `None` if it exceeds the address space.
 pub(crate) fn class_bytes(len_bytes: usize) -> Option<usize> {
     let units = len_bytes.div_ceil(ALIGN).max(1);
-    // The next multiple of this power of two, without the division that a number of any kind would take.
+    // The next multiple of this power of two, without a general division.
     let below_step = match units {
         0..=4 => 0,
         _ => (1usize << (units - 1).ilog2().saturating_sub(2)) - 1,
@@ -39,7 +39,7 @@ struct Node {
 pub(crate) struct Pool {
     cap_bytes: usize,
     max_per_class: usize,
-    /// Idle slots of each class, by node, the one returned last at the back.
+    /// Idle slots of each class, by node, the most recently returned at the back.
     classes: LayoutMap<usize, VecDeque<u32>>,
     nodes: Vec<Node>,
     vacant: Vec<u32>,
@@ -55,7 +55,7 @@ impl Pool {
             cap_bytes,
             max_per_class,
             classes: LayoutMap::default(),
-            // Room for what a model keeps idle, so that returning seldom grows the lists.
+            // Room for a model's usual number of idle slots, so that returns seldom grow the lists.
             nodes: Vec::with_capacity(256),
             vacant: Vec::with_capacity(256),
             oldest: NONE,
@@ -83,19 +83,19 @@ impl Pool {
         self.classes.iter().filter(|(_, idle)| !idle.is_empty()).map(|(bytes, _)| *bytes).max().unwrap_or(0)
     }
 
-    /// Size classes that have been used so far.
+    /// Size classes used so far.
     pub(crate) fn class_count(&self) -> usize {
         self.classes.len()
     }
 
-    /// The slot of this class that was returned last.
+    /// The most recently returned slot of this class.
     pub(crate) fn take(&mut self, class_bytes: usize) -> Option<Arc<Slot>> {
         let node = self.classes.get_mut(&class_bytes)?.pop_back()?;
         self.unlink(node)
     }
 
-    /// Makes a slot idle, and gives up what is then over the class's count or the cap: first of this class, then
-    /// whatever was returned longest ago.
+    /// Makes a slot idle, and evicts slots above the class's count or the cap: first of this class, then the least
+    /// recently returned.
     pub(crate) fn put(&mut self, slot: Arc<Slot>) -> Evicted {
         let bytes = slot.block.capacity();
         let mut evicted = Evicted::new();
@@ -112,7 +112,7 @@ impl Pool {
         evicted
     }
 
-    /// Gives up the slots that were returned longest ago until no more than `bytes` are idle.
+    /// Evicts the least recently returned slots until at most `bytes` are idle.
     pub(crate) fn shrink_to(&mut self, bytes: usize, evicted: &mut Evicted) {
         while self.idle_bytes > bytes && self.oldest != NONE {
             let oldest = self.oldest;
@@ -151,7 +151,7 @@ impl Pool {
         self.idle_count += 1;
     }
 
-    /// Takes a node out of the list (not out of its class).
+    /// Removes a node from the list (not from its class).
     fn unlink(&mut self, at: u32) -> Option<Arc<Slot>> {
         let node = &mut self.nodes[at as usize];
         let slot = node.slot.take()?;

@@ -6,12 +6,12 @@ pub(crate) struct Ranges {
     /// Offset and length of each free range, in order; no two of them touch.
     free: Vec<(usize, usize)>,
     size: usize,
-    /// The highest end that a piece has had.
+    /// The highest end of any piece so far.
     top: usize,
 }
 
 impl Ranges {
-    /// One free range of `size` bytes, which `n_pieces` can be taken out of without an allocation on the heap.
+    /// One free range of `size` bytes, from which `n_pieces` pieces can be taken without a heap allocation.
     pub(crate) fn new(size: usize, n_pieces: usize) -> Ranges {
         let mut free = Vec::with_capacity(n_pieces.max(63) + 1);
         if size > 0 {
@@ -29,12 +29,12 @@ impl Ranges {
         self.free.iter().map(|(_, len)| *len).max().unwrap_or(0)
     }
 
-    /// The highest end that a piece has had: the size that would have been enough.
+    /// The highest end of any piece so far: the size that would have sufficed.
     pub(crate) fn top(&self) -> usize {
         self.top
     }
 
-    /// The offset of a piece of `bytes` (a multiple of [`ALIGN`]), or `None` where no free range holds it.
+    /// The offset of a piece of `bytes` (a multiple of [`ALIGN`]), or `None` if no free range holds it.
     pub(crate) fn take(&mut self, bytes: usize) -> Option<usize> {
         let fitting = self.free.iter().enumerate().filter(|(_, (_, len))| *len >= bytes);
         let (at, &(offset, len)) = fitting.min_by_key(|(_, (_, len))| *len)?;
@@ -47,7 +47,7 @@ impl Ranges {
         Some(offset)
     }
 
-    /// Takes the piece at this offset, if all of it is free.
+    /// Takes the piece at this offset; `false` if part of it is in use.
     pub(crate) fn take_at(&mut self, offset: usize, bytes: usize) -> bool {
         let after = self.free.partition_point(|&(start, _)| start <= offset);
         let Some(at) = after.checked_sub(1) else { return false };
@@ -69,7 +69,7 @@ impl Ranges {
         true
     }
 
-    /// Takes a piece back and joins it with its neighbours.
+    /// Returns a piece and merges it with its neighbours.
     pub(crate) fn give_back(&mut self, offset: usize, bytes: usize) {
         let at = self.free.partition_point(|&(start, _)| start < offset);
         debug_assert!(at == 0 || self.free[at - 1].0 + self.free[at - 1].1 <= offset, "given back twice");

@@ -1,7 +1,7 @@
-//! A tensor buffer's data structure: slots reserved by layout, and the counts of how well they served.
+//! A tensor buffer's data structure: slots reserved by layout, and their usage counts.
 //!
-//! Changed under the lock of the books. Free slots are handed out lowest first, so that a step that starts from the same
-//! state takes the same buffers.
+//! Changed under the lock of the books. The lowest free slot is handed out first, so that a step that starts from the
+//! same state takes the same buffers.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ use crate::slot::Slot;
 use crate::stats::{LayoutStats, ReserveKind, TensorBufferStats};
 use crate::trace::Source;
 
-/// A request, as far as serving it goes.
+/// The parts of a request that its sources need.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) len_bytes: usize,
     pub(crate) purpose: Purpose,
-    /// The place in the program that asks; 0: none.
+    /// The requesting place in the program; 0: none.
     pub(crate) location: u64,
 }
 
-/// Distinct layouts whose fallbacks are counted one by one; what comes after them is counted together, so that sizes that
-/// change with every step cannot make the table grow.
+/// Maximum number of layouts whose fallbacks are counted separately; further ones are counted together, so that sizes
+/// that change with every step cannot grow the table.
 const MAX_MISSED_LAYOUTS: usize = 256;
 
 /// The state of a slot of an entry.
 enum SlotState {
-    /// Here.
+    /// Free.
     Free(Arc<Slot>),
-    /// With the handles on it. The address tells this slot from one that stood in its place before a `clear`.
+    /// In use. The address distinguishes this slot from one that had its index before a `clear`.
     Out(usize),
-    /// Given to the system.
+    /// Returned to the system.
     Gone,
 }
 
@@ -96,7 +96,7 @@ impl Entry {
         matches!(self.slots.get(index), Some(SlotState::Out(own)) if *own == address(slot))
     }
 
-    /// Gives up all slots: the free ones to the caller, the ones in use when they are dropped.
+    /// Gives up all slots: the free ones to the caller, the ones in use once they are dropped.
     fn clear(&mut self, freed: &mut Vec<Arc<Slot>>) {
         self.free.clear();
         for place in self.slots.drain(..) {
@@ -120,7 +120,7 @@ pub(crate) struct Reserve {
     pub(crate) id: u64,
     /// Whether its tensor buffer is gone; it then only waits for pieces of its arenas.
     pub(crate) is_removed: bool,
-    /// The last one serves; the ones before it wait for their pieces.
+    /// The last one serves; the earlier ones wait for their pieces.
     arenas: Vec<Arena>,
     entries: Vec<Entry>,
     exact: LayoutMap<Layout, u32>,
@@ -148,7 +148,7 @@ impl Reserve {
         }
     }
 
-    /// The entry for this layout, made where there is none.
+    /// The entry for this layout, created if missing.
     pub(crate) fn entry(&mut self, layout: &Layout, kind: ReserveKind) -> u32 {
         let found = match kind {
             ReserveKind::Exact => self.exact.get(layout).copied(),
@@ -172,7 +172,7 @@ impl Reserve {
         at
     }
 
-    /// The index that the next slot added to `entry` gets.
+    /// The index of the next slot added to `entry`.
     pub(crate) fn next_index(&self, entry: u32) -> u32 {
         self.entries[entry as usize].slots.len() as u32
     }
@@ -181,9 +181,9 @@ impl Reserve {
         self.entries[entry as usize].add(slot);
     }
 
-    /// A free slot for an activation: the piece of the arena that is planned for it, else a slot of exactly this layout, else of
-    /// the smallest bound that covers it, else any piece of the arena. A cache is not served by the arena: what stays from step
-    /// to step would keep a step from beginning.
+    /// A free slot for an activation: the arena piece planned for it, else a slot of exactly this layout, else of the
+    /// smallest bound that covers it, else any piece of the arena. The arena never serves a cache: memory that stays
+    /// from step to step would keep the next step from beginning.
     #[inline]
     pub(crate) fn take(&mut self, request: Request) -> Option<(Arc<Slot>, Source)> {
         let Request { layout, len_bytes, purpose, .. } = request;
@@ -218,20 +218,21 @@ impl Reserve {
         slot
     }
 
-    /// The arena that serves, if one is to.
+    /// The serving arena, if `is_wanted`.
     #[inline]
     fn arena(&mut self, is_wanted: bool) -> Option<&mut Arena> {
         self.arenas.last_mut().filter(|arena| is_wanted && !arena.is_given_up())
     }
 
-    /// A free slot of the learnable reserve. Weights are made once: neither is a hit among the takes, nor a miss a fallback.
+    /// A free slot of the learnable reserve. Weights are taken once, so that they count neither as hits nor as
+    /// fallbacks.
     pub(crate) fn take_learnable(&mut self, layout: &Layout) -> Option<(Arc<Slot>, Source)> {
         let at = *self.learnable.get(layout)?;
         let slot = self.entries[at as usize].take()?;
         Some((slot, Source::Reserve))
     }
 
-    /// Takes back a piece. Returns the arena's whole block where the arena was given up and this was its last piece.
+    /// Takes back a piece. Returns the arena's whole block if the arena was given up and this was its last piece.
     #[inline]
     pub(crate) fn give_back_piece(&mut self, slot: Arc<Slot>, offset: usize, cell: u32) -> Option<Arc<Slot>> {
         let at = self.arenas.iter().position(|arena| arena.owns(&slot))?;
@@ -240,7 +241,7 @@ impl Reserve {
         if arena.is_done() { Some(self.arenas.remove(at).into_whole()) } else { None }
     }
 
-    /// Makes this the arena. The block of a former one is returned, or goes when its pieces are back.
+    /// Sets the arena. Returns the former arena's block, unless that still has pieces out.
     pub(crate) fn set_arena(&mut self, arena: Arena) -> Option<Arc<Slot>> {
         let former = self.give_up_arena();
         self.arenas.push(arena);
@@ -253,7 +254,7 @@ impl Reserve {
         if arena.is_done() { self.arenas.pop().map(Arena::into_whole) } else { None }
     }
 
-    /// Whether nothing is left of a reserve that was removed.
+    /// Whether a removed reserve has no arena left.
     pub(crate) fn is_done(&self) -> bool {
         self.is_removed && self.arenas.is_empty()
     }
@@ -267,8 +268,8 @@ impl Reserve {
         }
     }
 
-    /// Takes back a slot whose last handle is gone, or returns it where the reserve does not keep it: learnable memory that
-    /// was not recycled, and what was out when its entry was cleared.
+    /// Takes back a slot whose last handle is gone. Returns it if the reserve does not keep it: learnable memory that
+    /// was not recycled, and slots whose entry was cleared.
     #[inline]
     pub(crate) fn give_back(&mut self, slot: Arc<Slot>, entry: u32, index: u32, recycled: bool) -> Option<Arc<Slot>> {
         let index = index as usize;
@@ -278,7 +279,7 @@ impl Reserve {
         entry.in_use = entry.in_use.saturating_sub(1);
         if entry.kind == ReserveKind::Learnable && !recycled {
             entry.slots[index] = SlotState::Gone;
-            // So that reserving, using and freeing parameters again and again does not make the list grow.
+            // Keeps the list from growing when parameters are reserved, used and freed repeatedly.
             while matches!(entry.slots.last(), Some(SlotState::Gone)) {
                 entry.slots.pop();
             }
@@ -289,7 +290,7 @@ impl Reserve {
         None
     }
 
-    /// Gives up the slots of the entries that `which` names, and the arena where `with_arena` says so.
+    /// Gives up the slots of the entries that `which` selects, and the arena if `with_arena`.
     pub(crate) fn clear(&mut self, with_arena: bool, which: impl Fn(&Layout, ReserveKind) -> bool) -> Vec<Arc<Slot>> {
         let mut freed = Vec::new();
         if with_arena {
@@ -303,7 +304,7 @@ impl Reserve {
         freed
     }
 
-    /// The largest buffer that is free, or the widest gap of the arena.
+    /// The largest free buffer, or the widest gap of the arena.
     pub(crate) fn largest_free_bytes(&self) -> usize {
         let entries = self.entries.iter().filter(|entry| entry.free.iter().any(|bits| *bits != 0));
         let arenas = self.arenas.iter().filter(|arena| !arena.is_given_up());

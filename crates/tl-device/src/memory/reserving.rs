@@ -1,4 +1,4 @@
-//! Reserving, and what a tensor buffer does with its reserve: the part of [`Memory`] that tensor buffers use.
+//! Reservations, and a tensor buffer's use of its reserve: the part of [`Memory`] that tensor buffers call.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::slot::{Block, Slot, SlotOwner};
 use crate::stats::{ReserveKind, TensorBufferStats};
 use crate::trace::{Action, ArenaPlan, piece_bytes};
 
-/// Heap bytes of a reserved buffer: its block there, its slot, its entries in lists.
+/// Heap bytes of a reserved buffer: its block, its slot, its entries in lists.
 const SLOT_BYTES: usize = 320;
 
-/// From here on an error names them too.
+/// Minimum heap bytes that an error mentions.
 const NOTABLE_BYTES: usize = 1 << 20;
 
 impl Memory {
-    /// Sets the buffer that serves the thread's context. The caller drops the old one, outside the lock: it may be the last
+    /// Sets the buffer of the thread's context. The caller drops the old one outside the lock: it may be the last
     /// handle and remove its reserve.
     pub(crate) fn set_current(&self, buffer: Option<CurrentBuffer>) -> Option<CurrentBuffer> {
         std::mem::replace(&mut self.lock().context(self.entered()).current, buffer)
@@ -30,7 +30,7 @@ impl Memory {
         self.lock().context(self.entered()).current.clone()
     }
 
-    /// Adds `count` buffers to a reserve, all or none. What a session has booked is used before anything else is booked.
+    /// Adds `count` buffers to a reserve, all or none. A session's booking is used first.
     pub(crate) fn reserve<'a>(
         &'a self,
         id: u64,
@@ -73,7 +73,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives a reserve an arena; a former one goes when its pieces are back.
+    /// Sets a reserve's arena; a former one is freed when its pieces are back.
     pub(crate) fn reserve_arena<'a>(
         &'a self,
         id: u64,
@@ -118,10 +118,10 @@ impl Memory {
         capacity: usize,
         count: usize,
         total: usize,
-        // All of them are booked first, so that a reservation that cannot end does not start.
+        // All blocks are booked first, so that a reservation that cannot finish does not start.
         booking: Booking<'a>,
     ) -> Result<(Vec<Block>, Booking<'a>), AllocError> {
-        // What each buffer takes on the heap comes on top; it is counted there.
+        // Each buffer's bookkeeping is extra; it is counted as heap.
         let bookkeeping = count.saturating_mul(SLOT_BYTES);
         let is_within = |limit: usize| self.promised().saturating_add(bookkeeping as u64) <= limit as u64;
         if heap::is_counted() && !self.is_simulated() && !self.limit_bytes().is_none_or(is_within) {
@@ -138,7 +138,7 @@ impl Memory {
         Ok((blocks, booking))
     }
 
-    /// A free buffer of this reserve, or `None` where it has none for the layout.
+    /// A free buffer of this reserve for the layout, or `None`.
     pub(crate) fn take_from(
         &self,
         id: u64,

@@ -1,5 +1,5 @@
-//! The books of a device, changed under its lock: which source serves a request, where a slot goes that comes back, what a
-//! trace records of it.
+//! The books of a device, changed under its lock: the source that serves a request, the owner of a returned slot, and
+//! the trace records.
 //!
 //! Nothing here calls the system: `allocator.rs` makes and frees blocks, outside the lock.
 
@@ -19,7 +19,7 @@ use crate::slot::{Slot, SlotOwner};
 use crate::stats::{MemoryStats, ReserveKind, TensorBufferStats};
 use crate::trace::{Action, Held, Recorder, Source, Trace};
 
-/// A handle on the memory that these books are of.
+/// A handle on the memory of these books.
 pub(crate) type Keeper = Arc<dyn Any + Send + Sync>;
 
 /// The tensor buffer that serves a context.
@@ -31,7 +31,7 @@ pub(crate) struct CurrentBuffer {
     pub(crate) handle: Arc<dyn Any + Send + Sync>,
 }
 
-/// What serves the requests of a thread.
+/// The sources of a thread's requests.
 #[derive(Default)]
 pub(crate) struct Context {
     pub(crate) current: Option<CurrentBuffer>,
@@ -45,9 +45,9 @@ pub(crate) struct State {
     pub(crate) pool: Pool,
     reserves: Vec<Reserve>,
     next_id: u64,
-    /// What serves threads that have entered no admission.
+    /// The context of threads outside admissions.
     own: Context,
-    /// What serves those that have, by the admission's place.
+    /// The contexts of admissions, by their index.
     admitted: Vec<Option<Context>>,
     pub(crate) ledger: Ledger,
     /// Slots that are out, mapped ones included.
@@ -56,13 +56,13 @@ pub(crate) struct State {
     memory: Weak<dyn Any + Send + Sync>,
     /// A handle on it while slots are out, so that they need not hold one each.
     kept: Option<Keeper>,
-    /// Slots that came back and wait for queued work; `None` where nothing is queued.
+    /// Returned slots that wait for queued work; `None` if nothing is queued.
     returning: Option<VecDeque<Arc<Slot>>>,
-    /// Traces that are being written, the one begun last at the end.
+    /// Running traces, the most recently started last.
     traces: Vec<Recorder>,
-    /// The id of the next take that is recorded.
+    /// The id of the next recorded take.
     next_take: u64,
-    /// The most bytes that a recording may take, and that the device may hold.
+    /// Maximum bytes of a recording, and of the device.
     recording_max_bytes: usize,
     limit_bytes: Option<usize>,
     scopes: Vec<ScopePeak>,
@@ -106,7 +106,7 @@ impl State {
         self.next_id - 1
     }
 
-    /// Books a slot out. The caller hands it to a lease.
+    /// Books a slot out. The caller makes its lease.
     #[inline]
     pub(crate) fn record_take(&mut self, slot: &Slot, request: Request, source: Source) {
         if self.out == 0 {
@@ -138,7 +138,7 @@ impl State {
         self.record(Action::Take { id, layout, role, op, location, source });
     }
 
-    /// Takes a slot back. What leaves the device is put into `freed`; the result is the handle that kept the memory, if no
+    /// Takes a slot back. Slots that leave the device go into `freed`; the result is the keeper of the memory, if no
     /// slot is out any more. The caller drops both outside the lock.
     #[inline]
     pub(crate) fn record_return(&mut self, slot: Arc<Slot>, freed: &mut Evicted) -> Option<Keeper> {
@@ -161,12 +161,12 @@ impl State {
         if self.out == 0 { self.kept.take() } else { None }
     }
 
-    /// How many slots wait for queued work.
+    /// Number of slots that wait for queued work.
     pub(crate) fn returning(&self) -> usize {
         self.returning.as_ref().map_or(0, VecDeque::len)
     }
 
-    /// The work that the `index`-th waiting slot waits for is done.
+    /// Completes the work that the `index`-th waiting slot waits for.
     pub(crate) fn complete(&mut self, index: usize, freed: &mut Evicted) -> bool {
         let Some(slot) = self.returning.as_mut().and_then(|returning| returning.remove(index)) else { return false };
         self.ledger.returning -= slot.block.capacity() as u64;
@@ -174,7 +174,7 @@ impl State {
         true
     }
 
-    /// Gives a slot back to its owner. What leaves the device is put into `freed`.
+    /// Returns a slot to its owner. Slots that leave the device go into `freed`.
     #[inline]
     fn return_to_owner(&mut self, slot: Arc<Slot>, freed: &mut Evicted) {
         let capacity = slot.block.capacity() as u64;
@@ -203,7 +203,7 @@ impl State {
         self.book_freed(&freed[before..]);
     }
 
-    /// A piece of an arena came back. The last one of an arena that was given up frees it.
+    /// Takes back a piece of an arena. The last one of an arena that was given up frees it.
     #[inline]
     fn give_back_piece(&mut self, slot: Arc<Slot>, (id, offset, cell): (u64, usize, u32), freed: &mut Evicted) {
         self.ledger.reserved_free += slot.block.capacity() as u64;
@@ -215,7 +215,7 @@ impl State {
         }
     }
 
-    /// Writes down that these slots leave the device. The caller drops them outside the lock.
+    /// Books these slots as leaving the device. The caller drops them outside the lock.
     pub(crate) fn book_freed(&mut self, freed: &[Arc<Slot>]) {
         let mut bytes = 0;
         for slot in freed {
@@ -247,7 +247,7 @@ impl State {
         Some(slot)
     }
 
-    /// Gives up everything idle in the pool.
+    /// Evicts the pool's idle slots.
     pub(crate) fn trim(&mut self, freed: &mut Evicted) {
         self.pool.shrink_to(0, freed);
         self.book_freed(freed);
@@ -256,7 +256,7 @@ impl State {
 
 /// Contexts.
 impl State {
-    /// What serves a thread that has entered this.
+    /// The context of a thread with this entry.
     #[inline]
     pub(crate) fn context(&mut self, entry: Option<Entry>) -> &mut Context {
         match entry.and_then(|entry| self.admitted.get_mut(entry.at)) {
@@ -265,7 +265,7 @@ impl State {
         }
     }
 
-    /// A context that is sealed and served by this buffer. Gives its place.
+    /// Adds a sealed context with this buffer. Returns its index.
     pub(crate) fn admit(&mut self, buffer: CurrentBuffer) -> usize {
         let context = Context { current: Some(buffer), is_sealed: true, seals_at_use: false };
         match self.admitted.iter_mut().enumerate().find(|(_, place)| place.is_none()) {
@@ -280,7 +280,7 @@ impl State {
         }
     }
 
-    /// Ends a context. What it held is dropped by the caller, outside the lock.
+    /// Ends a context. The caller drops the result outside the lock.
     #[must_use]
     pub(crate) fn dismiss(&mut self, at: usize) -> Option<Context> {
         self.admitted.get_mut(at)?.take()
@@ -305,7 +305,7 @@ impl State {
         self.reserve(id)
     }
 
-    /// Empties the entries that `which` names, and the arena where `with_arena` says so.
+    /// Empties the entries that `which` selects, and the arena if `with_arena`.
     pub(crate) fn clear(
         &mut self,
         id: u64,
@@ -351,7 +351,7 @@ impl State {
         (id, self.stats())
     }
 
-    /// The most that was live since the scope was opened.
+    /// Maximum of the live bytes since the scope was opened.
     pub(crate) fn scope_peak(&self, id: u64) -> u64 {
         self.scopes.iter().find(|scope| scope.id == id).map_or(0, |scope| scope.peak)
     }
@@ -370,7 +370,7 @@ impl State {
         recorder.finish()
     }
 
-    /// A step of the program ends here.
+    /// Records the end of a step of the program.
     pub(crate) fn end_step(&mut self) {
         if !self.traces.is_empty() {
             self.record(Action::Step { number: 0 });

@@ -1,4 +1,4 @@
-//! The sets of threads that compute for a device: its own, and those of admissions that bring some.
+//! The sets of compute threads of a device: its own, and those of admissions.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +9,15 @@ use tl_kernels::{Isa, Threads};
 use super::thread_context::Entry;
 use crate::heap;
 
-/// The most sets beside the device's own.
+/// Maximum number of sets beside the device's own.
 const MAX_LENT: usize = 16;
 
-/// Threads that compute, with the memory of their own.
+/// Compute threads with their workspace.
 pub(super) struct ThreadSet {
     pub(super) threads: Threads,
-    /// Set when they have it, and the ledger knows: what keeps it from counting as heap.
+    /// The exclusion of the workspace from the heap count; set once it is taken and in the ledger.
     pub(super) workspace: OnceLock<heap::Excluded>,
-    /// Held while it is taken.
+    /// Locked while the workspace is taken.
     pub(super) turn: ReentrantMutex<()>,
 }
 
@@ -28,7 +28,7 @@ impl ThreadSet {
     }
 }
 
-/// A set of threads that one admission has at a time. Made once, it stays with the device.
+/// A set of threads claimed by one admission at a time. It stays with the device once made.
 #[derive(Default)]
 struct LentThreads {
     set: OnceLock<ThreadSet>,
@@ -45,14 +45,14 @@ impl ThreadSets {
         ThreadSets { own: ThreadSet::new(count, isa), lent: std::array::from_fn(|_| LentThreads::default()) }
     }
 
-    /// The set of a thread that has entered this admission.
+    /// The set of a thread with this entry.
     #[inline]
     pub(super) fn of(&self, entry: Option<Entry>) -> &ThreadSet {
         let lent = entry.and_then(|entry| self.lent.get(entry.threads?)?.set.get());
         lent.unwrap_or(&self.own)
     }
 
-    /// The number of a set of so many threads, until it is released; `None` where all are claimed.
+    /// The index of a set of `count` threads, until it is released; `None` if all are claimed.
     pub(super) fn claim(&self, count: usize) -> Option<usize> {
         self.lent.iter().position(|lent| {
             let is_as_large = |set: &ThreadSet| set.threads.count() == count.max(1);

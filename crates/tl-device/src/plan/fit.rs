@@ -3,13 +3,13 @@
 //! Requests of one operation at one place of the program are a group. Where a group has equally many requests in every
 //! recording, each is fitted by itself; otherwise (a loop that runs longer for larger sizes) the group is split by the
 //! dimensions that take the same few values in every recording, and each part has one bound. A fit goes through the
-//! corners of the ranges and must meet every other recording. What is no sum of the sizes has the largest value seen as
-//! its bound.
+//! corners of the ranges and must match every other recording. A value that is no sum of the sizes is bounded by the
+//! largest value seen.
 //!
-//! A buffer serves whatever it covers, so that requests of one row can take the buffers of another. Each row therefore
-//! has room also for the rows that may take from it before their own, unless it is cheaper to make one row of the two.
-//! So no order of requests and returns within the counts leaves a request without a buffer: each row has as many as all
-//! that may come to it first, hence nothing ever goes on to a second one.
+//! A buffer serves every layout that it covers, so that requests of one row can take the buffers of another. Each row
+//! therefore has room also for the rows that may take from it before their own, unless one row for both is cheaper. So
+//! no order of requests and returns within the counts leaves a request without a buffer: each row has as many buffers
+//! as all requests that may try it first, so no request ever needs to try a second row.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,10 +22,10 @@ use crate::purpose::Role;
 use crate::stats::ReserveKind;
 use crate::trace::{Action, Source, Trace};
 
-/// More fits than these at one place are a sequence that grows, and become one bound.
+/// More fits than this at one place are a growing sequence, and become one bound.
 const MAX_FITS: usize = 8;
 
-/// Why recordings give no symbolic plan.
+/// Reason for a failed fit.
 ///
 /// ```
 /// use tl_device::{Device, FitError, SymbolicPlan};
@@ -36,13 +36,13 @@ const MAX_FITS: usize = 8;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FitError {
-    /// There is nothing to fit to.
+    /// No recordings.
     #[error("no recording was given")]
     NoRuns,
-    /// A recording is not whole.
+    /// An incomplete recording.
     #[error(transparent)]
     Recording(#[from] Error),
-    /// A recording left out events, which say what was live at once.
+    /// A recording that left out events, which are needed to find what was live at once.
     #[error(
         "at {values:?} the program took {take_count} tensors, more than a recording of {max_bytes} bytes keeps; \
          plan a shorter run"
@@ -57,7 +57,7 @@ pub enum FitError {
     },
 }
 
-/// A symbolic plan that was fitted to recordings, and what of it is no formula.
+/// A symbolic plan fitted to recordings, and the parts of it that are no formula.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role, SymbolicPlan};
@@ -78,8 +78,7 @@ pub enum FitError {
 pub struct FittedPlan {
     /// The plan.
     pub plan: SymbolicPlan,
-    /// The numbers of the rows with a dimension or count that is no sum of the sizes: it is the largest that was
-    /// recorded.
+    /// Indices of the rows with a dimension or count that is no sum of the sizes: it is the largest recorded value.
     pub seen_only: Vec<usize>,
 }
 
@@ -103,13 +102,13 @@ impl SymbolicPlan {
         }
         points.insert(all(|size| (size.min + 1).min(size.max)));
         points.insert(all(|size| size.min + (size.max - size.min) / 3));
-        // One even and one odd, as a rule: what is rounded shows.
+        // Usually one even and one odd point, to reveal rounding.
         points.insert(all(|size| (size.min + (size.max - size.min) / 2 + 1).min(size.max)));
         points.into_iter().collect()
     }
 
-    /// The plan that serves what was recorded, and what lies between, as far as that is as the recordings say. The
-    /// values of the recordings should be [`SymbolicPlan::points`].
+    /// The plan that serves the recorded runs and the sizes between them, as far as those follow the fits. The values
+    /// of the recordings should be [`SymbolicPlan::points`].
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, SymbolicPlan};
@@ -130,7 +129,7 @@ impl SymbolicPlan {
     /// ```
     ///
     /// # Errors
-    /// Where a recording is not whole or left out events, or there is none.
+    /// If a recording is incomplete or left out events, or if there is none.
     pub fn fit(sizes: &[SizeRange], runs: &[(Vec<usize>, Trace)]) -> Result<FittedPlan, FitError> {
         if runs.is_empty() {
             return Err(FitError::NoRuns);
@@ -146,7 +145,7 @@ impl SymbolicPlan {
     }
 }
 
-/// Who asks, and for what kind of tensor.
+/// The requesting operation and place, and the kind of tensor.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     op: &'static str,
@@ -159,7 +158,7 @@ struct Key {
 struct Taken {
     key: Key,
     layout: Layout,
-    /// The number of its class.
+    /// The index of its class.
     class: usize,
 }
 
@@ -167,7 +166,7 @@ struct Taken {
 struct Run<'a> {
     values: &'a [usize],
     takes: Vec<Taken>,
-    /// Takes and returns in the order in which they happened: the number of the take, and whether it is the return.
+    /// Takes and returns in order: the number of the take, and whether it is the return.
     order: Vec<(usize, bool)>,
 }
 
@@ -196,20 +195,20 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Of each run the numbers of takes.
+/// The numbers of takes of each run.
 type Takes = Vec<Vec<usize>>;
 
-/// Requests that one reservation is for.
+/// Requests served by one reservation.
 #[derive(Clone)]
 struct Class {
     row: SymbolicRow,
-    /// The least that a request of it has along each dimension.
+    /// The minimum of its requests along each dimension.
     low: Vec<usize>,
-    /// Whether each request of it has exactly these dimensions, for whatever sizes.
+    /// Whether each of its requests has exactly these dimensions, for all sizes.
     is_met: bool,
-    /// Whether all its formulas meet all recordings.
+    /// Whether all its formulas match all recordings.
     is_fitted: bool,
-    /// Whether it became part of another.
+    /// Whether it was merged into another.
     is_gone: bool,
 }
 
@@ -220,10 +219,10 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// The takes of each key, in the order in which the last run has them.
+    /// The takes of each key, in the order of the last run.
     fn groups(&self) -> Vec<(Key, Takes)> {
         let (mut groups, mut index): (Vec<(Key, Takes)>, HashMap<Key, usize>) = Default::default();
-        // The last run is that of the largest sizes.
+        // The last run has the largest sizes.
         for (at, run) in self.runs.iter().enumerate().rev() {
             for (number, take) in run.takes.iter().enumerate() {
                 let group = *index.entry(take.key.clone()).or_insert(groups.len());
@@ -236,7 +235,7 @@ impl Fit<'_> {
         groups
     }
 
-    /// Gives each take of a group its class.
+    /// Assigns each take of a group to a class.
     fn classify(&mut self, (key, takes): (Key, Takes)) {
         if key.is_learnable {
             return self.classify_learnable(&takes);
@@ -278,7 +277,7 @@ impl Fit<'_> {
         parts.into_iter().for_each(|part| self.classify_parts(key, part, axis + 1));
     }
 
-    /// Parameters are served by exact layout: the last run's have a class each.
+    /// Parameters are served by exact layout: each of the last run's layouts has a class.
     fn classify_learnable(&mut self, takes: &Takes) {
         let n_runs = self.runs.len();
         for &take in takes.last().into_iter().flatten() {
@@ -290,7 +289,7 @@ impl Fit<'_> {
         }
     }
 
-    /// For each dimension the formula of the largest, and whether all are sums of the sizes.
+    /// The formula of the largest value of each dimension, and whether all are sums of the sizes.
     fn bounds(&self, key: &Key, takes: &Takes) -> (Vec<Formula>, bool) {
         let mut is_fitted = true;
         let dims = (0..key.rank).map(|axis| {
@@ -305,11 +304,11 @@ impl Fit<'_> {
         (dims.collect(), is_fitted)
     }
 
-    /// Puts takes into the class with these bounds.
+    /// Assigns takes to the class with these bounds.
     fn assign(&mut self, key: &Key, takes: &Takes, dims: Vec<Formula>, is_fitted: bool) {
         let lowest: Vec<usize> = self.sizes.iter().map(|size| size.min).collect();
-        // A dimension that is the formula in every recording is never less than the formula's least; others may be
-        // anything.
+        // A dimension that equals the formula in every recording is never below the formula's minimum; others may have
+        // any value.
         let is_met = |axis: usize| {
             let is_met_in = |(takes, run): (&Vec<usize>, &Run<'_>)| {
                 let size = dims[axis].at(run.values);
@@ -355,7 +354,7 @@ impl Fit<'_> {
         for (at, run) in self.runs.iter().enumerate() {
             let mut live = vec![0; n_classes];
             for &(take, is_return) in &run.order {
-                // A parameter that the last run does not have is of no class.
+                // A parameter missing from the last run has no class.
                 let class = run.takes[take].class;
                 let Some(now) = live.get_mut(class) else { continue };
                 *now = if is_return { *now - 1 } else { *now + 1 };
@@ -372,7 +371,7 @@ impl Fit<'_> {
         }
     }
 
-    /// Makes one row of two as long as that takes fewer bytes than room in one for what is of the other.
+    /// Merges pairs of rows as long as a merge takes fewer bytes than room in one row for the other's requests.
     fn join(&mut self) {
         loop {
             let pairs = self.pairs();
@@ -392,7 +391,7 @@ impl Fit<'_> {
         }
     }
 
-    /// Classes whose requests may take another's buffers before their own: the guest and the host.
+    /// Pairs of a guest and a host: the guest's requests may take the host's buffers before their own.
     fn pairs(&self) -> Vec<(usize, usize)> {
         pairs(self.sizes, &self.classes)
     }
@@ -461,7 +460,7 @@ fn may_take(corners: &[Vec<usize>], guest: &Class, host: &Class) -> bool {
     }
 }
 
-/// The classes with the guest as part of its host, whose bounds become the larger of both; `None` where neither formula
+/// The classes with the guest merged into its host, whose bounds become the larger of both; `None` if neither formula
 /// is the larger one everywhere.
 fn joined(sizes: &[SizeRange], classes: &[Class], guest: usize, host: usize) -> Option<Vec<Class>> {
     let (a, b) = (&classes[guest], &classes[host]);
@@ -480,7 +479,7 @@ fn joined(sizes: &[SizeRange], classes: &[Class], guest: usize, host: usize) -> 
     Some(classes)
 }
 
-/// The corners of the ranges, that of the highest values last.
+/// The corners of the ranges, the one of the highest values last.
 fn corners(sizes: &[SizeRange]) -> Vec<Vec<usize>> {
     sizes.iter().fold(vec![Vec::new()], |corners, size| {
         let ends = |end: usize| corners.iter().map(move |corner| [corner.as_slice(), &[end]].concat());
@@ -488,8 +487,9 @@ fn corners(sizes: &[SizeRange]) -> Vec<Vec<usize>> {
     })
 }
 
-/// The least sum of the sizes that is nowhere below these values of a function, and whether the function is a sum of
-/// the sizes. One that falls with a size has its value for the lowest; one that is no sum, the largest that is known.
+/// The least sum of the sizes that is nowhere below the known values of a function, and whether the function is a sum
+/// of the sizes. A function that falls with a size has its value for the lowest; one that is no sum, its largest known
+/// value.
 fn fit(sizes: &[SizeRange], known: &[(&[usize], usize)]) -> (Formula, bool) {
     let largest = known.iter().map(|(_, value)| *value).max().unwrap_or(0);
     let bound = || (Formula::constant(largest), known.iter().all(|(_, value)| *value == largest));
@@ -503,7 +503,7 @@ fn fit(sizes: &[SizeRange], known: &[(&[usize], usize)]) -> (Formula, bool) {
     }
 }
 
-/// Factors and constant of the sum that has all these values.
+/// Factors and constant of the sum through all these values.
 fn sum_through(sizes: &[SizeRange], known: &[(&[usize], usize)]) -> Option<(Vec<i128>, i128)> {
     let (base, at_base) = *known.first()?;
     let factor = |size: usize| {

@@ -1,21 +1,20 @@
-//! Sizes as functions of named sizes: what a dimension or a count is, `2 * n + context + 1`, and what bytes are, a
-//! polynomial.
+//! Functions of named sizes: sums for dimensions and counts, `2 * n + context + 1`, and polynomials for bytes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use smallvec::SmallVec;
 
-/// The most sizes that a plan may name.
+/// Maximum number of sizes in a plan.
 pub(crate) const MAX_SIZES: usize = 4;
 
-/// The largest factor or constant that is read: no product of one with a size overflows.
+/// Maximum factor or constant in a formula: no product of one with a size overflows.
 const MAX_FACTOR: i64 = 1 << 40;
 
-/// A sum of sizes with whole factors, and a constant. It knows sizes by number; who prints or reads it has the names.
+/// A sum of sizes with whole factors, and a constant. It knows sizes by index; printing and parsing take the names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Formula {
-    /// Numbers of sizes, in order, each with its factor, which is above 0.
+    /// Indices of sizes, in order, each with its factor, which is above 0.
     terms: SmallVec<[(u8, i64); 2]>,
     constant: i64,
 }
@@ -35,7 +34,7 @@ impl Formula {
         self.terms.is_empty()
     }
 
-    /// Its value where the sizes are these; 0 where that would be negative.
+    /// Its value for these sizes; 0 if that would be negative.
     pub(crate) fn at(&self, values: &[usize]) -> usize {
         let term = |&(size, factor): &(u8, i64)| {
             i128::from(factor) * values.get(usize::from(size)).map_or(0, |&value| value as i128)
@@ -57,7 +56,7 @@ impl Formula {
         sum
     }
 
-    /// It in the words of TL: `2 * n + context - 1`.
+    /// The formula in TL's syntax: `2 * n + context - 1`.
     pub(crate) fn text(&self, names: &[&str]) -> String {
         let mut text = String::new();
         for &(size, factor) in &self.terms {
@@ -79,7 +78,7 @@ impl Formula {
         text
     }
 
-    /// Reads what [`Formula::text`] writes. The error says what is wrong.
+    /// Parses the output of [`Formula::text`]. The error states the reason.
     pub(crate) fn parse(text: &str, names: &[&str]) -> Result<Formula, &'static str> {
         let mut sum = Formula::default();
         if text.trim().is_empty() || text.trim_end().ends_with(['+', '-']) {
@@ -116,7 +115,7 @@ impl Formula {
     }
 }
 
-/// The parts of a sum, each with whether it is taken away.
+/// The terms of a sum, each with whether it is subtracted.
 fn signed_parts(text: &str) -> impl Iterator<Item = (&str, bool)> {
     let mut is_minus = false;
     text.split_inclusive(['+', '-']).map(move |part| {
@@ -126,10 +125,10 @@ fn signed_parts(text: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// A polynomial of sizes: for each product of sizes its factor.
+/// A polynomial of sizes: a factor for each product of sizes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Polynomial {
-    /// By the powers of the sizes.
+    /// Factors by the powers of the sizes.
     terms: BTreeMap<[u8; MAX_SIZES], i128>,
 }
 
@@ -170,7 +169,7 @@ impl Polynomial {
         }
     }
 
-    /// It as people write it: `4 * n * n + 2048 * n + 64`, the highest powers first.
+    /// The usual notation: `4 * n * n + 2048 * n + 64`, the highest powers first.
     pub(crate) fn text(&self, names: &[&str]) -> String {
         let mut terms: Vec<_> = self.terms.iter().filter(|(_, factor)| **factor != 0).collect();
         terms.sort_by_key(|(powers, _)| {

@@ -1,4 +1,4 @@
-//! Reservations as data: found by a trace, printed as the lines of a program, kept in a file, carried out.
+//! Reservations as data: found by a trace, printed as lines, kept in a file, carried out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,14 +19,14 @@ use crate::stats::ReserveKind;
 pub struct PlanRow {
     /// The layout that each buffer serves, or its bound.
     pub layout: Layout,
-    /// How they serve.
+    /// The kind of the reservation.
     pub kind: ReserveKind,
-    /// How many buffers.
+    /// The number of buffers.
     pub count: usize,
 }
 
 impl PlanRow {
-    /// Bytes of its buffers.
+    /// Total bytes of its buffers.
     ///
     /// ```
     /// use tl_device::{Layout, PlanRow, ReserveKind};
@@ -39,7 +39,7 @@ impl PlanRow {
         (each as u64).saturating_mul(self.count as u64)
     }
 
-    /// Whether its buffers can hold a tensor of this layout. What for is another question: see [`ReserveKind`].
+    /// Whether its buffers can hold a tensor of this layout, regardless of its role: see [`ReserveKind`].
     ///
     /// ```
     /// use tl_device::{Layout, PlanRow, ReserveKind};
@@ -56,7 +56,7 @@ impl PlanRow {
 
 /// The reservations of a program or a step.
 ///
-/// It prints, and is read, as a small file: a line for each reservation, what follows `#` being a remark.
+/// Its text form is a small file: a line for each reservation, with remarks after `#`.
 ///
 /// ```
 /// use tl_device::{Device, ReservationPlan, TensorBuffer};
@@ -69,11 +69,11 @@ impl PlanRow {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReservationPlan {
-    /// Its reservations.
+    /// The reservations.
     pub rows: Vec<PlanRow>,
 }
 
-/// A line of a plan that says nothing sensible.
+/// An invalid line of a plan.
 ///
 /// ```
 /// use tl_device::ReservationPlan;
@@ -85,16 +85,16 @@ pub struct ReservationPlan {
     "line {line} of the plan, {text:?}: {problem}; a line is `exact float16[8, 512] 4`, or `up_to`, or `learnable`"
 )]
 pub struct PlanError {
-    /// Counted from 1.
+    /// The line number, from 1.
     pub line: usize,
-    /// The line.
+    /// The text of the line.
     pub text: String,
-    /// What is wrong with it.
+    /// The reason.
     pub problem: String,
 }
 
 impl ReservationPlan {
-    /// Bytes of all buffers.
+    /// Total bytes of all buffers.
     ///
     /// ```
     /// use tl_device::ReservationPlan;
@@ -106,7 +106,7 @@ impl ReservationPlan {
         self.rows.iter().map(PlanRow::bytes).fold(0, u64::saturating_add)
     }
 
-    /// Buffers in all.
+    /// Total number of buffers.
     ///
     /// ```
     /// use tl_device::ReservationPlan;
@@ -118,7 +118,7 @@ impl ReservationPlan {
         self.rows.iter().map(|row| row.count).fold(0, usize::saturating_add)
     }
 
-    /// Makes the plan's `count` for a layout at least this.
+    /// Raises the plan's count for a layout to at least `count`.
     ///
     /// ```
     /// use tl_device::{Layout, ReservationPlan, ReserveKind};
@@ -135,7 +135,7 @@ impl ReservationPlan {
         }
     }
 
-    /// Adds `count` buffers to those that the plan has for a layout.
+    /// Adds `count` buffers for a layout to the plan.
     ///
     /// ```
     /// use tl_device::{Layout, ReservationPlan, ReserveKind};

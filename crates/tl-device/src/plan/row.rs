@@ -6,7 +6,7 @@ use crate::stats::ReserveKind;
 
 const KINDS: [ReserveKind; 3] = [ReserveKind::Exact, ReserveKind::UpTo, ReserveKind::Learnable];
 
-/// The word that a line of a plan begins with.
+/// The first word of a plan's line.
 pub(crate) fn word(kind: ReserveKind) -> &'static str {
     match kind {
         ReserveKind::Exact => "exact",
@@ -34,7 +34,7 @@ impl SymbolicRow {
         format!("[{}]", dims.join(", "))
     }
 
-    /// Bytes without what rounding adds.
+    /// Bytes without rounding.
     pub(crate) fn bytes(&self) -> Polynomial {
         let product = |dims: &[Formula]| {
             dims.iter().map(Polynomial::of).fold(Polynomial::of(&self.count), |product, dim| product.times(&dim))
@@ -42,7 +42,7 @@ impl SymbolicRow {
         let bytes_of = |shape: Shape| Layout::new(self.dtype, shape).len_bytes().ok();
         match (self.dtype, self.dims.split_last()) {
             (DType::Block(_), Some((last, others))) => {
-                // A row is a whole number of blocks. One of no fixed length has at most two bytes for each element.
+                // A row is a whole number of blocks. A row of variable length has at most two bytes for each element.
                 let row = bytes_of(Shape::from([last.at(&[])])).filter(|_| last.is_constant());
                 row.map_or_else(
                     || product(&self.dims).times(&Polynomial::constant(2)),
@@ -53,7 +53,7 @@ impl SymbolicRow {
         }
     }
 
-    /// Reads a line of a plan. The error says what is wrong.
+    /// Parses a line of a plan. The error states the reason.
     pub(crate) fn parse(line: &str, names: &[&str]) -> Result<SymbolicRow, String> {
         let (kind, rest) = line.split_once(' ').ok_or("there is no layout")?;
         let kind = KINDS.into_iter().find(|known| word(*known) == kind);

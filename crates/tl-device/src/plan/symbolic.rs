@@ -9,7 +9,7 @@ use super::row::{SymbolicRow, word};
 use crate::layout::DType;
 use crate::stats::ReserveKind;
 
-/// A size that varies, and between which values, both included.
+/// A variable size and its range, both ends included.
 ///
 /// ```
 /// use tl_device::SizeRange;
@@ -29,10 +29,10 @@ pub struct SizeRange {
 }
 
 impl SizeRange {
-    /// The largest value that a size can have.
+    /// Maximum value of a size.
     pub const MAX: usize = 1 << 40;
 
-    /// Whether it is one value.
+    /// Whether the range has one value.
     ///
     /// ```
     /// assert!("n=64".parse::<tl_device::SizeRange>()?.is_fixed());
@@ -42,7 +42,7 @@ impl SizeRange {
         self.min == self.max
     }
 
-    /// Whether the value is one of the range.
+    /// Whether the value is in the range.
     ///
     /// ```
     /// assert!("n=8..64".parse::<tl_device::SizeRange>()?.contains(64));
@@ -87,21 +87,21 @@ impl FromStr for SizeRange {
 /// A reservation of a [`SymbolicPlan`], its formulas as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SymbolicReservation {
-    /// How its buffers serve.
+    /// The kind of the reservation.
     pub kind: ReserveKind,
     /// The data type of its layout.
     pub dtype: DType,
     /// The dimensions of its layout, `[n, 4]`.
     pub shape: String,
-    /// How many buffers, `2 * n`.
+    /// The number of buffers, `2 * n`.
     pub count: String,
-    /// Their bytes, without rounding each up to 64 bytes.
+    /// Total bytes, without rounding each buffer up to 64 bytes.
     pub bytes: String,
 }
 
-/// Reservations as functions of sizes that vary, each in a range.
+/// Reservations as functions of variable sizes, each in a range.
 ///
-/// It prints, and is read, as a small file like that of a [`ReservationPlan`], with a line `with` for each size.
+/// Its text form is a small file like that of a [`ReservationPlan`], with a line `with` for each size.
 /// Reserved for the largest values ([`SymbolicPlan::largest`]), it serves all smaller ones. [`SymbolicPlan::fit`] makes
 /// one from recordings.
 ///
@@ -121,7 +121,7 @@ pub struct SymbolicPlan {
 }
 
 impl SymbolicPlan {
-    /// The sizes that vary, in the order in which values of them are given.
+    /// The variable sizes, in the order of their values.
     ///
     /// ```
     /// let plan: tl_device::SymbolicPlan = "with n = 1..8\nwith m = 1..9\n".parse()?;
@@ -132,7 +132,7 @@ impl SymbolicPlan {
         &self.sizes
     }
 
-    /// The reservations where the sizes have these values.
+    /// The reservations for these values of the sizes.
     ///
     /// ```
     /// let plan: tl_device::SymbolicPlan = "with n = 1..8\nup_to float16[2 * n] n + 1\n".parse()?;
@@ -143,7 +143,7 @@ impl SymbolicPlan {
         let mut plan = ReservationPlan { rows: Vec::with_capacity(self.rows.len()) };
         for row in &self.rows {
             let row = PlanRow { layout: row.layout_at(values), kind: row.kind, count: row.count.at(values) };
-            // Different formulas may have one value.
+            // Different formulas may have the same value.
             match plan.rows.iter_mut().find(|known| known.kind == row.kind && known.layout == row.layout) {
                 Some(known) => known.count += row.count,
                 None => plan.rows.push(row),
@@ -163,7 +163,7 @@ impl SymbolicPlan {
         self.at(&self.sizes.iter().map(|size| size.max).collect::<Vec<_>>())
     }
 
-    /// All bytes as a formula, without what rounding each buffer up to 64 bytes adds.
+    /// Total bytes as a formula, without rounding each buffer up to 64 bytes.
     ///
     /// ```
     /// let plan: tl_device::SymbolicPlan = "with n = 1..8\nup_to float16[n, n] 2\nexact int32[4] 1\n".parse()?;
@@ -195,7 +195,7 @@ impl SymbolicPlan {
         })
     }
 
-    /// Leaves out the rows that `is_wanted` refuses, for the kind and data type that it is given.
+    /// Removes the rows whose kind and data type `is_wanted` rejects.
     ///
     /// ```
     /// use tl_device::ReserveKind;

@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use crate::layout::{ALIGN, Layout, LayoutHasher};
 use crate::plan::ReservationPlan;
 
-/// What serves a trace as one block: its size, and a place for each piece of its steps; and what beside it serves the
+/// Plan of an arena for a trace: the size of its block, a place for each piece of its steps, and reservations for the
 /// rest.
 ///
 /// ```
@@ -22,12 +22,12 @@ use crate::plan::ReservationPlan;
 pub struct ArenaPlan {
     /// The size of the block.
     pub size_bytes: usize,
-    /// The most bytes that were live at once: no arena can be smaller.
+    /// Maximum live bytes: no arena can be smaller.
     pub lower_bound_bytes: usize,
-    /// Buffers for what stays from step to step, which no arena serves: KV caches, parameters, what a step leaves to
-    /// the next.
+    /// Buffers for memory that stays from step to step and that no arena serves: KV caches, parameters, results that a
+    /// step passes to the next.
     pub beside: ReservationPlan,
-    /// The steps of the trace, the largest first, without those that find their places in another.
+    /// The steps of the trace, the largest first, without those covered by another.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -65,8 +65,8 @@ pub(crate) struct Piece {
 }
 
 impl Step {
-    /// Whether another step finds all of its pieces in this one: no larger, no longer out, and those that outlive it
-    /// the same.
+    /// Whether the places of this step serve another step: the other's pieces are no larger and live no longer, and the
+    /// same ones outlive the step.
     pub(crate) fn covers<'a>(&self, mut others: impl ExactSizeIterator<Item = (&'a Layout, usize, bool)>) -> bool {
         self.pieces.len() == others.len()
             && self.pieces.iter().all(|piece| {
@@ -76,11 +76,11 @@ impl Step {
             })
     }
 
-    /// How many of its first requests another step has too, each with as long a life as far as these go: in both steps they
-    /// then lie in the same places, and which of the two it is may show later.
+    /// Number of leading requests shared with another step, with equal lifetimes within them: in both steps they lie in
+    /// the same places, so that it may stay open which of the two runs.
     pub(crate) fn shared<'a>(&self, others: impl Iterator<Item = (&'a Layout, usize, bool)>) -> usize {
         let mut n = 0;
-        // The first request before which a piece of one step is back, and its like in the other is not.
+        // The first request before which a piece of one step is back, and the same piece of the other is not.
         let mut parted = usize::MAX;
         for (piece, (layout, until, is_beside)) in self.pieces.iter().zip(others) {
             if piece.layout != *layout || piece.is_beside != is_beside || parted <= n {
@@ -94,7 +94,7 @@ impl Step {
         n
     }
 
-    /// For each piece whether the block is empty when it is asked for.
+    /// For each piece, whether the block is empty at its request.
     pub(crate) fn empty(&self) -> Vec<bool> {
         let mut live_until = 0;
         let is_first = |(at, piece): (usize, &Piece)| {
@@ -106,7 +106,7 @@ impl Step {
     }
 }
 
-/// Of each step how many of its first requests another step begins with too.
+/// For each step, the maximum number of leading requests shared with another step.
 pub(crate) fn shared_beginnings<K: Hash>(steps: &[Vec<K>]) -> Vec<usize> {
     let hashes = |step: &Vec<K>| {
         let mut hasher = LayoutHasher::default();
@@ -123,7 +123,7 @@ pub(crate) fn shared_beginnings<K: Hash>(steps: &[Vec<K>]) -> Vec<usize> {
     hashes.iter().map(|hashes| hashes.iter().take_while(is_shared).count()).collect()
 }
 
-/// The bytes that a piece for `len_bytes` takes, or `None` where they do not fit an address.
+/// Bytes of a piece for `len_bytes`, or `None` if they exceed the address space.
 pub(crate) fn piece_bytes(len_bytes: usize) -> Option<usize> {
     len_bytes.max(1).checked_next_multiple_of(ALIGN)
 }
@@ -135,11 +135,11 @@ pub(crate) struct Lifetime {
     pub(crate) until: usize,
 }
 
-/// Places for pieces whose lifetimes are known: the largest first, each as low as those placed before it that live at the
-/// same time allow, in the gap that it fills best. `first` is where the first pieces lie already. The first `n_early`
-/// ones are placed before all others: other steps have them, too, and room for what follows there is above them.
+/// Places for pieces with known lifetimes: the largest first, each as low as the placed pieces that live at the same
+/// time allow, in the gap that it fills best. `first` are the places of the first pieces, if known. The first `n_early`
+/// ones are placed before all others: other steps have them too, and later pieces need room above them.
 ///
-/// The time grows with the number of pairs that live at the same time, which for a transformer's step is a few for each piece.
+/// Time is proportional to the pairs that live at the same time, a few for each piece of a transformer's step.
 pub(crate) fn place(pieces: &[Lifetime], first: &[usize], n_early: usize) -> Vec<usize> {
     let met = live_together(pieces);
     let mut order: Vec<usize> = (first.len()..pieces.len()).collect();
@@ -165,7 +165,7 @@ pub(crate) fn place(pieces: &[Lifetime], first: &[usize], n_early: usize) -> Vec
     offsets.into_iter().map(Option::unwrap_or_default).collect()
 }
 
-/// For each piece those that live at the same time at some moment.
+/// For each piece, the pieces that live at the same time at some moment.
 fn live_together(pieces: &[Lifetime]) -> Vec<Vec<usize>> {
     let mut met = vec![Vec::new(); pieces.len()];
     let mut order: Vec<usize> = (0..pieces.len()).collect();

@@ -6,7 +6,7 @@ use crate::layout::Layout;
 use crate::purpose::Role;
 use crate::stats::ReserveKind;
 
-/// Where a request's memory came from.
+/// The source of a request's memory.
 ///
 /// ```
 /// use tl_device::{Action, Device, Layout, Role, Source};
@@ -43,7 +43,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What happened.
+/// The action of an event.
 ///
 /// ```
 /// use tl_device::{Action, Device, Layout, Purpose, Role};
@@ -60,48 +60,50 @@ impl fmt::Display for Source {
 pub enum Action {
     /// A tensor got memory.
     Take {
-        /// Names the tensor for its return; counts up from 1 over all traces of a device.
+        /// Identifies the tensor for its return; counts up from 1 over all traces of a device.
         id: u64,
-        /// What it is.
+        /// The layout.
         layout: Layout,
-        /// What it is for.
+        /// The role.
         role: Role,
-        /// The operation that asked.
+        /// The requesting operation.
         op: &'static str,
-        /// The place in the program that asked, as [`Device::set_location`](crate::Device::set_location) gave it; 0: none.
+        /// The requesting place in the program, as set by [`Device::set_location`](crate::Device::set_location); 0:
+        /// none.
         location: u64,
-        /// Where the memory came from.
+        /// The source of the memory.
         source: Source,
     },
     /// A tensor's memory came back.
     Return {
-        /// The id of its `Take`. What was taken before the trace began has 0 here, or an id that is in no `Take` of this trace.
+        /// The id of its `Take`. For memory taken before the trace began it is 0, or an id without a `Take` in this
+        /// trace.
         id: u64,
     },
     /// Buffers were reserved.
     Reserve {
-        /// The layout that each of them serves.
+        /// The layout of each buffer.
         layout: Layout,
-        /// How many.
+        /// The number of buffers.
         count: usize,
-        /// How they serve.
+        /// The kind of the reservation.
         kind: ReserveKind,
     },
-    /// Buffers were given to the system: evicted, trimmed, cleared, or parameters that were dropped.
+    /// Buffers were returned to the system: evicted, trimmed, cleared, or dropped parameters.
     Free {
-        /// How many.
+        /// The number of buffers.
         count: usize,
         /// Their bytes.
         bytes: u64,
     },
     /// A step of the program ended: [`Device::end_step`](crate::Device::end_step).
     Step {
-        /// Counts the steps of a trace from 1.
+        /// Number of the step in the trace, from 1.
         number: u64,
     },
 }
 
-/// An action, when it happened, and what the device held right after it.
+/// An action, its time, and the device's bytes right after it.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -114,11 +116,11 @@ pub enum Action {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Counts the events of the trace from 0. Where numbers are missing, events were left out.
+    /// Number of the event in the trace, from 0. Gaps mark events that were left out.
     pub number: u64,
     /// Nanoseconds since the trace began.
     pub time_ns: u64,
-    /// What happened.
+    /// The action.
     pub action: Action,
     /// Bytes of all tensors.
     pub live_bytes: u64,
@@ -126,11 +128,11 @@ pub struct Event {
     pub reserved_free_bytes: u64,
     /// Bytes idle in the pool.
     pub pooled_bytes: u64,
-    /// Bytes that the system gave.
+    /// Bytes obtained from the system.
     pub driver_bytes: u64,
 }
 
-/// Figures of a whole trace, exact also where events were left out.
+/// Totals of a whole trace, exact even where events were left out.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role};
@@ -144,21 +146,21 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TraceTotals {
-    /// Everything that happened.
+    /// Number of events.
     pub event_count: u64,
     /// Tensors that got memory.
     pub take_count: u64,
     /// Nanoseconds from the beginning to the last event.
     pub end_ns: u64,
-    /// The most bytes of tensors at one moment.
+    /// Maximum bytes of live tensors.
     pub peak_live_bytes: u64,
-    /// The most bytes that the system gave.
+    /// Maximum bytes obtained from the system.
     pub peak_driver_bytes: u64,
-    /// The most bytes between tensors and their buffers.
+    /// Maximum bytes lost between tensors and their buffers.
     pub peak_waste_bytes: u64,
 }
 
-/// What the device holds right after an event.
+/// The device's bytes right after an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Held {
     pub(crate) live: u64,

@@ -1,4 +1,4 @@
-//! What happened to a device's memory, event by event, and what can be planned from it.
+//! Traces of a device's memory events, and the plans made from them.
 
 mod arena_plan;
 mod event;

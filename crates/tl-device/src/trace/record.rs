@@ -1,4 +1,4 @@
-//! An event as it is kept: in 64 bytes, its layout and operation by number.
+//! A stored event: 64 bytes, with its layout and operation by index.
 
 use super::event::{Action, Event, Held, Source};
 use super::tally::Tally;
@@ -11,9 +11,9 @@ pub(crate) struct Record {
     pub(super) number: u64,
     pub(super) time_ns: u64,
     pub(super) held: Held,
-    /// Of a take or return the id, of a reservation or step a number, of a free the bytes.
+    /// The id of a take or return, the number of a reservation or step, the bytes of a free.
     pub(super) value: u64,
-    /// Of a take the site, of a reservation the layout, of a free the count.
+    /// The site of a take, the layout of a reservation, the count of a free.
     pub(super) at: u32,
     pub(super) what: What,
 }
@@ -28,7 +28,7 @@ pub(super) enum What {
 }
 
 impl Record {
-    /// The event in full.
+    /// The event in its public form.
     pub(crate) fn event(&self, tally: &Tally) -> Option<Event> {
         let action = match self.what {
             What::Take(role, source) => {

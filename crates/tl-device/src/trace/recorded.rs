@@ -1,8 +1,8 @@
-//! What happened to memory, event by event, and what can be planned from it.
+//! Traces of memory events, and the plans made from them.
 //!
-//! A trace is recorded by the device while it is asked to (`Device::start_trace`), and is data from then on: it can be
-//! replayed in a test, drawn, or turned into the exact reservations of a step ([`Trace::plan`]) and the size of an arena
-//! that serves it ([`Trace::arena`]). It takes bounded memory: `recorder.rs` says what becomes coarser with length.
+//! The device records a trace from `Device::start_trace` on; the result is data: it can be replayed in a test, drawn,
+//! or turned into the exact reservations of a step ([`Trace::plan`]) and the size of an arena that serves it
+//! ([`Trace::arena`]). Its memory is bounded: `recorder.rs` describes the thinning of long traces.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::plan::{PlanRow, ReservationPlan};
 use crate::purpose::Role;
 use crate::stats::ReserveKind;
 
-/// What a trace says of one layout, all tensors counted.
+/// Counts of one layout in a trace, over all tensors.
 ///
 /// ```
 /// use tl_device::{Device, Layout, Role, TracedLayout};
@@ -35,11 +35,11 @@ pub struct TracedLayout<'a> {
     pub layout: &'a Layout,
     /// Tensors that got memory.
     pub take_count: u64,
-    /// Those of them that a reservation or the arena served.
+    /// Of these, tensors served by a reservation or the arena.
     pub hit_count: u64,
-    /// Those that pool or device served, parameters aside.
+    /// Of these, tensors served by the pool or the device, without parameters.
     pub miss_count: u64,
-    /// The most that were live at once.
+    /// Maximum live at once.
     pub most_live: u64,
 }
 
@@ -63,13 +63,13 @@ pub struct TracedSite<'a> {
     pub layout: &'a Layout,
     /// The operation.
     pub op: &'static str,
-    /// The place, as [`Device::set_location`](crate::Device::set_location) gave it; 0: none.
+    /// The place, as set by [`Device::set_location`](crate::Device::set_location); 0: none.
     pub location: u64,
-    /// How often.
+    /// Number of takes.
     pub take_count: u64,
 }
 
-/// What happened between `start_trace` and `stop_trace`.
+/// The events between `start_trace` and `stop_trace`.
 ///
 /// Its memory is bounded by [`MemoryOptions::recording_max_bytes`](crate::MemoryOptions::recording_max_bytes). A long
 /// trace leaves out events ([`Trace::is_thinned`]): in each stretch of the run the tensors with the fewest bytes ×
@@ -95,7 +95,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The events, in the order in which they happened.
+    /// The events in order.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -109,7 +109,7 @@ impl Trace {
         self.records.iter().filter_map(|record| record.event(&self.tally))
     }
 
-    /// Whether events were left out to stay within the cap.
+    /// Whether events were left out to stay within the size limit.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Layout, Role};
@@ -129,8 +129,7 @@ impl Trace {
         (self.records.len() as u64) < self.totals.event_count
     }
 
-    /// Whether the recording ended early: there was no room, by its own cap or the device's limit, for yet another
-    /// layout or place.
+    /// Whether the recording ended early: its own limit or the device's left no room for another layout or place.
     ///
     /// ```
     /// use tl_device::{Device, DeviceOptions, Error, Layout, Role};
@@ -149,7 +148,7 @@ impl Trace {
         self.is_ended
     }
 
-    /// Figures of the whole trace.
+    /// Totals of the whole trace.
     ///
     /// ```
     /// use tl_device::Device;
@@ -161,7 +160,7 @@ impl Trace {
         self.totals
     }
 
-    /// The layouts of all tensors, in the order in which they were first taken.
+    /// The layouts of all tensors, in the order of their first take.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -180,7 +179,7 @@ impl Trace {
         })
     }
 
-    /// The operations and places that took memory, each for one layout, in the order in which they first did.
+    /// The operations and places that took memory, each for one layout, in the order of their first take.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Purpose, Role};
@@ -203,9 +202,9 @@ impl Trace {
         })
     }
 
-    /// The reservations that serve everything that the trace took: for each layout the most that were live at once.
-    /// Layouts that differ in one dimension only and take many sizes there (a sequence that grows) become one bound; so do those
-    /// that differ in two whose sizes are always equal. Exact however long the trace is.
+    /// The reservations that serve all takes of the trace: for each layout the maximum live at once. Layouts that
+    /// differ in one dimension only and take many sizes there (a growing sequence) become one bound; so do those that
+    /// differ in two dimensions that are always equal. Exact for traces of any length.
     ///
     /// ```
     /// # use tl_device::{Device, Layout, Role};
@@ -219,15 +218,15 @@ impl Trace {
     /// ```
     ///
     /// # Errors
-    /// [`Error::RecordingEnded`]: the end of the program is not in it.
+    /// [`Error::RecordingEnded`]: the trace lacks the end of the program.
     pub fn plan(&self) -> Result<ReservationPlan, Error> {
         self.check_whole()?;
         Ok(self.tally.plan(Part::All))
     }
 
-    /// The reservations that serve the activations which no reservation served. What was taken before `time_ns` and was
-    /// not back at the end is there to stay and needs none, as long as all events are there; of a thinned trace it is
-    /// in the plan.
+    /// The reservations that would have served the activations without one. Memory taken before `time_ns` and still out
+    /// at the end counts as permanent and needs none, provided that all events are present; in a thinned trace it is
+    /// part of the plan.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role, TensorBuffer};
@@ -273,9 +272,8 @@ impl Trace {
         Ok(tally.plan(Part::Missed))
     }
 
-    /// By how much the tensors that a bound is for grew from one [`Device::end_step`](crate::Device::end_step) to the
-    /// next, along each dimension; `None` where they did not, or not by the same in the last four steps, or events were
-    /// left out.
+    /// Growth of the tensors of a bound from one [`Device::end_step`](crate::Device::end_step) to the next, along each
+    /// dimension; `None` if they did not grow, grew unequally over the last four steps, or events were left out.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -294,7 +292,7 @@ impl Trace {
         if bound.kind != ReserveKind::UpTo || self.is_thinned() {
             return None;
         }
-        // Of each step the largest along each dimension.
+        // The maximum of each step along each dimension.
         let (mut steps, mut largest) = (Vec::new(), vec![0; bound.layout.shape().len()]);
         for event in self.events() {
             match event.action {
@@ -314,7 +312,7 @@ impl Trace {
         (is_steady && first.iter().any(|&rise| rise > 0)).then_some(first)
     }
 
-    /// The most requests that one step had: the time that [`Trace::arena`] takes grows with its square.
+    /// Maximum number of requests in one step: the time of [`Trace::arena`] grows with its square.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -326,16 +324,16 @@ impl Trace {
     /// # Ok::<(), tl_device::Error>(())
     /// ```
     ///
-    /// `None` where the steps were too long or too many to be kept.
+    /// `None` if the steps were too long or too many to be kept.
     pub fn longest_step(&self) -> Option<usize> {
         self.steps.as_ref().map(|steps| steps.longest(&self.tally))
     }
 
-    /// The block that serves all activations of the trace. Each step, from one moment when nothing is live to the next, is
-    /// placed on its own with its lifetimes known. One that asks for the same in the same order as another, or for
-    /// less, has its places there. Where something is always live and steps repeat from one
-    /// [`Device::end_step`](crate::Device::end_step) to the next, these are the steps, and what outlives them has
-    /// buffers beside the block.
+    /// The plan of one block for all activations of the trace. Each step, from one moment when nothing is live to the
+    /// next, is placed on its own with its lifetimes known. A step with the same requests in the same order as another,
+    /// or smaller ones, uses its places. Where something is always live and steps repeat from one
+    /// [`Device::end_step`](crate::Device::end_step) to the next, these are the steps, and tensors that outlive them
+    /// have buffers beside the block.
     ///
     /// ```
     /// use tl_device::{Device, Layout, Role};
@@ -351,7 +349,7 @@ impl Trace {
     /// ```
     ///
     /// # Errors
-    /// [`Error::RecordingEnded`], and [`Error::StepsTooLong`] where the steps did not fit the recording.
+    /// [`Error::RecordingEnded`], and [`Error::StepsTooLong`] if the steps exceeded the recording's limit.
     pub fn arena(&self) -> Result<ArenaPlan, Error> {
         self.check_whole()?;
         let Some(steps) = &self.steps else {

@@ -1,9 +1,9 @@
-//! A recording while it runs, in bounded memory.
+//! A running recording, in bounded memory.
 //!
-//! Three things are kept. The counts that plans are made from ([`Tally`]) and the steps that an arena is made from
-//! ([`Steps`]) are exact however long the program runs. The events are for people: beyond their
-//! share of the cap half of the tensors are left out, in each stretch of the run those with the fewest bytes ×
-//! lifetime, so that a long recording is as fine at its end as at its beginning.
+//! Three things are kept. The counts for plans ([`Tally`]) and the steps for an arena ([`Steps`]) are exact however
+//! long the program runs. The events are for display: beyond their share of the limit half of the tensors are left out,
+//! in each stretch of the run those with the fewest bytes × lifetime, so that a long recording is equally detailed at
+//! its end and at its beginning.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -17,10 +17,10 @@ use super::tally::{Kind, Room, Tally, list_bytes, map_bytes};
 use crate::layout::LayoutHasher;
 use crate::purpose::Role;
 
-/// Into how many stretches a run is cut where tensors are left out.
+/// Maximum number of stretches of a run when tensors are left out.
 const MAX_STRETCHES: usize = 1024;
 
-/// A tensor that is live.
+/// A live tensor.
 struct Open {
     site: u32,
     /// Its number among the requests of its step.
@@ -28,20 +28,20 @@ struct Open {
     kind: Kind,
 }
 
-/// A recording that runs.
+/// A running recording.
 pub(crate) struct Recorder {
     start: Instant,
     max_bytes: u64,
     records: Vec<Record>,
     tally: Tally,
-    /// `None` once they took more than their share.
+    /// `None` once they exceeded their share.
     steps: Option<Steps>,
-    /// By id.
+    /// Live tensors by id.
     open: HashMap<u64, Open, BuildHasherDefault<LayoutHasher>>,
     totals: TraceTotals,
-    /// Steps that ended.
+    /// Number of ended steps.
     step_count: u64,
-    /// Whether there was no room for what plans need: nothing is recorded from there on.
+    /// Whether there was no room for the counts: nothing is recorded from then on.
     is_ended: bool,
 }
 
@@ -61,13 +61,13 @@ impl Recorder {
         }
     }
 
-    /// Bytes that it takes.
+    /// Bytes of the recording.
     pub(crate) fn bytes(&self) -> u64 {
         let steps = self.steps.as_ref().map_or(0, Steps::bytes);
         list_bytes(&self.records) + self.tally.bytes() + map_bytes(&self.open) + steps
     }
 
-    /// What was recorded.
+    /// Ends the recording.
     pub(crate) fn finish(mut self) -> Trace {
         if let Some(steps) = &mut self.steps {
             steps.end();
@@ -82,7 +82,7 @@ impl Recorder {
         }
     }
 
-    /// Records an action after which the device holds this. The recording may grow by `allowed` bytes.
+    /// Records an action and the device's bytes after it. The recording may grow by `allowed` bytes.
     pub(crate) fn record(&mut self, action: &Action, held: Held, allowed: u64) {
         if self.is_ended {
             return;
@@ -105,7 +105,7 @@ impl Recorder {
         self.totals.add(time_ns, held, matches!(action, Action::Take { .. }));
     }
 
-    /// Counts what plans and arenas need to know of an action. `None`: there is no room for it.
+    /// Updates the counts and steps by an action. `None` if there is no room.
     fn count(&mut self, room: &mut Room, action: &Action) -> Option<(What, u32, u64)> {
         Some(match action {
             &Action::Take { id, ref layout, role, op, location, source } => {
@@ -144,8 +144,8 @@ impl Recorder {
         })
     }
 
-    /// Does something to the steps, which have a share of the cap, so that they cannot take the room that plans need.
-    /// They are given up where it is not enough.
+    /// Changes the steps within their share of the limit, which keeps room for the counts. They are dropped once the
+    /// share is exceeded.
     fn in_steps<T>(&mut self, room: &mut Room, change: impl FnOnce(&mut Steps, &mut Room) -> Option<T>) -> Option<T> {
         let steps = self.steps.as_mut()?;
         let bytes = room.bytes.min((self.max_bytes / 4).saturating_sub(steps.bytes()));
@@ -158,7 +158,7 @@ impl Recorder {
         changed
     }
 
-    /// Keeps an event, where need be in the place of others.
+    /// Keeps an event, if necessary in place of others.
     fn keep(&mut self, room: &mut Room, record: Record) -> bool {
         let share = (self.max_bytes / 4).saturating_sub(list_bytes(&self.records));
         let mut of_share = Room { bytes: room.bytes.min(share) };
@@ -170,22 +170,22 @@ impl Recorder {
     }
 }
 
-/// A tensor of the events that are kept, or an event of no tensor.
+/// A tensor among the kept events, or an event without a tensor.
 #[derive(Clone, Copy)]
 struct Weight {
     stretch: u32,
-    /// Whether it is the end of a step or a reservation: of these a quarter of the room is for.
+    /// Whether it is the end of a step or a reservation: a quarter of the room is for these.
     is_mark: bool,
     /// Bytes × events for which it was live.
     area: f32,
-    /// The event that begins it.
+    /// The first event.
     first: u32,
-    /// The event that ends it, if that is there: else the same.
+    /// The last event, if it is kept; else equal to `first`.
     last: u32,
 }
 
 /// Leaves out about half of the events, and keeps in each stretch of the run the tensors with the most bytes × lifetime
-/// and those that begin or end where the most or the least is live. Whether that made room.
+/// and those that begin or end at an extreme of the live bytes. Returns whether that made room.
 fn thin(records: &mut Vec<Record>, tally: &Tally, total: u64) -> bool {
     let (len, most) = (records.len(), records.len() / 2);
     let n_stretches = (len / 64).clamp(1, MAX_STRETCHES);
@@ -199,7 +199,7 @@ fn thin(records: &mut Vec<Record>, tally: &Tally, total: u64) -> bool {
     }
     is_kept.resize(len, false);
     mark_extremes(records, &mut is_kept, n_stretches, stretch);
-    // Events of one tensor come to lie side by side, those of none by themselves.
+    // Groups the events of one tensor; events without a tensor stay single.
     order.extend(0..len as u32);
     let tensor = |at: u32| match records[at as usize].what {
         What::Take(..) | What::Return => records[at as usize].value,
@@ -221,7 +221,7 @@ fn thin(records: &mut Vec<Record>, tally: &Tally, total: u64) -> bool {
             }
             What::Reserve(_) => f32::INFINITY,
             What::Free => begin.value as f32,
-            // Every second stays, every fourth and so on.
+            // Every second step outweighs its neighbours, every fourth outweighs those, and so on.
             What::Step => begin.value.trailing_zeros() as f32,
             What::Return => 0.0,
         };
@@ -232,7 +232,7 @@ fn thin(records: &mut Vec<Record>, tally: &Tally, total: u64) -> bool {
             weights.push(Weight { stretch: stretch(begin.number) as u32, is_mark, area, first, last });
         }
     }
-    // The heaviest of each stretch, as long as there is room.
+    // The heaviest of each stretch, while there is room.
     weights.sort_unstable_by(|a, b| {
         let by_kind = (a.stretch, b.is_mark).cmp(&(b.stretch, a.is_mark));
         by_kind.then(b.area.total_cmp(&a.area)).then(a.first.cmp(&b.first))
@@ -259,7 +259,7 @@ fn thin(records: &mut Vec<Record>, tally: &Tally, total: u64) -> bool {
     records.len() < len
 }
 
-/// Marks in each stretch of the run the events after which the most and the least is live.
+/// Marks in each stretch of the run the events after which the live bytes are at their maximum and minimum.
 fn mark_extremes(records: &[Record], is_kept: &mut [bool], n_stretches: usize, stretch: impl Fn(u64) -> usize) {
     let mut at = 0;
     for which in 0..n_stretches {

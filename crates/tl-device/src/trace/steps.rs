@@ -1,10 +1,10 @@
-//! The steps of a recording: what an arena is made from. A step is kept as the numbers of its layouts and the lifetimes
-//! of its pieces, and a step like one that is known takes nothing.
+//! The steps of a recording, from which an arena is made. A step is stored as the indices of its layouts and the
+//! lifetimes of its pieces; a step equal to a known one takes no memory.
 //!
-//! A step lasts from one moment when nothing is live to the next. Where tensors always go from one round of a program
+//! A step lasts from one moment when nothing is live to the next. Where tensors always pass from one round of a program
 //! to the next there is no such moment; then a step lasts from one mark (`Device::end_step`, an output of a program) to
-//! the next, if two neighbours ask for tensors of the same types and ranks. What outlives such a step is planned beside
-//! the arena.
+//! the next, if two neighbours request tensors of the same types and ranks. Tensors that outlive such a step are
+//! planned beside the arena.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -19,40 +19,40 @@ use crate::purpose::Role;
 /// A request of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Request {
-    /// The layout's number in the tally.
+    /// The layout's index in the tally.
     layout: u32,
-    /// Before which request of the step it was back; `u32::MAX`: before none.
+    /// The request of the step before which it was back; `u32::MAX`: none.
     until: u32,
 }
 
 /// Stretches of requests in the order in which they were first seen. One begins where nothing is live.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Steps {
-    /// The requests of all stretches, one behind the other, that which runs last.
+    /// The requests of all stretches, concatenated, the running one last.
     requests: Vec<Request>,
     /// The first request of each stretch.
     starts: Vec<u32>,
-    /// Requests before which there was a mark while something was live.
+    /// Requests preceded by a mark while something was live.
     marks: Vec<u32>,
-    /// By the hash of the layouts, a known stretch. Of two with one hash the later has the next free number.
+    /// Known stretches by the hash of their layouts. On a collision the later one has the next free key.
     known: HashMap<u64, u32, BuildHasherDefault<LayoutHasher>>,
-    /// Where the running stretch begins, and how many of its requests are live.
+    /// The start of the running stretch, and the number of its live requests.
     start: usize,
     live: usize,
 }
 
-/// A request as it is planned.
+/// A planned request.
 #[derive(Clone, Copy)]
 struct Wanted {
     layout: u32,
-    /// Before which request of its step it is back.
+    /// The request of its step before which it is back.
     until: usize,
     /// Whether it outlives its step.
     is_beside: bool,
 }
 
 impl Steps {
-    /// A request of this layout. Gives its number in the step; `None`: there is no room.
+    /// Adds a request for this layout. Returns its number in the step; `None` if there is no room.
     pub(crate) fn take(&mut self, room: &mut Room, layout: u32) -> Option<u32> {
         let number = u32::try_from(self.requests.len() - self.start).ok()?;
         if !room.for_one_more(&mut self.requests) {
@@ -63,7 +63,7 @@ impl Steps {
         Some(number)
     }
 
-    /// A mark. Whether there was room for it.
+    /// Adds a mark. Returns whether there was room for it.
     pub(crate) fn mark(&mut self, room: &mut Room) -> bool {
         let at = self.requests.len() as u32;
         if self.live == 0 || self.marks.last() == Some(&at) {
@@ -76,9 +76,9 @@ impl Steps {
         is_kept
     }
 
-    /// A request is back. Whether there was room for a step that this may end.
+    /// Ends the lifetime of a request. Returns whether there was room for a step that this may end.
     pub(crate) fn give_back(&mut self, room: &mut Room, number: u32) -> bool {
-        // Pieces requested from here on may have its place.
+        // Later requests may use its place.
         let until = (self.requests.len() - self.start) as u32;
         if let Some(request) = self.requests.get_mut(self.start + number as usize) {
             request.until = until;
@@ -87,7 +87,7 @@ impl Steps {
         self.live > 0 || self.close(room)
     }
 
-    /// The running step is over.
+    /// Ends the running step.
     fn close(&mut self, room: &mut Room) -> bool {
         let mut hasher = LayoutHasher::default();
         self.requests[self.start..].iter().for_each(|request| request.layout.hash(&mut hasher));
@@ -112,14 +112,14 @@ impl Steps {
         true
     }
 
-    /// Whether the running step asks for what a known one did.
+    /// Whether the running step has the same requests as a known one.
     fn is_running(&self, step: usize) -> bool {
         let running = &self.requests[self.start..];
         let known = self.step(step);
         known.len() == running.len() && known.iter().zip(running).all(|(a, b)| a.layout == b.layout)
     }
 
-    /// What the running step keeps longer than a known one like it, that one keeps as long.
+    /// Extends the lifetimes of a known step to those of the running one.
     fn keep_longest(&mut self, step: usize) {
         let start = self.starts[step] as usize;
         let (known, running) = self.requests.split_at_mut(self.start);
@@ -133,14 +133,14 @@ impl Steps {
         &self.requests[self.starts[step] as usize..end]
     }
 
-    /// The recording is over: a step that runs counts as it is.
+    /// Ends the recording: a running step counts as it is.
     pub(crate) fn end(&mut self) {
         if self.start < self.requests.len() {
             self.close(&mut Room { bytes: u64::MAX });
         }
     }
 
-    /// The most requests that one step has.
+    /// Maximum number of requests in one step.
     pub(crate) fn longest(&self, tally: &Tally) -> usize {
         let lens = (0..self.starts.len()).flat_map(|stretch| {
             let cuts = self.cuts(stretch, tally);
@@ -153,7 +153,7 @@ impl Steps {
         list_bytes(&self.requests) + list_bytes(&self.starts) + list_bytes(&self.marks) + map_bytes(&self.known)
     }
 
-    /// Where a stretch is cut into steps: 0, and its length, and its marks where steps repeat between them.
+    /// The cuts of a stretch into steps: 0, its length, and its marks if steps repeat between them.
     fn cuts(&self, stretch: usize, tally: &Tally) -> Vec<usize> {
         let (start, requests) = (self.starts[stretch] as usize, self.step(stretch));
         let first = self.marks.partition_point(|&mark| mark as usize <= start);
@@ -164,8 +164,8 @@ impl Steps {
         if cuts.windows(3).any(repeats) { cuts } else { vec![0, requests.len()] }
     }
 
-    /// For each request of a stretch whether it outlives its step. Where one does, so do those in its place in the
-    /// neighbours like its step: also of the last round of a program, after which nothing lives.
+    /// For each request of a stretch, whether it outlives its step. If one does, so do the requests in its place in
+    /// similar neighbouring steps: this covers the last round of a program, after which nothing lives.
     fn outliving(&self, stretch: usize, cuts: &[usize], tally: &Tally) -> Vec<bool> {
         let requests = self.step(stretch);
         let outlives = |cut: &[usize]| {
@@ -187,8 +187,8 @@ impl Steps {
         outliving
     }
 
-    /// Each step placed on its own with its lifetimes known, the largest first; one that finds its places in another is
-    /// left out.
+    /// The plan of an arena: each step placed on its own with its lifetimes known, the largest first; a step covered by
+    /// another is left out.
     pub(crate) fn arena(&self, tally: &Tally) -> ArenaPlan {
         let mut plan = ArenaPlan::default();
         let (mut steps, mut outliving, mut room) = (Vec::new(), Tally::default(), Room { bytes: u64::MAX });
@@ -213,7 +213,7 @@ impl Steps {
     }
 }
 
-/// Whether two steps ask for tensors of the same types and ranks.
+/// Whether two steps request tensors of the same types and ranks.
 fn is_alike(a: &[Request], b: &[Request], tally: &Tally) -> bool {
     let kind = |request: &Request| tally.layout_at(request.layout).map(|layout| (layout.dtype(), layout.shape().len()));
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| kind(a) == kind(b))
@@ -229,7 +229,7 @@ fn wanted(requests: &[Request], is_beside: &[bool], start: usize, end: usize) ->
     (start..end).map(wanted).collect()
 }
 
-/// Counts how many of what outlives its step is live at once.
+/// Counts the maximum of live tensors among those that outlive their step.
 fn count_outliving(outliving: &mut Tally, room: &mut Room, requests: &[Request], is_beside: &[bool], tally: &Tally) {
     let kind = Kind { role: Role::Activation, source: Source::Device };
     let mut ends: BinaryHeap<Reverse<(u32, u32)>> = BinaryHeap::new();
@@ -246,7 +246,7 @@ fn count_outliving(outliving: &mut Tally, room: &mut Room, requests: &[Request],
     ends.into_iter().for_each(|Reverse((_, site))| outliving.give_back(site, kind));
 }
 
-/// Places the pieces of a step. Another one begins with its first `n_shared` requests, too.
+/// Places the pieces of a step, whose first `n_shared` requests are shared with another step.
 fn add(plan: &mut ArenaPlan, step: &[Wanted], n_shared: usize, tally: &Tally) {
     let layouts: Option<Vec<&Layout>> = step.iter().map(|wanted| tally.layout_at(wanted.layout)).collect();
     let Some(layouts) = layouts else { return };
@@ -276,7 +276,7 @@ fn add(plan: &mut ArenaPlan, step: &[Wanted], n_shared: usize, tally: &Tally) {
     plan.steps.push(Step { pieces: pieces.collect() });
 }
 
-/// The most bytes that are live at once.
+/// Maximum live bytes.
 fn most_live(pieces: &[Lifetime]) -> usize {
     let mut ends: Vec<(usize, usize)> = pieces.iter().map(|piece| (piece.until, piece.bytes)).collect();
     ends.sort_unstable();

@@ -1,7 +1,7 @@
-//! What a recording counts for as long as it runs: for each layout how many tensors were live at once, alone and
-//! together with the layouts that differ from it in one size only, and who took them. A plan is made from these counts,
-//! so that it is exact however long the program runs; they grow with the number of different layouts and places, not
-//! with time.
+//! The counts of a running recording: for each layout the number of tensors live at once, alone and together with the
+//! layouts that differ from it in one size only, and the sites that took them. A plan is made from these counts, so
+//! that it is exact however long the program runs; they grow with the number of different layouts and sites, not with
+//! time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
@@ -14,7 +14,7 @@ use crate::plan::{PlanRow, ReservationPlan};
 use crate::purpose::Role;
 use crate::stats::ReserveKind;
 
-/// From how many sizes on a dimension counts as growing. Fewer are the different widths of a model.
+/// Minimum number of sizes of a growing dimension. Fewer are the different widths of a model.
 const GROWING_SIZES: u32 = 8;
 
 /// Bytes that a recording may still take.
@@ -23,7 +23,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Makes room in a list for one more item, where the bytes are allowed and the system has them.
+    /// Makes room in a list for one more item, if the bytes are allowed and available.
     pub(crate) fn for_one_more<T>(&mut self, list: &mut Vec<T>) -> bool {
         if list.len() < list.capacity() {
             return true;
@@ -37,13 +37,13 @@ impl Room {
         is_granted
     }
 
-    /// As [`Room::for_one_more`], for a map.
+    /// [`Room::for_one_more`] for a map.
     pub(crate) fn for_one_more_in<K: Eq + Hash, V, S: BuildHasher>(&mut self, map: &mut HashMap<K, V, S>) -> bool {
         if map.len() < map.capacity() {
             return true;
         }
         let before = map_bytes(map);
-        // It doubles; the first that it takes are four places.
+        // Capacity doubles, starting with four places.
         let bytes = before.max(4 * (size_of::<(K, V)>() as u64 + 1));
         let is_granted = bytes <= self.bytes && map.try_reserve(map.capacity().max(1)).is_ok();
         if is_granted {
@@ -53,21 +53,21 @@ impl Room {
     }
 }
 
-/// The bytes of a list.
+/// Bytes of a list.
 pub(crate) fn list_bytes<T>(list: &Vec<T>) -> u64 {
     (list.capacity() * size_of::<T>()) as u64
 }
 
-/// The bytes of a map: an entry and a control byte for each place, of which an eighth stays free.
+/// Bytes of a map: an entry and a control byte for each place, of which an eighth stays free.
 pub(crate) fn map_bytes<K, V, S>(map: &HashMap<K, V, S>) -> u64 {
     ((map.capacity() * 8).div_ceil(7) * (size_of::<(K, V)>() + 1)) as u64
 }
 
-/// Different things in the order in which they came, each found by its hash.
+/// Distinct items in order of insertion, found by hash.
 #[derive(Debug, Clone)]
 struct Table<T> {
     items: Vec<T>,
-    /// By hash, the index of an item. Of two items with one hash the later has the next free number.
+    /// Item indices by hash. On a collision the later item has the next free key.
     index: HashMap<u64, u32, BuildHasherDefault<LayoutHasher>>,
 }
 
@@ -78,7 +78,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// The index of the item that `is` names, which is made where there is none; `None` where there is no room for it.
+    /// The index of the item that `is` matches, created if missing; `None` if there is no room for it.
     fn find_or_add(
         &mut self,
         room: &mut Room,
@@ -113,7 +113,7 @@ fn hash_of(what: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// How many are live, and the most that were.
+/// The number of live tensors, and its maximum.
 #[derive(Debug, Clone, Copy, Default)]
 struct Level {
     now: u32,
@@ -131,7 +131,7 @@ impl Level {
     }
 }
 
-/// What a tensor is counted as.
+/// The counted properties of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) role: Role,
@@ -143,28 +143,28 @@ impl Kind {
         matches!(self.source, Source::Reserve | Source::Arena)
     }
 
-    /// Whether a reservation would have served it; parameters are made once.
+    /// Whether a reservation would have served it; parameters never count.
     pub(crate) fn is_miss(self) -> bool {
         matches!(self.source, Source::Pool | Source::Device) && self.role != Role::Learnable
     }
 }
 
-/// The parts of all tensors that plans are made for.
+/// Subsets of all tensors for which plans are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// All of them.
+    /// All tensors.
     All,
-    /// What an arena does not serve: caches and parameters.
+    /// Tensors that an arena does not serve: caches and parameters.
     Staying,
     /// Activations that no reservation served.
     Missed,
 }
 
-/// A layout, and how many tensors of it there were.
+/// A layout, and the counts of its tensors.
 #[derive(Debug, Clone)]
 struct LayoutCount {
     layout: Layout,
-    /// Tensors that are no parameters; of them the caches; the activations that were missed; the parameters.
+    /// Tensors other than parameters; the caches among them; the missed activations; the parameters.
     exact: Level,
     cache: Level,
     missed: Level,
@@ -172,8 +172,7 @@ struct LayoutCount {
     takes: u64,
     hits: u64,
     misses: u64,
-    /// The families that it belongs to, in the order of the ways to grow; empty as long as it has been a parameter
-    /// only.
+    /// Its families, in the order of the ways to grow; empty while it has been a parameter only.
     families: SmallVec<[u32; 6]>,
 }
 
@@ -181,7 +180,7 @@ struct LayoutCount {
 /// n]`).
 #[derive(Debug, Clone)]
 struct Family {
-    /// One of them.
+    /// One of its layouts.
     first: u32,
     axis: u8,
     twin: Option<u8>,
@@ -193,13 +192,13 @@ struct Family {
 #[derive(Debug, Clone, Copy, Default)]
 struct FamilyLevel {
     live: Level,
-    /// Layouts.
+    /// Number of layouts.
     members: u32,
-    /// The largest size along the axis.
+    /// Maximum size along the axis.
     largest: usize,
 }
 
-/// Who asks: an operation at a place in the program, for a layout.
+/// A site: an operation at a place in the program, for one layout.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SiteCount {
     pub(crate) layout: u32,
@@ -223,7 +222,7 @@ impl PartialEq for Tally {
     }
 }
 
-/// What a tally says of one layout.
+/// The counts of one layout.
 pub(crate) struct LayoutRow<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) takes: u64,
@@ -233,7 +232,7 @@ pub(crate) struct LayoutRow<'a> {
 }
 
 impl Tally {
-    /// Counts a take. Gives its site; `None` where there is no room for what the tally has to know of it.
+    /// Counts a take. Returns its site; `None` if there is no room for its counts.
     pub(crate) fn take(
         &mut self,
         room: &mut Room,
@@ -278,7 +277,7 @@ impl Tally {
         self.layouts.find_or_add(room, hash_of(layout), |count| count.layout == *layout, make)
     }
 
-    /// Makes a layout a member of every family that it may grow in.
+    /// Adds a layout to every family that it may grow in.
     fn join_families(&mut self, room: &mut Room, at: u32) -> Option<()> {
         let layout = self.layouts.items[at as usize].layout.clone();
         let mut families = SmallVec::new();
@@ -302,7 +301,7 @@ impl Tally {
         Some(())
     }
 
-    /// A tensor is live.
+    /// Counts a live tensor.
     fn rise(&mut self, at: u32, kind: Kind) {
         let count = &mut self.layouts.items[at as usize];
         if kind.role == Role::Learnable {
@@ -326,7 +325,7 @@ impl Tally {
         }
     }
 
-    /// A tensor of this site is gone.
+    /// Counts the end of a tensor of this site.
     pub(crate) fn give_back(&mut self, site: u32, kind: Kind) {
         if kind.source == Source::File {
             return;
@@ -371,8 +370,8 @@ impl Tally {
         self.layouts.items.iter().filter(|count| count.takes > 0).map(LayoutRow::of)
     }
 
-    /// The reservations that serve a part of what was taken: for each layout the most that were live at once. Families
-    /// that take many sizes become one bound.
+    /// The reservations that serve a subset of the tensors: for each layout the maximum live at once. Families with
+    /// many sizes become one bound.
     pub(crate) fn plan(&self, part: Part) -> ReservationPlan {
         let bounds = self.growing(part);
         let mut plan = ReservationPlan::default();
@@ -394,8 +393,8 @@ impl Tally {
         plan
     }
 
-    /// The families that become a bound, in the order of their first layouts. Of several that a layout belongs to, the
-    /// first.
+    /// The families that become a bound, in the order of their first layouts. A layout of several families counts for
+    /// the first.
     fn growing(&self, part: Part) -> Vec<u32> {
         let mut growing: Vec<u32> = Vec::new();
         let mut is_growing = vec![false; self.families.items.len()];
@@ -449,7 +448,7 @@ impl<'a> LayoutRow<'a> {
 }
 
 impl Family {
-    /// Caches are few: they are reserved one by one.
+    /// Caches are few: they are reserved individually.
     fn level(&self, part: Part) -> Option<&FamilyLevel> {
         match part {
             Part::All => Some(&self.exact),
@@ -467,9 +466,9 @@ impl FamilyLevel {
     }
 }
 
-/// The ways in which a layout of this shape may grow: along an axis, or along two of one size.
+/// The ways in which a layout of this shape may grow: along an axis, or along two of equal size.
 fn ways(shape: &Shape) -> impl Iterator<Item = (u8, Option<u8>)> {
-    // No tensor has as many dimensions as this cuts off.
+    // No tensor has that many dimensions.
     let rank = shape.len().min(64) as u8;
     let is_equal = move |axis: u8, twin: u8| shape[axis as usize] == shape[twin as usize];
     let pairs = (0..rank).flat_map(move |axis| (axis + 1..rank).map(move |twin| (axis, twin)));
@@ -481,7 +480,7 @@ fn grows(i: usize, axis: u8, twin: Option<u8>) -> bool {
     i == axis as usize || twin.is_some_and(|twin| i == twin as usize)
 }
 
-/// Whether two layouts agree in all but these axes. Both have one size along both.
+/// Whether two layouts agree in all but these axes. Each has equal sizes along both.
 fn differ_along(a: &Layout, b: &Layout, axis: u8, twin: Option<u8>) -> bool {
     let dims = || a.shape().iter().zip(b.shape().iter()).enumerate();
     a.dtype() == b.dtype()

@@ -1,5 +1,5 @@
-//! What the steps of a llama model of any size ask of memory, in order: the architecture's script is run on a device that only
-//! counts. No weights are needed for that, so there are none: the model's files are made here, with a hole in the weights' place.
+//! Memory requests of the steps of a llama model of any size, in order: the architecture's script runs on a simulated
+//! device. This needs no weights, so the model's files are made here, with a hole in their place.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -27,13 +27,13 @@ pub(crate) struct Llama {
 pub(crate) const TINYLLAMA: Llama =
     Llama { n_layers: 22, dim: 2048, n_heads: 32, n_kv_heads: 4, head_dim: 64, ffn_dim: 5632, vocab_size: 32000 };
 
-/// Tokens that the models are for.
+/// Context length of the models in tokens.
 const CONTEXT: usize = 2048;
 /// Bytes of a weight, a `float16`.
 const WEIGHT_BYTES: usize = 2;
 
 impl Llama {
-    /// The model on a device that only counts, in `float16`.
+    /// The model on a simulated device, in `float16`.
     pub(crate) fn counting(&self) -> Model {
         let folder = Folder::new();
         self.write(&folder.0).expect("a folder for the model's files");
@@ -100,7 +100,7 @@ impl Llama {
     }
 }
 
-/// A folder that goes with the value.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -115,7 +115,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that stays is no reason to stop.
+        // A folder that cannot be removed is no reason to stop.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -137,14 +137,14 @@ pub(crate) struct Steps {
 
 #[allow(dead_code)] // not every program that includes this file asks all
 impl Steps {
-    /// What running `n` tokens through the model asks for.
+    /// The requests of running `n` tokens through the model.
     pub(crate) fn of(model: &Model, n: usize) -> Steps {
         let mut steps = Steps::default();
         steps.forward(model, n);
         steps
     }
 
-    /// Runs `n` tokens through a model that is on a device that only counts, and adds what they ask for.
+    /// Runs `n` tokens through a model on a simulated device, and adds their requests.
     pub(crate) fn forward(&mut self, model: &Model, n: usize) {
         let mut cache = model.new_cache(CONTEXT).expect("a cache of no bytes");
         model.device().start_trace();
@@ -161,12 +161,12 @@ impl Steps {
         }
     }
 
-    /// How many requests there are.
+    /// Number of requests.
     pub(crate) fn n_taken(&self) -> usize {
         self.n_taken
     }
 
-    /// Requests a tensor, and gives its number.
+    /// Requests a tensor, and returns its number.
     pub(crate) fn take(&mut self, layout: Layout) -> usize {
         let layout = self.layouts.iter().position(|known| *known == layout).unwrap_or_else(|| {
             self.layouts.push(layout);

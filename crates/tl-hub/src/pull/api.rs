@@ -1,20 +1,20 @@
-//! What a hub says of a repository: its commit, its files, their sizes and digests.
+//! A hub's description of a repository: its commit, its files, their sizes and digests.
 
 use super::http::Client;
 use crate::error::{HubError, Result};
 use crate::name::{HubName, check_part};
 use crate::ollama::is_hex;
 
-/// The most files of a repository that are read.
+/// Maximum number of files read from a repository's list.
 const MAX_FILES: usize = 50_000;
 
 /// A repository at one commit.
 pub(super) struct Repository {
-    /// Its name, in the case that the hub writes.
+    /// Its name, in the hub's case.
     pub(super) name: HubName,
     pub(super) commit: String,
     pub(super) files: Vec<File>,
-    /// Where the answer came from.
+    /// The URL of the answer.
     pub(super) url: String,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct File {
     digest: Option<Digest>,
 }
 
-/// What the content of a file must hash to. Its hexadecimal digits name the blob.
+/// The expected digest of a file's content. Its hexadecimal digits name the blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Digest {
     /// SHA-256 of the content: files in large file storage.
@@ -36,7 +36,7 @@ pub(super) enum Digest {
 
 impl Digest {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        // Entity tags come in quotes, and weak ones with a mark before them.
+        // Entity tags are quoted, and weak ones have a `W/` prefix.
         let text = text.trim().trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
         if is_hex(&text, 64) {
             Some(Self::Sha256(text))
@@ -90,7 +90,7 @@ struct Lfs {
     size: Option<u64>,
 }
 
-/// Whether `revision` is a branch, a tag or a commit that can be asked for and kept.
+/// Checks that `revision` is a valid branch, tag or commit name and a valid file name.
 pub(super) fn check_revision(revision: &str) -> Result<()> {
     for part in revision.split('/') {
         check_part(part).map_err(|reason| HubError::BadSetting {
@@ -115,7 +115,8 @@ impl Repository {
         }
         let mut files = Vec::new();
         for sibling in answer.siblings {
-            // A name that leads elsewhere is an attack, one with unusual characters is a file that no model needs.
+            // A name that leads out of the folder is an attack; one with unusual characters is a file that no model
+            // needs.
             if leads_out(&sibling.rfilename) {
                 return Err(bad(format!("the file name {:?} leads out of the repository", shown(&sibling.rfilename))));
             }
@@ -132,13 +133,13 @@ impl Repository {
                 name: sibling.rfilename,
             });
         }
-        // The hub writes the name in its own case; a name of another model would put files where they do not belong.
+        // The hub writes the name in its own case; the name of another model would misplace files.
         let hub_name = answer.id.as_deref().and_then(|id| HubName::parse(id).ok());
         let hub_name = hub_name.filter(|found| found.path().eq_ignore_ascii_case(&name.path()));
         Ok(Self { name: hub_name.unwrap_or_else(|| name.clone()), commit: answer.sha, files, url })
     }
 
-    /// Where a file is, and what it must be. What the list of files does not tell, the file's own headers do.
+    /// A file's address, size and digest. The file's own headers supply those that the list of files lacks.
     pub(super) fn remote(&self, client: &Client, file: &str) -> Result<Remote> {
         let url = format!("{}/{}/resolve/{}/{file}", client.endpoint(), self.name.path(), self.commit);
         let listed = self.files.iter().find(|listed| listed.name == file);

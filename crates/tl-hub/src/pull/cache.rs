@@ -1,4 +1,4 @@
-//! Hugging Face's cache, written: `blobs/DIGEST`, `snapshots/COMMIT/NAME` as links to blobs, `refs/REVISION`.
+//! Writes Hugging Face's cache: `blobs/DIGEST`, `snapshots/COMMIT/NAME` as links to blobs, `refs/REVISION`.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use crate::error::{HubError, Result};
 use crate::folder;
 use crate::name::HubName;
 
-/// The folder of one model, held against other pulls.
+/// The folder of one model, locked against other pulls.
 pub(super) struct Cache {
     repository: PathBuf,
-    /// Locked until it is dropped.
+    /// Held until dropped.
     _lock: File,
 }
 
 impl Cache {
     pub(super) fn open(cache: &Path, name: &HubName) -> Result<Self> {
         fs::create_dir_all(cache).map_err(HubError::io(cache, "making the folder"))?;
-        // A model that is there in another case is the same one.
+        // A folder whose name differs only in case is the same model's.
         let repository = folder::child(cache, &name.folder_name())?.unwrap_or_else(|| cache.join(name.folder_name()));
         let locks = cache.join(".locks").join(name.folder_name().to_ascii_lowercase());
         fs::create_dir_all(&locks).map_err(HubError::io(&locks, "making the folder"))?;
@@ -44,7 +44,7 @@ impl Cache {
         self.repository.join("snapshots").join(commit)
     }
 
-    /// Makes the snapshot's name for a blob that is whole.
+    /// Links a snapshot's name to a complete blob.
     pub(super) fn link(&self, commit: &str, remote: &Remote) -> Result<PathBuf> {
         let link = self.snapshot(commit).join(&remote.file);
         let blob = self.blob(&remote.digest);
@@ -69,7 +69,7 @@ impl Cache {
         Ok(link)
     }
 
-    /// Writes which commit a revision is.
+    /// Writes the commit of a revision.
     pub(super) fn set_reference(&self, revision: &str, commit: &str) -> Result<()> {
         let path = self.repository.join("refs").join(revision);
         let folder = path.parent().unwrap_or(&path).to_owned();
@@ -87,7 +87,7 @@ fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
 
 #[cfg(windows)]
 fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
-    // Links need a privilege there; the caller falls back to other ways.
+    // On Windows links need a privilege; the caller falls back to other ways.
     std::os::windows::fs::symlink_file(target, link)
 }
 
@@ -96,7 +96,7 @@ fn symlink(_target: &Path, _link: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
-/// Copies under another name first, so that no reader meets a part.
+/// Copies under another name first, so that no reader sees a partial file.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     let partial = to.with_added_extension("incomplete");
     fs::copy(from, &partial)?;

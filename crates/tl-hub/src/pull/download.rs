@@ -1,4 +1,4 @@
-//! One file from a hub to a blob, resumed where it was broken off, and checked.
+//! Download of one file from a hub to a blob: resumed after interruption, verified by digest.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -11,16 +11,16 @@ use super::cache::Cache;
 use super::http::Client;
 use crate::error::{HubError, Result};
 
-/// Bytes that are read, hashed and written at a time.
+/// Bytes read, hashed and written at a time.
 const PIECE: usize = 256 << 10;
 
-/// How often a download is taken up again without a byte having come.
+/// Maximum number of consecutive retries that yield no byte.
 const MAX_IDLE_TRIES: usize = 3;
 
-/// Downloads a file, unless its blob is there. `tell` is given the bytes of it that are there.
+/// Downloads a file unless its blob exists. `tell` receives the number of bytes of it present so far.
 pub(super) fn download(client: &Client, remote: &Remote, cache: &Cache, tell: &mut dyn FnMut(u64)) -> Result<()> {
     let blob = cache.blob(&remote.digest);
-    // Blobs get their name when they are whole; one of another size was damaged since.
+    // Blobs get their name when complete; one of another size was damaged since.
     if fs::metadata(&blob).is_ok_and(|metadata| metadata.is_file() && metadata.len() == remote.size) {
         tell(remote.size);
         return Ok(());
@@ -48,18 +48,18 @@ pub(super) fn download(client: &Client, remote: &Remote, cache: &Cache, tell: &m
     transfer.finish(remote, &blob)
 }
 
-/// A file that is being written, and the digest of what it holds.
+/// A partly written file, and the digest of its bytes.
 struct Transfer<'a> {
     path: &'a Path,
     file: File,
     len: u64,
     context: digest::Context,
-    /// Whether the hub has been asked for the file: an empty one is asked for too.
+    /// Whether a request was sent: an empty file needs one too.
     was_asked: bool,
 }
 
 impl<'a> Transfer<'a> {
-    /// Opens what an earlier pull left, and hashes it.
+    /// Opens the partial file of an earlier pull, and hashes it.
     fn open(path: &'a Path, remote: &Remote) -> Result<Self> {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = opened.map_err(HubError::io(path, "opening it to write"))?;
@@ -83,7 +83,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Whether the file is empty and the server was not yet asked for it.
+    /// Whether the file is empty and no request was sent yet.
     fn is_unasked(&self) -> bool {
         self.len == 0 && !self.was_asked
     }
@@ -96,7 +96,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Asks for what is missing, and appends what comes.
+    /// Requests the missing bytes and appends them.
     fn fetch(&mut self, client: &Client, remote: &Remote, tell: &mut dyn FnMut(u64)) -> Result<()> {
         self.was_asked = true;
         let answer = client.get(&remote.url, self.len)?;
@@ -110,7 +110,7 @@ impl<'a> Transfer<'a> {
                     return Err(bad(format!("bytes from {} on were asked for, and {range:?} came", self.len)));
                 }
             }
-            // Not what was asked for, but all of it; or nothing past what is there. From the beginning, then.
+            // 200: the server ignored the range. 416: it has nothing past the bytes present. Start over.
             200 => self.restart(remote)?,
             416 => {
                 self.restart(remote)?;
@@ -144,12 +144,13 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Removes what cannot be part of the file. The error that follows says why; a failure to remove adds nothing.
+    /// Removes a file that cannot be a prefix of the remote one. The error that follows says why; a failed removal adds
+    /// nothing.
     fn discard(&self) {
         let _ = fs::remove_file(self.path);
     }
 
-    /// Checks the digest, and gives the file its name.
+    /// Verifies the digest, and gives the file its final name.
     fn finish(self, remote: &Remote, blob: &Path) -> Result<()> {
         let found: String = self.context.clone().finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         if found != remote.digest.hex() {
@@ -162,7 +163,7 @@ impl<'a> Transfer<'a> {
                 ),
             });
         }
-        // On disk before it has its name, so that a crash leaves no empty file under it.
+        // Synced before it gets its name, so that a crash leaves no empty file under it.
         self.file.sync_all().map_err(HubError::io(self.path, "writing"))?;
         drop(self.file);
         fs::rename(self.path, blob).map_err(HubError::io(blob, "naming the file"))

@@ -9,13 +9,13 @@ use ureq::http::{Response, StatusCode, Uri};
 use super::options::PullOptions;
 use crate::error::{HubError, Result};
 
-/// How often an answer may point elsewhere.
+/// Maximum number of redirects.
 const MAX_REDIRECTS: usize = 8;
 
-/// The longest JSON answer that is read.
+/// Maximum length of a JSON answer in bytes.
 const MAX_JSON: u64 = 16 << 20;
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
     Json,
@@ -42,7 +42,7 @@ pub(super) struct Client {
     token: Option<String>,
 }
 
-/// An answer with a status of success.
+/// A successful answer.
 pub(super) struct Answer {
     pub(super) url: String,
     pub(super) status: u16,
@@ -55,7 +55,7 @@ impl Answer {
     }
 
     pub(super) fn reader(self) -> impl Read {
-        // Whoever reads counts the bytes.
+        // The reader counts the bytes.
         self.response.into_body().into_with_config().limit(u64::MAX).reader()
     }
 }
@@ -103,13 +103,13 @@ impl Client {
         &self.endpoint
     }
 
-    /// The answer to a request for `url`, from byte `from` on, past redirects. The token goes only where `url` goes:
-    /// not to another host, another port, or from HTTPS to HTTP.
+    /// The answer to a request for `url`, from byte `from` on, after redirects. The token is sent only to the origin of
+    /// `url`: not to another host, another port, or from HTTPS to HTTP.
     pub(super) fn get(&self, url: &str, from: u64) -> Result<Answer> {
         self.request(url, Want::File { from })
     }
 
-    /// The first answer's headers without its body, at the hub itself: only redirects within it are followed.
+    /// The headers of the first answer, from the hub itself: only redirects within it are followed.
     pub(super) fn head(&self, url: &str) -> Result<Answer> {
         self.request(url, Want::Head)
     }
@@ -126,7 +126,7 @@ impl Client {
                 _ => self.agent.get(current.clone()),
             };
             if want == Want::Json {
-                // A short text, which must not take forever. A file may, as long as bytes come.
+                // A short text has a time limit in all. A file may take any time, as long as bytes arrive.
                 request = request.config().timeout_recv_body(Some(self.timeout * 2)).build();
             }
             if let Some(token) = self.token.as_ref().filter(|_| same_origin(&first, &current)) {
@@ -147,14 +147,14 @@ impl Client {
                     if current.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                         return Err(bad(&shown, "it points from HTTPS to an address without it".to_owned()));
                     }
-                    // A file's size and digest are in the headers of the answer that points to its storage.
+                    // The answer that redirects to a file's storage has the file's size and digest in its headers.
                     if want == Want::Head && !same_origin(&current, &next) {
                         return Ok(Answer { url: shown, status: status.as_u16(), response });
                     }
                     current = next;
                 }
                 _ if status.is_success() => return Ok(Answer { url: shown, status: status.as_u16(), response }),
-                // What was asked for lies past the end: for the caller, who knows how much there is.
+                // The range begins past the end: left to the caller, who knows the expected size.
                 _ if status == StatusCode::RANGE_NOT_SATISFIABLE && from > 0 => {
                     return Ok(Answer { url: shown, status: status.as_u16(), response });
                 }
@@ -197,7 +197,7 @@ fn parse_url(url: &str) -> Option<Uri> {
     let uri: Uri = url.parse().ok()?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     let authority = uri.authority()?;
-    // A name and a password in an address go nowhere.
+    // Addresses with a user name and password are refused.
     (is_http && !authority.host().is_empty() && !authority.as_str().contains('@')).then_some(uri)
 }
 
@@ -224,7 +224,7 @@ fn same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme_str() == b.scheme_str() && host(a) == host(b) && port(a) == port(b)
 }
 
-/// An address for messages: what follows `?` may be a secret, and long.
+/// A URL for messages: without the query, which may be secret, and long.
 fn shown_url(uri: &Uri) -> String {
     let text = uri.to_string();
     text.split('?').next().unwrap_or(&text).chars().take(300).collect()

@@ -1,9 +1,9 @@
 //! Downloads from a hub into Hugging Face's cache.
 //!
-//! Owns the order of things: ask the hub what the repository holds, choose files by the rule that [`resolve`] follows,
-//! download each into `blobs`, check it, and only when all are whole link them into `snapshots`, so that no reader
-//! takes a part for the whole. A hub is not trusted: every name, size and length that it states is checked, and what
-//! arrives is compared with the digest.
+//! Owns the order of a pull: read the repository's file list from the hub, choose files by the rule of [`resolve`],
+//! download each into `blobs`, verify it, and link all into `snapshots` only when every file is complete, so that no
+//! reader sees a partial model. The hub is not trusted: every name, size and length that it states is checked, and the
+//! content is compared with the digest.
 //!
 //! [`resolve`]: crate::resolve
 
@@ -24,30 +24,30 @@ use api::{Remote, Repository};
 use cache::Cache;
 use http::Client;
 
-/// How far a pull is. Told before each file and with each piece of it.
+/// Progress of a pull, reported before each file and after each piece of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// The file, as the repository names it.
+    /// The file's name in the repository.
     pub file: &'a str,
-    /// Its place among the files, from 0.
+    /// The file's index, from 0.
     pub index: usize,
     /// The number of files.
     pub n_files: usize,
-    /// Bytes of all files that are there.
+    /// Bytes present, of all files.
     pub done_bytes: u64,
-    /// Bytes of all files.
+    /// Total bytes of all files.
     pub total_bytes: u64,
 }
 
-/// Downloads the model that `spec` (`org/repo[:quant]`) names, as far as it is not in the cache, and gives its path:
+/// Downloads the files of the model `spec` (`org/repo[:quant]`) that the cache lacks, and returns its path:
 /// the GGUF file or the first of its parts, or the folder of a repository of safetensors.
 ///
-/// A pull that is broken off goes on where it was. Two pulls of one model exclude each other.
+/// An interrupted pull resumes. Two pulls of one model exclude each other.
 ///
 /// # Errors
 ///
-/// [`HubError`]: a name that is none, a hub that says no, cannot be reached, or answers what cannot be right, and a
-/// cache that cannot be written.
+/// [`HubError`]: a malformed name, a hub that refuses, is unreachable or answers nonsense, and a cache that cannot be
+/// written.
 pub fn pull(spec: &str, options: &PullOptions, mut progress: impl FnMut(Progress<'_>)) -> Result<PathBuf> {
     let name = HubName::parse(spec)?;
     api::check_revision(&options.revision)?;
@@ -84,7 +84,7 @@ pub fn pull(spec: &str, options: &PullOptions, mut progress: impl FnMut(Progress
     place(&cache, &repository, &remotes, &options.revision)
 }
 
-/// The files that make the model, those last that tell a reader that it is whole.
+/// The files of the model; those that mark it as complete come last.
 fn chosen_files(spec: &str, name: &HubName, repository: &Repository) -> Result<Vec<String>> {
     let names = || repository.files.iter().map(|file| file.name.as_str());
     let has_config = names().any(|file| file == "config.json");
@@ -116,7 +116,7 @@ fn chosen_files(spec: &str, name: &HubName, repository: &Repository) -> Result<V
     }
 }
 
-/// Links what has been downloaded into the snapshot, and gives the model's path.
+/// Links the downloaded files into the snapshot, and returns the model's path.
 fn place(cache: &Cache, repository: &Repository, remotes: &[Remote], revision: &str) -> Result<PathBuf> {
     let mut path = cache.snapshot(&repository.commit);
     for remote in remotes {

@@ -3,22 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The options of a download, beside the name of the model.
+/// The options of a download, other than the name of the model.
 #[derive(Clone, Debug)]
 pub struct PullOptions {
-    /// The hub: `https://huggingface.co`, or what `HF_ENDPOINT` says.
+    /// The hub: `https://huggingface.co`, or the value of `HF_ENDPOINT`.
     pub endpoint: String,
-    /// What `HF_TOKEN` says. It is sent to the endpoint alone.
+    /// The value of `HF_TOKEN`. Sent only to the endpoint.
     pub token: Option<String>,
-    /// A branch, a tag or a commit.
+    /// Branch, tag or commit.
     pub revision: String,
     /// The folder that holds `models--org--repo`.
     pub cache: PathBuf,
     /// A proxy, as `http://host:port`.
     pub proxy: Option<String>,
-    /// How long to wait for a connection, and for the next bytes.
+    /// Timeout for the connection, and for the next bytes.
     pub timeout: Duration,
-    /// The most bytes that one model may have.
+    /// Maximum bytes of one model.
     pub max_bytes: u64,
 }
 
