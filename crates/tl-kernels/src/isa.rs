@@ -129,7 +129,7 @@ macro_rules! instantiate {
         $visibility fn $name $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? {
             #[inline(always)]
             fn body $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? {
-                // Many a body leaves the instructions to the compiler, and some arguments carry nothing but a type.
+                // Some bodies do not name the instructions, and some arguments carry only a type.
                 let _ = (&$isa $(, &$argument)*);
                 $body
             }

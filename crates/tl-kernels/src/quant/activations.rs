@@ -18,7 +18,7 @@ pub(crate) struct RowStretch {
     /// -127 to 127; zeros beyond the end of the row.
     pub(crate) values: [i8; STRETCH],
     pub(crate) scales: [f32; STRETCH / BLOCK],
-    /// The sum of each block as it is meant: the scale times the sum of the values. It is what a minimum is multiplied by.
+    /// The sum of each block: its scale times the sum of its values. A minimum is multiplied by it.
     pub(crate) totals: [f32; STRETCH / BLOCK],
     /// The sums of 16 values each.
     pub(crate) sums: [i32; STRETCH / 16],

@@ -1,8 +1,8 @@
 //! Dot products with AVX-512 and its VNNI: 64 products of bytes an instruction, unsigned weights with signed activations.
 //!
 //! A weight is read from memory once for each token, and reading it is nearly all the time there is. So each row is walked as it lies,
-//! alone or beside others from elsewhere in memory (see `reading`), and memory is asked for some way ahead. What is prepared of the
-//! activations (reordered, with the products of the format's offset) is prepared before.
+//! alone or interleaved with rows from elsewhere in memory (see `quant/prefetch.rs`), and memory is prefetched some way ahead. Activations
+//! are reordered, and multiplied with the format's offset, beforehand.
 
 use crate::quant::activations::{BLOCK, Row, RowStretch};
 use crate::quant::prefetch::{Prefetch, STREAMS};
@@ -17,7 +17,7 @@ use std::arch::x86_64::*;
 /// Stretches of activations that are prepared at a time: 32,768 elements.
 const PREPARED: usize = 128;
 
-/// The sums of one row: of the products, and of what formats keep apart.
+/// The sums of one row: of the products, and of what a format sums separately.
 pub(crate) type Sums = [__m512; 2];
 
 /// `out[j] +=` the dot product of row `j` with `x`, for a format of which `N` stretches have `BYTES` bytes. `prepare` makes of
