@@ -263,7 +263,7 @@ mod tests {
                 .collect();
             for threads in all_threads() {
                 let mut y = vec![0.0f32; 40];
-                let weight = Weight { bytes: &bytes[1..], format: format };
+                let weight = Weight { bytes: &bytes[1..], format };
                 linear(&threads, &x, 1, 4096, weight, None, 40, &mut y);
                 assert_close(format.blocks.name, &y, &expected, 2e-2, 1e-6);
             }

@@ -1,5 +1,6 @@
 //! How the rows of a weight are walked over, and what is prefetched meanwhile.
 
+use crate::element::FloatSlice;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::rows::Rows;
 
@@ -91,6 +92,16 @@ impl PrefetchPosition {
                 }
             }
         }
+    }
+}
+
+/// How many floats a slice has.
+#[inline(always)]
+pub(crate) fn n_floats(x: FloatSlice<'_>) -> usize {
+    match x {
+        FloatSlice::F32(values) => values.len(),
+        FloatSlice::F16(values) => values.len(),
+        FloatSlice::Bf16(values) => values.len(),
     }
 }
 

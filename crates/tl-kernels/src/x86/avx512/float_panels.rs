@@ -46,6 +46,7 @@ impl FloatPanelKernels for Avx512 {
 }
 
 /// Twelve rows with `N` panels in which each token has `L` lanes, all sums in registers.
+#[expect(clippy::needless_range_loop, reason = "the panels are walked side by side")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn kernel<const L: usize, const N: usize>(
     rows: &[[f32; STRETCH]; ROWS],
