@@ -35,6 +35,7 @@ pub struct MemoryOptions {
     pub recording_max_bytes: usize,
     /// Makes the allocation with this number, counted from 1, fail, including its repetition after a trim; later ones
     /// succeed. For tests.
+    #[doc(hidden)]
     pub fail_allocation: Option<u64>,
     /// Fill memory with not-a-number when it is handed out and when it comes back, to reveal kernels that read
     /// unwritten memory. Default off.
@@ -113,6 +114,7 @@ pub struct DeviceOptions {
 pub struct Simulation {
     /// Whether a returned buffer waits until [`Device::complete`](crate::Device::complete) marks the work that reads it
     /// as done, as on a GPU.
+    #[doc(hidden)]
     pub is_delayed: bool,
     /// Whether operations take the memory that they would take on a GPU.
     pub is_gpu: bool,

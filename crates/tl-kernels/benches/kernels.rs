@@ -1,9 +1,10 @@
 //! What the kernels reach: linear layers of every format, with one token and with many, and attention.
 //!
-//! `gemv`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside `read_sequential`,
-//! `read_non_temporal` and `read_interleaved`, which read in the ways that products do and only add the bytes up. `gemm/N`: as many tokens; billions
-//! of multiply-adds a second. `attention`: one query over a cache in `f16` and one in Q8_0, GB/s of keys and values; and queries over
-//! themselves. Instruction sets are compared within a run: all that this CPU has, or those that `TL_BENCH_ISA` names, on two threads.
+//! `gemv`: a matrix times a vector, over so many copies of a weight that no cache holds them; GB/s of weight, beside
+//! `read_sequential`, `read_interleaved` and `read_non_temporal`, which prefetch as products do and only add the bytes up. `gemm/N`: N
+//! tokens; billions of multiply-adds a second. `attention`: one query over a cache in `f16` and one in Q8_0, GB/s of keys and values;
+//! and queries over themselves. Instruction sets are compared within a run: all that this CPU has, or those that `TL_BENCH_ISA` names,
+//! on two threads.
 #![allow(missing_docs)] // made by the macro `criterion_group`
 
 use bytemuck::Zeroable;

@@ -1,4 +1,4 @@
-//! What is left of the process's address space, for whoever is about to make a thread.
+//! Whether the process has address space left for another thread.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

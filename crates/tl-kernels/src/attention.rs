@@ -340,7 +340,7 @@ instantiate! {
 }
 
 /// Goes through the keys for the rows: the heads from `first_head` on of each query from `first_query` on. The first of the keys is
-/// one that the first query sees. `following`: what keys the thread comes to then.
+/// one that the first query sees. `following`: the keys that the thread reads next.
 #[expect(clippy::too_many_arguments, reason = "what is gathered, for whom and whereto")]
 #[inline(always)]
 fn gather<T: Element, C: KvElement>(

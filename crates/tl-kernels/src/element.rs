@@ -28,18 +28,6 @@ pub enum FloatSlice<'a> {
     Bf16(&'a [bf16]),
 }
 
-impl FloatSlice<'_> {
-    /// How many there are.
-    #[inline(always)]
-    pub(crate) fn len(self) -> usize {
-        match self {
-            FloatSlice::F32(values) => values.len(),
-            FloatSlice::F16(values) => values.len(),
-            FloatSlice::Bf16(values) => values.len(),
-        }
-    }
-}
-
 impl Element for f32 {
     const BF16_PARTS: usize = 3;
 

@@ -53,7 +53,7 @@ struct Room<const A: usize, const SUMS: usize> {
     sums: Scratch<[f32; PANEL], SUMS>,
 }
 
-/// Not inlined: each page of the room is touched when it is made, which a product of few rows would notice of the larger one.
+/// Not inlined: making the room touches each of its pages, and a product of few rows should not pay for the larger room.
 #[inline(never)]
 fn tile_in_room<const A: usize, const SUMS: usize, O: Operands, Y: Element>(
     isa: Isa,

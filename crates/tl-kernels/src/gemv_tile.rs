@@ -16,7 +16,7 @@ const DEPTH: usize = MAX_VECTORS;
 const WIDTH: usize = MAX_VECTORS;
 /// The most elements that are loaded into a block at a time.
 const BLOCK_ELEMS: usize = 4 * 1024;
-/// Rows of the matrix between the one that is read and the one that is asked for.
+/// Rows of the matrix between the one that is read and the one that is prefetched.
 const AHEAD: usize = 8;
 
 /// Whether [`gemv_tile`] is the better way to compute a tile of `n_rows` by `n_cols` of a product with `b: [k, ..]`.
@@ -78,7 +78,7 @@ instantiate! {
 
 /// Room on the stack for a tile.
 struct Room {
-    /// Rows of the left matrix, so far as they are multiplied at a time.
+    /// One step of the inner dimension of the left matrix's rows.
     rows: Scratch<f32, { MAX_ROWS * DEPTH }>,
     /// Of each row, its products with the matrix's columns, or what it weighs the matrix's rows with.
     per_vector: Scratch<PerVector, MAX_ROWS>,

@@ -129,34 +129,36 @@ macro_rules! instantiate {
         $visibility fn $name $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? {
             #[inline(always)]
             fn body $(<$($generics)*>)? ($isa: $crate::isa::Isa $(, $argument: $kind)*) $(-> $result)? {
-                // Many a body leaves the instructions to the compiler, and some arguments carry nothing but a type.
+                // Some bodies do not name the instructions, and some arguments carry only a type.
                 let _ = (&$isa $(, &$argument)*);
                 $body
             }
 
-            #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code)]
-            if let $crate::isa::Level::X86(level) = $isa.level() {
-                #[target_feature(enable = "avx2,fma,f16c")]
-                fn avx2 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
-                    // SAFETY: this function runs only where its own target features exist.
-                    body($crate::isa::Isa::x86(unsafe { $crate::x86::Level::avx2_unchecked() }) $(, $argument)*)
-                }
+            match $isa.level() {
+                $crate::isa::Level::Portable => body($crate::isa::Isa::portable() $(, $argument)*),
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                $crate::isa::Level::X86(level) => {
+                    #[target_feature(enable = "avx2,fma,f16c")]
+                    fn avx2 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
+                        // SAFETY: this function runs only where its own target features exist.
+                        body($crate::isa::Isa::x86(unsafe { $crate::x86::Level::avx2_unchecked() }) $(, $argument)*)
+                    }
 
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-                fn avx512 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
-                    // SAFETY: this function runs only where its own target features exist.
-                    body($crate::isa::Isa::x86(unsafe { $crate::x86::Level::avx512_unchecked() }) $(, $argument)*)
-                }
+                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
+                    fn avx512 $(<$($generics)*>)? ($($argument: $kind),*) $(-> $result)? {
+                        // SAFETY: this function runs only where its own target features exist.
+                        body($crate::isa::Isa::x86(unsafe { $crate::x86::Level::avx512_unchecked() }) $(, $argument)*)
+                    }
 
-                return match level.set() {
-                    // SAFETY: the CPU has avx2, fma and f16c: that is what the set proves.
-                    $crate::x86::Set::Avx2(_) => unsafe { avx2($($argument),*) },
-                    // SAFETY: the CPU has every feature of AVX-512 that the set proves.
-                    $crate::x86::Set::Avx512(_) => unsafe { avx512($($argument),*) },
-                };
+                    match level.set() {
+                        // SAFETY: the CPU has avx2, fma and f16c: that is what the set proves.
+                        $crate::x86::Set::Avx2(_) => unsafe { avx2($($argument),*) },
+                        // SAFETY: the CPU has every feature of AVX-512 that the set proves.
+                        $crate::x86::Set::Avx512(_) => unsafe { avx512($($argument),*) },
+                    }
+                }
             }
-            body($crate::isa::Isa::portable() $(, $argument)*)
         }
     )+};
 }

@@ -11,7 +11,7 @@
 //! - Arithmetic is in `f32` (`i32` inside integer dot products). Element types and block formats choose only how
 //!   values are loaded and stored.
 //! - Sizes and strides are the caller's promise. A broken promise panics with the sizes; it never reads or writes
-//!   outside the slices. Whoever takes sizes from a user checks them first.
+//!   outside the slices. A caller that takes sizes from a user checks them first.
 //! - The instruction set is chosen once, where [`Threads`] are made, and travels as a value ([`Isa`]).
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]

@@ -14,8 +14,8 @@ pub(crate) const CHAINS: usize = 12;
 /// Words of a line of the caches.
 pub(crate) type Words = [u64; 8];
 
-/// The sum of the words but up to 63 at the end, read as products of a few tokens read a weight, or left to what the CPU foresees. What
-/// it comes to is of no interest; the words have been read.
+/// The sum of the words but up to 63 at the end, prefetched as products of a few tokens prefetch a weight, or left to the hardware. The
+/// sum is of no interest; the words have been read.
 pub fn read(isa: Isa, words: &[u64], prefetch: Option<Prefetch>) -> u64 {
     let lines = words.as_chunks::<8>().0;
     if prefetch == Some(Prefetch::Interleaved) {

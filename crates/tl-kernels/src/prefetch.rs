@@ -1,4 +1,4 @@
-//! Memory that is asked for before it is read.
+//! Prefetching: memory is requested before it is read.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -6,8 +6,8 @@ use std::ops::Range;
 /// A line of the caches.
 const LINE_BYTES: usize = 64;
 
-/// Pieces of memory, `stride` bytes apart, that are asked for little by little while something else is computed: such as the CPU does
-/// not foresee, and all of which at once would make it wait. They go to the second cache. Only x86-64 is asked.
+/// Pieces of memory, `stride` bytes apart, that are prefetched little by little while something else is computed: the hardware's
+/// prefetching does not follow them, and requesting all at once would stall. They go to the second cache. A no-op but on x86-64.
 #[derive(Clone, Copy)]
 pub(crate) struct Prefetcher {
     start: *const u8,
@@ -19,13 +19,13 @@ pub(crate) struct Prefetcher {
 impl Prefetcher {
     pub(crate) const NOTHING: Prefetcher = Prefetcher { start: std::ptr::null(), n: 0, stride: 0, len: 0 };
 
-    /// `n` pieces of `len` bytes, as far as there are such.
+    /// `n` pieces of `len` bytes.
     #[inline(always)]
     pub(crate) fn new(bytes: &[u8], n: usize, stride: usize, len: usize) -> Prefetcher {
         Prefetcher { start: bytes.as_ptr(), n, stride, len }
     }
 
-    /// Asks for some of the pieces, as far as there are such.
+    /// Prefetches those of the pieces that exist.
     #[inline(always)]
     pub(crate) fn prefetch(self, pieces: Range<usize>) {
         for index in pieces.start..pieces.end.min(self.n) {
@@ -33,7 +33,7 @@ impl Prefetcher {
         }
     }
 
-    /// Asks for the lines that begin in some bytes of a piece, if there is such a piece.
+    /// Prefetches the lines that begin in a range of bytes of a piece, if the piece exists.
     #[inline(always)]
     pub(crate) fn prefetch_part(self, index: usize, bytes: Range<usize>) {
         if index < self.n {
@@ -44,7 +44,7 @@ impl Prefetcher {
     }
 }
 
-/// Asks for the lines of what will be read next but a little, into the second cache.
+/// Prefetches all lines of the values into the second cache.
 #[inline(always)]
 pub(crate) fn prefetch_all<T>(values: &[T]) {
     for byte in (0..size_of_val(values)).step_by(LINE_BYTES) {
@@ -52,7 +52,7 @@ pub(crate) fn prefetch_all<T>(values: &[T]) {
     }
 }
 
-/// Asks for the line at an address, which need not mean anything.
+/// Prefetches the line at an address, which may be invalid.
 #[inline(always)]
 fn prefetch_line(address: *const u8) {
     let _ = address;

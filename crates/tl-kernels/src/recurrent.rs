@@ -51,7 +51,7 @@ pub fn causal_convolution<T: Element>(
     let (n, isa) = (x.len() / channels, threads.isa());
     let inputs = Inputs { x, state, channels, before: taps - 1 };
     let tiling = Tiling { n_cols: channels, group_rows: n, row_step: 1, tile_rows: TOKENS, tile_cols: CHANNELS };
-    // A single token is not worth waking anybody for, unless it is a wide one.
+    // A single token is not worth waking the workers, unless it is a wide one.
     threads.for_tiles_if(out.len() * taps > 16 * 1024, out, tiling, &|tile| convolve(isa, inputs, (w, b), tile));
     for (row, next) in next.chunks_exact_mut(channels).enumerate() {
         inputs.load(isa, n + row, 0, next);

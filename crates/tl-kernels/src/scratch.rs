@@ -1,4 +1,4 @@
-//! Room on the stack that is cleared only as far as it is used.
+//! Arrays on the stack of which only the used part is initialized.
 #![allow(unsafe_code)]
 
 use bytemuck::Zeroable;
@@ -9,8 +9,7 @@ use std::mem::MaybeUninit;
 #[repr(C, align(64))]
 pub(crate) struct Aligned<T>(pub(crate) T);
 
-/// Room for up to `N` values. Making it costs nothing. It begins with a line of the cache, so that no register that is loaded or
-/// stored lies in two of them.
+/// Room for up to `N` values, uninitialized. It is aligned to a cache line, so that no load or store of a register straddles two.
 #[repr(C, align(64))]
 pub(crate) struct Scratch<T, const N: usize>([MaybeUninit<T>; N]);
 

@@ -15,13 +15,13 @@ pub(crate) const LANES: usize = 16;
 /// A number for each vector: dot products, weights.
 pub(crate) type PerVector = [f32; MAX_VECTORS];
 
-/// What vectors are kept in: an element type, or a format of blocks.
+/// What keys and values are stored as: a float type, or blocks of a weight format.
 pub trait KvElement: bytemuck::Pod + Send + Sync + 'static {
     /// Elements in one of these.
     const ELEMS: usize;
-    /// This type where it is an element type, else the one that it is loaded as.
+    /// This type where it is a float type, else the type that it is loaded as.
     type Element: Element;
-    /// The same slice, where this is an element type.
+    /// The same slice, where this is a float type.
     fn as_elements(slice: &[Self]) -> Option<&[Self::Element]>;
     /// `dst` as `f32`, exactly. It has [`KvElement::ELEMS`] elements for each of `src`.
     fn load(isa: Isa, src: &[Self], dst: &mut [f32]);
@@ -71,14 +71,14 @@ impl<'a, T: KvElement> Vectors<'a, T> {
         Prefetcher::new(bytemuck::cast_slice(self.data), self.n, self.stride * bytes, self.len * bytes)
     }
 
-    /// Whether vectors of so many elements are first loaded into a block: others are multiplied as they lie.
+    /// Whether vectors of `n_elems` elements are first loaded into a block; others are multiplied in place.
     #[inline(always)]
     pub(crate) fn need_block(isa: Isa, n_elems: usize) -> bool {
         T::as_elements(&[]).is_none() || !takes_elements(isa, n_elems)
     }
 
     /// `out[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with vector `j`. At most [`MAX_VECTORS`]
-    /// vectors. `ahead`: what memory is asked for meanwhile; `block`: room for the elements of the vectors, if they need it.
+    /// vectors. `ahead`: memory to prefetch meanwhile; `block`: room for the elements of the vectors, if they are loaded first.
     #[inline(always)]
     pub(crate) fn dots(self, isa: Isa, rows: &[f32], ahead: Prefetcher, block: &mut [f32], out: &mut [PerVector]) {
         let n_elems = self.len * T::ELEMS;
@@ -134,7 +134,7 @@ impl<'a, T: KvElement> Vectors<'a, T> {
         T::as_elements(data).map(|data| Vectors { data, n, stride, len })
     }
 
-    /// As `f32`, one after the other; meanwhile memory is asked for.
+    /// The vectors as `f32`, contiguous; prefetches meanwhile.
     #[inline(always)]
     fn load(self, isa: Isa, ahead: Prefetcher, block: &mut [f32]) -> Vectors<'_, f32> {
         let len = self.len * T::ELEMS;
@@ -146,15 +146,15 @@ impl<'a, T: KvElement> Vectors<'a, T> {
     }
 }
 
-/// Whether vectors of so many elements are taken as they lie, if they are elements.
+/// Whether vectors of `n_elems` elements are multiplied in place, if they are floats.
 #[inline(always)]
 fn takes_elements(isa: Isa, n_elems: usize) -> bool {
     dispatch!(isa, set => set.takes_elements(n_elems))
 }
 
-/// How an instruction set multiplies vectors as they lie, without loading them into a block first.
+/// How an instruction set multiplies vectors in place, without loading them into a block first.
 pub(crate) trait StridedKernels: Copy {
-    /// Whether it does so with vectors of so many elements.
+    /// Whether it multiplies vectors of `n_elems` elements in place.
     #[inline(always)]
     fn takes_elements(self, _n_elems: usize) -> bool {
         false

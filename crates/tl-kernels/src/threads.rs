@@ -14,7 +14,7 @@
 //! one). The owner opens `control` after writing the job, and before it returns it closes `control` and waits until the
 //! count is zero. So each read lies between the write before it and the next one, and the closure, whose lifetime is
 //! erased in the job, is called only while the owner's borrow of it lives. Every access to `control` is at least
-//! acquire/release, so that what happens inside a job is seen by whoever comes after it: the job by the workers, their results
+//! acquire/release, so that what happens inside a job is seen by what comes after it: the job by the workers, their results
 //! by the owner. A panic in a task is caught on its thread, and the owner waits all the same.
 //!
 //! *The tasks.* A range is one word, its first number and its end. Taking a task replaces the word by one that has a task
@@ -49,7 +49,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long an idle thread watches for work before it parks: longer than what lies between two products of a decoding step,
-/// the choice of a token and its printing included, shorter than anybody notices.
+/// the choice of a token and its printing included, and too short to be noticed.
 const SPIN: Duration = Duration::from_micros(1000);
 
 /// `control`: the active workers in the low bits, two flags, and the number of the job above them.
@@ -63,7 +63,7 @@ const JOB: u64 = 1 << 18;
 pub struct Threads {
     count: usize,
     isa: Isa,
-    /// The running workers. Whoever holds the lock owns them all: it is the owner of the run.
+    /// The running workers. The holder of the lock owns them all: it is the owner of the run.
     workers: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
     /// What [`Threads::workspace`] lends.
@@ -174,20 +174,19 @@ impl Threads {
         workspace.is_some()
     }
 
-    /// The threads' own memory, a fixed piece, for one product at a time: who asks while another has it waits.
-    /// It never grows.
+    /// The threads' own memory, a fixed piece, for one product at a time: a second product waits for the first.
     pub(crate) fn workspace(&self) -> impl std::ops::DerefMut<Target = [Line]> {
         let guard = lock(&self.workspace);
         WorkspaceGuard::new(guard)
     }
 
-    /// How a weight is read when a few tokens are multiplied by it; `None` until the first products with large ones have shown what is
-    /// the fastest here.
+    /// How weights are prefetched when a few tokens are multiplied by them; `None` until the first products with large weights have
+    /// shown which way is the fastest.
     pub fn weight_prefetch(&self) -> Option<Prefetch> {
         self.prefetch.found()
     }
 
-    /// What finds that out.
+    /// The measurement of [`Threads::weight_prefetch`].
     pub(crate) fn best_prefetch(&self) -> &BestPrefetch {
         &self.prefetch
     }
@@ -207,7 +206,7 @@ impl Threads {
     /// caller's thread. If a task panics, no new ones are started and the panic goes on in the caller. Allocates nothing
     /// once the workers run.
     pub fn run(&self, n_tasks: usize, body: &(dyn Fn(usize) + Sync)) {
-        // Task counts above `u32::MAX` run inline: a range does not count so far, and nobody waits for so many.
+        // Task counts above `u32::MAX`, which no range can hold, run inline.
         let n_shared = u32::try_from(n_tasks).ok().filter(|n| *n > 1 && self.count > 1);
         let owned = n_shared.and_then(|n| Some((n, self.own_workers()?)));
         match owned {
@@ -541,7 +540,7 @@ impl Shared {
     /// Takes tasks of the open job until none is left: those of the thread's range, then the others' last ones. The caller is
     /// the owner, whose number is 0, or a worker that has entered.
     fn take_tasks(&self, thread: usize) {
-        // SAFETY: nobody writes the job while the owner runs it or a worker is active (see the header).
+        // SAFETY: no thread writes the job while the owner runs it or a worker is active (see the header).
         let job = unsafe { *self.job.get() };
         // SAFETY: `run` put the address of such a reference there, on its own stack, and does not return before this
         // function does.

@@ -23,10 +23,10 @@ unsafe impl Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl Pod for Line {}
 
-/// [`WORKSPACE_BYTES`], every page of which is there.
+/// [`WORKSPACE_BYTES`], every page of which is resident.
 pub(crate) type Workspace = Vec<u8>;
 
-/// A workspace, where there is the memory.
+/// Allocates a workspace; `None` without the memory.
 pub(crate) fn allocate() -> Option<Workspace> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(WORKSPACE_BYTES).ok()?;
@@ -36,14 +36,14 @@ pub(crate) fn allocate() -> Option<Workspace> {
     Some(bytes)
 }
 
-/// The workspace while somebody has it.
+/// The lent workspace.
 pub(crate) struct WorkspaceGuard<'a> {
     guard: MutexGuard<'a, Option<Workspace>>,
 }
 
 impl<'a> WorkspaceGuard<'a> {
-    /// Without the memory the process ends, as with every allocation that fails: who must not let it come to that asks before,
-    /// by [`Threads::take_workspace`](crate::Threads::take_workspace).
+    /// A failed allocation ends the process, as any does; [`Threads::take_workspace`](crate::Threads::take_workspace) allocates
+    /// beforehand and reports the failure.
     pub(crate) fn new(mut guard: MutexGuard<'a, Option<Workspace>>) -> Self {
         guard.get_or_insert_with(|| allocate().unwrap_or_else(|| vec![0; WORKSPACE_BYTES]));
         WorkspaceGuard { guard }

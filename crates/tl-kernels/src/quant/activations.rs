@@ -18,7 +18,7 @@ pub(crate) struct RowStretch {
     /// -127 to 127; zeros beyond the end of the row.
     pub(crate) values: [i8; STRETCH],
     pub(crate) scales: [f32; STRETCH / BLOCK],
-    /// The sum of each block as it is meant: the scale times the sum of the values. It is what a minimum is multiplied by.
+    /// The sum of each block: its scale times the sum of its values. A minimum is multiplied by it.
     pub(crate) totals: [f32; STRETCH / BLOCK],
     /// The sums of 16 values each.
     pub(crate) sums: [i32; STRETCH / 16],
@@ -28,31 +28,6 @@ pub(crate) struct RowStretch {
 unsafe impl Zeroable for RowStretch {}
 // SAFETY: as above.
 unsafe impl Pod for RowStretch {}
-
-impl RowStretch {
-    pub(crate) const ZERO: RowStretch = RowStretch {
-        values: [0; STRETCH],
-        scales: [0.0; STRETCH / BLOCK],
-        totals: [0.0; STRETCH / BLOCK],
-        sums: [0; STRETCH / 16],
-    };
-
-    /// The first `n_blocks` blocks of some stretches moved to their end, behind zeros.
-    pub(crate) fn at_the_end<const N: usize>(stretches: [&RowStretch; N], n_blocks: usize) -> [RowStretch; N] {
-        const BLOCKS: usize = STRETCH / BLOCK;
-        let mut moved = [RowStretch::ZERO; N];
-        for from in 0..n_blocks {
-            let to = N * BLOCKS - n_blocks + from;
-            let (source, target) = (stretches[from / BLOCKS], &mut moved[to / BLOCKS]);
-            let (from, to) = (from % BLOCKS, to % BLOCKS);
-            target.values[to * BLOCK..][..BLOCK].copy_from_slice(&source.values[from * BLOCK..][..BLOCK]);
-            target.scales[to] = source.scales[from];
-            target.totals[to] = source.totals[from];
-            target.sums[2 * to..][..2].copy_from_slice(&source.sums[2 * from..][..2]);
-        }
-        moved
-    }
-}
 
 /// One token's activations.
 #[derive(Clone, Copy)]

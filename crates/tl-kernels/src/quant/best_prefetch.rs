@@ -1,6 +1,6 @@
-//! How a weight is read when a few tokens are multiplied by it. Which way is the fastest is the machine's affair: rows side by side are a
-//! quarter faster on one CPU and half as fast on another. So the first products of a set of threads find it out. Sums are the same, bit
-//! by bit.
+//! Finds out how weights are prefetched best when a few tokens are multiplied by them. The fastest way depends on the machine:
+//! interleaved rows are a quarter faster on one CPU and half as fast on another. So the first products of a set of threads take turns
+//! and are timed. Sums are the same, bit by bit.
 
 use super::prefetch::{Prefetch, STREAMS};
 use super::row_dot::RowDots;
@@ -9,23 +9,23 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, TryLockError};
 use std::time::Instant;
 
-/// Products that are timed in each way. The faster half of them counts, as the others may be held up by something else.
+/// Products that are timed in each way. The faster half counts: the others may be delayed by something else.
 const TRIALS: usize = 64;
-/// Smaller weights tell little of memory: they come from a cache, or are read before the threads have all begun.
+/// Smaller weights say little of memory: they come from a cache, or are read before all threads have begun.
 const LEAST_BYTES: usize = 1 << 20;
 
-/// What a set of threads knows of its machine's memory.
+/// The best way to prefetch weights, and the trials that find it.
 #[derive(Default)]
 pub(crate) struct BestPrefetch {
-    /// The number in [`Prefetch::ALL`] of what is best, and 1 more; 0 as long as that is being found out.
+    /// The index in [`Prefetch::ALL`] of the best way, plus 1; 0 until it is known.
     found: AtomicUsize,
     trials: Mutex<Trials>,
 }
 
 struct Trials {
-    /// Of all ways together, which take turns.
+    /// Trials of all ways, which take turns.
     count: usize,
-    /// Seconds for a byte.
+    /// Seconds per byte.
     seconds: [[f64; TRIALS]; Prefetch::ALL.len()],
 }
 
@@ -36,7 +36,7 @@ impl Default for Trials {
 }
 
 impl BestPrefetch {
-    /// Runs a product with a weight of so many rows and bytes: `product` is told how to read it.
+    /// Runs a product with a weight of `n_rows` rows and `len_bytes` bytes, with the best way to prefetch it, or one to be timed.
     pub(crate) fn read(&self, isa: Isa, n_rows: usize, len_bytes: usize, product: impl FnOnce(Prefetch)) {
         let found = self.found();
         let ways = dispatch!(isa, set => set.prefetches());
@@ -61,18 +61,18 @@ impl BestPrefetch {
         }
     }
 
-    /// The best of the ways that read row after row, as far as it is known.
+    /// The best way of those that read row after row; the first until it is known.
     pub(crate) fn best_single_stream(&self) -> Prefetch {
         let is_row_after_row = |prefetch: &Prefetch| prefetch.n_streams() == 1;
         self.found().filter(is_row_after_row).unwrap_or(Prefetch::Sequential)
     }
 
-    /// What has turned out to be the fastest; `None` as long as that is being found out.
+    /// The fastest way; `None` until it is known.
     pub(crate) fn found(&self) -> Option<Prefetch> {
         Prefetch::ALL.get(self.found.load(Relaxed).wrapping_sub(1)).copied()
     }
 
-    /// As if it had been found out.
+    /// Sets the best way.
     #[cfg(test)]
     pub(crate) fn choose(&self, prefetch: Prefetch) {
         let number = Prefetch::ALL.iter().position(|known| *known == prefetch).unwrap();

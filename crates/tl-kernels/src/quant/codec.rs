@@ -68,7 +68,7 @@ fn dequantize<F: BlockCodec>(isa: Isa, bytes: &[u8], out: &mut [f32]) {
     dequantize_format(isa, Marker::<F>::NEW, bytes, out);
 }
 
-/// Never inlined: what it is inlined into does not become vector instructions.
+/// Never inlined: a caller that it is inlined into is not vectorized.
 #[inline(never)]
 fn unpack<F: BlockCodec>(isa: Isa, bytes: &[u8], stretch: &mut Stretch) {
     unpack_format(isa, Marker::<F>::NEW, bytes, stretch);

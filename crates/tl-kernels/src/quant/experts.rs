@@ -1,8 +1,8 @@
 //! Linear layers of experts: each row of the output is the product of a row of activations with the weight of the expert that it is
 //! sent to.
 //!
-//! Rows are ordered by their experts. Those of an expert with many rows go as panels (`many`), so that its weight is unpacked once for
-//! all of them; the few of all others are multiplied in one run (`few`), as in decoding. Activations are gathered where they are
+//! Rows are ordered by their experts. Those of an expert with many rows go as panels (`gemm`), so that its weight is unpacked once for
+//! all of them; those of all other experts are multiplied in one run (`gemv`), as in decoding. Activations are gathered where they are
 //! quantized or packed, and results are written where they belong.
 
 use super::expert_weights::Experts;

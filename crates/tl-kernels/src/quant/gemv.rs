@@ -11,20 +11,20 @@ use crate::task_size::PARALLEL_MIN;
 use crate::threads::{Threads, Tiling};
 use crate::workspace::{LENT_BYTES, Line};
 
-/// The most rows of the weight of a tile.
+/// The most rows of the weight in a tile.
 const TILE_ROWS: usize = 512;
 /// Tiles of each thread, about: so many that the last ones of a product end together.
 const THREAD_TILES: usize = 12;
 /// Bytes of the weight of a tile, about, where a product is small or large: where a tile begins, memory is waited for and the
 /// activations are prepared.
 const TILE_BYTES: std::ops::RangeInclusive<usize> = 16 * 1024..=256 * 1024;
-/// Rows of small integers shorter than this are less than AVX-512 takes at once, or little more, and what it then does for
-/// nothing takes longer than AVX2.
+/// Rows of small integers shorter than this fill AVX-512's registers once at most, or little more: the unused lanes then cost more
+/// than AVX2 does.
 const SHORT_ROW: usize = 512;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
-/// The tokens that the workspace holds. Floats need none of it.
+/// How many tokens the workspace holds. Floats need none of it.
 pub(crate) fn capacity(product: &Product<'_>) -> usize {
     match product.weight.format.dot {
         Dot::Float(_) => GEMV_MAX_TOKENS,
@@ -65,9 +65,9 @@ pub(crate) fn row_capacity(format: &WeightKernels, k: usize) -> usize {
     }
 }
 
-/// A few tokens for each of several experts. Rows of the activations are what `x` gives for rows of the output; group `g` of these,
-/// `rows[starts[g]..starts[g + 1]]`, is that of the expert `expert(g)`, and of no more than [`GEMV_MAX_TOKENS`]; all together are no more than
-/// [`row_capacity`].
+/// A few tokens for each of several experts. `x` gives the activations of a row of the output. Group `g` of these rows,
+/// `rows[starts[g]..starts[g + 1]]`, belongs to the expert `expert(g)` and has at most [`GEMV_MAX_TOKENS`]; all groups together have at
+/// most [`row_capacity`].
 pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     threads: &Threads,
     x: &(dyn Fn(u32) -> &'x [X] + Sync),

@@ -1,9 +1,9 @@
-//! How a weight is read from memory when a few tokens are multiplied by it.
+//! How a weight is prefetched when a few tokens are multiplied by it.
 
-/// Rows that are multiplied side by side, where they are.
+/// Rows that [`Prefetch::Interleaved`] multiplies side by side.
 pub(crate) const STREAMS: usize = 8;
 
-/// The ways of reading a weight. In all of them memory is asked for ahead.
+/// The ways of prefetching a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefetch {
     /// Row after row, into the second cache.
@@ -18,7 +18,7 @@ impl Prefetch {
     /// All of them.
     pub const ALL: [Prefetch; 3] = [Prefetch::Sequential, Prefetch::Interleaved, Prefetch::NonTemporal];
 
-    /// In how many places at once the weight is read.
+    /// How many places of the weight are read at once.
     pub fn n_streams(self) -> usize {
         match self {
             Prefetch::Sequential | Prefetch::NonTemporal => 1,

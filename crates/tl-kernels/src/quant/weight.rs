@@ -42,7 +42,7 @@ pub enum Dot {
 pub struct FloatKernels {
     pub(crate) dot: FloatDot,
     /// How many `bf16` it takes to add up to any value.
-    pub(crate) bf16_parts: usize,
+    pub bf16_parts: usize,
 }
 
 /// What the products need to know of a format of small integers.

@@ -77,7 +77,7 @@ impl Session {
             Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         configuration.row_bytes[..8].fill(64);
         configuration.rows[..8].fill(TILE as u8);
-        // SAFETY: the instruction reads the 64 bytes; CPU and system have tiles, says the caller.
+        // SAFETY: the instruction reads the 64 bytes; the caller guarantees that CPU and system have tiles.
         unsafe {
             asm!(
                 "ldtilecfg [{}]",
@@ -167,7 +167,7 @@ impl Session {
 /// # Safety
 /// [`is_available`] has said so.
 pub(crate) unsafe fn multiply_adds(rounds: usize) -> f64 {
-    // SAFETY: says the caller.
+    // SAFETY: the caller guarantees it.
     let _session = unsafe { Session::new() };
     for _ in 0..rounds {
         // SAFETY: the session configured the tiles, and nothing but them is touched.

@@ -2,7 +2,7 @@
 
 use super::amx;
 
-/// A set of instructions that the CPU has: that is how the only ones come about that are not made by `unsafe` functions.
+/// A set of instructions that the CPU has. Safe code gets one only from [`Level::all`] and [`Level::on_request`], which ask the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Level(Name);
 

@@ -1,12 +1,13 @@
-//! How the rows of a weight are walked over, and memory asked for meanwhile.
+//! How the rows of a weight are walked over, and what is prefetched meanwhile.
 
+use crate::element::FloatSlice;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::rows::Rows;
 
-/// How far ahead of the bytes at hand memory is asked for, where one row comes after the other. Not a number of pages: a line that lies
-/// pages behind the one at hand competes with it.
+/// How far ahead memory is prefetched where rows are read one after the other. Not a multiple of the page size: lines a whole number
+/// of pages apart compete for the same cache sets.
 const AHEAD_BYTES: usize = 6144;
-/// The same for rows side by side, each of which goes on more slowly.
+/// The same for interleaved rows, each of which advances more slowly.
 const AHEAD_BESIDE_BYTES: usize = 1600;
 /// A line of the caches.
 const LINE_BYTES: usize = 64;
@@ -20,8 +21,8 @@ const fn group_of(piece_bytes: usize) -> usize {
     if (2 * piece_bytes).is_multiple_of(LINE_BYTES) { 2 } else { 4 }
 }
 
-/// Which piece of its group one is, and how its row is read. It is passed as two numbers, which the compiler sees to be constants when it
-/// decides what to inline: one of three fields would go through memory.
+/// The number of a piece in its group, and how its row is prefetched. Two fields, which are passed in registers and are constants when
+/// the compiler decides what to inline: a struct of three would go through memory.
 #[derive(Clone, Copy)]
 pub(crate) struct PrefetchPosition {
     piece: usize,
@@ -29,7 +30,7 @@ pub(crate) struct PrefetchPosition {
 }
 
 impl PrefetchPosition {
-    /// Piece `piece` of a group, in one of `S` rows; `NON_TEMPORAL`: of one that is read past the second cache.
+    /// Piece `piece` of a group, in one of `S` rows; `NON_TEMPORAL`: of a row that bypasses the second cache.
     #[inline(always)]
     pub(crate) fn new<const S: usize, const NON_TEMPORAL: bool>(piece: usize) -> PrefetchPosition {
         let prefetch = match (S, NON_TEMPORAL) {
@@ -45,10 +46,10 @@ impl PrefetchPosition {
         PrefetchPosition { piece: 0, prefetch }
     }
 
-    /// Asks for memory some way behind what is at hand, `at`: part `part` of `n_parts` of as many lines as it has. Each
-    /// line is asked for once, and they come one by one between the products. Both matter: the same all at once are
-    /// served slower by a sixth, and with a tenth of them asked for twice a tenth is lost. So the numbers are constants
-    /// where this is inlined, and each request is written out, since the compiler would gather them.
+    /// Prefetches memory some way behind `at`: part `part` of `n_parts` of as many lines as `at` has. Each line is requested
+    /// once, and the requests are spread between the products. Both matter: requesting all at once is slower by a sixth, and
+    /// requesting a tenth of them twice loses a tenth. So the numbers are constants where this is inlined, and each request
+    /// is an instruction of its own, since the compiler would gather them.
     #[inline(always)]
     pub(crate) fn prefetch<T>(self, at: &T, part: usize, n_parts: usize) {
         let before = self.piece * size_of::<T>();
@@ -59,9 +60,9 @@ impl PrefetchPosition {
         }
     }
 
-    /// Asks for the line that begins between what a group has asked for and what the next one will, where there is one: groups of no
-    /// whole number of lines would leave it out, and a CPU whose own prefetching follows their requests stops at it. `last`:
-    /// the last piece of the group.
+    /// Prefetches the line that begins between the requests of a group and those of the next, if there is one: groups of no whole
+    /// number of lines would leave it out, and hardware prefetching that follows the requests stops at the gap. `last`: the last
+    /// piece of the group.
     #[inline(always)]
     fn prefetch_between_groups<T>(self, last: &T) {
         let group = group_of(size_of::<T>()) * size_of::<T>();
@@ -72,8 +73,8 @@ impl PrefetchPosition {
         }
     }
 
-    /// Asks for the line that many bytes behind `at`. Of one row after the other the lines go to the second cache, which waits for three
-    /// times as many at once as the first, or past it; of rows side by side to the first. A hint: it reads nothing, wherever it points.
+    /// Prefetches the line some way behind `at`. Of sequential rows the lines go to the second cache, which has three times as many
+    /// outstanding requests as the first, or past it; of interleaved rows to the first. A hint: it reads nothing, wherever it points.
     #[inline(always)]
     fn prefetch_line(self, at: *const u8) {
         let (far, near) = (at.wrapping_add(AHEAD_BYTES), at.wrapping_add(AHEAD_BESIDE_BYTES));
@@ -91,6 +92,16 @@ impl PrefetchPosition {
                 }
             }
         }
+    }
+}
+
+/// How many floats a slice has.
+#[inline(always)]
+pub(crate) fn n_floats(x: FloatSlice<'_>) -> usize {
+    match x {
+        FloatSlice::F32(values) => values.len(),
+        FloatSlice::F16(values) => values.len(),
+        FloatSlice::Bf16(values) => values.len(),
     }
 }
 

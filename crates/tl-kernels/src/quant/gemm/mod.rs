@@ -9,9 +9,9 @@ pub(crate) mod choice;
 pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod layout;
-mod multiply;
+pub(crate) mod multiply;
 mod tokens;
 
 pub(crate) use choice::{arithmetic, capacity};
-pub(crate) use multiply::{TileSums, multiply};
+pub(crate) use multiply::multiply;
 pub(crate) use tokens::Tokens;

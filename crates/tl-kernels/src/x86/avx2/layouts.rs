@@ -1,7 +1,7 @@
 //! The layouts of products of many tokens: the portable ones.
 
-use crate::quant::gemm::TileSums;
 use crate::quant::gemm::choice::GemmLayouts;
+use crate::quant::gemm::multiply::TileSums;
 use crate::x86::level::Avx2;
 
 impl GemmLayouts for Avx2 {}

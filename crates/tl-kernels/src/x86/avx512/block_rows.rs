@@ -1,8 +1,8 @@
 //! Dot products with AVX-512 and its VNNI: 64 products of bytes an instruction, unsigned weights with signed activations.
 //!
 //! A weight is read from memory once for each token, and reading it is nearly all the time there is. So each row is walked as it lies,
-//! alone or beside others from elsewhere in memory (see `reading`), and memory is asked for some way ahead. What is prepared of the
-//! activations (reordered, with the products of the format's offset) is prepared before.
+//! alone or interleaved with rows from elsewhere in memory (see `quant/prefetch.rs`), and memory is prefetched some way ahead. Activations
+//! are reordered, and multiplied with the format's offset, beforehand.
 
 use crate::quant::activations::{BLOCK, Row, RowStretch};
 use crate::quant::prefetch::{Prefetch, STREAMS};
@@ -17,7 +17,15 @@ use std::arch::x86_64::*;
 /// Stretches of activations that are prepared at a time: 32,768 elements.
 const PREPARED: usize = 128;
 
-/// The sums of one row: of the products, and of what formats keep apart.
+/// No activations.
+const ZERO: RowStretch = RowStretch {
+    values: [0; STRETCH],
+    scales: [0.0; STRETCH / BLOCK],
+    totals: [0.0; STRETCH / BLOCK],
+    sums: [0; STRETCH / 16],
+};
+
+/// The sums of one row: of the products, and of what a format sums separately.
 pub(crate) type Sums = [__m512; 2];
 
 /// `out[j] +=` the dot product of row `j` with `x`, for a format of which `N` stretches have `BYTES` bytes. `prepare` makes of
@@ -40,11 +48,11 @@ pub(crate) fn rows<const N: usize, const BYTES: usize, P: Copy + Zeroable>(
         let length = (rows.length - first).min(part_bytes);
         let n_groups = stretches.len().div_ceil(N);
         let prepared = room.filled(n_groups, |index| {
-            let mut group = [&RowStretch::ZERO; N];
+            let mut group = [&ZERO; N];
             group.iter_mut().zip(&stretches[index * N..]).for_each(|(slot, stretch)| *slot = stretch);
             match length % BYTES {
                 rest if rest > 0 && index + 1 == n_groups && is_read_back(length, BYTES) => {
-                    prepare(RowStretch::at_the_end(group, rest * (N * STRETCH / BLOCK) / BYTES).each_ref())
+                    prepare(at_the_end(group, rest * (N * STRETCH / BLOCK) / BYTES).each_ref())
                 }
                 _ => prepare(group),
             }
@@ -83,6 +91,22 @@ fn part_rows<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P>(
             out[stream * n_rows + i] += total(sums);
         }
     }
+}
+
+/// The first `n_blocks` blocks of some stretches moved to their end, behind zeros.
+fn at_the_end<const N: usize>(stretches: [&RowStretch; N], n_blocks: usize) -> [RowStretch; N] {
+    const BLOCKS: usize = STRETCH / BLOCK;
+    let mut moved = [ZERO; N];
+    for from in 0..n_blocks {
+        let to = N * BLOCKS - n_blocks + from;
+        let (source, target) = (stretches[from / BLOCKS], &mut moved[to / BLOCKS]);
+        let (from, to) = (from % BLOCKS, to % BLOCKS);
+        target.values[to * BLOCK..][..BLOCK].copy_from_slice(&source.values[from * BLOCK..][..BLOCK]);
+        target.scales[to] = source.scales[from];
+        target.totals[to] = source.totals[from];
+        target.sums[2 * to..][..2].copy_from_slice(&source.sums[2 * from..][..2]);
+    }
+    moved
 }
 
 /// Whether what is left at the end of a row is read with what lies before it, as one whole piece that ends where the row does. The

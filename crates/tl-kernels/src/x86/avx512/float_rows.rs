@@ -29,7 +29,7 @@ pub(crate) unsafe fn dot<W: Element>(rows: Rows<'_>, x: FloatSlice<'_>, out: &mu
                     |x| $x_unpack(bytemuck::cast_ref(x)),
                 );
             }
-            // SAFETY: says the caller.
+            // SAFETY: the caller guarantees it.
             unsafe { dot(rows, $x, out) }
         }};
     }

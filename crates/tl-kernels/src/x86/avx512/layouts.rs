@@ -1,9 +1,9 @@
 //! The layouts of products of many tokens: tiles of AMX or pairs of `bf16` where the set has them, else the portable ones.
 
 use crate::element::Element;
-use crate::quant::gemm::TileSums;
 use crate::quant::gemm::choice::{GemmLayouts, LayoutVisitor, with_portable_layout};
 use crate::quant::gemm::layout::{LANES, Lanes, TILE_ROWS};
+use crate::quant::gemm::multiply::TileSums;
 use crate::quant::weight::WeightKernels;
 use crate::x86::avx512::bf16_pairs::PairLayout;
 use crate::x86::avx512::registers::{load, store};

@@ -41,7 +41,7 @@ impl LimitLoops for Avx512 {
     }
 }
 
-/// With loads of their own: loaded and added by one instruction each, the CPU comes to lines before it has asked for them.
+/// Loads are instructions of their own: an addition with a memory operand reads lines before their prefetch was issued.
 #[target_feature(enable = "avx512f")]
 fn read<const S: usize>(streams: [&[Words]; S], prefetch: Option<Prefetch>) -> u64 {
     let position = prefetch.map(PrefetchPosition::of_line);

@@ -8,6 +8,7 @@ use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;
 use crate::x86::avx512::{float_rows, formats};
 use crate::x86::level::Avx512;
+use crate::x86::walk::n_floats;
 
 impl RowDots for Avx512 {
     #[inline(always)]
@@ -35,7 +36,7 @@ impl RowDots for Avx512 {
 
     #[inline(always)]
     fn float_dot<W: Element>(self, rows: Rows<'_>, x: FloatSlice<'_>, out: &mut [f32]) -> bool {
-        let is_whole = x.len().is_multiple_of(float_rows::LANES);
+        let is_whole = n_floats(x).is_multiple_of(float_rows::LANES);
         if is_whole {
             // SAFETY: the set proves AVX-512.
             unsafe { float_rows::dot::<W>(rows, x, out) };

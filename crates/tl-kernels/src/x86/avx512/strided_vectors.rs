@@ -48,7 +48,7 @@ const MAX_ROWS_BY_LANES: usize = 2;
 const PART: usize = 8;
 
 /// `out[r][j]` = the dot product of row `r` of `rows`, which lie one after the other, with vector `j`. A vector is a whole number of
-/// [`LANES`]. `ahead`: what memory is asked for meanwhile.
+/// [`LANES`]. `ahead`: memory to prefetch meanwhile.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn dots<E: Element>(rows: &[f32], vectors: Vectors<'_, E>, ahead: Prefetcher, out: &mut [PerVector]) {
