@@ -138,7 +138,7 @@ impl SyntheticModel {
     /// Writes the file with all of the device's threads; returns its length in bytes.
     ///
     /// # Errors
-    /// [`ToolError::Write`]: an existing file is then unchanged.
+    /// [`ModelError::Write`](tl_model::ModelError::Write): an existing file is then unchanged.
     pub fn write(&self, path: impl AsRef<Path>, device: &Device) -> Result<u64> {
         self.write_with(path, device, &mut |_, _| ())
     }

@@ -119,7 +119,7 @@ pub(crate) const fn optional(name: &'static str, kind: Kind, default: DefaultVal
     Param { name, kind, default: Some(default) }
 }
 
-/// An argument of [`apply`](super::apply), by the position of its parameter.
+/// An argument of [`apply`](crate::ops::apply), by the position of its parameter.
 // A tag of a whole word lets a copy move whole words.
 #[derive(Clone, Copy)]
 #[repr(u64)]
@@ -130,7 +130,7 @@ pub enum Arg<'a> {
     Tensor(&'a DynTensor),
     /// Memory that is read as a tensor: rows of a [`TensorMut`](crate::TensorMut).
     Operand(&'a Operand<'a>),
-    /// The result of an earlier link of a chain, not yet computed. Only [`link_layout`](super::link_layout) takes it.
+    /// The result of an earlier link of a chain, not yet computed. Only [`link_layout`](crate::ops::link_layout) takes it.
     Planned(&'a Layout),
     /// A list of tensors.
     Tensors(&'a [Tensor]),

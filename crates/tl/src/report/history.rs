@@ -32,7 +32,7 @@ pub(crate) fn ended(trace: &Trace) -> Option<String> {
     })
 }
 
-/// A place in a program, from a [`Device::set_location`] value: the file in the upper half, the first byte in the
+/// A place in a program, from a `Device::set_location` value: the file in the upper half, the first byte in the
 /// lower; 0: none.
 pub(crate) fn place(location: u64, sources: &SourceMap) -> Option<String> {
     let start = location as u32;
