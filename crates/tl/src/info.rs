@@ -22,7 +22,7 @@ macro_rules! line {
 
 /// Prints the model's configuration, whether it can be run, its metadata, and on request its tensors.
 pub(crate) fn run(arguments: &InfoArguments) -> Result<(), Stop> {
-    let path = &models::resolve(&arguments.model)?;
+    let path = &models::find(&arguments.model)?;
     let checkpoint = Arc::new(Checkpoint::open(path).map_err(Stop::failed)?);
     if arguments.json {
         return output::print(&format!("{}\n", json(path, &checkpoint, arguments.tensors)));

@@ -13,7 +13,7 @@ use crate::{files, models, program};
 impl ModelArguments {
     /// A plan of the model's memory on a device.
     pub(crate) fn planner(&self, path: &Path, device: &Device) -> Result<Planner, Stop> {
-        let path = models::resolve(path)?;
+        let path = models::find(path)?;
         let planner = Planner::open_with(path, device, self.options()?).map_err(Stop::failed)?;
         let planner = planner.with_activations(self.activations.into());
         Ok(planner.with_cache_dtype(self.cache.map(CacheType::dtype)))
@@ -23,7 +23,7 @@ impl ModelArguments {
     pub(crate) fn load(&self, path: &Path, device: &Device) -> Result<Model, Stop> {
         let mut options = self.options()?;
         options.is_copied = self.no_mmap;
-        let path = models::resolve(path)?;
+        let path = models::find(path)?;
         let total = if path.is_file() { path.metadata().map_or(0, |metadata| metadata.len()) } else { 0 };
         let reading = if self.no_mmap { Bar::of_reading(total) } else { None };
         let model = Model::load_with(path, device, options).map_err(Stop::failed)?;

@@ -19,6 +19,15 @@ fn locations() -> Locations {
     Locations::from_variables(|name| std::env::var_os(name), std::env::home_dir())
 }
 
+/// As [`resolve`]; the error for a missing path names the folder that was searched.
+pub(crate) fn find(model: &Path) -> Result<PathBuf, Stop> {
+    let path = resolve(model)?;
+    match path.metadata() {
+        Err(error) => Err(Stop::Failed(format!("{}: {}", path.display(), files::missing(&path, &error)))),
+        Ok(_) => Ok(path),
+    }
+}
+
 /// The files of a model named by a path, `org/repo[:quant]`, or `ollama:name[:tag]`.
 pub(crate) fn resolve(model: &Path) -> Result<PathBuf, Stop> {
     let Some(name) = model.to_str() else { return Ok(model.to_owned()) };

@@ -247,7 +247,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Stop> {
     let choice = if is_locked { Some(DeviceChoice::Cpu) } else { arguments.device.clone() };
     let device = crate::device::choose(choice, crate::device::options(None)?)?;
     let activations = arguments.activations.unwrap_or(Activations::Float16).into();
-    let path = models::resolve(&arguments.model)?;
+    let path = models::find(&arguments.model)?;
     arguments.lock.lock.iter().try_for_each(|path| files::check_output(path))?;
     let base = Base::now(device.threads().count(), Architecture::CHECK_STACK_BYTES);
     let meter = HeapMeter::start();

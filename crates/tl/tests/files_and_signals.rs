@@ -72,6 +72,8 @@ fn info_for_programs_and_with_tensors() {
     let count = |line| text(&run(line, &[]).stdout).matches("blk.").count();
     assert_eq!(count("info models/demo-q4_0.gguf"), 0);
     assert!(count("info models/demo-q4_0.gguf --tensors") > 100);
+    let missing = text(&run("info none.gguf", &[]).stderr);
+    assert!(missing.starts_with("error: none.gguf: ") && missing.contains("searched in /"), "{missing}");
 }
 
 #[test]
