@@ -154,7 +154,7 @@ fn mistakes_are_one_line() {
             "is the file that is read; write to another",
         );
     }
-    check(&format!("quantize {demo} models q8_0"), 1, "models: the file of");
-    check(&format!("quantize {demo} none/x.gguf q8_0"), 1, "none/x.gguf: the file of");
+    check(&format!("quantize {demo} models q8_0"), 1, "models cannot be written: is a directory");
+    check(&format!("quantize {demo} none/x.gguf q8_0"), 1, "none/x.gguf cannot be written: No such file");
     check(&format!("quantize {demo} x.gguf"), 2, "<FORMAT>");
 }
