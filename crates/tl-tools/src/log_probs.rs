@@ -329,7 +329,7 @@ mod tests {
         check(&[3, 3, 3], "no place in the file");
         check(&[2], "no place in the file");
         let error = LogProbsWriter::create(std::env::temp_dir(), 5, 3, &[0; 5]).unwrap_err().to_string();
-        assert!(error.contains("no plain file"), "{error}");
+        assert!(error.contains("is a directory"), "{error}");
     }
 
     /// Nothing is written that would be refused when it is read, and nothing is left out.

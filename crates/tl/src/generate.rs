@@ -68,6 +68,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<(), Stop> {
             is_interrupted: written.is_interrupted,
         };
         match &sink {
+            // A text that its grammar does not let end is an error, which says why by itself.
+            Sink::Printed if !end.is_interrupted && generator.constraint_state() == Some(ConstraintState::Open) => {}
             Sink::Printed => print_error(&end.text(arguments, generator.cache().capacity())),
             Sink::Collected(text) => output::print(&format!("{}\n", end.json(text, &generator.timings(), arguments)))?,
         }

@@ -127,7 +127,12 @@ fn mistakes_are_one_line() {
     check(&format!("{demo} --against"), &[&other], 1, "is about a vocabulary of 512 tokens, the model has");
     check(&format!("{demo} ARCHITECTURE.md --save {demo}"), &[], 1, "is the file that is read; write to another");
     check(&format!("{demo} --against {other} --save"), &[&other], 1, "is the file that is read");
-    check(&format!("{demo} ARCHITECTURE.md --windows 1 --save none/x"), &[], 1, "none/x cannot be written: No such file");
+    check(
+        &format!("{demo} ARCHITECTURE.md --windows 1 --save none/x"),
+        &[],
+        1,
+        "none/x cannot be written: No such file",
+    );
     check(demo, &[], 2, "<TEXT>");
     check(&format!("{demo} ARCHITECTURE.md --against x"), &[], 2, "cannot be used with");
     check(&format!("{demo} --against x --context 9"), &[], 2, "cannot be used with");

@@ -58,7 +58,7 @@ fn what_cannot_be_written() {
     check_failure("synth --shape huge --format f16", &[&path], 1, "no shape `huge`; there are tinyllama-1.1b, tiny");
     check_failure("synth --shape tiny --format q9", &[&path], 1, "no format to write weights in `q9`; there are f32");
     check_failure("synth --shape tiny --format f16 none/x.gguf", &[], 1, "none/x.gguf cannot be written: No such file");
-    check_failure("synth --shape tiny --format f16 models", &[], 1, "no plain file");
+    check_failure("synth --shape tiny --format f16 models", &[], 1, "is a directory");
     check_failure("synth --shape tiny --format f16", &[], 2, "<OUT>");
     assert!(!std::fs::exists(&path).unwrap());
 }
