@@ -407,11 +407,13 @@ mod tests {
         check(&[], "less data");
         check(&[11], "less data");
         check(&[12, 1], "more data");
-        // Two writers at once get in each other's way at the beginning, not at the end.
-        let first = small().create(&path).unwrap();
-        assert!(small().create(&path).unwrap_err().to_string().contains("exists"));
+        // Two writers at once do not meet: each has a file of its own until it is whole.
+        let (first, mut second) = (small().create(&path).unwrap(), small().create(&path).unwrap());
+        second.write(&[1; 12]).unwrap();
+        second.finish().unwrap();
         drop(first);
         assert_eq!(folder.names(), ["a.gguf"]);
+        assert_ne!(fs::read(&path).unwrap(), b"before");
     }
 
     #[test]
