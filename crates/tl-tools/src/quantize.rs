@@ -41,14 +41,15 @@ const EXPERTS: &str = "_exps.weight";
 ///
 /// ```
 /// use tl_device::Device;
-/// use tl_tools::{Quantization, Weights};
+/// use tl_model::Weights;
+/// use tl_tools::Quantization;
 /// # let path = std::env::temp_dir().join(format!("tl-quantize-doc-{}.gguf", std::process::id()));
 /// let device = Device::cpu();
 /// let report = Quantization::open("../../models/demo-f16.gguf", "q8_0")?.write(&path, &device, &mut |_| ())?;
 /// assert!(report.written_bytes < 3_000_000 && report.without_whole_blocks.is_empty());
 /// assert_eq!(Weights::load(&path, &device)?.config().dim, 96);
 /// # std::fs::remove_file(&path).unwrap();
-/// # Ok::<(), tl_model::ModelError>(())
+/// # Ok::<(), tl_tools::ToolError>(())
 /// ```
 #[derive(Debug)]
 pub struct Quantization {

@@ -54,7 +54,7 @@ static RECIPES: [Recipe; tl_kernels::FORMATS.len() + MIXES.len()] = {
 /// Names of the formats, and mixes of formats, for written weights.
 ///
 /// ```
-/// assert!(tl_model::weight_formats().any(|name| name == "q4_k_m"));
+/// assert!(tl_tools::weight_formats().any(|name| name == "q4_k_m"));
 /// ```
 pub fn weight_formats() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|recipe| recipe.name)

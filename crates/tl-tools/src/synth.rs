@@ -103,7 +103,8 @@ impl SyntheticShape {
 ///
 /// ```
 /// use tl_device::Device;
-/// use tl_tools::{SyntheticModel, Weights};
+/// use tl_model::Weights;
+/// use tl_tools::SyntheticModel;
 /// # let path = std::env::temp_dir().join(format!("tl-synth-doc-{}.gguf", std::process::id()));
 /// let device = Device::cpu();
 /// SyntheticModel::new("tiny", "q4_0", 7)?.write(&path, &device)?;
