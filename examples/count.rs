@@ -47,8 +47,8 @@ fn run(path: &str, name: &str, memory: MemoryOptions, is_reserved: bool) -> Resu
             buffer.reserve_for(&model, context)?;
             device.set_tensor_buffer(buffer);
         }
-        let sampling = SamplingOptions { temperature: 0.7, top_p: 0.9, seed: 7, ..SamplingOptions::default() };
-        let options = GenerateOptions { max_tokens: 100, context: Some(context), sampling };
+        let sampling = SamplingOptions::default().with_temperature(0.7).with_top_p(0.9).with_seed(7);
+        let options = GenerateOptions::default().with_max_tokens(100).with_context(context).with_sampling(sampling);
         let start = Instant::now();
         let mut generator = Generator::new(model.clone(), &ids, &options)?;
         let mut tokens = Vec::with_capacity(100);

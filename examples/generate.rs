@@ -122,7 +122,7 @@ fn main() -> Result<()> {
     device.set_tensor_buffer(buffer);
     let mut cache = model.new_cache(context)?;
     let transformer = Transformer::new(&device, &model)?;
-    let options = SamplingOptions { temperature: 0.7, top_p: 0.9, seed: 7, ..SamplingOptions::default() };
+    let options = SamplingOptions::default().with_temperature(0.7).with_top_p(0.9).with_seed(7);
     let mut sampler = Sampler::new(options, config.vocab_size)?;
 
     let mut text = DecodeStream::new();

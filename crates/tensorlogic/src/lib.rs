@@ -56,8 +56,7 @@
 //! device.seal(); // from here on a new allocation is an error
 //!
 //! let tokenizer = model.tokenizer()?;
-//! let mut options = GenerateOptions::default();
-//! (options.max_tokens, options.context) = (20, Some(64));
+//! let options = GenerateOptions::default().with_max_tokens(20).with_context(64);
 //! let mut stream = DecodeStream::new();
 //! let mut text = String::new();
 //! for token in Generator::new(model, &tokenizer.encode("A trait object"), &options)? {

@@ -22,6 +22,7 @@ use crate::{ArenaPlan, Error, ReservationPlan, TensorBufferStats};
 /// # Ok::<(), tl_device::PlanError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct SessionPlan {
     /// Buffers by layout.
     pub reservations: ReservationPlan,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// The choice of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum GpuChoice {
     /// The best: a discrete GPU before an integrated one, and either before a software device.
     #[default]
@@ -56,6 +57,7 @@ impl Default for GpuOptions {
 
 /// The kind of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum GpuKind {
     /// A processor with memory of its own.
     Discrete,

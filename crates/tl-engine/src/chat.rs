@@ -27,7 +27,7 @@ pub struct ChatOptions {
 impl ChatOptions {
     /// Answers of up to 1024 tokens in a conversation of up to `context`, at temperature 0.8 and top-p 0.95.
     pub fn new(context: usize) -> ChatOptions {
-        let sampling = SamplingOptions { temperature: 0.8, top_p: 0.95, ..SamplingOptions::default() };
+        let sampling = SamplingOptions::default().with_temperature(0.8).with_top_p(0.95);
         let now = DateTime::from_unix_seconds(0);
         ChatOptions { context, max_tokens: 1024, sampling, stop: Vec::new(), now }
     }

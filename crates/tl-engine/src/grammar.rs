@@ -21,7 +21,7 @@ impl Model {
     /// let grammar = model.grammar(&GrammarSource::JsonSchema(schema.to_owned()))?;
     ///
     /// let prompt = tokenizer.encode("Is it safe?");
-    /// let options = GenerateOptions { context: Some(64), ..GenerateOptions::default() };
+    /// let options = GenerateOptions::default().with_context(64);
     /// let mut generator = Generator::new(&model, &prompt, &options)?.with_constraint(Box::new(grammar));
     /// let tokens = generator.by_ref().collect::<tl_engine::Result<Vec<u32>>>()?;
     /// let answer: serde_json::Value = serde_json::from_str(&tokenizer.decode(&tokens)?).unwrap();

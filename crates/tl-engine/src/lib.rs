@@ -15,7 +15,7 @@
 //! device.set_tensor_buffer(buffer);
 //!
 //! let prompt = tokenizer.encode("A trait object");
-//! let options = GenerateOptions { max_tokens: 20, context: Some(128), ..GenerateOptions::default() };
+//! let options = GenerateOptions::default().with_max_tokens(20).with_context(128);
 //! let tokens = Generator::new(model, &prompt, &options)?.collect::<tl_engine::Result<Vec<u32>>>()?;
 //! println!("{}", tokenizer.decode(&tokens)?);
 //! assert_eq!(device.tensor_buffer_stats().fallback_count, 0);

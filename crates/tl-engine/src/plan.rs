@@ -242,7 +242,7 @@ mod tests {
         buffer.reserve_for(&model, context)?;
         device.set_tensor_buffer(buffer);
         let prompt: Vec<u32> = (0..context as u32).map(|i| 3 + i % 1000).collect();
-        let options = GenerateOptions { max_tokens: 1, context: Some(context), ..GenerateOptions::default() };
+        let options = GenerateOptions::default().with_max_tokens(1).with_context(context);
         let mut generator = Generator::new(model.clone(), &prompt, &options)?;
         let held = device.stats();
         generator.next().transpose()?;

@@ -17,7 +17,7 @@ use crate::model::Model;
 /// use tl_engine::{Model, SamplingOptions, Session, Step};
 /// let model = Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
 /// let tokenizer = model.tokenizer()?;
-/// let mut session = Session::new(&model, 64, SamplingOptions { temperature: 0.0, ..SamplingOptions::default() })?;
+/// let mut session = Session::new(&model, 64, SamplingOptions::greedy())?;
 /// session.set_text(&tokenizer.encode("A trait object"))?;
 /// let mut text = String::new();
 /// while session.tokens().len() < 16 {
@@ -42,6 +42,7 @@ pub struct Session {
 
 /// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Step {
     /// Part of the text went through the model; this many of its tokens are left.
     Prefilled(usize),
@@ -228,10 +229,6 @@ mod tests {
     use super::*;
     use tl_testing::project_file;
 
-    fn greedy() -> SamplingOptions {
-        SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }
-    }
-
     /// Models with states in the folder of small ones.
     const RECURRENT: [&str; 4] = ["lfm2", "qwen3next", "qwen35", "qwen35moe"];
 
@@ -249,7 +246,7 @@ mod tests {
     #[test]
     fn what_the_cache_holds_does_not_run_again() {
         let model = Model::load(project_file("models/demo-q8_0.gguf"), &Device::cpu()).unwrap();
-        let mut session = Session::new(&model, 128, greedy()).unwrap();
+        let mut session = Session::new(&model, 128, SamplingOptions::greedy()).unwrap();
         let first = [1, 300, 301, 302];
         assert_eq!(session.set_text(&first).unwrap(), 0);
         let chosen = go_on(&mut session, 5);
@@ -266,7 +263,7 @@ mod tests {
         // The same text as before gives the same.
         assert_eq!(session.set_text(&first).unwrap(), 2);
         assert_eq!(go_on(&mut session, 5), chosen);
-        let mut fresh = Session::new(&model, 128, greedy()).unwrap();
+        let mut fresh = Session::new(&model, 128, SamplingOptions::greedy()).unwrap();
         fresh.set_text(&longer).unwrap();
         assert_eq!(go_on(&mut fresh, 3), more);
     }
@@ -278,11 +275,11 @@ mod tests {
             let path = project_file(&format!("tests/data/tiny/{name}/model.gguf"));
             let model = Model::load(path, &Device::cpu()).unwrap();
             let fresh = |text: &[u32], n: usize| {
-                let mut session = Session::new(&model, 128, greedy()).unwrap();
+                let mut session = Session::new(&model, 128, SamplingOptions::greedy()).unwrap();
                 session.set_text(text).unwrap();
                 go_on(&mut session, n)
             };
-            let mut session = Session::new(&model, 128, greedy()).unwrap();
+            let mut session = Session::new(&model, 128, SamplingOptions::greedy()).unwrap();
             let first = [1, 30, 31, 32, 33];
             session.set_text(&first).unwrap();
             let chosen = go_on(&mut session, 6);
@@ -302,7 +299,7 @@ mod tests {
     #[test]
     fn what_does_not_fit() {
         let model = Model::load(project_file("models/demo-q8_0.gguf"), &Device::cpu()).unwrap();
-        let mut session = Session::new(&model, 4, greedy()).unwrap();
+        let mut session = Session::new(&model, 4, SamplingOptions::greedy()).unwrap();
         assert!(session.step().unwrap_err().to_string().contains("nothing to start from"));
         assert!(session.set_text(&[]).is_err());
         assert!(session.set_text(&[1; 5]).unwrap_err().to_string().contains("the prompt has 5 tokens"));

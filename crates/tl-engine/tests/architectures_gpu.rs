@@ -87,8 +87,9 @@ fn what_was_said_is_what_is_taken() {
             device.set_tensor_buffer(buffer.clone());
             device.seal();
             let held = device.stats().driver_bytes;
-            let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-            let options = GenerateOptions { max_tokens: CONTEXT, context: Some(CONTEXT), sampling };
+            let sampling = SamplingOptions::greedy();
+            let options =
+                GenerateOptions::default().with_max_tokens(CONTEXT).with_context(CONTEXT).with_sampling(sampling);
             let prompt: Vec<u32> = (0..24).map(|i| (7 * i * i + 3 * i + 5) % 96).collect();
             let tokens = Generator::new(&model, &prompt, &options)?.collect::<tl_engine::Result<Vec<u32>>>()?;
             assert_eq!(tokens.len(), CONTEXT - prompt.len() + 1, "{}", tiny.name);

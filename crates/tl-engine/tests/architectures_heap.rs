@@ -35,8 +35,8 @@ fn allocations(tiny: &Tiny, from: From, activations: Activations) -> usize {
         device.set_tensor_buffer(buffer);
     }
     let prompt: Vec<u32> = (0..n_prompt).map(|i| (7 * i * i + 3 * i + 5) % 96).collect();
-    let sampling = SamplingOptions { seed: 3, ..SamplingOptions::default() };
-    let options = GenerateOptions { max_tokens: 60, context: Some(context), sampling };
+    let sampling = SamplingOptions::default().with_seed(3);
+    let options = GenerateOptions::default().with_max_tokens(60).with_context(context).with_sampling(sampling);
     let mut generator = Generator::new(model, &prompt, &options).unwrap();
     for _ in 0..2 {
         generator.next().unwrap().unwrap();

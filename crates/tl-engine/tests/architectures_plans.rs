@@ -27,8 +27,8 @@ fn prompt(len: usize) -> Vec<u32> {
 }
 
 fn options(max_tokens: usize, context: usize) -> GenerateOptions {
-    let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-    GenerateOptions { max_tokens, context: Some(context), sampling }
+    let sampling = SamplingOptions::greedy();
+    GenerateOptions::default().with_max_tokens(max_tokens).with_context(context).with_sampling(sampling)
 }
 
 /// Contexts below and above what a layer with a window holds, where there is one, up to the longest.

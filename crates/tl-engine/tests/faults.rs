@@ -28,11 +28,8 @@ fn run(device: &Device, file: &str, is_reserved: bool) -> Result<Vec<u32>> {
         device.set_tensor_buffer(buffer.clone());
         buffer.reserve_for(&model, CONTEXT)?;
     }
-    let options = GenerateOptions {
-        max_tokens: MAX_TOKENS,
-        context: Some(CONTEXT),
-        sampling: SamplingOptions { temperature: 0.0, ..SamplingOptions::default() },
-    };
+    let sampling = SamplingOptions::greedy();
+    let options = GenerateOptions::default().with_max_tokens(MAX_TOKENS).with_context(CONTEXT).with_sampling(sampling);
     let mut generator = Generator::new(model.clone(), &[1, 5, 7], &options)?;
     let tokens: Vec<Result<u32>> = generator.by_ref().collect();
     let n_errors = tokens.iter().filter(|token| token.is_err()).count();

@@ -88,7 +88,7 @@ fn a_model_decodes() {
         assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (512, Some(1), Some(2)));
         let ids = tokenizer.encode("to be ~ ä");
         assert_eq!(tokenizer.decode(&ids).unwrap(), "to be ~ ä", "{ids:?}");
-        let options = GenerateOptions { max_tokens: 10, ..GenerateOptions::default() };
+        let options = GenerateOptions::default().with_max_tokens(10);
         let n = Generator::new(&model, &ids, &options).unwrap().map(Result::unwrap).count();
         assert!(n > 0, "{format}");
     }

@@ -18,8 +18,8 @@ fn model_file(name: &str) -> PathBuf {
 
 fn generator(model: &Model, n_tokens: usize) -> Generator<Model> {
     let prompt = model.tokenizer().unwrap().encode("Once upon a time");
-    let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-    let options = GenerateOptions { max_tokens: n_tokens, context: Some(128), sampling };
+    let sampling = SamplingOptions::greedy();
+    let options = GenerateOptions::default().with_max_tokens(n_tokens).with_context(128).with_sampling(sampling);
     Generator::new(model.clone(), &prompt, &options).unwrap()
 }
 

@@ -28,8 +28,8 @@ fn regex(text: &str) -> GrammarSource {
 }
 
 fn options(max_tokens: usize, temperature: f32, seed: u64) -> GenerateOptions {
-    let sampling = SamplingOptions { temperature, seed, ..SamplingOptions::default() };
-    GenerateOptions { max_tokens, sampling, ..GenerateOptions::default() }
+    let sampling = SamplingOptions::default().with_temperature(temperature).with_seed(seed);
+    GenerateOptions::default().with_max_tokens(max_tokens).with_sampling(sampling)
 }
 
 /// The text, why it ended, and where it stands by the grammar then.
@@ -196,7 +196,7 @@ fn a_text_that_is_cut_off_says_so() {
         (finish, state)
     };
     assert_eq!(run(&options(7, 1.0, 0)), (Finish::MaxTokens, ConstraintState::Open));
-    let small = GenerateOptions { context: Some(20), ..options(100, 1.0, 0) };
+    let small = options(100, 1.0, 0).with_context(20);
     assert_eq!(run(&small), (Finish::ContextFull, ConstraintState::Open));
     // Complete with the last token that is allowed: complete.
     let yes = model.grammar(&regex("x")).unwrap();
@@ -295,7 +295,7 @@ fn steps_under_a_grammar_take_no_tensor_memory() {
     buffer.reserve_for(&model, 64).unwrap();
     device.set_tensor_buffer(buffer);
     let prompt = model.tokenizer().unwrap().encode("A trait object is");
-    let options = GenerateOptions { context: Some(64), ..options(40, 1.0, 0) };
+    let options = options(40, 1.0, 0).with_context(64);
     let mut generator = Generator::new(&model, &prompt, &options).unwrap().with_constraint(Box::new(grammar));
     generator.next().unwrap().unwrap();
     let before = device.stats().allocation_count;

@@ -22,7 +22,8 @@ fn one_thread(memory: MemoryOptions) -> Device {
 }
 
 fn options(max_tokens: usize, context: usize) -> GenerateOptions {
-    GenerateOptions { max_tokens, context: Some(context), sampling: SamplingOptions { seed: 3, ..Default::default() } }
+    let sampling = SamplingOptions::default().with_seed(3);
+    GenerateOptions::default().with_max_tokens(max_tokens).with_context(context).with_sampling(sampling)
 }
 
 fn prompt(len: usize) -> Vec<u32> {

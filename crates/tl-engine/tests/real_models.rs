@@ -52,11 +52,10 @@ fn check(path: &Path, reference: &Path, types: &[Activations]) {
 
         let gaps = row["gaps"].as_array().unwrap();
         let n_clear = gaps.iter().take_while(|gap| gap.as_f64().unwrap() >= CLOSE).count();
-        let options = GenerateOptions {
-            max_tokens: n_clear,
-            sampling: SamplingOptions { temperature: 0.0, ..SamplingOptions::default() },
-            context: Some(prompt.len() + n_clear + 1),
-        };
+        let options = GenerateOptions::default()
+            .with_max_tokens(n_clear)
+            .with_context(prompt.len() + n_clear + 1)
+            .with_sampling(SamplingOptions::greedy());
         let found: Vec<u32> = Generator::new(&model, &prompt, &options).unwrap().map(Result::unwrap).collect();
         assert_eq!(found, ids(&row["greedy"])[..n_clear], "{text:?}, {activations:?}");
 

@@ -121,11 +121,7 @@ fn check_demo(format: &str, device: &Device) {
 
 fn check_greedy(model: &Model, case: &Value, prompt: &[u32]) {
     let expected = ids(&case["greedy"]);
-    let options = GenerateOptions {
-        max_tokens: expected.len(),
-        sampling: SamplingOptions { temperature: 0.0, ..SamplingOptions::default() },
-        ..GenerateOptions::default()
-    };
+    let options = GenerateOptions::default().with_max_tokens(expected.len()).with_sampling(SamplingOptions::greedy());
     let generated: Vec<u32> = Generator::new(model, prompt, &options).unwrap().map(Result::unwrap).collect();
     assert_eq!(generated, expected, "{:?}", case["prompt"]);
     let text = model.tokenizer().unwrap().decode(&generated).unwrap();

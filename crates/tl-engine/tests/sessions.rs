@@ -20,7 +20,7 @@ fn load(limit_bytes: Option<usize>) -> Model {
 
 /// The text that follows.
 fn tokens(model: &Model, prompt: &str, seed: u64) -> Vec<u32> {
-    let sampling = SamplingOptions { temperature: 0.8, seed, ..SamplingOptions::default() };
+    let sampling = SamplingOptions::default().with_temperature(0.8).with_seed(seed);
     let mut session = Session::new(model, CONTEXT, sampling).unwrap();
     session.set_text(&model.tokenizer().unwrap().encode(prompt)).unwrap();
     let mut chosen = Vec::new();

@@ -32,7 +32,7 @@ fn soak(n_tokens: usize, is_reserved: bool) {
         device.set_tensor_buffer(buffer);
     }
     let mut cache = model.new_cache(context).unwrap();
-    let options = SamplingOptions { temperature: 1.0, seed: 1, ..SamplingOptions::default() };
+    let options = SamplingOptions::default().with_temperature(1.0).with_seed(1);
     let mut sampler = Sampler::new(options, model.config().vocab_size).unwrap();
     let mut token = 1;
     let mut start = None;

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Notation of a grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GrammarKind {
     /// A JSON schema.
     JsonSchema,

@@ -16,6 +16,7 @@ const OPTIONS_KEY: &str = "x-guidance";
 
 /// A grammar in its notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GrammarSource {
     /// A JSON schema (draft 2020-12 or earlier): the text is one JSON value that is valid by it. Unsupported keywords
     /// are errors. Properties come in the order of the schema.

@@ -21,6 +21,7 @@ impl From<Diagnostic> for RuntimeError {
 
 /// Why a program did not run, or not to its end.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProgramError {
     /// What was wrong; never empty.
     pub diagnostics: Vec<Diagnostic>,

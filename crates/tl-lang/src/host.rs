@@ -50,6 +50,7 @@ pub trait Host: Send {
 
 /// A host in memory: it captures what is printed, and has the files, arguments and variables that it was given.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CapturedHost {
     /// Everything that was printed.
     pub output: String,

@@ -34,6 +34,7 @@ enum ProgramHost<'h> {
 
 /// The result of a program that ran to its end, or was checked without errors.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// What it printed, if the interpreter captures it.
     pub output: String,

@@ -77,7 +77,8 @@ fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
 fn run(path: &Path, device: &Device) -> String {
     let text = std::fs::read_to_string(path).expect("the case can be read");
     let case = read(&text);
-    let host = CapturedHost { files: case.files, arguments: case.arguments, ..CapturedHost::default() };
+    let mut host = CapturedHost::default();
+    (host.files, host.arguments) = (case.files, case.arguments);
     let mut interpreter = Interpreter::with_captured(device, host);
     let (output, diagnostics, sources) = match interpreter.run(&case.text) {
         Ok(outcome) => (outcome.output, outcome.warnings, outcome.sources),

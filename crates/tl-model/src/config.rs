@@ -10,6 +10,7 @@ use crate::metadata::decimal;
 
 /// A model's sizes and constants, checked for consistency.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelConfig {
     /// The architecture's name in the file, the prefix of its keys.
     pub architecture: String,

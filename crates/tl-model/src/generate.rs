@@ -63,7 +63,14 @@ impl<M: LanguageModel> LanguageModel for &M {
 }
 
 /// Options of a generation.
+///
+/// ```
+/// use tl_model::{GenerateOptions, SamplingOptions};
+/// let options = GenerateOptions::default().with_max_tokens(20).with_sampling(SamplingOptions::greedy());
+/// assert_eq!((options.max_tokens, options.context), (20, None));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// The most tokens to generate.
     pub max_tokens: usize,
@@ -81,8 +88,29 @@ impl Default for GenerateOptions {
     }
 }
 
+impl GenerateOptions {
+    /// With at most so many tokens to generate.
+    pub fn with_max_tokens(mut self, max_tokens: usize) -> GenerateOptions {
+        self.max_tokens = max_tokens;
+        self
+    }
+
+    /// With a context of so many tokens, prompt and text together.
+    pub fn with_context(mut self, context: usize) -> GenerateOptions {
+        self.context = Some(context);
+        self
+    }
+
+    /// With other sampling options.
+    pub fn with_sampling(mut self, sampling: SamplingOptions) -> GenerateOptions {
+        self.sampling = sampling;
+        self
+    }
+}
+
 /// The reason why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Finish {
     /// The model ended the text.
     EndOfText,
@@ -124,6 +152,7 @@ impl CancelToken {
 
 /// Tokens and times so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Timings {
     /// Tokens of the prompt that went through the model.
     pub prompt_tokens: usize,
@@ -368,7 +397,7 @@ mod tests {
     const CIRCLE: [u32; VOCAB_SIZE] = [1, 2, 3, 4, 0, 0, 0, 0];
 
     fn greedy(max_tokens: usize) -> GenerateOptions {
-        let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+        let sampling = SamplingOptions::greedy();
         GenerateOptions { max_tokens, context: None, sampling }
     }
 

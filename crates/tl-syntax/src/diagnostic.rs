@@ -22,6 +22,7 @@ pub struct Label {
 
 /// One error or warning. The first label is its place, the others are related places.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,

@@ -51,6 +51,7 @@ impl Test {
 }
 
 /// Results of a test's repetitions.
+#[non_exhaustive]
 pub struct Measured {
     /// The test.
     pub test: Test,
@@ -100,7 +101,7 @@ impl Bench<'_> {
         buffer.reserve_for(model, context)?;
         device.set_tensor_buffer(buffer);
         let vocab_size = model.config().vocab_size;
-        let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+        let greedy = SamplingOptions::greedy();
         let mut random = Random::new(0);
         // The remainder is below the vocabulary size, which is below 2^28.
         let token = |_| (random.next_u64() % vocab_size.max(1) as u64) as u32;

@@ -59,6 +59,7 @@ pub struct Quantization {
 
 /// Progress of writing, reported before each tensor.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct QuantizeProgress<'a> {
     /// The next tensor.
     pub tensor: &'a str,

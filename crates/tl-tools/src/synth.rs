@@ -16,6 +16,7 @@ use crate::recipe::Recipe;
 
 /// The sizes of a synthetic model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SyntheticShape {
     /// The name for users.
     pub name: &'static str,

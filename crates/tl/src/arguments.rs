@@ -233,16 +233,15 @@ pub(crate) struct SamplingArguments {
 impl SamplingArguments {
     /// As options of the sampler.
     pub(crate) fn options(&self) -> SamplingOptions {
-        SamplingOptions {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            seed: self.seed,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            ..SamplingOptions::default()
-        }
+        let mut options = SamplingOptions::default();
+        options.temperature = self.temperature;
+        options.top_k = self.top_k;
+        options.top_p = self.top_p;
+        options.seed = self.seed;
+        options.min_p = self.min_p;
+        options.repetition_penalty = self.repetition_penalty;
+        options.presence_penalty = self.presence_penalty;
+        options
     }
 }
 

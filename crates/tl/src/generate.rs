@@ -205,10 +205,12 @@ fn prompt(arguments: &GenerateArguments, text: &str, model: &Model, tokenizer: &
 }
 
 fn options(arguments: &GenerateArguments, model: &Model, prompt_len: usize) -> GenerateOptions {
-    let sampling = arguments.sampling.options();
     // Enough for this run; the generator reports a prompt that is too long.
     let enough = prompt_len.saturating_add(arguments.max_tokens).clamp(1, model.config().context_length);
-    GenerateOptions { max_tokens: arguments.max_tokens, context: Some(arguments.context.unwrap_or(enough)), sampling }
+    GenerateOptions::default()
+        .with_max_tokens(arguments.max_tokens)
+        .with_context(arguments.context.unwrap_or(enough))
+        .with_sampling(arguments.sampling.options())
 }
 
 /// A text that was written.

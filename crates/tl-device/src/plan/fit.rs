@@ -75,6 +75,7 @@ pub enum FitError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct FittedPlan {
     /// The plan.
     pub plan: SymbolicPlan,

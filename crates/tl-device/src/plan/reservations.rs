@@ -84,6 +84,7 @@ pub struct ReservationPlan {
 #[error(
     "line {line} of the plan, {text:?}: {problem}; a line is `exact float16[8, 512] 4`, or `up_to`, or `learnable`"
 )]
+#[non_exhaustive]
 pub struct PlanError {
     /// The line number, from 1.
     pub line: usize,

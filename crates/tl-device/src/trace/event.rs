@@ -57,6 +57,7 @@ impl fmt::Display for Source {
 /// # Ok::<(), tl_device::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Action {
     /// A tensor got memory.
     Take {
@@ -115,6 +116,7 @@ pub enum Action {
 /// # Ok::<(), tl_device::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Event {
     /// Number of the event in the trace, from 0. Gaps mark events that were left out.
     pub number: u64,

@@ -46,17 +46,16 @@ fn generate(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Bui
         return Err(BuiltinError::new("not a model"));
     };
     let tokenizer = weights.tokenizer()?;
-    let sampling = SamplingOptions {
-        temperature: args.number(3)? as f32,
-        top_p: args.number(4)? as f32,
-        top_k: args.size(5)?,
-        seed: args.int(6)? as u64,
-        min_p: args.number(7)? as f32,
-        repetition_penalty: args.number(8)? as f32,
-        presence_penalty: args.number(9)? as f32,
-        frequency_penalty: args.number(10)? as f32,
-        penalty_window: args.size(11)?,
-    };
+    let mut sampling = SamplingOptions::default();
+    sampling.temperature = args.number(3)? as f32;
+    sampling.top_p = args.number(4)? as f32;
+    sampling.top_k = args.size(5)?;
+    sampling.seed = args.int(6)? as u64;
+    sampling.min_p = args.number(7)? as f32;
+    sampling.repetition_penalty = args.number(8)? as f32;
+    sampling.presence_penalty = args.number(9)? as f32;
+    sampling.frequency_penalty = args.number(10)? as f32;
+    sampling.penalty_window = args.size(11)?;
     let mut stop = StopStrings::new(&args.texts(12)?)?;
     check_encoding(weights.device(), args.text(1)?)?;
     let prompt = tokenizer.encode(args.text(1)?);
@@ -65,7 +64,8 @@ fn generate(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Bui
     let n_tokens = context_length(weights, prompt.len(), max_tokens)?;
     let model = (context.open_model)(weights)?;
     let memory = Memory::of(&*model, device, reservation.as_ref(), n_tokens, prompt.len())?;
-    let options = GenerateOptions { max_tokens, sampling, context: Some(memory.context) };
+    let options =
+        GenerateOptions::default().with_max_tokens(max_tokens).with_context(memory.context).with_sampling(sampling);
     let _guard = memory.buffer.map(|buffer| BufferGuard::replace(device, buffer)).transpose()?;
     text(model.generate(&prompt, &options)?, &tokenizer, &mut stop)
 }

@@ -8,6 +8,7 @@ use super::table::CHAPTERS;
 
 /// A builtin as a reference shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Its name; a method's with its handle's type: `KvCache.clear`.
     pub name: String,

@@ -91,7 +91,7 @@ fn sample(context: &mut Context<'_>, args: &Args<'_>, choice: Choice) -> Result<
     let sampler = match context.sampler {
         Some(sampler) => sampler,
         None => {
-            let options = SamplingOptions { seed: *context.seed, ..SamplingOptions::default() };
+            let options = SamplingOptions::default().with_seed(*context.seed);
             context.sampler.insert(Sampler::new(options, logits.n_elems())?)
         }
     };

@@ -46,6 +46,7 @@ pub(crate) struct Pair<'a> {
 
 /// The description of one tensor; its data lies inside the file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TensorInfo<'a> {
     /// The tensor's name, such as `blk.0.attn_q.weight`.
     pub name: &'a str,

@@ -14,8 +14,13 @@ use crate::error::{ModelError, Result};
 
 /// Sampling options, applied in this order: penalties, temperature, top-k, min-p, top-p.
 ///
-/// More options may come; write `SamplingOptions { temperature: 0.7, ..SamplingOptions::default() }`.
+/// ```
+/// use tl_model::SamplingOptions;
+/// let mut options = SamplingOptions::default().with_temperature(0.7).with_top_p(0.9).with_seed(7);
+/// options.min_p = 0.05;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SamplingOptions {
     /// Divisor of the logits; 0 takes the largest logit. Finite, not negative.
     pub temperature: f32,
@@ -60,6 +65,29 @@ impl Default for SamplingOptions {
 impl SamplingOptions {
     /// The largest `penalty_window`: a million tokens, 4 MiB.
     pub const MAX_PENALTY_WINDOW: usize = 1 << 20;
+
+    /// The largest logit, always: temperature 0.
+    pub fn greedy() -> SamplingOptions {
+        SamplingOptions::default().with_temperature(0.0)
+    }
+
+    /// With another temperature.
+    pub fn with_temperature(mut self, temperature: f32) -> SamplingOptions {
+        self.temperature = temperature;
+        self
+    }
+
+    /// With another `top_p`.
+    pub fn with_top_p(mut self, top_p: f32) -> SamplingOptions {
+        self.top_p = top_p;
+        self
+    }
+
+    /// With another seed.
+    pub fn with_seed(mut self, seed: u64) -> SamplingOptions {
+        self.seed = seed;
+        self
+    }
 
     /// Whether any penalty changes logits.
     pub fn has_penalties(&self) -> bool {

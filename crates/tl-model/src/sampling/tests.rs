@@ -269,7 +269,7 @@ fn the_device_chooses_only_without_penalties() {
     let check = |options: SamplingOptions, expected: bool| {
         assert_eq!(Sampler::new(options, 2).unwrap().chooses_on_device(), expected, "{options:?}");
     };
-    let greedy = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+    let greedy = SamplingOptions::greedy();
     check(greedy, true);
     check(SamplingOptions { min_p: 0.5, top_k: 3, top_p: 0.5, ..greedy }, true);
     check(SamplingOptions { repetition_penalty: 1.1, penalty_window: 0, ..greedy }, true);

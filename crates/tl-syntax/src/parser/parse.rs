@@ -6,6 +6,7 @@ use crate::{Diagnostic, FileId, Span, lexer};
 
 /// The result of parsing.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Parsed {
     /// The tree, as far as the text could be read.
     pub tree: File,

@@ -115,7 +115,7 @@ impl History {
                     }
                 }
                 Action::Step { number: step } => history.steps.push(StepEnd { time_ns, event: number, number: step }),
-                Action::Reserve { .. } | Action::Free { .. } => {}
+                _ => {}
             }
         }
         history
