@@ -91,10 +91,11 @@
 
 pub use half::f16;
 pub use tl_device::{
-    Action, Admission, ArenaPlan, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Entered, Event, GpuChoice,
-    GpuInfo, GpuKind, GpuOptions, GpuProblem, GpuStats, Isa, Layout, LayoutStats, Lease, Mapping, MemoryOptions,
-    MemoryStats, PlanRow, Purpose, ReservationPlan, ReserveKind, Role, Scope, SessionPlan, Shape, Simulation, Source,
-    StillShared, Storage, TensorBuffer, TensorBufferStats, Trace, TraceTotals, TracedLayout, TracedSite, bytes, heap,
+    Action, Admission, ArenaPlan, Available, BufferPool, BufferPoolStats, DType, Device, DeviceOptions, Entered, Event,
+    GpuChoice, GpuInfo, GpuKind, GpuOptions, GpuProblem, GpuStats, HoldsMemory, Isa, Layout, LayoutError, LayoutStats,
+    Lease, Mapping, MemoryBound, MemoryOptions, MemoryStats, PlanError, PlanRow, Purpose, ReservationPlan, ReserveKind,
+    Role, Scope, SessionPlan, Shape, Simulation, Source, StillShared, Storage, SymbolicReservation, TensorBuffer,
+    TensorBufferStats, Trace, TraceTotals, TracedLayout, TracedSite, Work, bytes, heap,
 };
 pub use tl_engine::{
     Activations, Answer, AnswerEnd, Architecture, CancelToken, Chat, ChatForm, ChatOptions, ChatTemplate, Constraint,
@@ -104,8 +105,11 @@ pub use tl_engine::{
 };
 #[cfg(feature = "grammar")]
 pub use tl_engine::{Grammar, GrammarCompiler, GrammarError, GrammarKind, GrammarSource};
-pub use tl_model::{CachePart, Keeps, LayerSpec, MetadataValue, Sampler};
-pub use tl_tensor::{CreateTensors, Dyn, Element, Random, Tensor, TensorMut};
+pub use tl_model::{
+    CachePart, ChildPlace, ConfigValue, EncodeOptions, Keeps, LayerSpec, LogitsRows, MetadataValue, ModelNode, NodeRef,
+    Sampler,
+};
+pub use tl_tensor::{CreateTensors, Dyn, DynTensor, Element, Random, Tensor, TensorMut};
 pub use tl_tools::{
     Divergence, LogProbs, LogProbsRow, LogProbsWriter, Perplexity, Predictions, Quantization, QuantizeProgress,
     QuantizeReport, SyntheticModel, SyntheticShape, ToolError, WINDOWS, weight_formats,
@@ -118,12 +122,36 @@ pub use tl_tensor::quant;
 
 /// Errors of memory.
 pub use tl_device::Error as MemoryError;
+/// Results of models.
+pub use tl_model::Result as ModelResult;
 /// Errors of operations.
-pub use tl_tensor::Error as TensorError;
+pub use tl_tensor::{Error as TensorError, OpError};
+/// Results of tools.
+pub use tl_tools::Result as ToolResult;
 
-/// GGUF files: metadata and tensors, whether they can be computed on or not.
+/// Model files: GGUF files, whether their tensors can be computed on or not, and checkpoints, in files of any kind.
 pub mod format {
-    pub use tl_model::{Gguf, TensorInfo, TensorType, Value};
+    pub use tl_model::{
+        Array, Checkpoint, CheckpointTensor, Gguf, TensorInfo, TensorType, TokenizerSource, Value, ValueType,
+    };
+}
+
+/// Chat templates: what one is rendered with, its limits and its errors.
+pub mod chat {
+    pub use tl_chat::{ChatError, Limits, Request, Result};
+}
+
+/// What programs that run on a device are launched with. Operations do this; a simulated device tells of it.
+pub mod launch {
+    pub use tl_device::{Binding, Launch, LaunchListener, ShaderTarget};
+}
+
+/// What the tables of operations and formats say about inner loops, and the threads that run them.
+pub mod kernels {
+    pub use tl_kernels::{
+        BinaryMap, BlockFormat, Dot, FloatKernels, IntegerKernels, Prefetch, Quantize, Threads, Tile, Tiling, UnaryMap,
+        WeightKernels,
+    };
 }
 
 /// TL: syntax, diagnostics, interpreter.

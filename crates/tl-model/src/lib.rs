@@ -40,7 +40,7 @@ pub use config::{ConfigValue, ModelConfig};
 pub use constraint::{Constraint, ConstraintState};
 pub use error::{ModelError, Result};
 pub use format::TensorType;
-pub use format::gguf::{Gguf, TensorInfo, Value};
+pub use format::gguf::{Array, Gguf, TensorInfo, Value, ValueType};
 pub use format::write::{GgufHeader, GgufWriter};
 pub use generate::{CancelToken, Finish, GenerateOptions, Generator, LanguageModel, Timings};
 pub use kv_cache::{CachePart, Keeps, KvCache, LayerSpec, LogitsRows};
