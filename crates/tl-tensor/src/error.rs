@@ -183,7 +183,7 @@ impl OpError {
             OpError::Index { index, size } => (format!("index {index} is out of range for size {size}"), None),
             OpError::DType { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
             OpError::Mixed { left, right } => {
-                (format!("{left} and {right} do not mix; convert one of them, `x as {left}` or `x as {right}`"), None)
+                (format!("{left} and {right} do not mix; {}", conversion(*left, *right)), None)
             }
             OpError::Value { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
             OpError::Elements { from, to } => {
@@ -203,6 +203,16 @@ impl OpError {
     /// Whether the operands' types matter to the reader of the message.
     fn is_about_types(&self) -> bool {
         matches!(self, OpError::DType { .. } | OpError::Mixed { .. })
+    }
+}
+
+/// What makes two types one. Nothing converts to a weight format, and a weight converts to floats only.
+fn conversion(left: DType, right: DType) -> String {
+    let is_weight = |dtype: DType| matches!(dtype, DType::Block(_));
+    match (left, right) {
+        (x, w) | (w, x) if is_weight(w) && x.is_float() => format!("convert the weight, `w as {x}`"),
+        (x, w) if is_weight(x) || is_weight(w) => "convert both, `x as float32`".to_owned(),
+        (left, right) => format!("convert one of them, `x as {left}` or `x as {right}`"),
     }
 }
 

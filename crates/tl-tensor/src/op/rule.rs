@@ -208,7 +208,7 @@ pub(crate) fn product_dtype(
     (weight, weight_dtype): (&'static str, Option<DType>),
 ) -> Result<Option<DType>, OpError> {
     if let Some(found) = x.filter(|dtype| !dtype.is_float()) {
-        let expected = "float16 or float32 (cast it first, `x as float32`)";
+        let expected = "float16 or float32 (cast it first with `as float32`)";
         return Err(OpError::DType { operand, expected, found });
     }
     weight_rule(weight, weight_dtype)?;

@@ -25,9 +25,11 @@ static CAST: Op = Op {
             (_, Some(target @ DType::Block(_))) => {
                 Err(OpError::DType { operand: "dtype", expected: "float16, float32, int32 or bool", found: target })
             }
-            (Some(found @ DType::Block(_)), Some(DType::I32 | DType::Bool)) => {
-                Err(OpError::DType { operand: "x", expected: "an activation", found })
-            }
+            (Some(found @ DType::Block(_)), Some(DType::I32 | DType::Bool)) => Err(OpError::DType {
+                operand: "x",
+                expected: "an activation (cast the weight to a float type first, `w as float32`)",
+                found,
+            }),
             _ => Ok(TensorType::new(dtype, sizes)),
         }
     },

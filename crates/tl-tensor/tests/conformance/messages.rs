@@ -235,7 +235,27 @@ fn types_that_do_not_fit() {
         &[Arg::from(&w), Arg::Int(1), Arg::Int(0), Arg::Int(32)],
         "slice: x must be an activation (cast the weight first), not q8_0: q8_0[64, 64]",
     );
-    check("cast", &[Arg::from(&w), Arg::DType(DType::I32)], "cast: x must be an activation, not q8_0: q8_0[64, 64]");
+    check(
+        "cast",
+        &[Arg::from(&w), Arg::DType(DType::I32)],
+        "cast: x must be an activation (cast the weight to a float type first, `w as float32`), not q8_0: q8_0[64, 64]",
+    );
+    // Nothing converts to a weight format.
+    check(
+        "add",
+        &[Arg::from(&w), y.arg()],
+        "add: q8_0 and float32 do not mix; convert the weight, `w as float32`: q8_0[64, 64], float32[4]",
+    );
+    check(
+        "minimum",
+        &[i.arg(), Arg::from(&w)],
+        "minimum: int32 and q8_0 do not mix; convert both, `x as float32`: int32[4], q8_0[64, 64]",
+    );
+    check(
+        "matmul",
+        &[i.arg(), y.arg()],
+        "matmul: a must be float16 or float32 (cast it first with `as float32`), not int32: int32[4] @ float32[4]",
+    );
     check(
         "cast",
         &[x.arg(), Arg::DType(q8_0.dtype)],
