@@ -76,6 +76,26 @@ pub(crate) fn element(name: &str, is_number: bool, is_flat: bool) -> String {
     }
 }
 
+/// How a program reads one side of a binary operation.
+#[derive(Clone, Copy)]
+struct Side {
+    dtype: DType,
+    is_number: bool,
+    /// Whether element `i` of the result reads element `i`.
+    is_flat: bool,
+}
+
+impl Side {
+    fn of(side: &OperandOrNumber, dims: &[usize]) -> Side {
+        match side {
+            OperandOrNumber::Operand(x) => {
+                Side { dtype: x.dtype, is_number: false, is_flat: x.dims == dims && x.is_contiguous() }
+            }
+            OperandOrNumber::Number(_) => Side { dtype: DType::F32, is_number: true, is_flat: false },
+        }
+    }
+}
+
 /// Computes `formula` of the elements `a` and `b`, which broadcast.
 pub(crate) fn map_binary(call: &mut Call, name: &'static str, formula: &'static str) -> Result<Dispatch, OpError> {
     let (a, b) = (call.operand_or_number(0)?, call.operand_or_number(1)?);
@@ -83,50 +103,19 @@ pub(crate) fn map_binary(call: &mut Call, name: &'static str, formula: &'static 
         OperandOrNumber::Operand(operand) => operand.dtype != DType::I32 && operand.fits_u32(),
         OperandOrNumber::Number(_) => true,
     };
-    let dims = call.dims;
+    let (dims, dtype) = (call.dims, call.dtype);
     let (a_strides, b_strides) = (a.strides(dims), b.strides(dims));
     let collapsed = collapse(dims, [&a_strides, &b_strides]);
-    let Some((dims4, strides)) = collapsed.filter(|_| is_served(&a) && is_served(&b)) else {
+    let Some((dims4, strides)) = collapsed.filter(|_| is_served(&a) && is_served(&b) && dtype != DType::I32) else {
         return Ok(Dispatch::Unsupported);
     };
-    let dtype = call.dtype;
-    if dtype == DType::I32 {
-        return Ok(Dispatch::Unsupported);
-    }
-    let is_flat =
-        |side: &OperandOrNumber| matches!(side, OperandOrNumber::Operand(x) if x.dims == dims && x.is_contiguous());
-    let is_number = |side: &OperandOrNumber| matches!(side, OperandOrNumber::Number(_));
-    let (a_kind, b_kind) = ((is_number(&a), is_flat(&a)), (is_number(&b), is_flat(&b)));
-    let dtype_of = |side: &OperandOrNumber| match side {
-        OperandOrNumber::Operand(operand) => operand.dtype,
-        OperandOrNumber::Number(_) => DType::F32,
-    };
-    let dtypes = [dtype_of(&a), dtype_of(&b), dtype];
-    let source = |mut wgsl: Wgsl| {
-        if !a_kind.0 {
-            wgsl = wgsl.read("a", dtypes[0]);
-        }
-        if !b_kind.0 {
-            wgsl = wgsl.read("b", dtypes[1]);
-        }
-        let (a, b) = (element("a", a_kind.0, a_kind.1), element("b", b_kind.0, b_kind.1));
-        wgsl.write("out", dtype)
-            .params(
-                "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, n: u32, a_offset: u32, b_offset: u32,
-                 a_number: f32, b_number: f32, zero: u32",
-            )
-            .text(INDEX)
-            .text(TANH_WGSL)
-            .text(MATH)
-            .main(WORKGROUP, &elements_body(dtype, &format!("let a = {a}; let b = {b}; v[k] = {formula};")))
-    };
-    let bits = [a_kind.0, a_kind.1, b_kind.0, b_kind.1];
-    let flags = bits.iter().fold(0, |flags, &bit| flags << 1 | u32::from(bit));
+    let sides = [Side::of(&a, dims), Side::of(&b, dims)];
+    let source = |wgsl: Wgsl| binary_source(wgsl, sides, dtype, formula);
+    let dtypes = [sides[0].dtype, sides[1].dtype, dtype];
+    let bits = sides.iter().flat_map(|side| [side.is_number, side.is_flat]);
+    let flags = bits.fold(0, |flags, bit| flags << 1 | u32::from(bit));
     let shader = ShaderVariant { name, dtypes: &dtypes, flags, reports_faults: false, source: &source };
     let mut reads: SmallVec<[Binding; 2]> = SmallVec::new();
-    let mut words = Immediates::new();
-    words.extend_from_slice(&dims4);
-    strides.iter().for_each(|strides| words.extend_from_slice(strides));
     let (mut offsets, mut numbers) = ([0; 2], [0; 2]);
     for (i, side) in [&a, &b].into_iter().enumerate() {
         match side {
@@ -139,9 +128,32 @@ pub(crate) fn map_binary(call: &mut Call, name: &'static str, formula: &'static 
         }
     }
     let n = call.n_out();
+    let mut words = Immediates::new();
+    words.extend_from_slice(&dims4);
+    strides.iter().for_each(|strides| words.extend_from_slice(strides));
     words.push(n as u32);
     words.extend_from_slice(&offsets);
     words.extend_from_slice(&numbers);
     words.push(0);
     call.launch(&shader, &reads, &words, groups(n))
+}
+
+/// The program of a binary operation.
+fn binary_source(mut wgsl: Wgsl, sides: [Side; 2], dtype: DType, formula: &str) -> String {
+    for (name, side) in ["a", "b"].into_iter().zip(&sides) {
+        if !side.is_number {
+            wgsl = wgsl.read(name, side.dtype);
+        }
+    }
+    let [a, b] = sides;
+    let (a, b) = (element("a", a.is_number, a.is_flat), element("b", b.is_number, b.is_flat));
+    wgsl.write("out", dtype)
+        .params(
+            "dims: vec4<u32>, a_strides: vec4<u32>, b_strides: vec4<u32>, n: u32, a_offset: u32, b_offset: u32,
+                 a_number: f32, b_number: f32, zero: u32",
+        )
+        .text(INDEX)
+        .text(TANH_WGSL)
+        .text(MATH)
+        .main(WORKGROUP, &elements_body(dtype, &format!("let a = {a}; let b = {b}; v[k] = {formula};")))
 }

@@ -38,29 +38,18 @@ pub(super) struct Scores<'a> {
 
 /// Launches the attention of a call whose operands have whole heads.
 pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> Result<Dispatch, OpError> {
-    let (n_queries, heads, head_dim, value_dim) = (q.dims[0], q.dims[1], q.dims[2], v.dims[2]);
-    let (n_keys, kv_heads) = (k.dims[0], k.dims[1]);
-    let sinks = scores.sinks.as_ref();
-    let fits = [q, k, v].into_iter().chain(sinks).all(|operand| operand.fits_u32());
-    let fits = fits && call.n_out() < u32::MAX as usize / 2 && n_keys < u32::MAX as usize / 2;
-    let has_program = |dim: usize| dim > 0 && dim <= MAX_HEAD_DIM && dim.is_multiple_of(4);
-    let are_sinks_floats = sinks.is_none_or(|sinks| sinks.dtype.is_float());
-    if !fits || !has_program(head_dim) || !has_program(value_dim) || kv_heads == 0 || !are_sinks_floats {
+    if !is_served(call, [q, k, v], scores) {
         return Ok(Dispatch::Unsupported);
     }
+    let (n_queries, heads, head_dim, value_dim) = (q.dims[0], q.dims[1], q.dims[2], v.dims[2]);
+    let (n_keys, kv_heads) = (k.dims[0], k.dims[1]);
     let shared_by = heads / kv_heads;
     // Rows of one key-value head: its queries, and for each of them the heads that share it.
     let n_rows = n_queries * shared_by;
-    let are_served = |rows: usize| {
-        fits_memory(rows, head_dim) && value_dim <= 4 * lanes(rows) && n_rows.div_ceil(rows) * kv_heads >= ENOUGH_GROUPS
-    };
-    let rows = [8, 4, 2].into_iter().find(|&rows| are_served(rows)).unwrap_or(1);
+    let rows = rows_of_workgroup(n_rows, kv_heads, head_dim, value_dim);
+    let (sinks, has_cap) = (scores.sinks.as_ref(), scores.softcap > 0.0);
     let (q_place, k_place, v_place) = (q.on_gpu()?, k.on_gpu()?, v.on_gpu()?);
-    let is_quartered = |operand: &Operand, offset: u32| {
-        offset.is_multiple_of(4) && operand.strides[..2].iter().all(|stride| stride.is_multiple_of(4))
-    };
     let is_wide = is_quartered(k, k_place.offset) && is_quartered(v, v_place.offset);
-    let has_cap = scores.softcap > 0.0;
     let (sinks_dtype, sinks_place) = (sinks.map(|sinks| sinks.dtype), sinks.map(Operand::on_gpu).transpose()?);
     let (kv, out) = (k.dtype, call.dtype);
     let text = Text { rows, head_dim, value_dim, is_wide, has_cap, q: q.dtype, kv, out, sinks: sinks_dtype };
@@ -98,6 +87,29 @@ pub(super) fn run(call: &mut Call, [q, k, v]: [&Operand; 3], scores: &Scores) ->
     let mut reads: SmallVec<[Binding; 4]> = SmallVec::from_slice(&[q_place.binding, k_place.binding, v_place.binding]);
     reads.extend(sinks_place.map(|sinks| sinks.binding));
     call.launch(&shader, &reads, &words, groups)
+}
+
+/// Whether there is a program for the operands.
+fn is_served(call: &Call, [q, k, v]: [&Operand; 3], scores: &Scores) -> bool {
+    let sinks = scores.sinks.as_ref();
+    let fits = [q, k, v].into_iter().chain(sinks).all(|operand| operand.fits_u32());
+    let fits = fits && call.n_out() < u32::MAX as usize / 2 && k.dims[0] < u32::MAX as usize / 2;
+    let has_program = |dim: usize| dim > 0 && dim <= MAX_HEAD_DIM && dim.is_multiple_of(4);
+    let are_sinks_floats = sinks.is_none_or(|sinks| sinks.dtype.is_float());
+    fits && has_program(q.dims[2]) && has_program(v.dims[2]) && k.dims[1] > 0 && are_sinks_floats
+}
+
+/// Rows that share a workgroup, of `n_rows` for each key-value head: as many as fit while enough workgroups remain.
+fn rows_of_workgroup(n_rows: usize, kv_heads: usize, head_dim: usize, value_dim: usize) -> usize {
+    let are_served = |rows: usize| {
+        fits_memory(rows, head_dim) && value_dim <= 4 * lanes(rows) && n_rows.div_ceil(rows) * kv_heads >= ENOUGH_GROUPS
+    };
+    [8, 4, 2].into_iter().find(|&rows| are_served(rows)).unwrap_or(1)
+}
+
+/// Whether all heads of an operand begin at multiples of four elements.
+fn is_quartered(operand: &Operand, offset: u32) -> bool {
+    offset.is_multiple_of(4) && operand.strides[..2].iter().all(|stride| stride.is_multiple_of(4))
 }
 
 /// What the text depends on.
