@@ -14,15 +14,17 @@ pub(crate) struct Aligned<T>(pub(crate) T);
 pub(crate) struct Scratch<T, const N: usize>([MaybeUninit<T>; N]);
 
 impl<T: Copy + Zeroable, const N: usize> Scratch<T, N> {
-    #[inline(always)]
-    pub(crate) const fn new() -> Self {
-        Scratch([const { MaybeUninit::uninit() }; N])
-    }
-
     /// The first `len` values, zeros now. Panics where there is no room for them.
     #[inline(always)]
     pub(crate) fn zeroed(&mut self, len: usize) -> &mut [T] {
         self.filled(len, |_| T::zeroed())
+    }
+}
+
+impl<T: Copy, const N: usize> Scratch<T, N> {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Scratch([const { MaybeUninit::uninit() }; N])
     }
 
     /// The first `len` values; the one at `index` is `value(index)`. Panics where there is no room for them.

@@ -29,24 +29,99 @@ unsafe impl Zeroable for RowStretch {}
 // SAFETY: as above.
 unsafe impl Pod for RowStretch {}
 
-/// One token's activations.
+impl RowStretch {
+    /// No activations.
+    pub(crate) const ZERO: RowStretch = RowStretch {
+        values: [0; STRETCH],
+        scales: [0.0; STRETCH / BLOCK],
+        totals: [0.0; STRETCH / BLOCK],
+        sums: [0; STRETCH / 16],
+    };
+}
+
+/// The most stretches of a group.
+pub(crate) const MAX_GROUP: usize = 2;
+
+/// How large the groups are that a token's activations are kept in: what an instruction set multiplies at a time.
 #[derive(Clone, Copy)]
-pub(crate) struct Row<'a>(&'a [RowStretch]);
+pub(crate) struct GroupSize {
+    /// Stretches of the token, at most [`MAX_GROUP`].
+    pub(crate) stretches: usize,
+    /// Lines that they take in the order in which they are multiplied.
+    pub(crate) lines: usize,
+}
 
-impl<'a> Row<'a> {
-    /// The lines that a row of `k` elements takes.
-    pub(crate) fn n_lines(k: usize) -> usize {
-        k.div_ceil(STRETCH) * (size_of::<RowStretch>() / size_of::<Line>())
+impl GroupSize {
+    /// Groups of which each has `N` stretches and is a `P`.
+    pub(crate) const fn of<const N: usize, P>() -> GroupSize {
+        const { assert!(N <= MAX_GROUP && size_of::<P>().is_multiple_of(size_of::<Line>())) };
+        GroupSize { stretches: N, lines: size_of::<P>() / size_of::<Line>() }
     }
 
-    /// The row that [`quantize_row`] made.
-    pub(crate) fn new(lines: &'a [Line]) -> Row<'a> {
-        Row(bytemuck::cast_slice(lines))
+    /// Groups of a token of `k` elements.
+    pub(crate) fn n_groups(self, k: usize) -> usize {
+        k.div_ceil(self.stretches * STRETCH)
     }
 
+    /// The lines that a token of `k` elements takes.
+    pub(crate) fn token_lines(self, k: usize) -> usize {
+        self.n_groups(k) * self.lines
+    }
+}
+
+/// Activations of some tokens, in groups.
+#[derive(Clone, Copy)]
+pub(crate) struct Prepared<'a> {
+    /// The groups from the first one of the first token on.
+    pub(crate) lines: &'a [Line],
+    pub(crate) n_tokens: usize,
+    /// Groups of all tokens here from a token to the next.
+    pub(crate) token_stride: usize,
+    /// From a token's group to its next one.
+    pub(crate) group_stride: usize,
+}
+
+impl<'a> Prepared<'a> {
+    /// Tokens of which group `g` of token `t` is number `g * n_tokens + t`.
+    pub(crate) fn group_by_group(lines: &'a [Line], n_tokens: usize) -> Prepared<'a> {
+        Prepared { lines, n_tokens, token_stride: 1, group_stride: n_tokens }
+    }
+
+    /// The groups as what they are, `n_groups` of each token.
     #[inline(always)]
-    pub(crate) fn stretches(self) -> &'a [RowStretch] {
-        self.0
+    pub(crate) fn groups<P: Pod>(self, n_groups: usize) -> Groups<'a, P> {
+        let Prepared { n_tokens, token_stride, group_stride, lines } = self;
+        let n_lines = size_of::<P>() / size_of::<Line>();
+        let all: &[P] = bytemuck::cast_slice(&lines[..lines.len() / n_lines * n_lines]);
+        let last = n_groups.saturating_sub(1) * group_stride + n_tokens.saturating_sub(1) * token_stride;
+        assert!(n_groups == 0 || n_tokens == 0 || last < all.len(), "{n_groups} groups of {n_tokens} tokens");
+        Groups { all, n_groups, n_tokens, token_stride, group_stride }
+    }
+}
+
+/// Activations of some tokens as groups of a known type.
+#[derive(Clone, Copy)]
+pub(crate) struct Groups<'a, P> {
+    all: &'a [P],
+    pub(crate) n_groups: usize,
+    pub(crate) n_tokens: usize,
+    token_stride: usize,
+    group_stride: usize,
+}
+
+impl<'a, P> Groups<'a, P> {
+    /// Group `group` of token `token`.
+    #[inline(always)]
+    pub(crate) fn at(&self, group: usize, token: usize) -> &'a P {
+        debug_assert!(group < self.n_groups && token < self.n_tokens);
+        // SAFETY: no group of a token lies behind the last one of the last token, which is known to be there.
+        unsafe { self.all.get_unchecked(group * self.group_stride + token * self.token_stride) }
+    }
+
+    /// All groups, where there is one token and they lie together.
+    #[inline(always)]
+    pub(crate) fn of_one_token(&self) -> Option<&'a [P]> {
+        (self.n_tokens == 1 && self.group_stride == 1).then(|| &self.all[..self.n_groups])
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the block formats of small integers have in common: a block is unpacked into unsigned bytes and the scale and
 //! minimum of each group of them, and everything that is not worth instructions of its own works from there.
 
-use super::activations::{BLOCK, Row, RowStretch};
+use super::activations::{BLOCK, MAX_GROUP, Prepared, RowStretch};
 use super::block_format::BlockFormat;
 use super::formats::integer_format::IntegerFormat;
 use super::row_dot::RowDots;
@@ -9,6 +9,7 @@ use super::rows::Rows;
 use super::stretch::{STRETCH, Stretch};
 use super::weight::{Dot, IntegerKernels, WeightKernels};
 use crate::isa::{Isa, dispatch, instantiate};
+use crate::workspace::Line;
 
 /// A format whose elements are `scale * (byte - OFFSET) + minimum`, scale and minimum by groups of [`GROUP`](Self::GROUP).
 pub(crate) trait BlockCodec: Copy + Send + Sync + 'static {
@@ -59,6 +60,8 @@ pub(crate) const fn integer<F: BlockCodec>() -> WeightKernels {
             offset: F::OFFSET,
             has_minima: F::HAS_MINIMA,
             unpack: unpack::<F>,
+            group_size: |isa| dispatch!(isa, set => set.group(F::FORMAT)),
+            prepare: prepare::<F>,
             dot: dot::<F>,
         }),
     }
@@ -87,16 +90,28 @@ fn quantize<F: BlockCodec>(x: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// The format's own dot product; without these instructions, that of [`Stretch`]es, which is right for all.
-fn dot<F: BlockCodec>(isa: Isa, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+fn prepare<F: BlockCodec>(isa: Isa, stretches: &[RowStretch; MAX_GROUP], lines: &mut [Line]) {
+    dispatch!(isa, set => set.prepare(F::FORMAT, F::OFFSET, stretches, lines));
+}
+
+/// The format's own dot products; without these instructions, those of [`Stretch`]es, which are right for all.
+fn dot<F: BlockCodec>(isa: Isa, rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
     if dispatch!(isa, set => set.block_dot(F::FORMAT, rows, x, out)) {
         return;
     }
+    let piece_bytes = STRETCH / F::ELEMS * F::BYTES;
+    let x = x.groups::<RowStretch>(rows.length.div_ceil(piece_bytes));
+    let n_rows = out.len() / x.n_tokens;
     let mut stretch = Stretch::ZERO;
-    for (row, out) in rows.with_sums(out) {
-        for (bytes, x) in row.chunks(STRETCH / F::ELEMS * F::BYTES).zip(x.stretches()) {
-            unpack::<F>(isa, bytes, &mut stretch);
-            *out += stretch_dot::<F>(&stretch, x);
+    for (j, row) in rows.all(n_rows).enumerate() {
+        for g in 0..x.n_groups {
+            let rest = &row[g * piece_bytes..];
+            let is_last = g > 0 && rest.len() < piece_bytes;
+            let piece = if is_last { &row[row.len() - piece_bytes..] } else { &rest[..rest.len().min(piece_bytes)] };
+            unpack::<F>(isa, piece, &mut stretch);
+            for t in 0..x.n_tokens {
+                out[t * n_rows + j] += stretch_dot::<F>(&stretch, x.at(g, t));
+            }
         }
     }
 }

@@ -9,7 +9,6 @@ use super::expert_weights::Experts;
 use super::gather::RowOutOfRange;
 use super::gemm::Tokens;
 use super::linear::multiply;
-use super::product::GEMV_MAX_TOKENS;
 use super::{gemm, gemv};
 use crate::element::Element;
 use crate::scratch::Scratch;
@@ -46,7 +45,7 @@ pub fn linear_experts<X: Element, Y: Element>(
     if y.is_empty() {
         return Ok(());
     }
-    let is_held = gemv::row_capacity(weight.format, k) >= GEMV_MAX_TOKENS
+    let is_held = gemv::capacity(threads.isa(), weight.format, k) >= gemv::MAX_BLOCK
         && gemm::capacity::<X>(threads.isa(), &experts.product(0, false)) > 0;
     for (part, (chosen, y)) in chosen.chunks(MAX_LISTED).zip(y.chunks_mut(MAX_LISTED * n)).enumerate() {
         let routed = Routed { x, first: part * MAX_LISTED, shared_by, experts: &experts, chosen };
@@ -100,10 +99,13 @@ impl<'a, X: Element> Routed<'a, X> {
             (Scratch::<u32, MAX_LISTED>::new(), Scratch::<u32, { MAX_LISTED + 1 }>::new());
         let (gemv_rows, starts) = (gemv_rows.zeroed(rows.len()), starts.zeroed(rows.len() + 1));
         let (mut n_gemv_rows, mut n_groups) = (0, 0);
+        let max_gemv_tokens = gemv::max_tokens(threads.isa(), self.experts.weight.format);
         for rows in rows.chunk_by(|&a, &b| self.expert(a) == self.expert(b)) {
-            if rows.len() > GEMV_MAX_TOKENS {
+            if rows.len() > max_gemv_tokens {
                 self.multiply_gemm(threads, rows, y);
-            } else {
+                continue;
+            }
+            for rows in rows.chunks(gemv::MAX_BLOCK) {
                 gemv_rows[n_gemv_rows..n_gemv_rows + rows.len()].copy_from_slice(rows);
                 n_gemv_rows += rows.len();
                 n_groups += 1;
@@ -128,7 +130,7 @@ impl<'a, X: Element> Routed<'a, X> {
 
     /// As many experts at a time as the workspace holds rows of.
     fn multiply_gemv<Y: Element>(&self, threads: &Threads, rows: &[u32], starts: &[u32], y: &mut [Y]) {
-        let capacity = gemv::row_capacity(self.experts.weight.format, self.experts.k);
+        let capacity = gemv::capacity(threads.isa(), self.experts.weight.format, self.experts.k);
         let mut rest = starts;
         while let [first, _, ..] = *rest {
             let n_groups = rest[1..].iter().take_while(|&&end| (end - first) as usize <= capacity).count();
@@ -207,7 +209,7 @@ mod tests {
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), rounding::<Y>());
             // The bits of a token alone.
             for (row, y) in y.chunks_exact(n.max(1)).enumerate() {
-                if chosen.iter().filter(|&&id| id == chosen[row]).count() > GEMV_MAX_TOKENS || n_rows > MAX_LISTED {
+                if chosen.iter().filter(|&&id| id == chosen[row]).count() > gemv::max_tokens(threads.isa(), format) || n_rows > MAX_LISTED {
                     continue;
                 }
                 let mut alone = vec![Y::from_f32(f32::NAN); n];

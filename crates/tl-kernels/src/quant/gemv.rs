@@ -1,18 +1,28 @@
-//! Linear layers of a few tokens: the weight is read once, and each row of it is multiplied by one token after the other.
+//! Linear layers of a few tokens: each row of the weight is multiplied as it lies, with up to [`MAX_BLOCK`] tokens at a time.
 
-use super::activations::Row;
+use super::activations::Prepared;
 use super::expert_weights::Experts;
-use super::product::{GEMV_MAX_TOKENS, Product};
-use super::quantize::quantize_row;
+use super::prefetch::Prefetch;
+use super::product::Product;
+use super::quantize::prepare_token;
+use super::row_dot::RowDots;
 use super::{Dot, Rows, WeightKernels};
 use crate::element::{Element, store};
+use crate::isa::{Isa, dispatch};
 use crate::scratch::Scratch;
 use crate::task_size::PARALLEL_MIN;
 use crate::threads::{Threads, Tiling};
 use crate::workspace::{LENT_BYTES, Line};
+use std::ops::Range;
 
+/// The most tokens that are multiplied at a time.
+pub(crate) const MAX_BLOCK: usize = 16;
+/// The most tokens of a product with floats.
+const MAX_FLOAT_TOKENS: usize = 4;
 /// The most rows of the weight in a tile.
 const TILE_ROWS: usize = 512;
+/// The most sums of a tile: rows of the weight times the tokens that are multiplied at a time.
+const TILE_SUMS: usize = 128 * MAX_BLOCK;
 /// Tiles of each thread, about: so many that the last ones of a product end together.
 const THREAD_TILES: usize = 12;
 /// Bytes of the weight of a tile, about, where a product is small or large: where a tile begins, memory is waited for and the
@@ -24,50 +34,66 @@ const SHORT_ROW: usize = 512;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
-/// How many tokens the workspace holds. Floats need none of it.
-pub(crate) fn capacity(product: &Product<'_>) -> usize {
-    match product.weight.format.dot {
-        Dot::Float(_) => GEMV_MAX_TOKENS,
-        Dot::Integer(_) => (LENT_BYTES / size_of::<Line>() / Row::n_lines(product.k).max(1)).min(GEMV_MAX_TOKENS),
+/// How many tokens are multiplied so; products of more go to `gemm`.
+pub(crate) fn max_tokens(isa: Isa, format: &WeightKernels) -> usize {
+    match format.dot {
+        Dot::Float(_) => MAX_FLOAT_TOKENS,
+        Dot::Integer(_) => { static T: std::sync::OnceLock<usize> = std::sync::OnceLock::new(); *T.get_or_init(|| std::env::var("TL_GEMV").ok().and_then(|v| v.parse().ok()).unwrap_or(dispatch!(isa, set => set.max_gemv_tokens()))) }
     }
+}
+
+/// How many tokens of `k` elements the workspace holds. Floats need none of it.
+pub(crate) fn capacity(isa: Isa, format: &WeightKernels, k: usize) -> usize {
+    match format.dot {
+        Dot::Float(_) => usize::MAX,
+        Dot::Integer(kernels) => {
+            let lines = (kernels.group_size)(dot_isa(isa, k)).token_lines(k);
+            LENT_BYTES / size_of::<Line>() / lines.max(1)
+        }
+    }
+}
+
+/// The instructions for rows of `k` elements of small integers.
+fn dot_isa(isa: Isa, k: usize) -> Isa {
+    if k < SHORT_ROW { isa.for_short_rows() } else { isa }
 }
 
 /// As [`linear`](super::linear()), for no more tokens than [`capacity`].
 pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], product: &Product<'_>, y: &mut [Y]) {
     let (isa, k, n_tokens) = (threads.isa(), product.k, y.len() / product.n);
     match product.weight.format.dot {
-        Dot::Float(kernels) => multiply_rows(threads, product, y, &|t, rows, sums| {
-            (kernels.dot)(isa, rows, X::as_floats(&x[t * k..][..k]), sums);
+        Dot::Float(kernels) => multiply_rows(threads, product, y, 1, &|tokens, rows, sums| {
+            (kernels.dot)(isa, rows, X::as_floats(&x[tokens.start * k..][..k]), sums);
         }),
         Dot::Integer(kernels) => {
-            let n_lines = Row::n_lines(k);
+            let isa = dot_isa(isa, k);
+            // Blocks of equal size.
+            let block = n_tokens.div_ceil(n_tokens.div_ceil(MAX_BLOCK));
+            let group = (kernels.group_size)(isa);
+            let (n_groups, n_cols) = (group.n_groups(k), block * group.lines);
             let mut workspace = threads.workspace();
-            let lines = &mut workspace[..n_tokens * n_lines];
+            let lines = &mut workspace[..n_tokens.div_ceil(block) * n_groups * n_cols];
             let tiling =
-                Tiling { n_cols: n_lines, group_rows: n_tokens, row_step: 1, tile_rows: 1, tile_cols: n_lines };
+                Tiling { n_cols, group_rows: n_groups, row_step: 1, tile_rows: n_groups, tile_cols: group.lines };
             threads.for_tiles_if(product.parallel && x.len() >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
-                quantize_row(isa, &x[tile.first_row() * k..][..k], tile.row_mut(0));
+                let token = tile.group() * block + tile.first_col() / group.lines;
+                if let Some(x) = x.get(token * k..(token + 1) * k) {
+                    prepare_token(isa, &kernels, x, &mut tile);
+                }
             });
             let lines = &*lines;
-            let dot_isa = if k < SHORT_ROW { isa.for_short_rows() } else { isa };
-            multiply_rows(threads, product, y, &|t, rows, sums| {
-                (kernels.dot)(dot_isa, rows, Row::new(&lines[t * n_lines..][..n_lines]), sums);
+            multiply_rows(threads, product, y, block, &|tokens, rows, sums| {
+                let lines = &lines[tokens.start / block * n_groups * n_cols..][..n_groups * n_cols];
+                let x = Prepared { lines, n_tokens: tokens.len(), token_stride: 1, group_stride: block };
+                (kernels.dot)(isa, rows, x, sums);
             });
         }
     }
 }
 
-/// The rows of activations that the workspace holds.
-pub(crate) fn row_capacity(format: &WeightKernels, k: usize) -> usize {
-    match format.dot {
-        Dot::Float(_) => usize::MAX,
-        Dot::Integer(_) => LENT_BYTES / size_of::<Line>() / Row::n_lines(k).max(1),
-    }
-}
-
 /// A few tokens for each of several experts. `x` gives the activations of a row of the output. Group `g` of these rows,
-/// `rows[starts[g]..starts[g + 1]]`, belongs to the expert `expert(g)` and has at most [`GEMV_MAX_TOKENS`]; all groups together have at
-/// most [`row_capacity`].
+/// `rows[starts[g]..starts[g + 1]]`, belongs to the expert `expert(g)` and has at most [`MAX_BLOCK`]; all groups together have at most
+/// [`capacity`].
 pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     threads: &Threads,
     x: &(dyn Fn(u32) -> &'x [X] + Sync),
@@ -82,78 +108,103 @@ pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     let row_bytes = experts.weight.format.row_bytes(k);
     let tile_bytes = n * row_bytes * (starts.len() - 1) / (threads.count() * THREAD_TILES);
     let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
-    let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS);
+    let most_rows = starts.array_windows().map(|[start, end]| end - start).max().unwrap_or_default() as usize;
+    let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS.min(TILE_SUMS / most_rows.max(1)));
     let prefetch = threads.best_prefetch().best_single_stream();
-    // `dot(i, rows, sums)`: as in `multiply_rows`, of the `i`-th row here.
-    let share_out = |y: &mut [Y], dot: &(dyn Fn(usize, Rows<'_>, &mut [f32]) + Sync)| {
-        threads.for_listed_tiles(parallel, y, n, rows, starts, [GEMV_MAX_TOKENS, tile_cols], &|mut tile| {
-            let (first_col, n_cols) = (tile.first_col(), tile.n_cols());
+    // `dot(i, rows, sums)`: as in `multiply_rows`, of those of the rows here.
+    let share_out = |y: &mut [Y], dot: &(dyn Fn(Range<usize>, Rows<'_>, &mut [f32]) + Sync)| {
+        threads.for_listed_tiles(parallel, y, n, rows, starts, [MAX_BLOCK, tile_cols], &|mut tile| {
+            let (first_col, n_cols, n_tokens) = (tile.first_col(), tile.n_cols(), tile.n_rows());
             let product = experts.product(expert(tile.group()), false);
             let bytes = &product.weight.bytes[first_col * row_bytes..];
             let rows = Rows { bytes, length: row_bytes, prefetch, stream_stride: n };
-            let mut sums = Scratch::<f32, TILE_ROWS>::new();
-            let sums = sums.zeroed(n_cols);
-            let first_row = starts[tile.group()] as usize - first + tile.first_row();
-            for t in 0..tile.n_rows() {
+            let mut room = Scratch::<f32, TILE_SUMS>::new();
+            let sums = room.zeroed(n_tokens * n_cols);
+            for sums in sums.chunks_exact_mut(n_cols) {
                 product.init_accumulators(isa, first_col, sums);
-                dot(first_row + t, rows, sums);
+            }
+            let first_row = starts[tile.group()] as usize - first + tile.first_row();
+            dot(first_row..first_row + n_tokens, rows, sums);
+            for (t, sums) in sums.chunks_exact(n_cols).enumerate() {
                 store(isa, sums, tile.row_mut(t));
             }
         });
     };
     match experts.weight.format.dot {
-        Dot::Float(kernels) => share_out(y, &|i, rows, sums| {
-            (kernels.dot)(isa, rows, X::as_floats(x(rows_here[i])), sums);
+        Dot::Float(kernels) => share_out(y, &|tokens, rows, sums| {
+            let n_rows = sums.len() / tokens.len();
+            for (i, sums) in tokens.zip(sums.chunks_exact_mut(n_rows)) {
+                (kernels.dot)(isa, rows, X::as_floats(x(rows_here[i])), sums);
+            }
         }),
         Dot::Integer(kernels) => {
-            let n_lines = Row::n_lines(k);
+            let isa = dot_isa(isa, k);
+            let group = (kernels.group_size)(isa);
+            let n_groups = group.n_groups(k);
             let mut workspace = threads.workspace();
-            let lines = &mut workspace[..rows_here.len() * n_lines];
             let n_rows = rows_here.len();
-            let tiling = Tiling { n_cols: n_lines, group_rows: n_rows, row_step: 1, tile_rows: 1, tile_cols: n_lines };
+            let lines = &mut workspace[..n_rows * group.token_lines(k)];
+            let tiling = Tiling {
+                n_cols: group.lines,
+                group_rows: n_groups,
+                row_step: 1,
+                tile_rows: n_groups,
+                tile_cols: group.lines,
+            };
             threads.for_tiles_if(parallel && n_rows * k >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
-                quantize_row(isa, x(rows_here[tile.first_row()]), tile.row_mut(0));
+                prepare_token(isa, &kernels, x(rows_here[tile.group()]), &mut tile);
             });
             let lines = &*lines;
-            let dot_isa = if k < SHORT_ROW { isa.for_short_rows() } else { isa };
-            share_out(y, &|i, rows, sums| {
-                (kernels.dot)(dot_isa, rows, Row::new(&lines[i * n_lines..][..n_lines]), sums);
+            share_out(y, &|tokens, rows, sums| {
+                let lines = &lines[tokens.start * group.token_lines(k)..];
+                let x = Prepared { lines, n_tokens: tokens.len(), token_stride: n_groups, group_stride: 1 };
+                (kernels.dot)(isa, rows, x, sums);
             });
         }
     }
 }
 
-/// Shares the rows of the weight out; `dot(t, rows, sums)` adds the dot products of rows with token `t` to sums.
+/// Shares the rows of the weight out; `dot(tokens, rows, sums)` adds the dot products of rows with at most `block` tokens to
+/// sums, those of one token after those of the other.
 fn multiply_rows<Y: Element>(
     threads: &Threads,
     product: &Product<'_>,
     y: &mut [Y],
-    dot: &(dyn Fn(usize, Rows<'_>, &mut [f32]) + Sync),
+    block: usize,
+    dot: &(dyn Fn(Range<usize>, Rows<'_>, &mut [f32]) + Sync),
 ) {
     let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
-    let row_bytes = weight.format.row_bytes(k);
-    threads.best_prefetch().read(isa, n, weight.bytes.len(), |prefetch| {
+    let (row_bytes, n_tokens) = (weight.format.row_bytes(k), y.len() / n);
+    let mut read = |prefetch: Prefetch| {
         let n_streams = prefetch.n_streams();
         // A tile has some rows of each stream, so that a thread reads all of its share in as many places.
-        let (stream_stride, tile_rows) = (n / n_streams, y.len() / n * n_streams);
+        let (stream_stride, tile_rows) = (n / n_streams, n_tokens * n_streams);
         let tile_bytes = weight.bytes.len() / (threads.count() * THREAD_TILES);
         let tile_bytes = tile_bytes.clamp(*TILE_BYTES.start(), *TILE_BYTES.end());
-        let tile_cols = (tile_bytes / n_streams / row_bytes.max(1)).clamp(1, TILE_ROWS / n_streams);
+        let most_rows = TILE_ROWS.min(TILE_SUMS / block);
+        let tile_cols = (tile_bytes / n_streams / row_bytes.max(1)).clamp(1, most_rows / n_streams);
         let tiling = Tiling { n_cols: stream_stride, group_rows: tile_rows, row_step: 1, tile_rows, tile_cols };
         threads.for_tiles_if(product.parallel, y, tiling, &|mut tile| {
             let (first, n_rows) = (tile.first_col(), tile.n_cols());
             let rows = Rows { bytes: &weight.bytes[first * row_bytes..], length: row_bytes, prefetch, stream_stride };
-            let mut sums = Scratch::<f32, TILE_ROWS>::new();
-            let sums = sums.zeroed(n_streams * n_rows);
-            for t in 0..tile_rows / n_streams {
-                for (stream, sums) in sums.chunks_mut(n_rows).enumerate() {
-                    product.init_accumulators(isa, stream * stream_stride + first, sums);
+            let mut room = Scratch::<f32, TILE_SUMS>::new();
+            for first_token in (0..n_tokens).step_by(block) {
+                let tokens = first_token..n_tokens.min(first_token + block);
+                // Row `i` of the tile is row `i % n_streams` of token `i / n_streams`.
+                let first_row = first_token * n_streams;
+                let sums = room.zeroed(tokens.len() * n_streams * n_rows);
+                for (i, sums) in sums.chunks_exact_mut(n_rows).enumerate() {
+                    product.init_accumulators(isa, i % n_streams * stream_stride + first, sums);
                 }
-                dot(t, rows, sums);
-                for (stream, sums) in sums.chunks(n_rows).enumerate() {
-                    store(isa, sums, tile.row_mut(t * n_streams + stream));
+                dot(tokens, rows, sums);
+                for (i, sums) in sums.chunks_exact(n_rows).enumerate() {
+                    store(isa, sums, tile.row_mut(first_row + i));
                 }
             }
         });
-    });
+    };
+    match block {
+        1 => threads.best_prefetch().read(isa, n, weight.bytes.len(), read),
+        _ => read(Prefetch::Sequential),
+    }
 }

@@ -7,7 +7,7 @@
 //! needs none.
 
 use super::gemm::Tokens;
-use super::product::{GEMV_MAX_TOKENS, Product};
+use super::product::Product;
 use super::weight::Weight;
 use super::{gemm, gemv};
 use crate::element::Element;
@@ -55,16 +55,16 @@ pub(crate) fn multiply<X: Element, Y: Element>(
     product: &Product<'_>,
     y: &mut [Y],
 ) {
-    let Product { k, n, .. } = *product;
-    let capacity =
-        if m <= GEMV_MAX_TOKENS { gemv::capacity(product) } else { gemm::capacity::<X>(threads.isa(), product) };
+    let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
+    let has_few = m <= gemv::max_tokens(isa, weight.format);
+    let capacity = if has_few { gemv::capacity(isa, weight.format, k) } else { gemm::capacity::<X>(isa, product) };
     if k == 0 || capacity == 0 {
         return blocked(threads, x, m, product, y);
     }
     // Parts of equal size.
-    let part = m.div_ceil(m.div_ceil(capacity));
+    let part = m.div_ceil(m.div_ceil(capacity)).max(1);
     for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
-        if m <= GEMV_MAX_TOKENS {
+        if has_few {
             gemv::multiply(threads, x, product, y);
         } else {
             gemm::multiply(threads, Tokens::InOrder(x), product, y);
@@ -112,8 +112,8 @@ impl<X: Element> Operands for Blocked<'_, X> {
 mod tests {
     use super::*;
     use crate::element::FloatSlice;
-    use crate::quant::activations::Row;
-    use crate::quant::quantize::quantize_row;
+    use crate::quant::activations::Prepared;
+    use crate::quant::quantize::prepare_token;
     use crate::quant::{Dot, F16, F32, FORMATS, Prefetch, Q4_0, Q8_0, Rows, STREAMS, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use crate::workspace::Line;
@@ -221,16 +221,31 @@ mod tests {
                 let (n, mut random) = (STREAMS * (n_rows + 1), Random::new(11));
                 let (bytes, _) = random_weight(format, n, k, &mut random);
                 let x = random.vec::<f16>(k);
-                let mut lines = vec![Line::zeroed(); Row::n_lines(k)];
                 for isa in Isa::all() {
-                    quantize_row(isa, &x, &mut lines);
                     let dot = |prefetch, first: usize, sums: &mut [f32]| {
                         let length = format.row_bytes(k);
                         let rows =
                             Rows { bytes: &bytes[1 + first * length..], length, prefetch, stream_stride: n_rows + 1 };
                         match format.dot {
                             Dot::Float(kernels) => (kernels.dot)(isa, rows, FloatSlice::F16(&x), sums),
-                            Dot::Integer(kernels) => (kernels.dot)(isa, rows, Row::new(&lines), sums),
+                            Dot::Integer(kernels) => {
+                                let threads = Threads::with_isa(1, isa);
+                                let group = (kernels.group_size)(isa);
+                                let mut lines = vec![Line::zeroed(); group.token_lines(k)];
+                                let n_groups = group.n_groups(k);
+                                let tiling = Tiling {
+                                    n_cols: group.lines,
+                                    group_rows: n_groups,
+                                    row_step: 1,
+                                    tile_rows: n_groups,
+                                    tile_cols: group.lines,
+                                };
+                                threads.for_tiles(&mut lines, tiling, &|mut tile| {
+                                    prepare_token(isa, &kernels, &x, &mut tile);
+                                });
+                                let x = Prepared { lines: &lines, n_tokens: 1, token_stride: n_groups, group_stride: 1 };
+                                (kernels.dot)(isa, rows, x, sums);
+                            }
                         }
                     };
                     let mut sums = [(); 3].map(|()| vec![1.0; STREAMS * n_rows]);
@@ -244,6 +259,33 @@ mod tests {
                         assert_eq!(found, beside, "{}, {k} elements, {isa:?}, {prefetch:?}", format.blocks.name);
                     }
                     assert!(beside.iter().all(|sum| *sum != 1.0));
+                }
+            }
+        }
+    }
+
+    /// A row has the bits that it has alone, whatever the other rows are, and on how many threads.
+    #[test]
+    fn a_row_has_the_bits_that_it_has_alone() {
+        for format in FORMATS {
+            for (k, n) in [(32, 3), (288, 33), (576, 40), (1024, 17), (2816, 9)] {
+                let k = usize::next_multiple_of(k, format.blocks.block_elems);
+                let mut random = Random::new((k * 3 + n) as u64);
+                let (bytes, _) = random_weight(format, n, k, &mut random);
+                let weight = Weight { bytes: &bytes[1..], format };
+                let x = random.vec::<f16>(gemv::MAX_BLOCK * k);
+                for threads in all_threads() {
+                    let mut alone = vec![f32::NAN; gemv::MAX_BLOCK * n];
+                    for (x, alone) in x.chunks(k).zip(alone.chunks_mut(n)) {
+                        linear(&threads, x, 1, k, weight, None, n, alone);
+                    }
+                    for m in 2..=gemv::max_tokens(threads.isa(), format).min(gemv::MAX_BLOCK) {
+                        let first = random.bits() as usize % (gemv::MAX_BLOCK - m + 1);
+                        let mut y = vec![f32::NAN; m * n];
+                        linear(&threads, &x[first * k..][..m * k], m, k, weight, None, n, &mut y);
+                        let what = format!("{} {m} rows of {k}, {n} columns, {threads:?}", format.blocks.name);
+                        assert!(y == alone[first * n..][..m * n], "{what}");
+                    }
                 }
             }
         }
@@ -307,7 +349,7 @@ mod tests {
         let (x, weights) = (numbers(k), numbers(2 * k));
         let expected: Vec<f64> =
             weights.chunks(k).map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum()).collect();
-        for m in [1, GEMV_MAX_TOKENS + 1] {
+        for m in [1, 5, gemv::MAX_BLOCK + 1] {
             let (x, expected) = (x.repeat(m), expected.repeat(m));
             for threads in all_threads() {
                 let mut y = vec![f32::NAN; m * 2];

@@ -3,9 +3,6 @@
 use super::weight::Weight;
 use crate::isa::Isa;
 
-/// Up to this many tokens, rows are multiplied one token after the other.
-pub(crate) const GEMV_MAX_TOKENS: usize = 4;
-
 /// A linear layer without its activations.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {

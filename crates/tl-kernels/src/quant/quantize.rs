@@ -1,17 +1,18 @@
 //! Makes [activations](super::activations) of floats.
 
-use super::activations::{BLOCK, LANES, PanelBlock, RowStretch};
+use super::activations::{BLOCK, LANES, MAX_GROUP, PanelBlock, RowStretch};
 use super::stretch::STRETCH;
 use super::weight::IntegerKernels;
 use crate::element::Element;
 use crate::isa::{Isa, Portable, dispatch, instantiate};
 use crate::scratch::Aligned;
+use crate::threads::Tile;
 use crate::workspace::Line;
 
 instantiate! {
-    /// Quantizes a token, whose length is a multiple of 32, into the lines of a [`Row`](super::activations::Row).
-    pub(crate) fn quantize_row[X: Element](isa: Isa, x: &[X], lines: &mut [Line]) {
-        for (x, stretch) in x.chunks(STRETCH).zip(bytemuck::cast_slice_mut::<_, RowStretch>(lines)) {
+    /// Quantizes a group of a token's elements, a multiple of 32.
+    pub(crate) fn quantize_group[X: Element](isa: Isa, x: &[X], group: &mut [RowStretch; MAX_GROUP]) {
+        for (x, stretch) in x.chunks(STRETCH).zip(group) {
             assert!(x.len().is_multiple_of(BLOCK), "whole blocks");
             let mut floats = Aligned([[0.0; BLOCK]; STRETCH / BLOCK]);
             X::load(isa, x, &mut floats.0.as_flattened_mut()[..x.len()]);
@@ -37,6 +38,38 @@ instantiate! {
             correct_panel(format, block);
         }
     }
+}
+
+/// Quantizes a token for weights of a format. Row `g` of the tile is the token's group `g`.
+///
+/// What is left at the end of a token stands at the end of its last group, behind zeros, if there is a group before it: the rows of the
+/// weight are then read so that the last piece ends where the row does.
+pub(crate) fn prepare_token<X: Element>(isa: Isa, kernels: &IntegerKernels, x: &[X], tile: &mut Tile<'_, Line>) {
+    let group_elems = (kernels.group_size)(isa).stretches * STRETCH;
+    for (g, x) in x.chunks(group_elems).enumerate() {
+        let mut group = [RowStretch::ZERO; MAX_GROUP];
+        quantize_group(isa, x, &mut group);
+        if g > 0 && x.len() < group_elems {
+            group = at_the_end(&group, x.len() / BLOCK, group_elems / BLOCK);
+        }
+        (kernels.prepare)(isa, &group, tile.row_mut(g));
+    }
+}
+
+/// The first `n_blocks` blocks moved to the end of the first `n_places`, behind zeros.
+fn at_the_end(group: &[RowStretch; MAX_GROUP], n_blocks: usize, n_places: usize) -> [RowStretch; MAX_GROUP] {
+    const BLOCKS: usize = STRETCH / BLOCK;
+    let mut moved = [RowStretch::ZERO; MAX_GROUP];
+    for from in 0..n_blocks {
+        let to = n_places - n_blocks + from;
+        let (source, target) = (&group[from / BLOCKS], &mut moved[to / BLOCKS]);
+        let (from, to) = (from % BLOCKS, to % BLOCKS);
+        target.values[to * BLOCK..][..BLOCK].copy_from_slice(&source.values[from * BLOCK..][..BLOCK]);
+        target.scales[to] = source.scales[from];
+        target.totals[to] = source.totals[from];
+        target.sums[2 * to..][..2].copy_from_slice(&source.sums[2 * from..][..2]);
+    }
+    moved
 }
 
 /// What an instruction set brings to making activations.
@@ -121,16 +154,18 @@ pub(crate) fn quantize_block(x: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::activations::Row;
+    use crate::quant::activations::GroupSize;
     use crate::testing::Random;
 
     /// Quantizes one token as a row and as the third of a panel, and looks at every value, scale and sum.
     fn check(x: &[f32]) {
         let k = x.len();
         for isa in Isa::all() {
-            let mut lines = vec![Line([7; 64]); Row::n_lines(k)];
-            quantize_row(isa, x, &mut lines);
-            let row = Row::new(&lines);
+            let mut row = vec![[RowStretch::ZERO; MAX_GROUP]; k.div_ceil(MAX_GROUP * STRETCH)];
+            for (x, group) in x.chunks(MAX_GROUP * STRETCH).zip(&mut row) {
+                quantize_group(isa, x, group);
+            }
+            let row = row.as_flattened();
             let mut panel_lines = vec![Line([7; 64]); PanelBlock::n_lines(k)];
             let tokens = [vec![1.0; 2 * k], x.to_vec()].concat();
             if k > 0 {
@@ -138,7 +173,7 @@ mod tests {
             }
             let panel: &[PanelBlock] = bytemuck::cast_slice(&panel_lines);
             for (i, x) in x.iter().enumerate() {
-                let (stretch, within) = (&row.stretches()[i / STRETCH], i % STRETCH);
+                let (stretch, within) = (&row[i / STRETCH], i % STRETCH);
                 let (value, scale) = (stretch.values[within], stretch.scales[within / BLOCK]);
                 let off = (x - scale * f32::from(value)).abs();
                 assert!(off <= (scale * 0.50001).max(1e-30), "{x} {scale} {value}");
@@ -148,7 +183,7 @@ mod tests {
                 assert_eq!((block.values[i % BLOCK / 4][3][i % 4], block.scales[3]), (0, 0.0));
             }
             for (b, block) in panel.iter().enumerate() {
-                let stretch = &row.stretches()[b / 8];
+                let stretch = &row[b / 8];
                 let sum = stretch.sums[b % 8 * 2] + stretch.sums[b % 8 * 2 + 1];
                 let values = &stretch.values[b % 8 * BLOCK..][..BLOCK];
                 assert_eq!(sum, values.iter().map(|&value| i32::from(value)).sum::<i32>());
@@ -158,8 +193,15 @@ mod tests {
         }
     }
 
-    const Q4_0_LIKE: IntegerKernels =
-        IntegerKernels { group: 32, offset: 8, has_minima: false, unpack: |_, _, _| (), dot: |_, _, _, _| () };
+    const Q4_0_LIKE: IntegerKernels = IntegerKernels {
+        group: 32,
+        offset: 8,
+        has_minima: false,
+        unpack: |_, _, _| (),
+        group_size: |_| GroupSize::of::<1, RowStretch>(),
+        prepare: |_, _, _| (),
+        dot: |_, _, _, _| (),
+    };
 
     #[test]
     fn within_half_a_step() {

@@ -1,22 +1,42 @@
 //! What an instruction set brings to products of a few tokens: dot products of rows of a weight with the activations of one token.
 
-use super::activations::Row;
+use super::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use super::formats::integer_format::IntegerFormat;
 use super::prefetch::Prefetch;
 use super::rows::Rows;
 use crate::element::{Element, FloatSlice};
 use crate::isa::Portable;
+use crate::workspace::Line;
 
 /// Dot products of rows that are multiplied as they lie, and ways to ask for them ahead.
 pub(crate) trait RowDots: Copy {
-    /// `out[j] +=` the dot product of row `j` with the activations, the rows of one stream after those of the other; or nothing and
-    /// `false`, where the set has no loop for the format.
+    /// The groups that [`prepare`](Self::prepare) makes for a format.
     #[inline(always)]
-    fn block_dot(self, _format: IntegerFormat, _rows: Rows<'_>, _x: Row<'_>, _out: &mut [f32]) -> bool {
+    fn group(self, _format: IntegerFormat) -> GroupSize {
+        GroupSize::of::<1, RowStretch>()
+    }
+
+    /// Makes a group of stretches of activations, in the order in which the format's blocks are multiplied with it. `offset` is the
+    /// format's.
+    #[inline(always)]
+    fn prepare(self, _format: IntegerFormat, _offset: u8, stretches: &[RowStretch; MAX_GROUP], lines: &mut [Line]) {
+        lines.copy_from_slice(bytemuck::cast_slice(&stretches[..1]));
+    }
+
+    /// `out[t * n + j] +=` the dot product of row `j` of `n` with token `t`, the rows of one stream after those of the other; or
+    /// nothing and `false`, where the set has no loop for the format.
+    #[inline(always)]
+    fn block_dot(self, _format: IntegerFormat, _rows: Rows<'_>, _x: Prepared<'_>, _out: &mut [f32]) -> bool {
         false
     }
 
-    /// The same of weights `W`; or nothing and `false`, where the set has no loop for rows of that length.
+    /// The most tokens that are multiplied with the blocks as they lie.
+    #[inline(always)]
+    fn max_gemv_tokens(self) -> usize {
+        usize::MAX
+    }
+
+    /// `out[j] +=` the dot product of row `j` of weights `W` with the activations of one token; or nothing and `false`, where the set has no loop for rows of that length.
     #[inline(always)]
     fn float_dot<W: Element>(self, _rows: Rows<'_>, _x: FloatSlice<'_>, _out: &mut [f32]) -> bool {
         false

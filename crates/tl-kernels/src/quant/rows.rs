@@ -28,10 +28,10 @@ impl<'a> Rows<'a> {
         &self.bytes[(stream * self.stream_stride + index) * self.length..]
     }
 
-    /// The rows of one stream after those of the other, each with its place in `out`.
+    /// All rows, `n_rows` in all streams, those of one stream after those of the other.
     #[inline(always)]
-    pub(crate) fn with_sums<'o>(self, out: &'o mut [f32]) -> impl Iterator<Item = (&'a [u8], &'o mut f32)> {
-        let n_rows = out.len() / self.prefetch.n_streams();
-        out.iter_mut().enumerate().map(move |(j, out)| (self.row(j / n_rows, j % n_rows), out))
+    pub(crate) fn all(self, n_rows: usize) -> impl Iterator<Item = &'a [u8]> {
+        let of_stream = (n_rows / self.prefetch.n_streams()).max(1);
+        (0..n_rows).map(move |j| self.row(j / of_stream, j % of_stream))
     }
 }

@@ -1,11 +1,12 @@
 //! A weight, and what the kernels know of the block format that it is stored in.
 
-use super::activations::Row;
+use super::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use super::block_format::BlockFormat;
 use super::rows::Rows;
 use super::stretch::Stretch;
 use crate::element::FloatSlice;
 use crate::isa::Isa;
+use crate::workspace::Line;
 
 /// The most elements that a block of any format may have.
 pub(crate) const MAX_BLOCK: usize = 256;
@@ -53,8 +54,12 @@ pub struct IntegerKernels {
     pub(crate) has_minima: bool,
     /// Unpacks whole blocks, at most a stretch of them.
     pub(crate) unpack: fn(Isa, &[u8], &mut Stretch),
-    /// `out[j] +=` the dot product of row `j` with the activations, the rows of one stream after those of the other.
-    pub(crate) dot: fn(Isa, Rows<'_>, Row<'_>, &mut [f32]),
+    /// In what groups activations are kept.
+    pub(crate) group_size: fn(Isa) -> GroupSize,
+    /// Makes a group of stretches.
+    pub(crate) prepare: fn(Isa, &[RowStretch; MAX_GROUP], &mut [Line]),
+    /// `out[t * n + j] +=` the dot product of row `j` of `n` with token `t`, the rows of one stream after those of the other.
+    pub(crate) dot: fn(Isa, Rows<'_>, Prepared<'_>, &mut [f32]),
 }
 
 impl std::fmt::Debug for IntegerKernels {

@@ -105,38 +105,47 @@ pub(crate) fn n_floats(x: FloatSlice<'_>) -> usize {
     }
 }
 
-/// Row `index` of each of `S` streams from byte `first` on, and all that follows it.
+/// The first `length` bytes of row `index` of each of `S` streams.
 #[inline(always)]
-pub(crate) fn side_by_side<'a, const S: usize>(rows: &Rows<'a>, index: usize, first: usize) -> [&'a [u8]; S] {
+pub(crate) fn side_by_side<'a, const S: usize>(rows: &Rows<'a>, index: usize, length: usize) -> [&'a [u8]; S] {
     let mut side_by_side = [&rows.bytes[..0]; S];
     for (stream, row) in side_by_side.iter_mut().enumerate() {
-        *row = &rows.row_and_rest(stream, index)[first..];
+        *row = &rows.row_and_rest(stream, index)[..length];
     }
     side_by_side
 }
 
-/// Adds all whole pieces of `S` rows to their sums: `add` adds one, which lies at the given place of its group, with what is prepared
-/// for it.
+/// Adds all whole pieces of `S` rows to their sums: `unpack` makes of one, which lies at the given place of its group, what adds its
+/// products with the activations for it.
 #[inline(always)]
-pub(crate) fn walk<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy>(
+pub(crate) fn walk<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy, G: Fn(T, &P) -> T>(
     rows: [&[[u8; BYTES]]; S],
-    prepared: &[P],
+    x: &[P],
     sums: [T; S],
-    add: &impl Fn(T, &[u8; BYTES], &P, PrefetchPosition) -> T,
+    unpack: &impl Fn(&[u8; BYTES], PrefetchPosition) -> G,
 ) -> [T; S] {
     match const { group_of(BYTES) } {
-        2 => walk_groups::<2, S, NON_TEMPORAL, _, _, _>(rows, prepared, sums, add),
-        _ => walk_groups::<4, S, NON_TEMPORAL, _, _, _>(rows, prepared, sums, add),
+        2 => walk_groups::<2, S, NON_TEMPORAL, _, _, _, _>(rows, x, sums, unpack),
+        _ => walk_groups::<4, S, NON_TEMPORAL, _, _, _, _>(rows, x, sums, unpack),
     }
 }
 
 /// The same in groups of `G` pieces, two or four.
 #[inline(always)]
-fn walk_groups<'r, const G: usize, const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T: Copy>(
+fn walk_groups<
+    'r,
+    const G: usize,
+    const S: usize,
+    const NON_TEMPORAL: bool,
+    const BYTES: usize,
+    P,
+    T: Copy,
+    Add: Fn(T, &P) -> T,
+>(
     rows: [&'r [[u8; BYTES]]; S],
-    prepared: &[P],
+    x: &[P],
     mut sums: [T; S],
-    add: &impl Fn(T, &[u8; BYTES], &P, PrefetchPosition) -> T,
+    unpack: &impl Fn(&[u8; BYTES], PrefetchPosition) -> Add,
 ) -> [T; S] {
     const { assert!(G == 2 || G == 4) };
     let n_pieces = rows[0].len();
@@ -145,13 +154,14 @@ fn walk_groups<'r, const G: usize, const S: usize, const NON_TEMPORAL: bool, con
     let piece = |row: &&'r [[u8; BYTES]], index: usize| -> &'r [u8; BYTES] { unsafe { row.get_unchecked(index) } };
     // Each place is written out: in a loop over them it would be no constant.
     macro_rules! add_pieces {
-        ($index:expr, $position:literal, $prepared:expr) => {
+        ($index:expr, $position:literal, $x:expr) => {
             for (sum, row) in sums.iter_mut().zip(&rows) {
-                *sum = add(*sum, piece(row, $index), $prepared, PrefetchPosition::new::<S, NON_TEMPORAL>($position));
+                let position = PrefetchPosition::new::<S, NON_TEMPORAL>($position);
+                *sum = unpack(piece(row, $index), position)(*sum, $x);
             }
         };
     }
-    let (groups, last) = prepared[..n_pieces].as_chunks::<G>();
+    let (groups, last) = x[..n_pieces].as_chunks::<G>();
     for (g, group) in groups.iter().enumerate() {
         add_pieces!(G * g, 0, &group[0]);
         add_pieces!(G * g + 1, 1, &group[1]);

@@ -43,7 +43,7 @@ instantiate! {
         isa: Isa, rows: Rows<'_>, x: &[X], out: &mut [f32], aligned: &mut [T; CHUNK],
     ) {
         let (mut weights, mut activations) = ([0.0; CHUNK], [0.0; CHUNK]);
-        for (row, out) in rows.with_sums(out) {
+        for (row, out) in rows.all(out.len()).zip(out) {
             let mut sums = [0.0; 8];
             for (bytes, x) in row.chunks(CHUNK * size_of::<T>()).zip(x.chunks(CHUNK)) {
                 let (weights, activations) = (&mut weights[..x.len()], &mut activations[..x.len()]);

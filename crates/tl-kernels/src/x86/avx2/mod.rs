@@ -1,10 +1,10 @@
 //! Kernels for AVX2, FMA and F16C.
 
-mod block_rows;
+pub(super) mod block_rows;
 mod conversions;
 mod float_panels;
 mod float_rows;
-mod formats;
+pub(super) mod formats;
 mod gemm_tile;
 mod integer_panels;
 mod k_scales;

@@ -1,18 +1,39 @@
 //! The table of dot products of rows, by format.
 
 use crate::element::{Element, FloatSlice};
-use crate::quant::activations::Row;
+use crate::quant::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;
+use crate::x86::avx2::block_rows::Columns;
 use crate::x86::avx2::{float_rows, formats};
+use crate::x86::block_rows::group;
+use crate::workspace::Line;
 use crate::x86::level::Avx2;
 use crate::x86::walk::n_floats;
 
 impl RowDots for Avx2 {
     #[inline(always)]
-    fn block_dot(self, format: IntegerFormat, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) -> bool {
+    fn group(self, _format: IntegerFormat) -> GroupSize {
+        GroupSize::of::<1, Columns>()
+    }
+
+    #[inline(always)]
+    fn prepare(self, format: IntegerFormat, offset: u8, stretches: &[RowStretch; MAX_GROUP], lines: &mut [Line]) {
+        let offset = match format {
+            // Their values are signed.
+            IntegerFormat::Q8_0 | IntegerFormat::IQ4_NL | IntegerFormat::IQ4_XS => 0,
+            // What stands for an offset of one are the sums of the activations, which the minima are multiplied by.
+            IntegerFormat::Q2_K => 1,
+            _ => offset,
+        };
+        // SAFETY: the set proves avx2, fma and f16c.
+        *group(lines) = unsafe { Columns::new(&stretches[0], offset) };
+    }
+
+    #[inline(always)]
+    fn block_dot(self, format: IntegerFormat, rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) -> bool {
         // SAFETY: the set proves avx2, fma and f16c.
         unsafe {
             match format {

@@ -79,7 +79,7 @@ fn float_rows<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, X>(
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
-        let sums = walk_floats::<S, NON_TEMPORAL, _, _, _, _>(side_by_side(&rows, i, 0), x, _mm512_setzero_ps(), add);
+        let sums = walk_floats::<S, NON_TEMPORAL, _, _, _, _>(side_by_side(&rows, i, rows.length), x, _mm512_setzero_ps(), add);
         for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
             out[stream * n_rows + i] += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
         }

@@ -3,6 +3,7 @@
 mod bf16;
 mod bf16_pairs;
 mod block_rows;
+mod columns;
 mod conversions;
 mod float_panels;
 mod float_rows;
@@ -17,6 +18,7 @@ mod quantize;
 mod registers;
 mod row_dots;
 mod strided_vectors;
+mod super_blocks;
 mod tiles;
 mod transpose;
 mod two_bits;

@@ -1,18 +1,44 @@
 //! The table of dot products of rows, by format.
 
 use crate::element::{Element, FloatSlice};
-use crate::quant::activations::Row;
+use crate::quant::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;
+use crate::x86::avx512::columns::{Columns, HalvedColumns, IN_ORDER, OF_FOURS, SplitColumns};
+use crate::x86::avx512::super_blocks::{IN_PAIRS, IN_PARTS};
 use crate::x86::avx512::{float_rows, formats};
+use crate::x86::block_rows::group;
+use crate::workspace::Line;
 use crate::x86::level::Avx512;
 use crate::x86::walk::n_floats;
 
 impl RowDots for Avx512 {
     #[inline(always)]
-    fn block_dot(self, format: IntegerFormat, rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) -> bool {
+    fn group(self, format: IntegerFormat) -> GroupSize {
+        match format {
+            IntegerFormat::Q8_0 => GroupSize::of::<2, HalvedColumns>(),
+            IntegerFormat::Q2_K | IntegerFormat::Q3_K | IntegerFormat::Q6_K => GroupSize::of::<2, SplitColumns>(),
+            _ => GroupSize::of::<2, Columns>(),
+        }
+    }
+
+    #[inline(always)]
+    fn prepare(self, format: IntegerFormat, offset: u8, stretches: &[RowStretch; MAX_GROUP], lines: &mut [Line]) {
+        match format {
+            IntegerFormat::Q8_0 => *group(lines) = HalvedColumns::new(stretches, offset),
+            IntegerFormat::Q4_K | IntegerFormat::Q5_K => *group(lines) = Columns::new(stretches, offset, &IN_PAIRS),
+            IntegerFormat::Q6_K => *group(lines) = SplitColumns::new(stretches, offset, &IN_PARTS),
+            // What stands for an offset of one are the sums of the activations, which the minima are multiplied by.
+            IntegerFormat::Q2_K => *group(lines) = SplitColumns::new(stretches, 1, &IN_ORDER),
+            IntegerFormat::Q3_K => *group(lines) = SplitColumns::new(stretches, offset, &IN_ORDER),
+            _ => *group(lines) = Columns::new(stretches, offset, &OF_FOURS),
+        }
+    }
+
+    #[inline(always)]
+    fn block_dot(self, format: IntegerFormat, rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) -> bool {
         // SAFETY: the set proves AVX-512.
         unsafe {
             match format {

@@ -1,25 +1,25 @@
 //! Dot products of rows in MXFP4.
 
 use crate::array::array;
-use crate::quant::activations::Row;
-use crate::quant::codec::BlockCodec;
-use crate::quant::formats::mxfp4::{BITS_OF_ZERO, BYTES, FIRST_NORMAL, Format, UNSIGNED};
+use crate::quant::activations::Prepared;
+use crate::quant::formats::mxfp4::{BITS_OF_ZERO, BYTES, FIRST_NORMAL, UNSIGNED};
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
-use crate::x86::avx2::block_rows::{add_scaled, products};
+use crate::x86::avx2::block_rows::{Columns, add_scaled, columns, products};
 use crate::x86::avx2::nibbles::pair;
 use crate::x86::avx2::registers::load_half;
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
+pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
     let levels = _mm256_broadcastsi128_si256(load_half(&UNSIGNED));
-    block_rows::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; 8 * BYTES], x, position| {
-        let products = products(x, |i| {
+    block_rows::rows(rows, x, out, |bytes: &[u8; 8 * BYTES], position| {
+        let values = columns(|i| {
             let [first, last] = pair::<BYTES, 1, _>(bytes, i, position);
             [_mm256_shuffle_epi8(levels, first), _mm256_shuffle_epi8(levels, last)]
         });
-        add_scaled(sums, x, products, eight_scales(bytes))
+        let scales = eight_scales(bytes);
+        move |sum, x: &Columns| add_scaled(sum, x, products::<31>(x, values), scales)
     });
 }
 

@@ -1,20 +1,19 @@
 //! Dot products of rows in Q5_K.
 
 use crate::array::array;
-use crate::quant::activations::Row;
-use crate::quant::codec::BlockCodec;
-use crate::quant::formats::q5_k::{BYTES, FIFTHS, Format, HALVES};
+use crate::quant::activations::Prepared;
+use crate::quant::formats::q5_k::{BYTES, FIFTHS, HALVES};
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
-use crate::x86::avx2::block_rows::products;
-use crate::x86::avx2::k_scales::add;
+use crate::x86::avx2::block_rows::{Columns, columns, products};
+use crate::x86::avx2::k_scales::Scales;
 use crate::x86::avx2::nibbles::pair_of_groups;
 use crate::x86::avx2::registers::load_half;
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    block_rows::rows(rows, x, out, Format::OFFSET, |sums, bytes: &[u8; BYTES], x, position| {
+pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
+    block_rows::rows(rows, x, out, |bytes: &[u8; BYTES], position| {
         // Bit `i` of a byte of the lower half, and bit `i + 4` of one of the upper half, are at place `i + 4`.
         let fifths = [FIFTHS, FIFTHS + 16].map(|at| {
             let bits = _mm256_broadcastsi128_si256(load_half(array(&bytes[at..][..16])));
@@ -27,6 +26,7 @@ pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
                 _mm256_or_si256(halves[last], _mm256_and_si256(bits, _mm256_set1_epi8(16)))
             })
         };
-        add(sums, bytes, products(x, pair), x)
+        let (levels, scales) = (columns(pair), Scales::of(bytes));
+        move |sum, x: &Columns| scales.add(sum, products::<31>(x, levels), x)
     });
 }

@@ -1,29 +1,19 @@
 //! Dot products of rows in Q5_1.
 
-use crate::quant::activations::Row;
-use crate::quant::codec::BlockCodec;
-use crate::quant::formats::q5_1::{BYTES, Format};
+use crate::quant::activations::Prepared;
+use crate::quant::formats::q5_1::BYTES;
 use crate::quant::rows::Rows;
 use crate::x86::avx512::block_rows;
-use crate::x86::avx512::nibbles::{Halves, add_fifths, add_minima, add_products, four_blocks, half_scales};
+use crate::x86::avx512::columns::{Columns, add_minima, add_scaled, four_columns};
+use crate::x86::avx512::nibbles::{add_fifths, four_bytes, fours, low_and_high, lower_halves, upper_halves};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
-pub(crate) fn dot(rows: Rows<'_>, x: Row<'_>, out: &mut [f32]) {
-    block_rows::rows(
-        rows,
-        x,
-        out,
-        |[x]| Halves::new(x, Format::OFFSET),
-        |sums, bytes: &[u8; 8 * BYTES], x, position| {
-            let sums = add_products(sums, x, |h| {
-                position.prefetch(bytes, 2 * h, 4);
-                let halves = four_blocks::<BYTES, 8, { 8 * BYTES }>(bytes, h);
-                let levels = add_fifths::<BYTES, 4, { 8 * BYTES }>(bytes, h, halves);
-                position.prefetch(bytes, 2 * h + 1, 4);
-                (levels, half_scales::<BYTES, 0, { 8 * BYTES }>(bytes, h))
-            });
-            add_minima(sums, x, |h| half_scales::<BYTES, 2, { 8 * BYTES }>(bytes, h))
-        },
-        |sums| block_rows::total(sums),
-    );
+pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
+    block_rows::rows(rows, x, out, |bytes: &[u8; 16 * BYTES], position| {
+        let levels = low_and_high(four_columns(fours::<BYTES, 8, _>(bytes, position)));
+        let levels = add_fifths(levels, four_bytes::<BYTES, 4, _>(bytes));
+        let both = four_bytes::<BYTES, 0, _>(bytes);
+        let (scales, minima) = (lower_halves(both), upper_halves(both));
+        move |sum, x: &Columns| add_minima(add_scaled(sum, x, levels, scales), x, minima)
+    });
 }
