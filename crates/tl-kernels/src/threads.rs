@@ -247,8 +247,19 @@ impl Threads {
 
     /// Calls `body(i, chunk)` for the i-th `chunk_len` elements of `out`, in parallel; the last chunk may be shorter.
     pub fn for_chunks<T: Send>(&self, out: &mut [T], chunk_len: usize, body: &(dyn Fn(usize, &mut [T]) + Sync)) {
+        self.for_chunks_if(true, out, chunk_len, body);
+    }
+
+    /// As [`Threads::for_chunks`], on the caller's thread alone unless `parallel`.
+    pub(crate) fn for_chunks_if<T: Send>(
+        &self,
+        parallel: bool,
+        out: &mut [T],
+        chunk_len: usize,
+        body: &(dyn Fn(usize, &mut [T]) + Sync),
+    ) {
         let tiling = Tiling { n_cols: out.len(), group_rows: 1, row_step: 1, tile_rows: 1, tile_cols: chunk_len };
-        self.for_tiles(out, tiling, &|mut tile| {
+        self.for_tiles_if(parallel, out, tiling, &|mut tile| {
             body(tile.first_col() / chunk_len, tile.row_mut(0));
         });
     }

@@ -10,11 +10,16 @@ use tl_engine::{KvCache, Model, ReserveFor, SamplingOptions};
 use tl_model::{Result, Sampler};
 use tl_tensor::Random;
 
+/// The least tokens of a test of steps of some rows: so many that a step of one row is measured several times.
+const ROWS_TOKENS: usize = 64;
+
 /// A measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
     /// This many tokens at once, into an empty cache.
     Prefill(usize),
+    /// Steps of this many tokens at once, each into an empty cache, until there are [`ROWS_TOKENS`] or more.
+    Rows(usize),
     /// `count` tokens one after the other, with `depth` already in the cache.
     Decode {
         /// Number of measured tokens.
@@ -28,7 +33,7 @@ impl Test {
     /// The required context, in tokens.
     pub fn context(self) -> usize {
         match self {
-            Test::Prefill(count) => count,
+            Test::Prefill(count) | Test::Rows(count) => count,
             Test::Decode { count, depth } => depth.saturating_add(count),
         }
     }
@@ -37,13 +42,24 @@ impl Test {
     pub fn n_tokens(self) -> usize {
         match self {
             Test::Prefill(count) | Test::Decode { count, .. } => count,
+            Test::Rows(count) => count * self.n_steps(),
         }
     }
 
-    /// The name: `pp512`, `tg64`, `tg64d1024`.
+    /// Number of steps in which the tokens go through the model.
+    pub fn n_steps(self) -> usize {
+        match self {
+            Test::Prefill(_) => 1,
+            Test::Rows(count) => ROWS_TOKENS.div_ceil(count.max(1)),
+            Test::Decode { count, .. } => count,
+        }
+    }
+
+    /// The name: `pp512`, `rows8`, `tg64`, `tg64d1024`.
     pub fn name(self) -> String {
         match self {
             Test::Prefill(count) => format!("pp{count}"),
+            Test::Rows(count) => format!("rows{count}"),
             Test::Decode { count, depth: 0 } => format!("tg{count}"),
             Test::Decode { count, depth } => format!("tg{count}d{depth}"),
         }
@@ -131,7 +147,7 @@ impl Bench<'_> {
     pub fn measure(&mut self, test: Test, reps: u32) -> Result<Measured> {
         match test {
             // Once without measurement, to allocate buffers of this size.
-            Test::Prefill(count) => self.fill(count)?,
+            Test::Prefill(count) | Test::Rows(count) => self.fill(count)?,
             Test::Decode { depth, .. } => self.fill(depth)?,
         }
         let count = |model: &Model| model.device().stats().allocation_count;
@@ -144,6 +160,7 @@ impl Bench<'_> {
             let start = Instant::now();
             match test {
                 Test::Prefill(count) => self.fill(count)?,
+                Test::Rows(count) => (0..test.n_steps()).try_for_each(|_| self.fill(count))?,
                 Test::Decode { count, .. } => self.decode(count)?,
             }
             rates.push(test.n_tokens() as f64 / start.elapsed().as_secs_f64().max(1e-9));

@@ -426,6 +426,10 @@ pub(crate) struct BenchArguments {
     /// model has a context for]
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     pub(crate) prefill: Option<Vec<usize>>,
+    /// Tokens that go through the model at once, in steps as those of short prompts, batches and drafts; the other tests then have
+    /// to be asked for
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub(crate) rows: Option<Vec<usize>>,
     /// Tokens that go through the model one after the other; 0 measures none [default: 64]
     #[arg(long, value_name = "N")]
     pub(crate) decode: Option<usize>,

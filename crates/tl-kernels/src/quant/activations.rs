@@ -82,11 +82,6 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Tokens of which group `g` of token `t` is number `g * n_tokens + t`.
-    pub(crate) fn group_by_group(lines: &'a [Line], n_tokens: usize) -> Prepared<'a> {
-        Prepared { lines, n_tokens, token_stride: 1, group_stride: n_tokens }
-    }
-
     /// The groups as what they are, `n_groups` of each token.
     #[inline(always)]
     pub(crate) fn groups<P: Pod>(self, n_groups: usize) -> Groups<'a, P> {

@@ -99,9 +99,9 @@ impl<'a, X: Element> Routed<'a, X> {
             (Scratch::<u32, MAX_LISTED>::new(), Scratch::<u32, { MAX_LISTED + 1 }>::new());
         let (gemv_rows, starts) = (gemv_rows.zeroed(rows.len()), starts.zeroed(rows.len() + 1));
         let (mut n_gemv_rows, mut n_groups) = (0, 0);
-        let max_gemv_tokens = gemv::max_tokens(threads.isa(), self.experts.weight.format);
+        let most = gemv::tokens(threads.isa(), self.experts.weight.format).most;
         for rows in rows.chunk_by(|&a, &b| self.expert(a) == self.expert(b)) {
-            if rows.len() > max_gemv_tokens {
+            if rows.len() > most {
                 self.multiply_gemm(threads, rows, y);
                 continue;
             }
@@ -209,7 +209,9 @@ mod tests {
             assert_close(&what, &y, &expected, step * (1.0 + k as f64).sqrt(), rounding::<Y>());
             // The bits of a token alone.
             for (row, y) in y.chunks_exact(n.max(1)).enumerate() {
-                if chosen.iter().filter(|&&id| id == chosen[row]).count() > gemv::max_tokens(threads.isa(), format) || n_rows > MAX_LISTED {
+                if chosen.iter().filter(|&&id| id == chosen[row]).count() > gemv::tokens(threads.isa(), format).most
+                    || n_rows > MAX_LISTED
+                {
                     continue;
                 }
                 let mut alone = vec![Y::from_f32(f32::NAN); n];

@@ -5,7 +5,8 @@ use super::expert_weights::Experts;
 use super::prefetch::Prefetch;
 use super::product::Product;
 use super::quantize::prepare_token;
-use super::row_dot::RowDots;
+use super::row_dot::{GemvTokens, RowDots};
+use super::tokens::FloatTokens;
 use super::{Dot, Rows, WeightKernels};
 use crate::element::{Element, store};
 use crate::isa::{Isa, dispatch};
@@ -17,8 +18,6 @@ use std::ops::Range;
 
 /// The most tokens that are multiplied at a time.
 pub(crate) const MAX_BLOCK: usize = 16;
-/// The most tokens of a product with floats.
-const MAX_FLOAT_TOKENS: usize = 4;
 /// The most rows of the weight in a tile.
 const TILE_ROWS: usize = 512;
 /// The most sums of a tile: rows of the weight times the tokens that are multiplied at a time.
@@ -34,23 +33,28 @@ const SHORT_ROW: usize = 512;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
-/// How many tokens are multiplied so; products of more go to `gemm`.
-pub(crate) fn max_tokens(isa: Isa, format: &WeightKernels) -> usize {
-    match format.dot {
-        Dot::Float(_) => MAX_FLOAT_TOKENS,
-        Dot::Integer(_) => { static T: std::sync::OnceLock<usize> = std::sync::OnceLock::new(); *T.get_or_init(|| std::env::var("TL_GEMV").ok().and_then(|v| v.parse().ok()).unwrap_or(dispatch!(isa, set => set.max_gemv_tokens()))) }
-    }
+/// Which products go this way.
+pub(crate) fn tokens(isa: Isa, format: &WeightKernels) -> GemvTokens {
+    dispatch!(isa, set => set.gemv_tokens(format))
 }
 
-/// How many tokens of `k` elements the workspace holds. Floats need none of it.
+/// How many tokens of `k` elements the workspace holds.
 pub(crate) fn capacity(isa: Isa, format: &WeightKernels, k: usize) -> usize {
     match format.dot {
-        Dot::Float(_) => usize::MAX,
+        Dot::Float(_) => LENT_BYTES / size_of::<Line>() / float_lines(k).max(1),
         Dot::Integer(kernels) => {
             let lines = (kernels.group_size)(dot_isa(isa, k)).token_lines(k);
             LENT_BYTES / size_of::<Line>() / lines.max(1)
         }
     }
+}
+
+/// The lines that a token of `k` elements takes as `f32`: not a multiple of the cache's sets, in which the same elements of several tokens
+/// would compete for one set.
+fn float_lines(k: usize) -> usize {
+    const SETS: usize = 64;
+    let lines = (k * size_of::<f32>()).div_ceil(size_of::<Line>());
+    lines + (SETS + SETS / 3 - lines % SETS) % SETS
 }
 
 /// The instructions for rows of `k` elements of small integers.
@@ -62,9 +66,23 @@ fn dot_isa(isa: Isa, k: usize) -> Isa {
 pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], product: &Product<'_>, y: &mut [Y]) {
     let (isa, k, n_tokens) = (threads.isa(), product.k, y.len() / product.n);
     match product.weight.format.dot {
-        Dot::Float(kernels) => multiply_rows(threads, product, y, 1, &|tokens, rows, sums| {
-            (kernels.dot)(isa, rows, X::as_floats(&x[tokens.start * k..][..k]), sums);
+        Dot::Float(kernels) if n_tokens == 1 => multiply_rows(threads, product, y, 1, &|_, rows, sums| {
+            (kernels.dot)(isa, rows, X::as_floats(x), sums);
         }),
+        Dot::Float(kernels) => {
+            let block = n_tokens.div_ceil(n_tokens.div_ceil(MAX_BLOCK));
+            let stride = float_lines(k) * (size_of::<Line>() / size_of::<f32>());
+            let mut workspace = threads.workspace();
+            let values: &mut [f32] = bytemuck::cast_slice_mut(&mut workspace[..n_tokens * float_lines(k)]);
+            threads.for_chunks_if(product.parallel && x.len() >= PARALLEL_ELEMS, values, stride, &|token, values| {
+                X::load(isa, &x[token * k..][..k], &mut values[..k]);
+            });
+            let values = &*values;
+            multiply_rows(threads, product, y, block, &|tokens, rows, sums| {
+                let x = FloatTokens::new(&values[tokens.start * stride..tokens.end * stride], k, stride);
+                (kernels.dots)(isa, rows, x, sums);
+            });
+        }
         Dot::Integer(kernels) => {
             let isa = dot_isa(isa, k);
             // Blocks of equal size.

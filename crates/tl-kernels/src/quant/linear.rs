@@ -6,8 +6,10 @@
 //! unpacked. More tokens than the workspace holds go in parts; where it holds not even one, the blocked product of `gemm_tile`
 //! needs none.
 
+use super::activations::LANES;
 use super::gemm::Tokens;
 use super::product::Product;
+use super::row_dot::GemvTokens;
 use super::weight::Weight;
 use super::{gemm, gemv};
 use crate::element::Element;
@@ -56,20 +58,38 @@ pub(crate) fn multiply<X: Element, Y: Element>(
     y: &mut [Y],
 ) {
     let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
-    let has_few = m <= gemv::max_tokens(isa, weight.format);
-    let capacity = if has_few { gemv::capacity(isa, weight.format, k) } else { gemm::capacity::<X>(isa, product) };
-    if k == 0 || capacity == 0 {
+    let (gemv_capacity, gemm_capacity) = (gemv::capacity(isa, weight.format, k), gemm::capacity::<X>(isa, product));
+    if k == 0 || gemv_capacity == 0 || gemm_capacity == 0 {
         return blocked(threads, x, m, product, y);
     }
-    // Parts of equal size.
-    let part = m.div_ceil(m.div_ceil(capacity)).max(1);
-    for (x, y) in x.chunks(part * k).zip(y.chunks_mut(part * n)) {
-        if has_few {
-            gemv::multiply(threads, x, product, y);
-        } else {
-            gemm::multiply(threads, Tokens::InOrder(x), product, y);
-        }
+    // The tokens of whole panels, and those that are left.
+    let GemvTokens { most, most_left } = gemv::tokens(isa, weight.format);
+    let in_panels = match m % LANES {
+        _ if m <= most => 0,
+        left if left <= most_left => m - left,
+        _ => m,
+    };
+    let ((x, x_left), (y, y_left)) = (x.split_at(in_panels * k), y.split_at_mut(in_panels * n));
+    for (x, y) in parts(x, k, gemm_capacity).zip(parts_mut(y, n, gemm_capacity)) {
+        gemm::multiply(threads, Tokens::InOrder(x), product, y);
     }
+    for (x, y) in parts(x_left, k, gemv_capacity).zip(parts_mut(y_left, n, gemv_capacity)) {
+        gemv::multiply(threads, x, product, y);
+    }
+}
+
+/// Rows of `len` elements in parts of equal size, of at most `most` rows.
+fn parts<T>(rows: &[T], len: usize, most: usize) -> std::slice::Chunks<'_, T> {
+    rows.chunks(part_rows(rows.len() / len, most) * len)
+}
+
+/// As [`parts`].
+fn parts_mut<T>(rows: &mut [T], len: usize, most: usize) -> std::slice::ChunksMut<'_, T> {
+    rows.chunks_mut(part_rows(rows.len() / len, most) * len)
+}
+
+fn part_rows(n_rows: usize, most: usize) -> usize {
+    n_rows.div_ceil(n_rows.div_ceil(most).max(1)).max(1)
 }
 
 /// The product without a workspace, all in `f32`.
@@ -159,7 +179,7 @@ mod tests {
     #[test]
     fn floats_in_bfloat16() {
         for (isa, format) in Isa::on_request().flat_map(|isa| FORMATS[..3].iter().map(move |format| (isa, format))) {
-            for (m, k, n) in [(5, 1, 3), (5, 31, 13), (17, 257, 97), (70, 600, 200)] {
+            for (m, k, n) in [(17, 1, 3), (18, 31, 13), (33, 257, 97), (70, 600, 200)] {
                 let mut random = Random::new((m + k) as u64);
                 let (bytes, weights) = random_weight(format, n, k, &mut random);
                 let x = random.vec::<f32>(m * k);
@@ -243,7 +263,8 @@ mod tests {
                                 threads.for_tiles(&mut lines, tiling, &|mut tile| {
                                     prepare_token(isa, &kernels, &x, &mut tile);
                                 });
-                                let x = Prepared { lines: &lines, n_tokens: 1, token_stride: n_groups, group_stride: 1 };
+                                let x =
+                                    Prepared { lines: &lines, n_tokens: 1, token_stride: n_groups, group_stride: 1 };
                                 (kernels.dot)(isa, rows, x, sums);
                             }
                         }
@@ -279,7 +300,7 @@ mod tests {
                     for (x, alone) in x.chunks(k).zip(alone.chunks_mut(n)) {
                         linear(&threads, x, 1, k, weight, None, n, alone);
                     }
-                    for m in 2..=gemv::max_tokens(threads.isa(), format).min(gemv::MAX_BLOCK) {
+                    for m in 2..=gemv::tokens(threads.isa(), format).most.min(gemv::MAX_BLOCK) {
                         let first = random.bits() as usize % (gemv::MAX_BLOCK - m + 1);
                         let mut y = vec![f32::NAN; m * n];
                         linear(&threads, &x[first * k..][..m * k], m, k, weight, None, n, &mut y);

@@ -14,7 +14,7 @@ mod experts;
 pub(crate) mod formats;
 mod gather;
 pub(crate) mod gemm;
-mod gemv;
+pub(crate) mod gemv;
 mod half;
 mod linear;
 pub(crate) mod prefetch;
@@ -23,6 +23,7 @@ pub(crate) mod quantize;
 pub(crate) mod row_dot;
 pub(crate) mod rows;
 pub(crate) mod stretch;
+pub(crate) mod tokens;
 pub(crate) mod weight;
 
 pub use arithmetic::Arithmetic;

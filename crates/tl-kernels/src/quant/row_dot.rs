@@ -1,9 +1,11 @@
 //! What an instruction set brings to products of a few tokens: dot products of rows of a weight with the activations of one token.
 
-use super::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
+use super::activations::{GroupSize, LANES, MAX_GROUP, Prepared, RowStretch};
 use super::formats::integer_format::IntegerFormat;
 use super::prefetch::Prefetch;
 use super::rows::Rows;
+use super::tokens::FloatTokens;
+use super::weight::{Dot, WeightKernels};
 use crate::element::{Element, FloatSlice};
 use crate::isa::Portable;
 use crate::workspace::Line;
@@ -30,10 +32,10 @@ pub(crate) trait RowDots: Copy {
         false
     }
 
-    /// The most tokens that are multiplied with the blocks as they lie.
+    /// Which products go this way.
     #[inline(always)]
-    fn max_gemv_tokens(self) -> usize {
-        usize::MAX
+    fn gemv_tokens(self, format: &WeightKernels) -> GemvTokens {
+        GemvTokens::new(format, usize::MAX, LANES - 1)
     }
 
     /// `out[j] +=` the dot product of row `j` of weights `W` with the activations of one token; or nothing and `false`, where the set has no loop for rows of that length.
@@ -42,10 +44,36 @@ pub(crate) trait RowDots: Copy {
         false
     }
 
+    /// The same of several tokens: `out[t * n + j] +=` the dot product of row `j` of `n` with token `t`.
+    #[inline(always)]
+    fn float_dots<W: Element>(self, _rows: Rows<'_>, _x: FloatTokens<'_>, _out: &mut [f32]) -> bool {
+        false
+    }
+
     /// The ways in which its loops ask for memory ahead: the first ones of [`Prefetch::ALL`].
     #[inline(always)]
     fn prefetches(self) -> &'static [Prefetch] {
         &Prefetch::ALL[..1]
+    }
+}
+
+/// How many tokens are multiplied with rows of the weight as they lie; others go to `gemm`.
+#[derive(Clone, Copy)]
+pub(crate) struct GemvTokens {
+    /// The most tokens of a product.
+    pub(crate) most: usize,
+    /// The most tokens behind the panels of a larger product. More fill another panel.
+    pub(crate) most_left: usize,
+}
+
+impl GemvTokens {
+    /// Up to `most` and `most_left` for formats of small integers. Those of floats go to panels from two full ones on, and never to one that
+    /// is not full.
+    pub(crate) fn new(format: &WeightKernels, most: usize, most_left: usize) -> GemvTokens {
+        match format.dot {
+            Dot::Integer(_) => GemvTokens { most, most_left },
+            Dot::Float(_) => GemvTokens { most: 2 * LANES - 1, most_left: LANES - 1 },
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use super::block_format::BlockFormat;
 use super::rows::Rows;
 use super::stretch::Stretch;
+use super::tokens::FloatTokens;
 use crate::element::FloatSlice;
 use crate::isa::Isa;
 use crate::workspace::Line;
@@ -42,6 +43,8 @@ pub enum Dot {
 #[derive(Clone, Copy, Debug)]
 pub struct FloatKernels {
     pub(crate) dot: FloatDot,
+    /// The same of several tokens: `out[t * n + j] +=` the dot product of row `j` of `n` with token `t`.
+    pub(crate) dots: fn(Isa, Rows<'_>, FloatTokens<'_>, &mut [f32]),
     /// How many `bf16` it takes to add up to any value.
     pub bf16_parts: usize,
 }

@@ -13,7 +13,7 @@ const AHEAD_BESIDE_BYTES: usize = 1600;
 const LINE_BYTES: usize = 64;
 
 /// Registers of floats that are walked over as one group.
-const GROUP: usize = 4;
+pub(crate) const GROUP: usize = 4;
 
 /// How many pieces of so many bytes are walked over as one group: two or four, a whole number of lines for most formats, so that which
 /// lines begin in which part of it is known beforehand. Where two are enough, fewer are left over at the end of a row.

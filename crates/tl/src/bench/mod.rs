@@ -66,16 +66,20 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<(), Stop> {
 
 /// The tests that the options name; of the default tests, those that fit the model's context.
 fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
-    let count = arguments.decode.unwrap_or(DEFAULT_DECODE);
-    let prefill = arguments.prefill.as_deref().unwrap_or(&DEFAULT_PREFILL);
-    let depth = arguments.depth.as_deref().unwrap_or(&DEFAULT_DEPTH);
+    let rows = arguments.rows.as_deref().unwrap_or_default();
+    let defaults = rows.is_empty();
+    let decodes = defaults || arguments.decode.is_some() || arguments.depth.is_some();
+    let count = arguments.decode.unwrap_or(if decodes { DEFAULT_DECODE } else { 0 });
+    let prefill = arguments.prefill.as_deref().unwrap_or(if defaults { &DEFAULT_PREFILL } else { &[] });
+    let depth = arguments.depth.as_deref().unwrap_or(if defaults { &DEFAULT_DEPTH } else { &[0] });
+    let rows = rows.iter().map(|&count| (Test::Rows(count), true));
     let prefill = prefill.iter().map(|&count| (Test::Prefill(count), arguments.prefill.is_some()));
     let decode = depth.iter().map(|&depth| {
         let is_asked_for = arguments.depth.is_some() || (depth == 0 && arguments.decode.is_some());
         (Test::Decode { count, depth }, is_asked_for)
     });
     let (mut tests, mut notes) = (Vec::new(), Vec::new());
-    for (test, is_asked_for) in prefill.chain(decode).filter(|(test, _)| test.n_tokens() > 0) {
+    for (test, is_asked_for) in rows.chain(prefill).chain(decode).filter(|(test, _)| test.n_tokens() > 0) {
         let (needed, name, options) = (test.context(), test.name(), options_of(test));
         let problem = format!("{name} needs a context of {needed} tokens, but this model works for 1 to {limit}");
         if needed <= limit {
@@ -88,7 +92,7 @@ fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
     }
     if tests.is_empty() {
         return Err(Stop::Failed(format!(
-            "there is nothing to measure in a context of 1 to {limit} tokens: give --prefill, or --decode and --depth"
+            "there is nothing to measure in a context of 1 to {limit} tokens: give --prefill, --rows, or --decode and --depth"
         )));
     }
     notes.iter().for_each(|note| print_error(note));
@@ -99,6 +103,7 @@ fn tests(arguments: &BenchArguments, limit: usize) -> Result<Vec<Test>, Stop> {
 fn options_of(test: Test) -> &'static str {
     match test {
         Test::Prefill(_) => "--prefill",
+        Test::Rows(_) => "--rows",
         Test::Decode { depth: 0, .. } => "--decode",
         Test::Decode { .. } => "--depth or --decode",
     }
@@ -203,6 +208,10 @@ mod tests {
         check("", 256, Ok(&["pp128", "tg64"]));
         check("", 63, Err("nothing to measure"));
         check("--prefill 0 --decode 0", 256, Err("nothing to measure"));
+        check("--rows 1,7", 256, Ok(&["rows1", "rows7"]));
+        check("--rows 0", 256, Err("nothing to measure"));
+        check("--rows 257", 256, Err("rows257 needs a context of 257 tokens"));
+        check("--rows 2 --depth 3 --decode 4", 256, Ok(&["rows2", "tg4d3"]));
         check("--prefill 0,7 --decode 1 --depth 255", 256, Ok(&["pp7", "tg1d255"]));
         check(
             "--prefill 257",

@@ -27,8 +27,16 @@ pub(super) struct Heading<'a> {
     pub(super) reps: u32,
 }
 
+/// What work is counted in.
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    Bytes,
+    Operations,
+}
+
 /// Bytes or operations of a test, per token and per second.
 struct Work {
+    unit: Unit,
     /// Work per token, in words.
     each: String,
     /// Bytes or operations per token.
@@ -114,9 +122,9 @@ impl Heading<'_> {
 
     fn table_row(&self, measured: &Measured) -> String {
         let work = self.work(measured);
-        let unit = match measured.test {
-            Test::Prefill(_) => "GFLOP/s",
-            Test::Decode { .. } => "GB/s",
+        let unit = match work.unit {
+            Unit::Operations => "GFLOP/s",
+            Unit::Bytes => "GB/s",
         };
         let percent = work.limit.map(|(name, rate)| format!("{:.0}% of {name}", 100.0 * work.per_second / rate));
         let row = format!(
@@ -149,9 +157,9 @@ impl Heading<'_> {
             "median_tokens_per_second": measured.median(),
             "allocations_per_token": measured.allocation_count as f64 / tokens.max(1) as f64,
         });
-        let keys = match is_decode {
-            true => ["bytes_per_token", "bytes_per_second", "limit_bytes_per_second"],
-            false => ["operations_per_token", "operations_per_second", "limit_operations_per_second"],
+        let keys = match work.unit {
+            Unit::Bytes => ["bytes_per_token", "bytes_per_second", "limit_bytes_per_second"],
+            Unit::Operations => ["operations_per_token", "operations_per_second", "limit_operations_per_second"],
         };
         if let Some(object) = object.as_object_mut() {
             let values = [Some(work.per_token), Some(work.per_second), work.limit.map(|(_, rate)| rate)];
@@ -172,24 +180,41 @@ impl Heading<'_> {
 
     fn work(&self, measured: &Measured) -> Work {
         let limits = self.limits.unwrap_or_default();
-        let (per_token, each, limit) = match measured.test {
+        let reading = limits.bytes_per_second.map(|rate| ("reading", rate));
+        let work = |unit, per_token: f64, each| {
+            let limit = if unit == Unit::Bytes { reading } else { limits.products };
+            Work { unit, each, per_token, per_second: per_token * measured.median(), limit }
+        };
+        // The step has run, so its work can be counted.
+        let prefill = |count| self.model.prefill_work(count).unwrap_or_default();
+        match measured.test {
             Test::Prefill(count) => {
-                // The step has run, so its work can be counted.
-                let work = self.model.prefill_work(count).unwrap_or_default();
-                let operations = work.operations / count.max(1) as f64;
-                (operations, format!("{:.3} GFLOP", operations / 1e9), limits.products)
+                let operations = prefill(count).operations / count.max(1) as f64;
+                work(Unit::Operations, operations, format!("{:.3} GFLOP", operations / 1e9))
+            }
+            Test::Rows(count) => {
+                let of_step = prefill(count);
+                let per_token = |of_step: f64| of_step / count.max(1) as f64;
+                let bytes = (of_step.weight_bytes + of_step.cache_bytes) as f64;
+                let step_bytes = display_bytes(bytes as u64);
+                let each = format!("a step {step_bytes}, {:.3} GFLOP", of_step.operations / 1e9);
+                // Of the two bounds, the one that takes longer.
+                let seconds = |amount: f64, limit: Option<(&str, f64)>| limit.map(|(_, rate)| amount / rate);
+                match seconds(bytes, reading) < seconds(of_step.operations, limits.products) {
+                    true => work(Unit::Operations, per_token(of_step.operations), each),
+                    false => work(Unit::Bytes, per_token(bytes), each),
+                }
             }
             Test::Decode { count, depth } => {
                 // The cache holds depth + 1 to depth + count tokens, the new one included.
-                let work = |held: usize| self.model.decode_work(held).unwrap_or_default();
-                let (first, last) = (work(depth.saturating_add(1)), work(depth + count));
+                let held = |held: usize| self.model.decode_work(held).unwrap_or_default();
+                let (first, last) = (held(depth.saturating_add(1)), held(depth + count));
                 let cache = (first.cache_bytes as f64 + last.cache_bytes as f64) / 2.0;
                 let weights = display_bytes(first.weight_bytes);
                 let each = format!("weights {weights}, cache {}", display_bytes(cache as u64));
-                (first.weight_bytes as f64 + cache, each, limits.bytes_per_second.map(|rate| ("reading", rate)))
+                work(Unit::Bytes, first.weight_bytes as f64 + cache, each)
             }
-        };
-        Work { each, per_token, per_second: per_token * measured.median(), limit }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::isa::{Isa, dispatch, instantiate};
 use crate::quant::block_format::BlockFormat;
 use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;
+use crate::quant::tokens::FloatTokens;
 use crate::quant::weight::{Dot, FloatKernels, WeightKernels};
 use half::{bf16, f16};
 
@@ -21,7 +22,7 @@ const fn dense<T: Element>(name: &'static str, id: u32, file_type: u32) -> Weigh
         file_type,
         dequantize: dequantize::<T>,
         quantize: Some(quantize::<T>),
-        dot: Dot::Float(FloatKernels { dot: dot::<T>, bf16_parts: T::BF16_PARTS }),
+        dot: Dot::Float(FloatKernels { dot: dot::<T>, dots: dots::<T>, bf16_parts: T::BF16_PARTS }),
     }
 }
 
@@ -75,6 +76,17 @@ fn dot<T: Element>(isa: Isa, rows: Rows<'_>, x: FloatSlice<'_>, out: &mut [f32])
         FloatSlice::F32(x) => dot_through(isa, rows, x, out, &mut aligned),
         FloatSlice::F16(x) => dot_through(isa, rows, x, out, &mut aligned),
         FloatSlice::Bf16(x) => dot_through(isa, rows, x, out, &mut aligned),
+    }
+}
+
+/// The instruction set's own dot products of several tokens; where it has none, those of one token after the other.
+fn dots<T: Element>(isa: Isa, rows: Rows<'_>, x: FloatTokens<'_>, out: &mut [f32]) {
+    if dispatch!(isa, set => set.float_dots::<T>(rows, x, out)) {
+        return;
+    }
+    let n_rows = out.len() / x.count();
+    for (t, out) in out.chunks_exact_mut(n_rows).enumerate() {
+        dot::<T>(isa, rows, FloatSlice::F32(x.token(t)), out);
     }
 }
 

@@ -35,24 +35,8 @@ impl GemmLayout for FloatLayout<'_> {
         n_elems
     }
 
-    fn lanes(&self, isa: Isa, n_tokens: usize, k: usize) -> usize {
-        dispatch!(isa, set => set.lanes(n_tokens, k))
-    }
-
     fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]) {
         pack(isa, x, k, range, bytemuck::cast_slice_mut(lines));
-    }
-
-    fn pack_split<X: Element>(
-        &self,
-        isa: Isa,
-        x: &[X],
-        k: usize,
-        range: Range<usize>,
-        lanes: usize,
-        lines: &mut [Line],
-    ) {
-        pack_split(isa, x, k, range, lanes, bytemuck::cast_slice_mut(lines));
     }
 
     fn unpack(&self, isa: Isa, bytes: &[u8], row: &mut Stretch) {
@@ -63,19 +47,10 @@ impl GemmLayout for FloatLayout<'_> {
     fn multiply(&self, isa: Isa, (): &(), rows: &[Stretch], panels: &[&[Line]], sums: &mut [[Lanes; TILE_ROWS]]) {
         dispatch!(isa, set => set.multiply_floats(rows, panels, sums));
     }
-
-    fn multiply_split(&self, isa: Isa, rows: &[Stretch], panel: &[Line], lanes: usize, sums: &mut [Lanes; TILE_ROWS]) {
-        dispatch!(isa, set => set.multiply_split_floats(rows, panel, lanes, sums));
-    }
 }
 
 /// What an instruction set brings to products of floats.
 pub(crate) trait FloatPanelKernels: Copy {
-    /// See [`GemmLayout::lanes`].
-    fn lanes(self, _n_tokens: usize, _k: usize) -> usize {
-        1
-    }
-
     /// See [`GemmLayout::multiply`].
     fn multiply_floats(self, rows: &[Stretch], panels: &[&[Line]], sums: &mut [[Lanes; TILE_ROWS]]) {
         for (g, rows) in rows.as_chunks::<ROWS>().0.iter().enumerate() {
@@ -94,11 +69,6 @@ pub(crate) trait FloatPanelKernels: Copy {
             }
         }
     }
-
-    /// See [`GemmLayout::multiply_split`].
-    fn multiply_split_floats(self, _rows: &[Stretch], _panel: &[Line], lanes: usize, _sums: &mut [Lanes; TILE_ROWS]) {
-        unreachable!("{lanes} lanes");
-    }
 }
 
 impl FloatPanelKernels for Portable {}
@@ -115,18 +85,6 @@ instantiate! {
         for (i, lanes) in panel.iter_mut().enumerate() {
             for (lane, token) in lanes.iter_mut().zip(&tokens.0) {
                 *lane = token[i];
-            }
-        }
-    }
-
-    fn pack_split[X: Element](
-        isa: Isa, x: &[X], k: usize, range: Range<usize>, n_lanes: usize, panel: &mut [Lanes],
-    ) {
-        panel.fill([0.0; LANES]);
-        for (t, x) in x.chunks_exact(k).enumerate() {
-            let elements = x[range.clone()].chunks_exact(n_lanes);
-            for (lanes, elements) in panel.iter_mut().zip(elements) {
-                X::load(isa, elements, &mut lanes[t * n_lanes..][..n_lanes]);
             }
         }
     }

@@ -39,11 +39,6 @@ pub(crate) trait GemmLayout: Copy + Sync {
     fn session(&self) -> Self::Session;
     /// Lines that a stretch of a panel takes, of `n_elems` elements.
     fn stretch_lines(&self, n_elems: usize) -> usize;
-    /// Lanes that each token of a last panel of so many tokens takes, of `k` elements each. With more than one, a line has as many
-    /// elements of each token, one after the other, and fewer lines are multiplied for nothing.
-    fn lanes(&self, _isa: Isa, _n_tokens: usize, _k: usize) -> usize {
-        1
-    }
     /// Makes a stretch of a panel: the elements `range` of up to 16 tokens of `k` elements each; missing tokens are zeros.
     fn pack<X: Element>(&self, isa: Isa, x: &[X], k: usize, range: Range<usize>, lines: &mut [Line]);
     /// Unpacks the elements that `bytes` has, at most a stretch.
@@ -58,29 +53,6 @@ pub(crate) trait GemmLayout: Copy + Sync {
         panels: &[&[Line]],
         sums: &mut [[Lanes; TILE_ROWS]],
     );
-    /// As [`pack`](Self::pack), for a panel in which each token has `lanes`, more than one.
-    fn pack_split<X: Element>(
-        &self,
-        _isa: Isa,
-        _x: &[X],
-        _k: usize,
-        _range: Range<usize>,
-        lanes: usize,
-        _lines: &mut [Line],
-    ) {
-        unreachable!("{lanes} lanes");
-    }
-    /// As [`multiply`](Self::multiply), with a panel that [`pack_split`](Self::pack_split) made.
-    fn multiply_split(
-        &self,
-        _isa: Isa,
-        _rows: &[Self::Row],
-        _panel: &[Line],
-        lanes: usize,
-        _sums: &mut [Lanes; TILE_ROWS],
-    ) {
-        unreachable!("{lanes} lanes");
-    }
 }
 
 /// Lines of a panel; a last stretch that is shorter takes as many as the others.

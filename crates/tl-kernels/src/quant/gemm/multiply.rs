@@ -2,7 +2,7 @@
 
 use super::choice::{GemmLayouts, LayoutVisitor};
 use super::layout::{GemmLayout, LANES, Lanes, MAX_TOKENS, TILE_PANELS, TILE_ROWS, panel_lines, stretch_range};
-use super::tokens::{PanelPart, Tokens};
+use super::tokens::Tokens;
 use crate::element::{Element, store};
 use crate::isa::{Isa, Portable, dispatch, instantiate};
 use crate::prefetch::prefetch_all;
@@ -50,7 +50,6 @@ fn multiply_by<L: GemmLayout, X: Element, Y: Element>(
         Tokens::Listed { rows, .. } => rows.len(),
     };
     let n_panels = n_tokens.div_ceil(LANES);
-    let last_lanes = layout.lanes(isa, n_tokens - (n_panels - 1) * LANES, k);
     // The same stretch of all panels lies together, in the order in which a tile reads it.
     let n_lines = layout.stretch_lines(k.min(L::STRETCH));
     let mut workspace = threads.workspace();
@@ -61,8 +60,7 @@ fn multiply_by<L: GemmLayout, X: Element, Y: Element>(
         let panel = tile.first_col() / n_lines;
         let range = stretch_range::<L>(tile.first_row(), k);
         let lines = &mut tile.row_mut(0)[..layout.stretch_lines(range.len())];
-        let lanes = if panel + 1 == n_panels { last_lanes } else { 1 };
-        x.pack(layout, isa, panel * LANES, (k, range), PanelPart { lines, lanes });
+        x.pack(layout, isa, panel * LANES, (k, range), lines);
     });
     let panels = &*panels;
     // Each tile unpacks its rows for itself, so it takes all tokens unless there would be too few tiles.
@@ -74,7 +72,7 @@ fn multiply_by<L: GemmLayout, X: Element, Y: Element>(
     // Small enough tiles that no thread waits long for another's last.
     let has_few_tiles = n.div_ceil(TILE_ROWS) * n_tokens.div_ceil(tile_rows) < 12 * n_threads && n_threads > 1;
     let tile_cols = if has_few_tiles { (TILE_ROWS / 2).next_multiple_of(L::ROWS) } else { TILE_ROWS };
-    let panels = Panels { lines: panels, n_panels, n_lines, last_lanes };
+    let panels = Panels { lines: panels, n_panels, n_lines };
     let body = |mut tile: Tile<'_, Y>| multiply_tile(layout, isa, product, panels, &mut tile);
     match x {
         Tokens::InOrder(_) => {
@@ -95,8 +93,6 @@ struct Panels<'a> {
     n_panels: usize,
     /// Lines of a stretch of one panel.
     n_lines: usize,
-    /// Lanes of each token of the last panel.
-    last_lanes: usize,
 }
 
 /// Computes a tile. Its rows are tokens, from a multiple of 16 on; its columns are rows of the weight.
@@ -110,8 +106,6 @@ fn multiply_tile<L: GemmLayout, Y: Element>(
     let (k, format) = (product.k, product.weight.format);
     let (first_row, n_rows) = (tile.first_col(), tile.n_cols());
     let (first_panel, n_panels) = (tile.first_row() / LANES, tile.n_rows().div_ceil(LANES));
-    let has_split_panel = panels.last_lanes > 1 && first_panel + n_panels == panels.n_panels;
-    let n_full = n_panels - usize::from(has_split_panel);
     let row_bytes = format.row_bytes(k);
     let session = layout.session();
     let mut sums = Scratch::<[Lanes; TILE_ROWS], TILE_PANELS>::new();
@@ -130,23 +124,10 @@ fn multiply_tile<L: GemmLayout, Y: Element>(
         // Where the last stretch is shorter, its lines are the first of each panel's.
         let used = layout.stretch_lines(range.len());
         let lines = &lines[first_panel * panels.n_lines..][..n_panels * panels.n_lines];
-        for (sums, lines) in sums[..n_full].chunks_mut(2).zip(lines.chunks(2 * panels.n_lines)) {
+        for (sums, lines) in sums.chunks_mut(2).zip(lines.chunks(2 * panels.n_lines)) {
             let mut pair = lines.chunks_exact(panels.n_lines).map(|panel| &panel[..used]);
             let pair = [pair.next().unwrap_or_default(), pair.next().unwrap_or_default()];
             layout.multiply(isa, &session, rows, &pair[..sums.len()], sums);
-        }
-        if let Some(sums) = sums.get_mut(n_full) {
-            let panel = &lines[n_full * panels.n_lines..][..used / panels.last_lanes];
-            layout.multiply_split(isa, rows, panel, panels.last_lanes, sums);
-        }
-    }
-    if let Some(sums) = sums.get_mut(n_full) {
-        for lanes in sums {
-            let mut tokens = [0.0; LANES];
-            for (token, lanes) in tokens.iter_mut().zip(lanes.chunks_exact(panels.last_lanes)) {
-                *token = lanes.iter().sum();
-            }
-            *lanes = tokens;
         }
     }
     let mut start = [0.0; TILE_ROWS];

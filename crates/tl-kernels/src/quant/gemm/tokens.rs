@@ -33,11 +33,11 @@ impl<X: Element> Tokens<'_, X> {
         isa: Isa,
         first_token: usize,
         (k, range): (usize, Range<usize>),
-        to: PanelPart,
+        lines: &mut [Line],
     ) {
         match *self {
             Tokens::InOrder(x) => {
-                to.pack(layout, isa, &x[first_token * k..x.len().min((first_token + LANES) * k)], k, range)
+                layout.pack(isa, &x[first_token * k..x.len().min((first_token + LANES) * k)], k, range, lines)
             }
             Tokens::Listed { x, rows, first, shared_by } => {
                 let rows = &rows[first_token..rows.len().min(first_token + LANES)];
@@ -48,27 +48,8 @@ impl<X: Element> Tokens<'_, X> {
                     let token = (first + row as usize) / shared_by;
                     values.copy_from_slice(&x[token * k..][range.clone()]);
                 }
-                to.pack(layout, isa, gathered, len, 0..len);
+                layout.pack(isa, gathered, len, 0..len, lines);
             }
-        }
-    }
-}
-
-/// Room for a stretch of a panel.
-pub(crate) struct PanelPart<'a> {
-    pub(crate) lines: &'a mut [Line],
-    /// Lanes of each token.
-    pub(crate) lanes: usize,
-}
-
-impl PanelPart<'_> {
-    fn pack<L: GemmLayout, X: Element>(self, layout: L, isa: Isa, tokens: &[X], k: usize, range: Range<usize>) {
-        let PanelPart { lines, lanes } = self;
-        if lanes > 1 {
-            let n_lines = lines.len() / lanes;
-            layout.pack_split(isa, tokens, k, range, lanes, &mut lines[..n_lines]);
-        } else {
-            layout.pack(isa, tokens, k, range, lines);
         }
     }
 }

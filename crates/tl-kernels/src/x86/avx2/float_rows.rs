@@ -3,11 +3,15 @@
 use crate::element::{Element, FloatSlice};
 use crate::quant::prefetch::{Prefetch, STREAMS};
 use crate::quant::rows::Rows;
-use crate::x86::avx2::registers::{horizontal_sum, load_bytes, load_half};
+use crate::quant::tokens::FloatTokens;
+use crate::x86::avx2::registers::{horizontal_sum, load, load_bytes, load_half};
+use crate::x86::float_rows;
 use crate::x86::walk::{side_by_side, walk_floats};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
+/// Tokens whose sums fit the registers beside a register of weights.
+const TILE: usize = 3;
 /// Elements of a register of `f32`.
 pub(crate) const LANES: usize = 8;
 
@@ -48,6 +52,44 @@ pub(crate) unsafe fn dot<W: Element>(rows: Rows<'_>, x: FloatSlice<'_>, out: &mu
     }
 }
 
+/// The dot products of rows of weights `W` with several tokens, for each type of weights a function of its own.
+///
+/// # Safety
+/// The CPU has avx2, fma and f16c.
+pub(crate) unsafe fn dots<W: Element>(rows: Rows<'_>, x: FloatTokens<'_>, out: &mut [f32]) {
+    macro_rules! dots {
+        ($w_type:ty, $w_unpack:ident) => {{
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn dots(rows: Rows<'_>, x: FloatTokens<'_>, out: &mut [f32]) {
+                float_rows::rows::<{ LANES * size_of::<$w_type>() }, LANES, __m256>(
+                    rows,
+                    x,
+                    out,
+                    TILE,
+                    _mm256_setzero_ps(),
+                    |weights| $w_unpack(weights),
+                    |sum, weights, x| _mm256_fmadd_ps(weights, load(x), sum),
+                    |sums| total(sums),
+                );
+            }
+            // SAFETY: the caller guarantees it.
+            unsafe { dots(rows, x, out) }
+        }};
+    }
+    match W::as_floats(&[]) {
+        FloatSlice::F32(_) => dots!(f32, unpack_f32),
+        FloatSlice::F16(_) => dots!(f16, unpack_f16),
+        FloatSlice::Bf16(_) => dots!(bf16, unpack_bf16),
+    }
+}
+
+/// The total of the four sums of a row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn total([a, b, c, d]: [__m256; 4]) -> f32 {
+    horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)))
+}
+
 /// Dot products of rows whose elements lie in groups of [`LANES`], `BYTES` bytes each; `unpack` makes `f32` of a group, and `unpack_x` of
 /// one of the activations. A row is a whole number of groups.
 #[inline]
@@ -77,9 +119,10 @@ fn float_rows<const S: usize, const BYTES: usize, X>(
 ) {
     let n_rows = out.len() / S;
     for i in 0..n_rows {
-        let sums = walk_floats::<S, false, _, _, _, _>(side_by_side(&rows, i, rows.length), x, _mm256_setzero_ps(), add);
-        for (stream, [a, b, c, d]) in sums.into_iter().enumerate() {
-            out[stream * n_rows + i] += horizontal_sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
+        let sums =
+            walk_floats::<S, false, _, _, _, _>(side_by_side(&rows, i, rows.length), x, _mm256_setzero_ps(), add);
+        for (stream, sums) in sums.into_iter().enumerate() {
+            out[stream * n_rows + i] += total(sums);
         }
     }
 }

@@ -6,7 +6,6 @@ mod float_panels;
 mod float_rows;
 pub(super) mod formats;
 mod gemm_tile;
-mod integer_panels;
 mod k_scales;
 mod layouts;
 mod limits;

@@ -6,10 +6,11 @@ use crate::quant::formats::integer_format::IntegerFormat;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::row_dot::RowDots;
 use crate::quant::rows::Rows;
+use crate::quant::tokens::FloatTokens;
+use crate::workspace::Line;
 use crate::x86::avx2::block_rows::Columns;
 use crate::x86::avx2::{float_rows, formats};
 use crate::x86::block_rows::group;
-use crate::workspace::Line;
 use crate::x86::level::Avx2;
 use crate::x86::walk::n_floats;
 
@@ -61,6 +62,16 @@ impl RowDots for Avx2 {
         if is_whole {
             // SAFETY: the set proves avx2, fma and f16c.
             unsafe { float_rows::dot::<W>(rows, x, out) };
+        }
+        is_whole
+    }
+
+    #[inline(always)]
+    fn float_dots<W: Element>(self, rows: Rows<'_>, x: FloatTokens<'_>, out: &mut [f32]) -> bool {
+        let is_whole = x.token(0).len().is_multiple_of(float_rows::LANES);
+        if is_whole {
+            // SAFETY: the set proves avx2, fma and f16c.
+            unsafe { float_rows::dots::<W>(rows, x, out) };
         }
         is_whole
     }

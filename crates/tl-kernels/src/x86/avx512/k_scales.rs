@@ -37,13 +37,9 @@ pub(crate) fn scales_and_minima<const BYTES: usize>(bytes: &[u8; BYTES]) -> (__m
     let high = _mm256_and_si256(high, _mm256_set1_epi64x(0x3030_3030_0000_0000));
     let sixes = _mm256_permutexvar_epi8(load_bytes(&PLACES), _mm256_or_si256(low, high));
     let floats = |sixes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sixes));
-    let (scales, minima) =
-        (floats(_mm256_castsi256_si128(sixes)), floats(_mm256_extracti128_si256::<1>(sixes)));
+    let (scales, minima) = (floats(_mm256_castsi256_si128(sixes)), floats(_mm256_extracti128_si256::<1>(sixes)));
     let [scale, minimum, next_scale, next_minimum] = halves_as_floats(headers);
-    (
-        _mm512_mul_ps(scales, pair(&[scale, next_scale])),
-        _mm512_mul_ps(minima, pair(&[-minimum, -next_minimum])),
-    )
+    (_mm512_mul_ps(scales, pair(&[scale, next_scale])), _mm512_mul_ps(minima, pair(&[-minimum, -next_minimum])))
 }
 
 /// The first two `f16` of each header.

@@ -2,9 +2,6 @@
 
 use std::arch::x86_64::*;
 
-/// Lane numbers as a register.
-pub(crate) use load as indexes;
-
 /// The two values, over and over.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -54,26 +51,10 @@ pub(crate) fn load_opaque(bytes: &[u8; 64]) -> __m512i {
     loaded
 }
 
-/// 32 words at any alignment.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn load_words(words: &[u16; 32]) -> __m512i {
-    // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
-    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-}
-
 /// 16 floats at any alignment.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn load_16(values: &[f32; 16]) -> __m512 {
     // SAFETY: the reference covers the 64 bytes, and the instruction asks for no alignment.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
-}
-
-/// 8 floats at any alignment.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn load_8(values: &[f32; 8]) -> __m256 {
-    // SAFETY: the reference covers the 32 bytes, and the instruction asks for no alignment.
-    unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }

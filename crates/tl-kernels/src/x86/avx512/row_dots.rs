@@ -3,14 +3,17 @@
 use crate::element::{Element, FloatSlice};
 use crate::quant::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use crate::quant::formats::integer_format::IntegerFormat;
+use crate::quant::gemv::MAX_BLOCK;
 use crate::quant::prefetch::Prefetch;
-use crate::quant::row_dot::RowDots;
+use crate::quant::row_dot::{GemvTokens, RowDots};
 use crate::quant::rows::Rows;
+use crate::quant::tokens::FloatTokens;
+use crate::quant::weight::{Dot, WeightKernels};
+use crate::workspace::Line;
 use crate::x86::avx512::columns::{Columns, HalvedColumns, IN_ORDER, OF_FOURS, SplitColumns};
 use crate::x86::avx512::super_blocks::{IN_PAIRS, IN_PARTS};
 use crate::x86::avx512::{float_rows, formats};
 use crate::x86::block_rows::group;
-use crate::workspace::Line;
 use crate::x86::level::Avx512;
 use crate::x86::walk::n_floats;
 
@@ -61,11 +64,30 @@ impl RowDots for Avx512 {
     }
 
     #[inline(always)]
+    fn gemv_tokens(self, format: &WeightKernels) -> GemvTokens {
+        if self.has_tiles() || self.rounds_floats() && matches!(format.dot, Dot::Float(_)) {
+            // A panel costs the same however full it is.
+            return GemvTokens { most: MAX_BLOCK, most_left: 0 };
+        }
+        GemvTokens::new(format, MAX_BLOCK, 6)
+    }
+
+    #[inline(always)]
     fn float_dot<W: Element>(self, rows: Rows<'_>, x: FloatSlice<'_>, out: &mut [f32]) -> bool {
         let is_whole = n_floats(x).is_multiple_of(float_rows::LANES);
         if is_whole {
             // SAFETY: the set proves AVX-512.
             unsafe { float_rows::dot::<W>(rows, x, out) };
+        }
+        is_whole
+    }
+
+    #[inline(always)]
+    fn float_dots<W: Element>(self, rows: Rows<'_>, x: FloatTokens<'_>, out: &mut [f32]) -> bool {
+        let is_whole = x.token(0).len().is_multiple_of(float_rows::LANES);
+        if is_whole {
+            // SAFETY: the set proves AVX-512.
+            unsafe { float_rows::dots::<W>(rows, x, out) };
         }
         is_whole
     }

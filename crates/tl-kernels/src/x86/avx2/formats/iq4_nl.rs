@@ -4,7 +4,7 @@ use crate::quant::activations::Prepared;
 use crate::quant::formats::iq4_nl::{BYTES, LEVELS};
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
-use crate::x86::avx2::block_rows::{Columns, add_scaled, eight_halves, columns, signed_products};
+use crate::x86::avx2::block_rows::{Columns, add_scaled, columns, eight_halves, signed_products};
 use crate::x86::avx2::nibbles::pair;
 use crate::x86::avx2::registers::load_half;
 use std::arch::x86_64::*;

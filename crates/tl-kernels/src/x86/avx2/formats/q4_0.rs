@@ -1,10 +1,10 @@
 //! Dot products of rows in Q4_0.
 
 use crate::quant::activations::Prepared;
-use crate::quant::formats::q4_0::{BYTES};
+use crate::quant::formats::q4_0::BYTES;
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
-use crate::x86::avx2::block_rows::{Columns, add_scaled, eight_halves, columns, products};
+use crate::x86::avx2::block_rows::{Columns, add_scaled, columns, eight_halves, products};
 use crate::x86::avx2::nibbles::pair;
 
 #[target_feature(enable = "avx2,fma,f16c")]

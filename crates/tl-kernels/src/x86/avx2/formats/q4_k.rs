@@ -1,7 +1,7 @@
 //! Dot products of rows in Q4_K.
 
 use crate::quant::activations::Prepared;
-use crate::quant::formats::q4_k::{BYTES};
+use crate::quant::formats::q4_k::BYTES;
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
 use crate::x86::avx2::block_rows::{Columns, columns, products};

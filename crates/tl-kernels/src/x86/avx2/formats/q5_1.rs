@@ -4,7 +4,7 @@ use crate::quant::activations::Prepared;
 use crate::quant::formats::q5_1::BYTES;
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
-use crate::x86::avx2::block_rows::{Columns, add_minima, add_scaled, eight_halves, columns, products};
+use crate::x86::avx2::block_rows::{Columns, add_minima, add_scaled, columns, eight_halves, products};
 use crate::x86::avx2::nibbles::{add_fifths, pair};
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -5,7 +5,7 @@ use crate::quant::activations::Prepared;
 use crate::quant::formats::q8_0::BYTES;
 use crate::quant::rows::Rows;
 use crate::x86::avx2::block_rows;
-use crate::x86::avx2::block_rows::{Columns, add_scaled, both, eight_halves, columns, signed_products};
+use crate::x86::avx2::block_rows::{Columns, add_scaled, both, columns, eight_halves, signed_products};
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {

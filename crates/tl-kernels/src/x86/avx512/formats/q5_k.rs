@@ -25,10 +25,8 @@ pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
             let fifths = _mm512_and_si512(_mm512_rolv_epi32(fifths, to_high), bit);
             _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16::<4>(x), mask), fifths)
         };
-        let levels = two_columns(
-            [low(a, e), low(b, f), low(c, g), low(d, h)],
-            [high(a, e), high(b, f), high(c, g), high(d, h)],
-        );
+        let levels =
+            two_columns([low(a, e), low(b, f), low(c, g), low(d, h)], [high(a, e), high(b, f), high(c, g), high(d, h)]);
         let (scales, minima) = scales_and_minima(bytes);
         move |sum, x: &Columns| add_minima(add_scaled(sum, x, levels, scales), x, minima)
     });

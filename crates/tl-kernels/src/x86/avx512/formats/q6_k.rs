@@ -27,10 +27,8 @@ pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
             let upper = _mm512_and_si512(_mm512_rolv_epi32(upper, to_high), bits);
             _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16::<4>(x), mask), upper)
         };
-        let levels = two_columns(
-            [low(a, e), low(b, f), low(c, g), low(d, h)],
-            [high(a, e), high(b, f), high(c, g), high(d, h)],
-        );
+        let levels =
+            two_columns([low(a, e), low(b, f), low(c, g), low(d, h)], [high(a, e), high(b, f), high(c, g), high(d, h)]);
         let [first, last] = scales_of_16::<BYTES, SCALES, _>(bytes, &IN_PARTS);
         let (first, last) = (_mm512_cvtepi8_epi32(first), _mm512_cvtepi8_epi32(last));
         let (first, last) = (_mm512_cvtepi32_ps(first), _mm512_cvtepi32_ps(last));

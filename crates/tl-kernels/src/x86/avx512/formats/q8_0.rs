@@ -20,11 +20,10 @@ pub(crate) fn dot(rows: Rows<'_>, x: Prepared<'_>, out: &mut [f32]) {
             let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(block(b)), block(b + 4));
             _mm512_xor_si512(both, _mm512_set1_epi8(-128))
         };
-        let values = [
-            four_columns([pair(0), pair(1), pair(2), pair(3)]),
-            four_columns([pair(4), pair(5), pair(6), pair(7)]),
-        ];
-        let scales = |half: usize| eight_halves::<BYTES, 0, { 8 * BYTES }>(array(&bytes[half * 8 * BYTES..][..8 * BYTES]));
+        let values =
+            [four_columns([pair(0), pair(1), pair(2), pair(3)]), four_columns([pair(4), pair(5), pair(6), pair(7)])];
+        let scales =
+            |half: usize| eight_halves::<BYTES, 0, { 8 * BYTES }>(array(&bytes[half * 8 * BYTES..][..8 * BYTES]));
         let scales = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(scales(0)), scales(1));
         move |sum, x: &HalvedColumns| x.add_scaled(sum, values, scales)
     });
