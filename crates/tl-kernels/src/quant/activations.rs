@@ -1,5 +1,6 @@
 //! Activations in blocks of 32 signed bytes with one scale: the other operand of integer dot products. They are made once
-//! per product, in the workspace of the threads: as rows for a few tokens, as panels of 16 tokens for many.
+//! per product, in the workspace of the threads: in groups, in the order in which the instruction set multiplies them, or as panels of 16
+//! tokens.
 #![allow(unsafe_code)]
 
 use super::stretch::STRETCH;

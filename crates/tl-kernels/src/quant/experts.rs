@@ -18,8 +18,7 @@ use crate::threads::{MAX_LISTED, Threads};
 /// `y[r, j] = sum over i of x[r / shared_by, i] * weight[chosen[r], j, i], + bias[chosen[r], j]`.
 ///
 /// `x: [chosen.len() / shared_by, k]` and `y: [chosen.len(), n]` contiguous. The weights of an expert that is not in `chosen` are not read.
-/// A row that shares its expert with no more than three others has the bits that [`linear`](super::linear()) gives one token; the
-/// others those of many.
+/// A row that shares its expert with no more than 15 others has the bits that [`linear`](super::linear()) gives one token.
 ///
 /// # Errors
 /// The first of `chosen` that is negative or not an expert's; `y` is then unchanged.

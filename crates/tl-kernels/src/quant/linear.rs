@@ -1,10 +1,10 @@
 //! `y = x W^T + b` straight from a weight's blocks. The weight is never dequantized whole.
 //!
 //! The activations are brought into the form that the format multiplies with, once, in the threads' workspace; then tiles
-//! of the output are shared out. For a few tokens (`gemv`) that is rows (for weights of floats, the activations as they are), and
-//! the time is that of reading the weight; for many (`gemm`) it is panels of 16 tokens, against which stretches of the weight are
-//! unpacked. More tokens than the workspace holds go in parts; where it holds not even one, the blocked product of `gemm_tile`
-//! needs none.
+//! of the output are shared out. There are two ways: rows of the weight as they lie, each piece of which is unpacked for up to 16 tokens
+//! (`gemv`; for few tokens the time is that of reading the weight), and panels of 16 tokens, against which stretches of the weight are
+//! unpacked (`gemm`). Which products go which way is the instruction set's. More tokens than the workspace holds go in parts; where it
+//! holds not even one, the blocked product of `gemm_tile` needs none.
 
 use super::activations::LANES;
 use super::gemm::Tokens;
@@ -21,10 +21,10 @@ use crate::threads::{Threads, Tiling};
 /// `y[t, j] = sum over i of x[t, i] * weight[j, i], + bias[j]`.
 ///
 /// `x: [m, k]` and `y: [m, n]` contiguous, `weight: [n, k]` in any format, `bias: [n]` in any format. Float formats sum in `f32`. The
-/// integer formats round each 32 activations to 8 bits first, or, with AMX and more than four tokens, activations and weights to
+/// integer formats round each 32 activations to 8 bits first, or, with AMX and more than 16 tokens, activations and weights to
 /// `bf16`, which is nearer. `avx512bf16` (see [`Isa::on_request`]) rounds float formats of 16 bits and their activations to `bf16` where
-/// there are more than four tokens. With AMX an infinity among many tokens becomes NaN. `k` is a multiple of the format's block, and of
-/// 32 for integer formats. Each row of `y` depends on its own row of `x` alone.
+/// there are more than 16 tokens. With AMX an infinity among so many tokens becomes NaN. `k` is a multiple of the format's block, and of
+/// 32 for integer formats. Each row of `y` depends on its own row of `x` alone, and of up to 16 rows each has the bits that it has alone.
 #[expect(clippy::too_many_arguments, reason = "the sizes of a product are three numbers")]
 pub fn linear<X: Element, Y: Element>(
     threads: &Threads,

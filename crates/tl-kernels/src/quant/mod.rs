@@ -2,7 +2,8 @@
 //!
 //! `formats` has a file for each format; `codec` says what a format of small integers has to say of itself. `linear` and `experts`,
 //! with `gemv` for a few tokens and `gemm` for many, and `gather` know no format by name. `activations` are 8-bit blocks of the
-//! other operand, which `quantize` makes; `row_dot` is a row times one token's activations; `prefetch` how rows are read.
+//! other operand, which `quantize` makes, `tokens` those in `f32`; `row_dot` is rows times a few tokens' activations; `prefetch` how rows are
+//! read.
 
 pub(crate) mod activations;
 pub(crate) mod arithmetic;

@@ -1,4 +1,4 @@
-//! What an instruction set brings to products of a few tokens: dot products of rows of a weight with the activations of one token.
+//! What an instruction set brings to products of a few tokens: dot products of rows of a weight with the activations of some tokens.
 
 use super::activations::{GroupSize, LANES, MAX_GROUP, Prepared, RowStretch};
 use super::formats::integer_format::IntegerFormat;

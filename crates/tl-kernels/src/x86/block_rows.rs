@@ -4,6 +4,7 @@
 //! token's group of activations; `total` makes a number of a sum, and `totals` of several. The sums of a row and a token are added up piece by piece
 //! in their order, however many tokens there are: so a token has the bits that it has alone.
 
+use crate::prefetch::prefetch_all;
 use crate::quant::activations::{Groups, Prepared};
 use crate::quant::prefetch::{Prefetch, STREAMS};
 use crate::quant::rows::Rows;
@@ -93,7 +94,6 @@ fn many_tokens<const BYTES: usize, const LANES: usize, P, T: Copy, Add: Fn(T, &P
 ) {
     let (n_rows, n_tokens) = (out.len() / x.n_tokens, x.n_tokens);
     let near_groups = (NEAR_BYTES / (n_tokens * size_of::<P>())).max(1);
-    let position = PrefetchPosition::new::<1, false>(0);
     // As many places for sums as registers are added up at a time.
     let stride = n_tokens.next_multiple_of(LANES);
     let mut room = Scratch::<T, { SUM_ROWS * MAX_TOKENS }>::new();
@@ -102,10 +102,14 @@ fn many_tokens<const BYTES: usize, const LANES: usize, P, T: Copy, Add: Fn(T, &P
         for first in (0..x.n_groups).step_by(near_groups) {
             for (r, sums) in sums.chunks_exact_mut(stride).enumerate() {
                 let row = rows.row(0, first_row + r);
-                for g in first..x.n_groups.min(first + near_groups) {
+                let groups = first..x.n_groups.min(first + near_groups);
+                // The same part of the row that comes so many rows later.
+                let ahead = rows.row(0, n_rows.min(first_row + r + SUM_ROWS + 1) - 1);
+                for g in groups {
+                    prefetch_all(&ahead[g * BYTES..ahead.len().min((g + 1) * BYTES)]);
                     let add = match row[g * BYTES..].first_chunk() {
-                        Some(piece) => unpack(piece, position),
-                        None => with_last_piece(row, |piece| unpack(piece, position)),
+                        Some(piece) => unpack(piece, PrefetchPosition::NONE),
+                        None => with_last_piece(row, |piece| unpack(piece, PrefetchPosition::NONE)),
                     };
                     for (t, sum) in sums[..n_tokens].iter_mut().enumerate() {
                         *sum = add(*sum, x.at(g, t));

@@ -26,7 +26,7 @@ const fn group_of(piece_bytes: usize) -> usize {
 #[derive(Clone, Copy)]
 pub(crate) struct PrefetchPosition {
     piece: usize,
-    prefetch: Prefetch,
+    prefetch: Option<Prefetch>,
 }
 
 impl PrefetchPosition {
@@ -38,12 +38,15 @@ impl PrefetchPosition {
             (1, true) => Prefetch::NonTemporal,
             _ => Prefetch::Interleaved,
         };
-        PrefetchPosition { piece, prefetch }
+        PrefetchPosition { piece, prefetch: Some(prefetch) }
     }
+
+    /// Nothing is prefetched.
+    pub(crate) const NONE: PrefetchPosition = PrefetchPosition { piece: 0, prefetch: None };
 
     /// A piece that is a line of its own.
     pub(crate) fn of_line(prefetch: Prefetch) -> PrefetchPosition {
-        PrefetchPosition { piece: 0, prefetch }
+        PrefetchPosition { piece: 0, prefetch: Some(prefetch) }
     }
 
     /// Prefetches memory some way behind `at`: part `part` of `n_parts` of as many lines as `at` has. Each line is requested
@@ -81,15 +84,16 @@ impl PrefetchPosition {
         // SAFETY: the instructions have no effect but on the caches.
         unsafe {
             match self.prefetch {
-                Prefetch::Interleaved => {
+                Some(Prefetch::Interleaved) => {
                     std::arch::asm!("prefetcht0 [{}]", in(reg) near, options(nostack, readonly, preserves_flags));
                 }
-                Prefetch::Sequential => {
+                Some(Prefetch::Sequential) => {
                     std::arch::asm!("prefetcht1 [{}]", in(reg) far, options(nostack, readonly, preserves_flags));
                 }
-                Prefetch::NonTemporal => {
+                Some(Prefetch::NonTemporal) => {
                     std::arch::asm!("prefetchnta [{}]", in(reg) far, options(nostack, readonly, preserves_flags));
                 }
+                None => (),
             }
         }
     }
