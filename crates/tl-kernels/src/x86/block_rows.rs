@@ -16,7 +16,7 @@ use bytemuck::Pod;
 /// The most tokens that are multiplied with a piece while it is unpacked.
 pub(crate) const MAX_TOKENS: usize = 16;
 /// Rows whose sums are kept at a time where there are several tokens.
-const SUM_ROWS: usize = 8;
+const SUM_ROWS: usize = 4;
 /// Bytes of activations that stay in the first cache while rows stream through it.
 const NEAR_BYTES: usize = 20 * 1024;
 

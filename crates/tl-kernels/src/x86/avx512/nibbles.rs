@@ -63,30 +63,57 @@ pub(crate) fn looked_up(table: &[u8; 16], mut places: [__m512i; 8]) -> [__m512i;
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(crate) fn four_bytes<const BLOCK: usize, const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512i {
-    let tables = const { &[lanes(BLOCK, AT, 0), lanes(BLOCK, AT, 1), lanes(BLOCK, AT, 2), lanes(BLOCK, AT, 3)] };
-    let mut four_bytes = _mm512_setzero_si512();
+    gathered::<4, BLOCK, AT, BYTES>(bytes)
+}
+
+/// The `f16` at `AT` of each block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(crate) fn halves_at<const BLOCK: usize, const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512 {
+    _mm512_cvtph_ps(_mm512_castsi512_si256(gathered::<2, BLOCK, AT, BYTES>(bytes)))
+}
+
+/// The first `N` bytes from `AT` on of each block, one after the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn gathered<const N: usize, const BLOCK: usize, const AT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m512i {
+    let tables =
+        const { &[places(N, BLOCK, AT, 0), places(N, BLOCK, AT, 1), places(N, BLOCK, AT, 2), places(N, BLOCK, AT, 3)] };
+    let mut gathered = _mm512_setzero_si512();
     for (q, table) in tables.iter().enumerate() {
-        let of_four = 0x000F_000F_000F_000F << (4 * q);
+        let of_four = const { of_four(N) } << (N * q);
         let first = load_opaque(array(&bytes[4 * q * BLOCK..][..64]));
-        if 3 * BLOCK + AT + 4 <= 64 {
-            four_bytes = _mm512_mask_permutexvar_epi8(four_bytes, of_four, load_64(table), first);
+        if 3 * BLOCK + AT + N <= 64 {
+            gathered = _mm512_mask_permutexvar_epi8(gathered, of_four, load_64(table), first);
         } else {
             let last = load_opaque(array(&bytes[4 * (q + 1) * BLOCK - 64..][..64]));
             let of_four = _mm512_maskz_permutex2var_epi8(of_four, first, load_64(table), last);
-            four_bytes = _mm512_or_si512(four_bytes, of_four);
+            gathered = _mm512_or_si512(gathered, of_four);
         }
     }
-    four_bytes
+    gathered
 }
 
-/// Where to find, for lane `4 b + q`, the four bytes at `at` of block `b` of four: in their first 64 bytes, or (64 more) in their last 64.
-const fn lanes(block: usize, at: usize, q: usize) -> [u8; 64] {
+/// The `n` bytes of the first of four in turn, four times.
+const fn of_four(n: usize) -> u64 {
+    let mut mask = 0;
+    let mut b = 0;
+    while b < 4 {
+        mask |= ((1 << n) - 1) << (4 * n * b);
+        b += 1;
+    }
+    mask
+}
+
+/// Where to find, for place `4 b + q` of `n` bytes, those at `at` of block `b` of four: in their first 64 bytes, or (64 more) in their last
+/// 64.
+const fn places(n: usize, block: usize, at: usize, q: usize) -> [u8; 64] {
     let mut table = [0; 64];
     let mut i = 0;
-    while i < 16 {
-        let (b, byte) = (i / 4, i % 4);
+    while i < 4 * n {
+        let (b, byte) = (i / n, i % n);
         let place = b * block + at + byte;
-        table[4 * (4 * b + q) + byte] = (if place < 64 { place } else { place - (4 * block - 64) + 64 }) as u8;
+        table[n * (4 * b + q) + byte] = (if place < 64 { place } else { place - (4 * block - 64) + 64 }) as u8;
         i += 1;
     }
     table
