@@ -33,6 +33,9 @@ const SHORT_ROW: usize = 512;
 /// Elements of activations worth waking the workers for when they are quantized.
 const PARALLEL_ELEMS: usize = 64 * 1024;
 
+/// Adds the dot products of rows with some tokens to sums, those of one token after those of the other.
+type Dots<'a> = dyn Fn(Range<usize>, Rows<'_>, &mut [f32]) + Sync + 'a;
+
 /// Which products go this way.
 pub(crate) fn tokens(isa: Isa, format: &WeightKernels) -> GemvTokens {
     dispatch!(isa, set => set.gemv_tokens(format))
@@ -130,7 +133,7 @@ pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     let tile_cols = (tile_bytes / row_bytes.max(1)).clamp(1, TILE_ROWS.min(TILE_SUMS / most_rows.max(1)));
     let prefetch = threads.best_prefetch().best_single_stream();
     // `dot(i, rows, sums)`: as in `multiply_rows`, of those of the rows here.
-    let share_out = |y: &mut [Y], dot: &(dyn Fn(Range<usize>, Rows<'_>, &mut [f32]) + Sync)| {
+    let share_out = |y: &mut [Y], dot: &Dots<'_>| {
         threads.for_listed_tiles(parallel, y, n, rows, starts, [MAX_BLOCK, tile_cols], &|mut tile| {
             let (first_col, n_cols, n_tokens) = (tile.first_col(), tile.n_cols(), tile.n_rows());
             let product = experts.product(expert(tile.group()), false);
@@ -184,13 +187,7 @@ pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
 
 /// Shares the rows of the weight out; `dot(tokens, rows, sums)` adds the dot products of rows with at most `block` tokens to
 /// sums, those of one token after those of the other.
-fn multiply_rows<Y: Element>(
-    threads: &Threads,
-    product: &Product<'_>,
-    y: &mut [Y],
-    block: usize,
-    dot: &(dyn Fn(Range<usize>, Rows<'_>, &mut [f32]) + Sync),
-) {
+fn multiply_rows<Y: Element>(threads: &Threads, product: &Product<'_>, y: &mut [Y], block: usize, dot: &Dots<'_>) {
     let (isa, Product { k, n, weight, .. }) = (threads.isa(), *product);
     let (row_bytes, n_tokens) = (weight.format.row_bytes(k), y.len() / n);
     let mut read = |prefetch: Prefetch| {

@@ -26,7 +26,6 @@ impl FloatPanelKernels for Avx512 {
 }
 
 /// Twelve rows with `N` panels, all sums in registers.
-#[expect(clippy::needless_range_loop, reason = "with iterators the compiler keeps the totals in memory")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,fma,f16c")]
 fn kernel<const N: usize>(rows: &[[f32; STRETCH]; ROWS], x: [&[Lanes]; N], sums: [&mut [Lanes; ROWS]; N]) {
     let n_lines = x[0].len().min(STRETCH);
