@@ -6,7 +6,6 @@
 
 use crate::quant::activations::RowStretch;
 use crate::x86::avx512::registers::{load, load_16};
-use crate::x86::avx512::super_blocks::words_of_16;
 use std::arch::x86_64::*;
 
 /// The block that each lane has.
@@ -193,6 +192,13 @@ pub(crate) fn add_scaled(sum: __m512, x: &Columns, levels: [__m512i; 8], scales:
     let first = dot(load(&x.offsets), [a, b, c, d], [p, q, r, s]);
     let products = _mm512_add_epi32(first, dot(_mm512_setzero_si512(), [e, f, g, h], [t, u, v, w]));
     _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(scales, load_16(&x.scales)), sum)
+}
+
+/// Two numbers for each lane, as words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn words_of_16(first: __m512i, last: __m512i) -> __m512i {
+    _mm512_mask_blend_epi16(0xAAAA_AAAA, first, _mm512_slli_epi32::<16>(last))
 }
 
 /// Adds minima.

@@ -113,13 +113,6 @@ pub(crate) fn split_scales(scales: __m256i, order: &'static Order) -> [__m128i; 
     [_mm256_castsi256_si128(split), _mm256_extracti128_si256::<1>(split)]
 }
 
-/// Two numbers for each lane, as words.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn words_of_16(first: __m512i, last: __m512i) -> __m512i {
-    _mm512_mask_blend_epi16(0xAAAA_AAAA, first, _mm512_slli_epi32::<16>(last))
-}
-
 /// The number of each block over the lanes of its groups, one block after the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]

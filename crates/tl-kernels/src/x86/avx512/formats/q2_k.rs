@@ -6,8 +6,8 @@ use crate::quant::formats::q2_k::{BYTES, LEVELS, MINIMUM, SCALE};
 use crate::quant::rows::Rows;
 use crate::x86::avx2::registers::half_to_f32;
 use crate::x86::avx512::block_rows;
-use crate::x86::avx512::columns::{IN_ORDER, SplitColumns};
-use crate::x86::avx512::super_blocks::{halves_of_pairs, of_blocks, scales_of_16, words_of_16};
+use crate::x86::avx512::columns::{IN_ORDER, SplitColumns, words_of_16};
+use crate::x86::avx512::super_blocks::{halves_of_pairs, of_blocks, scales_of_16};
 use crate::x86::avx512::two_bits::pairs_of_bits;
 use std::arch::x86_64::*;
 
