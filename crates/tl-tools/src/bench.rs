@@ -18,7 +18,7 @@ const ROWS_TOKENS: usize = 64;
 pub enum Test {
     /// This many tokens at once, into an empty cache.
     Prefill(usize),
-    /// Steps of this many tokens at once, each into an empty cache, until there are [`ROWS_TOKENS`] or more.
+    /// Steps of this many tokens at once, each into an empty cache, until there are 64 tokens or more.
     Rows(usize),
     /// `count` tokens one after the other, with `depth` already in the cache.
     Decode {
