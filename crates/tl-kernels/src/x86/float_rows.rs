@@ -3,6 +3,7 @@
 //! A row and a token have four registers of sums, which take the row's registers in turns, as in the loop for one token: so a token has
 //! the bits that it has alone. A few tokens' sums stay in registers while the row goes by.
 
+use crate::prefetch::prefetch_all;
 use crate::quant::rows::Rows;
 use crate::quant::tokens::FloatTokens;
 use crate::scratch::Scratch;
@@ -10,6 +11,8 @@ use crate::x86::walk::GROUP;
 
 /// Rows whose sums are kept at a time where rows go in parts.
 const SUM_ROWS: usize = 16;
+/// How many rows ahead memory is prefetched.
+const ROWS_AHEAD: usize = 2;
 /// Bytes of activations that stay in the first cache while rows go by.
 const NEAR_BYTES: usize = 24 * 1024;
 
@@ -35,7 +38,7 @@ pub(crate) fn rows<const BYTES: usize, const LANES: usize, V: Copy>(
         macro_rules! tokens {
             ($($n:literal),+) => {
                 match out.len() / n_rows {
-                    $($n => few::<BYTES, LANES, $n, V>(rows, x.some(i * tile), out, zero, &unpack, &add, &total),)+
+                    $($n => few::<BYTES, LANES, $n, V>(rows, x.some(i * tile), i == 0, out, zero, &unpack, &add, &total),)+
                     n => unreachable!("{n} tokens"),
                 }
             };
@@ -44,11 +47,12 @@ pub(crate) fn rows<const BYTES: usize, const LANES: usize, V: Copy>(
     }
 }
 
-/// `T` tokens.
+/// `T` tokens, for the first of which the rows are prefetched.
 #[inline(always)]
 fn few<const BYTES: usize, const LANES: usize, const T: usize, V: Copy>(
     rows: Rows<'_>,
     x: [&[f32]; T],
+    is_first: bool,
     out: &mut [f32],
     zero: V,
     unpack: &impl Fn(&[u8; BYTES]) -> V,
@@ -67,9 +71,13 @@ fn few<const BYTES: usize, const LANES: usize, const T: usize, V: Copy>(
             for x in &mut x {
                 *x = &x[first..x.len().min(first + part)];
             }
+            let part = first..first + x[0].len();
             for (r, sums) in sums.iter_mut().enumerate() {
-                let row = &rows.row(0, first_row + r).as_chunks::<BYTES>().0[first..][..x[0].len()];
-                *sums = add_row(*sums, row, x, unpack, add);
+                let row = |r: usize| &rows.row(0, r).as_chunks::<BYTES>().0[part.clone()];
+                if is_first {
+                    prefetch_all(row((n_rows - 1).min(first_row + r + ROWS_AHEAD)).as_flattened());
+                }
+                *sums = add_row(*sums, row(first_row + r), x, unpack, add);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
