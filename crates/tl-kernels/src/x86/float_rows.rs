@@ -3,16 +3,13 @@
 //! A row and a token have four registers of sums, which take the row's registers in turns, as in the loop for one token: so a token has
 //! the bits that it has alone. A few tokens' sums stay in registers while the row goes by.
 
-use crate::prefetch::prefetch_all;
 use crate::quant::rows::Rows;
 use crate::quant::tokens::FloatTokens;
 use crate::scratch::Scratch;
-use crate::x86::walk::GROUP;
+use crate::x86::walk::{GROUP, PrefetchPosition};
 
 /// Rows whose sums are kept at a time where rows go in parts.
 const SUM_ROWS: usize = 16;
-/// How many rows ahead memory is prefetched.
-const ROWS_AHEAD: usize = 2;
 /// Bytes of activations that stay in the first cache while rows go by.
 const NEAR_BYTES: usize = 24 * 1024;
 
@@ -38,7 +35,7 @@ pub(crate) fn rows<const BYTES: usize, const LANES: usize, V: Copy>(
         macro_rules! tokens {
             ($($n:literal),+) => {
                 match out.len() / n_rows {
-                    $($n => few::<BYTES, LANES, $n, V>(rows, x.some(i * tile), i == 0, out, zero, &unpack, &add, &total),)+
+                    $($n => few::<BYTES, LANES, $n, V>(rows, x.some(i * tile), out, zero, &unpack, &add, &total),)+
                     n => unreachable!("{n} tokens"),
                 }
             };
@@ -47,12 +44,11 @@ pub(crate) fn rows<const BYTES: usize, const LANES: usize, V: Copy>(
     }
 }
 
-/// `T` tokens, for the first of which the rows are prefetched.
+/// `T` tokens.
 #[inline(always)]
 fn few<const BYTES: usize, const LANES: usize, const T: usize, V: Copy>(
     rows: Rows<'_>,
     x: [&[f32]; T],
-    is_first: bool,
     out: &mut [f32],
     zero: V,
     unpack: &impl Fn(&[u8; BYTES]) -> V,
@@ -62,22 +58,19 @@ fn few<const BYTES: usize, const LANES: usize, const T: usize, V: Copy>(
     let n_rows = out.len() / T;
     let x = x.map(|x| x.as_chunks::<LANES>().0);
     // Whole groups of registers.
-    let part = NEAR_BYTES / (T * GROUP * LANES * size_of::<f32>()) * GROUP;
+    let most = NEAR_BYTES / (T * GROUP * LANES * size_of::<f32>()) * GROUP;
     let mut room = Scratch::<[[V; GROUP]; T], SUM_ROWS>::new();
     for first_row in (0..n_rows).step_by(SUM_ROWS) {
         let sums = room.filled(SUM_ROWS.min(n_rows - first_row), |_| [[zero; GROUP]; T]);
-        for first in (0..x[0].len()).step_by(part) {
+        for first in (0..x[0].len()).step_by(most) {
             let mut x = x;
             for x in &mut x {
-                *x = &x[first..x.len().min(first + part)];
+                *x = &x[first..x.len().min(first + most)];
             }
             let part = first..first + x[0].len();
             for (r, sums) in sums.iter_mut().enumerate() {
-                let row = |r: usize| &rows.row(0, r).as_chunks::<BYTES>().0[part.clone()];
-                if is_first {
-                    prefetch_all(row((n_rows - 1).min(first_row + r + ROWS_AHEAD)).as_flattened());
-                }
-                *sums = add_row(*sums, row(first_row + r), x, unpack, add);
+                let row = &rows.row(0, first_row + r).as_chunks::<BYTES>().0[part.clone()];
+                *sums = add_row(*sums, row, x, unpack, add);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
@@ -105,6 +98,7 @@ fn add_row<const BYTES: usize, const LANES: usize, const T: usize, V: Copy>(
     }
     for (g, group) in groups.iter().enumerate() {
         for i in 0..GROUP {
+            PrefetchPosition::new::<1, false>(i).prefetch(&group[i], 0, 1);
             let weights = unpack(&group[i]);
             for (sums, (x, _)) in sums.iter_mut().zip(&of_tokens) {
                 sums[i] = add(sums[i], weights, &x[g][i]);
