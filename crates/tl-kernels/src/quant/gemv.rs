@@ -47,7 +47,9 @@ pub(crate) fn capacity(isa: Isa, format: &WeightKernels, k: usize) -> usize {
         Dot::Float(_) => LENT_BYTES / size_of::<Line>() / float_lines(k).max(1),
         Dot::Integer(kernels) => {
             let lines = (kernels.group_size)(dot_isa(isa, k)).token_lines(k);
-            LENT_BYTES / size_of::<Line>() / lines.max(1)
+            let n_tokens = LENT_BYTES / size_of::<Line>() / lines.max(1);
+            // Whole blocks, since a last one that is not full takes the room of a full one.
+            if n_tokens > MAX_BLOCK { n_tokens / MAX_BLOCK * MAX_BLOCK } else { n_tokens }
         }
     }
 }

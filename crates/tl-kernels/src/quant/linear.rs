@@ -224,6 +224,9 @@ mod tests {
             check::<f32, f32>(format, (600, 64, 33), true);
         }
         check::<f32, f32>(FORMATS[3], (4, 720_000, 1), true);
+        // The workspace holds 17 tokens, in blocks of up to 16.
+        check::<f32, f32>(FORMATS[3], (17, 164_352, 1), true);
+        check::<f32, f32>(FORMATS[4], (17, 179_200, 1), true);
         for &format in &FORMATS[..3] {
             for k in [1, 7, 31, 33, 255, 257] {
                 check::<bf16, f32>(format, (1, k, 257), true);

@@ -38,7 +38,8 @@ pub(crate) trait RowDots: Copy {
         GemvTokens::new(format, usize::MAX, LANES - 1)
     }
 
-    /// `out[j] +=` the dot product of row `j` of weights `W` with the activations of one token; or nothing and `false`, where the set has no loop for rows of that length.
+    /// `out[j] +=` the dot product of row `j` of weights `W` with the activations of one token; or nothing and `false`, where the set has
+    /// no loop for rows of that length.
     #[inline(always)]
     fn float_dot<W: Element>(self, _rows: Rows<'_>, _x: FloatSlice<'_>, _out: &mut [f32]) -> bool {
         false
