@@ -120,6 +120,13 @@ pub(crate) fn of_blocks([first, second]: [f32; 2]) -> __m512 {
     _mm512_insertf32x8::<1>(_mm512_set1_ps(first), _mm256_set1_ps(second))
 }
 
+/// A number for each half, over its eight lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(crate) fn eights([a, b]: [i32; 2]) -> __m512i {
+    _mm512_inserti32x8::<1>(_mm512_set1_epi32(a), _mm256_set1_epi32(b))
+}
+
 /// A number for each quarter, over its four lanes.
 #[inline]
 #[target_feature(enable = "avx512f")]
