@@ -141,24 +141,9 @@ pub(crate) fn add_fifths(mut levels: [__m512i; 8], bits: __m512i) -> [__m512i; 8
     for (column, level) in levels.iter_mut().enumerate() {
         // The byte that has the four bits, four times in each lane.
         let byte = column as i32 / 2;
-        let four_times = _mm512_setr_epi32(
-            0x0101_0101 * byte,
-            0x0101_0101 * (4 + byte),
-            0x0101_0101 * (8 + byte),
-            0x0101_0101 * (12 + byte),
-            0x0101_0101 * byte,
-            0x0101_0101 * (4 + byte),
-            0x0101_0101 * (8 + byte),
-            0x0101_0101 * (12 + byte),
-            0x0101_0101 * byte,
-            0x0101_0101 * (4 + byte),
-            0x0101_0101 * (8 + byte),
-            0x0101_0101 * (12 + byte),
-            0x0101_0101 * byte,
-            0x0101_0101 * (4 + byte),
-            0x0101_0101 * (8 + byte),
-            0x0101_0101 * (12 + byte),
-        );
+        let first = 0x0101_0101 * byte;
+        let four_times = _mm_setr_epi32(first, first + 0x0404_0404, first + 0x0808_0808, first + 0x0C0C_0C0C);
+        let four_times = _mm512_broadcast_i32x4(four_times);
         let bit = if column % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 };
         let is_set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, four_times), _mm512_set1_epi32(bit));
         *level = _mm512_mask_add_epi8(*level, is_set, *level, sixteen);
