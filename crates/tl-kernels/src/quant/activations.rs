@@ -109,8 +109,17 @@ impl<'a, P> Groups<'a, P> {
     /// Group `group` of token `token`.
     #[inline(always)]
     pub(crate) fn at(&self, group: usize, token: usize) -> &'a P {
+        &self.all[group * self.group_stride + token * self.token_stride]
+    }
+
+    /// As [`at`](Self::at), without looking whether it is there.
+    ///
+    /// # Safety
+    /// There are more groups than `group`, and more tokens than `token`.
+    #[inline(always)]
+    pub(crate) unsafe fn at_unchecked(&self, group: usize, token: usize) -> &'a P {
         debug_assert!(group < self.n_groups && token < self.n_tokens);
-        // SAFETY: no group of a token lies behind the last one of the last token, which is known to be there.
+        // SAFETY: no group of a token lies behind the last one of the last token, and `groups` has seen that this one is there.
         unsafe { self.all.get_unchecked(group * self.group_stride + token * self.token_stride) }
     }
 

@@ -44,7 +44,7 @@ pub fn linear_experts<X: Element, Y: Element>(
     if y.is_empty() {
         return Ok(());
     }
-    let is_held = gemv::capacity(threads.isa(), weight.format, k) >= gemv::MAX_BLOCK
+    let is_held = gemv::capacity(threads.isa(), weight.format, k) >= gemv::BLOCK_TOKENS
         && gemm::capacity::<X>(threads.isa(), &experts.product(0, false)) > 0;
     for (part, (chosen, y)) in chosen.chunks(MAX_LISTED).zip(y.chunks_mut(MAX_LISTED * n)).enumerate() {
         let routed = Routed { x, first: part * MAX_LISTED, shared_by, experts: &experts, chosen };
@@ -104,7 +104,7 @@ impl<'a, X: Element> Routed<'a, X> {
                 self.multiply_gemm(threads, rows, y);
                 continue;
             }
-            for rows in rows.chunks(gemv::MAX_BLOCK) {
+            for rows in rows.chunks(gemv::BLOCK_TOKENS) {
                 gemv_rows[n_gemv_rows..n_gemv_rows + rows.len()].copy_from_slice(rows);
                 n_gemv_rows += rows.len();
                 n_groups += 1;

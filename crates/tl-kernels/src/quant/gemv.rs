@@ -1,10 +1,10 @@
-//! Linear layers of a few tokens: each row of the weight is multiplied as it lies, with up to [`MAX_BLOCK`] tokens at a time.
+//! Linear layers of a few tokens: each row of the weight is multiplied as it lies, with up to [`BLOCK_TOKENS`] tokens at a time.
 
 use super::activations::Prepared;
 use super::expert_weights::Experts;
 use super::prefetch::Prefetch;
 use super::product::Product;
-use super::quantize::prepare_token;
+use super::quantize::{prepare_token, token_tiling};
 use super::row_dot::{GemvTokens, RowDots};
 use super::tokens::FloatTokens;
 use super::{Dot, Rows, WeightKernels};
@@ -17,11 +17,11 @@ use crate::workspace::{LENT_BYTES, Line};
 use std::ops::Range;
 
 /// The most tokens that are multiplied at a time.
-pub(crate) const MAX_BLOCK: usize = 16;
+pub(crate) const BLOCK_TOKENS: usize = 16;
 /// The most rows of the weight in a tile.
 const TILE_ROWS: usize = 512;
 /// The most sums of a tile: rows of the weight times the tokens that are multiplied at a time.
-const TILE_SUMS: usize = 128 * MAX_BLOCK;
+const TILE_SUMS: usize = 128 * BLOCK_TOKENS;
 /// Tiles of each thread, about: so many that the last ones of a product end together.
 const THREAD_TILES: usize = 12;
 /// Bytes of the weight of a tile, about, where a product is small or large: where a tile begins, memory is waited for and the
@@ -49,7 +49,7 @@ pub(crate) fn capacity(isa: Isa, format: &WeightKernels, k: usize) -> usize {
             let lines = (kernels.group_size)(dot_isa(isa, k)).token_lines(k);
             let n_tokens = LENT_BYTES / size_of::<Line>() / lines.max(1);
             // Whole blocks, since a last one that is not full takes the room of a full one.
-            if n_tokens > MAX_BLOCK { n_tokens / MAX_BLOCK * MAX_BLOCK } else { n_tokens }
+            if n_tokens > BLOCK_TOKENS { n_tokens / BLOCK_TOKENS * BLOCK_TOKENS } else { n_tokens }
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
             (kernels.dot)(isa, rows, X::as_floats(x), sums);
         }),
         Dot::Float(kernels) => {
-            let block = n_tokens.div_ceil(n_tokens.div_ceil(MAX_BLOCK));
+            let block = n_tokens.div_ceil(n_tokens.div_ceil(BLOCK_TOKENS));
             let stride = float_lines(k) * (size_of::<Line>() / size_of::<f32>());
             let mut workspace = threads.workspace();
             let values: &mut [f32] = bytemuck::cast_slice_mut(&mut workspace[..n_tokens * float_lines(k)]);
@@ -91,13 +91,12 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
         Dot::Integer(kernels) => {
             let isa = dot_isa(isa, k);
             // Blocks of equal size.
-            let block = n_tokens.div_ceil(n_tokens.div_ceil(MAX_BLOCK));
+            let block = n_tokens.div_ceil(n_tokens.div_ceil(BLOCK_TOKENS));
             let group = (kernels.group_size)(isa);
             let (n_groups, n_cols) = (group.n_groups(k), block * group.lines);
             let mut workspace = threads.workspace();
             let lines = &mut workspace[..n_tokens.div_ceil(block) * n_groups * n_cols];
-            let tiling =
-                Tiling { n_cols, group_rows: n_groups, row_step: 1, tile_rows: n_groups, tile_cols: group.lines };
+            let tiling = token_tiling(group, k, block);
             threads.for_tiles_if(product.parallel && x.len() >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
                 let token = tile.group() * block + tile.first_col() / group.lines;
                 if let Some(x) = x.get(token * k..(token + 1) * k) {
@@ -115,7 +114,7 @@ pub(crate) fn multiply<X: Element, Y: Element>(threads: &Threads, x: &[X], produ
 }
 
 /// A few tokens for each of several experts. `x` gives the activations of a row of the output. Group `g` of these rows,
-/// `rows[starts[g]..starts[g + 1]]`, belongs to the expert `expert(g)` and has at most [`MAX_BLOCK`]; all groups together have at most
+/// `rows[starts[g]..starts[g + 1]]`, belongs to the expert `expert(g)` and has at most [`BLOCK_TOKENS`]; all groups together have at most
 /// [`capacity`].
 pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     threads: &Threads,
@@ -136,7 +135,7 @@ pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
     let prefetch = threads.best_prefetch().best_single_stream();
     // `dot(i, rows, sums)`: as in `multiply_rows`, of those of the rows here.
     let share_out = |y: &mut [Y], dot: &Dots<'_>| {
-        threads.for_listed_tiles(parallel, y, n, rows, starts, [MAX_BLOCK, tile_cols], &|mut tile| {
+        threads.for_listed_tiles(parallel, y, n, rows, starts, [BLOCK_TOKENS, tile_cols], &|mut tile| {
             let (first_col, n_cols, n_tokens) = (tile.first_col(), tile.n_cols(), tile.n_rows());
             let product = experts.product(expert(tile.group()), false);
             let bytes = &product.weight.bytes[first_col * row_bytes..];
@@ -167,13 +166,7 @@ pub(crate) fn multiply_groups<'x, X: Element, Y: Element>(
             let mut workspace = threads.workspace();
             let n_rows = rows_here.len();
             let lines = &mut workspace[..n_rows * group.token_lines(k)];
-            let tiling = Tiling {
-                n_cols: group.lines,
-                group_rows: n_groups,
-                row_step: 1,
-                tile_rows: n_groups,
-                tile_cols: group.lines,
-            };
+            let tiling = token_tiling(group, k, 1);
             threads.for_tiles_if(parallel && n_rows * k >= PARALLEL_ELEMS, lines, tiling, &|mut tile| {
                 prepare_token(isa, &kernels, x(rows_here[tile.group()]), &mut tile);
             });

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::element::FloatSlice;
     use crate::quant::activations::Prepared;
-    use crate::quant::quantize::prepare_token;
+    use crate::quant::quantize::{prepare_token, token_tiling};
     use crate::quant::{Dot, F16, F32, FORMATS, Prefetch, Q4_0, Q8_0, Rows, STREAMS, WeightKernels, gather_rows};
     use crate::testing::{Random, all_threads, assert_close, rounding};
     use crate::workspace::Line;
@@ -256,14 +256,7 @@ mod tests {
                                 let group = (kernels.group_size)(isa);
                                 let mut lines = vec![Line::zeroed(); group.token_lines(k)];
                                 let n_groups = group.n_groups(k);
-                                let tiling = Tiling {
-                                    n_cols: group.lines,
-                                    group_rows: n_groups,
-                                    row_step: 1,
-                                    tile_rows: n_groups,
-                                    tile_cols: group.lines,
-                                };
-                                threads.for_tiles(&mut lines, tiling, &|mut tile| {
+                                threads.for_tiles(&mut lines, token_tiling(group, k, 1), &|mut tile| {
                                     prepare_token(isa, &kernels, &x, &mut tile);
                                 });
                                 let x =
@@ -297,14 +290,14 @@ mod tests {
                 let mut random = Random::new((k * 3 + n) as u64);
                 let (bytes, _) = random_weight(format, n, k, &mut random);
                 let weight = Weight { bytes: &bytes[1..], format };
-                let x = random.vec::<f16>(gemv::MAX_BLOCK * k);
+                let x = random.vec::<f16>(gemv::BLOCK_TOKENS * k);
                 for threads in all_threads() {
-                    let mut alone = vec![f32::NAN; gemv::MAX_BLOCK * n];
+                    let mut alone = vec![f32::NAN; gemv::BLOCK_TOKENS * n];
                     for (x, alone) in x.chunks(k).zip(alone.chunks_mut(n)) {
                         linear(&threads, x, 1, k, weight, None, n, alone);
                     }
-                    for m in 2..=gemv::tokens(threads.isa(), format).most.min(gemv::MAX_BLOCK) {
-                        let first = random.bits() as usize % (gemv::MAX_BLOCK - m + 1);
+                    for m in 2..=gemv::tokens(threads.isa(), format).most.min(gemv::BLOCK_TOKENS) {
+                        let first = random.bits() as usize % (gemv::BLOCK_TOKENS - m + 1);
                         let mut y = vec![f32::NAN; m * n];
                         linear(&threads, &x[first * k..][..m * k], m, k, weight, None, n, &mut y);
                         let what = format!("{} {m} rows of {k}, {n} columns, {threads:?}", format.blocks.name);
@@ -373,7 +366,7 @@ mod tests {
         let (x, weights) = (numbers(k), numbers(2 * k));
         let expected: Vec<f64> =
             weights.chunks(k).map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(w * x)).sum()).collect();
-        for m in [1, 5, gemv::MAX_BLOCK + 1] {
+        for m in [1, 5, gemv::BLOCK_TOKENS + 1] {
             let (x, expected) = (x.repeat(m), expected.repeat(m));
             for threads in all_threads() {
                 let mut y = vec![f32::NAN; m * 2];

@@ -1,12 +1,12 @@
 //! Makes [activations](super::activations) of floats.
 
-use super::activations::{BLOCK, LANES, MAX_GROUP, PanelBlock, RowStretch};
+use super::activations::{BLOCK, GroupSize, LANES, MAX_GROUP, PanelBlock, RowStretch};
 use super::stretch::STRETCH;
 use super::weight::IntegerKernels;
 use crate::element::Element;
 use crate::isa::{Isa, Portable, dispatch, instantiate};
 use crate::scratch::Aligned;
-use crate::threads::Tile;
+use crate::threads::{Tile, Tiling};
 use crate::workspace::Line;
 
 instantiate! {
@@ -38,6 +38,14 @@ instantiate! {
             correct_panel(format, block);
         }
     }
+}
+
+/// How lines for tokens of `k` elements are cut into tiles of a token each, whose rows are its groups. `n_tokens` lie side by side, group by
+/// group; behind them lie the groups of as many others.
+pub(crate) fn token_tiling(group: GroupSize, k: usize, n_tokens: usize) -> Tiling {
+    let n_groups = group.n_groups(k);
+    let (n_cols, tile_cols) = (n_tokens * group.lines, group.lines);
+    Tiling { n_cols, group_rows: n_groups, row_step: 1, tile_rows: n_groups, tile_cols }
 }
 
 /// Quantizes a token for weights of a format. Row `g` of the tile is the token's group `g`.
@@ -154,7 +162,6 @@ pub(crate) fn quantize_block(x: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::activations::GroupSize;
     use crate::testing::Random;
 
     /// Quantizes one token as a row and as the third of a panel, and looks at every value, scale and sum.

@@ -6,6 +6,7 @@
 
 use crate::prefetch::prefetch_all;
 use crate::quant::activations::{Groups, Prepared};
+use crate::quant::gemv::BLOCK_TOKENS;
 use crate::quant::prefetch::{Prefetch, STREAMS};
 use crate::quant::rows::Rows;
 use crate::scratch::Scratch;
@@ -13,8 +14,6 @@ use crate::workspace::Line;
 use crate::x86::walk::{PrefetchPosition, side_by_side, walk};
 use bytemuck::Pod;
 
-/// The most tokens that are multiplied with a piece while it is unpacked.
-pub(crate) const MAX_TOKENS: usize = 16;
 /// Rows whose sums are kept at a time where there are several tokens.
 const SUM_ROWS: usize = 4;
 /// Bytes of activations that stay in the first cache while rows stream through it.
@@ -82,7 +81,7 @@ fn one_token<const S: usize, const NON_TEMPORAL: bool, const BYTES: usize, P, T:
     }
 }
 
-/// Some tokens: a piece is unpacked once for up to [`MAX_TOKENS`] of them.
+/// Some tokens: a piece is unpacked once for up to [`BLOCK_TOKENS`] of them.
 #[inline(always)]
 fn many_tokens<const BYTES: usize, const LANES: usize, P, T: Copy, Add: Fn(T, &P) -> T>(
     rows: Rows<'_>,
@@ -96,7 +95,7 @@ fn many_tokens<const BYTES: usize, const LANES: usize, P, T: Copy, Add: Fn(T, &P
     let near_groups = (NEAR_BYTES / (n_tokens * size_of::<P>())).max(1);
     // As many places for sums as registers are added up at a time.
     let stride = n_tokens.next_multiple_of(LANES);
-    let mut room = Scratch::<T, { SUM_ROWS * MAX_TOKENS }>::new();
+    let mut room = Scratch::<T, { SUM_ROWS * BLOCK_TOKENS }>::new();
     for first_row in (0..n_rows).step_by(SUM_ROWS) {
         let sums = room.filled(SUM_ROWS.min(n_rows - first_row) * stride, |_| zero);
         for first in (0..x.n_groups).step_by(near_groups) {
@@ -112,7 +111,8 @@ fn many_tokens<const BYTES: usize, const LANES: usize, P, T: Copy, Add: Fn(T, &P
                         None => with_last_piece(row, |piece| unpack(piece, PrefetchPosition::NONE)),
                     };
                     for (t, sum) in sums[..n_tokens].iter_mut().enumerate() {
-                        *sum = add(*sum, x.at(g, t));
+                        // SAFETY: `g` is below the number of groups, and `t` below that of tokens.
+                        *sum = add(*sum, unsafe { x.at_unchecked(g, t) });
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use crate::element::{Element, FloatSlice};
 use crate::quant::activations::{GroupSize, MAX_GROUP, Prepared, RowStretch};
 use crate::quant::formats::integer_format::IntegerFormat;
-use crate::quant::gemv::MAX_BLOCK;
+use crate::quant::gemv::BLOCK_TOKENS;
 use crate::quant::prefetch::Prefetch;
 use crate::quant::row_dot::{GemvTokens, RowDots};
 use crate::quant::rows::Rows;
@@ -67,9 +67,9 @@ impl RowDots for Avx512 {
     fn gemv_tokens(self, format: &WeightKernels) -> GemvTokens {
         if self.has_tiles() || self.rounds_floats() && matches!(format.dot, Dot::Float(_)) {
             // A panel costs the same however full it is.
-            return GemvTokens { most: MAX_BLOCK, most_left: 0 };
+            return GemvTokens { most: BLOCK_TOKENS, most_left: 0 };
         }
-        GemvTokens::new(format, MAX_BLOCK, 6)
+        GemvTokens::new(format, BLOCK_TOKENS, 6)
     }
 
     #[inline(always)]
