@@ -18,7 +18,7 @@ use crate::stack::{STACK_BYTES, run_on_stack};
 /// use tl_lang::Interpreter;
 /// let device = Device::cpu();
 /// let outcome = Interpreter::new(&device).run("let x = ones([2, 2]) * 3\nprint(sum(x))")?;
-/// assert_eq!(outcome.output, "12.0 float16[]\n");
+/// assert_eq!(outcome.output, "12.0\n");
 /// # Ok::<(), tl_lang::ProgramError>(())
 /// ```
 pub struct Interpreter<'h> {

@@ -30,6 +30,7 @@ mod reserve_statement;
 mod rewrite;
 mod stack;
 mod standard;
+mod tensor_text;
 mod text;
 mod types;
 mod value;
