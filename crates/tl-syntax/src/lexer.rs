@@ -3,18 +3,28 @@
 //! A newline is dropped inside `(` and `[`, after a token that cannot end a statement, and before a token that cannot begin one.
 //! So the parser needs no rule about lines except the one for `-`.
 
+use std::ops::Range;
+
 use logos::Logos;
 
 use crate::token::{Token, TokenKind};
 use crate::{Diagnostic, FileId, Span};
 
-/// All tokens of a text; the last one is `End`.
-pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Token> {
+/// The tokens and comments of a text.
+pub(crate) struct Lexed {
+    /// The last one is `End`.
+    pub(crate) tokens: Vec<Token>,
+    /// In the order of the text; an unclosed one is not among them.
+    pub(crate) comments: Vec<Span>,
+}
+
+/// Takes a text apart.
+pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Lexed {
+    let span_of = |range: Range<usize>| Span { file, start: range.start as u32, end: range.end as u32 };
     let mut newlines = Newlines::default();
     let mut lexer = TokenKind::lexer(text);
     while let Some(kind) = lexer.next() {
-        let range = lexer.span();
-        let span = Span { file, start: range.start as u32, end: range.end as u32 };
+        let span = span_of(lexer.span());
         match kind {
             Ok(TokenKind::OpenComment) => {
                 let opening = Span { end: span.start + 2, ..span };
@@ -25,7 +35,8 @@ pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnosti
         }
     }
     let end = text.len() as u32;
-    newlines.finish(Token { kind: TokenKind::End, span: Span { file, start: end, end } })
+    let tokens = newlines.finish(Token { kind: TokenKind::End, span: Span { file, start: end, end } });
+    Lexed { tokens, comments: lexer.extras.drain(..).map(span_of).collect() }
 }
 
 #[derive(Default)]
@@ -129,7 +140,7 @@ mod tests {
     /// The kinds of the tokens, a newline as `|`.
     fn check(text: &str, expected: &str) {
         let mut diagnostics = Vec::new();
-        let tokens = tokenize(FileId(0), text, &mut diagnostics);
+        let Lexed { tokens, .. } = tokenize(FileId(0), text, &mut diagnostics);
         let shown: Vec<&str> = tokens
             .iter()
             .filter(|token| token.kind != TokenKind::End)

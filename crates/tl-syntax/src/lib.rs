@@ -7,6 +7,7 @@
 
 pub mod ast;
 mod diagnostic;
+mod format;
 mod lexer;
 mod parser;
 mod source;
@@ -14,6 +15,7 @@ mod token;
 mod tree_height;
 
 pub use diagnostic::{Diagnostic, Label, Severity};
+pub use format::format;
 pub use parser::{Parsed, parse};
 pub use source::{FileId, LineColumn, SourceFile, SourceMap, Span};
 pub use token::KEYWORDS;

@@ -1,4 +1,6 @@
-//! The kinds of tokens. Comments and blanks are dropped here; `lexer` drops newlines that end no statement.
+//! The kinds of tokens. Blanks are dropped here, and comments set aside; `lexer` drops newlines that end no statement.
+
+use std::ops::Range;
 
 use logos::{Lexer, Logos};
 
@@ -6,8 +8,8 @@ use crate::Span;
 
 /// The kind of a token.
 #[derive(Logos, Clone, Copy, Debug, PartialEq, Eq)]
+#[logos(extras = Vec<Range<usize>>)]
 #[logos(skip r"[ \t\r\x0C\u{feff}]+")]
-#[logos(skip(r"//[^\n]*", allow_greedy = true))]
 pub(crate) enum TokenKind {
     #[regex(r"[\p{XID_Start}_]\p{XID_Continue}*")]
     Identifier,
@@ -23,7 +25,8 @@ pub(crate) enum TokenKind {
     Str,
     #[regex(r"\n")]
     Newline,
-    /// An unclosed `/*`; closed comments are skipped.
+    /// An unclosed `/*`; other comments are no tokens, but collected in the lexer's extras.
+    #[regex(r"//[^\n]*", line_comment, allow_greedy = true)]
     #[token("/*", block_comment)]
     OpenComment,
 
@@ -149,7 +152,13 @@ pub(crate) enum TokenKind {
     End,
 }
 
-/// Skips a comment, which may nest. An unclosed one is a token that reaches to the end of the text.
+/// Sets a comment aside that ends with its line.
+fn line_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
+    lexer.extras.push(lexer.span());
+    logos::Filter::Skip
+}
+
+/// Sets a comment aside, which may nest. An unclosed one is a token that reaches to the end of the text.
 fn block_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
     let rest = lexer.remainder().as_bytes();
     let (mut depth, mut at) = (1_usize, 0);
@@ -165,6 +174,7 @@ fn block_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
         }
     }
     lexer.bump(at);
+    lexer.extras.push(lexer.span());
     logos::Filter::Skip
 }
 

@@ -10,6 +10,7 @@ use tl_engine::SamplingOptions;
 use tl_tools::{SyntheticShape, weight_formats};
 
 use crate::size;
+use crate::source_arguments::{CheckArguments, FmtArguments};
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -25,11 +26,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Check a program and run it
     Run(RunArguments),
-    /// Check a program without running it
-    Check {
-        /// The program, a .tl file
-        file: PathBuf,
-    },
+    /// Check programs without running them
+    Check(CheckArguments),
+    /// Format programs: one style, without options
+    Fmt(FmtArguments),
     /// Generate text with a model
     Generate(GenerateArguments),
     /// Talk with a model

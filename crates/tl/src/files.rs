@@ -45,6 +45,18 @@ fn refuse_input(path: &Path) -> Result<(), Stop> {
 /// If it cannot be written; the file is then unchanged.
 pub(crate) fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
     refuse_input(path)?;
+    write_over(path, contents)
+}
+
+/// Writes a file again that this run has read.
+///
+/// # Errors
+/// As for [`write`].
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Stop> {
+    write_over(path, |file| file.write_all(contents))
+}
+
+fn write_over(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
     let whole = || -> io::Result<()> {
         let mut file = OutputFile::create(path)?;
         contents(&mut file)?;

@@ -8,10 +8,12 @@ mod arena;
 mod arguments;
 mod bench;
 mod chat;
+mod check;
 mod completions;
 mod device;
 mod devices;
 mod files;
+mod fmt;
 mod generate;
 #[cfg(feature = "grammar")]
 mod grammar;
@@ -37,6 +39,8 @@ mod reservations;
 mod script;
 mod size;
 mod sizes;
+mod source_arguments;
+mod sources;
 mod statistics;
 mod synth;
 mod table;
@@ -56,7 +60,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse_from(arguments::prepare(std::env::args_os()));
     let result = match arguments.command {
         Command::Run(run) => script::run(&run),
-        Command::Check { file } => program::check(&file),
+        Command::Check(check) => check::run(&check),
+        Command::Fmt(fmt) => fmt::run(&fmt),
         Command::Generate(generate) => generate::run(&generate),
         Command::Chat(chat) => chat::run(&chat),
         Command::List { json } => models::list(json),

@@ -9,11 +9,12 @@ use crate::memory_lock::{self, MemoryLock};
 use crate::output::{self, Stop};
 use crate::plan_output::{arena_json, arena_line, device_arguments, is_written, write_plan};
 use crate::sizes::Sizes;
+use crate::sources::main_file;
 use crate::{files, plan_sizes, program};
 
 /// Runs the program with its output on standard error, and prints its plan on standard output.
 pub(crate) fn run(arguments: &PlanProgramArguments) -> Result<(), Stop> {
-    let source = program::main_file(&arguments.file)?;
+    let source = main_file(&arguments.file)?;
     let outputs = [&arguments.output, &arguments.lock.lock];
     outputs.into_iter().flatten().try_for_each(|path| files::check_output(path))?;
     if !arguments.with.is_empty() {

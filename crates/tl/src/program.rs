@@ -1,4 +1,4 @@
-//! TL programs: reading, checking and recording them, and their access to the outside.
+//! TL programs: recording them, and their access to the outside.
 
 use std::path::{Path, PathBuf};
 use std::process;
@@ -11,10 +11,8 @@ use tl_syntax::SourceMap;
 use crate::output::{self, Stop, print_error};
 use crate::progress::Progress;
 use crate::sizes::Sizes;
-use crate::{files, interrupt, models, render};
-
-/// Maximum bytes of a source file, over a hundred times a usual program.
-const MAX_SOURCE_BYTES: u64 = 8 << 20;
+use crate::sources::{self, main_file};
+use crate::{interrupt, models, render};
 
 /// A recorded run of a program.
 pub(crate) struct Recorded {
@@ -45,14 +43,6 @@ pub(crate) fn record(
         Err(stop) => return Err(stop),
     };
     Ok(Recorded { trace: device.stop_trace(), exit_code, sizes: host.sizes, sources })
-}
-
-/// Checks a program without running it.
-pub(crate) fn check(file: &Path) -> Result<(), Stop> {
-    let device = Device::cpu();
-    let mut host = Terminal::new(Vec::new(), Sizes::default(), &device, output::print);
-    let source = main_file(file)?;
-    finish(Interpreter::with_host(&device, &mut host).check_named(&source.name, &source.text)).0
 }
 
 /// Compiles the script of an architecture.
@@ -123,14 +113,6 @@ impl Terminal {
     }
 }
 
-/// Reads a program's main file.
-pub(crate) fn main_file(path: &Path) -> Result<SourceText, Stop> {
-    if path.as_os_str() == "-" {
-        return Ok(SourceText { name: "standard input".to_owned(), text: files::read_stdin(MAX_SOURCE_BYTES)? });
-    }
-    read(path).map_err(|problem| Stop::Failed(format!("{}: {problem}", path.display())))
-}
-
 impl Host for Terminal {
     fn print(&mut self, text: &str) {
         // A failed output ends the process: the interpreter cannot be stopped from here.
@@ -151,7 +133,7 @@ impl Host for Terminal {
 
     fn read_source(&mut self, path: &str, importer: &str) -> Result<SourceText, String> {
         let folder = Path::new(importer).parent().unwrap_or(Path::new(""));
-        read(&folder.join(path))
+        sources::read(&folder.join(path))
     }
 
     fn open_path(&mut self, path: &str) -> Result<PathBuf, String> {
@@ -182,25 +164,4 @@ impl Host for Terminal {
     fn interrupted(&mut self) -> Option<i32> {
         interrupt::is_asked().then(|| interrupt::exit_code().into())
     }
-}
-
-/// Reads a source file. Its name does not depend on how the path was written, and is relative below the working folder.
-fn read(path: &Path) -> Result<SourceText, String> {
-    let whole = path.canonicalize().map_err(|error| files::missing(path, &error))?;
-    let metadata = whole.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("this is no file; give the path of a .tl file".to_owned());
-    }
-    if metadata.len() > MAX_SOURCE_BYTES {
-        return Err(format!("the file has {} bytes, which is too long for a program", metadata.len()));
-    }
-    files::note_input(&whole);
-    let bytes = std::fs::read(&whole).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        format!("byte {at} is not UTF-8; save the file as UTF-8 text")
-    })?;
-    let working = std::env::current_dir().and_then(|folder| folder.canonicalize());
-    let name = working.ok().and_then(|folder| whole.strip_prefix(folder).ok()).unwrap_or(&whole);
-    Ok(SourceText { name: name.display().to_string(), text })
 }

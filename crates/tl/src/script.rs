@@ -6,11 +6,12 @@ use tl_lang::Interpreter;
 
 use crate::arguments::RunArguments;
 use crate::output::{self, Stop, print_error};
-use crate::program::{Terminal, finish, main_file};
+use crate::program::{Terminal, finish};
 use crate::progress::Progress;
 use crate::report::Recording;
 use crate::reservations::Reservations;
 use crate::sizes::Sizes;
+use crate::sources::main_file;
 use crate::{interrupt, statistics};
 
 /// Checks and runs a program.

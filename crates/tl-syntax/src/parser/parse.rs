@@ -1,8 +1,9 @@
 //! The entry to the parser.
 
 use crate::ast::File;
+use crate::lexer::{Lexed, tokenize};
 use crate::parser::cursor::Parser;
-use crate::{Diagnostic, FileId, Span, lexer};
+use crate::{Diagnostic, FileId, Span};
 
 /// The result of parsing.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub fn parse(file: FileId, text: &str) -> Parsed {
         diagnostics.push(Diagnostic::error(span, "the file is larger than 4 GiB"));
         return Parsed { tree: File::default(), diagnostics };
     }
-    let tokens = lexer::tokenize(file, text, &mut diagnostics);
+    let Lexed { tokens, .. } = tokenize(file, text, &mut diagnostics);
     let mut parser = Parser::new(text, tokens, diagnostics);
     let tree = parser.file();
     let mut diagnostics = parser.diagnostics;

@@ -1,0 +1,38 @@
+//! The arguments of the commands for people who write programs: check, fmt.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Arguments of `tl fmt`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tl fmt --check src examples/generate.tl")]
+pub(crate) struct FmtArguments {
+    /// The programs: .tl files, or folders of them; - formats standard input to standard output
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write nothing: print the names of the files that would change, with exit code 1 where there are any
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// Arguments of `tl check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tl check --format json examples")]
+pub(crate) struct CheckArguments {
+    /// The programs: .tl files, or folders of them; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// How errors and warnings are printed
+    #[arg(long, value_enum, default_value_t = DiagnosticFormat::Text)]
+    pub(crate) format: DiagnosticFormat,
+}
+
+/// How errors and warnings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiagnosticFormat {
+    /// For people, on standard error
+    Text,
+    /// For programs: one JSON object on a line for each, on standard output
+    Json,
+}
