@@ -1,9 +1,10 @@
 //! Parse, check, run: the way from a program's text to its outcome.
 
 use tl_device::Device;
-use tl_syntax::{Diagnostic, SourceMap};
+use tl_syntax::ast::Item;
+use tl_syntax::{Diagnostic, FileId, SourceMap, parse};
 
-use crate::check::Checked;
+use crate::check::{Checked, Part};
 use crate::compile::compile;
 use crate::error::ProgramError;
 use crate::eval::{self, Environment};
@@ -46,6 +47,16 @@ pub struct Outcome {
     pub sources: SourceMap,
 }
 
+/// The names of the tests in a program's text, in their order.
+pub fn tests_of(source: &str) -> Vec<String> {
+    let items = parse(FileId::default(), source).tree.items;
+    let names = items.iter().filter_map(|item| match item {
+        Item::Test(test) => Some(test.name.text.to_string()),
+        _ => None,
+    });
+    names.collect()
+}
+
 impl Interpreter<'static> {
     /// An interpreter that captures what programs print in their outcome, without files to import.
     pub fn new(device: &Device) -> Interpreter<'static> {
@@ -80,10 +91,19 @@ impl<'h> Interpreter<'h> {
     /// # Errors
     /// As for [`Interpreter::run`].
     pub fn run_named(&mut self, name: &str, source: &str) -> Result<Outcome, ProgramError> {
-        self.check_and_run(name, source, true)
+        self.check_and_run(name, source, Part::Main, true)
     }
 
-    /// Checks a program without running it.
+    /// Checks and runs the test of this index (in the order of [`tests_of`]): the file's top level without its `main`, then
+    /// the test's block.
+    ///
+    /// # Errors
+    /// As for [`Interpreter::run`].
+    pub fn run_test(&mut self, name: &str, source: &str, index: usize) -> Result<Outcome, ProgramError> {
+        self.check_and_run(name, source, Part::Test(index), true)
+    }
+
+    /// Checks a program, with its tests, without running it.
     ///
     /// # Errors
     /// Everything that the checker found wrong.
@@ -96,10 +116,10 @@ impl<'h> Interpreter<'h> {
     /// # Errors
     /// As for [`Interpreter::check`].
     pub fn check_named(&mut self, name: &str, source: &str) -> Result<Outcome, ProgramError> {
-        self.check_and_run(name, source, false)
+        self.check_and_run(name, source, Part::Whole, false)
     }
 
-    fn check_and_run(&mut self, name: &str, source: &str, runs: bool) -> Result<Outcome, ProgramError> {
+    fn check_and_run(&mut self, name: &str, source: &str, part: Part, runs: bool) -> Result<Outcome, ProgramError> {
         let device = self.device.clone();
         let host: &mut dyn Host = match &mut self.host {
             ProgramHost::Captured(host) => {
@@ -108,7 +128,7 @@ impl<'h> Interpreter<'h> {
             }
             ProgramHost::Borrowed(host) => &mut **host,
         };
-        let mut work = |stack_bytes| execute(&device, &mut *host, name, source, runs.then_some(stack_bytes));
+        let mut work = |stack_bytes| execute(&device, &mut *host, (name, source), part, runs.then_some(stack_bytes));
         let result = run_on_stack(&STACK_BYTES, &mut work);
         let output = match &mut self.host {
             ProgramHost::Captured(host) => std::mem::take(&mut host.output),
@@ -125,12 +145,12 @@ impl<'h> Interpreter<'h> {
 fn execute(
     device: &Device,
     host: &mut dyn Host,
-    name: &str,
-    source: &str,
+    (name, source): (&str, &str),
+    part: Part,
     stack_bytes: Option<usize>,
 ) -> Result<Outcome, ProgramError> {
     let mut sources = SourceMap::new();
-    let Checked { program, diagnostics } = compile(name, source, host, &mut sources);
+    let Checked { program, diagnostics } = compile(name, source, part, host, &mut sources);
     let Some(program) = program else { return Err(ProgramError::before_run(diagnostics, sources)) };
     let exit_code = match stack_bytes {
         None => 0,

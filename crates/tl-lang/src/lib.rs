@@ -38,7 +38,7 @@ mod value;
 pub use architecture::Architecture;
 pub use error::ProgramError;
 pub use host::{CapturedHost, Host, SourceText};
-pub use interpreter::{Interpreter, Outcome};
+pub use interpreter::{Interpreter, Outcome, tests_of};
 pub use library::{Entry, reference};
 pub use location::span_of_location;
 pub use model::{PREFILL_CHUNK, ScriptedModel};

@@ -29,6 +29,8 @@ pub enum Item {
     Import(Import),
     /// `main { … }`
     Main(Main),
+    /// `test "name" { … }`
+    Test(Test),
     /// A statement that runs before `main`.
     Statement(Statement),
 }
@@ -47,6 +49,15 @@ pub struct Import {
 pub struct Main {
     /// The span of the word `main`.
     pub span: Span,
+    /// Its body.
+    pub body: Block,
+}
+
+/// `test "name" { … }`
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What it tests, in words.
+    pub name: Name,
     /// Its body.
     pub body: Block,
 }

@@ -18,6 +18,7 @@ fn print(tree: &File) -> String {
         match item {
             Item::Import(import) => write!(printer.0, "(import {})", import.path).unwrap(),
             Item::Main(main) => printer.list("main", |p| p.block(&main.body)),
+            Item::Test(test) => printer.list(&format!("test {:?}", test.name.text), |p| p.block(&test.body)),
             Item::Function(function) => printer.function(function),
             Item::Statement(statement) => printer.statement(statement),
         }

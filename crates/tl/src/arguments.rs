@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tl_device::{DType, GpuChoice, SizeRange};
+use tl_device::{DType, SizeRange};
 use tl_engine::SamplingOptions;
 use tl_tools::{SyntheticShape, weight_formats};
 
+use crate::device_choice::DeviceChoice;
 use crate::size;
-use crate::source_arguments::{CheckArguments, FmtArguments};
+use crate::source_arguments::{CheckArguments, FmtArguments, TestArguments};
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Format programs: one style, without options
     Fmt(FmtArguments),
+    /// Run the tests of programs: their blocks test "name" { … }
+    Test(TestArguments),
     /// Generate text with a model
     Generate(GenerateArguments),
     /// Talk with a model
@@ -557,33 +560,6 @@ pub(crate) struct DeviceArguments {
     pub(crate) soft_memory_limit: Option<usize>,
 }
 
-/// A device that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum DeviceChoice {
-    /// The CPU.
-    Cpu,
-    /// A GPU.
-    Gpu(GpuChoice),
-    /// The best GPU in hardware, or the CPU where there is none.
-    Auto,
-}
-
-impl DeviceChoice {
-    /// The choice that a text names.
-    pub(crate) fn parse(text: &str) -> Result<DeviceChoice, String> {
-        match text.split_once(':') {
-            None if text == "cpu" => Ok(DeviceChoice::Cpu),
-            None if text == "gpu" => Ok(DeviceChoice::Gpu(GpuChoice::Best)),
-            None if text == "auto" => Ok(DeviceChoice::Auto),
-            Some(("gpu", which)) if !which.is_empty() => {
-                let choice = which.parse().map_or_else(|_| GpuChoice::Name(which.to_owned()), GpuChoice::Index);
-                Ok(DeviceChoice::Gpu(choice))
-            }
-            _ => Err("expected cpu, gpu, gpu:NUMBER, gpu:NAME or auto".to_owned()),
-        }
-    }
-}
-
 /// How a model is loaded and computes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArguments {
@@ -748,15 +724,5 @@ mod tests {
         check("tl plan a.gguf --arch a.tl", false);
         check("tl plan --arch=a.tl org/repo", false);
         check("tl plan a.gguf --lock a.tl", false);
-    }
-
-    #[test]
-    fn devices_by_name() {
-        let check = |text: &str, expected: DeviceChoice| assert_eq!(DeviceChoice::parse(text), Ok(expected), "{text}");
-        check("cpu", DeviceChoice::Cpu);
-        check("gpu", DeviceChoice::Gpu(GpuChoice::Best));
-        check("auto", DeviceChoice::Auto);
-        check("gpu:1", DeviceChoice::Gpu(GpuChoice::Index(1)));
-        check("gpu:rtx 4090", DeviceChoice::Gpu(GpuChoice::Name("rtx 4090".to_owned())));
     }
 }

@@ -3,7 +3,8 @@
 use tl_device::{Device, DeviceOptions, GpuChoice, Isa};
 use tl_lang::Architecture;
 
-use crate::arguments::{DeviceArguments, DeviceChoice};
+use crate::arguments::DeviceArguments;
+use crate::device_choice::DeviceChoice;
 use crate::output::{Stop, print_error};
 use crate::process::{self, Base};
 

@@ -11,6 +11,7 @@ mod chat;
 mod check;
 mod completions;
 mod device;
+mod device_choice;
 mod devices;
 mod files;
 mod fmt;
@@ -19,6 +20,7 @@ mod generate;
 mod grammar;
 mod info;
 mod interrupt;
+mod junit;
 mod loading;
 mod logits;
 mod memory_lock;
@@ -44,6 +46,7 @@ mod sources;
 mod statistics;
 mod synth;
 mod table;
+mod test;
 
 use std::process::ExitCode;
 
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Run(run) => script::run(&run),
         Command::Check(check) => check::run(&check),
         Command::Fmt(fmt) => fmt::run(&fmt),
+        Command::Test(test) => test::run(&test),
         Command::Generate(generate) => generate::run(&generate),
         Command::Chat(chat) => chat::run(&chat),
         Command::List { json } => models::list(json),

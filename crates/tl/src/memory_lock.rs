@@ -13,7 +13,7 @@ use tl_device::{Device, PlanRow, ReservationPlan, ReserveKind, Trace, bytes as d
 use tl_engine::MemoryPlan;
 use tl_syntax::{FileId, SourceMap, Span};
 
-use crate::arguments::DeviceChoice;
+use crate::device_choice::DeviceChoice;
 use crate::files;
 use crate::output::{self, Stop};
 

@@ -10,7 +10,8 @@ use tl_engine::{MemoryPlan, Planner};
 
 use tl_lang::Architecture;
 
-use crate::arguments::{Activations, CacheType, DeviceChoice, PlanArguments};
+use crate::arguments::{Activations, CacheType, PlanArguments};
+use crate::device_choice::DeviceChoice;
 use crate::files;
 use crate::loading::load_options;
 use crate::memory_lock::{self, MemoryLock};

@@ -80,6 +80,9 @@ pub(crate) fn finish(result: Result<Outcome, ProgramError>) -> (Result<(), Stop>
 /// Prints a program's output.
 pub(crate) type Print = fn(&str) -> Result<(), Stop>;
 
+/// As [`Print`], with a state of its own.
+type PrintTo = Box<dyn FnMut(&str) -> Result<(), Stop> + Send>;
+
 /// Called after each output of a program.
 pub(crate) type AfterOutput = Box<dyn FnMut() -> Result<(), Stop> + Send>;
 
@@ -90,7 +93,7 @@ pub(crate) struct Terminal {
     args: Vec<String>,
     pub(crate) sizes: Sizes,
     start: Instant,
-    print: Print,
+    print: PrintTo,
     /// Whether the last output did not end its line.
     pub(crate) is_in_line: bool,
     pub(crate) progress: Option<Progress>,
@@ -99,13 +102,18 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn new(args: Vec<String>, sizes: Sizes, device: &Device, print: Print) -> Terminal {
+    pub(crate) fn new(
+        args: Vec<String>,
+        sizes: Sizes,
+        device: &Device,
+        print: impl FnMut(&str) -> Result<(), Stop> + Send + 'static,
+    ) -> Terminal {
         Terminal {
             device: device.clone(),
             args,
             sizes,
             start: Instant::now(),
-            print,
+            print: Box::new(print),
             is_in_line: false,
             progress: None,
             after_output: None,

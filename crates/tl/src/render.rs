@@ -22,8 +22,28 @@ const MAX_QUOTED_CHARS: usize = 160;
 pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(Arc<str>, Span)]) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let stderr = BufferWriter::stderr(if colours { ColorChoice::Auto } else { ColorChoice::Never });
+    emit(sources, diagnostics, calls, || stderr.buffer(), |buffer| drop(stderr.print(&buffer)));
+}
+
+/// As [`print`], without colours, as a text.
+pub(crate) fn text(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(Arc<str>, Span)]) -> String {
+    let mut text = String::new();
+    emit(sources, diagnostics, calls, Buffer::no_color, |buffer| {
+        text.push_str(&String::from_utf8_lossy(buffer.as_slice()));
+    });
+    text
+}
+
+/// Renders each diagnostic into a buffer.
+fn emit(
+    sources: &SourceMap,
+    diagnostics: &[Diagnostic],
+    calls: &[(Arc<str>, Span)],
+    new: impl Fn() -> Buffer,
+    mut finished: impl FnMut(Buffer),
+) {
     for (i, diagnostic) in diagnostics.iter().enumerate() {
-        let mut buffer = stderr.buffer();
+        let mut buffer = new();
         let excerpts = Excerpts::new(sources, diagnostic);
         let mut rendered = rendered(diagnostic, &excerpts);
         if i + 1 == diagnostics.len() {
@@ -34,7 +54,7 @@ pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(A
             buffer = Buffer::no_color();
             let _ = std::io::Write::write_all(&mut buffer, format!("error: {}\n", diagnostic.message).as_bytes());
         }
-        let _ = stderr.print(&buffer);
+        finished(buffer);
     }
 }
 

@@ -1,8 +1,10 @@
-//! The arguments of the commands for people who write programs: check, fmt.
+//! The arguments of the commands for people who write programs: check, fmt, test.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+
+use crate::device_choice::DeviceChoice;
 
 /// Arguments of `tl fmt`.
 #[derive(Debug, Args)]
@@ -26,6 +28,27 @@ pub(crate) struct CheckArguments {
     /// How errors and warnings are printed
     #[arg(long, value_enum, default_value_t = DiagnosticFormat::Text)]
     pub(crate) format: DiagnosticFormat,
+}
+
+/// Arguments of `tl test`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: tl test layers.tl --filter attention")]
+pub(crate) struct TestArguments {
+    /// The programs: .tl files, or folders of them; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Run only the tests whose name has this text in it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Write the results as JUnit XML, which CI systems read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Where to compute, as for `tl run`
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 /// How errors and warnings are printed.

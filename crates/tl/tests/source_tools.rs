@@ -82,3 +82,66 @@ fn checks_several_programs() {
     assert_eq!(missing["file"], "none.tl");
     assert!(missing["message"].as_str().unwrap().contains("No such file"), "{missing}");
 }
+
+/// Two tests that pass, one of them only in a fresh interpreter, and two that fail.
+const TESTS: &str = r#"fn double(x: int) -> int { x * 2 }
+let count = 1
+let test = 2
+fn counted() -> int { count }
+main { print("never") }
+test "double & <more>" {
+    print("quiet")
+    count = count + 1
+    assert_eq(double(counted()), 4)
+}
+test "fresh" { assert_eq(counted() + test, 3) }
+test "wrong" {
+    print("before")
+    assert_eq(double(2), 5)
+}
+test "ends" { exit(3) }
+"#;
+
+#[test]
+fn tests_programs() {
+    let folder = Folder::new("test");
+    let (path, junit) = (folder.file("tests.tl"), folder.file("junit.xml"));
+    fs::write(&path, TESTS).unwrap();
+    fs::write(folder.file("plain.tl"), "exit(9)").unwrap();
+    let output = run("test --junit", &[&junit, folder.0.to_str().unwrap()]);
+    let (printed, told) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((output.status.code(), &*told), (Some(1), ""), "{printed}");
+    for expected in [
+        "tests.tl: double & <more>  (",
+        "FAIL  ",
+        "error: assertion failed: 4 is not equal to 5\n",
+        "tests.tl:14:5\n",
+        "14 │     assert_eq(double(2), 5)\n",
+        "printed:\nbefore\n",
+        "error: the test ended the program with exit code 3\n",
+        "\n2 passed, 2 failed, in ",
+    ] {
+        assert!(printed.contains(expected), "{expected}: {printed}");
+    }
+    assert!(!printed.contains("quiet") && !printed.contains("never"), "{printed}");
+    assert_eq!(printed.matches("ok  ").count(), 2, "{printed}");
+    let document = fs::read_to_string(&junit).unwrap();
+    for expected in
+        ["tests=\"4\" failures=\"2\"", "name=\"double &amp; &lt;more&gt;\"", "assertion failed: 4 is not equal to 5"]
+    {
+        assert!(document.contains(expected), "{expected}: {document}");
+    }
+
+    let output = run("test --filter re", &[&path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("\n2 passed, 0 failed, 2 filtered out, in "), "{}", text(&output.stdout));
+    check(&run("test --filter nothing", &[&path]), 1, "", "none of the 4 tests has \"nothing\" in its name");
+    check(&run("test", &[&folder.file("plain.tl")]), 1, "", "there are no tests");
+    // `tl run` knows nothing of tests, not even of wrong ones; `tl check` does.
+    check(&with_input("run -", &[], "print(1)\ntest \"a\" { nothing }\n"), 0, "1\n", "");
+    check(&with_input("check -", &[], "test \"a\" { nothing }\n"), 1, "", "unknown name `nothing`");
+    check(&with_input("check -", &[], "test \"a\" {}\ntest \"a\" {}"), 1, "", "there is more than one test \"a\"");
+    let output = with_input("test -", &[], "test \"a\" { nothing }\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("FAIL  standard input: (check)"), "{}", text(&output.stdout));
+}

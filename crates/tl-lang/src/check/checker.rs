@@ -67,8 +67,21 @@ pub(super) struct Global {
     pub(super) is_assigned: bool,
 }
 
+/// Which blocks of a program are checked and compiled, besides its top level and its functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `main`.
+    #[default]
+    Main,
+    /// The main file's test of this index, instead of `main`.
+    Test(usize),
+    /// `main` and all tests, to find errors. What comes of it cannot run.
+    Whole,
+}
+
 #[derive(Default)]
 pub(super) struct Checker {
+    pub(super) part: Part,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) functions: Vec<Signature>,
     pub(super) function_names: HashMap<Arc<str>, u32>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, Item, StatementKind};
 
-use crate::check::checker::{Checker, Global, Signature};
+use crate::check::checker::{Checker, Global, Part, Signature};
 use crate::check::files::LoadedFile;
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
@@ -218,7 +218,7 @@ impl Checker {
         self.globals.iter().map(|global| global.name.clone()).collect()
     }
 
-    /// The top level: tensor declarations of imported files, then the main file's statements and its `main`.
+    /// The top level: tensor declarations of imported files, then the main file's statements and its `main`, or a test.
     fn entry(&mut self, files: &[LoadedFile]) -> ir::Function {
         self.frame = Default::default();
         self.frame.is_top_level = true;
@@ -233,7 +233,7 @@ impl Checker {
             }
         }
         self.frame.is_top_level = false;
-        self.main(files, &mut body);
+        self.blocks(files, &mut body);
         self.scopes().close();
         let span = tl_syntax::Span::default();
         let head =
@@ -241,22 +241,45 @@ impl Checker {
         self.finish(head, body)
     }
 
-    fn main(&mut self, files: &[LoadedFile], body: &mut Block) {
-        let mut first = None;
-        for file in files.iter().filter(|file| file.is_main) {
-            for item in &file.tree.items {
-                let Item::Main(main) = item else { continue };
-                if let Some(first) = first {
-                    let diagnostic = Diagnostic::error(main.span, "there is more than one `main`");
-                    self.report(diagnostic.label(first, "first here"));
-                    continue;
+    /// The blocks of the main file that the part has, after its top level.
+    fn blocks(&mut self, files: &[LoadedFile], body: &mut Block) {
+        let mut first_main = None;
+        let mut tests: Vec<&ast::Name> = Vec::new();
+        for item in files.iter().filter(|file| file.is_main).flat_map(|file| &file.tree.items) {
+            match item {
+                Item::Main(main) if matches!(self.part, Part::Main | Part::Whole) => {
+                    if let Some(first) = first_main {
+                        let diagnostic = Diagnostic::error(main.span, "there is more than one `main`");
+                        self.report(diagnostic.label(first, "first here"));
+                        continue;
+                    }
+                    first_main = Some(main.span);
+                    self.last_block(&main.body, body);
                 }
-                first = Some(main.span);
-                let (block, _) = self.block_for_effect(&main.body);
-                let kind = ir::ExprKind::Block(block);
-                body.statements.push(Statement::Expr(ir::Expr::new(kind, main.body.span)));
+                Item::Test(test) => {
+                    if self.part == Part::Test(tests.len()) || self.part == Part::Whole {
+                        self.last_block(&test.body, body);
+                    }
+                    if self.part == Part::Whole
+                        && let Some(first) = tests.iter().find(|first| first.text == test.name.text)
+                    {
+                        let message = format!("there is more than one test {:?}", &*test.name.text);
+                        self.report(Diagnostic::error(test.name.span, message).label(first.span, "first here"));
+                    }
+                    tests.push(&test.name);
+                }
+                _ => {}
             }
         }
+    }
+
+    /// A block that follows on the top level. Nothing that it does is seen by another one.
+    fn last_block(&mut self, block: &ast::Block, body: &mut Block) {
+        let before = self.scopes().snapshot();
+        let (checked, _) = self.block_for_effect(block);
+        self.scopes().restore(before);
+        let kind = ir::ExprKind::Block(checked);
+        body.statements.push(Statement::Expr(ir::Expr::new(kind, block.span)));
     }
 
     fn function_body(&mut self, index: usize, function: &ast::Function) -> ir::Function {

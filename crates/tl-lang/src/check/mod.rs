@@ -16,4 +16,5 @@ mod scope;
 mod statements;
 mod typed;
 
+pub(crate) use checker::Part;
 pub(crate) use program::{Checked, check};

@@ -1,7 +1,7 @@
-//! Items at a file's top level: functions, imports, `main`, statements.
+//! Items at a file's top level: functions, imports, `main`, tests, statements.
 
 use crate::Diagnostic;
-use crate::ast::{File, Function, Import, Item, Main, Parameter, Type, TypeKind};
+use crate::ast::{File, Function, Import, Item, Main, Name, Parameter, Test, Type, TypeKind};
 use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
@@ -38,6 +38,12 @@ impl Parser<'_> {
             TokenKind::Main => {
                 let span = self.advance().span;
                 Some(Item::Main(Main { span, body: self.block("`main`") }))
+            }
+            // The word is no keyword: elsewhere it is a name.
+            TokenKind::Identifier
+                if self.ahead(1).kind == TokenKind::Str && self.slice(self.token().span) == "test" =>
+            {
+                Some(Item::Test(self.test()))
             }
             TokenKind::Struct | TokenKind::Impl => {
                 self.reserved_word();
@@ -109,6 +115,14 @@ impl Parser<'_> {
             }
         }
         self.advance();
+    }
+
+    /// `test "name" { … }`; the current token is the word.
+    fn test(&mut self) -> Test {
+        self.advance();
+        let span = self.advance().span;
+        let name = Name { text: self.string(span), span };
+        Test { name, body: self.block("the test") }
     }
 
     fn import(&mut self) -> Import {
