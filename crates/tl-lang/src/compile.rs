@@ -1,23 +1,47 @@
 //! From a program's text to the program that runs: parsed and checked, rewritten, with the ends of its values marked.
 
+use std::sync::Arc;
+
 use tl_syntax::SourceMap;
 
-use crate::check::{Checked, Part, check};
+use crate::check::{Checked, CheckedEntry, Declarations, Part, check, check_entry};
 use crate::host::Host;
+use crate::ir::Program;
 use crate::liveness;
 use crate::rewrite::rewrite;
+use crate::types::Type;
 
 /// Compiles the file with this name and text, and its imports. As [`check`], but values end at their last use, and operations
 /// are joined where that changes no result.
 pub(crate) fn compile(name: &str, text: &str, part: Part, host: &mut dyn Host, sources: &mut SourceMap) -> Checked {
     let mut checked = check(name, text, part, host, sources);
     if let Some(program) = &mut checked.program {
-        for function in program.functions.iter_mut().chain([&mut program.entry]) {
-            liveness::mark(function);
-            if rewrite(function) {
-                liveness::mark(function);
-            }
-        }
+        finish(program);
     }
     checked
+}
+
+/// Compiles an entry of a session. As [`check_entry`].
+pub(crate) fn compile_entry(
+    entry: (&str, &str),
+    before: &Declarations,
+    variables: Vec<(Arc<str>, Type)>,
+    host: &mut dyn Host,
+    sources: &mut SourceMap,
+) -> CheckedEntry {
+    let mut entry = check_entry(entry, before, variables, host, sources);
+    if let Some(program) = &mut entry.checked.program {
+        finish(program);
+    }
+    entry
+}
+
+/// Marks where values end, and joins operations.
+fn finish(program: &mut Program) {
+    for function in program.functions.iter_mut().chain([&mut program.entry]) {
+        liveness::mark(function);
+        if rewrite(function) {
+            liveness::mark(function);
+        }
+    }
 }

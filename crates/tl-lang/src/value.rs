@@ -7,10 +7,10 @@ use tl_device::{DType, ReservationPlan, TensorBuffer};
 use tl_model::{DecodeStream, KvCache, ModelNode, Tokenizer, Weights};
 use tl_syntax::Span;
 use tl_tensor::Tensor;
-use tl_tensor::ops::DefaultValue;
+use tl_tensor::ops::{DefaultValue, Size, TensorType};
 
 use crate::text::Text;
-use crate::types::{HandleKind, RecordType};
+use crate::types::{HandleKind, RecordType, Type};
 
 /// A value.
 #[derive(Clone, Debug, Default)]
@@ -263,6 +263,32 @@ impl Value {
             Value::Ints(ints) => ints.as_slice().get(index).map(|n| Value::Int(*n)),
             Value::List(values) => values.get(index).cloned(),
             _ => None,
+        }
+    }
+
+    /// Its type, with all sizes.
+    pub(crate) fn ty(&self) -> Type {
+        match self {
+            Value::Absent | Value::Recycled(_) => Type::Unknown,
+            Value::Unit => Type::Unit,
+            Value::None => Type::Optional,
+            Value::Int(_) => Type::Int,
+            Value::Float(_) => Type::Float,
+            Value::Bool(_) => Type::Bool,
+            Value::Str(_) => Type::Str,
+            Value::DType(_) => Type::Dtype,
+            Value::Range(..) => Type::Range,
+            Value::Ints(_) => Type::list(Type::Int),
+            Value::List(values) => {
+                let joined = values.iter().map(Value::ty).reduce(|a, b| a.join(&b));
+                Type::list(joined.unwrap_or(Type::Unknown))
+            }
+            Value::Record(record) => Type::Record(record.ty),
+            Value::Tensor(tensor) => {
+                let sizes = tensor.dims().iter().map(|size| Size::Known(*size as i64)).collect();
+                Type::Tensor(TensorType { dtype: Some(tensor.dtype()), sizes: Some(sizes) })
+            }
+            Value::Handle(handle) => Type::Handle(handle.kind()),
         }
     }
 

@@ -39,6 +39,18 @@ pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnosti
     Lexed { tokens, comments: lexer.extras.drain(..).map(span_of).collect() }
 }
 
+/// Whether a text breaks off: a bracket or a comment is open, or its last line expects another one.
+pub fn is_open(text: &str) -> bool {
+    let mut diagnostics = Vec::new();
+    let Lexed { tokens, .. } = tokenize(FileId::default(), text, &mut diagnostics);
+    let mut newlines = Newlines::default();
+    tokens.iter().for_each(|token| newlines.track_brackets(token.kind));
+    let last =
+        tokens.iter().rev().map(|token| token.kind).find(|kind| !matches!(kind, TokenKind::End | TokenKind::Newline));
+    let expects_more = last.is_some_and(|last| last != TokenKind::Semicolon && expects_more(last));
+    !diagnostics.is_empty() || !newlines.open.is_empty() || expects_more
+}
+
 #[derive(Default)]
 struct Newlines {
     tokens: Vec<Token>,
@@ -150,6 +162,25 @@ mod tests {
             })
             .collect();
         assert_eq!(shown.join(" "), expected, "{text:?}");
+    }
+
+    #[test]
+    fn texts_that_break_off() {
+        for (text, expected) in [
+            ("", false),
+            ("f(1)", false),
+            ("f(1", true),
+            ("fn f() {\n1", true),
+            ("fn f() {\n1\n}", false),
+            ("1 +", true),
+            ("let x =\n\n", true),
+            ("/* x", true),
+            ("x; ", false),
+            ("f(1))", false),
+            ("\"{", false),
+        ] {
+            assert_eq!(is_open(text), expected, "{text:?}");
+        }
     }
 
     #[test]

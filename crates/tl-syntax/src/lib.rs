@@ -16,6 +16,7 @@ mod tree_height;
 
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use format::format;
+pub use lexer::is_open;
 pub use parser::{Parsed, parse};
 pub use source::{FileId, LineColumn, SourceFile, SourceMap, Span};
 pub use token::KEYWORDS;

@@ -11,7 +11,7 @@ use tl_tools::{SyntheticShape, weight_formats};
 
 use crate::device_choice::DeviceChoice;
 use crate::size;
-use crate::source_arguments::{CheckArguments, FmtArguments, TestArguments};
+use crate::source_arguments::{CheckArguments, FmtArguments, ReplArguments, TestArguments};
 
 /// Runs TensorLogic programs, and GGUF models, in memory that is reserved before it is used.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Format programs: one style, without options
     Fmt(FmtArguments),
+    /// Enter a program piece by piece
+    Repl(ReplArguments),
     /// Run the tests of programs: their blocks test "name" { … }
     Test(TestArguments),
     /// Generate text with a model

@@ -47,6 +47,12 @@ pub(crate) fn is_asked() -> bool {
     IS_ASKED.load(Ordering::Relaxed)
 }
 
+/// Whether the last signal was Ctrl-C.
+pub(crate) fn is_ctrl_c() -> bool {
+    // SIGINT's number, which POSIX fixes.
+    SIGNAL.load(Ordering::Relaxed) == 2
+}
+
 /// Clears the signal, once the work that it interrupted has ended.
 pub(crate) fn clear() {
     IS_ASKED.store(false, Ordering::Relaxed);

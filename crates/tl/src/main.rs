@@ -36,6 +36,8 @@ mod program;
 mod progress;
 mod quantize;
 mod render;
+mod repl;
+mod repl_input;
 mod report;
 mod reservations;
 mod script;
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Fmt(fmt) => fmt::run(&fmt),
         Command::Test(test) => test::run(&test),
+        Command::Repl(repl) => repl::run(&repl),
         Command::Generate(generate) => generate::run(&generate),
         Command::Chat(chat) => chat::run(&chat),
         Command::List { json } => models::list(json),

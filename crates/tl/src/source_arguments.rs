@@ -1,10 +1,11 @@
-//! The arguments of the commands for people who write programs: check, fmt, test.
+//! The arguments of the commands for people who write programs: check, fmt, repl, test.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use crate::device_choice::DeviceChoice;
+use crate::size;
 
 /// Arguments of `tl fmt`.
 #[derive(Debug, Args)]
@@ -28,6 +29,23 @@ pub(crate) struct CheckArguments {
     /// How errors and warnings are printed
     #[arg(long, value_enum, default_value_t = DiagnosticFormat::Text)]
     pub(crate) format: DiagnosticFormat,
+}
+
+/// Arguments of `tl repl`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: echo 'softmax([1, 2, 3])' | tl repl")]
+pub(crate) struct ReplArguments {
+    /// A program to begin with: its declarations and statements, without its main
+    pub(crate) file: Option<PathBuf>,
+    /// Where to compute, as for `tl run`
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// The most bytes that the session may take: 300MB, 2GiB [default: what the machine has]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) memory_limit: Option<usize>,
 }
 
 /// Arguments of `tl test`.

@@ -77,11 +77,17 @@ pub(crate) enum Part {
     Test(usize),
     /// `main` and all tests, to find errors. What comes of it cannot run.
     Whole,
+    /// Nothing else: an entry of a session. All its variables are global, and an expression at its end is its value.
+    Entry,
 }
 
 #[derive(Default)]
 pub(super) struct Checker {
     pub(super) part: Part,
+    /// Variables that the program has from before, with the types of their values: those of a session.
+    pub(super) variables: Vec<(Arc<str>, Type)>,
+    /// The type of an entry's value, as messages show it.
+    pub(super) value_type: Option<String>,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) functions: Vec<Signature>,
     pub(super) function_names: HashMap<Arc<str>, u32>,

@@ -12,6 +12,7 @@ use crate::standard;
 const MAX_IMPORT_DEPTH: usize = 64;
 
 /// A parsed file.
+#[derive(Clone)]
 pub(crate) struct LoadedFile {
     pub(crate) name: Arc<str>,
     pub(crate) tree: File,

@@ -22,6 +22,7 @@ impl Checker {
     pub(super) fn program(&mut self, files: &[LoadedFile]) -> Program {
         let bodies = self.signatures(files);
         self.top_level_names(files);
+        self.session_names();
         if !self.globals.is_empty() {
             self.quiet += 1;
             for (index, function) in bodies.iter().enumerate() {
@@ -206,9 +207,34 @@ impl Checker {
         }
     }
 
-    /// Keeps the top-level names that functions use, and numbers them.
+    /// Adds the names of variables from before.
+    fn session_names(&mut self) {
+        for (name, ty) in std::mem::take(&mut self.variables) {
+            let index = *self.global_names.entry(name.clone()).or_insert(self.globals.len() as u32);
+            if index as usize == self.globals.len() {
+                self.globals.push(Global { name: name.clone(), state: None, is_used: true, is_assigned: false });
+            }
+            if let Some(global) = self.globals.get_mut(index as usize) {
+                global.state = Some(ty.clone());
+            }
+            self.variables.push((name, ty));
+        }
+    }
+
+    /// Declares the variables from before on the top level.
+    fn declare_session(&mut self) {
+        for (name, ty) in std::mem::take(&mut self.variables) {
+            let Some(index) = self.global_names.get(&name).copied() else { continue };
+            let location = VariableLocation::Global(index);
+            let state = self.state_of(location, ty, Known::Nothing);
+            let variable = Variable { name, span: tl_syntax::Span::default(), location, declared: None };
+            self.scopes().declare(variable, state);
+        }
+    }
+
+    /// Keeps the top-level names that functions use, and of a session all, and numbers them.
     fn number_globals(&mut self) -> Vec<Arc<str>> {
-        self.globals.retain(|global| global.is_used);
+        self.globals.retain(|global| global.is_used || self.part == Part::Entry);
         self.global_names = self
             .globals
             .iter()
@@ -223,12 +249,23 @@ impl Checker {
         self.frame = Default::default();
         self.frame.is_top_level = true;
         self.scopes().open();
+        self.declare_session();
         let mut body = Block::default();
         for file in files {
-            for item in &file.tree.items {
+            for (at, item) in file.tree.items.iter().enumerate() {
                 let Item::Statement(statement) = item else { continue };
-                if file.is_main || matches!(statement.kind, StatementKind::Tensor(_)) {
-                    self.statement(statement, &mut body.statements);
+                match &statement.kind {
+                    StatementKind::Expr(expr)
+                        if self.part == Part::Entry && file.is_main && at + 1 == file.tree.items.len() =>
+                    {
+                        let value = self.expr(expr);
+                        self.value_type = Some(self.show(&value.ty));
+                        body.value = Some(Box::new(value.expr));
+                    }
+                    kind if file.is_main || matches!(kind, StatementKind::Tensor(_)) => {
+                        self.statement(statement, &mut body.statements);
+                    }
+                    _ => {}
                 }
             }
         }

@@ -17,4 +17,4 @@ mod statements;
 mod typed;
 
 pub(crate) use checker::Part;
-pub(crate) use program::{Checked, check};
+pub(crate) use program::{Checked, CheckedEntry, Declarations, check, check_entry};

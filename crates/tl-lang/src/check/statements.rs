@@ -158,7 +158,7 @@ impl Checker {
     }
 
     /// A variable's state after an assignment. A global that functions assign to may have any value of its kind.
-    fn state_of(&self, location: VariableLocation, ty: Type, known: Known) -> State {
+    pub(super) fn state_of(&self, location: VariableLocation, ty: Type, known: Known) -> State {
         let changes = match location {
             VariableLocation::Global(index) => self.globals.get(index as usize).is_none_or(|global| global.is_assigned),
             VariableLocation::Slot(_) => false,
@@ -211,7 +211,11 @@ impl Checker {
         if variable.declared.is_none() && !state.ty.same_kind(&value.ty) {
             let (is, given) = (self.show(&state.ty), self.show(&value.ty));
             let message = format!("`{}` is {is}, and is given {given}", name.text);
-            let diagnostic = Diagnostic::error(value.span(), message).label(variable.span, "declared here");
+            let mut diagnostic = Diagnostic::error(value.span(), message);
+            // A variable of an earlier entry of a session has no place.
+            if variable.span != tl_syntax::Span::default() {
+                diagnostic = diagnostic.label(variable.span, "declared here");
+            }
             self.report(diagnostic.hint("a variable keeps its kind; `let` declares another one of the same name"));
         }
         let (ty, known) = (value.ty.clone(), value.known.clone());

@@ -17,4 +17,4 @@ mod run;
 mod statements;
 
 pub(crate) use evaluator::Environment;
-pub(crate) use run::{CallState, call, run};
+pub(crate) use run::{CallState, EntryEnd, SessionState, call, run, run_entry};

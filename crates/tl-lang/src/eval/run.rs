@@ -1,6 +1,8 @@
 //! The ways into the evaluator: running a program, and calling one of its functions.
 
+use tl_model::Sampler;
 use tl_syntax::{Diagnostic, Span};
+use tl_tensor::Random;
 
 use crate::error::RuntimeError;
 use crate::eval::error::{ControlFlow, error_at};
@@ -63,6 +65,44 @@ pub(crate) fn call<const N: usize>(
             Err(Box::new(Diagnostic::error(Span::default(), message).into()))
         }
         Err(_) => Ok(Value::Unit),
+    }
+}
+
+/// What an entry of a session leaves to the next one, besides its variables.
+#[derive(Default)]
+pub(crate) struct SessionState {
+    sampling: Option<(Random, Option<Sampler>, u64)>,
+}
+
+/// How an entry of a session ended.
+pub(crate) enum EntryEnd {
+    /// With this value.
+    Value(Value),
+    /// With `exit`, or where its host asked for that.
+    Exit(i32),
+}
+
+/// Runs an entry of a session. `globals` has the values of the program's global variables, before and after.
+pub(crate) fn run_entry<'a>(
+    program: &'a Program,
+    environment: Environment<'a>,
+    stack_bytes: usize,
+    globals: &mut Vec<Value>,
+    state: &mut SessionState,
+) -> Result<EntryEnd, Box<RuntimeError>> {
+    let mut evaluator = at_entry(program, environment, stack_bytes);
+    std::mem::swap(&mut evaluator.globals, globals);
+    if let Some((random, sampler, seed)) = state.sampling.take() {
+        (evaluator.random, evaluator.sampler, evaluator.seed) = (random, sampler, seed);
+    }
+    let result = evaluator.block(&program.entry.body);
+    std::mem::swap(&mut evaluator.globals, globals);
+    state.sampling = Some((evaluator.random, evaluator.sampler, evaluator.seed));
+    match result {
+        Ok(value) => Ok(EntryEnd::Value(value)),
+        Err(ControlFlow::Return | ControlFlow::Break | ControlFlow::Continue) => Ok(EntryEnd::Value(Value::Unit)),
+        Err(ControlFlow::Exit(code)) => Ok(EntryEnd::Exit(code)),
+        Err(ControlFlow::Error(error)) => Err(error),
     }
 }
 
