@@ -19,6 +19,8 @@ pub(crate) fn operation_name(operator: BinaryOperator) -> &'static str {
         BinaryOperator::LessEqual => "less_equal",
         BinaryOperator::Greater => "greater",
         BinaryOperator::GreaterEqual => "greater_equal",
+        // On tensors it is no operation, and the checker says so.
+        BinaryOperator::In => "in",
         BinaryOperator::And => "logical_and",
         BinaryOperator::Or => "logical_or",
     }

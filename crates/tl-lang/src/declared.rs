@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use tl_device::DType;
 use tl_tensor::ops::{Size, Sizes, TensorType};
 
-use crate::types::{HandleKind, Type, show};
+use crate::types::{HandleKind, StructType, Type, show};
 
 /// A written type with its names resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub(crate) enum Declared {
     Unit,
     Tensor(DeclaredDtype, SmallVec<[DeclaredDim; 4]>),
     List(Box<Declared>),
+    Map(Box<Declared>, Box<Declared>),
+    Struct(Arc<StructType>),
     /// A tensor of this type or `none`.
     Optional(Box<Declared>),
     Handle(HandleKind),
@@ -94,6 +96,8 @@ pub(crate) fn declared_type(declared: &Declared, size: &dyn Fn(u32) -> Size) -> 
             Type::Tensor(TensorType { dtype: exact_dtype(*dtype), sizes: Some(sizes) })
         }
         Declared::List(element) => Type::list(declared_type(element, size)),
+        Declared::Map(key, value) => Type::map(declared_type(key, size), declared_type(value, size)),
+        Declared::Struct(ty) => Type::Struct(ty.clone()),
         Declared::Optional(_) => Type::Optional,
         Declared::Handle(kind) => Type::Handle(*kind),
         Declared::Unknown => Type::Unknown,
@@ -116,6 +120,7 @@ pub(crate) fn show_declared(declared: &Declared, names: &[Arc<str>]) -> String {
             format!("{dtype}[{}]", dims.join(", "))
         }
         Declared::List(element) => format!("[{}]", show_declared(element, names)),
+        Declared::Map(key, value) => format!("{{{}: {}}}", show_declared(key, names), show_declared(value, names)),
         Declared::Optional(tensor) => format!("{}?", show_declared(tensor, names)),
         other => show(&declared_type(other, &|_| Size::Unknown), names),
     }

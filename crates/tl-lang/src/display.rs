@@ -48,6 +48,28 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
             }
             write!(text, "]")
         }
+        Value::Map(map) => {
+            text.push('{');
+            for (index, (key, value)) in map.iter().enumerate() {
+                if index > 0 {
+                    text.push_str(", ");
+                }
+                write_value(text, &Value::from(key), true)?;
+                text.push_str(": ");
+                write_value(text, value, true)?;
+            }
+            write!(text, "}}")
+        }
+        Value::Struct(value) => {
+            let _ = write!(text, "{} {{", value.ty.name);
+            let mut separator = "";
+            for (name, value) in value.ty.fields.iter().zip(&value.values) {
+                let _ = write!(text, "{separator} {name}: ");
+                separator = ",";
+                write_value(text, value, true)?;
+            }
+            write!(text, " }}")
+        }
         Value::Record(record) => {
             write_record(text, record)?;
             Ok(())

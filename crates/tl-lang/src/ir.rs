@@ -9,11 +9,12 @@ use smallvec::SmallVec;
 use tl_device::DType;
 use tl_model::ChildPlace;
 use tl_syntax::Span;
-use tl_syntax::ast::{BinaryOperator, TensorStorage};
+use tl_syntax::ast::{BinaryOperator, Format, TensorStorage};
 use tl_tensor::ops::{Kind, Op, OpKernel, Param, Site};
 
 use crate::declared::Declared;
 use crate::library::Builtin;
+use crate::types::StructType;
 use crate::value::Value;
 
 /// The index of a variable in a function's frame.
@@ -68,6 +69,8 @@ pub(crate) enum Statement {
         index: u32,
         value: Expr,
     },
+    /// Assigns to a part of a variable's value, or changes the value in place.
+    SetPart(Box<SetPart>),
     Expr(Expr),
     For {
         slot: Slot,
@@ -87,6 +90,61 @@ pub(crate) enum Statement {
     Break,
     Continue,
     Return(Option<Expr>),
+}
+
+/// An assignment to a part of a variable's value: the indices are evaluated, then the new value, and then the part is changed
+/// in place.
+#[derive(Debug)]
+pub(crate) struct SetPart {
+    pub(crate) root: PartRoot,
+    /// The way to the part, outermost first; empty for the whole value.
+    pub(crate) steps: Box<[PartStep]>,
+    /// The operator between the old and the given value, if any.
+    pub(crate) operator: Option<BinaryOperator>,
+    pub(crate) value: Expr,
+    pub(crate) span: Span,
+}
+
+/// The variable whose value is changed.
+#[derive(Debug)]
+pub(crate) enum PartRoot {
+    Local { slot: Slot, name: Arc<str> },
+    Global { index: u32 },
+}
+
+/// A step from a value to a part of it.
+#[derive(Debug)]
+pub(crate) enum PartStep {
+    Field(Arc<str>),
+    Index(Expr),
+}
+
+/// What [`ExprKind::Make`] makes.
+#[derive(Debug)]
+pub(crate) enum Maker {
+    /// A struct of its fields' values, in the order of the fields.
+    Struct(Arc<StructFields>),
+    /// A map; its parts are keys and values in turns.
+    Map,
+    /// A string; its parts are the values of its pieces.
+    Format(Box<[FormatPiece]>),
+}
+
+/// A struct and the types of its fields.
+#[derive(Debug)]
+pub(crate) struct StructFields {
+    pub(crate) ty: Arc<StructType>,
+    pub(crate) types: Box<[Declared]>,
+    /// The names of sizes in these types.
+    pub(crate) sizes: Box<[Arc<str>]>,
+}
+
+/// A piece of an f-string.
+#[derive(Debug)]
+pub(crate) enum FormatPiece {
+    Text(Arc<str>),
+    /// The next part.
+    Value(Format),
 }
 
 /// Slots whose values end here.
@@ -147,6 +205,11 @@ pub(crate) enum ExprKind {
     /// Runs the block, recording what its memory does: `buffer_trace { … }`.
     Trace(Box<Expr>),
     List(Box<[Expr]>),
+    /// A value made of the values of its parts.
+    Make {
+        maker: Box<Maker>,
+        parts: Box<[Expr]>,
+    },
     Range {
         start: Box<Expr>,
         end: Box<Expr>,
@@ -434,7 +497,9 @@ impl Expr {
             ExprKind::Binary { left, right, .. } => left.assigns_nothing() && right.assigns_nothing(),
             ExprKind::IsAttention(_) => true,
             ExprKind::Op(call) => call.assigns_nothing,
-            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => arguments.iter().all(Expr::assigns_nothing),
+            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) | ExprKind::Make { parts: arguments, .. } => {
+                arguments.iter().all(Expr::assigns_nothing)
+            }
             ExprKind::Index { receiver, indices, .. } => {
                 receiver.assigns_nothing() && indices.iter().flat_map(Index::exprs).all(Expr::assigns_nothing)
             }

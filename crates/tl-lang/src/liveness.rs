@@ -4,7 +4,9 @@
 //!
 //! One walk against the order of evaluation. Of types it knows only whether a slot may hold memory.
 
-use crate::ir::{Argument, Block, Drops, Expr, ExprKind, Function, If, Index, RecycleTarget, Slot, Statement};
+use crate::ir::{
+    Argument, Block, Drops, Expr, ExprKind, Function, If, Index, PartRoot, PartStep, RecycleTarget, Slot, Statement,
+};
 
 /// Loops nested deeper than this keep every value that their bodies mention: each level walks its body twice, and the walks
 /// of nested loops multiply.
@@ -103,6 +105,17 @@ impl Marker<'_> {
                 self.expr(value);
             }
             Statement::SetGlobal { value, .. } | Statement::Expr(value) => self.expr(value),
+            Statement::SetPart(part) => {
+                if let PartRoot::Local { slot, .. } = part.root {
+                    self.live.insert(slot);
+                }
+                self.expr(&mut part.value);
+                for step in part.steps.iter_mut().rev() {
+                    if let PartStep::Index(index) = step {
+                        self.expr(index);
+                    }
+                }
+            }
             Statement::For { slot, unread, iterable, body, drops } => {
                 let exit = self.live.clone();
                 let slot = *slot;
@@ -240,7 +253,9 @@ impl Marker<'_> {
             }
             ExprKind::Op(call) => self.arguments(&mut call.arguments),
             ExprKind::Builtin { arguments, .. } => self.arguments(arguments),
-            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) => self.exprs(arguments),
+            ExprKind::Call { arguments, .. } | ExprKind::List(arguments) | ExprKind::Make { parts: arguments, .. } => {
+                self.exprs(arguments)
+            }
             ExprKind::IsAttention(written) => written.exprs_mut().for_each(|expr| self.expr(expr)),
             ExprKind::Recycle { buffer, target } => {
                 match target {

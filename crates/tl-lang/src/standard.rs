@@ -13,6 +13,7 @@ macro_rules! files {
 }
 
 static FILES: &[(&str, &str)] = files![
+    "nn",
     "transformer",
     "delta_net",
     "arch/cohere2",

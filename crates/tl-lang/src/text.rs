@@ -11,23 +11,39 @@ const INLINE: usize = 30;
 #[derive(Clone)]
 pub(crate) enum Text {
     Inline([u8; INLINE], u8),
-    Shared(Arc<str>),
+    Shared(Arc<String>),
 }
 
 impl Text {
-    /// The concatenation of two strings, copied once.
-    pub(crate) fn joined(a: &str, b: &str) -> Text {
-        let len = a.len() + b.len();
-        if len <= INLINE {
-            let mut bytes = [0; INLINE];
-            bytes[..a.len()].copy_from_slice(a.as_bytes());
-            bytes[a.len()..len].copy_from_slice(b.as_bytes());
-            return Text::Inline(bytes, len as u8);
+    /// The bytes that joining `more` at the end takes: none if this string is alone and has room.
+    pub(crate) fn bytes_to_join(&self, more: &str) -> usize {
+        let len = self.len() + more.len();
+        match self {
+            Text::Inline(..) if len <= INLINE => 0,
+            Text::Shared(text) if Arc::strong_count(text) == 1 && text.capacity() >= len => 0,
+            // A string that grows has room for twice its length afterwards.
+            _ => 2 * len,
         }
-        let mut text = String::with_capacity(len);
-        text.push_str(a);
-        text.push_str(b);
-        Text::from(text)
+    }
+
+    /// Joins another string at the end, in place if no other value shares this one.
+    pub(crate) fn push(&mut self, more: &str) {
+        let len = self.len();
+        match self {
+            Text::Shared(text) if Arc::strong_count(text) == 1 => Arc::make_mut(text).push_str(more),
+            Text::Inline(bytes, used) if len + more.len() <= INLINE => {
+                if let Some(place) = bytes.get_mut(len..len + more.len()) {
+                    place.copy_from_slice(more.as_bytes());
+                    *used += more.len() as u8;
+                }
+            }
+            _ => {
+                let mut text = String::with_capacity(len + more.len());
+                text.push_str(self);
+                text.push_str(more);
+                *self = Text::Shared(Arc::new(text));
+            }
+        }
     }
 }
 
@@ -59,20 +75,20 @@ impl From<&str> for Text {
                 place.copy_from_slice(text.as_bytes());
                 Text::Inline(bytes, text.len() as u8)
             }
-            None => Text::Shared(text.into()),
+            None => Text::Shared(Arc::new(text.to_owned())),
         }
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Text {
-        Text::from(text.as_str())
+        if text.len() > INLINE { Text::Shared(Arc::new(text)) } else { Text::from(text.as_str()) }
     }
 }
 
 impl From<&Arc<str>> for Text {
     fn from(text: &Arc<str>) -> Text {
-        Text::Shared(text.clone())
+        Text::from(&**text)
     }
 }
 

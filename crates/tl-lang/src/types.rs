@@ -24,6 +24,10 @@ pub(crate) enum Type {
     Dtype,
     Tensor(TensorType),
     List(Box<Type>),
+    /// A map from keys of the first type to values of the second.
+    Map(Box<Type>, Box<Type>),
+    /// A struct that the program declares.
+    Struct(Arc<StructType>),
     Record(&'static RecordType),
     Handle(HandleKind),
     /// A tensor or `none`.
@@ -87,6 +91,29 @@ impl HandleKind {
     }
 }
 
+/// A struct that the program declares. In a session a declaration is checked again with each entry, so two are the same if
+/// their names and the names of their fields are.
+#[derive(Debug)]
+pub(crate) struct StructType {
+    pub(crate) name: Arc<str>,
+    /// The names of the fields, in order.
+    pub(crate) fields: Box<[Arc<str>]>,
+    /// Its index among the program's structs.
+    pub(crate) index: u32,
+}
+
+impl PartialEq for StructType {
+    fn eq(&self, other: &StructType) -> bool {
+        std::ptr::eq(self, other) || (self.name == other.name && self.fields == other.fields)
+    }
+}
+
+impl StructType {
+    pub(crate) fn field_index(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| &**field == name)
+    }
+}
+
 /// A field's name and type.
 pub(crate) type Field = (&'static str, fn() -> Type);
 
@@ -120,6 +147,10 @@ impl Type {
 
     pub(crate) fn list(element: Type) -> Type {
         Type::List(Box::new(element))
+    }
+
+    pub(crate) fn map(key: Type, value: Type) -> Type {
+        Type::Map(Box::new(key), Box::new(value))
     }
 
     /// Whether a value of this type may hold memory that should be freed early.
@@ -156,6 +187,9 @@ impl Type {
         match (self, other) {
             (a, b) if a.is_open() || b.is_open() => true,
             (Type::List(a), Type::List(b)) => a.same_kind(b),
+            (Type::Map(key, value), Type::Map(other_key, other_value)) => {
+                key.same_kind(other_key) && value.same_kind(other_value)
+            }
             (Type::Tensor(_) | Type::Optional, Type::Tensor(_) | Type::Optional) => true,
             (Type::Tensor(_), Type::Handle(HandleKind::Node)) | (Type::Handle(HandleKind::Node), Type::Tensor(_)) => {
                 true
@@ -170,6 +204,9 @@ impl Type {
             (Type::Never, ty) | (ty, Type::Never) => ty.clone(),
             (Type::Tensor(a), Type::Tensor(b)) => Type::Tensor(join_tensors(a, b)),
             (Type::List(a), Type::List(b)) => Type::list(a.join(b)),
+            (Type::Map(key, value), Type::Map(other_key, other_value)) => {
+                Type::map(key.join(other_key), value.join(other_value))
+            }
             (a, b) if a == b => a.clone(),
             (Type::Optional, Type::Tensor(_)) | (Type::Tensor(_), Type::Optional) => Type::Optional,
             _ => Type::Unknown,
@@ -181,6 +218,7 @@ impl Type {
         match self {
             Type::Tensor(_) => Type::any_tensor(),
             Type::List(element) => Type::list(element.widened()),
+            Type::Map(key, value) => Type::map(key.widened(), value.widened()),
             ty => ty.clone(),
         }
     }
@@ -219,6 +257,8 @@ pub(crate) fn show(ty: &Type, names: &[Arc<str>]) -> String {
             Type::Unknown | Type::Never => "a list".into(),
             element => format!("[{}]", show(element, names)),
         },
+        Type::Map(key, value) => format!("{{{}: {}}}", show(key, names), show(value, names)),
+        Type::Struct(ty) => ty.name.to_string(),
         Type::Record(record) => record.name.into(),
         Type::Handle(kind) => kind.name().into(),
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tl_device::{DType, ReservationPlan, TensorBuffer};
 use tl_model::{DecodeStream, KvCache, ModelNode, Tokenizer, Weights};
@@ -10,7 +11,7 @@ use tl_tensor::Tensor;
 use tl_tensor::ops::{DefaultValue, Size, TensorType};
 
 use crate::text::Text;
-use crate::types::{HandleKind, RecordType, Type};
+use crate::types::{HandleKind, RecordType, StructType, Type};
 
 /// A value.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +32,9 @@ pub(crate) enum Value {
     Ints(Ints),
     /// Any other list.
     List(Arc<Vec<Value>>),
+    /// Keys and values, in the order in which the keys came.
+    Map(Arc<Map>),
+    Struct(Arc<StructValue>),
     Record(Arc<Record>),
     Tensor(Tensor),
     Handle(Handle),
@@ -81,6 +85,44 @@ impl From<DefaultValue> for Value {
 pub(crate) enum Ints {
     Inline([i64; Ints::INLINE], u8),
     Shared(Arc<Vec<i64>>),
+}
+
+/// A map's entries.
+pub(crate) type Map = IndexMap<Key, Value>;
+
+/// A map's key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Int(i64),
+    Str(Box<str>),
+}
+
+impl Key {
+    /// The key that a value is; `None` if it cannot be one.
+    pub(crate) fn of(value: &Value) -> Option<Key> {
+        match value {
+            Value::Int(n) => Some(Key::Int(*n)),
+            Value::Str(text) => Some(Key::Str((**text).into())),
+            _ => None,
+        }
+    }
+}
+
+impl From<&Key> for Value {
+    fn from(key: &Key) -> Value {
+        match key {
+            Key::Int(n) => Value::Int(*n),
+            Key::Str(text) => Value::text(&**text),
+        }
+    }
+}
+
+/// A value of a struct that the program declares.
+#[derive(Clone, Debug)]
+pub(crate) struct StructValue {
+    pub(crate) ty: Arc<StructType>,
+    /// In the order of the type's fields.
+    pub(crate) values: Box<[Value]>,
 }
 
 /// A value with named fields.
@@ -183,6 +225,25 @@ impl Ints {
         }
     }
 
+    /// Replaces the number at `index`, in place unless another value shares the list.
+    pub(crate) fn set(&mut self, index: usize, value: i64) {
+        let place = match self {
+            Ints::Inline(values, len) => values.get_mut(..usize::from(*len)).and_then(|values| values.get_mut(index)),
+            Ints::Shared(values) => Arc::make_mut(values).get_mut(index),
+        };
+        if let Some(place) = place {
+            *place = value;
+        }
+    }
+
+    /// Appends numbers, in place unless another value shares the list.
+    pub(crate) fn extend(&mut self, values: &[i64]) {
+        if let Ints::Shared(all) = self {
+            return Arc::make_mut(all).extend_from_slice(values);
+        }
+        values.iter().for_each(|value| self.push(*value));
+    }
+
     /// Appends a number, in place unless another value shares the list.
     pub(crate) fn push(&mut self, value: i64) {
         match self {
@@ -283,6 +344,12 @@ impl Value {
                 let joined = values.iter().map(Value::ty).reduce(|a, b| a.join(&b));
                 Type::list(joined.unwrap_or(Type::Unknown))
             }
+            Value::Map(map) => {
+                let keys = map.keys().map(|key| Value::from(key).ty()).reduce(|a, b| a.join(&b));
+                let values = map.values().map(Value::ty).reduce(|a, b| a.join(&b));
+                Type::map(keys.unwrap_or(Type::Unknown), values.unwrap_or(Type::Unknown))
+            }
+            Value::Struct(value) => Type::Struct(value.ty.clone()),
             Value::Record(record) => Type::Record(record.ty),
             Value::Tensor(tensor) => {
                 let sizes = tensor.dims().iter().map(|size| Size::Known(*size as i64)).collect();
@@ -306,6 +373,8 @@ impl Value {
             Value::Range(..) => "a range".into(),
             Value::Ints(_) => "[int]".into(),
             Value::List(_) => "a list".into(),
+            Value::Map(_) => "a map".into(),
+            Value::Struct(value) => value.ty.name.to_string(),
             Value::Record(record) => record.ty.name.into(),
             Value::Tensor(tensor) => tensor.layout().to_string(),
             Value::Handle(handle) => handle.kind().name().into(),
@@ -325,6 +394,26 @@ pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
         (Value::Str(a), Value::Str(b)) => a == b,
         (Value::DType(a), Value::DType(b)) => a == b,
         (Value::Ints(a), Value::Ints(b)) => a.as_slice() == b.as_slice(),
+        (Value::Map(a), Value::Map(b)) => {
+            if a.len() != b.len() {
+                return Some(false);
+            }
+            for (key, value) in a.iter() {
+                match b.get(key) {
+                    Some(other) if equal(value, other)? => {}
+                    _ => return Some(false),
+                }
+            }
+            true
+        }
+        (Value::Struct(a), Value::Struct(b)) if a.ty == b.ty => {
+            for (value, other) in a.values.iter().zip(&b.values) {
+                if !equal(value, other)? {
+                    return Some(false);
+                }
+            }
+            true
+        }
         (a, b) => {
             let (n, m) = (a.list_len()?, b.list_len()?);
             if n != m {

@@ -25,6 +25,10 @@ pub struct File {
 pub enum Item {
     /// `fn …`
     Function(Function),
+    /// `struct …`
+    Struct(Struct),
+    /// `impl …`
+    Impl(Impl),
     /// `import "path"`
     Import(Import),
     /// `main { … }`
@@ -35,13 +39,33 @@ pub enum Item {
     Statement(Statement),
 }
 
-/// `import "path"`
+/// `import "path"`, `import "path" as name`
 #[derive(Clone, Debug)]
 pub struct Import {
     /// The path as written, relative to the importing file.
     pub path: Arc<str>,
     /// The span of the string.
     pub span: Span,
+    /// The name behind `as`, before which the file's names then stand.
+    pub alias: Option<Name>,
+}
+
+/// `struct Name { field: type, … }`
+#[derive(Clone, Debug)]
+pub struct Struct {
+    /// Its name.
+    pub name: Name,
+    /// Its fields, in order.
+    pub fields: Vec<Parameter>,
+}
+
+/// `impl Name { fn … }`
+#[derive(Clone, Debug)]
+pub struct Impl {
+    /// The name of the struct.
+    pub name: Name,
+    /// Its functions. Those whose first parameter is `self` are methods.
+    pub functions: Vec<Function>,
 }
 
 /// `main { … }`
@@ -145,10 +169,19 @@ pub enum TypeKind {
     Dtype(TensorDtype),
     /// `[T]`
     List(Box<Type>),
+    /// `{K: V}`
+    Map(Box<Type>, Box<Type>),
     /// `float32[n]?`: such a tensor or `none`
     Optional(Box<Type>),
-    /// A handle: `Model`, `KvCache`, …
+    /// A struct, or a handle: `Model`, `KvCache`, …
     Named(Name),
+    /// A struct of a file that was imported with a name: `nn.Linear`
+    Imported {
+        /// The name of the import.
+        module: Name,
+        /// The struct's name.
+        name: Name,
+    },
     /// An error that was reported.
     Error,
 }
@@ -240,13 +273,15 @@ pub enum StatementKind {
         /// Its value.
         value: Expr,
     },
-    /// `name = value` and `name := value`
+    /// `name = value`, `name := value`, `name += value`, `name[index].field = value`
     Assign {
-        /// The variable.
-        name: Name,
+        /// The variable, or the part of it.
+        target: Place,
         /// Whether the variable is declared here if it does not exist (`:=`).
         declares: bool,
-        /// Its new value.
+        /// The operator of `+=` and its kind.
+        operator: Option<BinaryOperator>,
+        /// Its new value, or the operator's right side.
         value: Expr,
     },
     /// `tensor …`
@@ -282,6 +317,26 @@ pub enum StatementKind {
     Expr(Expr),
 }
 
+/// What is assigned to: a variable, or a part of its value.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The variable.
+    pub name: Name,
+    /// The way to the part, outermost first; empty for the variable itself.
+    pub steps: Vec<PlaceStep>,
+    /// Its span.
+    pub span: Span,
+}
+
+/// A step from a value to a part of it.
+#[derive(Clone, Debug)]
+pub enum PlaceStep {
+    /// `.field`
+    Field(Name),
+    /// `[index]`
+    Index(Expr),
+}
+
 /// An expression and its span.
 #[derive(Clone, Debug)]
 pub struct Expr {
@@ -308,8 +363,21 @@ pub enum ExprKind {
     Unit,
     /// The name of a variable or a dtype.
     Name(Arc<str>),
+    /// `f"{a} and {b:.2}"`
+    Format(Vec<FormatPiece>),
     /// `[a, b]`
     List(Vec<Expr>),
+    /// `{"a": 1}`: keys and values
+    Map(Vec<(Expr, Expr)>),
+    /// `Name { field: value, … }`
+    Struct {
+        /// The name that the struct's file was imported with.
+        module: Option<Name>,
+        /// The struct.
+        name: Name,
+        /// Fields and their values, in written order.
+        fields: Vec<(Name, Expr)>,
+    },
     /// `-a`, `not a`
     Unary {
         /// The operator.
@@ -342,8 +410,10 @@ pub enum ExprKind {
         /// The number after the last.
         end: Box<Expr>,
     },
-    /// `name(arguments)`, `Type::name(arguments)`
+    /// `name(arguments)`, `Type::name(arguments)`, `module.Type::name(arguments)`
     Call {
+        /// The name of the import before the type.
+        module: Option<Name>,
         /// The type before `::`.
         qualifier: Option<Name>,
         /// The callee.
@@ -412,6 +482,43 @@ pub enum ExprKind {
     Error,
 }
 
+/// A piece of an f-string.
+#[derive(Clone, Debug)]
+pub enum FormatPiece {
+    /// Text as it is.
+    Text(Arc<str>),
+    /// `{value}`, `{value:>8.3}`
+    Value {
+        /// The value.
+        value: Expr,
+        /// How it is written.
+        format: Format,
+    },
+}
+
+/// How a value stands in an f-string: `<` (left), `>` (right, as numbers do by themselves) or `^` (in the middle), the least
+/// number of characters, and, for a number, the digits behind the point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// Where the value stands if it is shorter than `width`.
+    pub align: Option<Align>,
+    /// The least number of characters.
+    pub width: u16,
+    /// Digits behind the point.
+    pub precision: Option<u16>,
+}
+
+/// Where a value stands among blanks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// `<`
+    Left,
+    /// `>`
+    Right,
+    /// `^`
+    Middle,
+}
+
 /// An argument of a call.
 #[derive(Clone, Debug)]
 pub struct Argument {
@@ -475,6 +582,8 @@ pub enum BinaryOperator {
     Greater,
     /// `>=`
     GreaterEqual,
+    /// `in`
+    In,
     /// `and`
     And,
     /// `or`
@@ -508,14 +617,15 @@ impl BinaryOperator {
             BinaryOperator::LessEqual => "<=",
             BinaryOperator::Greater => ">",
             BinaryOperator::GreaterEqual => ">=",
+            BinaryOperator::In => "in",
             BinaryOperator::And => "and",
             BinaryOperator::Or => "or",
         }
     }
 
-    /// `== != < <= > >=`
+    /// `== != < <= > >= in`
     pub fn is_comparison(self) -> bool {
         use BinaryOperator::*;
-        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | In)
     }
 }

@@ -20,12 +20,37 @@ pub(crate) struct Lexed {
 
 /// Takes a text apart.
 pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Lexed {
-    let span_of = |range: Range<usize>| Span { file, start: range.start as u32, end: range.end as u32 };
+    tokenize_at(file, 0, text, diagnostics)
+}
+
+/// Takes a part of a text apart, which begins at `offset`.
+pub(crate) fn tokenize_at(file: FileId, offset: u32, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Lexed {
+    let span_of =
+        |range: Range<usize>| Span { file, start: offset + range.start as u32, end: offset + range.end as u32 };
     let mut newlines = Newlines::default();
     let mut lexer = TokenKind::lexer(text);
+    let mut has_hash_comments = false;
     while let Some(kind) = lexer.next() {
         let span = span_of(lexer.span());
         match kind {
+            Ok(TokenKind::HashComment) => {
+                if !std::mem::replace(&mut has_hash_comments, true) {
+                    let sign = Span { end: span.start + 1, ..span };
+                    let diagnostic = Diagnostic::error(sign, "`#` does not begin a comment");
+                    diagnostics.push(diagnostic.hint("comments are written `// …` and `/* … */`"));
+                }
+            }
+            Ok(foreign @ (TokenKind::AmpAmp | TokenKind::PipePipe | TokenKind::Bang)) => {
+                let (kind, word) = match foreign {
+                    TokenKind::AmpAmp => (TokenKind::And, "and"),
+                    TokenKind::PipePipe => (TokenKind::Or, "or"),
+                    _ => (TokenKind::Not, "not"),
+                };
+                let sign = lexer.slice();
+                let diagnostic = Diagnostic::error(span, format!("`{sign}` is not an operator"));
+                diagnostics.push(diagnostic.hint(format!("write `{word}`")));
+                newlines.push(Token { kind, span });
+            }
             Ok(TokenKind::OpenComment) => {
                 let opening = Span { end: span.start + 2, ..span };
                 diagnostics.push(Diagnostic::error(opening, "this comment is never closed").hint("close it with `*/`"));
@@ -34,7 +59,7 @@ pub(crate) fn tokenize(file: FileId, text: &str, diagnostics: &mut Vec<Diagnosti
             Err(()) => newlines.push(Token { kind: TokenKind::Unknown, span }),
         }
     }
-    let end = text.len() as u32;
+    let end = offset + text.len() as u32;
     let tokens = newlines.finish(Token { kind: TokenKind::End, span: Span { file, start: end, end } });
     Lexed { tokens, comments: lexer.extras.drain(..).map(span_of).collect() }
 }
@@ -117,7 +142,8 @@ impl Newlines {
 /// Whether a line that ends with this token continues.
 fn expects_more(last: TokenKind) -> bool {
     use TokenKind::*;
-    continues_line(last) && last != Dot || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon)
+    continues_line(last) && last != Dot
+        || matches!(last, Minus | Comma | ColonEqual | Arrow | OpenBrace | Semicolon | In)
 }
 
 /// Whether a line that begins with this token continues the line before.
@@ -139,6 +165,13 @@ fn continues_line(next: TokenKind) -> bool {
             | Greater
             | GreaterEqual
             | Equal
+            | PlusEqual
+            | MinusEqual
+            | StarEqual
+            | SlashEqual
+            | PercentEqual
+            | StarStarEqual
+            | AtEqual
             | And
             | Or
             | As

@@ -23,6 +23,9 @@ pub(crate) enum TokenKind {
     /// A string, closed or not; it ends at the end of its line at the latest.
     #[regex(r#""([^"\\\n]|\\[^\n])*"?"#)]
     Str,
+    /// A string with values in braces, closed or not; it ends at the end of its line at the latest.
+    #[token("f\"", format_string)]
+    FormatStr,
     #[regex(r"\n")]
     Newline,
     /// An unclosed `/*`; other comments are no tokens, but collected in the lexer's extras.
@@ -111,6 +114,20 @@ pub(crate) enum TokenKind {
     ColonEqual,
     #[token("=")]
     Equal,
+    #[token("+=")]
+    PlusEqual,
+    #[token("-=")]
+    MinusEqual,
+    #[token("*=")]
+    StarEqual,
+    #[token("/=")]
+    SlashEqual,
+    #[token("%=")]
+    PercentEqual,
+    #[token("**=")]
+    StarStarEqual,
+    #[token("@=")]
+    AtEqual,
     #[token("->")]
     Arrow,
     #[token(".")]
@@ -146,6 +163,17 @@ pub(crate) enum TokenKind {
     #[token(">=")]
     GreaterEqual,
 
+    /// A comment as other languages write it.
+    #[regex(r"#[^\n]*", allow_greedy = true)]
+    HashComment,
+    /// `&&`, `||`, `!`: operators as other languages write them.
+    #[token("&&")]
+    AmpAmp,
+    #[token("||")]
+    PipePipe,
+    #[token("!")]
+    Bang,
+
     /// A character that begins no token.
     Unknown,
     /// The end of the text.
@@ -176,6 +204,34 @@ fn block_comment(lexer: &mut Lexer<'_, TokenKind>) -> logos::Filter<()> {
     lexer.bump(at);
     lexer.extras.push(lexer.span());
     logos::Filter::Skip
+}
+
+/// The rest of an f-string, whose braces may hold strings: true, a token in any case.
+fn format_string(lexer: &mut Lexer<'_, TokenKind>) -> bool {
+    let rest = lexer.remainder().as_bytes();
+    let (mut at, mut depth, mut in_string) = (0, 0_usize, false);
+    while let Some(byte) = rest.get(at) {
+        let is_double = rest.get(at + 1) == Some(byte);
+        match byte {
+            b'\n' => break,
+            b'\\' if depth == 0 || in_string => at += 1,
+            b'"' if depth == 0 => {
+                at += 1;
+                break;
+            }
+            b'"' => in_string = !in_string,
+            b'{' if depth == 0 && is_double => at += 1,
+            b'{' if !in_string => depth += 1,
+            b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    // An escape may reach past the end; the text is cut between characters.
+    let len = at.min(rest.len());
+    let len = (len..=rest.len()).find(|len| lexer.remainder().is_char_boundary(*len)).unwrap_or(rest.len());
+    lexer.bump(len);
+    true
 }
 
 /// A token and its span.
@@ -224,7 +280,7 @@ impl TokenKind {
         match self {
             Identifier => "a name",
             Int | Float | BadNumber => "a number",
-            Str => "a string",
+            Str | FormatStr => "a string",
             Newline => "the end of the line",
             OpenComment => "a comment",
             Unknown => "an unknown character",

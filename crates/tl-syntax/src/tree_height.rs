@@ -3,7 +3,7 @@
 //! The parser refuses nodes of [`MAX_TREE_HEIGHT`], so every pass behind it may recurse over a tree.
 
 use crate::Span;
-use crate::ast::{Block, Expr, ExprKind, Index, Statement, StatementKind};
+use crate::ast::{Block, Expr, ExprKind, FormatPiece, Index, PlaceStep, Statement, StatementKind};
 
 /// How many levels an expression may have, nested blocks included.
 pub const MAX_TREE_HEIGHT: u16 = 512;
@@ -40,6 +40,12 @@ fn node_height(kind: &ExprKind) -> u16 {
         ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::Str(_) => return 0,
         ExprKind::Unit | ExprKind::Name(_) | ExprKind::Error => return 0,
         ExprKind::List(elements) => all(&mut elements.iter()),
+        ExprKind::Format(pieces) => all(&mut pieces.iter().filter_map(|piece| match piece {
+            FormatPiece::Text(_) => None,
+            FormatPiece::Value { value, .. } => Some(value),
+        })),
+        ExprKind::Map(entries) => all(&mut entries.iter().flat_map(|(key, value)| [key, value])),
+        ExprKind::Struct { fields, .. } => all(&mut fields.iter().map(|(_, value)| value)),
         ExprKind::Unary { operand, .. } | ExprKind::As { operand, .. } => operand.height,
         ExprKind::Binary { left, right, .. } | ExprKind::Range { start: left, end: right } => {
             left.height.max(right.height)
@@ -73,8 +79,13 @@ fn node_height(kind: &ExprKind) -> u16 {
 
 fn statement_height(statement: &Statement) -> u16 {
     let below = match &statement.kind {
-        StatementKind::Let { value, .. } | StatementKind::Assign { value, .. } | StatementKind::Expr(value) => {
-            value.height
+        StatementKind::Let { value, .. } | StatementKind::Expr(value) => value.height,
+        StatementKind::Assign { target, value, .. } => {
+            let steps = target.steps.iter().map(|step| match step {
+                PlaceStep::Field(_) => 0,
+                PlaceStep::Index(index) => index.height,
+            });
+            steps.max().unwrap_or(0).max(value.height)
         }
         StatementKind::Tensor(declaration) => declaration.value.as_ref().map_or(0, |value| value.height),
         StatementKind::For { iterable, body, .. } => iterable.height.max(body.height),

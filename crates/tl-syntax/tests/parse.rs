@@ -16,7 +16,19 @@ fn print(tree: &File) -> String {
             printer.0.push(' ');
         }
         match item {
-            Item::Import(import) => write!(printer.0, "(import {})", import.path).unwrap(),
+            Item::Import(import) => {
+                let alias = import.alias.as_ref().map_or(String::new(), |alias| format!(" as {}", alias.text));
+                write!(printer.0, "(import {}{alias})", import.path).unwrap();
+            }
+            Item::Struct(written) => printer.list(&format!("struct {}", written.name.text), |p| {
+                written.fields.iter().for_each(|field| p.word(format!("{}:{}", field.name.text, ty(&field.ty))));
+            }),
+            Item::Impl(written) => printer.list(&format!("impl {}", written.name.text), |p| {
+                for function in &written.functions {
+                    p.0.push(' ');
+                    p.function(function);
+                }
+            }),
             Item::Main(main) => printer.list("main", |p| p.block(&main.body)),
             Item::Test(test) => printer.list(&format!("test {:?}", test.name.text), |p| p.block(&test.body)),
             Item::Function(function) => printer.function(function),
@@ -73,10 +85,23 @@ impl Printer {
                 p.word(format!("{}{}", name.text, written.unwrap_or_default()));
                 p.child(value);
             }),
-            StatementKind::Assign { name, declares, value } => self.list(if *declares { ":=" } else { "=" }, |p| {
-                p.word(&name.text);
-                p.child(value);
-            }),
+            StatementKind::Assign { target, declares, operator, value } => {
+                let operator = operator.map_or("", BinaryOperator::symbol);
+                self.list(&format!("{operator}{}", if *declares { ":=" } else { "=" }), |p| {
+                    p.word(&target.name.text);
+                    for step in &target.steps {
+                        match step {
+                            PlaceStep::Field(name) => write!(p.0, ".{}", name.text).unwrap(),
+                            PlaceStep::Index(at) => {
+                                p.0.push('[');
+                                p.expr(at);
+                                p.0.push(']');
+                            }
+                        }
+                    }
+                    p.child(value);
+                })
+            }
             StatementKind::Tensor(declaration) => self.list("tensor", |p| {
                 p.word(format!("{}:{}", declaration.name.text, ty(&declaration.ty)));
                 match declaration.storage {
@@ -121,6 +146,40 @@ impl Printer {
             ExprKind::Str(value) => write!(self.0, "{value:?}").unwrap(),
             ExprKind::Unit => self.0.push_str("()"),
             ExprKind::Name(name) => self.0.push_str(name),
+            ExprKind::Format(pieces) => self.list("format", |p| {
+                for piece in pieces {
+                    match piece {
+                        FormatPiece::Text(text) => p.word(format!("{text:?}")),
+                        FormatPiece::Value { value, format } => {
+                            p.child(value);
+                            if *format != Format::default() {
+                                let align = format.align.map_or("", |align| match align {
+                                    Align::Left => "<",
+                                    Align::Right => ">",
+                                    Align::Middle => "^",
+                                });
+                                write!(p.0, ":{align}{}", format.width).unwrap();
+                                format.precision.iter().for_each(|digits| write!(p.0, ".{digits}").unwrap());
+                            }
+                        }
+                    }
+                }
+            }),
+            ExprKind::Map(entries) => self.list("map", |p| {
+                for (key, value) in entries {
+                    p.child(key);
+                    p.child(value);
+                }
+            }),
+            ExprKind::Struct { module, name, fields } => {
+                let module = module.as_ref().map_or(String::new(), |module| format!("{}.", module.text));
+                self.list(&format!("new {module}{}", name.text), |p| {
+                    for (name, value) in fields {
+                        write!(p.0, " {}:", name.text).unwrap();
+                        p.expr(value);
+                    }
+                });
+            }
             ExprKind::List(elements) => self.list("list", |p| elements.iter().for_each(|element| p.child(element))),
             ExprKind::Unary { operator, operand } => self.list(operator.symbol(), |p| p.child(operand)),
             ExprKind::Binary { operator, left, right, .. } => self.list(operator.symbol(), |p| {
@@ -135,8 +194,9 @@ impl Printer {
                 p.child(start);
                 p.child(end);
             }),
-            ExprKind::Call { qualifier, name, arguments } => {
-                let qualifier = qualifier.as_ref().map(|qualifier| format!("{}::", qualifier.text));
+            ExprKind::Call { module, qualifier, name, arguments } => {
+                let module = module.as_ref().map_or(String::new(), |module| format!("{}.", module.text));
+                let qualifier = qualifier.as_ref().map(|qualifier| format!("{module}{}::", qualifier.text));
                 self.list(&format!("{}{}", qualifier.unwrap_or_default(), name.text), |p| p.arguments(arguments));
             }
             ExprKind::Method { receiver, name, arguments } => self.list(&format!(".{}", name.text), |p| {
@@ -199,6 +259,8 @@ fn ty(written: &Type) -> String {
         TypeKind::List(element) => format!("[{}]", ty(element)),
         TypeKind::Optional(tensor) => format!("{}?", ty(tensor)),
         TypeKind::Named(name) => name.text.to_string(),
+        TypeKind::Imported { module, name } => format!("{}.{}", module.text, name.text),
+        TypeKind::Map(key, value) => format!("{{{}:{}}}", ty(key), ty(value)),
         TypeKind::Error => "<error>".into(),
         TypeKind::Tensor { dtype, dims } => {
             let dims: Vec<String> = dims
@@ -292,6 +354,30 @@ fn trees() {
         ("main { return }", "(main {(return)})"),
         ("fn f() { return 1 + 2 }", "(fn f {(return (+ 1 2))})"),
         ("import \"a/b.tl\"", "(import a/b.tl)"),
+        ("import \"a/b.tl\" as b", "(import a/b.tl as b)"),
+        ("x += 1; y **= 2\nz @= w", "(+= x 1) (**= y 2) (@= z w)"),
+        ("a[0] = 1; a.b[i].c -= 2", "(= a[0] 1) (-= a.b[i].c 2)"),
+        ("a in b and c not in d", "(and (in a b) (not (in c d)))"),
+        ("not a in b", "(not (in a b))"),
+        ("let m = {\"a\": 1, b: [2],}\nlet e = {}", "(let m (map \"a\" 1 b (list 2))) (let e (map))"),
+        ("let m = {\n1: 2,\n-3: 4\n}", "(let m (map 1 2 (- 3) 4))"),
+        (
+            "struct A { x: int, y: [A], }\nstruct B {\nx: int,\ny: {string: A}\n}",
+            "(struct A x:int y:[A]) (struct B x:int y:{string:A})",
+        ),
+        (
+            "impl A {\nfn new() -> A { A { x: 1 } }\nfn f(self, y: int) { }\n}",
+            "(impl A (fn new ->A {(new A x:1)}) (fn f self:A y:int {}))",
+        ),
+        ("let a = nn.Linear { w: w, b: nn.f(b) }", "(let a (new nn.Linear w:w b:(.f nn b)))"),
+        ("nn.Linear::new(1)", "(nn.Linear::new 1)"),
+        ("fn f(x: nn.Linear) {}", "(fn f x:nn.Linear {})"),
+        ("if (A { x: 1 }).ok { b }", "(if (field (new A x:1) ok) {b})"),
+        ("f\"a\"", "(format \"a\")"),
+        ("f\"{a + 1} of {{b}} {x:.3}{y:<8}\\n\"", "(format (+ a 1) \" of {b} \" x:0.3 y:<8 \"\\n\")"),
+        ("f\"{m[\"a}\"]:>4.1}\"", "(format (index m \"a}\"):>4.1)"),
+        ("f\"{f\"{x}\"}\" + \"b\"", "(+ (format (format x)) \"b\")"),
+        ("f\"\\u{3c0}{x}\"", "(format \"π\" x)"),
         (
             "tensor W: float16[512, 128] learnable = randn([512, 128]) * 0.02",
             "(tensor W:float16[512,128] learnable (* (randn (list 512 128)) 0.02))",
@@ -341,7 +427,30 @@ fn diagnostics() {
         ("a < b < c", &["1:7 comparisons cannot be chained"]),
         ("f(a) == f(b) == f(c)", &["1:14 comparisons cannot be chained"]),
         ("a == not b", &["1:6 `not` cannot stand behind this operator"]),
-        ("x[0] = 1", &["1:1 only a variable can be assigned to"]),
+        ("a < b in c", &["1:7 comparisons cannot be chained"]),
+        ("x[0..2] = 1", &["1:1 only a variable or a part of one can be assigned to"]),
+        ("f(x) += 1", &["1:1 only a variable or a part of one can be assigned to"]),
+        ("x[0] := 1", &["1:1 `:=` declares a variable, and this is a part of one"]),
+        ("# a\nb # c", &["1:1 `#` does not begin a comment"]),
+        ("a && !b || c", &["1:3 `&&` is not an operator", "1:6 `!` is not an operator", "1:9 `||` is not an operator"]),
+        ("def f(x):\n  x\nconst y = 1", &["1:1 `def` is not a keyword", "3:1 `const` is not a keyword"]),
+        ("let x = 1.2.3\na b", &["1:9 `1.2.3` is not a number", "2:3 expected the end of the statement, found `b`"]),
+        ("f(x, axis=0)", &["1:10 an argument's name stands before a `:`, not before a `=`"]),
+        ("f\"{a\"", &["1:3 this `{` is never closed"]),
+        ("f\"a}\"", &["1:4 this `}` closes nothing"]),
+        ("f\"{}\"", &["1:3 an expression is missing between these braces"]),
+        ("f\"{x:y}\"", &["1:5 this format means nothing"]),
+        ("f\"{a b}\"", &["1:6 expected the `}` behind the value, found `b`"]),
+        (
+            "f\"{a}\nb c",
+            &["1:1 this string is not closed on its line", "2:3 expected the end of the statement, found `c`"],
+        ),
+        (
+            "fn f() {\nif a {\n  b\nfn g() { c }\nmain { d e }",
+            &["2:6 this `{` is never closed", "5:10 expected the end of the statement, found `e`"],
+        ),
+        ("struct A { x }", &["1:14 expected `:` and a type, found `}`"]),
+        ("impl A { let x = 1\nfn f() {} }", &["1:10 expected `fn` or `}`, found the keyword `let`"]),
         ("let x = 9223372036854775808", &["1:9 this number is too large for an `int` (at most 9223372036854775807)"]),
         ("1e999", &["1:1 this number is too large for a `float` (at most 1.8e308)"]),
         ("let x = 3px", &["1:9 `3px` is not a number"]),
@@ -353,7 +462,7 @@ fn diagnostics() {
         ("a\n/* b /* c */", &["2:1 this comment is never closed"]),
         ("main {\na", &["1:6 this `{` is never closed"]),
         ("}\na", &["1:1 this `}` closes nothing"]),
-        ("fn f(x) { x }", &["1:7 expected `:` and the parameter's type, found `)`"]),
+        ("fn f(x) { x }", &["1:7 expected `:` and a type, found `)`"]),
         ("fn f(x: float16) { }", &["1:9 `float16` is a dtype: a tensor's type also tells its dimensions"]),
         ("fn f(x: float64[2]) { }", &["1:9 `float64` has no dimensions"]),
         ("fn f(x: float16[-1]) { }", &["1:17 expected a dimension: a number, a name or `?`, found `-`"]),
@@ -363,16 +472,10 @@ fn diagnostics() {
             &["1:6 expected `{` and the block of `if`, found `b`", "1:12 expected the end of the statement, found `d`"],
         ),
         (
-            "struct A { x: int }\na b",
-            &["1:1 `struct` is not available in this version", "2:3 expected the end of the statement, found `b`"],
-        ),
-        ("impl A {\nfn f() { {} }\n}", &["1:1 `impl` is not available in this version"]),
-        (
             "learn { objective: e,\nepochs: 3 }\na b",
             &["1:1 `learn` is not available in this version", "3:3 expected the end of the statement, found `b`"],
         ),
         ("let p = buffer_trace f()", &["1:22 expected `{` and the block of `buffer_trace`, found `f`"]),
-        ("let p = Layer { w: w }", &["1:9 struct literals such as `Layer { … }` are not available in this version"]),
         (
             "main { fn f() { } }\na b",
             &[

@@ -34,26 +34,35 @@ pub(super) struct BoundArguments {
     pub(super) is_complete: bool,
 }
 
+/// The name of an argument, if it is given, and its value.
+pub(super) type ArgumentValue<'a> = (Option<&'a ast::Name>, Typed);
+
 impl Checker {
     pub(super) fn call(
         &mut self,
-        qualifier: Option<&ast::Name>,
+        (module, qualifier): (Option<&ast::Name>, Option<&ast::Name>),
         name: &ast::Name,
         arguments: &[ast::Argument],
         span: Span,
     ) -> Typed {
         if let Some(qualifier) = qualifier {
+            if let Some(value) = self.struct_function(module, qualifier, name, arguments, span) {
+                return value;
+            }
             let full = format!("{}::{}", qualifier.text, name.text);
             return match library::builtin(&full) {
-                Some(row) => self.builtin_call(row, None, arguments, span),
+                Some(row) => {
+                    let values = self.argument_values(None, arguments);
+                    self.builtin_call(row, values, span)
+                }
                 None => {
                     self.unknown_function(&full, qualifier.span.to(name.span), arguments);
                     error_value(span)
                 }
             };
         }
-        if let Some(index) = self.function_names.get(&name.text).copied() {
-            return self.function_call(index, arguments, span);
+        if let Some(index) = self.names().functions.get(&name.text).copied() {
+            return self.function_call(index, None, arguments, span);
         }
         self.library_call(name, None, arguments, span)
     }
@@ -67,25 +76,46 @@ impl Checker {
         span: Span,
     ) -> Typed {
         let op = tl_tensor::ops::by_name(&name.text);
-        let builtin = library::builtin(&name.text);
-        match (op, builtin) {
-            (Some(op), builtin) => {
+        let mut rows = library::builtins(&name.text);
+        let (row, other) = (rows.next(), rows.next());
+        let values = match (op, row) {
+            (None, None) => {
+                self.unknown_function(&name.text, name.span, arguments);
+                return error_value(span);
+            }
+            _ => self.argument_values(receiver, arguments),
+        };
+        // Of several functions of one name, the call means the first that takes such values.
+        let row = match (op, other) {
+            (None, None) => row,
+            _ => library::builtins(&name.text).find(|row| accepts_call(row, &values)).or(row.filter(|_| op.is_none())),
+        };
+        match (op, row) {
+            (_, Some(row)) => self.builtin_call(row, values, span),
+            (Some(op), None) => {
                 let slots: SmallVec<[ParamSlot<'_>; 8]> = op.params.iter().map(op_slot).collect();
-                let bound = self.bind(&name.text, &slots, receiver, arguments, span);
+                let bound = self.bind(&name.text, &slots, values, span);
                 if !bound.is_complete {
                     return error_value(span);
                 }
-                match builtin.filter(|row| accepts_call(row, &bound.arguments)) {
-                    Some(row) => self.builtin_with(row, bound, span),
-                    None => self.op(op, bound.arguments, span),
-                }
+                self.op(op, bound.arguments, span)
             }
-            (None, Some(row)) => self.builtin_call(row, receiver, arguments, span),
-            (None, None) => {
-                self.unknown_function(&name.text, name.span, arguments);
-                error_value(span)
-            }
+            (None, None) => error_value(span),
         }
+    }
+
+    /// The receiver and the arguments with their names.
+    pub(super) fn argument_values<'a>(
+        &mut self,
+        receiver: Option<Typed>,
+        arguments: &'a [ast::Argument],
+    ) -> Vec<ArgumentValue<'a>> {
+        let mut values: Vec<ArgumentValue<'_>> = receiver.into_iter().map(|receiver| (None, receiver)).collect();
+        for argument in arguments {
+            let value = self.expr(&argument.value);
+            values.push((argument.name.as_ref(), value));
+        }
+        values
     }
 
     fn unknown_function(&mut self, name: &str, span: Span, arguments: &[ast::Argument]) {
@@ -97,9 +127,12 @@ impl Checker {
             return;
         }
         let mut diagnostic = Diagnostic::error(span, format!("unknown function `{name}`"));
-        let own = self.function_names.keys().map(|name| &**name);
+        let own = self.names().functions.keys().map(|name| &**name);
         let known = own.chain(library::function_names().map(|name| -> &str { name }));
-        if let Some(near) = crate::names::nearest(name, known) {
+        let near = crate::names::nearest(name, known).map(str::to_owned);
+        if self.names().structs.contains_key(name) {
+            diagnostic = diagnostic.hint(format!("`{name}` is a struct: `{name} {{ field: value, … }}` makes one"));
+        } else if let Some(near) = near {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
         }
         self.report(diagnostic);
@@ -112,11 +145,22 @@ impl Checker {
         arguments: &[ast::Argument],
         span: Span,
     ) -> Typed {
+        if let Some(value) = self.module_call(receiver, name, arguments, span) {
+            return value;
+        }
         let receiver_name = match &receiver.kind {
             ast::ExprKind::Name(name) => Some(name.clone()),
             _ => None,
         };
-        let receiver = self.expr(receiver);
+        let receiver = match self.expr(receiver) {
+            receiver if matches!(receiver.ty, Type::Struct(_)) => {
+                match self.struct_method(receiver, name, arguments, span) {
+                    Ok(value) => return value,
+                    Err(receiver) => receiver,
+                }
+            }
+            receiver => receiver,
+        };
         if let Type::Handle(kind) = receiver.ty {
             if kind == HandleKind::TensorBuffer {
                 if &*name.text == "recycle" {
@@ -127,7 +171,8 @@ impl Checker {
                 }
             }
             if let Some(row) = library::method(kind, &name.text) {
-                return self.builtin_call(row, Some(receiver), arguments, span);
+                let values = self.argument_values(Some(receiver), arguments);
+                return self.builtin_call(row, values, span);
             }
         }
         if matches!(receiver.ty, Type::Unknown)
@@ -135,11 +180,12 @@ impl Checker {
             && tl_tensor::ops::by_name(&name.text).is_none()
         {
             // The receiver's type is unknown; if that is an error, it was reported.
-            for argument in arguments {
-                self.expr(&argument.value);
-            }
             if let Some(row) = library::any_method(&name.text) {
-                return self.builtin_call(row, Some(receiver), arguments, span);
+                let values = self.argument_values(Some(receiver), arguments);
+                return self.builtin_call(row, values, span);
+            }
+            if let Some(index) = self.only_method(&name.text) {
+                return self.function_call(index, Some(receiver), arguments, span);
             }
         }
         if library::is_known(&name.text) {
@@ -161,17 +207,22 @@ impl Checker {
         }
         let message = format!("{} has no method `{}`", self.show(&receiver.ty), name.text);
         let mut diagnostic = Diagnostic::error(name.span, message);
-        let methods = match receiver.ty {
-            Type::Handle(kind) => library::method_names(kind),
+        let methods: Vec<&str> = match &receiver.ty {
+            Type::Handle(kind) => library::method_names(*kind),
+            Type::Struct(ty) => {
+                let info = self.structs.get(ty.index as usize);
+                info.into_iter().flat_map(|info| info.functions.keys()).map(|name| &**name).collect()
+            }
             _ => Vec::new(),
         };
-        if self.function_names.contains_key(&name.text) {
+        if self.names().functions.contains_key(&name.text) {
             let receiver = receiver_name.as_deref().unwrap_or("x").to_string();
             diagnostic =
                 diagnostic.hint(format!("`{0}` is a function of this program: `{0}({receiver}, …)`", name.text));
-        } else if let Some(near) =
-            crate::names::nearest(&name.text, methods.into_iter().chain(library::function_names()))
-        {
+        } else if let Some(near) = crate::names::nearest(
+            &name.text,
+            methods.into_iter().chain(library::function_names().map(|name| -> &str { name })),
+        ) {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
         }
         self.report(diagnostic);
@@ -234,8 +285,7 @@ impl Checker {
         &mut self,
         callee: &str,
         slots: &[ParamSlot<'_>],
-        receiver: Option<Typed>,
-        arguments: &[ast::Argument],
+        values: Vec<ArgumentValue<'_>>,
         span: Span,
     ) -> BoundArguments {
         let mut bound =
@@ -243,13 +293,6 @@ impl Checker {
         let rest = slots.iter().position(|slot| slot.is_rest);
         let unnamed = slots.iter().filter(|slot| !slot.is_rest).count();
         let mut next = 0;
-        let named = arguments.iter().map(|argument| (argument.name.as_ref(), &argument.value));
-        let mut values: Vec<(Option<&ast::Name>, Typed)> =
-            receiver.into_iter().map(|receiver| (None, receiver)).collect();
-        for (name, value) in named {
-            let value = self.expr(value);
-            values.push((name, value));
-        }
         for (name, value) in values {
             let at = match name {
                 Some(name) => slots.iter().position(|slot| slot.name == &*name.text && !slot.is_rest),
@@ -311,7 +354,13 @@ impl Checker {
         self.report(Diagnostic::error(name.span, message).hint(hint));
     }
 
-    fn function_call(&mut self, index: u32, arguments: &[ast::Argument], span: Span) -> Typed {
+    pub(super) fn function_call(
+        &mut self,
+        index: u32,
+        receiver: Option<Typed>,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Typed {
         let Some(signature) = self.functions.get(index as usize) else { return error_value(span) };
         let name = signature.name.clone();
         let parameters: Vec<(Arc<str>, Declared)> =
@@ -319,7 +368,8 @@ impl Checker {
         let (result, sizes, declared_at) = (signature.result.clone(), signature.sizes.clone(), signature.span);
         let slots: Vec<ParamSlot<'_>> =
             parameters.iter().map(|(name, _)| ParamSlot { name, is_required: true, is_rest: false }).collect();
-        let bound = self.bind(&name, &slots, None, arguments, span);
+        let values = self.argument_values(receiver, arguments);
+        let bound = self.bind(&name, &slots, values, span);
         let mut bindings: Bindings = vec![None; sizes.len()];
         let mut values = Vec::with_capacity(parameters.len());
         for ((parameter, declared), value) in parameters.iter().zip(bound.arguments) {
@@ -342,15 +392,9 @@ impl Checker {
         Typed::new(Expr::new(kind, span), ty)
     }
 
-    fn builtin_call(
-        &mut self,
-        row: &'static Builtin,
-        receiver: Option<Typed>,
-        arguments: &[ast::Argument],
-        span: Span,
-    ) -> Typed {
+    fn builtin_call(&mut self, row: &'static Builtin, values: Vec<ArgumentValue<'_>>, span: Span) -> Typed {
         let slots: SmallVec<[ParamSlot<'_>; 8]> = row.params.iter().map(builtin_slot).collect();
-        let bound = self.bind(row.name, &slots, receiver, arguments, span);
+        let bound = self.bind(row.name, &slots, values, span);
         if !bound.is_complete {
             // The result's kind is known all the same, which prevents errors that follow from this one.
             return Typed::new(Expr::unit(span), (row.result)(&ArgTypes(&[])).0);
@@ -388,7 +432,7 @@ impl Checker {
             (ParamKind::Text, Type::Str) | (ParamKind::DType, Type::Dtype) | (ParamKind::Ints, Type::Int) => true,
             (ParamKind::Ints, Type::List(element)) => matches!(**element, Type::Int | Type::Unknown),
             (ParamKind::Texts, Type::List(element)) => matches!(**element, Type::Str | Type::Unknown),
-            (ParamKind::List, Type::List(_)) => true,
+            (ParamKind::List, Type::List(_)) | (ParamKind::Map, Type::Map(..)) => true,
             (ParamKind::Tensor, ty) if ty.may_become_tensor() => return self.tensor_of(value, tl_device::DType::F16),
             (ParamKind::Tensor, Type::Optional) => param.default.is_some(),
             (ParamKind::Tensor, ty) => ty.may_be_tensor(),
@@ -410,13 +454,23 @@ fn known_types(arguments: &[Option<Typed>]) -> SmallVec<[Option<(&Type, &Known)>
     arguments.iter().map(|argument| argument.as_ref().map(|value| (&value.ty, &value.known))).collect()
 }
 
-/// Whether a call means the builtin and not the operation of that name: on plain numbers, or with fewer arguments.
-fn accepts_call(row: &Builtin, arguments: &[Option<Typed>]) -> bool {
-    let mut given = arguments.iter().enumerate().filter_map(|(at, value)| value.as_ref().map(|value| (at, value)));
-    given.all(|(at, value)| match row.params.get(at).map(|param| param.kind) {
-        Some(ParamKind::Number) => value.ty.is_number(),
-        Some(ParamKind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
-        _ => false,
+/// Whether a call means this builtin and not the operation, or the other builtin, of that name.
+fn accepts_call(row: &Builtin, arguments: &[ArgumentValue<'_>]) -> bool {
+    arguments.iter().enumerate().all(|(at, (name, value))| {
+        let param = match name {
+            Some(name) => row.params.iter().find(|param| param.name == &*name.text),
+            None => row.params.get(at),
+        };
+        match param.map(|param| param.kind) {
+            Some(ParamKind::Number) => value.ty.is_number(),
+            // The row itself finds out what a value of unknown type is.
+            Some(ParamKind::List) => matches!(value.ty, Type::List(_) | Type::Unknown),
+            Some(ParamKind::Text) => value.ty == Type::Str,
+            Some(ParamKind::Bool) => value.ty == Type::Bool,
+            Some(ParamKind::Int) => value.ty == Type::Int,
+            Some(ParamKind::Tensor) => value.ty.may_be_tensor() || value.ty.may_become_tensor(),
+            _ => false,
+        }
     })
 }
 

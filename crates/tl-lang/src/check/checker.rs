@@ -1,10 +1,10 @@
 //! The checker's state: the program's declarations, and the function that is being checked.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tl_syntax::{Diagnostic, Span};
 
+use crate::check::declarations::{Namespace, StructInfo};
 use crate::check::scope::{Scopes, Snapshot, State, VariableId};
 use crate::check::typed::Typed;
 use crate::declared::Declared;
@@ -15,12 +15,15 @@ use crate::types::{Type, show};
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// A function's signature, which calls are checked against.
+#[derive(Clone)]
 pub(super) struct Signature {
     pub(super) name: Arc<str>,
     pub(super) span: Span,
     pub(super) parameters: Vec<Parameter>,
     pub(super) result: Declared,
     pub(super) sizes: Vec<Arc<str>>,
+    /// The number of its file's namespace.
+    pub(super) namespace: usize,
 }
 
 /// The function whose body is being checked.
@@ -60,6 +63,8 @@ impl Frame {
 /// A top-level variable that functions read.
 pub(super) struct Global {
     pub(super) name: Arc<str>,
+    /// The number of its file's namespace.
+    pub(super) namespace: usize,
     /// The joined type of all values assigned to it; `None` before the first.
     pub(super) state: Option<Type>,
     pub(super) is_used: bool,
@@ -89,12 +94,14 @@ pub(super) struct Checker {
     /// The type of an entry's value, as messages show it.
     pub(super) value_type: Option<String>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) namespaces: Vec<Namespace>,
+    /// For each file, the number of its namespace.
+    pub(super) file_namespaces: Vec<usize>,
+    /// The number of the namespace of the code that is being checked.
+    pub(super) namespace: usize,
     pub(super) functions: Vec<Signature>,
-    pub(super) function_names: HashMap<Arc<str>, u32>,
+    pub(super) structs: Vec<StructInfo>,
     pub(super) globals: Vec<Global>,
-    pub(super) global_names: HashMap<Arc<str>, u32>,
-    /// Variables of imported files, which are not imported, with the file.
-    pub(super) not_imported: HashMap<Arc<str>, String>,
     pub(super) frame: Frame,
     /// Above 0, nothing is reported: in trial rounds of loops.
     pub(super) quiet: u32,

@@ -208,7 +208,8 @@ pub(super) const IF_LET: &str = "`if let t = … { … }` runs its block where t
 /// Whether the running program need not check the value again.
 fn is_certain(declared: &Declared, given: &Type) -> bool {
     match (declared, given) {
-        (Declared::Tensor(..) | Declared::List(_) | Declared::Optional(_), _) | (_, Type::Unknown) => false,
+        (Declared::Tensor(..) | Declared::List(_) | Declared::Map(..) | Declared::Optional(_), _)
+        | (_, Type::Unknown) => false,
         (Declared::Unknown, _) | (_, Type::Never) => true,
         _ => true,
     }

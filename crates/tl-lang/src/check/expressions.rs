@@ -22,6 +22,10 @@ const MAX_BRANCHES: usize = 200;
 /// The value in the place of a tensor that is not there.
 const NONE: &str = "none";
 
+/// Values as other languages name them.
+const FOREIGN_VALUES: &[(&str, &str)] =
+    &[("True", "true"), ("False", "false"), ("None", NONE), ("null", NONE), ("nil", NONE), ("NULL", NONE)];
+
 /// The checker does not track the elements of longer lists.
 const MAX_KNOWN: usize = 64;
 
@@ -44,6 +48,9 @@ impl Checker {
             ast::ExprKind::Unit => Typed::new(Expr::unit(span), Type::Unit),
             ast::ExprKind::Name(name) => self.name(name, span),
             ast::ExprKind::List(elements) => self.list(elements, span),
+            ast::ExprKind::Map(entries) => self.map(entries, span),
+            ast::ExprKind::Format(pieces) => self.format_string(pieces, span),
+            ast::ExprKind::Struct { module, name, fields } => self.struct_literal(module.as_ref(), name, fields, span),
             ast::ExprKind::Unary { operator, operand } => self.unary(*operator, operand, span),
             ast::ExprKind::Binary { operator, operator_span, left, right } => {
                 self.binary(*operator, *operator_span, left, right, span)
@@ -54,7 +61,9 @@ impl Checker {
                 let kind = ExprKind::Range { start: Box::new(start.expr), end: Box::new(end.expr) };
                 Typed::new(Expr::new(kind, span), Type::Range)
             }
-            ast::ExprKind::Call { qualifier, name, arguments } => self.call(qualifier.as_ref(), name, arguments, span),
+            ast::ExprKind::Call { module, qualifier, name, arguments } => {
+                self.call((module.as_ref(), qualifier.as_ref()), name, arguments, span)
+            }
             ast::ExprKind::Method { receiver, name, arguments } => self.method(receiver, name, arguments, span),
             ast::ExprKind::Field { receiver, name } => self.field(receiver, name, span),
             ast::ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
@@ -138,7 +147,7 @@ impl Checker {
             };
             return Typed { expr: Expr::new(kind, span), ty: state.ty, known: state.known };
         }
-        if let Some(index) = self.global_names.get(name).copied()
+        if let Some(index) = self.names().globals.get(name).copied()
             && let Some(global) = self.globals.get_mut(index as usize)
             && self.frame.result.is_some()
         {
@@ -160,14 +169,20 @@ impl Checker {
 
     fn unknown_name(&mut self, name: &str, span: Span) {
         let mut diagnostic = Diagnostic::error(span, format!("unknown name `{name}`"));
-        let is_function = self.function_names.contains_key(name) || library::is_known(name);
-        if let Some(file) = self.not_imported.get(name) {
+        let is_function = self.names().functions.contains_key(name) || library::is_known(name);
+        if let Some(file) = self.names().not_imported.get(name) {
             let hint = format!("{file:?} gives it a value, but importing takes `fn` and `tensor` declarations only");
             diagnostic = diagnostic.hint(hint);
         } else if is_function {
             diagnostic = diagnostic.hint(format!("`{name}` is a function: call it with `{name}(…)`"));
+        } else if self.names().modules.contains_key(name) {
+            diagnostic = diagnostic.hint(format!("`{name}` is an imported file: `{name}.f(…)` calls its function `f`"));
+        } else if self.names().structs.contains_key(name) {
+            diagnostic = diagnostic.hint(format!("`{name}` is a struct: `{name} {{ field: value, … }}` makes one"));
+        } else if let Some((_, own)) = FOREIGN_VALUES.iter().find(|(foreign, _)| *foreign == name) {
+            diagnostic = diagnostic.hint(format!("write `{own}`"));
         } else {
-            let globals = self.global_names.keys().map(|name| &**name);
+            let globals = self.names().globals.keys().map(|name| &**name);
             let known = self.frame.scopes.names().chain(globals);
             if let Some(near) = crate::names::nearest(name, known) {
                 diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tl_syntax::ast::{File, Item};
+use tl_syntax::ast::{File, Item, Name};
 use tl_syntax::{Diagnostic, SourceMap, Span, parse};
 
 use crate::host::{Host, SourceText};
@@ -18,6 +18,15 @@ pub(crate) struct LoadedFile {
     pub(crate) tree: File,
     /// Whether it is the main file; of the others only declarations are used.
     pub(crate) is_main: bool,
+    pub(crate) imports: Vec<Imported>,
+}
+
+/// A file that another one imports.
+#[derive(Clone)]
+pub(crate) struct Imported {
+    /// Its index among the loaded files.
+    pub(crate) file: usize,
+    pub(crate) alias: Option<Name>,
 }
 
 pub(super) struct Files<'a> {
@@ -44,22 +53,25 @@ impl<'a> Files<'a> {
         let parsed = parse(file, text);
         self.diagnostics.extend(parsed.diagnostics);
         self.open.push(name.to_string());
+        let mut imports = Vec::new();
         for item in &parsed.tree.items {
             if let Item::Import(import) = item
                 && !import.path.is_empty()
+                && let Some(file) = self.import(&import.path, name, import.span)
             {
-                self.import(&import.path, name, import.span);
+                imports.push(Imported { file, alias: import.alias.clone() });
             }
         }
         self.open.pop();
-        self.loaded.push(LoadedFile { name: name.into(), tree: parsed.tree, is_main });
+        self.loaded.push(LoadedFile { name: name.into(), tree: parsed.tree, is_main, imports });
     }
 
-    fn import(&mut self, path: &str, importer: &str, span: Span) {
+    /// The index of the imported file.
+    fn import(&mut self, path: &str, importer: &str, span: Span) -> Option<usize> {
         if self.open.len() >= MAX_IMPORT_DEPTH {
             let message = format!("imports are nested more than {MAX_IMPORT_DEPTH} deep");
             self.diagnostics.push(Diagnostic::error(span, message));
-            return;
+            return None;
         }
         let shipped = standard::source(path).map(|text| SourceText { name: path.into(), text: text.into() });
         let source = match shipped.map_or_else(|| self.host.read_source(path, importer), Ok) {
@@ -71,7 +83,7 @@ impl<'a> Files<'a> {
                     false => "the path is relative to the file that imports".into(),
                 };
                 self.diagnostics.push(Diagnostic::error(span, message).hint(hint));
-                return;
+                return None;
             }
         };
         if let Some(first) = self.open.iter().position(|open| *open == source.name) {
@@ -79,10 +91,12 @@ impl<'a> Files<'a> {
             cycle.push(&source.name);
             let message = format!("this import closes a cycle: {}", cycle.join(" -> "));
             self.diagnostics.push(Diagnostic::error(span, message));
-            return;
+            return None;
         }
-        if self.loaded.iter().all(|loaded| *loaded.name != *source.name) {
+        let position = |files: &Self| files.loaded.iter().position(|loaded| *loaded.name == *source.name);
+        if position(self).is_none() {
             self.load(&source.name, &source.text, false);
         }
+        position(self)
     }
 }

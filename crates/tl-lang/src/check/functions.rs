@@ -4,7 +4,6 @@
 //! others are local to the top level and end at their last use. Then the top level is checked, which gives the globals their
 //! types, and then the bodies.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tl_syntax::Diagnostic;
@@ -20,6 +19,8 @@ use tl_tensor::ops::Size;
 
 impl Checker {
     pub(super) fn program(&mut self, files: &[LoadedFile]) -> Program {
+        self.open_namespaces(files);
+        self.declare_structs(files);
         let bodies = self.signatures(files);
         self.top_level_names(files);
         self.session_names();
@@ -39,27 +40,82 @@ impl Checker {
 
     fn signatures<'a>(&mut self, files: &'a [LoadedFile]) -> Vec<&'a ast::Function> {
         let mut bodies = Vec::new();
-        for item in files.iter().flat_map(|file| &file.tree.items) {
-            let Item::Function(function) = item else { continue };
-            if function.name.text.is_empty() {
-                continue;
+        for (at, file) in files.iter().enumerate() {
+            self.enter_file(at);
+            for item in &file.tree.items {
+                match item {
+                    Item::Function(function) => self.declare_function(None, function, &mut bodies),
+                    Item::Impl(written) => self.declare_impl(written, &mut bodies),
+                    _ => {}
+                }
             }
-            if let Some(first) = self.function_names.get(&function.name.text) {
-                let first = self.functions.get(*first as usize).map(|signature| signature.span);
-                let message = format!("the function `{}` is declared twice", function.name.text);
-                let diagnostic = Diagnostic::error(function.name.span, message);
-                self.report(match first {
-                    Some(first) => diagnostic.label(first, "first here"),
-                    None => diagnostic,
-                });
-                continue;
-            }
-            let signature = self.signature(function);
-            self.function_names.insert(function.name.text.clone(), self.functions.len() as u32);
-            self.functions.push(signature);
-            bodies.push(function);
         }
         bodies
+    }
+
+    /// What follows belongs to the file with this index.
+    pub(super) fn enter_file(&mut self, at: usize) {
+        self.namespace = self.file_namespaces.get(at).copied().unwrap_or(0);
+    }
+
+    fn declare_impl<'a>(&mut self, written: &'a ast::Impl, bodies: &mut Vec<&'a ast::Function>) {
+        let owner = self.find_struct(None, &written.name.text).map(|info| info.ty.index);
+        if owner.is_none() && !written.name.text.is_empty() {
+            let message = format!("there is no struct `{}`", written.name.text);
+            let hint =
+                format!("`struct {} {{ … }}` declares it, in this file or one that it imports", written.name.text);
+            self.report(Diagnostic::error(written.name.span, message).hint(hint));
+        }
+        for function in &written.functions {
+            self.declare_function(owner, function, bodies);
+        }
+    }
+
+    fn declare_function<'a>(
+        &mut self,
+        owner: Option<u32>,
+        function: &'a ast::Function,
+        bodies: &mut Vec<&'a ast::Function>,
+    ) {
+        let name = &function.name.text;
+        if name.is_empty() {
+            return;
+        }
+        let owner = owner.and_then(|owner| self.structs.get(owner as usize));
+        let first = match owner {
+            Some(info) => info.functions.get(name),
+            None => self.names().functions.get(name),
+        };
+        if let Some(first) = first {
+            let first = self.functions.get(*first as usize).map(|signature| signature.span);
+            let message = format!("the function `{name}` is declared twice");
+            let diagnostic = Diagnostic::error(function.name.span, message);
+            self.report(match first {
+                Some(first) => diagnostic.label(first, "first here"),
+                None => diagnostic,
+            });
+            return;
+        }
+        let index = self.functions.len() as u32;
+        let full_name = match owner {
+            Some(info) => format!("{}::{name}", info.ty.name).into(),
+            None => name.clone(),
+        };
+        match owner.map(|info| info.ty.index as usize) {
+            Some(owner) => {
+                if let Some(info) = self.structs.get_mut(owner) {
+                    info.functions.insert(name.clone(), index);
+                }
+            }
+            None => {
+                if let Some(namespace) = self.namespaces.get_mut(self.namespace) {
+                    namespace.functions.insert(name.clone(), index);
+                }
+            }
+        }
+        let signature = Signature { name: full_name, ..self.signature(function) };
+        self.functions.push(signature);
+        bodies.push(function);
     }
 
     fn signature(&mut self, function: &ast::Function) -> Signature {
@@ -81,7 +137,8 @@ impl Checker {
                 self.report(Diagnostic::error(parameter.name.span, message).hint(hint));
             }
         }
-        Signature { name: function.name.text.clone(), span: function.name.span, parameters, result, sizes }
+        let (name, span) = (function.name.text.clone(), function.name.span);
+        Signature { name, span, parameters, result, sizes, namespace: self.namespace }
     }
 
     /// A written type. In a signature, its size names are added to `sizes`; elsewhere a size name is one of the enclosing
@@ -103,12 +160,32 @@ impl Checker {
             }
             ast::TypeKind::Optional(tensor) => Declared::Optional(Box::new(self.declared(tensor, sizes))),
             ast::TypeKind::List(element) => Declared::List(Box::new(self.declared(element, sizes))),
-            ast::TypeKind::Named(name) => match HandleKind::from_name(&name.text) {
-                Some(kind) => Declared::Handle(kind),
-                None => {
-                    if !name.text.is_empty() {
-                        self.unknown_type(name);
+            ast::TypeKind::Map(key, value) => {
+                let (key, value) = (self.declared_key(key), self.declared(value, sizes));
+                Declared::Map(Box::new(key), Box::new(value))
+            }
+            ast::TypeKind::Named(name) => {
+                if let Some(info) = self.find_struct(None, &name.text) {
+                    return Declared::Struct(info.ty.clone());
+                }
+                match HandleKind::from_name(&name.text) {
+                    Some(kind) => Declared::Handle(kind),
+                    None => {
+                        if !name.text.is_empty() {
+                            self.unknown_type(name);
+                        }
+                        Declared::Unknown
                     }
+                }
+            }
+            ast::TypeKind::Imported { module, name } => match self.find_struct(Some(module), &name.text) {
+                Some(info) => Declared::Struct(info.ty.clone()),
+                None if self.module(&module.text).is_some() => {
+                    self.missing_in_module(&module.text, name, "struct");
+                    Declared::Unknown
+                }
+                None => {
+                    self.error(module.span, format!("`{}` is not an imported file", module.text));
                     Declared::Unknown
                 }
             },
@@ -130,9 +207,11 @@ impl Checker {
 
     fn unknown_type(&mut self, name: &ast::Name) {
         let known = ["int", "float", "bool", "string", "float16", "float32", "int32"];
-        let known = known.into_iter().chain(HandleKind::ALL.iter().map(|kind| kind.name()));
+        let structs = self.names().structs.keys().map(|name| &**name);
+        let known = known.into_iter().chain(HandleKind::ALL.iter().map(|kind| kind.name())).chain(structs);
+        let near = crate::names::nearest(&name.text, known).map(str::to_owned);
         let mut diagnostic = Diagnostic::error(name.span, format!("unknown type `{}`", name.text));
-        if let Some(near) = crate::names::nearest(&name.text, known) {
+        if let Some(near) = near {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
         }
         self.report(diagnostic);
@@ -179,29 +258,26 @@ impl Checker {
 
     /// Collects the names that top-level statements declare.
     fn top_level_names(&mut self, files: &[LoadedFile]) {
-        for file in files {
+        for (at, file) in files.iter().enumerate() {
+            self.enter_file(at);
             for item in &file.tree.items {
                 let Item::Statement(statement) = item else { continue };
                 let (name, is_declaration) = match &statement.kind {
-                    StatementKind::Let { name, .. } | StatementKind::Assign { name, declares: true, .. } => {
-                        (name, false)
-                    }
+                    StatementKind::Let { name, .. } => (name, false),
+                    StatementKind::Assign { target, declares: true, .. } => (&target.name, false),
                     StatementKind::Tensor(declaration) => (&declaration.name, true),
                     _ => continue,
                 };
-                if file.is_main || is_declaration {
-                    let index = self.globals.len() as u32;
-                    if !self.global_names.contains_key(&name.text) {
-                        self.globals.push(Global {
-                            name: name.text.clone(),
-                            state: None,
-                            is_used: false,
-                            is_assigned: false,
-                        });
-                        self.global_names.insert(name.text.clone(), index);
-                    }
-                } else {
-                    self.not_imported.insert(name.text.clone(), file.name.to_string());
+                let index = self.globals.len() as u32;
+                let namespace = self.namespace;
+                let Some(names) = self.namespaces.get_mut(namespace) else { continue };
+                let name = &name.text;
+                if !(file.is_main || is_declaration) {
+                    names.not_imported.insert(name.clone(), file.name.to_string());
+                } else if !names.globals.contains_key(name) {
+                    names.globals.insert(name.clone(), index);
+                    let (name, state) = (name.clone(), None);
+                    self.globals.push(Global { name, namespace, state, is_used: false, is_assigned: false });
                 }
             }
         }
@@ -209,10 +285,15 @@ impl Checker {
 
     /// Adds the names of variables from before.
     fn session_names(&mut self) {
+        let namespace = self.main_namespace();
         for (name, ty) in std::mem::take(&mut self.variables) {
-            let index = *self.global_names.entry(name.clone()).or_insert(self.globals.len() as u32);
-            if index as usize == self.globals.len() {
-                self.globals.push(Global { name: name.clone(), state: None, is_used: true, is_assigned: false });
+            let ty = self.redeclared(&ty);
+            let next = self.globals.len() as u32;
+            let Some(names) = self.namespaces.get_mut(namespace) else { continue };
+            let index = *names.globals.entry(name.clone()).or_insert(next);
+            if index == next {
+                let (name, state) = (name.clone(), None);
+                self.globals.push(Global { name, namespace, state, is_used: true, is_assigned: false });
             }
             if let Some(global) = self.globals.get_mut(index as usize) {
                 global.state = Some(ty.clone());
@@ -221,10 +302,23 @@ impl Checker {
         }
     }
 
+    /// A type of a variable from before, with structs as they are declared now.
+    fn redeclared(&self, ty: &Type) -> Type {
+        match ty {
+            Type::Struct(before) => match self.find_struct(None, &before.name) {
+                Some(info) => Type::Struct(info.ty.clone()),
+                None => ty.clone(),
+            },
+            Type::List(element) => Type::list(self.redeclared(element)),
+            Type::Map(key, value) => Type::map(self.redeclared(key), self.redeclared(value)),
+            ty => ty.clone(),
+        }
+    }
+
     /// Declares the variables from before on the top level.
     fn declare_session(&mut self) {
         for (name, ty) in std::mem::take(&mut self.variables) {
-            let Some(index) = self.global_names.get(&name).copied() else { continue };
+            let Some(index) = self.names().globals.get(&name).copied() else { continue };
             let location = VariableLocation::Global(index);
             let state = self.state_of(location, ty, Known::Nothing);
             let variable = Variable { name, span: tl_syntax::Span::default(), location, declared: None };
@@ -232,15 +326,22 @@ impl Checker {
         }
     }
 
+    /// The namespace of the main file, which comes last.
+    fn main_namespace(&self) -> usize {
+        self.file_namespaces.last().copied().unwrap_or(0)
+    }
+
     /// Keeps the top-level names that functions use, and of a session all, and numbers them.
     fn number_globals(&mut self) -> Vec<Arc<str>> {
-        self.globals.retain(|global| global.is_used || self.part == Part::Entry);
-        self.global_names = self
-            .globals
-            .iter()
-            .enumerate()
-            .map(|(index, global)| (global.name.clone(), index as u32))
-            .collect::<HashMap<_, _>>();
+        // Those of files imported with a name are read through that name, also outside functions.
+        let main = self.main_namespace();
+        self.globals.retain(|global| global.is_used || global.namespace != main || self.part == Part::Entry);
+        self.namespaces.iter_mut().for_each(|names| names.globals.clear());
+        for (index, global) in self.globals.iter().enumerate() {
+            if let Some(names) = self.namespaces.get_mut(global.namespace) {
+                names.globals.insert(global.name.clone(), index as u32);
+            }
+        }
         self.globals.iter().map(|global| global.name.clone()).collect()
     }
 
@@ -249,14 +350,27 @@ impl Checker {
         self.frame = Default::default();
         self.frame.is_top_level = true;
         self.scopes().open();
-        self.declare_session();
         let mut body = Block::default();
-        for file in files {
-            for (at, item) in file.tree.items.iter().enumerate() {
+        // The files of other namespaces come first, so that the names of the main file's are in scope at the end.
+        let main = self.main_namespace();
+        let namespace = |at: usize| self.file_namespaces.get(at).copied().unwrap_or(main);
+        let mut order: Vec<usize> = (0..files.len()).collect();
+        order.sort_by_key(|at| (namespace(*at) == main, namespace(*at)));
+        for at in order {
+            let Some(file) = files.get(at) else { continue };
+            let before = self.namespace;
+            self.enter_file(at);
+            if self.namespace != before {
+                self.scopes().hide_names();
+            }
+            if file.is_main {
+                self.declare_session();
+            }
+            for (position, item) in file.tree.items.iter().enumerate() {
                 let Item::Statement(statement) = item else { continue };
                 match &statement.kind {
                     StatementKind::Expr(expr)
-                        if self.part == Part::Entry && file.is_main && at + 1 == file.tree.items.len() =>
+                        if self.part == Part::Entry && file.is_main && position + 1 == file.tree.items.len() =>
                     {
                         let value = self.expr(expr);
                         self.value_type = Some(self.show(&value.ty));
@@ -273,9 +387,7 @@ impl Checker {
         self.blocks(files, &mut body);
         self.scopes().close();
         let span = tl_syntax::Span::default();
-        let head =
-            Signature { name: "main".into(), span, parameters: Vec::new(), result: Declared::Unit, sizes: Vec::new() };
-        self.finish(head, body)
+        self.finish(Signature { name: "main".into(), result: Declared::Unit, ..empty_signature(span) }, body)
     }
 
     /// The blocks of the main file that the part has, after its top level.
@@ -321,15 +433,10 @@ impl Checker {
 
     fn function_body(&mut self, index: usize, function: &ast::Function) -> ir::Function {
         let Some(signature) = self.functions.get(index) else {
-            return self.finish(empty_signature(function), Block::default());
+            return self.finish(empty_signature(function.name.span), Block::default());
         };
-        let head = Signature {
-            name: signature.name.clone(),
-            span: signature.span,
-            parameters: signature.parameters.clone(),
-            result: signature.result.clone(),
-            sizes: signature.sizes.clone(),
-        };
+        let head = signature.clone();
+        self.namespace = head.namespace;
         self.frame = Default::default();
         self.frame.sizes = head.sizes.clone();
         self.frame.result = Some(head.result.clone());
@@ -374,9 +481,9 @@ impl Checker {
     }
 }
 
-fn empty_signature(function: &ast::Function) -> Signature {
-    let (name, span) = (function.name.text.clone(), function.name.span);
-    Signature { name, span, parameters: Vec::new(), result: Declared::Unknown, sizes: Vec::new() }
+fn empty_signature(span: tl_syntax::Span) -> Signature {
+    let (parameters, sizes) = (Vec::new(), Vec::new());
+    Signature { name: "".into(), span, parameters, result: Declared::Unknown, sizes, namespace: 0 }
 }
 
 /// Whether a written type mentions the size name.
@@ -384,6 +491,7 @@ fn mentions(declared: &Declared, index: u32) -> bool {
     match declared {
         Declared::Tensor(_, dims) => dims.contains(&DeclaredDim::Named(index)),
         Declared::List(inner) | Declared::Optional(inner) => mentions(inner, index),
+        Declared::Map(key, value) => mentions(key, index) || mentions(value, index),
         _ => false,
     }
 }

@@ -19,6 +19,7 @@ impl Checker {
         match receiver.ty.clone() {
             Type::Tensor(ty) => self.index_tensor(receiver, ty, indices, span),
             Type::List(element) => self.index_list(receiver, *element, indices, span),
+            Type::Map(key, value) => self.index_map(receiver, &key, *value, indices, span),
             Type::Unknown | Type::Never => {
                 let indices = self.indices(indices);
                 indexed(receiver, indices, Type::Unknown, Known::Nothing, span)
@@ -136,8 +137,12 @@ impl Checker {
     }
 
     pub(super) fn field(&mut self, receiver: &ast::Expr, name: &ast::Name, span: Span) -> Typed {
+        if let Some(value) = self.module_variable(receiver, name, span) {
+            return value;
+        }
         let receiver = self.expr(receiver);
         let ty = match &receiver.ty {
+            Type::Struct(ty) => self.struct_field_type(ty, &name.text),
             Type::Unknown | Type::Never => Some(Type::Unknown),
             Type::Record(record) => record.fields.iter().find(|(field, _)| *field == &*name.text).map(|(_, ty)| ty()),
             Type::Handle(kind) => library::field_type(*kind, &name.text),
@@ -153,6 +158,9 @@ impl Checker {
     }
 
     fn unknown_field(&mut self, receiver: &Typed, name: &ast::Name) {
+        if let Type::Struct(ty) = &receiver.ty {
+            return self.unknown_struct_field(ty, name);
+        }
         let message = format!("{} has no field `{}`", self.show(&receiver.ty), name.text);
         let mut diagnostic = Diagnostic::error(name.span, message);
         let fields: Vec<&str> = match &receiver.ty {

@@ -6,14 +6,19 @@
 mod calls;
 mod checker;
 mod conversions;
+mod declarations;
 mod expressions;
 mod files;
 mod functions;
 mod indexing;
+mod maps;
+mod namespaces;
 mod operations;
+mod parts;
 mod program;
 mod scope;
 mod statements;
+mod structs;
 mod typed;
 
 pub(crate) use checker::Part;

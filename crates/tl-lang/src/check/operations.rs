@@ -123,7 +123,12 @@ impl Checker {
         let is_tensor = |ty: &Type| matches!(ty, Type::Tensor(_) | Type::Handle(HandleKind::Node));
         let with_tensor = is_tensor(&left.ty) || is_tensor(&right.ty);
         let may_meet_tensor = |ty: &Type| ty.may_be_tensor() || ty.may_become_tensor() || ty.is_number();
-        if operator == MatMul || (with_tensor && may_meet_tensor(&left.ty) && may_meet_tensor(&right.ty)) {
+        if operator == MatMul
+            || (with_tensor
+                && operator != BinaryOperator::In
+                && may_meet_tensor(&left.ty)
+                && may_meet_tensor(&right.ty))
+        {
             return self.op_by_name(arithmetic::operation_name(operator), vec![Some(left), Some(right)], span);
         }
         let ty = match (operator, &left.ty, &right.ty) {
@@ -131,6 +136,7 @@ impl Checker {
                 return logic(operator, left, right, span);
             }
             (And | Or, _, _) => None,
+            (BinaryOperator::In, element, container) => is_in(element, container).then_some(Type::Bool),
             (_, Type::Unknown | Type::Never, _) | (_, _, Type::Unknown | Type::Never) if operator.is_comparison() => {
                 Some(if with_tensor { Type::any_tensor() } else { Type::Unknown })
             }
@@ -160,6 +166,7 @@ impl Checker {
         let diagnostic = Diagnostic::error(span, message).label(left.span(), &*a).label(right.span(), &*b);
         let has_text = left.ty == Type::Str || right.ty == Type::Str;
         self.report(match operator {
+            BinaryOperator::In => diagnostic.hint("`in` looks in a list, a map's keys, a range or a string"),
             BinaryOperator::Add if has_text => diagnostic.hint("`str(x)` makes a string of any value"),
             _ => diagnostic,
         });
@@ -180,6 +187,18 @@ fn logic(operator: BinaryOperator, left: Typed, right: Typed, span: Span) -> Typ
     Typed::new(Expr::new(ExprKind::If(Box::new(node)), span), Type::Bool)
 }
 
+/// Whether `element in container` has a meaning.
+fn is_in(element: &Type, container: &Type) -> bool {
+    match container {
+        Type::Unknown | Type::Never => true,
+        Type::List(of) => element.same_kind(of) || (element.is_number() && of.is_number()),
+        Type::Map(key, _) => element.same_kind(key),
+        Type::Str => matches!(element, Type::Str | Type::Unknown | Type::Never),
+        Type::Range => matches!(element, Type::Int | Type::Unknown | Type::Never),
+        _ => false,
+    }
+}
+
 fn comparison(operator: BinaryOperator, a: &Type, b: &Type) -> bool {
     let is_equality = matches!(operator, BinaryOperator::Equal | BinaryOperator::NotEqual);
     match (a, b) {
@@ -187,6 +206,7 @@ fn comparison(operator: BinaryOperator, a: &Type, b: &Type) -> bool {
         (Type::Str, Type::Str) => true,
         (Type::Bool, Type::Bool) | (Type::Dtype, Type::Dtype) | (Type::Unit, Type::Unit) => is_equality,
         (Type::List(a), Type::List(b)) => is_equality && (a.same_kind(b) || (a.is_number() && b.is_number())),
+        (Type::Map(..), Type::Map(..)) | (Type::Struct(_), Type::Struct(_)) => is_equality && a.same_kind(b),
         _ => false,
     }
 }

@@ -89,6 +89,13 @@ impl Scopes {
         }
     }
 
+    /// Takes all names of the innermost scope out of it; their variables stay.
+    pub(crate) fn hide_names(&mut self) {
+        let mark = self.marks.last().copied();
+        self.close();
+        self.marks.extend(mark);
+    }
+
     pub(crate) fn declare(&mut self, variable: Variable, state: State) -> VariableId {
         let id = self.variables.len();
         self.names.push((variable.name.clone(), id));

@@ -1,7 +1,7 @@
 //! Blocks and statements: declarations, assignments, loops; and the states of variables where control flow splits and merges.
 
 use tl_syntax::Diagnostic;
-use tl_syntax::ast::{self, ExprKind, StatementKind, UnaryOperator};
+use tl_syntax::ast::{self, BinaryOperator, ExprKind, StatementKind, UnaryOperator};
 
 use crate::check::checker::{Checker, LoopState};
 use crate::check::scope::{Snapshot, State, Variable, VariableId, VariableLocation, join};
@@ -82,7 +82,9 @@ impl Checker {
     pub(super) fn statement(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
         match &statement.kind {
             StatementKind::Let { name, ty, value } => self.let_statement(name, ty.as_ref(), value, into),
-            StatementKind::Assign { name, declares, value } => return self.assignment(name, *declares, value, into),
+            StatementKind::Assign { target, declares, operator, value } => {
+                return self.any_assignment(target, *declares, *operator, value, into);
+            }
             StatementKind::Tensor(declaration) => self.tensor_declaration(declaration, into),
             StatementKind::For { variable, iterable, body } => self.for_statement(variable, iterable, body, into),
             StatementKind::While { condition, body } => {
@@ -146,10 +148,10 @@ impl Checker {
     /// The index of the global variable, if the declaration of one stands here.
     fn global_index(&self, name: &str) -> Option<u32> {
         let is_top = self.frame.is_top_level && self.frame.scopes.depth() == 1;
-        is_top.then(|| self.global_names.get(name).copied()).flatten()
+        is_top.then(|| self.names().globals.get(name).copied()).flatten()
     }
 
-    fn record_global_type(&mut self, location: VariableLocation, ty: &Type) {
+    pub(super) fn record_global_type(&mut self, location: VariableLocation, ty: &Type) {
         let VariableLocation::Global(index) = location else { return };
         if let Some(global) = self.globals.get_mut(index as usize) {
             let joined = global.state.as_ref().map_or_else(|| ty.clone(), |before| before.join(ty));
@@ -166,14 +168,46 @@ impl Checker {
         if changes { State::of(ty.widened(), Known::Nothing) } else { State::of(ty, known) }
     }
 
-    fn assignment(
+    fn any_assignment(
         &mut self,
-        name: &ast::Name,
+        target: &ast::Place,
         declares: bool,
+        operator: Option<BinaryOperator>,
         value: &ast::Expr,
         into: &mut Vec<Statement>,
     ) -> Diverges {
-        let value = self.expr(value);
+        match operator {
+            _ if !target.steps.is_empty() => self.part_assignment(target, operator, value, into),
+            // A global variable's value is changed in place: in a variable that another value shares, `g = g + x` copies it.
+            Some(_) if self.is_global(&target.name.text) => self.part_assignment(target, operator, value, into),
+            Some(operator) => {
+                let name = &target.name;
+                let variable = ast::Expr { kind: ExprKind::Name(name.text.clone()), span: name.span, height: 0 };
+                let left = self.expr(&variable);
+                let right = self.expr(value);
+                let span = name.span.to(value.span);
+                let value = self.operation(operator, span, left, right, span);
+                self.assign_value(name, false, value, into)
+            }
+            None => match grown_global(&target.name.text, value).filter(|_| self.is_global(&target.name.text)) {
+                Some((operator, value)) => self.part_assignment(target, Some(operator), value, into),
+                None => {
+                    let value = self.expr(value);
+                    self.assign_value(&target.name, declares, value, into)
+                }
+            },
+        }
+    }
+
+    /// Whether a name means a global variable here.
+    fn is_global(&self, name: &str) -> bool {
+        match self.frame.scopes.find(name).and_then(|id| self.frame.scopes.variables.get(id)) {
+            Some(variable) => matches!(variable.location, VariableLocation::Global(_)),
+            None => self.frame.result.is_some() && self.names().globals.contains_key(name),
+        }
+    }
+
+    fn assign_value(&mut self, name: &ast::Name, declares: bool, value: Typed, into: &mut Vec<Statement>) -> Diverges {
         let diverges = value.ty == Type::Never;
         match self.scopes().find(&name.text) {
             Some(id) => self.assign(id, name, value, into),
@@ -191,8 +225,8 @@ impl Checker {
     }
 
     /// A function assigns to a top-level variable.
-    fn assigned_global(&mut self, name: &str) -> Option<VariableLocation> {
-        let index = *self.global_names.get(name)?;
+    pub(super) fn assigned_global(&mut self, name: &str) -> Option<VariableLocation> {
+        let index = *self.names().globals.get(name)?;
         let global = self.globals.get_mut(index as usize)?;
         (global.is_used, global.is_assigned) = (true, true);
         Some(VariableLocation::Global(index))
@@ -261,9 +295,12 @@ impl Checker {
         let element = match &iterable.ty {
             Type::Range => Type::Int,
             Type::List(element) => (**element).clone(),
+            Type::Map(key, _) => (**key).clone(),
+            Type::Str => Type::Str,
             Type::Unknown | Type::Never => Type::Unknown,
             other => {
-                let message = format!("`for` goes over a range or a list, not over {}", self.show(other));
+                let message =
+                    format!("`for` goes over a range, a list, a map's keys or a string, not over {}", self.show(other));
                 let mut diagnostic = Diagnostic::error(iterable.span(), message);
                 match other {
                     Type::Int => diagnostic = diagnostic.hint("write `0..n` for the numbers below `n`"),
@@ -408,6 +445,29 @@ impl Checker {
         };
         into.push(Statement::Return(value));
         true
+    }
+}
+
+/// `name + value` as the operator and the value, where evaluating the value changes no global variable.
+fn grown_global<'a>(name: &str, value: &'a ast::Expr) -> Option<(BinaryOperator, &'a ast::Expr)> {
+    let ExprKind::Binary { operator: operator @ BinaryOperator::Add, left, right, .. } = &value.kind else {
+        return None;
+    };
+    let is_plain = matches!(
+        right.kind,
+        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Str(_) | ExprKind::Name(_) | ExprKind::List(_)
+    );
+    (matches!(&left.kind, ExprKind::Name(left) if **left == *name) && is_plain && is_simple(right))
+        .then_some((*operator, &**right))
+}
+
+/// Whether an expression calls nothing.
+fn is_simple(expr: &ast::Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::Str(_) | ExprKind::Name(_) => true,
+        ExprKind::List(elements) => elements.iter().all(is_simple),
+        ExprKind::Binary { left, right, .. } => is_simple(left) && is_simple(right),
+        _ => false,
     }
 }
 

@@ -77,6 +77,11 @@ pub(crate) fn accepts(
         (Declared::Optional(tensor), given) => return accepts(tensor, given, bindings, names),
         (Declared::Tensor(..), given) => given.may_be_tensor() || given.may_become_tensor(),
         (Declared::List(declared), Type::List(given)) => return accepts(declared, given, bindings, names),
+        (Declared::Map(key, value), Type::Map(given_key, given_value)) => {
+            accepts(key, given_key, bindings, names)?;
+            return accepts(value, given_value, bindings, names);
+        }
+        (Declared::Struct(declared), Type::Struct(given)) => declared == given,
         (Declared::Handle(declared), Type::Handle(given)) => declared == given,
         _ => false,
     };

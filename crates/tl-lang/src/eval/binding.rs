@@ -9,7 +9,7 @@ use tl_tensor::Tensor;
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits, float_code, float_of_code};
 use crate::eval::evaluator::Evaluator;
 use crate::library;
-use crate::value::{Handle, Value};
+use crate::value::{Handle, Map, Value};
 
 /// Why a value does not fit a written type. The message is made only if it is shown.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &
         (Declared::List(element), Value::Ints(_) | Value::List(_)) => {
             return coerce_list(device, value, element, sizes);
         }
+        (Declared::Map(key, element), Value::Map(_)) => return coerce_map(device, value, (key, element), sizes),
+        (Declared::Struct(ty), Value::Struct(given)) if *ty == given.ty => {}
         (Declared::Handle(kind), Value::Handle(handle)) if handle.kind() == *kind => {}
         (Declared::Int, Value::Int(_))
         | (Declared::Float, Value::Float(_))
@@ -96,6 +98,36 @@ fn coerce_list(device: &Device, value: &mut Value, element: &Declared, sizes: &m
     let mut elements: Vec<Value> = (0..len).filter_map(|index| value.element(index)).collect();
     elements.iter_mut().try_for_each(|value| coerce(device, value, element, sizes))?;
     *value = Value::list(elements);
+    Ok(())
+}
+
+fn coerce_map(
+    device: &Device,
+    value: &mut Value,
+    (key, element): (&Declared, &Declared),
+    sizes: &mut Sizes,
+) -> Result<(), TypeMismatch> {
+    let Value::Map(map) = value else { return Ok(()) };
+    // Checked before the map is copied: most need no conversion.
+    for known in map.keys() {
+        coerce(device, &mut Value::from(known), key, sizes)?;
+    }
+    let fits = |value: &Value| {
+        matches!(
+            (element, value),
+            (Declared::Int, Value::Int(_))
+                | (Declared::Float, Value::Float(_))
+                | (Declared::Bool, Value::Bool(_))
+                | (Declared::Str, Value::Str(_))
+                | (Declared::Unknown, _)
+        )
+    };
+    if map.values().all(fits) {
+        return Ok(());
+    }
+    let mut made = Map::clone(map);
+    made.values_mut().try_for_each(|value| coerce(device, value, element, sizes))?;
+    *map = Arc::new(made);
     Ok(())
 }
 

@@ -116,6 +116,7 @@ impl Evaluator<'_> {
                 }
                 Ok(list_of(self.stack.drain(first..)))
             }
+            ExprKind::Make { maker, parts } => self.make(maker, parts, span),
             ExprKind::Range { start, end } => match (self.expr(start)?, self.expr(end)?) {
                 (Value::Int(start), Value::Int(end)) => Ok(Value::Range(start, end)),
                 (start, end) => {

@@ -10,14 +10,17 @@ use crate::arithmetic;
 use crate::declared::Declared;
 use crate::eval::error::{Evaluated, error_at, missing_value, raise};
 use crate::eval::evaluator::Evaluator;
+use crate::eval::make::shown as shown_key;
 use crate::ir::{Argument, Expr, ExprKind, Index};
 use crate::library::{self, BuiltinError};
-use crate::value::{Handle, Number, Value};
+use crate::text::Text;
+use crate::value::{Handle, Key, Map, Number, Value};
 
 /// An evaluated index of one axis.
-#[derive(Clone, Copy)]
 enum EvaluatedIndex {
     At(i64),
+    /// A map's key.
+    Key(Text),
     /// Start and end; `None`: the end of the axis.
     Slice(i64, Option<i64>),
 }
@@ -194,6 +197,7 @@ impl Evaluator<'_> {
                 Index::At(at) => match self.expr(at)? {
                     Value::Int(n) => Ok(EvaluatedIndex::At(n)),
                     Value::Range(start, end) => Ok(EvaluatedIndex::Slice(start, Some(end))),
+                    Value::Str(key) => Ok(EvaluatedIndex::Key(key)),
                     other => {
                         Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe())))
                     }
@@ -224,13 +228,14 @@ impl Evaluator<'_> {
             self.check_room(bytes, span, || "a slice".to_owned())?;
         }
         let result = match (value, at) {
+            (Value::Map(map), [at]) => map_at(map, at),
             (Value::Tensor(tensor), at) => self.tensor_at(tensor, at),
             (Value::Handle(Handle::Node(node)), [EvaluatedIndex::At(_), ..]) if node_is_tensor(node) => {
                 library::node_tensor(node).and_then(|tensor| self.tensor_at(tensor, at))
             }
             (Value::Handle(_), [EvaluatedIndex::At(index)]) => library::indexed_part(value, *index),
-            (Value::Str(text), [at]) => text_at(text, *at),
-            (Value::Ints(_) | Value::List(_), [at]) => list_at(value, *at),
+            (Value::Str(text), [at]) => text_at(text, at),
+            (Value::Ints(_) | Value::List(_), [at]) => list_at(value, at),
             (other, _) => Err(BuiltinError::new(format!("{} cannot be indexed like this", other.describe()))),
         };
         result.map_err(|error| raise(error, span))
@@ -256,6 +261,9 @@ impl Evaluator<'_> {
                 ))
             };
             match *at {
+                EvaluatedIndex::Key(_) => {
+                    return Err(BuiltinError::new("a tensor's index must be an int or a range, not string"));
+                }
                 EvaluatedIndex::Slice(0, None) => axis += 1,
                 EvaluatedIndex::Slice(start, end) => {
                     let (first, last) = bounds(start, end, size).ok_or_else(|| out_of_range(&shown(start, end)))?;
@@ -302,9 +310,10 @@ fn bounds(start: i64, end: Option<i64>, size: i64) -> Option<(i64, i64)> {
     (first >= 0 && first <= last && last <= size).then_some((first, last))
 }
 
-fn list_at(list: &Value, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
+fn list_at(list: &Value, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = list.list_len().unwrap_or(0) as i64;
-    match at {
+    match *at {
+        EvaluatedIndex::Key(_) => Err(BuiltinError::new("a list's index must be an int or a range, not string")),
         EvaluatedIndex::At(index) => {
             let place = if index < 0 { index.saturating_add(len) } else { index };
             let element = usize::try_from(place).ok().and_then(|place| list.element(place));
@@ -322,10 +331,30 @@ fn list_at(list: &Value, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
     }
 }
 
+fn map_at(map: &Map, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
+    let key = match at {
+        EvaluatedIndex::At(n) => Key::Int(*n),
+        EvaluatedIndex::Key(text) => Key::Str((**text).into()),
+        EvaluatedIndex::Slice(..) => return Err(BuiltinError::new("a map takes one key, not a range")),
+    };
+    map.get(&key).cloned().ok_or_else(|| {
+        let names = map.keys().filter_map(|key| if let Key::Str(text) = key { Some(&**text) } else { None });
+        let near = if let Key::Str(text) = &key { crate::names::nearest(text, names) } else { None };
+        let error = BuiltinError::new(format!("the map has no key {}", shown_key(&key)));
+        match near {
+            Some(near) => error.hint(format!("did you mean {near:?}?")),
+            None => error.hint("`key in map` tells whether there is one"),
+        }
+    })
+}
+
 /// Characters of a string.
-fn text_at(text: &str, at: EvaluatedIndex) -> Result<Value, BuiltinError> {
+fn text_at(text: &str, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = text.chars().count() as i64;
-    let (first, last) = match at {
+    let (first, last) = match *at {
+        EvaluatedIndex::Key(_) => {
+            return Err(BuiltinError::new("a string's index must be an int or a range, not string"));
+        }
         EvaluatedIndex::At(index) if index >= len || index < -len => {
             return Err(BuiltinError::new(format!("index {index} is out of range for a string of {len} characters")));
         }

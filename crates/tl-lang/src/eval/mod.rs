@@ -12,7 +12,9 @@ mod error;
 mod evaluator;
 mod expressions;
 mod indexing;
+mod make;
 mod operators;
+mod parts;
 mod run;
 mod statements;
 

@@ -1,16 +1,17 @@
 //! Operators on values, whether or not the checker knew their types.
 
+use std::sync::Arc;
+
 use tl_syntax::Span;
 use tl_syntax::ast::BinaryOperator;
 use tl_tensor::ops::{Arg, apply, by_name};
 
-use crate::arithmetic::{self, ArithmeticError};
-use crate::eval::error::{ControlFlow, Evaluated, error_at, raise};
+use crate::arithmetic;
+use crate::eval::error::{Evaluated, error_at, raise};
 use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, ExprKind};
-use crate::library::BuiltinError;
-use crate::text::Text;
-use crate::value::{Number, Value, equal};
+use crate::library::{self, BuiltinError};
+use crate::value::{Ints, Number, Value, equal};
 
 impl Evaluator<'_> {
     /// The value of a comparison of numbers, without the stack of values; `None` for other conditions.
@@ -63,16 +64,28 @@ impl Evaluator<'_> {
 
     #[inline(never)]
     fn other_binary(&mut self, operator: BinaryOperator, left: Value, right: Value, span: Span) -> Evaluated<Value> {
-        if let (Value::Str(a), Value::Str(b)) = (&left, &right) {
-            if operator == BinaryOperator::Add {
-                let len = a.len().saturating_add(b.len());
-                // The string is built, and copied into its shared form.
-                self.check_room(len.saturating_mul(2), span, || format!("a string of {len} bytes"))?;
-                return Ok(Value::Str(Text::joined(a, b)));
-            }
-            if let Some(truth) = compare(operator, &**a, &**b) {
-                return Ok(Value::Bool(truth));
-            }
+        if operator == BinaryOperator::Add {
+            return match (left, right) {
+                (Value::Str(mut text), Value::Str(more)) => {
+                    self.check_room(text.bytes_to_join(&more), span, || {
+                        format!("a string of {} bytes", text.len() + more.len())
+                    })?;
+                    text.push(&more);
+                    Ok(Value::Str(text))
+                }
+                (left, right) if left.list_len().is_some() && right.list_len().is_some() => {
+                    self.joined_lists(left, right, span)
+                }
+                (left, right) => self.tensor_operator(arithmetic::operation_name(operator), &[left, right], "+", span),
+            };
+        }
+        if operator == BinaryOperator::In {
+            return library::contains(&left, &right).map(Value::Bool).map_err(|error| raise(error, span));
+        }
+        if let (Value::Str(a), Value::Str(b)) = (&left, &right)
+            && let Some(truth) = compare(operator, &**a, &**b)
+        {
+            return Ok(Value::Bool(truth));
         }
         match (operator, &left, &right) {
             (_, Value::Tensor(_) | Value::Handle(_), _) | (_, _, Value::Tensor(_) | Value::Handle(_)) => {}
@@ -81,17 +94,38 @@ impl Evaluator<'_> {
                     return Ok(Value::Bool(is_equal == (operator == BinaryOperator::Equal)));
                 }
             }
-            (BinaryOperator::Add, a, b) => {
-                if let (Some(n), Some(m)) = (a.list_len(), b.list_len()) {
-                    let len = n.saturating_add(m);
-                    self.check_room(Value::list_bytes(len), span, || format!("a list of {len} elements"))?;
-                    let first = (0..n).filter_map(|index| a.element(index));
-                    return Ok(Value::list(first.chain((0..m).filter_map(|index| b.element(index)))));
-                }
-            }
             _ => {}
         }
         self.tensor_operator(arithmetic::operation_name(operator), &[left, right], operator.symbol(), span)
+    }
+
+    /// Two lists joined, in place if no other value shares the first one.
+    fn joined_lists(&mut self, left: Value, right: Value, span: Span) -> Evaluated<Value> {
+        let (n, m) = (left.list_len().unwrap_or(0), right.list_len().unwrap_or(0));
+        let len = n.saturating_add(m);
+        let has_room = match &left {
+            Value::Ints(Ints::Shared(values)) => Arc::strong_count(values) == 1 && len <= values.capacity(),
+            Value::List(values) => Arc::strong_count(values) == 1 && len <= values.capacity(),
+            _ => false,
+        };
+        if !has_room {
+            // A list that grows has room for twice its length afterwards.
+            self.check_room(Value::list_bytes(2 * len), span, || format!("a list of {len} elements"))?;
+        }
+        Ok(match (left, right) {
+            (Value::Ints(mut ints), Value::Ints(more)) => {
+                ints.extend(more.as_slice());
+                Value::Ints(ints)
+            }
+            (Value::List(mut values), right) => {
+                Arc::make_mut(&mut values).extend((0..m).filter_map(|index| right.element(index)));
+                Value::List(values)
+            }
+            (left, right) => {
+                let first = (0..n).filter_map(|index| left.element(index));
+                Value::list(first.chain((0..m).filter_map(|index| right.element(index))))
+            }
+        })
     }
 
     /// An operator on tensors whose type the checker did not know.
@@ -126,7 +160,7 @@ fn ints(operator: BinaryOperator, a: i64, b: i64, span: Span) -> Evaluated<Value
     if let Some(truth) = compare(operator, a, b) {
         return Ok(Value::Bool(truth));
     }
-    arithmetic::int(operator, a, b).map(Value::Int).map_err(|problem| no_result(problem, operator, a, b, span))
+    arithmetic::int(operator, a, b).map(Value::Int).map_err(|problem| raise(problem.describe(operator, a, b), span))
 }
 
 /// Whether `a operator b`, if the operator compares.
@@ -140,21 +174,6 @@ fn compare<T: PartialOrd>(operator: BinaryOperator, a: T, b: T) -> Option<bool> 
         BinaryOperator::GreaterEqual => a >= b,
         _ => return None,
     })
-}
-
-#[cold]
-fn no_result(problem: ArithmeticError, operator: BinaryOperator, a: i64, b: i64, span: Span) -> ControlFlow {
-    let expression = format!("{a} {} {b}", operator.symbol());
-    let error = match problem {
-        ArithmeticError::Overflow => BuiltinError::new(format!("{expression} is too large for an int")),
-        ArithmeticError::DivisionByZero => BuiltinError::new(format!("division by zero: {expression}")),
-        ArithmeticError::NegativeExponent => BuiltinError::new(format!("{expression}: the exponent is negative"))
-            .hint("make the base a float: its power is one too"),
-        ArithmeticError::NotArithmetic => {
-            BuiltinError::new(format!("`{}` cannot be applied to int and int", operator.symbol()))
-        }
-    };
-    raise(error, span)
 }
 
 fn floats(operator: BinaryOperator, a: f64, b: f64, span: Span) -> Evaluated<Value> {

@@ -49,6 +49,7 @@ impl Evaluator<'_> {
                     *global = value;
                 }
             }
+            Statement::SetPart(part) => self.set_part(part)?,
             Statement::Expr(expr) => drop(self.expr(expr)?),
             Statement::For { slot, unread, iterable, body, drops } => {
                 self.for_loop(*slot, *unread, iterable, body)?;
@@ -114,8 +115,32 @@ impl Evaluator<'_> {
             }
             return Ok(());
         }
+        if let Value::Str(text) = &iterable {
+            let mut buffer = [0; 4];
+            for c in text.chars() {
+                if !unread {
+                    *self.slot(slot) = Value::text(&*c.encode_utf8(&mut buffer));
+                }
+                if !self.round(body)? {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        if let Value::Map(map) = &iterable {
+            for key in map.keys() {
+                if !unread {
+                    *self.slot(slot) = Value::from(key);
+                }
+                if !self.round(body)? {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         let Some(len) = iterable.list_len() else {
-            let message = format!("`for` goes over a range or a list, not over {}", iterable.describe());
+            let message =
+                format!("`for` goes over a range, a list, a map's keys or a string, not over {}", iterable.describe());
             return Err(error_at(span, message));
         };
         for index in 0..len {

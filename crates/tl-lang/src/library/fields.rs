@@ -55,6 +55,10 @@ pub(crate) fn field(value: &Value, name: &str) -> Result<Value, BuiltinError> {
             let value = index.and_then(|index| record.values.get(index));
             value.cloned().ok_or_else(|| BuiltinError::new(format!("{} has no field `{name}`", record.ty.name)))
         }
+        Value::Struct(value) => {
+            let field = value.ty.field_index(name).and_then(|at| value.values.get(at));
+            field.cloned().ok_or_else(|| BuiltinError::new(format!("{} has no field `{name}`", value.ty.name)))
+        }
         Value::Handle(handle) => field_of_handle(handle, name),
         other => Err(BuiltinError::new(format!("{} has no field `{name}`", other.describe()))),
     }
@@ -64,6 +68,7 @@ pub(crate) fn field(value: &Value, name: &str) -> Result<Value, BuiltinError> {
 pub(crate) fn number_field(value: &Value, name: &str) -> Option<Number> {
     match value {
         Value::Handle(handle) => number_of_handle(handle, name),
+        Value::Struct(value) => value.values.get(value.ty.field_index(name)?)?.number(),
         _ => None,
     }
 }

@@ -1,15 +1,16 @@
 //! Lists: length and growth.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use tl_tensor::ops::Size;
 
 use super::args::Args;
 use super::error::BuiltinError;
-use super::param::{Param, ParamKind};
-use super::row::{ArgTypes, Builtin, Context};
+use super::param::{DefaultValue, Param, ParamKind};
+use super::row::{ArgTypes, Builtin, Context, always};
 use crate::types::{Known, Type};
-use crate::value::{Handle, Ints, Value};
+use crate::value::{Handle, Ints, Key, Value, equal};
 
 /// Lists of at least this many elements check the heap before they grow.
 const CHECKED_LEN: usize = 4096;
@@ -17,7 +18,7 @@ const CHECKED_LEN: usize = 4096;
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
         name: "len",
-        doc: "How many elements a list has, characters a string, positions the first dimension of a tensor, or numbered \
+        doc: "How many elements a list has, entries a map, characters a string, positions the first dimension of a tensor, or numbered \
               parts a node of a model: `len(model.blk)`.",
         params: &[Param::required("x", ParamKind::Any)],
         result: len_type,
@@ -30,6 +31,37 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[Param::required("list", ParamKind::List), Param::required("value", ParamKind::Any)],
         result: append_type,
         run: append,
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "sort",
+        doc: "The list in order: numbers by size, NaN last, strings by their characters. Equal elements keep their order.",
+        params: &[
+            Param::required("list", ParamKind::List),
+            Param::optional("descending", ParamKind::Bool, DefaultValue::Bool(false)),
+        ],
+        result: same_list,
+        run: |_, args| sort(args),
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "reverse",
+        doc: "The list from its last element to its first.",
+        params: &[Param::required("list", ParamKind::List)],
+        result: same_list,
+        run: |_, args| {
+            let list = args.take(0);
+            let len = list.list_len().unwrap_or(0);
+            Ok(Value::list((0..len).rev().filter_map(|at| list.element(at))))
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "contains",
+        doc: "Whether a list has an element equal to `value`, a map a key, a range a number, a string a part: `value in container`.",
+        params: &[Param::required("container", ParamKind::Any), Param::required("value", ParamKind::Any)],
+        result: always!(Bool),
+        run: |_, args| contains(args.value(1), args.value(0)).map(Value::Bool),
         ..Builtin::BASE
     },
 ];
@@ -46,6 +78,7 @@ fn len_type(types: &ArgTypes<'_>) -> (Type, Known) {
 fn len(value: &Value) -> Result<Value, BuiltinError> {
     let len = match value {
         Value::Str(text) => text.chars().count(),
+        Value::Map(map) => map.len(),
         Value::Tensor(tensor) => match tensor.dims().first() {
             Some(size) => *size,
             None => return Err(BuiltinError::new("`len`: this tensor is a single number")),
@@ -58,6 +91,73 @@ fn len(value: &Value) -> Result<Value, BuiltinError> {
         },
     };
     Ok(Value::Int(len as i64))
+}
+
+fn same_list(types: &ArgTypes<'_>) -> (Type, Known) {
+    (types.ty(0).cloned().unwrap_or_else(|| Type::list(Type::Unknown)), Known::Nothing)
+}
+
+fn sort(args: &mut Args<'_>) -> Result<Value, BuiltinError> {
+    let descending = args.bool(1)?;
+    match args.take(0) {
+        Value::Ints(ints) => {
+            let mut values = ints.as_slice().to_vec();
+            values.sort_unstable();
+            if descending {
+                values.reverse();
+            }
+            Ok(Value::ints(&values))
+        }
+        Value::List(mut values) => {
+            let text = |value: &Value| matches!(value, Value::Str(_));
+            if let Some(other) = values.iter().find(|value| value.number().is_none() && !text(value)) {
+                return Err(BuiltinError::new(format!(
+                    "`sort` takes a list of numbers or of strings, and finds {}",
+                    other.describe()
+                )));
+            }
+            if values.iter().any(text) && !values.iter().all(text) {
+                return Err(BuiltinError::new("`sort` takes a list of numbers or of strings, and finds both"));
+            }
+            let order = |a: &Value, b: &Value| if descending { compare(b, a) } else { compare(a, b) };
+            Arc::make_mut(&mut values).sort_by(order);
+            Ok(Value::List(values))
+        }
+        other => Err(BuiltinError::new(format!("`sort` takes a list, not {}", other.describe()))),
+    }
+}
+
+/// The order of two numbers or two strings; NaN stands behind all numbers.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Str(a), Value::Str(b)) => (**a).cmp(&**b),
+        (Value::Int(a), Value::Int(b)) => a.cmp(b),
+        (a, b) => {
+            let number = |value: &Value| value.number().map_or(f64::NAN, |number| number.to_f64());
+            let (a, b) = (number(a), number(b));
+            a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+        }
+    }
+}
+
+/// Whether a list, a map's keys, a range or a string contains a value.
+pub(crate) fn contains(value: &Value, container: &Value) -> Result<bool, BuiltinError> {
+    Ok(match (container, value) {
+        (Value::Ints(ints), Value::Int(n)) => ints.as_slice().contains(n),
+        (Value::Range(start, end), Value::Int(n)) => (start..end).contains(&n),
+        (Value::Map(map), value) => Key::of(value).is_some_and(|key| map.contains_key(&key)),
+        (Value::Str(text), Value::Str(part)) => text.contains(&**part),
+        (Value::List(_) | Value::Ints(_), value) => {
+            let len = container.list_len().unwrap_or(0);
+            let is_equal = |at| container.element(at).is_some_and(|element| equal(&element, value) == Some(true));
+            (0..len).any(is_equal)
+        }
+        (container, value) => {
+            let (value, container) = (value.describe(), container.describe());
+            return Err(BuiltinError::new(format!("`in` cannot stand between {value} and {container}"))
+                .hint("`in` looks in a list, a map's keys, a range or a string"));
+        }
+    })
 }
 
 fn append_type(types: &ArgTypes<'_>) -> (Type, Known) {

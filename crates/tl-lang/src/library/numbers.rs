@@ -1,10 +1,13 @@
 //! Elementwise operations on plain numbers, and conversions of numbers and text.
 
+use tl_syntax::ast::BinaryOperator;
+
 use super::args::Args;
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, always};
 use super::tensors::item;
+use crate::arithmetic::{self, ArithmeticError};
 use crate::types::{Known, Type};
 use crate::value::Value;
 
@@ -62,10 +65,16 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "pow",
-        doc: "`a ** b` of two numbers.",
+        doc: "`a ** b` of two numbers; an int where both are.",
         params: &[Param::required("a", ParamKind::Number), Param::required("b", ParamKind::Number)],
-        result: always!(Float),
-        run: |_, args| Ok(Value::Float(args.number(0)?.powf(args.number(1)?))),
+        result: same_type,
+        run: |_, args| match (args.value(0), args.value(1)) {
+            (Value::Int(a), Value::Int(b)) => {
+                let power = arithmetic::int(BinaryOperator::Power, *a, *b);
+                power.map(Value::Int).map_err(|problem| problem.describe(BinaryOperator::Power, *a, *b))
+            }
+            _ => Ok(Value::Float(args.number(0)?.powf(args.number(1)?))),
+        },
         ..Builtin::BASE
     },
     Builtin {
@@ -115,6 +124,23 @@ pub(super) static ROWS: &[Builtin] = &[
         ..Builtin::BASE
     },
 ];
+
+impl ArithmeticError {
+    /// The error of `a operator b`.
+    #[cold]
+    pub(crate) fn describe(self, operator: BinaryOperator, a: i64, b: i64) -> BuiltinError {
+        let expression = format!("{a} {} {b}", operator.symbol());
+        match self {
+            ArithmeticError::Overflow => BuiltinError::new(format!("{expression} is too large for an int")),
+            ArithmeticError::DivisionByZero => BuiltinError::new(format!("division by zero: {expression}")),
+            ArithmeticError::NegativeExponent => BuiltinError::new(format!("{expression}: the exponent is negative"))
+                .hint("make the base a float: its power is one too"),
+            ArithmeticError::NotArithmetic => {
+                BuiltinError::new(format!("`{}` cannot be applied to int and int", operator.symbol()))
+            }
+        }
+    }
+}
 
 fn same_type(types: &ArgTypes<'_>) -> (Type, Known) {
     let is_int = |index| matches!(types.ty(index), None | Some(Type::Int));

@@ -48,13 +48,14 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "exit",
-        doc: "Ends the program with this code; 0 is success.",
+        doc: "Ends the program with this code, from 0 to 255; 0 is success.",
         params: &[Param::optional("code", ParamKind::Int, DefaultValue::Int(0))],
         result: always!(Never),
         run: |_, args| {
             let code = args.int(0)?;
-            let code = i32::try_from(code).map_err(|_| BuiltinError::new(format!("exit: {code} is no exit code")))?;
-            Err(BuiltinError { exit: Some(code), ..BuiltinError::new("the program ended itself") })
+            let code = u8::try_from(code)
+                .map_err(|_| BuiltinError::new(format!("exit: {code} is no exit code; one is from 0 to 255")))?;
+            Err(BuiltinError { exit: Some(code.into()), ..BuiltinError::new("the program ended itself") })
         },
         ..Builtin::BASE
     },

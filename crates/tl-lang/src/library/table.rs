@@ -4,7 +4,8 @@ use tl_tensor::ops;
 
 use super::row::Builtin;
 use super::{
-    caches, generation, lists, memory, models, numbers, outside, sampling, tensors, testing, text, tokenizers,
+    caches, generation, lists, maps, memory, models, numbers, outside, reductions, sampling, tensors, testing, text,
+    tokenizers,
 };
 use crate::types::HandleKind;
 
@@ -13,6 +14,8 @@ pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
     ("Tensors", tensors::ROWS),
     ("Numbers", numbers::ROWS),
     ("Lists", lists::ROWS),
+    ("Lists", reductions::ROWS),
+    ("Maps", maps::ROWS),
     ("Text", text::ROWS),
     ("Memory", memory::ROWS),
     ("Models", models::ROWS),
@@ -28,9 +31,14 @@ fn rows() -> impl Iterator<Item = &'static Builtin> {
     CHAPTERS.iter().flat_map(|(_, rows)| rows.iter())
 }
 
-/// The function of that name.
+/// The function of that name; the first, if it takes values of several kinds.
 pub(crate) fn builtin(name: &str) -> Option<&'static Builtin> {
-    rows().find(|row| row.owner.is_none() && row.name == name)
+    builtins(name).next()
+}
+
+/// The functions of that name, which differ in the kind of their first parameter.
+pub(crate) fn builtins(name: &str) -> impl Iterator<Item = &'static Builtin> {
+    rows().filter(move |row| row.owner.is_none() && row.name == name)
 }
 
 /// The method of that name of a kind of handle.
@@ -73,7 +81,8 @@ mod tests {
     fn rows_are_in_order() {
         let mut seen = std::collections::HashSet::new();
         for row in rows() {
-            assert!(seen.insert((row.owner.map(HandleKind::name), row.name)), "{} stands twice", row.name);
+            let first = row.params.first().map(|param| param.kind.describe());
+            assert!(seen.insert((row.owner.map(HandleKind::name), row.name, first)), "{} stands twice", row.name);
             assert!(row.doc.ends_with('.'), "{}: the documentation is no sentence", row.name);
             let first_optional = row.params.iter().position(|param| param.default.is_some());
             let last_required = row.params.iter().rposition(|param| param.default.is_none());

@@ -247,7 +247,7 @@ fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Bui
 }
 
 /// The value of a tensor with one element.
-pub(super) fn item(tensor: &Tensor) -> Result<Value, BuiltinError> {
+pub(crate) fn item(tensor: &Tensor) -> Result<Value, BuiltinError> {
     if tensor.n_elems() != 1 {
         let message = format!("item: the tensor {} has {} elements, not one", tensor.layout(), tensor.n_elems());
         return Err(BuiltinError::new(message));

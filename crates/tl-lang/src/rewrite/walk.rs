@@ -1,6 +1,6 @@
 //! The parts of expressions and blocks, for walks over all of them.
 
-use crate::ir::{Argument, Block, Expr, ExprKind, Index, RecycleTarget, Statement};
+use crate::ir::{Argument, Block, Expr, ExprKind, Index, PartStep, RecycleTarget, Statement};
 
 /// A part of an expression or of a block.
 pub(super) enum Part<'e> {
@@ -15,6 +15,14 @@ impl Block {
             match statement {
                 Statement::Set { value, .. } | Statement::SetGlobal { value, .. } | Statement::Expr(value) => {
                     visit(Part::Expr(value));
+                }
+                Statement::SetPart(part) => {
+                    for step in &mut part.steps {
+                        if let PartStep::Index(index) = step {
+                            visit(Part::Expr(index));
+                        }
+                    }
+                    visit(Part::Expr(&mut part.value));
                 }
                 Statement::For { iterable: first, body, .. } | Statement::While { condition: first, body, .. } => {
                     visit(Part::Expr(first));
@@ -52,7 +60,7 @@ impl Expr {
             }
             ExprKind::Op(call) => for_each_argument(&mut call.arguments, visit),
             ExprKind::Builtin { arguments, .. } => for_each_argument(arguments, visit),
-            ExprKind::Call { arguments: exprs, .. } | ExprKind::List(exprs) => {
+            ExprKind::Call { arguments: exprs, .. } | ExprKind::List(exprs) | ExprKind::Make { parts: exprs, .. } => {
                 exprs.iter_mut().for_each(|expr| visit(Part::Expr(expr)));
             }
             ExprKind::IsAttention(written) => written.exprs_mut().for_each(|expr| visit(Part::Expr(expr))),

@@ -98,13 +98,19 @@ pub(super) fn pieces<'a>(text: &'a str, lexed: &Lexed) -> Vec<Piece<'a>> {
 /// Whether a `-` behind this token has two operands.
 fn ends_operand(kind: TokenKind) -> bool {
     use TokenKind::*;
-    matches!(kind, Identifier | Int | Float | Str | True | False | CloseParen | CloseBracket | CloseBrace | Question)
+    matches!(
+        kind,
+        Identifier | Int | Float | Str | FormatStr | True | False | CloseParen | CloseBracket | CloseBrace | Question
+    )
 }
 
 /// Whether a `{` between these tokens opens a map and no block: where a value begins, with a `:` or `,` behind its first key.
 fn opens_map(before: TokenKind, inside: &[Token]) -> bool {
     use TokenKind::*;
-    if matches!(before, Identifier | Str | CloseParen | CloseBracket | CloseBrace | Question | Else | Main | Loop) {
+    if matches!(
+        before,
+        Identifier | Str | FormatStr | CloseParen | CloseBracket | CloseBrace | Question | Else | Main | Loop
+    ) {
         return false;
     }
     let mut depth = 0_usize;

@@ -24,11 +24,22 @@ pub(super) struct Parser<'a> {
     /// Set when parsing was abandoned; nothing is reported any more.
     pub(super) gave_up: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// The token at which a block was found to be unclosed: the blocks around it are not reported too.
+    pub(super) unclosed_at: Option<usize>,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, tokens: Vec<Token>, diagnostics: Vec<Diagnostic>) -> Parser<'a> {
-        Parser { text, tokens, position: 0, nesting: 0, recovering: false, gave_up: false, diagnostics }
+        Parser {
+            text,
+            tokens,
+            position: 0,
+            nesting: 0,
+            recovering: false,
+            gave_up: false,
+            diagnostics,
+            unclosed_at: None,
+        }
     }
 
     pub(super) fn token(&self) -> Token {
@@ -175,6 +186,14 @@ impl<'a> Parser<'a> {
             return Expr::error(span);
         }
         expr
+    }
+
+    /// Whether the current token begins an item at the start of a line, which no block contains: one above is not closed.
+    pub(super) fn at_item_line(&self) -> bool {
+        use TokenKind::{Fn, Impl, Import, Main, Struct};
+        let start = self.token().span.start as usize;
+        matches!(self.kind(), Fn | Import | Main | Struct | Impl)
+            && self.text.get(..start).is_some_and(|before| before.ends_with('\n'))
     }
 
     /// Skips `{ … }` with its contents; the current token is the `{`.

@@ -1,7 +1,7 @@
 //! Expressions: precedence climbing over prefix, binary and postfix operators.
 
 use crate::Diagnostic;
-use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, UnaryOperator};
+use crate::ast::{Argument, BinaryOperator, Block, Expr, ExprKind, Index, Name, UnaryOperator};
 use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
@@ -30,6 +30,7 @@ fn binary_operator(kind: TokenKind) -> Option<(BinaryOperator, u8)> {
         TokenKind::LessEqual => (BinaryOperator::LessEqual, binding::COMPARISON),
         TokenKind::Greater => (BinaryOperator::Greater, binding::COMPARISON),
         TokenKind::GreaterEqual => (BinaryOperator::GreaterEqual, binding::COMPARISON),
+        TokenKind::In => (BinaryOperator::In, binding::COMPARISON),
         TokenKind::Plus => (BinaryOperator::Add, binding::SUM),
         TokenKind::Minus => (BinaryOperator::Subtract, binding::SUM),
         TokenKind::Star => (BinaryOperator::Multiply, binding::PRODUCT),
@@ -39,6 +40,14 @@ fn binary_operator(kind: TokenKind) -> Option<(BinaryOperator, u8)> {
         TokenKind::StarStar => (BinaryOperator::Power, binding::POWER),
         _ => return None,
     })
+}
+
+/// Whether it is a comparison without parentheses, which would extend its span beyond its right side.
+fn is_comparison(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Binary { operator, right, .. } => operator.is_comparison() && expr.span.end == right.span.end,
+        _ => false,
+    }
 }
 
 impl Parser<'_> {
@@ -62,15 +71,11 @@ impl Parser<'_> {
         let tightness = match kind {
             TokenKind::As => binding::AS,
             TokenKind::DotDot => binding::RANGE,
+            // `a not in b`
+            TokenKind::Not if self.ahead(1).kind == TokenKind::In => binding::COMPARISON,
             _ => binary_operator(kind)?.1,
         };
-        if tightness == binding::COMPARISON
-            && tightness >= minimum
-            && let ExprKind::Binary { operator, right, .. } = &left.kind
-            && operator.is_comparison()
-            // Parentheses would extend its span beyond its right side.
-            && left.span.end == right.span.end
-        {
+        if tightness == binding::COMPARISON && tightness >= minimum && is_comparison(left) {
             let diagnostic = Diagnostic::error(self.token().span, "comparisons cannot be chained");
             self.report(diagnostic.hint("write `a < b and b < c`"));
         }
@@ -80,8 +85,17 @@ impl Parser<'_> {
     fn apply_operator(&mut self, left: Expr, kind: TokenKind) -> Expr {
         let operator_span = self.advance().span;
         let start = left.span;
+        let is_chained = is_comparison(&left);
         let left = Box::new(left);
         let node = match (kind, binary_operator(kind)) {
+            (TokenKind::Not, _) => {
+                let operator_span = operator_span.to(self.advance().span);
+                let right = Box::new(self.operation(binding::COMPARISON + 1));
+                let operator = BinaryOperator::In;
+                let contains =
+                    self.node(ExprKind::Binary { operator, operator_span, left, right }, self.span_from(start));
+                ExprKind::Unary { operator: UnaryOperator::Not, operand: Box::new(contains) }
+            }
             (TokenKind::As, _) => ExprKind::As { operand: left, ty: self.ty_or_dtype() },
             (TokenKind::DotDot, _) => {
                 if !self.begins_expression() {
@@ -98,6 +112,9 @@ impl Parser<'_> {
             }
             (_, Some((operator, tightness))) => {
                 let right = Box::new(self.operation(tightness + 1));
+                if is_chained && tightness == binding::COMPARISON {
+                    return Expr::error(self.span_from(start));
+                }
                 ExprKind::Binary { operator, operator_span, left, right }
             }
             (_, None) => ExprKind::Error,
@@ -115,6 +132,7 @@ impl Parser<'_> {
                 | Float
                 | BadNumber
                 | Str
+                | FormatStr
                 | True
                 | False
                 | OpenParen
@@ -172,8 +190,38 @@ impl Parser<'_> {
 
     fn member(&mut self, receiver: Expr) -> ExprKind {
         self.advance();
+        if let (ExprKind::Float(_) | ExprKind::Int(_), TokenKind::Int | TokenKind::Float) =
+            (&receiver.kind, self.kind())
+        {
+            let span = receiver.span.to(self.advance().span);
+            let message = format!("`{}` is not a number", self.slice(span));
+            self.report(Diagnostic::error(span, message).hint("a number has one decimal point"));
+            return ExprKind::Error;
+        }
         let receiver = Box::new(receiver);
         let name = self.name("the name of a field or method");
+        if name.text.is_empty() {
+            return ExprKind::Error;
+        }
+        if let ExprKind::Name(module) = &receiver.kind
+            && self.at_struct_literal()
+        {
+            let module = Name { text: module.clone(), span: receiver.span };
+            return self.struct_literal(Some(module), name);
+        }
+        if let ExprKind::Name(module) = &receiver.kind
+            && self.at(TokenKind::ColonColon)
+        {
+            self.advance();
+            let module = Some(Name { text: module.clone(), span: receiver.span });
+            let (qualifier, name) = (Some(name), self.name("the function's name"));
+            if !self.at(TokenKind::OpenParen) {
+                let diagnostic = self.expected("`(` and the arguments");
+                self.report(diagnostic);
+                return ExprKind::Error;
+            }
+            return ExprKind::Call { module, qualifier, name, arguments: self.arguments() };
+        }
         if self.at(TokenKind::OpenParen) {
             return ExprKind::Method { receiver, name, arguments: self.arguments() };
         }
@@ -196,12 +244,7 @@ impl Parser<'_> {
         self.advance();
         let mut arguments: Vec<Argument> = Vec::new();
         self.comma_list(TokenKind::CloseParen, |parser| {
-            let named = parser.at(TokenKind::Identifier) && parser.ahead(1).kind == TokenKind::Colon;
-            let name = named.then(|| {
-                let name = parser.name("an argument's name");
-                parser.advance();
-                name
-            });
+            let name = parser.argument_name();
             let value = parser.expression();
             if name.is_none() && arguments.last().is_some_and(|last| last.name.is_some()) {
                 let diagnostic =
@@ -211,6 +254,21 @@ impl Parser<'_> {
             arguments.push(Argument { name, value });
         });
         arguments
+    }
+
+    /// The name before an argument, if one stands there.
+    fn argument_name(&mut self) -> Option<Name> {
+        let sign = self.ahead(1);
+        if !self.at(TokenKind::Identifier) || !matches!(sign.kind, TokenKind::Colon | TokenKind::Equal) {
+            return None;
+        }
+        let name = self.name("an argument's name");
+        self.advance();
+        if sign.kind == TokenKind::Equal {
+            let diagnostic = Diagnostic::error(sign.span, "an argument's name stands before a `:`, not before a `=`");
+            self.report_and_continue(diagnostic.hint(format!("write `{}: …`", name.text)));
+        }
+        Some(name)
     }
 
     fn index(&mut self, receiver: Expr) -> ExprKind {
@@ -249,6 +307,10 @@ impl Parser<'_> {
                 self.advance();
                 ExprKind::Str(self.string(token.span))
             }
+            TokenKind::FormatStr => {
+                self.advance();
+                self.format_string(token.span)
+            }
             TokenKind::True | TokenKind::False => {
                 self.advance();
                 ExprKind::Bool(token.kind == TokenKind::True)
@@ -264,6 +326,7 @@ impl Parser<'_> {
                 });
                 ExprKind::List(elements)
             }
+            TokenKind::OpenBrace if self.at_map() => self.map(),
             TokenKind::OpenBrace => ExprKind::Block(self.block("this expression")),
             TokenKind::If => self.if_expression(),
             TokenKind::With => {
@@ -297,16 +360,10 @@ impl Parser<'_> {
             name = self.name("the function's name");
         }
         if self.at(TokenKind::OpenParen) {
-            return ExprKind::Call { qualifier, name, arguments: self.arguments() };
+            return ExprKind::Call { module: None, qualifier, name, arguments: self.arguments() };
         }
-        let literal = self.at(TokenKind::OpenBrace)
-            && self.ahead(1).kind == TokenKind::Identifier
-            && self.ahead(2).kind == TokenKind::Colon;
-        if literal {
-            let message = format!("struct literals such as `{} {{ … }}` are not available in this version", name.text);
-            self.report(Diagnostic::error(name.span, message));
-            self.skip_braces();
-            return ExprKind::Error;
+        if self.at_struct_literal() && qualifier.is_none() {
+            return self.struct_literal(None, name);
         }
         if let Some(qualifier) = qualifier {
             let message = format!("`{}::{}` is a function: call it with `(…)`", qualifier.text, name.text);
@@ -314,6 +371,50 @@ impl Parser<'_> {
             return ExprKind::Error;
         }
         ExprKind::Name(name.text)
+    }
+
+    /// Whether the current `{` begins the fields of a struct literal, and not a block.
+    fn at_struct_literal(&self) -> bool {
+        self.at(TokenKind::OpenBrace)
+            && self.ahead(1).kind == TokenKind::Identifier
+            && self.ahead(2).kind == TokenKind::Colon
+    }
+
+    /// `Name { field: value, … }`; the current token is the `{`.
+    fn struct_literal(&mut self, module: Option<Name>, name: Name) -> ExprKind {
+        self.advance();
+        let mut fields = Vec::new();
+        self.comma_list(TokenKind::CloseBrace, |parser| {
+            let field = parser.name("a field's name");
+            parser.expect(TokenKind::Colon, " behind the field's name");
+            let value = parser.expression();
+            fields.push((field, value));
+        });
+        ExprKind::Struct { module, name, fields }
+    }
+
+    /// Whether the current `{` begins a map, and not a block.
+    fn at_map(&self) -> bool {
+        use TokenKind::*;
+        match self.ahead(1).kind {
+            CloseBrace => true,
+            Identifier | Int | Str | FormatStr => self.ahead(2).kind == Colon,
+            Minus => self.ahead(2).kind == Int && self.ahead(3).kind == Colon,
+            _ => false,
+        }
+    }
+
+    /// `{key: value, …}`; the current token is the `{`.
+    fn map(&mut self) -> ExprKind {
+        self.advance();
+        let mut entries = Vec::new();
+        self.comma_list(TokenKind::CloseBrace, |parser| {
+            let key = parser.expression();
+            parser.expect(TokenKind::Colon, " and the key's value");
+            let value = parser.expression();
+            entries.push((key, value));
+        });
+        ExprKind::Map(entries)
     }
 
     /// `()` or `(expression)`.

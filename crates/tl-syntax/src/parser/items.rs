@@ -1,7 +1,7 @@
 //! Items at a file's top level: functions, imports, `main`, tests, statements.
 
 use crate::Diagnostic;
-use crate::ast::{File, Function, Import, Item, Main, Name, Parameter, Test, Type, TypeKind};
+use crate::ast::{File, Function, Impl, Import, Item, Main, Name, Parameter, Struct, Test, Type, TypeKind};
 use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 
@@ -33,7 +33,7 @@ impl Parser<'_> {
 
     fn item(&mut self) -> Option<Item> {
         match self.kind() {
-            TokenKind::Fn => Some(Item::Function(self.function())),
+            TokenKind::Fn => Some(Item::Function(self.function(None))),
             TokenKind::Import => Some(Item::Import(self.import())),
             TokenKind::Main => {
                 let span = self.advance().span;
@@ -45,10 +45,8 @@ impl Parser<'_> {
             {
                 Some(Item::Test(self.test()))
             }
-            TokenKind::Struct | TokenKind::Impl => {
-                self.reserved_word();
-                None
-            }
+            TokenKind::Struct => Some(Item::Struct(self.struct_declaration())),
+            TokenKind::Impl => Some(Item::Impl(self.impl_block())),
             _ => Some(Item::Statement(self.statement())),
         }
     }
@@ -69,13 +67,55 @@ impl Parser<'_> {
         }
     }
 
-    fn function(&mut self) -> Function {
+    fn struct_declaration(&mut self) -> Struct {
+        self.advance();
+        let name = self.name("the struct's name");
+        let mut fields = Vec::new();
+        if self.expect(TokenKind::OpenBrace, " and the fields") {
+            self.comma_list(TokenKind::CloseBrace, |parser| {
+                let field = parser.parameter(None);
+                fields.push(field);
+            });
+        }
+        Struct { name, fields }
+    }
+
+    fn impl_block(&mut self) -> Impl {
+        self.advance();
+        let name = self.name("a struct's name");
+        let mut functions = Vec::new();
+        if !self.expect(TokenKind::OpenBrace, " and the functions") {
+            return Impl { name, functions };
+        }
+        loop {
+            while matches!(self.kind(), TokenKind::Newline | TokenKind::Semicolon) {
+                self.advance();
+            }
+            match self.kind() {
+                TokenKind::Fn => functions.push(self.function(Some(&name))),
+                TokenKind::CloseBrace | TokenKind::End => break,
+                _ => {
+                    let diagnostic = self.expected("`fn` or `}`");
+                    self.report(diagnostic.hint("an `impl` holds functions only"));
+                    self.synchronize();
+                }
+            }
+            self.statement_end();
+        }
+        if !self.eat(TokenKind::CloseBrace) {
+            self.report(Diagnostic::error(name.span, "the `{` behind this name is never closed"));
+        }
+        Impl { name, functions }
+    }
+
+    /// `fn …`; `owner` is the struct around it.
+    fn function(&mut self, owner: Option<&Name>) -> Function {
         let start = self.advance().span;
         let name = self.name("the function's name");
         let mut parameters = Vec::new();
         if self.expect(TokenKind::OpenParen, " and the parameters") {
             self.comma_list(TokenKind::CloseParen, |parser| {
-                let parameter = parser.parameter();
+                let parameter = parser.parameter(owner);
                 parameters.push(parameter);
             });
         }
@@ -85,22 +125,30 @@ impl Parser<'_> {
         Function { name, parameters, result, body, span }
     }
 
-    fn parameter(&mut self) -> Parameter {
-        let name = self.name("a parameter's name");
+    fn parameter(&mut self, owner: Option<&Name>) -> Parameter {
+        let name = self.name("a name");
         if self.eat(TokenKind::Colon) {
             return Parameter { name, ty: self.ty() };
         }
-        let diagnostic = self.expected("`:` and the parameter's type");
-        self.report(diagnostic.hint("every parameter has a type, as in `x: float16[?, ?]`"));
+        if let Some(owner) = owner
+            && &*name.text == "self"
+        {
+            let ty = Type { kind: TypeKind::Named(owner.clone()), span: name.span };
+            return Parameter { name, ty };
+        }
+        let diagnostic = self.expected("`:` and a type");
+        self.report(diagnostic.hint("parameters and fields have a type, as in `x: float16[?, ?]`"));
         let ty = Type { kind: TypeKind::Error, span: name.span };
         Parameter { name, ty }
     }
 
     /// Reads elements separated by commas up to and including the closing bracket. A trailing comma is allowed.
     pub(super) fn comma_list(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
+        self.skip_newlines(close);
         while !self.at(close) {
             let before = self.position;
             element(self);
+            self.skip_newlines(close);
             if self.at(close) {
                 break;
             }
@@ -125,14 +173,23 @@ impl Parser<'_> {
         Test { name, body: self.block("the test") }
     }
 
+    /// Skips newlines before the closing brace of a list; those in other brackets are no tokens.
+    fn skip_newlines(&mut self, close: TokenKind) {
+        while close == TokenKind::CloseBrace && self.at(TokenKind::Newline) {
+            self.advance();
+        }
+    }
+
     fn import(&mut self) -> Import {
         let start = self.advance().span;
         if self.at(TokenKind::Str) {
             let token = self.advance();
-            return Import { path: self.string(token.span), span: token.span };
+            let path = self.string(token.span);
+            let alias = self.eat(TokenKind::As).then(|| self.name("a name for the file"));
+            return Import { path, span: token.span, alias };
         }
         let diagnostic = self.expected("a path in quotes");
         self.report(diagnostic.hint("as in `import \"layers.tl\"`"));
-        Import { path: "".into(), span: start }
+        Import { path: "".into(), span: start, alias: None }
     }
 }

@@ -7,6 +7,9 @@ use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
 
+/// For messages.
+pub(super) const ESCAPES: &str = "the escapes are \\n \\t \\r \\0 \\\\ \\\" \\' and \\u{1F600}";
+
 /// The absolute value of the smallest `int`, one more than the largest.
 const MIN_INT_SIZE: u64 = 1 << 63;
 
@@ -89,8 +92,8 @@ impl Parser<'_> {
                 None => {
                     let end = chars.as_str().len();
                     let escape = Span { start: base + at as u32, end: base + (inner.len() - end) as u32, ..span };
-                    let hint = "the escapes are \\n \\t \\r \\0 \\\\ \\\" \\' and \\u{1F600}";
-                    problem = problem.or(Some(Diagnostic::error(escape, "this escape means nothing").hint(hint)));
+                    let diagnostic = Diagnostic::error(escape, "this escape means nothing");
+                    problem = problem.or(Some(diagnostic.hint(ESCAPES)));
                 }
             }
         }
@@ -103,6 +106,16 @@ impl Parser<'_> {
         }
         text.into()
     }
+}
+
+/// The text that a text with escapes means; `Err` if one of them means nothing.
+pub(super) fn unescape(text: &str) -> Result<String, ()> {
+    let mut result = String::with_capacity(text.len());
+    let mut chars = text.char_indices();
+    while let Some((_, c)) = chars.next() {
+        result.push(if c == '\\' { escape(&mut chars).ok_or(())? } else { c });
+    }
+    Ok(result)
 }
 
 fn too_large(span: Span) -> Diagnostic {

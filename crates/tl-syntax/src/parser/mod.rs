@@ -6,6 +6,7 @@
 
 mod cursor;
 mod expressions;
+mod format_strings;
 mod items;
 mod literals;
 mod parse;

@@ -1,6 +1,9 @@
 //! Blocks and statements, and their ends.
 
-use crate::ast::{Block, Expr, ExprKind, Statement, StatementKind, TensorDeclaration, TensorStorage};
+use crate::ast::{
+    BinaryOperator, Block, Expr, ExprKind, Index, Name, Place, PlaceStep, Statement, StatementKind, TensorDeclaration,
+    TensorStorage,
+};
 use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
 use crate::{Diagnostic, Span};
@@ -35,7 +38,7 @@ impl Parser<'_> {
             while matches!(self.kind(), TokenKind::Newline | TokenKind::Semicolon) {
                 newline |= self.advance().kind == TokenKind::Newline;
             }
-            if matches!(self.kind(), TokenKind::CloseBrace | TokenKind::End) {
+            if matches!(self.kind(), TokenKind::CloseBrace | TokenKind::End) || self.at_item_line() {
                 break;
             }
             if newline && self.at(TokenKind::Minus) && statements.last().is_some_and(has_unused_value) {
@@ -45,7 +48,7 @@ impl Parser<'_> {
             statements.push(self.statement());
             self.statement_end();
         }
-        if !self.eat(TokenKind::CloseBrace) {
+        if !self.eat(TokenKind::CloseBrace) && self.unclosed_at.replace(self.position) != Some(self.position) {
             self.report(Diagnostic::error(start, "this `{` is never closed"));
         }
         Block::new(statements, self.span_from(start))
@@ -60,6 +63,7 @@ impl Parser<'_> {
     pub(super) fn statement_end(&mut self) {
         let ended = match self.kind() {
             TokenKind::Newline | TokenKind::Semicolon | TokenKind::CloseBrace | TokenKind::End => true,
+            _ if self.at_item_line() => true,
             // As in `if a { b } c()`.
             kind => self.previous().kind == TokenKind::CloseBrace && !self.recovering && begins_statement(kind),
         };
@@ -108,17 +112,14 @@ impl Parser<'_> {
                 );
                 StatementKind::Return((!ends).then(|| self.expression()))
             }
-            TokenKind::Fn | TokenKind::Import | TokenKind::Main => {
+            TokenKind::Fn | TokenKind::Import | TokenKind::Main | TokenKind::Struct | TokenKind::Impl => {
                 let message =
                     format!("`{}` stands at the top level of a file, not inside a block", self.slice(token.span));
                 self.report(Diagnostic::error(token.span, message));
                 self.synchronize();
                 StatementKind::Expr(Expr::error(token.span))
             }
-            TokenKind::Struct | TokenKind::Impl => {
-                self.reserved_word();
-                StatementKind::Expr(Expr::error(token.span))
-            }
+            TokenKind::Identifier if self.ahead(1).kind == TokenKind::Identifier => self.foreign_word(),
             _ => self.expression_statement(),
         }
     }
@@ -162,33 +163,101 @@ impl Parser<'_> {
         StatementKind::For { variable, iterable, body: self.block("`for`") }
     }
 
+    /// Two names in a row, the first as in other languages: `def f`, `const x`.
+    fn foreign_word(&mut self) -> StatementKind {
+        let word = self.token();
+        let hint = match self.slice(word.span) {
+            "def" | "func" | "function" | "fun" => "functions are declared with `fn name(x: int) -> int { … }`",
+            "const" | "var" | "val" | "auto" | "int" | "float" | "string" | "bool" => {
+                "variables are declared with `let name = …`"
+            }
+            "class" => "records are declared with `struct Name { field: type }`",
+            "elif" | "elsif" => "write `else if`, on the line of the `}`",
+            "from" | "use" | "include" => "files are imported with `import \"path.tl\"`",
+            _ => return self.expression_statement(),
+        };
+        let message = format!("`{}` is not a keyword", self.slice(word.span));
+        self.report(Diagnostic::error(word.span, message).hint(hint));
+        self.synchronize();
+        StatementKind::Expr(Expr::error(word.span))
+    }
+
     fn expression_statement(&mut self) -> StatementKind {
         let target = self.expression();
-        let declares = match self.kind() {
-            TokenKind::Equal => false,
-            TokenKind::ColonEqual => true,
-            _ => return StatementKind::Expr(target),
-        };
+        let kind = self.kind();
+        let operator = compound_operator(kind);
+        if operator.is_none() && !matches!(kind, TokenKind::Equal | TokenKind::ColonEqual) {
+            return StatementKind::Expr(target);
+        }
         let equal = self.advance().span;
         let value = self.expression();
-        match target.kind {
-            ExprKind::Name(text) => {
-                let name = crate::ast::Name { text, span: target.span };
-                StatementKind::Assign { name, declares, value }
+        let declares = kind == TokenKind::ColonEqual;
+        let (span, diagnostic) = (target.span, not_assignable(equal, &target, operator.is_some()));
+        match place(target) {
+            Some(target) if !declares || target.steps.is_empty() => {
+                StatementKind::Assign { target, declares, operator, value }
             }
-            _ => {
-                self.report_and_continue(not_assignable(equal, &target));
+            Some(_) => {
+                let diagnostic = Diagnostic::error(span, "`:=` declares a variable, and this is a part of one");
+                self.report_and_continue(diagnostic.hint("write `=`"));
+                StatementKind::Expr(value)
+            }
+            None => {
+                self.report_and_continue(diagnostic);
                 StatementKind::Expr(value)
             }
         }
     }
 }
 
-fn not_assignable(equal: Span, target: &Expr) -> Diagnostic {
-    let diagnostic = Diagnostic::error(target.span, "only a variable can be assigned to");
+/// The operator of an assignment such as `+=`.
+fn compound_operator(kind: TokenKind) -> Option<BinaryOperator> {
+    Some(match kind {
+        TokenKind::PlusEqual => BinaryOperator::Add,
+        TokenKind::MinusEqual => BinaryOperator::Subtract,
+        TokenKind::StarEqual => BinaryOperator::Multiply,
+        TokenKind::SlashEqual => BinaryOperator::Divide,
+        TokenKind::PercentEqual => BinaryOperator::Remainder,
+        TokenKind::StarStarEqual => BinaryOperator::Power,
+        TokenKind::AtEqual => BinaryOperator::MatMul,
+        _ => return None,
+    })
+}
+
+/// What an expression names, if it can be assigned to.
+fn place(target: Expr) -> Option<Place> {
+    let span = target.span;
+    let mut steps = Vec::new();
+    let mut base = target;
+    loop {
+        base = match base.kind {
+            ExprKind::Name(text) => {
+                steps.reverse();
+                return Some(Place { name: Name { text, span: base.span }, steps, span });
+            }
+            ExprKind::Field { receiver, name } => {
+                steps.push(PlaceStep::Field(name));
+                *receiver
+            }
+            ExprKind::Index { receiver, indices } => {
+                for index in indices.into_iter().rev() {
+                    let Index::At(at) = index else { return None };
+                    steps.push(PlaceStep::Index(at));
+                }
+                *receiver
+            }
+            _ => return None,
+        };
+    }
+}
+
+fn not_assignable(equal: Span, target: &Expr, is_compound: bool) -> Diagnostic {
+    let diagnostic = Diagnostic::error(target.span, "only a variable or a part of one can be assigned to");
     match target.kind {
-        ExprKind::Index { .. } => diagnostic.hint("tensors and lists do not change: make a new one and assign that"),
-        ExprKind::Binary { .. } | ExprKind::Unary { .. } => diagnostic.label(equal, "to compare, write `==`"),
+        ExprKind::Index { .. } => diagnostic.hint("a slice does not change: make a new value and assign that"),
+        ExprKind::Binary { .. } | ExprKind::Unary { .. } if !is_compound => {
+            diagnostic.label(equal, "to compare, write `==`")
+        }
         _ => diagnostic,
     }
 }

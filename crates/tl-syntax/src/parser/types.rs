@@ -34,6 +34,7 @@ impl Parser<'_> {
                 self.expect(TokenKind::CloseBracket, " behind the list's element type");
                 TypeKind::List(Box::new(element))
             }
+            TokenKind::OpenBrace => self.map_type(),
             TokenKind::OpenParen => {
                 self.advance();
                 self.expect(TokenKind::CloseParen, "");
@@ -58,8 +59,21 @@ impl Parser<'_> {
         Type { kind: TypeKind::Optional(Box::new(ty)), span }
     }
 
+    /// `{K: V}`
+    fn map_type(&mut self) -> TypeKind {
+        self.advance();
+        let key = self.ty();
+        self.expect(TokenKind::Colon, " behind the type of the keys");
+        let value = self.ty();
+        self.expect(TokenKind::CloseBrace, " behind the type of the values");
+        TypeKind::Map(Box::new(key), Box::new(value))
+    }
+
     fn named_type(&mut self) -> TypeKind {
         let name = self.name("a type");
+        if self.eat(TokenKind::Dot) {
+            return TypeKind::Imported { module: name, name: self.name("a struct's name") };
+        }
         let with_dims = self.at(TokenKind::OpenBracket);
         if with_dims && let Some(dtype) = TensorDtype::from_name(&name.text) {
             return TypeKind::Tensor { dtype, dims: self.dims() };

@@ -1,0 +1,266 @@
+//! Structs: their declarations, literals, fields and methods.
+
+use std::sync::Arc;
+
+use tl_syntax::ast::{self, Item};
+use tl_syntax::{Diagnostic, Span};
+use tl_tensor::ops::Size;
+
+use crate::check::checker::{Checker, error_value};
+use crate::check::conversions::{in_brackets, with_conversion_hint};
+use crate::check::declarations::StructInfo;
+use crate::check::files::LoadedFile;
+use crate::check::typed::{Bindings, Typed, accepts};
+use crate::declared::{Declared, declared_type, show_declared};
+use crate::ir::{Expr, ExprKind, Maker, StructFields};
+use crate::types::{StructType, Type};
+
+/// The name of a method's first parameter.
+pub(super) const SELF: &str = "self";
+
+impl Checker {
+    /// Declares the structs of all files: first the names, then the types of the fields, which may name any of them.
+    pub(super) fn declare_structs(&mut self, files: &[LoadedFile]) {
+        let mut declared = Vec::new();
+        for (at, file) in files.iter().enumerate() {
+            self.namespace = self.file_namespaces.get(at).copied().unwrap_or(0);
+            for item in &file.tree.items {
+                let Item::Struct(written) = item else { continue };
+                if let Some(index) = self.declare_struct(written) {
+                    declared.push((self.namespace, index, written));
+                }
+            }
+        }
+        for &(namespace, index, written) in &declared {
+            self.namespace = namespace;
+            let mut sizes = Vec::new();
+            let types = written.fields.iter().map(|field| self.declared(&field.ty, Some(&mut sizes))).collect();
+            if let Some(info) = self.structs.get_mut(index) {
+                info.fields = Arc::new(StructFields { ty: info.ty.clone(), types, sizes: sizes.into() });
+            }
+        }
+        for &(_, index, written) in &declared {
+            if self.contains(index, index, 0) {
+                let message = format!("the struct `{}` contains itself, so it could never be made", written.name.text);
+                let hint = format!("a list of them may be empty: `[{}]`", written.name.text);
+                self.report(Diagnostic::error(written.name.span, message).hint(hint));
+            }
+        }
+    }
+
+    fn declare_struct(&mut self, written: &ast::Struct) -> Option<usize> {
+        let name = &written.name;
+        if name.text.is_empty() {
+            return None;
+        }
+        if let Some(first) = self.names().structs.get(&name.text) {
+            let first = self.structs.get(*first as usize).map(|info| info.span);
+            let diagnostic = Diagnostic::error(name.span, format!("the struct `{}` is declared twice", name.text));
+            self.report(match first {
+                Some(first) => diagnostic.label(first, "first here"),
+                None => diagnostic,
+            });
+            return None;
+        }
+        if written.fields.is_empty() {
+            self.error(name.span, format!("the struct `{}` has no fields", name.text));
+        }
+        for (at, field) in written.fields.iter().enumerate() {
+            if written.fields.iter().take(at).any(|other| other.name.text == field.name.text) {
+                self.error(field.name.span, format!("the field `{}` stands here twice", field.name.text));
+            }
+        }
+        let index = self.structs.len();
+        let fields = written.fields.iter().map(|field| field.name.text.clone()).collect();
+        let ty = Arc::new(StructType { name: name.text.clone(), fields, index: index as u32 });
+        let fields = Arc::new(StructFields { ty: ty.clone(), types: Box::default(), sizes: Box::default() });
+        self.structs.push(StructInfo { ty, span: name.span, fields, functions: Default::default() });
+        if let Some(namespace) = self.namespaces.get_mut(self.namespace) {
+            namespace.structs.insert(name.text.clone(), index as u32);
+        }
+        Some(index)
+    }
+
+    /// Whether values of the struct `outer` hold one of `inner` directly, and so for ever.
+    fn contains(&self, outer: usize, inner: usize, depth: usize) -> bool {
+        let Some(info) = self.structs.get(outer) else { return false };
+        depth <= self.structs.len()
+            && info.fields.types.iter().any(|ty| match ty {
+                Declared::Struct(ty) => {
+                    ty.index as usize == inner || self.contains(ty.index as usize, inner, depth + 1)
+                }
+                _ => false,
+            })
+    }
+
+    /// The struct of that name here, or in an imported file.
+    pub(super) fn find_struct(&self, module: Option<&ast::Name>, name: &str) -> Option<&StructInfo> {
+        let names = match module {
+            Some(module) => self.module(&module.text)?,
+            None => self.names(),
+        };
+        self.structs.get(*names.structs.get(name)? as usize)
+    }
+
+    /// `Name { field: value, … }`
+    pub(super) fn struct_literal(
+        &mut self,
+        module: Option<&ast::Name>,
+        name: &ast::Name,
+        written: &[(ast::Name, ast::Expr)],
+        span: Span,
+    ) -> Typed {
+        let Some(info) = self.find_struct(module, &name.text) else {
+            for (_, value) in written {
+                self.expr(value);
+            }
+            match module {
+                Some(module) if self.module(&module.text).is_some() => {
+                    self.missing_in_module(&module.text, name, "struct");
+                }
+                Some(module) => self.error(module.span, format!("`{}` is not an imported file", module.text)),
+                None => self.unknown_struct(name),
+            }
+            return error_value(span);
+        };
+        let (fields, declared_at) = (info.fields.clone(), info.span);
+        let ty = &fields.ty;
+        let mut values: Vec<Option<Typed>> = ty.fields.iter().map(|_| None).collect();
+        for (field, value) in written {
+            let value = self.expr(value);
+            match ty.field_index(&field.text).and_then(|at| values.get_mut(at)) {
+                Some(place @ None) => *place = Some(value),
+                Some(Some(_)) => self.error(field.span, format!("`{}`: `{}` is given twice", ty.name, field.text)),
+                None => self.unknown_struct_field(ty, field),
+            }
+        }
+        let missing: Vec<String> = ty
+            .fields
+            .iter()
+            .zip(&values)
+            .filter(|(_, value)| value.is_none())
+            .map(|(field, _)| format!("`{field}`"))
+            .collect();
+        if !missing.is_empty() {
+            let diagnostic = Diagnostic::error(span, format!("`{}` needs {}", ty.name, missing.join(" and ")));
+            self.report(diagnostic.label(declared_at, "declared here"));
+            return Typed::new(Expr::unit(span), Type::Struct(ty.clone()));
+        }
+        let mut bindings: Bindings = vec![None; fields.sizes.len()];
+        let mut parts = Vec::with_capacity(values.len());
+        for ((field, declared), value) in ty.fields.iter().zip(&fields.types).zip(values.into_iter().flatten()) {
+            parts.push(self.field_value(&fields, field, declared, value, &mut bindings, declared_at));
+        }
+        let (maker, ty) = (Box::new(Maker::Struct(fields.clone())), Type::Struct(ty.clone()));
+        Typed::new(Expr::new(ExprKind::Make { maker, parts: parts.into() }, span), ty)
+    }
+
+    fn field_value(
+        &mut self,
+        fields: &StructFields,
+        field: &str,
+        declared: &Declared,
+        value: Typed,
+        bindings: &mut Bindings,
+        declared_at: Span,
+    ) -> Expr {
+        if let Err(reason) = accepts(declared, &value.ty, bindings, &fields.sizes) {
+            let (wanted, given) = (show_declared(declared, &fields.sizes), self.show(&value.ty));
+            let message =
+                format!("`{}`: `{field}` is {wanted}, and is given {given}{}", fields.ty.name, in_brackets(&reason));
+            let diagnostic = Diagnostic::error(value.span(), message).label(declared_at, "declared here");
+            self.report(with_conversion_hint(diagnostic, declared, &value.ty));
+        }
+        value.expr
+    }
+
+    fn unknown_struct(&mut self, name: &ast::Name) {
+        let mut diagnostic = Diagnostic::error(name.span, format!("unknown struct `{}`", name.text));
+        if let Some(near) = crate::names::nearest(&name.text, self.names().structs.keys().map(|name| &**name)) {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        } else if self.frame.scopes.find(&name.text).is_some() {
+            diagnostic = diagnostic.hint("a block behind a condition begins with a statement, not with `name: …`");
+        }
+        self.report(diagnostic);
+    }
+
+    pub(super) fn unknown_struct_field(&mut self, ty: &StructType, field: &ast::Name) {
+        let mut diagnostic = Diagnostic::error(field.span, format!("{} has no field `{}`", ty.name, field.text));
+        if let Some(near) = crate::names::nearest(&field.text, ty.fields.iter().map(|field| &**field)) {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        } else {
+            let functions = self.structs.get(ty.index as usize).map(|info| &info.functions);
+            diagnostic = match functions.is_some_and(|functions| functions.contains_key(&field.text)) {
+                true => diagnostic.hint(format!("it is a method: call it with `.{}(…)`", field.text)),
+                false => diagnostic.hint(format!("its fields are {}", ty.fields.join(", "))),
+            };
+        }
+        self.report(diagnostic);
+    }
+
+    /// The type of a struct's field.
+    pub(super) fn struct_field(&self, ty: &StructType, name: &str) -> Option<Declared> {
+        let info = self.structs.get(ty.index as usize)?;
+        info.fields.types.get(ty.field_index(name)?).cloned()
+    }
+
+    pub(super) fn struct_field_type(&self, ty: &StructType, name: &str) -> Option<Type> {
+        self.struct_field(ty, name).map(|declared| declared_type(&declared, &|_| Size::Unknown))
+    }
+
+    /// `Name::function(arguments)`; `None` if there is no such struct.
+    pub(super) fn struct_function(
+        &mut self,
+        module: Option<&ast::Name>,
+        owner: &ast::Name,
+        name: &ast::Name,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Option<Typed> {
+        let info = self.find_struct(module, &owner.text)?;
+        if let Some(index) = info.functions.get(&name.text).copied() {
+            return Some(self.function_call(index, None, arguments, span));
+        }
+        let near = crate::names::nearest(&name.text, info.functions.keys().map(|name| &**name)).map(str::to_owned);
+        for argument in arguments {
+            self.expr(&argument.value);
+        }
+        let mut diagnostic =
+            Diagnostic::error(name.span, format!("the struct `{}` has no function `{}`", owner.text, name.text));
+        if let Some(near) = near {
+            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+        }
+        self.report(diagnostic);
+        Some(error_value(span))
+    }
+
+    /// The only function of that name that a struct has.
+    pub(super) fn only_method(&self, name: &str) -> Option<u32> {
+        let mut found = self.structs.iter().filter_map(|info| info.functions.get(name).copied());
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    /// `value.method(arguments)`; gives the receiver back if its struct has no such function.
+    pub(super) fn struct_method(
+        &mut self,
+        receiver: Typed,
+        name: &ast::Name,
+        arguments: &[ast::Argument],
+        span: Span,
+    ) -> Result<Typed, Typed> {
+        let Type::Struct(ty) = &receiver.ty else { return Err(receiver) };
+        let function = self.structs.get(ty.index as usize).and_then(|info| info.functions.get(&name.text).copied());
+        let Some(index) = function else { return Err(receiver) };
+        let is_method = self
+            .functions
+            .get(index as usize)
+            .is_some_and(|signature| signature.parameters.first().is_some_and(|first| &*first.name == SELF));
+        if !is_method {
+            let message = format!("`{}` does not begin with `self`, so it is no method", name.text);
+            let hint = format!("call it with `{}::{}(…)`", ty.name, name.text);
+            self.report(Diagnostic::error(name.span, message).hint(hint));
+            return Ok(error_value(span));
+        }
+        Ok(self.function_call(index, Some(receiver), arguments, span))
+    }
+}
