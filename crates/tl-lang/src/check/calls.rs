@@ -152,15 +152,10 @@ impl Checker {
             ast::ExprKind::Name(name) => Some(name.clone()),
             _ => None,
         };
-        let receiver = match self.expr(receiver) {
-            receiver if matches!(receiver.ty, Type::Struct(_)) => {
-                match self.struct_method(receiver, name, arguments, span) {
-                    Ok(value) => return value,
-                    Err(receiver) => receiver,
-                }
-            }
-            receiver => receiver,
-        };
+        let receiver = self.expr(receiver);
+        if let Some(index) = self.function_of(&receiver.ty, &name.text) {
+            return self.struct_method(index, receiver, name, arguments, span);
+        }
         if let Type::Handle(kind) = receiver.ty {
             if kind == HandleKind::TensorBuffer {
                 if &*name.text == "recycle" {

@@ -240,27 +240,31 @@ impl Checker {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// `value.method(arguments)`; gives the receiver back if its struct has no such function.
+    /// The function of that name of a value's struct.
+    pub(super) fn function_of(&self, ty: &Type, name: &str) -> Option<u32> {
+        let Type::Struct(ty) = ty else { return None };
+        self.structs.get(ty.index as usize)?.functions.get(name).copied()
+    }
+
+    /// `value.method(arguments)`, a call of the function with this index.
     pub(super) fn struct_method(
         &mut self,
+        index: u32,
         receiver: Typed,
         name: &ast::Name,
         arguments: &[ast::Argument],
         span: Span,
-    ) -> Result<Typed, Typed> {
-        let Type::Struct(ty) = &receiver.ty else { return Err(receiver) };
-        let function = self.structs.get(ty.index as usize).and_then(|info| info.functions.get(&name.text).copied());
-        let Some(index) = function else { return Err(receiver) };
+    ) -> Typed {
         let is_method = self
             .functions
             .get(index as usize)
             .is_some_and(|signature| signature.parameters.first().is_some_and(|first| &*first.name == SELF));
         if !is_method {
             let message = format!("`{}` does not begin with `self`, so it is no method", name.text);
-            let hint = format!("call it with `{}::{}(…)`", ty.name, name.text);
+            let hint = format!("call it with `{}::{}(…)`", self.show(&receiver.ty), name.text);
             self.report(Diagnostic::error(name.span, message).hint(hint));
-            return Ok(error_value(span));
+            return error_value(span);
         }
-        Ok(self.function_call(index, Some(receiver), arguments, span))
+        self.function_call(index, Some(receiver), arguments, span)
     }
 }

@@ -66,9 +66,11 @@ impl Evaluator<'_> {
             return Err(error_at(span, "this variable has no value here"));
         }
         let Some((last, before)) = steps.split_last() else {
-            let Some(operator) = part.operator else { return Ok(*root = value) };
-            // On an error the variable keeps nothing: the program ends there.
-            *root = self.binary(operator, std::mem::take(root), value, span)?;
+            *root = match part.operator {
+                // On an error the variable keeps nothing: the program ends there.
+                Some(operator) => self.binary(operator, std::mem::take(root), value, span)?,
+                None => value,
+            };
             return Ok(());
         };
         let mut container = root;
