@@ -10,7 +10,7 @@ use tl_model::{KvCache, ModelError, Result, Weights};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::Tensor;
 
-use crate::check::{Checked, Part};
+use crate::check::{CheckOptions, Checked};
 use crate::compile::compile;
 use crate::declared::Declared;
 use crate::error::ProgramError;
@@ -110,7 +110,7 @@ impl Architecture {
     ) -> std::result::Result<Architecture, ProgramError> {
         let mut sources = SourceMap::new();
         let checked = run_on_stack(&[SMALL_STACK_BYTES], &mut |_| {
-            Ok(compile(name, source, Part::Main, &mut *host, &mut sources))
+            Ok(compile(name, source, &CheckOptions::default(), &mut *host, &mut sources))
         })?;
         let Checked { program, diagnostics } = checked;
         let Some(program) = program else { return Err(ProgramError::before_run(diagnostics, sources)) };

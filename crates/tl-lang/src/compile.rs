@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tl_syntax::SourceMap;
 
-use crate::check::{Checked, CheckedEntry, Declarations, Part, check, check_entry};
+use crate::check::{CheckOptions, Checked, CheckedEntry, Declarations, check, check_entry};
 use crate::host::Host;
 use crate::ir::Program;
 use crate::liveness;
@@ -13,8 +13,14 @@ use crate::types::Type;
 
 /// Compiles the file with this name and text, and its imports. As [`check`], but values end at their last use, and operations
 /// are joined where that changes no result.
-pub(crate) fn compile(name: &str, text: &str, part: Part, host: &mut dyn Host, sources: &mut SourceMap) -> Checked {
-    let mut checked = check(name, text, part, host, sources);
+pub(crate) fn compile(
+    name: &str,
+    text: &str,
+    options: &CheckOptions,
+    host: &mut dyn Host,
+    sources: &mut SourceMap,
+) -> Checked {
+    let mut checked = check(name, text, options, host, sources);
     if let Some(program) = &mut checked.program {
         finish(program);
     }

@@ -122,6 +122,6 @@ pub(crate) fn show_declared(declared: &Declared, names: &[Arc<str>]) -> String {
         Declared::List(element) => format!("[{}]", show_declared(element, names)),
         Declared::Map(key, value) => format!("{{{}: {}}}", show_declared(key, names), show_declared(value, names)),
         Declared::Optional(tensor) => format!("{}?", show_declared(tensor, names)),
-        other => show(&declared_type(other, &|_| Size::Unknown), names),
+        other => show(&declared_type(other, &|_| Size::Unknown)),
     }
 }

@@ -4,7 +4,7 @@ use tl_device::Device;
 use tl_syntax::ast::Item;
 use tl_syntax::{Diagnostic, FileId, SourceMap, parse};
 
-use crate::check::{Checked, Part};
+use crate::check::{CheckOptions, Checked, Part};
 use crate::compile::compile;
 use crate::error::ProgramError;
 use crate::eval::{self, Environment};
@@ -25,6 +25,7 @@ use crate::stack::{STACK_BYTES, run_on_stack};
 pub struct Interpreter<'h> {
     device: Device,
     host: ProgramHost<'h>,
+    options: CheckOptions,
 }
 
 /// Where the programs print to and read from.
@@ -60,12 +61,20 @@ pub fn tests_of(source: &str) -> Vec<String> {
 impl Interpreter<'static> {
     /// An interpreter that captures what programs print in their outcome, without files to import.
     pub fn new(device: &Device) -> Interpreter<'static> {
-        Interpreter { device: device.clone(), host: ProgramHost::Captured(Box::default()) }
+        Interpreter {
+            device: device.clone(),
+            host: ProgramHost::Captured(Box::default()),
+            options: CheckOptions::default(),
+        }
     }
 
     /// As [`Interpreter::new`], with the files, arguments and environment that `host` holds.
     pub fn with_captured(device: &Device, host: CapturedHost) -> Interpreter<'static> {
-        Interpreter { device: device.clone(), host: ProgramHost::Captured(Box::new(host)) }
+        Interpreter {
+            device: device.clone(),
+            host: ProgramHost::Captured(Box::new(host)),
+            options: CheckOptions::default(),
+        }
     }
 }
 
@@ -75,7 +84,13 @@ impl<'h> Interpreter<'h> {
 
     /// An interpreter whose programs print to, and read from, this host.
     pub fn with_host(device: &Device, host: &'h mut dyn Host) -> Interpreter<'h> {
-        Interpreter { device: device.clone(), host: ProgramHost::Borrowed(host) }
+        Interpreter { device: device.clone(), host: ProgramHost::Borrowed(host), options: CheckOptions::default() }
+    }
+
+    /// Leaves errors in shapes to the running program: then it can be seen whether they happen.
+    #[doc(hidden)]
+    pub fn leave_shapes_to_run(&mut self) {
+        self.options.leaves_shapes = true;
     }
 
     /// Checks and runs a program.
@@ -128,7 +143,9 @@ impl<'h> Interpreter<'h> {
             }
             ProgramHost::Borrowed(host) => &mut **host,
         };
-        let mut work = |stack_bytes| execute(&device, &mut *host, (name, source), part, runs.then_some(stack_bytes));
+        let options = CheckOptions { part, ..self.options.clone() };
+        let mut work =
+            |stack_bytes| execute(&device, &mut *host, (name, source), &options, runs.then_some(stack_bytes));
         let result = run_on_stack(&STACK_BYTES, &mut work);
         let output = match &mut self.host {
             ProgramHost::Captured(host) => std::mem::take(&mut host.output),
@@ -146,11 +163,11 @@ fn execute(
     device: &Device,
     host: &mut dyn Host,
     (name, source): (&str, &str),
-    part: Part,
+    options: &CheckOptions,
     stack_bytes: Option<usize>,
 ) -> Result<Outcome, ProgramError> {
     let mut sources = SourceMap::new();
-    let Checked { program, diagnostics } = compile(name, source, part, host, &mut sources);
+    let Checked { program, diagnostics } = compile(name, source, options, host, &mut sources);
     let Some(program) = program else { return Err(ProgramError::before_run(diagnostics, sources)) };
     let exit_code = match stack_bytes {
         None => 0,

@@ -26,6 +26,7 @@ mod location;
 mod model;
 mod model_memory;
 mod names;
+mod op_code;
 mod reserve_statement;
 mod rewrite;
 mod session;

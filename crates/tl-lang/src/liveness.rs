@@ -321,18 +321,19 @@ mod tests {
     use tl_device::Device;
     use tl_syntax::SourceMap;
 
-    use crate::check::{Checked, Part, check};
+    use crate::check::{CheckOptions, Checked, check};
     use crate::compile::compile;
     use crate::eval::{self, Environment};
     use crate::host::{CapturedHost, Host};
     use crate::model::open_model;
 
-    type Check = fn(&str, &str, Part, &mut dyn Host, &mut SourceMap) -> Checked;
+    type Check = fn(&str, &str, &CheckOptions, &mut dyn Host, &mut SourceMap) -> Checked;
 
     /// The program's output, and its error if it has one.
     fn run(text: &str, check: Check) -> (String, Option<String>) {
         let (mut host, mut sources) = (CapturedHost::default(), SourceMap::new());
-        let checked = check("t", text, Part::Main, &mut host, &mut sources);
+        let options = CheckOptions::default();
+        let checked = check("t", text, &options, &mut host, &mut sources);
         let Some(program) = checked.program else { panic!("{text}\n{:?}", checked.diagnostics) };
         let environment = Environment { device: &Device::cpu(), host: &mut host, open_model };
         let error = eval::run(&program, environment, 1 << 20).err().map(|error| error.diagnostic.message);

@@ -40,12 +40,18 @@ pub(crate) enum Known {
     #[default]
     Nothing,
     Int(Size),
+    Float(f64),
+    /// The elements of a list of ints.
     Ints(Sizes),
-    /// The types of a list's elements.
-    Elements(Vec<Type>),
+    /// The elements of another list.
+    Elements(Arc<[(Type, Known)]>),
+    /// The bounds of a range.
+    Range(Size, Size),
     Bool(bool),
     Text(Arc<str>),
     DType(DType),
+    /// Whether an optional tensor is there, and its type then.
+    Optional(Option<TensorType>),
 }
 
 /// The kinds of handles, as types.
@@ -226,22 +232,69 @@ impl Type {
 
 fn join_tensors(a: &TensorType, b: &TensorType) -> TensorType {
     let sizes = match (&a.sizes, &b.sizes) {
-        (Some(a), Some(b)) if a.len() == b.len() => {
-            Some(a.iter().zip(b).map(|(a, b)| if a == b { *a } else { Size::Unknown }).collect())
-        }
+        (Some(a), Some(b)) if a.len() == b.len() => Some(join_sizes(a, b)),
         _ => None,
     };
     TensorType { dtype: a.dtype.filter(|_| a.dtype == b.dtype), sizes }
 }
 
 impl Known {
+    /// The value, if it is an int.
+    pub(crate) fn size(&self) -> Size {
+        match self {
+            Known::Int(size) => *size,
+            _ => Size::Unknown,
+        }
+    }
+
     pub(crate) fn join(&self, other: &Known) -> Known {
-        if self == other { self.clone() } else { Known::Nothing }
+        match (self, other) {
+            (a, b) if a == b => a.clone(),
+            (Known::Ints(a), Known::Ints(b)) if a.len() == b.len() => Known::Ints(join_sizes(a, b)),
+            (Known::Elements(a), Known::Elements(b)) if a.len() == b.len() => {
+                let join = |((ty, known), (other, other_known)): (&(Type, Known), &(Type, Known))| {
+                    (ty.join(other), known.join(other_known))
+                };
+                Known::Elements(a.iter().zip(&**b).map(join).collect())
+            }
+            _ => Known::Nothing,
+        }
+    }
+
+    /// The element of a list, counted from the end where `index` is negative; `None` if nothing is known of the elements.
+    pub(crate) fn element(&self, index: i64) -> Option<Result<(Type, Known), Outside>> {
+        let len = self.list_len()?;
+        let place = if index < 0 { index.checked_add(len as i64)? } else { index };
+        let Some(place) = usize::try_from(place).ok().filter(|place| *place < len) else {
+            return Some(Err(Outside(len)));
+        };
+        match self {
+            Known::Ints(sizes) => sizes.get(place).map(|size| Ok((Type::Int, Known::Int(*size)))),
+            Known::Elements(elements) => elements.get(place).cloned().map(Ok),
+            _ => None,
+        }
+    }
+
+    /// The length of a list whose elements are known.
+    pub(crate) fn list_len(&self) -> Option<usize> {
+        match self {
+            Known::Ints(sizes) => Some(sizes.len()),
+            Known::Elements(elements) => Some(elements.len()),
+            _ => None,
+        }
     }
 }
 
-/// A type as messages show it; `names` are those of the sizes in scope.
-pub(crate) fn show(ty: &Type, names: &[Arc<str>]) -> String {
+/// A list has only so many elements.
+#[derive(Debug)]
+pub(crate) struct Outside(pub(crate) usize);
+
+fn join_sizes(a: &[Size], b: &[Size]) -> Sizes {
+    a.iter().zip(b).map(|(a, b)| if a == b { *a } else { Size::Unknown }).collect()
+}
+
+/// A type as messages show it.
+pub(crate) fn show(ty: &Type) -> String {
     match ty {
         Type::Unknown | Type::Never => "a value".into(),
         Type::Int => "int".into(),
@@ -252,19 +305,19 @@ pub(crate) fn show(ty: &Type, names: &[Arc<str>]) -> String {
         Type::Range => "a range".into(),
         Type::Dtype => "a dtype".into(),
         Type::Optional => "a tensor or none".into(),
-        Type::Tensor(ty) => show_tensor(ty, names),
+        Type::Tensor(ty) => show_tensor(ty),
         Type::List(element) => match &**element {
             Type::Unknown | Type::Never => "a list".into(),
-            element => format!("[{}]", show(element, names)),
+            element => format!("[{}]", show(element)),
         },
-        Type::Map(key, value) => format!("{{{}: {}}}", show(key, names), show(value, names)),
+        Type::Map(key, value) => format!("{{{}: {}}}", show(key), show(value)),
         Type::Struct(ty) => ty.name.to_string(),
         Type::Record(record) => record.name.into(),
         Type::Handle(kind) => kind.name().into(),
     }
 }
 
-pub(crate) fn show_tensor(ty: &TensorType, names: &[Arc<str>]) -> String {
+pub(crate) fn show_tensor(ty: &TensorType) -> String {
     let mut text = ty.dtype.map_or("tensor", DType::name).to_string();
     match &ty.sizes {
         None => text.push_str("[…]"),
@@ -273,13 +326,7 @@ pub(crate) fn show_tensor(ty: &TensorType, names: &[Arc<str>]) -> String {
             for (at, size) in sizes.iter().enumerate() {
                 let separator = if at == 0 { "" } else { ", " };
                 // Writing to a string cannot fail.
-                let _ = match size {
-                    Size::Known(n) => write!(text, "{separator}{n}"),
-                    Size::Unknown => write!(text, "{separator}?"),
-                    Size::Named(name) => {
-                        write!(text, "{separator}{}", names.get(*name as usize).map_or("?", |name| name))
-                    }
-                };
+                let _ = write!(text, "{separator}{size}");
             }
             text.push(']');
         }

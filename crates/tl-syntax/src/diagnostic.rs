@@ -1,6 +1,7 @@
 //! Errors and warnings about a program, as data. The caller renders them.
 
 use crate::Span;
+use crate::code::Code;
 
 /// The severity of a [`Diagnostic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Label {
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
+    /// Its kind, where that has a code.
+    pub code: Option<Code>,
     /// The problem, with the values, in one line.
     pub message: String,
     /// Its places.
@@ -38,12 +41,24 @@ impl Diagnostic {
     /// An error at a place.
     pub fn error(span: Span, message: impl Into<String>) -> Self {
         let label = Label { span, text: String::new() };
-        Diagnostic { severity: Severity::Error, message: message.into(), labels: vec![label], hints: Vec::new() }
+        Diagnostic {
+            severity: Severity::Error,
+            code: None,
+            message: message.into(),
+            labels: vec![label],
+            hints: Vec::new(),
+        }
     }
 
     /// A warning at a place.
     pub fn warning(span: Span, message: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Warning, ..Self::error(span, message) }
+    }
+
+    /// Gives its kind.
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// Adds a way to fix it.

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod ast;
+mod code;
 mod diagnostic;
 mod format;
 mod lexer;
@@ -14,6 +15,7 @@ mod source;
 mod token;
 mod tree_height;
 
+pub use code::Code;
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use format::format;
 pub use lexer::is_open;

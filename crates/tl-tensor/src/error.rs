@@ -106,9 +106,18 @@ pub enum OpError {
     /// An index or range outside a dimension.
     Index {
         /// The index.
-        index: i64,
+        index: Size,
         /// The dimension's size.
-        size: i64,
+        size: Size,
+    },
+    /// A part of a dimension that lies outside it.
+    Part {
+        /// Its first position.
+        start: Size,
+        /// The position after its last.
+        end: Size,
+        /// The dimension's size.
+        size: Size,
     },
     /// An operand of a type that the operation refuses.
     DType {
@@ -138,9 +147,9 @@ pub enum OpError {
     /// A reshape that would change the number of elements.
     Elements {
         /// Elements there are.
-        from: i64,
+        from: Size,
         /// Elements asked for.
-        to: i64,
+        to: Size,
     },
     /// A text (an einsum specification) that cannot be parsed.
     Spec {
@@ -163,6 +172,11 @@ pub enum OpError {
 }
 
 impl OpError {
+    /// An index outside a dimension.
+    pub(crate) fn index(index: i64, size: usize) -> OpError {
+        OpError::Index { index: Size::Known(index), size: Size::Known(size as i64) }
+    }
+
     /// The rule in words, and the values that break it.
     fn parts(&self) -> (String, Option<String>) {
         match self {
@@ -181,6 +195,7 @@ impl OpError {
                 (format!("there is no dimension {axis}"), Some(format!("0 to {last}, or -{rank} to -1 from the end")))
             }
             OpError::Index { index, size } => (format!("index {index} is out of range for size {size}"), None),
+            OpError::Part { start, end, size } => (format!("{start}..{end} is out of range for size {size}"), None),
             OpError::DType { operand, expected, found } => (format!("{operand} must be {expected}, not {found}"), None),
             OpError::Mixed { left, right } => {
                 (format!("{left} and {right} do not mix; {}", conversion(*left, *right)), None)

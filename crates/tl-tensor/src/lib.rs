@@ -24,6 +24,7 @@ mod size;
 mod strides;
 mod tensor;
 mod tensor_mut;
+mod term;
 mod transfer;
 
 pub use element::Element;

@@ -8,7 +8,8 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::Size;
 
 use crate::check::checker::{Checker, error_value};
-use crate::check::conversions::{in_brackets, with_conversion_hint};
+use crate::check::conversions::{in_brackets, refined, with_conversion_hint};
+use crate::check::known_values::loosen;
 use crate::check::scope::State;
 use crate::check::typed::{Bindings, Typed, accepts};
 use crate::declared::{Declared, declared_type, show_declared};
@@ -365,26 +366,56 @@ impl Checker {
             parameters.iter().map(|(name, _)| ParamSlot { name, is_required: true, is_rest: false }).collect();
         let values = self.argument_values(receiver, arguments);
         let bound = self.bind(&name, &slots, values, span);
-        let mut bindings: Bindings = vec![None; sizes.len()];
+        let mut bindings = Bindings { names: &sizes, sizes: vec![None; sizes.len()], are_own: false };
         let mut values = Vec::with_capacity(parameters.len());
+        let mut given = Vec::with_capacity(parameters.len());
+        let mut fits = bound.is_complete;
         for ((parameter, declared), value) in parameters.iter().zip(bound.arguments) {
             let Some(value) = value else { continue };
-            if let Err(reason) = accepts(declared, &value.ty, &mut bindings, &sizes) {
-                let (wanted, given) = (show_declared(declared, &sizes), self.show(&value.ty));
-                let message =
-                    format!("`{name}`: `{parameter}` is {wanted}, and is given {given}{}", in_brackets(&reason));
-                let diagnostic = Diagnostic::error(value.span(), message).label(declared_at, "declared here");
+            if let Err(mismatch) = accepts(declared, &value.ty, &value.known, &mut bindings) {
+                let (wanted, shown, reason) =
+                    (show_declared(declared, &sizes), self.show(&value.ty), in_brackets(&mismatch.reason));
+                let message = format!("`{name}`: `{parameter}` is {wanted}, and is given {shown}{reason}");
+                let mut diagnostic = Diagnostic::error(value.span(), message).label(declared_at, "declared here");
+                diagnostic.code = mismatch.code;
                 self.report(with_conversion_hint(diagnostic, declared, &value.ty));
+                fits = false;
             }
+            given.push((value.ty, value.known));
             values.push(value.expr);
         }
-        let size = |name: u32| bindings.get(name as usize).copied().flatten().unwrap_or(Size::Unknown);
+        let bound_sizes = bindings.sizes;
+        let size = |name: u32| bound_sizes.get(name as usize).copied().flatten().unwrap_or(Size::Unknown);
         let ty = declared_type(&result, &size);
         if !bound.is_complete {
             return Typed::new(Expr::unit(span), ty);
         }
         let kind = ExprKind::Call { function: index, arguments: values.into() };
-        Typed::new(Expr::new(kind, span), ty)
+        let call = Typed::new(Expr::new(kind, span), ty);
+        if !fits {
+            return call;
+        }
+        let arguments = parameters
+            .iter()
+            .zip(&given)
+            .map(|((_, declared), (ty, known))| refined(declared_type(declared, &size), ty, known));
+        match self.instance(index, arguments.collect(), &bound_sizes) {
+            Some(instance) => {
+                self.report_call(&instance, &name, span);
+                match &instance.result {
+                    Some((ty, known)) => {
+                        let (ty, known) = refined(call.ty, ty, known);
+                        Typed { expr: call.expr, ty, known }
+                    }
+                    None => call,
+                }
+            }
+            None => {
+                // What the function compares is not known.
+                given.iter().for_each(|(ty, known)| loosen(ty, known));
+                call
+            }
+        }
     }
 
     fn builtin_call(&mut self, row: &'static Builtin, values: Vec<ArgumentValue<'_>>, span: Span) -> Typed {
@@ -404,6 +435,9 @@ impl Checker {
             if let Some(value) = argument.take() {
                 *argument = Some(self.builtin_argument(row, param, value));
             }
+        }
+        if row.name.starts_with("assert") {
+            arguments.iter().flatten().for_each(|value| loosen(&value.ty, &value.known));
         }
         let (ty, known) = (row.result)(&ArgTypes(&known_types(&arguments)));
         let mut rest = Some(bound.rest);

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use tl_syntax::{Diagnostic, Span};
+use tl_syntax::{Code, Diagnostic, Span};
+use tl_tensor::ops::Size;
 
 use crate::check::declarations::{Namespace, StructInfo};
+use crate::check::instances::{Instances, Problem};
 use crate::check::scope::{Scopes, Snapshot, State, VariableId};
 use crate::check::typed::Typed;
 use crate::declared::Declared;
 use crate::ir::{Block, Expr, Function, Parameter, Slot};
-use crate::types::{Type, show};
+use crate::types::{Known, Type, show};
 
 /// The most diagnostics that are reported.
 const MAX_DIAGNOSTICS: usize = 100;
@@ -34,6 +36,8 @@ pub(super) struct Frame {
     pub(super) holds_memory: Vec<bool>,
     /// The names of the signature's sizes.
     pub(super) sizes: Vec<Arc<str>>,
+    /// What these names stand for.
+    pub(super) size_values: Vec<Size>,
     /// The result's type; `None` at the top level, which returns nothing.
     pub(super) result: Option<Declared>,
     /// Whether the checker is at the top level, where variables may be global.
@@ -42,6 +46,12 @@ pub(super) struct Frame {
     pub(super) loops: Vec<LoopState>,
     /// The variables assigned so far, in order; a loop's trial round uses those that it added.
     pub(super) assigned: Vec<VariableId>,
+    /// The joined type of all results so far, and what is known of them.
+    pub(super) returned: Option<(Type, Known)>,
+    /// Above 0 in trial rounds of loops, where no condition counts as known.
+    pub(super) trials: u32,
+    /// How many `return`s were checked.
+    pub(super) returns: usize,
 }
 
 /// A loop around the point that the checker has reached.
@@ -54,6 +64,11 @@ pub(super) struct LoopState {
 }
 
 impl Frame {
+    /// What a size name of the signature stands for.
+    pub(super) fn size(&self, name: u32) -> Size {
+        self.size_values.get(name as usize).copied().unwrap_or(Size::Unknown)
+    }
+
     pub(super) fn new_slot(&mut self, ty: &Type) -> Slot {
         self.holds_memory.push(ty.holds_memory());
         self.holds_memory.len() as Slot - 1
@@ -67,6 +82,8 @@ pub(super) struct Global {
     pub(super) namespace: usize,
     /// The joined type of all values assigned to it; `None` before the first.
     pub(super) state: Option<Type>,
+    /// What is known of all these values.
+    pub(super) known: Known,
     pub(super) is_used: bool,
     /// Whether functions assign to it, so that a call may change it.
     pub(super) is_assigned: bool,
@@ -105,17 +122,43 @@ pub(super) struct Checker {
     pub(super) frame: Frame,
     /// Above 0, nothing is reported: in trial rounds of loops.
     pub(super) quiet: u32,
+    /// Above 0, only errors in shapes are reported: the rest is found where the code is checked in general.
+    pub(super) only_shapes: u32,
+    /// Above 0, the code is never reached, so that its shapes do not matter.
+    pub(super) dead: u32,
+    pub(super) instances: Instances,
+    /// Errors that calls have with their sizes.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Checker {
     pub(super) fn report(&mut self, diagnostic: Diagnostic) {
-        if self.quiet == 0 && self.diagnostics.len() < MAX_DIAGNOSTICS {
+        let is_shape = diagnostic.code.is_some_and(Code::is_shape);
+        let is_wanted = self.quiet == 0 && (if is_shape { self.dead == 0 } else { self.only_shapes == 0 });
+        if is_wanted && self.diagnostics.len() < MAX_DIAGNOSTICS {
             self.diagnostics.push(diagnostic);
         }
     }
 
     pub(super) fn error(&mut self, span: Span, message: impl Into<String>) {
         self.report(Diagnostic::error(span, message));
+    }
+
+    /// Checks a part that is never reached if `is_dead`: it leaves no states behind then.
+    pub(super) fn reached_unless<T>(&mut self, is_dead: bool, part: impl FnOnce(&mut Self) -> T) -> T {
+        if !is_dead {
+            return part(self);
+        }
+        let round = self.frame.loops.last_mut().map(std::mem::take);
+        let (returned, returns) = (self.frame.returned.clone(), self.frame.returns);
+        self.dead += 1;
+        let result = part(self);
+        self.dead -= 1;
+        (self.frame.returned, self.frame.returns) = (returned, returns);
+        if let (Some(place), Some(round)) = (self.frame.loops.last_mut(), round) {
+            *place = round;
+        }
+        result
     }
 
     pub(super) fn scopes(&mut self) -> &mut Scopes {
@@ -126,9 +169,9 @@ impl Checker {
         self.frame.scopes.state(id)
     }
 
-    /// A type as a message shows it, with the names of this function's sizes.
+    /// A type as a message shows it.
     pub(super) fn show(&self, ty: &Type) -> String {
-        show(ty, &self.frame.sizes)
+        show(ty)
     }
 
     /// The finished function.

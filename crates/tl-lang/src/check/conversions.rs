@@ -8,7 +8,7 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, error_value};
-use crate::check::typed::{Typed, accepts};
+use crate::check::typed::{Bindings, Typed, accepts, list_sizes};
 use crate::declared::{Declared, DeclaredDtype, declared_type, show_declared};
 use crate::ir::{Expr, ExprKind, TypeSource};
 use crate::types::{Known, Type};
@@ -30,29 +30,33 @@ impl Checker {
     pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: TypeSource) -> Typed {
         let span = value.span();
         let names = self.frame.sizes.clone();
-        let mut bindings = (0..names.len() as u32).map(|name| Some(Size::Named(name))).collect();
-        if let Err(reason) = accepts(declared, &value.ty, &mut bindings, &names) {
+        let sizes = self.frame.size_values.iter().map(|size| Some(*size)).collect();
+        let mut bindings = Bindings { names: &names, sizes, are_own: true };
+        let declared_ty = declared_type(declared, &|name| self.frame.size(name));
+        if let Err(mismatch) = accepts(declared, &value.ty, &value.known, &mut bindings) {
             let place = match &what {
                 TypeSource::Variable(name) => format!("`{name}` is declared as {}", show_declared(declared, &names)),
                 TypeSource::Result => format!("this function returns {}", show_declared(declared, &names)),
                 TypeSource::Conversion => format!("`as` names {}", show_declared(declared, &names)),
             };
-            let message = format!("{place}, and is given {}{}", self.show(&value.ty), in_brackets(&reason));
+            let message = format!("{place}, and is given {}{}", self.show(&value.ty), in_brackets(&mismatch.reason));
             let mut diagnostic = with_conversion_hint(Diagnostic::error(span, message), declared, &value.ty);
+            diagnostic.code = mismatch.code;
             if let (true, TypeSource::Variable(name)) = (diagnostic.hints.is_empty(), &what) {
                 diagnostic = diagnostic.hint(format!("`let {name} = …` declares another variable of that name"));
             }
             self.report(diagnostic);
-            return Typed::new(Expr::unit(span), declared_type(declared, &Size::Named));
+            if mismatch.code.is_none() {
+                return Typed::new(Expr::unit(span), declared_ty);
+            }
         }
-        let ty = refined(declared_type(declared, &Size::Named), &value.ty);
+        let (ty, known) = refined(declared_ty, &value.ty, &value.known);
         if let Declared::Float = declared {
             return self.float_of(value);
         }
         if is_certain(declared, &value.ty) {
             return value;
         }
-        let known = value.known;
         let kind = ExprKind::Expect { operand: Box::new(value.expr), ty: Box::new(declared.clone()), what };
         Typed { expr: Expr::new(kind, span), ty, known }
     }
@@ -69,21 +73,30 @@ impl Checker {
             }
             _ => ExprKind::Convert { operand: Box::new(value.expr), to: Box::new(Declared::Float) },
         };
-        Typed::new(Expr::new(kind, span), Type::Float)
+        let known = match value.known {
+            Known::Int(Size::Known(n)) => Known::Float(n as f64),
+            _ => Known::Nothing,
+        };
+        Typed { known, ..Typed::new(Expr::new(kind, span), Type::Float) }
     }
 
     /// A list of numbers as a tensor.
     pub(super) fn tensor_of(&mut self, value: Typed, dtype: DType) -> Typed {
         let span = value.span();
-        let sizes = match &value.known {
-            Known::Ints(sizes) => Some([Size::Known(sizes.len() as i64)].into_iter().collect()),
-            _ => list_sizes(&value.expr),
+        let sizes = match list_sizes(&value.known) {
+            Ok(sizes) => sizes.or_else(|| literal_sizes(&value.expr)),
+            Err((code, reason)) => {
+                let message = format!("this list cannot become a tensor: {reason}");
+                self.report(Diagnostic::error(span, message).code(code));
+                None
+            }
         };
         let kind = ExprKind::FromList { operand: Box::new(value.expr), dtype };
         Typed::new(Expr::new(kind, span), Type::Tensor(TensorType { dtype: Some(dtype), sizes }))
     }
 
-    pub(super) fn condition(&mut self, expr: &ast::Expr) -> Expr {
+    /// A condition, and its value if that is known.
+    pub(super) fn condition(&mut self, expr: &ast::Expr) -> (Expr, Option<bool>) {
         let value = self.expr(expr);
         if !matches!(value.ty, Type::Bool | Type::Unknown | Type::Never) {
             let message = format!("a condition must be a bool, and this is {}", self.show(&value.ty));
@@ -95,7 +108,11 @@ impl Checker {
             }
             self.report(diagnostic);
         }
-        value.expr
+        let known = match value.known {
+            Known::Bool(known) if self.frame.trials == 0 => Some(known),
+            _ => None,
+        };
+        (value.expr, known)
     }
 
     /// `operand as type`.
@@ -171,8 +188,11 @@ impl Checker {
             self.report(diagnostic);
             return Typed::new(Expr::unit(span), ty);
         }
-        let known = if ty == Type::Int { value.known } else { Known::Nothing };
-        let known = if matches!(known, Known::Int(_)) { known } else { Known::Nothing };
+        let known = match (&ty, value.known) {
+            (Type::Int, known @ Known::Int(_)) => known,
+            (Type::Float, Known::Int(Size::Known(n))) => Known::Float(n as f64),
+            _ => Known::Nothing,
+        };
         let kind = ExprKind::Convert { operand: Box::new(value.expr), to: Box::new(to) };
         Typed { expr: Expr::new(kind, span), ty, known }
     }
@@ -215,23 +235,52 @@ fn is_certain(declared: &Declared, given: &Type) -> bool {
     }
 }
 
-/// The declared type, with its open sizes taken from the value's type.
-fn refined(declared: Type, given: &Type) -> Type {
-    let (Type::Tensor(mut ty), Type::Tensor(given)) = (declared.clone(), given) else { return declared };
+/// The declared type, with what it leaves open taken from the value, and what is known of the value after its conversion.
+pub(super) fn refined(declared: Type, given: &Type, known: &Known) -> (Type, Known) {
+    let mut ty = match (declared, given) {
+        (Type::Tensor(ty), _) => ty,
+        (Type::List(declared), Type::List(given)) => return refined_list(*declared, given, known),
+        (Type::Optional, Type::Tensor(given)) => return (Type::Optional, Known::Optional(Some(given.clone()))),
+        (Type::Float, Type::Int) => {
+            let known = known.size().known().map_or(Known::Nothing, |n| Known::Float(n as f64));
+            return (Type::Float, known);
+        }
+        (Type::Unknown, given) => return (given.clone(), known.clone()),
+        (declared, given) if declared.same_kind(given) => return (declared, known.clone()),
+        (declared, _) => return (declared, Known::Nothing),
+    };
+    let of_list = TensorType { dtype: None, sizes: list_sizes(known).unwrap_or_default() };
+    let given = match given {
+        Type::Tensor(given) => given,
+        given if given.may_become_tensor() => &of_list,
+        _ => return (Type::Tensor(ty), Known::Nothing),
+    };
     if let (Some(sizes), Some(given)) = (&mut ty.sizes, &given.sizes) {
         for (size, given) in sizes.iter_mut().zip(given) {
-            if *size == Size::Unknown {
+            // What is written says no more than what is known.
+            if size.known().is_none() && (*given != Size::Unknown) {
                 *size = *given;
             }
         }
     }
     // A weight keeps its stored format.
     ty.dtype = given.dtype.or(ty.dtype);
-    Type::Tensor(ty)
+    (Type::Tensor(ty), Known::Nothing)
 }
 
-/// The sizes of a literal list of lists, from its first parts.
-fn list_sizes(expr: &Expr) -> Option<tl_tensor::ops::Sizes> {
+fn refined_list(declared: Type, given: &Type, known: &Known) -> (Type, Known) {
+    let known = match known {
+        Known::Elements(elements) => {
+            let elements = elements.iter().map(|(ty, known)| refined(declared.clone(), ty, known));
+            Known::Elements(elements.collect())
+        }
+        known => known.clone(),
+    };
+    (Type::list(refined(declared, given, &Known::Nothing).0), known)
+}
+
+/// The sizes of a long literal list of lists, from its first parts.
+fn literal_sizes(expr: &Expr) -> Option<tl_tensor::ops::Sizes> {
     match &expr.kind {
         ExprKind::List(elements) => {
             let first = elements.first()?;
@@ -240,7 +289,7 @@ fn list_sizes(expr: &Expr) -> Option<tl_tensor::ops::Sizes> {
             if !is_list {
                 return None;
             }
-            let inner = list_sizes(first)?;
+            let inner = literal_sizes(first)?;
             Some(std::iter::once(Size::Known(elements.len() as i64)).chain(inner).collect())
         }
         ExprKind::Constant(value) => value_sizes(value),

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use tl_device::DType;
 use tl_syntax::ast::{self, BinaryOperator, UnaryOperator};
 use tl_syntax::{Diagnostic, Span};
-use tl_tensor::ops::{Size, Sizes};
+use tl_tensor::ops::Size;
 
 use crate::check::checker::{Checker, error_value};
 use crate::check::scope::{State, Variable, VariableLocation};
@@ -27,7 +26,7 @@ const FOREIGN_VALUES: &[(&str, &str)] =
     &[("True", "true"), ("False", "false"), ("None", NONE), ("null", NONE), ("nil", NONE), ("NULL", NONE)];
 
 /// The checker does not track the elements of longer lists.
-const MAX_KNOWN: usize = 64;
+const MAX_KNOWN: usize = 1024;
 
 /// The dtype of that name.
 pub(super) fn dtype_named(name: &str) -> Option<DType> {
@@ -38,11 +37,14 @@ pub(super) fn dtype_named(name: &str) -> Option<DType> {
 
 impl Checker {
     pub(super) fn expr(&mut self, expr: &ast::Expr) -> Typed {
+        if self.only_shapes > 0 {
+            self.instances.count();
+        }
         let span = expr.span;
         let constant = |value, ty, known| Typed { expr: Expr::of(value, span), ty, known };
         match &expr.kind {
             ast::ExprKind::Int(n) => constant(Value::Int(*n), Type::Int, Known::Int(Size::Known(*n))),
-            ast::ExprKind::Float(x) => constant(Value::Float(*x), Type::Float, Known::Nothing),
+            ast::ExprKind::Float(x) => constant(Value::Float(*x), Type::Float, Known::Float(*x)),
             ast::ExprKind::Bool(b) => constant(Value::Bool(*b), Type::Bool, Known::Bool(*b)),
             ast::ExprKind::Str(text) => constant(Value::text(text), Type::Str, Known::Text(text.clone())),
             ast::ExprKind::Unit => Typed::new(Expr::unit(span), Type::Unit),
@@ -58,8 +60,9 @@ impl Checker {
             ast::ExprKind::As { operand, ty } => self.conversion(operand, ty, span),
             ast::ExprKind::Range { start, end } => {
                 let (start, end) = (self.int(start, "a range's start"), self.int(end, "a range's end"));
+                let known = Known::Range(start.known.size(), end.known.size());
                 let kind = ExprKind::Range { start: Box::new(start.expr), end: Box::new(end.expr) };
-                Typed::new(Expr::new(kind, span), Type::Range)
+                Typed { expr: Expr::new(kind, span), ty: Type::Range, known }
             }
             ast::ExprKind::Call { module, qualifier, name, arguments } => {
                 self.call((module.as_ref(), qualifier.as_ref()), name, arguments, span)
@@ -153,15 +156,17 @@ impl Checker {
         {
             global.is_used = true;
             let ty = global.state.clone().unwrap_or(Type::Unknown);
-            let ty = if global.is_assigned { ty.widened() } else { ty };
-            return Typed::new(Expr::new(ExprKind::Global { index }, span), ty);
+            let (ty, known) =
+                if global.is_assigned { (ty.widened(), Known::Nothing) } else { (ty, global.known.clone()) };
+            return Typed { expr: Expr::new(ExprKind::Global { index }, span), ty, known };
         }
         if let Some(dtype) = dtype_named(name) {
             let kind = ExprKind::Constant(Box::new(Value::DType(dtype)));
             return Typed { expr: Expr::new(kind, span), ty: Type::Dtype, known: Known::DType(dtype) };
         }
         if &**name == NONE {
-            return Typed::new(Expr::of(Value::None, span), Type::Optional);
+            let known = Known::Optional(None);
+            return Typed { expr: Expr::of(Value::None, span), ty: Type::Optional, known };
         }
         self.unknown_name(name, span);
         error_value(span)
@@ -232,7 +237,8 @@ impl Checker {
                 return Typed { expr, ty: Type::Int, known };
             }
             (Some(Value::Float(x)), true) => {
-                return Typed::new(Expr::of(Value::Float(-x), span), Type::Float);
+                let (expr, known) = (Expr::of(Value::Float(-x), span), Known::Float(-x));
+                return Typed { expr, ty: Type::Float, known };
             }
             _ => {}
         }
@@ -248,9 +254,8 @@ impl Checker {
             }
         }
         let known = match (&operand.known, negates) {
-            (Known::Int(Size::Known(n)), true) => {
-                n.checked_neg().map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
-            }
+            (Known::Int(size), true) => Known::Int(Size::Known(0).minus(*size)),
+            (Known::Float(x), true) => Known::Float(-x),
             (Known::Bool(value), false) => Known::Bool(!value),
             _ => Known::Nothing,
         };
@@ -271,7 +276,9 @@ impl Checker {
         let left = self.expr(left);
         // The right side of `and` and `or` may not be evaluated, so its states are joined with those before it.
         let before = matches!(operator, BinaryOperator::And | BinaryOperator::Or).then(|| self.scopes().snapshot());
-        let right = self.expr(right);
+        let decides = Known::Bool(operator == BinaryOperator::Or);
+        let is_dead = before.is_some() && left.known == decides && self.frame.trials == 0;
+        let right = self.reached_unless(is_dead, |checker| checker.expr(right));
         if let Some(before) = before {
             self.scopes().join(&before);
         }
@@ -296,20 +303,28 @@ impl Checker {
             };
             return Typed { expr: Expr::new(ExprKind::Block(block), span), ty, known };
         };
-        let condition = self.condition(condition);
+        let (condition, holds) = self.condition(condition);
         let before = self.scopes().snapshot();
-        let (then_block, then_type, then_known) = self.branch(then, has_value);
+        let (then_block, mut then_type, then_known) =
+            self.reached_unless(holds == Some(false), |checker| checker.branch(then, has_value));
         let after_then = self.scopes().snapshot();
         self.scopes().restore(before);
-        let other = self.if_expression(rest, otherwise, span, has_value);
+        let mut other =
+            self.reached_unless(holds == Some(true), |checker| checker.if_expression(rest, otherwise, span, has_value));
+        let kinds = (then_type.clone(), other.ty.clone());
+        match holds {
+            Some(true) => other.ty = Type::Never,
+            Some(false) => then_type = Type::Never,
+            None => {}
+        }
         if other.ty == Type::Never {
             self.scopes().restore(after_then);
         } else if then_type != Type::Never {
             self.scopes().join(&after_then);
         }
         let is_last = rest.is_empty();
-        if has_value && !then_type.same_kind(&other.ty) && !(is_last && otherwise.is_none()) {
-            self.branches_differ(&then_type, &other.ty, span);
+        if has_value && !kinds.0.same_kind(&kinds.1) && !(is_last && otherwise.is_none()) {
+            self.branches_differ(&kinds.0, &kinds.1, span);
         }
         let known = match (&then_type, &other.ty) {
             (Type::Never, _) => other.known.clone(),
@@ -370,22 +385,35 @@ impl Checker {
             location: VariableLocation::Slot(slot),
             declared: None,
         };
-        self.scopes().declare(variable, State::of(Type::any_tensor(), Known::Nothing));
-        let (then_block, then_type, then_known) = self.branch(then, has_value);
+        let (ty, is_there) = match &value.known {
+            Known::Optional(Some(ty)) => (Type::Tensor(ty.clone()), Some(true)),
+            Known::Optional(None) => (Type::any_tensor(), Some(false)),
+            _ => (Type::any_tensor(), None),
+        };
+        let is_there = is_there.filter(|_| self.frame.trials == 0);
+        self.scopes().declare(variable, State::of(ty, Known::Nothing));
+        let (then_block, mut then_type, then_known) =
+            self.reached_unless(is_there == Some(false), |checker| checker.branch(then, has_value));
         self.scopes().close();
         let after_then = self.scopes().snapshot();
         self.scopes().restore(before);
-        let (otherwise_block, other_type, other_known) = match otherwise {
-            Some(block) => self.branch(block, has_value),
+        let (otherwise_block, mut other_type, other_known) = match otherwise {
+            Some(block) => self.reached_unless(is_there == Some(true), |checker| checker.branch(block, has_value)),
             None => (Block::default(), Type::Unit, Known::Nothing),
         };
+        let kinds = (then_type.clone(), other_type.clone());
+        match is_there {
+            Some(true) => other_type = Type::Never,
+            Some(false) => then_type = Type::Never,
+            None => {}
+        }
         if other_type == Type::Never {
             self.scopes().restore(after_then);
         } else if then_type != Type::Never {
             self.scopes().join(&after_then);
         }
-        if has_value && otherwise.is_some() && !then_type.same_kind(&other_type) {
-            self.branches_differ(&then_type, &other_type, span);
+        if has_value && otherwise.is_some() && !kinds.0.same_kind(&kinds.1) {
+            self.branches_differ(&kinds.0, &kinds.1, span);
         }
         let (ty, known) = match (has_value && otherwise.is_some(), &then_type, &other_type) {
             (_, Type::Never, _) => (other_type, other_known),
@@ -423,20 +451,13 @@ impl Checker {
     }
 }
 
+/// What is known of a list's elements.
 fn known_elements(elements: &[Typed]) -> Known {
     if elements.len() > MAX_KNOWN || elements.is_empty() {
         return Known::Nothing;
     }
-    if elements.iter().any(|element| matches!(element.ty, Type::Tensor(_))) {
-        return Known::Elements(elements.iter().map(|element| element.ty.clone()).collect());
+    if elements.iter().all(|element| element.ty == Type::Int) {
+        return Known::Ints(elements.iter().map(|element| element.known.size()).collect());
     }
-    let sizes: Option<SmallVec<_>> = elements
-        .iter()
-        .map(|element| match (&element.ty, &element.known) {
-            (Type::Int, Known::Int(size)) => Some(*size),
-            (Type::Int, _) => Some(Size::Unknown),
-            _ => None,
-        })
-        .collect();
-    sizes.map_or(Known::Nothing, |sizes: Sizes| Known::Ints(sizes))
+    Known::Elements(elements.iter().map(|element| (element.ty.clone(), element.known.clone())).collect())
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, Item, StatementKind};
 
-use crate::check::checker::{Checker, Global, Part, Signature};
+use crate::check::checker::{Checker, Frame, Global, Part, Signature};
 use crate::check::files::LoadedFile;
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
 use crate::ir::{self, Block, Parameter, Program, Statement};
 use crate::types::{HandleKind, Known, Type};
-use tl_tensor::ops::Size;
+use tl_tensor::ops::{Size, Symbol, TensorType};
 
 impl Checker {
     pub(super) fn program(&mut self, files: &[LoadedFile]) -> Program {
@@ -115,6 +115,7 @@ impl Checker {
         }
         let signature = Signature { name: full_name, ..self.signature(function) };
         self.functions.push(signature);
+        self.instances.add_body(function);
         bodies.push(function);
     }
 
@@ -244,8 +245,10 @@ impl Checker {
     fn dim_in_scope(&mut self, name: &Arc<str>, span: tl_syntax::Span) -> DeclaredDim {
         let known = self.scopes().find(name).and_then(|id| self.state(id)).map(|state| state.known.clone());
         match known {
-            Some(Known::Int(Size::Named(index))) => DeclaredDim::Named(index),
             Some(Known::Int(Size::Known(n))) if n >= 0 => DeclaredDim::Known(n as usize),
+            Some(Known::Int(size)) if let Some(name) = self.frame.size_values.iter().position(|own| *own == size) => {
+                DeclaredDim::Named(name as u32)
+            }
             _ => {
                 let message = format!("`{name}` is not a size that is known here");
                 let hint =
@@ -277,7 +280,14 @@ impl Checker {
                 } else if !names.globals.contains_key(name) {
                     names.globals.insert(name.clone(), index);
                     let (name, state) = (name.clone(), None);
-                    self.globals.push(Global { name, namespace, state, is_used: false, is_assigned: false });
+                    self.globals.push(Global {
+                        name,
+                        namespace,
+                        state,
+                        known: Known::Nothing,
+                        is_used: false,
+                        is_assigned: false,
+                    });
                 }
             }
         }
@@ -293,7 +303,14 @@ impl Checker {
             let index = *names.globals.entry(name.clone()).or_insert(next);
             if index == next {
                 let (name, state) = (name.clone(), None);
-                self.globals.push(Global { name, namespace, state, is_used: true, is_assigned: false });
+                self.globals.push(Global {
+                    name,
+                    namespace,
+                    state,
+                    known: Known::Nothing,
+                    is_used: true,
+                    is_assigned: false,
+                });
             }
             if let Some(global) = self.globals.get_mut(index as usize) {
                 global.state = Some(ty.clone());
@@ -440,18 +457,24 @@ impl Checker {
         self.frame = Default::default();
         self.frame.sizes = head.sizes.clone();
         self.frame.result = Some(head.result.clone());
+        self.frame.size_values = rigid_sizes(&head);
+        let values = head.parameters.iter().map(|parameter| open_value(parameter, &self.frame)).collect();
         self.scopes().open();
-        self.declare_parameters(&head, function);
+        self.declare_parameters(&head, function, values);
         let body = self.result_block(&function.body, &head.result);
         self.scopes().close();
         self.finish(head, body)
     }
 
-    fn declare_parameters(&mut self, head: &Signature, function: &ast::Function) {
+    /// Declares the parameters with these values, and the signature's sizes.
+    pub(super) fn declare_parameters(
+        &mut self,
+        head: &Signature,
+        function: &ast::Function,
+        values: Vec<(Type, Known)>,
+    ) {
         let span = |at: usize| function.parameters.get(at).map_or(head.span, |parameter| parameter.name.span);
-        let types: Vec<Type> =
-            head.parameters.iter().map(|parameter| declared_type(&parameter.ty, &Size::Named)).collect();
-        for ty in &types {
+        for (ty, _) in &values {
             self.frame.new_slot(ty);
         }
         for (index, name) in head.sizes.iter().enumerate() {
@@ -466,9 +489,10 @@ impl Checker {
                 location: VariableLocation::Slot(slot),
                 declared: None,
             };
-            self.scopes().declare(variable, State::of(Type::Int, Known::Int(Size::Named(index as u32))));
+            let size = self.frame.size(index as u32);
+            self.scopes().declare(variable, State::of(Type::Int, Known::Int(size)));
         }
-        for (at, (parameter, ty)) in head.parameters.iter().zip(types).enumerate() {
+        for (at, (parameter, (ty, known))) in head.parameters.iter().zip(values).enumerate() {
             let declared = Some(parameter.ty.clone());
             let variable = Variable {
                 name: parameter.name.clone(),
@@ -476,7 +500,7 @@ impl Checker {
                 location: VariableLocation::Slot(at as u32),
                 declared,
             };
-            self.scopes().declare(variable, State::of(ty, Known::Nothing));
+            self.scopes().declare(variable, State::of(ty, known));
         }
     }
 }
@@ -484,6 +508,30 @@ impl Checker {
 fn empty_signature(span: tl_syntax::Span) -> Signature {
     let (parameters, sizes) = (Vec::new(), Vec::new());
     Signature { name: "".into(), span, parameters, result: Declared::Unknown, sizes, namespace: 0 }
+}
+
+/// The sizes of a signature as its body sees them: each is any size. One that only the result has is whatever the body gives.
+fn rigid_sizes(head: &Signature) -> Vec<Size> {
+    let value = |(index, name): (usize, &Arc<str>)| {
+        let is_given = head.parameters.iter().any(|parameter| mentions(&parameter.ty, index as u32));
+        Size::symbol(name, if is_given { Symbol::Rigid } else { Symbol::Dimension })
+    };
+    head.sizes.iter().enumerate().map(value).collect()
+}
+
+/// What a body knows of a parameter whatever the call: a `?` and an int are one number all the time.
+fn open_value(parameter: &Parameter, frame: &Frame) -> (Type, Known) {
+    let mut ty = declared_type(&parameter.ty, &|name| frame.size(name));
+    if let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = &mut ty {
+        for size in sizes.iter_mut().filter(|size| **size == Size::Unknown) {
+            *size = Size::symbol("?", Symbol::Dimension);
+        }
+    }
+    let known = match ty {
+        Type::Int => Known::Int(Size::symbol(&parameter.name, Symbol::Int)),
+        _ => Known::Nothing,
+    };
+    (ty, known)
 }
 
 /// Whether a written type mentions the size name.

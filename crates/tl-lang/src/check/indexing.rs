@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use tl_syntax::ast;
-use tl_syntax::{Diagnostic, Span};
+use tl_syntax::{Code, Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, error_value};
 use crate::check::typed::Typed;
 use crate::ir::{Expr, ExprKind, Index};
 use crate::library;
-use crate::types::{HandleKind, Known, Type};
+use crate::types::{HandleKind, Known, Outside, Type};
 
 impl Checker {
     pub(super) fn index(&mut self, receiver: &ast::Expr, indices: &[ast::Index], span: Span) -> Typed {
@@ -46,14 +46,15 @@ impl Checker {
     }
 
     fn one_index(&mut self, index: &ast::Index) -> (Index, IndexKnown) {
-        let known = |value: &Typed| match value.known {
-            Known::Int(size) => size,
-            _ => Size::Unknown,
-        };
+        let known = |value: &Typed| value.known.size();
         match index {
             ast::Index::At(at) => {
                 let at = self.int_or_range(at);
-                let what = if at.ty == Type::Range { IndexKnown::Range } else { IndexKnown::At(known(&at)) };
+                let what = match &at.known {
+                    Known::Range(start, end) => IndexKnown::Slice(*start, Some(*end)),
+                    _ if at.ty == Type::Range => IndexKnown::Slice(Size::Unknown, Some(Size::Unknown)),
+                    known => IndexKnown::At(known.size()),
+                };
                 (Index::At(at.expr), what)
             }
             ast::Index::Slice { start, end, .. } => {
@@ -84,7 +85,7 @@ impl Checker {
             Ok(ty) => ty,
             Err(problem) => {
                 let message = format!("{problem}: {}", self.show(&receiver.ty));
-                self.error(span, message);
+                self.report(Diagnostic::error(span, message).code(Code::OutOfRange));
                 TensorType::default()
             }
         };
@@ -101,13 +102,10 @@ impl Checker {
             match indices.get(axis).map(|(_, known)| known) {
                 None => result.push(*size),
                 Some(IndexKnown::At(at)) => {
-                    if let (Size::Known(size), Size::Known(at)) = (size, at)
-                        && (at >= size || *at < -size)
-                    {
+                    if size.excludes(*at) {
                         return Err(format!("index {at} is out of range for dimension {axis}, which has size {size}"));
                     }
                 }
-                Some(IndexKnown::Range) => result.push(Size::Unknown),
                 Some(IndexKnown::Slice(start, end)) => result.push(slice_size(*size, *start, *end, axis)?),
             }
         }
@@ -119,21 +117,47 @@ impl Checker {
             self.report(Diagnostic::error(span, "a list takes one index").hint("for lists of lists, write `x[i][j]`"));
         }
         let indices = self.indices(indices);
-        let (ty, known) = match (indices.first().map(|(_, known)| known), &receiver.known) {
-            (Some(IndexKnown::At(Size::Known(at))), Known::Ints(sizes)) => {
-                let place = if *at < 0 { at + sizes.len() as i64 } else { *at };
-                match usize::try_from(place).ok().and_then(|place| sizes.get(place)) {
-                    Some(size) => (element, Known::Int(*size)),
-                    None => {
-                        self.error(span, format!("index {at} is out of range for a list of {}", sizes.len()));
-                        (element, Known::Nothing)
-                    }
+        let (ty, known) = match indices.first().map(|(_, known)| known) {
+            Some(IndexKnown::At(Size::Known(at))) => match receiver.known.element(*at) {
+                Some(Ok((ty, known))) => (ty, known),
+                Some(Err(Outside(len))) => {
+                    let message = format!("index {at} is out of range for a list of {len}");
+                    self.report(Diagnostic::error(span, message).code(Code::OutOfRange));
+                    (element, Known::Nothing)
                 }
+                None => (element, Known::Nothing),
+            },
+            Some(IndexKnown::At(_)) | None => (element, Known::Nothing),
+            Some(IndexKnown::Slice(start, end)) => {
+                let known = self.part_of_list(&receiver.known, *start, *end, span);
+                (Type::list(element), known)
             }
-            (Some(IndexKnown::At(_)) | None, _) => (element, Known::Nothing),
-            (Some(_), _) => (Type::list(element), Known::Nothing),
         };
         indexed(receiver, indices, ty, known, span)
+    }
+
+    /// What is known of a part of a list.
+    fn part_of_list(&mut self, list: &Known, start: Size, end: Option<Size>, span: Span) -> Known {
+        let Some(len) = list.list_len() else { return Known::Nothing };
+        let size = Size::Known(len as i64);
+        let end = end.unwrap_or(size);
+        if size.part(start, end).is_none() {
+            let message = format!("the part {start}..{end} is out of range for a list of {len}");
+            self.report(Diagnostic::error(span, message).code(Code::OutOfRange));
+            return Known::Nothing;
+        }
+        let place = |at: Size| {
+            let at = at.known()?;
+            usize::try_from(if at < 0 { at + len as i64 } else { at }).ok()
+        };
+        let Some((first, last)) = place(start).zip(place(end)) else { return Known::Nothing };
+        match list {
+            Known::Ints(sizes) => sizes.get(first..last).map_or(Known::Nothing, |part| Known::Ints(part.into())),
+            Known::Elements(elements) => {
+                elements.get(first..last).map_or(Known::Nothing, |part| Known::Elements(part.into()))
+            }
+            _ => Known::Nothing,
+        }
     }
 
     pub(super) fn field(&mut self, receiver: &ast::Expr, name: &ast::Name, span: Span) -> Typed {
@@ -152,9 +176,10 @@ impl Checker {
             self.unknown_field(&receiver, name);
             return error_value(span);
         };
+        let (ty, known) = known_field(&receiver, &name.text).unwrap_or((ty, Known::Nothing));
         let (receiver, name) = (Box::new(receiver.expr), Arc::clone(&name.text));
         let kind = ExprKind::Field { receiver, name, place: Cell::default() };
-        Typed::new(Expr::new(kind, span), ty)
+        Typed { expr: Expr::new(kind, span), ty, known }
     }
 
     fn unknown_field(&mut self, receiver: &Typed, name: &ast::Name) {
@@ -179,11 +204,16 @@ impl Checker {
     }
 }
 
+/// What is known of a field, if more than its declared type is.
+fn known_field(receiver: &Typed, name: &str) -> Option<(Type, Known)> {
+    let (Type::Struct(ty), Known::Elements(fields)) = (&receiver.ty, &receiver.known) else { return None };
+    fields.get(ty.field_index(name)?).cloned()
+}
+
 /// The known parts of an index.
 enum IndexKnown {
     At(Size),
     Slice(Size, Option<Size>),
-    Range,
 }
 
 fn indexed(receiver: Typed, indices: Vec<(Index, IndexKnown)>, ty: Type, known: Known, span: Span) -> Typed {
@@ -192,31 +222,13 @@ fn indexed(receiver: Typed, indices: Vec<(Index, IndexKnown)>, ty: Type, known: 
 }
 
 fn slice_size(size: Size, start: Size, end: Option<Size>, axis: usize) -> Result<Size, String> {
-    let Some(end) = end else {
-        return Ok(match (size, start) {
-            (_, Size::Known(0)) => size,
-            (Size::Known(size), Size::Known(start)) if start > 0 => {
-                if start > size {
-                    return Err(format!(
-                        "the slice from {start} is out of range for dimension {axis}, which has size {size}"
-                    ));
-                }
-                Size::Known(size - start)
-            }
-            _ => Size::Unknown,
-        });
-    };
-    let (Size::Known(start), Size::Known(end)) = (start, end) else { return Ok(Size::Unknown) };
-    let from_end = |at: i64| match size {
-        Size::Known(size) if at < 0 => Some(at + size),
-        _ if at < 0 => None,
-        _ => Some(at),
-    };
-    let (Some(first), Some(last)) = (from_end(start), from_end(end)) else { return Ok(Size::Unknown) };
-    let is_outside = first < 0 || matches!(size, Size::Known(size) if last > size);
-    if is_outside || last < first {
-        let size = size.known().map_or(String::new(), |size| format!(", which has size {size}"));
-        return Err(format!("the slice {start}..{end} is out of range for dimension {axis}{size}"));
-    }
-    Ok(Size::Known(last - first))
+    let written = (start, end);
+    size.part(start, end.unwrap_or(size)).ok_or_else(|| {
+        let of = if size == Size::Unknown { String::new() } else { format!(", which has size {size}") };
+        let part = match written {
+            (start, Some(end)) => format!("{start}..{end}"),
+            (start, None) => format!("from {start}"),
+        };
+        format!("the slice {part} is out of range for dimension {axis}{of}")
+    })
 }

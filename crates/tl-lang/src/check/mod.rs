@@ -3,6 +3,7 @@
 //!
 //! A wrong part becomes an expression of unknown type, and checking continues: one mistake, one message.
 
+mod bodies;
 mod calls;
 mod checker;
 mod conversions;
@@ -11,6 +12,9 @@ mod expressions;
 mod files;
 mod functions;
 mod indexing;
+mod instances;
+mod known_values;
+mod loops;
 mod maps;
 mod namespaces;
 mod operations;
@@ -22,4 +26,4 @@ mod structs;
 mod typed;
 
 pub(crate) use checker::Part;
-pub(crate) use program::{Checked, CheckedEntry, Declarations, check, check_entry};
+pub(crate) use program::{CheckOptions, Checked, CheckedEntry, Declarations, check, check_entry};

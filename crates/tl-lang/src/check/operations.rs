@@ -11,8 +11,10 @@ use tl_tensor::ops::{ArgType, DefaultValue, Kind, Op, Param, RuleArgs, Size, Ten
 use crate::arithmetic;
 use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::IF_LET;
+use crate::check::known_values::{known_logic, known_result};
 use crate::check::typed::Typed;
 use crate::ir::{Argument, Block, Drops, Expr, ExprKind, If, OpCall};
+use crate::op_code::code_of;
 use crate::types::{HandleKind, Known, Type, show_tensor};
 use crate::value::Value;
 
@@ -97,14 +99,15 @@ impl Checker {
                 let mut operands = Vec::new();
                 for ty in &types {
                     match ty {
-                        ArgType::Tensor(ty) => operands.push(show_tensor(ty, &self.frame.sizes)),
-                        ArgType::Tensors(all) => {
-                            operands.extend(all.iter().map(|ty| show_tensor(ty, &self.frame.sizes)))
-                        }
+                        ArgType::Tensor(ty) => operands.push(show_tensor(ty)),
+                        ArgType::Tensors(all) => operands.extend(all.iter().map(show_tensor)),
                         _ => {}
                     }
                 }
-                self.error(span, tl_tensor::describe(op.name, &operands, &error));
+                let mut diagnostic = Diagnostic::error(span, tl_tensor::describe(op.name, &operands, &error));
+                diagnostic.code = code_of(&error);
+                diagnostic.hints.extend(size_hint(&error));
+                self.report(diagnostic);
                 Type::any_tensor()
             }
         }
@@ -133,7 +136,8 @@ impl Checker {
         }
         let ty = match (operator, &left.ty, &right.ty) {
             (And | Or, Type::Bool | Type::Unknown | Type::Never, Type::Bool | Type::Unknown | Type::Never) => {
-                return logic(operator, left, right, span);
+                let known = known_logic(operator, &left.known, &right.known);
+                return Typed { known, ..logic(operator, left, right, span) };
             }
             (And | Or, _, _) => None,
             (BinaryOperator::In, element, container) => is_in(element, container).then_some(Type::Bool),
@@ -152,10 +156,7 @@ impl Checker {
             self.operator_does_not_fit(operator, operator_span, &left, &right);
             return error_value(span);
         };
-        let known = match (&left.known, &right.known) {
-            (Known::Int(a), Known::Int(b)) if ty == Type::Int => known_arithmetic(operator, *a, *b),
-            _ => Known::Nothing,
-        };
+        let known = known_result(operator, &left.known, &right.known);
         let kind = ExprKind::Binary { operator, left: Box::new(left.expr), right: Box::new(right.expr) };
         Typed { expr: Expr::new(kind, span), ty, known }
     }
@@ -211,20 +212,18 @@ fn comparison(operator: BinaryOperator, a: &Type, b: &Type) -> bool {
     }
 }
 
-fn known_arithmetic(operator: BinaryOperator, a: Size, b: Size) -> Known {
-    let (Size::Known(a), Size::Known(b)) = (a, b) else {
-        return match (operator, a, b) {
-            (BinaryOperator::Multiply, Size::Known(1), size) | (BinaryOperator::Multiply, size, Size::Known(1)) => {
-                Known::Int(size)
-            }
-            (BinaryOperator::Add, Size::Known(0), size) | (BinaryOperator::Add, size, Size::Known(0)) => {
-                Known::Int(size)
-            }
-            (BinaryOperator::Divide, size, Size::Known(1)) => Known::Int(size),
-            _ => Known::Nothing,
-        };
-    };
-    arithmetic::int(operator, a, b).map_or(Known::Nothing, |n| Known::Int(Size::Known(n)))
+/// How a program says that two sizes are equal.
+fn size_hint(error: &OpError) -> Option<String> {
+    let (OpError::Sizes { left, right, .. } | OpError::Elements { from: left, to: right }) = error else { return None };
+    match (left, right) {
+        (Size::Known(_), Size::Known(_)) => None,
+        (size @ Size::Known(_), name) | (name, size @ Size::Known(_)) => {
+            Some(format!("`{name}` may be any size; if it is always {size}, the signature must say so"))
+        }
+        (left, right) => Some(format!(
+            "`{left}` and `{right}` may be any sizes; if they are always equal, use one name for both in the signature"
+        )),
+    }
 }
 
 fn argument(value: Option<Typed>, param: &Param) -> Argument {
@@ -255,7 +254,7 @@ fn rule_argument<'a>(value: &'a Typed, param: &Param) -> ArgType<'a> {
 fn tensors_type(value: &Typed) -> ArgType<'_> {
     match &value.known {
         Known::Elements(elements) => {
-            let types = elements.iter().map(|ty| match ty {
+            let types = elements.iter().map(|(ty, _)| match ty {
                 Type::Tensor(ty) => ty.clone(),
                 _ => TensorType::default(),
             });

@@ -156,7 +156,7 @@ impl Checker {
                 let location = self.frame.scopes.variables.get(id).map(|variable| variable.location);
                 self.frame.assigned.push(id);
                 if let Some(location @ VariableLocation::Global(_)) = location {
-                    self.record_global_type(location, &ty);
+                    self.record_global_type(location, &ty, &Known::Nothing);
                 }
                 self.scopes().set(id, State::of(ty, Known::Nothing));
             }

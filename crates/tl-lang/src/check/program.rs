@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tl_syntax::ast::Item;
 use tl_syntax::{Diagnostic, SourceMap, Span};
+use tl_tensor::ops::clear_terms;
 
 use crate::check::checker::{Checker, Part};
 use crate::check::files::{Files, LoadedFile};
@@ -18,12 +19,27 @@ pub(crate) struct Checked {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+/// What a check does beside finding errors.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CheckOptions {
+    pub(crate) part: Part,
+    /// Errors in shapes are left to the running program.
+    pub(crate) leaves_shapes: bool,
+}
+
 /// Parses and checks the file with this name and text, and its imports. The program runs as it is written, and all values live
 /// until their function ends.
-pub(crate) fn check(name: &str, text: &str, part: Part, host: &mut dyn Host, sources: &mut SourceMap) -> Checked {
+pub(crate) fn check(
+    name: &str,
+    text: &str,
+    options: &CheckOptions,
+    host: &mut dyn Host,
+    sources: &mut SourceMap,
+) -> Checked {
     let mut files = Files::new(host, sources);
     files.load_main(name, text);
-    let checker = Checker { part, ..Checker::default() };
+    let dead = u32::from(options.leaves_shapes);
+    let checker = Checker { part: options.part, dead, ..Checker::default() };
     check_files(checker, &files.loaded, files.diagnostics).0
 }
 
@@ -33,10 +49,15 @@ fn check_files(
     files: &[LoadedFile],
     mut diagnostics: Vec<Diagnostic>,
 ) -> (Checked, Option<String>) {
+    clear_terms();
     let program = checker.program(files);
+    let mut of_calls = checker.call_errors();
     diagnostics.append(&mut checker.diagnostics);
+    diagnostics.append(&mut of_calls);
+    clear_terms();
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span().file, diagnostic.span().start));
-    diagnostics.dedup();
+    // What several rounds of a loop have is said once, with the sizes of the first.
+    diagnostics.dedup_by(|a, b| a == b || (a.code.is_some() && a.code == b.code && a.span() == b.span()));
     let has_errors = diagnostics.iter().any(Diagnostic::is_error);
     (Checked { program: (!has_errors).then_some(program), diagnostics }, checker.value_type)
 }

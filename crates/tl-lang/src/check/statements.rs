@@ -3,15 +3,13 @@
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, BinaryOperator, ExprKind, StatementKind, UnaryOperator};
 
-use crate::check::checker::{Checker, LoopState};
-use crate::check::scope::{Snapshot, State, Variable, VariableId, VariableLocation, join};
+use crate::check::checker::Checker;
+use crate::check::loops::{LoopValues, Round};
+use crate::check::scope::{State, Variable, VariableId, VariableLocation};
 use crate::check::typed::Typed;
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, declared_type, show_declared};
 use crate::ir::{self, Block, Drops, Expr, Statement, TypeSource};
 use crate::types::{Known, Type};
-
-/// Loops nested deeper than this get no trial rounds: the states of all variables before them are forgotten.
-const MAX_TRIAL_DEPTH: usize = 3;
 
 /// Whether the point after a statement is never reached.
 pub(super) type Diverges = bool;
@@ -75,7 +73,14 @@ impl Checker {
     }
 
     fn result_value(&mut self, value: Typed, result: &Declared) -> Expr {
-        self.expect(value, result, TypeSource::Result).expr
+        let value = self.expect(value, result, TypeSource::Result);
+        if value.ty != Type::Never {
+            self.frame.returned = Some(match self.frame.returned.take() {
+                Some((ty, known)) => (ty.join(&value.ty), known.join(&value.known)),
+                None => (value.ty, value.known),
+            });
+        }
+        value.expr
     }
 
     /// Checks a statement and appends the result.
@@ -88,12 +93,13 @@ impl Checker {
             StatementKind::Tensor(declaration) => self.tensor_declaration(declaration, into),
             StatementKind::For { variable, iterable, body } => self.for_statement(variable, iterable, body, into),
             StatementKind::While { condition, body } => {
-                let (condition, body) = self.loop_rounds(|checker| {
-                    let condition = checker.condition(condition);
+                let (condition, body) = self.loop_rounds(&LoopValues::Conditional, |checker, _| {
+                    let (condition, takes_place) = checker.condition(condition);
                     // The states where the condition is false are those after the loop.
-                    let after = checker.scopes().snapshot();
-                    let (body, diverges) = checker.block_for_effect(body);
-                    ((condition, body), diverges, Some(after))
+                    let before = Some(checker.scopes().snapshot());
+                    let is_dead = takes_place == Some(false);
+                    let (body, diverges) = checker.reached_unless(is_dead, |checker| checker.block_for_effect(body));
+                    Round { result: (condition, body), diverges, before, takes_place }
                 });
                 into.push(Statement::While { condition, body, drops: Drops::new() });
             }
@@ -139,7 +145,7 @@ impl Checker {
         };
         let (ty, known) = (value.ty.clone(), value.known.clone());
         into.push(set(location, value.expr));
-        self.record_global_type(location, &ty);
+        self.record_global_type(location, &ty, &known);
         let state = self.state_of(location, ty, known);
         let variable = Variable { name: name.text.clone(), span: name.span, location, declared };
         self.scopes().declare(variable, state);
@@ -151,11 +157,17 @@ impl Checker {
         is_top.then(|| self.names().globals.get(name).copied()).flatten()
     }
 
-    pub(super) fn record_global_type(&mut self, location: VariableLocation, ty: &Type) {
+    pub(super) fn record_global_type(&mut self, location: VariableLocation, ty: &Type, known: &Known) {
         let VariableLocation::Global(index) = location else { return };
         if let Some(global) = self.globals.get_mut(index as usize) {
-            let joined = global.state.as_ref().map_or_else(|| ty.clone(), |before| before.join(ty));
-            global.state = Some(joined);
+            let (joined, known) = match &global.state {
+                Some(before) => (before.join(ty), global.known.join(known)),
+                None => (ty.clone(), known.clone()),
+            };
+            if global.state.as_ref() != Some(&joined) || global.known != known {
+                self.instances.clear();
+            }
+            (global.state, global.known) = (Some(joined), known);
         }
     }
 
@@ -254,7 +266,7 @@ impl Checker {
         }
         let (ty, known) = (value.ty.clone(), value.known.clone());
         into.push(set(variable.location, value.expr));
-        self.record_global_type(variable.location, &ty);
+        self.record_global_type(variable.location, &ty, &known);
         self.frame.assigned.push(id);
         let ty = if ty.is_open() { state.ty.widened() } else { ty };
         let state = self.state_of(variable.location, ty, known);
@@ -283,7 +295,7 @@ impl Checker {
             let message = format!("`{name}` has no value, so its type must give every size");
             self.error(declaration.ty.span, message);
         }
-        let ty = declared_type(&declared, &tl_tensor::ops::Size::Named);
+        let ty = declared_type(&declared, &|name| self.frame.size(name));
         let storage = declaration.storage;
         let kind = ir::ExprKind::Declare { ty: Box::new(declared.clone()), storage, value };
         let value = Typed::new(Expr::new(kind, declaration.span), ty);
@@ -314,96 +326,29 @@ impl Checker {
             }
         };
         let slot = self.frame.new_slot(&element);
-        let body = self.loop_rounds(|checker| {
-            let after = checker.scopes().snapshot();
+        let body = self.loop_rounds(&LoopValues::Elements(iterable.known), |checker, value| {
+            let before = Some(checker.scopes().snapshot());
             checker.scopes().open();
             let location = VariableLocation::Slot(slot);
             let variable = Variable { name: name.text.clone(), span: name.span, location, declared: None };
-            checker.scopes().declare(variable, State::of(element.clone(), Known::Nothing));
-            let (body, diverges) = checker.block_for_effect(body);
+            let (ty, known) = value.unwrap_or_else(|| (element.clone(), Known::Nothing));
+            checker.scopes().declare(variable, State::of(ty, known));
+            let (result, diverges) = checker.block_for_effect(body);
             checker.scopes().close();
-            (body, diverges, Some(after))
+            Round { result, diverges, before, takes_place: None }
         });
         into.push(Statement::For { slot, unread: false, iterable: iterable.expr, body, drops: Drops::new() });
     }
 
     fn endless_loop(&mut self, body: &ast::Block, into: &mut Vec<Statement>) -> Diverges {
         let mut ends = false;
-        let body = self.loop_rounds(|checker| {
-            let (body, diverges) = checker.block_for_effect(body);
+        let body = self.loop_rounds(&LoopValues::Conditional, |checker, _| {
+            let (result, diverges) = checker.block_for_effect(body);
             ends = checker.frame.loops.last().is_some_and(|round| round.at_break.is_some());
-            (body, diverges, None)
+            Round { result, diverges, before: None, takes_place: Some(true) }
         });
         into.push(Statement::Loop { body });
         !ends
-    }
-
-    /// Checks a loop's round with the states that hold in every round. `round` gives the states at the loop's normal end.
-    fn loop_rounds<T>(&mut self, mut round: impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>)) -> T {
-        if self.frame.loops.len() >= MAX_TRIAL_DEPTH || self.frame.scopes.is_coarse() {
-            self.scopes().forget_all();
-        } else {
-            // A second trial finds changes that follow from those of the first. If it finds any, all assigned variables are forgotten.
-            let changed = self.trial(&mut round, false) && self.trial(&mut round, false);
-            if changed {
-                self.trial(&mut round, true);
-            }
-        }
-        self.frame.loops.push(LoopState::default());
-        let (result, _, after) = round(self);
-        let left = self.frame.loops.pop().unwrap_or_default();
-        match (after, left.at_break) {
-            (Some(after), Some(at_break)) => {
-                self.scopes().restore(after);
-                self.scopes().join(&at_break);
-            }
-            (Some(states), None) | (None, Some(states)) => self.scopes().restore(states),
-            (None, None) => {}
-        }
-        result
-    }
-
-    /// Checks a round without reports, and widens the states before it that it changes; with `forget_all`, those of all variables
-    /// that it assigns. True if any state was widened.
-    fn trial<T>(
-        &mut self,
-        round: &mut impl FnMut(&mut Self) -> (T, Diverges, Option<Snapshot>),
-        forget_all: bool,
-    ) -> bool {
-        let before = self.scopes().snapshot();
-        let variables = self.frame.scopes.variables.len();
-        let (slots, assigned) = (self.frame.holds_memory.len(), self.frame.assigned.len());
-        let global_types: Vec<Option<Type>> = self.globals.iter().map(|global| global.state.clone()).collect();
-        self.quiet += 1;
-        self.frame.loops.push(LoopState::default());
-        let (_, diverges, _) = round(self);
-        let left = self.frame.loops.pop().unwrap_or_default();
-        self.quiet -= 1;
-        let mut end = (!diverges).then(|| self.scopes().snapshot());
-        if let Some(at_continue) = left.at_continue {
-            match &mut end {
-                Some(end) => join(end, &at_continue),
-                None => end = Some(at_continue),
-            }
-        }
-        let assigned: Vec<VariableId> = self.frame.assigned.drain(assigned..).collect();
-        self.frame.holds_memory.truncate(slots);
-        self.scopes().truncate(variables);
-        self.scopes().restore(before.clone());
-        for (global, ty) in self.globals.iter_mut().zip(global_types) {
-            global.state = ty;
-        }
-        let mut changed = false;
-        for (id, (before, end)) in before.iter().zip(end.unwrap_or_default()).enumerate() {
-            let joined = before.join(&end);
-            if joined != *before || (forget_all && assigned.contains(&id)) {
-                self.scopes().set(id, State::of(joined.ty.widened(), Known::Nothing));
-                changed = true;
-            }
-        }
-        // Enclosing loops need the assigned variables too.
-        self.frame.assigned.extend(assigned);
-        changed
     }
 
     fn leave_round(&mut self, statement: &ast::Statement, into: &mut Vec<Statement>) -> Diverges {
@@ -425,6 +370,7 @@ impl Checker {
         span: tl_syntax::Span,
         into: &mut Vec<Statement>,
     ) -> Diverges {
+        self.frame.returns += 1;
         let value = value.map(|value| self.expr(value));
         let result = self.frame.result.clone().unwrap_or(Declared::Unit);
         let value = match (value, &result) {

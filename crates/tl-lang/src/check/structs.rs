@@ -7,13 +7,13 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::Size;
 
 use crate::check::checker::{Checker, error_value};
-use crate::check::conversions::{in_brackets, with_conversion_hint};
+use crate::check::conversions::{in_brackets, refined, with_conversion_hint};
 use crate::check::declarations::StructInfo;
 use crate::check::files::LoadedFile;
 use crate::check::typed::{Bindings, Typed, accepts};
 use crate::declared::{Declared, declared_type, show_declared};
 use crate::ir::{Expr, ExprKind, Maker, StructFields};
-use crate::types::{StructType, Type};
+use crate::types::{Known, StructType, Type};
 
 /// The name of a method's first parameter.
 pub(super) const SELF: &str = "self";
@@ -146,13 +146,18 @@ impl Checker {
             self.report(diagnostic.label(declared_at, "declared here"));
             return Typed::new(Expr::unit(span), Type::Struct(ty.clone()));
         }
-        let mut bindings: Bindings = vec![None; fields.sizes.len()];
+        let sizes = vec![None; fields.sizes.len()];
+        let mut bindings = Bindings { names: &fields.sizes, sizes, are_own: false };
         let mut parts = Vec::with_capacity(values.len());
+        let mut known = Vec::with_capacity(values.len());
         for ((field, declared), value) in ty.fields.iter().zip(&fields.types).zip(values.into_iter().flatten()) {
+            let size = |name: u32| bindings.sizes.get(name as usize).copied().flatten().unwrap_or(Size::Unknown);
+            known.push(refined(declared_type(declared, &size), &value.ty, &value.known));
             parts.push(self.field_value(&fields, field, declared, value, &mut bindings, declared_at));
         }
         let (maker, ty) = (Box::new(Maker::Struct(fields.clone())), Type::Struct(ty.clone()));
-        Typed::new(Expr::new(ExprKind::Make { maker, parts: parts.into() }, span), ty)
+        let expr = Expr::new(ExprKind::Make { maker, parts: parts.into() }, span);
+        Typed { expr, ty, known: Known::Elements(known.into()) }
     }
 
     fn field_value(
@@ -161,14 +166,15 @@ impl Checker {
         field: &str,
         declared: &Declared,
         value: Typed,
-        bindings: &mut Bindings,
+        bindings: &mut Bindings<'_>,
         declared_at: Span,
     ) -> Expr {
-        if let Err(reason) = accepts(declared, &value.ty, bindings, &fields.sizes) {
+        if let Err(mismatch) = accepts(declared, &value.ty, &value.known, bindings) {
             let (wanted, given) = (show_declared(declared, &fields.sizes), self.show(&value.ty));
-            let message =
-                format!("`{}`: `{field}` is {wanted}, and is given {given}{}", fields.ty.name, in_brackets(&reason));
-            let diagnostic = Diagnostic::error(value.span(), message).label(declared_at, "declared here");
+            let reason = in_brackets(&mismatch.reason);
+            let message = format!("`{}`: `{field}` is {wanted}, and is given {given}{reason}", fields.ty.name);
+            let mut diagnostic = Diagnostic::error(value.span(), message).label(declared_at, "declared here");
+            diagnostic.code = mismatch.code;
             self.report(with_conversion_hint(diagnostic, declared, &value.ty));
         }
         value.expr

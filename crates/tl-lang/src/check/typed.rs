@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use tl_syntax::Span;
-use tl_tensor::ops::{ArgType, Size, TensorType};
+use tl_syntax::{Code, Span};
+use tl_tensor::ops::{ArgType, Size, Sizes, TensorType};
 
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits};
 use crate::ir::Expr;
@@ -32,8 +32,7 @@ impl Typed {
     pub(crate) fn arg_type(&self) -> ArgType<'_> {
         match (&self.ty, &self.known) {
             (Type::Tensor(ty), _) => ArgType::Tensor(ty.clone()),
-            (Type::Int, Known::Int(size)) => ArgType::Int(*size),
-            (Type::Int, _) => ArgType::Int(Size::Unknown),
+            (Type::Int, known) => ArgType::Int(known.size()),
             (Type::Float, _) => ArgType::Number,
             (Type::Bool, Known::Bool(value)) => ArgType::Bool(Some(*value)),
             (Type::Bool, _) => ArgType::Bool(None),
@@ -41,6 +40,8 @@ impl Typed {
             (Type::Str, _) => ArgType::Text(None),
             (Type::Dtype, Known::DType(dtype)) => ArgType::DType(Some(*dtype)),
             (Type::Dtype, _) => ArgType::DType(None),
+            (Type::Optional, Known::Optional(Some(ty))) => ArgType::Tensor(ty.clone()),
+            (Type::Optional, Known::Optional(None)) => ArgType::None,
             (Type::List(_), Known::Ints(sizes)) => ArgType::Ints(sizes.clone()),
             (Type::List(element), _) => match &**element {
                 Type::Tensor(ty) => {
@@ -54,71 +55,143 @@ impl Typed {
 }
 
 /// The sizes that a signature's names are bound to.
-pub(crate) type Bindings = Vec<Option<Size>>;
+pub(crate) struct Bindings<'a> {
+    pub(crate) names: &'a [Arc<str>],
+    pub(crate) sizes: Vec<Option<Size>>,
+    /// Whether these are the names of the enclosing function, whose sizes are given.
+    pub(crate) are_own: bool,
+}
 
-/// Tests a value of the type `given` against a written type, as far as the types are known. Binds the signature's size names.
-///
-/// # Errors
-/// The broken rule, without the types; empty if the kinds differ.
+/// Why a value does not fit a written type.
+#[derive(Debug)]
+pub(crate) struct Mismatch {
+    /// The broken rule, without the types; empty if the kinds differ.
+    pub(crate) reason: String,
+    pub(crate) code: Option<Code>,
+}
+
+impl Mismatch {
+    const KIND: Mismatch = Mismatch { reason: String::new(), code: None };
+
+    fn sizes(reason: String) -> Mismatch {
+        Mismatch { reason, code: Some(Code::WrittenSizes) }
+    }
+}
+
+/// Tests a value of the type `given` against a written type, as far as types and value are known. Binds the signature's size
+/// names.
 pub(crate) fn accepts(
     declared: &Declared,
     given: &Type,
-    bindings: &mut Bindings,
-    names: &[Arc<str>],
-) -> Result<(), String> {
+    known: &Known,
+    bindings: &mut Bindings<'_>,
+) -> Result<(), Mismatch> {
     let fits = match (declared, given) {
         (_, Type::Unknown | Type::Never) | (Declared::Unknown, _) => true,
         (Declared::Int, Type::Int) | (Declared::Float, Type::Int | Type::Float) => true,
         (Declared::Bool, Type::Bool) | (Declared::Str, Type::Str) | (Declared::Unit, Type::Unit) => true,
         (Declared::Tensor(dtype, dims), Type::Tensor(given)) => {
-            return accepts_tensor(*dtype, dims, given, bindings, names);
+            return accepts_tensor(*dtype, dims, given, bindings);
         }
-        (Declared::Optional(_), Type::Optional) => true,
-        (Declared::Optional(tensor), given) => return accepts(tensor, given, bindings, names),
-        (Declared::Tensor(..), given) => given.may_be_tensor() || given.may_become_tensor(),
-        (Declared::List(declared), Type::List(given)) => return accepts(declared, given, bindings, names),
+        (Declared::Optional(tensor), Type::Optional) => match known {
+            Known::Optional(Some(ty)) => {
+                return accepts(tensor, &Type::Tensor(ty.clone()), &Known::Nothing, bindings);
+            }
+            _ => true,
+        },
+        (Declared::Optional(tensor), given) => return accepts(tensor, given, known, bindings),
+        (Declared::Tensor(dtype, dims), given) if given.may_become_tensor() => {
+            let sizes = list_sizes(known).map_err(|(code, reason)| Mismatch { reason, code: Some(code) })?;
+            return accepts_tensor(*dtype, dims, &TensorType { dtype: None, sizes }, bindings);
+        }
+        (Declared::Tensor(..), given) => given.may_be_tensor(),
+        (Declared::List(declared), Type::List(given)) => {
+            if let Known::Elements(elements) = known {
+                return elements.iter().try_for_each(|(ty, known)| accepts(declared, ty, known, bindings));
+            }
+            return accepts(declared, given, &Known::Nothing, bindings);
+        }
         (Declared::Map(key, value), Type::Map(given_key, given_value)) => {
-            accepts(key, given_key, bindings, names)?;
-            return accepts(value, given_value, bindings, names);
+            accepts(key, given_key, &Known::Nothing, bindings)?;
+            return accepts(value, given_value, &Known::Nothing, bindings);
         }
         (Declared::Struct(declared), Type::Struct(given)) => declared == given,
         (Declared::Handle(declared), Type::Handle(given)) => declared == given,
         _ => false,
     };
-    if fits { Ok(()) } else { Err(String::new()) }
+    if fits { Ok(()) } else { Err(Mismatch::KIND) }
+}
+
+/// The sizes of the tensor that a list becomes, if its elements are known.
+///
+/// # Errors
+/// The lists in it have different lengths.
+pub(crate) fn list_sizes(known: &Known) -> Result<Option<Sizes>, (Code, String)> {
+    let Known::Elements(elements) = known else {
+        let len = known.list_len().map(|len| Size::Known(len as i64));
+        return Ok(len.map(|len| [len].into_iter().collect()));
+    };
+    let mut parts: Option<Sizes> = None;
+    for (ty, known) in elements.iter() {
+        let found: Sizes = match ty {
+            Type::List(_) => match list_sizes(known)? {
+                Some(sizes) => sizes,
+                None => return Ok(None),
+            },
+            Type::Int | Type::Float | Type::Bool => Sizes::new(),
+            _ => return Ok(None),
+        };
+        match &parts {
+            Some(first) if *first != found => {
+                let shown = |sizes: &Sizes| match sizes.first() {
+                    Some(len) => format!("a list of {len}"),
+                    None => "a number".into(),
+                };
+                let reason = format!("{} stands beside {}", shown(&found), shown(first));
+                let deep = first.len() == found.len() && first.first() == found.first();
+                let reason = if deep { "the lists in it have different lengths".into() } else { reason };
+                return Err((Code::RaggedList, reason));
+            }
+            Some(_) => {}
+            None => parts = Some(found),
+        }
+    }
+    let len = Size::Known(elements.len() as i64);
+    Ok(Some(std::iter::once(len).chain(parts.unwrap_or_default()).collect()))
 }
 
 fn accepts_tensor(
     dtype: DeclaredDtype,
     dims: &[DeclaredDim],
     given: &TensorType,
-    bindings: &mut Bindings,
-    names: &[Arc<str>],
-) -> Result<(), String> {
+    bindings: &mut Bindings<'_>,
+) -> Result<(), Mismatch> {
     if given.dtype.is_some_and(|given| !dtype_fits(dtype, given)) {
-        return Err("the dtypes differ".into());
+        return Err(Mismatch { reason: "the dtypes differ".into(), code: None });
     }
     let Some(sizes) = &given.sizes else { return Ok(()) };
     if sizes.len() != dims.len() {
-        return Err(format!("it has {} dimensions, not {}", sizes.len(), dims.len()));
+        return Err(Mismatch::sizes(format!("it has {} dimensions, not {}", sizes.len(), dims.len())));
     }
     for (dim, size) in dims.iter().zip(sizes) {
         match *dim {
             DeclaredDim::Any => {}
             DeclaredDim::Known(expected) => {
-                if let Size::Known(size) = size
-                    && *size != expected as i64
-                {
-                    return Err(format!("the size {size} is not {expected}"));
+                if size.equals(Size::Known(expected as i64)) == Some(false) {
+                    return Err(Mismatch::sizes(format!("the size {size} is not {expected}")));
                 }
             }
             DeclaredDim::Named(name) => {
-                let Some(binding) = bindings.get_mut(name as usize) else { continue };
-                if let (Some(Size::Known(first)), Size::Known(size)) = (*binding, size)
-                    && first != *size
+                let Some(binding) = bindings.sizes.get_mut(name as usize) else { continue };
+                if let Some(first) = *binding
+                    && first.equals(*size) == Some(false)
                 {
-                    let name = names.get(name as usize).map_or("?", |name| name);
-                    return Err(format!("`{name}` is {first} and {size} at once"));
+                    let name = bindings.names.get(name as usize).map_or("?", |name| name);
+                    return Err(Mismatch::sizes(if bindings.are_own && first.to_string() == name {
+                        format!("the size {size} is not `{name}`")
+                    } else {
+                        format!("`{name}` is {first} and {size} at once")
+                    }));
                 }
                 if !matches!(binding, Some(Size::Known(_))) && *size != Size::Unknown {
                     *binding = Some(*size);

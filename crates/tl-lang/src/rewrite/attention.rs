@@ -393,18 +393,20 @@ mod tests {
     use tl_syntax::SourceMap;
 
     use super::*;
-    use crate::check::{Checked, Part, check};
+    use crate::check::{CheckOptions, Checked, check};
     use crate::compile::compile;
     use crate::eval::{self, Environment};
     use crate::host::{CapturedHost, Host};
     use crate::ir::Program;
     use crate::model::open_model;
 
-    type Check = fn(&str, &str, Part, &mut dyn Host, &mut SourceMap) -> Checked;
+    type Check = fn(&str, &str, &CheckOptions, &mut dyn Host, &mut SourceMap) -> Checked;
 
     fn checked(text: &str, check: Check) -> Program {
         let (mut host, mut sources) = (CapturedHost::default(), SourceMap::new());
-        let checked = check("t", text, Part::Main, &mut host, &mut sources);
+        // Operands that do not fit are wanted here.
+        let options = CheckOptions { leaves_shapes: true, ..CheckOptions::default() };
+        let checked = check("t", text, &options, &mut host, &mut sources);
         let diagnostics = checked.diagnostics;
         checked.program.unwrap_or_else(|| panic!("{text}\n{diagnostics:?}"))
     }

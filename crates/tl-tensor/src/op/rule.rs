@@ -243,12 +243,14 @@ pub(crate) fn broadcast(left: &[Size], right: &[Size]) -> Result<Sizes, OpError>
     (0..rank)
         .map(|i| match (at(left, i), at(right, i)) {
             (Size::Known(1), size) | (size, Size::Known(1)) => Ok(size),
-            // An unknown size may turn out to be 1, so a known one other than 1 decides.
-            (Size::Known(n), _) | (_, Size::Known(n)) if at(left, i).equals(at(right, i)).is_none() => {
-                Ok(Size::Known(n))
-            }
-            (a, b) if a.equals(b).is_none() => Ok(Size::Unknown),
-            (a, b) => same("the shapes do not broadcast", a, b),
+            (a, b) if a.equals(b) == Some(true) => Ok(a.or(b)),
+            // A size that may turn out to be 1 repeats then, so that the other one decides.
+            (a, b) => match (a.equals(Size::Known(1)), b.equals(Size::Known(1))) {
+                (Some(false), Some(false)) => same("the shapes do not broadcast", a, b),
+                (Some(false), None) => Ok(a),
+                (None, Some(false)) => Ok(b),
+                _ => Ok(Size::Unknown),
+            },
         })
         .collect()
 }
@@ -280,7 +282,8 @@ fn known(dtype: DType, dims: &[usize]) -> TensorType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Size::{Known, Named, Unknown};
+    use crate::term::Symbol;
+    use Size::{Known, Unknown};
 
     #[test]
     fn broadcasting() {
@@ -290,10 +293,18 @@ mod tests {
         };
         check(&[Known(8), Known(1)], &[Known(5)], Some(&[Known(8), Known(5)]));
         check(&[Known(8)], &[Known(5)], None);
-        check(&[], &[Named(1)], Some(&[Named(1)]));
-        check(&[Named(1)], &[Named(1)], Some(&[Named(1)]));
-        check(&[Named(1)], &[Named(2)], Some(&[Unknown]));
-        check(&[Named(1)], &[Known(4)], Some(&[Known(4)]));
+        let (n, m) = (Size::symbol("n", Symbol::Rigid), Size::symbol("m", Symbol::Rigid));
+        let (k, l) = (Size::symbol("k", Symbol::Dimension), Size::symbol("l", Symbol::Dimension));
+        check(&[], &[n], Some(&[n]));
+        check(&[n], &[n], Some(&[n]));
+        check(&[n], &[m], None);
+        check(&[n], &[Known(4)], None);
+        check(&[n], &[Known(1)], Some(&[n]));
+        check(&[n], &[k], Some(&[n]));
+        check(&[k], &[Known(4)], Some(&[Known(4)]));
+        check(&[k], &[l], Some(&[Unknown]));
+        check(&[k], &[k.plus(Known(1))], Some(&[Unknown]));
+        check(&[Unknown], &[Known(4)], Some(&[Known(4)]));
         check(&[Known(0)], &[Known(1)], Some(&[Known(0)]));
         check(&[Known(0)], &[Known(2)], None);
     }

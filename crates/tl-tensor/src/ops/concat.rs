@@ -7,7 +7,7 @@ use crate::gpu::partial_copy::{Destination, copy_part};
 use crate::op::rule::{normalize_axis, same};
 use crate::op::{Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, TensorType, optional, required};
 use crate::operand::Operand;
-use crate::size::{Size, Sizes};
+use crate::size::Sizes;
 use crate::tensor::Tensor;
 use crate::{Error, OpError};
 
@@ -41,8 +41,7 @@ static CONCAT: Op = Op {
             }
             for (i, (size, &other)) in sizes.iter_mut().zip(other).enumerate() {
                 *size = match (*size, other) {
-                    (Size::Known(a), Size::Known(b)) if i == axis => Size::Known(a.saturating_add(b)),
-                    _ if i == axis => Size::Unknown,
+                    (size, other) if i == axis => size.plus(other),
                     (size, other) => same("the other sizes differ", size, other)?,
                 };
             }

@@ -125,6 +125,7 @@ static ARANGE: Op = Op {
         }
         let count = match (args.int(0), args.int(1), args.int(2)) {
             (Size::Known(start), Size::Known(end), Size::Known(step)) => Size::Known(count(start, end, step)),
+            (start, end, Size::Known(1)) if end.minus(start).is_natural() => end.minus(start),
             _ => Size::Unknown,
         };
         Ok(TensorType::new(dtype, [count].as_slice()))

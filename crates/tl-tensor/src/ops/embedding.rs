@@ -52,7 +52,7 @@ static EMBEDDING: Op = Op {
         let (weight, ids) = (table.weight()?, ids.slice::<i32>()?);
         with_float!(call.dtype, "dtype", T => {
             tl_kernels::gather_rows::<T>(threads, weight, n, rows, ids, call.out()?)
-                .map_err(|out_of_range| OpError::Index { index: i64::from(out_of_range.id), size: rows as i64 })
+                .map_err(|out_of_range| OpError::index(i64::from(out_of_range.id), rows))
         })
     }),
     gpu: Some(embedding_gpu),

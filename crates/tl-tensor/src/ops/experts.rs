@@ -36,7 +36,7 @@ static LINEAR_EXPERTS: Op = Op {
         with_float!(x.dtype, "x", T => {
             tl_kernels::linear_experts::<T, T>(threads, x.slice()?, shared_by, experts, chosen, call.out()?).map_err(
                 |out_of_range| {
-                    OpError::Index { index: i64::from(out_of_range.id), size: out_of_range.n_rows as i64 }
+                    OpError::index(i64::from(out_of_range.id), out_of_range.n_rows)
                 },
             )
         })

@@ -36,7 +36,7 @@ fn indices<'a>(args: &RuleArgs<'a>, index: usize) -> Result<&'a [Size], OpError>
 /// An index counted from the end where it is negative.
 fn checked(index: f64, size: usize) -> Result<usize, OpError> {
     let index = index as i64;
-    let error = OpError::Index { index, size: size as i64 };
+    let error = OpError::index(index, size);
     let from_start = if index < 0 { index + size as i64 } else { index };
     usize::try_from(from_start).ok().filter(|&n| n < size).ok_or(error)
 }

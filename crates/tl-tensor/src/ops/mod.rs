@@ -55,3 +55,4 @@ pub use crate::op::{
 };
 pub use crate::operand::Operand;
 pub use crate::size::{Size, Sizes};
+pub use crate::term::{Mark, Symbol, Term, clear as clear_terms, mark as mark_terms};

@@ -50,7 +50,7 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
     let given = product(&rest);
     if holes == 0 {
         return match (total, given) {
-            (Size::Known(from), Size::Known(to)) if from != to => Err(OpError::Elements { from, to }),
+            (from, to) if from.equals(to) == Some(false) => Err(OpError::Elements { from, to }),
             _ => Ok(Sizes::from_slice(to)),
         };
     }
@@ -59,9 +59,10 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
             let expected = "absent where another dimension is 0, because any size would do";
             return Err(OpError::Value { operand: "-1", expected, found: -1.0 });
         }
-        (Size::Known(from), Size::Known(to)) if from % to != 0 => return Err(OpError::Elements { from, to }),
-        (Size::Known(from), Size::Known(to)) => Size::Known(from / to),
-        _ => Size::Unknown,
+        (from, to) if from.remainder(to).known().is_some_and(|rest| rest != 0) => {
+            return Err(OpError::Elements { from, to });
+        }
+        (from, to) => from.quotient(to),
     };
     Ok(to.iter().map(|&size| if size == Size::Known(-1) { hole } else { size }).collect())
 }

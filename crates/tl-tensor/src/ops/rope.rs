@@ -93,9 +93,7 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
         let &[n] = factors else {
             return Err(OpError::Rank { operand: "factors", expected: "1 dimension, [dims/2]", found: factors.len() });
         };
-        if let Size::Known(rotated) = rotated {
-            same("there must be a factor for each pair", n, Size::Known(rotated / 2))?;
-        }
+        same("there must be a factor for each pair", n, rotated.quotient(Size::Known(2)))?;
     }
     Ok(TensorType::new(dtype, x))
 }

@@ -172,10 +172,10 @@ fn bounds(size: i64, start: i64, end: i64) -> Result<(i64, i64), OpError> {
     let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
     let (first, last) = (from_start(start), from_start(end));
     if !(0..=size).contains(&first) {
-        return Err(OpError::Index { index: start, size });
+        return Err(OpError::Index { index: Size::Known(start), size: Size::Known(size) });
     }
     if !(0..=size).contains(&last) {
-        return Err(OpError::Index { index: end, size });
+        return Err(OpError::Index { index: Size::Known(end), size: Size::Known(size) });
     }
     if last < first {
         return Err(OpError::Value { operand: "end", expected: "no smaller than start", found: end as f64 });
@@ -205,8 +205,7 @@ static SLICE: Op = Op {
             (Size::Known(size), Size::Known(start), Size::Known(end)) => {
                 bounds(size, start, end).map(|(first, last)| Size::Known(last - first))?
             }
-            (_, Size::Known(start), Size::Known(end)) if start >= 0 && end >= start => Size::Known(end - start),
-            _ => Size::Unknown,
+            (size, start, end) => size.part(start, end).ok_or(OpError::Part { start, end, size })?,
         };
         Ok(TensorType::new(dtype, result))
     },
@@ -242,7 +241,7 @@ static SLICE_LAST: Op = Op {
         refuse_blocks(dtype)?;
         let axis = args.axis(1, sizes.len())?;
         if sizes[axis] == Size::Known(0) {
-            return Err(OpError::Index { index: -1, size: 0 });
+            return Err(OpError::Index { index: Size::Known(-1), size: Size::Known(0) });
         }
         let mut sizes = Sizes::from_slice(sizes);
         sizes[axis] = Size::Known(1);
@@ -256,12 +255,7 @@ static SLICE_LAST: Op = Op {
 };
 
 fn index_in(size: Size, index: Size) -> Result<(), OpError> {
-    match (size, index) {
-        (Size::Known(size), Size::Known(index)) if index >= size || index < -size => {
-            Err(OpError::Index { index, size })
-        }
-        _ => Ok(()),
-    }
+    if size.excludes(index) { Err(OpError::Index { index, size }) } else { Ok(()) }
 }
 
 static SELECT: Op = Op {

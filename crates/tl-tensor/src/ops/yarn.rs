@@ -30,8 +30,7 @@ static YARN_FACTORS: Op = Op {
             Size::Known(n) if n % 2 != 0 => {
                 return Err(OpError::Value { operand: "dims", expected: "even", found: n as f64 });
             }
-            Size::Known(n) => Size::Known(n / 2),
-            _ => Size::Unknown,
+            n => n.quotient(Size::Known(2)),
         };
         Ok(TensorType::new(Some(DType::F32), [n_pairs].as_slice()))
     },

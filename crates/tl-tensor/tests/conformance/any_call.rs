@@ -1,10 +1,12 @@
 //! Every operation, called at random: it never panics, and the rule, told less than the running program knows, says nothing
 //! that the result contradicts and never refuses what runs.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tl_device::{DType, Device};
-use tl_tensor::ops::{self, Arg, ArgType, Kind, Op, RuleArgs, Size, Sizes, TensorType};
+use tl_tensor::ops::{self, Arg, ArgType, Kind, Op, RuleArgs, Size, Sizes, Symbol, TensorType};
 use tl_tensor::quant::FORMATS;
 use tl_tensor::{Error, OpError, Tensor};
 
@@ -173,19 +175,28 @@ fn argument(device: &Device, op: &Op, index: usize, choices: &Choices) -> Own {
 }
 
 /// Hides facts from a rule, bit after bit.
-struct Hide(u64);
+struct Hide {
+    state: u64,
+    symbols: HashMap<i64, Size>,
+}
 
 impl Hide {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 60
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state >> 60
+    }
+
+    /// The number as a symbol, whose name is the number.
+    fn symbol(&mut self, n: i64) -> Size {
+        let kind = if n < 0 { Symbol::Int } else { Symbol::Dimension };
+        *self.symbols.entry(n).or_insert_with(|| Size::symbol(&n.to_string(), kind))
     }
 
     /// A size as it is, by a name (the same for the same number), or not at all.
     fn size(&mut self, n: i64) -> Size {
         match self.next() {
             0..8 => Size::Known(n),
-            8..12 if (0..1 << 20).contains(&n) => Size::Named(n as u32),
+            8..12 => self.symbol(n),
             _ => Size::Unknown,
         }
     }
@@ -214,11 +225,36 @@ impl Hide {
     }
 }
 
+/// The value of an expression over numbers: `2 * 3 - (4 + 1) / 2`.
+fn value_of(text: &str) -> i64 {
+    let depth = |at: usize| text[..at].matches('(').count() - text[..at].matches(')').count();
+    let split = |signs: [&str; 2]| {
+        let places = signs.iter().flat_map(|sign| text.rmatch_indices(sign));
+        places.filter(|(at, _)| depth(*at) == 0).max_by_key(|(at, _)| *at)
+    };
+    for signs in [[" + ", " - "], [" * ", " / "]] {
+        if let Some((at, sign)) = split(signs) {
+            let (left, right) = (value_of(&text[..at]), value_of(&text[at + sign.len()..]));
+            return match sign.trim() {
+                "+" => left + right,
+                "-" => left - right,
+                "*" => left * right,
+                _ => left / right,
+            };
+        }
+    }
+    match (text.strip_prefix('(').and_then(|text| text.strip_suffix(')')), text.strip_prefix("-(")) {
+        (Some(inner), _) => value_of(inner),
+        (None, Some(_)) => -value_of(&text[1..]),
+        _ => text.parse().or_else(|_| text.replace("--", "").parse()).expect("a number"),
+    }
+}
+
 /// Whether what a rule says of a result, knowing little, is true of it.
 fn allows(said: &TensorType, dtype: DType, dims: &[usize]) -> bool {
     let is_size = |size: &Size, n: usize| match *size {
         Size::Known(known) => known == n as i64,
-        Size::Named(name) => name as usize == n,
+        Size::Term(term) => value_of(&term.to_string()) == n as i64,
         Size::Unknown => true,
     };
     said.dtype.is_none_or(|said| said == dtype)
@@ -252,7 +288,8 @@ fn try_call(device: &Device, op: &'static Op, choices: &Choices) -> Result<bool,
     let said = (op.rule)(&RuleArgs(&concrete)).map_err(|error| TestCaseError::fail(format!("{}: {error}", op.name)))?;
     prop_assert_eq!(said.layout(), Some(result.layout()), "{}", op.name);
     for round in 0..8 {
-        let mut hide = Hide(choices.hidden.wrapping_add(round));
+        let mut hide = Hide { state: choices.hidden.wrapping_add(round), symbols: HashMap::new() };
+        ops::clear_terms();
         let types: Vec<ArgType> = own
             .iter()
             .zip(op.params)
