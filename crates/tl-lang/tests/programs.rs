@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tl_device::Device;
-use tl_lang::{CapturedHost, Interpreter};
+use tl_lang::{Architecture, CapturedHost, Interpreter};
 use tl_syntax::{Diagnostic, SourceMap};
 
 #[cfg(feature = "gpu")]
@@ -140,4 +140,26 @@ fn check(device: impl Fn() -> Device) {
         }
     }
     assert!(report.is_empty(), "\n{report}");
+}
+
+/// What ships with the program, and the examples, have neither errors nor warnings.
+#[test]
+fn shipped_programs_are_right() {
+    let mut programs: Vec<(String, String)> = Architecture::names()
+        .map(|name| (format!("std/arch/{name}"), Architecture::source(name).unwrap_or_default().to_string()))
+        .collect();
+    assert!(programs.len() > 20);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for entry in std::fs::read_dir(examples).expect("there are examples") {
+        let path = entry.expect("the folder can be read").path();
+        if path.extension().is_some_and(|extension| extension == "tl") {
+            programs.push((path.display().to_string(), std::fs::read_to_string(path).expect("it can be read")));
+        }
+    }
+    for (name, text) in programs {
+        match Interpreter::new(&Device::cpu()).check(&text) {
+            Ok(outcome) => assert!(outcome.warnings.is_empty(), "{name}: {:?}", outcome.warnings),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
 }
