@@ -9,6 +9,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
+mod analysis;
 mod architecture;
 mod arithmetic;
 mod check;
@@ -37,7 +38,9 @@ mod text;
 mod types;
 mod value;
 
+pub use analysis::{Analysis, analyze, members_of_type};
 pub use architecture::Architecture;
+pub use check::{Mention, MentionKind};
 pub use error::ProgramError;
 pub use host::{CapturedHost, Host, SourceText};
 pub use interpreter::{Interpreter, Outcome, tests_of};

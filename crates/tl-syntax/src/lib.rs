@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod ast;
+mod classes;
 mod code;
 mod diagnostic;
 mod format;
@@ -15,6 +16,7 @@ mod source;
 mod token;
 mod tree_height;
 
+pub use classes::{TokenClass, classify, comment_above};
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use format::format;

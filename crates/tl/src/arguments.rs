@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Fmt(FmtArguments),
     /// Enter a program piece by piece
     Repl(ReplArguments),
+    /// Serve an editor: the Language Server Protocol over standard input and output
+    #[command(after_help = "Example, for Neovim: vim.lsp.start({ name = 'tl', cmd = { 'tl', 'lsp' } })")]
+    Lsp,
     /// Run the tests of programs: their blocks test "name" { … }
     Test(TestArguments),
     /// Generate text with a model

@@ -23,6 +23,7 @@ mod interrupt;
 mod junit;
 mod loading;
 mod logits;
+mod lsp;
 mod memory_lock;
 mod models;
 mod output;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Fmt(fmt) => fmt::run(&fmt),
         Command::Test(test) => test::run(&test),
+        Command::Lsp => lsp::run(),
         Command::Repl(repl) => repl::run(&repl),
         Command::Generate(generate) => generate::run(&generate),
         Command::Chat(chat) => chat::run(&chat),

@@ -36,6 +36,9 @@ fn entries() {
     check("let a = 1\nfn f() -> int { a = a + 1\na }\nf()\na\nlet a = 7\nf()\n", "2\n2\n8\n");
     check("[1,\n2\n]\n1 +\n2\n/* x\n*/ 3\n", "[1, 2]\n3\n3\n");
     check("for i in 0..2 { print(i, end: \",\") }\nif true { 1 } else { 2 }\n", "0,1,\n1\n");
+    let pair = "struct A { x: int }\nimpl A { fn get(self) -> int { self.x } }\nlet a = A { x: 2 }\n";
+    check(&format!("{pair}a.get()\nimpl A {{ fn get(self) -> int {{ 9 }} }}\na.get()\na.x = 5\na.x"), "2\n9\n5\n");
+    check(&format!("{pair}struct A {{ y: int }}\nA {{ y: 1 }}.y"), "1\n");
     // The same seed for the whole session, and not for each entry.
     check("let a = rand([2])\nlet b = rand([2])\nitem(sum(abs(a - b))) > 0.01\n", "true\n");
     check("import \"std/transformer\"\n:quit\nnever", "");

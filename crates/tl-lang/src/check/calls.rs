@@ -10,6 +10,7 @@ use tl_tensor::ops::Size;
 use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::{in_brackets, refined, with_conversion_hint};
 use crate::check::known_values::loosen;
+use crate::check::mention::MentionKind;
 use crate::check::scope::State;
 use crate::check::typed::{Bindings, Typed, accepts};
 use crate::declared::{Declared, declared_type, show_declared};
@@ -51,6 +52,7 @@ impl Checker {
                 return value;
             }
             let full = format!("{}::{}", qualifier.text, name.text);
+            self.mention(name.span, None, MentionKind::Builtin, &Type::Unknown);
             return match library::builtin(&full) {
                 Some(row) => {
                     let values = self.argument_values(None, arguments);
@@ -63,6 +65,7 @@ impl Checker {
             };
         }
         if let Some(index) = self.names().functions.get(&name.text).copied() {
+            self.mention_function(index, name.span);
             return self.function_call(index, None, arguments, span);
         }
         self.library_call(name, None, arguments, span)
@@ -84,7 +87,10 @@ impl Checker {
                 self.unknown_function(&name.text, name.span, arguments);
                 return error_value(span);
             }
-            _ => self.argument_values(receiver, arguments),
+            _ => {
+                self.mention(name.span, None, MentionKind::Builtin, &Type::Unknown);
+                self.argument_values(receiver, arguments)
+            }
         };
         // Of several functions of one name, the call means the first that takes such values.
         let row = match (op, other) {
@@ -158,6 +164,7 @@ impl Checker {
             return self.struct_method(index, receiver, name, arguments, span);
         }
         if let Type::Handle(kind) = receiver.ty {
+            self.mention_method(name.span, kind);
             if kind == HandleKind::TensorBuffer {
                 if &*name.text == "recycle" {
                     return self.recycle(receiver, arguments, span);

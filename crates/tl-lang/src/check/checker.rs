@@ -7,6 +7,7 @@ use tl_tensor::ops::Size;
 
 use crate::check::declarations::{Namespace, StructInfo};
 use crate::check::instances::{Instances, Problem};
+use crate::check::mention::Mention;
 use crate::check::scope::{Scopes, Snapshot, State, VariableId};
 use crate::check::typed::Typed;
 use crate::declared::Declared;
@@ -80,6 +81,8 @@ pub(super) struct Global {
     pub(super) name: Arc<str>,
     /// The number of its file's namespace.
     pub(super) namespace: usize,
+    /// Where it is first declared.
+    pub(super) span: Span,
     /// The joined type of all values assigned to it; `None` before the first.
     pub(super) state: Option<Type>,
     /// What is known of all these values.
@@ -120,6 +123,8 @@ pub(super) struct Checker {
     pub(super) structs: Vec<StructInfo>,
     pub(super) globals: Vec<Global>,
     pub(super) frame: Frame,
+    /// The names in the text, if an editor asks for them.
+    pub(super) mentions: Option<Vec<Mention>>,
     /// Above 0, nothing is reported: in trial rounds of loops.
     pub(super) quiet: u32,
     /// Above 0, only errors in shapes are reported: the rest is found where the code is checked in general.

@@ -8,6 +8,7 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::Size;
 
 use crate::check::checker::{Checker, error_value};
+use crate::check::mention::MentionKind;
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::check::typed::Typed;
 use crate::ir::{Block, Drops, Expr, ExprKind, If, Statement};
@@ -65,10 +66,20 @@ impl Checker {
                 Typed { expr: Expr::new(kind, span), ty: Type::Range, known }
             }
             ast::ExprKind::Call { module, qualifier, name, arguments } => {
-                self.call((module.as_ref(), qualifier.as_ref()), name, arguments, span)
+                let value = self.call((module.as_ref(), qualifier.as_ref()), name, arguments, span);
+                self.mention_result(name, &value.ty);
+                value
             }
-            ast::ExprKind::Method { receiver, name, arguments } => self.method(receiver, name, arguments, span),
-            ast::ExprKind::Field { receiver, name } => self.field(receiver, name, span),
+            ast::ExprKind::Method { receiver, name, arguments } => {
+                let value = self.method(receiver, name, arguments, span);
+                self.mention_result(name, &value.ty);
+                value
+            }
+            ast::ExprKind::Field { receiver, name } => {
+                let value = self.field(receiver, name, span);
+                self.mention(name.span, None, MentionKind::Field, &value.ty);
+                value
+            }
             ast::ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
             ast::ExprKind::Optional(path) => self.optional(path, span),
             ast::ExprKind::IfLet { name, value, then, otherwise } => {
@@ -144,6 +155,8 @@ impl Checker {
                 let diagnostic = Diagnostic::error(span, format!("`{name}` was recycled before, and is used here"));
                 self.report(diagnostic.label(recycled, "recycled here"));
             }
+            let definition = self.frame.scopes.variables.get(id).map(|variable| variable.span);
+            self.mention(span, definition, MentionKind::Variable, &state.ty);
             let kind = match location {
                 VariableLocation::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
                 VariableLocation::Global(index) => ExprKind::Global { index },
@@ -158,6 +171,7 @@ impl Checker {
             let ty = global.state.clone().unwrap_or(Type::Unknown);
             let (ty, known) =
                 if global.is_assigned { (ty.widened(), Known::Nothing) } else { (ty, global.known.clone()) };
+            self.mention_global(index, span, &ty);
             return Typed { expr: Expr::new(ExprKind::Global { index }, span), ty, known };
         }
         if let Some(dtype) = dtype_named(name) {
@@ -391,6 +405,7 @@ impl Checker {
             _ => (Type::any_tensor(), None),
         };
         let is_there = is_there.filter(|_| self.frame.trials == 0);
+        self.mention(name.span, Some(name.span), MentionKind::Variable, &ty);
         self.scopes().declare(variable, State::of(ty, Known::Nothing));
         let (then_block, mut then_type, then_known) =
             self.reached_unless(is_there == Some(false), |checker| checker.branch(then, has_value));

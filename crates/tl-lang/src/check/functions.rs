@@ -11,6 +11,8 @@ use tl_syntax::ast::{self, Item, StatementKind};
 
 use crate::check::checker::{Checker, Frame, Global, Part, Signature};
 use crate::check::files::LoadedFile;
+use crate::check::index::first_place_of_size;
+use crate::check::mention::MentionKind;
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
 use crate::ir::{self, Block, Parameter, Program, Statement};
@@ -59,7 +61,11 @@ impl Checker {
     }
 
     fn declare_impl<'a>(&mut self, written: &'a ast::Impl, bodies: &mut Vec<&'a ast::Function>) {
-        let owner = self.find_struct(None, &written.name.text).map(|info| info.ty.index);
+        let owner = self.find_struct(None, &written.name.text).map(|info| (info.ty.index, info.span));
+        if let Some((_, declared_at)) = owner {
+            self.mention(written.name.span, Some(declared_at), MentionKind::Struct, &Type::Unknown);
+        }
+        let owner = owner.map(|(index, _)| index);
         if owner.is_none() && !written.name.text.is_empty() {
             let message = format!("there is no struct `{}`", written.name.text);
             let hint =
@@ -167,7 +173,9 @@ impl Checker {
             }
             ast::TypeKind::Named(name) => {
                 if let Some(info) = self.find_struct(None, &name.text) {
-                    return Declared::Struct(info.ty.clone());
+                    let (ty, declared_at) = (info.ty.clone(), info.span);
+                    self.mention(name.span, Some(declared_at), MentionKind::Struct, &Type::Unknown);
+                    return Declared::Struct(ty);
                 }
                 match HandleKind::from_name(&name.text) {
                     Some(kind) => Declared::Handle(kind),
@@ -274,7 +282,7 @@ impl Checker {
                 let index = self.globals.len() as u32;
                 let namespace = self.namespace;
                 let Some(names) = self.namespaces.get_mut(namespace) else { continue };
-                let name = &name.text;
+                let (name, span) = (&name.text, name.span);
                 if !(file.is_main || is_declaration) {
                     names.not_imported.insert(name.clone(), file.name.to_string());
                 } else if !names.globals.contains_key(name) {
@@ -283,6 +291,7 @@ impl Checker {
                     self.globals.push(Global {
                         name,
                         namespace,
+                        span,
                         state,
                         known: Known::Nothing,
                         is_used: false,
@@ -302,10 +311,11 @@ impl Checker {
             let Some(names) = self.namespaces.get_mut(namespace) else { continue };
             let index = *names.globals.entry(name.clone()).or_insert(next);
             if index == next {
-                let (name, state) = (name.clone(), None);
+                let (name, state, span) = (name.clone(), None, tl_syntax::Span::default());
                 self.globals.push(Global {
                     name,
                     namespace,
+                    span,
                     state,
                     known: Known::Nothing,
                     is_used: true,
@@ -460,6 +470,8 @@ impl Checker {
         self.frame.size_values = rigid_sizes(&head);
         let values = head.parameters.iter().map(|parameter| open_value(parameter, &self.frame)).collect();
         self.scopes().open();
+        self.mention(function.name.span, Some(function.name.span), MentionKind::Function, &Type::Unknown);
+        self.mention_sizes(function);
         self.declare_parameters(&head, function, values);
         let body = self.result_block(&function.body, &head.result);
         self.scopes().close();
@@ -485,7 +497,7 @@ impl Checker {
             }
             let variable = Variable {
                 name: name.clone(),
-                span: head.span,
+                span: first_place_of_size(function, name).unwrap_or(head.span),
                 location: VariableLocation::Slot(slot),
                 declared: None,
             };
@@ -494,6 +506,7 @@ impl Checker {
         }
         for (at, (parameter, (ty, known))) in head.parameters.iter().zip(values).enumerate() {
             let declared = Some(parameter.ty.clone());
+            self.mention(span(at), Some(span(at)), MentionKind::Parameter, &ty);
             let variable = Variable {
                 name: parameter.name.clone(),
                 span: span(at),

@@ -78,7 +78,10 @@ impl Checker {
         let ast::ExprKind::Name(module) = &receiver.kind else { return None };
         let found = self.module(module)?.functions.get(&name.text).copied();
         Some(match found {
-            Some(index) => self.function_call(index, None, arguments, span),
+            Some(index) => {
+                self.mention_function(index, name.span);
+                self.function_call(index, None, arguments, span)
+            }
             None => {
                 for argument in arguments {
                     self.expr(&argument.value);
@@ -100,6 +103,7 @@ impl Checker {
         let global = self.globals.get_mut(index as usize)?;
         global.is_used = true;
         let ty = global.state.clone().unwrap_or(Type::Unknown);
+        self.mention_global(index, name.span, &ty);
         Some(Typed::new(Expr::new(ExprKind::Global { index }, span), ty.widened()))
     }
 

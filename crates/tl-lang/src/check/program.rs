@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tl_syntax::ast::Item;
+use tl_syntax::ast::{Function, Item};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::ops::clear_terms;
 
 use crate::check::checker::{Checker, Part};
 use crate::check::files::{Files, LoadedFile};
+use crate::check::mention::Mention;
 use crate::host::Host;
 use crate::ir::Program;
 use crate::types::Type;
@@ -39,16 +40,29 @@ pub(crate) fn check(
     let mut files = Files::new(host, sources);
     files.load_main(name, text);
     let dead = u32::from(options.leaves_shapes);
-    let checker = Checker { part: options.part, dead, ..Checker::default() };
-    check_files(checker, &files.loaded, files.diagnostics).0
+    let mut checker = Checker { part: options.part, dead, ..Checker::default() };
+    check_files(&mut checker, &files.loaded, files.diagnostics)
 }
 
-/// Checks files; also gives the type of an entry's value.
-fn check_files(
-    mut checker: Checker,
-    files: &[LoadedFile],
-    mut diagnostics: Vec<Diagnostic>,
-) -> (Checked, Option<String>) {
+/// Checks a whole program for an editor: also gives the names in its text, by their places.
+pub(crate) fn check_for_editor(
+    name: &str,
+    text: &str,
+    host: &mut dyn Host,
+    sources: &mut SourceMap,
+) -> (Vec<Diagnostic>, Vec<Mention>) {
+    let mut files = Files::new(host, sources);
+    files.load_main(name, text);
+    let mut checker = Checker { part: Part::Whole, mentions: Some(Vec::new()), ..Checker::default() };
+    let checked = check_files(&mut checker, &files.loaded, files.diagnostics);
+    let mut mentions = checker.mentions.unwrap_or_default();
+    // What is mentioned twice at one place is a method first, and then the function that it is.
+    mentions.sort_by_key(|mention| (mention.span.file, mention.span.start));
+    mentions.dedup_by_key(|mention| mention.span);
+    (checked.diagnostics, mentions)
+}
+
+fn check_files(checker: &mut Checker, files: &[LoadedFile], mut diagnostics: Vec<Diagnostic>) -> Checked {
     clear_terms();
     let program = checker.program(files);
     let mut of_calls = checker.call_errors();
@@ -59,7 +73,7 @@ fn check_files(
     // What several rounds of a loop have is said once, with the sizes of the first.
     diagnostics.dedup_by(|a, b| a == b || (a.code.is_some() && a.code == b.code && a.span() == b.span()));
     let has_errors = diagnostics.iter().any(Diagnostic::is_error);
-    (Checked { program: (!has_errors).then_some(program), diagnostics }, checker.value_type)
+    Checked { program: (!has_errors).then_some(program), diagnostics }
 }
 
 /// What a session keeps of the entries that were checked.
@@ -79,17 +93,26 @@ impl Declarations {
 
     /// Drops the function around a place, and gives its name.
     pub(crate) fn forget_function_at(&mut self, place: Span) -> Option<Arc<str>> {
-        let at = self.items.iter().position(|item| match item {
-            Item::Function(function) => {
-                let whole = function.span.to(function.body.span);
-                whole.file == place.file && whole.start <= place.start && place.end <= whole.end
+        let is_around = |function: &Function| {
+            let whole = function.span.to(function.body.span);
+            whole.file == place.file && whole.start <= place.start && place.end <= whole.end
+        };
+        for (at, item) in self.items.iter_mut().enumerate() {
+            match item {
+                Item::Function(function) if is_around(function) => {
+                    let name = function.name.text.clone();
+                    self.items.remove(at);
+                    return Some(name);
+                }
+                Item::Impl(written) => {
+                    if let Some(at) = written.functions.iter().position(is_around) {
+                        return Some(written.functions.remove(at).name.text);
+                    }
+                }
+                _ => {}
             }
-            _ => false,
-        })?;
-        match self.items.remove(at) {
-            Item::Function(function) => Some(function.name.text),
-            _ => None,
         }
+        None
     }
 }
 
@@ -116,27 +139,44 @@ pub(crate) fn check_entry(
     files.load_main(name, text);
     let Files { mut loaded, diagnostics, .. } = files;
     if let Some(main) = loaded.last_mut() {
-        let declares_again = |old: &Item| main.tree.items.iter().any(|new| names_the_same(old, new));
-        let mut items: Vec<Item> = before.items.iter().filter(|old| !declares_again(old)).cloned().collect();
+        let mut items: Vec<Item> = before.items.clone();
+        main.tree.items.iter().for_each(|new| forget_what_is_declared_again(&mut items, new));
         items.append(&mut main.tree.items);
         main.tree.items = items;
     }
-    let checker = Checker { part: Part::Entry, variables, ..Checker::default() };
-    let (checked, value_type) = check_files(checker, &loaded, diagnostics);
+    let mut checker = Checker { part: Part::Entry, variables, ..Checker::default() };
+    let checked = check_files(&mut checker, &loaded, diagnostics);
     loaded.iter_mut().for_each(|file| file.tree.items.retain(is_declaration));
     let items = loaded.pop().map(|main| main.tree.items).unwrap_or_default();
-    CheckedEntry { checked, value_type, declarations: Declarations { imported: loaded, items } }
+    CheckedEntry { checked, value_type: checker.value_type, declarations: Declarations { imported: loaded, items } }
 }
 
 fn is_declaration(item: &Item) -> bool {
     !matches!(item, Item::Statement(_) | Item::Main(_) | Item::Test(_))
 }
 
-/// Whether two items declare one name, or import one file.
-fn names_the_same(old: &Item, new: &Item) -> bool {
-    match (old, new) {
-        (Item::Function(old), Item::Function(new)) => old.name.text == new.name.text,
-        (Item::Import(old), Item::Import(new)) => old.path == new.path,
-        _ => false,
+/// Drops what an item declares anew, or imports again.
+fn forget_what_is_declared_again(items: &mut Vec<Item>, new: &Item) {
+    match new {
+        Item::Function(new) => {
+            items.retain(|old| !matches!(old, Item::Function(old) if old.name.text == new.name.text));
+        }
+        Item::Import(new) => items.retain(|old| !matches!(old, Item::Import(old) if old.path == new.path)),
+        // Another struct of the name has functions of its own.
+        Item::Struct(new) => items.retain(|old| match old {
+            Item::Struct(old) => old.name.text != new.name.text,
+            Item::Impl(old) => old.name.text != new.name.text,
+            _ => true,
+        }),
+        Item::Impl(new) => {
+            for old in items {
+                if let Item::Impl(old) = old
+                    && old.name.text == new.name.text
+                {
+                    old.functions.retain(|old| new.functions.iter().all(|new| old.name.text != new.name.text));
+                }
+            }
+        }
+        _ => {}
     }
 }

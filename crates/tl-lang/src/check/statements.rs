@@ -5,6 +5,7 @@ use tl_syntax::ast::{self, BinaryOperator, ExprKind, StatementKind, UnaryOperato
 
 use crate::check::checker::Checker;
 use crate::check::loops::{LoopValues, Round};
+use crate::check::mention::MentionKind;
 use crate::check::scope::{State, Variable, VariableId, VariableLocation};
 use crate::check::typed::Typed;
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, declared_type, show_declared};
@@ -146,6 +147,8 @@ impl Checker {
         let (ty, known) = (value.ty.clone(), value.known.clone());
         into.push(set(location, value.expr));
         self.record_global_type(location, &ty, &known);
+        let kind = if declared.is_some() { MentionKind::Variable } else { MentionKind::InferredVariable };
+        self.mention(name.span, Some(name.span), kind, &ty);
         let state = self.state_of(location, ty, known);
         let variable = Variable { name: name.text.clone(), span: name.span, location, declared };
         self.scopes().declare(variable, state);
@@ -225,7 +228,12 @@ impl Checker {
             Some(id) => self.assign(id, name, value, into),
             None if declares => self.declare(name, None, value, into),
             None => match self.assigned_global(&name.text) {
-                Some(location) => into.push(set(location, value.expr)),
+                Some(location) => {
+                    if let VariableLocation::Global(index) = location {
+                        self.mention_global(index, name.span, &value.ty);
+                    }
+                    into.push(set(location, value.expr));
+                }
                 None => {
                     let message = format!("there is no variable `{}` to assign to", name.text);
                     let hint = format!("`let {} = …` declares it", name.text);
@@ -265,6 +273,7 @@ impl Checker {
             self.report(diagnostic.hint("a variable keeps its kind; `let` declares another one of the same name"));
         }
         let (ty, known) = (value.ty.clone(), value.known.clone());
+        self.mention(name.span, Some(variable.span), MentionKind::Variable, &ty);
         into.push(set(variable.location, value.expr));
         self.record_global_type(variable.location, &ty, &known);
         self.frame.assigned.push(id);
@@ -330,6 +339,7 @@ impl Checker {
             let before = Some(checker.scopes().snapshot());
             checker.scopes().open();
             let location = VariableLocation::Slot(slot);
+            checker.mention(name.span, Some(name.span), MentionKind::Variable, &element);
             let variable = Variable { name: name.text.clone(), span: name.span, location, declared: None };
             let (ty, known) = value.unwrap_or_else(|| (element.clone(), Known::Nothing));
             checker.scopes().declare(variable, State::of(ty, known));

@@ -10,6 +10,7 @@ use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::{in_brackets, refined, with_conversion_hint};
 use crate::check::declarations::StructInfo;
 use crate::check::files::LoadedFile;
+use crate::check::mention::MentionKind;
 use crate::check::typed::{Bindings, Typed, accepts};
 use crate::declared::{Declared, declared_type, show_declared};
 use crate::ir::{Expr, ExprKind, Maker, StructFields};
@@ -70,6 +71,7 @@ impl Checker {
                 self.error(field.name.span, format!("the field `{}` stands here twice", field.name.text));
             }
         }
+        self.mention(name.span, Some(name.span), MentionKind::Struct, &Type::Unknown);
         let index = self.structs.len();
         let fields = written.fields.iter().map(|field| field.name.text.clone()).collect();
         let ty = Arc::new(StructType { name: name.text.clone(), fields, index: index as u32 });
@@ -124,6 +126,7 @@ impl Checker {
             return error_value(span);
         };
         let (fields, declared_at) = (info.fields.clone(), info.span);
+        self.mention(name.span, Some(declared_at), MentionKind::Struct, &Type::Unknown);
         let ty = &fields.ty;
         let mut values: Vec<Option<Typed>> = ty.fields.iter().map(|_| None).collect();
         for (field, value) in written {
@@ -223,8 +226,11 @@ impl Checker {
         arguments: &[ast::Argument],
         span: Span,
     ) -> Option<Typed> {
+        let declared_at = self.find_struct(module, &owner.text)?.span;
+        self.mention(owner.span, Some(declared_at), MentionKind::Struct, &Type::Unknown);
         let info = self.find_struct(module, &owner.text)?;
         if let Some(index) = info.functions.get(&name.text).copied() {
+            self.mention_function(index, name.span);
             return Some(self.function_call(index, None, arguments, span));
         }
         let near = crate::names::nearest(&name.text, info.functions.keys().map(|name| &**name)).map(str::to_owned);
@@ -271,6 +277,7 @@ impl Checker {
             self.report(Diagnostic::error(name.span, message).hint(hint));
             return error_value(span);
         }
+        self.mention_function(index, name.span);
         self.function_call(index, Some(receiver), arguments, span)
     }
 }

@@ -47,6 +47,15 @@ mod tests {
             ("f(/* a */x ,y/* b */)// c", "f(/* a */ x, y /* b */)  // c\n"),
             ("[[1,2],[3,4,],]", "[[1, 2], [3, 4,],]\n"),
             ("x as float32 [n]", "x as float32[n]\n"),
+            ("x+=1;y [0]-=2", "x += 1; y[0] -= 2\n"),
+            ("let m:{string:int}={ \"a\" :1,\"b\":-2 }", "let m: {string: int} = {\"a\": 1, \"b\": -2}\n"),
+            ("f({\"a\":[1]},{ })", "f({\"a\": [1]}, {})\n"),
+            ("if x not  in{\"a\":1}{y}", "if x not in {\"a\": 1} { y }\n"),
+            ("print(f\"{ x+1 } {y :>8.3}\" [0..2])", "print(f\"{ x+1 } {y :>8.3}\"[0..2])\n"),
+            ("let l=Layer{w:1,eps:2}", "let l = Layer { w: 1, eps: 2 }\n"),
+            ("struct A{x:int,y:float16 [n]}", "struct A { x: int, y: float16[n] }\n"),
+            ("impl A{fn new(self:A)->A{self}}", "impl A { fn new(self: A) -> A { self } }\n"),
+            ("import\"a.tl\"as a", "import \"a.tl\" as a\n"),
             ("{{1}}[0]", "{ { 1 } }[0]\n"),
         ] {
             check(text, expected);
