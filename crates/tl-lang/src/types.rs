@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use tl_device::DType;
+use tl_syntax::Code;
 use tl_tensor::ops::{Size, Sizes, TensorType};
 
 /// What the checker knows of a value's type.
@@ -283,6 +284,44 @@ impl Known {
             _ => None,
         }
     }
+}
+
+/// The sizes of the tensor that a list becomes, if its elements are known.
+///
+/// # Errors
+/// The lists in it have different lengths.
+pub(crate) fn list_sizes(known: &Known) -> Result<Option<Sizes>, (Code, String)> {
+    let Known::Elements(elements) = known else {
+        let len = known.list_len().map(|len| Size::Known(len as i64));
+        return Ok(len.map(|len| [len].into_iter().collect()));
+    };
+    let mut parts: Option<Sizes> = None;
+    for (ty, known) in elements.iter() {
+        let found: Sizes = match ty {
+            Type::List(_) => match list_sizes(known)? {
+                Some(sizes) => sizes,
+                None => return Ok(None),
+            },
+            Type::Int | Type::Float | Type::Bool => Sizes::new(),
+            _ => return Ok(None),
+        };
+        match &parts {
+            Some(first) if *first != found => {
+                let shown = |sizes: &Sizes| match sizes.first() {
+                    Some(len) => format!("a list of {len}"),
+                    None => "a number".into(),
+                };
+                let reason = format!("{} stands beside {}", shown(&found), shown(first));
+                let deep = first.len() == found.len() && first.first() == found.first();
+                let reason = if deep { "the lists in it have different lengths".into() } else { reason };
+                return Err((Code::RaggedList, reason));
+            }
+            Some(_) => {}
+            None => parts = Some(found),
+        }
+    }
+    let len = Size::Known(elements.len() as i64);
+    Ok(Some(std::iter::once(len).chain(parts.unwrap_or_default()).collect()))
 }
 
 /// A list has only so many elements.

@@ -2,7 +2,6 @@
 //! line where it is, as `//! error: part of the message` or `//! warning: …`. Arguments of a program: `//args: a b`.
 //! Other files that it imports follow in the same file behind `//file: name.tl`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -10,54 +9,11 @@ use tl_device::Device;
 use tl_lang::{Architecture, CapturedHost, Interpreter};
 use tl_syntax::{Diagnostic, SourceMap};
 
+mod case;
+
 #[cfg(feature = "gpu")]
 #[path = "../../../tests/gpu.rs"]
 mod gpu;
-
-/// A program's file taken apart.
-#[derive(Default)]
-struct Case {
-    text: String,
-    files: BTreeMap<String, String>,
-    arguments: Vec<String>,
-    output: String,
-    /// `file:line: severity: part of the message`.
-    expected: Vec<String>,
-}
-
-fn read(text: &str) -> Case {
-    let mut case = Case::default();
-    let mut file: Option<String> = None;
-    let mut line_number = 0;
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix("//file: ") {
-            file = Some(name.trim().to_string());
-            line_number = 0;
-            continue;
-        }
-        line_number += 1;
-        let into = match &file {
-            Some(name) => case.files.entry(name.clone()).or_default(),
-            None => &mut case.text,
-        };
-        into.push_str(line);
-        into.push('\n');
-        if let Some(line) = line.trim_start().strip_prefix("//>") {
-            case.output.push_str(line.strip_prefix(' ').unwrap_or(line));
-            case.output.push('\n');
-        }
-        if let Some(arguments) = line.strip_prefix("//args: ") {
-            case.arguments = arguments.split(' ').map(str::to_string).collect();
-        }
-        if let Some((_, expected)) = line.split_once("//! ") {
-            let file = file.as_deref().unwrap_or("program.tl");
-            for expected in expected.split(" //! ") {
-                case.expected.push(format!("{file}:{line_number}: {}", expected.trim()));
-            }
-        }
-    }
-    case
-}
 
 /// The place as `file:line`, and everything that is said.
 fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
@@ -76,7 +32,7 @@ fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
 /// What differs between a case and its run; empty if nothing does.
 fn run(path: &Path, device: &Device) -> String {
     let text = std::fs::read_to_string(path).expect("the case can be read");
-    let case = read(&text);
+    let case = case::read(&text);
     let mut host = CapturedHost::default();
     (host.files, host.arguments) = (case.files, case.arguments);
     let mut interpreter = Interpreter::with_captured(device, host);

@@ -10,8 +10,10 @@ pub enum Code {
     WrongRank,
     /// A tensor does not have this dimension.
     NoSuchDimension,
-    /// An index or a part lies outside.
+    /// An index or a part lies outside a tensor.
     OutOfRange,
+    /// An index outside a list.
+    NoSuchElement,
     /// A reshape would change the number of elements.
     ElementsDiffer,
     /// An argument of an operation is a number that it does not take.

@@ -446,7 +446,14 @@ impl Checker {
         if row.name.starts_with("assert") {
             arguments.iter().flatten().for_each(|value| loosen(&value.ty, &value.known));
         }
-        let (ty, known) = (row.result)(&ArgTypes(&known_types(&arguments)));
+        let types = known_types(&arguments);
+        if let Err(error) = (row.rule)(&ArgTypes(&types)) {
+            let mut diagnostic = Diagnostic::error(span, error.message);
+            diagnostic.code = error.code;
+            self.report(diagnostic);
+        }
+        let (ty, known) = (row.result)(&ArgTypes(&types));
+        drop(types);
         let mut rest = Some(bound.rest);
         let arguments = row.params.iter().zip(arguments).map(|(param, argument)| match argument {
             None if matches!(param.kind, ParamKind::Rest) => {

@@ -8,10 +8,10 @@ use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, error_value};
-use crate::check::typed::{Bindings, Typed, accepts, list_sizes};
+use crate::check::typed::{Bindings, Typed, accepts};
 use crate::declared::{Declared, DeclaredDtype, declared_type, show_declared};
 use crate::ir::{Expr, ExprKind, TypeSource};
-use crate::types::{Known, Type};
+use crate::types::{Known, Type, list_sizes};
 use crate::value::Value;
 
 /// The dtype of a written one; `None` for `float`.

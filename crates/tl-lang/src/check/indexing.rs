@@ -122,7 +122,7 @@ impl Checker {
                 Some(Ok((ty, known))) => (ty, known),
                 Some(Err(Outside(len))) => {
                     let message = format!("index {at} is out of range for a list of {len}");
-                    self.report(Diagnostic::error(span, message).code(Code::OutOfRange));
+                    self.report(Diagnostic::error(span, message).code(Code::NoSuchElement));
                     (element, Known::Nothing)
                 }
                 None => (element, Known::Nothing),
@@ -143,7 +143,7 @@ impl Checker {
         let end = end.unwrap_or(size);
         if size.part(start, end).is_none() {
             let message = format!("the part {start}..{end} is out of range for a list of {len}");
-            self.report(Diagnostic::error(span, message).code(Code::OutOfRange));
+            self.report(Diagnostic::error(span, message).code(Code::NoSuchElement));
             return Known::Nothing;
         }
         let place = |at: Size| {

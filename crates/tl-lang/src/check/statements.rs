@@ -290,9 +290,12 @@ impl Checker {
             self.error(declaration.ty.span, message);
             return;
         }
+        let mut ty = declared_type(&declared, &|name| self.frame.size(name));
         let value = declaration.value.as_ref().map(|value| {
             let value = self.expr(value);
-            Box::new(self.expect(value, &declared, TypeSource::Variable(name.clone())).expr)
+            let value = self.expect(value, &declared, TypeSource::Variable(name.clone()));
+            ty = value.ty;
+            Box::new(value.expr)
         });
         if let (Declared::Tensor(DeclaredDtype::Float(_), _), None) = (&declared, &value) {
             let message = format!("`{name}` has no value, so its type must name one dtype: float16 or float32");
@@ -304,7 +307,6 @@ impl Checker {
             let message = format!("`{name}` has no value, so its type must give every size");
             self.error(declaration.ty.span, message);
         }
-        let ty = declared_type(&declared, &|name| self.frame.size(name));
         let storage = declaration.storage;
         let kind = ir::ExprKind::Declare { ty: Box::new(declared.clone()), storage, value };
         let value = Typed::new(Expr::new(kind, declaration.span), ty);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tl_device::{DType, Device};
+use tl_syntax::Code;
 use tl_tensor::Tensor;
 
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits, float_code, float_of_code};
 use crate::eval::evaluator::Evaluator;
-use crate::library;
+use crate::library::{self, BuiltinError};
 use crate::value::{Handle, Map, Value};
 
 /// Why a value does not fit a written type. The message is made only if it is shown.
@@ -20,10 +21,21 @@ pub(super) enum TypeMismatch {
     Size { found: usize, expected: usize },
     Named { name: u32, first: usize, found: usize },
     Floats { first: DType, found: DType },
-    Other(String),
+    Other(BuiltinError),
 }
 
 impl TypeMismatch {
+    /// The code of the error, if it is about shapes.
+    pub(super) fn code(&self) -> Option<Code> {
+        match self {
+            TypeMismatch::Rank { .. } | TypeMismatch::Size { .. } | TypeMismatch::Named { .. } => {
+                Some(Code::WrittenSizes)
+            }
+            TypeMismatch::Other(error) => error.code,
+            TypeMismatch::Kind | TypeMismatch::DType | TypeMismatch::Floats { .. } => None,
+        }
+    }
+
     /// The reason in brackets, for a message that names both types.
     pub(super) fn in_brackets(&self, names: &[Arc<str>]) -> String {
         match self {
@@ -38,7 +50,7 @@ impl TypeMismatch {
             TypeMismatch::Floats { first, found } => {
                 format!(" (`float` is {first} and {found} at once; convert one with `as`)")
             }
-            TypeMismatch::Other(text) => format!(" ({text})"),
+            TypeMismatch::Other(error) => format!(" ({})", error.message),
         }
     }
 }
@@ -58,13 +70,12 @@ pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &
                     bound.map_or(DType::F16, float_of_code)
                 }
             };
-            let tensor =
-                library::from_list(device, value, dtype_of_list).map_err(|error| TypeMismatch::Other(error.message))?;
+            let tensor = library::from_list(device, value, dtype_of_list).map_err(TypeMismatch::Other)?;
             check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }
         (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
-            let tensor = library::node_tensor(node).map_err(|error| TypeMismatch::Other(error.message))?.clone();
+            let tensor = library::node_tensor(node).map_err(TypeMismatch::Other)?.clone();
             check_tensor(&tensor, *dtype, dims, sizes)?;
             *value = Value::Tensor(tensor);
         }

@@ -8,7 +8,7 @@ use tl_tensor::ops::{Arg, Kind, Op, Param, apply_as};
 
 use crate::declared::{Declared, show_declared};
 use crate::eval::binding::{Sizes, coerce};
-use crate::eval::error::{ControlFlow, Evaluated, add_call, error_at, missing_value, raise};
+use crate::eval::error::{ControlFlow, Evaluated, add_call, coded_error, error_at, missing_value, raise};
 use crate::eval::evaluator::{Evaluator, MAX_CALLS, stack_address};
 use crate::eval::indexing::{PathTarget, node_of};
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
@@ -439,12 +439,12 @@ impl<'a> Evaluator<'a> {
         let device = self.device;
         for (value, parameter) in self.stack.iter_mut().skip(first).zip(&function.parameters) {
             let fitted = coerce(device, value, &parameter.ty, sizes);
-            if let Err(reason) = fitted {
+            if let Err(mismatch) = fitted {
                 let wanted = show_declared(&parameter.ty, &function.sizes);
-                let (given, reason) = (value.describe(), reason.in_brackets(&function.sizes));
+                let (given, reason) = (value.describe(), mismatch.in_brackets(&function.sizes));
                 let message =
                     format!("`{}`: `{}` is {wanted}, and is given {given}{reason}", function.name, parameter.name);
-                return Err(error_at(span, message));
+                return Err(coded_error(span, message, mismatch.code()));
             }
         }
         Ok(())

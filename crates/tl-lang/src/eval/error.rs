@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tl_syntax::{Diagnostic, Span};
+use tl_syntax::{Code, Diagnostic, Span};
 
 use crate::error::RuntimeError;
 use crate::library::BuiltinError;
@@ -37,6 +37,14 @@ pub(super) fn error_at(span: Span, message: impl Into<String>) -> ControlFlow {
     Diagnostic::error(span, message).into()
 }
 
+/// An error with a code.
+#[cold]
+pub(super) fn coded_error(span: Span, message: impl Into<String>, code: Option<Code>) -> ControlFlow {
+    let mut diagnostic = Diagnostic::error(span, message);
+    diagnostic.code = code;
+    diagnostic.into()
+}
+
 /// A builtin's error, at the place of its call.
 #[cold]
 pub(super) fn raise(error: BuiltinError, span: Span) -> ControlFlow {
@@ -45,6 +53,7 @@ pub(super) fn raise(error: BuiltinError, span: Span) -> ControlFlow {
     }
     let mut diagnostic = Diagnostic::error(span, error.message);
     diagnostic.hints.extend(error.hint);
+    diagnostic.code = error.code;
     diagnostic.into()
 }
 

@@ -9,7 +9,7 @@ use tl_tensor::Tensor;
 
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype};
 use crate::eval::binding::coerce;
-use crate::eval::error::{Evaluated, error_at, missing_value, raise};
+use crate::eval::error::{Evaluated, coded_error, error_at, missing_value, raise};
 use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, ExprKind, RecycleTarget, TypeSource};
 use crate::library::{self, BuiltinError};
@@ -230,7 +230,8 @@ impl Evaluator<'_> {
             TypeSource::Result => format!("this function returns {wanted}"),
             TypeSource::Conversion => format!("`as` names {wanted}"),
         };
-        Err(error_at(span, format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()))))
+        let message = format!("{place}, and is given {given}{}", reason.in_brackets(self.size_names()));
+        Err(coded_error(span, message, reason.code()))
     }
 
     /// A tensor in learnable memory: an operation writes its result there, other tensors are copied.

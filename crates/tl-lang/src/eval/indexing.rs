@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 use tl_model::NodeRef;
-use tl_syntax::Span;
+use tl_syntax::{Code, Span};
 use tl_tensor::Tensor;
 use tl_tensor::ops::{Arg, apply};
 
@@ -245,7 +245,7 @@ impl Evaluator<'_> {
         if at.len() > tensor.rank() {
             let message =
                 format!("there are {} indices for {} dimensions: {}", at.len(), tensor.rank(), tensor.layout());
-            return Err(BuiltinError::new(message));
+            return Err(BuiltinError::new(message).code(Code::OutOfRange));
         }
         let (Some(select), Some(slice)) = (self.select, self.slice) else {
             return Err(BuiltinError::new("indexing is not available"));
@@ -259,6 +259,7 @@ impl Evaluator<'_> {
                     "{problem} is out of range for dimension {original}, which has size {size}: {}",
                     tensor.layout()
                 ))
+                .code(Code::OutOfRange)
             };
             match *at {
                 EvaluatedIndex::Key(_) => {
@@ -317,11 +318,15 @@ fn list_at(list: &Value, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
         EvaluatedIndex::At(index) => {
             let place = if index < 0 { index.saturating_add(len) } else { index };
             let element = usize::try_from(place).ok().and_then(|place| list.element(place));
-            element.ok_or_else(|| BuiltinError::new(format!("index {index} is out of range for a list of {len}")))
+            element.ok_or_else(|| {
+                BuiltinError::new(format!("index {index} is out of range for a list of {len}"))
+                    .code(Code::NoSuchElement)
+            })
         }
         EvaluatedIndex::Slice(start, end) => {
             let Some((first, last)) = bounds(start, end, len) else {
-                return Err(BuiltinError::new(format!("{} is out of range for a list of {len}", shown(start, end))));
+                let message = format!("{} is out of range for a list of {len}", shown(start, end));
+                return Err(BuiltinError::new(message).code(Code::NoSuchElement));
             };
             if let Value::Ints(ints) = list {
                 return Ok(Value::ints(ints.as_slice().get(first as usize..last as usize).unwrap_or(&[])));

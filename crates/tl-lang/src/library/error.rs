@@ -1,8 +1,10 @@
 //! Why a builtin gives no value. The evaluator adds the place.
 
 use tl_model::ModelError;
+use tl_syntax::Code;
 use tl_tensor::OpError;
 
+use crate::op_code::code_of;
 use crate::reserve_statement::with_missing_statement;
 
 /// The longest message.
@@ -13,6 +15,7 @@ const MAX_MESSAGE_BYTES: usize = 16 << 10;
 pub(crate) struct BuiltinError {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    pub(crate) code: Option<Code>,
     /// The program ends itself with this code; the message is not shown.
     pub(crate) exit: Option<i32>,
 }
@@ -25,7 +28,11 @@ impl BuiltinError {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
             message.push('…');
         }
-        BuiltinError { message, hint: None, exit: None }
+        BuiltinError { message, hint: None, code: None, exit: None }
+    }
+
+    pub(crate) fn code(self, code: Code) -> BuiltinError {
+        BuiltinError { code: Some(code), ..self }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> BuiltinError {
@@ -36,11 +43,16 @@ impl BuiltinError {
 impl From<tl_tensor::Error> for BuiltinError {
     fn from(error: tl_tensor::Error) -> BuiltinError {
         let message = error.to_string();
-        BuiltinError::new(match &error {
+        let code = match &error {
+            tl_tensor::Error::Op { error, .. } => code_of(error),
+            _ => None,
+        };
+        let made = BuiltinError::new(match &error {
             tl_tensor::Error::Memory { error, .. } => with_missing_statement(message, error),
             tl_tensor::Error::Op { error: OpError::Device(error), .. } => with_missing_statement(message, error),
             _ => message,
-        })
+        });
+        BuiltinError { code, ..made }
     }
 }
 

@@ -12,6 +12,9 @@ use super::row::{ArgTypes, Builtin, Context, always};
 use crate::types::{Known, Type};
 use crate::value::{Handle, Ints, Key, Value, equal};
 
+/// Elements of longer lists are not tracked.
+const MAX_KNOWN: usize = 256;
+
 /// Lists of at least this many elements check the heap before they grow.
 const CHECKED_LEN: usize = 4096;
 
@@ -69,7 +72,7 @@ pub(super) static ROWS: &[Builtin] = &[
 fn len_type(types: &ArgTypes<'_>) -> (Type, Known) {
     let known = match (types.ty(0), types.known(0)) {
         (Some(Type::Tensor(ty)), _) => ty.sizes.as_ref().and_then(|sizes| sizes.first()).copied(),
-        (_, Some(Known::Ints(sizes))) => Some(Size::Known(sizes.len() as i64)),
+        (Some(Type::List(_)), Some(known)) => known.list_len().map(|len| Size::Known(len as i64)),
         _ => None,
     };
     (Type::Int, known.map_or(Known::Nothing, Known::Int))
@@ -166,7 +169,23 @@ fn append_type(types: &ArgTypes<'_>) -> (Type, Known) {
         (Some(Type::List(element)), Some(value)) => element.join(value),
         _ => Type::Unknown,
     };
-    (Type::list(element), Known::Nothing)
+    (Type::list(element), appended(types))
+}
+
+/// What is known of the longer list.
+fn appended(types: &ArgTypes<'_>) -> Known {
+    let (Some(list), Some(ty), Some(value)) = (types.known(0), types.ty(1), types.known(1)) else {
+        return Known::Nothing;
+    };
+    match list {
+        Known::Ints(sizes) if *ty == Type::Int && sizes.len() < MAX_KNOWN => {
+            Known::Ints(sizes.iter().copied().chain([value.size()]).collect())
+        }
+        Known::Elements(elements) if elements.len() < MAX_KNOWN => {
+            Known::Elements(elements.iter().cloned().chain([(ty.clone(), value.clone())]).collect())
+        }
+        _ => Known::Nothing,
+    }
 }
 
 fn append(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, BuiltinError> {

@@ -22,6 +22,8 @@ pub(crate) struct Builtin {
     pub(crate) params: &'static [Param],
     /// Whether it makes new tensors, so that a TensorBuffer has it as a method.
     pub(crate) makes_tensors: bool,
+    /// What is wrong with the shapes of the arguments, as far as these are known.
+    pub(crate) rule: fn(&ArgTypes<'_>) -> Result<(), BuiltinError>,
     /// The result's type and known value; for no arguments, its kind.
     pub(crate) result: fn(&ArgTypes<'_>) -> (Type, Known),
     pub(crate) run: fn(&mut Context<'_>, &mut Args<'_>) -> Result<Value, BuiltinError>,
@@ -43,6 +45,7 @@ impl Builtin {
         doc: "",
         params: &[],
         makes_tensors: false,
+        rule: |_| Ok(()),
         result: |_| (Type::Unit, Known::Nothing),
         run: |_, _| Ok(Value::Unit),
         of_number: None,

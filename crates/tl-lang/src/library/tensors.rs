@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tl_device::{DType, Device, Shape};
-use tl_tensor::ops::{Arg, Op, Size, TensorType, apply, by_name};
+use tl_syntax::Code;
+use tl_tensor::ops::{Arg, Op, Size, Sizes, TensorType, apply, by_name};
 use tl_tensor::{Random, Tensor};
 
 use super::args::Args;
@@ -12,8 +13,11 @@ use super::elements::elements;
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
-use crate::types::{Known, Type};
+use crate::types::{Known, Type, list_sizes, show_tensor};
 use crate::value::{Ints, Value};
+
+/// The parts of a tensor whose sizes are known one by one.
+const MAX_KNOWN_PARTS: i64 = 256;
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
@@ -70,10 +74,15 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("dtype", ParamKind::DType, DefaultValue::Absent),
         ],
         makes_tensors: true,
+        rule: |types| match types.known(0).map(list_sizes) {
+            Some(Err((code, reason))) => Err(BuiltinError::new(format!("from_list: {reason}")).code(code)),
+            _ => Ok(()),
+        },
         result: |types| {
             let (ty, known) = types.made_tensor(usize::MAX, 1);
+            let sizes = types.known(0).and_then(|known| list_sizes(known).ok().flatten());
             match ty {
-                Type::Tensor(ty) => (Type::Tensor(TensorType { sizes: None, ..ty }), known),
+                Type::Tensor(ty) => (Type::Tensor(TensorType { sizes, ..ty }), known),
                 ty => (ty, known),
             }
         },
@@ -118,11 +127,12 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::required("size", ParamKind::Int),
             Param::optional("dim", ParamKind::Int, DefaultValue::Int(0)),
         ],
-        result: tensors,
+        rule: |types| cut_axis(types, "split").map(drop),
+        result: split_type,
         run: |context, args| {
             let size = args.size(1)?;
             if size == 0 {
-                return Err(BuiltinError::new("split: the size of a part must be 1 or more"));
+                return Err(BuiltinError::new("split: the size of a part must be 1 or more").code(Code::WrongNumber));
             }
             cut(context, args, size)
         },
@@ -136,12 +146,13 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::required("n", ParamKind::Int),
             Param::optional("dim", ParamKind::Int, DefaultValue::Int(0)),
         ],
-        result: tensors,
+        rule: |types| cut_axis(types, "chunk").map(drop),
+        result: chunk_type,
         run: |context, args| {
             let n = args.size(1)?;
             let len = args.tensor(0)?.dims().get(axis(args)?).copied().unwrap_or(0);
             if n == 0 {
-                return Err(BuiltinError::new("chunk: the number of parts must be 1 or more"));
+                return Err(BuiltinError::new("chunk: the number of parts must be 1 or more").code(Code::WrongNumber));
             }
             cut(context, args, len.div_ceil(n).max(1))
         },
@@ -151,6 +162,18 @@ pub(super) static ROWS: &[Builtin] = &[
         name: "item",
         doc: "The value of a tensor with one element: a float, an int or a bool.",
         params: &[Param::required("t", ParamKind::Tensor)],
+        rule: |types| {
+            let Some(Type::Tensor(ty)) = types.ty(0) else { return Ok(()) };
+            let Some(sizes) = &ty.sizes else { return Ok(()) };
+            let count = sizes.iter().fold(Size::Known(1), |count, size| count.times(*size));
+            match count {
+                Size::Known(count) if count != 1 => {
+                    let message = format!("item: the tensor {} has {count} elements, not one", show_tensor(ty));
+                    Err(BuiltinError::new(message).code(Code::ElementsDiffer))
+                }
+                _ => Ok(()),
+            }
+        },
         result: |types| {
             let ty = match types.ty(0) {
                 Some(Type::Tensor(TensorType { dtype: Some(DType::I32), .. })) => Type::Int,
@@ -209,8 +232,66 @@ pub(super) static ROWS: &[Builtin] = &[
     },
 ];
 
-fn tensors(_: &ArgTypes<'_>) -> (Type, Known) {
-    (Type::list(Type::any_tensor()), Known::Nothing)
+/// The dimension that is cut, if it and the tensor's rank are known.
+fn cut_axis(types: &ArgTypes<'_>, name: &str) -> Result<Option<usize>, BuiltinError> {
+    let Some(Type::Tensor(TensorType { sizes: Some(sizes), .. })) = types.ty(0) else { return Ok(None) };
+    let dim = types.known(2).map_or(Size::Known(0), Known::size);
+    let Size::Known(dim) = dim else { return Ok(None) };
+    let error = match types.known(1).map(Known::size) {
+        Some(Size::Known(n)) if n < 1 => {
+            let what = if name == "split" { "size of a part" } else { "number of parts" };
+            BuiltinError::new(format!("{name}: the {what} must be 1 or more")).code(Code::WrongNumber)
+        }
+        _ => match axis_of(dim, sizes.len()) {
+            Some(axis) => return Ok(Some(axis)),
+            None => no_dimension(name, dim, sizes.len()),
+        },
+    };
+    Err(error)
+}
+
+fn axis_of(dim: i64, rank: usize) -> Option<usize> {
+    let from_start = if dim < 0 { dim.saturating_add(rank as i64) } else { dim };
+    usize::try_from(from_start).ok().filter(|axis| *axis < rank)
+}
+
+fn no_dimension(name: &str, dim: i64, rank: usize) -> BuiltinError {
+    BuiltinError::new(format!("{name}: there is no dimension {dim}: the tensor has {rank}")).code(Code::NoSuchDimension)
+}
+
+fn split_type(types: &ArgTypes<'_>) -> (Type, Known) {
+    parts(types, cut_axis(types, "split").ok().flatten(), |_, size| Some(size))
+}
+
+fn chunk_type(types: &ArgTypes<'_>) -> (Type, Known) {
+    let size = |len: Size, n: Size| {
+        Some(Size::Known(len.known()?.div_euclid(n.known()?.max(1)) + i64::from(len.known()? % n.known()?.max(1) != 0)))
+    };
+    parts(types, cut_axis(types, "chunk").ok().flatten(), size)
+}
+
+/// The parts of a tensor along `axis`; `part` gives their size from that of the dimension and the second argument.
+fn parts(types: &ArgTypes<'_>, axis: Option<usize>, part: impl Fn(Size, Size) -> Option<Size>) -> (Type, Known) {
+    let any = (Type::list(Type::any_tensor()), Known::Nothing);
+    let Some(Type::Tensor(TensorType { dtype, sizes: Some(sizes) })) = types.ty(0) else { return any };
+    let Some((axis, len)) = axis.and_then(|axis| Some((axis, *sizes.get(axis)?))) else { return any };
+    let with = |size: Size| {
+        let mut sizes: Sizes = sizes.clone();
+        if let Some(place) = sizes.get_mut(axis) {
+            *place = size;
+        }
+        Type::Tensor(TensorType { dtype: *dtype, sizes: Some(sizes) })
+    };
+    let element = Type::list(with(Size::Unknown));
+    let size = part(len, types.known(1).map_or(Size::Unknown, Known::size));
+    let (Size::Known(len), Some(Size::Known(size))) = (len, size) else { return (element, Known::Nothing) };
+    let size = size.max(1);
+    if len / size > MAX_KNOWN_PARTS {
+        return (element, Known::Nothing);
+    }
+    let starts = (0..len).step_by(usize::try_from(size).unwrap_or(1));
+    let known = starts.map(|start| (with(Size::Known(size.min(len - start))), Known::Nothing)).collect();
+    (element, Known::Elements(known))
 }
 
 fn operation(name: &'static str) -> Result<&'static Op, BuiltinError> {
@@ -225,9 +306,7 @@ fn place(context: &Context<'_>, args: &Args<'_>, name: &'static str) -> Result<V
 /// The dimension that the third argument names.
 fn axis(args: &Args<'_>) -> Result<usize, BuiltinError> {
     let (dim, rank) = (args.int(2)?, args.tensor(0)?.rank());
-    let from_start = if dim < 0 { dim.saturating_add(rank as i64) } else { dim };
-    let axis = usize::try_from(from_start).ok().filter(|axis| *axis < rank);
-    axis.ok_or_else(|| BuiltinError::new(format!("{}: there is no dimension {dim}: the tensor has {rank}", args.name)))
+    axis_of(dim, rank).ok_or_else(|| no_dimension(args.name, dim, rank))
 }
 
 /// Cuts along the dimension into parts of `size` positions.
@@ -250,7 +329,7 @@ fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Bui
 pub(crate) fn item(tensor: &Tensor) -> Result<Value, BuiltinError> {
     if tensor.n_elems() != 1 {
         let message = format!("item: the tensor {} has {} elements, not one", tensor.layout(), tensor.n_elems());
-        return Err(BuiltinError::new(message));
+        return Err(BuiltinError::new(message).code(Code::ElementsDiffer));
     }
     let x = elements(tensor)?.first().copied().unwrap_or_default();
     Ok(element(tensor.dtype(), x))
@@ -347,7 +426,7 @@ fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> 
             let message = format!(
                 "the parts of a list that becomes a tensor must have equal lengths: {found} stands where {first} belong"
             );
-            Err(BuiltinError::new(message))
+            Err(BuiltinError::new(message).code(Code::RaggedList))
         }
     }
 }
