@@ -61,7 +61,7 @@ pub fn batch_matmul<A: Element, B: Element, Y: Element>(
 }
 
 /// Where matrix `index` of a batch begins.
-fn offset(mut index: usize, dims: &[usize], strides: &[usize]) -> usize {
+pub(crate) fn offset(mut index: usize, dims: &[usize], strides: &[usize]) -> usize {
     let mut offset = 0;
     for (dim, stride) in dims.iter().zip(strides).rev() {
         offset += index % dim * stride;

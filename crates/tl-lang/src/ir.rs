@@ -272,7 +272,7 @@ pub(crate) struct OpCall {
     pub(crate) is_link: bool,
     /// Variables that it reads without a copy and whose values end with it; set by `liveness`.
     pub(crate) ends: Drops,
-    /// The index of the parameter that takes a list of tensors.
+    /// The index of the argument that is a list of tensors.
     pub(crate) tensors: Option<usize>,
     /// Results of the last run's checks, reused by the next.
     pub(crate) site: RefCell<Site>,
@@ -346,13 +346,25 @@ pub(crate) enum RecycleTarget {
 /// One axis of an index.
 #[derive(Debug)]
 pub(crate) enum Index {
+    /// An int, a range, or several positions.
     At(Expr),
-    Slice { start: Option<Expr>, end: Option<Expr> },
+    Slice {
+        start: Option<Expr>,
+        end: Option<Expr>,
+    },
 }
+
+/// Why a mask is no index, and what to write instead.
+pub(crate) const BOOL_INDEX: &str =
+    "a tensor of bool cannot be an index: the size of the result would depend on its elements";
+pub(crate) const BOOL_INDEX_HINT: &str = "`where(mask, x, 0)` keeps the shape, and `sum(mask)` counts";
 
 impl OpCall {
     pub(crate) fn new(row: &'static Op, arguments: Box<[Argument]>) -> OpCall {
-        let tensors = row.params.iter().position(|param| param.kind == Kind::Tensors);
+        let is_list = |(argument, param): (&Argument, &tl_tensor::ops::Param)| {
+            param.kind == Kind::Tensors && !matches!(argument, Argument::Missing)
+        };
+        let tensors = arguments.iter().zip(row.params).position(is_list);
         let site = RefCell::default();
         let (assigns_nothing, ends_chain, is_link) = (false, false, false);
         let ends = Drops::new();

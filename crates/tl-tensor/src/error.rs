@@ -156,7 +156,18 @@ pub enum OpError {
         /// The text.
         spec: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
+    },
+    /// A letter of an einsum specification that stands for two sizes.
+    Letter {
+        /// The letter.
+        letter: char,
+        /// The operands that have it, counted from 1.
+        operands: [usize; 2],
+        /// Its size in the first of them.
+        left: Size,
+        /// Its size in the second.
+        right: Size,
     },
     /// Operands that lie on different devices.
     Devices,
@@ -204,7 +215,14 @@ impl OpError {
             OpError::Elements { from, to } => {
                 ("the number of elements must stay the same".into(), Some(format!("{from} and {to}")))
             }
-            OpError::Spec { spec, problem } => (format!("{problem} in {spec:?}"), None),
+            OpError::Spec { spec, problem } => (format!("{spec:?}: {problem}"), None),
+            OpError::Letter { letter, operands: [a, b], left, right } if a == b => {
+                (format!("`{letter}` stands for two sizes in operand {a}"), Some(format!("{left} and {right}")))
+            }
+            OpError::Letter { letter, operands: [a, b], left, right } => {
+                let rule = format!("`{letter}` stands for two sizes, in operand {a} and in operand {b}");
+                (rule, Some(format!("{left} and {right}")))
+            }
             OpError::Device(error) => (error.to_string(), None),
             OpError::Devices => ("the operands lie on different devices".into(), None),
             OpError::Unaligned { dtype } => (format!("the file's data is not aligned for {dtype}"), None),

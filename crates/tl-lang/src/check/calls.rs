@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
-use tl_tensor::ops::Size;
+use tl_tensor::ops::{Kind, Size};
 
 use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::{in_brackets, refined, with_conversion_hint};
@@ -105,7 +105,7 @@ impl Checker {
                 if !bound.is_complete {
                     return error_value(span);
                 }
-                self.op(op, bound.arguments, span)
+                self.op(op, with_rest(bound, span), span)
             }
             (None, None) => error_value(span),
         }
@@ -492,6 +492,18 @@ impl Checker {
     }
 }
 
+/// The arguments; those of the rest parameter, if there are any, as a list in its place, which is the last.
+fn with_rest(bound: BoundArguments, span: Span) -> Vec<Option<Typed>> {
+    let BoundArguments { mut arguments, rest, .. } = bound;
+    if let Some(last) = arguments.last_mut().filter(|_| !rest.is_empty()) {
+        let (types, exprs): (Vec<Type>, Vec<Expr>) = rest.into_iter().map(|value| (value.ty, value.expr)).unzip();
+        let element = types.iter().fold(Type::Never, |joined, ty| joined.join(ty));
+        let list = Typed::new(Expr::new(ExprKind::List(exprs.into()), span), Type::list(element));
+        *last = Some(Typed { known: Known::Elements(types), ..list });
+    }
+    arguments
+}
+
 /// Types and known values of arguments, for a row's result rule.
 fn known_types(arguments: &[Option<Typed>]) -> SmallVec<[Option<(&Type, &Known)>; 8]> {
     arguments.iter().map(|argument| argument.as_ref().map(|value| (&value.ty, &value.known))).collect()
@@ -517,8 +529,10 @@ fn accepts_call(row: &Builtin, arguments: &[ArgumentValue<'_>]) -> bool {
     })
 }
 
+/// A list of tensors that may be left out takes all further arguments.
 fn op_slot(param: &tl_tensor::ops::Param) -> ParamSlot<'_> {
-    ParamSlot { name: param.name, is_required: param.default.is_none(), is_rest: false }
+    let is_required = param.default.is_none();
+    ParamSlot { name: param.name, is_required, is_rest: param.kind == Kind::Tensors && !is_required }
 }
 
 fn builtin_slot(param: &library::Param) -> ParamSlot<'_> {

@@ -228,7 +228,10 @@ fn product(expr: &mut Expr) -> Option<(Letters, [&mut Expr; 2])> {
         let [Argument::One(left), Argument::One(right)] = op(expr, "matmul")? else { return None };
         return Some((Letters { left: *b"bij", right: *b"bjk", result: *b"bik" }, [left, right]));
     }
-    let [Argument::One(spec), Argument::One(left), Argument::One(right)] = op(expr, "einsum")? else { return None };
+    let [Argument::One(spec), Argument::One(left), Argument::One(right), Argument::Missing] = op(expr, "einsum")?
+    else {
+        return None;
+    };
     let Some(Value::Str(spec)) = spec.constant() else { return None };
     Some((Letters::parse(spec)?, [left, right]))
 }

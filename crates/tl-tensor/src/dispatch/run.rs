@@ -6,6 +6,7 @@ use tl_device::Device;
 
 use super::contiguous::CONTIGUOUS;
 use super::kernel::{ResultMemory, run_kernel};
+use super::rules::result_layout;
 use crate::op::{Arg, CpuKernel, Op, OpKernel};
 use crate::tensor::{DynTensor, Tensor};
 use crate::{Error, OpError};
@@ -22,6 +23,16 @@ pub(super) fn run(
         return Err(op.error(args, error));
     }
     match op.kernel {
+        OpKernel::Composed { compose, must_copy, kernel } => {
+            let again = |args: &[Arg<'_>], role| {
+                let layout = &result_layout(op, device, args).map_err(|error| op.error(args, error))?;
+                run(op, device, args, &ResultMemory { layout, role })
+            };
+            match compose(args, target.role, &again) {
+                Some(result) => result,
+                None => run_prepared(op, must_copy, kernel, device, args, target),
+            }
+        }
         OpKernel::Repeated { must_copy, kernel } => run_prepared(op, must_copy, kernel, device, args, target),
         // Its copy is already the result, so the argument is not copied before.
         _ if std::ptr::eq(op, &CONTIGUOUS)
@@ -100,9 +111,9 @@ fn run_plain(
         }
         OpKernel::Strided(kernel) | OpKernel::Elementwise(_, kernel) => run_kernel(op, kernel, device, args, target),
         OpKernel::Contiguous(kernel) => run_prepared(op, |_, _| true, kernel, device, args, target),
-        OpKernel::Prepared { must_copy, kernel } | OpKernel::Repeated { must_copy, kernel } => {
-            run_prepared(op, must_copy, kernel, device, args, target)
-        }
+        OpKernel::Prepared { must_copy, kernel }
+        | OpKernel::Repeated { must_copy, kernel }
+        | OpKernel::Composed { must_copy, kernel, .. } => run_prepared(op, must_copy, kernel, device, args, target),
     }
 }
 

@@ -1,18 +1,24 @@
 //! Kernels: how an operation is computed, and what its function gets.
 
-use tl_device::{DType, Device, Layout, Lease};
+use tl_device::{DType, Device, Layout, Lease, Role};
 use tl_kernels::{BinaryMap, Threads, UnaryMap};
 
 use super::argument::Arg;
-use crate::OpError;
 use crate::operand::{Operand, OperandOrNumber};
 use crate::tensor::DynTensor;
+use crate::{Error, OpError};
 
 /// Computes the result of a call on the CPU.
 pub(crate) type CpuKernel = fn(&mut Call) -> Result<(), OpError>;
 
 /// Launches the programs of a call on a GPU.
 pub type GpuKernel = fn(&mut Call) -> Result<Dispatch, OpError>;
+
+/// Computes a call of an operation by calls of itself, the last of them with this role; `None`: the kernel computes it.
+pub(crate) type Compose = fn(&[Arg], Role, Again) -> Option<Result<DynTensor, Error>>;
+
+/// Applies the operation with an argument for each parameter; the result's memory has this role.
+pub(crate) type Again<'a> = &'a dyn Fn(&[Arg], Role) -> Result<DynTensor, Error>;
 
 /// Whether a GPU has a program for the arguments of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,15 @@ pub enum OpKernel {
     /// As `Prepared`, for kernels that read a dimension that repeats its elements (`Call::operand_with_repeat`). All
     /// other kernels get copies of such operands.
     Repeated {
+        /// Whether the operand at this position must be copied.
+        must_copy: fn(&[Arg], usize) -> bool,
+        /// The kernel.
+        kernel: CpuKernel,
+    },
+    /// As `Repeated`, for an operation that may be computed by several calls of itself.
+    Composed {
+        /// Computes the call by others.
+        compose: Compose,
         /// Whether the operand at this position must be copied.
         must_copy: fn(&[Arg], usize) -> bool,
         /// The kernel.

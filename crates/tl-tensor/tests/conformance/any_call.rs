@@ -12,8 +12,24 @@ use tl_tensor::{Error, OpError, Tensor};
 
 use crate::values::{Input, arrangements, random, weight};
 
-const SPECS: [&str; 10] =
-    ["ij,jk->ik", "ij->ji", "i,i->", "ij,ij->ij", "ii->i", "ijk,jk->i", "ij,j->", "i,j->ij", "->", "ab,cb->a c"];
+const SPECS: [&str; 16] = [
+    "ij,jk->ik",
+    "ij->ji",
+    "i,i->",
+    "ij,ij->ij",
+    "ii->i",
+    "ijk,jk->i",
+    "ij,j->",
+    "i,j->ij",
+    "->",
+    "ab,cb->a c",
+    "ij,jk",
+    "...i,...i->...",
+    "...,...",
+    "ij,ij,ij->i",
+    "...i,...i,...i",
+    "i,ij,jk,j->k",
+];
 
 /// Numbers that decide everything about a call.
 #[derive(Clone, Debug)]
@@ -169,7 +185,7 @@ fn argument(device: &Device, op: &Op, index: usize, choices: &Choices) -> Own {
         },
         Kind::Number => Own::Number([0.5, 1e-5, 2.0, 10000.0, -1.0, 0.0, f64::NAN, 1e300][(pick % 8) as usize]),
         Kind::Bool => Own::Bool(pick.is_multiple_of(2)),
-        Kind::Text => Own::Text(SPECS[(pick % 10) as usize]),
+        Kind::Text => Own::Text(SPECS[(pick % 16) as usize]),
         Kind::DType => Own::DType([DType::F16, DType::F32, DType::I32, FORMATS[4].dtype][(pick % 4) as usize]),
     }
 }

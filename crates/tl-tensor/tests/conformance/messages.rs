@@ -25,7 +25,7 @@ fn half(device: &Device, dims: &[usize]) -> Input {
 fn sizes_that_do_not_fit() {
     let device = crate::device();
     let [a, b, v] = [half(&device, &[8, 512]), half(&device, &[256, 128]), half(&device, &[512])];
-    let check = |name, args: &[Arg], expected| check(&device, name, args, expected);
+    let check = |name: &str, args: &[Arg], expected: &str| check(&device, name, args, expected);
     let two = |name, expected| check(name, &[a.arg(), b.arg()], expected);
     two("matmul", "matmul: the inner sizes differ: [8, 512] @ [256, 128] (512 and 256)");
     two("linear", "linear: the inner sizes differ: [8, 512], [256, 128] (512 and 128)");
@@ -71,18 +71,25 @@ fn sizes_that_do_not_fit() {
     check(
         "einsum",
         &[Arg::Text("ij,jk->ik"), a.arg(), b.arg()],
-        "einsum: one letter stands for two sizes: [8, 512], [256, 128] (512 and 256)",
+        "einsum: `j` stands for two sizes, in operand 1 and in operand 2: [8, 512], [256, 128] (512 and 256)",
     );
-    check(
-        "einsum",
-        &[Arg::Text("ij,jk"), a.arg(), b.arg()],
-        "einsum: there is no `->` in \"ij,jk\": [8, 512], [256, 128]",
-    );
-    check(
-        "einsum",
-        &[Arg::Text("i->i"), a.arg()],
-        "einsum: an operand has another number of dimensions than letters in \"i->i\": [8, 512]",
-    );
+    for (spec, problem) in [
+        ("i->i", "\"i->i\": operand 1 has 2 dimensions, and its part has 1"),
+        ("...ijk->i", "\"...ijk->i\": operand 1 has 2 dimensions, and its part has at least 3"),
+        ("ii->i", "`i` stands for two sizes in operand 1"),
+        ("ij->ii", "\"ij->ii\": `i` stands twice in the result"),
+        ("ij->k", "\"ij->k\": `k` of the result stands in no operand"),
+        ("...->", "\"...->\": the result has no `...`, whose dimensions cannot be summed over"),
+        ("i......->i", "\"i......->i\": `...` stands twice in a part"),
+        ("i..", "\"i..\": `.` is neither a letter, `,`, `->` nor `...`"),
+        ("i0->i", "\"i0->i\": `0` is neither a letter, `,`, `->` nor `...`"),
+        ("iä", "\"iä\": `ä` is neither a letter, `,`, `->` nor `...`"),
+        ("ij,jk->ik", "\"ij,jk->ik\": there are 2 operands in it, and 1 in the call"),
+    ] {
+        let values = if spec == "ii->i" { " (8 and 512)" } else { "" };
+        let expected = format!("einsum: {problem}: [8, 512]{values}");
+        check("einsum", &[Arg::Text(spec), a.arg()], &expected);
+    }
     let tensors = [a.tensor.clone(), b.tensor.clone()];
     check("concat", &[Arg::Tensors(&tensors)], "concat: the other sizes differ: [8, 512], [256, 128] (512 and 128)");
     check("concat", &[Arg::Tensors(&[])], "concat: the number of tensors must be 1 or more, not 0");
@@ -358,12 +365,8 @@ fn arguments_of_another_kind() {
     check("reshape", &[x.arg(), Arg::Int(4)], "reshape: shape must be a list of integers: [4]");
     check("sum", &[x.arg(), Arg::Number(0.0)], "sum: dim must be an integer: [4]");
     check("einsum", &[x.arg(), x.arg()], "einsum: spec must be a text: [4], [4]");
-    check("einsum", &[Arg::Text("i,i->"), x.arg()], "einsum: there are fewer operands than parts in \"i,i->\": [4]");
-    check(
-        "einsum",
-        &[Arg::Text("i->"), x.arg(), x.arg()],
-        "einsum: two operands were given, but there is one in \"i->\": [4], [4]",
-    );
+    let expected = "einsum: \"i->\": there is 1 operand in it, and 2 in the call: [4], [4]";
+    check("einsum", &[Arg::Text("i->"), x.arg(), x.arg()], expected);
     check("cast", &[x.arg(), Arg::Text("float32")], "cast: dtype must be a data type: [4]");
 }
 

@@ -8,7 +8,9 @@ use tl_tensor::quant::{FORMATS, Format};
 
 use crate::Try;
 use crate::nd::{Nd, broadcast_dims};
-use crate::values::{FLOATS, Input, Tolerance, arrangements, check, check_each, random, sum_of, weight, whole_rows};
+use crate::values::{
+    EXACT, FLOATS, Input, Tolerance, arrangements, check, check_each, random, sum_of, weight, whole_rows,
+};
 
 pub(crate) fn reference(name: &str) -> Option<Try> {
     Some(match name {
@@ -319,6 +321,10 @@ fn einsum(device: &Device, op: &'static Op) {
         ("ij,j->", &[3, 0], &[0]),
         ("Ij,jI->I", &[3, 5], &[5, 3]),
         ("ij,jk->ik", &[120, 130], &[130, 110]),
+        ("ihd,jhd->ij", &[5, 2, 8], &[6, 2, 8]),
+        ("ijk,ijl->lk", &[2, 3, 4], &[2, 3, 5]),
+        ("ijk,jil->kl", &[2, 3, 4], &[3, 2, 5]),
+        ("ij,ji->", &[3, 4], &[4, 3]),
     ];
     for dtype in FLOATS {
         for (spec, a, b) in two {
@@ -355,6 +361,80 @@ fn einsum(device: &Device, op: &'static Op) {
                     (dtype, &expected),
                     sum_of(x.nd.data.len(), 2.0),
                 );
+            }
+        }
+    }
+}
+
+/// A specification, the same with a result and without `...`, the operands, and their dimensions after repetition.
+type Several = (&'static str, &'static str, &'static [&'static [usize]], &'static [&'static [usize]]);
+
+/// Several operands, `...`, and results that are not written, in the arithmetic of every type.
+#[test]
+fn einsum_of_several_operands() {
+    let device = crate::device();
+    let einsum = tl_tensor::ops::by_name("einsum").unwrap();
+    let cases: &[Several] = &[
+        ("ij,jk", "ij,jk->ik", &[&[3, 5], &[5, 4]], &[]),
+        ("ba,ab", "ba,ab->", &[&[3, 5], &[5, 3]], &[]),
+        ("ji", "ji->ij", &[&[3, 5]], &[]),
+        ("ii", "ii->", &[&[4, 4]], &[]),
+        ("i,j", "i,j->ij", &[&[3], &[4]], &[]),
+        ("bA", "bA->Ab", &[&[2, 3]], &[]),
+        ("i j -> j i", "ij->ji", &[&[3, 5]], &[]),
+        ("...ij,...jk->...ik", "bij,bjk->bik", &[&[2, 3, 5], &[2, 5, 4]], &[]),
+        ("...ij,...jk->...ik", "bij,bjk->bik", &[&[2, 3, 5], &[1, 5, 4]], &[&[2, 3, 5], &[2, 5, 4]]),
+        ("...ij,...jk", "ij,bjk->bik", &[&[3, 5], &[2, 5, 4]], &[]),
+        ("...ij,...jk", "abij,abjk->abik", &[&[2, 1, 3, 5], &[6, 5, 4]], &[&[2, 6, 3, 5], &[2, 6, 5, 4]]),
+        ("i...->...i", "iab->abi", &[&[2, 3, 4]], &[]),
+        ("...", "ab->ab", &[&[2, 3]], &[]),
+        ("i...i->...", "iabi->ab", &[&[2, 3, 4, 2]], &[]),
+        ("...i,...i->...i", "ai,ai->ai", &[&[1, 3], &[1, 3]], &[]),
+        ("i,i,i->", "i,i,i->", &[&[7], &[7], &[7]], &[]),
+        ("i,i,i->i", "i,i,i->i", &[&[7], &[7], &[7]], &[]),
+        ("ij,jk,kl->il", "ij,jk,kl->il", &[&[3, 5], &[5, 4], &[4, 2]], &[]),
+        ("ij,jk,kl", "ij,jk,kl->il", &[&[3, 5], &[5, 4], &[4, 2]], &[]),
+        ("ij,jk,kl,lm->mi", "ij,jk,kl,lm->mi", &[&[3, 5], &[5, 4], &[4, 2], &[2, 6]], &[]),
+        ("a,b,c->cab", "a,b,c->cab", &[&[2], &[3], &[4]], &[]),
+        ("ab,c,cd->a", "ab,c,cd->a", &[&[2, 3], &[4], &[4, 5]], &[]),
+        ("aab,b,bc->c", "aab,b,bc->c", &[&[2, 2, 3], &[3], &[3, 4]], &[]),
+        (",,i->i", ",,i->i", &[&[], &[], &[3]], &[]),
+        ("i,j,k->", "i,j,k->", &[&[2], &[3], &[4]], &[]),
+        ("ij,jk,kl->il", "ij,jk,kl->il", &[&[3, 0], &[0, 4], &[4, 2]], &[]),
+        ("...i,ij,j...->...", "abi,ij,jab->ab", &[&[2, 3, 4], &[4, 5], &[5, 2, 3]], &[]),
+        ("...i,...i,...->...", "ai,ai,a->a", &[&[1, 3], &[4, 3], &[1]], &[&[4, 3], &[4, 3], &[4]]),
+        ("...i,...i,...i->...", "ai,ai,ai->a", &[&[1, 3], &[1, 3], &[3]], &[&[1, 3], &[1, 3], &[1, 3]]),
+        (
+            "a,ab,bc,cd,de,ef,fg,gh,h->",
+            "a,ab,bc,cd,de,ef,fg,gh,h->",
+            &[&[2], &[2, 3], &[3, 2], &[2, 2], &[2, 3], &[3, 2], &[2, 2], &[2, 2], &[2]],
+            &[],
+        ),
+    ];
+    for dtype in [DType::F16, DType::F32, DType::I32, DType::Bool] {
+        for (spec, explicit, shapes, full) in cases {
+            // Small whole numbers, so that no order of sums and no intermediate result is rounded.
+            let range = if dtype == DType::Bool { (0.0, 2.0) } else { (-2.0, 2.0) };
+            let inputs: Vec<Vec<Input>> = shapes
+                .iter()
+                .map(|dims| arrangements(&device, dtype, &random(dtype, dims, range).map(f64::trunc)))
+                .collect();
+            for arrangement in 0..inputs.iter().map(Vec::len).min().unwrap() {
+                let inputs: Vec<&Input> = inputs.iter().map(|all| &all[arrangement]).collect();
+                let operands: Vec<Nd> = inputs
+                    .iter()
+                    .enumerate()
+                    .map(|(index, input)| full.get(index).map_or(input.nd.clone(), |dims| input.nd.broadcast_to(dims)))
+                    .collect();
+                let expected = einsum_of(explicit, &operands.iter().collect::<Vec<_>>());
+                let expected = if dtype == DType::Bool { expected.map(|x| f64::from(x > 0.0)) } else { expected };
+                let others: Vec<Tensor> = inputs.iter().skip(2).map(|input| input.tensor.clone()).collect();
+                let mut args = vec![Arg::Text(spec)];
+                args.extend(inputs.iter().take(2).map(|input| input.arg()));
+                if !others.is_empty() {
+                    args.push(Arg::Tensors(&others));
+                }
+                check(&device, einsum, &args, &format!("{spec:?}, {}", inputs[0].label), (dtype, &expected), EXACT);
             }
         }
     }
