@@ -40,6 +40,7 @@ mod reduce;
 mod rope;
 mod rows;
 mod scratch;
+mod sort;
 mod strided_vectors;
 mod task_size;
 #[cfg(test)]
@@ -70,6 +71,7 @@ pub use recurrent::{DeltaInputs, DeltaRule, MAX_STATE_KEY_DIM, MAX_TAPS, causal_
 pub use reduce::{ArgReduceOp, ReduceOp, arg_reduce, reduce};
 pub use rope::{RopeStyle, Rotation, rope};
 pub use rows::{layer_norm, log_softmax, rms_norm, softmax, swiglu};
+pub use sort::{Ordered, sort, sort_places};
 pub use strided_vectors::KvElement;
 pub use threads::{Threads, Tile, Tiling};
 pub use top::{top, top_places};

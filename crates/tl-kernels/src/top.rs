@@ -3,7 +3,7 @@
 //! What is chosen stands in the output itself, as a heap whose first element is the last in order, until all of the row has been seen;
 //! then it is sorted where it stands. So no memory is needed beside it.
 
-use crate::element::Element;
+use crate::sort::Ordered;
 use crate::threads::Threads;
 
 /// Elements of rows that make up a task.
@@ -14,9 +14,9 @@ const TASK_ELEMS: usize = 16 * 1024;
 ///
 /// # Panics
 /// If `k` is larger than `n`, or a length is wrong.
-pub fn top<T: Element>(threads: &Threads, x: &[T], [n, k]: [usize; 2], out: &mut [T]) {
+pub fn top<T: Ordered>(threads: &Threads, x: &[T], [n, k]: [usize; 2], out: &mut [T]) {
     rows(threads, x, [n, k], out, &|row, out| {
-        select(n, out, |i| row[i], |value| u64::from(rank(value.to_f32())) << 32);
+        select(n, out, |i| row[i], |value| u64::from(value.rank()) << 32);
     });
 }
 
@@ -24,14 +24,14 @@ pub fn top<T: Element>(threads: &Threads, x: &[T], [n, k]: [usize; 2], out: &mut
 ///
 /// # Panics
 /// As for [`top`].
-pub fn top_places<T: Element>(threads: &Threads, x: &[T], [n, k]: [usize; 2], out: &mut [i32]) {
+pub fn top_places<T: Ordered>(threads: &Threads, x: &[T], [n, k]: [usize; 2], out: &mut [i32]) {
     rows(threads, x, [n, k], out, &|row, out| {
-        let key = |place: i32| u64::from(rank(row[place as usize].to_f32())) << 32 | u64::from(!(place as u32));
+        let key = |place: i32| u64::from(row[place as usize].rank()) << 32 | u64::from(!(place as u32));
         select(n, out, |i| i as i32, key);
     });
 }
 
-fn rows<T: Element, S: Send>(
+fn rows<T: Ordered, S: Send>(
     threads: &Threads,
     x: &[T],
     [n, k]: [usize; 2],
@@ -49,17 +49,6 @@ fn rows<T: Element, S: Send>(
             body(row, out);
         }
     });
-}
-
-/// A number that grows with the value: the same for both zeros, the largest for NaN.
-fn rank(value: f32) -> u32 {
-    // The sum of two zeros is the positive one.
-    let bits = (value + 0.0).to_bits();
-    match bits >> 31 {
-        _ if value.is_nan() => u32::MAX,
-        0 => bits | 1 << 31,
-        _ => !bits,
-    }
 }
 
 /// The `out.len()` candidates with the largest keys, in order. There are `n`, no fewer.
@@ -101,10 +90,11 @@ fn sift_down<S: Copy>(heap: &mut [S], mut root: usize, key: &impl Fn(S) -> u64) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::Element;
     use crate::testing::{Random, all_threads};
     use half::f16;
 
-    fn check<T: Element>(x: &[T], n: usize, k: usize) {
+    fn check<T: Ordered + Element>(x: &[T], n: usize, k: usize) {
         let mut values = Vec::new();
         let mut places = Vec::new();
         for row in x.chunks(n) {

@@ -496,10 +496,11 @@ impl Checker {
 fn with_rest(bound: BoundArguments, span: Span) -> Vec<Option<Typed>> {
     let BoundArguments { mut arguments, rest, .. } = bound;
     if let Some(last) = arguments.last_mut().filter(|_| !rest.is_empty()) {
-        let (types, exprs): (Vec<Type>, Vec<Expr>) = rest.into_iter().map(|value| (value.ty, value.expr)).unzip();
-        let element = types.iter().fold(Type::Never, |joined, ty| joined.join(ty));
+        let element = rest.iter().fold(Type::Never, |joined, value| joined.join(&value.ty));
+        let (known, exprs): (Vec<(Type, Known)>, Vec<Expr>) =
+            rest.into_iter().map(|value| ((value.ty, value.known), value.expr)).unzip();
         let list = Typed::new(Expr::new(ExprKind::List(exprs.into()), span), Type::list(element));
-        *last = Some(Typed { known: Known::Elements(types), ..list });
+        *last = Some(Typed { known: Known::Elements(known.into()), ..list });
     }
     arguments
 }

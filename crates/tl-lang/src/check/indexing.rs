@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use tl_device::DType;
 use tl_syntax::ast;
 use tl_syntax::{Code, Diagnostic, Span};
 use tl_tensor::ops::{Size, TensorType};
 
 use crate::check::checker::{Checker, error_value};
 use crate::check::typed::Typed;
-use crate::ir::{Expr, ExprKind, Index};
+use crate::ir::{BOOL_INDEX, BOOL_INDEX_HINT, Expr, ExprKind, Index};
 use crate::library;
 use crate::types::{HandleKind, Known, Outside, Type};
 
@@ -49,11 +50,13 @@ impl Checker {
         let known = |value: &Typed| value.known.size();
         match index {
             ast::Index::At(at) => {
-                let at = self.int_or_range(at);
-                let what = match &at.known {
-                    Known::Range(start, end) => IndexKnown::Slice(*start, Some(*end)),
-                    _ if at.ty == Type::Range => IndexKnown::Slice(Size::Unknown, Some(Size::Unknown)),
-                    known => IndexKnown::At(known.size()),
+                let at = self.position(at);
+                let what = match (&at.ty, &at.known) {
+                    (_, Known::Range(start, end)) => IndexKnown::Slice(*start, Some(*end)),
+                    (Type::Range, _) => IndexKnown::Slice(Size::Unknown, Some(Size::Unknown)),
+                    (Type::Tensor(ty), _) => IndexKnown::Several(ty.sizes.clone()),
+                    (Type::Unknown | Type::Never, _) => IndexKnown::Anything,
+                    (_, known) => IndexKnown::At(known.size()),
                 };
                 (Index::At(at.expr), what)
             }
@@ -66,17 +69,36 @@ impl Checker {
         }
     }
 
-    fn int_or_range(&mut self, expr: &ast::Expr) -> Typed {
+    /// One index: an int, a range, or several positions at once.
+    fn position(&mut self, expr: &ast::Expr) -> Typed {
         let value = self.expr(expr);
-        if !matches!(value.ty, Type::Int | Type::Range | Type::Unknown | Type::Never) {
-            let message = format!("an index must be an int or a range, and this is {}", self.show(&value.ty));
-            let mut diagnostic = Diagnostic::error(value.span(), message);
-            if let Type::Tensor(_) | Type::List(_) = value.ty {
-                diagnostic = diagnostic.hint("`index_select(x, dim, ids)` takes several positions at once");
+        let is_position = match &value.ty {
+            Type::Int | Type::Range | Type::Unknown | Type::Never => true,
+            Type::List(element) if matches!(**element, Type::Int | Type::Unknown) => {
+                return self.tensor_of(value, DType::I32);
             }
-            self.report(diagnostic);
+            Type::Tensor(ty) => matches!(ty.dtype, Some(DType::I32) | None),
+            _ => false,
+        };
+        if is_position {
+            return value;
         }
-        value
+        let message = match value.ty {
+            Type::Tensor(TensorType { dtype: Some(DType::Bool), .. }) => BOOL_INDEX.to_owned(),
+            _ => {
+                let given = self.show(&value.ty);
+                format!(
+                    "an index must be an int, a range, or several positions (a tensor of int32), and this is {given}"
+                )
+            }
+        };
+        let diagnostic = Diagnostic::error(value.span(), message);
+        self.report(match value.ty {
+            Type::Tensor(TensorType { dtype: Some(DType::Bool), .. }) => diagnostic.hint(BOOL_INDEX_HINT),
+            Type::Tensor(_) => diagnostic.hint("convert it, `ids as int32`"),
+            _ => diagnostic,
+        });
+        Typed { ty: Type::Unknown, ..value }
     }
 
     fn index_tensor(&mut self, receiver: Typed, ty: TensorType, indices: &[ast::Index], span: Span) -> Typed {
@@ -98,8 +120,16 @@ impl Checker {
             return Err(format!("there are {} indices for {} dimensions", indices.len(), sizes.len()));
         }
         let mut result = tl_tensor::ops::Sizes::new();
+        let n_several = indices.iter().filter(|(_, known)| matches!(known, IndexKnown::Several(_))).count();
+        if n_several > 1 {
+            return Err("only one of the indices may have several positions".to_owned());
+        }
         for (axis, size) in sizes.iter().enumerate() {
             match indices.get(axis).map(|(_, known)| known) {
+                Some(IndexKnown::Several(Some(several))) => result.extend_from_slice(several),
+                Some(IndexKnown::Anything | IndexKnown::Several(None)) => {
+                    return Ok(TensorType { dtype: ty.dtype, sizes: None });
+                }
                 None => result.push(*size),
                 Some(IndexKnown::At(at)) => {
                     if size.excludes(*at) {
@@ -127,10 +157,15 @@ impl Checker {
                 }
                 None => (element, Known::Nothing),
             },
-            Some(IndexKnown::At(_)) | None => (element, Known::Nothing),
+            Some(IndexKnown::At(_) | IndexKnown::Anything) | None => (element, Known::Nothing),
             Some(IndexKnown::Slice(start, end)) => {
                 let known = self.part_of_list(&receiver.known, *start, *end, span);
                 (Type::list(element), known)
+            }
+            Some(IndexKnown::Several(_)) => {
+                let diagnostic = Diagnostic::error(span, "a list takes one position, or a range");
+                self.report(diagnostic.hint("tensors take several: `from_list(list)[ids]`"));
+                (element, Known::Nothing)
             }
         };
         indexed(receiver, indices, ty, known, span)
@@ -214,6 +249,10 @@ fn known_field(receiver: &Typed, name: &str) -> Option<(Type, Known)> {
 enum IndexKnown {
     At(Size),
     Slice(Size, Option<Size>),
+    /// A tensor with these sizes.
+    Several(Option<tl_tensor::ops::Sizes>),
+    /// A value of unknown type.
+    Anything,
 }
 
 fn indexed(receiver: Typed, indices: Vec<(Index, IndexKnown)>, ty: Type, known: Known, span: Span) -> Typed {

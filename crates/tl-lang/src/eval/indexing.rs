@@ -1,17 +1,18 @@
 //! `x[…]` and `x.name` on running values.
 
 use smallvec::SmallVec;
+use tl_device::DType;
 use tl_model::NodeRef;
 use tl_syntax::{Code, Span};
 use tl_tensor::Tensor;
-use tl_tensor::ops::{Arg, apply};
+use tl_tensor::ops::{Arg, apply, by_name};
 
 use crate::arithmetic;
 use crate::declared::Declared;
 use crate::eval::error::{Evaluated, error_at, missing_value, raise};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::make::shown as shown_key;
-use crate::ir::{Argument, Expr, ExprKind, Index};
+use crate::ir::{Argument, BOOL_INDEX, BOOL_INDEX_HINT, Expr, ExprKind, Index};
 use crate::library::{self, BuiltinError};
 use crate::text::Text;
 use crate::value::{Handle, Key, Map, Number, Value};
@@ -23,6 +24,8 @@ enum EvaluatedIndex {
     Key(Text),
     /// Start and end; `None`: the end of the axis.
     Slice(i64, Option<i64>),
+    /// Several positions, a tensor of `int32`.
+    Several(Box<Tensor>),
 }
 
 /// The target of a path that begins with a variable.
@@ -198,8 +201,20 @@ impl Evaluator<'_> {
                     Value::Int(n) => Ok(EvaluatedIndex::At(n)),
                     Value::Range(start, end) => Ok(EvaluatedIndex::Slice(start, Some(end))),
                     Value::Str(key) => Ok(EvaluatedIndex::Key(key)),
+                    list @ (Value::Ints(_) | Value::List(_)) => {
+                        let tensor = library::from_list(self.device, &list, DType::I32);
+                        Ok(EvaluatedIndex::Several(Box::new(tensor.map_err(|error| raise(error, at.span))?)))
+                    }
+                    Value::Tensor(tensor) if tensor.dtype() == DType::I32 => {
+                        Ok(EvaluatedIndex::Several(Box::new(tensor)))
+                    }
+                    Value::Tensor(tensor) if tensor.dtype() == DType::Bool => {
+                        Err(raise(BuiltinError::new(BOOL_INDEX).hint(BOOL_INDEX_HINT), at.span))
+                    }
                     other => {
-                        Err(error_at(at.span, format!("an index must be an int or a range, not {}", other.describe())))
+                        let given = other.describe();
+                        let message = format!("an index must be an int, a range or several positions, not {given}");
+                        Err(error_at(at.span, message))
                     }
                 },
                 Index::Slice { start, end } => {
@@ -252,6 +267,7 @@ impl Evaluator<'_> {
         };
         let mut view = tensor.clone();
         let mut axis = 0_i64;
+        let mut several = None;
         for (original, at) in at.iter().enumerate() {
             let size = tensor.dims().get(original).copied().unwrap_or(0) as i64;
             let out_of_range = |problem: &str| {
@@ -264,6 +280,12 @@ impl Evaluator<'_> {
             match *at {
                 EvaluatedIndex::Key(_) => {
                     return Err(BuiltinError::new("a tensor's index must be an int or a range, not string"));
+                }
+                EvaluatedIndex::Several(ref index) => {
+                    if several.replace((axis, index)).is_some() {
+                        return Err(BuiltinError::new("only one of the indices may have several positions"));
+                    }
+                    axis += 1;
                 }
                 EvaluatedIndex::Slice(0, None) => axis += 1,
                 EvaluatedIndex::Slice(start, end) => {
@@ -280,6 +302,12 @@ impl Evaluator<'_> {
                     view = apply(select, self.device, &args)?.into();
                 }
             }
+        }
+        // What is picked is copied, so the views of the other axes come first.
+        if let Some((axis, index)) = several {
+            let select = by_name("index_select").ok_or_else(|| BuiltinError::new("indexing is not available"))?;
+            let picked = apply(select, self.device, &[Arg::from(&view), Arg::Int(axis), Arg::from(&**index)])?;
+            return Ok(Value::Tensor(picked.into()));
         }
         Ok(Value::Tensor(view))
     }
@@ -315,6 +343,7 @@ fn list_at(list: &Value, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
     let len = list.list_len().unwrap_or(0) as i64;
     match *at {
         EvaluatedIndex::Key(_) => Err(BuiltinError::new("a list's index must be an int or a range, not string")),
+        EvaluatedIndex::Several(_) => Err(BuiltinError::new("a list takes one position, or a range")),
         EvaluatedIndex::At(index) => {
             let place = if index < 0 { index.saturating_add(len) } else { index };
             let element = usize::try_from(place).ok().and_then(|place| list.element(place));
@@ -341,6 +370,7 @@ fn map_at(map: &Map, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
         EvaluatedIndex::At(n) => Key::Int(*n),
         EvaluatedIndex::Key(text) => Key::Str((**text).into()),
         EvaluatedIndex::Slice(..) => return Err(BuiltinError::new("a map takes one key, not a range")),
+        EvaluatedIndex::Several(_) => return Err(BuiltinError::new("a map takes one key")),
     };
     map.get(&key).cloned().ok_or_else(|| {
         let names = map.keys().filter_map(|key| if let Key::Str(text) = key { Some(&**text) } else { None });
@@ -360,6 +390,7 @@ fn text_at(text: &str, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
         EvaluatedIndex::Key(_) => {
             return Err(BuiltinError::new("a string's index must be an int or a range, not string"));
         }
+        EvaluatedIndex::Several(_) => return Err(BuiltinError::new("a string takes one position, or a range")),
         EvaluatedIndex::At(index) if index >= len || index < -len => {
             return Err(BuiltinError::new(format!("index {index} is out of range for a string of {len} characters")));
         }

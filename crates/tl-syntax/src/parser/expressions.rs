@@ -58,12 +58,17 @@ impl Parser<'_> {
     /// An expression whose operators bind at least as tightly as `minimum`.
     fn operation(&mut self, minimum: u8) -> Expr {
         self.nested(Expr::error, |parser| {
-            let mut left = parser.prefix(minimum);
-            while let Some(next) = parser.next_operator(&left, minimum) {
-                left = parser.apply_operator(left, next);
-            }
-            left
+            let left = parser.prefix(minimum);
+            parser.continued(left, minimum)
         })
+    }
+
+    /// The expression that begins with `left`, whose further operators bind at least as tightly as `minimum`.
+    fn continued(&mut self, mut left: Expr, minimum: u8) -> Expr {
+        while let Some(next) = self.next_operator(&left, minimum) {
+            left = self.apply_operator(left, next);
+        }
+        left
     }
 
     fn next_operator(&mut self, left: &Expr, minimum: u8) -> Option<TokenKind> {
@@ -290,7 +295,7 @@ impl Parser<'_> {
         let start = (!self.at(TokenKind::DotDot)).then(|| self.operation(binding::RANGE + 1));
         if !self.at(TokenKind::DotDot) {
             return match start {
-                Some(at) => Index::At(at),
+                Some(at) => Index::At(self.continued(at, 0)),
                 None => Index::At(Expr::error(first)),
             };
         }

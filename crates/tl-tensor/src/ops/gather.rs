@@ -44,19 +44,15 @@ fn checked(index: f64, size: usize) -> Result<usize, OpError> {
 static INDEX_SELECT: Op = Op {
     name: "index_select",
     group: Group::Shape,
-    doc: "The positions of dimension `dim` that `index` names. `x: [.., n, ..], index: int32[m] → [.., m, ..]`.",
+    doc: "The positions of dimension `dim` that `index` names; its dimensions take the place of that one. \
+          `x: [.., n, ..], index: int32[m..] → [.., m.., ..]`.",
     params: &[required("x", Kind::Tensor), required("dim", Kind::Int), required("index", Kind::Ids)],
     rule: |args| {
         let (sizes, dtype) = args.tensor(0)?;
         activation(dtype)?;
         let axis = args.axis(1, sizes.len())?;
-        let index = indices(args, 2)?;
-        let &[m] = index else {
-            return Err(OpError::Rank { operand: "index", expected: "1 dimension", found: index.len() });
-        };
-        let mut sizes = Sizes::from_slice(sizes);
-        sizes[axis] = m;
-        Ok(TensorType::new(dtype, sizes))
+        let (before, index, after) = (&sizes[..axis], indices(args, 2)?, &sizes[axis + 1..]);
+        Ok(TensorType::new(dtype, before.iter().chain(index).chain(after).copied().collect::<Sizes>()))
     },
     kernel: OpKernel::Strided(|call| {
         let picks = Picks::of_positions(call)?;
@@ -120,12 +116,15 @@ struct Picks {
 impl Picks {
     /// One index for all elements of a position.
     fn of_positions(call: &Call) -> Result<Picks, OpError> {
-        let picks = Picks::of_elements(call)?;
-        let index = call.operand(2)?;
-        let axis = normalize_axis(call.int(1)?, picks.strides.len())?;
-        let mut places = Strides::from_elem(0, picks.strides.len());
-        places[axis] = index.strides[0];
-        Ok(Picks { places, ..picks })
+        let (x, index) = (call.operand(0)?, call.operand(2)?);
+        let axis = normalize_axis(call.int(1)?, x.dims.len())?;
+        let around = |inner: &dyn Fn(usize) -> usize, outer: &dyn Fn(usize) -> usize| -> Strides {
+            let inner = (0..index.dims.len()).map(inner);
+            (0..axis).map(outer).chain(inner).chain((axis + 1..x.dims.len()).map(outer)).collect()
+        };
+        let strides = around(&|_| 0, &|axis| x.strides[axis]);
+        let places = around(&|axis| index.strides[axis], &|_| 0);
+        Ok(Picks { strides, places, step: x.strides[axis], size: x.dims[axis] })
     }
 
     /// One index for each element.

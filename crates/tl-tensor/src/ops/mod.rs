@@ -8,6 +8,7 @@
 //! Two operations are no rows, because they write a state beside their result: `causal_convolution.rs` and
 //! `gated_delta_rule.rs`.
 
+mod along_last;
 mod attention;
 mod attention_gpu;
 mod attention_mask;
@@ -32,11 +33,13 @@ mod matmul;
 mod norm;
 mod reduce;
 mod reduce_gpu;
+mod reduce_plain;
 mod reshape;
 mod rope;
 mod rope_gpu;
 mod softmax;
 mod softmax_gpu;
+mod sort;
 mod state;
 mod swiglu;
 mod table;

@@ -1,4 +1,4 @@
-//! Reductions: `sum`, `mean`, `max`, `min`, `norm`, `argmax`, `argmin`.
+//! Reductions: `sum`, `mean`, `max`, `min`, `norm`, `argmax`, `argmin`. More of them are in `reduce_plain`.
 
 use tl_device::DType;
 use tl_kernels::{ArgReduceOp, ReduceOp, View};
@@ -17,7 +17,7 @@ use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&SUM, &MEAN, &MAX, &MIN, &NORM, &ARGMAX, &ARGMIN];
 
-static PARAMS: &[Param] = &[
+pub(super) static PARAMS: &[Param] = &[
     required("x", Kind::Tensor),
     optional("dim", Kind::Int, DefaultValue::Absent),
     optional("keepdim", Kind::Bool, DefaultValue::Bool(false)),
@@ -33,7 +33,7 @@ pub(super) fn float_operand(dtype: Option<DType>) -> Result<(), OpError> {
 }
 
 /// The sizes without the dimension that is reduced (or with 1 in its place); a single number where none is named.
-fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), OpError> {
+pub(super) fn reduced(args: &RuleArgs) -> Result<(Sizes, Option<DType>), OpError> {
     let (sizes, dtype) = args.tensor(0)?;
     let keep = args.bool(2)?;
     let mut result = Sizes::from_slice(sizes);
@@ -60,7 +60,15 @@ fn reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     }
 }
 
-fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
+/// Of `bool` the sum counts.
+fn sum_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
+    match reduced(args)? {
+        (sizes, Some(DType::Bool)) => Ok(TensorType::new(Some(DType::I32), sizes)),
+        _ => reduce_rule(args),
+    }
+}
+
+pub(super) fn float_reduce_rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let result = reduce_rule(args)?;
     float_operand(result.dtype)?;
     Ok(result)
@@ -99,8 +107,8 @@ fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), OpE
     let x = call.operand(0)?;
     let axis = axis(call, x.dims.len())?;
     let threads = call.threads;
-    if let Some(plain) = plain.filter(|_| !x.dtype.is_float()) {
-        return reduce_plain(call, axis, &plain);
+    if let Some(Plain { start, step }) = plain.filter(|_| !x.dtype.is_float()) {
+        return each_line(call, |n, at| (0..n).fold(start, |value, i| step(value, at(i))));
     }
     // The operand is contiguous, so all dimensions together are one.
     let (all, one) = ([x.n_elems()], [1]);
@@ -114,8 +122,10 @@ fn reduce(call: &mut Call, op: ReduceOp, plain: Option<Plain>) -> Result<(), OpE
     })
 }
 
-fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(), OpError> {
+/// Computes each element of the result from the elements of a line of the operand: their number, and each by its index.
+pub(super) fn each_line(call: &mut Call, line: impl Fn(usize, &dyn Fn(usize) -> f64) -> f64) -> Result<(), OpError> {
     let x = call.operand(0)?;
+    let axis = axis(call, x.dims.len())?;
     let reader = Reader::new(&x)?;
     let (n, step) = axis.map_or((x.n_elems(), 1), |axis| (x.dims[axis], x.strides[axis]));
     let mut dims = Strides::from_slice(x.dims);
@@ -131,10 +141,7 @@ fn reduce_plain(call: &mut Call, axis: Option<usize>, plain: &Plain) -> Result<(
         }
     }
     let (dtype, out) = (call.dtype, &mut *call.out);
-    for_each_index(&dims, [&strides], |i, [at]| {
-        let value = (0..n).fold(plain.start, |value, j| (plain.step)(value, reader.at(at + j * step)));
-        write(dtype, out, i, value);
-    });
+    for_each_index(&dims, [&strides], |i, [at]| write(dtype, out, i, line(n, &|j| reader.at(at + j * step))));
     Ok(())
 }
 
@@ -160,9 +167,13 @@ macro_rules! reductions {
             /// `dim`: the dimension, counted from the end where negative; `None`: all of them, to a single number.
             ///
             /// # Errors
-            /// [`Error::Op`] where there is no such dimension.
+            /// [`Error::Op`] where there is no such dimension, [`Error::ElementType`] where the result has another type.
             pub fn $name(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<T>, Error> {
-                self.apply(&$row, &[axis_arg(dim), Arg::Bool(keepdim)])
+                let result: Tensor<T> = self.apply(&$row, &[axis_arg(dim), Arg::Bool(keepdim)])?;
+                match (self.dtype(), result.dtype()) {
+                    (expected, found) if expected == found => Ok(result),
+                    (expected, found) => Err(Error::ElementType { expected, found }),
+                }
             })*
         }
     };
@@ -173,8 +184,9 @@ fn axis_arg(dim: Option<isize>) -> Arg<'static> {
 }
 
 reductions! {
-    SUM sum reduce_rule Sum Some(Plain { start: 0.0, step: |a, b| a + b }),
-        "The sum over a dimension, or over all; summed in `float32`. `x: [.., n, ..] → [.., ..]`.";
+    SUM sum sum_rule Sum Some(Plain { start: 0.0, step: |a, b| a + b }),
+        "The sum over a dimension, or over all; floats summed in `float32`. Of `bool` it counts, in `int32`. \
+         `x: [.., n, ..] → [.., ..]`.";
     MEAN mean float_reduce_rule Mean None, "The arithmetic mean over a dimension, or over all. `x: [.., n, ..] → [.., ..]`.";
     MAX max reduce_rule Max Some(Plain { start: f64::NEG_INFINITY, step: f64::max }),
         "The largest over a dimension, or over all; NaN if one is. `x: [.., n, ..] → [.., ..]`.";

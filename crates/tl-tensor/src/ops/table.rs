@@ -2,7 +2,7 @@
 
 use super::{
     attention, attention_mask, cast, concat, create, einsum, elementwise, embedding, experts, gather, linear, matmul,
-    norm, reduce, reshape, rope, softmax, swiglu, top, view, where_op, yarn,
+    norm, reduce, reduce_plain, reshape, rope, softmax, sort, swiglu, top, view, where_op, yarn,
 };
 use crate::dispatch::contiguous;
 use crate::op::Op;
@@ -24,7 +24,9 @@ pub static OPS: &[&[&Op]] = &[
     where_op::OPS,
     attention_mask::OPS,
     reduce::OPS,
+    reduce_plain::OPS,
     softmax::OPS,
+    sort::OPS,
     top::OPS,
     matmul::OPS,
     linear::OPS,

@@ -1,78 +1,84 @@
-//! `topk` and `argtopk`: the largest elements of the last dimension.
+//! `topk` and `argtopk`: the largest elements along a dimension.
 
 use tl_device::DType;
 
+use super::along_last::{by_last, last_size};
+use super::sort::{ordered, with_ordered};
 use crate::gpu::{Immediates, ShaderVariant, WORKGROUP, Wgsl, scalar_of};
-use crate::op::kernel::with_float;
-use crate::op::{Arg, Call, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, required};
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, Param, RuleArgs, TensorType, optional, required,
+};
 use crate::size::{Size, Sizes};
 use crate::tensor::Tensor;
 use crate::{Error, OpError};
 
 pub(super) static OPS: &[&Op] = &[&TOPK, &ARGTOPK];
 
+static PARAMS: &[Param] =
+    &[required("x", Kind::Tensor), required("k", Kind::Int), optional("dim", Kind::Int, DefaultValue::Int(-1))];
+
 static TOPK: Op = Op {
     name: "topk",
     group: Group::Reduce,
-    doc: "The `k` largest elements of the last dimension, the largest first; NaN before everything. `x: [.., n] → [.., k]`.",
-    params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
+    doc: "The `k` largest elements along a dimension, the last one unless given, the largest first; NaN before everything. \
+          `x: [.., n, ..] → [.., k, ..]`.",
+    params: PARAMS,
     rule,
-    kernel: OpKernel::Contiguous(|call| {
-        let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
-        with_float!(x.dtype, "x", T => {
-            tl_kernels::top::<T>(threads, x.slice()?, n_and_k, call.out()?);
-            Ok(())
-        })
-    }),
+    kernel: OpKernel::Composed { compose: by_last::<2>, must_copy: |_, _| true, kernel: topk },
     gpu: Some(|call| top_gpu(call, "topk")),
 };
 
 static ARGTOPK: Op = Op {
     name: "argtopk",
     group: Group::Reduce,
-    doc: "The places of the `k` largest elements of the last dimension, the largest first; of equals the first ones, and NaN before \
-          everything. `x: [.., n] → int32[.., k]`.",
-    params: &[required("x", Kind::Tensor), required("k", Kind::Int)],
+    doc: "The places of the `k` largest elements along a dimension, the last one unless given, the largest first; of equals the \
+          first ones, and NaN before everything. `x: [.., n, ..] → int32[.., k, ..]`.",
+    params: PARAMS,
     rule: |args| Ok(TensorType { dtype: Some(DType::I32), ..rule(args)? }),
-    kernel: OpKernel::Contiguous(|call| {
-        let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
-        with_float!(x.dtype, "x", T => {
-            tl_kernels::top_places::<T>(threads, x.slice()?, n_and_k, call.out()?);
-            Ok(())
-        })
-    }),
+    kernel: OpKernel::Composed { compose: by_last::<2>, must_copy: |_, _| true, kernel: argtopk },
     gpu: Some(|call| top_gpu(call, "argtopk")),
 };
 
+fn topk(call: &mut Call) -> Result<(), OpError> {
+    let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
+    with_ordered!(x.dtype, T => {
+        tl_kernels::top::<T>(threads, x.slice()?, n_and_k, call.out()?);
+        Ok(())
+    })
+}
+
+fn argtopk(call: &mut Call) -> Result<(), OpError> {
+    let (x, n_and_k, threads) = (call.operand(0)?, n_and_k(call)?, call.threads);
+    with_ordered!(x.dtype, T => {
+        tl_kernels::top_places::<T>(threads, x.slice()?, n_and_k, call.out()?);
+        Ok(())
+    })
+}
+
 fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (x, dtype) = args.tensor(0)?;
-    if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
-    }
-    let Some((&n, outer)) = x.split_last() else {
-        return Err(OpError::Rank { operand: "x", expected: "1 dimension or more, [.., n]", found: 0 });
-    };
+    ordered(dtype)?;
+    let axis = args.axis(2, x.len())?;
+    let mut sizes = Sizes::from_slice(x);
+    let n = std::mem::replace(&mut sizes[axis], args.int(1));
     // Indices are `int32`.
     if let Size::Known(n) = n
         && n > i64::from(i32::MAX)
     {
-        return Err(OpError::Value { operand: "the last dimension", expected: "less than 2^31", found: n as f64 });
+        return Err(OpError::Value { operand: "the dimension", expected: "less than 2^31", found: n as f64 });
     }
     if let Size::Known(k) = args.int(1)
         && (k < 0 || n.known().is_some_and(|n| k > n))
     {
-        let expected = "0 or more and no more than the last dimension's size";
+        let expected = "0 or more and no more than the dimension's size";
         return Err(OpError::Value { operand: "k", expected, found: k as f64 });
     }
-    let mut sizes = Sizes::from_slice(outer);
-    sizes.push(args.int(1));
     Ok(TensorType::new(dtype, sizes))
 }
 
 /// Sizes of the last dimension, of the operand and of the result.
 fn n_and_k(call: &Call) -> Result<[usize; 2], OpError> {
-    let last = |dims: &[usize]| dims.last().copied().unwrap_or(0);
-    Ok([last(call.operand(0)?.dims), last(call.dims)])
+    Ok([last_size(call, 2)?, call.dims.last().copied().unwrap_or(0)])
 }
 
 /// The longest row that has a program, because each element of a result reads all of it.
@@ -119,7 +125,7 @@ const NEXT: &str = "let four = group * 256u + lane;
 
 fn top_gpu(call: &mut Call, name: &'static str) -> Result<Dispatch, OpError> {
     let (x, [n, k], n_out) = (call.operand(0)?, n_and_k(call)?, call.n_out());
-    if n > MAX_ROW || !x.fits_u32() || n_out > u32::MAX as usize / 8 {
+    if x.dtype == DType::I32 || n > MAX_ROW || !x.fits_u32() || n_out > u32::MAX as usize / 8 {
         return Ok(Dispatch::Unsupported);
     }
     let (from, to) = (x.dtype, call.dtype);

@@ -305,6 +305,18 @@ fn index_select(device: &Device, op: &'static Op) {
                         });
                         check_copy(device, op, &input, &[Arg::Int(axis as i64), index.arg()], &expected);
                     }
+                    for shape in [&[][..], &[2, 3]] {
+                        for index in arrangements(device, DType::I32, &places(shape, size)) {
+                            let result = [&dims[..axis], shape, &dims[axis + 1..]].concat();
+                            let expected = Nd::from_fn(&result, |i| {
+                                let (before, rest) = i.split_at(axis);
+                                let (inner, after) = rest.split_at(shape.len());
+                                let own = [before, &[place(index.nd.at(inner), size)], after].concat();
+                                input.nd.at(&own)
+                            });
+                            check_copy(device, op, &input, &[Arg::Int(axis as i64), index.arg()], &expected);
+                        }
+                    }
                     let none = Input::contiguous(device, DType::I32, Nd::new(&[0], vec![]));
                     let expected = input.nd.sliced(axis, 0, 0);
                     check_copy(device, op, &input, &[Arg::Int(axis as i64), none.arg()], &expected);

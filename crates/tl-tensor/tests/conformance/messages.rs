@@ -297,7 +297,7 @@ fn values_out_of_their_range() {
         check("rope", &[x.arg(), Arg::None, Arg::None, Arg::None, Arg::None, scale, factors, magnitude], expected);
     };
     for k in [-1, 7] {
-        let expected = "topk: k must be 0 or more and no more than the last dimension's size, not";
+        let expected = "topk: k must be 0 or more and no more than the dimension's size, not";
         check("topk", &[x.arg(), Arg::Int(k)], &format!("{expected} {k}: [2, 2, 6]"));
     }
     let attention = |causal, window, softcap, expected: &str| {

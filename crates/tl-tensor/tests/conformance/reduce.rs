@@ -5,7 +5,7 @@ use tl_tensor::ops::{Arg, Op};
 
 use crate::Try;
 use crate::nd::Nd;
-use crate::values::{EXACT, FLOATS, Input, Tolerance, arrangements, check, random, sum_of};
+use crate::values::{ALL, EXACT, FLOATS, Input, Tolerance, arrangements, check, random, sum_of};
 
 const SHAPES: &[&[usize]] = &[&[], &[1], &[7], &[3, 5], &[2, 3, 4], &[1, 5, 1], &[33, 65], &[3, 1, 400], &[257, 300]];
 const EMPTY: &[&[usize]] = &[&[0], &[3, 0], &[2, 0, 3]];
@@ -14,14 +14,34 @@ type Row = (&'static str, &'static [DType], fn(&[f64]) -> f64);
 const WITH_INTEGERS: &[DType] = &[DType::F16, DType::F32, DType::I32];
 
 const ROWS: &[Row] = &[
-    ("sum", WITH_INTEGERS, |line| line.iter().sum()),
+    ("sum", &ALL, |line| line.iter().sum()),
     ("mean", &FLOATS, |line| line.iter().sum::<f64>() / line.len() as f64),
     ("max", WITH_INTEGERS, |line| line.iter().copied().fold(f64::NEG_INFINITY, larger)),
     ("min", WITH_INTEGERS, |line| line.iter().copied().fold(f64::INFINITY, |a, b| -larger(-a, -b))),
     ("norm", &FLOATS, |line| line.iter().map(|x| x * x).sum::<f64>().sqrt()),
+    ("any", &ALL, |line| f64::from(line.iter().any(|x| *x != 0.0))),
+    ("all", &ALL, |line| f64::from(line.iter().all(|x| *x != 0.0))),
+    ("prod", WITH_INTEGERS, |line| line.iter().product()),
+    ("var", &FLOATS, variance),
+    ("std", &FLOATS, |line| variance(line).sqrt()),
     ("argmax", WITH_INTEGERS, |line| place(line, |a, b| a > b)),
     ("argmin", WITH_INTEGERS, |line| place(line, |a, b| a < b)),
 ];
+
+fn variance(line: &[f64]) -> f64 {
+    let mean = line.iter().sum::<f64>() / line.len() as f64;
+    line.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / line.len() as f64
+}
+
+/// The type of a reduction's result.
+fn result_of(name: &str, dtype: DType) -> DType {
+    match name {
+        "any" | "all" => DType::Bool,
+        "argmax" | "argmin" => DType::I32,
+        "sum" if dtype == DType::Bool => DType::I32,
+        _ => dtype,
+    }
+}
 
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
@@ -40,6 +60,8 @@ pub(crate) fn reference(name: &str) -> Option<Try> {
     match name {
         "softmax" | "log_softmax" => Some(softmax),
         "topk" | "argtopk" => Some(top),
+        "sort" | "argsort" => Some(sort),
+        "cumsum" => Some(cumsum),
         _ => ROWS.iter().any(|row| row.0 == name).then_some(reduce),
     }
 }
@@ -57,7 +79,7 @@ fn descending(line: &[f64]) -> Vec<usize> {
 
 fn top(device: &Device, op: &'static Op) {
     let is_place = op.name == "argtopk";
-    for dtype in FLOATS {
+    for &dtype in WITH_INTEGERS {
         let result = if is_place { DType::I32 } else { dtype };
         let try_all = |input: &Input, ks: &[usize]| {
             for &k in ks {
@@ -77,9 +99,88 @@ fn top(device: &Device, op: &'static Op) {
                 try_all(&input, &ks);
             }
         }
+        for input in arrangements(device, dtype, &random(dtype, &[3, 5, 4], (-9.0, 9.0))) {
+            for axis in 0..3 {
+                let expected = input.nd.along(axis, 2, |line| {
+                    let value = |place: &usize| if is_place { *place as f64 } else { line[*place] };
+                    descending(line)[..2].iter().map(value).collect()
+                });
+                let args = [input.arg(), Arg::Int(2), Arg::Int(axis as i64 - 3)];
+                check(device, op, &args, &input.label, (result, &expected), EXACT);
+            }
+        }
+        if dtype == DType::I32 {
+            continue;
+        }
         let values = vec![1.0, f64::NAN, -2.0, 2.0, f64::NEG_INFINITY, 2.0, f64::NAN, f64::INFINITY, 1e-7, -1e-7];
         let values = Nd::new(&[1, values.len()], values).map(|x| crate::values::stored(dtype, x));
         try_all(&Input::contiguous(device, dtype, values), &[1, 2, 3, 7, 10]);
+    }
+}
+
+/// The places of a line's elements from the smallest to the largest: of equals the first one first, NaN after everything.
+fn ascending(line: &[f64]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..line.len()).collect();
+    places.sort_by(|&a, &b| {
+        let (a, b) = (line[a], line[b]);
+        a.is_nan().cmp(&b.is_nan()).then(a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal))
+    });
+    places
+}
+
+/// Calls `try_one` with tensors of one type along each of their dimensions, by its number from the end.
+fn along_dimensions(device: &Device, dtype: DType, mut try_one: impl FnMut(&Input, usize, Arg<'_>)) {
+    for dims in SHAPES.iter().chain(EMPTY).filter(|dims| !dims.is_empty()) {
+        // Some of them equal.
+        let values = random(dtype, dims, (-4.0, 4.0)).map(|x| (x * 8.0).round() / 8.0);
+        let values = if dtype == DType::Bool { random(dtype, dims, (0.0, 2.0)) } else { values };
+        let values = values.map(|x| crate::values::stored(dtype, x));
+        for input in arrangements(device, dtype, &values) {
+            for axis in 0..dims.len() {
+                try_one(&input, axis, Arg::Int(axis as i64 - dims.len() as i64));
+            }
+        }
+    }
+}
+
+fn sort(device: &Device, op: &'static Op) {
+    let is_place = op.name == "argsort";
+    for &dtype in WITH_INTEGERS {
+        let result = if is_place { DType::I32 } else { dtype };
+        let try_one = |input: &Input, axis: usize, dim: Arg<'_>| {
+            let n = input.nd.dims[axis];
+            for order in [ascending, descending] {
+                let expected = input.nd.along(axis, n, |line| {
+                    let value = |place: &usize| if is_place { *place as f64 } else { line[*place] };
+                    order(line).iter().map(value).collect()
+                });
+                let is_descending = Arg::Bool(order(&[0.0, 1.0])[0] == 1);
+                check(device, op, &[input.arg(), dim, is_descending], &input.label, (result, &expected), EXACT);
+            }
+        };
+        along_dimensions(device, dtype, try_one);
+        if dtype != DType::I32 {
+            let values = vec![f64::NAN, 1.0, f64::NEG_INFINITY, f64::INFINITY, 1.0, f64::NAN, -2.0];
+            try_one(&Input::contiguous(device, dtype, Nd::new(&[7], values)), 0, Arg::Int(0));
+        }
+    }
+}
+
+fn cumsum(device: &Device, op: &'static Op) {
+    for dtype in ALL {
+        let result = if dtype == DType::Bool { DType::I32 } else { dtype };
+        along_dimensions(device, dtype, |input, axis, dim| {
+            let n = input.nd.dims[axis];
+            let expected = input.nd.along(axis, n, |line| {
+                let sums = line.iter().scan(0.0, |sum, x| {
+                    *sum += x;
+                    Some(*sum)
+                });
+                sums.collect()
+            });
+            // Eighths are summed exactly as long as they are small.
+            check(device, op, &[input.arg(), dim], &input.label, (result, &expected), sum_of(n, 4.0));
+        });
     }
 }
 
@@ -87,7 +188,7 @@ fn reduce(device: &Device, op: &'static Op) {
     let &(_, dtypes, f) = ROWS.iter().find(|row| row.0 == op.name).unwrap();
     let is_place = op.name.starts_with("arg");
     for &dtype in dtypes {
-        let result = if is_place { DType::I32 } else { dtype };
+        let result = result_of(op.name, dtype);
         for dims in SHAPES.iter().chain(if is_place { &[][..] } else { EMPTY }) {
             for input in arrangements(device, dtype, &random(dtype, dims, (-4.0, 4.0))) {
                 along_each_axis(device, op, &input, result, f);
@@ -98,7 +199,7 @@ fn reduce(device: &Device, op: &'static Op) {
         // Equal elements, of which the first counts, and NaN, which is never lost.
         let values = vec![1.0, 2.0, 2.0, f64::NAN, 5.0, f64::NAN, -1.0, -1.0, f64::NEG_INFINITY, f64::INFINITY];
         let input = Input::contiguous(device, dtype, Nd::new(&[5, 2], values));
-        along_each_axis(device, op, &input, if is_place { DType::I32 } else { dtype }, f);
+        along_each_axis(device, op, &input, result_of(op.name, dtype), f);
     }
 }
 
@@ -109,6 +210,8 @@ fn along_each_axis(device: &Device, op: &'static Op, input: &Input, result: DTyp
         // The sum's tolerance, divided like the sum.
         "mean" => Tolerance { absolute: sum_of(n, 4.0).absolute / n.max(1) as f64, ..sum_of(n, 4.0) },
         "norm" => Tolerance { absolute: 1e-7, relative: 2e-6 },
+        // The order of factors and terms, in 64 bits.
+        "prod" | "var" | "std" => Tolerance { absolute: 1e-12, relative: 1e-12 },
         _ => EXACT,
     };
     let rank = input.nd.rank();
