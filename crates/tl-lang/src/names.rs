@@ -1,7 +1,7 @@
 //! Suggestions for misspelled names.
 
 /// The candidate nearest to `name`, if one is near enough to be a misspelling.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     // The distance takes quadratic time, and longer names are no misspellings.
     if length == 0 || length > 64 {

@@ -33,6 +33,14 @@ pub(crate) enum Command {
     Fmt(FmtArguments),
     /// Enter a program piece by piece
     Repl(ReplArguments),
+    /// Print the documentation of a builtin, or of the functions of a program, as Markdown
+    #[command(after_help = "Example: tl doc softmax")]
+    Doc {
+        /// A builtin (softmax), a method (KvCache.clear), a .tl file, or one of the standard library (std/transformer)
+        /// [default: a list of the builtins]
+        #[arg(value_name = "NAME|FILE")]
+        what: Option<String>,
+    },
     /// Serve an editor: the Language Server Protocol over standard input and output
     #[command(after_help = "Example, for Neovim: vim.lsp.start({ name = 'tl', cmd = { 'tl', 'lsp' } })")]
     Lsp,

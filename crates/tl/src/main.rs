@@ -13,6 +13,7 @@ mod completions;
 mod device;
 mod device_choice;
 mod devices;
+mod doc;
 mod files;
 mod fmt;
 mod generate;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Fmt(fmt) => fmt::run(&fmt),
         Command::Test(test) => test::run(&test),
+        Command::Doc { what } => doc::run(what.as_deref()),
         Command::Lsp => lsp::run(),
         Command::Repl(repl) => repl::run(&repl),
         Command::Generate(generate) => generate::run(&generate),

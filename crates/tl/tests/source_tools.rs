@@ -145,3 +145,30 @@ fn tests_programs() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("FAIL  standard input: (check)"), "{}", text(&output.stdout));
 }
+
+#[test]
+fn documents() {
+    let output = run("doc softmax", &[]);
+    let printed = text(&output.stdout);
+    assert!(printed.starts_with("softmax(x, dim: -1)\n\n") && printed.lines().count() == 3, "{printed}");
+    let printed = text(&run("doc clear", &[]).stdout);
+    assert!(printed.contains("KvCache.clear()\n") && printed.contains("TensorBuffer.clear(shape)\n"), "{printed}");
+    assert!(text(&run("doc KvCache.clear", &[]).stdout).starts_with("KvCache.clear()\n\n"));
+    assert!(text(&run("doc", &[]).stdout).contains("\n  softmax(x, dim: -1)\n"));
+    check(&run("doc sofmax", &[]), 1, "", "there is no builtin `sofmax`: did you mean `softmax`?");
+    let folder = Folder::new("doc");
+    let path = folder.file("a.tl");
+    let source = "// All of it.\n\n// Doubles\n// a number.\nfn double(\n    x: int,\n) -> int { 2 * x }\n\nfn plain() {}\n\n\
+                  // Two.\nstruct Pair { a: int, b: [int] }\nimpl Pair {\n    // First.\n    fn first(self) -> int { self.a }\n}\n";
+    fs::write(&path, source).unwrap();
+    let printed = text(&run("doc", &[&path]).stdout);
+    let (title, body) = printed.split_once('\n').unwrap();
+    assert!(title.starts_with("# ") && title.ends_with("a.tl"), "{title}");
+    let expected = "\nAll of it.\n\n## `fn double( x: int, ) -> int`\n\nDoubles\na number.\n\n## `fn plain()`\n\n\
+                    ## `struct Pair { a: int, b: [int] }`\n\nTwo.\n\n### `Pair`: `fn first(self) -> int`\n\nFirst.\n";
+    assert_eq!(body, expected);
+    fs::write(&path, "fn f(").unwrap();
+    check(&run("doc", &[&path]), 1, "", "a.tl:1:");
+    check(&run("doc none.tl", &[]), 1, "", "none.tl: No such file");
+    assert!(text(&run("doc std/transformer", &[]).stdout).starts_with("# std/transformer\n"));
+}
