@@ -78,3 +78,7 @@ textbook-attention *ARGS:
 outside-counts MODEL="models/demo-q4_0.gguf":
     cargo build --release -p tensorlogic-tl
     scripts/outside-counts.sh "${CARGO_TARGET_DIR:-target}/release/tl" {{MODEL}}
+
+# Parser, formatter, checker and evaluator on changed programs, for a number of seconds. What fails is kept in tests/corpus.
+fuzz SECONDS="60":
+    FUZZ_SECONDS={{SECONDS}} cargo test -p tl-language --test fuzz -- --ignored --nocapture

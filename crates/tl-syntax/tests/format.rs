@@ -67,7 +67,10 @@ fn programs_stay_the_same() {
 
 #[test]
 fn programs_are_formatted() {
-    for (path, text) in programs() {
+    // Texts on which something failed once are kept as they are.
+    for (path, text) in
+        programs().into_iter().filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "corpus"))
+    {
         if let Ok(formatted) = format(FileId(0), &text) {
             assert!(formatted == text, "{} is not formatted: run `tl fmt` on it", path.display());
         }
