@@ -2,6 +2,7 @@
 //! of them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 /// A source file that an import or a caller named.
@@ -12,6 +13,9 @@ pub struct SourceText {
     /// Its text.
     pub text: String,
 }
+
+/// Writes the contents of a file.
+pub type WriteContents<'a> = &'a mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>;
 
 /// The outside of a program.
 pub trait Host: Send {
@@ -29,6 +33,22 @@ pub trait Host: Send {
     /// # Errors
     /// Why the program may not read it, as a message.
     fn open_path(&mut self, path: &str) -> Result<PathBuf, String>;
+
+    /// The plain file that a program means by `path`.
+    ///
+    /// # Errors
+    /// Why the program may not read it, as a message.
+    fn file_path(&mut self, path: &str) -> Result<PathBuf, String> {
+        self.open_path(path)
+    }
+
+    /// Writes the file that a program means by `path`: `write` gives its contents. On an error the file is as it was.
+    ///
+    /// # Errors
+    /// Why it cannot be written, as a message.
+    fn write_file(&mut self, _path: &str, _write: WriteContents<'_>) -> Result<(), String> {
+        Err("programs write no files here".to_owned())
+    }
 
     /// The program's arguments, without its own name.
     fn args(&mut self) -> Vec<String>;

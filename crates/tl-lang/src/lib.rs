@@ -42,7 +42,7 @@ pub use analysis::{Analysis, analyze, members_of_type};
 pub use architecture::Architecture;
 pub use check::{Mention, MentionKind};
 pub use error::ProgramError;
-pub use host::{CapturedHost, Host, SourceText};
+pub use host::{CapturedHost, Host, SourceText, WriteContents};
 pub use interpreter::{Interpreter, Outcome, tests_of};
 pub use library::{Entry, reference};
 pub use location::span_of_location;

@@ -30,6 +30,24 @@ pub enum ModelError {
         big_endian: bool,
     },
 
+    /// A tensor that a file of tensors cannot hold.
+    #[error("`{name}` cannot be saved: {problem}")]
+    NotSaved {
+        /// Its name.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+
+    /// A tensor of a file that cannot be one in memory.
+    #[error("`{name}` cannot be loaded: {problem}")]
+    NotLoaded {
+        /// Its name.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+
     /// A file that ends before a field does.
     #[error(
         "the file ends inside {what} at byte {offset}: {needed} bytes are needed, {remaining} are left; \

@@ -35,7 +35,7 @@ mod tree;
 pub mod weights;
 
 pub use chat_form::ChatForm;
-pub use checkpoint::{Checkpoint, CheckpointTensor, MetaValue, TokenizerSource};
+pub use checkpoint::{Checkpoint, CheckpointTensor, MetaValue, TensorFile, TokenizerSource, load_tensors};
 pub use config::{ConfigValue, ModelConfig};
 pub use constraint::{Constraint, ConstraintState};
 pub use error::{ModelError, Result};

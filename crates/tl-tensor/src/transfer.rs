@@ -98,6 +98,37 @@ impl Tensor {
     }
 }
 
+impl Tensor {
+    /// A tensor of this layout with these bytes, its elements as they are stored.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] where the bytes do not fill the layout, [`Error::Memory`].
+    pub fn from_bytes(device: &Device, layout: &Layout, bytes: &[u8]) -> Result<Tensor, Error> {
+        let memory = |error| Error::Memory { op: "from_bytes", error };
+        let expected = layout.len_bytes().map_err(|error| memory(error.into()))?;
+        if bytes.len() != expected {
+            return Err(Error::DataLength { given: bytes.len(), shape: layout.shape().clone(), expected });
+        }
+        let mut lease = take(device, layout, Role::Activation, "from_bytes")?;
+        lease.write(0, bytes).map_err(memory)?;
+        Ok(Tensor::from_dyn(DynTensor::new(lease.share(), layout)))
+    }
+
+    /// Passes the bytes of all elements to `sink`, in the order of their indices, part by part.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where the contiguous copy of a view finds no memory.
+    pub fn read_bytes(&self, sink: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let len = self.layout().len_bytes().map_err(|error| Error::Memory { op: "read_bytes", error: error.into() })?;
+        if len == 0 {
+            return Ok(());
+        }
+        let source = self.as_dyn().contiguous()?;
+        let read = source.storage().read(source.offset_bytes(), len, sink);
+        read.map_err(|error| Error::Memory { op: "read_bytes", error })
+    }
+}
+
 impl<T> Tensor<T> {
     /// A copy in learnable memory: from the learnable reserve, else from the device, never from the pool.
     ///

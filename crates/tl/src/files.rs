@@ -56,13 +56,21 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Stop> {
     write_over(path, |file| file.write_all(contents))
 }
 
+/// Writes a file that a program names. It may be one that the program has read: the new file takes its place.
+///
+/// # Errors
+/// If it cannot be written; the file is then unchanged.
+pub(crate) fn write_program_file(
+    path: &Path,
+    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = OutputFile::create(path)?;
+    contents(&mut file)?;
+    file.finish()
+}
+
 fn write_over(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
-    let whole = || -> io::Result<()> {
-        let mut file = OutputFile::create(path)?;
-        contents(&mut file)?;
-        file.finish()
-    };
-    match whole() {
+    match write_program_file(path, contents) {
         // A closed pipe is no error: its reader has what it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| cannot_write(path, &error)),

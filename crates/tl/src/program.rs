@@ -5,14 +5,14 @@ use std::process;
 use std::time::Instant;
 
 use tl_device::{Device, Trace};
-use tl_lang::{Architecture, Host, Interpreter, Outcome, ProgramError, SourceText};
+use tl_lang::{Architecture, Host, Interpreter, Outcome, ProgramError, SourceText, WriteContents};
 use tl_syntax::SourceMap;
 
 use crate::output::{self, Stop, print_error};
 use crate::progress::Progress;
 use crate::sizes::Sizes;
 use crate::sources::{self, main_file};
-use crate::{interrupt, models, render};
+use crate::{files, interrupt, models, render};
 
 /// A recorded run of a program.
 pub(crate) struct Recorded {
@@ -149,6 +149,19 @@ impl Host for Terminal {
             Stop::Failed(problem) => problem,
             Stop::Closed | Stop::Exit(_) => "it cannot be found".to_owned(),
         })
+    }
+
+    fn file_path(&mut self, path: &str) -> Result<PathBuf, String> {
+        let file = Path::new(path);
+        match file.metadata() {
+            Ok(metadata) if metadata.is_file() => Ok(file.to_owned()),
+            Ok(_) => Err("this is no plain file".to_owned()),
+            Err(error) => Err(files::missing(file, &error)),
+        }
+    }
+
+    fn write_file(&mut self, path: &str, write: WriteContents<'_>) -> Result<(), String> {
+        files::write_program_file(Path::new(path), write).map_err(|error| error.to_string())
     }
 
     fn args(&mut self) -> Vec<String> {

@@ -18,9 +18,6 @@ use crate::ir::{Argument, Expr, ExprKind, RecycleTarget};
 use crate::library::{self, ArgTypes, Builtin, ParamKind};
 use crate::types::{HandleKind, Known, Type};
 
-/// The name of a function that is reserved for a later version.
-const RESERVED_NAME: &str = "save";
-
 /// A parameter, as binding arguments sees it.
 pub(super) struct ParamSlot<'a> {
     pub(super) name: &'a str,
@@ -128,10 +125,6 @@ impl Checker {
     fn unknown_function(&mut self, name: &str, span: Span, arguments: &[ast::Argument]) {
         for argument in arguments {
             self.expr(&argument.value);
-        }
-        if name == RESERVED_NAME {
-            self.error(span, format!("`{name}` is not available in this version"));
-            return;
         }
         let mut diagnostic = Diagnostic::error(span, format!("unknown function `{name}`"));
         let own = self.names().functions.keys().map(|name| &**name);

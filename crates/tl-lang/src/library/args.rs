@@ -158,7 +158,7 @@ impl Args<'_> {
         self.values.get(index..).unwrap_or(&[])
     }
 
-    /// A file that the program names.
+    /// A model that the program names.
     pub(crate) fn path(&self, index: usize, host: &mut dyn Host) -> Result<PathBuf, BuiltinError> {
         let path = self.text(index)?;
         host.open_path(path).map_err(|problem| BuiltinError::new(format!("{path}: {problem}")))

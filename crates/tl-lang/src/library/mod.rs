@@ -12,6 +12,7 @@ mod caches;
 mod elements;
 mod error;
 mod fields;
+mod files;
 mod generation;
 mod lists;
 mod maps;

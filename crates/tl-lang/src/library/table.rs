@@ -4,8 +4,8 @@ use tl_tensor::ops;
 
 use super::row::Builtin;
 use super::{
-    caches, generation, lists, maps, memory, models, numbers, outside, reductions, sampling, tensors, testing, text,
-    tokenizers,
+    caches, files, generation, lists, maps, memory, models, numbers, outside, reductions, sampling, tensors, testing,
+    text, tokenizers,
 };
 use crate::types::HandleKind;
 
@@ -24,6 +24,7 @@ pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
     ("Models", generation::ROWS),
     ("Sampling", sampling::ROWS),
     ("Assertions", testing::ROWS),
+    ("Outside", files::ROWS),
     ("Outside", outside::ROWS),
 ];
 

@@ -40,7 +40,9 @@ mod names;
 mod opened;
 mod rope;
 mod safetensors;
+mod tensor_file;
 
 pub use contents::CheckpointTensor;
 pub use opened::{Checkpoint, MetaValue, TokenizerSource};
 pub(crate) use rope::yarn_magnitude;
+pub use tensor_file::{TensorFile, load_tensors};

@@ -17,9 +17,11 @@ use crate::format::TensorType;
 /// The longest header that the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// More dimensions than any weight has; GGUF allows 4.
-const MAX_DIMS: usize = 8;
+pub(super) const MAX_DIMS: usize = 8;
 /// The longest name of a tensor or a type.
-const MAX_NAME_BYTES: usize = 512;
+pub(super) const MAX_NAME_BYTES: usize = 512;
+/// The key of a file's metadata, which is no tensor's name.
+pub(super) const METADATA: &str = "__metadata__";
 
 /// A tensor as a header describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,7 +176,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
         let mut tensors = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
-            if name == "__metadata__" {
+            if name == METADATA {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
