@@ -93,6 +93,12 @@ impl<'h> Interpreter<'h> {
         self.options.leaves_shapes = true;
     }
 
+    /// Checks programs with the weights of this model: it is what they load, and what functions with a parameter of type `Model`
+    /// are given.
+    pub fn check_with_model(&mut self, model: &tl_model::Weights) {
+        self.options.model = Some(model.clone());
+    }
+
     /// Checks and runs a program.
     ///
     /// # Errors

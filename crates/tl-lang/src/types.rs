@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use tl_device::DType;
+use tl_model::{ModelNode, Weights};
 use tl_syntax::Code;
 use tl_tensor::ops::{Size, Sizes, TensorType};
 
@@ -53,6 +54,37 @@ pub(crate) enum Known {
     DType(DType),
     /// Whether an optional tensor is there, and its type then.
     Optional(Option<TensorType>),
+    /// A part of the model that the program is checked with.
+    Model(ModelPart),
+}
+
+/// A part of a model file.
+#[derive(Clone)]
+pub(crate) enum ModelPart {
+    Whole(Weights),
+    Config(Weights),
+    Node(ModelNode),
+    /// A part that the model does not have.
+    Missing,
+}
+
+impl PartialEq for ModelPart {
+    fn eq(&self, other: &ModelPart) -> bool {
+        match (self, other) {
+            (ModelPart::Whole(a), ModelPart::Whole(b)) | (ModelPart::Config(a), ModelPart::Config(b)) => {
+                a.path() == b.path()
+            }
+            (ModelPart::Node(a), ModelPart::Node(b)) => a.path() == b.path(),
+            (ModelPart::Missing, ModelPart::Missing) => true,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for ModelPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ModelPart")
+    }
 }
 
 /// The kinds of handles, as types.

@@ -24,6 +24,8 @@ pub enum Code {
     RaggedList,
     /// A specification of `einsum` that does not fit its operands.
     EinsumSpec,
+    /// A model lacks a part that the program reads.
+    MissingPart,
 }
 
 impl Code {

@@ -32,7 +32,7 @@ impl Size {
             (a, b) if a == b => Some(true),
             (a, b) => match a.minus(b) {
                 Size::Known(n) => Some(n == 0),
-                Size::Term(difference) => term::is_rigid(difference).then_some(false),
+                Size::Term(difference) => term::is_other_than_0(difference).then_some(false),
                 Size::Unknown => None,
             },
         }
@@ -215,6 +215,9 @@ mod tests {
             (k, n, None),
             (k, l, None),
             (k, Known(3), None),
+            (l.times(Known(96)), l.times(Known(64)), Some(false)),
+            (l.times(Known(96)), l.times(k), None),
+            (l.plus(m), m.plus(k), None),
             (k.plus(Known(1)), k, Some(false)),
             (n, Unknown, None),
         ] {

@@ -27,7 +27,7 @@ pub(crate) enum Number {
 pub enum Symbol {
     /// A size that stands for all sizes: nothing else is equal to it.
     Rigid,
-    /// A size that may turn out equal to anything.
+    /// A size that may turn out equal to anything but 0: what works with nothing only is wrong.
     Dimension,
     /// A number that may turn out equal to anything, and may be negative.
     Int,
@@ -53,6 +53,8 @@ type Polynomial = SmallVec<[(Product, i64); 2]>;
 struct SymbolRow {
     text: Rc<str>,
     kind: Symbol,
+    /// Whether it is a quotient, which may be 0.
+    is_quotient: bool,
 }
 
 #[derive(Default)]
@@ -79,7 +81,7 @@ pub fn mark() -> Mark {
 
 /// A new symbol; `None` if there are too many.
 pub(crate) fn symbol(name: &str, kind: Symbol) -> Option<Number> {
-    TABLE.with_borrow_mut(|table| table.symbol(name.into(), kind))
+    TABLE.with_borrow_mut(|table| table.symbol(name.into(), kind, false))
 }
 
 /// `a + factor * b`; `None` if it is too large for the table, as with the other results.
@@ -124,14 +126,19 @@ pub(crate) fn quotient(a: Number, b: Number) -> Option<Number> {
         let is_natural = table.is_natural(&a) && table.is_natural(&b);
         let text = format!("{} / {}", table.operand(&a, false), table.operand(&b, true));
         let kind = if is_natural { Symbol::Dimension } else { Symbol::Int };
-        let quotient = table.symbol(text.into(), kind)?;
+        let quotient = table.symbol(text.into(), kind, true)?;
         table.quotients.insert((a, b), quotient);
         Some(quotient)
     })
 }
 
-pub(crate) fn is_rigid(term: Term) -> bool {
-    TABLE.with_borrow(|table| table.all_symbols(term, |row| row.kind == Symbol::Rigid))
+/// Whether it is certainly not 0: for no values of its symbols, or because it is a product of sizes.
+pub(crate) fn is_other_than_0(term: Term) -> bool {
+    TABLE.with_borrow(|table| {
+        let is_product = table.terms.get(term.0 as usize).is_some_and(|polynomial| polynomial.len() == 1);
+        let is_size = |row: &SymbolRow| row.kind != Symbol::Int && !row.is_quotient;
+        table.all_symbols(term, |row| row.kind == Symbol::Rigid) || (is_product && table.all_symbols(term, is_size))
+    })
 }
 
 pub(crate) fn is_over_sizes(term: Term) -> bool {
@@ -164,12 +171,12 @@ pub(crate) fn is_older_than(term: Term, mark: Mark) -> bool {
 }
 
 impl Table {
-    fn symbol(&mut self, text: Rc<str>, kind: Symbol) -> Option<Number> {
+    fn symbol(&mut self, text: Rc<str>, kind: Symbol, is_quotient: bool) -> Option<Number> {
         if self.symbols.len() >= MAX_TERMS {
             return None;
         }
         let symbol = self.symbols.len() as u32;
-        self.symbols.push(SymbolRow { text, kind });
+        self.symbols.push(SymbolRow { text, kind, is_quotient });
         self.number(smallvec![(smallvec![symbol], 1)])
     }
 

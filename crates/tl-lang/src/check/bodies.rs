@@ -13,7 +13,9 @@ use tl_syntax::{Diagnostic, Label, Span};
 use tl_tensor::ops::{Mark, Size, Sizes, Symbol, TensorType, mark_terms};
 
 use crate::check::checker::{Checker, Frame, Signature};
+use crate::check::conversions::refined;
 use crate::check::instances::{Instance, Problem};
+use crate::declared::declared_type;
 use crate::types::{Known, Type};
 
 /// The most instances of one function.
@@ -70,12 +72,18 @@ impl Checker {
         let outer = std::mem::replace(&mut self.frame, frame);
         let outer_diagnostics = std::mem::take(&mut self.diagnostics);
         let outer_problems = std::mem::take(&mut self.problems);
+        let outer_paths = std::mem::take(&mut self.optional_paths);
         let outer_quiet = std::mem::take(&mut self.quiet);
         let namespace = std::mem::replace(&mut self.namespace, head.namespace);
         let globals: Vec<_> = self.globals.iter().map(|global| (global.state.clone(), global.known.clone())).collect();
         self.only_shapes += 1;
         self.scopes().open();
-        self.declare_parameters(head, body, arguments.to_vec());
+        // A size of which the call says nothing is one number all the same.
+        let arguments = head.parameters.iter().zip(arguments).map(|(parameter, (ty, known))| {
+            refined(declared_type(&parameter.ty, &|name| self.frame.size(name)), ty, known)
+        });
+        let arguments = arguments.collect();
+        self.declare_parameters(head, body, arguments);
         self.result_block(&body.body, &head.result);
         self.scopes().close();
         self.only_shapes -= 1;
@@ -85,7 +93,7 @@ impl Checker {
         let frame = std::mem::replace(&mut self.frame, outer);
         let plain = std::mem::replace(&mut self.diagnostics, outer_diagnostics);
         let passed_on = std::mem::replace(&mut self.problems, outer_problems);
-        (self.quiet, self.namespace) = (outer_quiet, namespace);
+        (self.quiet, self.namespace, self.optional_paths) = (outer_quiet, namespace, outer_paths);
         let plain = plain.into_iter().map(|diagnostic| Problem { diagnostic, depth: 0 });
         (frame.returned, plain.chain(passed_on).min_by_key(|problem| problem.depth))
     }

@@ -392,7 +392,8 @@ impl Checker {
         }
         let kind = ExprKind::Call { function: index, arguments: values.into() };
         let call = Typed::new(Expr::new(kind, span), ty);
-        if !fits {
+        self.instances.called.insert(index);
+        if !fits || self.dead > 0 {
             return call;
         }
         let arguments = parameters
@@ -445,8 +446,9 @@ impl Checker {
             diagnostic.code = error.code;
             self.report(diagnostic);
         }
-        let (ty, known) = (row.result)(&ArgTypes(&types));
+        let result = (row.result)(&ArgTypes(&types));
         drop(types);
+        let (ty, known) = self.builtin_constant(row, &arguments, span).unwrap_or(result);
         let mut rest = Some(bound.rest);
         let arguments = row.params.iter().zip(arguments).map(|(param, argument)| match argument {
             None if matches!(param.kind, ParamKind::Rest) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tl_model::Weights;
 use tl_syntax::{Code, Diagnostic, Span};
 use tl_tensor::ops::Size;
 
@@ -131,6 +132,10 @@ pub(super) struct Checker {
     pub(super) only_shapes: u32,
     /// Above 0, the code is never reached, so that its shapes do not matter.
     pub(super) dead: u32,
+    /// The model that the program is checked with.
+    pub(super) model: Option<Weights>,
+    /// Above 0 inside `path?`, whose parts may be missing.
+    pub(super) optional_paths: u32,
     pub(super) instances: Instances,
     /// Errors that calls have with their sizes.
     pub(super) problems: Vec<Problem>,

@@ -13,7 +13,7 @@ use crate::check::scope::{State, Variable, VariableLocation};
 use crate::check::typed::Typed;
 use crate::ir::{Block, Drops, Expr, ExprKind, If, Statement};
 use crate::library;
-use crate::types::{HandleKind, Known, Type};
+use crate::types::{HandleKind, Known, ModelPart, Type};
 use crate::value::Value;
 
 /// The most branches of one `if`: each is a level of nesting in the checked program.
@@ -361,7 +361,9 @@ impl Checker {
 
     /// `path?`, whose path leads into a model.
     fn optional(&mut self, path: &ast::Expr, span: Span) -> Typed {
+        self.optional_paths += 1;
         let path = self.expr(path);
+        self.optional_paths -= 1;
         let leads_into_model = match &path.expr.kind {
             ExprKind::Field { .. } => matches!(path.ty, Type::Tensor(_) | Type::Handle(HandleKind::Node)),
             _ => path.ty.is_open(),
@@ -371,7 +373,12 @@ impl Checker {
             let hint = "as in `model.output.weight?`, which is that tensor or `none`";
             self.report(Diagnostic::error(span, message).hint(hint));
         }
-        Typed::new(Expr::new(ExprKind::Optional(Box::new(path.expr)), span), Type::Optional)
+        let known = match (&path.ty, &path.known) {
+            (_, Known::Model(ModelPart::Missing)) => Known::Optional(None),
+            (Type::Tensor(ty), _) if self.model.is_some() && ty.sizes.is_some() => Known::Optional(Some(ty.clone())),
+            _ => Known::Nothing,
+        };
+        Typed { expr: Expr::new(ExprKind::Optional(Box::new(path.expr)), span), ty: Type::Optional, known }
     }
 
     /// `if let name = value {…} else {…}`: a new variable, and a branch on whether it is `none`.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use tl_syntax::Diagnostic;
 use tl_syntax::ast::{self, Item, StatementKind};
 
-use crate::check::checker::{Checker, Frame, Global, Part, Signature};
+use crate::check::checker::{Checker, Global, Part, Signature};
 use crate::check::files::LoadedFile;
 use crate::check::index::first_place_of_size;
 use crate::check::mention::MentionKind;
 use crate::check::scope::{State, Variable, VariableLocation};
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
 use crate::ir::{self, Block, Parameter, Program, Statement};
-use crate::types::{HandleKind, Known, Type};
+use crate::types::{HandleKind, Known, ModelPart, Type};
 use tl_tensor::ops::{Size, Symbol, TensorType};
 
 impl Checker {
@@ -26,7 +26,7 @@ impl Checker {
         let bodies = self.signatures(files);
         self.top_level_names(files);
         self.session_names();
-        if !self.globals.is_empty() {
+        if !self.globals.is_empty() || self.model.is_some() {
             self.quiet += 1;
             for (index, function) in bodies.iter().enumerate() {
                 self.function_body(index, function);
@@ -35,15 +35,27 @@ impl Checker {
         }
         let globals = self.number_globals();
         let entry = self.entry(files);
-        let functions =
-            bodies.iter().enumerate().map(|(index, function)| self.function_body(index, function)).collect();
+        let body = |(index, function): (usize, &&ast::Function)| {
+            let is_checked = self.is_checked_by_calls(index);
+            self.reached_unless(is_checked, |checker| checker.function_body(index, function))
+        };
+        let functions = bodies.iter().enumerate().map(body).collect();
         Program { functions, entry, globals }
+    }
+
+    /// Whether the shapes in a function are those of its calls alone: with a model only what runs has to fit it.
+    fn is_checked_by_calls(&self, index: usize) -> bool {
+        let is_imported = index < self.instances.first_of_main;
+        self.model.is_some() && (is_imported || self.instances.called.contains(&(index as u32)))
     }
 
     fn signatures<'a>(&mut self, files: &'a [LoadedFile]) -> Vec<&'a ast::Function> {
         let mut bodies = Vec::new();
         for (at, file) in files.iter().enumerate() {
             self.enter_file(at);
+            if file.is_main {
+                self.instances.first_of_main = self.functions.len();
+            }
             for item in &file.tree.items {
                 match item {
                     Item::Function(function) => self.declare_function(None, function, &mut bodies),
@@ -467,8 +479,8 @@ impl Checker {
         self.frame = Default::default();
         self.frame.sizes = head.sizes.clone();
         self.frame.result = Some(head.result.clone());
-        self.frame.size_values = rigid_sizes(&head);
-        let values = head.parameters.iter().map(|parameter| open_value(parameter, &self.frame)).collect();
+        self.frame.size_values = own_sizes(&head, self.model.is_none());
+        let values = head.parameters.iter().map(|parameter| self.open_value(parameter)).collect();
         self.scopes().open();
         self.mention(function.name.span, Some(function.name.span), MentionKind::Function, &Type::Unknown);
         self.mention_sizes(function);
@@ -476,6 +488,25 @@ impl Checker {
         let body = self.result_block(&function.body, &head.result);
         self.scopes().close();
         self.finish(head, body)
+    }
+
+    /// What a body knows of a parameter whatever the call: a `?` and an int are one number all the time.
+    fn open_value(&self, parameter: &Parameter) -> (Type, Known) {
+        let mut ty = declared_type(&parameter.ty, &|name| self.frame.size(name));
+        if let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = &mut ty {
+            for size in sizes.iter_mut().filter(|size| **size == Size::Unknown) {
+                *size = Size::symbol("?", Symbol::Dimension);
+            }
+        }
+        let known = match ty {
+            Type::Int => Known::Int(Size::symbol(&parameter.name, Symbol::Int)),
+            Type::Handle(HandleKind::Model) => match &self.model {
+                Some(model) => Known::Model(ModelPart::Whole(model.clone())),
+                None => Known::Nothing,
+            },
+            _ => Known::Nothing,
+        };
+        (ty, known)
     }
 
     /// Declares the parameters with these values, and the signature's sizes.
@@ -523,28 +554,14 @@ fn empty_signature(span: tl_syntax::Span) -> Signature {
     Signature { name: "".into(), span, parameters, result: Declared::Unknown, sizes, namespace: 0 }
 }
 
-/// The sizes of a signature as its body sees them: each is any size. One that only the result has is whatever the body gives.
-fn rigid_sizes(head: &Signature) -> Vec<Size> {
+/// The sizes of a signature as its body sees them. Each stands for all sizes, unless it is known with which model the program
+/// runs; one that only the result has is whatever the body gives.
+fn own_sizes(head: &Signature, are_rigid: bool) -> Vec<Size> {
     let value = |(index, name): (usize, &Arc<str>)| {
         let is_given = head.parameters.iter().any(|parameter| mentions(&parameter.ty, index as u32));
-        Size::symbol(name, if is_given { Symbol::Rigid } else { Symbol::Dimension })
+        Size::symbol(name, if is_given && are_rigid { Symbol::Rigid } else { Symbol::Dimension })
     };
     head.sizes.iter().enumerate().map(value).collect()
-}
-
-/// What a body knows of a parameter whatever the call: a `?` and an int are one number all the time.
-fn open_value(parameter: &Parameter, frame: &Frame) -> (Type, Known) {
-    let mut ty = declared_type(&parameter.ty, &|name| frame.size(name));
-    if let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = &mut ty {
-        for size in sizes.iter_mut().filter(|size| **size == Size::Unknown) {
-            *size = Size::symbol("?", Symbol::Dimension);
-        }
-    }
-    let known = match ty {
-        Type::Int => Known::Int(Size::symbol(&parameter.name, Symbol::Int)),
-        _ => Known::Nothing,
-    };
-    (ty, known)
 }
 
 /// Whether a written type mentions the size name.

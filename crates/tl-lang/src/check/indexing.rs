@@ -31,7 +31,12 @@ impl Checker {
                     self.error(span, format!("{} takes one index", self.show(&ty)));
                 }
                 let indices = self.indices(indices);
-                indexed(receiver, indices, ty, Known::Nothing, span)
+                let at = match indices.first() {
+                    Some((_, IndexKnown::At(at))) => *at,
+                    _ => Size::Unknown,
+                };
+                let (ty, known) = self.model_element(&receiver.known, at, &ty, span).unwrap_or((ty, Known::Nothing));
+                indexed(receiver, indices, ty, known, span)
             }
             other => {
                 let message = format!("{} has no elements to index", self.show(&other));
@@ -211,7 +216,8 @@ impl Checker {
             self.unknown_field(&receiver, name);
             return error_value(span);
         };
-        let (ty, known) = known_field(&receiver, &name.text).unwrap_or((ty, Known::Nothing));
+        let known = known_field(&receiver, &name.text).or_else(|| self.model_field(&receiver, &name.text, &ty, span));
+        let (ty, known) = known.unwrap_or((ty, Known::Nothing));
         let (receiver, name) = (Box::new(receiver.expr), Arc::clone(&name.text));
         let kind = ExprKind::Field { receiver, name, place: Cell::default() };
         Typed { expr: Expr::new(kind, span), ty, known }

@@ -1,5 +1,6 @@
 //! What is remembered of the bodies that were checked for the arguments of a call, and how much of that is done.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ const MAX_WORK: usize = 300_000;
 pub(super) struct Instances {
     pub(super) bodies: Vec<Arc<ast::Function>>,
     pub(super) known: Vec<Vec<Rc<Instance>>>,
+    /// The index of the main file's first function.
+    pub(super) first_of_main: usize,
+    /// The functions that are called.
+    pub(super) called: HashSet<u32>,
     /// The functions whose instances are being checked, outermost first.
     pub(super) active: Vec<u32>,
     /// The levels of syntax of these.

@@ -6,6 +6,7 @@
 mod bodies;
 mod calls;
 mod checker;
+mod constants;
 mod conversions;
 mod declarations;
 mod expressions;

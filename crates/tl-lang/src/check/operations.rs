@@ -217,12 +217,17 @@ fn size_hint(error: &OpError) -> Option<String> {
     let (OpError::Sizes { left, right, .. } | OpError::Elements { from: left, to: right }) = error else { return None };
     match (left, right) {
         (Size::Known(_), Size::Known(_)) => None,
-        (size @ Size::Known(_), name) | (name, size @ Size::Known(_)) => {
+        (size @ Size::Known(_), name) | (name, size @ Size::Known(_)) if !name.to_string().contains([' ', '?']) => {
             Some(format!("`{name}` may be any size; if it is always {size}, the signature must say so"))
         }
-        (left, right) => Some(format!(
-            "`{left}` and `{right}` may be any sizes; if they are always equal, use one name for both in the signature"
-        )),
+        (left, right) => {
+            let are_names = [left, right].iter().all(|size| !size.to_string().contains([' ', '?']));
+            are_names.then(|| {
+                format!(
+                    "`{left}` and `{right}` may be any sizes; if they are always equal, use one name for both in the signature"
+                )
+            })
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tl_model::Weights;
 use tl_syntax::ast::{Function, Item};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::ops::clear_terms;
@@ -21,11 +22,13 @@ pub(crate) struct Checked {
 }
 
 /// What a check does beside finding errors.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct CheckOptions {
     pub(crate) part: Part,
     /// Errors in shapes are left to the running program.
     pub(crate) leaves_shapes: bool,
+    /// The model that the program loads or is given.
+    pub(crate) model: Option<Weights>,
 }
 
 /// Parses and checks the file with this name and text, and its imports. The program runs as it is written, and all values live
@@ -40,7 +43,7 @@ pub(crate) fn check(
     let mut files = Files::new(host, sources);
     files.load_main(name, text);
     let dead = u32::from(options.leaves_shapes);
-    let mut checker = Checker { part: options.part, dead, ..Checker::default() };
+    let mut checker = Checker { part: options.part, dead, model: options.model.clone(), ..Checker::default() };
     check_files(&mut checker, &files.loaded, files.diagnostics)
 }
 

@@ -9,7 +9,7 @@ use super::args::Args;
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
-use crate::types::{Known, Type};
+use crate::types::{Known, ModelPart, Type};
 use crate::value::{Handle, Ints, Key, Value, equal};
 
 /// Elements of longer lists are not tracked.
@@ -72,6 +72,7 @@ pub(super) static ROWS: &[Builtin] = &[
 fn len_type(types: &ArgTypes<'_>) -> (Type, Known) {
     let known = match (types.ty(0), types.known(0)) {
         (Some(Type::Tensor(ty)), _) => ty.sizes.as_ref().and_then(|sizes| sizes.first()).copied(),
+        (_, Some(Known::Model(ModelPart::Node(node)))) => Some(Size::Known(node.n_indexed() as i64)),
         (Some(Type::List(_)), Some(known)) => known.list_len().map(|len| Size::Known(len as i64)),
         _ => None,
     };

@@ -41,6 +41,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "get_tensor",
+        is_constant: true,
         doc: "The weight of that name in a model's file, such as \"blk.0.attn_q.weight\".",
         params: &[MODEL, Param::required("name", ParamKind::Text)],
         result: |_| (Type::any_tensor(), Known::Nothing),
@@ -49,6 +50,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "has",
+        is_constant: true,
         doc: "Whether the model's file has a tensor of that name, such as \"blk.0.attn_q.bias\".",
         owner: Some(HandleKind::Model),
         params: &[MODEL, Param::required("name", ParamKind::Text)],
@@ -58,6 +60,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "meta",
+        is_constant: true,
         doc: "What the model's file says under a key, or `default` where it says nothing. A key that begins with a dot has the \
               architecture's name put before it: `model.meta(\".attention.sliding_window\", 0)`. The value has the type of `default`.",
         owner: Some(HandleKind::Model),
@@ -87,6 +90,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "layer_meta",
+        is_constant: true,
         doc: "What the model's file says of a layer under a key: of a list with a value for each layer that of this one, of a single value \
               that, as `meta` gives it. `model.layer_meta(i, \".attention.head_count_kv\", 1)`.",
         owner: Some(HandleKind::Model),
@@ -128,6 +132,7 @@ pub(super) static ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "window",
+        is_constant: true,
         doc: "How many tokens a layer's attention sees, itself included; 0: all. The file's key `.attention.sliding_window` says it, and \
               `.attention.sliding_window_pattern` which layers have it: a bool for each, or a period of which the last layer sees all. \
               `period` is taken where the file has no pattern; 0: every layer has the window.",

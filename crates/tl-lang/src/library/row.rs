@@ -22,6 +22,8 @@ pub(crate) struct Builtin {
     pub(crate) params: &'static [Param],
     /// Whether it makes new tensors, so that a TensorBuffer has it as a method.
     pub(crate) makes_tensors: bool,
+    /// Whether it is the same for the same model and arguments, so that the checker may compute it.
+    pub(crate) is_constant: bool,
     /// What is wrong with the shapes of the arguments, as far as these are known.
     pub(crate) rule: fn(&ArgTypes<'_>) -> Result<(), BuiltinError>,
     /// The result's type and known value; for no arguments, its kind.
@@ -45,6 +47,7 @@ impl Builtin {
         doc: "",
         params: &[],
         makes_tensors: false,
+        is_constant: false,
         rule: |_| Ok(()),
         result: |_| (Type::Unit, Known::Nothing),
         run: |_, _| Ok(Value::Unit),

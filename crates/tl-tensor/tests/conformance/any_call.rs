@@ -212,7 +212,7 @@ impl Hide {
     fn size(&mut self, n: i64) -> Size {
         match self.next() {
             0..8 => Size::Known(n),
-            8..12 => self.symbol(n),
+            8..12 if n != 0 => self.symbol(n),
             _ => Size::Unknown,
         }
     }
