@@ -1,19 +1,23 @@
 //! `tl check`: what is wrong with programs, without running them.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
-use tl_device::Device;
+use tl_device::{Device, Simulation};
 use tl_lang::Interpreter;
+use tl_model::Weights;
 use tl_syntax::{Diagnostic, Label, Severity, SourceMap, Span};
 
 use crate::output::{self, Stop, print_error};
 use crate::program::Terminal;
 use crate::sizes::Sizes;
 use crate::source_arguments::{CheckArguments, DiagnosticFormat};
-use crate::{render, sources};
+use crate::{models, render, sources};
 
 /// Checks programs, all of them, whatever is wrong with one.
 pub(crate) fn run(arguments: &CheckArguments) -> Result<(), Stop> {
     let device = Device::cpu();
+    let model = arguments.model.as_deref().map(weights).transpose()?;
     let mut is_clean = true;
     for path in sources::programs(&arguments.files)? {
         let source = match sources::main_file(&path) {
@@ -26,7 +30,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<(), Stop> {
             Err(stop) => return Err(stop),
         };
         let mut host = Terminal::new(Vec::new(), Sizes::default(), &device, output::print);
-        let result = Interpreter::with_host(&device, &mut host).check_named(&source.name, &source.text);
+        let mut interpreter = Interpreter::with_host(&device, &mut host);
+        if let Some(model) = &model {
+            interpreter.check_with_model(model);
+        }
+        let result = interpreter.check_named(&source.name, &source.text);
         is_clean &= result.is_ok();
         let (map, diagnostics) = match result {
             Ok(outcome) => (outcome.sources, outcome.warnings),
@@ -42,6 +50,12 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<(), Stop> {
         }
     }
     if is_clean { Ok(()) } else { Err(Stop::Exit(1)) }
+}
+
+/// The weights of a model, on a device that only counts: nothing of them is read but their sizes.
+fn weights(model: &Path) -> Result<Weights, Stop> {
+    let device = Device::simulated(Simulation::of(&Device::cpu()));
+    Weights::load(models::find(model)?, &device).map_err(Stop::failed)
 }
 
 /// Reports a file that cannot be read.

@@ -21,7 +21,7 @@ pub(crate) struct FmtArguments {
 
 /// Arguments of `tl check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: tl check --format json examples")]
+#[command(after_help = "Example: tl check --model models/llama.gguf my_architecture.tl")]
 pub(crate) struct CheckArguments {
     /// The programs: .tl files, or folders of them; - is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -29,6 +29,9 @@ pub(crate) struct CheckArguments {
     /// How errors and warnings are printed
     #[arg(long, value_enum, default_value_t = DiagnosticFormat::Text)]
     pub(crate) format: DiagnosticFormat,
+    /// The model that the programs load or are given: its weights' sizes and its configuration are known then
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
 }
 
 /// Arguments of `tl repl`.
