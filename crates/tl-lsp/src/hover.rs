@@ -6,14 +6,14 @@ use tl_syntax::ast::{Function, Item};
 use tl_syntax::{Span, comment_above, parse};
 
 use crate::documents::Document;
-use crate::places::Encoding;
+use crate::places::{Encoding, Lines};
 
 /// What is known of the name at a byte.
 pub(crate) fn hover(document: &Document, offset: u32, encoding: Encoding) -> Option<Hover> {
     let mention = document.mention_at(offset)?;
     let value = describe(document, mention)?;
     let contents = HoverContents::Markup(MarkupContent { kind: MarkupKind::Markdown, value });
-    Some(Hover { contents, range: Some(encoding.range(&document.text, mention.span)) })
+    Some(Hover { contents, range: Some(Lines::of(&document.text, encoding).range(mention.span)) })
 }
 
 fn describe(document: &Document, mention: &Mention) -> Option<String> {

@@ -6,7 +6,7 @@ use lsp_types::{Location, TextEdit, Uri, WorkspaceEdit};
 use tl_syntax::{FileId, Span, TokenClass, classify};
 
 use crate::documents::{Document, Documents};
-use crate::places::{Encoding, uri_of};
+use crate::places::{Encoding, Lines, uri_of};
 
 /// Where the name at a byte is declared.
 pub(crate) fn definition(document: &Document, offset: u32, encoding: Encoding) -> Option<Location> {
@@ -17,7 +17,7 @@ pub(crate) fn definition(document: &Document, offset: u32, encoding: Encoding) -
 fn location(document: &Document, span: Span, encoding: Encoding) -> Option<Location> {
     let file = document.analysis.sources.file(span.file)?;
     let uri = if span.file == FileId(0) { document.uri.clone() } else { uri_of(file.name())? };
-    Some(Location { uri, range: encoding.range(file.text(), span) })
+    Some(Location { uri, range: Lines::of(file.text(), encoding).range(span) })
 }
 
 /// All places of the name at a byte, in all open documents and what they import.

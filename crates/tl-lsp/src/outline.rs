@@ -4,12 +4,13 @@ use lsp_types::{DocumentSymbol, Range, SymbolKind};
 use tl_syntax::ast::{Function, Item, StatementKind};
 use tl_syntax::{FileId, Span, parse};
 
-use crate::places::Encoding;
+use crate::places::{Encoding, Lines};
 
 /// What a text declares at its top level.
 pub(crate) fn outline(text: &str, encoding: Encoding) -> Vec<DocumentSymbol> {
+    let lines = Lines::of(text, encoding);
     let symbol = |name: &str, kind, name_span, whole: Span, children: Vec<DocumentSymbol>| {
-        let (selection_range, range) = (encoding.range(text, name_span), encoding.range(text, whole.to(name_span)));
+        let (selection_range, range) = (lines.range(name_span), lines.range(whole.to(name_span)));
         (!name.is_empty()).then(|| symbol(name, kind, selection_range, range, children))
     };
     let function = |function: &Function, kind| {

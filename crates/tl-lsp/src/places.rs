@@ -36,22 +36,6 @@ impl Encoding {
         }
     }
 
-    /// The position of a byte; past the end, the end.
-    pub(crate) fn position(self, text: &str, offset: u32) -> Position {
-        let mut end = (offset as usize).min(text.len());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let before = text.get(..end).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() as u32;
-        Position { line, character: self.width(before.get(line_start..).unwrap_or("")) }
-    }
-
-    pub(crate) fn range(self, text: &str, span: Span) -> Range {
-        Range { start: self.position(text, span.start), end: self.position(text, span.end) }
-    }
-
     /// The byte at a position; past a line's end, its end.
     pub(crate) fn offset(self, text: &str, position: Position) -> u32 {
         let mut start = 0;
@@ -73,6 +57,37 @@ impl Encoding {
             };
         }
         (start + line.len()) as u32
+    }
+}
+
+/// The lines of a text.
+pub(crate) struct Lines<'t> {
+    text: &'t str,
+    /// The first byte of each.
+    starts: Vec<usize>,
+    encoding: Encoding,
+}
+
+impl<'t> Lines<'t> {
+    pub(crate) fn of(text: &'t str, encoding: Encoding) -> Lines<'t> {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Lines { text, starts: std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect(), encoding }
+    }
+
+    /// The position of a byte; past the end, the end.
+    pub(crate) fn position(&self, offset: u32) -> Position {
+        let mut end = (offset as usize).min(self.text.len());
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let line = self.starts.partition_point(|start| *start <= end).saturating_sub(1);
+        let start = self.starts.get(line).copied().unwrap_or(0);
+        let character = self.encoding.width(self.text.get(start..end).unwrap_or(""));
+        Position { line: line as u32, character }
+    }
+
+    pub(crate) fn range(&self, span: Span) -> Range {
+        Range { start: self.position(span.start), end: self.position(span.end) }
     }
 }
 
@@ -134,13 +149,13 @@ mod tests {
         {
             for (encoding, character) in [(Encoding::Utf8, utf8), (Encoding::Utf16, utf16)] {
                 let position = Position { line, character };
-                assert_eq!(encoding.position(text, offset), position, "{offset}");
+                assert_eq!(Lines::of(text, encoding).position(offset), position, "{offset}");
                 assert_eq!(encoding.offset(text, position), offset, "{position:?}");
             }
         }
         assert_eq!(Encoding::Utf16.offset(text, Position { line: 0, character: 99 }), 8);
         assert_eq!(Encoding::Utf16.offset(text, Position { line: 9, character: 0 }), 11);
-        assert_eq!(Encoding::Utf8.position(text, 99), Position { line: 2, character: 1 });
+        assert_eq!(Lines::of(text, Encoding::Utf8).position(99), Position { line: 2, character: 1 });
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tl_syntax::{FileId, Severity};
 
 use crate::documents::{Document, Documents, ReadSource};
-use crate::places::{Encoding, uri_of};
+use crate::places::{Encoding, Lines, uri_of};
 use crate::{completion, hints, hover, names, outline, tokens};
 
 /// Serves an editor over standard input and output until it ends the session. `read` reads files that are not open.
@@ -231,7 +231,7 @@ fn format(text: &str, encoding: Encoding) -> Option<Vec<TextEdit>> {
     if formatted == text {
         return Some(Vec::new());
     }
-    let end = encoding.position(text, text.len() as u32);
+    let end = Lines::of(text, encoding).position(text.len() as u32);
     let range = lsp_types::Range { start: Position::default(), end };
     Some(vec![TextEdit { range, new_text: formatted }])
 }
@@ -239,6 +239,7 @@ fn format(text: &str, encoding: Encoding) -> Option<Vec<TextEdit>> {
 /// What is wrong with a document. Errors in files that it imports stand at its beginning, with their places.
 fn diagnostics(document: &Document, encoding: Encoding) -> Vec<Diagnostic> {
     let sources = &document.analysis.sources;
+    let lines = Lines::of(&document.text, encoding);
     let shown = document.analysis.diagnostics.iter().map(|diagnostic| {
         let span = diagnostic.span();
         let is_own = span.file == FileId(0);
@@ -250,12 +251,12 @@ fn diagnostics(document: &Document, encoding: Encoding) -> Vec<Diagnostic> {
         let related = diagnostic.labels.iter().skip(1).filter_map(|label| {
             let file = sources.file(label.span.file)?;
             let uri = if label.span.file == FileId(0) { document.uri.clone() } else { uri_of(file.name())? };
-            let location = Location { uri, range: encoding.range(file.text(), label.span) };
+            let location = Location { uri, range: Lines::of(file.text(), encoding).range(label.span) };
             Some(DiagnosticRelatedInformation { location, message: label.text.clone() })
         });
         let related: Vec<_> = related.collect();
         Diagnostic {
-            range: if is_own { encoding.range(&document.text, span) } else { lsp_types::Range::default() },
+            range: if is_own { lines.range(span) } else { lsp_types::Range::default() },
             severity: Some(match diagnostic.severity {
                 Severity::Error => DiagnosticSeverity::ERROR,
                 Severity::Warning => DiagnosticSeverity::WARNING,

@@ -41,7 +41,8 @@ pub(crate) fn tokens(document: &Document, encoding: Encoding) -> Vec<SemanticTok
     let text = &document.text;
     let mut mentions = document.mentions().peekable();
     let mut tokens = Vec::new();
-    let mut last = lsp_types::Position::default();
+    // The line that was reached and its first byte; line and column of the last token.
+    let (mut line, mut line_start, mut last) = (0, 0, (0, 0));
     for (span, class) in classify(FileId(0), text) {
         while mentions.next_if(|mention| mention.span.start < span.start).is_some() {}
         let mention = mentions.peek().copied().filter(|mention| mention.span == span);
@@ -49,19 +50,22 @@ pub(crate) fn tokens(document: &Document, encoding: Encoding) -> Vec<SemanticTok
         let Some((kind, modifiers)) = meaning(class, whole, mention) else { continue };
         let Some(token_type) = TYPES.iter().position(|other| *other == kind) else { continue };
         // A token lies within a line.
-        let mut start = span.start;
-        for line in whole.split('\n') {
-            let position = encoding.position(text, start);
-            start += line.len() as u32 + 1;
-            let delta_line = position.line - last.line;
-            let delta_start = if delta_line == 0 { position.character - last.character } else { position.character };
-            let length = encoding.width(line.trim_end_matches('\r'));
+        let mut start = span.start as usize;
+        for part in whole.split('\n') {
+            let before = text.get(line_start..start).unwrap_or("");
+            line += before.matches('\n').count() as u32;
+            line_start = before.rfind('\n').map_or(line_start, |newline| line_start + newline + 1);
+            let column = encoding.width(text.get(line_start..start).unwrap_or(""));
+            start += part.len() + 1;
+            let delta_line = line - last.0;
+            let delta_start = if delta_line == 0 { column - last.1 } else { column };
+            let length = encoding.width(part.trim_end_matches('\r'));
             if length == 0 {
                 continue;
             }
             let (token_type, token_modifiers_bitset) = (token_type as u32, modifiers);
             tokens.push(SemanticToken { delta_line, delta_start, length, token_type, token_modifiers_bitset });
-            last = position;
+            last = (line, column);
         }
     }
     tokens
