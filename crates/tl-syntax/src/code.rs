@@ -26,11 +26,17 @@ pub enum Code {
     EinsumSpec,
     /// A model lacks a part that the program reads.
     MissingPart,
+    /// A variable that nothing reads.
+    UnusedVariable,
+    /// A value that nothing uses.
+    UnusedResult,
+    /// A statement that is never reached.
+    Unreachable,
 }
 
 impl Code {
     /// Whether it is about the shapes of tensors.
     pub fn is_shape(self) -> bool {
-        true
+        !matches!(self, Code::UnusedVariable | Code::UnusedResult | Code::Unreachable)
     }
 }

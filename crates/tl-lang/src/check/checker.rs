@@ -8,6 +8,7 @@ use tl_tensor::ops::Size;
 
 use crate::check::declarations::{Namespace, StructInfo};
 use crate::check::instances::{Instances, Problem};
+use crate::check::lint_state::Lints;
 use crate::check::mention::Mention;
 use crate::check::scope::{Scopes, Snapshot, State, VariableId};
 use crate::check::typed::Typed;
@@ -136,6 +137,7 @@ pub(super) struct Checker {
     pub(super) model: Option<Weights>,
     /// Above 0 inside `path?`, whose parts may be missing.
     pub(super) optional_paths: u32,
+    pub(super) lints: Lints,
     pub(super) instances: Instances,
     /// Errors that calls have with their sizes.
     pub(super) problems: Vec<Problem>,

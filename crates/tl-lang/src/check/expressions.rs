@@ -151,6 +151,9 @@ impl Checker {
             else {
                 return error_value(span);
             };
+            if let Some(declared_at) = self.frame.scopes.variables.get(id).map(|variable| variable.span) {
+                self.lint_read(declared_at);
+            }
             if let Some(recycled) = state.recycled {
                 let diagnostic = Diagnostic::error(span, format!("`{name}` was recycled before, and is used here"));
                 self.report(diagnostic.label(recycled, "recycled here"));

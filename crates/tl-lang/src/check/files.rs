@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tl_syntax::ast::{File, Item, Name};
-use tl_syntax::{Diagnostic, SourceMap, Span, parse};
+use tl_syntax::{Diagnostic, FileId, SourceMap, Span, parse};
 
 use crate::host::{Host, SourceText};
 use crate::standard;
@@ -16,6 +16,7 @@ const MAX_IMPORT_DEPTH: usize = 64;
 pub(crate) struct LoadedFile {
     pub(crate) name: Arc<str>,
     pub(crate) tree: File,
+    pub(crate) id: FileId,
     /// Whether it is the main file; of the others only declarations are used.
     pub(crate) is_main: bool,
     pub(crate) imports: Vec<Imported>,
@@ -63,7 +64,7 @@ impl<'a> Files<'a> {
             }
         }
         self.open.pop();
-        self.loaded.push(LoadedFile { name: name.into(), tree: parsed.tree, is_main, imports });
+        self.loaded.push(LoadedFile { name: name.into(), tree: parsed.tree, id: file, is_main, imports });
     }
 
     /// The index of the imported file.

@@ -54,6 +54,7 @@ impl Checker {
         for (at, file) in files.iter().enumerate() {
             self.enter_file(at);
             if file.is_main {
+                self.lint_file(file.id);
                 self.instances.first_of_main = self.functions.len();
             }
             for item in &file.tree.items {
@@ -263,7 +264,11 @@ impl Checker {
     }
 
     fn dim_in_scope(&mut self, name: &Arc<str>, span: tl_syntax::Span) -> DeclaredDim {
-        let known = self.scopes().find(name).and_then(|id| self.state(id)).map(|state| state.known.clone());
+        let id = self.scopes().find(name);
+        if let Some(declared_at) = id.and_then(|id| self.frame.scopes.variables.get(id)).map(|variable| variable.span) {
+            self.lint_read(declared_at);
+        }
+        let known = id.and_then(|id| self.state(id)).map(|state| state.known.clone());
         match known {
             Some(Known::Int(Size::Known(n))) if n >= 0 => DeclaredDim::Known(n as usize),
             Some(Known::Int(size)) if let Some(name) = self.frame.size_values.iter().position(|own| *own == size) => {

@@ -16,6 +16,8 @@ mod index;
 mod indexing;
 mod instances;
 mod known_values;
+mod lint_state;
+mod lints;
 mod loops;
 mod maps;
 mod mention;

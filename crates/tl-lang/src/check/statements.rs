@@ -18,6 +18,7 @@ pub(super) type Diverges = bool;
 impl Checker {
     /// A block whose value is not used.
     pub(super) fn block_for_effect(&mut self, block: &ast::Block) -> (Block, Diverges) {
+        self.lint_unreachable(&block.statements);
         self.scopes().open();
         let mut statements = Vec::with_capacity(block.statements.len());
         let mut diverges = false;
@@ -30,6 +31,7 @@ impl Checker {
 
     /// A block and the type of its last expression.
     pub(super) fn block_for_value(&mut self, block: &ast::Block) -> (Block, Type, Known) {
+        self.lint_unreachable(&block.statements);
         self.scopes().open();
         let mut statements = Vec::with_capacity(block.statements.len());
         let mut diverges = false;
@@ -118,6 +120,7 @@ impl Checker {
             self.report(diagnostic.hint("to subtract, put the `-` at the end of the line before"));
         }
         let value = self.expr_for_effect(expr);
+        self.lint_result(expr, &value);
         let diverges = value.ty == Type::Never;
         into.push(Statement::Expr(value.expr));
         diverges
@@ -140,6 +143,8 @@ impl Checker {
 
     /// Declares a variable with its first value.
     fn declare(&mut self, name: &ast::Name, declared: Option<Declared>, value: Typed, into: &mut Vec<Statement>) {
+        let is_parameter =
+            matches!(value.expr.kind, ir::ExprKind::Declare { storage: ast::TensorStorage::Learnable, .. });
         let location = match self.global_index(&name.text) {
             Some(index) => VariableLocation::Global(index),
             None => VariableLocation::Slot(self.frame.new_slot(&value.ty)),
@@ -149,6 +154,9 @@ impl Checker {
         self.record_global_type(location, &ty, &known);
         let kind = if declared.is_some() { MentionKind::Variable } else { MentionKind::InferredVariable };
         self.mention(name.span, Some(name.span), kind, &ty);
+        if let VariableLocation::Slot(_) = location {
+            self.lint_declared(name, is_parameter);
+        }
         let state = self.state_of(location, ty, known);
         let variable = Variable { name: name.text.clone(), span: name.span, location, declared };
         self.scopes().declare(variable, state);
