@@ -69,7 +69,9 @@ fn check_files(checker: &mut Checker, files: &[LoadedFile], mut diagnostics: Vec
     clear_terms();
     let program = checker.program(files);
     let mut of_calls = checker.call_errors();
-    of_calls.extend(checker.unread_variables());
+    if diagnostics.iter().chain(&checker.diagnostics).chain(&of_calls).all(|known| !known.is_error()) {
+        of_calls.extend(checker.unread_variables());
+    }
     diagnostics.append(&mut checker.diagnostics);
     diagnostics.append(&mut of_calls);
     clear_terms();
