@@ -1,6 +1,6 @@
 //! Runs the programs under `tests/lang`. What one prints stands in it as `//> line`; what is wrong with it stands at the
-//! line where it is, as `//! error: part of the message` or `//! warning: …`. Arguments of a program: `//args: a b`.
-//! Other files that it imports follow in the same file behind `//file: name.tl`.
+//! line where it is, as `//! error: part of the message` or `//! warning: …`, and where its column matters too, as
+//! `//! error@7: …`. Arguments of a program: `//args: a b`. Other files that it imports follow in the same file behind `//file: name.tl`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -15,8 +15,31 @@ mod case;
 #[path = "../../../tests/gpu.rs"]
 mod gpu;
 
-/// The place as `file:line`, and everything that is said.
-fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
+/// A diagnostic as a case describes it.
+struct Found {
+    /// `file:line`
+    place: String,
+    column: String,
+    severity: &'static str,
+    /// Everything that is said.
+    message: String,
+}
+
+impl Found {
+    /// Whether the case expects this: `file:line: severity: part of the message`, or `severity@column`.
+    fn is_expected(&self, expected: &str) -> bool {
+        let described = expected.strip_prefix(&format!("{}: ", self.place));
+        let Some(rest) = described.and_then(|rest| rest.strip_prefix(self.severity)) else { return false };
+        let part = match rest.strip_prefix('@').and_then(|rest| rest.split_once(": ")) {
+            Some((column, _)) if column != self.column => return false,
+            Some((_, part)) => part,
+            None => rest.trim_start_matches(": "),
+        };
+        format!("{}: {}", self.severity, self.message).contains(part)
+    }
+}
+
+fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> Found {
     let span = diagnostic.span();
     let file = sources.file(span.file).expect("the place is in a file");
     let severity = if diagnostic.is_error() { "error" } else { "warning" };
@@ -25,8 +48,10 @@ fn shown(diagnostic: &Diagnostic, sources: &SourceMap) -> (String, String) {
         let line = sources.file(label.span.file).map_or(0, |file| file.line_column(label.span.start).line);
         format!(" [line {line}: {}]", label.text)
     });
-    let place = format!("{}:{}", file.name(), file.line_column(span.start).line);
-    (place, format!("{severity}: {}{hints}{}", diagnostic.message, labels.collect::<String>()))
+    let at = file.line_column(span.start);
+    let (place, column) = (format!("{}:{}", file.name(), at.line), at.column.to_string());
+    let message = format!("{}{hints}{}", diagnostic.message, labels.collect::<String>());
+    Found { place, column, severity, message }
 }
 
 /// What differs between a case and its run; empty if nothing does.
@@ -44,21 +69,15 @@ fn run(path: &Path, device: &Device) -> String {
     if output != case.output {
         write!(problems, "printed:\n{output}expected:\n{}", case.output).unwrap();
     }
-    let mut found: Vec<(String, String)> = diagnostics.iter().map(|diagnostic| shown(diagnostic, &sources)).collect();
+    let mut found: Vec<Found> = diagnostics.iter().map(|diagnostic| shown(diagnostic, &sources)).collect();
     for expected in &case.expected {
-        let matches = |(place, message): &(String, String)| {
-            expected
-                .strip_prefix(&format!("{place}: "))
-                .and_then(|part| part.strip_prefix(message.split(": ").next().unwrap_or("")))
-                .is_some_and(|part| message.contains(part.trim_start_matches(": ")))
-        };
-        match found.iter().position(matches) {
+        match found.iter().position(|found| found.is_expected(expected)) {
             Some(at) => drop(found.remove(at)),
             None => writeln!(problems, "not found: {expected}").unwrap(),
         }
     }
-    for (place, message) in found {
-        writeln!(problems, "not expected: {place}: {message}").unwrap();
+    for Found { place, column, severity, message } in found {
+        writeln!(problems, "not expected: {place}: {severity}@{column}: {message}").unwrap();
     }
     problems
 }
