@@ -62,6 +62,15 @@ pub trait Host: Send {
     /// Milliseconds on a monotonic clock with any origin.
     fn time_ms(&mut self) -> f64;
 
+    /// Takes a picture that the program draws, as SVG.
+    ///
+    /// # Errors
+    /// Why it cannot be kept, as a message.
+    fn plot(&mut self, svg: &str) -> Result<(), String> {
+        let _ = svg;
+        Ok(())
+    }
+
     /// The exit code to end with where the program is to end: asked at each round of a loop and at each call.
     fn interrupted(&mut self) -> Option<i32> {
         None
@@ -82,6 +91,8 @@ pub struct CapturedHost {
     pub sizes: BTreeMap<String, i64>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
+    /// The pictures that were drawn.
+    pub plots: Vec<String>,
     /// The clock; each reading advances it by a millisecond.
     pub clock_ms: f64,
 }
@@ -112,6 +123,11 @@ impl Host for CapturedHost {
 
     fn env(&mut self, name: &str) -> Option<String> {
         self.environment.get(name).cloned()
+    }
+
+    fn plot(&mut self, svg: &str) -> Result<(), String> {
+        self.plots.push(svg.to_owned());
+        Ok(())
     }
 
     fn time_ms(&mut self) -> f64 {

@@ -33,6 +33,7 @@ mod rewrite;
 mod session;
 mod stack;
 mod standard;
+mod svg;
 mod tensor_text;
 mod text;
 mod types;

@@ -139,6 +139,9 @@ pub(crate) struct RunArguments {
     /// values, and the program chooses its own
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) with: Vec<SizeRange>,
+    /// Write the pictures that the program draws with plot(x) into this folder: plot-1.svg, plot-2.svg, …
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) plots: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) reservations: ReservationArguments,
     #[command(flatten)]

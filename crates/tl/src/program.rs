@@ -97,6 +97,10 @@ pub(crate) struct Terminal {
     /// Whether the last output did not end its line.
     pub(crate) is_in_line: bool,
     pub(crate) progress: Option<Progress>,
+    /// The folder that pictures are written to; none: they are not.
+    pub(crate) plots: Option<PathBuf>,
+    /// The pictures that were drawn.
+    pub(crate) plot_count: usize,
     /// Called after each output.
     pub(crate) after_output: Option<AfterOutput>,
 }
@@ -116,6 +120,8 @@ impl Terminal {
             print: Box::new(print),
             is_in_line: false,
             progress: None,
+            plots: None,
+            plot_count: 0,
             after_output: None,
         }
     }
@@ -166,6 +172,17 @@ impl Host for Terminal {
 
     fn args(&mut self) -> Vec<String> {
         self.args.clone()
+    }
+
+    fn plot(&mut self, svg: &str) -> Result<(), String> {
+        self.plot_count += 1;
+        let Some(folder) = &self.plots else { return Ok(()) };
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let path = folder.join(format!("plot-{}.svg", self.plot_count));
+        files::write(&path, |file| file.write_all(svg.as_bytes())).map_err(|stop| match stop {
+            Stop::Failed(problem) => problem,
+            Stop::Closed | Stop::Exit(_) => format!("{} cannot be written", path.display()),
+        })
     }
 
     fn size(&mut self, name: &str, default: i64) -> Option<i64> {

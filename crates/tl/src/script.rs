@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     let reservations = Arc::new(Mutex::new(Reservations::prepare(arguments, &source, &device)?));
     let watched = reservations.clone();
     host.after_output = Some(Box::new(move || lock(&watched).at_output()));
+    host.plots.clone_from(&arguments.plots);
     host.progress = Progress::start(&device);
     let orderly = interrupt::Orderly::new();
     let result = Interpreter::with_host(&device, &mut host).run_named(&source.name, &source.text);
@@ -33,6 +34,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     }
     let (end, sources) = finish(result);
     lock(&reservations).tell();
+    if host.plots.is_none() && host.plot_count > 0 {
+        print_error("note: plots are not kept; --plots FOLDER writes them");
+    }
     if end.is_ok() {
         host.sizes.unasked(&arguments.with).iter().for_each(|problem| print_error(&format!("warning: {problem}")));
     }

@@ -288,6 +288,40 @@ fn what_is_wrong_with_a_program_is_shown_at_its_place() {
 }
 
 #[test]
+fn plots_are_written() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("plots-{}", std::process::id()));
+    let source = "plot([1, 2.5, -1], title: \"a < b\")\nplot(ones([2, 3]), \"heat\")\nplot([[1, 2], [3]])\nplot([3, 4], \"bars\")";
+    let path = temp_file("plots.tl", source.as_bytes());
+    let output = run("run", &[path.to_str().unwrap(), "--plots", folder.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    for (number, part) in [(1, "a &lt; b"), (2, "<rect"), (3, "<polyline"), (4, "<rect")] {
+        let svg = std::fs::read_to_string(folder.join(format!("plot-{number}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(part), "{svg}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    let output = run("run", &[path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stderr).matches("plots are not kept").count(), 1);
+    for (source, expected) in [
+        ("plot(3)", "a tensor or a list is drawn, not int"),
+        ("plot([])", "there is nothing to draw"),
+        ("plot([1], \"pie\")", "there is no kind \"pie\""),
+        ("plot(ones([2, 2, 2]))", "one or two dimensions"),
+        ("plot(ones([2, 2]), \"bars\")", "bars are of one row"),
+        ("plot([\"a\"])", "numbers are drawn, not string"),
+        ("plot(zeros([300, 300]))", "at most 65536 numbers"),
+    ] {
+        let path = temp_file("plot-errors.tl", source.as_bytes());
+        let output = run("run", &[path.to_str().unwrap()]);
+        assert!(
+            output.status.code() == Some(1) && text(&output.stderr).contains(expected),
+            "{source}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
 fn programs_that_cannot_be_read() {
     let check = |path: &str, expected: &str| {
         for command in ["run", "check"] {

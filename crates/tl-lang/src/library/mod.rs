@@ -22,6 +22,7 @@ mod nodes;
 mod numbers;
 mod outside;
 mod param;
+mod plots;
 mod reductions;
 mod reference;
 mod row;

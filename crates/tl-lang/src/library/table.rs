@@ -4,8 +4,8 @@ use tl_tensor::ops;
 
 use super::row::Builtin;
 use super::{
-    caches, files, generation, lists, maps, memory, models, numbers, outside, reductions, sampling, tensors, testing,
-    text, tokenizers,
+    caches, files, generation, lists, maps, memory, models, numbers, outside, plots, reductions, sampling, tensors,
+    testing, text, tokenizers,
 };
 use crate::types::HandleKind;
 
@@ -25,6 +25,7 @@ pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
     ("Sampling", sampling::ROWS),
     ("Assertions", testing::ROWS),
     ("Outside", files::ROWS),
+    ("Outside", plots::ROWS),
     ("Outside", outside::ROWS),
 ];
 
