@@ -2,6 +2,7 @@
 
 use tl_device::Device;
 use tl_lang::Interpreter;
+use tl_syntax::{Code, Explanation};
 
 /// The warnings of a program without errors, as `line: message`.
 fn warnings(source: &str) -> Vec<String> {
@@ -47,4 +48,24 @@ fn what_is_probably_not_meant() {
 fn running_programs_do_not_warn() {
     let outcome = Interpreter::new(&Device::cpu()).run("main {\n    let x = 1\n}").expect("it runs");
     assert!(outcome.warnings.is_empty());
+}
+
+/// Each code's wrong program has it, and its right one has no errors and warnings.
+#[test]
+fn examples_of_codes() {
+    for code in Code::ALL {
+        let Explanation { name, wrong, right, .. } = code.explanation();
+        if wrong.is_empty() {
+            continue;
+        }
+        let device = Device::cpu();
+        let found = match Interpreter::new(&device).check(wrong) {
+            Ok(outcome) => outcome.warnings,
+            Err(error) => error.diagnostics,
+        };
+        assert!(found.iter().any(|diagnostic| diagnostic.code == Some(*code)), "{name}: {found:?}");
+        let outcome = Interpreter::new(&device).check(right).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(outcome.warnings.is_empty(), "{name}: {:?}", outcome.warnings);
+        Interpreter::new(&device).run(right).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }

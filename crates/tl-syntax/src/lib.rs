@@ -17,7 +17,7 @@ mod token;
 mod tree_height;
 
 pub use classes::{TokenClass, classify, comment_above};
-pub use code::Code;
+pub use code::{Code, Explanation};
 pub use diagnostic::{Diagnostic, Label, Severity};
 pub use format::format;
 pub use lexer::is_open;

@@ -41,6 +41,12 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME|FILE")]
         what: Option<String>,
     },
+    /// Say what the code of an error or warning means, with a wrong and a right program
+    #[command(after_help = "Example: tl explain E0301")]
+    Explain {
+        /// The code, as messages show it [default: a list of all]
+        code: Option<String>,
+    },
     /// Serve an editor: the Language Server Protocol over standard input and output
     #[command(after_help = "Example, for Neovim: vim.lsp.start({ name = 'tl', cmd = { 'tl', 'lsp' } })")]
     Lsp,

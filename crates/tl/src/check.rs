@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tl_device::{Device, Simulation};
 use tl_lang::Interpreter;
 use tl_model::Weights;
-use tl_syntax::{Diagnostic, Label, Severity, SourceMap, Span};
+use tl_syntax::{Code, Diagnostic, Label, Severity, SourceMap, Span};
 
 use crate::output::{self, Stop, print_error};
 use crate::program::Terminal;
@@ -82,6 +82,7 @@ fn object(map: &SourceMap, diagnostic: &Diagnostic) -> Value {
         Severity::Error => "error",
         Severity::Warning => "warning",
     });
+    object["code"] = json!(diagnostic.code.map(Code::name));
     object["message"] = json!(diagnostic.message);
     object["labels"] = labels.collect();
     object["hints"] = json!(diagnostic.hints);

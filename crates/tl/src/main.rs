@@ -14,6 +14,7 @@ mod device;
 mod device_choice;
 mod devices;
 mod doc;
+mod explain;
 mod files;
 mod fmt;
 mod generate;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Fmt(fmt) => fmt::run(&fmt),
         Command::Test(test) => test::run(&test),
         Command::Doc { what } => doc::run(what.as_deref()),
+        Command::Explain { code } => explain::run(code.as_deref()),
         Command::Lsp => lsp::run(),
         Command::Repl(repl) => repl::run(&repl),
         Command::Generate(generate) => generate::run(&generate),

@@ -93,10 +93,14 @@ fn rendered(diagnostic: &Diagnostic, excerpts: &Excerpts) -> Rendered<FileId> {
         Label::new(style, label.span.file, excerpts.shown(label.span)).with_message(shortened(&label.text))
     });
     let notes = diagnostic.hints.iter().map(|hint| format!("help: {}", shortened(hint)));
-    Rendered::new(severity)
+    let rendered = Rendered::new(severity)
         .with_message(shortened(&diagnostic.message))
         .with_labels(labels.collect())
-        .with_notes(notes.collect())
+        .with_notes(notes.collect());
+    match diagnostic.code {
+        Some(code) => rendered.with_code(code.name()),
+        None => rendered,
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use crate::types::{Known, Type};
 /// The most instances of one function.
 const MAX_OF_FUNCTION: usize = 256;
 
+/// The most instances that are open where a function is checked for all calls: what happens further down is said there.
+const MAX_DEPTH_IN_FUNCTIONS: usize = 4;
+
 /// The most levels of syntax that are open in instances.
 const MAX_HEIGHT: usize = 256;
 
@@ -40,7 +43,12 @@ impl Checker {
         let body = Arc::clone(self.instances.bodies.get(index as usize)?);
         let height = self.instances.height + usize::from(body.body.height);
         let is_active = self.instances.active.contains(&index);
-        if is_active || height > MAX_HEIGHT || known.len() >= MAX_OF_FUNCTION || !self.instances.has_room() {
+        let depth = self.instances.active.len();
+        if depth == 0 {
+            self.instances.is_in_function = self.frame.result.is_some();
+        }
+        let is_deep = self.instances.is_in_function && depth >= MAX_DEPTH_IN_FUNCTIONS;
+        if is_active || is_deep || height > MAX_HEIGHT || known.len() >= MAX_OF_FUNCTION || !self.instances.has_room() {
             return None;
         }
         let head = self.functions.get(index as usize)?.clone();

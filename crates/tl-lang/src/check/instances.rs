@@ -10,7 +10,7 @@ use tl_syntax::ast;
 use crate::types::{Known, Type};
 
 /// The most expressions that are checked once more, in instances and in rounds of loops.
-const MAX_WORK: usize = 300_000;
+const MAX_WORK: usize = 100_000;
 
 /// The instances so far.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub(super) struct Instances {
     pub(super) called: HashSet<u32>,
     /// The functions whose instances are being checked, outermost first.
     pub(super) active: Vec<u32>,
+    /// Whether the outermost of these is called by a function that is checked for all calls.
+    pub(super) is_in_function: bool,
     /// The levels of syntax of these.
     pub(super) height: usize,
     /// The expressions checked once more.

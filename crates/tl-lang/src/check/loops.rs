@@ -82,7 +82,7 @@ impl Checker {
             self.scopes().forget_all();
         } else {
             // A second trial finds changes that follow from those of the first. If it finds any, all assigned variables are forgotten.
-            let changed = self.trial(&mut round, false) && self.trial(&mut round, false);
+            let changed = unrolled.is_some() || (self.trial(&mut round, false) && self.trial(&mut round, false));
             if changed {
                 self.trial(&mut round, true);
             }
