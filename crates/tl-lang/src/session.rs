@@ -115,7 +115,7 @@ impl Session {
 
     fn execute(&mut self, entry: (&str, &str), host: &mut dyn Host, stack_bytes: usize) -> Result<Entry, ProgramError> {
         let mut sources = std::mem::take(&mut self.sources);
-        let CheckedEntry { checked: Checked { program, diagnostics }, declarations, .. } =
+        let CheckedEntry { checked: Checked { program, diagnostics }, declarations, is_of_session, .. } =
             self.compile(entry, host, &mut sources);
         self.sources = sources;
         let Some(program) = program else { return Err(ProgramError::before_run(diagnostics, self.sources.clone())) };
@@ -128,11 +128,14 @@ impl Session {
                 .map(|(_, value)| std::mem::take(value))
                 .unwrap_or_default()
         };
-        let mut globals: Vec<Value> = program.globals.iter().map(&mut take).collect();
+        let names = program.globals.iter().zip(&is_of_session);
+        let mut globals: Vec<Value> =
+            names.map(|(name, is_own)| if *is_own { take(name) } else { Value::default() }).collect();
         let environment = Environment { device: &self.device, host: &mut *host, open_model };
         let end = eval::run_entry(&program, environment, stack_bytes, &mut globals, &mut self.state);
-        let named = program.globals.iter().cloned().zip(globals);
-        self.variables = named.filter(|(_, value)| !matches!(value, Value::Absent | Value::Recycled(_))).collect();
+        let named = program.globals.iter().cloned().zip(globals).zip(&is_of_session);
+        let own = named.filter(|(_, is_own)| **is_own).map(|(named, _)| named);
+        self.variables = own.filter(|(_, value)| !matches!(value, Value::Absent | Value::Recycled(_))).collect();
         let mut warnings = diagnostics;
         self.forget_misfits(host, &mut warnings);
         let (value, exit_code) = match end {

@@ -91,6 +91,13 @@ fn commands() {
     for (rest, before) in [(&[][..], format!(":load {path}\n")), (&[&*path][..], String::new())] {
         assert_eq!(run(rest, &format!("{before}twice(base)")), (0, "8\n".to_owned(), String::new()));
     }
+    let layers = folder.file("layers.tl");
+    std::fs::write(&layers, "tensor bias: int32[2] = [3, 4]\nfn first() -> int { item(bias[0]) }\n").unwrap();
+    let plain = format!("import \"{layers}\"\nfirst()\nlet x = 1\nbias = bias + 1\nfirst() + item(bias[1])\n");
+    let named = format!("import \"{layers}\" as m\nm.first()\nlet bias = 1\nbias + m.first()\nitem(m.bias[1])\n");
+    for (input, expected) in [(plain, "3\n9\n"), (named, "3\n4\n4\n")] {
+        assert_eq!(run(&[], &input), (0, expected.to_owned(), String::new()), "{input}");
+    }
     let (_, printed, _) = run(&[], "let x = ones([1000])\n:memory\n:help\n");
     assert!(printed.contains("2000") || printed.contains("live"), "{printed}");
     assert!(printed.contains(":load FILE"), "{printed}");

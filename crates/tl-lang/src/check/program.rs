@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tl_model::Weights;
-use tl_syntax::ast::{Function, Item};
+use tl_syntax::ast::{Function, Item, Statement, StatementKind};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::ops::clear_terms;
 
 use crate::check::checker::{Checker, Part};
-use crate::check::files::{Files, LoadedFile};
+use crate::check::files::{Files, Imported, LoadedFile};
 use crate::check::mention::Mention;
 use crate::host::Host;
 use crate::ir::Program;
@@ -87,6 +87,8 @@ fn check_files(checker: &mut Checker, files: &[LoadedFile], mut diagnostics: Vec
 pub(crate) struct Declarations {
     /// The files that they import, with nothing that runs.
     imported: Vec<LoadedFile>,
+    /// Which of these the entries import, and as what.
+    imports: Vec<Imported>,
     /// Their own imports, functions and types.
     items: Vec<Item>,
 }
@@ -127,6 +129,8 @@ pub(crate) struct CheckedEntry {
     pub(crate) checked: Checked,
     /// The type of its value.
     pub(crate) value_type: Option<String>,
+    /// For each global variable, whether it is one of the session: not one of a file that was imported with a name.
+    pub(crate) is_of_session: Vec<bool>,
     /// Those of the session with the entry's own, if it has no errors.
     pub(crate) declarations: Declarations,
 }
@@ -149,12 +153,29 @@ pub(crate) fn check_entry(
         main.tree.items.iter().for_each(|new| forget_what_is_declared_again(&mut items, new));
         items.append(&mut main.tree.items);
         main.tree.items = items;
+        main.imports.splice(0..0, before.imports.iter().cloned());
     }
     let mut checker = Checker { part: Part::Entry, variables, ..Checker::default() };
     let checked = check_files(&mut checker, &loaded, diagnostics);
-    loaded.iter_mut().for_each(|file| file.tree.items.retain(is_declaration));
-    let items = loaded.pop().map(|main| main.tree.items).unwrap_or_default();
-    CheckedEntry { checked, value_type: checker.value_type, declarations: Declarations { imported: loaded, items } }
+    let own = checker.file_namespaces.last().copied();
+    let is_of_session = checker.globals.iter().map(|global| Some(global.namespace) == own).collect();
+    for (at, file) in loaded.iter_mut().enumerate() {
+        // The tensors of a file that was imported with a name are no variables of the session: each entry makes them anew.
+        let keeps_tensors = checker.file_namespaces.get(at).copied() != own;
+        file.tree.items.retain(|item| is_declaration(item) || (keeps_tensors && is_tensor(item)));
+    }
+    let main = loaded.pop();
+    let (items, imports) = main.map(|main| (main.tree.items, main.imports)).unwrap_or_default();
+    CheckedEntry {
+        checked,
+        value_type: checker.value_type,
+        is_of_session,
+        declarations: Declarations { imported: loaded, imports, items },
+    }
+}
+
+fn is_tensor(item: &Item) -> bool {
+    matches!(item, Item::Statement(Statement { kind: StatementKind::Tensor(_), .. }))
 }
 
 fn is_declaration(item: &Item) -> bool {
