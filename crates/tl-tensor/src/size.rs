@@ -142,6 +142,15 @@ impl Size {
         }
     }
 
+    /// The size as one of a shape, where -1 may mean what is left: unknown if it may be negative. An expression over sizes counts
+    /// as not negative.
+    pub(crate) fn in_shape(self) -> Size {
+        match self {
+            Size::Term(term) if !term::is_over_sizes(term) => Size::Unknown,
+            size => size,
+        }
+    }
+
     /// Whether it is certainly not negative.
     pub fn is_natural(self) -> bool {
         match self {

@@ -41,6 +41,7 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
             found: n as f64,
         });
     }
+    let to: Sizes = to.iter().map(|size| size.in_shape()).collect();
     let total = product(from);
     let holes = to.iter().filter(|&&size| size == Size::Known(-1)).count();
     if holes > 1 {
@@ -51,7 +52,7 @@ fn reshaped(from: &[Size], to: &[Size]) -> Result<Sizes, OpError> {
     if holes == 0 {
         return match (total, given) {
             (from, to) if from.equals(to) == Some(false) => Err(OpError::Elements { from, to }),
-            _ => Ok(Sizes::from_slice(to)),
+            _ => Ok(to),
         };
     }
     let hole = match (total, given) {
