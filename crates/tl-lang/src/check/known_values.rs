@@ -16,6 +16,8 @@ pub(super) fn known_result(operator: BinaryOperator, a: &Known, b: &Known) -> Kn
             return known_order(a, b).map_or(Known::Nothing, |order| Known::Bool(holds(operator, order)));
         }
         (Known::Int(a), Known::Int(b)) => Known::Int(size_result(operator, *a, *b)),
+        // A list that doubles in a loop would fill the memory.
+        _ if is_long(a, b) => Known::Nothing,
         (Known::Ints(a), Known::Ints(b)) if operator == BinaryOperator::Add => {
             Known::Ints(a.iter().chain(b).copied().collect())
         }
@@ -28,6 +30,14 @@ pub(super) fn known_result(operator: BinaryOperator, a: &Known, b: &Known) -> Kn
         },
     };
     if known == Known::Int(Size::Unknown) { Known::Nothing } else { known }
+}
+
+/// The longest list whose elements are known after it was put together.
+const MAX_LIST_LEN: usize = 1 << 12;
+
+/// Whether two lists are longer than that together.
+fn is_long(a: &Known, b: &Known) -> bool {
+    a.list_len().zip(b.list_len()).is_some_and(|(a, b)| a.saturating_add(b) > MAX_LIST_LEN)
 }
 
 fn size_result(operator: BinaryOperator, a: Size, b: Size) -> Size {
