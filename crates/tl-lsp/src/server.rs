@@ -12,9 +12,9 @@ use lsp_types::{
     CompletionOptions, CompletionParams, Diagnostic, DiagnosticRelatedInformation, DiagnosticSeverity,
     DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams, DocumentFormattingParams,
     DocumentSymbolParams, GotoDefinitionParams, HoverParams, HoverProviderCapability, InitializeParams,
-    InlayHintParams, Location, OneOf, Position, PublishDiagnosticsParams, ReferenceParams, RenameParams,
-    SemanticTokens, SemanticTokensFullOptions, SemanticTokensOptions, SemanticTokensParams, ServerCapabilities,
-    TextDocumentPositionParams, TextDocumentSyncCapability, TextDocumentSyncKind, TextEdit, Uri,
+    InlayHintParams, Location, NumberOrString, OneOf, Position, PublishDiagnosticsParams, ReferenceParams,
+    RenameParams, SemanticTokens, SemanticTokensFullOptions, SemanticTokensOptions, SemanticTokensParams,
+    ServerCapabilities, TextDocumentPositionParams, TextDocumentSyncCapability, TextDocumentSyncKind, TextEdit, Uri,
     WorkDoneProgressOptions,
 };
 use serde_json::{Value, json};
@@ -261,6 +261,7 @@ fn diagnostics(document: &Document, encoding: Encoding) -> Vec<Diagnostic> {
                 Severity::Error => DiagnosticSeverity::ERROR,
                 Severity::Warning => DiagnosticSeverity::WARNING,
             }),
+            code: diagnostic.code.map(|code| NumberOrString::String(code.name().to_owned())),
             source: Some("tl".to_owned()),
             message,
             related_information: Some(related).filter(|related| !related.is_empty()),
