@@ -71,6 +71,12 @@ pub trait Host: Send {
         Ok(())
     }
 
+    /// The most rounds of loops and calls of functions that a run may take; asked once, before the program's first
+    /// statement.
+    fn max_steps(&mut self) -> Option<u64> {
+        None
+    }
+
     /// The exit code to end with where the program is to end: asked at each round of a loop and at each call.
     fn interrupted(&mut self) -> Option<i32> {
         None
@@ -95,6 +101,8 @@ pub struct CapturedHost {
     pub plots: Vec<String>,
     /// The clock; each reading advances it by a millisecond.
     pub clock_ms: f64,
+    /// The most rounds of loops and calls that a run may take.
+    pub max_steps: Option<u64>,
 }
 
 impl Host for CapturedHost {
@@ -133,5 +141,9 @@ impl Host for CapturedHost {
     fn time_ms(&mut self) -> f64 {
         self.clock_ms += 1.0;
         self.clock_ms
+    }
+
+    fn max_steps(&mut self) -> Option<u64> {
+        self.max_steps
     }
 }

@@ -86,6 +86,7 @@ pub(crate) enum Statement {
     },
     Loop {
         body: Block,
+        span: Span,
     },
     Break,
     Continue,

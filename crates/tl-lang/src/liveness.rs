@@ -135,7 +135,7 @@ impl Marker<'_> {
                     marker.expr(condition);
                 });
             }
-            Statement::Loop { body } => {
+            Statement::Loop { body, .. } => {
                 let exit = self.live.clone();
                 self.loop_body(&exit, false, |marker| marker.block(body));
             }

@@ -1,6 +1,7 @@
 //! Runs the programs under `tests/lang`. What one prints stands in it as `//> line`; what is wrong with it stands at the
 //! line where it is, as `//! error: part of the message` or `//! warning: …`, and where its column matters too, as
-//! `//! error@7: …`. Arguments of a program: `//args: a b`. Other files that it imports follow in the same file behind `//file: name.tl`.
+//! `//! error@7: …`. Arguments of a program: `//args: a b`, the most steps that it may take: `//max-steps: 100`. Other
+//! files that it imports follow in the same file behind `//file: name.tl`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -59,7 +60,7 @@ fn run(path: &Path, device: &Device) -> String {
     let text = std::fs::read_to_string(path).expect("the case can be read");
     let case = case::read(&text);
     let mut host = CapturedHost::default();
-    (host.files, host.arguments) = (case.files, case.arguments);
+    (host.files, host.arguments, host.max_steps) = (case.files, case.arguments, case.max_steps);
     let mut interpreter = Interpreter::with_captured(device, host);
     let (output, diagnostics, sources) = match interpreter.run(&case.text) {
         Ok(outcome) => (outcome.output, outcome.warnings, outcome.sources),

@@ -148,6 +148,9 @@ pub(crate) struct RunArguments {
     /// Write the pictures that the program draws with plot(x) into this folder: plot-1.svg, plot-2.svg, …
     #[arg(long, value_name = "FOLDER")]
     pub(crate) plots: Option<PathBuf>,
+    /// End the program with an error after this many rounds of loops and calls of functions
+    #[arg(long, value_name = "N")]
+    pub(crate) max_steps: Option<u64>,
     #[command(flatten)]
     pub(crate) reservations: ReservationArguments,
     #[command(flatten)]

@@ -103,6 +103,8 @@ pub(crate) struct Terminal {
     pub(crate) plot_count: usize,
     /// Called after each output.
     pub(crate) after_output: Option<AfterOutput>,
+    /// The most rounds of loops and calls.
+    pub(crate) max_steps: Option<u64>,
 }
 
 impl Terminal {
@@ -123,6 +125,7 @@ impl Terminal {
             plots: None,
             plot_count: 0,
             after_output: None,
+            max_steps: None,
         }
     }
 }
@@ -197,6 +200,10 @@ impl Host for Terminal {
 
     fn time_ms(&mut self) -> f64 {
         self.start.elapsed().as_secs_f64() * 1000.0
+    }
+
+    fn max_steps(&mut self) -> Option<u64> {
+        self.max_steps
     }
 
     fn interrupted(&mut self) -> Option<i32> {

@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     let sizes = Sizes::of_run(arguments)?;
     let recording = Recording::start(&arguments.device, &device, "output")?;
     let mut host = Terminal::new(arguments.args.clone(), sizes, &device, output::print);
+    host.max_steps = arguments.max_steps;
     let reservations = Arc::new(Mutex::new(Reservations::prepare(arguments, &source, &device)?));
     let watched = reservations.clone();
     host.after_output = Some(Box::new(move || lock(&watched).at_output()));

@@ -345,7 +345,11 @@ impl Checker {
 
     fn unknown_argument(&mut self, callee: &str, slots: &[ParamSlot<'_>], name: &ast::Name) {
         let message = format!("`{callee}` has no parameter `{}`", name.text);
-        let near = crate::names::nearest(&name.text, slots.iter().map(|slot| slot.name));
+        let near = match &*name.text {
+            // As NumPy calls it.
+            "axis" => slots.iter().map(|slot| slot.name).find(|name| *name == "dim"),
+            name => crate::names::nearest(name, slots.iter().map(|slot| slot.name)),
+        };
         let hint = near.map_or_else(|| usage(callee, slots), |near| format!("did you mean `{near}`?"));
         self.report(Diagnostic::error(name.span, message).hint(hint));
     }

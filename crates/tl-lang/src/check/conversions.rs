@@ -29,6 +29,9 @@ impl Checker {
     /// A value that must fit a written type, whose size names are those of the enclosing function.
     pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: TypeSource) -> Typed {
         let span = value.span();
+        if matches!(declared, Declared::Tensor(..)) {
+            self.check_joined(&value);
+        }
         let names = self.frame.sizes.clone();
         let sizes = self.frame.size_values.iter().map(|size| Some(*size)).collect();
         let mut bindings = Bindings { names: &names, sizes, are_own: true };
@@ -80,8 +83,19 @@ impl Checker {
         Typed { known, ..Typed::new(Expr::new(kind, span), Type::Float) }
     }
 
+    /// Reports a sum of lists where a tensor is expected: `+` joins lists.
+    fn check_joined(&mut self, value: &Typed) {
+        if let ExprKind::Binary { operator: ast::BinaryOperator::Add, .. } = value.expr.kind
+            && value.ty.may_become_tensor()
+        {
+            let diagnostic = Diagnostic::error(value.span(), "`+` joins two lists, and a tensor is expected here");
+            self.report(diagnostic.hint("to add numbers, make a tensor of one side: `from_list([0.0]) + [1.0]`"));
+        }
+    }
+
     /// A list of numbers as a tensor.
     pub(super) fn tensor_of(&mut self, value: Typed, dtype: DType) -> Typed {
+        self.check_joined(&value);
         let span = value.span();
         let sizes = match list_sizes(&value.known) {
             Ok(sizes) => sizes.or_else(|| literal_sizes(&value.expr)),

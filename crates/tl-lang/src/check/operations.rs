@@ -75,6 +75,11 @@ impl Checker {
             let diagnostic = Diagnostic::error(value.span(), message);
             self.report(match value.ty {
                 Type::Optional => diagnostic.hint(IF_LET),
+                Type::Int
+                    if param.kind == Kind::DType && op.params.first().is_some_and(|first| first.kind == Kind::Ints) =>
+                {
+                    diagnostic.hint(format!("a shape is one list: `{}([3, 4])`", op.name))
+                }
                 _ => diagnostic,
             });
             *fits = false;

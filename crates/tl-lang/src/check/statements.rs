@@ -362,12 +362,13 @@ impl Checker {
 
     fn endless_loop(&mut self, body: &ast::Block, into: &mut Vec<Statement>) -> Diverges {
         let mut ends = false;
+        let span = body.span;
         let body = self.loop_rounds(&LoopValues::Conditional, |checker, _| {
             let (result, diverges) = checker.block_for_effect(body);
             ends = checker.frame.loops.last().is_some_and(|round| round.at_break.is_some());
             Round { result, diverges, before: None, takes_place: Some(true) }
         });
-        into.push(Statement::Loop { body });
+        into.push(Statement::Loop { body, span });
         !ends
     }
 

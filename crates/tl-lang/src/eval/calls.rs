@@ -412,7 +412,7 @@ impl<'a> Evaluator<'a> {
 
     /// Runs a function whose arguments are on the stack from `first` on. Its result is pushed.
     fn enter(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
-        self.check_interrupt()?;
+        self.step(span)?;
         let mut sizes: Sizes = SmallVec::from_elem(None, function.sizes.len());
         self.bind_parameters(function, first, &mut sizes, span)?;
         self.stack.resize_with(first + function.slots as usize, Value::default);

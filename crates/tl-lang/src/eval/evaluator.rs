@@ -41,6 +41,9 @@ pub(super) struct Evaluator<'a> {
     pub(super) function: Option<&'a Function>,
     pub(super) returned: Value,
     pub(super) open_calls: usize,
+    /// The most rounds of loops and calls, and how many are left.
+    pub(super) max_steps: u64,
+    pub(super) steps_left: u64,
     /// The address that the thread's stack must not pass.
     pub(super) stack_end: usize,
     pub(super) select: Option<&'static Op>,
@@ -64,6 +67,7 @@ impl<'a> Evaluator<'a> {
         globals: Vec<Value>,
     ) -> Self {
         let Environment { device, host, open_model } = environment;
+        let max_steps = host.max_steps().unwrap_or(u64::MAX);
         Evaluator {
             program,
             device,
@@ -79,6 +83,8 @@ impl<'a> Evaluator<'a> {
             function: None,
             returned: Value::Absent,
             open_calls: 0,
+            max_steps,
+            steps_left: max_steps,
             stack_end: stack_address().saturating_sub(stack_bytes / 4 * 3),
             select: tl_tensor::ops::by_name("select"),
             slice: tl_tensor::ops::by_name("slice"),

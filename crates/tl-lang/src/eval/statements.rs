@@ -1,5 +1,7 @@
 //! Statements and blocks.
 
+use tl_syntax::Span;
+
 use crate::eval::error::{ControlFlow, Evaluated, error_at};
 use crate::eval::evaluator::Evaluator;
 use crate::ir::{Block, Expr, ExprKind, Slot, Statement};
@@ -57,13 +59,13 @@ impl Evaluator<'_> {
             }
             Statement::While { condition, body, drops } => {
                 while self.condition(condition)? {
-                    if !self.round(body)? {
+                    if !self.round(body, condition.span)? {
                         return Ok(());
                     }
                 }
                 self.drop_slots(drops);
             }
-            Statement::Loop { body } => while self.round(body)? {},
+            Statement::Loop { body, span } => while self.round(body, *span)? {},
             Statement::Break => return Err(ControlFlow::Break),
             Statement::Continue => return Err(ControlFlow::Continue),
             Statement::Return(value) => {
@@ -77,15 +79,25 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// Ends the program where its host asks for that.
+    /// Counts a round or a call. Ends the program where its host asks for that, or after the most steps that it may take.
     #[inline]
-    pub(super) fn check_interrupt(&mut self) -> Evaluated<()> {
+    pub(super) fn step(&mut self, span: Span) -> Evaluated<()> {
+        match self.steps_left.checked_sub(1) {
+            Some(left) => self.steps_left = left,
+            None => return Err(self.too_many_steps(span)),
+        }
         self.host.interrupted().map_or(Ok(()), |code| Err(ControlFlow::Exit(code)))
     }
 
+    #[cold]
+    fn too_many_steps(&self, span: Span) -> ControlFlow {
+        let message = format!("the program has taken {} steps (rounds of loops and calls), its limit", self.max_steps);
+        error_at(span, message)
+    }
+
     /// Runs a loop's body once; false if the loop ends.
-    fn round(&mut self, body: &Block) -> Evaluated<bool> {
-        self.check_interrupt()?;
+    fn round(&mut self, body: &Block, span: Span) -> Evaluated<bool> {
+        self.step(span)?;
         // A `break` inside a call's arguments leaves earlier arguments on the stack.
         let height = self.stack.len();
         match self.push_block(body) {
@@ -109,7 +121,7 @@ impl Evaluator<'_> {
                 if !unread {
                     *self.slot(slot) = Value::Int(n);
                 }
-                if !self.round(body)? {
+                if !self.round(body, span)? {
                     break;
                 }
             }
@@ -121,7 +133,7 @@ impl Evaluator<'_> {
                 if !unread {
                     *self.slot(slot) = Value::text(&*c.encode_utf8(&mut buffer));
                 }
-                if !self.round(body)? {
+                if !self.round(body, span)? {
                     break;
                 }
             }
@@ -132,7 +144,7 @@ impl Evaluator<'_> {
                 if !unread {
                     *self.slot(slot) = Value::from(key);
                 }
-                if !self.round(body)? {
+                if !self.round(body, span)? {
                     break;
                 }
             }
@@ -147,7 +159,7 @@ impl Evaluator<'_> {
             if !unread {
                 *self.slot(slot) = iterable.element(index).unwrap_or_default();
             }
-            if !self.round(body)? {
+            if !self.round(body, span)? {
                 break;
             }
         }

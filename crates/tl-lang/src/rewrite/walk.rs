@@ -28,7 +28,7 @@ impl Block {
                     visit(Part::Expr(first));
                     visit(Part::Block(body));
                 }
-                Statement::Loop { body } => visit(Part::Block(body)),
+                Statement::Loop { body, .. } => visit(Part::Block(body)),
                 Statement::Return(value) => value.iter_mut().for_each(|value| visit(Part::Expr(value))),
                 Statement::Break | Statement::Continue => {}
             }
