@@ -150,7 +150,7 @@ impl Architecture {
         cache.abandon_step();
         std::mem::swap(&mut *self.cache.lock(), cache);
         let arguments = [
-            Value::Handle(Handle::Model(weights.clone(), None)),
+            Value::Handle(Handle::model(weights.clone(), None)),
             Value::Handle(Handle::KvCache(self.cache.clone())),
             Value::Ints(Ints::of_tokens(tokens)),
         ];
@@ -158,7 +158,7 @@ impl Architecture {
         let result = eval::call(&self.program, self.forward, arguments, environment, STACK_BYTES, &mut self.state);
         std::mem::swap(&mut *self.cache.lock(), cache);
         match result {
-            Ok(Value::Tensor(logits)) => Ok(logits),
+            Ok(Value::Tensor(logits)) => Ok(logits.into_inner()),
             Ok(other) => Err(ModelError::Script { message: format!("`forward` gives {}", other.describe()) }),
             Err(error) => Err(script_error(ProgramError::while_running(*error, self.sources.clone()))),
         }

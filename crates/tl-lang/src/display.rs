@@ -78,7 +78,7 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
             write_tensor(text, tensor)?;
             Ok(())
         }
-        Value::Handle(Handle::Model(model, _)) => write!(text, "Model({})", model.path().display()),
+        Value::Handle(Handle::Model(model)) => write!(text, "Model({})", model.weights.path().display()),
         Value::Handle(Handle::Node(node)) => write!(text, "ModelNode({})", node.path()),
         Value::Handle(Handle::Plan(plan)) => {
             let statements: Vec<String> = plan.rows.iter().map(reserve_statement).collect();

@@ -36,6 +36,8 @@ pub(crate) struct Function {
     pub(crate) name: Arc<str>,
     /// They take the first slots.
     pub(crate) parameters: Vec<Parameter>,
+    /// Whether they are all numbers, truth values and strings.
+    pub(crate) has_plain_parameters: bool,
     pub(crate) result: Declared,
     /// The signature's size names; they take the slots after the parameters.
     pub(crate) sizes: Vec<Arc<str>>,

@@ -28,6 +28,7 @@ mod model;
 mod model_memory;
 mod names;
 mod op_code;
+mod pooled;
 mod reserve_statement;
 mod rewrite;
 mod session;

@@ -10,6 +10,7 @@ use tl_syntax::Span;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{DefaultValue, Size, TensorType};
 
+use crate::pooled::{Pooled, poolable};
 use crate::text::Text;
 use crate::types::{HandleKind, RecordType, StructType, Type};
 
@@ -36,7 +37,7 @@ pub(crate) enum Value {
     Map(Arc<Map>),
     Struct(Arc<StructValue>),
     Record(Arc<Record>),
-    Tensor(Tensor),
+    Tensor(Pooled<Tensor>),
     Handle(Handle),
     /// A variable whose tensor was recycled at this place.
     Recycled(Span),
@@ -80,12 +81,40 @@ impl From<DefaultValue> for Value {
     }
 }
 
-/// A list of ints; a short one lies inline.
+/// A list of ints; a short one lies in a box of the pool.
 #[derive(Clone)]
 pub(crate) enum Ints {
-    Inline([i64; Ints::INLINE], u8),
+    Short(Pooled<ShortInts>),
     Shared(Arc<Vec<i64>>),
 }
+
+/// At most [`Ints::SHORT`] ints.
+#[derive(Clone, Default)]
+pub(crate) struct ShortInts {
+    values: [i64; Ints::SHORT],
+    len: u8,
+}
+
+impl ShortInts {
+    fn as_slice(&self) -> &[i64] {
+        self.values.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// False if there is no room.
+    fn push(&mut self, value: i64) -> bool {
+        let place = self.values.get_mut(usize::from(self.len));
+        let has_room = place.is_some();
+        if let Some(place) = place {
+            *place = value;
+            self.len += 1;
+        }
+        has_room
+    }
+}
+
+poolable!(Tensor);
+poolable!(ShortInts);
+poolable!(OpenedModel);
 
 /// A map's entries.
 pub(crate) type Map = IndexMap<Key, Value>;
@@ -104,6 +133,43 @@ impl Key {
             Value::Int(n) => Some(Key::Int(*n)),
             Value::Str(text) => Some(Key::Str((**text).into())),
             _ => None,
+        }
+    }
+}
+
+/// A key that is looked up.
+#[derive(Hash)]
+pub(crate) enum KeyRef<'a> {
+    Int(i64),
+    Str(&'a str),
+}
+
+impl<'a> KeyRef<'a> {
+    /// The key that a value is; `None` if it cannot be one.
+    pub(crate) fn of(value: &'a Value) -> Option<KeyRef<'a>> {
+        match value {
+            Value::Int(n) => Some(KeyRef::Int(*n)),
+            Value::Str(text) => Some(KeyRef::Str(text)),
+            _ => None,
+        }
+    }
+}
+
+impl From<&KeyRef<'_>> for Key {
+    fn from(key: &KeyRef<'_>) -> Key {
+        match key {
+            KeyRef::Int(n) => Key::Int(*n),
+            KeyRef::Str(text) => Key::Str((*text).into()),
+        }
+    }
+}
+
+impl indexmap::Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        match (self, key) {
+            (KeyRef::Int(a), Key::Int(b)) => a == b,
+            (KeyRef::Str(a), Key::Str(b)) => **a == **b,
+            _ => false,
         }
     }
 }
@@ -136,14 +202,21 @@ pub(crate) struct Record {
 /// A handle on an object with identity.
 #[derive(Clone)]
 pub(crate) enum Handle {
-    Model(Weights, Option<ReservationCell>),
+    Model(Pooled<OpenedModel>),
     Node(ModelNode),
-    Config(Weights),
+    Config(Pooled<OpenedModel>),
     Tokenizer(Arc<Tokenizer>),
     DecodeStream(Arc<Mutex<TokenDecoder>>),
     KvCache(Arc<Mutex<KvCache>>),
     TensorBuffer(TensorBuffer),
     Plan(Arc<ReservationPlan>),
+}
+
+/// A model of a program.
+#[derive(Clone)]
+pub(crate) struct OpenedModel {
+    pub(crate) weights: Weights,
+    pub(crate) reservation: Option<ReservationCell>,
 }
 
 /// The reservation that a program's model keeps between calls of `generate`. An architecture's script gets a model without one.
@@ -163,9 +236,13 @@ pub(crate) struct TokenDecoder {
 }
 
 impl Handle {
+    pub(crate) fn model(weights: Weights, reservation: Option<ReservationCell>) -> Handle {
+        Handle::Model(Pooled::new(OpenedModel { weights, reservation }))
+    }
+
     pub(crate) fn kind(&self) -> HandleKind {
         match self {
-            Handle::Model(..) => HandleKind::Model,
+            Handle::Model(_) => HandleKind::Model,
             Handle::Node(_) => HandleKind::Node,
             Handle::Config(_) => HandleKind::Config,
             Handle::Tokenizer(_) => HandleKind::Tokenizer,
@@ -184,17 +261,20 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Ints {
-    const INLINE: usize = 8;
+    /// The most ints of a short list.
+    const SHORT: usize = 8;
 
     pub(crate) fn new(values: &[i64]) -> Ints {
-        let mut inline = [0; Ints::INLINE];
-        match inline.get_mut(..values.len()) {
-            Some(place) => {
-                place.copy_from_slice(values);
-                Ints::Inline(inline, values.len() as u8)
-            }
-            None => Ints::Shared(Arc::new(values.to_vec())),
-        }
+        if values.len() > Ints::SHORT { Ints::Shared(Arc::new(values.to_vec())) } else { Ints::short(values) }
+    }
+
+    /// A short list of these values, of which there are no more than fit.
+    fn short(values: impl IntoIterator<Item = impl std::borrow::Borrow<i64>>) -> Ints {
+        let mut short = ShortInts::default();
+        values.into_iter().for_each(|value| {
+            short.push(*value.borrow());
+        });
+        Ints::Short(Pooled::new(short))
     }
 
     pub(crate) fn from_sizes(sizes: &[usize]) -> Ints {
@@ -204,7 +284,7 @@ impl Ints {
 
     pub(crate) fn as_slice(&self) -> &[i64] {
         match self {
-            Ints::Inline(values, len) => values.get(..usize::from(*len)).unwrap_or(&[]),
+            Ints::Short(short) => short.as_slice(),
             Ints::Shared(values) => values,
         }
     }
@@ -215,20 +295,17 @@ impl Ints {
 
     /// The ids of tokens.
     pub(crate) fn of_tokens(tokens: &[u32]) -> Ints {
-        let mut inline = [0; Ints::INLINE];
-        match inline.get_mut(..tokens.len()) {
-            Some(place) => {
-                place.iter_mut().zip(tokens).for_each(|(place, &token)| *place = token.into());
-                Ints::Inline(inline, tokens.len() as u8)
-            }
-            None => Ints::Shared(Arc::new(tokens.iter().map(|&token| token.into()).collect())),
-        }
+        let ids = tokens.iter().map(|&token| i64::from(token));
+        if tokens.len() > Ints::SHORT { Ints::Shared(Arc::new(ids.collect())) } else { Ints::short(ids) }
     }
 
     /// Replaces the number at `index`, in place unless another value shares the list.
     pub(crate) fn set(&mut self, index: usize, value: i64) {
         let place = match self {
-            Ints::Inline(values, len) => values.get_mut(..usize::from(*len)).and_then(|values| values.get_mut(index)),
+            Ints::Short(short) => {
+                let len = usize::from(short.len);
+                short.values.get_mut(..len).and_then(|values| values.get_mut(index))
+            }
             Ints::Shared(values) => Arc::make_mut(values).get_mut(index),
         };
         if let Some(place) = place {
@@ -247,18 +324,14 @@ impl Ints {
     /// Appends a number, in place unless another value shares the list.
     pub(crate) fn push(&mut self, value: i64) {
         match self {
-            Ints::Inline(values, len) => match values.get_mut(usize::from(*len)) {
-                Some(place) => {
-                    *place = value;
-                    *len += 1;
-                }
-                None => {
-                    let mut all = Vec::with_capacity(Ints::INLINE * 4);
-                    all.extend_from_slice(values);
+            Ints::Short(short) => {
+                if !short.push(value) {
+                    let mut all = Vec::with_capacity(Ints::SHORT * 4);
+                    all.extend_from_slice(short.as_slice());
                     all.push(value);
                     *self = Ints::Shared(Arc::new(all));
                 }
-            },
+            }
             Ints::Shared(values) => Arc::make_mut(values).push(value),
         }
     }
@@ -283,6 +356,10 @@ impl Value {
             Value::Float(x) => Some(Number::Float(x)),
             _ => None,
         }
+    }
+
+    pub(crate) fn tensor(tensor: Tensor) -> Value {
+        Value::Tensor(Pooled::new(tensor))
     }
 
     pub(crate) fn text(text: impl Into<Text>) -> Value {
@@ -434,7 +511,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_inline_and_shared() {
+    fn whole_numbers_short_and_shared() {
         let mut ints = Ints::new(&[]);
         for n in 0..40 {
             assert_eq!(ints.len(), n as usize);
@@ -448,6 +525,6 @@ mod tests {
 
     #[test]
     fn values_are_small_enough_to_move() {
-        assert!(size_of::<Value>() <= 176, "{}", size_of::<Value>());
+        assert!(size_of::<Value>() <= 32, "{}", size_of::<Value>());
     }
 }

@@ -191,6 +191,7 @@ impl Checker {
         let frame = std::mem::take(&mut self.frame);
         Function {
             name: head.name,
+            has_plain_parameters: head.parameters.iter().all(|parameter| is_plain(&parameter.ty)),
             parameters: head.parameters,
             result: head.result,
             sizes: head.sizes,
@@ -199,6 +200,10 @@ impl Checker {
             holds_memory: frame.holds_memory,
         }
     }
+}
+
+fn is_plain(ty: &Declared) -> bool {
+    matches!(ty, Declared::Int | Declared::Float | Declared::Bool | Declared::Str)
 }
 
 /// In the place of an expression whose error was reported.

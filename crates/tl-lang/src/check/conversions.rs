@@ -29,8 +29,8 @@ impl Checker {
     /// A value that must fit a written type, whose size names are those of the enclosing function.
     pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: TypeSource) -> Typed {
         let span = value.span();
-        if matches!(declared, Declared::Tensor(..)) {
-            self.check_joined(&value);
+        if matches!(declared, Declared::Tensor(..)) && self.is_joined(&value) {
+            return Typed::new(Expr::unit(span), declared_type(declared, &Size::Named));
         }
         let names = self.frame.sizes.clone();
         let sizes = self.frame.size_values.iter().map(|size| Some(*size)).collect();
@@ -83,19 +83,20 @@ impl Checker {
         Typed { known, ..Typed::new(Expr::new(kind, span), Type::Float) }
     }
 
-    /// Reports a sum of lists where a tensor is expected: `+` joins lists.
-    fn check_joined(&mut self, value: &Typed) {
-        if let ExprKind::Binary { operator: ast::BinaryOperator::Add, .. } = value.expr.kind
-            && value.ty.may_become_tensor()
-        {
+    /// Whether a sum of lists stands where a tensor is expected, which is reported: `+` joins lists.
+    fn is_joined(&mut self, value: &Typed) -> bool {
+        let is_sum = matches!(value.expr.kind, ExprKind::Binary { operator: ast::BinaryOperator::Add, .. });
+        let is_joined = is_sum && value.ty.may_become_tensor();
+        if is_joined {
             let diagnostic = Diagnostic::error(value.span(), "`+` joins two lists, and a tensor is expected here");
             self.report(diagnostic.hint("to add numbers, make a tensor of one side: `from_list([0.0]) + [1.0]`"));
         }
+        is_joined
     }
 
     /// A list of numbers as a tensor.
     pub(super) fn tensor_of(&mut self, value: Typed, dtype: DType) -> Typed {
-        self.check_joined(&value);
+        self.is_joined(&value);
         let span = value.span();
         let sizes = match list_sizes(&value.known) {
             Ok(sizes) => sizes.or_else(|| literal_sizes(&value.expr)),

@@ -72,12 +72,12 @@ pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &
             };
             let tensor = library::from_list(device, value, dtype_of_list).map_err(TypeMismatch::Other)?;
             check_tensor(&tensor, *dtype, dims, sizes)?;
-            *value = Value::Tensor(tensor);
+            *value = Value::tensor(tensor);
         }
         (Declared::Tensor(dtype, dims), Value::Handle(Handle::Node(node))) => {
             let tensor = library::node_tensor(node).map_err(TypeMismatch::Other)?.clone();
             check_tensor(&tensor, *dtype, dims, sizes)?;
-            *value = Value::Tensor(tensor);
+            *value = Value::tensor(tensor);
         }
         (Declared::Optional(_), Value::None) => {}
         (Declared::Optional(tensor), _) => return coerce(device, value, tensor, sizes),

@@ -11,7 +11,7 @@ use crate::eval::binding::{Sizes, coerce};
 use crate::eval::error::{ControlFlow, Evaluated, add_call, coded_error, error_at, missing_value, raise};
 use crate::eval::evaluator::{Evaluator, MAX_CALLS, stack_address};
 use crate::eval::indexing::{PathTarget, node_of};
-use crate::ir::{Argument, Expr, ExprKind, Function, OpCall};
+use crate::ir::{Argument, Expr, ExprKind, Function, OpCall, Parameter};
 use crate::library::{self, Args, Builtin, BuiltinError};
 use crate::value::{Handle, Ints, Number, Value};
 
@@ -50,6 +50,14 @@ impl<'a> Evaluator<'a> {
             ExprKind::Expect { operand, ty, what } => {
                 self.push(operand)?;
                 self.expect(ty, what, expr.span)
+            }
+            ExprKind::Binary { operator, left, right } => {
+                let value = match self.number_at(expr) {
+                    Some(number) => number.into(),
+                    None => self.binary_of(*operator, left, right, expr.span)?,
+                };
+                self.stack.push(value);
+                Ok(())
             }
             // The common kinds of variables are pushed without a value in between.
             ExprKind::Local { slot, last, .. } => {
@@ -213,11 +221,11 @@ impl<'a> Evaluator<'a> {
         let made = match (kind, &*top) {
             (Kind::Ints, Value::Int(n)) => Value::ints(&[*n]),
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Handle(Handle::Node(node))) => {
-                Value::Tensor(library::node_tensor(node).map_err(|error| raise(error, span))?.clone())
+                Value::tensor(library::node_tensor(node).map_err(|error| raise(error, span))?.clone())
             }
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Ints(_) | Value::List(_)) => {
                 let dtype = if kind == Kind::Ids { DType::I32 } else { DType::F16 };
-                Value::Tensor(library::from_list(self.device, top, dtype).map_err(|error| raise(error, span))?)
+                Value::tensor(library::from_list(self.device, top, dtype).map_err(|error| raise(error, span))?)
             }
             _ => return Ok(()),
         };
@@ -250,8 +258,8 @@ impl<'a> Evaluator<'a> {
         match made {
             Ok(raw) => {
                 match self.stack.get_mut(first) {
-                    Some(place) => *place = Value::Tensor(raw.into()),
-                    None => self.stack.push(Value::Tensor(raw.into())),
+                    Some(place) => *place = Value::tensor(raw.into()),
+                    None => self.stack.push(Value::tensor(raw.into())),
                 }
                 self.stack.truncate(first + 1);
                 Ok(())
@@ -272,7 +280,7 @@ impl<'a> Evaluator<'a> {
         let Some(value) = self.value_at(&place) else { return Ok(self.number_or_weight(&place)) };
         Ok(match (param.kind, value) {
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
-                Arg::from(tensor)
+                Arg::from(&**tensor)
             }
             (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::DefaultValue::arg),
             (_, Value::None) if param.default.is_some() => Arg::None,
@@ -324,7 +332,7 @@ impl<'a> Evaluator<'a> {
         let mut tensors = SmallVec::new();
         let mut add = |value: Value| match value {
             Value::Tensor(tensor) => {
-                tensors.push(tensor);
+                tensors.push(tensor.into_inner());
                 Ok(())
             }
             other => {
@@ -416,9 +424,11 @@ impl<'a> Evaluator<'a> {
         let mut sizes: Sizes = SmallVec::from_elem(None, function.sizes.len());
         self.bind_parameters(function, first, &mut sizes, span)?;
         self.stack.resize_with(first + function.slots as usize, Value::default);
-        for (place, size) in self.stack.iter_mut().skip(first + function.parameters.len()).zip(&sizes) {
-            if let Some(size) = size {
-                *place = Value::Int(*size as i64);
+        if !sizes.is_empty() {
+            for (place, size) in self.stack.iter_mut().skip(first + function.parameters.len()).zip(&sizes) {
+                if let Some(size) = size {
+                    *place = Value::Int(*size as i64);
+                }
             }
         }
         (self.frame, self.sizes) = (first, first + function.parameters.len());
@@ -437,6 +447,9 @@ impl<'a> Evaluator<'a> {
 
     fn bind_parameters(&mut self, function: &Function, first: usize, sizes: &mut Sizes, span: Span) -> Evaluated<()> {
         let device = self.device;
+        if function.has_plain_parameters && self.stack.iter().skip(first).zip(&function.parameters).all(is_plain) {
+            return Ok(());
+        }
         for (value, parameter) in self.stack.iter_mut().skip(first).zip(&function.parameters) {
             let fitted = coerce(device, value, &parameter.ty, sizes);
             if let Err(mismatch) = fitted {
@@ -449,6 +462,17 @@ impl<'a> Evaluator<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a value is of its parameter's plain type.
+fn is_plain((value, parameter): (&Value, &Parameter)) -> bool {
+    matches!(
+        (&parameter.ty, value),
+        (Declared::Int, Value::Int(_))
+            | (Declared::Float, Value::Float(_))
+            | (Declared::Bool, Value::Bool(_))
+            | (Declared::Str, Value::Str(_))
+    )
 }
 
 fn takes_tensor(kind: Kind) -> bool {

@@ -170,7 +170,7 @@ impl Evaluator<'_> {
         let arguments = self.link_arguments(chain, operands, call, span)?;
         self.device.set_location(crate::location::location(span));
         match apply_at(&mut call.site.borrow_mut(), call.row, self.device, &arguments) {
-            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Ok(raw) => Ok(Value::tensor(raw.into())),
             Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }
@@ -211,7 +211,7 @@ impl Evaluator<'_> {
         let operands: SmallVec<[Arg<'_>; MAX_LINKS]> = places
             .iter()
             .map(|place| match self.value_at(place) {
-                Some(Value::Tensor(tensor)) => Arg::from(tensor),
+                Some(Value::Tensor(tensor)) => Arg::from(&**tensor),
                 Some(Value::Int(n)) => Arg::Int(*n),
                 Some(Value::Float(x)) => Arg::Number(*x),
                 _ => Arg::None,
@@ -220,7 +220,7 @@ impl Evaluator<'_> {
         let links = chain.links.get(first..end).unwrap_or_default();
         self.device.set_location(crate::location::location(span));
         match apply_chain(self.device, &operands, links, layout) {
-            Ok(raw) => Ok(Value::Tensor(raw.into())),
+            Ok(raw) => Ok(Value::tensor(raw.into())),
             Err(error) => Err(raise(BuiltinError::from(error), span)),
         }
     }

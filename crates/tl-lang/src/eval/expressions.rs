@@ -62,11 +62,8 @@ impl Evaluator<'_> {
             ExprKind::Binary { .. } | ExprKind::Convert { .. } if let Some(number) = self.number_at(expr) => {
                 Ok(number.into())
             }
-            ExprKind::Binary { operator, left, right } => {
-                let left = self.expr(left)?;
-                let right = self.expr(right)?;
-                self.binary(*operator, left, right, span)
-            }
+            ExprKind::Binary { operator, left, right } => self.binary_of(*operator, left, right, span),
+            ExprKind::Index { .. } if let Some(element) = self.element_at(expr) => Ok(element),
             ExprKind::Index { receiver, indices, in_place } => match self.node_value(expr) {
                 Some(value) => {
                     self.drop_slots(expr.last_read_slot().as_slice());
@@ -132,7 +129,7 @@ impl Evaluator<'_> {
             ExprKind::FromList { operand, dtype } => {
                 let value = self.expr(operand)?;
                 let tensor = library::from_list(self.device, &value, *dtype).map_err(|error| raise(error, span))?;
-                Ok(Value::Tensor(tensor))
+                Ok(Value::tensor(tensor))
             }
             ExprKind::Declare { ty, storage, value } => {
                 let is_parameter = *storage != TensorStorage::Ordinary;
@@ -171,7 +168,7 @@ impl Evaluator<'_> {
         };
         let name = name.as_deref().unwrap_or("the tensor");
         match value {
-            Value::Tensor(tensor) => match buffer.recycle(tensor) {
+            Value::Tensor(tensor) => match buffer.recycle(tensor.into_inner()) {
                 Ok(()) => Ok(Value::Unit),
                 Err(_) => {
                     let message =
@@ -283,14 +280,14 @@ impl Evaluator<'_> {
         let role = if is_parameter { Role::Learnable } else { Role::Activation };
         let mut lease = self.device.take(&layout, role)?;
         lease.fill(0).map_err(|error| tl_tensor::Error::Memory { op: "tensor", error })?;
-        Ok(Value::Tensor(Tensor::from_lease(lease, &layout)?))
+        Ok(Value::tensor(Tensor::from_lease(lease, &layout)?))
     }
 }
 
 /// A tensor's copy in learnable memory.
 fn learnable(value: Value) -> Result<Value, BuiltinError> {
     match value {
-        Value::Tensor(tensor) => Ok(Value::Tensor(tensor.to_learnable()?)),
+        Value::Tensor(tensor) => Ok(Value::tensor(tensor.to_learnable()?)),
         other => Err(BuiltinError::new(format!("only a tensor can be learnable, not {}", other.describe()))),
     }
 }

@@ -14,8 +14,9 @@ use crate::eval::evaluator::Evaluator;
 use crate::eval::make::shown as shown_key;
 use crate::ir::{Argument, BOOL_INDEX, BOOL_INDEX_HINT, Expr, ExprKind, Index};
 use crate::library::{self, BuiltinError};
+use crate::pooled::Pooled;
 use crate::text::Text;
-use crate::value::{Handle, Key, Map, Number, Value};
+use crate::value::{Handle, Key, KeyRef, Map, Number, Value};
 
 /// An evaluated index of one axis.
 enum EvaluatedIndex {
@@ -25,7 +26,7 @@ enum EvaluatedIndex {
     /// Start and end; `None`: the end of the axis.
     Slice(i64, Option<i64>),
     /// Several positions, a tensor of `int32`.
-    Several(Box<Tensor>),
+    Several(Pooled<Tensor>),
 }
 
 /// The target of a path that begins with a variable.
@@ -99,6 +100,11 @@ impl Evaluator<'_> {
                 ExprKind::Local { slot, last: false, .. } => library::number_field(local(slot)?, name),
                 _ => None,
             },
+            ExprKind::Index { .. } => match self.list_position(expr)? {
+                (Value::Ints(ints), at) => ints.as_slice().get(at).map(|n| Number::Int(*n)),
+                (Value::List(values), at) => values.get(at)?.number(),
+                _ => None,
+            },
             ExprKind::Binary { operator, left, right } => match (self.number_at(left)?, self.number_at(right)?) {
                 (Number::Int(a), Number::Int(b)) => arithmetic::int(*operator, a, b).ok().map(Number::Int),
                 (a, b) => arithmetic::float(*operator, a.to_f64(), b.to_f64()).map(Number::Float),
@@ -112,6 +118,28 @@ impl Evaluator<'_> {
             }
             _ => None,
         }
+    }
+
+    /// An element of a list in a variable, found without the stack of values; `None` for other expressions, and if there is no
+    /// such element.
+    pub(super) fn element_at(&self, expr: &Expr) -> Option<Value> {
+        let (list, at) = self.list_position(expr)?;
+        list.element(at)
+    }
+
+    /// The list and the position of an index into a variable.
+    fn list_position(&self, expr: &Expr) -> Option<(&Value, usize)> {
+        let ExprKind::Index { receiver, indices, in_place: true } = &expr.kind else { return None };
+        let [Index::At(at)] = &**indices else { return None };
+        let list = match receiver.kind {
+            ExprKind::Local { slot, last: false, .. } => self.stack.get(self.frame + slot as usize)?,
+            ExprKind::Global { index } => self.globals.get(index as usize)?,
+            _ => return None,
+        };
+        let Number::Int(at) = self.number_at(at)? else { return None };
+        let len = list.list_len()?;
+        let at = if at < 0 { at.checked_add(len as i64)? } else { at };
+        Some((list, usize::try_from(at).ok()?))
     }
 
     /// The value of a path to a model's node.
@@ -203,11 +231,9 @@ impl Evaluator<'_> {
                     Value::Str(key) => Ok(EvaluatedIndex::Key(key)),
                     list @ (Value::Ints(_) | Value::List(_)) => {
                         let tensor = library::from_list(self.device, &list, DType::I32);
-                        Ok(EvaluatedIndex::Several(Box::new(tensor.map_err(|error| raise(error, at.span))?)))
+                        Ok(EvaluatedIndex::Several(Pooled::new(tensor.map_err(|error| raise(error, at.span))?)))
                     }
-                    Value::Tensor(tensor) if tensor.dtype() == DType::I32 => {
-                        Ok(EvaluatedIndex::Several(Box::new(tensor)))
-                    }
+                    Value::Tensor(tensor) if tensor.dtype() == DType::I32 => Ok(EvaluatedIndex::Several(tensor)),
                     Value::Tensor(tensor) if tensor.dtype() == DType::Bool => {
                         Err(raise(BuiltinError::new(BOOL_INDEX).hint(BOOL_INDEX_HINT), at.span))
                     }
@@ -307,16 +333,16 @@ impl Evaluator<'_> {
         if let Some((axis, index)) = several {
             let select = by_name("index_select").ok_or_else(|| BuiltinError::new("indexing is not available"))?;
             let picked = apply(select, self.device, &[Arg::from(&view), Arg::Int(axis), Arg::from(&**index)])?;
-            return Ok(Value::Tensor(picked.into()));
+            return Ok(Value::tensor(picked.into()));
         }
-        Ok(Value::Tensor(view))
+        Ok(Value::tensor(view))
     }
 }
 
 pub(super) fn node_of(value: &Value) -> Option<NodeRef<'_>> {
     match value {
         Value::Handle(Handle::Node(node)) => Some(node.by_ref()),
-        Value::Handle(Handle::Model(model, _)) => Some(model.root_ref()),
+        Value::Handle(Handle::Model(model)) => Some(model.weights.root_ref()),
         _ => None,
     }
 }
@@ -367,12 +393,13 @@ fn list_at(list: &Value, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
 
 fn map_at(map: &Map, at: &EvaluatedIndex) -> Result<Value, BuiltinError> {
     let key = match at {
-        EvaluatedIndex::At(n) => Key::Int(*n),
-        EvaluatedIndex::Key(text) => Key::Str((**text).into()),
+        EvaluatedIndex::At(n) => KeyRef::Int(*n),
+        EvaluatedIndex::Key(text) => KeyRef::Str(text),
         EvaluatedIndex::Slice(..) => return Err(BuiltinError::new("a map takes one key, not a range")),
         EvaluatedIndex::Several(_) => return Err(BuiltinError::new("a map takes one key")),
     };
     map.get(&key).cloned().ok_or_else(|| {
+        let key = Key::from(&key);
         let names = map.keys().filter_map(|key| if let Key::Str(text) = key { Some(&**text) } else { None });
         let near = if let Key::Str(text) = &key { crate::names::nearest(text, names) } else { None };
         let error = BuiltinError::new(format!("the map has no key {}", shown_key(&key)));

@@ -45,6 +45,19 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The value of an operator between two expressions.
+    pub(super) fn binary_of(
+        &mut self,
+        operator: BinaryOperator,
+        left: &Expr,
+        right: &Expr,
+        span: Span,
+    ) -> Evaluated<Value> {
+        let left = self.expr(left)?;
+        let right = self.expr(right)?;
+        self.binary(operator, left, right, span)
+    }
+
     pub(super) fn binary(
         &mut self,
         operator: BinaryOperator,
@@ -134,7 +147,7 @@ impl Evaluator<'_> {
         let arguments: Option<smallvec::SmallVec<[Arg<'_>; 2]>> = operands
             .iter()
             .map(|operand| match operand {
-                Value::Tensor(tensor) => Some(Arg::from(tensor)),
+                Value::Tensor(tensor) => Some(Arg::from(&**tensor)),
                 Value::Int(n) => Some(Arg::Int(*n)),
                 Value::Float(x) => Some(Arg::Number(*x)),
                 _ => None,
@@ -144,7 +157,7 @@ impl Evaluator<'_> {
             (Some(row), Some(arguments)) if has_tensor => {
                 self.device.set_location(crate::location::location(span));
                 match apply(row, self.device, &arguments) {
-                    Ok(raw) => Ok(Value::Tensor(raw.into())),
+                    Ok(raw) => Ok(Value::tensor(raw.into())),
                     Err(error) => Err(raise(BuiltinError::from(error), span)),
                 }
             }

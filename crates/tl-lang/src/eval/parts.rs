@@ -11,7 +11,7 @@ use crate::eval::evaluator::Evaluator;
 use crate::eval::make::shown;
 use crate::ir::{PartRoot, PartStep, SetPart};
 use crate::library::BuiltinError;
-use crate::value::{Ints, Key, Value};
+use crate::value::{Ints, Key, KeyRef, Value};
 
 /// A step with its index evaluated.
 enum Step<'p> {
@@ -115,8 +115,11 @@ fn inner<'v>(value: &'v mut Value, step: &Step<'_>) -> Evaluated<&'v mut Value> 
             place.ok_or_else(|| error_at(*span, "this element does not exist"))
         }
         (Value::Map(map), Step::Index(at, span)) => {
-            let key = key(at, *span)?;
-            Arc::make_mut(map).get_mut(&key).ok_or_else(|| missing_key(&key, *span))
+            let place = KeyRef::of(at).and_then(|key| Arc::make_mut(map).get_mut(&key));
+            match place {
+                Some(place) => Ok(place),
+                None => Err(missing_key(&key(at, *span)?, *span)),
+            }
         }
         (other, step) => Err(no_part(other, step)),
     }
@@ -150,7 +153,11 @@ fn store(container: &mut Value, step: &Step<'_>, value: Value) -> Evaluated<()> 
             }
         }
         (Value::Map(map), Step::Index(at, span)) => {
-            Arc::make_mut(map).insert(key(at, *span)?, value);
+            let map = Arc::make_mut(map);
+            match KeyRef::of(at).and_then(|key| map.get_mut(&key)) {
+                Some(place) => *place = value,
+                None => drop(map.insert(key(at, *span)?, value)),
+            }
         }
         _ => *inner(container, step)? = value,
     }

@@ -78,7 +78,7 @@ pub(super) static ROWS: &[Builtin] = &[
                 ..Attention::default()
             };
             let layer = args.size(4)?;
-            Ok(Value::Tensor(cache(args, 3)?.lock().attend_by(layer, q, k, v, &options)?))
+            Ok(Value::tensor(cache(args, 3)?.lock().attend_by(layer, q, k, v, &options)?))
         },
         ..Builtin::BASE
     },
@@ -106,7 +106,7 @@ pub(super) static ROWS: &[Builtin] = &[
                 sinks: if args.is_given(6) { Some(args.tensor(6)?) } else { None },
                 ..Attention::default()
             };
-            Ok(Value::Tensor(cache(args, 1)?.lock().attend_again(layer, q, &options)?))
+            Ok(Value::tensor(cache(args, 1)?.lock().attend_again(layer, q, &options)?))
         },
         ..Builtin::BASE
     },
@@ -129,7 +129,7 @@ pub(super) static ROWS: &[Builtin] = &[
         run: |_, args| {
             let (x, w, layer) = (args.tensor(0)?, args.tensor(1)?, args.size(3)?);
             let b = if args.is_given(4) { Some(args.tensor(4)?) } else { None };
-            Ok(Value::Tensor(cache(args, 2)?.lock().convolve(layer, x, w, b)?))
+            Ok(Value::tensor(cache(args, 2)?.lock().convolve(layer, x, w, b)?))
         },
         ..Builtin::BASE
     },
@@ -160,7 +160,7 @@ pub(super) static ROWS: &[Builtin] = &[
                 (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?, args.tensor(3)?, args.tensor(4)?);
             let step = DeltaStep { k, v, gate, beta, is_tiled: args.bool(7)? };
             let layer = args.size(6)?;
-            Ok(Value::Tensor(cache(args, 5)?.lock().update_delta_rule(layer, q, &step)?))
+            Ok(Value::tensor(cache(args, 5)?.lock().update_delta_rule(layer, q, &step)?))
         },
         ..Builtin::BASE
     },
@@ -182,7 +182,7 @@ pub(super) static ROWS: &[Builtin] = &[
         owner: Some(HandleKind::KvCache),
         params: &[CACHE, Param::required("x", ParamKind::Tensor)],
         result: |types| resized(types.ty(1), <[Size]>::first_mut),
-        run: |_, args| Ok(Value::Tensor(cache(args, 0)?.lock().rows_for_logits(args.tensor(1)?)?)),
+        run: |_, args| Ok(Value::tensor(cache(args, 0)?.lock().rows_for_logits(args.tensor(1)?)?)),
         ..Builtin::BASE
     },
 ];

@@ -76,7 +76,7 @@ pub(crate) fn number_field(value: &Value, name: &str) -> Option<Number> {
 /// A handle's field that is a number.
 fn number_of_handle(handle: &Handle, name: &str) -> Option<Number> {
     let size = match (handle, name) {
-        (Handle::Config(model), _) => match model.config().field(name)? {
+        (Handle::Config(model), _) => match model.weights.config().field(name)? {
             ConfigValue::Int(n) => n,
             ConfigValue::Float(x) => return Some(Number::Float(x)),
             ConfigValue::Text(_) => return None,
@@ -97,11 +97,11 @@ fn field_of_handle(handle: &Handle, name: &str) -> Result<Value, BuiltinError> {
         return Ok(number.into());
     }
     match (handle, name) {
-        (Handle::Model(model, _), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
-        (Handle::Model(model, _), ACTIVATIONS) => Ok(Value::DType(model.activations().dtype())),
-        (Handle::Model(model, _), _) => child(&model.root(), name),
+        (Handle::Model(model), CONFIG) => Ok(Value::Handle(Handle::Config(model.clone()))),
+        (Handle::Model(model), ACTIVATIONS) => Ok(Value::DType(model.weights.activations().dtype())),
+        (Handle::Model(model), _) => child(&model.weights.root(), name),
         (Handle::Node(node), _) => child(node, name),
-        (Handle::Config(model), _) => match model.config().field(name) {
+        (Handle::Config(model), _) => match model.weights.config().field(name) {
             Some(ConfigValue::Text(text)) => Ok(Value::text(text)),
             _ => Err(BuiltinError::new(format!("a model's config has no field `{name}`"))),
         },

@@ -11,7 +11,7 @@ use super::row::{Builtin, Context, always};
 use super::runnable::RunnableModel;
 use super::tokenizers::check_encoding;
 use crate::types::HandleKind;
-use crate::value::{Handle, Reservation, ReservationCell, Value};
+use crate::value::{Handle, OpenedModel, Reservation, ReservationCell, Value};
 
 pub(super) static ROWS: &[Builtin] = &[Builtin {
     name: "generate",
@@ -42,9 +42,10 @@ pub(super) static ROWS: &[Builtin] = &[Builtin {
 }];
 
 fn generate(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, BuiltinError> {
-    let Handle::Model(weights, reservation) = args.handle(0, HandleKind::Model)? else {
+    let Handle::Model(model) = args.handle(0, HandleKind::Model)? else {
         return Err(BuiltinError::new("not a model"));
     };
+    let OpenedModel { weights, reservation } = &**model;
     let tokenizer = weights.tokenizer()?;
     let mut sampling = SamplingOptions::default();
     sampling.temperature = args.number(3)? as f32;

@@ -10,7 +10,7 @@ use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
 use crate::types::{Known, ModelPart, Type};
-use crate::value::{Handle, Ints, Key, Value, equal};
+use crate::value::{Handle, Ints, KeyRef, Value, equal};
 
 /// Elements of longer lists are not tracked.
 const MAX_KNOWN: usize = 256;
@@ -149,7 +149,7 @@ pub(crate) fn contains(value: &Value, container: &Value) -> Result<bool, Builtin
     Ok(match (container, value) {
         (Value::Ints(ints), Value::Int(n)) => ints.as_slice().contains(n),
         (Value::Range(start, end), Value::Int(n)) => (start..end).contains(&n),
-        (Value::Map(map), value) => Key::of(value).is_some_and(|key| map.contains_key(&key)),
+        (Value::Map(map), value) => KeyRef::of(value).is_some_and(|key| map.contains_key(&key)),
         (Value::Str(text), Value::Str(part)) => text.contains(&**part),
         (Value::List(_) | Value::Ints(_), value) => {
             let len = container.list_len().unwrap_or(0);

@@ -7,7 +7,7 @@ use super::error::BuiltinError;
 use super::param::{Param, ParamKind};
 use super::row::{ArgTypes, Builtin};
 use crate::types::{Known, Type};
-use crate::value::{Key, Map, Value};
+use crate::value::{Key, KeyRef, Map, Value};
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
@@ -50,10 +50,11 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[Param::required("map", ParamKind::Map), Param::required("key", ParamKind::Any)],
         result: |types| (types.ty(0).cloned().unwrap_or(Type::Unknown), Known::Nothing),
         run: |_, args| {
-            let key = key(args)?;
+            key(args)?;
+            let key = Key::of(args.value(1));
             match args.take(0) {
                 Value::Map(mut map) => {
-                    Arc::make_mut(&mut map).shift_remove(&key);
+                    key.and_then(|key| Arc::make_mut(&mut map).shift_remove(&key));
                     Ok(Value::Map(map))
                 }
                 other => Err(BuiltinError::new(format!("`remove` takes a map, not {}", other.describe()))),
@@ -78,8 +79,8 @@ fn map<'a>(args: &'a Args<'_>) -> Result<&'a Map, BuiltinError> {
     }
 }
 
-fn key(args: &Args<'_>) -> Result<Key, BuiltinError> {
+fn key<'a>(args: &'a Args<'_>) -> Result<KeyRef<'a>, BuiltinError> {
     let key = args.value(1);
     let message = || format!("a map's key must be a string or an int, and this is {}", key.describe());
-    Key::of(key).ok_or_else(|| BuiltinError::new(message()))
+    KeyRef::of(key).ok_or_else(|| BuiltinError::new(message()))
 }

@@ -35,7 +35,7 @@ pub(super) static ROWS: &[Builtin] = &[
                     )));
                 }
             };
-            Ok(Value::Handle(Handle::Model(model.with_activations(activations), Some(ReservationCell::default()))))
+            Ok(Value::Handle(Handle::model(model.with_activations(activations), Some(ReservationCell::default()))))
         },
         ..Builtin::BASE
     },
@@ -45,7 +45,7 @@ pub(super) static ROWS: &[Builtin] = &[
         doc: "The weight of that name in a model's file, such as \"blk.0.attn_q.weight\".",
         params: &[MODEL, Param::required("name", ParamKind::Text)],
         result: |_| (Type::any_tensor(), Known::Nothing),
-        run: |_, args| Ok(Value::Tensor(model(args, 0)?.tensor(args.text(1)?)?.clone())),
+        run: |_, args| Ok(Value::tensor(model(args, 0)?.tensor(args.text(1)?)?.clone())),
         ..Builtin::BASE
     },
     Builtin {
@@ -191,7 +191,7 @@ fn metadata_value(found: &MetadataValue) -> Value {
 
 pub(super) fn model<'a>(args: &'a Args<'_>, index: usize) -> Result<&'a Weights, BuiltinError> {
     match args.handle(index, HandleKind::Model)? {
-        Handle::Model(model, _) => Ok(model),
+        Handle::Model(model) => Ok(&model.weights),
         _ => Err(BuiltinError::new("not a model")),
     }
 }

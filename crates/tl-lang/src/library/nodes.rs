@@ -45,7 +45,7 @@ pub(super) fn child(node: &ModelNode, name: &str) -> Result<Value, BuiltinError>
 /// The value of a node: a tensor if it is one.
 pub(crate) fn node_value(node: NodeRef<'_>) -> Result<Value, BuiltinError> {
     match node.tensor()? {
-        Some(tensor) => Ok(Value::Tensor(tensor.clone())),
+        Some(tensor) => Ok(Value::tensor(tensor.clone())),
         None => Ok(Value::Handle(Handle::Node(node.to_node()))),
     }
 }

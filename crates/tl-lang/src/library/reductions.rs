@@ -74,12 +74,12 @@ fn reduce(
 ) -> Result<Value, BuiltinError> {
     // The checker did not know that it is a tensor.
     let tensor = match args.value(0) {
-        Value::Tensor(tensor) => Some(tensor),
+        Value::Tensor(tensor) => Some(&**tensor),
         Value::Handle(Handle::Node(_)) => Some(args.tensor(0)?),
         _ => None,
     };
     if let (Some(tensor), Some(op)) = (tensor, by_name(args.name)) {
-        return Ok(Value::Tensor(apply(op, context.device, &[Arg::from(tensor)])?.into()));
+        return Ok(Value::tensor(apply(op, context.device, &[Arg::from(tensor)])?.into()));
     }
     let len = args.value(0).list_len().unwrap_or(0);
     context.device.check_heap(len.saturating_mul(size_of::<Number>()), || "the numbers of a list".to_owned())?;

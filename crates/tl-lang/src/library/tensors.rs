@@ -31,7 +31,7 @@ pub(super) static ROWS: &[Builtin] = &[
         result: |types| types.made_tensor(0, 1),
         run: |context, args| {
             let layout = args.layout(0, 1)?;
-            Ok(Value::Tensor(context.random.uniform_tensor(context.device, &layout)?))
+            Ok(Value::tensor(context.random.uniform_tensor(context.device, &layout)?))
         },
         ..Builtin::BASE
     },
@@ -46,7 +46,7 @@ pub(super) static ROWS: &[Builtin] = &[
         result: |types| types.made_tensor(0, 1),
         run: |context, args| {
             let layout = args.layout(0, 1)?;
-            Ok(Value::Tensor(context.random.normal_tensor(context.device, &layout)?))
+            Ok(Value::tensor(context.random.normal_tensor(context.device, &layout)?))
         },
         ..Builtin::BASE
     },
@@ -86,7 +86,7 @@ pub(super) static ROWS: &[Builtin] = &[
                 ty => (ty, known),
             }
         },
-        run: |context, args| Ok(Value::Tensor(from_list(context.device, args.value(0), args.dtype(1)?)?)),
+        run: |context, args| Ok(Value::tensor(from_list(context.device, args.value(0), args.dtype(1)?)?)),
         ..Builtin::BASE
     },
     Builtin {
@@ -320,7 +320,7 @@ fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Bui
     for start in (0..len).step_by(size) {
         let end = len.min(start.saturating_add(size));
         let rest = [Arg::Int(axis as i64), Arg::Int(start as i64), Arg::Int(end as i64)];
-        parts.push(Value::Tensor(x.apply(slice, &rest)?));
+        parts.push(Value::tensor(x.apply(slice, &rest)?));
     }
     Ok(Value::List(Arc::new(parts)))
 }

@@ -174,7 +174,7 @@ fn id(args: &Args<'_>, index: usize) -> Result<u32, BuiltinError> {
 
 fn load_tokenizer(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, BuiltinError> {
     let tokenizer = match args.value(0) {
-        Value::Handle(Handle::Model(model, _)) => model.tokenizer()?,
+        Value::Handle(Handle::Model(model)) => model.weights.tokenizer()?,
         _ => {
             let path = args.path(0, context.host)?;
             Arc::new(Tokenizer::of(&Checkpoint::open(&path)?)?)

@@ -8,6 +8,7 @@ pub(crate) struct Case {
     pub(crate) text: String,
     pub(crate) files: BTreeMap<String, String>,
     pub(crate) arguments: Vec<String>,
+    pub(crate) max_steps: Option<u64>,
     pub(crate) output: String,
     /// `file:line: severity: part of the message`.
     pub(crate) expected: Vec<String>,
@@ -34,6 +35,9 @@ pub(crate) fn read(text: &str) -> Case {
         if let Some(line) = line.trim_start().strip_prefix("//>") {
             case.output.push_str(line.strip_prefix(' ').unwrap_or(line));
             case.output.push('\n');
+        }
+        if let Some(steps) = line.strip_prefix("//max-steps: ") {
+            case.max_steps = steps.trim().parse().ok();
         }
         if let Some(arguments) = line.strip_prefix("//args: ") {
             case.arguments = arguments.split(' ').map(str::to_string).collect();
