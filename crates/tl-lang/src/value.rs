@@ -240,6 +240,10 @@ impl Handle {
         Handle::Model(Pooled::new(OpenedModel { weights, reservation }))
     }
 
+    pub(crate) fn config(weights: Weights) -> Handle {
+        Handle::Config(Pooled::new(OpenedModel { weights, reservation: None }))
+    }
+
     pub(crate) fn kind(&self) -> HandleKind {
         match self {
             Handle::Model(_) => HandleKind::Model,

@@ -104,8 +104,8 @@ fn value_of(known: &Known) -> Option<Value> {
         Known::Text(text) => Value::text(text),
         Known::DType(dtype) => Value::DType(*dtype),
         Known::Ints(sizes) => Value::ints(&sizes.iter().map(|size| size.known()).collect::<Option<Vec<i64>>>()?),
-        Known::Model(ModelPart::Whole(model)) => Value::Handle(Handle::Model(model.clone(), None)),
-        Known::Model(ModelPart::Config(model)) => Value::Handle(Handle::Config(model.clone())),
+        Known::Model(ModelPart::Whole(model)) => Value::Handle(Handle::model(model.clone(), None)),
+        Known::Model(ModelPart::Config(model)) => Value::Handle(Handle::config(model.clone())),
         Known::Model(ModelPart::Node(node)) => Value::Handle(Handle::Node(node.clone())),
         _ => return None,
     })
@@ -128,8 +128,8 @@ fn known_of(value: &Value) -> (Type, Known) {
         }
         Value::Handle(handle) => {
             let known = match handle {
-                Handle::Model(model, _) => Known::Model(ModelPart::Whole(model.clone())),
-                Handle::Config(model) => Known::Model(ModelPart::Config(model.clone())),
+                Handle::Model(model) => Known::Model(ModelPart::Whole(model.weights.clone())),
+                Handle::Config(model) => Known::Model(ModelPart::Config(model.weights.clone())),
                 Handle::Node(node) => Known::Model(ModelPart::Node(node.clone())),
                 _ => Known::Nothing,
             };

@@ -30,7 +30,7 @@ impl Checker {
     pub(super) fn expect(&mut self, value: Typed, declared: &Declared, what: TypeSource) -> Typed {
         let span = value.span();
         if matches!(declared, Declared::Tensor(..)) && self.is_joined(&value) {
-            return Typed::new(Expr::unit(span), declared_type(declared, &Size::Named));
+            return Typed::new(Expr::unit(span), declared_type(declared, &|name| self.frame.size(name)));
         }
         let names = self.frame.sizes.clone();
         let sizes = self.frame.size_values.iter().map(|size| Some(*size)).collect();

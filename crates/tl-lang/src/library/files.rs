@@ -68,6 +68,6 @@ fn load(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Builtin
     let path = args.text(0)?;
     let file = context.host.file_path(path).map_err(|problem| BuiltinError::new(format!("{path}: {problem}")))?;
     let tensors = load_tensors(context.device, &file)?;
-    let map: Map = tensors.into_iter().map(|(name, tensor)| (Key::Str(name.into()), Value::Tensor(tensor))).collect();
+    let map: Map = tensors.into_iter().map(|(name, tensor)| (Key::Str(name.into()), Value::tensor(tensor))).collect();
     Ok(Value::Map(std::sync::Arc::new(map)))
 }
