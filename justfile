@@ -43,6 +43,11 @@ bench NAME *ARGS:
 loom:
     RUSTFLAGS="--cfg loom" cargo test -p tl-device --release --test loom --target-dir target/loom
 
+# TL beside Python and NumPy on small programs: loops, calls, lists, strings, maps, small tensors. Needs NumPy.
+bench-language ROUNDS="5":
+    cargo build --release -p tensorlogic-tl
+    scripts/language-bench/run.py "${CARGO_TARGET_DIR:-target}/release/tl" {{ROUNDS}}
+
 # Data races in the kernels' threads, by ThreadSanitizer: needs a nightly toolchain with its rust-src. Minutes.
 tsan:
     RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu -p tl-kernels --lib --target-dir target/tsan
