@@ -8,7 +8,7 @@ use crate::check::scope::{State, VariableLocation};
 use crate::check::statements::Diverges;
 use crate::check::typed::Typed;
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype};
-use crate::ir::{Expr, PartRoot, PartStep, SetPart, Statement, TypeSource};
+use crate::ir::{Expr, ExprKind, PartRoot, PartStep, SetPart, Statement, TypeSource};
 use crate::types::{Known, Type};
 
 impl Checker {
@@ -23,8 +23,8 @@ impl Checker {
         let base = ast::Expr { kind: ast::ExprKind::Name(name.text.clone()), span: name.span, height: 0 };
         let base = self.expr(&base);
         let root = match base.expr.kind {
-            crate::ir::ExprKind::Local { slot, name, .. } => PartRoot::Local { slot, name },
-            crate::ir::ExprKind::Global { index } => PartRoot::Global { index },
+            ExprKind::Local { slot, name, .. } => PartRoot::Local { slot, name },
+            ExprKind::Global { index } => PartRoot::Global { index },
             _ => {
                 self.expr(value);
                 if !base.ty.is_open() {

@@ -66,10 +66,14 @@ impl Evaluator<'_> {
             return Err(error_at(span, "this variable has no value here"));
         }
         let Some((last, before)) = steps.split_last() else {
-            *root = match part.operator {
-                // On an error the variable keeps nothing: the program ends there.
-                Some(operator) => self.binary(operator, std::mem::take(root), value, span)?,
-                None => value,
+            *root = match (part.operator, &*root) {
+                // What grows in place is moved.
+                (Some(operator), Value::Str(_) | Value::List(_) | Value::Ints(_)) => {
+                    self.binary(operator, std::mem::take(root), value, span)?
+                }
+                // The others are copied, so that a session keeps them after an error.
+                (Some(operator), old) => self.binary(operator, old.clone(), value, span)?,
+                (None, _) => value,
             };
             return Ok(());
         };
