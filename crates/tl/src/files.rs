@@ -51,7 +51,7 @@ pub(crate) fn write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
 /// Writes a file again that this run has read.
 ///
 /// # Errors
-/// As for [`write`].
+/// As for [`write()`].
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Stop> {
     write_over(path, |file| file.write_all(contents))
 }

@@ -25,7 +25,7 @@ pub(crate) fn print(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(A
     emit(sources, diagnostics, calls, || stderr.buffer(), |buffer| drop(stderr.print(&buffer)));
 }
 
-/// As [`print`], without colours, as a text.
+/// As [`print()`], without colours, as a text.
 pub(crate) fn text(sources: &SourceMap, diagnostics: &[Diagnostic], calls: &[(Arc<str>, Span)]) -> String {
     let mut text = String::new();
     emit(sources, diagnostics, calls, Buffer::no_color, |buffer| {
