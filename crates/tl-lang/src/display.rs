@@ -146,9 +146,10 @@ fn write_fields<V>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use tl_device::DType;
+
+    use crate::value::List;
 
     use super::*;
 
@@ -165,7 +166,7 @@ mod tests {
         check(Value::ints(&[]), "[]");
         check(Value::text("a\"b"), "a\"b");
         check(Value::list([Value::text("a\"b"), Value::Unit]), "[\"a\\\"b\", ()]");
-        check(Value::List(Arc::new(vec![Value::Float(2.5), Value::Bool(true)])), "[2.5, true]");
+        check(Value::List(List::new(vec![Value::Float(2.5), Value::Bool(true)])), "[2.5, true]");
         check(Value::Range(0, 3), "0..3");
         check(Value::DType(DType::F16), "float16");
     }

@@ -32,7 +32,7 @@ pub(crate) enum Value {
     /// A list of ints only.
     Ints(Ints),
     /// Any other list.
-    List(Arc<Vec<Value>>),
+    List(List),
     /// Keys and values, in the order in which the keys came.
     Map(Arc<Map>),
     Struct(Arc<StructValue>),
@@ -115,6 +115,56 @@ impl ShortInts {
 poolable!(Tensor);
 poolable!(ShortInts);
 poolable!(OpenedModel);
+
+/// The elements of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct List(Arc<Vec<Value>>);
+
+impl List {
+    pub(crate) fn new(values: Vec<Value>) -> List {
+        List(Arc::new(values))
+    }
+}
+
+impl std::ops::Deref for List {
+    type Target = Arc<Vec<Value>>;
+
+    fn deref(&self) -> &Arc<Vec<Value>> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for List {
+    fn deref_mut(&mut self) -> &mut Arc<Vec<Value>> {
+        &mut self.0
+    }
+}
+
+/// Lists in lists are dropped one after another: a program may nest them more deeply than a stack can follow.
+impl Drop for List {
+    fn drop(&mut self) {
+        let Some(values) = Arc::get_mut(&mut self.0) else { return };
+        if !values.iter().any(|value| matches!(value, Value::List(_) | Value::Struct(_))) {
+            return;
+        }
+        let mut pending = std::mem::take(values);
+        while let Some(value) = pending.pop() {
+            match value {
+                Value::List(mut list) => {
+                    if let Some(values) = Arc::get_mut(&mut list.0) {
+                        pending.append(values);
+                    }
+                }
+                Value::Struct(mut value) => {
+                    if let Some(value) = Arc::get_mut(&mut value) {
+                        pending.extend(value.values.iter_mut().map(std::mem::take));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
 
 /// A map's entries.
 pub(crate) type Map = IndexMap<Key, Value>;
@@ -386,7 +436,7 @@ impl Value {
             .collect();
         match ints {
             Some(ints) => Value::ints(&ints),
-            None => Value::List(Arc::new(values)),
+            None => Value::List(List::new(values)),
         }
     }
 

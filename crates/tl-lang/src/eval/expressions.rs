@@ -13,7 +13,7 @@ use crate::eval::error::{Evaluated, coded_error, error_at, missing_value, raise}
 use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, ExprKind, RecycleTarget, TypeSource};
 use crate::library::{self, BuiltinError};
-use crate::value::{Handle, Value};
+use crate::value::{Handle, List, Value};
 
 impl Evaluator<'_> {
     /// Evaluates an expression. The most frequent kinds are here; kinds with large stack frames are in functions of their own.
@@ -300,7 +300,7 @@ fn list_of(values: std::vec::Drain<'_, Value>) -> Value {
             values.filter_map(|value| if let Value::Int(n) = value { Some(n) } else { None }).collect();
         return Value::ints(&ints);
     }
-    Value::List(std::sync::Arc::new(values.collect()))
+    Value::List(List::new(values.collect()))
 }
 
 fn convert(value: Value, to: &Declared) -> Result<Value, BuiltinError> {

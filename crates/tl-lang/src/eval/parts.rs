@@ -11,7 +11,7 @@ use crate::eval::evaluator::Evaluator;
 use crate::eval::make::shown;
 use crate::ir::{PartRoot, PartStep, SetPart};
 use crate::library::BuiltinError;
-use crate::value::{Ints, Key, KeyRef, Value};
+use crate::value::{Ints, Key, KeyRef, List, Value};
 
 /// A step with its index evaluated.
 enum Step<'p> {
@@ -152,7 +152,7 @@ fn store(container: &mut Value, step: &Step<'_>, value: Value) -> Evaluated<()> 
                     if let Some(place) = values.get_mut(at) {
                         *place = value;
                     }
-                    *container = Value::List(Arc::new(values));
+                    *container = Value::List(List::new(values));
                 }
             }
         }

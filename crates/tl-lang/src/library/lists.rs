@@ -10,7 +10,7 @@ use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
 use crate::types::{Known, ModelPart, Type};
-use crate::value::{Handle, Ints, KeyRef, Value, equal};
+use crate::value::{Handle, Ints, KeyRef, List, Value, equal};
 
 /// Elements of longer lists are not tracked.
 const MAX_KNOWN: usize = 256;
@@ -208,7 +208,7 @@ fn append(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Built
         }
         (Value::Ints(ints), value) => {
             let numbers = ints.as_slice().iter().map(|n| Value::Int(*n));
-            Ok(Value::List(Arc::new(numbers.chain([value]).collect())))
+            Ok(Value::List(List::new(numbers.chain([value]).collect())))
         }
         (Value::List(mut values), value) => {
             Arc::make_mut(&mut values).push(value);

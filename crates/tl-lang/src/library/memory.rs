@@ -7,7 +7,7 @@ use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
 use crate::types::{HandleKind, Known, RecordType, Shown, Type};
-use crate::value::{Handle, Record, Value};
+use crate::value::{Handle, List, Record, Value};
 
 const SHAPE: Param = Param::required("shape", ParamKind::Ints);
 const COUNT: Param = Param::required("n", ParamKind::Int);
@@ -264,7 +264,7 @@ fn stats_record(device: &Device, buffer: &TensorBufferStats) -> Value {
         int(memory.allocation_count),
         int(memory.eviction_count),
         Value::Float(buffer.hit_rate()),
-        Value::List(std::sync::Arc::new(by_shape.collect())),
+        Value::List(List::new(by_shape.collect())),
     ];
     Value::Record(std::sync::Arc::new(Record { ty: &STATS, values }))
 }

@@ -1,7 +1,5 @@
 //! Builtins on tensors other than operations: random tensors, conversions from and to lists, parts, shapes, single elements.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 use tl_device::{DType, Device, Shape};
 use tl_syntax::Code;
@@ -14,7 +12,7 @@ use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
 use crate::types::{Known, Type, list_sizes, show_tensor};
-use crate::value::{Ints, Value};
+use crate::value::{Ints, List, Value};
 
 /// The parts of a tensor whose sizes are known one by one.
 const MAX_KNOWN_PARTS: i64 = 256;
@@ -322,7 +320,7 @@ fn cut(context: &Context<'_>, args: &Args<'_>, size: usize) -> Result<Value, Bui
         let rest = [Arg::Int(axis as i64), Arg::Int(start as i64), Arg::Int(end as i64)];
         parts.push(Value::tensor(x.apply(slice, &rest)?));
     }
-    Ok(Value::List(Arc::new(parts)))
+    Ok(Value::List(List::new(parts)))
 }
 
 /// The value of a tensor with one element.
@@ -352,7 +350,7 @@ fn nested(dtype: DType, numbers: &[f64], dims: &[usize]) -> Value {
         return Value::list(numbers.iter().map(|x| element(dtype, *x)));
     }
     let parts = (0..*first).map(|index| numbers.get(index * step..(index + 1) * step).unwrap_or(&[]));
-    Value::List(Arc::new(parts.map(|part| nested(dtype, part, rest)).collect()))
+    Value::List(List::new(parts.map(|part| nested(dtype, part, rest)).collect()))
 }
 
 /// A tensor of the numbers in nested lists, which must be rectangular.
