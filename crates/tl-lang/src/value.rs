@@ -140,11 +140,12 @@ impl std::ops::DerefMut for List {
     }
 }
 
-/// Lists in lists are dropped one after another: a program may nest them more deeply than a stack can follow.
+/// Lists in lists are dropped one after another: a program may nest them more deeply than a stack can follow. Handles are
+/// dropped from the last to the first, the order in which a device removes its reserves fastest.
 impl Drop for List {
     fn drop(&mut self) {
         let Some(values) = Arc::get_mut(&mut self.0) else { return };
-        if !values.iter().any(|value| matches!(value, Value::List(_) | Value::Struct(_))) {
+        if !values.iter().any(|value| matches!(value, Value::List(_) | Value::Struct(_) | Value::Handle(_))) {
             return;
         }
         let mut pending = std::mem::take(values);

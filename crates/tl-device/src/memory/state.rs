@@ -211,7 +211,7 @@ impl State {
         if let Some(whole) = reserve.give_back_piece(slot, offset, cell) {
             self.ledger.reserved_free -= whole.block.capacity() as u64;
             freed.push(whole);
-            self.reserves.retain(|reserve| !reserve.is_done());
+            self.remove_if_done(id);
         }
     }
 
@@ -296,7 +296,21 @@ impl State {
     }
 
     pub(crate) fn reserve(&mut self, id: u64) -> Option<&mut Reserve> {
-        self.reserves.iter_mut().find(|reserve| reserve.id == id)
+        let at = self.reserve_position(id)?;
+        self.reserves.get_mut(at)
+    }
+
+    /// Ids only grow, so the reserves are in their order.
+    fn reserve_position(&self, id: u64) -> Option<usize> {
+        self.reserves.binary_search_by_key(&id, |reserve| reserve.id).ok()
+    }
+
+    fn remove_if_done(&mut self, id: u64) {
+        if let Some(at) = self.reserve_position(id)
+            && self.reserves.get(at).is_some_and(Reserve::is_done)
+        {
+            self.reserves.remove(at);
+        }
     }
 
     /// The reserve of the context's tensor buffer.
@@ -326,7 +340,7 @@ impl State {
         if let Some(reserve) = self.reserve(id) {
             reserve.is_removed = true;
         }
-        self.reserves.retain(|reserve| !reserve.is_done());
+        self.remove_if_done(id);
         freed
     }
 
