@@ -484,5 +484,18 @@ fn known_elements(elements: &[Typed]) -> Known {
     if elements.iter().all(|element| element.ty == Type::Int) {
         return Known::Ints(elements.iter().map(|element| element.known.size()).collect());
     }
+    // A list of lists that share their elements doubles with each level.
+    if elements.iter().map(|element| n_known(&element.known)).sum::<usize>() > MAX_KNOWN {
+        return Known::Nothing;
+    }
     Known::Elements(elements.iter().map(|element| (element.ty.clone(), element.known.clone())).collect())
+}
+
+/// How many values are known of a value's elements, its own included.
+fn n_known(known: &Known) -> usize {
+    match known {
+        Known::Elements(elements) => 1 + elements.iter().map(|(_, known)| n_known(known)).sum::<usize>(),
+        Known::Ints(sizes) => 1 + sizes.len(),
+        _ => 1,
+    }
 }
