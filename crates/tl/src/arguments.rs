@@ -9,7 +9,7 @@ use tl_device::{DType, SizeRange};
 use tl_engine::SamplingOptions;
 use tl_tools::{SyntheticShape, weight_formats};
 
-use crate::device_choice::DeviceChoice;
+use crate::device_choice::{ComputeArguments, DeviceChoice};
 use crate::size;
 use crate::source_arguments::{CheckArguments, FmtArguments, ReplArguments, TestArguments};
 
@@ -558,13 +558,8 @@ pub(crate) struct QuantizeArguments {
 /// Arguments of every command that computes.
 #[derive(Debug, Default, Args)]
 pub(crate) struct DeviceArguments {
-    /// Where to compute: cpu, gpu (the best), gpu:N or gpu:NAME (see `tl devices`), auto (the best GPU in hardware, else the
-    /// CPU) [default: what TL_DEVICE says, else cpu]
-    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
     /// The most bytes that the program may take, weights and heap included: 300MB, 2GiB [default: what the machine has]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) memory_limit: Option<usize>,

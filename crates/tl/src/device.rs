@@ -22,12 +22,12 @@ pub(crate) fn open(arguments: &DeviceArguments) -> Result<Device, Stop> {
 
 /// As [`open`], for a command that runs on a second stack of this size.
 pub(crate) fn open_for(arguments: &DeviceArguments, program_stack_bytes: usize) -> Result<Device, Stop> {
-    open_with(arguments, program_stack_bytes, options(arguments.threads)?)
+    open_with(arguments, program_stack_bytes, options(arguments.compute.threads)?)
 }
 
 /// As [`open`], with recordings of up to this many bytes.
 pub(crate) fn open_to_record(arguments: &DeviceArguments, recording_max_bytes: usize) -> Result<Device, Stop> {
-    let mut options = options(arguments.threads)?;
+    let mut options = options(arguments.compute.threads)?;
     options.memory.recording_max_bytes = recording_max_bytes;
     open_with(arguments, Architecture::CHECK_STACK_BYTES, options)
 }
@@ -47,7 +47,7 @@ fn open_with(
     if arguments.enforce {
         process::keep_heap_tight();
     }
-    let device = choose(arguments.device.clone(), options)?;
+    let device = choose(arguments.compute.device.clone(), options)?;
     if !device.is_gpu() {
         process::limit_heap(arguments.memory_limit);
     }

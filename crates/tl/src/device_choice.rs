@@ -1,5 +1,6 @@
-//! The name of a device on the command line and in the environment.
+//! Where a command computes: the name of a device on the command line and in the environment, and the threads.
 
+use clap::Args;
 use tl_device::GpuChoice;
 
 /// A device that was asked for.
@@ -11,6 +12,18 @@ pub(crate) enum DeviceChoice {
     Gpu(GpuChoice),
     /// The best GPU in hardware, or the CPU where there is none.
     Auto,
+}
+
+/// Where a command computes.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ComputeArguments {
+    /// Where to compute: cpu, gpu (the best), gpu:N or gpu:NAME (see `tl devices`), auto (the best GPU in hardware, else the
+    /// CPU) [default: what TL_DEVICE says, else cpu]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 impl DeviceChoice {

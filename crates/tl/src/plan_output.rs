@@ -7,14 +7,14 @@ use tl_device::{DType, ReserveKind, Trace, bytes as display_bytes};
 
 use crate::arena::plan_arena;
 use crate::arguments::{DeviceArguments, PlanProgramArguments};
+use crate::device_choice::ComputeArguments;
 use crate::files;
 use crate::output::Stop;
 
 /// The device that the program is recorded on.
 pub(crate) fn device_arguments(arguments: &PlanProgramArguments) -> DeviceArguments {
     DeviceArguments {
-        device: arguments.device.clone(),
-        threads: arguments.threads,
+        compute: ComputeArguments { device: arguments.device.clone(), threads: arguments.threads },
         memory_limit: arguments.memory_limit,
         ..DeviceArguments::default()
     }

@@ -36,8 +36,7 @@ struct Repl {
 /// Reads entries and runs them to the end of the input. Where that is no terminal, fails if an entry did.
 pub(crate) fn run(arguments: &ReplArguments) -> Result<(), Stop> {
     let asked = DeviceArguments {
-        device: arguments.device.clone(),
-        threads: arguments.threads,
+        compute: arguments.compute.clone(),
         memory_limit: arguments.memory_limit,
         ..DeviceArguments::default()
     };

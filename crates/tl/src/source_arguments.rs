@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::device_choice::DeviceChoice;
+use crate::device_choice::ComputeArguments;
 use crate::size;
 
 /// Arguments of `tl fmt`.
@@ -40,12 +40,8 @@ pub(crate) struct CheckArguments {
 pub(crate) struct ReplArguments {
     /// A program to begin with: its declarations and statements, without its main
     pub(crate) file: Option<PathBuf>,
-    /// Where to compute, as for `tl run`
-    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
     /// The most bytes that the session may take: 300MB, 2GiB [default: what the machine has]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) memory_limit: Option<usize>,
@@ -64,12 +60,8 @@ pub(crate) struct TestArguments {
     /// Write the results as JUnit XML, which CI systems read
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
-    /// Where to compute, as for `tl run`
-    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parse)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
 }
 
 /// How errors and warnings are printed.

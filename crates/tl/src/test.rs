@@ -99,7 +99,7 @@ fn finish(case: Case, cases: &mut Vec<Case>) -> Result<(), Stop> {
 /// Runs one test. `None`: it passed; otherwise why it failed and what it printed.
 fn run_test(source: &SourceText, index: usize, arguments: &TestArguments) -> Result<Option<String>, Stop> {
     let device = crate::device::open_for(
-        &DeviceArguments { device: arguments.device.clone(), threads: arguments.threads, ..DeviceArguments::default() },
+        &DeviceArguments { compute: arguments.compute.clone(), ..DeviceArguments::default() },
         Interpreter::STACK_BYTES,
     )?;
     let printed = Arc::new(Mutex::new(String::new()));
