@@ -17,7 +17,7 @@ pub struct SourceText {
 /// Writes the contents of a file.
 pub type WriteContents<'a> = &'a mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>;
 
-/// The outside of a program.
+/// The outside of a program. What a host does not define is absent: arguments, sizes, variables, files to write.
 pub trait Host: Send {
     /// Prints text, newlines included, without buffering.
     fn print(&mut self, text: &str);
@@ -51,13 +51,19 @@ pub trait Host: Send {
     }
 
     /// The program's arguments, without its own name.
-    fn args(&mut self) -> Vec<String>;
+    fn args(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The value given for the size `name` of `size(name, default)`; `None`: the default.
-    fn size(&mut self, name: &str, default: i64) -> Option<i64>;
+    fn size(&mut self, _name: &str, _default: i64) -> Option<i64> {
+        None
+    }
 
     /// A variable of the environment.
-    fn env(&mut self, name: &str) -> Option<String>;
+    fn env(&mut self, _name: &str) -> Option<String> {
+        None
+    }
 
     /// Milliseconds on a monotonic clock with any origin.
     fn time_ms(&mut self) -> f64;
@@ -66,8 +72,7 @@ pub trait Host: Send {
     ///
     /// # Errors
     /// Why it cannot be kept, as a message.
-    fn plot(&mut self, svg: &str) -> Result<(), String> {
-        let _ = svg;
+    fn plot(&mut self, _svg: &str) -> Result<(), String> {
         Ok(())
     }
 

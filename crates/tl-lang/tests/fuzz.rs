@@ -1,5 +1,5 @@
-//! Parser, formatter, checker and evaluator on texts that nobody wrote: programs with parts taken out, doubled, moved, and put
-//! in from other programs.
+//! Parser, formatter, checker and evaluator on generated texts: programs in which parts are deleted, doubled, moved, and
+//! inserted from other programs.
 //!
 //! `just fuzz` does it for a while. A text on which something panics is kept in `tests/corpus`, and every run of the tests
 //! tries those again. What ends the process (a stack that overflows) leaves its text in the target folder, in the file that
@@ -14,7 +14,7 @@ use tl_lang::{CapturedHost, Host, Interpreter, SourceText, analyze};
 use tl_syntax::{FileId, classify, format, is_open, parse};
 
 /// Rounds and calls after which a program is ended.
-const MAX_STEPS: usize = 2_000;
+const MAX_STEPS: u64 = 2_000;
 
 /// Maximum bytes of tensors and heap of a program that runs.
 const MAX_BYTES: usize = 4 << 20;
@@ -32,11 +32,10 @@ fn texts(folder: &str) -> Vec<String> {
     paths.iter().map(|path| std::fs::read_to_string(path).expect("the program can be read")).collect()
 }
 
-/// An outside without files, which ends a program that takes too long.
+/// An outside without models, which bounds what a program takes.
 #[derive(Default)]
 struct Bounded {
     host: CapturedHost,
-    steps: usize,
 }
 
 impl Host for Bounded {
@@ -54,25 +53,12 @@ impl Host for Bounded {
         Err("there are no models here".to_owned())
     }
 
-    fn args(&mut self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn size(&mut self, _: &str, _: i64) -> Option<i64> {
-        None
-    }
-
-    fn env(&mut self, _: &str) -> Option<String> {
-        None
-    }
-
     fn time_ms(&mut self) -> f64 {
         self.host.time_ms()
     }
 
-    fn interrupted(&mut self) -> Option<i32> {
-        self.steps += 1;
-        (self.steps > MAX_STEPS).then_some(1)
+    fn max_steps(&mut self) -> Option<u64> {
+        Some(MAX_STEPS)
     }
 }
 

@@ -155,24 +155,20 @@ proptest! {
         }
     }
 
-    /// Small programs run to their end or an error. Mutations may loop for ever, so only texts without loops are run.
+    /// Small programs run to their end or an error; mutations may loop for ever, so their steps are bounded.
     #[test]
     fn mutated_programs_run(
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec(change(), 1..3),
     ) {
-        let programs: Vec<String> = programs()
-            .into_iter()
-            .filter(|text| ["while", "loop", "load_model", "3000", "f(n + 1)"].iter().all(|word| !text.contains(word)))
-            .collect();
+        let programs: Vec<String> = programs().into_iter().filter(|text| !text.contains("load_model")).collect();
         let text = apply(&programs[which.index(programs.len())], &changes);
-        let has_loop = ["while", "loop", "9223372036854775807"].iter().any(|word| text.contains(word));
-        if !has_loop {
-            // Two sizes that have become one would be gigabytes.
-            let mut options = DeviceOptions::default();
-            options.memory.limit_bytes = Some(256 << 20);
-            let _ = Interpreter::with_captured(&Device::cpu_with(&options), CapturedHost::default()).run(&text);
-        }
+        // Two sizes that have become one would be gigabytes.
+        let mut options = DeviceOptions::default();
+        options.memory.limit_bytes = Some(256 << 20);
+        let mut host = CapturedHost::default();
+        host.max_steps = Some(10_000);
+        let _ = Interpreter::with_captured(&Device::cpu_with(&options), host).run(&text);
     }
 }
 

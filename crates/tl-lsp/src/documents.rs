@@ -128,18 +128,6 @@ impl Host for Outside<'_> {
         Ok(PathBuf::from(path))
     }
 
-    fn args(&mut self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn size(&mut self, _: &str, _: i64) -> Option<i64> {
-        None
-    }
-
-    fn env(&mut self, _: &str) -> Option<String> {
-        None
-    }
-
     fn time_ms(&mut self) -> f64 {
         0.0
     }

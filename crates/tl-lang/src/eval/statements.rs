@@ -7,9 +7,6 @@ use crate::eval::evaluator::Evaluator;
 use crate::ir::{Block, Expr, ExprKind, Slot, Statement};
 use crate::value::Value;
 
-/// The host is asked whether the program is to end after every so many rounds and calls.
-const STEPS_BETWEEN_INTERRUPTS: u64 = 64;
-
 impl Evaluator<'_> {
     /// Runs a block and gives its value.
     pub(super) fn block(&mut self, block: &Block) -> Evaluated<Value> {
@@ -88,9 +85,6 @@ impl Evaluator<'_> {
         match self.steps_left.checked_sub(1) {
             Some(left) => self.steps_left = left,
             None => return Err(self.too_many_steps(span)),
-        }
-        if !self.steps_left.is_multiple_of(STEPS_BETWEEN_INTERRUPTS) {
-            return Ok(());
         }
         self.host.interrupted().map_or(Ok(()), |code| Err(ControlFlow::Exit(code)))
     }
