@@ -16,12 +16,13 @@ use crate::declared::Declared;
 use crate::error::ProgramError;
 use crate::eval::{self, CallState, Environment};
 use crate::host::{CapturedHost, Host};
+use crate::ints::Ints;
 use crate::ir::Program;
 use crate::library::OpenModel;
 use crate::stack::{SMALL_STACK_BYTES, run_on_stack};
 use crate::standard;
 use crate::types::HandleKind;
-use crate::value::{Handle, Ints, Value};
+use crate::value::{Handle, Value};
 
 /// The function that a script must have.
 const FORWARD: &str = "forward";

@@ -22,7 +22,7 @@ pub(crate) fn compile(
 ) -> Checked {
     let mut checked = check(name, text, options, host, sources);
     if let Some(program) = &mut checked.program {
-        finish(program);
+        finish(program, true);
     }
     checked
 }
@@ -37,17 +37,18 @@ pub(crate) fn compile_entry(
 ) -> CheckedEntry {
     let mut entry = check_entry(entry, before, variables, host, sources);
     if let Some(program) = &mut entry.checked.program {
-        finish(program);
+        // A session goes on after an error, with the variables that it had.
+        finish(program, false);
     }
     entry
 }
 
 /// Marks where values end, and joins operations.
-fn finish(program: &mut Program) {
+fn finish(program: &mut Program, moves_globals: bool) {
     for function in program.functions.iter_mut().chain([&mut program.entry]) {
-        liveness::mark(function);
+        liveness::mark(function, moves_globals);
         if rewrite(function) {
-            liveness::mark(function);
+            liveness::mark(function, moves_globals);
         }
     }
 }

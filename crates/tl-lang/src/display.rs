@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use crate::library::{BuiltinError, field, field_names};
 use crate::reserve_statement::reserve_statement;
+use crate::stack::has_room;
 use crate::tensor_text::{MAX_LINE, column, new_line, write_tensor};
 use crate::types::Shown;
 use crate::value::{Handle, Record, Value};
@@ -25,6 +26,9 @@ pub(crate) fn write_value(text: &mut String, value: &Value, quoted: bool) -> Res
     if text.len() > MAX_TEXT_BYTES && !matches!(value, Value::Str(_)) {
         let limit = tl_device::bytes(MAX_TEXT_BYTES as u64);
         return Err(BuiltinError::new(format!("the text of this value is longer than {limit}; print its parts")));
+    }
+    if !has_room() {
+        return Err(BuiltinError::too_deep());
     }
     // Writing to a string cannot fail.
     let _ = match value {

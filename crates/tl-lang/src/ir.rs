@@ -71,7 +71,7 @@ pub(crate) enum Statement {
         index: u32,
         value: Expr,
     },
-    /// Assigns to a part of a variable's value, or changes the value in place.
+    /// Assigns to a part of a variable's value.
     SetPart(Box<SetPart>),
     Expr(Expr),
     For {
@@ -100,7 +100,7 @@ pub(crate) enum Statement {
 #[derive(Debug)]
 pub(crate) struct SetPart {
     pub(crate) root: PartRoot,
-    /// The way to the part, outermost first; empty for the whole value.
+    /// The way to the part, outermost first; at least one step.
     pub(crate) steps: Box<[PartStep]>,
     /// The operator between the old and the given value, if any.
     pub(crate) operator: Option<BinaryOperator>,
@@ -171,8 +171,10 @@ pub(crate) enum ExprKind {
         last: bool,
         name: Arc<str>,
     },
+    /// `last`: the value is replaced before it is read again, and is moved out.
     Global {
         index: u32,
+        last: bool,
     },
     Negate(Box<Expr>),
     Not(Box<Expr>),

@@ -20,6 +20,7 @@ mod error;
 mod eval;
 mod host;
 mod interpreter;
+mod ints;
 mod ir;
 mod library;
 mod liveness;
@@ -39,6 +40,7 @@ mod tensor_text;
 mod text;
 mod types;
 mod value;
+mod walk;
 
 pub use analysis::{Analysis, analyze, members_of_type};
 pub use architecture::Architecture;

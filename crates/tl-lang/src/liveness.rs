@@ -7,20 +7,57 @@
 use crate::ir::{
     Argument, Block, Drops, Expr, ExprKind, Function, If, Index, PartRoot, PartStep, RecycleTarget, Slot, Statement,
 };
+use crate::walk::Part;
 
 /// Loops nested deeper than this keep every value that their bodies mention: each level walks its body twice, and the walks
 /// of nested loops multiply.
 const EXACT_LOOP_DEPTH: u32 = 6;
 
-/// Marks the ends of all values of a function.
-pub(crate) fn mark(function: &mut Function) {
+/// Marks the ends of all values of a function. `moves_globals`: global variables need not keep their values after an error.
+pub(crate) fn mark(function: &mut Function, moves_globals: bool) {
     let mut marker = Marker {
         live: SlotSet::new(function.slots),
         holds_memory: &function.holds_memory,
         loops: Vec::new(),
         depth: 0,
+        moves_globals,
     };
     marker.block(&mut function.body);
+}
+
+/// In `g = append(g, x)` the value that `g` has is moved out: it is replaced before anything else can read it.
+fn mark_only_read(global: u32, value: &mut Expr) {
+    let mut reads = 0;
+    if count_reads(global, value, &mut reads) && reads == 1 {
+        mark_reads(global, value);
+    }
+}
+
+/// Counts the reads of a global variable. False if there may be others: those of a called function, or of a block, which may
+/// run more than once.
+fn count_reads(global: u32, expr: &mut Expr, reads: &mut u32) -> bool {
+    use ExprKind::{Block, Call, If, Recycle, Trace, With};
+    if matches!(expr.kind, Call { .. } | Block(_) | If(_) | With { .. } | Trace(_) | Recycle { .. }) {
+        return false;
+    }
+    *reads += u32::from(matches!(expr.kind, ExprKind::Global { index, .. } if index == global));
+    let mut are_all = true;
+    expr.for_each_part(&mut |part| match part {
+        Part::Expr(part) => are_all &= count_reads(global, part, reads),
+        Part::Block(_) => are_all = false,
+    });
+    are_all
+}
+
+fn mark_reads(global: u32, expr: &mut Expr) {
+    if let ExprKind::Global { index, last } = &mut expr.kind {
+        *last |= *index == global;
+    }
+    expr.for_each_part(&mut |part| {
+        if let Part::Expr(part) = part {
+            mark_reads(global, part);
+        }
+    });
 }
 
 #[derive(Clone, PartialEq)]
@@ -81,6 +118,7 @@ struct Marker<'a> {
     holds_memory: &'a [bool],
     loops: Vec<LoopExits>,
     depth: u32,
+    moves_globals: bool,
 }
 
 impl Marker<'_> {
@@ -104,7 +142,13 @@ impl Marker<'_> {
                 *unread = !self.live.remove(*slot);
                 self.expr(value);
             }
-            Statement::SetGlobal { value, .. } | Statement::Expr(value) => self.expr(value),
+            Statement::SetGlobal { index, value } => {
+                if self.moves_globals {
+                    mark_only_read(*index, value);
+                }
+                self.expr(value);
+            }
+            Statement::Expr(value) => self.expr(value),
             Statement::SetPart(part) => {
                 if let PartRoot::Local { slot, .. } = part.root {
                     self.live.insert(slot);

@@ -142,7 +142,11 @@ impl Session {
             Ok(EntryEnd::Value(Value::Absent | Value::Unit)) => (None, None),
             Ok(EntryEnd::Value(value)) => (Some(self.shown(&value)?), None),
             Ok(EntryEnd::Exit(code)) => (None, Some(code)),
-            Err(error) => return Err(ProgramError::while_running(*error, self.sources.clone())),
+            Err(error) => {
+                let mut error = ProgramError::while_running(*error, self.sources.clone());
+                error.diagnostics.extend(warnings);
+                return Err(error);
+            }
         };
         Ok(Entry { value, exit_code, warnings, sources: self.sources.clone() })
     }

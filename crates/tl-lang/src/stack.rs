@@ -1,5 +1,6 @@
 //! Threads with stacks on which programs are checked and run.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tl_syntax::{Diagnostic, SourceMap, Span};
@@ -18,6 +19,43 @@ const THREAD_BYTES: usize = 1 << 20;
 
 /// The size of the stack that the C library keeps for the next thread: that of the last thread here that ended.
 static CACHED_STACK_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The address that this thread's stack must not pass; 0 if nothing runs.
+    static END: Cell<usize> = const { Cell::new(0) };
+}
+
+/// While it lives, [`has_room`] bounds the recursion of its thread.
+pub(crate) struct StackBound {
+    /// The bound before.
+    outer: usize,
+}
+
+impl StackBound {
+    /// A bound for a thread of whose stack so many bytes are left. A quarter is for what recurses without asking.
+    pub(crate) fn new(bytes: usize) -> StackBound {
+        StackBound { outer: END.replace(address().saturating_sub(bytes / 4 * 3)) }
+    }
+}
+
+impl Drop for StackBound {
+    fn drop(&mut self) {
+        END.set(self.outer);
+    }
+}
+
+/// Whether a recursion over a program's calls or values may go deeper.
+#[inline]
+pub(crate) fn has_room() -> bool {
+    address() >= END.get()
+}
+
+/// The address that the thread's stack has reached.
+#[inline(never)]
+fn address() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(&here).addr()
+}
 
 /// Runs `work` on a thread with the first of these stacks that the system gives, and passes it that stack's size. Checker and
 /// evaluator follow a program's nesting by recursion.

@@ -165,7 +165,7 @@ impl<'a> Printer<'a> {
             return;
         };
         let step = len.checked_div(dim).unwrap_or(0);
-        for index in self.shown(dim).filter(|_| len > 0) {
+        for index in self.shown(dim).take_while(|_| len > 0) {
             self.shown_elements(axis + 1, at + index * step, step, places);
         }
     }
@@ -177,7 +177,7 @@ impl<'a> Printer<'a> {
         let step = len.checked_div(dim).unwrap_or(0);
         text.push('[');
         let mut column = column(text);
-        for index in self.shown(dim).filter(|_| len > 0) {
+        for index in self.shown(dim).take_while(|_| len > 0) {
             if self.is_after_gap(dim, index) {
                 column = self.part(text, column, "...");
                 self.separate(text, axis);

@@ -3,7 +3,7 @@
 //! Types that a program writes are in `declared`.
 
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tl_device::DType;
 use tl_model::{ModelNode, Weights};
@@ -35,6 +35,9 @@ pub(crate) enum Type {
     /// A tensor or `none`.
     Optional,
 }
+
+/// The most values that are known of one value's elements.
+const MAX_KNOWN: usize = 4096;
 
 /// What the checker knows of a value itself.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -131,19 +134,29 @@ impl HandleKind {
 }
 
 /// A struct that the program declares. In a session a declaration is checked again with each entry, so two are the same if
-/// their names and the names of their fields are.
+/// all that is written of them is.
 #[derive(Debug)]
 pub(crate) struct StructType {
     pub(crate) name: Arc<str>,
+    /// The file that declares it; none if that is the main file, or one that shares its names.
+    pub(crate) home: Option<Arc<str>>,
     /// The names of the fields, in order.
     pub(crate) fields: Box<[Arc<str>]>,
+    /// The types of the fields as messages show them.
+    pub(crate) types: OnceLock<Box<str>>,
     /// Its index among the program's structs.
     pub(crate) index: u32,
 }
 
 impl PartialEq for StructType {
     fn eq(&self, other: &StructType) -> bool {
-        std::ptr::eq(self, other) || (self.name == other.name && self.fields == other.fields)
+        let are_equal = || {
+            self.name == other.name
+                && self.home == other.home
+                && self.fields == other.fields
+                && self.types.get() == other.types.get()
+        };
+        std::ptr::eq(self, other) || are_equal()
     }
 }
 
@@ -280,6 +293,23 @@ impl Known {
         }
     }
 
+    /// What is known of a list's elements, or of a struct's fields; nothing if that is much. Lists that share their elements
+    /// would double with each level.
+    pub(crate) fn elements(elements: impl IntoIterator<Item = (Type, Known)>) -> Known {
+        let elements: Arc<[(Type, Known)]> = elements.into_iter().collect();
+        let count: usize = elements.iter().map(|(_, known)| known.count()).sum();
+        if count > MAX_KNOWN { Known::Nothing } else { Known::Elements(elements) }
+    }
+
+    /// How many values are known, those of elements included.
+    fn count(&self) -> usize {
+        match self {
+            Known::Elements(elements) => 1 + elements.iter().map(|(_, known)| known.count()).sum::<usize>(),
+            Known::Ints(sizes) => 1 + sizes.len(),
+            _ => 1,
+        }
+    }
+
     pub(crate) fn join(&self, other: &Known) -> Known {
         match (self, other) {
             (a, b) if a == b => a.clone(),
@@ -288,7 +318,7 @@ impl Known {
                 let join = |((ty, known), (other, other_known)): (&(Type, Known), &(Type, Known))| {
                     (ty.join(other), known.join(other_known))
                 };
-                Known::Elements(a.iter().zip(&**b).map(join).collect())
+                Known::elements(a.iter().zip(&**b).map(join))
             }
             _ => Known::Nothing,
         }

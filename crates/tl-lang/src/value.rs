@@ -10,9 +10,14 @@ use tl_syntax::Span;
 use tl_tensor::Tensor;
 use tl_tensor::ops::{DefaultValue, Size, TensorType};
 
+use crate::ints::Ints;
 use crate::pooled::{Pooled, poolable};
+use crate::stack::has_room;
 use crate::text::Text;
 use crate::types::{HandleKind, RecordType, StructType, Type};
+
+/// The most values that are looked at for the type of one.
+const MAX_TYPED: usize = 1 << 17;
 
 /// A value.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +39,8 @@ pub(crate) enum Value {
     /// Any other list.
     List(List),
     /// Keys and values, in the order in which the keys came.
-    Map(Arc<Map>),
-    Struct(Arc<StructValue>),
+    Map(Shared<Map>),
+    Struct(Shared<StructValue>),
     Record(Arc<Record>),
     Tensor(Pooled<Tensor>),
     Handle(Handle),
@@ -81,86 +86,107 @@ impl From<DefaultValue> for Value {
     }
 }
 
-/// A list of ints; a short one lies in a box of the pool.
-#[derive(Clone)]
-pub(crate) enum Ints {
-    Short(Pooled<ShortInts>),
-    Shared(Arc<Vec<i64>>),
-}
-
-/// At most [`Ints::SHORT`] ints.
-#[derive(Clone, Default)]
-pub(crate) struct ShortInts {
-    values: [i64; Ints::SHORT],
-    len: u8,
-}
-
-impl ShortInts {
-    fn as_slice(&self) -> &[i64] {
-        self.values.get(..usize::from(self.len)).unwrap_or(&[])
-    }
-
-    /// False if there is no room.
-    fn push(&mut self, value: i64) -> bool {
-        let place = self.values.get_mut(usize::from(self.len));
-        let has_room = place.is_some();
-        if let Some(place) = place {
-            *place = value;
-            self.len += 1;
-        }
-        has_room
-    }
-}
-
 poolable!(Tensor);
-poolable!(ShortInts);
 poolable!(OpenedModel);
 
-/// The elements of a list.
-#[derive(Clone, Debug)]
-pub(crate) struct List(Arc<Vec<Value>>);
+/// A container of values, which its copies share. Containers in containers are dropped one after another: a program may nest
+/// them more deeply than a stack can follow. Handles are dropped from the last to the first, the order in which a device
+/// removes its reserves fastest.
+#[derive(Debug)]
+pub(crate) struct Shared<C: Container>(Arc<C>);
 
-impl List {
-    pub(crate) fn new(values: Vec<Value>) -> List {
-        List(Arc::new(values))
+/// The elements of a list.
+pub(crate) type List = Shared<Vec<Value>>;
+
+/// What holds values.
+pub(crate) trait Container {
+    fn values(&self) -> impl Iterator<Item = &Value>;
+
+    /// Moves the values out, in their order.
+    fn take_values(&mut self, into: &mut Vec<Value>);
+}
+
+impl Container for Vec<Value> {
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.iter()
+    }
+
+    fn take_values(&mut self, into: &mut Vec<Value>) {
+        match into.is_empty() {
+            true => std::mem::swap(self, into),
+            false => into.append(self),
+        }
     }
 }
 
-impl std::ops::Deref for List {
-    type Target = Arc<Vec<Value>>;
+impl Container for Map {
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values()
+    }
 
-    fn deref(&self) -> &Arc<Vec<Value>> {
+    fn take_values(&mut self, into: &mut Vec<Value>) {
+        into.extend(self.drain(..).map(|(_, value)| value));
+    }
+}
+
+impl Container for StructValue {
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter()
+    }
+
+    fn take_values(&mut self, into: &mut Vec<Value>) {
+        into.extend(self.values.iter_mut().map(std::mem::take));
+    }
+}
+
+impl<C: Container> Shared<C> {
+    pub(crate) fn new(container: C) -> Shared<C> {
+        Shared(Arc::new(container))
+    }
+
+    /// Moves the values out if no copy shares them.
+    fn take_values(&mut self, into: &mut Vec<Value>) {
+        if let Some(container) = Arc::get_mut(&mut self.0) {
+            container.take_values(into);
+        }
+    }
+}
+
+impl<C: Container> Clone for Shared<C> {
+    fn clone(&self) -> Shared<C> {
+        Shared(self.0.clone())
+    }
+}
+
+impl<C: Container> std::ops::Deref for Shared<C> {
+    type Target = Arc<C>;
+
+    fn deref(&self) -> &Arc<C> {
         &self.0
     }
 }
 
-impl std::ops::DerefMut for List {
-    fn deref_mut(&mut self) -> &mut Arc<Vec<Value>> {
+impl<C: Container> std::ops::DerefMut for Shared<C> {
+    fn deref_mut(&mut self) -> &mut Arc<C> {
         &mut self.0
     }
 }
 
-/// Lists in lists are dropped one after another: a program may nest them more deeply than a stack can follow. Handles are
-/// dropped from the last to the first, the order in which a device removes its reserves fastest.
-impl Drop for List {
+impl<C: Container> Drop for Shared<C> {
     fn drop(&mut self) {
-        let Some(values) = Arc::get_mut(&mut self.0) else { return };
-        if !values.iter().any(|value| matches!(value, Value::List(_) | Value::Struct(_) | Value::Handle(_))) {
+        let Some(container) = Arc::get_mut(&mut self.0) else { return };
+        let is_simple =
+            |value: &Value| !matches!(value, Value::List(_) | Value::Map(_) | Value::Struct(_) | Value::Handle(_));
+        if container.values().all(is_simple) {
             return;
         }
-        let mut pending = std::mem::take(values);
+        let mut pending = Vec::new();
+        container.take_values(&mut pending);
         while let Some(value) = pending.pop() {
             match value {
-                Value::List(mut list) => {
-                    if let Some(values) = Arc::get_mut(&mut list.0) {
-                        pending.append(values);
-                    }
-                }
-                Value::Struct(mut value) => {
-                    if let Some(value) = Arc::get_mut(&mut value) {
-                        pending.extend(value.values.iter_mut().map(std::mem::take));
-                    }
-                }
+                Value::List(mut list) => list.take_values(&mut pending),
+                Value::Map(mut map) => map.take_values(&mut pending),
+                Value::Struct(mut value) => value.take_values(&mut pending),
                 _ => {}
             }
         }
@@ -315,89 +341,6 @@ impl std::fmt::Debug for Handle {
     }
 }
 
-impl Ints {
-    /// The most ints of a short list.
-    const SHORT: usize = 8;
-
-    pub(crate) fn new(values: &[i64]) -> Ints {
-        if values.len() > Ints::SHORT { Ints::Shared(Arc::new(values.to_vec())) } else { Ints::short(values) }
-    }
-
-    /// A short list of these values, of which there are no more than fit.
-    fn short(values: impl IntoIterator<Item = impl std::borrow::Borrow<i64>>) -> Ints {
-        let mut short = ShortInts::default();
-        values.into_iter().for_each(|value| {
-            short.push(*value.borrow());
-        });
-        Ints::Short(Pooled::new(short))
-    }
-
-    pub(crate) fn from_sizes(sizes: &[usize]) -> Ints {
-        let values: smallvec::SmallVec<[i64; 8]> = sizes.iter().map(|size| *size as i64).collect();
-        Ints::new(&values)
-    }
-
-    pub(crate) fn as_slice(&self) -> &[i64] {
-        match self {
-            Ints::Short(short) => short.as_slice(),
-            Ints::Shared(values) => values,
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    /// The ids of tokens.
-    pub(crate) fn of_tokens(tokens: &[u32]) -> Ints {
-        let ids = tokens.iter().map(|&token| i64::from(token));
-        if tokens.len() > Ints::SHORT { Ints::Shared(Arc::new(ids.collect())) } else { Ints::short(ids) }
-    }
-
-    /// Replaces the number at `index`, in place unless another value shares the list.
-    pub(crate) fn set(&mut self, index: usize, value: i64) {
-        let place = match self {
-            Ints::Short(short) => {
-                let len = usize::from(short.len);
-                short.values.get_mut(..len).and_then(|values| values.get_mut(index))
-            }
-            Ints::Shared(values) => Arc::make_mut(values).get_mut(index),
-        };
-        if let Some(place) = place {
-            *place = value;
-        }
-    }
-
-    /// Appends numbers, in place unless another value shares the list.
-    pub(crate) fn extend(&mut self, values: &[i64]) {
-        if let Ints::Shared(all) = self {
-            return Arc::make_mut(all).extend_from_slice(values);
-        }
-        values.iter().for_each(|value| self.push(*value));
-    }
-
-    /// Appends a number, in place unless another value shares the list.
-    pub(crate) fn push(&mut self, value: i64) {
-        match self {
-            Ints::Short(short) => {
-                if !short.push(value) {
-                    let mut all = Vec::with_capacity(Ints::SHORT * 4);
-                    all.extend_from_slice(short.as_slice());
-                    all.push(value);
-                    *self = Ints::Shared(Arc::new(all));
-                }
-            }
-            Ints::Shared(values) => Arc::make_mut(values).push(value),
-        }
-    }
-}
-
-impl std::fmt::Debug for Ints {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.as_slice().fmt(f)
-    }
-}
-
 impl Value {
     /// The most bytes that a list of `len` elements takes.
     pub(crate) fn list_bytes(len: usize) -> usize {
@@ -459,8 +402,16 @@ impl Value {
         }
     }
 
-    /// Its type, with all sizes.
+    /// Its type, with all sizes. Of very long lists and maps, the type of the elements is left open.
     pub(crate) fn ty(&self) -> Type {
+        let mut left = MAX_TYPED;
+        self.ty_within(&mut left)
+    }
+
+    /// As [`Value::ty`], with a bound on the values that are looked at.
+    fn ty_within(&self, left: &mut usize) -> Type {
+        let Some(rest) = left.checked_sub(1).filter(|_| has_room()) else { return Type::Unknown };
+        *left = rest;
         match self {
             Value::Absent | Value::Recycled(_) => Type::Unknown,
             Value::Unit => Type::Unit,
@@ -473,12 +424,12 @@ impl Value {
             Value::Range(..) => Type::Range,
             Value::Ints(_) => Type::list(Type::Int),
             Value::List(values) => {
-                let joined = values.iter().map(Value::ty).reduce(|a, b| a.join(&b));
+                let joined = values.iter().map(|value| value.ty_within(left)).reduce(|a, b| a.join(&b));
                 Type::list(joined.unwrap_or(Type::Unknown))
             }
             Value::Map(map) => {
                 let keys = map.keys().map(|key| Value::from(key).ty()).reduce(|a, b| a.join(&b));
-                let values = map.values().map(Value::ty).reduce(|a, b| a.join(&b));
+                let values = map.values().map(|value| value.ty_within(left)).reduce(|a, b| a.join(&b));
                 Type::map(keys.unwrap_or(Type::Unknown), values.unwrap_or(Type::Unknown))
             }
             Value::Struct(value) => Type::Struct(value.ty.clone()),
@@ -515,9 +466,14 @@ impl Value {
     }
 }
 
-/// Whether two values are equal by `==`; `None` if they cannot be compared.
+/// Whether two values are equal by `==`; `None` if they cannot be compared, or are nested too deeply.
 pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
+    if !has_room() {
+        return None;
+    }
     Some(match (a, b) {
+        // Lists that share their elements may be exponentially long.
+        (Value::List(a), Value::List(b)) if Arc::ptr_eq(a, b) => true,
         (Value::Unit, Value::Unit) | (Value::None, Value::None) => true,
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Float(a), Value::Float(b)) => a == b,
@@ -564,19 +520,6 @@ pub(crate) fn equal(a: &Value, b: &Value) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whole_numbers_short_and_shared() {
-        let mut ints = Ints::new(&[]);
-        for n in 0..40 {
-            assert_eq!(ints.len(), n as usize);
-            ints.push(n);
-        }
-        let copy = ints.clone();
-        ints.push(40);
-        assert_eq!((copy.len(), ints.len()), (40, 41));
-        assert_eq!(ints.as_slice(), (0..41).collect::<Vec<_>>());
-    }
 
     #[test]
     fn values_are_small_enough_to_move() {

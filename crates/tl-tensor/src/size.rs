@@ -110,6 +110,7 @@ impl Size {
         match (self, other) {
             (Size::Known(a), Size::Known(b)) => a.checked_rem(b).map_or(Size::Unknown, Size::Known),
             (_, Size::Known(1)) => Size::Known(0),
+            (_, Size::Known(0)) => Size::Unknown,
             (a, b) => a.minus(a.quotient(b).times(b)),
         }
     }

@@ -44,6 +44,9 @@ const MAX_TERMS: usize = 1 << 17;
 const MAX_PRODUCTS: usize = 24;
 const MAX_FACTORS: usize = 8;
 
+/// The longest text of a quotient, in bytes.
+const MAX_TEXT: usize = 200;
+
 /// Symbols in ascending order.
 type Product = SmallVec<[u32; 4]>;
 
@@ -53,8 +56,8 @@ type Polynomial = SmallVec<[(Product, i64); 2]>;
 struct SymbolRow {
     text: Rc<str>,
     kind: Symbol,
-    /// Whether it is a quotient, which may be 0.
-    is_quotient: bool,
+    /// Dividend and divisor of a quotient, which may be 0.
+    quotient_of: Option<(Polynomial, Polynomial)>,
 }
 
 #[derive(Default)]
@@ -81,7 +84,7 @@ pub fn mark() -> Mark {
 
 /// A new symbol; `None` if there are too many.
 pub(crate) fn symbol(name: &str, kind: Symbol) -> Option<Number> {
-    TABLE.with_borrow_mut(|table| table.symbol(name.into(), kind, false))
+    TABLE.with_borrow_mut(|table| table.symbol(name.into(), kind, None))
 }
 
 /// `a + factor * b`; `None` if it is too large for the table, as with the other results.
@@ -125,8 +128,12 @@ pub(crate) fn quotient(a: Number, b: Number) -> Option<Number> {
         }
         let is_natural = table.is_natural(&a) && table.is_natural(&b);
         let text = format!("{} / {}", table.operand(&a, false), table.operand(&b, true));
+        // A quotient of quotients names each of them, twice or more often.
+        if text.len() > MAX_TEXT {
+            return None;
+        }
         let kind = if is_natural { Symbol::Dimension } else { Symbol::Int };
-        let quotient = table.symbol(text.into(), kind, true)?;
+        let quotient = table.symbol(text.into(), kind, Some((a.clone(), b.clone())))?;
         table.quotients.insert((a, b), quotient);
         Some(quotient)
     })
@@ -136,7 +143,7 @@ pub(crate) fn quotient(a: Number, b: Number) -> Option<Number> {
 pub(crate) fn is_other_than_0(term: Term) -> bool {
     TABLE.with_borrow(|table| {
         let is_product = table.terms.get(term.0 as usize).is_some_and(|polynomial| polynomial.len() == 1);
-        let is_size = |row: &SymbolRow| row.kind != Symbol::Int && !row.is_quotient;
+        let is_size = |row: &SymbolRow| row.kind != Symbol::Int && row.quotient_of.is_none();
         table.all_symbols(term, |row| row.kind == Symbol::Rigid) || (is_product && table.all_symbols(term, is_size))
     })
 }
@@ -152,12 +159,19 @@ pub(crate) fn is_natural(term: Term) -> bool {
 
 pub(crate) fn loosen(term: Term) {
     TABLE.with_borrow_mut(|table| {
-        let Some(polynomial) = table.terms.get(term.0 as usize).cloned() else { return };
-        for symbol in polynomial.iter().flat_map(|(factors, _)| factors) {
-            if let Some(row) = table.symbols.get_mut(*symbol as usize)
-                && row.kind == Symbol::Rigid
-            {
+        let symbols = |polynomial: &Polynomial| -> Vec<u32> {
+            polynomial.iter().flat_map(|(factors, _)| factors).copied().collect()
+        };
+        let Some(polynomial) = table.terms.get(term.0 as usize) else { return };
+        let mut pending = symbols(polynomial);
+        let mut seen = std::collections::HashSet::new();
+        while let Some(symbol) = pending.pop() {
+            let Some(row) = table.symbols.get_mut(symbol as usize).filter(|_| seen.insert(symbol)) else { continue };
+            if row.kind == Symbol::Rigid {
                 row.kind = Symbol::Dimension;
+            }
+            if let Some((dividend, divisor)) = &row.quotient_of {
+                pending.extend(symbols(dividend).into_iter().chain(symbols(divisor)));
             }
         }
     });
@@ -171,12 +185,12 @@ pub(crate) fn is_older_than(term: Term, mark: Mark) -> bool {
 }
 
 impl Table {
-    fn symbol(&mut self, text: Rc<str>, kind: Symbol, is_quotient: bool) -> Option<Number> {
+    fn symbol(&mut self, text: Rc<str>, kind: Symbol, quotient_of: Option<(Polynomial, Polynomial)>) -> Option<Number> {
         if self.symbols.len() >= MAX_TERMS {
             return None;
         }
         let symbol = self.symbols.len() as u32;
-        self.symbols.push(SymbolRow { text, kind, is_quotient });
+        self.symbols.push(SymbolRow { text, kind, quotient_of });
         self.number(smallvec![(smallvec![symbol], 1)])
     }
 

@@ -86,7 +86,7 @@ impl Checker {
         let globals: Vec<_> = self.globals.iter().map(|global| (global.state.clone(), global.known.clone())).collect();
         self.only_shapes += 1;
         self.scopes().open();
-        // A size of which the call says nothing is one number all the same.
+        // A size name that the call leaves open still stands for one number: it becomes a symbol.
         let arguments = head.parameters.iter().zip(arguments).map(|(parameter, (ty, known))| {
             refined(declared_type(&parameter.ty, &|name| self.frame.size(name)), ty, known)
         });
@@ -166,7 +166,7 @@ fn known_without_new(known: &Known, mark: Mark) -> Known {
         Known::Ints(sizes) => Known::Ints(sizes_without_new(sizes, mark)),
         Known::Elements(elements) => {
             let element = |(ty, known): &(Type, Known)| (without_new(ty, mark), known_without_new(known, mark));
-            Known::Elements(elements.iter().map(element).collect())
+            Known::elements(elements.iter().map(element))
         }
         Known::Optional(Some(tensor)) => Known::Optional(Some(tensor_without_new(tensor, mark))),
         known => known.clone(),

@@ -7,6 +7,7 @@ use tl_syntax::ast;
 use tl_syntax::{Diagnostic, Span};
 use tl_tensor::ops::{Kind, Size};
 
+use crate::check::binding::{ArgumentValue, BoundArguments, ParamSlot};
 use crate::check::checker::{Checker, error_value};
 use crate::check::conversions::{in_brackets, refined, with_conversion_hint};
 use crate::check::known_values::loosen;
@@ -17,24 +18,6 @@ use crate::declared::{Declared, declared_type, show_declared};
 use crate::ir::{Argument, Expr, ExprKind, RecycleTarget};
 use crate::library::{self, ArgTypes, Builtin, ParamKind};
 use crate::types::{HandleKind, Known, Type};
-
-/// A parameter, as binding arguments sees it.
-pub(super) struct ParamSlot<'a> {
-    pub(super) name: &'a str,
-    pub(super) is_required: bool,
-    /// Takes all arguments without names from here on.
-    pub(super) is_rest: bool,
-}
-
-/// The arguments of a call in the order of the parameters; those of a rest parameter are in `rest`.
-pub(super) struct BoundArguments {
-    pub(super) arguments: Vec<Option<Typed>>,
-    pub(super) rest: Vec<Typed>,
-    pub(super) is_complete: bool,
-}
-
-/// The name of an argument, if it is given, and its value.
-pub(super) type ArgumentValue<'a> = (Option<&'a ast::Name>, Typed);
 
 impl Checker {
     pub(super) fn call(
@@ -106,20 +89,6 @@ impl Checker {
             }
             (None, None) => error_value(span),
         }
-    }
-
-    /// The receiver and the arguments with their names.
-    pub(super) fn argument_values<'a>(
-        &mut self,
-        receiver: Option<Typed>,
-        arguments: &'a [ast::Argument],
-    ) -> Vec<ArgumentValue<'a>> {
-        let mut values: Vec<ArgumentValue<'_>> = receiver.into_iter().map(|receiver| (None, receiver)).collect();
-        for argument in arguments {
-            let value = self.expr(&argument.value);
-            values.push((argument.name.as_ref(), value));
-        }
-        values
     }
 
     fn unknown_function(&mut self, name: &str, span: Span, arguments: &[ast::Argument]) {
@@ -206,7 +175,7 @@ impl Checker {
         let methods: Vec<&str> = match &receiver.ty {
             Type::Handle(kind) => library::method_names(*kind),
             Type::Struct(ty) => {
-                let info = self.structs.get(ty.index as usize);
+                let info = self.struct_info(ty);
                 info.into_iter().flat_map(|info| info.functions.keys()).map(|name| &**name).collect()
             }
             _ => Vec::new(),
@@ -269,89 +238,11 @@ impl Checker {
         }
         let target = match target.expr.kind {
             ExprKind::Local { slot, name, .. } => RecycleTarget::Local { slot, name },
-            ExprKind::Global { index } => RecycleTarget::Global { index },
+            ExprKind::Global { index, .. } => RecycleTarget::Global { index },
             kind => RecycleTarget::Temporary(Box::new(Expr::new(kind, target.expr.span))),
         };
         let kind = ExprKind::Recycle { buffer: Box::new(buffer.expr), target };
         Typed::new(Expr::new(kind, span), Type::Unit)
-    }
-
-    /// Binds arguments to parameters, and reports surplus, missing and unknown ones.
-    pub(super) fn bind(
-        &mut self,
-        callee: &str,
-        slots: &[ParamSlot<'_>],
-        values: Vec<ArgumentValue<'_>>,
-        span: Span,
-    ) -> BoundArguments {
-        let mut bound =
-            BoundArguments { arguments: slots.iter().map(|_| None).collect(), rest: Vec::new(), is_complete: true };
-        let rest = slots.iter().position(|slot| slot.is_rest);
-        let unnamed = slots.iter().filter(|slot| !slot.is_rest).count();
-        let mut next = 0;
-        for (name, value) in values {
-            let at = match name {
-                Some(name) => slots.iter().position(|slot| slot.name == &*name.text && !slot.is_rest),
-                None if rest == Some(next) => {
-                    bound.rest.push(value);
-                    continue;
-                }
-                None => {
-                    next += 1;
-                    Some(next - 1)
-                }
-            };
-            match (at.and_then(|at| bound.arguments.get_mut(at)), name) {
-                (Some(place @ None), _) => *place = Some(value),
-                (Some(Some(_)), name) => {
-                    let span = name.map_or(value.span(), |name| name.span);
-                    let parameter = at.and_then(|at| slots.get(at)).map_or("", |slot| slot.name);
-                    self.error(span, format!("`{callee}`: `{parameter}` is given twice"));
-                    bound.is_complete = false;
-                }
-                (None, Some(name)) => {
-                    self.unknown_argument(callee, slots, name);
-                    bound.is_complete = false;
-                }
-                (None, None) => {
-                    let message = format!("`{callee}` takes {}", count(unnamed, "argument"));
-                    self.report(Diagnostic::error(value.span(), message).hint(usage(callee, slots)));
-                    bound.is_complete = false;
-                    break;
-                }
-            }
-        }
-        if bound.is_complete {
-            bound.is_complete = self.check_required(callee, slots, &bound.arguments, span);
-        }
-        bound
-    }
-
-    fn check_required(
-        &mut self,
-        callee: &str,
-        slots: &[ParamSlot<'_>],
-        arguments: &[Option<Typed>],
-        span: Span,
-    ) -> bool {
-        let missing = slots.iter().zip(arguments).filter(|(slot, argument)| slot.is_required && argument.is_none());
-        let missing: Vec<String> = missing.map(|(slot, _)| format!("`{}`", slot.name)).collect();
-        if !missing.is_empty() {
-            let message = format!("`{callee}` needs {}", missing.join(" and "));
-            self.report(Diagnostic::error(span, message).hint(usage(callee, slots)));
-        }
-        missing.is_empty()
-    }
-
-    fn unknown_argument(&mut self, callee: &str, slots: &[ParamSlot<'_>], name: &ast::Name) {
-        let message = format!("`{callee}` has no parameter `{}`", name.text);
-        let near = match &*name.text {
-            // As NumPy calls it.
-            "axis" => slots.iter().map(|slot| slot.name).find(|name| *name == "dim"),
-            name => crate::names::nearest(name, slots.iter().map(|slot| slot.name)),
-        };
-        let hint = near.map_or_else(|| usage(callee, slots), |near| format!("did you mean `{near}`?"));
-        self.report(Diagnostic::error(name.span, message).hint(hint));
     }
 
     pub(super) fn function_call(
@@ -499,7 +390,7 @@ fn with_rest(bound: BoundArguments, span: Span) -> Vec<Option<Typed>> {
         let (known, exprs): (Vec<(Type, Known)>, Vec<Expr>) =
             rest.into_iter().map(|value| ((value.ty, value.known), value.expr)).unzip();
         let list = Typed::new(Expr::new(ExprKind::List(exprs.into()), span), Type::list(element));
-        *last = Some(Typed { known: Known::Elements(known.into()), ..list });
+        *last = Some(Typed { known: Known::elements(known), ..list });
     }
     arguments
 }
@@ -537,25 +428,4 @@ fn op_slot(param: &tl_tensor::ops::Param) -> ParamSlot<'_> {
 
 fn builtin_slot(param: &library::Param) -> ParamSlot<'_> {
     ParamSlot { name: param.name, is_required: param.default.is_none(), is_rest: matches!(param.kind, ParamKind::Rest) }
-}
-
-fn count(n: usize, what: &str) -> String {
-    match n {
-        0 => format!("no {what}s"),
-        1 => format!("one {what}"),
-        n => format!("at most {n} {what}s"),
-    }
-}
-
-/// `softmax(x, [dim])`
-fn usage(callee: &str, slots: &[ParamSlot<'_>]) -> String {
-    let shown: Vec<String> = slots
-        .iter()
-        .map(|slot| match (slot.is_rest, slot.is_required) {
-            (true, _) => "…".to_string(),
-            (_, true) => slot.name.to_string(),
-            (_, false) => format!("{}: …", slot.name),
-        })
-        .collect();
-    format!("it is called as `{callee}({})`", shown.join(", "))
 }

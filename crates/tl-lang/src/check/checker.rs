@@ -94,6 +94,12 @@ pub(super) struct Global {
     pub(super) is_assigned: bool,
 }
 
+impl Global {
+    pub(super) fn new(name: Arc<str>, namespace: usize, span: Span) -> Global {
+        Global { name, namespace, span, state: None, known: Known::Nothing, is_used: false, is_assigned: false }
+    }
+}
+
 /// Which blocks of a program are checked and compiled, besides its top level and its functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Part {

@@ -272,7 +272,7 @@ pub(super) fn refined(declared: Type, given: &Type, known: &Known) -> (Type, Kno
     };
     if let (Some(sizes), Some(given)) = (&mut ty.sizes, &given.sizes) {
         for (size, given) in sizes.iter_mut().zip(given) {
-            // What is written says no more than what is known.
+            // A written number stays; a written name or `?` gives way to what is known.
             if size.known().is_none() && (*given != Size::Unknown) {
                 *size = *given;
             }
@@ -287,7 +287,7 @@ fn refined_list(declared: Type, given: &Type, known: &Known) -> (Type, Known) {
     let known = match known {
         Known::Elements(elements) => {
             let elements = elements.iter().map(|(ty, known)| refined(declared.clone(), ty, known));
-            Known::Elements(elements.collect())
+            Known::elements(elements)
         }
         known => known.clone(),
     };

@@ -162,7 +162,7 @@ impl Checker {
             self.mention(span, definition, MentionKind::Variable, &state.ty);
             let kind = match location {
                 VariableLocation::Slot(slot) => ExprKind::Local { slot, last: false, name: name.clone() },
-                VariableLocation::Global(index) => ExprKind::Global { index },
+                VariableLocation::Global(index) => ExprKind::Global { index, last: false },
             };
             return Typed { expr: Expr::new(kind, span), ty: state.ty, known: state.known };
         }
@@ -175,7 +175,7 @@ impl Checker {
             let (ty, known) =
                 if global.is_assigned { (ty.widened(), Known::Nothing) } else { (ty, global.known.clone()) };
             self.mention_global(index, span, &ty);
-            return Typed { expr: Expr::new(ExprKind::Global { index }, span), ty, known };
+            return Typed { expr: Expr::new(ExprKind::Global { index, last: false }, span), ty, known };
         }
         if let Some(dtype) = dtype_named(name) {
             let kind = ExprKind::Constant(Box::new(Value::DType(dtype)));
@@ -484,18 +484,5 @@ fn known_elements(elements: &[Typed]) -> Known {
     if elements.iter().all(|element| element.ty == Type::Int) {
         return Known::Ints(elements.iter().map(|element| element.known.size()).collect());
     }
-    // A list of lists that share their elements doubles with each level.
-    if elements.iter().map(|element| n_known(&element.known)).sum::<usize>() > MAX_KNOWN {
-        return Known::Nothing;
-    }
-    Known::Elements(elements.iter().map(|element| (element.ty.clone(), element.known.clone())).collect())
-}
-
-/// How many values are known of a value's elements, its own included.
-fn n_known(known: &Known) -> usize {
-    match known {
-        Known::Elements(elements) => 1 + elements.iter().map(|(_, known)| n_known(known)).sum::<usize>(),
-        Known::Ints(sizes) => 1 + sizes.len(),
-        _ => 1,
-    }
+    Known::elements(elements.iter().map(|element| (element.ty.clone(), element.known.clone())))
 }

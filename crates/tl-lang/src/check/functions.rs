@@ -4,6 +4,7 @@
 //! others are local to the top level and end at their last use. Then the top level is checked, which gives the globals their
 //! types, and then the bodies.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tl_syntax::Diagnostic;
@@ -11,10 +12,10 @@ use tl_syntax::ast::{self, Item, StatementKind};
 
 use crate::check::checker::{Checker, Global, Part, Signature};
 use crate::check::files::LoadedFile;
-use crate::check::index::first_place_of_size;
 use crate::check::mention::MentionKind;
+use crate::check::mentions::first_place_of_size;
 use crate::check::scope::{State, Variable, VariableLocation};
-use crate::declared::{Declared, DeclaredDim, DeclaredDtype, FLOAT, declared_type};
+use crate::declared::{Declared, DeclaredDim, declared_type};
 use crate::ir::{self, Block, Parameter, Program, Statement};
 use crate::types::{HandleKind, Known, ModelPart, Type};
 use tl_tensor::ops::{Size, Symbol, TensorType};
@@ -161,129 +162,6 @@ impl Checker {
         Signature { name, span, parameters, result, sizes, namespace: self.namespace }
     }
 
-    /// A written type. In a signature, its size names are added to `sizes`; elsewhere a size name is one of the enclosing
-    /// signature or a variable with a known value.
-    pub(super) fn declared(&mut self, ty: &ast::Type, mut sizes: Option<&mut Vec<Arc<str>>>) -> Declared {
-        match &ty.kind {
-            ast::TypeKind::Int => Declared::Int,
-            ast::TypeKind::Float => Declared::Float,
-            ast::TypeKind::Bool => Declared::Bool,
-            ast::TypeKind::String => Declared::Str,
-            ast::TypeKind::Unit => Declared::Unit,
-            ast::TypeKind::Tensor { dtype, dims } => {
-                let dims = dims.iter().map(|dim| self.declared_dim(dim, sizes.as_deref_mut())).collect();
-                let dtype = match super::conversions::dtype(*dtype) {
-                    Some(dtype) => DeclaredDtype::Exactly(dtype),
-                    None => DeclaredDtype::Float(self.float_name(sizes)),
-                };
-                Declared::Tensor(dtype, dims)
-            }
-            ast::TypeKind::Optional(tensor) => Declared::Optional(Box::new(self.declared(tensor, sizes))),
-            ast::TypeKind::List(element) => Declared::List(Box::new(self.declared(element, sizes))),
-            ast::TypeKind::Map(key, value) => {
-                let (key, value) = (self.declared_key(key), self.declared(value, sizes));
-                Declared::Map(Box::new(key), Box::new(value))
-            }
-            ast::TypeKind::Named(name) => {
-                if let Some(info) = self.find_struct(None, &name.text) {
-                    let (ty, declared_at) = (info.ty.clone(), info.span);
-                    self.mention(name.span, Some(declared_at), MentionKind::Struct, &Type::Unknown);
-                    return Declared::Struct(ty);
-                }
-                match HandleKind::from_name(&name.text) {
-                    Some(kind) => Declared::Handle(kind),
-                    None => {
-                        if !name.text.is_empty() {
-                            self.unknown_type(name);
-                        }
-                        Declared::Unknown
-                    }
-                }
-            }
-            ast::TypeKind::Imported { module, name } => match self.find_struct(Some(module), &name.text) {
-                Some(info) => Declared::Struct(info.ty.clone()),
-                None if self.module(&module.text).is_some() => {
-                    self.missing_in_module(&module.text, name, "struct");
-                    Declared::Unknown
-                }
-                None => {
-                    self.error(module.span, format!("`{}` is not an imported file", module.text));
-                    Declared::Unknown
-                }
-            },
-            ast::TypeKind::Dtype(_) | ast::TypeKind::Error => Declared::Unknown,
-        }
-    }
-
-    /// The index of [`FLOAT`] among the size names: in a signature it is added, in a body it is that of the enclosing signature.
-    fn float_name(&self, sizes: Option<&mut Vec<Arc<str>>>) -> Option<u32> {
-        let at = |names: &[Arc<str>]| names.iter().position(|name| &**name == FLOAT).map(|at| at as u32);
-        match sizes {
-            None => at(&self.frame.sizes),
-            Some(names) => at(names).or_else(|| {
-                names.push(FLOAT.into());
-                Some(names.len() as u32 - 1)
-            }),
-        }
-    }
-
-    fn unknown_type(&mut self, name: &ast::Name) {
-        let known = ["int", "float", "bool", "string", "float16", "float32", "int32"];
-        let structs = self.names().structs.keys().map(|name| &**name);
-        let known = known.into_iter().chain(HandleKind::ALL.iter().map(|kind| kind.name())).chain(structs);
-        let near = crate::names::nearest(&name.text, known).map(str::to_owned);
-        let mut diagnostic = Diagnostic::error(name.span, format!("unknown type `{}`", name.text));
-        if let Some(near) = near {
-            diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
-        }
-        self.report(diagnostic);
-    }
-
-    fn declared_dim(&mut self, dim: &ast::Dim, sizes: Option<&mut Vec<Arc<str>>>) -> DeclaredDim {
-        match &dim.kind {
-            ast::DimKind::Any => DeclaredDim::Any,
-            ast::DimKind::Known(n) => match usize::try_from(*n).ok().filter(|n| *n <= i64::MAX as usize) {
-                Some(n) => DeclaredDim::Known(n),
-                None => {
-                    self.error(dim.span, "this size is too large");
-                    DeclaredDim::Any
-                }
-            },
-            ast::DimKind::Named(name) => {
-                if let Some(sizes) = sizes {
-                    let known = sizes.iter().position(|size| size == name);
-                    let index = known.unwrap_or_else(|| {
-                        sizes.push(name.clone());
-                        sizes.len() - 1
-                    });
-                    return DeclaredDim::Named(index as u32);
-                }
-                self.dim_in_scope(name, dim.span)
-            }
-        }
-    }
-
-    fn dim_in_scope(&mut self, name: &Arc<str>, span: tl_syntax::Span) -> DeclaredDim {
-        let id = self.scopes().find(name);
-        if let Some(declared_at) = id.and_then(|id| self.frame.scopes.variables.get(id)).map(|variable| variable.span) {
-            self.lint_read(declared_at);
-        }
-        let known = id.and_then(|id| self.state(id)).map(|state| state.known.clone());
-        match known {
-            Some(Known::Int(Size::Known(n))) if n >= 0 => DeclaredDim::Known(n as usize),
-            Some(Known::Int(size)) if let Some(name) = self.frame.size_values.iter().position(|own| *own == size) => {
-                DeclaredDim::Named(name as u32)
-            }
-            _ => {
-                let message = format!("`{name}` is not a size that is known here");
-                let hint =
-                    "a size is a number, `?`, a name from the function's signature, or a variable with a known value";
-                self.report(Diagnostic::error(span, message).hint(hint));
-                DeclaredDim::Any
-            }
-        }
-    }
-
     /// Collects the names that top-level statements declare.
     fn top_level_names(&mut self, files: &[LoadedFile]) {
         for (at, file) in files.iter().enumerate() {
@@ -304,16 +182,7 @@ impl Checker {
                     names.not_imported.insert(name.clone(), file.name.to_string());
                 } else if !names.globals.contains_key(name) {
                     names.globals.insert(name.clone(), index);
-                    let (name, state) = (name.clone(), None);
-                    self.globals.push(Global {
-                        name,
-                        namespace,
-                        span,
-                        state,
-                        known: Known::Nothing,
-                        is_used: false,
-                        is_assigned: false,
-                    });
+                    self.globals.push(Global::new(name.clone(), namespace, span));
                 }
             }
         }
@@ -328,19 +197,10 @@ impl Checker {
             let Some(names) = self.namespaces.get_mut(namespace) else { continue };
             let index = *names.globals.entry(name.clone()).or_insert(next);
             if index == next {
-                let (name, state, span) = (name.clone(), None, tl_syntax::Span::default());
-                self.globals.push(Global {
-                    name,
-                    namespace,
-                    span,
-                    state,
-                    known: Known::Nothing,
-                    is_used: true,
-                    is_assigned: false,
-                });
+                self.globals.push(Global::new(name.clone(), namespace, tl_syntax::Span::default()));
             }
             if let Some(global) = self.globals.get_mut(index as usize) {
-                global.state = Some(ty.clone());
+                (global.state, global.is_used) = (Some(ty.clone()), true);
             }
             self.variables.push((name, ty));
         }
@@ -349,7 +209,7 @@ impl Checker {
     /// A type of a variable from before, with structs as they are declared now.
     fn redeclared(&self, ty: &Type) -> Type {
         match ty {
-            Type::Struct(before) => match self.find_struct(None, &before.name) {
+            Type::Struct(before) if before.home.is_none() => match self.find_struct(None, &before.name) {
                 Some(info) => Type::Struct(info.ty.clone()),
                 None => ty.clone(),
             },
@@ -395,17 +255,16 @@ impl Checker {
         self.frame.is_top_level = true;
         self.scopes().open();
         let mut body = Block::default();
-        // The files of other namespaces come first, so that the names of the main file's are in scope at the end.
-        let main = self.main_namespace();
-        let namespace = |at: usize| self.file_namespaces.get(at).copied().unwrap_or(main);
-        let mut order: Vec<usize> = (0..files.len()).collect();
-        order.sort_by_key(|at| (namespace(*at) == main, namespace(*at)));
-        for at in order {
-            let Some(file) = files.get(at) else { continue };
+        // Each namespace has names of its own, while the tensors of all files are made in the order of loading.
+        let mut names_of = HashMap::new();
+        self.enter_file(0);
+        for (at, file) in files.iter().enumerate() {
             let before = self.namespace;
             self.enter_file(at);
             if self.namespace != before {
-                self.scopes().hide_names();
+                let names = names_of.remove(&self.namespace).unwrap_or_default();
+                let hidden = self.scopes().replace_names(names);
+                names_of.insert(before, hidden);
             }
             if file.is_main {
                 self.declare_session();

@@ -194,7 +194,7 @@ impl Checker {
         match list {
             Known::Ints(sizes) => sizes.get(first..last).map_or(Known::Nothing, |part| Known::Ints(part.into())),
             Known::Elements(elements) => {
-                elements.get(first..last).map_or(Known::Nothing, |part| Known::Elements(part.into()))
+                elements.get(first..last).map_or(Known::Nothing, |part| Known::elements(part.iter().cloned()))
             }
             _ => Known::Nothing,
         }

@@ -13,6 +13,9 @@ pub(super) fn known_result(operator: BinaryOperator, a: &Known, b: &Known) -> Kn
     let known = match (a, b) {
         _ if operator.is_comparison() => {
             [a, b].into_iter().for_each(|known| loosen(&Type::Unknown, known));
+            if operator == BinaryOperator::In {
+                return Known::Nothing;
+            }
             return known_order(a, b).map_or(Known::Nothing, |order| Known::Bool(holds(operator, order)));
         }
         (Known::Int(a), Known::Int(b)) => Known::Int(size_result(operator, *a, *b)),
@@ -22,7 +25,7 @@ pub(super) fn known_result(operator: BinaryOperator, a: &Known, b: &Known) -> Kn
             Known::Ints(a.iter().chain(b).copied().collect())
         }
         (Known::Elements(a), Known::Elements(b)) if operator == BinaryOperator::Add => {
-            Known::Elements(a.iter().chain(&**b).cloned().collect())
+            Known::elements(a.iter().chain(&**b).cloned())
         }
         (a, b) => match (float_value(a), float_value(b)) {
             (Some(a), Some(b)) => arithmetic::float(operator, a, b).map_or(Known::Nothing, Known::Float),
@@ -83,7 +86,8 @@ fn holds(operator: BinaryOperator, order: Option<Ordering>) -> bool {
         BinaryOperator::Less => order == Some(Ordering::Less),
         BinaryOperator::LessEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
         BinaryOperator::Greater => order == Some(Ordering::Greater),
-        _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        BinaryOperator::GreaterEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! A wrong part becomes an expression of unknown type, and checking continues: one mistake, one message.
 
+mod binding;
 mod bodies;
 mod calls;
 mod checker;
@@ -12,7 +13,6 @@ mod declarations;
 mod expressions;
 mod files;
 mod functions;
-mod index;
 mod indexing;
 mod instances;
 mod known_values;
@@ -21,6 +21,7 @@ mod lints;
 mod loops;
 mod maps;
 mod mention;
+mod mentions;
 mod namespaces;
 mod operations;
 mod parts;
@@ -29,6 +30,7 @@ mod scope;
 mod statements;
 mod structs;
 mod typed;
+mod written_types;
 
 pub(crate) use checker::Part;
 pub use mention::{Mention, MentionKind};

@@ -104,7 +104,7 @@ impl Checker {
         global.is_used = true;
         let ty = global.state.clone().unwrap_or(Type::Unknown);
         self.mention_global(index, name.span, &ty);
-        Some(Typed::new(Expr::new(ExprKind::Global { index }, span), ty.widened()))
+        Some(Typed::new(Expr::new(ExprKind::Global { index, last: false }, span), ty.widened()))
     }
 
     pub(super) fn missing_in_module(&mut self, module: &str, name: &ast::Name, what: &str) {

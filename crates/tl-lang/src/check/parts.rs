@@ -24,7 +24,7 @@ impl Checker {
         let base = self.expr(&base);
         let root = match base.expr.kind {
             ExprKind::Local { slot, name, .. } => PartRoot::Local { slot, name },
-            ExprKind::Global { index } => PartRoot::Global { index },
+            ExprKind::Global { index, .. } => PartRoot::Global { index },
             _ => {
                 self.expr(value);
                 if !base.ty.is_open() {
@@ -146,7 +146,6 @@ impl Checker {
     /// The variable has a part of the type `given` from here on.
     fn after_part_assignment(&mut self, name: &ast::Name, root: &Type, given: &Type, depth: usize) {
         let ty = match (root, depth) {
-            (_, 0) => given.clone(),
             (Type::List(element), 1) => Type::list(element.join(given)),
             (Type::Map(key, value), 1) => Type::map((**key).clone(), value.join(given)),
             (root, _) => root.widened(),

@@ -59,7 +59,7 @@ pub(crate) fn check_for_editor(
     let mut checker = Checker { part: Part::Whole, mentions: Some(Vec::new()), ..Checker::default() };
     let checked = check_files(&mut checker, &files.loaded, files.diagnostics);
     let mut mentions = checker.mentions.unwrap_or_default();
-    // What is mentioned twice at one place is a method first, and then the function that it is.
+    // A call of a method is noted twice, as a method and as a function: the first stays.
     mentions.sort_by_key(|mention| (mention.span.file, mention.span.start));
     mentions.dedup_by_key(|mention| mention.span);
     (checked.diagnostics, mentions)

@@ -89,11 +89,17 @@ impl Scopes {
         }
     }
 
-    /// Takes all names of the innermost scope out of it; their variables stay.
-    pub(crate) fn hide_names(&mut self) {
-        let mark = self.marks.last().copied();
+    /// Takes the names of the innermost scope out of it, and puts others in their place. The variables stay.
+    pub(crate) fn replace_names(&mut self, names: Vec<(Arc<str>, VariableId)>) -> Vec<(Arc<str>, VariableId)> {
+        let mark = self.marks.last().copied().unwrap_or(0);
+        let hidden: Vec<(Arc<str>, VariableId)> = self.names.get(mark..).unwrap_or_default().to_vec();
         self.close();
-        self.marks.extend(mark);
+        self.open();
+        for (name, id) in names {
+            self.by_name.entry(name.clone()).or_default().push(id);
+            self.names.push((name, id));
+        }
+        hidden
     }
 
     pub(crate) fn declare(&mut self, variable: Variable, state: State) -> VariableId {

@@ -91,7 +91,7 @@ impl Checker {
         match &statement.kind {
             StatementKind::Let { name, ty, value } => self.let_statement(name, ty.as_ref(), value, into),
             StatementKind::Assign { target, declares, operator, value } => {
-                return self.any_assignment(target, *declares, *operator, value, into);
+                return self.assignment(target, *declares, *operator, value, into);
             }
             StatementKind::Tensor(declaration) => self.tensor_declaration(declaration, into),
             StatementKind::For { variable, iterable, body } => self.for_statement(variable, iterable, body, into),
@@ -191,7 +191,7 @@ impl Checker {
         if changes { State::of(ty.widened(), Known::Nothing) } else { State::of(ty, known) }
     }
 
-    fn any_assignment(
+    fn assignment(
         &mut self,
         target: &ast::Place,
         declares: bool,
@@ -199,12 +199,10 @@ impl Checker {
         value: &ast::Expr,
         into: &mut Vec<Statement>,
     ) -> Diverges {
+        let name = &target.name;
         match operator {
             _ if !target.steps.is_empty() => self.part_assignment(target, operator, value, into),
-            // A global variable's value is changed in place: in a variable that another value shares, `g = g + x` copies it.
-            Some(_) if self.is_global(&target.name.text) => self.part_assignment(target, operator, value, into),
             Some(operator) => {
-                let name = &target.name;
                 let variable = ast::Expr { kind: ExprKind::Name(name.text.clone()), span: name.span, height: 0 };
                 let left = self.expr(&variable);
                 let right = self.expr(value);
@@ -212,21 +210,10 @@ impl Checker {
                 let value = self.operation(operator, span, left, right, span);
                 self.assign_value(name, false, value, into)
             }
-            None => match grown_global(&target.name.text, value).filter(|_| self.is_global(&target.name.text)) {
-                Some((operator, value)) => self.part_assignment(target, Some(operator), value, into),
-                None => {
-                    let value = self.expr(value);
-                    self.assign_value(&target.name, declares, value, into)
-                }
-            },
-        }
-    }
-
-    /// Whether a name means a global variable here.
-    fn is_global(&self, name: &str) -> bool {
-        match self.frame.scopes.find(name).and_then(|id| self.frame.scopes.variables.get(id)) {
-            Some(variable) => matches!(variable.location, VariableLocation::Global(_)),
-            None => self.frame.result.is_some() && self.names().globals.contains_key(name),
+            None => {
+                let value = self.expr(value);
+                self.assign_value(name, declares, value, into)
+            }
         }
     }
 
@@ -412,29 +399,6 @@ impl Checker {
         };
         into.push(Statement::Return(value));
         true
-    }
-}
-
-/// `name + value` as the operator and the value, where evaluating the value changes no global variable.
-fn grown_global<'a>(name: &str, value: &'a ast::Expr) -> Option<(BinaryOperator, &'a ast::Expr)> {
-    let ExprKind::Binary { operator: operator @ BinaryOperator::Add, left, right, .. } = &value.kind else {
-        return None;
-    };
-    let is_plain = matches!(
-        right.kind,
-        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Str(_) | ExprKind::Name(_) | ExprKind::List(_)
-    );
-    (matches!(&left.kind, ExprKind::Name(left) if **left == *name) && is_plain && is_simple(right))
-        .then_some((*operator, &**right))
-}
-
-/// Whether an expression calls nothing.
-fn is_simple(expr: &ast::Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::Str(_) | ExprKind::Name(_) => true,
-        ExprKind::List(elements) => elements.iter().all(is_simple),
-        ExprKind::Binary { left, right, .. } => is_simple(left) && is_simple(right),
-        _ => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Structs: their declarations, literals, fields and methods.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tl_syntax::ast::{self, Item};
 use tl_syntax::{Diagnostic, Span};
@@ -24,10 +24,11 @@ impl Checker {
     pub(super) fn declare_structs(&mut self, files: &[LoadedFile]) {
         let mut declared = Vec::new();
         for (at, file) in files.iter().enumerate() {
-            self.namespace = self.file_namespaces.get(at).copied().unwrap_or(0);
+            self.enter_file(at);
+            let home = (Some(self.namespace) != self.file_namespaces.last().copied()).then(|| file.name.clone());
             for item in &file.tree.items {
                 let Item::Struct(written) = item else { continue };
-                if let Some(index) = self.declare_struct(written) {
+                if let Some(index) = self.declare_struct(written, home.clone()) {
                     declared.push((self.namespace, index, written));
                 }
             }
@@ -35,13 +36,16 @@ impl Checker {
         for &(namespace, index, written) in &declared {
             self.namespace = namespace;
             let mut sizes = Vec::new();
-            let types = written.fields.iter().map(|field| self.declared(&field.ty, Some(&mut sizes))).collect();
+            let types: Box<[Declared]> =
+                written.fields.iter().map(|field| self.declared(&field.ty, Some(&mut sizes))).collect();
             if let Some(info) = self.structs.get_mut(index) {
+                let shown: Vec<String> = types.iter().map(|ty| show_declared(ty, &sizes)).collect();
+                info.ty.types.get_or_init(|| shown.join(", ").into());
                 info.fields = Arc::new(StructFields { ty: info.ty.clone(), types, sizes: sizes.into() });
             }
         }
         for &(_, index, written) in &declared {
-            if self.contains(index, index, 0) {
+            if self.contains_itself(index) {
                 let message = format!("the struct `{}` contains itself, so it could never be made", written.name.text);
                 let hint = format!("a list of them may be empty: `[{}]`", written.name.text);
                 self.report(Diagnostic::error(written.name.span, message).hint(hint));
@@ -49,7 +53,7 @@ impl Checker {
         }
     }
 
-    fn declare_struct(&mut self, written: &ast::Struct) -> Option<usize> {
+    fn declare_struct(&mut self, written: &ast::Struct, home: Option<Arc<str>>) -> Option<usize> {
         let name = &written.name;
         if name.text.is_empty() {
             return None;
@@ -74,7 +78,8 @@ impl Checker {
         self.mention(name.span, Some(name.span), MentionKind::Struct, &Type::Unknown);
         let index = self.structs.len();
         let fields = written.fields.iter().map(|field| field.name.text.clone()).collect();
-        let ty = Arc::new(StructType { name: name.text.clone(), fields, index: index as u32 });
+        let ty =
+            Arc::new(StructType { name: name.text.clone(), home, fields, types: OnceLock::new(), index: index as u32 });
         let fields = Arc::new(StructFields { ty: ty.clone(), types: Box::default(), sizes: Box::default() });
         self.structs.push(StructInfo { ty, span: name.span, fields, functions: Default::default() });
         if let Some(namespace) = self.namespaces.get_mut(self.namespace) {
@@ -83,16 +88,28 @@ impl Checker {
         Some(index)
     }
 
-    /// Whether values of the struct `outer` hold one of `inner` directly, and so for ever.
-    fn contains(&self, outer: usize, inner: usize, depth: usize) -> bool {
-        let Some(info) = self.structs.get(outer) else { return false };
-        depth <= self.structs.len()
-            && info.fields.types.iter().any(|ty| match ty {
-                Declared::Struct(ty) => {
-                    ty.index as usize == inner || self.contains(ty.index as usize, inner, depth + 1)
+    /// Whether a value of the struct needs another one of it.
+    fn contains_itself(&self, index: usize) -> bool {
+        let mut is_seen = vec![false; self.structs.len()];
+        let mut pending = vec![index];
+        while let Some(at) = pending.pop() {
+            for ty in self.structs.get(at).iter().flat_map(|info| &info.fields.types) {
+                let Declared::Struct(ty) = ty else { continue };
+                let inner = ty.index as usize;
+                if inner == index {
+                    return true;
                 }
-                _ => false,
-            })
+                if is_seen.get_mut(inner).is_some_and(|seen| !std::mem::replace(seen, true)) {
+                    pending.push(inner);
+                }
+            }
+        }
+        false
+    }
+
+    /// The declaration of a struct; none for a value of a session whose struct is declared differently now.
+    pub(super) fn struct_info(&self, ty: &StructType) -> Option<&StructInfo> {
+        self.structs.get(ty.index as usize).filter(|info| *info.ty == *ty)
     }
 
     /// The struct of that name here, or in an imported file.
@@ -160,7 +177,7 @@ impl Checker {
         }
         let (maker, ty) = (Box::new(Maker::Struct(fields.clone())), Type::Struct(ty.clone()));
         let expr = Expr::new(ExprKind::Make { maker, parts: parts.into() }, span);
-        Typed { expr, ty, known: Known::Elements(known.into()) }
+        Typed { expr, ty, known: Known::elements(known) }
     }
 
     fn field_value(
@@ -198,7 +215,7 @@ impl Checker {
         if let Some(near) = crate::names::nearest(&field.text, ty.fields.iter().map(|field| &**field)) {
             diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
         } else {
-            let functions = self.structs.get(ty.index as usize).map(|info| &info.functions);
+            let functions = self.struct_info(ty).map(|info| &info.functions);
             diagnostic = match functions.is_some_and(|functions| functions.contains_key(&field.text)) {
                 true => diagnostic.hint(format!("it is a method: call it with `.{}(…)`", field.text)),
                 false => diagnostic.hint(format!("its fields are {}", ty.fields.join(", "))),
@@ -209,7 +226,7 @@ impl Checker {
 
     /// The type of a struct's field.
     pub(super) fn struct_field(&self, ty: &StructType, name: &str) -> Option<Declared> {
-        let info = self.structs.get(ty.index as usize)?;
+        let info = self.struct_info(ty)?;
         info.fields.types.get(ty.field_index(name)?).cloned()
     }
 
@@ -255,7 +272,7 @@ impl Checker {
     /// The function of that name of a value's struct.
     pub(super) fn function_of(&self, ty: &Type, name: &str) -> Option<u32> {
         let Type::Struct(ty) = ty else { return None };
-        self.structs.get(ty.index as usize)?.functions.get(name).copied()
+        self.struct_info(ty)?.functions.get(name).copied()
     }
 
     /// `value.method(arguments)`, a call of the function with this index.

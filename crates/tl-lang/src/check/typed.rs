@@ -9,7 +9,7 @@ use tl_tensor::ops::{ArgType, Size, TensorType};
 
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits};
 use crate::ir::Expr;
-use crate::types::{Known, Type, list_sizes};
+use crate::types::{Known, StructType, Type, list_sizes};
 
 /// A checked expression, its type, and what is known of its value.
 #[derive(Debug)]
@@ -114,6 +114,14 @@ pub(crate) fn accepts(
         (Declared::Map(key, value), Type::Map(given_key, given_value)) => {
             accepts(key, given_key, &Known::Nothing, bindings)?;
             return accepts(value, given_value, &Known::Nothing, bindings);
+        }
+        (Declared::Struct(declared), Type::Struct(given)) if declared != given && declared.name == given.name => {
+            let home = |ty: &StructType| ty.home.as_deref().unwrap_or("this program").to_owned();
+            let reason = match declared.home == given.home {
+                true => "it was declared differently before".to_owned(),
+                false => format!("one is declared in {}, the other in {}", home(declared), home(given)),
+            };
+            return Err(Mismatch { reason, code: None });
         }
         (Declared::Struct(declared), Type::Struct(given)) => declared == given,
         (Declared::Handle(declared), Type::Handle(given)) => declared == given,

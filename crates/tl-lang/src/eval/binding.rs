@@ -10,7 +10,8 @@ use tl_tensor::Tensor;
 use crate::declared::{Declared, DeclaredDim, DeclaredDtype, dtype_fits, float_code, float_of_code};
 use crate::eval::evaluator::Evaluator;
 use crate::library::{self, BuiltinError};
-use crate::value::{Handle, Map, Value};
+use crate::stack::has_room;
+use crate::value::{Handle, Map, Shared, Value};
 
 /// Why a value does not fit a written type. The message is made only if it is shown.
 #[derive(Debug)]
@@ -60,6 +61,9 @@ pub(super) type Sizes = SmallVec<[Option<usize>; 8]>;
 
 /// Converts the value to the type; on an error the value is unchanged.
 pub(super) fn coerce(device: &Device, value: &mut Value, ty: &Declared, sizes: &mut Sizes) -> Result<(), TypeMismatch> {
+    if !has_room() {
+        return Err(TypeMismatch::Other(BuiltinError::too_deep()));
+    }
     match (ty, &*value) {
         (Declared::Tensor(dtype, dims), Value::Tensor(tensor)) => return check_tensor(tensor, *dtype, dims, sizes),
         (Declared::Tensor(dtype, dims), Value::Ints(_) | Value::List(_)) => {
@@ -138,7 +142,7 @@ fn coerce_map(
     }
     let mut made = Map::clone(map);
     made.values_mut().try_for_each(|value| coerce(device, value, element, sizes))?;
-    *map = Arc::new(made);
+    *map = Shared::new(made);
     Ok(())
 }
 

@@ -9,11 +9,13 @@ use tl_tensor::ops::{Arg, Kind, Op, Param, apply_as};
 use crate::declared::{Declared, show_declared};
 use crate::eval::binding::{Sizes, coerce};
 use crate::eval::error::{ControlFlow, Evaluated, add_call, coded_error, error_at, missing_value, raise};
-use crate::eval::evaluator::{Evaluator, MAX_CALLS, stack_address};
+use crate::eval::evaluator::{Evaluator, MAX_CALLS};
 use crate::eval::indexing::{PathTarget, node_of};
+use crate::ints::Ints;
 use crate::ir::{Argument, Expr, ExprKind, Function, OpCall, Parameter};
 use crate::library::{self, Args, Builtin, BuiltinError};
-use crate::value::{Handle, Ints, Number, Value};
+use crate::stack::has_room;
+use crate::value::{Handle, Number, Value};
 
 /// Where an operation's operand is read.
 // A tag of a whole word makes copies word by word instead of in pieces.
@@ -395,7 +397,7 @@ impl<'a> Evaluator<'a> {
 
     /// Calls a function whose arguments are on the stack from `first` on. Its result replaces them.
     pub(super) fn call_on_stack(&mut self, function: &'a Function, first: usize, span: Span) -> Evaluated<()> {
-        if self.open_calls >= MAX_CALLS || stack_address() < self.stack_end {
+        if self.open_calls >= MAX_CALLS || !has_room() {
             let message =
                 format!("`{}` is called more deeply than there is room for ({} calls)", function.name, self.open_calls);
             return Err(error_at(span, message));

@@ -10,6 +10,7 @@ use crate::eval::error::{Evaluated, raise};
 use crate::host::Host;
 use crate::ir::{Function, Program, Slot};
 use crate::library::{BuiltinError, Context, OpenModel};
+use crate::stack::StackBound;
 use crate::value::Value;
 
 /// Calls that may be open at once.
@@ -44,17 +45,9 @@ pub(super) struct Evaluator<'a> {
     /// The most rounds of loops and calls, and how many are left.
     pub(super) max_steps: u64,
     pub(super) steps_left: u64,
-    /// The address that the thread's stack must not pass.
-    pub(super) stack_end: usize,
+    _stack_bound: StackBound,
     pub(super) select: Option<&'static Op>,
     pub(super) slice: Option<&'static Op>,
-}
-
-/// The address that the thread's stack has reached.
-#[inline(never)]
-pub(super) fn stack_address() -> usize {
-    let here = 0_u8;
-    std::ptr::from_ref(&here).addr()
 }
 
 impl<'a> Evaluator<'a> {
@@ -85,7 +78,7 @@ impl<'a> Evaluator<'a> {
             open_calls: 0,
             max_steps,
             steps_left: max_steps,
-            stack_end: stack_address().saturating_sub(stack_bytes / 4 * 3),
+            _stack_bound: StackBound::new(stack_bytes),
             select: tl_tensor::ops::by_name("select"),
             slice: tl_tensor::ops::by_name("slice"),
         }

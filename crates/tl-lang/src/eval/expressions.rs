@@ -58,7 +58,11 @@ impl Evaluator<'_> {
         let span = expr.span;
         match &expr.kind {
             ExprKind::Constant(value) => Ok((**value).clone()),
-            ExprKind::Global { index } => self.global(*index, span).cloned(),
+            ExprKind::Global { index, last: false } => self.global(*index, span).cloned(),
+            ExprKind::Global { index, last: true } => {
+                self.global(*index, span)?;
+                Ok(self.globals.get_mut(*index as usize).map(std::mem::take).unwrap_or_default())
+            }
             ExprKind::Binary { .. } | ExprKind::Convert { .. } if let Some(number) = self.number_at(expr) => {
                 Ok(number.into())
             }

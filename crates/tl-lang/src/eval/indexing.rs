@@ -62,7 +62,7 @@ impl Evaluator<'_> {
     pub(super) fn node_at(&self, path: &Expr) -> Option<NodeRef<'_>> {
         match &path.kind {
             ExprKind::Local { slot, .. } => node_of(self.stack.get(self.frame + *slot as usize)?),
-            ExprKind::Global { index } => node_of(self.globals.get(*index as usize)?),
+            ExprKind::Global { index, .. } => node_of(self.globals.get(*index as usize)?),
             ExprKind::Field { name, .. } if &**name == library::CONFIG => None,
             ExprKind::Field { receiver, name, place } => {
                 let mut found = place.get();
@@ -133,7 +133,7 @@ impl Evaluator<'_> {
         let [Index::At(at)] = &**indices else { return None };
         let list = match receiver.kind {
             ExprKind::Local { slot, last: false, .. } => self.stack.get(self.frame + slot as usize)?,
-            ExprKind::Global { index } => self.globals.get(index as usize)?,
+            ExprKind::Global { index, .. } => self.globals.get(index as usize)?,
             _ => return None,
         };
         let Number::Int(at) = self.number_at(at)? else { return None };
@@ -193,7 +193,7 @@ impl Evaluator<'_> {
                 }
                 value => library::field(value, name),
             },
-            ExprKind::Global { index } => library::field(self.global(*index, receiver.span)?, name),
+            ExprKind::Global { index, .. } => library::field(self.global(*index, receiver.span)?, name),
             ExprKind::Field { .. } => library::field(&self.path(receiver)?, name),
             _ => library::field(&self.expr(receiver)?, name),
         };
@@ -209,7 +209,7 @@ impl Evaluator<'_> {
         }
         let at = self.evaluate_indices(indices)?;
         match &receiver.kind {
-            ExprKind::Global { index } => self.at(self.global(*index, receiver.span)?, &at, span),
+            ExprKind::Global { index, .. } => self.at(self.global(*index, receiver.span)?, &at, span),
             ExprKind::Local { slot, last: false, name } => match self.slot(*slot) {
                 place @ (Value::Absent | Value::Recycled(_)) => Err(missing_value(place, name, receiver.span)),
                 _ => self.at(self.stack.get(self.frame + *slot as usize).unwrap_or(&Value::Absent), &at, span),

@@ -1,7 +1,6 @@
 //! Values made of parts: structs, maps, strings.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tl_syntax::Span;
@@ -14,7 +13,7 @@ use crate::eval::error::{Evaluated, error_at, raise};
 use crate::eval::evaluator::Evaluator;
 use crate::ir::{Expr, FormatPiece, Maker, StructFields};
 use crate::library::{self, BuiltinError};
-use crate::value::{Key, Map, StructValue, Value};
+use crate::value::{Key, Map, Shared, StructValue, Value};
 
 impl Evaluator<'_> {
     #[inline(never)]
@@ -47,7 +46,7 @@ impl Evaluator<'_> {
             }
         }
         let values = self.stack.drain(first..).collect();
-        Ok(Value::Struct(Arc::new(StructValue { ty: fields.ty.clone(), values })))
+        Ok(Value::Struct(Shared::new(StructValue { ty: fields.ty.clone(), values })))
     }
 
     fn make_map(&mut self, first: usize, parts: &[Expr], span: Span) -> Evaluated<Value> {
@@ -63,7 +62,7 @@ impl Evaluator<'_> {
             map.insert(key, value);
             at += 2;
         }
-        Ok(Value::Map(Arc::new(map)))
+        Ok(Value::Map(Shared::new(map)))
     }
 
     fn format(&mut self, pieces: &[FormatPiece], first: usize, span: Span) -> Evaluated<Value> {

@@ -9,9 +9,10 @@ use tl_tensor::ops::{Arg, apply, by_name};
 use crate::arithmetic;
 use crate::eval::error::{Evaluated, error_at, raise};
 use crate::eval::evaluator::Evaluator;
+use crate::ints::Ints;
 use crate::ir::{Expr, ExprKind};
 use crate::library::{self, BuiltinError};
-use crate::value::{Ints, Number, Value, equal};
+use crate::value::{Number, Value, equal};
 
 impl Evaluator<'_> {
     /// The value of a comparison of numbers, without the stack of values; `None` for other conditions.

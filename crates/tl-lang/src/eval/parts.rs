@@ -9,13 +9,14 @@ use tl_syntax::Span;
 use crate::eval::error::{Evaluated, error_at, missing_value, raise};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::make::shown;
+use crate::ints::Ints;
 use crate::ir::{PartRoot, PartStep, SetPart};
 use crate::library::BuiltinError;
-use crate::value::{Ints, Key, KeyRef, List, Value};
+use crate::value::{Key, KeyRef, List, Value};
 
 /// A step with its index evaluated.
 enum Step<'p> {
-    Field(&'p str),
+    Field(&'p str, Span),
     Index(Value, Span),
 }
 
@@ -25,7 +26,7 @@ impl Evaluator<'_> {
         let mut steps: SmallVec<[Step<'_>; 2]> = SmallVec::new();
         for step in &part.steps {
             steps.push(match step {
-                PartStep::Field(name) => Step::Field(name),
+                PartStep::Field(name) => Step::Field(name, part.span),
                 PartStep::Index(at) => Step::Index(self.expr(at)?, at.span),
             });
         }
@@ -65,18 +66,7 @@ impl Evaluator<'_> {
         if matches!(root, Value::Absent) {
             return Err(error_at(span, "this variable has no value here"));
         }
-        let Some((last, before)) = steps.split_last() else {
-            *root = match (part.operator, &*root) {
-                // What grows in place is moved.
-                (Some(operator), Value::Str(_) | Value::List(_) | Value::Ints(_)) => {
-                    self.binary(operator, std::mem::take(root), value, span)?
-                }
-                // The others are copied, so that a session keeps them after an error.
-                (Some(operator), old) => self.binary(operator, old.clone(), value, span)?,
-                (None, _) => value,
-            };
-            return Ok(());
-        };
+        let Some((last, before)) = steps.split_last() else { return Ok(()) };
         let mut container = root;
         for step in before {
             self.check_copy(container, span)?;
@@ -108,10 +98,10 @@ impl Evaluator<'_> {
 /// The part of a value that a step leads to, for changes further down.
 fn inner<'v>(value: &'v mut Value, step: &Step<'_>) -> Evaluated<&'v mut Value> {
     match (value, step) {
-        (Value::Struct(value), Step::Field(name)) => {
-            let at = value.ty.field_index(name);
-            let place = at.and_then(|at| Arc::make_mut(value).values.get_mut(at));
-            place.ok_or_else(|| error_at(Span::default(), format!("there is no field `{name}`")))
+        (Value::Struct(value), Step::Field(name, span)) => {
+            let missing = || error_at(*span, format!("this struct has no field `{name}`"));
+            let at = value.ty.field_index(name).ok_or_else(missing)?;
+            Arc::make_mut(value).values.get_mut(at).ok_or_else(missing)
         }
         (Value::List(values), Step::Index(at, span)) => {
             let at = position(at, values.len(), *span)?;
@@ -129,14 +119,17 @@ fn inner<'v>(value: &'v mut Value, step: &Step<'_>) -> Evaluated<&'v mut Value> 
     }
 }
 
-/// Moves the old value of a part out.
+/// The old value of a part. What grows in place is moved out, the rest copied: it stays if the operator fails.
 fn take(container: &mut Value, step: &Step<'_>) -> Evaluated<Value> {
     match (container, step) {
         (Value::Ints(ints), Step::Index(at, span)) => {
             let at = position(at, ints.len(), *span)?;
             Ok(ints.as_slice().get(at).map_or(Value::Absent, |n| Value::Int(*n)))
         }
-        (container, step) => Ok(std::mem::take(inner(container, step)?)),
+        (container, step) => match inner(container, step)? {
+            place @ (Value::Str(_) | Value::List(_) | Value::Ints(_)) => Ok(std::mem::take(place)),
+            value => Ok(value.clone()),
+        },
     }
 }
 
@@ -193,9 +186,7 @@ fn missing_key(key: &Key, span: Span) -> crate::eval::error::ControlFlow {
 #[cold]
 fn no_part(value: &Value, step: &Step<'_>) -> crate::eval::error::ControlFlow {
     match step {
-        Step::Field(name) => {
-            error_at(Span::default(), format!("{} has no field `{name}` to assign to", value.describe()))
-        }
+        Step::Field(name, span) => error_at(*span, format!("{} has no field `{name}` to assign to", value.describe())),
         Step::Index(_, span) => error_at(*span, format!("the elements of {} cannot be assigned to", value.describe())),
     }
 }

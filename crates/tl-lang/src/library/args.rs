@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use tl_device::{DType, Layout, Shape};
+use smallvec::SmallVec;
+use tl_device::{DType, Device, Layout, Shape};
 use tl_tensor::Tensor;
+use tl_tensor::ops::{Arg, apply, by_name};
 
 use super::error::BuiltinError;
 use super::nodes::node_tensor;
@@ -151,6 +153,27 @@ impl Args<'_> {
             Value::Handle(handle) if handle.kind() == kind => Ok(handle),
             _ => Err(self.wrong(index, kind.name())),
         }
+    }
+
+    /// The operation of the builtin's name, if the first argument turns out to be a tensor: the checker did not know its type.
+    pub(crate) fn tensor_operation(&self, device: &Device) -> Option<Result<Value, BuiltinError>> {
+        let (Value::Tensor(_) | Value::Handle(Handle::Node(_))) = self.value(0) else { return None };
+        let op = by_name(self.name)?;
+        let named = op.params.iter().map(|param| self.params.iter().position(|own| own.name == param.name));
+        let apply_to = |x: &Tensor| {
+            let mut arguments: SmallVec<[Arg<'_>; 4]> = SmallVec::new();
+            for (at, own) in named.enumerate() {
+                arguments.push(match own.map_or(&Value::Absent, |own| self.value(own)) {
+                    _ if at == 0 => Arg::from(x),
+                    Value::Int(n) => Arg::Int(*n),
+                    Value::Float(x) => Arg::Number(*x),
+                    Value::Bool(truth) => Arg::Bool(*truth),
+                    _ => Arg::None,
+                });
+            }
+            Ok(Value::tensor(apply(op, device, &arguments)?.into()))
+        };
+        Some(self.tensor(0).and_then(apply_to))
     }
 
     /// All values from `index` on.

@@ -21,6 +21,12 @@ pub(crate) struct BuiltinError {
 }
 
 impl BuiltinError {
+    /// A value is nested more deeply than the stack can follow.
+    #[cold]
+    pub(crate) fn too_deep() -> BuiltinError {
+        BuiltinError::new("this value is nested too deeply")
+    }
+
     pub(crate) fn new(message: impl Into<String>) -> BuiltinError {
         let mut message = message.into();
         if message.len() > MAX_MESSAGE_BYTES {

@@ -10,7 +10,7 @@ use super::nodes::node_tensor;
 use super::param::{Param, ParamKind};
 use super::row::{Builtin, Context};
 use crate::types::{Known, Type};
-use crate::value::{Handle, Key, Map, Value};
+use crate::value::{Handle, Key, Map, Shared, Value};
 
 pub(super) static ROWS: &[Builtin] = &[
     Builtin {
@@ -69,5 +69,5 @@ fn load(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, Builtin
     let file = context.host.file_path(path).map_err(|problem| BuiltinError::new(format!("{path}: {problem}")))?;
     let tensors = load_tensors(context.device, &file)?;
     let map: Map = tensors.into_iter().map(|(name, tensor)| (Key::Str(name.into()), Value::tensor(tensor))).collect();
-    Ok(Value::Map(std::sync::Arc::new(map)))
+    Ok(Value::Map(Shared::new(map)))
 }

@@ -1,4 +1,4 @@
-//! Lists: length and growth.
+//! Lists: length, growth, order, membership.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use super::args::Args;
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
+use crate::ints::Ints;
 use crate::types::{Known, ModelPart, Type};
-use crate::value::{Handle, Ints, KeyRef, List, Value, equal};
+use crate::value::{Handle, KeyRef, List, Number, Value, equal};
 
 /// Elements of longer lists are not tracked.
 const MAX_KNOWN: usize = 256;
@@ -44,7 +45,7 @@ pub(super) static ROWS: &[Builtin] = &[
             Param::optional("descending", ParamKind::Bool, DefaultValue::Bool(false)),
         ],
         result: same_list,
-        run: |_, args| sort(args),
+        run: sort,
         ..Builtin::BASE
     },
     Builtin {
@@ -54,7 +55,9 @@ pub(super) static ROWS: &[Builtin] = &[
         result: same_list,
         run: |_, args| {
             let list = args.take(0);
-            let len = list.list_len().unwrap_or(0);
+            let Some(len) = list.list_len() else {
+                return Err(BuiltinError::new(format!("`reverse` takes a list, not {}", list.describe())));
+            };
             Ok(Value::list((0..len).rev().filter_map(|at| list.element(at))))
         },
         ..Builtin::BASE
@@ -101,7 +104,10 @@ fn same_list(types: &ArgTypes<'_>) -> (Type, Known) {
     (types.ty(0).cloned().unwrap_or_else(|| Type::list(Type::Unknown)), Known::Nothing)
 }
 
-fn sort(args: &mut Args<'_>) -> Result<Value, BuiltinError> {
+fn sort(context: &mut Context<'_>, args: &mut Args<'_>) -> Result<Value, BuiltinError> {
+    if let Some(sorted) = args.tensor_operation(context.device) {
+        return sorted;
+    }
     let descending = args.bool(1)?;
     match args.take(0) {
         Value::Ints(ints) => {
@@ -124,24 +130,45 @@ fn sort(args: &mut Args<'_>) -> Result<Value, BuiltinError> {
                 return Err(BuiltinError::new("`sort` takes a list of numbers or of strings, and finds both"));
             }
             let order = |a: &Value, b: &Value| if descending { compare(b, a) } else { compare(a, b) };
-            Arc::make_mut(&mut values).sort_by(order);
+            Arc::make_mut(&mut values).sort_by(|a, b| is_nan(a).cmp(&is_nan(b)).then_with(|| order(a, b)));
             Ok(Value::List(values))
         }
         other => Err(BuiltinError::new(format!("`sort` takes a list, not {}", other.describe()))),
     }
 }
 
-/// The order of two numbers or two strings; NaN stands behind all numbers.
+/// The order of two strings, or of two numbers other than NaN.
 fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Str(a), Value::Str(b)) => (**a).cmp(&**b),
         (Value::Int(a), Value::Int(b)) => a.cmp(b),
         (a, b) => {
-            let number = |value: &Value| value.number().map_or(f64::NAN, |number| number.to_f64());
-            let (a, b) = (number(a), number(b));
-            a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            // Exact, so that the order is one: an int and a float that rounds to it may differ.
+            match (a.number(), b.number()) {
+                (Some(Number::Int(a)), Some(Number::Float(b))) => compare_exactly(a, b),
+                (Some(Number::Float(a)), Some(Number::Int(b))) => compare_exactly(b, a).reverse(),
+                (Some(Number::Float(a)), Some(Number::Float(b))) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+                _ => Ordering::Equal,
+            }
         }
     }
+}
+
+/// The order of an int and a float other than NaN.
+fn compare_exactly(n: i64, x: f64) -> Ordering {
+    // 2^63
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    if x >= BOUND {
+        Ordering::Less
+    } else if x < -BOUND {
+        Ordering::Greater
+    } else {
+        n.cmp(&(x.trunc() as i64)).then_with(|| 0.0.partial_cmp(&x.fract()).unwrap_or(Ordering::Equal))
+    }
+}
+
+fn is_nan(value: &Value) -> bool {
+    matches!(value, Value::Float(x) if x.is_nan())
 }
 
 /// Whether a list, a map's keys, a range or a string contains a value.
@@ -183,7 +210,7 @@ fn appended(types: &ArgTypes<'_>) -> Known {
             Known::Ints(sizes.iter().copied().chain([value.size()]).collect())
         }
         Known::Elements(elements) if elements.len() < MAX_KNOWN => {
-            Known::Elements(elements.iter().cloned().chain([(ty.clone(), value.clone())]).collect())
+            Known::elements(elements.iter().cloned().chain([(ty.clone(), value.clone())]))
         }
         _ => Known::Nothing,
     }

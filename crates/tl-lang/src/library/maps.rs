@@ -50,11 +50,10 @@ pub(super) static ROWS: &[Builtin] = &[
         params: &[Param::required("map", ParamKind::Map), Param::required("key", ParamKind::Any)],
         result: |types| (types.ty(0).cloned().unwrap_or(Type::Unknown), Known::Nothing),
         run: |_, args| {
-            key(args)?;
-            let key = Key::of(args.value(1));
+            let key = Key::from(&key(args)?);
             match args.take(0) {
                 Value::Map(mut map) => {
-                    key.and_then(|key| Arc::make_mut(&mut map).shift_remove(&key));
+                    Arc::make_mut(&mut map).shift_remove(&key);
                     Ok(Value::Map(map))
                 }
                 other => Err(BuiltinError::new(format!("`remove` takes a map, not {}", other.describe()))),

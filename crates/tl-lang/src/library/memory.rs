@@ -276,7 +276,7 @@ fn shape_record(stats: &LayoutStats) -> Value {
         ReserveKind::Learnable => "learnable",
     };
     let values = vec![
-        Value::Ints(crate::value::Ints::from_sizes(stats.layout.shape())),
+        Value::Ints(crate::ints::Ints::from_sizes(stats.layout.shape())),
         Value::DType(stats.layout.dtype()),
         Value::text(kind),
         int(stats.reserved_count),

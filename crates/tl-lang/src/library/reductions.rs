@@ -2,14 +2,13 @@
 
 use std::cmp::Ordering;
 
-use tl_tensor::ops::{Arg, apply, by_name};
-
 use super::args::Args;
 use super::error::BuiltinError;
 use super::param::{Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
+use crate::stack::has_room;
 use crate::types::{Known, Type};
-use crate::value::{Handle, Number, Value};
+use crate::value::{Number, Value};
 
 /// A reduction of the numbers in a list.
 macro_rules! reduction {
@@ -72,23 +71,25 @@ fn reduce(
     args: &Args<'_>,
     reduce: fn(Vec<Number>) -> Result<Value, BuiltinError>,
 ) -> Result<Value, BuiltinError> {
-    // The checker did not know that it is a tensor.
-    let tensor = match args.value(0) {
-        Value::Tensor(tensor) => Some(&**tensor),
-        Value::Handle(Handle::Node(_)) => Some(args.tensor(0)?),
-        _ => None,
-    };
-    if let (Some(tensor), Some(op)) = (tensor, by_name(args.name)) {
-        return Ok(Value::tensor(apply(op, context.device, &[Arg::from(tensor)])?.into()));
+    if let Some(reduced) = args.tensor_operation(context.device) {
+        return reduced;
     }
     let len = args.value(0).list_len().unwrap_or(0);
     context.device.check_heap(len.saturating_mul(size_of::<Number>()), || "the numbers of a list".to_owned())?;
     let mut numbers = Vec::with_capacity(len);
-    collect(args.name, args.value(0), &mut numbers)?;
+    collect(context, args.name, args.value(0), &mut numbers)?;
     reduce(numbers)
 }
 
-fn collect(name: &str, value: &Value, numbers: &mut Vec<Number>) -> Result<(), BuiltinError> {
+fn collect(context: &Context<'_>, name: &str, value: &Value, numbers: &mut Vec<Number>) -> Result<(), BuiltinError> {
+    if !has_room() {
+        return Err(BuiltinError::too_deep());
+    }
+    // Lists that share their elements have more numbers than they take memory.
+    if numbers.len() == numbers.capacity() {
+        let bytes = 2 * size_of_val(&**numbers);
+        context.device.check_heap(bytes, || "the numbers of a list".to_owned())?;
+    }
     match value {
         Value::Int(n) => numbers.push(Number::Int(*n)),
         Value::Float(x) => numbers.push(Number::Float(*x)),
@@ -96,7 +97,7 @@ fn collect(name: &str, value: &Value, numbers: &mut Vec<Number>) -> Result<(), B
         Value::Ints(ints) => numbers.extend(ints.as_slice().iter().map(|n| Number::Int(*n))),
         Value::List(values) => {
             for value in values.iter() {
-                collect(name, value, numbers)?;
+                collect(context, name, value, numbers)?;
             }
         }
         other => {

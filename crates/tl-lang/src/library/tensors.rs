@@ -11,8 +11,10 @@ use super::elements::elements;
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{ArgTypes, Builtin, Context, always};
+use crate::ints::Ints;
+use crate::stack::has_room;
 use crate::types::{Known, Type, list_sizes, show_tensor};
-use crate::value::{Ints, List, Value};
+use crate::value::{List, Value};
 
 /// The parts of a tensor whose sizes are known one by one.
 const MAX_KNOWN_PARTS: i64 = 256;
@@ -288,8 +290,8 @@ fn parts(types: &ArgTypes<'_>, axis: Option<usize>, part: impl Fn(Size, Size) ->
         return (element, Known::Nothing);
     }
     let starts = (0..len).step_by(usize::try_from(size).unwrap_or(1));
-    let known = starts.map(|start| (with(Size::Known(size.min(len - start))), Known::Nothing)).collect();
-    (element, Known::Elements(known))
+    let known = starts.map(|start| (with(Size::Known(size.min(len - start))), Known::Nothing));
+    (element, Known::elements(known))
 }
 
 fn operation(name: &'static str) -> Result<&'static Op, BuiltinError> {
@@ -397,6 +399,9 @@ fn to_i32(x: f64) -> Result<i32, BuiltinError> {
 }
 
 fn collect(value: &Value, dims: &[usize], numbers: &mut SmallVec<[f64; 16]>) -> Result<(), BuiltinError> {
+    if !has_room() {
+        return Err(BuiltinError::too_deep());
+    }
     let Some((first, rest)) = dims.split_first() else {
         numbers.push(match value {
             Value::Int(n) => *n as f64,

@@ -22,8 +22,8 @@ use tl_tensor::ops::by_name;
 use crate::ir::{
     Argument, Block, Drops, Expr, ExprKind, Function, If, OpCall, PermutedTensor, Slot, Statement, WrittenAttention,
 };
-use crate::rewrite::walk::Part;
 use crate::value::Value;
+use crate::walk::Part;
 
 /// Recognizes all attention in a function; true if there is any.
 pub(super) fn recognize(function: &mut Function) -> bool {

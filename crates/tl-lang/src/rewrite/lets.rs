@@ -4,7 +4,7 @@
 //! Only if nothing but variables and constants is evaluated between the two: the order of evaluation stays.
 
 use crate::ir::{Argument, Block, Expr, ExprKind, RecycleTarget, Slot, Statement};
-use crate::rewrite::walk::Part;
+use crate::walk::Part;
 
 /// Operations nested deeper than this stay in variables: evaluation of nested expressions takes the thread's stack.
 const MAX_NESTED: usize = 24;

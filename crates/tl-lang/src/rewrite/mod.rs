@@ -6,7 +6,6 @@
 use crate::ir::Function;
 mod attention;
 mod lets;
-mod walk;
 
 /// Rewrites a function that `liveness` has marked; true if it must be marked again.
 pub(crate) fn rewrite(function: &mut Function) -> bool {

@@ -3,14 +3,14 @@
 use crate::ir::{Argument, Block, Expr, ExprKind, Index, PartStep, RecycleTarget, Statement};
 
 /// A part of an expression or of a block.
-pub(super) enum Part<'e> {
+pub(crate) enum Part<'e> {
     Expr(&'e mut Expr),
     Block(&'e mut Block),
 }
 
 impl Block {
     /// The block's own parts, in the order in which they run.
-    pub(super) fn for_each_part(&mut self, visit: &mut dyn FnMut(Part<'_>)) {
+    pub(crate) fn for_each_part(&mut self, visit: &mut dyn FnMut(Part<'_>)) {
         for statement in &mut self.statements {
             match statement {
                 Statement::Set { value, .. } | Statement::SetGlobal { value, .. } | Statement::Expr(value) => {
@@ -39,7 +39,7 @@ impl Block {
 
 impl Expr {
     /// The expression's own parts.
-    pub(super) fn for_each_part(&mut self, visit: &mut dyn FnMut(Part<'_>)) {
+    pub(crate) fn for_each_part(&mut self, visit: &mut dyn FnMut(Part<'_>)) {
         match &mut self.kind {
             ExprKind::Constant(_) | ExprKind::Local { .. } | ExprKind::Global { .. } => {}
             ExprKind::Negate(operand)
