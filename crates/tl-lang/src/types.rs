@@ -48,6 +48,8 @@ pub(crate) enum Known {
     Float(f64),
     /// The elements of a list of ints.
     Ints(Sizes),
+    /// The elements of an int32 tensor with one dimension.
+    Ids(Sizes),
     /// The elements of another list.
     Elements(Arc<[(Type, Known)]>),
     /// The bounds of a range.
@@ -305,7 +307,7 @@ impl Known {
     fn count(&self) -> usize {
         match self {
             Known::Elements(elements) => 1 + elements.iter().map(|(_, known)| known.count()).sum::<usize>(),
-            Known::Ints(sizes) => 1 + sizes.len(),
+            Known::Ints(sizes) | Known::Ids(sizes) => 1 + sizes.len(),
             _ => 1,
         }
     }

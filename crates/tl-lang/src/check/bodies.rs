@@ -164,6 +164,7 @@ fn known_without_new(known: &Known, mark: Mark) -> Known {
         Known::Int(size) | Known::Range(size, _) if !size.is_older_than(mark) => Known::Nothing,
         Known::Range(_, end) if !end.is_older_than(mark) => Known::Nothing,
         Known::Ints(sizes) => Known::Ints(sizes_without_new(sizes, mark)),
+        Known::Ids(sizes) => Known::Ids(sizes_without_new(sizes, mark)),
         Known::Elements(elements) => {
             let element = |(ty, known): &(Type, Known)| (without_new(ty, mark), known_without_new(known, mark));
             Known::elements(elements.iter().map(element))

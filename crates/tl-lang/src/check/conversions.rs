@@ -106,8 +106,13 @@ impl Checker {
                 None
             }
         };
+        let known = match value.known {
+            Known::Ints(ints) if dtype == DType::I32 => Known::Ids(ints),
+            _ => Known::Nothing,
+        };
         let kind = ExprKind::FromList { operand: Box::new(value.expr), dtype };
-        Typed::new(Expr::new(kind, span), Type::Tensor(TensorType { dtype: Some(dtype), sizes }))
+        let ty = Type::Tensor(TensorType { dtype: Some(dtype), sizes });
+        Typed { expr: Expr::new(kind, span), ty, known }
     }
 
     /// A condition, and its value if that is known.
@@ -280,7 +285,11 @@ pub(super) fn refined(declared: Type, given: &Type, known: &Known) -> (Type, Kno
     }
     // A weight keeps its stored format.
     ty.dtype = given.dtype.or(ty.dtype);
-    (Type::Tensor(ty), Known::Nothing)
+    let known = match known {
+        Known::Ids(_) => known.clone(),
+        _ => Known::Nothing,
+    };
+    (Type::Tensor(ty), known)
 }
 
 fn refined_list(declared: Type, given: &Type, known: &Known) -> (Type, Known) {

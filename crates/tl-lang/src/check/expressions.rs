@@ -478,10 +478,10 @@ impl Checker {
 
 /// What is known of a list's elements.
 fn known_elements(elements: &[Typed]) -> Known {
-    if elements.len() > MAX_KNOWN || elements.is_empty() {
+    if elements.len() > MAX_KNOWN {
         return Known::Nothing;
     }
-    if elements.iter().all(|element| element.ty == Type::Int) {
+    if !elements.is_empty() && elements.iter().all(|element| element.ty == Type::Int) {
         return Known::Ints(elements.iter().map(|element| element.known.size()).collect());
     }
     Known::elements(elements.iter().map(|element| (element.ty.clone(), element.known.clone())))

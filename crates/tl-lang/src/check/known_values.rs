@@ -14,7 +14,10 @@ pub(super) fn known_result(operator: BinaryOperator, a: &Known, b: &Known) -> Kn
         _ if operator.is_comparison() => {
             [a, b].into_iter().for_each(|known| loosen(&Type::Unknown, known));
             if operator == BinaryOperator::In {
-                return Known::Nothing;
+                return match (a, b) {
+                    (Known::Text(part), Known::Text(text)) => Known::Bool(text.contains(&**part)),
+                    _ => Known::Nothing,
+                };
             }
             return known_order(a, b).map_or(Known::Nothing, |order| Known::Bool(holds(operator, order)));
         }
@@ -116,7 +119,7 @@ pub(super) fn loosen(ty: &Type, known: &Known) {
     }
     match known {
         Known::Int(size) => size.loosen(),
-        Known::Ints(sizes) => sizes.iter().for_each(|size| size.loosen()),
+        Known::Ints(sizes) | Known::Ids(sizes) => sizes.iter().for_each(|size| size.loosen()),
         Known::Range(start, end) => [start, end].into_iter().for_each(|size| size.loosen()),
         Known::Elements(elements) => elements.iter().for_each(|(ty, known)| loosen(ty, known)),
         _ => {}

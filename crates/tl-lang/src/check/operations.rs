@@ -104,7 +104,7 @@ impl Checker {
                 let mut operands = Vec::new();
                 for ty in &types {
                     match ty {
-                        ArgType::Tensor(ty) => operands.push(show_tensor(ty)),
+                        ArgType::Tensor(ty) | ArgType::Ids(ty, _) => operands.push(show_tensor(ty)),
                         ArgType::Tensors(all) => operands.extend(all.iter().map(show_tensor)),
                         _ => {}
                     }

@@ -31,6 +31,7 @@ impl Typed {
     /// The argument as a shape rule sees it.
     pub(crate) fn arg_type(&self) -> ArgType<'_> {
         match (&self.ty, &self.known) {
+            (Type::Tensor(ty), Known::Ids(ids)) => ArgType::Ids(ty.clone(), ids),
             (Type::Tensor(ty), _) => ArgType::Tensor(ty.clone()),
             (Type::Int, known) => ArgType::Int(known.size()),
             (Type::Float, _) => ArgType::Number,

@@ -209,6 +209,9 @@ fn appended(types: &ArgTypes<'_>) -> Known {
         Known::Ints(sizes) if *ty == Type::Int && sizes.len() < MAX_KNOWN => {
             Known::Ints(sizes.iter().copied().chain([value.size()]).collect())
         }
+        Known::Elements(elements) if elements.is_empty() && *ty == Type::Int => {
+            Known::Ints([value.size()].into_iter().collect())
+        }
         Known::Elements(elements) if elements.len() < MAX_KNOWN => {
             Known::elements(elements.iter().cloned().chain([(ty.clone(), value.clone())]))
         }

@@ -42,6 +42,8 @@ pub enum ArgType<'a> {
     None,
     /// A tensor.
     Tensor(TensorType),
+    /// An int32 tensor with one dimension, and its elements.
+    Ids(TensorType, &'a [Size]),
     /// A list of tensors.
     Tensors(SmallVec<[TensorType; 2]>),
     /// A number with a fraction, whose value no rule reads.
@@ -73,15 +75,25 @@ impl<'a> RuleArgs<'a> {
 
     /// Whether the argument is a tensor.
     pub(crate) fn is_tensor(&self, index: usize) -> bool {
-        matches!(self.at(index), ArgType::Tensor(_))
+        matches!(self.at(index), ArgType::Tensor(_) | ArgType::Ids(..))
     }
 
     /// A tensor whose rank is known.
     pub(crate) fn tensor(&self, index: usize) -> Result<(&'a [Size], Option<DType>), OpError> {
         match self.at(index) {
-            ArgType::Tensor(TensorType { dtype, sizes: Some(sizes) }) => Ok((sizes, *dtype)),
+            ArgType::Tensor(ty) | ArgType::Ids(ty, _) => {
+                ty.sizes.as_deref().map(|sizes| (sizes, ty.dtype)).ok_or(OpError::Unknown)
+            }
             _ => Err(OpError::Unknown),
         }
+    }
+
+    /// Checks that elements that are known are positions of a dimension; with `from_end` negative ones count from its end.
+    pub(crate) fn ids_are_within(&self, index: usize, size: Size, from_end: bool) -> Result<(), OpError> {
+        let (ArgType::Ids(_, ids), Size::Known(size)) = (self.at(index), size) else { return Ok(()) };
+        let first = if from_end { -size } else { 0 };
+        let outside = ids.iter().filter_map(|id| id.known()).find(|id| !(first..size).contains(id));
+        outside.map_or(Ok(()), |id| Err(OpError::index(id, size as usize)))
     }
 
     /// A tensor of exactly this rank.
@@ -157,7 +169,8 @@ impl<'a> RuleArgs<'a> {
     pub(crate) fn common_dtype(&self, indices: &[usize]) -> Result<Option<DType>, OpError> {
         let mut common: Option<DType> = None;
         for &index in indices {
-            let ArgType::Tensor(TensorType { dtype: Some(dtype), .. }) = self.at(index) else { continue };
+            let (ArgType::Tensor(ty) | ArgType::Ids(ty, _)) = self.at(index) else { continue };
+            let Some(dtype) = &ty.dtype else { continue };
             match common {
                 Some(first) if first != *dtype => return Err(OpError::Mixed { left: first, right: *dtype }),
                 _ => common = Some(*dtype),

@@ -39,6 +39,7 @@ static EMBEDDING: Op = Op {
             Ok((table, dtype)) => {
                 weight_rule("table", dtype)?;
                 whole_rows("table", dtype, table[1])?;
+                args.ids_are_within(1, table[0], false)?;
                 sizes.push(table[1]);
             }
             Err(OpError::Unknown) => sizes.push(Size::Unknown),

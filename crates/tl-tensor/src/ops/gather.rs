@@ -51,6 +51,7 @@ static INDEX_SELECT: Op = Op {
         let (sizes, dtype) = args.tensor(0)?;
         activation(dtype)?;
         let axis = args.axis(1, sizes.len())?;
+        args.ids_are_within(2, sizes[axis], true)?;
         let (before, index, after) = (&sizes[..axis], indices(args, 2)?, &sizes[axis + 1..]);
         Ok(TensorType::new(dtype, before.iter().chain(index).chain(after).copied().collect::<Sizes>()))
     },
