@@ -44,27 +44,33 @@ impl Documents {
         self.paths.insert(uri.as_str().to_owned(), path.clone());
         let analysis = self.check(&path, &text);
         self.open.insert(path.clone(), Document { uri, text, analysis });
+        let mut changed = self.check_importers(&path);
+        changed.insert(0, path);
+        changed
+    }
+
+    /// Closes a document: what is saved counts again for the documents that import it. Their paths.
+    pub(crate) fn close(&mut self, uri: &Uri) -> Vec<String> {
+        let Some(path) = self.paths.remove(uri.as_str()) else { return Vec::new() };
+        self.open.remove(&path);
+        self.check_importers(&path)
+    }
+
+    fn check_importers(&mut self, path: &str) -> Vec<String> {
         let importers = self
             .open
             .iter()
             .filter(|(_, document)| document.analysis.sources.files().skip(1).any(|(_, file)| file.name() == path));
-        let mut changed: Vec<String> =
+        let importers: Vec<String> =
             importers.map(|(importer, _)| importer.clone()).filter(|importer| *importer != path).collect();
-        for importer in &changed {
+        for importer in &importers {
             let Some(text) = self.open.get(importer).map(|document| document.text.clone()) else { continue };
             let analysis = self.check(importer, &text);
             if let Some(document) = self.open.get_mut(importer) {
                 document.analysis = analysis;
             }
         }
-        changed.insert(0, path);
-        changed
-    }
-
-    pub(crate) fn close(&mut self, uri: &Uri) {
-        if let Some(path) = self.paths.remove(uri.as_str()) {
-            self.open.remove(&path);
-        }
+        importers
     }
 
     pub(crate) fn at(&self, path: &str) -> Option<&Document> {
@@ -77,6 +83,14 @@ impl Documents {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Document> {
         self.open.values()
+    }
+
+    /// The document, if it had another text.
+    pub(crate) fn analyze_as(&self, document: &Document, text: &str) -> Analysis {
+        match self.paths.get(document.uri.as_str()) {
+            Some(path) => self.check(path, text),
+            None => document.analysis.clone(),
+        }
     }
 
     fn check(&self, path: &str, text: &str) -> Analysis {

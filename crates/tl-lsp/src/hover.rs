@@ -58,13 +58,7 @@ fn declaration(document: &Document, name: Span) -> Option<(String, String)> {
     tree.items.iter().find_map(|item| match item {
         Item::Function(found) => shown(function(std::slice::from_ref(found))?),
         Item::Impl(written) => shown(function(&written.functions)?),
-        Item::Struct(written) if written.name.span == name => {
-            // From the word `struct` to the bracket.
-            let text = file.text();
-            let start = text.get(..name.start as usize)?.rfind("struct")? as u32;
-            let end = name.end + text.get(name.end as usize..)?.find('}')? as u32 + 1;
-            shown(Span { start, end, ..name })
-        }
+        Item::Struct(written) if written.name.span == name => shown(written.span),
         _ => None,
     })
 }

@@ -4,6 +4,8 @@
 //! A document is checked as a whole at each change, by the checker that `tl check` uses. Files that are not open are read
 //! by a function that the caller passes in: this crate touches none.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+
 mod completion;
 mod documents;
 mod hints;

@@ -22,13 +22,11 @@ pub(crate) fn outline(text: &str, encoding: Encoding) -> Vec<DocumentSymbol> {
         Item::Impl(written) => {
             let functions =
                 written.functions.iter().filter_map(|written| function(written, SymbolKind::METHOD)).collect();
-            let last = written.functions.last().map_or(written.name.span, |last| last.body.span);
             let name = format!("impl {}", written.name.text);
-            symbol(&name, SymbolKind::NAMESPACE, written.name.span, written.name.span.to(last), functions)
+            symbol(&name, SymbolKind::NAMESPACE, written.name.span, written.span, functions)
         }
         Item::Struct(written) => {
             let fields = written.fields.iter();
-            let last = written.fields.last().map_or(written.name.span, |last| last.ty.span);
             let fields = fields.filter_map(|field| {
                 symbol(
                     &field.name.text,
@@ -38,13 +36,7 @@ pub(crate) fn outline(text: &str, encoding: Encoding) -> Vec<DocumentSymbol> {
                     Vec::new(),
                 )
             });
-            symbol(
-                &written.name.text,
-                SymbolKind::STRUCT,
-                written.name.span,
-                written.name.span.to(last),
-                fields.collect(),
-            )
+            symbol(&written.name.text, SymbolKind::STRUCT, written.name.span, written.span, fields.collect())
         }
         Item::Main(main) => symbol("main", SymbolKind::FUNCTION, main.span, main.span.to(main.body.span), Vec::new()),
         Item::Test(test) => {

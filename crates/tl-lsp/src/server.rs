@@ -2,7 +2,7 @@
 
 use lsp_server::{Connection, ErrorCode, Message, Notification, Request, RequestId, Response};
 use lsp_types::notification::{
-    DidChangeTextDocument, DidCloseTextDocument, DidOpenTextDocument, Notification as _, PublishDiagnostics,
+    DidChangeTextDocument, DidCloseTextDocument, DidOpenTextDocument, Exit, Notification as _, PublishDiagnostics,
 };
 use lsp_types::request::{
     Completion, DocumentSymbolRequest, Formatting, GotoDefinition, HoverRequest, InlayHintRequest, References, Rename,
@@ -70,11 +70,14 @@ impl<'c> Server<'c> {
                     let answer = self.answer(&method, params);
                     self.send(Message::Response(response(id, answer)))?;
                 }
+                Message::Notification(notification) if notification.method == Exit::METHOD => {
+                    return Err("the editor ended the session without `shutdown`".to_owned());
+                }
                 Message::Notification(notification) => self.notified(notification)?,
                 Message::Response(_) => {}
             }
         }
-        Ok(())
+        Err("the editor closed the connection without `shutdown`".to_owned())
     }
 
     fn send(&self, message: Message) -> Result<(), String> {
@@ -96,16 +99,22 @@ impl<'c> Server<'c> {
             }
             DidCloseTextDocument::METHOD => {
                 let Ok(params) = serde_json::from_value::<DidCloseTextDocumentParams>(params) else { return Ok(()) };
-                self.documents.close(&params.text_document.uri);
-                self.publish(params.text_document.uri, Vec::new())
+                let changed = self.documents.close(&params.text_document.uri);
+                self.publish(params.text_document.uri, Vec::new())?;
+                self.publish_all(&changed)
             }
             _ => Ok(()),
         }
     }
 
     fn changed(&mut self, uri: Uri, text: String) -> Result<(), String> {
-        for path in self.documents.set(uri, text) {
-            if let Some(document) = self.documents.at(&path) {
+        let changed = self.documents.set(uri, text);
+        self.publish_all(&changed)
+    }
+
+    fn publish_all(&self, paths: &[String]) -> Result<(), String> {
+        for path in paths {
+            if let Some(document) = self.documents.at(path) {
                 self.publish(document.uri.clone(), diagnostics(document, self.encoding))?;
             }
         }

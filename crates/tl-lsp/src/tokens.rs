@@ -41,8 +41,8 @@ pub(crate) fn tokens(document: &Document, encoding: Encoding) -> Vec<SemanticTok
     let text = &document.text;
     let mut mentions = document.mentions().peekable();
     let mut tokens = Vec::new();
-    // The line that was reached and its first byte; line and column of the last token.
-    let (mut line, mut line_start, mut last) = (0, 0, (0, 0));
+    // The byte that was reached, with its line and column; line and column of the last token.
+    let (mut reached, mut line, mut column, mut last) = (0, 0, 0, (0, 0));
     for (span, class) in classify(FileId(0), text) {
         while mentions.next_if(|mention| mention.span.start < span.start).is_some() {}
         let mention = mentions.peek().copied().filter(|mention| mention.span == span);
@@ -52,10 +52,15 @@ pub(crate) fn tokens(document: &Document, encoding: Encoding) -> Vec<SemanticTok
         // A token lies within a line.
         let mut start = span.start as usize;
         for part in whole.split('\n') {
-            let before = text.get(line_start..start).unwrap_or("");
-            line += before.matches('\n').count() as u32;
-            line_start = before.rfind('\n').map_or(line_start, |newline| line_start + newline + 1);
-            let column = encoding.width(text.get(line_start..start).unwrap_or(""));
+            let between = text.get(reached..start).unwrap_or("");
+            match between.rfind('\n') {
+                Some(newline) => {
+                    line += between.matches('\n').count() as u32;
+                    column = encoding.width(between.get(newline + 1..).unwrap_or(""));
+                }
+                None => column += encoding.width(between),
+            }
+            reached = start;
             start += part.len() + 1;
             let delta_line = line - last.0;
             let delta_start = if delta_line == 0 { column - last.1 } else { column };

@@ -252,5 +252,44 @@ fn several_documents() {
     let edit = client.request("textDocument/rename", with(at(layers_uri, 0, 4), "newName", json!("double")));
     assert_eq!(edit["changes"][layers_uri].as_array().unwrap().len(), 1);
     assert_eq!(edit["changes"][uri][0]["range"], place(2, 6, 11));
+    // Behind a document that is closed without being saved stands the file again.
+    client.change(layers_uri, "fn thrice(x: int) -> int { x * 3 }\n");
+    assert_eq!(client.diagnostics(uri).len(), 1);
+    client.notify("textDocument/didClose", json!({ "textDocument": { "uri": layers_uri } }));
+    assert_eq!(client.diagnostics(uri), Vec::<Value>::new());
     client.end();
+}
+
+#[test]
+fn names_that_cannot_be_given() {
+    let uri = "untitled:names";
+    let mut client = Client::start();
+    let text = "import \"std/nn.tl\" as nn\nfn f(a: int) -> int { let b = a; a + b }\nfn g(c: int) -> int { f(c) }\nprint(nn.accuracy(ones([2, 3]), [0, 1]), g(1))\n";
+    assert_eq!(client.open(uri, text), Vec::<Value>::new());
+    let mut rename = |line, character, name: &str| {
+        let answer = client.answer("textDocument/rename", with(at(uri, line, character), "newName", json!(name)));
+        match answer["error"]["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None => answer["result"]["changes"][uri].as_array().unwrap().len().to_string(),
+        }
+    };
+    // A name of another function is free; one that would mean something else where it is used is not.
+    assert_eq!([rename(1, 5, "c"), rename(2, 3, "h")], ["3", "2"]);
+    for (name, taken) in [((1, 5), "b"), ((1, 26), "a"), ((1, 3), "g")] {
+        let told = rename(name.0, name.1, taken);
+        assert!(told.contains("is declared already where this name is used"), "{name:?} {taken}: {told}");
+    }
+    let told = rename(3, 9, "exactness");
+    assert!(told.contains("declared in the standard library"), "{told}");
+    client.end();
+}
+
+#[test]
+fn sessions_without_an_end() {
+    let mut client = Client::start();
+    client.notify("exit", Value::Null);
+    assert_eq!(client.child.wait().unwrap().code(), Some(1));
+    let Client { mut child, input, .. } = Client::start();
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
