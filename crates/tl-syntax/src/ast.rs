@@ -57,6 +57,8 @@ pub struct Struct {
     pub name: Name,
     /// Its fields, in order.
     pub fields: Vec<Parameter>,
+    /// The span from `struct` to the closing brace.
+    pub span: Span,
 }
 
 /// `impl Name { fn … }`
@@ -66,6 +68,8 @@ pub struct Impl {
     pub name: Name,
     /// Its functions. Those whose first parameter is `self` are methods.
     pub functions: Vec<Function>,
+    /// The span from `impl` to the closing brace.
+    pub span: Span,
 }
 
 /// `main { … }`

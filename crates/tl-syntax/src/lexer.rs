@@ -66,14 +66,17 @@ pub(crate) fn tokenize_at(file: FileId, offset: u32, text: &str, diagnostics: &m
 
 /// Whether a text breaks off: a bracket or a comment is open, or its last line expects another one.
 pub fn is_open(text: &str) -> bool {
-    let mut diagnostics = Vec::new();
-    let Lexed { tokens, .. } = tokenize(FileId::default(), text, &mut diagnostics);
+    let Lexed { tokens, .. } = tokenize(FileId::default(), text, &mut Vec::new());
     let mut newlines = Newlines::default();
     tokens.iter().for_each(|token| newlines.track_brackets(token.kind));
     let last =
         tokens.iter().rev().map(|token| token.kind).find(|kind| !matches!(kind, TokenKind::End | TokenKind::Newline));
     let expects_more = last.is_some_and(|last| last != TokenKind::Semicolon && expects_more(last));
-    !diagnostics.is_empty() || !newlines.open.is_empty() || expects_more
+    has_open_comment(text) || !newlines.open.is_empty() || expects_more
+}
+
+fn has_open_comment(text: &str) -> bool {
+    text.contains("/*") && TokenKind::lexer(text).any(|token| token == Ok(TokenKind::OpenComment))
 }
 
 #[derive(Default)]
@@ -209,6 +212,10 @@ mod tests {
             ("let x =\n\n", true),
             ("/* x", true),
             ("x; ", false),
+            ("a && b", false),
+            ("!a", false),
+            ("# x", false),
+            ("/* x */ a", false),
             ("f(1))", false),
             ("\"{", false),
         ] {

@@ -68,7 +68,7 @@ impl Parser<'_> {
     }
 
     fn struct_declaration(&mut self) -> Struct {
-        self.advance();
+        let start = self.advance().span;
         let name = self.name("the struct's name");
         let mut fields = Vec::new();
         if self.expect(TokenKind::OpenBrace, " and the fields") {
@@ -77,15 +77,15 @@ impl Parser<'_> {
                 fields.push(field);
             });
         }
-        Struct { name, fields }
+        Struct { name, fields, span: self.span_from(start) }
     }
 
     fn impl_block(&mut self) -> Impl {
-        self.advance();
+        let start = self.advance().span;
         let name = self.name("a struct's name");
         let mut functions = Vec::new();
         if !self.expect(TokenKind::OpenBrace, " and the functions") {
-            return Impl { name, functions };
+            return Impl { name, functions, span: self.span_from(start) };
         }
         loop {
             while matches!(self.kind(), TokenKind::Newline | TokenKind::Semicolon) {
@@ -105,7 +105,7 @@ impl Parser<'_> {
         if !self.eat(TokenKind::CloseBrace) {
             self.report(Diagnostic::error(name.span, "the `{` behind this name is never closed"));
         }
-        Impl { name, functions }
+        Impl { name, functions, span: self.span_from(start) }
     }
 
     /// `fn …`; `owner` is the struct around it.
