@@ -42,6 +42,8 @@ pub struct Outcome {
     pub output: String,
     /// 0, or what the program gave to `exit`.
     pub exit_code: i32,
+    /// Whether it ended itself with `exit`.
+    pub ended_itself: bool,
     /// The checker's warnings.
     pub warnings: Vec<Diagnostic>,
     /// The source files of the warnings.
@@ -176,11 +178,13 @@ fn execute(
     let Checked { program, diagnostics } = compile(name, source, options, host, &mut sources);
     let Some(program) = program else { return Err(ProgramError::before_run(diagnostics, sources)) };
     let exit_code = match stack_bytes {
-        None => 0,
+        None => None,
         Some(stack_bytes) => match eval::run(&program, Environment { device, host, open_model }, stack_bytes) {
             Ok(exit_code) => exit_code,
             Err(error) => return Err(ProgramError::while_running(*error, sources)),
         },
     };
-    Ok(Outcome { output: String::new(), exit_code, warnings: diagnostics, sources })
+    let ended_itself = exit_code.is_some();
+    let exit_code = exit_code.unwrap_or(0);
+    Ok(Outcome { output: String::new(), exit_code, ended_itself, warnings: diagnostics, sources })
 }

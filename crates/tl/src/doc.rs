@@ -20,7 +20,7 @@ pub(crate) fn run(what: Option<&str>) -> Result<(), Stop> {
         return file(&SourceText { name: what.to_owned(), text: text.to_owned() });
     }
     let is_program = Path::new(what).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tl"));
-    if is_program || what == sources::STDIN || Path::new(what).is_file() {
+    if is_program || what == sources::STDIN {
         return file(&sources::main_file(Path::new(what))?);
     }
     builtin(what)
@@ -76,7 +76,6 @@ fn file(source: &SourceText) -> Result<(), Stop> {
     let mut section = |heading: &str, start: u32| {
         let _ = write!(text, "\n{heading}\n");
         let comment = comment_above(&source.text, start);
-        // The comment at the beginning may stand directly above the first function: it is that one's.
         if !comment.is_empty() {
             let _ = write!(text, "\n{comment}\n");
         }
@@ -96,7 +95,7 @@ fn file(source: &SourceText) -> Result<(), Stop> {
                     .map(|field| format!("{}: {}", field.name.text, slice(field.ty.span)))
                     .collect();
                 let heading = format!("## `struct {} {{ {} }}`", written.name.text, fields.join(", "));
-                section(&heading, written.name.span.start);
+                section(&heading, written.span.start);
             }
             Item::Impl(written) => {
                 for function in &written.functions {
@@ -110,7 +109,7 @@ fn file(source: &SourceText) -> Result<(), Stop> {
     output::print(&text)
 }
 
-/// The comment at a file's beginning, if something else than a declaration follows it.
+/// The comment at a file's beginning. Directly above a declaration it is that declaration's, and none of the file.
 fn intro(text: &str) -> String {
     let is_comment = |line: &&str| line.starts_with("//");
     let lines: Vec<&str> = text.lines().skip_while(|line| line.trim().is_empty()).take_while(is_comment).collect();

@@ -180,7 +180,6 @@ impl Host for Terminal {
     fn plot(&mut self, svg: &str) -> Result<(), String> {
         self.plot_count += 1;
         let Some(folder) = &self.plots else { return Ok(()) };
-        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let path = folder.join(format!("plot-{}.svg", self.plot_count));
         files::write(&path, |file| file.write_all(svg.as_bytes())).map_err(|stop| match stop {
             Stop::Failed(problem) => problem,

@@ -12,7 +12,7 @@ use crate::report::Recording;
 use crate::reservations::Reservations;
 use crate::sizes::Sizes;
 use crate::sources::main_file;
-use crate::{interrupt, statistics};
+use crate::{files, interrupt, statistics};
 
 /// Checks and runs a program.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
@@ -25,6 +25,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Stop> {
     let reservations = Arc::new(Mutex::new(Reservations::prepare(arguments, &source, &device)?));
     let watched = reservations.clone();
     host.after_output = Some(Box::new(move || lock(&watched).at_output()));
+    if let Some(folder) = &arguments.plots {
+        std::fs::create_dir_all(folder).map_err(|error| Stop::Failed(format!("{}: {error}", folder.display())))?;
+        files::check_output(&folder.join("plot-1.svg"))?;
+    }
     host.plots.clone_from(&arguments.plots);
     host.progress = Progress::start(&device);
     let orderly = interrupt::Orderly::new();

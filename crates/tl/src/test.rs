@@ -106,20 +106,21 @@ fn run_test(source: &SourceText, index: usize, arguments: &TestArguments) -> Res
     let captured = printed.clone();
     let mut host = Terminal::new(Vec::new(), Sizes::default(), &device, move |text| {
         let mut printed = captured.lock().unwrap_or_else(PoisonError::into_inner);
-        if printed.len() < MAX_OUTPUT_BYTES {
-            printed.push_str(text);
-        }
+        let room = MAX_OUTPUT_BYTES.saturating_sub(printed.len());
+        printed.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or(""));
         Ok(())
     });
     let mut failure = match Interpreter::with_host(&device, &mut host).run_test(&source.name, &source.text, index) {
-        Ok(outcome) if outcome.exit_code == 0 => return Ok(None),
+        Ok(outcome) if !outcome.ended_itself => return Ok(None),
         Ok(outcome) => format!("error: the test ended the program with exit code {}\n", outcome.exit_code),
         Err(error) => render::text(&error.sources, &error.diagnostics, &error.calls),
     };
     let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
     if !printed.is_empty() {
         let newline = if printed.ends_with('\n') { "" } else { "\n" };
-        let _ = write!(failure, "printed:\n{printed}{newline}");
+        let is_cut = printed.len() + 4 > MAX_OUTPUT_BYTES;
+        let cut = if is_cut { "(what it printed behind this is not shown)\n" } else { "" };
+        let _ = write!(failure, "printed:\n{printed}{newline}{cut}");
     }
     Ok(Some(failure))
 }

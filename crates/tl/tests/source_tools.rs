@@ -83,7 +83,7 @@ fn checks_several_programs() {
     assert!(missing["message"].as_str().unwrap().contains("No such file"), "{missing}");
 }
 
-/// Two tests that pass, one of them only in a fresh interpreter, and two that fail.
+/// Two tests that pass, one of them only in a fresh interpreter, and three that fail.
 const TESTS: &str = r#"fn double(x: int) -> int { x * 2 }
 let count = 1
 let test = 2
@@ -100,6 +100,7 @@ test "wrong" {
     assert_eq(double(2), 5)
 }
 test "ends" { exit(3) }
+test "ends well" { exit(0) }
 "#;
 
 #[test]
@@ -119,7 +120,8 @@ fn tests_programs() {
         "14 │     assert_eq(double(2), 5)\n",
         "printed:\nbefore\n",
         "error: the test ended the program with exit code 3\n",
-        "\n2 passed, 2 failed, in ",
+        "error: the test ended the program with exit code 0\n",
+        "\n2 passed, 3 failed, in ",
     ] {
         assert!(printed.contains(expected), "{expected}: {printed}");
     }
@@ -127,15 +129,15 @@ fn tests_programs() {
     assert_eq!(printed.matches("ok  ").count(), 2, "{printed}");
     let document = fs::read_to_string(&junit).unwrap();
     for expected in
-        ["tests=\"4\" failures=\"2\"", "name=\"double &amp; &lt;more&gt;\"", "assertion failed: 4 is not equal to 5"]
+        ["tests=\"5\" failures=\"3\"", "name=\"double &amp; &lt;more&gt;\"", "assertion failed: 4 is not equal to 5"]
     {
         assert!(document.contains(expected), "{expected}: {document}");
     }
 
     let output = run("test --filter re", &[&path]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
-    assert!(text(&output.stdout).contains("\n2 passed, 0 failed, 2 filtered out, in "), "{}", text(&output.stdout));
-    check(&run("test --filter nothing", &[&path]), 1, "", "none of the 4 tests has \"nothing\" in its name");
+    assert!(text(&output.stdout).contains("\n2 passed, 0 failed, 3 filtered out, in "), "{}", text(&output.stdout));
+    check(&run("test --filter nothing", &[&path]), 1, "", "none of the 5 tests has \"nothing\" in its name");
     check(&run("test", &[&folder.file("plain.tl")]), 1, "", "there are no tests");
     // `tl run` knows nothing of tests, not even of wrong ones; `tl check` does.
     check(&with_input("run -", &[], "print(1)\ntest \"a\" { nothing }\n"), 0, "1\n", "");

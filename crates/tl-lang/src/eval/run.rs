@@ -20,16 +20,16 @@ pub(crate) struct CallState {
     globals: Vec<Value>,
 }
 
-/// Runs a program, and gives its exit code. `stack_bytes` of the thread's stack are left.
+/// Runs a program, and gives its exit code if it ended itself. `stack_bytes` of the thread's stack are left.
 pub(crate) fn run<'a>(
     program: &'a Program,
     environment: Environment<'a>,
     stack_bytes: usize,
-) -> Result<i32, Box<RuntimeError>> {
+) -> Result<Option<i32>, Box<RuntimeError>> {
     let mut evaluator = at_entry(program, environment, stack_bytes);
     match evaluator.block(&program.entry.body) {
-        Ok(_) | Err(ControlFlow::Return | ControlFlow::Break | ControlFlow::Continue) => Ok(0),
-        Err(ControlFlow::Exit(code)) => Ok(code),
+        Ok(_) | Err(ControlFlow::Return | ControlFlow::Break | ControlFlow::Continue) => Ok(None),
+        Err(ControlFlow::Exit(code)) => Ok(Some(code)),
         Err(ControlFlow::Error(error)) => Err(error),
     }
 }
