@@ -44,7 +44,7 @@ loom:
     RUSTFLAGS="--cfg loom" cargo test -p tl-device --release --test loom --target-dir target/loom
 
 # TL beside Python and NumPy on small programs: loops, calls, lists, strings, maps, small tensors. Needs NumPy.
-bench-language ROUNDS="5":
+bench-language ROUNDS="9":
     cargo build --release -p tensorlogic-tl
     scripts/language-bench/run.py "${CARGO_TARGET_DIR:-target}/release/tl" {{ROUNDS}}
 
