@@ -91,6 +91,31 @@ impl Scores<'_> {
     }
 }
 
+/// Where the keys and values of a sequence lie among those of others: in pages of some tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Pages<'a> {
+    /// The page of each stretch of tokens, in order: page `p` holds the tokens of `k` and `v` from `p * page_len` on.
+    pub table: &'a [u32],
+    /// Tokens of a page.
+    pub page_len: usize,
+    /// The tokens of the sequence.
+    pub n_tokens: usize,
+}
+
+impl Pages<'_> {
+    /// The place of a token among those of all sequences.
+    #[inline(always)]
+    fn place(&self, token: usize) -> usize {
+        self.table.get(token / self.page_len).map_or(0, |page| *page as usize) * self.page_len + token % self.page_len
+    }
+
+    /// The first token behind the page of this one.
+    #[inline(always)]
+    fn page_end(&self, token: usize) -> usize {
+        (token / self.page_len + 1) * self.page_len
+    }
+}
+
 /// `out[i, h] = sum over j of softmax over j of (scale * q[i, h] . k[j, g]) * v[j, g]`, `g = h / (heads / kv_heads)`, `j` being the
 /// keys that the query sees; see [`Scores`].
 ///
@@ -109,6 +134,49 @@ pub fn attention<T: Element, C: KvElement>(
     v: Heads<'_, C>,
     head_dim: usize,
     value_dim: usize,
+    scores: Scores<'_>,
+    out: &mut [T],
+) {
+    attention_by(threads, q, k, v, head_dim, value_dim, None, scores, out);
+}
+
+/// As [`attention`], over the keys and values of one sequence, which lie in pages among those of others. What it gives
+/// depends on the length of a page, and not on which pages they are.
+///
+/// # Panics
+/// As [`attention`]; if `k` and `v` do not hold the pages, or there are too few of them.
+#[expect(clippy::too_many_arguments, reason = "three operands, their sizes and places")]
+pub fn attention_in_pages<T: Element, C: KvElement>(
+    threads: &Threads,
+    q: Heads<'_, T>,
+    k: Heads<'_, C>,
+    v: Heads<'_, C>,
+    head_dim: usize,
+    value_dim: usize,
+    pages: Pages<'_>,
+    scores: Scores<'_>,
+    out: &mut [T],
+) {
+    let Pages { table, page_len, n_tokens } = pages;
+    assert!(
+        page_len > 0 && n_tokens <= table.len() * page_len,
+        "attention: {n_tokens} tokens in {} pages",
+        table.len()
+    );
+    let n_held = k.n_tokens / page_len;
+    assert!(table.iter().all(|page| (*page as usize) < n_held), "attention: a page beyond the {n_held} that there are");
+    attention_by(threads, q, k, v, head_dim, value_dim, Some(pages), scores, out);
+}
+
+#[expect(clippy::too_many_arguments, reason = "three operands, their sizes and places")]
+fn attention_by<T: Element, C: KvElement>(
+    threads: &Threads,
+    q: Heads<'_, T>,
+    k: Heads<'_, C>,
+    v: Heads<'_, C>,
+    head_dim: usize,
+    value_dim: usize,
+    pages: Option<Pages<'_>>,
     scores: Scores<'_>,
     out: &mut [T],
 ) {
@@ -131,7 +199,7 @@ pub fn attention<T: Element, C: KvElement>(
     }
     assert!(k.n_heads > 0 && q.n_heads.is_multiple_of(k.n_heads), "attention: {} heads, {}", q.n_heads, k.n_heads);
     let group = q.n_heads / k.n_heads;
-    let operands = Operands { q, k, v, head_dim, value_dim, group, scores };
+    let operands = Operands { q, k, v, head_dim, value_dim, group, pages, scores };
     let n_seen = operands.seen(q.n_tokens - 1).end - operands.seen(0).start;
     let parallel = out.len().saturating_mul(n_seen) >= PARALLEL_MIN;
     let max_rows = (TASK_ELEMS / widest).min(MAX_ROWS);
@@ -195,6 +263,7 @@ struct Operands<'a, T, C> {
     head_dim: usize,
     value_dim: usize,
     group: usize,
+    pages: Option<Pages<'a>>,
     scores: Scores<'a>,
 }
 
@@ -213,14 +282,50 @@ impl<T, C: KvElement> Operands<'_, T, C> {
         if head >= self.q.n_heads {
             return Prefetcher::NOTHING;
         }
-        let first = keys.start..keys.end.min(keys.start + MAX_VECTORS);
-        self.k.vectors(first, head / self.group, self.head_dim).ahead()
+        self.keys(self.stretch(keys.start, MAX_VECTORS.min(keys.len())), head / self.group).ahead()
+    }
+
+    /// The number of keys.
+    #[inline(always)]
+    fn n_keys(&self) -> usize {
+        self.pages.map_or(self.k.n_tokens, |pages| pages.n_tokens)
+    }
+
+    /// Keys that lie one after the other: at most `n` from `first` on.
+    #[inline(always)]
+    fn stretch(&self, first: usize, n: usize) -> Range<usize> {
+        let end = first + n;
+        first..self.pages.map_or(end, |pages| end.min(pages.page_end(first)))
+    }
+
+    /// The keys of one head of a stretch.
+    #[inline(always)]
+    fn keys(&self, stretch: Range<usize>, kv_head: usize) -> Vectors<'_, C> {
+        self.k.vectors(self.places(stretch), kv_head, self.head_dim)
+    }
+
+    /// As [`Operands::keys`], the values.
+    #[inline(always)]
+    fn values(&self, stretch: Range<usize>, kv_head: usize) -> Vectors<'_, C> {
+        self.v.vectors(self.places(stretch), kv_head, self.value_dim)
+    }
+
+    #[inline(always)]
+    fn places(&self, stretch: Range<usize>) -> Range<usize> {
+        match self.pages {
+            None => stretch,
+            Some(_) if stretch.is_empty() => 0..0,
+            Some(pages) => {
+                let first = pages.place(stretch.start);
+                first..first + stretch.len()
+            }
+        }
     }
 
     /// The keys that query `i` sees.
     #[inline(always)]
     fn seen(&self, i: usize) -> Range<usize> {
-        let (n, m) = (self.q.n_tokens, self.k.n_tokens);
+        let (n, m) = (self.q.n_tokens, self.n_keys());
         if !self.scores.causal {
             return 0..m;
         }
@@ -279,7 +384,7 @@ instantiate! {
         let sums = gathered.sums.zeroed(n_rows * value_dim);
         let rows = &mut gathered.rows[..n_rows];
         // With one query, a thread's next tile is likely to be that of the next heads; with more, the same keys again.
-        let keys = operands.seen(first_query).start..operands.k.n_tokens;
+        let keys = operands.seen(first_query).start..operands.n_keys();
         let next_head = if operands.q.n_tokens == 1 { first_head + n_heads } else { usize::MAX };
         let following = operands.first_keys(next_head, keys.clone());
         gather(isa, operands, (first_query, first_head, n_heads), keys, true, following, rows, sums);
@@ -353,7 +458,7 @@ fn gather<T: Element, C: KvElement>(
     rows: &mut [Row],
     sums: &mut [f32],
 ) {
-    let Operands { q, k, v, head_dim, value_dim, group, scores: Scores { scale, softcap, .. }, .. } = operands;
+    let Operands { q, head_dim, value_dim, group, scores: Scores { scale, softcap, .. }, .. } = operands;
     let kv_head = first_head / group;
     let mut queries = Scratch::<f32, TASK_ELEMS>::new();
     let queries = queries.zeroed(rows.len() * head_dim);
@@ -377,26 +482,28 @@ fn gather<T: Element, C: KvElement>(
     let block_keys = (BLOCK_ELEMS / widest).min(MAX_VECTORS);
     let block_room = block_keys.min(n_keys.saturating_sub(keys.start));
     let block = block.zeroed(if needs_block { block_room * widest } else { 0 });
-    for first_key in (keys.start..n_keys).step_by(block_keys) {
-        let these = first_key..(first_key + block_keys).min(n_keys);
-        let next = these.end..(these.end + block_keys).min(n_keys);
-        let keys = k.vectors(these.clone(), kv_head, head_dim);
-        let values = v.vectors(these, kv_head, value_dim);
-        let next_keys = if next.is_empty() { following } else { k.vectors(next, kv_head, head_dim).ahead() };
+    let stretch = |first: usize| operands.stretch(first, block_keys.min(n_keys.saturating_sub(first)));
+    let mut these = stretch(keys.start);
+    while !these.is_empty() {
+        let (first_key, n_these, next) = (these.start, these.len(), stretch(these.end));
+        let keys = operands.keys(these.clone(), kv_head);
+        let values = operands.values(these, kv_head);
+        let next_keys = if next.is_empty() { following } else { operands.keys(next.clone(), kv_head).ahead() };
         if head_dim > 0 {
             keys.dots(isa, queries, values.ahead(), block, scores);
         } else {
             scores.fill([0.0; MAX_VECTORS]);
         }
         for (r, (row, scores)) in rows.iter_mut().zip(scores.iter_mut()).enumerate() {
-            let scores = &mut scores[row.seen_of(first_key, block_keys)];
+            let scores = &mut scores[row.seen_of(first_key, n_these)];
             if softcap > 0.0 {
                 cap(scores, softcap);
             }
             weigh(row, scores, &mut sums[r * value_dim..][..value_dim]);
         }
-        let seen = |r: usize| rows[r].seen_of(first_key, block_keys);
+        let seen = |r: usize| rows[r].seen_of(first_key, n_these);
         values.add_weighted(isa, scores, seen, next_keys, block, sums);
+        these = next;
     }
 }
 
@@ -534,6 +641,60 @@ mod tests {
 
     fn check<T: Element, C: RandomKept>(sizes: [usize; 5], causal: bool) {
         check_scores::<T, C>(sizes, None, Scores::new(3.0, causal));
+    }
+
+    /// A sequence in scattered pages has the bits that it has in pages one after the other, and those of no pages where
+    /// a page holds a whole number of blocks.
+    #[test]
+    fn pages_may_lie_anywhere() {
+        let mut random = Random::new(5);
+        let (d, heads, kv_heads) = (64, 4, 2);
+        for (page_len, n, m) in
+            [(32usize, 1usize, 1usize), (32, 1, 33), (32, 3, 500), (128, 1, 900), (128, 40, 300), (7, 2, 40), (1, 1, 5)]
+        {
+            let n_pages = m.div_ceil(page_len);
+            let table: Vec<u32> = (0..n_pages as u32).map(|page| (page * 5 + 3) % (n_pages as u32 * 5 + 4)).collect();
+            let n_held = n_pages * 5 + 4;
+            let q = random.vec::<f16>(n * heads * d);
+            let ordered = [0; 2].map(|_| random.vec::<f16>(n_pages * page_len * kv_heads * d));
+            let page_elems = page_len * kv_heads * d;
+            let scattered = ordered.each_ref().map(|ordered| {
+                let mut all = vec![f16::NAN; n_held * page_elems];
+                for (at, page) in table.iter().enumerate() {
+                    all[*page as usize * page_elems..][..page_elems]
+                        .copy_from_slice(&ordered[at * page_elems..][..page_elems]);
+                }
+                all
+            });
+            let q = Heads { data: &q[..], n_tokens: n, n_heads: heads, token_stride: heads * d, head_stride: d };
+            let of = |data, n_tokens| Heads {
+                data,
+                n_tokens,
+                n_heads: kv_heads,
+                token_stride: kv_heads * d,
+                head_stride: d,
+            };
+            for (threads, window) in all_threads().iter().flat_map(|threads| [(threads, 0), (threads, 45)]) {
+                let scores = Scores { window, ..Scores::new(0.3, true) };
+                let mut results = [0; 3].map(|_| vec![f16::NAN; n * heads * d]);
+                let [in_order, anywhere, plain] = &mut results;
+                let order: Vec<u32> = (0..n_pages as u32).collect();
+                let pages = |table| Pages { table, page_len, n_tokens: m };
+                let [k, v] = ordered.each_ref().map(|data| of(&data[..], n_pages * page_len));
+                attention_in_pages(threads, q, k, v, d, d, pages(&order), scores, in_order);
+                let [k, v] = ordered.each_ref().map(|data| of(&data[..], m));
+                attention(threads, q, k, v, d, d, scores, plain);
+                let [k, v] = scattered.each_ref().map(|data| of(&data[..], n_held * page_len));
+                attention_in_pages(threads, q, k, v, d, d, pages(&table), scores, anywhere);
+                let what = format!("{page_len} {n} {m} {window} {threads:?}");
+                assert_eq!(in_order, anywhere, "{what}");
+                if page_len.is_multiple_of(MAX_VECTORS) && window == 0 {
+                    assert_eq!(plain, anywhere, "{what}");
+                }
+                let plain: Vec<f64> = plain.iter().map(|x| f64::from(x.to_f32())).collect();
+                assert_close(&what, anywhere, &plain, 3e-6, rounding::<f16>() * 2.0);
+            }
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ mod workspace;
 mod x86;
 
 pub use address_space::has_address_space;
-pub use attention::{Heads, MAX_HEAD_DIM, Scores, attention};
+pub use attention::{Heads, MAX_HEAD_DIM, Pages, Scores, attention, attention_in_pages};
 pub use chain::{BinaryMap, MAX_DEPTH, Source, Step, UnaryMap, chain, map_block, map_blocks};
 pub use element::{Element, FloatSlice};
 pub use integer_matmul::{Ring, batch_ring_matmul};

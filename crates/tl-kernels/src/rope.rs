@@ -28,6 +28,8 @@ pub struct Rotation<'a> {
     pub rotary_dim: usize,
     /// The position of the first token.
     pub pos: usize,
+    /// The positions of all tokens, where they do not follow the first one's.
+    pub positions: Option<&'a [i32]>,
     /// The base of the frequencies.
     pub base: f32,
     /// Which elements form a pair.
@@ -43,7 +45,14 @@ pub struct Rotation<'a> {
 impl Rotation<'_> {
     /// All of a head of `rotary_dim` elements in interleaved pairs, the first token at `pos`.
     pub fn new(rotary_dim: usize, pos: usize, base: f32) -> Self {
-        Rotation { rotary_dim, pos, base, style: RopeStyle::Interleaved, scale: 1.0, factors: None, magnitude: 1.0 }
+        let style = RopeStyle::Interleaved;
+        Rotation { rotary_dim, pos, positions: None, base, style, scale: 1.0, factors: None, magnitude: 1.0 }
+    }
+
+    fn position(&self, token: usize) -> f64 {
+        self.positions
+            .and_then(|positions| positions.get(token))
+            .map_or((self.pos + token) as f64, |pos| f64::from(*pos))
     }
 }
 
@@ -65,6 +74,7 @@ pub fn rope<T: Element>(
     let (token_elems, rotary_dim) = (n_heads * head_dim, rotation.rotary_dim);
     assert!(x.len() == n_tokens * token_elems && out.len() == x.len(), "rope: lengths");
     assert!(rotary_dim.is_multiple_of(2) && rotary_dim <= head_dim, "rope: {rotary_dim} of {head_dim} elements");
+    assert!(rotation.positions.is_none_or(|positions| positions.len() == n_tokens), "rope: positions");
     if let Some(Weight { bytes, format }) = rotation.factors {
         assert_eq!(bytes.len(), format.row_bytes(rotary_dim / 2), "rope: bytes of the factors");
     }
@@ -76,7 +86,7 @@ pub fn rope<T: Element>(
         let first = chunk * tokens_per_task;
         let x = &x[first * token_elems..][..out.len()];
         for (t, (x, out)) in x.chunks_exact(token_elems).zip(out.chunks_exact_mut(token_elems)).enumerate() {
-            rotate_token(threads.isa(), x, head_dim, rotation, (rotation.pos + first + t) as f64, out);
+            rotate_token(threads.isa(), x, head_dim, rotation, rotation.position(first + t), out);
         }
     });
 }
@@ -180,13 +190,13 @@ mod tests {
 
     fn check<T: Element>([n_tokens, n_heads, head_dim]: [usize; 3], rotation: Rotation<'_>, factors: &[f32]) {
         let x = Random::new(7).vec::<T>(n_tokens * n_heads * head_dim);
-        let Rotation { rotary_dim, pos, base, style, scale, magnitude, .. } = rotation;
+        let Rotation { rotary_dim, base, style, scale, magnitude, .. } = rotation;
         let mut expected: Vec<f64> = x.iter().map(|x| f64::from(x.to_f32())).collect();
         for (row, head) in expected.chunks_mut(head_dim).enumerate() {
             for i in 0..rotary_dim / 2 {
                 let frequency = f64::from(base).powf(-2.0 * i as f64 / rotary_dim as f64);
                 let factor = factors.get(i).map_or(1.0, |&factor| f64::from(factor));
-                let (sin, cos) = ((pos + row / n_heads) as f64 * frequency / scale / factor).sin_cos();
+                let (sin, cos) = (rotation.position(row / n_heads) * frequency / scale / factor).sin_cos();
                 let (sin, cos) = (sin * f64::from(magnitude), cos * f64::from(magnitude));
                 let (a, b) = match style {
                     RopeStyle::Interleaved => (2 * i, 2 * i + 1),
@@ -223,6 +233,19 @@ mod tests {
                 check::<f16>([300, 4, 64], of(64), &[]);
             }
         }
+    }
+
+    #[test]
+    fn tokens_may_have_any_positions() {
+        let positions = [7, 0, 99_990, 8, 8];
+        let at = |positions| Rotation { positions, ..Rotation::new(64, 8, 1e4) };
+        check::<f16>([5, 3, 64], at(Some(&positions)), &[]);
+        // A token has the bits that it has as the first of others.
+        let x = Random::new(3).vec::<f16>(64);
+        let mut results = [[f16::ZERO; 64]; 2];
+        rope(&all_threads()[0], &x, 1, 1, 64, at(None), &mut results[0]);
+        rope(&all_threads()[0], &x, 1, 1, 64, at(Some(&[8])), &mut results[1]);
+        assert_eq!(results[0], results[1]);
     }
 
     #[test]

@@ -147,8 +147,7 @@ impl Architecture {
         cache: &mut KvCache,
         open_model: OpenModel,
     ) -> Result<Tensor> {
-        // An earlier error may have left a step unfinished.
-        cache.abandon_step();
+        cache.begin_call();
         std::mem::swap(&mut *self.cache.lock(), cache);
         let arguments = [
             Value::Handle(Handle::model(weights.clone(), None)),
@@ -158,6 +157,7 @@ impl Architecture {
         let environment = Environment { device: weights.device(), host: &mut *self.host, open_model };
         let result = eval::call(&self.program, self.forward, arguments, environment, STACK_BYTES, &mut self.state);
         std::mem::swap(&mut *self.cache.lock(), cache);
+        cache.end_call();
         match result {
             Ok(Value::Tensor(logits)) => Ok(logits.into_inner()),
             Ok(other) => Err(ModelError::Script { message: format!("`forward` gives {}", other.describe()) }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tl_device::{DType, Device, SessionPlan, Simulation};
-use tl_model::{Activations, CachePart, KvCache, LogitsRows, ModelError, Result, Weights};
+use tl_model::{Activations, CachePart, KvCache, LogitsRows, ModelError, Result, StepSequence, Weights};
 use tl_tensor::Tensor;
 
 use crate::architecture::Architecture;
@@ -124,6 +124,28 @@ impl ScriptedModel {
         self.run(tokens, cache, LogitsRows::Last)
     }
 
+    /// A step of several sequences, whose tokens follow one another: the logits after the last of all tokens, or after
+    /// each.
+    ///
+    /// # Errors
+    /// As for [`ScriptedModel::forward`] and [`KvCache::begin_step`].
+    pub fn forward_step<'a>(
+        &self,
+        tokens: &[u32],
+        sequences: impl IntoIterator<Item = StepSequence<'a>>,
+        rows: LogitsRows,
+        cache: &mut KvCache,
+    ) -> Result<Tensor> {
+        self.check_tokens(tokens, cache)?;
+        cache.begin_step(sequences)?;
+        if cache.step_len() != tokens.len() {
+            return Err(ModelError::CacheSequence { reason: "the sequences add another number of tokens" });
+        }
+        let logits = self.run(tokens, cache, rows);
+        cache.end_step();
+        logits
+    }
+
     fn run(&self, tokens: &[u32], cache: &mut KvCache, rows: LogitsRows) -> Result<Tensor> {
         let before = cache.logits_rows();
         cache.set_logits_rows(rows);
@@ -135,7 +157,15 @@ impl ScriptedModel {
         Ok(logits)
     }
 
-    fn check(&self, tokens: &[u32], cache: &mut KvCache) -> Result<()> {
+    fn check(&self, tokens: &[u32], cache: &KvCache) -> Result<()> {
+        self.check_tokens(tokens, cache)?;
+        if cache.n_pages().is_some() {
+            return Err(ModelError::CacheSequence { reason: "it has pages, and no sequence is named" });
+        }
+        cache.check_room(tokens.len())
+    }
+
+    fn check_tokens(&self, tokens: &[u32], cache: &KvCache) -> Result<()> {
         let config = self.weights.config();
         if tokens.is_empty() {
             return Err(ModelError::EmptyPrompt);
@@ -147,7 +177,7 @@ impl ScriptedModel {
             let expected = self.parts.last().map_or(0, |part| part.layer + 1);
             return Err(ModelError::CacheModel { expected, found: cache.n_layers() });
         }
-        cache.check_room(tokens.len())
+        Ok(())
     }
 
     pub(crate) fn check_context(&self, context: usize) -> Result<()> {
@@ -165,6 +195,15 @@ impl ScriptedModel {
     pub fn new_cache(&self, context: usize) -> Result<KvCache> {
         self.check_context(context)?;
         KvCache::with_parts(self.weights.device(), &self.parts, context, self.weights.cache_dtype())
+    }
+
+    /// A KV cache of `n_pages` pages for sequences of up to `context` tokens: see [`KvCache::with_pages`].
+    ///
+    /// # Errors
+    /// As for [`ScriptedModel::new_cache`] and [`KvCache::with_pages`].
+    pub fn new_pages(&self, n_pages: usize, context: usize) -> Result<KvCache> {
+        self.check_context(context)?;
+        KvCache::with_pages(self.weights.device(), &self.parts, n_pages, context, self.weights.cache_dtype())
     }
 }
 

@@ -9,7 +9,7 @@ use tl_device::{
     Action, DType, Device, Event, Layout, MemoryOptions, ReservationPlan, ReserveKind, Role, SessionPlan, Simulation,
     TensorBuffer, Trace,
 };
-use tl_model::{GenerateOptions, Generator, KvCache, Result};
+use tl_model::{GenerateOptions, Generator, KvCache, LogitsRows, PAGE_LEN, Result, StepSequence};
 
 use crate::library::RunnableModel;
 use crate::model::{PREFILL_CHUNK, ScriptedModel};
@@ -68,6 +68,54 @@ impl ScriptedModel {
         Ok(plan.reserve(buffer)?)
     }
 
+    /// The memory of steps of several sequences: a KV cache of `n_pages` pages, and the activations of a step of one token of
+    /// each of up to `sequences` sequences, and of one of up to `chunk` tokens of one.
+    ///
+    /// # Errors
+    /// As for [`ScriptedModel::new_pages`]; a script that cannot run several sequences at once; a GPU.
+    pub fn pages_plan(&self, n_pages: usize, context: usize, sequences: usize, chunk: usize) -> Result<SessionPlan> {
+        self.check_context(context)?;
+        let (dtype, is_on_gpu) = (self.weights().cache_dtype(), self.weights().device().is_gpu());
+        let mut plan = ReservationPlan::default();
+        for part in self.cache_parts() {
+            for layout in part.layouts_in_pages(is_on_gpu, n_pages, dtype)? {
+                plan.add(&layout, ReserveKind::Exact, 1);
+            }
+        }
+        let mut plan = SessionPlan::from(plan);
+        let device = Device::simulated(Simulation::default());
+        device.start_trace();
+        let mut results: Vec<Layout> = Vec::new();
+        let longest = chunk.min(context);
+        for (sequences, tokens) in [(1, longest), (sequences, 1), (1, 1)] {
+            for layout in replay(&self.trace_pages(sequences, tokens, context)?, &device)? {
+                match results.iter_mut().find(|other| equal_except_rows(other, &layout)) {
+                    Some(other) if other.shape().first() < layout.shape().first() => *other = layout,
+                    Some(_) => {}
+                    None => results.push(layout),
+                }
+            }
+        }
+        plan.arena = Some(device.stop_trace().arena()?);
+        for layout in results {
+            plan.reservations.add(&layout, ReserveKind::UpTo, 1);
+        }
+        Ok(plan)
+    }
+
+    /// A trace of a step of `tokens` tokens of each of `sequences` sequences. Its result is not freed in it.
+    fn trace_pages(&self, sequences: usize, tokens: usize, context: usize) -> Result<Trace> {
+        let pages: Vec<u32> = (0..context.div_ceil(PAGE_LEN) as u32).collect();
+        let held = context - tokens;
+        let sequence = StepSequence { pages: &pages, held, adding: tokens };
+        let rows = if tokens == 1 { LogitsRows::All } else { LogitsRows::Last };
+        let ids = vec![0; sequences * tokens];
+        self.trace_in(
+            |counting| counting.new_pages(pages.len(), context),
+            |counting, cache| counting.forward_step(&ids, std::iter::repeat_n(sequence, sequences), rows, cache),
+        )
+    }
+
     /// One block for the activations of all steps, and buffers for their results.
     fn plan_arena(&self, plan: &mut SessionPlan, context: usize) -> Result<()> {
         let device = Device::simulated(Simulation::default());
@@ -107,10 +155,19 @@ impl ScriptedModel {
 
     /// A trace of `run` on a device that only counts, with a KV cache for `context` tokens. Its result is not freed in it.
     fn trace<T>(&self, context: usize, run: impl FnOnce(&ScriptedModel, &mut KvCache) -> Result<T>) -> Result<Trace> {
+        self.trace_in(|counting| counting.new_cache(context), run)
+    }
+
+    /// As [`ScriptedModel::trace`], with the cache that `make` gives.
+    fn trace_in<T>(
+        &self,
+        make: impl FnOnce(&ScriptedModel) -> Result<KvCache>,
+        run: impl FnOnce(&ScriptedModel, &mut KvCache) -> Result<T>,
+    ) -> Result<Trace> {
         let counting = self.counting();
         let device = counting.weights().device();
         let before = device.replace_tensor_buffer(None)?;
-        let traced = counting.new_cache(context).and_then(|mut cache| {
+        let traced = make(&counting).and_then(|mut cache| {
             device.start_trace();
             let given = run(&counting, &mut cache);
             let trace = device.stop_trace();

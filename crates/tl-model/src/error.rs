@@ -452,6 +452,22 @@ pub enum ModelError {
         found: Vec<usize>,
     },
 
+    /// A layer whose state cannot lie in pages.
+    #[error("layer {layer} keeps {kept}, which cannot be shared out in pages: this model runs one sequence at a time")]
+    CachePages {
+        /// The layer.
+        layer: usize,
+        /// What it keeps.
+        kept: &'static str,
+    },
+
+    /// Sequences that a KV cache cannot continue.
+    #[error("the KV cache cannot run this step: {reason}")]
+    CacheSequence {
+        /// Why.
+        reason: &'static str,
+    },
+
     /// A full KV cache.
     #[error(
         "the KV cache is full: it holds {len} of at most {capacity} tokens, {adding} more do not fit; make it larger, or clear it"

@@ -15,11 +15,16 @@
 
 use std::ops::Range;
 
+mod pages;
+
 use tl_device::{DType, Device, Layout, Shape};
 use tl_tensor::ops::{Attention, DeltaStep, convolution_state, delta_state};
 use tl_tensor::{Tensor, TensorMut};
 
 use crate::error::{ModelError, Result};
+
+use pages::PagedStep;
+pub use pages::{PAGE_LEN, StepSequence};
 
 /// Per-layer state of up to `capacity` tokens, and the choice of the tokens of a step whose logits are computed.
 #[derive(Default)]
@@ -38,6 +43,12 @@ pub struct KvCache {
     turn: usize,
     /// Type of the keys and values of parts that a step creates on first use.
     sketched: Option<DType>,
+    /// The position of the first token of the call that is running: see [`KvCache::begin_call`].
+    call_start: Option<usize>,
+    /// The number of pages, if the rows of all layers are pages that many sequences share.
+    n_pages: Option<usize>,
+    /// The sequences of the step then.
+    step_sequences: PagedStep,
 }
 
 /// The tokens of a step whose logits are computed.
@@ -94,6 +105,24 @@ impl Keeps {
 }
 
 impl CachePart {
+    /// As [`CachePart::layouts`], in a cache of `n_pages` pages.
+    ///
+    /// # Errors
+    /// As for [`CachePart::layouts`]; a part that keeps a state.
+    pub fn layouts_in_pages(&self, is_on_gpu: bool, n_pages: usize, dtype: DType) -> Result<[Layout; 2]> {
+        self.in_pages()?.layouts(is_on_gpu, n_pages.saturating_mul(PAGE_LEN), dtype)
+    }
+
+    /// The part with rows for all tokens: in pages, a window only bounds what is seen.
+    fn in_pages(&self) -> Result<CachePart> {
+        match self.keeps {
+            Keeps::KeysAndValues(spec) => {
+                Ok(CachePart { keeps: Keeps::KeysAndValues(LayerSpec { window: None, ..spec }), ..*self })
+            }
+            kept => Err(ModelError::CachePages { layer: self.layer, kept: kept.name() }),
+        }
+    }
+
     /// Layouts of the part's two memories in a cache of `max_len` tokens: keys and values of `dtype`, or the state to
     /// read and the one to write, always `float32`.
     ///
@@ -374,6 +403,24 @@ impl KvCache {
         Ok(())
     }
 
+    /// Begins a call of a model's script, for one step: until [`KvCache::end_call`] the positions are those of its tokens,
+    /// also behind the end of the step. An unfinished step is forgotten.
+    pub fn begin_call(&mut self) {
+        self.abandon_step();
+        self.call_start = Some(self.len);
+    }
+
+    /// Ends a call.
+    pub fn end_call(&mut self) {
+        self.call_start = None;
+    }
+
+    /// The position of the first token of the step; `None` in a step of several sequences, which has
+    /// [`KvCache::step_positions`].
+    pub fn first_position(&self) -> Option<usize> {
+        if self.n_pages.is_some() { None } else { Some(self.call_start.unwrap_or(self.len)) }
+    }
+
     /// Forgets an unfinished step; the next use of a layer begins a new one.
     pub fn abandon_step(&mut self) {
         self.next_part = 0;
@@ -427,20 +474,15 @@ impl KvCache {
         let n = width(k.dims(), 0);
         let (len, capacity) = (self.len, self.capacity);
         let wanted = Keeps::KeysAndValues(spec);
+        if self.n_pages.is_some() {
+            return self.attend_in_pages(CachePart { layer, keeps: wanted }, (q, k, v), n, *options);
+        }
         let Memory::Rows(cache) = self.begin_part(k.device(), CachePart { layer, keeps: wanted }, n)? else {
             return Err(self.wrong_part(layer, wanted));
         };
-        let mut options = *options;
-        if let Some(window) = cache.spec.window {
-            if options.window > window {
-                return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
-            }
-            if cache.rows < capacity && n > Self::MAX_STEP {
-                return Err(ModelError::CacheStep { adding: n, limit: Self::MAX_STEP });
-            }
-            if options.window == 0 {
-                options.window = window;
-            }
+        let options = windowed(cache, layer, *options)?;
+        if cache.spec.window.is_some() && cache.rows < capacity && n > Self::MAX_STEP {
+            return Err(ModelError::CacheStep { adding: n, limit: Self::MAX_STEP });
         }
         cache.make_room(len, n)?;
         let first = len - cache.base;
@@ -449,6 +491,46 @@ impl KvCache {
         let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
         let keys = cache.keys.rows(first + n, &mut key_dims);
         let attended = q.attention_over(keys, cache.values.rows(first + n, &mut value_dims), &options)?;
+        self.end_part(n);
+        Ok(attended)
+    }
+
+    /// [`KvCache::attend_by`] in a step of several sequences.
+    fn attend_in_pages<Q, K, V>(
+        &mut self,
+        part: CachePart,
+        (q, k, v): (&Tensor<Q>, &Tensor<K>, &Tensor<V>),
+        n: usize,
+        options: Attention,
+    ) -> Result<Tensor<Q>> {
+        let step = std::mem::take(&mut self.step_sequences);
+        let attended = self.attend_to(&step, part, (q, k, v), n, options);
+        self.step_sequences = step;
+        attended
+    }
+
+    fn attend_to<Q, K, V>(
+        &mut self,
+        step: &PagedStep,
+        part: CachePart,
+        (q, k, v): (&Tensor<Q>, &Tensor<K>, &Tensor<V>),
+        n: usize,
+        options: Attention,
+    ) -> Result<Tensor<Q>> {
+        let layer = part.layer;
+        if n != step.len() {
+            return Err(ModelError::CacheTokens { layer, expected: step.len(), found: n });
+        }
+        let Memory::Rows(cache) = self.begin_part(k.device(), part, n)? else {
+            return Err(self.wrong_part(layer, part.keeps));
+        };
+        let options = windowed(cache, layer, options)?;
+        for run in step.runs() {
+            let end = run.first_token + run.n_tokens;
+            cache.keys.write_rows(run.first_row, &k.slice(0, run.first_token, end)?)?;
+            cache.values.write_rows(run.first_row, &v.slice(0, run.first_token, end)?)?;
+        }
+        let attended = q.attention_in_pages((&cache.keys, &cache.values), PAGE_LEN, step.sequences(), &options)?;
         self.end_part(n);
         Ok(attended)
     }
@@ -475,14 +557,10 @@ impl KvCache {
         if found != n {
             return Err(ModelError::CacheTokens { layer, expected: n, found });
         }
-        let mut options = *options;
-        if let Some(window) = cache.spec.window {
-            if options.window > window {
-                return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
-            }
-            if options.window == 0 {
-                options.window = window;
-            }
+        let options = windowed(cache, layer, *options)?;
+        if self.n_pages.is_some() {
+            let sequences = self.step_sequences.sequences();
+            return Ok(q.attention_in_pages((&cache.keys, &cache.values), PAGE_LEN, sequences, &options)?);
         }
         let held = held - cache.base;
         let (mut key_dims, mut value_dims) = (Shape::new(&[]), Shape::new(&[]));
@@ -563,7 +641,9 @@ impl KvCache {
             return Err(self.wrong_part(layer, wanted.keeps));
         }
         if self.next_part == 0 {
-            self.check_room(n)?;
+            if self.n_pages.is_none() {
+                self.check_room(n)?;
+            }
             self.step = n;
             self.finished = None;
         } else if n != self.step {
@@ -580,7 +660,9 @@ impl KvCache {
         self.next_part += 1;
         if self.next_part == self.parts.len() && self.sketched.is_none() {
             self.next_part = 0;
-            self.len += n;
+            if self.n_pages.is_none() {
+                self.len += n;
+            }
             self.finished = Some(n);
             self.turn = 1 - self.turn;
         }
@@ -591,6 +673,15 @@ impl KvCache {
         let found = self.parts.get(self.next_part).map_or("nothing", |part| part.of.keeps.name());
         ModelError::CachePart { layer, kept: found, asked: wanted.name() }
     }
+}
+
+/// The options with the layer's window, unless they have a smaller one.
+fn windowed<'a>(rows: &Rows, layer: usize, options: Attention<'a>) -> Result<Attention<'a>> {
+    let Some(window) = rows.spec.window else { return Ok(options) };
+    if options.window > window {
+        return Err(ModelError::CacheWindow { layer, held: window, asked: options.window });
+    }
+    Ok(Attention { window: if options.window == 0 { window } else { options.window }, ..options })
 }
 
 /// Keys and values for each layer.

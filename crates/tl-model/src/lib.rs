@@ -43,7 +43,7 @@ pub use format::TensorType;
 pub use format::gguf::{Array, Gguf, TensorInfo, Value, ValueType};
 pub use format::write::{GgufHeader, GgufWriter};
 pub use generate::{CancelToken, Finish, GenerateOptions, Generator, LanguageModel, Timings};
-pub use kv_cache::{CachePart, Keeps, KvCache, LayerSpec, LogitsRows};
+pub use kv_cache::{CachePart, Keeps, KvCache, LayerSpec, LogitsRows, PAGE_LEN, StepSequence};
 pub use metadata::MetadataValue;
 pub use sampling::{Sampler, SamplingOptions};
 pub use stop::StopStrings;

@@ -41,6 +41,10 @@ impl TensorMut {
         self.lease.device()
     }
 
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
     /// All bytes; empty on a GPU.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.lease.bytes()

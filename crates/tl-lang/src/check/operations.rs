@@ -56,12 +56,13 @@ impl Checker {
         let ok = match (param.kind, &value.ty) {
             (_, Type::Unknown | Type::Never) => true,
             (Kind::Tensor | Kind::Weight | Kind::Ids, Type::Optional) if param.default.is_some() => true,
-            (Kind::Ids, ty) if ty.may_become_tensor() => return self.tensor_of(value, DType::I32),
+            (Kind::Ids | Kind::IntOrIds, ty) if ty.may_become_tensor() => return self.tensor_of(value, DType::I32),
             (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber, ty) if ty.may_become_tensor() => {
                 return self.tensor_of(value, dtype);
             }
             (Kind::Tensor | Kind::Weight | Kind::Ids, ty) => ty.may_be_tensor(),
             (Kind::TensorOrNumber, ty) => ty.may_be_tensor() || ty.is_number(),
+            (Kind::IntOrIds, ty) => ty.may_be_tensor() || *ty == Type::Int,
             (Kind::Tensors, Type::List(element)) => element.may_be_tensor(),
             (Kind::Int, Type::Int) | (Kind::Number, Type::Int | Type::Float) | (Kind::Bool, Type::Bool) => true,
             (Kind::Ints, ty) => *ty == Type::Int || is_ints(ty),
@@ -293,6 +294,7 @@ fn describe_kind(kind: Kind) -> &'static str {
         Kind::Tensors => "a list of tensors",
         Kind::Ids => "an int32 tensor or a list of ints",
         Kind::Int => "an int",
+        Kind::IntOrIds => "an int, an int32 tensor or a list of ints",
         Kind::Ints => "a list of ints",
         Kind::Number => "a number",
         Kind::Bool => "a bool",

@@ -195,7 +195,9 @@ impl<'a> Evaluator<'a> {
                 }
                 match (kind, self.number_at(expr)) {
                     (Kind::TensorOrNumber | Kind::Number, Some(number)) => return Ok(OperandLocation::Number(number)),
-                    (Kind::Int, Some(number @ Number::Int(_))) => return Ok(OperandLocation::Number(number)),
+                    (Kind::Int | Kind::IntOrIds, Some(number @ Number::Int(_))) => {
+                        return Ok(OperandLocation::Number(number));
+                    }
                     _ => {}
                 }
                 let value = self.path(expr)?;
@@ -222,11 +224,15 @@ impl<'a> Evaluator<'a> {
         let Some(top) = self.stack.last_mut() else { return Ok(()) };
         let made = match (kind, &*top) {
             (Kind::Ints, Value::Int(n)) => Value::ints(&[*n]),
-            (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Handle(Handle::Node(node))) => {
-                Value::tensor(library::node_tensor(node).map_err(|error| raise(error, span))?.clone())
-            }
-            (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Ints(_) | Value::List(_)) => {
-                let dtype = if kind == Kind::Ids { DType::I32 } else { DType::F16 };
+            (
+                Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids | Kind::IntOrIds,
+                Value::Handle(Handle::Node(node)),
+            ) => Value::tensor(library::node_tensor(node).map_err(|error| raise(error, span))?.clone()),
+            (
+                Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids | Kind::IntOrIds,
+                Value::Ints(_) | Value::List(_),
+            ) => {
+                let dtype = if matches!(kind, Kind::Ids | Kind::IntOrIds) { DType::I32 } else { DType::F16 };
                 Value::tensor(library::from_list(self.device, top, dtype).map_err(|error| raise(error, span))?)
             }
             _ => return Ok(()),
@@ -281,12 +287,13 @@ impl<'a> Evaluator<'a> {
     ) -> Evaluated<Arg<'s>> {
         let Some(value) = self.value_at(&place) else { return Ok(self.number_or_weight(&place)) };
         Ok(match (param.kind, value) {
-            (Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids, Value::Tensor(tensor)) => {
-                Arg::from(&**tensor)
-            }
+            (
+                Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids | Kind::IntOrIds,
+                Value::Tensor(tensor),
+            ) => Arg::from(&**tensor),
             (_, Value::Absent) => param.default.map_or(Arg::None, tl_tensor::ops::DefaultValue::arg),
             (_, Value::None) if param.default.is_some() => Arg::None,
-            (Kind::TensorOrNumber | Kind::Number | Kind::Int, Value::Int(n)) => Arg::Int(*n),
+            (Kind::TensorOrNumber | Kind::Number | Kind::Int | Kind::IntOrIds, Value::Int(n)) => Arg::Int(*n),
             (Kind::TensorOrNumber | Kind::Number, Value::Float(x)) => Arg::Number(*x),
             (Kind::Ints, Value::Ints(ints)) => Arg::Ints(ints.as_slice()),
             (Kind::Bool, Value::Bool(truth)) => Arg::Bool(*truth),
@@ -478,5 +485,5 @@ fn is_plain((value, parameter): (&Value, &Parameter)) -> bool {
 }
 
 fn takes_tensor(kind: Kind) -> bool {
-    matches!(kind, Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids)
+    matches!(kind, Kind::Tensor | Kind::Weight | Kind::TensorOrNumber | Kind::Ids | Kind::IntOrIds)
 }

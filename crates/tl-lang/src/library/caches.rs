@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tl_device::DType;
 use tl_model::KvCache;
-use tl_tensor::ops::{Attention, DeltaStep, Size, TensorType};
+use tl_tensor::ops::{Arg, Attention, DeltaStep, Size, TensorType, apply};
 
 use super::args::Args;
 use super::error::BuiltinError;
 use super::param::{DefaultValue, Param, ParamKind};
 use super::row::{Builtin, always};
+use super::tensors::operation;
 use crate::types::{HandleKind, Known, Type};
 use crate::value::{Handle, Value};
 
@@ -172,6 +174,31 @@ pub(super) static ROWS: &[Builtin] = &[
         run: |_, args| {
             cache(args, 0)?.lock().clear();
             Ok(Value::Unit)
+        },
+        ..Builtin::BASE
+    },
+    Builtin {
+        name: "row_positions",
+        doc: "The positions of a step's `n` tokens in their texts: `→ float32[n]`. For `rope`, `cache.positions` is enough.",
+        owner: Some(HandleKind::KvCache),
+        params: &[CACHE, Param::required("n", ParamKind::Int)],
+        result: |types| {
+            let n = types.known(1).map_or(Size::Unknown, Known::size);
+            (Type::Tensor(TensorType::new(Some(DType::F32), [n].as_slice())), Known::Nothing)
+        },
+        run: |context, args| {
+            let n = i64::try_from(args.size(1)?).unwrap_or(i64::MAX);
+            let mut cache = cache(args, 0)?.lock();
+            if let Some(positions) = cache.step_positions()? {
+                let found = positions.dims().first().copied().unwrap_or(0);
+                if i64::try_from(found) != Ok(n) {
+                    return Err(BuiltinError::new(format!("the step has {found} tokens, not {n}")));
+                }
+                return Ok(Value::tensor(positions.cast::<f32>()?.into_dyn()));
+            }
+            let first = i64::try_from(cache.first_position().unwrap_or(0)).unwrap_or(i64::MAX);
+            let range = [Arg::Int(first), Arg::Int(first.saturating_add(n)), Arg::Int(1), Arg::DType(DType::F32)];
+            Ok(Value::tensor(apply(operation("arange")?, context.device, &range)?.into()))
         },
         ..Builtin::BASE
     },

@@ -13,6 +13,9 @@ pub(crate) const CONFIG: &str = "config";
 /// A model's field for the dtype of its activations.
 pub(crate) const ACTIVATIONS: &str = "activations";
 
+/// A KV cache's field for the positions of a step's tokens.
+const POSITIONS: &str = "positions";
+
 /// The type of a handle's field.
 pub(crate) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
     match (kind, name) {
@@ -27,6 +30,8 @@ pub(crate) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
         }
         (HandleKind::Config, name) => ModelConfig::FIELDS.contains(&name).then_some(Type::Int),
         (HandleKind::KvCache, "len" | "capacity" | "layers") => Some(Type::Int),
+        // An int, or an int32 tensor in a step of several sequences.
+        (HandleKind::KvCache, POSITIONS) => Some(Type::Unknown),
         (HandleKind::Tokenizer, "vocab_size" | "bos" | "eos") => Some(Type::Int),
         (HandleKind::Plan, "bytes" | "count") => Some(Type::Int),
         _ => None,
@@ -37,7 +42,7 @@ pub(crate) fn field_type(kind: HandleKind, name: &str) -> Option<Type> {
 pub(crate) fn field_names(kind: HandleKind) -> Vec<&'static str> {
     match kind {
         HandleKind::Config => ModelConfig::FIELDS.to_vec(),
-        HandleKind::KvCache => vec!["len", "capacity", "layers"],
+        HandleKind::KvCache => vec!["len", POSITIONS, "capacity", "layers"],
         HandleKind::Tokenizer => vec!["vocab_size", "bos", "eos"],
         HandleKind::Plan => vec!["bytes", "count"],
         _ => Vec::new(),
@@ -81,7 +86,8 @@ fn number_of_handle(handle: &Handle, name: &str) -> Option<Number> {
             ConfigValue::Float(x) => return Some(Number::Float(x)),
             ConfigValue::Text(_) => return None,
         },
-        (Handle::KvCache(cache), "len") => cache.lock().len(),
+        (Handle::KvCache(cache), POSITIONS) => cache.lock().first_position()?,
+        (Handle::KvCache(cache), "len") => Some(cache.lock()).filter(|cache| cache.n_pages().is_none())?.len(),
         (Handle::KvCache(cache), "capacity") => cache.lock().capacity(),
         (Handle::KvCache(cache), "layers") => cache.lock().n_layers(),
         (Handle::Tokenizer(tokenizer), "vocab_size") => tokenizer.vocab_size(),
@@ -105,6 +111,13 @@ fn field_of_handle(handle: &Handle, name: &str) -> Result<Value, BuiltinError> {
             Some(ConfigValue::Text(text)) => Ok(Value::text(text)),
             _ => Err(BuiltinError::new(format!("a model's config has no field `{name}`"))),
         },
+        (Handle::KvCache(cache), POSITIONS) => match cache.lock().step_positions()? {
+            Some(positions) => Ok(Value::tensor(positions.into_dyn())),
+            None => Err(BuiltinError::new("a KV cache without layers has no positions")),
+        },
+        (Handle::KvCache(_), "len") => Err(BuiltinError::new(
+            "in a step of several sequences `cache.len` is no number: `cache.positions` has the position of each token",
+        )),
         (Handle::Tokenizer(tokenizer), "bos") => special(tokenizer.bos(), name),
         (Handle::Tokenizer(tokenizer), "eos") => special(tokenizer.eos(), name),
         (handle, _) => Err(BuiltinError::new(format!("{} has no field `{name}`", handle.kind().name()))),

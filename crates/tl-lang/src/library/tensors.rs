@@ -294,7 +294,7 @@ fn parts(types: &ArgTypes<'_>, axis: Option<usize>, part: impl Fn(Size, Size) ->
     (element, Known::elements(known))
 }
 
-fn operation(name: &'static str) -> Result<&'static Op, BuiltinError> {
+pub(super) fn operation(name: &'static str) -> Result<&'static Op, BuiltinError> {
     by_name(name).ok_or_else(|| BuiltinError::new(format!("the operation `{name}` is not available")))
 }
 

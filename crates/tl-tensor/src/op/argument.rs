@@ -34,6 +34,8 @@ pub enum Kind {
     Ids,
     /// An integer.
     Int,
+    /// An integer, or a tensor of `int32`.
+    IntOrIds,
     /// A list of integers.
     Ints,
     /// A plain number.
@@ -57,6 +59,7 @@ impl Kind {
             }
             Kind::Tensors => matches!(arg, Arg::Tensors(_)),
             Kind::Int => matches!(arg, Arg::Int(_)),
+            Kind::IntOrIds => matches!(arg, Arg::Tensor(_) | Arg::Operand(_) | Arg::Planned(_) | Arg::Int(_)),
             Kind::Ints => matches!(arg, Arg::Ints(_)),
             Kind::Number => matches!(arg, Arg::Number(_) | Arg::Int(_)),
             Kind::Bool => matches!(arg, Arg::Bool(_)),
@@ -72,6 +75,7 @@ impl Kind {
             Kind::Tensors => "a list of tensors",
             Kind::Ids => "a tensor of int32",
             Kind::Int => "an integer",
+            Kind::IntOrIds => "an integer or a tensor of int32",
             Kind::Ints => "a list of integers",
             Kind::Number => "a number",
             Kind::Bool => "true or false",

@@ -88,7 +88,10 @@ fn scale(call: &Call, q: &Operand) -> Result<f32, OpError> {
 }
 
 fn softcap(call: &Call) -> Result<f32, OpError> {
-    let softcap = call.number(6)?;
+    softcap_of(call.number(6)?)
+}
+
+pub(super) fn softcap_of(softcap: f64) -> Result<f32, OpError> {
     if !(softcap >= 0.0 && softcap.is_finite()) {
         return Err(OpError::Value { operand: "softcap", expected: "0 or more", found: softcap });
     }
@@ -134,7 +137,7 @@ fn distinct_heads(operand: &Operand) -> usize {
     }
 }
 
-fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
+pub(super) fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     let (q, q_dtype) = args.ranked(0, 3, "q", "3 dimensions, [n, heads, d]")?;
     let (k, k_dtype) = args.ranked(1, 3, "k", "3 dimensions, [m, kv_heads, d]")?;
     let (v, v_dtype) = args.ranked(2, 3, "v", "3 dimensions, [m, kv_heads, e]")?;

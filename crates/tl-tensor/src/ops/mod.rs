@@ -12,6 +12,7 @@ mod along_last;
 mod attention;
 mod attention_gpu;
 mod attention_mask;
+mod attention_pages;
 mod cast;
 mod causal_convolution;
 mod concat;
@@ -49,6 +50,7 @@ mod where_op;
 mod yarn;
 
 pub use attention::{Attention, MAX_HEAD_DIM};
+pub use attention_pages::PagedSequence;
 pub use causal_convolution::convolution_state;
 pub use create::CreateTensors;
 pub use gated_delta_rule::{DeltaStep, delta_state};

@@ -1,11 +1,14 @@
 //! `rope`: rotary position embedding.
 
+use tl_device::DType;
 use tl_kernels::{RopeStyle, Rotation};
 
 use super::rope_gpu;
 use crate::op::kernel::with_float;
 use crate::op::rule::{same, weight_rule};
-use crate::op::{Arg, Call, DefaultValue, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required};
+use crate::op::{
+    Arg, Call, DefaultValue, Dispatch, Group, Kind, Op, OpKernel, RuleArgs, TensorType, optional, required,
+};
 use crate::size::Size;
 use crate::tensor::Tensor;
 use crate::{Error, OpError};
@@ -16,12 +19,12 @@ static ROPE: Op = Op {
     name: "rope",
     group: Group::Transformer,
     doc: "Rotates the pairs `(x[2i], x[2i + 1])` of each head by the angle `p · base^(-2i/dims) / scale / factors[i]`, `p` being \
-          `pos` for the first token and one more for each that follows (Su et al., 2021). `dims`, all of the head unless given, says how \
+          `pos` for the first token and one more for each that follows, or of token `t` `pos[t]` where `pos` is a tensor (Su et al., 2021). `dims`, all of the head unless given, says how \
           many elements of a head are rotated, the first ones; the others stay. With `halves` the pairs are `(x[i], x[i + dims/2])`. \
-          Sines and cosines are multiplied by `magnitude`. `x: [n, heads, d], factors: [dims/2] → [n, heads, d]`.",
+          Sines and cosines are multiplied by `magnitude`. `x: [n, heads, d], pos: int or int32[n], factors: [dims/2] → [n, heads, d]`.",
     params: &[
         required("x", Kind::Tensor),
-        optional("pos", Kind::Int, DefaultValue::Int(0)),
+        optional("pos", Kind::IntOrIds, DefaultValue::Int(0)),
         optional("base", Kind::Number, DefaultValue::Number(10000.0)),
         optional("dims", Kind::Int, DefaultValue::Absent),
         optional("halves", Kind::Bool, DefaultValue::Bool(false)),
@@ -33,10 +36,15 @@ static ROPE: Op = Op {
     kernel: OpKernel::Contiguous(|call| {
         let x = call.operand(0)?;
         let (n_tokens, n_heads, head_dim, threads) = (x.dims[0], x.dims[1], x.dims[2], call.threads);
-        let factors = call.optional_operand(FACTORS);
+        let (factors, positions) = (call.optional_operand(FACTORS), call.optional_operand(POS));
+        let positions = positions.as_ref().map(|positions| positions.slice::<i32>()).transpose()?;
+        if let Some(found) = positions.and_then(|positions| positions.iter().find(|pos| **pos < 0)) {
+            return Err(OpError::Value { operand: "pos", expected: "0 or more", found: f64::from(*found) });
+        }
         let rotation = Rotation {
             rotary_dim: rotary_dim(call, head_dim)?,
-            pos: call.int(1)? as usize,
+            pos: if positions.is_none() { call.int(POS)? as usize } else { 0 },
+            positions,
             base: base(call)?,
             style: style(call),
             scale: scale(call)?,
@@ -50,8 +58,11 @@ static ROPE: Op = Op {
     }),
     gpu: Some(|call| {
         let x = call.operand(0)?;
+        if call.optional_operand(POS).is_some() {
+            return Ok(Dispatch::Unsupported);
+        }
         let angles = rope_gpu::Angles {
-            position: call.int(1)?,
+            position: call.int(POS)?,
             base: base(call)?,
             rotary_dim: rotary_dim(call, x.dims[2])?,
             has_halves: call.bool(4),
@@ -63,6 +74,9 @@ static ROPE: Op = Op {
     }),
 };
 
+/// The position of the argument `pos`.
+const POS: usize = 1;
+
 /// The position of the argument `factors`.
 const FACTORS: usize = 6;
 
@@ -71,10 +85,21 @@ fn rule(args: &RuleArgs) -> Result<TensorType, OpError> {
     if let Some(found) = dtype.filter(|dtype| !dtype.is_float()) {
         return Err(OpError::DType { operand: "x", expected: "float16 or float32 (cast it first)", found });
     }
-    if let Size::Known(pos) = args.int(1)
+    if let Size::Known(pos) = args.int(POS)
         && pos < 0
     {
         return Err(OpError::Value { operand: "pos", expected: "0 or more", found: pos as f64 });
+    }
+    if args.is_tensor(POS)
+        && let Ok((positions, dtype)) = args.tensor(POS)
+    {
+        if let Some(found) = dtype.filter(|&dtype| dtype != DType::I32) {
+            return Err(OpError::DType { operand: "pos", expected: "an int or int32", found });
+        }
+        let &[n] = positions else {
+            return Err(OpError::Rank { operand: "pos", expected: "1 dimension, [n]", found: positions.len() });
+        };
+        same("there must be a position for each token", n, x[0])?;
     }
     let rotated = if args.is_given(3) { args.int(3) } else { x[2] };
     if let Size::Known(n) = rotated

@@ -167,7 +167,11 @@ fn argument(device: &Device, op: &Op, index: usize, choices: &Choices) -> Own {
             Own::Int(last as i64 / 2 * 2)
         }
         Kind::Int if param.name == "window" && !pick.is_multiple_of(4) => Own::Int(i64::from(pick / 4 % 5)),
-        Kind::Int => Own::Int(int(choices, pick)),
+        Kind::IntOrIds if !pick.is_multiple_of(3) => {
+            let n = shape(choices, choices.picks[0] / 5).first().copied().unwrap_or(1);
+            Own::Tensor(tensor_of(device, choices, pick, Kind::Ids, vec![n]))
+        }
+        Kind::Int | Kind::IntOrIds => Own::Int(int(choices, pick)),
         Kind::Ints if op.name == "permute" => {
             let rank = 1 + (choices.hidden % 3) as i64;
             Own::Ints((0..rank).map(|i| (i + i64::from(pick)) % rank).collect())
