@@ -396,4 +396,3 @@ impl Drop for EndGuard {
         drop(left);
     }
 }
-

@@ -114,7 +114,10 @@ fn wait(server: &Server, patience: Duration) -> Result<(), Stop> {
     }
     let stats = server.stats();
     let left = stats.running + stats.waiting;
-    print_error(&format!("stopping: {left} requests go on for up to {} s; a second signal ends them", patience.as_secs()));
+    print_error(&format!(
+        "stopping: {left} requests go on for up to {} s; a second signal ends them",
+        patience.as_secs()
+    ));
     server.drain(patience);
     while !server.is_ended() {
         std::thread::sleep(SIGNAL_POLL);

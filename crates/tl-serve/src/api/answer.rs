@@ -84,7 +84,9 @@ impl Answer {
             None => match stream.finish() {
                 Some(Finish::MaxTokens) => self.last_piece(End::Length).map(Ok),
                 Some(Finish::EndOfText | Finish::ConstraintComplete) => self.last_piece(End::Stop).map(Ok),
-                _ => Some(Err(ApiError::new(503, Some("stopping"), "the server stopped before the answer was complete"))),
+                _ => {
+                    Some(Err(ApiError::new(503, Some("stopping"), "the server stopped before the answer was complete")))
+                }
             },
         })
     }

@@ -69,9 +69,7 @@ impl From<Refusal> for ApiError {
             Refusal::QueueFull { retry_after, .. } => {
                 ApiError::new(429, Some("queue_full"), message).with_retry_after(retry_after)
             }
-            Refusal::Stopping => {
-                ApiError::new(503, Some("stopping"), message).with_retry_after(Duration::from_secs(5))
-            }
+            Refusal::Stopping => ApiError::new(503, Some("stopping"), message).with_retry_after(Duration::from_secs(5)),
             _ => ApiError::bad(message),
         }
     }

@@ -59,7 +59,9 @@ fn content(fields: &mut Fields) -> ApiResult<Option<String>> {
     match fields.take("content") {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(Value::Array(parts)) => parts.into_iter().map(|part| text_part(part, &place)).collect::<ApiResult<_>>().map(Some),
+        Some(Value::Array(parts)) => {
+            parts.into_iter().map(|part| text_part(part, &place)).collect::<ApiResult<_>>().map(Some)
+        }
         Some(other) => Err(ApiError::param(&place, format_args!("expected a text or a list, found {}", kind(&other)))),
     }
 }
@@ -126,8 +128,10 @@ mod tests {
             json!([{"role": "developer", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]}]),
             Ok(json!([{"role": "system", "content": "a"}, {"role": "user", "content": "bc"}])),
         );
-        let call = |arguments: Value| json!([{"role": "assistant", "content": null, "tool_calls":
-            [{"id": "x", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]);
+        let call = |arguments: Value| {
+            json!([{"role": "assistant", "content": null, "tool_calls":
+            [{"id": "x", "type": "function", "function": {"name": "f", "arguments": arguments}}]}])
+        };
         let mut object = call(json!({"a": 1}));
         object[0]["content"] = json!("");
         check(call(json!("{\"a\": 1}")), Ok(object));

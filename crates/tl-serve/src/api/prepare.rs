@@ -132,7 +132,10 @@ fn finish(kind: Kind, common: Common, served: &Served, prompts: Vec<Vec<u32>>, r
     let count = prompts.len().saturating_mul(common.n);
     if count > MAX_CHOICES {
         let param = if common.n > 1 { "n" } else { "prompt" };
-        return Err(ApiError::param(param, format_args!("{count} answers are more than the {MAX_CHOICES} that there can be")));
+        return Err(ApiError::param(
+            param,
+            format_args!("{count} answers are more than the {MAX_CHOICES} that there can be"),
+        ));
     }
     let prompt_tokens = prompts.iter().map(Vec::len).sum();
     let mut requests = Vec::with_capacity(count);

@@ -30,7 +30,9 @@ fn wrong() -> ApiError {
 /// Token ids.
 pub(crate) fn tokens(list: &[Value], param: &str) -> ApiResult<Vec<u32>> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    list.iter().map(|value| id(value).ok_or_else(|| ApiError::param(param, "a token is no whole number of 32 bits"))).collect()
+    list.iter()
+        .map(|value| id(value).ok_or_else(|| ApiError::param(param, "a token is no whole number of 32 bits")))
+        .collect()
 }
 
 #[cfg(test)]

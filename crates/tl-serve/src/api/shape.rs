@@ -87,7 +87,8 @@ impl Shape {
             Kind::Text => json!({"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": finish}),
             Kind::Chat => {
                 let calls = calls(&answer.calls);
-                let content = if answer.text.is_empty() && !calls.is_empty() { Value::Null } else { json!(answer.text) };
+                let content =
+                    if answer.text.is_empty() && !calls.is_empty() { Value::Null } else { json!(answer.text) };
                 let mut message = json!({"role": "assistant", "content": content, "refusal": null});
                 if !calls.is_empty() {
                     message["tool_calls"] = Value::Array(calls);
@@ -109,7 +110,13 @@ impl Shape {
     }
 
     /// A piece of text, with its token.
-    pub(crate) fn chunk(&self, index: usize, text: &str, token: Option<(Token, usize)>, tokenizer: &Tokenizer) -> Value {
+    pub(crate) fn chunk(
+        &self,
+        index: usize,
+        text: &str,
+        token: Option<(Token, usize)>,
+        tokenizer: &Tokenizer,
+    ) -> Value {
         let logprobs = self.logprobs(token.as_slice(), tokenizer);
         match self.kind {
             Kind::Chat => self.chat_chunk(index, json!({"content": text}), logprobs, None),
@@ -173,7 +180,10 @@ impl Shape {
                 let text = |id: u32| Value::String(token_text(id, tokenizer));
                 let top = |token: &Token| -> Value {
                     let entries = token.top.iter().take(n);
-                    entries.map(|top| (token_text(top.id, tokenizer), json!(finite(top.logprob)))).collect::<Map<_, _>>().into()
+                    entries
+                        .map(|top| (token_text(top.id, tokenizer), json!(finite(top.logprob))))
+                        .collect::<Map<_, _>>()
+                        .into()
                 };
                 json!({
                     "tokens": tokens.iter().map(|(token, _)| text(token.id)).collect::<Vec<_>>(),

@@ -96,7 +96,9 @@ impl Tools {
         }
         let mark = |text: &str| if text.is_empty() { String::new() } else { Value::from(text).to_string() };
         let (open, close) = (mark(&form.open), mark(&form.close));
-        Some(format!("start: {open} call {close}\ncall: %json {}\n", json!({ "anyOf": calls })))
+        // Without spaces, of which a model may write any number.
+        let schema = json!({ "anyOf": calls, "x-guidance": {"whitespace_flexible": false} });
+        Some(format!("start: {open} call {close}\ncall: %json {schema}\n"))
     }
 }
 
@@ -172,9 +174,9 @@ impl ToolForm {
         let begin = turn.get(..named)?.rfind('{')?;
         let (call, len) = first_object(turn.get(begin..)?)?;
         let is_call = call.len() == 2 && call.get("name").and_then(Value::as_str) == Some(CALLED);
-        let field = ["arguments", "parameters"].into_iter().find(|&field| {
-            call.get(field).is_some_and(|arguments| arguments.get(ARGUMENT).is_some())
-        })?;
+        let field = ["arguments", "parameters"]
+            .into_iter()
+            .find(|&field| call.get(field).is_some_and(|arguments| arguments.get(ARGUMENT).is_some()))?;
         let rest = turn.get(begin + len..)?;
         let close = if eos.is_empty() { rest } else { rest.split(eos).next().unwrap_or_default() };
         let before = turn.get(..begin)?;
@@ -355,7 +357,8 @@ mod tests {
             // Whatever the pieces are.
             for size in [1, 3, 1000] {
                 let mut reader = ToolReader::new(form.clone(), &tools);
-                let pieces: Vec<String> = answer.chars().collect::<Vec<_>>().chunks(size).map(String::from_iter).collect();
+                let pieces: Vec<String> =
+                    answer.chars().collect::<Vec<_>>().chunks(size).map(String::from_iter).collect();
                 let mut shown: String = pieces.iter().map(|piece| reader.push(piece)).collect();
                 let (rest, found) = reader.finish("");
                 shown += &rest;

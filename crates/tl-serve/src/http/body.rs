@@ -44,7 +44,8 @@ impl BodyRoom {
     /// Another type of content, a body that is too long or too slow, no room.
     pub(super) async fn read(&self, request: Request<Incoming>) -> ApiResult<BookedBody> {
         // A web page of another origin can send other types without asking.
-        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             let message = "expected the header Content-Type: application/json";

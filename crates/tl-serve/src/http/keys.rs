@@ -110,7 +110,9 @@ mod tests {
         };
         check(Some("Bearer sk-one"), true);
         check(Some("bearer  sk-two"), true);
-        for wrong in ["Bearer sk-thr", "Bearer sk-on", "Bearer sk-one\0", "Bearer ", "Bearer", "sk-one", "Basic sk-one", ""] {
+        for wrong in
+            ["Bearer sk-thr", "Bearer sk-on", "Bearer sk-one\0", "Bearer ", "Bearer", "sk-one", "Basic sk-one", ""]
+        {
             check(Some(wrong), false);
         }
         check(Some(&format!("Bearer {}", "x".repeat(1000))), false);

@@ -42,7 +42,10 @@ pub(super) fn text(stats: &EngineStats, counts: &Counts) -> String {
     let turned_away = counts.turned_away.load(Ordering::Relaxed);
     metric("connections_refused_total", "counter", "Connections beyond the maximum.", &turned_away);
     metric("stopping", "gauge", "1 while the server takes no more requests.", &u8::from(stats.is_stopping));
-    let _ = write!(out, "# HELP tl_http_responses_total Responses by class of status.\n# TYPE tl_http_responses_total counter\n");
+    let _ = write!(
+        out,
+        "# HELP tl_http_responses_total Responses by class of status.\n# TYPE tl_http_responses_total counter\n"
+    );
     for (class, count) in (2..).zip(&counts.responses) {
         let _ = writeln!(out, "tl_http_responses_total{{class=\"{class}xx\"}} {}", count.load(Ordering::Relaxed));
     }

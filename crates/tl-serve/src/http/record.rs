@@ -54,7 +54,13 @@ pub(super) struct AnswerRecord {
 }
 
 impl Record {
-    pub(super) fn new(log: Log, counts: Arc<Counts>, client: SocketAddr, method: &'static str, route: &'static str) -> Record {
+    pub(super) fn new(
+        log: Log,
+        counts: Arc<Counts>,
+        client: SocketAddr,
+        method: &'static str,
+        route: &'static str,
+    ) -> Record {
         Record { log, counts, start: clock::now(), client, method, route, status: 0, answer: None }
     }
 
