@@ -6,7 +6,6 @@ use crate::error::Refusal;
 
 /// A prompt to continue.
 #[derive(Debug)]
-#[non_exhaustive]
 pub struct Request {
     /// The prompt, with the tokens that begin a text.
     pub prompt: Vec<u32>,

@@ -202,7 +202,7 @@ impl Scheduler {
             queue: shared.queue,
             waiting: state.waiting.iter().filter(|job| !job.sink.is_cancelled()).count(),
             running: usize::from(state.running.is_some()),
-            is_stopping: state.deadline.is_some() || state.is_ended,
+            is_stopping: state.deadline.is_some(),
             is_ended: state.is_ended,
             submitted_count: counts.submitted,
             refused_count: counts.refused,

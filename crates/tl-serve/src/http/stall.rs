@@ -69,3 +69,29 @@ impl AsyncWrite for StallGuard {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_reads_nothing() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(async {
+            let stream = TcpStream::from_std(stream).unwrap();
+            let mut guarded = StallGuard::new(stream, Duration::from_millis(50));
+            let piece = vec![0; 1 << 20];
+            loop {
+                let write = std::future::poll_fn(|context| Pin::new(&mut guarded).poll_write(context, &piece));
+                if let Err(error) = write.await {
+                    break error;
+                }
+            }
+        });
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
