@@ -8,6 +8,7 @@ use tl_lang::PREFILL_CHUNK;
 use tl_model::{
     Constraint, ConstraintState, KvCache, LanguageModel, ModelError, Result, Sampler, SamplingOptions, Timings,
 };
+use tl_tensor::Tensor;
 
 use crate::model::Model;
 
@@ -86,6 +87,14 @@ impl Session {
     /// Tokens and times of all steps so far.
     pub fn timings(&self) -> Timings {
         self.timings
+    }
+
+    /// Sets the sampling options of the next text, which is set after this.
+    ///
+    /// # Errors
+    /// An option outside its range; the session is then unchanged.
+    pub fn set_sampling(&mut self, sampling: SamplingOptions) -> Result<()> {
+        self.sampler.set_options(sampling)
     }
 
     /// Sets the constraint on chosen tokens; `None` allows all. Constrained text begins after the present text, and
@@ -173,6 +182,15 @@ impl Session {
     /// # Errors
     /// An empty text, a full context, lack of memory, the error of [`Constraint::mask`]. The text stays as it was.
     pub fn step(&mut self) -> Result<Step> {
+        self.step_with(&mut |_| Ok(()))
+    }
+
+    /// [`Session::step`], with a look at the logits from which a token is chosen: `[1, vocab_size]`, as the model gives
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`Session::step`], and those of `look`.
+    pub fn step_with(&mut self, look: &mut dyn FnMut(&Tensor) -> Result<()>) -> Result<Step> {
         #[expect(clippy::disallowed_methods, reason = "steps are timed for their statistics")]
         let start = Instant::now();
         let held = self.cache.len();
@@ -189,6 +207,7 @@ impl Session {
             self.count(n, true, start.elapsed());
             return Ok(Step::Prefilled(left));
         }
+        look(&logits)?;
         let token = match &mut self.constraint {
             Some(constraint) => {
                 let token = self.sampler.sample_tensor_with(&logits, constraint.as_mut())?;

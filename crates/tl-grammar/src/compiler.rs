@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use llguidance::Matcher;
 use llguidance::ParserFactory;
@@ -53,6 +54,15 @@ impl GrammarCompiler {
     /// A source that is no JSON schema, no grammar or no regular expression; one that uses unsupported features, that
     /// no text of this vocabulary can follow, or that exceeds the limits.
     pub fn compile(&self, source: &GrammarSource) -> Result<Grammar> {
+        self.compile_within(source, MAX_COMPILE_TIME)
+    }
+
+    /// [`GrammarCompiler::compile`] that gives up after this time, at most [`MAX_COMPILE_TIME`].
+    ///
+    /// # Errors
+    /// As for [`GrammarCompiler::compile`].
+    pub fn compile_within(&self, source: &GrammarSource, time: Duration) -> Result<Grammar> {
+        let time = time.min(MAX_COMPILE_TIME);
         let (kind, (grammar, schema)) = (source.kind(), source.prepare()?);
         let (sender, receiver) = mpsc::sync_channel(1);
         let (factory, vocabulary) = (self.factory.clone(), self.vocabulary.clone());
@@ -60,10 +70,10 @@ impl GrammarCompiler {
             // The receiver may have given up.
             let _ = sender.send(compile(&factory, vocabulary, grammar));
         })?;
-        match receiver.recv_timeout(MAX_COMPILE_TIME) {
+        match receiver.recv_timeout(time) {
             Ok(Ok(grammar)) => Ok(grammar),
             Ok(Err(problem)) => Err(invalid(kind, &problem, schema.as_ref())),
-            Err(RecvTimeoutError::Timeout) => Err(GrammarError::TooSlow { kind, seconds: MAX_COMPILE_TIME.as_secs() }),
+            Err(RecvTimeoutError::Timeout) => Err(GrammarError::TooSlow { kind, seconds: time.as_secs() }),
             // Panics are caught where they happen, and become errors.
             Err(RecvTimeoutError::Disconnected) => Err(invalid(kind, "panic: the compiler of grammars", None)),
         }

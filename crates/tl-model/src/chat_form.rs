@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use tl_chat::{ChatError, ChatTemplate, DateTime, Message, Request};
 
 use crate::error::{ModelError, Result};
@@ -36,26 +37,59 @@ impl ChatForm {
     /// # Errors
     /// A template that rejects the conversation.
     pub fn text(&self, messages: &[Message], now: DateTime) -> Result<String> {
-        // A message's text comes from a user or a model: it contains no special tokens.
-        let protected: Vec<Message> = messages
-            .iter()
-            .map(|message| match message.content() {
-                Some(text) => message.clone().with("content", self.tokenizer.protect(text).into_owned()),
-                None => message.clone(),
-            })
-            .collect();
+        self.text_with(messages, None, None, now)
+    }
+
+    /// [`ChatForm::text`] with tools that the model may call, as in [`Request::tools`], and with further variables of
+    /// the template.
+    ///
+    /// # Errors
+    /// A template that rejects the conversation.
+    pub fn text_with(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+        extra: Option<&Map<String, Value>>,
+        now: DateTime,
+    ) -> Result<String> {
+        // Texts come from a user or a model: they contain no special tokens.
+        let messages: Vec<Message> = messages.iter().map(|message| self.protected_message(message)).collect();
+        let tools = tools.map(|tools| self.protected(tools));
+        let extra: Option<Map<String, Value>> =
+            extra.map(|extra| extra.iter().map(|(name, value)| (name.clone(), self.protected(value))).collect());
         let token_text = |id: Option<u32>| id.and_then(|id| self.tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (token_text(self.tokenizer.bos()), token_text(self.tokenizer.eos()));
         let request = Request {
-            messages: &protected,
-            tools: None,
+            messages: &messages,
+            tools: tools.as_ref(),
             add_generation_prompt: true,
             bos_token: &bos,
             eos_token: &eos,
-            extra: None,
+            extra: extra.as_ref(),
             now,
         };
         self.template.render(&request).map_err(chat_error)
+    }
+
+    /// A message whose texts, but for the role, are protected.
+    fn protected_message(&self, message: &Message) -> Message {
+        let texts = message.fields().iter().filter(|(name, _)| *name != "role");
+        texts.fold(message.clone(), |message, (name, value)| message.with(name.as_str(), self.protected(value)))
+    }
+
+    /// A value whose texts are protected. JSON from a client is of bounded depth.
+    fn protected(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.tokenizer.protect(text).into_owned()),
+            Value::Array(list) => list.iter().map(|value| self.protected(value)).collect(),
+            Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), self.protected(value))).collect(),
+            other => other.clone(),
+        }
+    }
+
+    /// The template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
     }
 
     /// The tokens of a conversation, up to the beginning of the answer.

@@ -1,6 +1,7 @@
 //! The command-line arguments.
 
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -56,6 +57,9 @@ pub(crate) enum Command {
     Generate(GenerateArguments),
     /// Talk with a model
     Chat(ChatArguments),
+    /// Serve a model to programs and browsers: the OpenAI API over HTTP
+    #[command(after_help = "Example: tl serve model.gguf --context 8192, then open http://127.0.0.1:8080 in a browser")]
+    Serve(ServeArguments),
     /// List the models in the caches of Hugging Face and ollama, with what each takes
     List {
         /// Print one JSON object
@@ -308,6 +312,47 @@ pub(crate) struct ChatArguments {
     #[cfg(feature = "grammar")]
     #[command(flatten)]
     pub(crate) grammar: GrammarArguments,
+    #[command(flatten)]
+    pub(crate) how: ModelArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// Arguments of `tl serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The model: a file or folder, or a name: org/repo, org/repo:quant, ollama:name
+    pub(crate) model: PathBuf,
+    /// The name by which clients ask for the model [default: that of its file, or the name given]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) name: Option<String>,
+    /// Memory for this many tokens, prompt and answer together [default: 4096, or what the model works for]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// The most tokens of an answer whose request does not say
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1024)]
+    pub(crate) max_tokens: usize,
+    /// The most requests that wait; further ones are refused with 429
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) queue: usize,
+    /// The most connections at once
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) connections: u16,
+    /// The address to listen on; 0.0.0.0 is all of this machine's
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// The port to listen on; 0 is any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// Answer only requests with one of the keys in this file, one on each line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Let pages of this web origin, such as https://example.org, use the server; * is all [default: none]
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors: Option<String>,
+    /// How long running requests may go on after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) drain: u32,
     #[command(flatten)]
     pub(crate) how: ModelArguments,
     #[command(flatten)]

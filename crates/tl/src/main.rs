@@ -44,6 +44,7 @@ mod repl_input;
 mod report;
 mod reservations;
 mod script;
+mod serve;
 mod size;
 mod sizes;
 mod source_arguments;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         Command::Repl(repl) => repl::run(&repl),
         Command::Generate(generate) => generate::run(&generate),
         Command::Chat(chat) => chat::run(&chat),
+        Command::Serve(serve) => serve::run(&serve),
         Command::List { json } => models::list(json),
         #[cfg(feature = "pull")]
         Command::Pull { model, revision } => models::pull(&model, revision.as_deref()),

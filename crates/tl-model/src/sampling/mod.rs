@@ -89,6 +89,14 @@ impl SamplingOptions {
         self
     }
 
+    /// Checks that every option is in its range.
+    ///
+    /// # Errors
+    /// The first one that is not, with its range.
+    pub fn check(&self) -> Result<()> {
+        check_options(self)
+    }
+
     /// Whether any penalty changes logits.
     pub fn has_penalties(&self) -> bool {
         let is_neutral =
@@ -101,6 +109,7 @@ impl SamplingOptions {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplingOptions,
+    vocab_size: usize,
     random: Random,
     // Scratch for the whole vocabulary; refilled by each choice.
     /// The remaining tokens.
@@ -138,6 +147,7 @@ impl Sampler {
         check_options(&options)?;
         Ok(Sampler {
             options,
+            vocab_size,
             random: Random::new(options.seed),
             candidates: Vec::with_capacity(vocab_size),
             weights: Vec::with_capacity(vocab_size),
@@ -149,6 +159,19 @@ impl Sampler {
     /// The options as given.
     pub fn options(&self) -> &SamplingOptions {
         &self.options
+    }
+
+    /// Begins anew with other options: their seed's random sequence, no last tokens. The scratch stays.
+    ///
+    /// # Errors
+    /// An option outside its range; the sampler is then unchanged.
+    pub fn set_options(&mut self, options: SamplingOptions) -> Result<()> {
+        check_options(&options)?;
+        let vocab_size = self.vocab_size;
+        self.history = options.has_penalties().then(|| History::new(options.penalty_window, vocab_size));
+        self.random = Random::new(options.seed);
+        self.options = options;
+        Ok(())
     }
 
     /// Restarts the random sequence from `seed`.

@@ -59,9 +59,13 @@ impl Drop for Folder {
 
 /// The demo model with a chat template in its file.
 pub(crate) fn demo_with_template(folder: &Folder) -> String {
+    demo_with(folder, "{% for m in messages %}{{ m.content }}. {% endfor %}")
+}
+
+/// The demo model with this chat template in its file.
+pub(crate) fn demo_with(folder: &Folder, template: &str) -> String {
     let mut file = std::fs::read(root().join("models/demo-q8_0.gguf")).unwrap();
-    let (key, mut template) =
-        ("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}. {% endfor %}".to_owned());
+    let (key, mut template) = ("tokenizer.chat_template", template.to_owned());
     // All that comes behind the new pair keeps its place within blocks of 32 bytes.
     let len = 8 + key.len() + 4 + 8 + template.len() + "{##}".len();
     template += &format!("{{#{}#}}", " ".repeat(len.next_multiple_of(32) - len));

@@ -1,0 +1,110 @@
+//! The engine: tokens in, tokens out, for any number of askers. It knows nothing of HTTP and of text.
+//!
+//! All memory is reserved when it starts. One thread owns the model and its memory; `scheduler.rs` decides which
+//! sequence takes which step there.
+
+use std::time::Duration;
+
+use tl_engine::Model;
+
+use crate::error::{Error, Refusal, Result};
+use crate::request::Request;
+use crate::scheduler::Scheduler;
+use crate::stats::{EngineStats, Quote};
+use crate::stream::{TokenLogprob, TokenStream};
+
+/// Options of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineOptions {
+    /// Maximum tokens of a sequence, prompt and answer together.
+    pub context: usize,
+    /// Sequences that run at once. This engine runs one after the other: 1.
+    pub sequences: usize,
+    /// Maximum number of waiting requests, at most [`EngineOptions::MAX_QUEUE`].
+    pub queue: usize,
+}
+
+impl EngineOptions {
+    /// The largest `queue`.
+    pub const MAX_QUEUE: usize = 65_536;
+
+    /// One sequence of up to `context` tokens at once, and 16 waiting requests.
+    pub fn new(context: usize) -> EngineOptions {
+        EngineOptions { context, sequences: 1, queue: 16 }
+    }
+
+    /// Heap bytes of all requests that may run and wait, at most: prompts, and the room for their tokens.
+    pub fn heap_bytes(&self) -> u64 {
+        const TOKEN_BYTES: usize = size_of::<u32>() + (Request::MAX_LOGPROBS + 1) * size_of::<TokenLogprob>();
+        let requests = self.queue.saturating_add(self.sequences);
+        requests.saturating_mul(self.context).saturating_mul(TOKEN_BYTES) as u64
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.sequences != 1 {
+            let expected = "1: this engine runs one sequence after the other".to_owned();
+            return Err(Error::Option { option: "sequences", value: self.sequences, expected });
+        }
+        if self.queue == 0 || self.queue > Self::MAX_QUEUE {
+            let expected = format!("1 to {}", Self::MAX_QUEUE);
+            return Err(Error::Option { option: "queue", value: self.queue, expected });
+        }
+        Ok(())
+    }
+}
+
+/// A running engine. Dropping it cancels its sequences and ends its thread.
+///
+/// ```
+/// use tl_serve::{Engine, EngineOptions, Finish, Request};
+///
+/// let model = tl_engine::Model::load("../../models/demo-q8_0.gguf", &tl_device::Device::cpu())?;
+/// let engine = Engine::start(&model, EngineOptions::new(64))?;
+/// let prompt = model.tokenizer()?.encode("A trait object");
+/// let mut stream = engine.submit(Request::new(prompt, 5))?;
+/// while let Some(token) = stream.wait_next() {
+///     println!("{}", token?.id);
+/// }
+/// assert!(matches!(stream.finish(), Some(Finish::MaxTokens | Finish::EndOfText)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    scheduler: Scheduler,
+}
+
+impl Engine {
+    /// Reserves all memory on the model's device, which is then sealed, and starts the engine's thread.
+    ///
+    /// # Errors
+    /// Options outside their range, a context beyond the model's trained length, lack of memory.
+    pub fn start(model: &Model, options: EngineOptions) -> Result<Engine> {
+        options.check()?;
+        Ok(Engine { scheduler: Scheduler::start(model, options.context, options.queue)? })
+    }
+
+    /// Takes a request, which then waits for its turn. Reserves the room for its tokens.
+    ///
+    /// # Errors
+    /// The reason for which the request cannot run, now or ever.
+    pub fn submit(&self, request: Request) -> std::result::Result<TokenStream, Refusal> {
+        self.scheduler.submit(request)
+    }
+
+    /// The price of a request of so many tokens, without running it.
+    pub fn quote(&self, prompt_len: usize, max_tokens: usize) -> Quote {
+        self.scheduler.quote(prompt_len, max_tokens)
+    }
+
+    /// The engine's state, and its counts since the start.
+    pub fn stats(&self) -> EngineStats {
+        self.scheduler.stats()
+    }
+
+    /// Takes no more requests from here on. Those that run or wait go on for at most `patience`; then they are
+    /// cancelled. Returns at once; [`EngineStats::is_ended`] tells when none is left.
+    pub fn drain(&self, patience: Duration) {
+        self.scheduler.drain(patience);
+    }
+}
