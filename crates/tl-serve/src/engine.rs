@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tl_engine::Model;
+use tl_model::{CachePart, Keeps, PAGE_LEN};
 
 use crate::error::{Error, Refusal, Result};
 use crate::request::Request;
@@ -19,8 +20,10 @@ use crate::stream::{TokenLogprob, TokenStream};
 pub struct EngineOptions {
     /// Maximum tokens of a sequence, prompt and answer together.
     pub context: usize,
-    /// Sequences that run at once. This engine runs one after the other: 1.
+    /// Maximum number of sequences that run at once. Models whose layers keep states, and a GPU, run one.
     pub sequences: usize,
+    /// Tokens of all running sequences that there is memory for, in pages of [`PAGE_LEN`]; at least one whole sequence.
+    pub kv_tokens: usize,
     /// Maximum number of waiting requests, at most [`EngineOptions::MAX_QUEUE`].
     pub queue: usize,
 }
@@ -28,10 +31,19 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// The largest `queue`.
     pub const MAX_QUEUE: usize = 65_536;
+    /// The most sequences at once.
+    pub const MAX_SEQUENCES: usize = 256;
 
     /// One sequence of up to `context` tokens at once, and 16 waiting requests.
     pub fn new(context: usize) -> EngineOptions {
-        EngineOptions { context, sequences: 1, queue: 16 }
+        EngineOptions { context, sequences: 1, kv_tokens: context.next_multiple_of(PAGE_LEN), queue: 16 }
+    }
+
+    /// Memory for `whole` sequences of the longest length; shorter ones run up to `sequences` at once.
+    pub fn with_sequences(mut self, whole: usize, sequences: usize) -> EngineOptions {
+        self.kv_tokens = self.context.next_multiple_of(PAGE_LEN).saturating_mul(whole);
+        self.sequences = sequences;
+        self
     }
 
     /// Heap bytes of all requests that may run and wait, at most: prompts, and the room for their tokens.
@@ -41,17 +53,35 @@ impl EngineOptions {
         requests.saturating_mul(self.context).saturating_mul(TOKEN_BYTES) as u64
     }
 
-    fn check(&self) -> Result<()> {
-        if self.sequences != 1 {
-            let expected = "1: this engine runs one sequence after the other".to_owned();
+    pub(crate) fn n_pages(&self) -> usize {
+        self.kv_tokens / PAGE_LEN
+    }
+
+    fn check(&self, model: &Model) -> Result<()> {
+        let most = if runs_several(model) { Self::MAX_SEQUENCES } else { 1 };
+        if self.sequences == 0 || self.sequences > most {
+            let expected = match most {
+                1 => "1: this model, or this device, runs one sequence after the other".to_owned(),
+                most => format!("1 to {most}"),
+            };
             return Err(Error::Option { option: "sequences", value: self.sequences, expected });
         }
         if self.queue == 0 || self.queue > Self::MAX_QUEUE {
             let expected = format!("1 to {}", Self::MAX_QUEUE);
             return Err(Error::Option { option: "queue", value: self.queue, expected });
         }
+        if self.kv_tokens < self.context {
+            let expected = format!("at least the {} tokens of a sequence", self.context);
+            return Err(Error::Option { option: "kv_tokens", value: self.kv_tokens, expected });
+        }
         Ok(())
     }
+}
+
+/// Whether a model's keys and values can lie in pages, on its device.
+pub fn runs_several(model: &Model) -> bool {
+    let keeps_rows = |part: &CachePart| matches!(part.keeps, Keeps::KeysAndValues(_));
+    !model.device().is_gpu() && model.scripted().cache_parts().iter().all(keeps_rows)
 }
 
 /// A running engine. Dropping it cancels its sequences and ends its thread.
@@ -80,8 +110,8 @@ impl Engine {
     /// # Errors
     /// Options outside their range, a context beyond the model's trained length, lack of memory.
     pub fn start(model: &Model, options: EngineOptions) -> Result<Engine> {
-        options.check()?;
-        Ok(Engine { scheduler: Scheduler::start(model, options.context, options.queue)? })
+        options.check(model)?;
+        Ok(Engine { scheduler: Scheduler::start(model, options)? })
     }
 
     /// Takes a request, which then waits for its turn. Reserves the room for its tokens.

@@ -20,13 +20,16 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
 mod api;
+mod batch;
 mod clock;
 mod engine;
 mod error;
 mod http;
 mod logprobs;
+mod page_pool;
 mod request;
 mod scheduler;
+mod single;
 mod stats;
 mod stream;
 

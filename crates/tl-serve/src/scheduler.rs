@@ -1,7 +1,5 @@
-//! The engine's thread: which sequence takes which step.
-//!
-//! This one runs one sequence after the other, in the order in which they came, with one session. It knows tokens and
-//! no text.
+//! The engine's thread, the queue before it, and what is counted. Which sequence takes which step is for `batch.rs`, or
+//! `single.rs` where a model runs one sequence at a time. They know tokens and no text.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,13 +7,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tl_device::{Device, TensorBuffer};
-use tl_engine::{ConstraintState, LanguageModel, Model, ReserveFor, SamplingOptions, Session, Step};
+use tl_device::Device;
+use tl_engine::{LanguageModel, Model};
 
+use crate::batch::Batch;
 use crate::clock;
+use crate::engine::{EngineOptions, runs_several};
 use crate::error::{Refusal, Result};
-use crate::logprobs::Logprobs;
 use crate::request::Request;
+use crate::single::Single;
 use crate::stats::{EngineStats, Quote};
 use crate::stream::{Finish, TokenSink, TokenStream, channel};
 
@@ -28,60 +28,61 @@ pub(crate) struct Scheduler {
 
 /// What the engine's thread and its askers share.
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+pub(crate) struct Shared {
+    pub(crate) state: Mutex<State>,
     /// Notified of a new request, and of a new deadline.
-    changed: Condvar,
-    device: Device,
-    context: usize,
+    pub(crate) changed: Condvar,
+    pub(crate) device: Device,
+    options: EngineOptions,
     vocab_size: usize,
-    queue: usize,
     kv_token_bytes: u64,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Job>,
-    /// The running sequence.
-    running: Option<Running>,
+pub(crate) struct State {
+    pub(crate) waiting: VecDeque<Job>,
+    /// The running sequences.
+    pub(crate) running: Running,
     /// Set by a drain: when what is left is cancelled.
-    deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     is_ended: bool,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// A request that was taken.
 #[derive(Debug)]
-struct Job {
-    request: Request,
-    sink: TokenSink,
-    since: Instant,
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) sink: TokenSink,
+    pub(crate) since: Instant,
+}
+
+/// What the running sequences have before them, all together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Running {
+    pub(crate) sequences: usize,
+    /// Tokens of prompts that are still to be read.
+    pub(crate) prompt_left: usize,
+    /// Tokens of answers that may still come.
+    pub(crate) tokens_left: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Running {
-    /// Tokens of the prompt that are still to be read.
-    prompt_left: usize,
-    /// Tokens of the answer that may still come.
-    tokens_left: usize,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+pub(crate) struct Counts {
     submitted: u64,
     refused: u64,
     finished: u64,
     cancelled: u64,
     failed: u64,
-    prompt_tokens: u64,
-    cached_tokens: u64,
-    generated_tokens: u64,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) cached_tokens: u64,
+    pub(crate) generated_tokens: u64,
     /// Those of them that a step of one token chose.
-    decoded_tokens: u64,
-    prefill: Duration,
-    decode: Duration,
-    waiting: Duration,
-    kv_tokens: usize,
+    pub(crate) decoded_tokens: u64,
+    pub(crate) prefill: Duration,
+    pub(crate) decode: Duration,
+    pub(crate) waiting: Duration,
+    pub(crate) kv_tokens: usize,
 }
 
 impl Counts {
@@ -99,7 +100,7 @@ impl Counts {
 impl State {
     /// Longest time until all that runs and waits has ended.
     fn time_left(&self) -> Option<Duration> {
-        let running = self.running.unwrap_or_default();
+        let running = self.running;
         let waiting = self.waiting.iter().map(|job| (job.request.prompt.len(), job.request.max_tokens));
         let (prompt, tokens) = waiting
             .fold((running.prompt_left, running.tokens_left), |(prompt, tokens), job| (prompt + job.0, tokens + job.1));
@@ -111,12 +112,12 @@ impl State {
 
     /// Time until a place in the queue is free, as a client is told: a second or more.
     fn retry_after(&self) -> Duration {
-        let running = self.running.unwrap_or_default();
+        let running = self.running;
         let seconds = self.counts.seconds(running.prompt_left, running.tokens_left).unwrap_or(1.0);
         Duration::from_secs_f64(seconds.clamp(1.0, 600.0))
     }
 
-    fn drop_cancelled(&mut self) {
+    pub(crate) fn drop_cancelled(&mut self) {
         let before = self.waiting.len();
         self.waiting.retain(|job| !job.sink.is_cancelled());
         self.counts.cancelled += (before - self.waiting.len()) as u64;
@@ -125,44 +126,42 @@ impl State {
 
 impl Scheduler {
     /// Reserves all memory, seals the device, and starts the thread.
-    pub(crate) fn start(model: &Model, context: usize, queue: usize) -> Result<Scheduler> {
+    pub(crate) fn start(model: &Model, options: EngineOptions) -> Result<Scheduler> {
         let device = model.device().clone();
-        let buffer = TensorBuffer::new(&device);
-        buffer.reserve_for(model, context)?;
-        device.set_tensor_buffer(buffer);
-        let mut session = Session::new(model, context, SamplingOptions::default())?;
-        warm_up(&mut session)?;
+        let steps: Box<dyn Steps> = match runs_several(model) {
+            true => Box::new(Batch::new(model, &options)?),
+            false => Box::new(Single::new(model, options.context)?),
+        };
         device.seal();
-        let state = State { waiting: VecDeque::with_capacity(queue), ..State::default() };
+        let state = State { waiting: VecDeque::with_capacity(options.queue), ..State::default() };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
-            kv_token_bytes: device.stats().cache_bytes / context.max(1) as u64,
+            kv_token_bytes: device.stats().cache_bytes / options.kv_tokens.max(1) as u64,
             device,
-            context,
+            options,
             vocab_size: model.vocab_size(),
-            queue,
         });
-        let worker = Worker {
-            shared: shared.clone(),
-            logprobs: Logprobs::new(model.vocab_size(), Request::MAX_LOGPROBS),
-            session,
-        };
-        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || worker.run())?;
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            let end = EndGuard(of_thread.clone());
+            steps.run(&of_thread);
+            drop(end);
+        })?;
         Ok(Scheduler { shared, thread: Some(thread) })
     }
 
     pub(crate) fn submit(&self, request: Request) -> std::result::Result<TokenStream, Refusal> {
         let shared = &self.shared;
-        request.check(shared.context, shared.vocab_size)?;
+        request.check(shared.options.context, shared.vocab_size)?;
         let mut state = shared.state.lock();
         if state.is_ended || state.deadline.is_some() {
             return Err(Refusal::Stopping);
         }
         state.drop_cancelled();
-        if state.waiting.len() >= shared.queue {
+        if state.waiting.len() >= shared.options.queue {
             state.counts.refused += 1;
-            let (waiting, limit, retry_after) = (state.waiting.len(), shared.queue, state.retry_after());
+            let (waiting, limit, retry_after) = (state.waiting.len(), shared.options.queue, state.retry_after());
             return Err(Refusal::QueueFull { waiting, limit, retry_after });
         }
         let (sink, stream) = channel(request.max_tokens, request.n_logprobs);
@@ -182,10 +181,10 @@ impl Scheduler {
             prompt_tokens: prompt_len,
             max_tokens,
             needed_tokens: needed,
-            limit_tokens: shared.context,
-            fits: prompt_len > 0 && max_tokens > 0 && needed <= shared.context,
+            limit_tokens: shared.options.context,
+            fits: prompt_len > 0 && max_tokens > 0 && needed <= shared.options.context,
             kv_bytes: (needed as u64).saturating_mul(shared.kv_token_bytes),
-            ahead: state.waiting.len() + usize::from(state.running.is_some()),
+            ahead: state.waiting.len() + state.running.sequences,
             wait: state.time_left(),
             run: state.counts.seconds(prompt_len, max_tokens).and_then(|s| Duration::try_from_secs_f64(s).ok()),
         }
@@ -197,11 +196,11 @@ impl Scheduler {
         let state = shared.state.lock();
         let counts = &state.counts;
         EngineStats {
-            context: shared.context,
-            sequences: 1,
-            queue: shared.queue,
+            context: shared.options.context,
+            sequences: shared.options.sequences,
+            queue: shared.options.queue,
             waiting: state.waiting.iter().filter(|job| !job.sink.is_cancelled()).count(),
-            running: usize::from(state.running.is_some()),
+            running: state.running.sequences,
             is_stopping: state.deadline.is_some(),
             is_ended: state.is_ended,
             submitted_count: counts.submitted,
@@ -217,7 +216,7 @@ impl Scheduler {
             decode_time: counts.decode,
             waiting_time: counts.waiting,
             kv_tokens: counts.kv_tokens,
-            kv_capacity: shared.context,
+            kv_capacity: shared.options.kv_tokens,
             memory,
         }
     }
@@ -243,135 +242,25 @@ impl Drop for Scheduler {
     }
 }
 
-/// Runs a step, so that whatever a first step takes beside the reservation is taken before the device is sealed.
-fn warm_up(session: &mut Session) -> Result<()> {
-    session.set_text(&[0])?;
-    session.step()?;
-    session.clear();
-    Ok(())
+/// What the engine's thread does, until it is drained.
+pub(crate) trait Steps: Send {
+    fn run(self: Box<Self>, shared: &Shared);
 }
 
-/// The engine's thread.
-struct Worker {
-    shared: Arc<Shared>,
-    session: Session,
-    logprobs: Logprobs,
-}
-
-impl Worker {
-    fn run(mut self) {
-        let end = EndGuard(self.shared.clone());
-        while let Some(job) = self.next() {
-            let Job { request, sink, since } = job;
-            self.shared.state.lock().counts.waiting += clock::now() - since;
-            let result = self.serve(request, &sink);
-            // The grammar's memory goes with its sequence.
-            let cleared = self.session.set_constraint(None);
-            self.finish(result.and_then(|finish| Ok(cleared.map(|()| finish)?)), sink);
-        }
-        drop(end);
+impl Shared {
+    /// Whether what still runs is to be cancelled.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.state.lock().deadline.is_some_and(|deadline| clock::now() >= deadline)
     }
 
-    /// The next request; `None` once the engine is drained.
-    fn next(&self) -> Option<Job> {
-        let mut state = self.shared.state.lock();
-        loop {
-            state.drop_cancelled();
-            if let Some(job) = state.waiting.pop_front() {
-                let (prompt_left, tokens_left) = (job.request.prompt.len(), job.request.max_tokens);
-                state.running = Some(Running { prompt_left, tokens_left });
-                return Some(job);
-            }
-            if state.deadline.is_some() {
-                return None;
-            }
-            self.shared.changed.wait(&mut state);
-        }
-    }
-
-    /// Runs a sequence to its end.
-    fn serve(&mut self, request: Request, sink: &TokenSink) -> Result<Finish> {
-        if !request.reuses_prefix {
-            self.session.clear();
-        }
-        self.session.set_sampling(request.sampling)?;
-        self.session.set_constraint(request.constraint)?;
-        let cached = self.session.set_text(&request.prompt)?;
+    /// Ends a sequence, and counts it.
+    pub(crate) fn finish(&self, result: Result<Finish>, sink: TokenSink) {
         {
-            let mut state = self.shared.state.lock();
-            state.counts.cached_tokens += cached as u64;
-            let (prompt_left, tokens_left) = (request.prompt.len() - cached, request.max_tokens);
-            state.running = Some(Running { prompt_left, tokens_left });
-        }
-        let mut is_prefill = true;
-        let mut left = request.max_tokens;
-        loop {
-            if sink.is_cancelled() || self.is_overdue() {
-                return Ok(Finish::Cancelled);
-            }
-            if self.session.constraint_state() == Some(ConstraintState::Complete) {
-                return Ok(Finish::ConstraintComplete);
-            }
-            if left == 0 {
-                return Ok(Finish::MaxTokens);
-            }
-            let Some(token) = self.step(sink.n_top(), is_prefill)? else { continue };
-            is_prefill = false;
-            if self.session.model().is_end(token) {
-                self.session.forget_last();
-                return Ok(Finish::EndOfText);
-            }
-            left -= 1;
-            sink.push(token, self.logprobs.of(token), if sink.n_top() > 0 { self.logprobs.top() } else { &[] });
-        }
-    }
-
-    /// Takes a step; returns the token that it chose, if the prompt has been read.
-    fn step(&mut self, n_top: usize, is_prefill: bool) -> Result<Option<u32>> {
-        let start = clock::now();
-        let before = self.session.n_waiting();
-        let logprobs = &mut self.logprobs;
-        let step = self.session.step_with(&mut |logits| match n_top {
-            0 => Ok(()),
-            n => logprobs.read(logits, n),
-        })?;
-        self.shared.device.end_step();
-        let (token, read) = match step {
-            Step::Token(token) => (Some(token), before),
-            Step::Prefilled(left) => (None, before - left),
-            _ => (None, 0),
-        };
-        let time = clock::now() - start;
-        let mut state = self.shared.state.lock();
-        let counts = &mut state.counts;
-        counts.generated_tokens += u64::from(token.is_some());
-        if is_prefill {
-            counts.prompt_tokens += read as u64;
-            counts.prefill += time;
-        } else {
-            counts.decode += time;
-            counts.decoded_tokens += 1;
-        }
-        counts.kv_tokens = self.session.tokens().len() - self.session.n_waiting();
-        if let Some(running) = &mut state.running {
-            running.prompt_left = self.session.n_waiting().saturating_sub(usize::from(token.is_some()));
-            running.tokens_left -= usize::from(token.is_some()).min(running.tokens_left);
-        }
-        Ok(token)
-    }
-
-    fn is_overdue(&self) -> bool {
-        self.shared.state.lock().deadline.is_some_and(|deadline| clock::now() >= deadline)
-    }
-
-    fn finish(&self, result: Result<Finish>, sink: TokenSink) {
-        {
-            let mut state = self.shared.state.lock();
-            state.running = None;
+            let counts = &mut self.state.lock().counts;
             match result {
-                Ok(Finish::Cancelled) => state.counts.cancelled += 1,
-                Ok(_) => state.counts.finished += 1,
-                Err(_) => state.counts.failed += 1,
+                Ok(Finish::Cancelled) => counts.cancelled += 1,
+                Ok(_) => counts.finished += 1,
+                Err(_) => counts.failed += 1,
             }
         }
         match result {
@@ -388,7 +277,7 @@ impl Drop for EndGuard {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.is_ended = true;
-        state.running = None;
+        state.running = Running::default();
         let left = std::mem::take(&mut state.waiting);
         state.counts.failed += left.len() as u64;
         drop(state);
