@@ -287,6 +287,24 @@ mod tests {
         assert_eq!(go_on(&mut fresh, 3), more);
     }
 
+    #[test]
+    fn a_look_at_the_logits_and_other_options() {
+        let model = Model::load(project_file("models/demo-q8_0.gguf"), &Device::cpu()).unwrap();
+        let mut session = Session::new(&model, 128, SamplingOptions::default()).unwrap();
+        session.set_sampling(SamplingOptions::greedy()).unwrap();
+        session.set_text(&[1, 300, 301]).unwrap();
+        let mut likeliest = None;
+        let step = session.step_with(&mut |logits| {
+            likeliest = Some(Sampler::new(SamplingOptions::greedy(), model.vocab_size())?.sample_tensor(logits)?);
+            Ok(())
+        });
+        assert_eq!(Some(step.unwrap()), likeliest.map(Step::Token));
+        // An error there leaves the text as it was.
+        let tokens = session.tokens().to_vec();
+        assert!(session.step_with(&mut |_| Err(ModelError::EmptyPrompt)).is_err());
+        assert_eq!(session.tokens(), tokens);
+    }
+
     /// A state does not go back: such a model reads a changed text from its beginning, and a longer one on from where it is.
     #[test]
     fn what_a_state_holds_runs_again() {

@@ -33,6 +33,15 @@ impl Request {
         Request { prompt, max_tokens, sampling, constraint: None, n_logprobs: 0, reuses_prefix: true }
     }
 
+    /// Checks that a sequence has memory for so many tokens.
+    pub(crate) fn check_len(prompt: usize, max_tokens: usize, context: usize) -> Result<(), Refusal> {
+        let needed = prompt.saturating_add(max_tokens);
+        match needed > context {
+            true => Err(Refusal::TooLong { prompt, max_tokens, needed, limit: context }),
+            false => Ok(()),
+        }
+    }
+
     /// Checks what can be checked without the state of the engine.
     pub(crate) fn check(&self, context: usize, vocab_size: usize) -> Result<(), Refusal> {
         if self.prompt.is_empty() {
@@ -41,11 +50,7 @@ impl Request {
         if self.max_tokens == 0 {
             return Err(Refusal::NoTokens);
         }
-        let needed = self.prompt.len().saturating_add(self.max_tokens);
-        if needed > context {
-            let (prompt, max_tokens) = (self.prompt.len(), self.max_tokens);
-            return Err(Refusal::TooLong { prompt, max_tokens, needed, limit: context });
-        }
+        Request::check_len(self.prompt.len(), self.max_tokens, context)?;
         if let Some(&id) = self.prompt.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Refusal::Token { id, vocab_size });
         }

@@ -194,8 +194,8 @@ fn a_completion_is_that_of_generate() {
 #[test]
 fn a_conversation() {
     let folder = Folder::new("serve-chat");
-    let server = Server::start(&demo_with_template(&folder), "--name demo");
-    let body = json!({"model": "demo", "max_tokens": 8, "temperature": 0, "messages": [
+    let server = Server::start(&demo_with(&folder, TOOL_TEMPLATE), "--name demo");
+    let body = json!({"model": "demo", "max_tokens": 16, "temperature": 0, "messages": [
         {"role": "system", "content": "Rust"},
         {"role": "user", "content": [{"type": "text", "text": "A trait"}, {"type": "text", "text": " object"}]},
     ]});
@@ -224,7 +224,7 @@ fn a_conversation() {
         assert!(token["logprob"].as_f64().unwrap() <= 0.0);
     }
     let price = server.post("/v1/chat/completions", &with(body, json!({"dry_run": true}))).json();
-    assert_eq!((&price["sequences"][0]["fits"], &price["sequences"][0]["max_tokens"]), (&json!(true), &json!(8)));
+    assert_eq!((&price["sequences"][0]["fits"], &price["sequences"][0]["max_tokens"]), (&json!(true), &json!(16)));
 }
 
 #[cfg(feature = "grammar")]
@@ -412,7 +412,8 @@ fn clients_that_are_slow_or_gone() {
     silent.write_all(&post("/v1/completions", body.to_string().as_bytes(), "")).unwrap();
     server.wait_for("it is done", |stats| stats["generated_tokens"].as_u64() >= Some(240) && stats["running"] == 0);
     // Half-open connections take places, and are closed in time.
-    let mut open: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+    drop(silent);
+    let mut open: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     open[1].write_all(b"GET /health HTTP/1.1\r\nX-Slow: ").unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let turned_away = server.get("/health");

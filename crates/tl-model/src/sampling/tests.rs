@@ -34,6 +34,30 @@ fn argmax_takes_the_first_of_equals() {
     check(&[1.0, f32::NAN], None);
 }
 
+#[test]
+fn other_options_begin_anew() {
+    let mut penalties = SamplingOptions::default().with_seed(3);
+    penalties.presence_penalty = 2.0;
+    let logits = [0.5, 0.4, 0.3, 0.2];
+    let draw = |sampler: &mut Sampler| -> Vec<u32> {
+        let mut next = || {
+            let token = sampler.sample(&logits).unwrap();
+            sampler.accept(token);
+            token
+        };
+        (0..20).map(|_| next()).collect()
+    };
+    let all = [SamplingOptions::greedy(), penalties, SamplingOptions::default().with_seed(3), penalties];
+    let mut changed = Sampler::new(SamplingOptions::default(), logits.len()).unwrap();
+    for options in all {
+        draw(&mut changed);
+        changed.set_options(options).unwrap();
+        assert_eq!(draw(&mut changed), draw(&mut Sampler::new(options, logits.len()).unwrap()), "{options:?}");
+    }
+    assert!(changed.set_options(SamplingOptions::default().with_top_p(0.0)).is_err());
+    assert_eq!(*changed.options(), penalties);
+}
+
 /// Shares of 20,000 draws.
 fn shares(options: SamplingOptions, logits: &[f32]) -> Vec<f64> {
     let mut sampler = Sampler::new(options, logits.len()).unwrap();

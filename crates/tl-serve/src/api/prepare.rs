@@ -11,7 +11,7 @@ use super::served::Served;
 #[cfg(not(feature = "grammar"))]
 use super::tools::ToolChoice;
 use super::tools::{ToolReader, Tools};
-use super::{format, json, messages, prompts};
+use super::{format, messages, prompts};
 use crate::clock;
 use crate::request::Request;
 
@@ -29,7 +29,9 @@ pub(crate) enum Kind {
 pub(crate) struct Prepared {
     pub(crate) kind: Kind,
     pub(crate) common: Common,
-    /// Requests for the engine, one for each answer.
+    /// Tokens of each prompt, and the most of each of its answers.
+    pub(crate) sizes: Vec<(usize, usize)>,
+    /// Requests for the engine, one for each answer; none for a price.
     pub(crate) requests: Vec<Request>,
     /// Tokens of the prompts, each counted once.
     pub(crate) prompt_tokens: usize,
@@ -47,10 +49,11 @@ type Shared = Option<tl_engine::Grammar>;
 type Shared = Option<std::convert::Infallible>;
 
 impl Prepared {
-    /// Reads a body of this kind.
-    pub(crate) fn new(kind: Kind, body: &[u8], served: &Served) -> ApiResult<Prepared> {
-        let mut fields = Fields::new(json::object(body)?);
-        let common = Common::take(&mut fields)?;
+    /// Reads a body of this kind, for its price alone where `is_quote` or the body say so.
+    pub(crate) fn new(kind: Kind, body: Map<String, Value>, is_quote: bool, served: &Served) -> ApiResult<Prepared> {
+        let mut fields = Fields::new(body);
+        let mut common = Common::take(&mut fields)?;
+        common.is_dry_run |= is_quote;
         if let Some(name) = common.model.as_ref().filter(|name| **name != served.name) {
             let name: String = name.chars().take(100).collect();
             let message = format!("there is no model {name:?}; this server has {:?}", served.name);
@@ -138,12 +141,33 @@ fn finish(kind: Kind, common: Common, served: &Served, prompts: Vec<Vec<u32>>, r
         ));
     }
     let prompt_tokens = prompts.iter().map(Vec::len).sum();
-    let mut requests = Vec::with_capacity(count);
-    for prompt in &prompts {
-        for index in 0..common.n as u64 {
+    let sizes: Vec<(usize, usize)> = prompts
+        .iter()
+        .map(|prompt| {
             // A text that fills the context leaves no token: the engine says so.
             let room = served.context.saturating_sub(prompt.len()).max(1);
-            let max_tokens = rest.max_tokens.unwrap_or(served.max_tokens.min(room));
+            (prompt.len(), rest.max_tokens.unwrap_or(served.max_tokens.min(room)))
+        })
+        .collect();
+    let requests = if common.is_dry_run { Vec::new() } else { requests(&common, served, &prompts, &sizes, &rest)? };
+    let stop = StopStrings::new(&common.stop).map_err(|error| ApiError::param("stop", error))?;
+    let Rest { logprobs, tools, .. } = rest;
+    Ok(Prepared { kind, common, sizes, requests, prompt_tokens, logprobs, tools, stop })
+}
+
+/// The requests for the engine, `n` for each prompt.
+fn requests(
+    common: &Common,
+    served: &Served,
+    prompts: &[Vec<u32>],
+    sizes: &[(usize, usize)],
+    rest: &Rest,
+) -> ApiResult<Vec<Request>> {
+    let mut requests = Vec::with_capacity(prompts.len() * common.n);
+    for (prompt, &(len, max_tokens)) in prompts.iter().zip(sizes) {
+        // Before a long prompt is copied.
+        Request::check_len(len, max_tokens, served.context)?;
+        for index in 0..common.n as u64 {
             let mut request = Request::new(prompt.clone(), max_tokens);
             request.sampling = common.sampling.with_seed(common.sampling.seed.wrapping_add(index));
             request.n_logprobs = rest.logprobs.map_or(0, |n| n.max(1));
@@ -152,9 +176,7 @@ fn finish(kind: Kind, common: Common, served: &Served, prompts: Vec<Vec<u32>>, r
             requests.push(request);
         }
     }
-    let stop = StopStrings::new(&common.stop).map_err(|error| ApiError::param("stop", error))?;
-    let Rest { logprobs, tools, .. } = rest;
-    Ok(Prepared { kind, common, requests, prompt_tokens, logprobs, tools, stop })
+    Ok(requests)
 }
 
 #[cfg(feature = "grammar")]

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::{Body, Incoming};
@@ -51,42 +52,50 @@ impl BodyRoom {
             let message = "expected the header Content-Type: application/json";
             return Err(ApiError::new(415, None, message));
         }
-        match timeout(self.limits.body_time, self.read_all(request.into_body())).await {
-            Ok(body) => body,
-            Err(_) => {
-                let message = format!("the body did not come within {} s", self.limits.body_time.as_secs());
-                Err(ApiError::new(408, None, message))
-            }
-        }
-    }
-
-    async fn read_all(&self, mut body: Incoming) -> ApiResult<BookedBody> {
+        let body = request.into_body();
         let limit = self.limits.body_bytes;
-        let hint = body.size_hint();
         // Without a length, as much as there may be.
-        let expected = hint.exact().unwrap_or(limit as u64);
+        let expected = body.size_hint().exact().unwrap_or(limit as u64);
         if expected > limit as u64 {
             return Err(too_long(limit));
         }
-        let expected = expected as usize;
-        let units = u32::try_from(expected.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        // Closed by nobody.
-        let room = self.room.clone().acquire_many_owned(units).await.map_err(ApiError::failed)?;
-        let what = || format!("a request's body of {expected} bytes");
-        let heap = self.device.check_heap(expected.saturating_mul(HEAP_PER_BODY_BYTE), what);
-        heap.map_err(|error| ApiError::new(503, Some("out_of_memory"), error.to_string()))?;
-        let mut bytes = Vec::with_capacity(hint.exact().map_or(0, |_| expected));
-        while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            let frame = frame.map_err(|_| ApiError::bad("the body ended early"))?;
-            // Other frames are trailers.
-            let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > limit {
-                return Err(too_long(limit));
-            }
-            bytes.extend_from_slice(&data);
-        }
+        let room = self.book(expected as usize).await?;
+        let bytes = timeout(self.limits.body_time, read_all(body, limit)).await.unwrap_or_else(|_| {
+            let message = format!("the body did not come within {} s", self.limits.body_time.as_secs());
+            Err(ApiError::new(408, None, message))
+        })?;
         Ok(BookedBody { bytes, _room: room })
     }
+
+    /// Waits for the room that a body takes, and checks that the heap has it too.
+    async fn book(&self, len: usize) -> ApiResult<OwnedSemaphorePermit> {
+        let units = u32::try_from(len.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let full = || {
+            let error = ApiError::new(503, Some("overloaded"), "too many bodies are being read at once; try again");
+            error.with_retry_after(Duration::from_secs(1))
+        };
+        let room = timeout(self.limits.body_time, self.room.clone().acquire_many_owned(units)).await;
+        let room = room.map_err(|_| full())?.map_err(|_| full())?;
+        let what = || format!("a request's body of {len} bytes");
+        let heap = self.device.check_heap(len.saturating_mul(HEAP_PER_BODY_BYTE), what);
+        heap.map_err(|error| ApiError::new(503, Some("out_of_memory"), error.to_string()))?;
+        Ok(room)
+    }
+}
+
+/// Reads a body to its end.
+async fn read_all(mut body: Incoming, limit: usize) -> ApiResult<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(body.size_hint().exact().map_or(0, |len| len as usize).min(limit));
+    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|_| ApiError::bad("the body ended early"))?;
+        // Other frames are trailers.
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(too_long(limit));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
 fn too_long(limit: usize) -> ApiError {

@@ -60,21 +60,21 @@ async fn prepare(app: &Arc<App>, kind: Option<Kind>, request: Request<Incoming>)
     let body = app.bodies.read(request).await?;
     let served = app.served.clone();
     let prepare = move || {
-        let kind = match kind {
-            Some(kind) => kind,
-            None if crate::api::object(&body.bytes)?.contains_key("messages") => Kind::Chat,
-            None => Kind::Text,
-        };
-        Prepared::new(kind, &body.bytes, &served)
+        let map = crate::api::object(&body.bytes)?;
+        match kind {
+            Some(kind) => Prepared::new(kind, map, false, &served),
+            None => {
+                let kind = if map.contains_key("messages") { Kind::Chat } else { Kind::Text };
+                Prepared::new(kind, map, true, &served)
+            }
+        }
     };
     tokio::task::spawn_blocking(prepare).await.map_err(|_| ApiError::failed("the request could not be prepared"))?
 }
 
 fn quotes(app: &App, prepared: &Prepared) -> Value {
-    let list = prepared.requests.iter().map(|request| {
-        let quote = app.engine.quote(request.prompt.len(), request.max_tokens);
-        quote_json(&quote)
-    });
+    let sizes = prepared.sizes.iter().flat_map(|&size| std::iter::repeat_n(size, prepared.common.n));
+    let list = sizes.map(|(prompt_len, max_tokens)| quote_json(&app.engine.quote(prompt_len, max_tokens)));
     json!({"object": "quote", "model": app.served.name, "sequences": list.collect::<Vec<_>>()})
 }
 

@@ -22,7 +22,7 @@ use crate::api::{ApiError, ApiResult, Fields, Kind, object, tokens};
 const PAGE: &str = include_str!("page.html");
 
 /// What the page may do: nothing but talk to this server.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+const PAGE_POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What a path is for.
