@@ -6,7 +6,7 @@
 
 use tl_device::TensorBuffer;
 use tl_engine::{Constraint, ConstraintState, KvCache, LanguageModel, Model, SamplingOptions};
-use tl_model::{LogitsRows, ModelError, Sampler, StepSequence};
+use tl_model::{LogitsRows, ModelError, PAGE_LEN, Sampler, StepSequence};
 use tl_tensor::Tensor;
 
 use crate::clock;
@@ -281,7 +281,14 @@ impl Batch {
     fn finish(&mut self, shared: &Shared, at: usize, result: Result<Finish>) {
         let Some(sequence) = self.slots.get_mut(at).and_then(|slot| slot.sequence.take()) else { return };
         self.pool.give_back(sequence.pages);
+        // Its reader may look at once.
+        self.tell(&mut shared.state.lock());
         shared.finish(result, sequence.sink);
+    }
+
+    fn tell(&self, state: &mut State) {
+        state.running = self.running();
+        state.counts.kv_tokens = self.pool.n_used() * PAGE_LEN;
     }
 
     /// What the running sequences have before them.
@@ -304,8 +311,7 @@ impl Steps for Batch {
                 let mut state = shared.state.lock();
                 loop {
                     self.begin(&mut state, &mut failed);
-                    state.running = self.running();
-                    state.counts.kv_tokens = self.pool.n_used() * tl_model::PAGE_LEN;
+                    self.tell(&mut state);
                     if state.running.sequences > 0 || !failed.is_empty() {
                         break;
                     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tl_engine::Model;
-use tl_model::{CachePart, Keeps, PAGE_LEN};
+use tl_model::{CachePart, Keeps, ModelError, PAGE_LEN};
 
 use crate::error::{Error, Refusal, Result};
 use crate::request::Request;
@@ -58,6 +58,10 @@ impl EngineOptions {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
+        let (asked, limit) = (self.context, model.config().context_length);
+        if asked == 0 || asked > limit {
+            return Err(ModelError::ContextLength { asked, limit }.into());
+        }
         let most = if runs_several(model) { Self::MAX_SEQUENCES } else { 1 };
         if self.sequences == 0 || self.sequences > most {
             let expected = match most {
@@ -79,7 +83,7 @@ impl EngineOptions {
 }
 
 /// Whether a model's keys and values can lie in pages, on its device.
-pub fn runs_several(model: &Model) -> bool {
+pub(crate) fn runs_several(model: &Model) -> bool {
     let keeps_rows = |part: &CachePart| matches!(part.keeps, Keeps::KeysAndValues(_));
     !model.device().is_gpu() && model.scripted().cache_parts().iter().all(keeps_rows)
 }

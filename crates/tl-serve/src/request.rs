@@ -19,7 +19,8 @@ pub struct Request {
     /// At most [`Request::MAX_LOGPROBS`].
     pub n_logprobs: usize,
     /// Whether the beginning of the prompt that an earlier sequence left in the cache may be used again. Its values can
-    /// differ in their last bits from those of a fresh run, so a request that must repeat exactly sets this to false.
+    /// differ in their last bits from those of a fresh run, so a request that must repeat exactly sets this to false. An engine
+    /// of several sequences uses again only what has the same bits: there it changes nothing.
     pub reuses_prefix: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tl_device::Device;
+use tl_device::{Device, DeviceOptions};
 use tl_engine::{Constraint, ConstraintState, GenerateOptions, Generator, Model, ModelError, SamplingOptions};
 use tl_serve::{Engine, EngineOptions, Finish, Refusal, Request, TokenStream};
 use tl_testing::project_file;
@@ -67,6 +67,63 @@ fn each_sequence_is_that_of_a_generator() {
     assert!(model.device().is_sealed());
 }
 
+/// Requests of all lengths, some of which begin alike; every other one is sampled.
+fn mixed_requests(n: usize) -> Vec<Request> {
+    let mut state = 3u64;
+    let mut random = move |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let request = |i: usize| {
+        let (family, len) = (random(3), [1usize, 5, 31, 32, 33, 127, 128, 129, 140, 200][random(10)]);
+        let tail = if random(2) == 0 { len } else { len.saturating_sub(3) };
+        let id = |at: usize| if at < tail { (family * 100 + at * 7) % 1500 } else { (i * 13 + at) % 1500 };
+        let mut request = Request::new((0..len).map(|at| id(at) as u32).collect(), 1 + random(40));
+        request.sampling = SamplingOptions::default().with_seed(i as u64).with_temperature((i % 2) as f32);
+        request
+    };
+    (0..n).map(request).collect()
+}
+
+/// What a request gets is what it gets alone, to the last token, whoever else is there or goes; all memory is there before.
+#[test]
+fn texts_do_not_depend_on_each_other() {
+    let mut device_options = DeviceOptions::default();
+    device_options.threads = 2;
+    let load = || Model::load(project_file("models/demo-q8_0.gguf"), &Device::cpu_with(&device_options)).unwrap();
+    let n = 60;
+    let alone: Vec<(Vec<u32>, Option<Finish>)> = {
+        let engine = Engine::start(&load(), EngineOptions::new(256)).unwrap();
+        mixed_requests(n).into_iter().map(|request| read(engine.submit(request).unwrap())).collect()
+    };
+    let mut options = EngineOptions::new(256).with_sequences(4, 20);
+    options.queue = 2 * n;
+    let engine = Engine::start(&load(), options).unwrap();
+    let before = engine.stats().memory;
+    let mut most = 0;
+    for round in 0..2 {
+        let mut streams = Vec::new();
+        for (i, request) in mixed_requests(n).into_iter().enumerate() {
+            streams.push(engine.submit(request).unwrap());
+            // Some come and go again.
+            if i % 5 == round {
+                drop(engine.submit(greedy(&[7; 150], 100)).unwrap());
+            }
+        }
+        for (i, stream) in streams.into_iter().enumerate() {
+            most = most.max(engine.stats().running);
+            assert_eq!(read(stream), alone[i], "request {i}, round {round}");
+        }
+    }
+    assert!(most > 3, "only {most} ran at once");
+    wait_for("all ended", || engine.stats().running == 0);
+    let stats = engine.stats();
+    assert_eq!((stats.finished_count, stats.failed_count, stats.kv_tokens), (2 * n as u64, 0, 0));
+    assert!(stats.cached_tokens >= 128, "{}", stats.cached_tokens);
+    let after = stats.memory;
+    assert_eq!((after.driver_bytes, after.allocation_count), (before.driver_bytes, before.allocation_count));
+}
+
 #[test]
 fn a_greedy_token_is_the_likeliest() {
     let engine = Engine::start(&model(), EngineOptions::new(32)).unwrap();
@@ -105,6 +162,8 @@ fn options_out_of_range() {
     };
     check(|options| options.queue = 0, "queue is 0, expected 1 to 65536");
     check(|options| options.sequences = 0, "sequences is 0");
+    check(|options| options.sequences = 257, "sequences is 257, expected 1 to 256");
+    check(|options| options.kv_tokens = 15, "kv_tokens is 15, expected at least the 16 tokens");
     check(|options| options.context = 10_000, "works for 1 to 256");
     check(|options| options.context = 0, "works for 1 to 256");
 }
