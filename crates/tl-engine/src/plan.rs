@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use tl_device::{DType, Device, LayoutStats, Simulation, TensorBuffer, bytes};
-use tl_model::{Activations, Result, SamplingOptions};
+use tl_model::{Activations, KvCache, Result, SamplingOptions};
 
 use crate::model::{LoadOptions, Model};
 use crate::reserve::ReserveFor;
@@ -171,14 +171,34 @@ impl Planner {
     /// # Errors
     /// A context beyond the model's trained length, sizes beyond the address space.
     pub fn plan(&self, context: usize) -> Result<MemoryPlan> {
+        let reserve = |buffer: &TensorBuffer| (self.workload.reserve)(buffer, &self.model, context);
+        self.measure(context, reserve, || self.model.new_cache(context))
+    }
+
+    /// The memory plan of several sequences at once: see [`ScriptedModel::pages_plan`](tl_lang::ScriptedModel::pages_plan).
+    ///
+    /// # Errors
+    /// As for [`Planner::plan`]; a model that runs one sequence at a time.
+    pub fn plan_pages(&self, n_pages: usize, context: usize, sequences: usize, chunk: usize) -> Result<MemoryPlan> {
+        let scripted = self.model.scripted();
+        let reserve = |buffer: &TensorBuffer| scripted.reserve_pages(buffer, n_pages, context, sequences, chunk);
+        self.measure(context, reserve, || scripted.new_pages(n_pages, context))
+    }
+
+    fn measure(
+        &self,
+        context: usize,
+        reserve: impl FnOnce(&TensorBuffer) -> Result<()>,
+        new_cache: impl FnOnce() -> Result<KvCache>,
+    ) -> Result<MemoryPlan> {
         let device = self.model.device();
         let buffer = TensorBuffer::new(device);
         device.trim();
         // Weights that are not mapped, as on a GPU.
         let loaded_bytes = device.stats().driver_bytes;
-        (self.workload.reserve)(&buffer, &self.model, context)?;
+        reserve(&buffer)?;
         device.set_tensor_buffer(buffer.clone());
-        let cache = self.model.new_cache(context);
+        let cache = new_cache();
         let stats = device.stats();
         let _ = device.replace_tensor_buffer(None);
         cache?;

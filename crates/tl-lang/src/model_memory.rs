@@ -103,6 +103,23 @@ impl ScriptedModel {
         Ok(plan)
     }
 
+    /// Reserves [`ScriptedModel::pages_plan`] in `buffer`, and takes the kernels' workspace.
+    ///
+    /// # Errors
+    /// As for the plan, and memory that cannot be had.
+    pub fn reserve_pages(
+        &self,
+        buffer: &TensorBuffer,
+        n_pages: usize,
+        context: usize,
+        sequences: usize,
+        chunk: usize,
+    ) -> Result<()> {
+        let plan = self.pages_plan(n_pages, context, sequences, chunk)?;
+        self.weights().device().take_workspace()?;
+        Ok(plan.reserve(buffer)?)
+    }
+
     /// A trace of a step of `tokens` tokens of each of `sequences` sequences. Its result is not freed in it.
     fn trace_pages(&self, sequences: usize, tokens: usize, context: usize) -> Result<Trace> {
         let pages: Vec<u32> = (0..context.div_ceil(PAGE_LEN) as u32).collect();

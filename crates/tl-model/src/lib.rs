@@ -45,7 +45,7 @@ pub use format::write::{GgufHeader, GgufWriter};
 pub use generate::{CancelToken, Finish, GenerateOptions, Generator, LanguageModel, Timings};
 pub use kv_cache::{CachePart, Keeps, KvCache, LayerSpec, LogitsRows, PAGE_LEN, StepSequence};
 pub use metadata::MetadataValue;
-pub use sampling::{Sampler, SamplingOptions};
+pub use sampling::{Sampler, SamplerState, SamplingOptions};
 pub use stop::StopStrings;
 pub use tokenizer::{DecodeStream, EncodeOptions, Tokenizer, TokenizerExport};
 pub use tree::ChildPlace;

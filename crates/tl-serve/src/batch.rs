@@ -6,7 +6,7 @@
 
 use tl_device::TensorBuffer;
 use tl_engine::{Constraint, ConstraintState, KvCache, LanguageModel, Model, SamplingOptions};
-use tl_model::{LogitsRows, ModelError, PAGE_LEN, Sampler, StepSequence};
+use tl_model::{LogitsRows, ModelError, PAGE_LEN, Sampler, SamplerState, StepSequence};
 use tl_tensor::Tensor;
 
 use crate::clock;
@@ -19,14 +19,16 @@ use crate::scheduler::{Job, Running, Shared, State, Steps};
 use crate::stream::{Finish, TokenSink};
 
 /// The most sequences of a step.
-const MAX_ROWS: usize = 16;
+pub(crate) const MAX_ROWS: usize = 16;
 
 /// The running sequences, the model and its memory.
 pub(crate) struct Batch {
     model: Model,
     cache: KvCache,
     pool: PagePool,
-    slots: Vec<Slot>,
+    slots: Vec<Option<Sequence>>,
+    /// The scratch of all choices.
+    sampler: Sampler,
     logprobs: Logprobs,
     /// The slot whose prompt was read last.
     last_read: usize,
@@ -35,14 +37,9 @@ pub(crate) struct Batch {
     rows: Vec<usize>,
 }
 
-/// The place of a sequence. What it needs beside its request is made once.
-struct Slot {
-    sampler: Sampler,
-    sequence: Option<Sequence>,
-}
-
 struct Sequence {
     sink: TokenSink,
+    sampling: SamplerState,
     constraint: Option<Box<dyn Constraint>>,
     pages: Pages,
     /// The prompt and the answer so far. The room for both is there from the beginning.
@@ -68,18 +65,15 @@ impl Batch {
     pub(crate) fn new(model: &Model, options: &EngineOptions) -> Result<Batch> {
         let n_pages = options.n_pages();
         let rows = options.sequences.min(MAX_ROWS);
-        let plan = model.scripted().pages_plan(n_pages, options.context, rows, CHUNK)?;
         let buffer = TensorBuffer::new(model.device());
-        model.device().take_workspace()?;
-        plan.reserve(&buffer)?;
+        model.scripted().reserve_pages(&buffer, n_pages, options.context, rows, CHUNK)?;
         model.device().set_tensor_buffer(buffer);
-        let slot =
-            || Ok(Slot { sampler: Sampler::new(SamplingOptions::default(), model.vocab_size())?, sequence: None });
         let mut batch = Batch {
             model: model.clone(),
             cache: model.scripted().new_pages(n_pages, options.context)?,
             pool: PagePool::new(n_pages),
-            slots: (0..options.sequences).map(|_| slot()).collect::<Result<Vec<Slot>>>()?,
+            slots: (0..options.sequences).map(|_| None).collect(),
+            sampler: Sampler::new(SamplingOptions::default(), model.vocab_size())?,
             logprobs: Logprobs::new(model.vocab_size(), Request::MAX_LOGPROBS),
             last_read: 0,
             tokens: Vec::with_capacity(CHUNK.max(MAX_ROWS)),
@@ -107,31 +101,32 @@ impl Batch {
     fn begin(&mut self, state: &mut State, failed: &mut Vec<(TokenSink, Error)>) {
         state.drop_cancelled();
         while let Some(job) = state.waiting.front() {
-            let Some(slot) = self.slots.iter().position(|slot| slot.sequence.is_none()) else { break };
+            let Some(at) = self.slots.iter().position(Option::is_none) else { break };
             let Request { prompt, max_tokens, .. } = &job.request;
             let Some(pages) = self.pool.book(prompt, prompt.len() + max_tokens) else { break };
             let Some(Job { request, sink, since }) = state.waiting.pop_front() else { break };
-            let Some(slot) = self.slots.get_mut(slot) else { break };
             state.counts.waiting += clock::now() - since;
             state.counts.cached_tokens += pages.shared_tokens() as u64;
-            let prompt_len = request.prompt.len();
-            let mut tokens = request.prompt;
-            tokens.reserve_exact(request.max_tokens);
-            let mut constraint = request.constraint;
-            let ready = constraint
-                .as_mut()
-                .map_or(Ok(()), |constraint| constraint.reset())
-                .and_then(|()| slot.sampler.set_options(request.sampling));
-            if let Err(error) = ready {
-                self.pool.give_back(pages);
-                failed.push((sink, error.into()));
-                continue;
+            let Request { prompt: mut tokens, max_tokens, sampling, mut constraint, .. } = request;
+            let reset = constraint.as_mut().map_or(Ok(()), |constraint| constraint.reset());
+            let mut sampling = match reset.and_then(|()| SamplerState::new(sampling, self.model.vocab_size())) {
+                Ok(sampling) => sampling,
+                Err(error) => {
+                    self.pool.give_back(pages);
+                    failed.push((sink, error.into()));
+                    continue;
+                }
+            };
+            self.sampler.swap_state(&mut sampling);
+            tokens.iter().for_each(|token| self.sampler.accept(*token));
+            self.sampler.swap_state(&mut sampling);
+            let (prompt_len, held) = (tokens.len(), pages.shared_tokens());
+            tokens.reserve_exact(max_tokens);
+            let max_len = prompt_len + max_tokens;
+            let sequence = Sequence { sink, sampling, constraint, pages, tokens, prompt_len, held, max_len };
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = Some(sequence);
             }
-            slot.sampler.reset();
-            tokens.iter().for_each(|token| slot.sampler.accept(*token));
-            let held = pages.shared_tokens();
-            let max_len = prompt_len + request.max_tokens;
-            slot.sequence = Some(Sequence { sink, constraint, pages, tokens, prompt_len, held, max_len });
         }
     }
 
@@ -139,7 +134,7 @@ impl Batch {
     fn decode(&mut self, shared: &Shared) {
         self.rows.clear();
         for (at, slot) in self.slots.iter().enumerate() {
-            if slot.sequence.as_ref().is_some_and(|sequence| !sequence.is_reading()) {
+            if slot.as_ref().is_some_and(|sequence| !sequence.is_reading()) {
                 self.rows.push(at);
             }
         }
@@ -168,8 +163,7 @@ impl Batch {
     /// Reads a chunk of the prompt of one sequence, of each in turn.
     fn read(&mut self, shared: &Shared) {
         let n = self.slots.len();
-        let is_reading =
-            |at: &usize| self.slots.get(*at).and_then(|slot| slot.sequence.as_ref()).is_some_and(Sequence::is_reading);
+        let is_reading = |at: &usize| self.slots.get(*at).and_then(Option::as_ref).is_some_and(Sequence::is_reading);
         let Some(at) = (1..=n).map(|i| (self.last_read + i) % n).find(is_reading) else { return };
         self.last_read = at;
         let start = clock::now();
@@ -181,7 +175,7 @@ impl Batch {
         let mut read = 0;
         match ran {
             Ok(logits) => {
-                let sequence = self.slots.get_mut(at).and_then(|slot| slot.sequence.as_mut());
+                let sequence = self.slots.get_mut(at).and_then(Option::as_mut);
                 let Some(sequence) = sequence else { return };
                 read = self.tokens.len();
                 if sequence.held.is_multiple_of(CHUNK) {
@@ -205,7 +199,7 @@ impl Batch {
     /// A step of these slots' sequences, each of which adds as many of its tokens as `adding` says.
     fn run(&mut self, slots: &[usize], adding: impl Fn(&Sequence) -> usize, rows: LogitsRows) -> Result<Tensor> {
         let Batch { model, cache, slots: all, tokens, .. } = self;
-        let of = |at: &usize| all.get(*at).and_then(|slot| slot.sequence.as_ref());
+        let of = |at: &usize| all.get(*at).and_then(Option::as_ref);
         tokens.clear();
         for sequence in slots.iter().filter_map(of) {
             let next = sequence.tokens.get(sequence.held..).unwrap_or_default();
@@ -215,7 +209,7 @@ impl Batch {
         let logits = model.scripted().forward_step(tokens, sequences, rows, cache)?;
         model.device().end_step();
         for at in slots {
-            if let Some(sequence) = all.get_mut(*at).and_then(|slot| slot.sequence.as_mut()) {
+            if let Some(sequence) = all.get_mut(*at).and_then(Option::as_mut) {
                 sequence.held += adding(sequence);
             }
         }
@@ -232,22 +226,27 @@ impl Batch {
     }
 
     fn next_token(&mut self, at: usize, logits: &Tensor) -> Result<Option<Finish>> {
-        let Some(Slot { sampler, sequence: Some(sequence) }) = self.slots.get_mut(at) else { return Ok(None) };
+        let Some(sequence) = self.slots.get_mut(at).and_then(Option::as_mut) else { return Ok(None) };
         let n_top = sequence.sink.n_top();
         if n_top > 0 {
             self.logprobs.read(logits, n_top)?;
         }
-        let token = match &mut sequence.constraint {
-            Some(constraint) => sampler.sample_tensor_with(logits, constraint.as_mut())?,
-            None => sampler.sample_tensor(logits)?,
+        self.sampler.swap_state(&mut sequence.sampling);
+        let chosen = match &mut sequence.constraint {
+            Some(constraint) => self.sampler.sample_tensor_with(logits, constraint.as_mut()),
+            None => self.sampler.sample_tensor(logits),
         };
+        if let Ok(token) = chosen {
+            self.sampler.accept(token);
+        }
+        self.sampler.swap_state(&mut sequence.sampling);
+        let token = chosen?;
         if self.model.is_end(token) {
             return Ok(Some(Finish::EndOfText));
         }
         if let Some(constraint) = &mut sequence.constraint {
             constraint.accept(token)?;
         }
-        sampler.accept(token);
         sequence.tokens.push(token);
         let (logprob, top) = if n_top > 0 { (self.logprobs.of(token), self.logprobs.top()) } else { (0.0, &[][..]) };
         sequence.sink.push(token, logprob, top);
@@ -264,7 +263,7 @@ impl Batch {
     fn end_cancelled(&mut self, shared: &Shared) {
         let is_overdue = shared.is_overdue();
         for at in 0..self.slots.len() {
-            let sequence = self.slots.get(at).and_then(|slot| slot.sequence.as_ref());
+            let sequence = self.slots.get(at).and_then(Option::as_ref);
             if sequence.is_some_and(|sequence| is_overdue || sequence.sink.is_cancelled()) {
                 self.finish(shared, at, Ok(Finish::Cancelled));
             }
@@ -279,7 +278,7 @@ impl Batch {
     }
 
     fn finish(&mut self, shared: &Shared, at: usize, result: Result<Finish>) {
-        let Some(sequence) = self.slots.get_mut(at).and_then(|slot| slot.sequence.take()) else { return };
+        let Some(sequence) = self.slots.get_mut(at).and_then(Option::take) else { return };
         self.pool.give_back(sequence.pages);
         // Its reader may look at once.
         self.tell(&mut shared.state.lock());
@@ -293,7 +292,7 @@ impl Batch {
 
     /// What the running sequences have before them.
     fn running(&self) -> Running {
-        let sequences = self.slots.iter().filter_map(|slot| slot.sequence.as_ref());
+        let sequences = self.slots.iter().flatten();
         sequences.fold(Running::default(), |running, sequence| Running {
             sequences: running.sequences + 1,
             prompt_left: running.prompt_left + sequence.prompt_len.saturating_sub(sequence.held),

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use tl_engine::Model;
+use tl_engine::{MemoryPlan, Model, Planner};
 use tl_model::{CachePart, Keeps, ModelError, PAGE_LEN};
 
+use crate::batch::MAX_ROWS;
 use crate::error::{Error, Refusal, Result};
+use crate::page_pool::CHUNK;
 use crate::request::Request;
 use crate::scheduler::Scheduler;
 use crate::stats::{EngineStats, Quote};
@@ -47,10 +49,25 @@ impl EngineOptions {
     }
 
     /// Heap bytes of all requests that may run and wait, at most: prompts, and the room for their tokens.
-    pub fn heap_bytes(&self) -> u64 {
+    /// The counts of penalties too.
+    pub fn heap_bytes(&self, vocab_size: usize) -> u64 {
         const TOKEN_BYTES: usize = size_of::<u32>() + (Request::MAX_LOGPROBS + 1) * size_of::<TokenLogprob>();
         let requests = self.queue.saturating_add(self.sequences);
-        requests.saturating_mul(self.context).saturating_mul(TOKEN_BYTES) as u64
+        let of_tokens = requests.saturating_mul(self.context).saturating_mul(TOKEN_BYTES);
+        let of_penalties = self.sequences.saturating_mul(vocab_size).saturating_mul(size_of::<u32>());
+        of_tokens.saturating_add(of_penalties) as u64
+    }
+
+    /// The device's memory for these options, as [`Engine::start`] takes it.
+    ///
+    /// # Errors
+    /// As for [`Engine::start`].
+    pub fn memory_plan(&self, planner: &Planner) -> Result<MemoryPlan> {
+        self.check(planner.model())?;
+        Ok(match runs_several(planner.model()) {
+            true => planner.plan_pages(self.n_pages(), self.context, self.sequences.min(MAX_ROWS), CHUNK)?,
+            false => planner.plan(self.context)?,
+        })
     }
 
     pub(crate) fn n_pages(&self) -> usize {
@@ -83,7 +100,7 @@ impl EngineOptions {
 }
 
 /// Whether a model's keys and values can lie in pages, on its device.
-pub(crate) fn runs_several(model: &Model) -> bool {
+pub fn runs_several(model: &Model) -> bool {
     let keeps_rows = |part: &CachePart| matches!(part.keeps, Keeps::KeysAndValues(_));
     !model.device().is_gpu() && model.scripted().cache_parts().iter().all(keeps_rows)
 }

@@ -33,7 +33,7 @@ mod single;
 mod stats;
 mod stream;
 
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, runs_several};
 pub use error::{Error, Refusal, Result};
 pub use http::{ApiKeys, KeysError, Limits, Log, Server, ServerOptions};
 pub use request::Request;

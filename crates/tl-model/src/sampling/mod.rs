@@ -122,6 +122,27 @@ pub struct Sampler {
     history: Option<History>,
 }
 
+/// What a text has of its own: the options, the random sequence and the last tokens. Several texts can share one
+/// sampler's scratch: see [`Sampler::swap_state`].
+#[derive(Clone, Debug)]
+pub struct SamplerState {
+    options: SamplingOptions,
+    random: Random,
+    history: Option<History>,
+}
+
+impl SamplerState {
+    /// The state of a text of a vocabulary of `vocab_size` tokens.
+    ///
+    /// # Errors
+    /// An option outside its range.
+    pub fn new(options: SamplingOptions, vocab_size: usize) -> Result<SamplerState> {
+        check_options(&options)?;
+        let history = options.has_penalties().then(|| History::new(options.penalty_window, vocab_size));
+        Ok(SamplerState { options, random: Random::new(options.seed), history })
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     logit: f32,
@@ -172,6 +193,13 @@ impl Sampler {
         self.random = Random::new(options.seed);
         self.options = options;
         Ok(())
+    }
+
+    /// Exchanges the text that the sampler chooses for. The state must be one of the same vocabulary.
+    pub fn swap_state(&mut self, state: &mut SamplerState) {
+        std::mem::swap(&mut self.options, &mut state.options);
+        std::mem::swap(&mut self.random, &mut state.random);
+        std::mem::swap(&mut self.history, &mut state.history);
     }
 
     /// Restarts the random sequence from `seed`.
