@@ -329,6 +329,9 @@ pub(crate) struct ServeArguments {
     /// Memory for this many tokens, prompt and answer together [default: 4096, or what the model works for]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<usize>,
+    /// Memory for this many sequences of --context tokens; more of shorter ones run at once [default: 4, or up to 16 within a limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) sequences: Option<u16>,
     /// The most tokens of an answer whose request does not say
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1024)]
     pub(crate) max_tokens: usize,
