@@ -55,6 +55,9 @@ mod tests {
             let kind = match mention.kind {
                 MentionKind::Builtin => "builtin",
                 MentionKind::Field => "field",
+                MentionKind::Entity => "entity",
+                MentionKind::Element => "element",
+                MentionKind::Relation => "relation",
                 MentionKind::Size => "size",
                 MentionKind::Parameter => "parameter",
                 MentionKind::Function => "function",

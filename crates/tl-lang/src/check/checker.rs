@@ -14,6 +14,7 @@ use crate::check::scope::{Scopes, Snapshot, State, VariableId};
 use crate::check::typed::Typed;
 use crate::declared::Declared;
 use crate::ir::{Block, Expr, Function, Parameter, Slot};
+use crate::relations::Relations;
 use crate::types::{Known, Type, show};
 
 /// The most diagnostics that are reported.
@@ -129,6 +130,8 @@ pub(super) struct Checker {
     pub(super) namespace: usize,
     pub(super) functions: Vec<Signature>,
     pub(super) structs: Vec<StructInfo>,
+    /// What the main file declares of entities and relations.
+    pub(super) relations: Relations,
     pub(super) globals: Vec<Global>,
     pub(super) frame: Frame,
     /// The names in the text, if an editor asks for them.

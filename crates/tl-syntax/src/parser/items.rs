@@ -39,12 +39,11 @@ impl Parser<'_> {
                 let span = self.advance().span;
                 Some(Item::Main(Main { span, body: self.block("`main`") }))
             }
-            // The word is no keyword: elsewhere it is a name.
-            TokenKind::Identifier
-                if self.ahead(1).kind == TokenKind::Str && self.slice(self.token().span) == "test" =>
-            {
+            // These words are no keywords: elsewhere they are names.
+            TokenKind::Identifier if self.ahead(1).kind == TokenKind::Str && self.at_word("test") => {
                 Some(Item::Test(self.test()))
             }
+            TokenKind::Identifier if self.at_relational_item() => Some(self.relational_item()),
             TokenKind::Struct => Some(Item::Struct(self.struct_declaration())),
             TokenKind::Impl => Some(Item::Impl(self.impl_block())),
             _ => Some(Item::Statement(self.statement())),
@@ -143,7 +142,11 @@ impl Parser<'_> {
     }
 
     /// Reads elements separated by commas up to and including the closing bracket. A trailing comma is allowed.
-    pub(super) fn comma_list(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
+    pub(super) fn comma_list(&mut self, close: TokenKind, element: impl FnMut(&mut Self)) {
+        self.with_list(true, |parser| parser.elements(close, element));
+    }
+
+    fn elements(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
         self.skip_newlines(close);
         while !self.at(close) {
             let before = self.position;
