@@ -18,6 +18,8 @@ pub struct Name {
 pub struct File {
     /// In written order.
     pub items: Vec<Item>,
+    /// Whether an item about relations is incomplete, because of an error that was reported: names may lack declarations.
+    pub has_wrong_relations: bool,
 }
 
 /// An item at the top level of a file.

@@ -20,6 +20,10 @@ pub(super) fn lower_relations(files: &mut [LoadedFile], first_new: usize, report
     for file in files {
         if file.is_main {
             (relations, file.tree.items) = lower(&file.tree.items, first_new, reports);
+            if file.tree.has_wrong_relations {
+                reports.diagnostics.clear();
+                relations.is_incomplete = true;
+            }
             continue;
         }
         if let Some(span) = file.tree.items.iter().find_map(relational_span) {
@@ -68,7 +72,9 @@ impl Checker {
     pub(super) fn query(&mut self, written: &Query, span: Span) -> Typed {
         let mut reports = Reports::default();
         let lowered = query(&self.relations, written, span, &mut reports);
-        reports.diagnostics.into_iter().for_each(|diagnostic| self.report(diagnostic));
+        if !self.relations.is_incomplete {
+            reports.diagnostics.into_iter().for_each(|diagnostic| self.report(diagnostic));
+        }
         let value = match &lowered {
             Some(lowered) => self.expr(lowered),
             None => error_value(span),

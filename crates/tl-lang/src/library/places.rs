@@ -1,5 +1,6 @@
 //! Boolean tensors and the places where they are true.
 
+use smallvec::SmallVec;
 use tl_device::{DType, Shape};
 use tl_syntax::Code;
 use tl_tensor::Tensor;
@@ -105,18 +106,19 @@ fn flat_place(place: &Value, shape: &Shape) -> Result<usize, BuiltinError> {
     if len != shape.len() {
         return Err(wrong());
     }
+    let index = |dim: usize| match place {
+        Value::Int(index) => Ok(*index),
+        place => match place.element(dim) {
+            Some(Value::Int(index)) => Ok(index),
+            _ => Err(wrong()),
+        },
+    };
+    let indices = (0..len).map(index).collect::<Result<SmallVec<[i64; 4]>, BuiltinError>>()?;
     let mut flat = 0_usize;
-    for (dim, &size) in shape.iter().enumerate() {
-        let index = match place {
-            Value::Int(index) => *index,
-            place => match place.element(dim) {
-                Some(Value::Int(index)) => index,
-                _ => return Err(wrong()),
-            },
-        };
+    for (&index, &size) in indices.iter().zip(shape.iter()) {
         let index = usize::try_from(index).ok().filter(|index| *index < size).ok_or_else(|| {
-            BuiltinError::new(format!("mask: {index} is no index of a dimension of size {size}"))
-                .code(Code::NoSuchElement)
+            let (place, shape) = (indices.as_slice(), &**shape);
+            BuiltinError::new(format!("mask: the place {place:?} is outside of {shape:?}")).code(Code::NoSuchElement)
         })?;
         flat = flat.saturating_mul(size).saturating_add(index);
     }

@@ -85,6 +85,8 @@ pub(crate) struct Relations {
     elements: HashMap<Arc<str>, Vec<(usize, usize, Span)>>,
     /// Where the relations have their values.
     pub(super) end: Option<Span>,
+    /// Whether declarations are missing because of errors in the syntax, so that nothing is said of names.
+    pub(crate) is_incomplete: bool,
 }
 
 /// What a name in a file stands for.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use tl_syntax::ast::{
-    Atom, BinaryOperator, Elements, Expr, ExprKind, Item, Name, Rule, Statement, StatementKind,
+    Atom, BinaryOperator, Elements, Expr, ExprKind, Item, Literal, Name, Rule, Statement, StatementKind,
 };
 use tl_syntax::{Diagnostic, Span};
 
@@ -144,7 +144,15 @@ impl Lowering<'_> {
         if self.relations.is_entity(&rule.head.name.text) {
             return None;
         }
-        let body = self.relations.conjunction(&rule.body, &mut Reports::default())?;
+        // Conditions that bind variables, of relations that are known by now.
+        let is_known = |literal: &&Literal| match literal {
+            Literal::Atom { atom, is_negated: false } => {
+                self.relations.relation(&atom.name.text).or(self.relations.set(&atom.name.text)).is_some()
+            }
+            _ => false,
+        };
+        let known: Vec<Literal> = rule.body.iter().filter(is_known).cloned().collect();
+        let body = self.relations.conjunction(&known, &mut Reports::default())?;
         rule.head.terms.iter().map(|term| self.relations.inferred_set(term, &body)).collect()
     }
 
@@ -160,11 +168,14 @@ impl Lowering<'_> {
             rules.iter().for_each(|rule| rules_of.entry(rule.head).or_default().push(rule));
             self.reserve(&groups, &rules_of);
             groups.iter().for_each(|group| self.group(group, &facts, &rules_of));
+        } else {
+            let names = self.relations.relations.iter().map(|info| &info.name);
+            self.statements.extend(names.map(unknown_value));
         }
         for item in items {
             if let Item::SoftRule(rule) = item {
                 let statement = soft_rule(&self.relations, rule, self.reports);
-                self.statements.extend(statement);
+                self.statements.push(statement.unwrap_or_else(|| unknown_value(&rule.name)));
             }
         }
     }
@@ -347,6 +358,11 @@ impl Lowering<'_> {
     fn value(&mut self, rule: &Resolved<'_>, news: Option<usize>) -> Option<Expr> {
         einsum::value(&self.relations, &rule.body, &rule.places, news, rule.rule.span, self.reports)
     }
+}
+
+/// A variable whose value had an error, which is reported once.
+fn unknown_value(name: &Name) -> Statement {
+    tree::let_statement(name.clone(), tree::expr(ExprKind::Error, name.span))
 }
 
 fn rules(items: &[Item]) -> impl Iterator<Item = &Rule> {

@@ -8,12 +8,13 @@ use crate::token::TokenKind;
 impl Parser<'_> {
     pub(super) fn file(&mut self) -> File {
         let mut items = Vec::new();
+        let mut has_wrong_relations = false;
         loop {
             while matches!(self.kind(), TokenKind::Newline | TokenKind::Semicolon) {
                 self.advance();
             }
             match self.kind() {
-                TokenKind::End => return File { items },
+                TokenKind::End => return File { items, has_wrong_relations },
                 TokenKind::CloseBrace => {
                     self.report(Diagnostic::error(self.token().span, "this `}` closes nothing"));
                     self.advance();
@@ -25,7 +26,11 @@ impl Parser<'_> {
                     self.report_and_continue(diagnostic);
                     items.push(Item::Statement(self.statement()));
                 }
-                _ => items.extend(self.item()),
+                _ => {
+                    let is_relational = self.at_relational_item();
+                    items.extend(self.item());
+                    has_wrong_relations |= is_relational && self.recovering;
+                }
             }
             self.statement_end();
         }
