@@ -36,6 +36,9 @@ module.exports = grammar({
     [$.block, $.map],
     [$._expression, $._struct_name],
     [$.query],
+    [$.query, $._expression],
+    [$.elements, $.block, $.map],
+    [$.elements, $._expression],
   ],
 
   rules: {
@@ -195,6 +198,8 @@ module.exports = grammar({
     _expression: ($) =>
       choice(
         $.identifier,
+        // A name, unless a condition follows.
+        alias("query", $.identifier),
         $.integer,
         $.float,
         $.string,
