@@ -115,7 +115,8 @@ fn reachability_of_10_000_nodes() {
 /// A round costs what the round before has found: a chain takes as many rounds as it has nodes.
 #[test]
 fn a_chain_of_10_000_nodes() {
-    let graph = "entity Node = 10000\nrelation Edge(Node, Node) = arange(0, 10000).unsqueeze(1) + 1 == arange(0, 10000)\n";
+    let graph =
+        "entity Node = 10000\nrelation Edge(Node, Node) = arange(0, 10000).unsqueeze(1) + 1 == arange(0, 10000)\n";
     let [n_reached, _] = reached(graph, &Device::cpu());
     assert_eq!(n_reached, 10_000);
 }

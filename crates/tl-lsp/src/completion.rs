@@ -18,7 +18,8 @@ pub(crate) fn completions(document: &Document, offset: u32) -> Vec<CompletionIte
         return members(document, name, receiver.len() as u32);
     }
     let builtins = reference().into_iter().filter(|entry| !entry.name.contains('.')).map(builtin);
-    let keywords = KEYWORDS.iter().chain(CONTEXTUAL_WORDS).map(|word| item(word, CompletionItemKind::KEYWORD, String::new()));
+    let keywords =
+        KEYWORDS.iter().chain(CONTEXTUAL_WORDS).map(|word| item(word, CompletionItemKind::KEYWORD, String::new()));
     names(document).chain(builtins).chain(keywords).collect()
 }
 

@@ -14,7 +14,7 @@ use crate::ir;
 use crate::relations::is_hidden;
 
 impl Checker {
-    fn makes_warnings(&self, span: Span) -> bool {
+    pub(super) fn makes_warnings(&self, span: Span) -> bool {
         self.part == Part::Whole && self.quiet == 0 && self.only_shapes == 0 && self.lints.main_file == Some(span.file)
     }
 

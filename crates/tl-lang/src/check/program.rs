@@ -47,8 +47,11 @@ pub(crate) fn check(
     let dead = u32::from(options.leaves_shapes);
     let mut reports = Reports::default();
     let relations = lower_relations(&mut files.loaded, 0, &mut reports);
+    // Warnings are made where a program is checked as a whole.
+    reports.diagnostics.retain(|found| found.is_error() || options.part == Part::Whole);
     files.diagnostics.append(&mut reports.diagnostics);
-    let mut checker = Checker { part: options.part, dead, model: options.model.clone(), relations, ..Checker::default() };
+    let mut checker =
+        Checker { part: options.part, dead, model: options.model.clone(), relations, ..Checker::default() };
     check_files(&mut checker, &files.loaded, files.diagnostics)
 }
 
@@ -68,6 +71,7 @@ pub(crate) fn check_for_editor(
     let checked = check_files(&mut checker, &files.loaded, files.diagnostics);
     let mut mentions = checker.mentions.unwrap_or_default();
     add_mentions(&mut mentions, reports.names);
+    add_mentions(&mut mentions, checker.names_of_queries);
     // A call of a method is noted twice, as a method and as a function: the first stays.
     mentions.sort_by_key(|mention| (mention.span.file, mention.span.start));
     mentions.dedup_by_key(|mention| mention.span);
@@ -168,7 +172,7 @@ pub(crate) fn check_entry(
     }
     let mut reports = Reports::default();
     let relations = lower_relations(&mut loaded, first_new, &mut reports);
-    diagnostics.append(&mut reports.diagnostics);
+    diagnostics.extend(reports.diagnostics.into_iter().filter(Diagnostic::is_error));
     let mut checker = Checker { part: Part::Entry, variables, relations, ..Checker::default() };
     let checked = check_files(&mut checker, &loaded, diagnostics);
     let own = checker.file_namespaces.last().copied();

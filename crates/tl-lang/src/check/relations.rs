@@ -73,14 +73,16 @@ impl Checker {
         let mut reports = Reports::default();
         let lowered = query(&self.relations, written, span, &mut reports);
         if !self.relations.is_incomplete {
-            reports.diagnostics.into_iter().for_each(|diagnostic| self.report(diagnostic));
+            let warns = self.makes_warnings(span);
+            let wanted = reports.diagnostics.into_iter().filter(|found| found.is_error() || warns);
+            wanted.for_each(|diagnostic| self.report(diagnostic));
         }
         let value = match &lowered {
             Some(lowered) => self.expr(lowered),
             None => error_value(span),
         };
-        for (name, definition, role) in reports.names {
-            self.mention(name, Some(definition), kind_of(role), &Type::Unknown);
+        if self.mentions.is_some() {
+            self.names_of_queries.append(&mut reports.names);
         }
         value
     }

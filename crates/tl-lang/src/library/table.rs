@@ -4,8 +4,8 @@ use tl_tensor::ops;
 
 use super::row::Builtin;
 use super::{
-    caches, files, generation, lists, maps, memory, models, numbers, outside, places, plots, reductions, sampling, tensors,
-    testing, text, tokenizers,
+    caches, files, generation, lists, maps, memory, models, numbers, outside, places, plots, reductions, sampling,
+    tensors, testing, text, tokenizers,
 };
 use crate::types::HandleKind;
 

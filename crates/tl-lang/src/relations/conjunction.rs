@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tl_syntax::ast::{Atom, BinaryOperator, Expr, ExprKind, Literal, Name, Term, TermKind};
-use tl_syntax::{Diagnostic, Span};
+use tl_syntax::{Code, Diagnostic, Span};
 
 use super::declared::{Relations, Reports, Role, SetSize};
 use super::tree;
@@ -19,6 +19,8 @@ pub(super) struct Variable {
     /// Where it first stands.
     pub(super) span: Span,
     pub(super) set: usize,
+    /// How often it stands in the body.
+    count: usize,
 }
 
 /// What stands at a place.
@@ -72,7 +74,8 @@ impl Relations {
         let before = reports.diagnostics.len();
         let mut found = Conjunction::default();
         if let Some(beyond) = body.get(MAX_CONDITIONS) {
-            let (Literal::Atom { atom: Atom { span, .. }, .. } | Literal::Comparison { left: Term { span, .. }, .. }) = beyond;
+            let (Literal::Atom { atom: Atom { span, .. }, .. } | Literal::Comparison { left: Term { span, .. }, .. }) =
+                beyond;
             reports.error(*span, format!("a body has at most {MAX_CONDITIONS} conditions"));
             return None;
         }
@@ -92,6 +95,22 @@ impl Relations {
             }
         }
         (reports.diagnostics.len() == before).then_some(found)
+    }
+
+    /// A variable that stands once, with almost the name of an element, may be meant to be that element.
+    pub(super) fn warn_of_near_elements(&self, found: &Conjunction, head: &[(Place, usize)], reports: &mut Reports) {
+        for (index, variable) in found.variables.iter().enumerate() {
+            let is_in_head = head.iter().any(|(place, _)| matches!(place, Place::Variable(own) if *own == index));
+            if is_in_head || variable.count > 1 || variable.name.len() < 3 {
+                continue;
+            }
+            let Some(SetSize::Named(names)) = self.sets.get(variable.set).map(|set| &set.size) else { continue };
+            let Some(near) = nearest(&variable.name, names.iter().map(|name| &**name)) else { continue };
+            let message = format!("`{}` is no element, and a variable here", variable.name);
+            let diagnostic = Diagnostic::warning(variable.span, message).code(Code::NearElement);
+            let hint = format!("did you mean the element `{near}`? A variable may have another name, or be `_`");
+            reports.diagnostics.push(diagnostic.hint(hint));
+        }
     }
 
     fn atom(&self, found: &mut Conjunction, atom: &Atom, is_negated: bool, reports: &mut Reports) {
@@ -154,10 +173,11 @@ impl Relations {
                 return None;
             }
             reports.names.push((term.span, term.span, Role::Variable));
-            found.variables.push(Variable { name: name.clone(), span: term.span, set });
+            found.variables.push(Variable { name: name.clone(), span: term.span, set, count: 1 });
             return Some(Place::Variable(found.variables.len() - 1));
         };
-        let variable = found.variables.get(index)?;
+        let variable = found.variables.get_mut(index)?;
+        variable.count += 1;
         reports.names.push((term.span, variable.span, Role::Variable));
         if variable.set != set {
             let (first, second) = (self.set_name(variable.set), self.set_name(set));
@@ -177,8 +197,11 @@ impl Relations {
         if let Some((_, at, _)) = elements.iter().find(|(own, ..)| *own == set) {
             return Some(Some(Place::Element(tree::int(*at, span))));
         }
-        let message =
-            format!("`{name}` is an element of {}, and this place takes a {}", self.set_name(first.0), self.set_name(set));
+        let message = format!(
+            "`{name}` is an element of {}, and this place takes a {}",
+            self.set_name(first.0),
+            self.set_name(set)
+        );
         reports.error(span, message);
         Some(None)
     }
@@ -338,9 +361,13 @@ impl Relations {
     }
 
     fn element_names(&self) -> impl Iterator<Item = &str> {
-        self.sets.iter().flat_map(|set| match &set.size {
-            SetSize::Named(names) => names.as_slice(),
-            SetSize::Numbered(_) => &[],
-        }.iter().map(|name| &**name))
+        self.sets.iter().flat_map(|set| {
+            match &set.size {
+                SetSize::Named(names) => names.as_slice(),
+                SetSize::Numbered(_) => &[],
+            }
+            .iter()
+            .map(|name| &**name)
+        })
     }
 }

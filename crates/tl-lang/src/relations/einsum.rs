@@ -198,7 +198,10 @@ impl Product<'_> {
                 if !before.contains(own) {
                     return own;
                 }
-                (tree::call("unsqueeze", vec![self.numbers(set), tree::int(1, self.span)], self.span), String::from(own))
+                (
+                    tree::call("unsqueeze", vec![self.numbers(set), tree::int(1, self.span)], self.span),
+                    String::from(own),
+                )
             }
             Place::Element(element) => (element.clone(), String::new()),
             Place::Any => return 'a',
@@ -218,7 +221,8 @@ impl Product<'_> {
                 None => merged.push((letters, vec![tensor])),
             }
         }
-        let joined = |(letters, tensors)| Some(Operand { tensor: tree::joined(BinaryOperator::And, tensors)?, letters });
+        let joined =
+            |(letters, tensors)| Some(Operand { tensor: tree::joined(BinaryOperator::And, tensors)?, letters });
         merged.into_iter().filter_map(joined).collect()
     }
 }

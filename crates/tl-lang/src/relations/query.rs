@@ -10,6 +10,7 @@ use super::{einsum, tree};
 /// A query as an expression. What is wrong is reported.
 pub(crate) fn query(relations: &Relations, query: &Query, span: Span, reports: &mut Reports) -> Option<Expr> {
     let body = relations.conjunction(&query.body, reports)?;
+    relations.warn_of_near_elements(&body, &[], reports);
     let result: Vec<(Place, usize)> =
         body.variables.iter().enumerate().map(|(index, variable)| (Place::Variable(index), variable.set)).collect();
     let holds = einsum::value(relations, &body, &result, None, span, reports)?;

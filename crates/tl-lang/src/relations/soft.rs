@@ -104,7 +104,9 @@ fn check(relations: &Relations, rule: &SoftRule, indices: &[(Arc<str>, Span)], r
         && rule.factors.iter().all(|factor| factor.is_relation)
     {
         let diagnostic = Diagnostic::error(first.atom.span, "a soft rule needs a tensor of numbers among its factors");
-        reports.diagnostics.push(diagnostic.hint("as in `Weight[x, y]`; a rule of relations alone has a head in parentheses"));
+        reports
+            .diagnostics
+            .push(diagnostic.hint("as in `Weight[x, y]`; a rule of relations alone has a head in parentheses"));
     }
 }
 

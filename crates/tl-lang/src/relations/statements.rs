@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use tl_syntax::ast::{
-    Atom, BinaryOperator, Elements, Expr, ExprKind, Item, Literal, Name, Rule, Statement, StatementKind,
+    Atom, BinaryOperator, Elements, Expr, ExprKind, Item, Literal, Name, Rule, Statement, StatementKind, Type, TypeKind,
 };
 use tl_syntax::{Diagnostic, Span};
 
@@ -26,8 +26,9 @@ struct Resolved<'a> {
 /// earlier entries, nothing is computed unless a relational item follows.
 pub(crate) fn lower(items: &[Item], first_new: usize, reports: &mut Reports) -> (Relations, Vec<Item>) {
     let mut relations = Relations::default();
-    let is_relational =
-        |item: &Item| matches!(item, Item::Entity(_) | Item::Relation(_) | Item::Fact(_) | Item::Rule(_) | Item::SoftRule(_));
+    let is_relational = |item: &Item| {
+        matches!(item, Item::Entity(_) | Item::Relation(_) | Item::Fact(_) | Item::Rule(_) | Item::SoftRule(_))
+    };
     let Some(last) = items.iter().rposition(is_relational) else { return (relations, items.to_vec()) };
     for item in items {
         match item {
@@ -73,7 +74,9 @@ fn computed_here(relations: &Relations, item: &Item) -> Option<Statement> {
             let set = relations.sets.get(relations.set(&entity.name.text)?)?;
             match (&set.size, &entity.elements) {
                 (SetSize::Numbered(None), Elements::Numbered(size)) => {
-                    Some(tree::let_statement(set.size_variable(), size.clone()))
+                    let ty = Some(Type { kind: TypeKind::Int, span: size.span });
+                    let kind = StatementKind::Let { name: set.size_variable(), ty, value: size.clone() };
+                    Some(Statement { kind, span: entity.span })
                 }
                 _ => None,
             }
@@ -163,7 +166,7 @@ impl Lowering<'_> {
         let edges: Vec<Edge> = rules.iter().flat_map(edges).collect();
         let groups = components(self.relations.relations.len(), &edges);
         check_negations(&self.relations, &groups, &edges, self.reports);
-        if self.reports.diagnostics.len() == before {
+        if !self.reports.diagnostics.iter().skip(before).any(Diagnostic::is_error) {
             let mut rules_of: HashMap<usize, Vec<&Resolved<'_>>> = HashMap::new();
             rules.iter().for_each(|rule| rules_of.entry(rule.head).or_default().push(rule));
             self.reserve(&groups, &rules_of);
@@ -203,6 +206,7 @@ impl Lowering<'_> {
             };
             let Some(body) = body else { continue };
             if let Some(places) = self.relations.head(&rule.head, &body, self.reports) {
+                self.relations.warn_of_near_elements(&body, &places, self.reports);
                 resolved.push(Resolved { rule, head, places, body });
             }
         }
@@ -241,7 +245,8 @@ impl Lowering<'_> {
                     Some((_, kept, _)) => *kept += 1,
                     None => shapes.push((info.sets.clone(), 1, 0)),
                 }
-                let ways: usize = rules_of.get(relation).into_iter().flatten().map(|rule| news_of(rule, group).len()).sum();
+                let ways: usize =
+                    rules_of.get(relation).into_iter().flatten().map(|rule| news_of(rule, group).len()).sum();
                 let more = match ways {
                     0 => continue,
                     1 => 2,
@@ -258,14 +263,14 @@ impl Lowering<'_> {
                 }
             }
         }
-        for (sets, kept, more) in shapes.into_iter().filter(|(_, _, more)| *more > 0) {
+        for (at, (sets, kept, more)) in shapes.into_iter().filter(|(_, _, more)| *more > 0).enumerate() {
             let first = self.relations.relations.iter().position(|info| info.sets == sets);
             let Some((name, shape)) = first.and_then(|first| self.info(first)) else { continue };
-            let span = name.span;
-            let dtype = tree::expr(ExprKind::Name("bool".into()), span);
-            let arguments = vec![tree::list(shape, span), tree::int(kept + more, span), dtype];
-            let kind = StatementKind::Expr(tree::call("buffer_reserve", arguments, span));
-            self.statements.push(Statement { kind, span });
+            if at == 0 {
+                // Whether anything is new is a tensor of one element.
+                self.statements.push(reserve_statement(Vec::new(), 1, name.span));
+            }
+            self.statements.push(reserve_statement(shape, kept + more, name.span));
         }
     }
 
@@ -292,7 +297,9 @@ impl Lowering<'_> {
             let info = lowering.relations.relations.get(relation)?;
             Some((info.name.clone(), info.news_variable(), info.found_variable()))
         };
-        let Some(variables) = recursive.iter().map(|at| variables(self, *at)).collect::<Option<Vec<_>>>() else { return };
+        let Some(variables) = recursive.iter().map(|at| variables(self, *at)).collect::<Option<Vec<_>>>() else {
+            return;
+        };
         for (known, news, _) in &variables {
             self.statements.push(tree::let_statement(news.clone(), tree::variable(known)));
         }
@@ -358,6 +365,12 @@ impl Lowering<'_> {
     fn value(&mut self, rule: &Resolved<'_>, news: Option<usize>) -> Option<Expr> {
         einsum::value(&self.relations, &rule.body, &rule.places, news, rule.rule.span, self.reports)
     }
+}
+
+fn reserve_statement(shape: Vec<Expr>, count: usize, span: Span) -> Statement {
+    let dtype = tree::expr(ExprKind::Name("bool".into()), span);
+    let arguments = vec![tree::list(shape, span), tree::int(count, span), dtype];
+    Statement { kind: StatementKind::Expr(tree::call("buffer_reserve", arguments, span)), span }
 }
 
 /// A variable whose value had an error, which is reported once.

@@ -59,7 +59,10 @@ mod tests {
             ("{{1}}[0]", "{ { 1 } }[0]\n"),
             ("entity  P={ann , bob}", "entity P = {ann, bob}\n"),
             ("entity P={ ann }", "entity P = {ann}\n"),
-            ("entity N=2*5; relation R(N ,N)= eye(10)as bool", "entity N = 2 * 5; relation R(N, N) = eye(10) as bool\n"),
+            (
+                "entity N=2*5; relation R(N ,N)= eye(10)as bool",
+                "entity N = 2 * 5; relation R(N, N) = eye(10) as bool\n",
+            ),
             ("fact R( 1 ,_ )", "fact R(1, _)\n"),
             ("rule A(x,z)<-B(x,y),not  A(y,z),x!=z", "rule A(x, z) <- B(x, y), not A(y, z), x != z\n"),
             ("rule A [x,y .]<-E [x,d]*E[y,d]/-t", "rule A[x, y.] <- E[x, d] * E[y, d] / -t\n"),

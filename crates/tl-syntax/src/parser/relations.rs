@@ -1,12 +1,12 @@
 //! Relations: entities, facts, rules and queries. Their words are names everywhere else.
 
+use crate::Span;
 use crate::ast::{
     Atom, BinaryOperator, Elements, Entity, ExprKind, Fact, Factor, Item, Literal, Query, Relation, Rule, SoftIndex,
     SoftRule, Term, TermKind,
 };
 use crate::parser::cursor::Parser;
 use crate::token::TokenKind;
-use crate::Span;
 
 /// The words that begin items.
 const WORDS: [&str; 4] = ["entity", "relation", "fact", "rule"];
@@ -190,7 +190,8 @@ impl Parser<'_> {
             self.comma_list(TokenKind::CloseBracket, |parser| terms.push(parser.term()));
         } else {
             let diagnostic = self.expected("`[` and the indices");
-            let hint = "a factor is a tensor with its indices, as in `Embed[x, d]`, or a relation, as in `Parent(x, y)`";
+            let hint =
+                "a factor is a tensor with its indices, as in `Embed[x, d]`, or a relation, as in `Parent(x, y)`";
             self.report(diagnostic.hint(hint));
         }
         let span = self.span_from(name.span);
