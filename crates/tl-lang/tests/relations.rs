@@ -150,6 +150,23 @@ fn limits_hold() {
     }
 }
 
+/// Long chains of rules take neither the stack nor quadratic time, in whatever order they are written.
+#[test]
+fn many_rules() {
+    const N: usize = 2_000;
+    let rule = |k: usize| format!("rule R{k}(x) <- R{}(x)\n", k - 1);
+    let head = "entity Node = 3\nrelation R0(Node)\nfact R0(1)\n";
+    let tail = format!("print(query R{N}(x))\n");
+    let backwards = (1..=N).rev().map(rule).collect::<String>();
+    assert_eq!(run(&Device::cpu(), &format!("{head}{backwards}{tail}")), "[1]\n");
+    let forwards = (1..=200).map(rule).collect::<String>();
+    let cycle = format!("{head}{forwards}rule R1(x) <- R200(x)\nprint(query R200(x))\n");
+    assert_eq!(run(&Device::cpu(), &cycle), "[1]\n");
+    let negations: String = (1..=N).map(|k| format!("rule R{k}(x) <- Node(x), not R{}(x)\n", k % N + 1)).collect();
+    let error = Interpreter::new(&Device::cpu()).run(&format!("{head}{negations}")).expect_err("it is not stratified");
+    assert!(error.diagnostics.len() == 10, "{}", error.diagnostics.len());
+}
+
 #[test]
 fn a_session_adds_facts_and_rules() {
     let mut session = tl_lang::Session::new(&Device::cpu());

@@ -1,7 +1,7 @@
 //! The statements that a file's relational items become. An entity's computed size and a relation's first tensor are
 //! computed where they stand, all else behind the last of these items.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use tl_syntax::ast::{
     Atom, BinaryOperator, Elements, Expr, ExprKind, Item, Literal, Name, Rule, Statement, StatementKind, Type, TypeKind,
@@ -117,23 +117,22 @@ struct Lowering<'r> {
 impl Lowering<'_> {
     /// Declares the relations that only rules name, with the sets that a rule's body gives.
     fn declare_heads(&mut self, items: &[Item]) {
-        let mut open: Vec<&Rule> = rules(items).filter(|rule| self.is_undeclared(&rule.head)).collect();
-        loop {
-            let before = open.len();
-            open.retain(|rule| {
-                if !self.is_undeclared(&rule.head) {
-                    return false;
+        let mut open: VecDeque<&Rule> = rules(items).filter(|rule| self.is_undeclared(&rule.head)).collect();
+        // A rule is looked at again when a relation of its body is declared.
+        let mut readers: HashMap<&str, Vec<&Rule>> = HashMap::new();
+        for rule in &open {
+            for literal in &rule.body {
+                if let Literal::Atom { atom, .. } = literal {
+                    readers.entry(&atom.name.text).or_default().push(rule);
                 }
-                match self.inferred(rule) {
-                    Some(sets) => {
-                        self.relations.add_relation(&rule.head.name, sets, None, self.reports);
-                        false
-                    }
-                    None => true,
-                }
-            });
-            if open.len() == before {
-                return;
+            }
+        }
+        while let Some(rule) = open.pop_front() {
+            if self.is_undeclared(&rule.head)
+                && let Some(sets) = self.inferred(rule)
+            {
+                self.relations.add_relation(&rule.head.name, sets, None, self.reports);
+                open.extend(readers.remove(&*rule.head.name.text).unwrap_or_default());
             }
         }
     }

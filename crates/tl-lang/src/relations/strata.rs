@@ -1,8 +1,16 @@
 //! The order in which relations are computed: what a relation's rules read comes first, or together with it.
 
+use std::collections::{HashMap, VecDeque};
+
 use tl_syntax::{Diagnostic, Span};
 
 use super::declared::{Relations, Reports};
+
+/// The most negations that are reported.
+const MAX_CYCLES: usize = 10;
+
+/// The most relations of a cycle that are shown.
+const MAX_SHOWN: usize = 8;
 
 /// A rule of one relation reads another.
 pub(super) struct Edge {
@@ -75,14 +83,21 @@ pub(super) fn check_negations(relations: &Relations, groups: &[Vec<usize>], edge
             }
         }
     }
-    for edge in edges.iter().filter(|edge| edge.is_negated) {
-        let group = group_of.get(edge.head);
-        if group != group_of.get(edge.body) {
-            continue;
+    let is_within = |edge: &&Edge| group_of.get(edge.head) == group_of.get(edge.body);
+    let mut reads = vec![Vec::new(); relations.relations.len()];
+    for edge in edges.iter().filter(is_within) {
+        if let Some(reads) = reads.get_mut(edge.head) {
+            reads.push(edge.body);
         }
+    }
+    for edge in edges.iter().filter(is_within).filter(|edge| edge.is_negated).take(MAX_CYCLES) {
         let mut shown = format!("{} <- not {}", relations.relation_name(edge.head), relations.relation_name(edge.body));
-        for relation in way(edge.body, edge.head, edges, |at| group_of.get(at) == group) {
-            shown = format!("{shown} <- {}", relations.relation_name(relation));
+        let way = way(edge.body, edge.head, &reads);
+        for relation in way.iter().take(MAX_SHOWN) {
+            shown = format!("{shown} <- {}", relations.relation_name(*relation));
+        }
+        if way.len() > MAX_SHOWN {
+            shown = format!("{shown} <- … <- {}", relations.relation_name(edge.head));
         }
         let message = format!("this negation depends on itself: {shown}");
         let hint = "what is negated must be known before: compute it without this rule's relation";
@@ -90,27 +105,27 @@ pub(super) fn check_negations(relations: &Relations, groups: &[Vec<usize>], edge
     }
 }
 
-/// The relations behind `from` on a shortest way to `to`, that one included, within a group.
-fn way(from: usize, to: usize, edges: &[Edge], is_within: impl Fn(usize) -> bool) -> Vec<usize> {
+/// The relations behind `from` on a shortest way to `to`, that one included.
+fn way(from: usize, to: usize, reads: &[Vec<usize>]) -> Vec<usize> {
     // For each relation that was reached, the one before it.
-    let mut reached = vec![(from, from)];
-    let mut at = 0;
-    while let Some(&(current, _)) = reached.get(at)
+    let mut before = HashMap::from([(from, from)]);
+    let mut open = VecDeque::from([from]);
+    while let Some(current) = open.pop_front()
         && current != to
     {
-        for edge in edges.iter().filter(|edge| edge.head == current && is_within(edge.body)) {
-            if reached.iter().all(|(known, _)| *known != edge.body) {
-                reached.push((edge.body, current));
-            }
+        for &next in reads.get(current).into_iter().flatten() {
+            before.entry(next).or_insert_with(|| {
+                open.push_back(next);
+                current
+            });
         }
-        at += 1;
     }
     let mut way = Vec::new();
     let mut current = to;
     while current != from {
         way.push(current);
-        let Some((_, before)) = reached.iter().find(|(known, _)| *known == current) else { break };
-        current = *before;
+        let Some(earlier) = before.get(&current) else { break };
+        current = *earlier;
     }
     way.reverse();
     way
