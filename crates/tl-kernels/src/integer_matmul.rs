@@ -94,15 +94,16 @@ fn multiply<T: Ring>(a: Matrix<'_, T>, b: Matrix<'_, T>, k: usize, tile: &mut Ti
     for row in 0..tile.n_rows() {
         let mut room = [T::ZERO; WIDTH];
         let sums = &mut room[..n_cols];
-        let factors = &a.data[(first_row + row) * a.row_stride..];
+        let start = (first_row + row) * a.row_stride;
         for first in (0..k).step_by(FACTORS) {
             let end = k.min(first + FACTORS);
             // Relations have few elements: most factors are zero, and rows of them are passed over together.
-            if a.col_stride == 1 && factors[first..end].iter().fold(true, |all, factor| all & factor.is_zero()) {
+            let are_zero = |factors: &[T]| factors.iter().fold(true, |all, factor| all & factor.is_zero());
+            if a.col_stride == 1 && are_zero(&a.data[start + first..start + end]) {
                 continue;
             }
             for i in first..end {
-                let factor = factors[i * a.col_stride];
+                let factor = a.data[start + i * a.col_stride];
                 if !factor.is_zero() {
                     add_products(sums, factor, b, i * b.row_stride + first_col * b.col_stride);
                 }
