@@ -345,9 +345,20 @@ def plain():
     case("Lists/contains", f"int(contains({values}, 2.0))", "int", 1)
 
 
+def places():
+    for shape in [(3,), (2, 3), (2, 1, 3)]:
+        name, x = sample("bool", shape)
+        found = np.argwhere(x)
+        case("Tensors/places", f"len(places({name}))", "int", len(found))
+        case("Tensors/places", f"places({name}) as int32", "int32", found[:, 0] if len(shape) == 1 else found)
+        case("Tensors/mask", f"mask({list(shape)}, {found.tolist()})", "bool", x)
+        base, y = sample("bool", shape)
+        case("Tensors/mask", f"mask({list(shape)}, {found.tolist()}, {base})", "bool", np.logical_or(x, y))
+
+
 def main():
     with np.errstate(all="ignore"):
-        for part in (unary, binary, reductions, shapes, create, linear, transformer, plain):
+        for part in (unary, binary, reductions, shapes, create, linear, transformer, plain, places):
             part()
     lines = [json.dumps(entry, separators=(",", ":")) for entry in cases]
     named = [f"{json.dumps(name)}:{json.dumps(entry, separators=(',', ':'))}" for name, entry in inputs.items()]

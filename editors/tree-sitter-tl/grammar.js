@@ -35,6 +35,10 @@ module.exports = grammar({
   conflicts: ($) => [
     [$.block, $.map],
     [$._expression, $._struct_name],
+    [$.query],
+    [$.query, $._expression],
+    [$.elements, $.block, $.map],
+    [$.elements, $._expression],
   ],
 
   rules: {
@@ -43,7 +47,20 @@ module.exports = grammar({
     _end: ($) => choice($._newline, ";"),
 
     _item: ($) =>
-      choice($.import, $.function, $.struct, $.impl, $.main, $.test, $._statement),
+      choice(
+        $.import,
+        $.function,
+        $.struct,
+        $.impl,
+        $.main,
+        $.test,
+        $.entity,
+        $.relation,
+        $.fact,
+        $.rule,
+        $.soft_rule,
+        $._statement,
+      ),
 
     import: ($) => seq("import", field("path", $.string), optional(seq("as", field("alias", $.identifier)))),
 
@@ -75,6 +92,62 @@ module.exports = grammar({
     main: ($) => seq("main", field("body", $.block)),
 
     test: ($) => seq("test", field("name", $.string), field("body", $.block)),
+
+    entity: ($) =>
+      seq("entity", field("name", $.identifier), "=", choice($.elements, field("size", $._expression))),
+
+    elements: ($) => prec.dynamic(1, seq("{", commaList($.identifier), "}")),
+
+    relation: ($) =>
+      seq(
+        "relation",
+        field("name", $.identifier),
+        "(",
+        commaList(field("entity", $.identifier)),
+        ")",
+        optional(seq("=", field("value", $._expression))),
+      ),
+
+    fact: ($) => seq("fact", $.atom),
+
+    rule: ($) => seq("rule", field("head", $.atom), $.arrow, $._body),
+
+    soft_rule: ($) =>
+      seq(
+        "rule",
+        field("name", $.identifier),
+        "[",
+        commaList(seq(field("index", $.identifier), optional("."))),
+        "]",
+        $.arrow,
+        $._factor,
+        repeat(seq("*", $._factor)),
+        optional(seq("/", field("temperature", $._expression))),
+      ),
+
+    arrow: () => token(prec(1, "<-")),
+
+    _body: ($) => prec.right(seq($._literal, repeat(seq(",", $._literal)))),
+
+    _literal: ($) => choice($.atom, seq("not", $.atom), $.comparison),
+
+    comparison: ($) =>
+      seq(field("left", $._term), field("operator", choice("==", "!=", "<", "<=", ">", ">=")), field("right", $._term)),
+
+    atom: ($) => prec(PREC.postfix + 1, seq(field("relation", $.identifier), "(", commaList($._term), ")")),
+
+    _factor: ($) => choice($.atom, $.indexed),
+
+    indexed: ($) => seq(field("tensor", $.identifier), "[", commaList($._term), "]"),
+
+    _term: ($) => choice($.identifier, $.integer, $.parenthesized),
+
+    // In a list of arguments the comma is the list's.
+    query: ($) =>
+      choice(
+        seq("query", choice($.atom, seq("not", $.atom))),
+        prec.dynamic(-1, seq("query", choice($.atom, seq("not", $.atom)), repeat1(seq(",", $._literal)))),
+      ),
 
     block: ($) =>
       seq("{", repeat($._end), optional(seq($._statement, repeat(seq(repeat1($._end), $._statement)), repeat($._end))), "}"),
@@ -125,6 +198,8 @@ module.exports = grammar({
     _expression: ($) =>
       choice(
         $.identifier,
+        // A name, unless a condition follows.
+        alias("query", $.identifier),
         $.integer,
         $.float,
         $.string,
@@ -147,6 +222,7 @@ module.exports = grammar({
         $.if,
         $.with,
         $.trace,
+        $.query,
         $.block,
       ),
 

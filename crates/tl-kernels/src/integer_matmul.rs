@@ -7,6 +7,8 @@ use crate::threads::{Threads, Tile, Tiling};
 
 /// Columns whose sums are kept at a time.
 const WIDTH: usize = 256;
+/// Factors that are passed over together where all are zero.
+const FACTORS: usize = 64;
 /// The most rows of a tile.
 const TILE_ROWS: usize = 16;
 
@@ -92,24 +94,38 @@ fn multiply<T: Ring>(a: Matrix<'_, T>, b: Matrix<'_, T>, k: usize, tile: &mut Ti
     for row in 0..tile.n_rows() {
         let mut room = [T::ZERO; WIDTH];
         let sums = &mut room[..n_cols];
-        for i in 0..k {
-            let factor = a.data[(first_row + row) * a.row_stride + i * a.col_stride];
-            if factor.is_zero() {
+        let start = (first_row + row) * a.row_stride;
+        for first in (0..k).step_by(FACTORS) {
+            let end = k.min(first + FACTORS);
+            // Relations have few elements: most factors are zero, and rows of them are passed over together.
+            let are_zero = |factors: &[T]| factors.iter().fold(true, |all, factor| all & factor.is_zero());
+            if a.col_stride == 1 && are_zero(&a.data[start + first..start + end]) {
                 continue;
             }
-            let start = i * b.row_stride + first_col * b.col_stride;
-            if b.col_stride == 1 {
-                for (sum, &b) in sums.iter_mut().zip(&b.data[start..][..n_cols]) {
-                    *sum = T::add_product(*sum, factor, b);
-                }
-            } else {
-                for (col, sum) in sums.iter_mut().enumerate() {
-                    *sum = T::add_product(*sum, factor, b.data[start + col * b.col_stride]);
+            for i in first..end {
+                let factor = a.data[start + i * a.col_stride];
+                if !factor.is_zero() {
+                    add_products(sums, factor, b, i * b.row_stride + first_col * b.col_stride);
                 }
             }
         }
         for (y, &sum) in tile.row_mut(row).iter_mut().zip(&*sums) {
             *y = T::from_sum(sum);
+        }
+    }
+}
+
+/// Adds the products of a factor with the elements of a row from `start` on.
+#[inline(always)]
+fn add_products<T: Ring>(sums: &mut [T::Sum], factor: T, b: Matrix<'_, T>, start: usize) {
+    if b.col_stride == 1 {
+        let n_cols = sums.len();
+        for (sum, &b) in sums.iter_mut().zip(&b.data[start..][..n_cols]) {
+            *sum = T::add_product(*sum, factor, b);
+        }
+    } else {
+        for (col, sum) in sums.iter_mut().enumerate() {
+            *sum = T::add_product(*sum, factor, b.data[start + col * b.col_stride]);
         }
     }
 }

@@ -55,6 +55,9 @@ mod tests {
             let kind = match mention.kind {
                 MentionKind::Builtin => "builtin",
                 MentionKind::Field => "field",
+                MentionKind::Entity => "entity",
+                MentionKind::Element => "element",
+                MentionKind::Relation => "relation",
                 MentionKind::Size => "size",
                 MentionKind::Parameter => "parameter",
                 MentionKind::Function => "function",
@@ -65,6 +68,30 @@ mod tests {
             format!("{kind} {name}@{}:{}", at.trim_start_matches("a.tl:"), mention.ty)
         };
         analysis.mentions.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn names_of_relations() {
+        let text = "entity P = {ann}\nrelation R(P)\nfact R(ann)\nrule S(x) <- R(x)\nprint(query S(y), R)";
+        assert_eq!(
+            names(text),
+            [
+                "entity P@1:8:",
+                "element ann@1:13:",
+                "relation R@2:10:bool[1]",
+                "entity P@1:8:",
+                "relation R@2:10:",
+                "element ann@1:13:",
+                "relation S@4:6:bool[1]",
+                "variable x@4:16:",
+                "relation R@2:10:bool[1]",
+                "variable x@4:16:",
+                "builtin print@:()",
+                "relation S@4:6:bool[1]",
+                "variable y@5:15:",
+                "variable R@2:10:bool[1]"
+            ]
+        );
     }
 
     #[test]

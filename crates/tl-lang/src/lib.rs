@@ -30,6 +30,7 @@ mod model_memory;
 mod names;
 mod op_code;
 mod pooled;
+mod relations;
 mod reserve_statement;
 mod rewrite;
 mod session;

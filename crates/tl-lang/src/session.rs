@@ -14,6 +14,7 @@ use crate::eval::{self, EntryEnd, Environment, SessionState};
 use crate::host::Host;
 use crate::library;
 use crate::model::open_model;
+use crate::relations::is_hidden;
 use crate::stack::{STACK_BYTES, run_on_stack};
 use crate::types::Type;
 use crate::value::Value;
@@ -96,7 +97,8 @@ impl Session {
             Item::Function(function) => Some(&function.name.text),
             _ => None,
         });
-        self.variables.iter().map(|(name, _)| name).chain(functions).map(|name| name.to_string()).collect()
+        let variables = self.variables.iter().map(|(name, _)| name).filter(|name| !is_hidden(name));
+        variables.chain(functions).map(|name| name.to_string()).collect()
     }
 
     /// The names of a variable's fields and methods. Methods that are functions of any value are not among them.

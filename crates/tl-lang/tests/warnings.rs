@@ -39,6 +39,12 @@ fn what_is_probably_not_meant() {
             "fn f(n: int) -> int {\n    let unused = n\n    for i in 0..3 { let y = i }\n    n\n}\nmain { print(f(1), f(2)) }",
             &["2: nothing reads `unused`", "3: nothing reads `y`"],
         ),
+        (
+            "entity P = {anna, bob}\nrelation R(P, P)\nfact R(anna, bob)\nrule S(x) <- R(ana, x)\nrule T(boc) <- R(boc, _)\n\
+             main { print(query S(x), query R(bop, x), query T(x)) }",
+            &["4: `ana` is no element, and a variable here", "6: `bop` is no element, and a variable here"],
+        ),
+        ("entity P = 3\nrelation R(P)\nfact R(1)", &["2: nothing reads `R`"]),
     ] {
         assert_eq!(warnings(source), expected, "{source}");
     }

@@ -2,7 +2,7 @@
 
 use lsp_types::{CompletionItem, CompletionItemKind, Documentation};
 use tl_lang::{Entry, MentionKind, members_of_type, reference};
-use tl_syntax::KEYWORDS;
+use tl_syntax::{CONTEXTUAL_WORDS, KEYWORDS};
 
 use crate::documents::Document;
 use crate::hover;
@@ -18,7 +18,8 @@ pub(crate) fn completions(document: &Document, offset: u32) -> Vec<CompletionIte
         return members(document, name, receiver.len() as u32);
     }
     let builtins = reference().into_iter().filter(|entry| !entry.name.contains('.')).map(builtin);
-    let keywords = KEYWORDS.iter().map(|word| item(word, CompletionItemKind::KEYWORD, String::new()));
+    let keywords =
+        KEYWORDS.iter().chain(CONTEXTUAL_WORDS).map(|word| item(word, CompletionItemKind::KEYWORD, String::new()));
     names(document).chain(builtins).chain(keywords).collect()
 }
 
@@ -29,6 +30,9 @@ fn names(document: &Document) -> impl Iterator<Item = CompletionItem> {
         let kind = match mention.kind {
             MentionKind::Function => CompletionItemKind::FUNCTION,
             MentionKind::Struct => CompletionItemKind::STRUCT,
+            MentionKind::Entity => CompletionItemKind::ENUM,
+            MentionKind::Element => CompletionItemKind::ENUM_MEMBER,
+            MentionKind::Relation => CompletionItemKind::INTERFACE,
             MentionKind::Variable | MentionKind::InferredVariable | MentionKind::Parameter => {
                 CompletionItemKind::VARIABLE
             }

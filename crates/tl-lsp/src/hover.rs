@@ -28,6 +28,13 @@ fn describe(document: &Document, mention: &Mention) -> Option<String> {
             let (signature, comment) = declaration(document, mention.definition?)?;
             format!("```tl\n{signature}\n```\n{comment}")
         }
+        MentionKind::Entity | MentionKind::Relation => {
+            let written = mention.definition.and_then(|definition| declaration(document, definition));
+            let (written, comment) = written.unwrap_or_else(|| (name.to_owned(), String::new()));
+            let ty = if mention.ty.is_empty() { String::new() } else { format!("\n{name}: {}", mention.ty) };
+            format!("```tl\n{written}{ty}\n```\n{comment}")
+        }
+        MentionKind::Element => format!("```tl\n{name}\n```\nAn element of an entity."),
         _ if mention.ty.is_empty() => return None,
         _ => format!("```tl\n{name}: {}\n```", mention.ty),
     };
@@ -48,7 +55,7 @@ pub(crate) fn builtin(name: &str, owner: &str) -> Option<Entry> {
     own.or_else(plain).or_else(associated).or_else(creating).cloned()
 }
 
-/// The function's signature, or the struct, whose name stands at a place, and the comment above it.
+/// The function's signature, or the struct, entity or relation, whose name stands at a place, and the comment above it.
 fn declaration(document: &Document, name: Span) -> Option<(String, String)> {
     let file = document.analysis.sources.file(name.file)?;
     let tree = parse(name.file, file.text()).tree;
@@ -59,6 +66,8 @@ fn declaration(document: &Document, name: Span) -> Option<(String, String)> {
         Item::Function(found) => shown(function(std::slice::from_ref(found))?),
         Item::Impl(written) => shown(function(&written.functions)?),
         Item::Struct(written) if written.name.span == name => shown(written.span),
+        Item::Entity(written) if written.name.span == name => shown(written.span),
+        Item::Relation(written) if written.name.span == name => shown(written.span),
         _ => None,
     })
 }

@@ -1,7 +1,7 @@
-//! The outline of a document: its functions, variables and tests.
+//! The outline of a document: its functions, variables, tests, entities, relations and rules.
 
 use lsp_types::{DocumentSymbol, Range, SymbolKind};
-use tl_syntax::ast::{Function, Item, StatementKind};
+use tl_syntax::ast::{Elements, Function, Item, Name, StatementKind};
 use tl_syntax::{FileId, Span, parse};
 
 use crate::places::{Encoding, Lines};
@@ -51,7 +51,25 @@ pub(crate) fn outline(text: &str, encoding: Encoding) -> Vec<DocumentSymbol> {
             };
             symbol(&name.text, SymbolKind::VARIABLE, name.span, statement.span, Vec::new())
         }
-        Item::Import(_) => None,
+        Item::Entity(entity) => {
+            let elements: &[Name] = match &entity.elements {
+                Elements::Named(names) => names,
+                Elements::Numbered(_) => &[],
+            };
+            let elements = elements.iter().filter_map(|element| {
+                symbol(&element.text, SymbolKind::ENUM_MEMBER, element.span, element.span, Vec::new())
+            });
+            symbol(&entity.name.text, SymbolKind::ENUM, entity.name.span, entity.span, elements.collect())
+        }
+        Item::Relation(relation) => {
+            symbol(&relation.name.text, SymbolKind::INTERFACE, relation.name.span, relation.span, Vec::new())
+        }
+        Item::Rule(rule) => {
+            let name = format!("rule {}", rule.head.name.text);
+            symbol(&name, SymbolKind::EVENT, rule.head.name.span, rule.span, Vec::new())
+        }
+        Item::SoftRule(rule) => symbol(&rule.name.text, SymbolKind::VARIABLE, rule.name.span, rule.span, Vec::new()),
+        Item::Import(_) | Item::Fact(_) => None,
     };
     parse(FileId(0), text).tree.items.iter().filter_map(of_item).collect()
 }

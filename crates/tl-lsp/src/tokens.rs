@@ -8,7 +8,7 @@ use crate::documents::Document;
 use crate::places::Encoding;
 
 /// The types of tokens, by their numbers.
-const TYPES: [SemanticTokenType; 10] = [
+const TYPES: [SemanticTokenType; 11] = [
     SemanticTokenType::KEYWORD,
     SemanticTokenType::VARIABLE,
     SemanticTokenType::PARAMETER,
@@ -19,6 +19,7 @@ const TYPES: [SemanticTokenType; 10] = [
     SemanticTokenType::STRING,
     SemanticTokenType::COMMENT,
     SemanticTokenType::OPERATOR,
+    SemanticTokenType::ENUM_MEMBER,
 ];
 
 /// Bits of the modifiers.
@@ -96,6 +97,9 @@ fn meaning(class: TokenClass, text: &str, mention: Option<&Mention>) -> Option<(
                 MentionKind::Function => (SemanticTokenType::FUNCTION, declares),
                 MentionKind::Builtin => (SemanticTokenType::FUNCTION, DEFAULT_LIBRARY),
                 MentionKind::Field => (SemanticTokenType::PROPERTY, 0),
+                MentionKind::Entity => (SemanticTokenType::TYPE, declares),
+                MentionKind::Element => (SemanticTokenType::ENUM_MEMBER, declares),
+                MentionKind::Relation => (SemanticTokenType::FUNCTION, declares),
                 MentionKind::Variable | MentionKind::InferredVariable => (SemanticTokenType::VARIABLE, declares),
             }
         }

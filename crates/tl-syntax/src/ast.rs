@@ -18,6 +18,8 @@ pub struct Name {
 pub struct File {
     /// In written order.
     pub items: Vec<Item>,
+    /// Whether an item about relations is incomplete, because of an error that was reported: names may lack declarations.
+    pub has_wrong_relations: bool,
 }
 
 /// An item at the top level of a file.
@@ -35,6 +37,16 @@ pub enum Item {
     Main(Main),
     /// `test "name" { … }`
     Test(Test),
+    /// `entity …`
+    Entity(Entity),
+    /// `relation …`
+    Relation(Relation),
+    /// `fact …`
+    Fact(Fact),
+    /// `rule Head(…) <- …`
+    Rule(Rule),
+    /// `rule Head[…] <- …`
+    SoftRule(SoftRule),
     /// A statement that runs before `main`.
     Statement(Statement),
 }
@@ -88,6 +100,151 @@ pub struct Test {
     pub name: Name,
     /// Its body.
     pub body: Block,
+}
+
+/// `entity Person = {ann, bob}`, `entity Node = 10000`: a set that relations are over
+#[derive(Clone, Debug)]
+pub struct Entity {
+    /// Its name.
+    pub name: Name,
+    /// Its elements.
+    pub elements: Elements,
+    /// The span of the item.
+    pub span: Span,
+}
+
+/// The elements of an entity.
+#[derive(Clone, Debug)]
+pub enum Elements {
+    /// `{ann, bob}`
+    Named(Vec<Name>),
+    /// How many there are: the numbers below.
+    Numbered(Expr),
+}
+
+/// `relation Parent(Person, Person) [= value]`
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// Its name.
+    pub name: Name,
+    /// The entity at each place.
+    pub sets: Vec<Name>,
+    /// A Boolean tensor with its first facts.
+    pub value: Option<Expr>,
+    /// The span of the item.
+    pub span: Span,
+}
+
+/// `fact Parent(ann, bob)`
+#[derive(Clone, Debug)]
+pub struct Fact {
+    /// What holds.
+    pub atom: Atom,
+    /// The span of the item.
+    pub span: Span,
+}
+
+/// `Parent(x, ann)`
+#[derive(Clone, Debug)]
+pub struct Atom {
+    /// The relation or entity.
+    pub name: Name,
+    /// What stands at its places.
+    pub terms: Vec<Term>,
+    /// Its span.
+    pub span: Span,
+}
+
+/// What stands at a place of a relation.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// Its kind.
+    pub kind: TermKind,
+    /// Its span.
+    pub span: Span,
+}
+
+/// The kinds of terms.
+#[derive(Clone, Debug)]
+pub enum TermKind {
+    /// An element, or a variable.
+    Name(Arc<str>),
+    /// `3`, `(n + 1)`: the number of an element.
+    Value(Box<Expr>),
+    /// `_`: any element.
+    Any,
+}
+
+/// `rule Head(x, z) <- Body(x, y), not Other(y, z), x != z`
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What follows.
+    pub head: Atom,
+    /// What it follows from.
+    pub body: Vec<Literal>,
+    /// The span of the item.
+    pub span: Span,
+}
+
+/// A condition of a rule or a query.
+#[derive(Clone, Debug)]
+pub enum Literal {
+    /// `Parent(x, y)`, `not Parent(x, y)`
+    Atom {
+        /// The relation and its terms.
+        atom: Atom,
+        /// Whether `not` stands before it.
+        is_negated: bool,
+    },
+    /// `x != y`
+    Comparison {
+        /// One of `== != < <= > >=`.
+        operator: BinaryOperator,
+        /// The left side.
+        left: Term,
+        /// The right side.
+        right: Term,
+    },
+}
+
+/// `rule Near[x, y.] <- Embed[x, d] * Embed[y, d] / 0.5`: numbers instead of truth
+#[derive(Clone, Debug)]
+pub struct SoftRule {
+    /// The tensor that it defines.
+    pub name: Name,
+    /// The indices of that tensor.
+    pub indices: Vec<SoftIndex>,
+    /// What is multiplied, and summed over the indices that the head lacks.
+    pub factors: Vec<Factor>,
+    /// What the sum is divided by.
+    pub temperature: Option<Expr>,
+    /// The span of the item.
+    pub span: Span,
+}
+
+/// An index of a soft rule's head.
+#[derive(Clone, Debug)]
+pub struct SoftIndex {
+    /// The index.
+    pub name: Name,
+    /// Whether a dot stands behind it: softmax is taken over it.
+    pub is_normalized: bool,
+}
+
+/// A factor of a soft rule.
+#[derive(Clone, Debug)]
+pub struct Factor {
+    /// The tensor and its indices.
+    pub atom: Atom,
+    /// Whether its indices stand in parentheses: it is a relation, and counts as 1 where it holds.
+    pub is_relation: bool,
+}
+
+/// `query Parent(ann, x)`
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// What must hold.
+    pub body: Vec<Literal>,
 }
 
 /// `fn name(parameters) -> result { body }`
@@ -468,6 +625,8 @@ pub enum ExprKind {
         /// The block for `none`; an `else if` is the one expression of a block.
         otherwise: Option<Block>,
     },
+    /// `query Parent(ann, x), Parent(x, y)`
+    Query(Query),
     /// `{ … }`
     Block(Block),
     /// `with buffer { … }`

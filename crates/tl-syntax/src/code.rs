@@ -115,6 +115,14 @@ codes! {
         "Behind `return`, `break` or `continue` the rest of a block never runs.",
         wrong: "fn f(x: int) -> int {\n    return x\n    print(x)\n}\nprint(f(1))",
         right: "fn f(x: int) -> int {\n    print(x)\n    return x\n}\nprint(f(1))";
+    /// A variable of a rule or a query that may be meant to be an element.
+    NearElement = "W0104",
+        "A variable of a rule or a query stands there once, and its name is almost that of an element. A name that no entity has \
+         is a variable, so that a misspelled element stands for any.",
+        wrong: "entity Person = {anna, bob}\nrelation Parent(Person, Person)\nfact Parent(anna, bob)\n\
+                print(query Parent(ana, x))",
+        right: "entity Person = {anna, bob}\nrelation Parent(Person, Person)\nfact Parent(anna, bob)\n\
+                print(query Parent(anna, x))";
 }
 
 impl Code {

@@ -23,5 +23,5 @@ pub use format::format;
 pub use lexer::is_open;
 pub use parser::{Parsed, parse};
 pub use source::{FileId, LineColumn, SourceFile, SourceMap, Span};
-pub use token::KEYWORDS;
+pub use token::{CONTEXTUAL_WORDS, KEYWORDS};
 pub use tree_height::MAX_TREE_HEIGHT;

@@ -273,6 +273,9 @@ pub const KEYWORDS: &[&str] = &[
     "with",
 ];
 
+/// Words that begin an item or an expression where another name or a string follows, and are names everywhere else.
+pub const CONTEXTUAL_WORDS: &[&str] = &["entity", "fact", "query", "relation", "rule", "test"];
+
 impl TokenKind {
     /// How a message names this kind.
     pub(crate) fn describe(self) -> &'static str {

@@ -3,7 +3,9 @@
 //! The parser refuses nodes of [`MAX_TREE_HEIGHT`], so every pass behind it may recurse over a tree.
 
 use crate::Span;
-use crate::ast::{Block, Expr, ExprKind, FormatPiece, Index, PlaceStep, Statement, StatementKind};
+use crate::ast::{
+    Block, Expr, ExprKind, FormatPiece, Index, Literal, PlaceStep, Statement, StatementKind, Term, TermKind,
+};
 
 /// How many levels an expression may have, nested blocks included.
 pub const MAX_TREE_HEIGHT: u16 = 512;
@@ -70,11 +72,22 @@ fn node_height(kind: &ExprKind) -> u16 {
             let branches = branches.iter().map(|(condition, block)| condition.height.max(block.height)).max();
             branches.unwrap_or(0).max(otherwise.as_ref().map_or(0, |block| block.height))
         }
+        ExprKind::Query(query) => all(&mut query.body.iter().flat_map(terms).filter_map(|term| match &term.kind {
+            TermKind::Value(value) => Some(&**value),
+            TermKind::Name(_) | TermKind::Any => None,
+        })),
         ExprKind::Block(block) => block.height,
         ExprKind::With { buffer, body } => buffer.height.max(body.height),
         ExprKind::Trace { body } => body.height,
     };
     below.saturating_add(1)
+}
+
+fn terms(literal: &Literal) -> Vec<&Term> {
+    match literal {
+        Literal::Atom { atom, .. } => atom.terms.iter().collect(),
+        Literal::Comparison { left, right, .. } => vec![left, right],
+    }
 }
 
 fn statement_height(statement: &Statement) -> u16 {

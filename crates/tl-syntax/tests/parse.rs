@@ -32,6 +32,28 @@ fn print(tree: &File) -> String {
             Item::Main(main) => printer.list("main", |p| p.block(&main.body)),
             Item::Test(test) => printer.list(&format!("test {:?}", test.name.text), |p| p.block(&test.body)),
             Item::Function(function) => printer.function(function),
+            Item::Entity(Entity { name, elements, .. }) => {
+                printer.list(&format!("entity {}", name.text), |p| match elements {
+                    Elements::Named(names) => names.iter().for_each(|name| p.word(&name.text)),
+                    Elements::Numbered(size) => p.child(size),
+                });
+            }
+            Item::Relation(relation) => printer.list(&format!("relation {}", relation.name.text), |p| {
+                relation.sets.iter().for_each(|set| p.word(&set.text));
+                relation.value.iter().for_each(|value| p.child(value));
+            }),
+            Item::Fact(fact) => printer.list("fact", |p| p.atom(&fact.atom)),
+            Item::Rule(rule) => printer.list("rule", |p| {
+                p.atom(&rule.head);
+                rule.body.iter().for_each(|literal| p.literal(literal));
+            }),
+            Item::SoftRule(rule) => printer.list(&format!("soft {}", rule.name.text), |p| {
+                for index in &rule.indices {
+                    p.word(format!("{}{}", index.name.text, if index.is_normalized { "." } else { "" }));
+                }
+                rule.factors.iter().for_each(|factor| p.atom(&factor.atom));
+                rule.temperature.iter().for_each(|temperature| p.child(temperature));
+            }),
             Item::Statement(statement) => printer.statement(statement),
         }
     }
@@ -53,6 +75,34 @@ impl Printer {
     fn child(&mut self, expr: &Expr) {
         self.0.push(' ');
         self.expr(expr);
+    }
+
+    fn atom(&mut self, atom: &Atom) {
+        self.0.push(' ');
+        self.list(&atom.name.text, |p| atom.terms.iter().for_each(|term| p.term(term)));
+    }
+
+    fn term(&mut self, term: &Term) {
+        match &term.kind {
+            TermKind::Name(name) => self.word(name),
+            TermKind::Any => self.word("_"),
+            TermKind::Value(value) => self.child(value),
+        }
+    }
+
+    fn literal(&mut self, literal: &Literal) {
+        match literal {
+            Literal::Atom { atom, is_negated } => {
+                if *is_negated {
+                    self.word("not");
+                }
+                self.atom(atom);
+            }
+            Literal::Comparison { operator, left, right } => {
+                self.0.push(' ');
+                self.list(operator.symbol(), |p| [left, right].into_iter().for_each(|term| p.term(term)));
+            }
+        }
     }
 
     fn function(&mut self, function: &Function) {
@@ -225,6 +275,9 @@ impl Printer {
                 p.block(then);
                 otherwise.iter().for_each(|block| p.block(block));
             }),
+            ExprKind::Query(query) => {
+                self.list("query", |p| query.body.iter().for_each(|literal| p.literal(literal)));
+            }
             ExprKind::Block(block) => self.list("do", |p| p.block(block)),
             ExprKind::With { buffer, body } => self.list("with", |p| {
                 p.child(buffer);
@@ -298,6 +351,18 @@ fn trees() {
         ("", ""),
         ("a + b * c", "(+ a (* b c))"),
         ("a - b - c", "(- (- a b) c)"),
+        ("entity P = {ann,\nbob,\n}\nentity N = 2 * n", "(entity P ann bob) (entity N (* 2 n))"),
+        ("relation R(P, N)\nrelation E(N, N) = e", "(relation R P N) (relation E N N e)"),
+        ("fact R(ann, 3)\nfact R(bob, (n + 1))", "(fact (R ann 3)) (fact (R bob (+ n 1)))"),
+        ("rule A(x, z) <- P(x, y), not A(_, z),\nx != z", "(rule (A x z) (P x y) not (A _ z) (!= x z))"),
+        ("rule A(x)\n<-\nP(x, 3)", "(rule (A x) (P x 3))"),
+        ("rule N[x, y.] <- E[x, d] * R(x, y) / t", "(soft N x y. (E x d) (R x y) t)"),
+        ("let q = query P(x, y), x < y", "(let q (query (P x y) (< x y)))"),
+        ("f(query P(x), 1)\nf((query P(x), Q(x)), 1)", "(f (query (P x)) 1) (f (query (P x) (Q x)) 1)"),
+        ("if query not P(a) { query P(x), Q(x) }", "(if (query not (P a)) {(query (P x) (Q x))})"),
+        // The words are names.
+        ("let rule = fact(x) <-1\nquery(rule) + entity", "(let rule (< (fact x) (- 1))) (+ (query rule) entity)"),
+        ("query not in l\nrelation", "(not (in query l)) relation"),
         ("a ** b ** c", "(** a (** b c))"),
         ("-a ** 2", "(- (** a 2))"),
         ("2 ** -x ** 2", "(** 2 (- (** x 2)))"),

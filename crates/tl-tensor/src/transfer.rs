@@ -72,6 +72,48 @@ impl<T: Element> Tensor<T> {
     }
 }
 
+impl Tensor<bool> {
+    /// A tensor that is true at these places, counted in the order of the indices, and false elsewhere. Places beyond the
+    /// last element are left out.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn true_at(device: &Device, shape: impl Into<Shape>, mut places: Vec<usize>) -> Result<Tensor<bool>, Error> {
+        const OP: &str = "mask";
+        places.sort_unstable();
+        let layout = Layout::new(DType::Bool, shape);
+        let mut lease = take(device, &layout, Role::Activation, OP)?;
+        let (mut places, mut start) = (places.into_iter().peekable(), 0);
+        while start < lease.len_bytes() {
+            let mut block = [0u8; 4096];
+            let len = block.len().min(lease.len_bytes() - start);
+            while let Some(place) = places.next_if(|place| *place < start + len) {
+                block[place - start] = 1;
+            }
+            lease.write(start, &block[..len]).map_err(|error| Error::Memory { op: OP, error })?;
+            start += len;
+        }
+        Ok(Tensor::from_dyn(DynTensor::new(lease.share(), &layout)))
+    }
+
+    /// Calls a function with the place of each element that is true, counted in the order of the indices.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where the contiguous copy of a view finds no memory.
+    pub fn for_each_true(&self, mut each: impl FnMut(usize)) -> Result<(), Error> {
+        let source = self.as_dyn().contiguous()?;
+        let mut start = 0;
+        source
+            .storage()
+            .read(source.offset_bytes(), self.n_elems(), &mut |bytes| {
+                let true_bytes = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0);
+                true_bytes.for_each(|(at, _)| each(start + at));
+                start += bytes.len();
+            })
+            .map_err(|error| Error::Memory { op: "places", error })
+    }
+}
+
 impl Tensor {
     /// A contiguous tensor over memory that holds exactly this layout: a weight in a mapped file.
     ///

@@ -59,7 +59,8 @@ fn builtin(name: &str) -> Result<(), Stop> {
     output::print(&shown.collect::<Vec<_>>().join("\n"))
 }
 
-/// The documentation of a file as Markdown: the comment at its beginning, and its functions and structs with theirs.
+/// The documentation of a file as Markdown: the comment at its beginning, and its functions, structs, entities and
+/// relations with theirs.
 fn file(source: &SourceText) -> Result<(), Stop> {
     let mut map = SourceMap::new();
     let id = map.add(source.name.clone(), source.text.clone());
@@ -97,6 +98,8 @@ fn file(source: &SourceText) -> Result<(), Stop> {
                 let heading = format!("## `struct {} {{ {} }}`", written.name.text, fields.join(", "));
                 section(&heading, written.span.start);
             }
+            Item::Entity(entity) => section(&format!("## `{}`", slice(entity.span)), entity.span.start),
+            Item::Relation(relation) => section(&format!("## `{}`", slice(relation.span)), relation.span.start),
             Item::Impl(written) => {
                 for function in &written.functions {
                     let heading = format!("### `{}`: `{}`", written.name.text, signature(function));

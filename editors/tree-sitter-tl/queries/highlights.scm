@@ -12,6 +12,12 @@
 (call owner: (identifier) @type)
 (method_call method: (identifier) @function.method.call)
 
+(entity name: (identifier) @type)
+(elements (identifier) @constant)
+(relation name: (identifier) @function)
+(relation entity: (identifier) @type)
+(atom relation: (identifier) @function.call)
+
 (struct name: (identifier) @type)
 (impl name: (identifier) @type)
 (struct_literal name: (identifier) @type)
@@ -36,11 +42,12 @@
 ["fn"] @keyword.function
 ["struct" "impl"] @keyword.type
 ["import" "as"] @keyword.import
-["let" "mut" "tensor" "learnable" "frozen" "main" "test"] @keyword
+["let" "mut" "tensor" "learnable" "frozen" "main" "test" "entity" "relation" "fact" "rule" "query"] @keyword
 ["for" "while" "loop" (break) (continue)] @keyword.repeat
 ["if" "else"] @keyword.conditional
 ["with" "buffer_trace"] @keyword
 ["return"] @keyword.return
+(arrow) @operator
 ["and" "or" "not" "in"] @keyword.operator
 ["+" "-" "*" "/" "%" "@" "**" "==" "!=" "<" "<=" ">" ">=" "=" ":=" "+=" "-=" "*=" "/=" "%=" "**=" "@=" "->" ".." "?"] @operator
 ["(" ")" "[" "]" "{" "}"] @punctuation.bracket

@@ -17,6 +17,7 @@ use crate::check::typed::{Bindings, Typed, accepts};
 use crate::declared::{Declared, declared_type, show_declared};
 use crate::ir::{Argument, Expr, ExprKind, RecycleTarget};
 use crate::library::{self, ArgTypes, Builtin, ParamKind};
+use crate::relations::{BUILTIN_PREFIX, CAST_LIKE};
 use crate::types::{HandleKind, Known, Type};
 
 impl Checker {
@@ -43,6 +44,13 @@ impl Checker {
                     error_value(span)
                 }
             };
+        }
+        if &*name.text == CAST_LIKE {
+            return self.cast_like(arguments, span);
+        }
+        if let Some(builtin) = name.text.strip_prefix(BUILTIN_PREFIX) {
+            let name = ast::Name { text: builtin.into(), span: name.span };
+            return self.library_call(&name, None, arguments, span);
         }
         if let Some(index) = self.names().functions.get(&name.text).copied() {
             self.mention_function(index, name.span);

@@ -14,6 +14,7 @@ use crate::check::scope::{Scopes, Snapshot, State, VariableId};
 use crate::check::typed::Typed;
 use crate::declared::Declared;
 use crate::ir::{Block, Expr, Function, Parameter, Slot};
+use crate::relations::{Relations, Role};
 use crate::types::{Known, Type, show};
 
 /// The most diagnostics that are reported.
@@ -129,10 +130,14 @@ pub(super) struct Checker {
     pub(super) namespace: usize,
     pub(super) functions: Vec<Signature>,
     pub(super) structs: Vec<StructInfo>,
+    /// What the main file declares of entities and relations.
+    pub(super) relations: Relations,
     pub(super) globals: Vec<Global>,
     pub(super) frame: Frame,
     /// The names in the text, if an editor asks for them.
     pub(super) mentions: Option<Vec<Mention>>,
+    /// Those in queries that are of relations.
+    pub(super) names_of_queries: Vec<(Span, Span, Role)>,
     /// Above 0, nothing is reported: in trial rounds of loops.
     pub(super) quiet: u32,
     /// Above 0, only errors in shapes are reported: the rest is found where the code is checked in general.

@@ -82,6 +82,7 @@ impl Checker {
             }
             ast::ExprKind::Index { receiver, indices } => self.index(receiver, indices, span),
             ast::ExprKind::Optional(path) => self.optional(path, span),
+            ast::ExprKind::Query(query) => self.query(query, span),
             ast::ExprKind::IfLet { name, value, then, otherwise } => {
                 self.if_let(name, value, (then, otherwise.as_ref()), span, true)
             }
@@ -195,6 +196,11 @@ impl Checker {
         if let Some(file) = self.names().not_imported.get(name) {
             let hint = format!("{file:?} gives it a value, but importing takes `fn` and `tensor` declarations only");
             diagnostic = diagnostic.hint(hint);
+        } else if self.relations.is_entity(name) {
+            let hint = format!("`{name}` is an entity; `query {name}(x)` gives its elements");
+            diagnostic = diagnostic.hint(hint);
+        } else if let Some(last) = self.relations.known_from(name) {
+            diagnostic = diagnostic.label(last, format!("`{name}` has its value behind this, the last rule or fact"));
         } else if is_function {
             diagnostic = diagnostic.hint(format!("`{name}` is a function: call it with `{name}(…)`"));
         } else if self.names().modules.contains_key(name) {

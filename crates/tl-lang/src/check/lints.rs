@@ -11,15 +11,16 @@ use crate::check::checker::{Checker, Part};
 use crate::check::lint_state::DeclaredVariable;
 use crate::check::typed::Typed;
 use crate::ir;
+use crate::relations::is_hidden;
 
 impl Checker {
-    fn makes_warnings(&self, span: Span) -> bool {
+    pub(super) fn makes_warnings(&self, span: Span) -> bool {
         self.part == Part::Whole && self.quiet == 0 && self.only_shapes == 0 && self.lints.main_file == Some(span.file)
     }
 
     /// A variable is declared here.
     pub(super) fn lint_declared(&mut self, name: &ast::Name, is_parameter: bool) {
-        if self.makes_warnings(name.span) && !name.text.starts_with('_') {
+        if self.makes_warnings(name.span) && !name.text.starts_with('_') && !is_hidden(&name.text) {
             let variable = DeclaredVariable { name: Arc::clone(&name.text), span: name.span, is_parameter };
             self.lints.declared.push(variable);
         }

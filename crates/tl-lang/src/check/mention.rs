@@ -39,4 +39,10 @@ pub enum MentionKind {
     Builtin,
     /// A field of a record or a handle.
     Field,
+    /// A set that relations are over.
+    Entity,
+    /// An element of such a set.
+    Element,
+    /// A relation.
+    Relation,
 }

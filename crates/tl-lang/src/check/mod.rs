@@ -26,6 +26,7 @@ mod namespaces;
 mod operations;
 mod parts;
 mod program;
+mod relations;
 mod scope;
 mod statements;
 mod structs;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use tl_model::Weights;
-use tl_syntax::ast::{Function, Item, Statement, StatementKind};
+use tl_syntax::ast::{Atom, Fact, Function, Item, Relation, Rule, Statement, StatementKind};
 use tl_syntax::{Diagnostic, SourceMap, Span};
 use tl_tensor::ops::clear_terms;
 
 use crate::check::checker::{Checker, Part};
 use crate::check::files::{Files, Imported, LoadedFile};
 use crate::check::mention::Mention;
+use crate::check::relations::{add_mentions, lower_relations};
 use crate::host::Host;
 use crate::ir::Program;
+use crate::relations::Reports;
 use crate::types::Type;
 
 /// A program after checking.
@@ -43,7 +45,13 @@ pub(crate) fn check(
     let mut files = Files::new(host, sources);
     files.load_main(name, text);
     let dead = u32::from(options.leaves_shapes);
-    let mut checker = Checker { part: options.part, dead, model: options.model.clone(), ..Checker::default() };
+    let mut reports = Reports::default();
+    let relations = lower_relations(&mut files.loaded, 0, &mut reports);
+    // Warnings are made where a program is checked as a whole.
+    reports.diagnostics.retain(|found| found.is_error() || options.part == Part::Whole);
+    files.diagnostics.append(&mut reports.diagnostics);
+    let mut checker =
+        Checker { part: options.part, dead, model: options.model.clone(), relations, ..Checker::default() };
     check_files(&mut checker, &files.loaded, files.diagnostics)
 }
 
@@ -56,9 +64,14 @@ pub(crate) fn check_for_editor(
 ) -> (Vec<Diagnostic>, Vec<Mention>) {
     let mut files = Files::new(host, sources);
     files.load_main(name, text);
-    let mut checker = Checker { part: Part::Whole, mentions: Some(Vec::new()), ..Checker::default() };
+    let mut reports = Reports::default();
+    let relations = lower_relations(&mut files.loaded, 0, &mut reports);
+    files.diagnostics.append(&mut reports.diagnostics);
+    let mut checker = Checker { part: Part::Whole, mentions: Some(Vec::new()), relations, ..Checker::default() };
     let checked = check_files(&mut checker, &files.loaded, files.diagnostics);
     let mut mentions = checker.mentions.unwrap_or_default();
+    add_mentions(&mut mentions, reports.names);
+    add_mentions(&mut mentions, checker.names_of_queries);
     // A call of a method is noted twice, as a method and as a function: the first stays.
     mentions.sort_by_key(|mention| (mention.span.file, mention.span.start));
     mentions.dedup_by_key(|mention| mention.span);
@@ -147,15 +160,20 @@ pub(crate) fn check_entry(
     let mut files = Files::new(host, sources);
     files.loaded = before.imported.clone();
     files.load_main(name, text);
-    let Files { mut loaded, diagnostics, .. } = files;
+    let Files { mut loaded, mut diagnostics, .. } = files;
+    let mut first_new = 0;
     if let Some(main) = loaded.last_mut() {
         let mut items: Vec<Item> = before.items.clone();
         main.tree.items.iter().for_each(|new| forget_what_is_declared_again(&mut items, new));
+        first_new = items.len();
         items.append(&mut main.tree.items);
         main.tree.items = items;
         main.imports.splice(0..0, before.imports.iter().cloned());
     }
-    let mut checker = Checker { part: Part::Entry, variables, ..Checker::default() };
+    let mut reports = Reports::default();
+    let relations = lower_relations(&mut loaded, first_new, &mut reports);
+    diagnostics.extend(reports.diagnostics.into_iter().filter(Diagnostic::is_error));
+    let mut checker = Checker { part: Part::Entry, variables, relations, ..Checker::default() };
     let checked = check_files(&mut checker, &loaded, diagnostics);
     let own = checker.file_namespaces.last().copied();
     let is_of_session = checker.globals.iter().map(|global| Some(global.namespace) == own).collect();
@@ -187,6 +205,19 @@ fn forget_what_is_declared_again(items: &mut Vec<Item>, new: &Item) {
     match new {
         Item::Function(new) => {
             items.retain(|old| !matches!(old, Item::Function(old) if old.name.text == new.name.text));
+        }
+        Item::Entity(new) => {
+            items.retain(|old| !matches!(old, Item::Entity(old) if old.name.text == new.name.text));
+        }
+        // A relation begins anew, with no facts and no rules.
+        Item::Relation(new) => items.retain(|old| match old {
+            Item::Relation(Relation { name, .. })
+            | Item::Fact(Fact { atom: Atom { name, .. }, .. })
+            | Item::Rule(Rule { head: Atom { name, .. }, .. }) => name.text != new.name.text,
+            _ => true,
+        }),
+        Item::SoftRule(new) => {
+            items.retain(|old| !matches!(old, Item::SoftRule(old) if old.name.text == new.name.text));
         }
         Item::Import(new) => items.retain(|old| !matches!(old, Item::Import(old) if old.path == new.path)),
         // Another struct of the name has functions of its own.

@@ -22,6 +22,7 @@ mod nodes;
 mod numbers;
 mod outside;
 mod param;
+mod places;
 mod plots;
 mod reductions;
 mod reference;

@@ -4,14 +4,15 @@ use tl_tensor::ops;
 
 use super::row::Builtin;
 use super::{
-    caches, files, generation, lists, maps, memory, models, numbers, outside, plots, reductions, sampling, tensors,
-    testing, text, tokenizers,
+    caches, files, generation, lists, maps, memory, models, numbers, outside, places, plots, reductions, sampling,
+    tensors, testing, text, tokenizers,
 };
 use crate::types::HandleKind;
 
 /// Every builtin, by chapters of the reference.
 pub(crate) static CHAPTERS: &[(&str, &[Builtin])] = &[
     ("Tensors", tensors::ROWS),
+    ("Tensors", places::ROWS),
     ("Numbers", numbers::ROWS),
     ("Lists", lists::ROWS),
     ("Lists", reductions::ROWS),

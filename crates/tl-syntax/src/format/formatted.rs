@@ -57,6 +57,17 @@ mod tests {
             ("impl A{fn new(self:A)->A{self}}", "impl A { fn new(self: A) -> A { self } }\n"),
             ("import\"a.tl\"as a", "import \"a.tl\" as a\n"),
             ("{{1}}[0]", "{ { 1 } }[0]\n"),
+            ("entity  P={ann , bob}", "entity P = {ann, bob}\n"),
+            ("entity P={ ann }", "entity P = {ann}\n"),
+            (
+                "entity N=2*5; relation R(N ,N)= eye(10)as bool",
+                "entity N = 2 * 5; relation R(N, N) = eye(10) as bool\n",
+            ),
+            ("fact R( 1 ,_ )", "fact R(1, _)\n"),
+            ("rule A(x,z)<-B(x,y),not  A(y,z),x!=z", "rule A(x, z) <- B(x, y), not A(y, z), x != z\n"),
+            ("rule A [x,y .]<-E [x,d]*E[y,d]/-t", "rule A[x, y.] <- E[x, d] * E[y, d] / -t\n"),
+            ("let rule=f(x)<-1", "let rule = f(x) < -1\n"),
+            ("print( query A(x) ,1)", "print(query A(x), 1)\n"),
         ] {
             check(text, expected);
         }
@@ -78,6 +89,8 @@ mod tests {
                 "let x = a +\n    if b {\n        1\n    } else {\n        2\n    }\n",
             ),
             ("fn f(\na: int,\n) -> int {\na\n}", "fn f(\n    a: int,\n) -> int {\n    a\n}\n"),
+            ("rule A(x)\n<-\nB(x),\nC(x)", "rule A(x)\n    <-\n    B(x),\n    C(x)\n"),
+            ("entity P={\na,\nb\n}", "entity P = {\n    a,\n    b\n}\n"),
             ("f({\na\n})", "f({\n    a\n})\n"),
         ] {
             check(text, expected);

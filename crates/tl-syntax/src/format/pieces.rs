@@ -57,16 +57,31 @@ pub(super) fn pieces<'a>(text: &'a str, lexed: &Lexed) -> Vec<Piece<'a>> {
     let mut found: Vec<(Span, PieceKind, bool)> = Vec::new();
     let mut comments = lexed.comments.iter().copied().peekable();
     let mut last = TokenKind::Newline;
+    let mut word = None;
+    let mut joined = None;
     for (index, token) in lexed.tokens.iter().enumerate() {
+        if joined == Some(index) {
+            continue;
+        }
         if token.kind == TokenKind::Newline {
             last = TokenKind::Newline;
             continue;
         }
+        let mut token = *token;
         let begins = matches!(last, TokenKind::Newline | TokenKind::Semicolon | TokenKind::OpenBrace);
+        if begins {
+            word = relational_word(text, lexed.tokens.get(index..).unwrap_or(&[]));
+        }
+        if word == Some("rule")
+            && let Some(arrow) = rule_arrow(lexed.tokens.get(index..).unwrap_or(&[]))
+        {
+            (token, word, joined) = (arrow, None, Some(index + 1));
+        }
         let kind = match token.kind {
             TokenKind::Minus if begins || !ends_operand(last) => PieceKind::Negation,
             TokenKind::OpenBrace => {
-                maps.push(!begins && opens_map(last, lexed.tokens.get(index + 1..).unwrap_or(&[])));
+                let inside = lexed.tokens.get(index + 1..).unwrap_or(&[]);
+                maps.push(!begins && (word.take() == Some("entity") || opens_map(last, inside)));
                 if maps.last() == Some(&true) { PieceKind::OpenMap } else { PieceKind::Token(token.kind) }
             }
             TokenKind::CloseBrace if maps.pop() == Some(true) => PieceKind::CloseMap,
@@ -93,6 +108,20 @@ pub(super) fn pieces<'a>(text: &'a str, lexed: &Lexed) -> Vec<Piece<'a>> {
             Piece { kind, text, newlines: between.matches('\n').count(), begins_statement }
         })
         .collect()
+}
+
+/// The word of an item of relations that begins here.
+fn relational_word<'a>(text: &'a str, tokens: &[Token]) -> Option<&'a str> {
+    let [first, second, ..] = tokens else { return None };
+    let are_names = first.kind == TokenKind::Identifier && second.kind == TokenKind::Identifier;
+    text.get(first.span.start as usize..first.span.end as usize).filter(|_| are_names)
+}
+
+/// The `<-` of a rule, which is two tokens.
+fn rule_arrow(tokens: &[Token]) -> Option<Token> {
+    let [less, minus, ..] = tokens else { return None };
+    let is_arrow = less.kind == TokenKind::Less && minus.kind == TokenKind::Minus && less.span.end == minus.span.start;
+    is_arrow.then(|| Token { kind: TokenKind::Arrow, span: less.span.to(minus.span) })
 }
 
 /// Whether a `-` behind this token has two operands.

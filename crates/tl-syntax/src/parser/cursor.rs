@@ -24,6 +24,8 @@ pub(super) struct Parser<'a> {
     /// Set when parsing was abandoned; nothing is reported any more.
     pub(super) gave_up: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// Whether a `,` separates elements of a list around this point, so that it continues no query.
+    pub(super) in_list: bool,
     /// The token at which a block was found to be unclosed: the blocks around it are not reported too.
     pub(super) unclosed_at: Option<usize>,
 }
@@ -38,6 +40,7 @@ impl<'a> Parser<'a> {
             recovering: false,
             gave_up: false,
             diagnostics,
+            in_list: false,
             unclosed_at: None,
         }
     }
@@ -175,6 +178,19 @@ impl<'a> Parser<'a> {
         let result = part(self);
         self.nesting -= 1;
         result
+    }
+
+    /// Runs a part of the parser inside or outside of a list.
+    pub(super) fn with_list<T>(&mut self, in_list: bool, part: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.in_list, in_list);
+        let result = part(self);
+        self.in_list = before;
+        result
+    }
+
+    /// Whether the current token is this word, which is a name elsewhere.
+    pub(super) fn at_word(&self, word: &str) -> bool {
+        self.at(TokenKind::Identifier) && self.slice(self.token().span) == word
     }
 
     /// Makes an expression; an error if the tree grows too high.

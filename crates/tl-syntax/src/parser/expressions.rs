@@ -304,7 +304,7 @@ impl Parser<'_> {
         Index::Slice { start, end, span: self.span_from(first) }
     }
 
-    fn primary(&mut self) -> Expr {
+    pub(super) fn primary(&mut self) -> Expr {
         let token = self.token();
         let kind = match token.kind {
             TokenKind::Int | TokenKind::Float | TokenKind::BadNumber => return self.number(false),
@@ -320,6 +320,7 @@ impl Parser<'_> {
                 self.advance();
                 ExprKind::Bool(token.kind == TokenKind::True)
             }
+            TokenKind::Identifier if self.at_query() => self.query(),
             TokenKind::Identifier => self.name_or_call(),
             TokenKind::OpenParen => return self.parenthesized(),
             TokenKind::OpenBracket => {
@@ -428,7 +429,7 @@ impl Parser<'_> {
         if self.eat(TokenKind::CloseParen) {
             return Expr::new(ExprKind::Unit, self.span_from(open));
         }
-        let inner = self.expression();
+        let inner = self.with_list(false, Self::expression);
         if self.at(TokenKind::Comma) {
             let diagnostic = Diagnostic::error(self.token().span, "there are no tuples");
             self.report(diagnostic.hint("a list is written with brackets: `[a, b]`"));

@@ -8,12 +8,13 @@ use crate::token::TokenKind;
 impl Parser<'_> {
     pub(super) fn file(&mut self) -> File {
         let mut items = Vec::new();
+        let mut has_wrong_relations = false;
         loop {
             while matches!(self.kind(), TokenKind::Newline | TokenKind::Semicolon) {
                 self.advance();
             }
             match self.kind() {
-                TokenKind::End => return File { items },
+                TokenKind::End => return File { items, has_wrong_relations },
                 TokenKind::CloseBrace => {
                     self.report(Diagnostic::error(self.token().span, "this `}` closes nothing"));
                     self.advance();
@@ -25,7 +26,11 @@ impl Parser<'_> {
                     self.report_and_continue(diagnostic);
                     items.push(Item::Statement(self.statement()));
                 }
-                _ => items.extend(self.item()),
+                _ => {
+                    let is_relational = self.at_relational_item();
+                    items.extend(self.item());
+                    has_wrong_relations |= is_relational && self.recovering;
+                }
             }
             self.statement_end();
         }
@@ -39,12 +44,11 @@ impl Parser<'_> {
                 let span = self.advance().span;
                 Some(Item::Main(Main { span, body: self.block("`main`") }))
             }
-            // The word is no keyword: elsewhere it is a name.
-            TokenKind::Identifier
-                if self.ahead(1).kind == TokenKind::Str && self.slice(self.token().span) == "test" =>
-            {
+            // These words are no keywords: elsewhere they are names.
+            TokenKind::Identifier if self.ahead(1).kind == TokenKind::Str && self.at_word("test") => {
                 Some(Item::Test(self.test()))
             }
+            TokenKind::Identifier if self.at_relational_item() => Some(self.relational_item()),
             TokenKind::Struct => Some(Item::Struct(self.struct_declaration())),
             TokenKind::Impl => Some(Item::Impl(self.impl_block())),
             _ => Some(Item::Statement(self.statement())),
@@ -143,7 +147,11 @@ impl Parser<'_> {
     }
 
     /// Reads elements separated by commas up to and including the closing bracket. A trailing comma is allowed.
-    pub(super) fn comma_list(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
+    pub(super) fn comma_list(&mut self, close: TokenKind, element: impl FnMut(&mut Self)) {
+        self.with_list(true, |parser| parser.elements(close, element));
+    }
+
+    fn elements(&mut self, close: TokenKind, mut element: impl FnMut(&mut Self)) {
         self.skip_newlines(close);
         while !self.at(close) {
             let before = self.position;

@@ -10,6 +10,7 @@ mod format_strings;
 mod items;
 mod literals;
 mod parse;
+mod relations;
 mod statements;
 mod types;
 

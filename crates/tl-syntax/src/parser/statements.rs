@@ -26,7 +26,8 @@ impl Parser<'_> {
                 self.advance();
             }
         }
-        self.nested(|span| Block::new(Vec::new(), span), |parser| parser.block_body())
+        let body = |parser: &mut Self| parser.with_list(false, Self::block_body);
+        self.nested(|span| Block::new(Vec::new(), span), body)
     }
 
     fn block_body(&mut self) -> Block {
@@ -174,6 +175,13 @@ impl Parser<'_> {
             "class" => "records are declared with `struct Name { field: type }`",
             "elif" | "elsif" => "write `else if`, on the line of the `}`",
             "from" | "use" | "include" => "files are imported with `import \"path.tl\"`",
+            "entity" | "relation" | "fact" | "rule" => {
+                let message =
+                    format!("`{}` stands at the top level of a file, not inside a block", self.slice(word.span));
+                self.report(Diagnostic::error(word.span, message));
+                self.synchronize();
+                return StatementKind::Expr(Expr::error(word.span));
+            }
             _ => return self.expression_statement(),
         };
         let message = format!("`{}` is not a keyword", self.slice(word.span));
