@@ -163,7 +163,7 @@ const DEMO: &str = "models/demo-q8_0.gguf";
 #[test]
 fn a_completion_is_that_of_generate() {
     let server = Server::start(DEMO, "");
-    assert!(server.line.starts_with("1 sequence of 256 tokens at once, queue 16, 64 connections, "), "{}", server.line);
+    assert!(server.line.starts_with("4 sequences of 256 tokens at once, queue 16, 64 connections, "), "{}", server.line);
     let prompt = "A trait object";
     let generated = run(&format!("generate {DEMO} -n 24 --temperature 0 --json --threads 1"), &["--prompt", prompt]);
     let expected: Value = serde_json::from_str(&text(&generated.stdout)).unwrap();
@@ -427,7 +427,7 @@ fn clients_that_are_slow_or_gone() {
 
 #[test]
 fn more_requests_than_may_wait() {
-    let server = Server::start(DEMO, "--queue 1");
+    let server = Server::start(DEMO, "--queue 1 --sequences 1");
     let body = with(greedy("A trait object", 240), json!({"temperature": 1})).to_string();
     let send = || {
         let mut stream = server.connect();
