@@ -95,9 +95,9 @@ fn a_text_has_the_bits_that_it_has_alone() {
                 let mut alone = Vec::new();
                 let mut cache = model.scripted().new_pages(9, context).unwrap();
                 let prompts = [37, 20, 64];
-                for which in 0..3 {
+                for (which, prompt) in prompts.into_iter().enumerate() {
                     let mut one = text(which, [0, 1, 2]);
-                    let mut rows = step(&model, &mut cache, &mut [&mut one], prompts[which]);
+                    let mut rows = step(&model, &mut cache, &mut [&mut one], prompt);
                     for _ in 0..8 {
                         rows.extend(step(&model, &mut cache, &mut [&mut one], 1));
                     }

@@ -675,6 +675,87 @@ impl KvCache {
     }
 }
 
+impl KvCache {
+    /// A cache of `n_pages` pages, for steps of several sequences of up to `max_len` tokens each: see
+    /// [`KvCache::begin_step`]. Layers with windows keep all tokens of a sequence.
+    ///
+    /// # Errors
+    /// As for [`KvCache::with_parts`]; a part that keeps a state, which cannot lie in pages; more pages than there are
+    /// numbers for.
+    pub fn with_pages(
+        device: &Device,
+        parts: &[CachePart],
+        n_pages: usize,
+        max_len: usize,
+        dtype: DType,
+    ) -> Result<KvCache> {
+        let rows = n_pages.saturating_mul(PAGE_LEN);
+        let mut cache = KvCache { capacity: max_len, n_pages: Some(n_pages), ..KvCache::default() };
+        if u32::try_from(rows).is_err() {
+            return Err(ModelError::CacheFull { len: 0, adding: rows, capacity: u32::MAX as usize });
+        }
+        for part in parts {
+            let mut made = Part::new(device, part.in_pages()?, rows, dtype)?;
+            made.of = *part;
+            if let (Memory::Rows(rows), Keeps::KeysAndValues(spec)) = (&mut made.memory, part.keeps) {
+                rows.spec = spec;
+            }
+            cache.parts.push(made);
+        }
+        Ok(cache)
+    }
+
+    /// The number of pages; `None` if the cache is that of one sequence.
+    pub fn n_pages(&self) -> Option<usize> {
+        self.n_pages
+    }
+
+    /// Says which sequences the next step continues: its tokens are theirs, in this order. After the step their pages
+    /// hold these tokens too.
+    ///
+    /// # Errors
+    /// A cache without pages; a sequence that adds nothing, has too few pages, one that does not exist, or too many
+    /// tokens.
+    pub fn begin_step<'a>(&mut self, sequences: impl IntoIterator<Item = StepSequence<'a>>) -> Result<()> {
+        self.abandon_step();
+        self.step_sequences.clear();
+        let Some(n_pages) = self.n_pages else {
+            return Err(ModelError::CacheSequence { reason: "it has no pages" });
+        };
+        let mut sequences = sequences.into_iter();
+        let added = sequences.try_for_each(|sequence| self.step_sequences.add(sequence, n_pages, self.capacity));
+        if added.is_err() {
+            self.step_sequences.clear();
+        }
+        added
+    }
+
+    /// Tokens of the step that was begun.
+    pub fn step_len(&self) -> usize {
+        self.step_sequences.len()
+    }
+
+    /// Ends a step of several sequences: the next one has to be said.
+    pub fn end_step(&mut self) {
+        self.step_sequences.clear();
+    }
+
+    /// The positions of a step's tokens, `[n]`; `None` where they follow [`KvCache::len`].
+    ///
+    /// # Errors
+    /// Lack of memory.
+    pub fn step_positions(&mut self) -> Result<Option<Tensor<i32>>> {
+        let memory = self.parts.iter().find_map(|part| match &part.memory {
+            Memory::Rows(rows) => Some(rows.keys.device()),
+            Memory::States(_) => None,
+        });
+        match memory.cloned().filter(|_| self.n_pages.is_some()) {
+            Some(device) => self.step_sequences.positions(&device).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The options with the layer's window, unless they have a smaller one.
 fn windowed<'a>(rows: &Rows, layer: usize, options: Attention<'a>) -> Result<Attention<'a>> {
     let Some(window) = rows.spec.window else { return Ok(options) };

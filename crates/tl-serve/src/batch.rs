@@ -10,16 +10,13 @@ use tl_model::{LogitsRows, ModelError, PAGE_LEN, Sampler, SamplerState, StepSequ
 use tl_tensor::Tensor;
 
 use crate::clock;
-use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
 use crate::logprobs::Logprobs;
+use crate::options::{EngineOptions, MAX_ROWS};
 use crate::page_pool::{CHUNK, PagePool, Pages};
 use crate::request::Request;
-use crate::scheduler::{Job, Running, Shared, State, Steps};
+use crate::shared::{Job, Running, Shared, State, Steps};
 use crate::stream::{Finish, TokenSink};
-
-/// The most sequences of a step.
-pub(crate) const MAX_ROWS: usize = 16;
 
 /// The running sequences, the model and its memory.
 pub(crate) struct Batch {

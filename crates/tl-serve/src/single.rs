@@ -8,7 +8,7 @@ use crate::clock;
 use crate::error::Result;
 use crate::logprobs::Logprobs;
 use crate::request::Request;
-use crate::scheduler::{Job, Running, Shared, Steps};
+use crate::shared::{Job, Running, Shared, Steps};
 use crate::stream::{Finish, TokenSink};
 
 /// Runs a step, so that whatever a first step takes beside the reservation is taken before the device is sealed.

@@ -163,7 +163,11 @@ const DEMO: &str = "models/demo-q8_0.gguf";
 #[test]
 fn a_completion_is_that_of_generate() {
     let server = Server::start(DEMO, "");
-    assert!(server.line.starts_with("4 sequences of 256 tokens at once, queue 16, 64 connections, "), "{}", server.line);
+    assert!(
+        server.line.starts_with("4 sequences of 256 tokens at once, queue 16, 64 connections, "),
+        "{}",
+        server.line
+    );
     let prompt = "A trait object";
     let generated = run(&format!("generate {DEMO} -n 24 --temperature 0 --json --threads 1"), &["--prompt", prompt]);
     let expected: Value = serde_json::from_str(&text(&generated.stdout)).unwrap();

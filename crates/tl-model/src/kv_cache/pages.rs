@@ -3,11 +3,10 @@
 //! A page is [`PAGE_LEN`] tokens in all layers. Who owns which page is the caller's to know; a step says which sequences
 //! it continues, and with which pages.
 
-use tl_device::{DType, Device};
+use tl_device::Device;
 use tl_tensor::Tensor;
 use tl_tensor::ops::PagedSequence;
 
-use super::{CachePart, Keeps, KvCache, Memory, Part};
 use crate::error::{ModelError, Result};
 
 /// Tokens of a page.
@@ -52,7 +51,42 @@ pub(super) struct Run {
 }
 
 impl PagedStep {
-    fn clear(&mut self) {
+    /// Adds a sequence in a cache of so many pages, for sequences of up to `max_len` tokens.
+    pub(super) fn add(
+        &mut self,
+        StepSequence { pages, held, adding }: StepSequence<'_>,
+        n_pages: usize,
+        max_len: usize,
+    ) -> Result<()> {
+        let refused = |reason| Err(ModelError::CacheSequence { reason });
+        let len = held.saturating_add(adding);
+        if len > max_len {
+            return Err(ModelError::CacheFull { len: held, adding, capacity: max_len });
+        }
+        if adding == 0 {
+            return refused("a sequence adds no token");
+        }
+        let Some(used) = pages.get(..len.div_ceil(PAGE_LEN)) else { return refused("a sequence has too few pages") };
+        if used.iter().any(|page| *page as usize >= n_pages) {
+            return refused("a sequence has a page that the cache has not");
+        }
+        self.sequences.push(Entry { first_page: self.tables.len(), n_pages: used.len(), held, adding });
+        self.tables.extend_from_slice(used);
+        self.positions.extend((held..len).map(|position| position as i32));
+        Ok(())
+    }
+
+    /// The positions of the tokens, `[n]`.
+    pub(super) fn positions(&mut self, device: &Device) -> Result<Tensor<i32>> {
+        if let Some(positions) = &self.shared_positions {
+            return Ok(positions.clone());
+        }
+        let positions = Tensor::from_slice(device, &self.positions, vec![self.positions.len()])?;
+        self.shared_positions = Some(positions.clone());
+        Ok(positions)
+    }
+
+    pub(super) fn clear(&mut self) {
         self.shared_positions = None;
         self.sequences.clear();
         self.tables.clear();
@@ -92,110 +126,5 @@ impl PagedStep {
     fn row(&self, entry: &Entry, token: usize) -> usize {
         let page = self.tables.get(entry.first_page + token / PAGE_LEN).copied().unwrap_or(0);
         page as usize * PAGE_LEN + token % PAGE_LEN
-    }
-}
-
-impl KvCache {
-    /// A cache of `n_pages` pages, for steps of several sequences of up to `max_len` tokens each: see
-    /// [`KvCache::begin_step`]. Layers with windows keep all tokens of a sequence.
-    ///
-    /// # Errors
-    /// As for [`KvCache::with_parts`]; a part that keeps a state, which cannot lie in pages; more pages than there are
-    /// numbers for.
-    pub fn with_pages(
-        device: &Device,
-        parts: &[CachePart],
-        n_pages: usize,
-        max_len: usize,
-        dtype: DType,
-    ) -> Result<KvCache> {
-        let rows = n_pages.saturating_mul(PAGE_LEN);
-        let mut cache = KvCache { capacity: max_len, n_pages: Some(n_pages), ..KvCache::default() };
-        if u32::try_from(rows).is_err() {
-            return Err(ModelError::CacheFull { len: 0, adding: rows, capacity: u32::MAX as usize });
-        }
-        for part in parts {
-            let mut made = Part::new(device, part.in_pages()?, rows, dtype)?;
-            made.of = *part;
-            if let (Memory::Rows(rows), Keeps::KeysAndValues(spec)) = (&mut made.memory, part.keeps) {
-                rows.spec = spec;
-            }
-            cache.parts.push(made);
-        }
-        Ok(cache)
-    }
-
-    /// The number of pages; `None` if the cache is that of one sequence.
-    pub fn n_pages(&self) -> Option<usize> {
-        self.n_pages
-    }
-
-    /// Says which sequences the next step continues: its tokens are theirs, in this order. After the step their pages
-    /// hold these tokens too.
-    ///
-    /// # Errors
-    /// A cache without pages; a sequence that adds nothing, has too few pages, one that does not exist, or too many
-    /// tokens.
-    pub fn begin_step<'a>(&mut self, sequences: impl IntoIterator<Item = StepSequence<'a>>) -> Result<()> {
-        self.abandon_step();
-        self.step_sequences.clear();
-        for sequence in sequences {
-            if let Err(error) = self.add_sequence(sequence) {
-                self.step_sequences.clear();
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn add_sequence(&mut self, StepSequence { pages, held, adding }: StepSequence<'_>) -> Result<()> {
-        let refused = |reason| Err(ModelError::CacheSequence { reason });
-        let Some(n_pages) = self.n_pages else { return refused("it has no pages") };
-        let len = held.saturating_add(adding);
-        if len > self.capacity {
-            return Err(ModelError::CacheFull { len: held, adding, capacity: self.capacity });
-        }
-        if adding == 0 {
-            return refused("a sequence adds no token");
-        }
-        let Some(used) = pages.get(..len.div_ceil(PAGE_LEN)) else { return refused("a sequence has too few pages") };
-        if used.iter().any(|page| *page as usize >= n_pages) {
-            return refused("a sequence has a page that the cache has not");
-        }
-        let step = &mut self.step_sequences;
-        step.sequences.push(Entry { first_page: step.tables.len(), n_pages: used.len(), held, adding });
-        step.tables.extend_from_slice(used);
-        step.positions.extend((held..len).map(|position| position as i32));
-        Ok(())
-    }
-
-    /// Tokens of the step that was begun.
-    pub fn step_len(&self) -> usize {
-        self.step_sequences.len()
-    }
-
-    /// Ends a step of several sequences: the next one has to be said.
-    pub fn end_step(&mut self) {
-        self.step_sequences.clear();
-    }
-
-    /// The positions of a step's tokens, `[n]`; `None` where they follow [`KvCache::len`].
-    ///
-    /// # Errors
-    /// Lack of memory.
-    pub fn step_positions(&mut self) -> Result<Option<Tensor<i32>>> {
-        let memory = self.parts.iter().find_map(|part| match &part.memory {
-            Memory::Rows(rows) => Some(rows.keys.device()),
-            Memory::States(_) => None,
-        });
-        let Some(device) = memory.cloned() else { return Ok(None) };
-        if self.n_pages.is_none() {
-            return Ok(None);
-        }
-        let step = &mut self.step_sequences;
-        if step.shared_positions.is_none() {
-            step.shared_positions = Some(Tensor::from_slice(&device, &step.positions, vec![step.positions.len()])?);
-        }
-        Ok(step.shared_positions.clone())
     }
 }
