@@ -26,6 +26,8 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
+    /// Requests that wait, where nobody says otherwise.
+    pub const DEFAULT_QUEUE: usize = 16;
     /// The largest `queue`.
     pub const MAX_QUEUE: usize = 65_536;
     /// The most sequences at once.
@@ -33,7 +35,12 @@ impl EngineOptions {
 
     /// One sequence of up to `context` tokens at once, and 16 waiting requests.
     pub fn new(context: usize) -> EngineOptions {
-        EngineOptions { context, sequences: 1, kv_tokens: context.next_multiple_of(PAGE_LEN), queue: 16 }
+        EngineOptions {
+            context,
+            sequences: 1,
+            kv_tokens: context.next_multiple_of(PAGE_LEN),
+            queue: Self::DEFAULT_QUEUE,
+        }
     }
 
     /// Memory for `whole` sequences of the longest length; shorter ones run up to `sequences` at once.

@@ -336,7 +336,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1024)]
     pub(crate) max_tokens: usize,
     /// The most requests that wait; further ones are refused with 429
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = tl_serve::EngineOptions::DEFAULT_QUEUE)]
     pub(crate) queue: usize,
     /// The most connections at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
@@ -408,6 +408,12 @@ pub(crate) struct PlanArguments {
     /// Compare with this many bytes (300MB, 2GiB) and not with what the machine has
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) memory_limit: Option<usize>,
+    /// Plan for `tl serve`: as many sequences at once as there is memory for
+    #[arg(long, conflicts_with_all = ["lock", "check"])]
+    pub(crate) serve: bool,
+    /// With --serve, memory for this many sequences, as for `tl serve`
+    #[arg(long, value_name = "N", requires = "serve", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) sequences: Option<u16>,
     #[command(flatten)]
     pub(crate) lock: LockArguments,
     /// Print one JSON object

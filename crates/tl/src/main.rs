@@ -45,6 +45,7 @@ mod report;
 mod reservations;
 mod script;
 mod serve;
+mod serve_plan;
 mod size;
 mod sizes;
 mod source_arguments;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "pull")]
         Command::Pull { model, revision } => models::pull(&model, revision.as_deref()),
         Command::PlanProgram(plan) => plan_script::run(&plan),
+        Command::Plan(plan) if plan.serve => serve_plan::run(&plan),
         Command::Plan(plan) => plan::run(&plan),
         Command::Synth(synth) => synth::run(&synth),
         Command::Bench(bench) => bench::run(&bench),

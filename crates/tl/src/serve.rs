@@ -5,28 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use tl_device::{Device, bytes as display_bytes};
-use tl_engine::Planner;
-use tl_serve::{ApiKeys, Engine, EngineOptions, Log, Server, ServerOptions, runs_several};
+use tl_serve::{ApiKeys, Engine, Log, Server, ServerOptions};
 use tl_syntax::SourceMap;
 
 use crate::arguments::ServeArguments;
 use crate::output::{self, Stop, print_error};
-use crate::plan::{self, HeapMeter, WeightsAre};
+use crate::plan::HeapMeter;
 use crate::report::Recording;
+use crate::serve_plan::{Wanted, at_once, fit};
 use crate::{files, interrupt, statistics};
-
-/// Default context, where the model supports as much.
-const DEFAULT_CONTEXT: usize = 4096;
-
-/// Sequences of the longest length that there is memory for, unless a limit or an argument says otherwise.
-const DEFAULT_SEQUENCES: usize = 4;
-
-/// The most of them that a memory limit is filled with.
-const MOST_BY_LIMIT: usize = 16;
-
-/// Tokens of a short sequence, of which more run at once, and the most of these.
-const SHORT_TOKENS: usize = 256;
-const MOST_SHORT: usize = 64;
 
 /// Maximum bytes of a file of keys.
 const MAX_KEY_FILE_BYTES: u64 = 1 << 20;
@@ -38,11 +25,19 @@ const SIGNAL_POLL: Duration = Duration::from_millis(50);
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Stop> {
     let options = server_options(arguments)?;
     let device = crate::device::open(&arguments.device)?;
-    let (engine_options, heap_bytes) = plan(arguments, &options, &device)?;
+    let meter = HeapMeter::start();
+    let wanted = Wanted {
+        context: arguments.context,
+        sequences: arguments.sequences,
+        queue: arguments.queue,
+        connection_bytes: options.limits.heap_bytes(),
+        memory_limit: arguments.device.memory_limit,
+    };
+    let planner = arguments.how.planner(&arguments.model, &device)?;
+    let (engine_options, planned) = fit(&planner, &meter, &wanted, &device)?;
+    drop(planner);
     let recording = Recording::start(&arguments.device, &device, "step")?;
     let model = arguments.how.load(&arguments.model, &device)?;
-    let mut planned = engine_options.memory_plan(&Planner::of(&model)).map_err(Stop::failed)?;
-    planned.heap_bytes = heap_bytes;
     let engine = Engine::start(&model, engine_options).map_err(Stop::failed)?;
     let address = SocketAddr::new(arguments.host, arguments.port);
     let listener = TcpListener::bind(address).map_err(|error| Stop::Failed(format!("{address}: {error}")))?;
@@ -86,70 +81,6 @@ fn model_name(model: &Path) -> String {
     let is_file = model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
     let name = if is_file { model.file_stem() } else { model.file_name().filter(|_| model.exists()) };
     name.unwrap_or(model.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Checks that all memory is available, before the model is loaded. Returns the engine's options, and the heap bytes of
-/// model and server.
-fn plan(arguments: &ServeArguments, options: &ServerOptions, device: &Device) -> Result<(EngineOptions, u64), Stop> {
-    let meter = HeapMeter::start();
-    let planner = arguments.how.planner(&arguments.model, device)?;
-    let config = planner.model().config();
-    let mut engine = EngineOptions::new(arguments.context.unwrap_or(config.context_length.min(DEFAULT_CONTEXT)));
-    engine.queue = arguments.queue;
-    let model_bytes = meter.bytes(&planner, engine.context).map_err(Stop::failed)?;
-    let heap_bytes = |engine: &EngineOptions| match device.is_gpu() {
-        true => model_bytes,
-        false => model_bytes + options.limits.heap_bytes() + engine.heap_bytes(config.vocab_size),
-    };
-    let room = match arguments.device.memory_limit {
-        Some(limit) => Some(limit as u64),
-        None => device.available().map(|left| left.bytes + planner.weight_bytes()),
-    };
-    let most = match (arguments.sequences, runs_several(planner.model())) {
-        (Some(asked), _) => asked.into(),
-        (None, true) if arguments.device.memory_limit.is_some() => MOST_BY_LIMIT,
-        (None, true) => DEFAULT_SEQUENCES,
-        (None, false) => 1,
-    };
-    let least = arguments.sequences.map_or(1, usize::from);
-    for whole in (least..=most).rev() {
-        let engine = with_sequences(engine, whole);
-        let total = engine.memory_plan(&planner).map_err(Stop::failed)?.total_bytes() + heap_bytes(&engine);
-        if room.is_none_or(|room| total <= room) {
-            return Ok((engine, heap_bytes(&engine)));
-        }
-    }
-    let engine = with_sequences(engine, least);
-    // One sequence in pages takes about what it takes alone, so that its advice holds.
-    let heap_bytes = heap_bytes(&engine);
-    let limit = arguments.device.memory_limit;
-    plan::check_room(&planner, engine.context, heap_bytes, limit, WeightsAre::ToCome, device)?;
-    let total = engine.memory_plan(&planner).map_err(Stop::failed)?.total_bytes() + heap_bytes;
-    Err(Stop::Failed(format!(
-        "{}: {} take {}, more than the {} that there are; take fewer --sequences or a shorter --context",
-        planner.model().path().display(),
-        at_once(&engine),
-        display_bytes(total),
-        display_bytes(room.unwrap_or(0))
-    )))
-}
-
-/// Memory for `whole` sequences of the longest length, in which more of shorter ones run at once.
-fn with_sequences(engine: EngineOptions, whole: usize) -> EngineOptions {
-    let shorter = whole.saturating_mul(engine.context) / SHORT_TOKENS;
-    let sequences = if whole > 1 { shorter.clamp(whole, MOST_SHORT.max(whole)) } else { shorter.clamp(1, MOST_SHORT) };
-    engine.with_sequences(whole, sequences)
-}
-
-/// How many sequences run at once, in words.
-fn at_once(engine: &EngineOptions) -> String {
-    let whole = (engine.kv_tokens / engine.context.max(1)).max(1);
-    let plural = if whole == 1 { "" } else { "s" };
-    let shorter = match engine.sequences > whole {
-        true => format!(" (or {} of {})", engine.sequences, engine.kv_tokens / engine.sequences),
-        false => String::new(),
-    };
-    format!("{whole} sequence{plural} of {} tokens at once{shorter}", engine.context)
 }
 
 /// The memory that is taken, and of how much.

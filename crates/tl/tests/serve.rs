@@ -429,6 +429,27 @@ fn clients_that_are_slow_or_gone() {
     assert_eq!(server.get("/health").status, 200);
 }
 
+/// What is planned without a server is what a server says.
+#[test]
+fn the_plan_of_a_server() {
+    let output = run("plan", &[DEMO, "--serve", "--json", "--memory-limit", "64MiB"]);
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((plan["context"].as_u64(), plan["kv_tokens"].as_u64()), (Some(256), Some(16 * 256)));
+    let parts = ["weights", "kv_cache", "activations", "workspace", "heap"];
+    let sum: u64 = parts.iter().map(|part| plan[format!("{part}_bytes")].as_u64().unwrap()).sum();
+    assert_eq!(plan["total_bytes"].as_u64(), Some(sum));
+    let server = Server::start(DEMO, "--memory-limit 64MiB");
+    let stats = server.get("/stats").json();
+    assert_eq!((&stats["sequences"], &stats["kv"]["capacity"]), (&plan["sequences"], &plan["kv_tokens"]));
+    let device = |name: &str| stats["memory"][name].as_u64();
+    assert_eq!(device("kv_bytes"), plan["kv_cache_bytes"].as_u64());
+    assert_eq!(device("other_device_bytes"), plan["activations_bytes"].as_u64());
+    let told = run("plan", &[DEMO, "--serve", "--memory-limit", "34MiB", "--sequences", "8"]);
+    let told = (told.status.code(), String::from_utf8_lossy(&told.stderr).into_owned());
+    assert!(told.0 == Some(1) && told.1.contains("take fewer --sequences"), "{told:?}");
+    assert_eq!(run("plan", &[DEMO, "--sequences", "8"]).status.code(), Some(2));
+}
+
 #[test]
 fn more_requests_than_may_wait() {
     let server = Server::start(DEMO, "--queue 1 --sequences 1");
