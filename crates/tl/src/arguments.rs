@@ -350,7 +350,7 @@ pub(crate) struct ServeArguments {
     /// Answer only requests with one of the keys in this file, one on each line
     #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Let pages of this web origin, such as https://example.org, use the server; * is all [default: none]
+    /// Let pages of this web origin, such as `https://example.org`, use the server; * is all [default: none]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors: Option<String>,
     /// How long running requests may go on after SIGTERM or Ctrl-C
