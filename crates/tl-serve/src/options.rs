@@ -60,10 +60,10 @@ impl EngineOptions {
         of_tokens.saturating_add(of_penalties) as u64
     }
 
-    /// The device's memory for these options, as [`Engine::start`] takes it.
+    /// The device's memory for these options, as [`Engine::start`](crate::Engine::start) takes it.
     ///
     /// # Errors
-    /// As for [`Engine::start`].
+    /// As for [`Engine::start`](crate::Engine::start).
     pub fn memory_plan(&self, planner: &Planner) -> Result<MemoryPlan> {
         self.check(planner.model())?;
         Ok(match runs_several(planner.model()) {
