@@ -316,7 +316,8 @@ mod tests {
         check(&[n], &[k], Some(&[n]));
         check(&[k], &[Known(4)], Some(&[Known(4)]));
         check(&[k], &[l], Some(&[Unknown]));
-        check(&[k], &[k.plus(Known(1))], Some(&[Unknown]));
+        // A size with a name is not taken for 0, so that `k + 1` is not 1.
+        check(&[k], &[k.plus(Known(1))], Some(&[k.plus(Known(1))]));
         check(&[Unknown], &[Known(4)], Some(&[Known(4)]));
         check(&[Known(0)], &[Known(1)], Some(&[Known(0)]));
         check(&[Known(0)], &[Known(2)], None);
