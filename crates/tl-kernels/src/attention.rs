@@ -91,10 +91,11 @@ impl Scores<'_> {
     }
 }
 
-/// Where the keys and values of a sequence lie among those of others: in pages of some tokens.
+/// The places of a sequence's keys and values among those of other sequences. Page `p` is the tokens of `k` and of `v` from
+/// `p * page_len` on.
 #[derive(Clone, Copy, Debug)]
 pub struct Pages<'a> {
-    /// The page of each stretch of tokens, in order: page `p` holds the tokens of `k` and `v` from `p * page_len` on.
+    /// The sequence's pages, in order: the first holds its first `page_len` tokens.
     pub table: &'a [u32],
     /// Tokens of a page.
     pub page_len: usize,
@@ -137,7 +138,7 @@ pub fn attention<T: Element, C: KvElement>(
     scores: Scores<'_>,
     out: &mut [T],
 ) {
-    attention_by(threads, q, k, v, head_dim, value_dim, None, scores, out);
+    attend(threads, Operands { q, k, v, head_dim, value_dim, pages: None, scores }, out);
 }
 
 /// As [`attention`], over the keys and values of one sequence, which lie in pages among those of others. What it gives
@@ -165,21 +166,11 @@ pub fn attention_in_pages<T: Element, C: KvElement>(
     );
     let n_held = k.n_tokens / page_len;
     assert!(table.iter().all(|page| (*page as usize) < n_held), "attention: a page beyond the {n_held} that there are");
-    attention_by(threads, q, k, v, head_dim, value_dim, Some(pages), scores, out);
+    attend(threads, Operands { q, k, v, head_dim, value_dim, pages: Some(pages), scores }, out);
 }
 
-#[expect(clippy::too_many_arguments, reason = "three operands, their sizes and places")]
-fn attention_by<T: Element, C: KvElement>(
-    threads: &Threads,
-    q: Heads<'_, T>,
-    k: Heads<'_, C>,
-    v: Heads<'_, C>,
-    head_dim: usize,
-    value_dim: usize,
-    pages: Option<Pages<'_>>,
-    scores: Scores<'_>,
-    out: &mut [T],
-) {
+fn attend<T: Element, C: KvElement>(threads: &Threads, operands: Operands<'_, T, C>, out: &mut [T]) {
+    let Operands { q, k, v, head_dim, value_dim, scores, .. } = operands;
     let widest = head_dim.max(value_dim);
     assert!(widest <= MAX_HEAD_DIM, "attention: a head of {widest}");
     assert_eq!(out.len(), q.n_tokens * q.n_heads * value_dim, "attention: length of the output");
@@ -198,8 +189,7 @@ fn attention_by<T: Element, C: KvElement>(
         return;
     }
     assert!(k.n_heads > 0 && q.n_heads.is_multiple_of(k.n_heads), "attention: {} heads, {}", q.n_heads, k.n_heads);
-    let group = q.n_heads / k.n_heads;
-    let operands = Operands { q, k, v, head_dim, value_dim, group, pages, scores };
+    let group = operands.group();
     let n_seen = operands.seen(q.n_tokens - 1).end - operands.seen(0).start;
     let parallel = out.len().saturating_mul(n_seen) >= PARALLEL_MIN;
     let max_rows = (TASK_ELEMS / widest).min(MAX_ROWS);
@@ -262,7 +252,6 @@ struct Operands<'a, T, C> {
     v: Heads<'a, C>,
     head_dim: usize,
     value_dim: usize,
-    group: usize,
     pages: Option<Pages<'a>>,
     scores: Scores<'a>,
 }
@@ -276,13 +265,19 @@ impl<T, C> Clone for Operands<'_, T, C> {
 impl<T, C> Copy for Operands<'_, T, C> {}
 
 impl<T, C: KvElement> Operands<'_, T, C> {
+    /// The query heads that share a head of keys and values.
+    #[inline(always)]
+    fn group(&self) -> usize {
+        self.q.n_heads / self.k.n_heads
+    }
+
     /// The memory of the first of the keys for a query head, if there is such a head.
     #[inline(always)]
     fn first_keys(&self, head: usize, keys: Range<usize>) -> Prefetcher {
         if head >= self.q.n_heads {
             return Prefetcher::NOTHING;
         }
-        self.keys(self.stretch(keys.start, MAX_VECTORS.min(keys.len())), head / self.group).ahead()
+        self.keys(self.stretch(keys.start, MAX_VECTORS.min(keys.len())), head / self.group()).ahead()
     }
 
     /// The number of keys.
@@ -458,8 +453,8 @@ fn gather<T: Element, C: KvElement>(
     rows: &mut [Row],
     sums: &mut [f32],
 ) {
-    let Operands { q, head_dim, value_dim, group, scores: Scores { scale, softcap, .. }, .. } = operands;
-    let kv_head = first_head / group;
+    let Operands { q, head_dim, value_dim, scores: Scores { scale, softcap, .. }, .. } = operands;
+    let kv_head = first_head / operands.group();
     let mut queries = Scratch::<f32, TASK_ELEMS>::new();
     let queries = queries.zeroed(rows.len() * head_dim);
     let mut scores = Scratch::<PerVector, MAX_ROWS>::new();
