@@ -22,3 +22,4 @@ mod work;
 pub use apply::{apply, apply_as, apply_at};
 pub use chain::{Link, MAX_LINKS, MAX_WAITING, apply_chain, link_layout};
 pub use site::Site;
+pub(crate) use work::attention_work;

@@ -56,8 +56,6 @@ fn whole(operand: &Operand) -> u64 {
     (operand.n_elems() / dtype.block_elems() * dtype.block_bytes()) as u64
 }
 
-/// Reads each key and value that some query sees once; multiplies each query of each head with the keys and values that
-/// it sees.
 fn attention(args: &[Arg], q: &Operand, k: &Operand, v: Option<Operand>) -> Work {
     let Some(v) = v else { return Work::default() };
     let (n, m) = (q.dims[0], k.dims[0]);
@@ -66,13 +64,26 @@ fn attention(args: &[Arg], q: &Operand, k: &Operand, v: Option<Operand>) -> Work
         Some(Arg::Int(window)) if *window > 0 => *window as usize,
         _ => m,
     };
+    let row_bytes = (whole(k) + whole(&v)) / m.max(1) as u64;
+    let multiplied = q.dims[1] * (q.dims[2] + v.dims[2]);
+    attention_work(n, m, is_causal, window, row_bytes, multiplied)
+}
+
+/// The work of attention of `n` queries over `m` keys: reads each key and value that some query sees once, `row_bytes` of
+/// both; multiplies each query with the keys and values that it sees, `multiplied` elements of both for all heads.
+pub(crate) fn attention_work(
+    n: usize,
+    m: usize,
+    is_causal: bool,
+    window: usize,
+    row_bytes: u64,
+    multiplied: usize,
+) -> Work {
     let seen_by = |query: usize| {
         let reach = if is_causal { (query + 1 + m).saturating_sub(n) } else { m };
         reach.min(window)
     };
     let pairs: f64 = (0..n).map(|query| seen_by(query) as f64).sum();
     let rows = m.min(window.saturating_add(n.saturating_sub(1)));
-    let bytes = |operand: &Operand| whole(operand) / m.max(1) as u64 * rows as u64;
-    let width = (q.dims[2] + v.dims[2]) as f64;
-    Work { weight_bytes: 0, cache_bytes: bytes(k) + bytes(&v), operations: 2.0 * pairs * q.dims[1] as f64 * width }
+    Work { weight_bytes: 0, cache_bytes: row_bytes * rows as u64, operations: 2.0 * pairs * multiplied as f64 }
 }

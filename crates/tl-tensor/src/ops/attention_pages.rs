@@ -8,7 +8,8 @@ use tl_device::{DType, Layout, Role, Work};
 use tl_kernels::{Element, Heads, KvElement, Pages, Q8Block, Scores};
 
 use super::attention::{Attention, rule, softcap_of};
-use super::state::{check_devices, contiguous, op_error};
+use super::state::{check_devices, contiguous, op_error, same};
+use crate::dispatch::attention_work;
 use crate::op::kernel::with_float;
 use crate::op::{ArgType, RuleArgs, TensorType};
 use crate::operand::Operand;
@@ -59,7 +60,7 @@ impl<T> Tensor<T> {
         let [Some(q), sinks] = &copies else { return Err(fail(OpError::Unknown)) };
         let mut lease = take(device, &layout, Role::Activation, NAME)?;
         if device.is_simulated() {
-            device.count_work(work(q, (k, v), sequences));
+            device.count_work(work(q, (k, v), sequences, options.window));
         } else {
             let sinks = sinks.as_ref().map(DynTensor::operand);
             let head_dim = q.shape().last().copied().unwrap_or(0);
@@ -112,7 +113,7 @@ fn check<'a>(
         n_queries += sequence.n_queries;
     }
     let n = q.shape().first().copied().unwrap_or(0);
-    super::state::same("there must be a query for each token of the step", n, n_queries)?;
+    same("there must be a query for each token of the step", n, n_queries)?;
     let dims = [n, q.shape().get(1).copied().unwrap_or(0), v.layout().shape().last().copied().unwrap_or(0)];
     Ok(Layout::new(q.dtype(), dims))
 }
@@ -121,15 +122,15 @@ fn work<'a>(
     q: &DynTensor,
     (k, v): (&TensorMut, &TensorMut),
     sequences: impl Iterator<Item = PagedSequence<'a>>,
+    window: usize,
 ) -> Work {
-    let bytes = (k.row_bytes() + v.row_bytes()) as u64;
+    let row_bytes = (k.row_bytes() + v.row_bytes()) as u64;
     let width = |memory: &TensorMut| memory.layout().shape().last().copied().unwrap_or(0);
-    let n_heads = q.shape().get(1).copied().unwrap_or(0);
-    sequences.fold(Work::default(), |work, sequence| Work {
-        cache_bytes: work.cache_bytes + bytes * sequence.n_tokens as u64,
-        operations: work.operations
-            + 2.0 * (sequence.n_queries * sequence.n_tokens * n_heads * (width(k) + width(v))) as f64,
-        ..work
+    let multiplied = q.shape().get(1).copied().unwrap_or(0) * (width(k) + width(v));
+    let window = if window > 0 { window } else { usize::MAX };
+    sequences.fold(Work::default(), |work, PagedSequence { n_tokens, n_queries, .. }| {
+        let one = attention_work(n_queries, n_tokens, true, window, row_bytes, multiplied);
+        Work { cache_bytes: work.cache_bytes + one.cache_bytes, operations: work.operations + one.operations, ..work }
     })
 }
 
