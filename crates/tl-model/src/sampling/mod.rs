@@ -108,9 +108,8 @@ impl SamplingOptions {
 /// Chooses tokens: the options, a random sequence and scratch for one vocabulary.
 #[derive(Clone, Debug)]
 pub struct Sampler {
-    options: SamplingOptions,
+    state: SamplerState,
     vocab_size: usize,
-    random: Random,
     // Scratch for the whole vocabulary; refilled by each choice.
     /// The remaining tokens.
     candidates: Vec<Candidate>,
@@ -118,8 +117,6 @@ pub struct Sampler {
     weights: Vec<f64>,
     /// A tensor's logits as float32, or logits with penalties applied.
     logits: Vec<f32>,
-    /// The last tokens; `None` without penalties.
-    history: Option<History>,
 }
 
 /// What a text has of its own: the options, the random sequence and the last tokens. Several texts can share one
@@ -128,6 +125,7 @@ pub struct Sampler {
 pub struct SamplerState {
     options: SamplingOptions,
     random: Random,
+    /// The last tokens; `None` without penalties.
     history: Option<History>,
 }
 
@@ -165,21 +163,18 @@ impl Sampler {
     /// # Errors
     /// An option outside its range.
     pub fn new(options: SamplingOptions, vocab_size: usize) -> Result<Sampler> {
-        check_options(&options)?;
         Ok(Sampler {
-            options,
+            state: SamplerState::new(options, vocab_size)?,
             vocab_size,
-            random: Random::new(options.seed),
             candidates: Vec::with_capacity(vocab_size),
             weights: Vec::with_capacity(vocab_size),
             logits: Vec::with_capacity(vocab_size),
-            history: options.has_penalties().then(|| History::new(options.penalty_window, vocab_size)),
         })
     }
 
     /// The options as given.
     pub fn options(&self) -> &SamplingOptions {
-        &self.options
+        &self.state.options
     }
 
     /// Begins anew with other options: their seed's random sequence, no last tokens. The scratch stays.
@@ -187,25 +182,19 @@ impl Sampler {
     /// # Errors
     /// An option outside its range; the sampler is then unchanged.
     pub fn set_options(&mut self, options: SamplingOptions) -> Result<()> {
-        check_options(&options)?;
-        let vocab_size = self.vocab_size;
-        self.history = options.has_penalties().then(|| History::new(options.penalty_window, vocab_size));
-        self.random = Random::new(options.seed);
-        self.options = options;
+        self.state = SamplerState::new(options, self.vocab_size)?;
         Ok(())
     }
 
     /// Exchanges the text that the sampler chooses for. The state must be one of the same vocabulary.
     pub fn swap_state(&mut self, state: &mut SamplerState) {
-        std::mem::swap(&mut self.options, &mut state.options);
-        std::mem::swap(&mut self.random, &mut state.random);
-        std::mem::swap(&mut self.history, &mut state.history);
+        std::mem::swap(&mut self.state, state);
     }
 
     /// Restarts the random sequence from `seed`.
     pub fn reseed(&mut self, seed: u64) {
-        self.options.seed = seed;
-        self.random = Random::new(seed);
+        self.state.options.seed = seed;
+        self.state.random = Random::new(seed);
     }
 
     /// Changes temperature, top-k, min-p and top-p for later choices; the random sequence and the penalties stay.
@@ -213,9 +202,9 @@ impl Sampler {
     /// # Errors
     /// An option outside its range; the sampler is then unchanged.
     pub fn set_shape(&mut self, temperature: f32, top_k: usize, min_p: f32, top_p: f32) -> Result<()> {
-        let options = SamplingOptions { temperature, top_k, min_p, top_p, ..self.options };
+        let options = SamplingOptions { temperature, top_k, min_p, top_p, ..self.state.options };
         check_options(&options)?;
-        self.options = options;
+        self.state.options = options;
         Ok(())
     }
 
@@ -224,15 +213,15 @@ impl Sampler {
     ///
     /// The sampler adds no token by itself: the caller accepts each chosen token that becomes part of the text.
     pub fn accept(&mut self, token: u32) {
-        if let Some(history) = &mut self.history {
+        if let Some(history) = &mut self.state.history {
             history.push(token);
         }
     }
 
     /// Forgets the last tokens, and restarts the random sequence from the seed.
     pub fn reset(&mut self) {
-        self.random = Random::new(self.options.seed);
-        if let Some(history) = &mut self.history {
+        self.state.random = Random::new(self.state.options.seed);
+        if let Some(history) = &mut self.state.history {
             history.clear();
         }
     }
@@ -245,7 +234,7 @@ impl Sampler {
     /// # Errors
     /// No logits, a NaN, plus infinity, or minus infinity for every token.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        if self.history.is_none() {
+        if self.state.history.is_none() {
             return self.choose(logits);
         }
         let mut values = std::mem::take(&mut self.logits);
@@ -259,10 +248,10 @@ impl Sampler {
 
     /// Applies the penalties to the logits of the last tokens.
     fn penalize(&mut self, logits: &mut [f32]) {
-        let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.options;
+        let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.state.options;
         let [repetition, presence, frequency] =
             [repetition_penalty, presence_penalty, frequency_penalty].map(f64::from);
-        let Some(history) = &mut self.history else { return };
+        let Some(history) = &mut self.state.history else { return };
         history.for_each_token(|token, count| {
             let Some(logit) = logits.get_mut(token as usize) else { return };
             let x = f64::from(*logit);
@@ -277,7 +266,7 @@ impl Sampler {
     /// Chooses a token; the penalties are already applied.
     fn choose(&mut self, logits: &[f32]) -> Result<u32> {
         let best = argmax(logits)?;
-        if self.options.temperature == 0.0 {
+        if self.state.options.temperature == 0.0 {
             return Ok(best);
         }
         let largest = logits.get(best as usize).copied().unwrap_or_default();
@@ -285,7 +274,7 @@ impl Sampler {
             let problem = format!("the largest, of token {best}, is {largest}");
             return Err(ModelError::Logits { problem });
         }
-        let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.options;
+        let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.state.options;
         let scale = Scale { largest: f64::from(largest), temperature: f64::from(temperature) };
         let total = if top_k > 0 && top_k < logits.len() {
             let total = self.take_top_k(logits, scale);
@@ -296,14 +285,14 @@ impl Sampler {
             self.take_top_p(logits, scale)
         } else {
             fill_weights(logits, scale, &mut self.weights);
-            let left = self.random.unit() * sum(&self.weights);
+            let left = self.state.random.unit() * sum(&self.weights);
             return Ok(draw(self.weights.iter().copied().zip(0..), left).unwrap_or(best));
         };
         if top_p < 1.0 {
             self.keep_top_p(total);
         }
         let weights = self.candidates.iter().map(|candidate| (candidate.weight, candidate.id));
-        let left = self.random.unit() * weights.clone().map(|(weight, _)| weight).sum::<f64>();
+        let left = self.state.random.unit() * weights.clone().map(|(weight, _)| weight).sum::<f64>();
         Ok(draw(weights, left).unwrap_or(best))
     }
 
@@ -358,12 +347,12 @@ impl Sampler {
 
     /// Whether a GPU can choose the token: the largest unchanged logit.
     fn chooses_on_device(&self) -> bool {
-        self.options.temperature == 0.0 && self.history.is_none()
+        self.state.options.temperature == 0.0 && self.state.history.is_none()
     }
 
     /// Sets the candidates to the `top_k` most likely tokens, in this order. Returns the sum of their weights.
     fn take_top_k(&mut self, logits: &[f32], scale: Scale) -> f64 {
-        let k = self.options.top_k;
+        let k = self.state.options.top_k;
         self.candidates.clear();
         // Keeps the best `k` so far and some more; a token is added if it may be among the best.
         let (room, mut smallest) = (k.saturating_mul(2).max(256), f32::NEG_INFINITY);
@@ -386,7 +375,7 @@ impl Sampler {
 
     /// Keeps the candidates that min-p allows. Returns the sum of their weights.
     fn keep_min_p(&mut self) -> f64 {
-        let smallest = f64::from(self.options.min_p);
+        let smallest = f64::from(self.state.options.min_p);
         self.candidates.retain(|candidate| candidate.weight >= smallest);
         self.candidates.iter().map(|candidate| candidate.weight).sum()
     }
@@ -395,7 +384,7 @@ impl Sampler {
     fn take_min_p(&mut self, logits: &[f32], scale: Scale) -> f64 {
         fill_weights(logits, scale, &mut self.weights);
         // The largest weight is 1.
-        let smallest = f64::from(self.options.min_p);
+        let smallest = f64::from(self.state.options.min_p);
         self.candidates.clear();
         for ((&logit, &weight), id) in logits.iter().zip(&self.weights).zip(0u32..) {
             if weight >= smallest {
@@ -411,7 +400,7 @@ impl Sampler {
         fill_weights(logits, scale, &mut self.weights);
         let total = sum(&self.weights);
         // All tokens that weigh less than this together weigh no more than top-p may drop.
-        let smallest = total * (1.0 - f64::from(self.options.top_p)) / logits.len() as f64;
+        let smallest = total * (1.0 - f64::from(self.state.options.top_p)) / logits.len() as f64;
         self.candidates.clear();
         for ((&logit, &weight), id) in logits.iter().zip(&self.weights).zip(0u32..) {
             if weight >= smallest {
@@ -423,7 +412,7 @@ impl Sampler {
 
     /// Keeps the most likely candidates whose weights reach `top_p` of the total.
     fn keep_top_p(&mut self, total: f64) {
-        let wanted = total * f64::from(self.options.top_p);
+        let wanted = total * f64::from(self.state.options.top_p);
         let mut sum = 0.0;
         let mut done = 0;
         // The few that matter are usually among the first: sort only as many as are read.

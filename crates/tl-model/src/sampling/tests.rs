@@ -207,7 +207,7 @@ fn a_seed_gives_these_tokens() {
         sampler.reset();
         sampler.accept(expected[0]);
         assert_eq!(expected.map(|_| sampler.sample(&logits).unwrap()), expected, "{options:?}");
-        assert!(sampler.history.is_none());
+        assert!(sampler.state.history.is_none());
     };
     check(1.0, 0, 1.0, [881, 804, 977, 599, 298, 740, 157, 45]);
     check(0.7, 0, 0.9, [471, 487, 423, 937, 378, 511, 189, 804]);
@@ -399,7 +399,7 @@ proptest! {
     ) {
         let mut sampler = Sampler::new(options, logits.len()).unwrap();
         let room = |sampler: &Sampler| {
-            let ring = sampler.history.as_ref().map(|history| history.ring.capacity());
+            let ring = sampler.state.history.as_ref().map(|history| history.ring.capacity());
             (sampler.candidates.capacity(), sampler.weights.capacity(), sampler.logits.capacity(), ring)
         };
         let room_before = room(&sampler);
@@ -409,7 +409,7 @@ proptest! {
         for _ in 0..4 {
             let last = &tokens[tokens.len().saturating_sub(options.penalty_window)..];
             let changed = penalized(&options, last, &logits);
-            let unit = sampler.random.clone().unit();
+            let unit = sampler.state.random.clone().unit();
             let token = sampler.sample(&logits);
             let largest = changed.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             if changed.iter().any(|logit| logit.is_nan()) || (options.temperature > 0.0 && largest.is_infinite()) {
