@@ -18,6 +18,6 @@ mod template;
 
 pub use clock::DateTime;
 pub use error::{ChatError, Result};
-pub use message::Message;
+pub use message::{Message, json_kind};
 pub use render::Limits;
 pub use template::{ChatTemplate, Request};

@@ -68,8 +68,8 @@ impl<'de> serde::Deserialize<'de> for Message {
     }
 }
 
-/// Kind of a JSON value, for messages.
-pub(crate) fn json_kind(value: &Value) -> &'static str {
+/// The kind of a JSON value in words, for messages: `a text`.
+pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a truth value",

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
+use tl_chat::json_kind;
 
 use super::error::{ApiError, ApiResult};
 
@@ -27,7 +28,7 @@ impl Fields {
     pub(crate) fn within(value: Value, place: &str) -> ApiResult<Fields> {
         match value {
             Value::Object(map) => Ok(Fields { map, place: format!("{place}.") }),
-            other => Err(ApiError::param(place, format_args!("expected an object, found {}", kind(&other)))),
+            other => Err(ApiError::param(place, format_args!("expected an object, found {}", json_kind(&other)))),
         }
     }
 
@@ -42,7 +43,7 @@ impl Fields {
     }
 
     fn wrong(&self, name: &str, expected: &str, found: &Value) -> ApiError {
-        let found = if found.is_number() { found.to_string() } else { kind(found).to_owned() };
+        let found = if found.is_number() { found.to_string() } else { json_kind(found).to_owned() };
         ApiError::param(&self.name(name), format_args!("expected {expected}, found {found}"))
     }
 
@@ -133,7 +134,7 @@ impl Fields {
     /// Ends the reading.
     ///
     /// # Errors
-    /// Fields that nobody took.
+    /// The fields that were not taken.
     pub(crate) fn end(self) -> ApiResult<()> {
         let left: Option<(&String, &Value)> = self.map.iter().find(|(_, value)| !value.is_null());
         match left {
@@ -143,18 +144,6 @@ impl Fields {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// Kind of a JSON value, in words.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

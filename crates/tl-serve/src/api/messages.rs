@@ -1,10 +1,11 @@
 //! The messages of a chat completion.
 
 use serde_json::{Map, Value, json};
+use tl_chat::json_kind;
 use tl_engine::Message;
 
 use super::error::{ApiError, ApiResult};
-use super::fields::{Fields, kind};
+use super::fields::Fields;
 
 /// Maximum number of messages.
 const MAX_MESSAGES: usize = 4096;
@@ -62,7 +63,9 @@ fn content(fields: &mut Fields) -> ApiResult<Option<String>> {
         Some(Value::Array(parts)) => {
             parts.into_iter().map(|part| text_part(part, &place)).collect::<ApiResult<_>>().map(Some)
         }
-        Some(other) => Err(ApiError::param(&place, format_args!("expected a text or a list, found {}", kind(&other)))),
+        Some(other) => {
+            Err(ApiError::param(&place, format_args!("expected a text or a list, found {}", json_kind(&other))))
+        }
     }
 }
 
