@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Random Datalog programs with what clingo says follows from them: tests/data/datalog.txt.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install clingo
-    /tmp/venv/bin/python scripts/datalog_values.py > tests/data/datalog.txt
+The test `relations` of tl-lang reads them. clingo (`pip install clingo`) is needed only here.
+Usage: scripts/datalog_values.py > tests/data/datalog.txt
 
 Each program is written twice, for TL and for clingo. It has entities with named and with numbered elements, relations of no to three
 places, facts, rules with recursion, mutual recursion, negation of lower strata, comparisons, constants and `_`. The file has the TL

@@ -291,7 +291,8 @@ impl KvCache {
         Ok(cache)
     }
 
-    /// Number of tokens that every layer has seen: the position of the next one.
+    /// Number of tokens that every layer has seen: the position of the next one. 0 in a cache of pages, whose sequences have
+    /// lengths of their own.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -256,7 +256,7 @@ impl Batch {
         })
     }
 
-    /// Ends the sequences that nobody waits for.
+    /// Ends the sequences whose readers are gone, and all once the deadline of a drain is past.
     fn end_cancelled(&mut self, shared: &Shared) {
         let is_overdue = shared.is_overdue();
         for at in 0..self.slots.len() {

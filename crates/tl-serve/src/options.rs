@@ -26,7 +26,7 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// Requests that wait, where nobody says otherwise.
+    /// The `queue` of [`EngineOptions::new`].
     pub const DEFAULT_QUEUE: usize = 16;
     /// The largest `queue`.
     pub const MAX_QUEUE: usize = 65_536;

@@ -1,4 +1,4 @@
-//! Who owns which page of the KV cache, and what pages that nobody owns still hold.
+//! The pages of the KV cache: which sequence has which, and the beginnings of prompts that free pages still hold.
 //!
 //! The beginnings of prompts are kept in *chunks*: [`CHUNK`] tokens that begin at a multiple of it. A chunk has the same
 //! bits whoever computes it, since it always goes through the model as one step; so sequences share chunks without

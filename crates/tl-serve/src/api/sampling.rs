@@ -65,7 +65,7 @@ fn check_unsupported(fields: &mut Fields) -> ApiResult<()> {
     fields.neutral("best_of", &[json!(1)])?;
     fields.neutral("echo", &[json!(false)])?;
     fields.neutral("suffix", &[json!("")])?;
-    // These say who asks, and change no answer.
+    // They name the client; no answer depends on them.
     for name in ["user", "safety_identifier", "prompt_cache_key"] {
         fields.text(name)?;
     }
@@ -166,7 +166,7 @@ pub(crate) fn max_tokens(fields: &mut Fields) -> ApiResult<Option<usize>> {
     }
 }
 
-/// A number that nobody can guess, for seeds and names of answers.
+/// An unpredictable number, for seeds and for the ids of answers.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
