@@ -41,7 +41,7 @@ pub use session::{Session, Step};
 pub use tl_chat::{ChatTemplate, DateTime, Message};
 #[cfg(feature = "grammar")]
 pub use tl_grammar::{Grammar, GrammarCompiler, GrammarError, GrammarKind, GrammarSource};
-pub use tl_lang::Architecture;
+pub use tl_lang::{Architecture, BatchSizes};
 pub use tl_model::{
     Activations, CancelToken, ChatForm, Constraint, ConstraintState, DecodeStream, Finish, GenerateOptions, Generator,
     KvCache, LanguageModel, ModelConfig, ModelError, Result, SamplingOptions, StopStrings, Timings, Tokenizer, Weights,

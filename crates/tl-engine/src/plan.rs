@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use tl_device::{DType, Device, LayoutStats, Simulation, TensorBuffer, bytes};
+use tl_lang::BatchSizes;
 use tl_model::{Activations, KvCache, Result, SamplingOptions};
 
 use crate::model::{LoadOptions, Model};
@@ -175,14 +176,14 @@ impl Planner {
         self.measure(context, reserve, || self.model.new_cache(context))
     }
 
-    /// The memory plan of several sequences at once: see [`ScriptedModel::pages_plan`](tl_lang::ScriptedModel::pages_plan).
+    /// The memory plan of several sequences at once: see [`ScriptedModel::batch_plan`](tl_lang::ScriptedModel::batch_plan).
     ///
     /// # Errors
     /// As for [`Planner::plan`]; a model that runs one sequence at a time.
-    pub fn plan_pages(&self, n_pages: usize, context: usize, sequences: usize, chunk: usize) -> Result<MemoryPlan> {
+    pub fn plan_batch(&self, sizes: BatchSizes) -> Result<MemoryPlan> {
         let scripted = self.model.scripted();
-        let reserve = |buffer: &TensorBuffer| scripted.reserve_pages(buffer, n_pages, context, sequences, chunk);
-        self.measure(context, reserve, || scripted.new_pages(n_pages, context))
+        let reserve = |buffer: &TensorBuffer| scripted.reserve_batch(buffer, sizes);
+        self.measure(sizes.context, reserve, || scripted.new_pages(sizes.n_pages, sizes.context))
     }
 
     fn measure(

@@ -2,7 +2,7 @@
 //! whoever else is in a step and wherever the pages are, in memory that is planned.
 
 use tl_device::{Device, DeviceOptions, Isa, TensorBuffer};
-use tl_engine::{Activations, KvCache, Model};
+use tl_engine::{Activations, BatchSizes, KvCache, Model};
 use tl_model::{LogitsRows, ModelError, PAGE_LEN, StepSequence};
 
 mod tiny;
@@ -135,9 +135,7 @@ fn steps_take_what_was_planned() {
         let device = Device::cpu_with(&options);
         let model = tiny.load(&device, Activations::Float16);
         let buffer = TensorBuffer::new(&device);
-        let plan = model.scripted().pages_plan(n_pages, context, most, chunk).unwrap();
-        device.take_workspace().unwrap();
-        plan.reserve(&buffer).unwrap();
+        model.scripted().reserve_batch(&buffer, BatchSizes { n_pages, context, sequences: most, chunk }).unwrap();
         device.set_tensor_buffer(buffer.clone());
         device.seal();
         let held = device.stats();
@@ -166,7 +164,8 @@ fn what_cannot_lie_in_pages() {
         let model = tiny.load(&device, Activations::Float32);
         let error = model.scripted().new_pages(4, PAGE_LEN).unwrap_err();
         assert!(matches!(error, ModelError::CachePages { .. }), "{error}");
-        assert!(model.scripted().pages_plan(4, PAGE_LEN, 2, 8).is_err());
+        let sizes = BatchSizes { n_pages: 4, context: PAGE_LEN, sequences: 2, chunk: 8 };
+        assert!(model.scripted().batch_plan(sizes).is_err());
     }
     let model = tiny::named("llama").load(&device, Activations::Float32);
     let mut cache = model.scripted().new_pages(4, 2 * PAGE_LEN).unwrap();

@@ -52,6 +52,7 @@ pub use interpreter::{Interpreter, Outcome, tests_of};
 pub use library::{Entry, reference};
 pub use location::span_of_location;
 pub use model::{PREFILL_CHUNK, ScriptedModel};
+pub use model_memory::BatchSizes;
 pub use names::nearest as nearest_name;
 pub use reserve_statement::{reserve_statement, symbolic_reserve_statement};
 pub use session::{Entry as SessionEntry, Session};

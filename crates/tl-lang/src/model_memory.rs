@@ -9,10 +9,23 @@ use tl_device::{
     Action, DType, Device, Event, Layout, MemoryOptions, ReservationPlan, ReserveKind, Role, SessionPlan, Simulation,
     TensorBuffer, Trace,
 };
-use tl_model::{GenerateOptions, Generator, KvCache, LogitsRows, PAGE_LEN, Result, StepSequence};
+use tl_model::{CachePart, GenerateOptions, Generator, KvCache, LogitsRows, PAGE_LEN, Result, StepSequence};
 
 use crate::library::RunnableModel;
 use crate::model::{PREFILL_CHUNK, ScriptedModel};
+
+/// The sizes of steps of several sequences, whose keys and values lie in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSizes {
+    /// Pages of the KV cache, of [`PAGE_LEN`] tokens each.
+    pub n_pages: usize,
+    /// Maximum tokens of a sequence.
+    pub context: usize,
+    /// Maximum sequences of a step that adds one token to each.
+    pub sequences: usize,
+    /// Maximum tokens of a step that adds them to one sequence.
+    pub chunk: usize,
+}
 
 impl ScriptedModel {
     /// The memory of generation for up to `context` tokens, prompt and text together: the KV cache and the activations of
@@ -68,63 +81,45 @@ impl ScriptedModel {
         Ok(plan.reserve(buffer)?)
     }
 
-    /// The memory of steps of several sequences: a KV cache of `n_pages` pages, and the activations of a step of one token of
-    /// each of up to `sequences` sequences, and of one of up to `chunk` tokens of one.
+    /// The memory of steps of several sequences: the pages of the KV cache and the activations of a step of one token of each
+    /// sequence, and of a chunk of one.
     ///
     /// # Errors
     /// As for [`ScriptedModel::new_pages`]; a script that cannot run several sequences at once; a GPU.
-    pub fn pages_plan(&self, n_pages: usize, context: usize, sequences: usize, chunk: usize) -> Result<SessionPlan> {
+    pub fn batch_plan(&self, sizes: BatchSizes) -> Result<SessionPlan> {
+        let BatchSizes { n_pages, context, sequences, chunk } = sizes;
         self.check_context(context)?;
-        let (dtype, is_on_gpu) = (self.weights().cache_dtype(), self.weights().device().is_gpu());
-        let mut plan = ReservationPlan::default();
-        for part in self.cache_parts() {
-            for layout in part.layouts_in_pages(is_on_gpu, n_pages, dtype)? {
-                plan.add(&layout, ReserveKind::Exact, 1);
+        let mut plan = SessionPlan::from(
+            self.plan_of_parts(|part, is_on_gpu, dtype| part.layouts_in_pages(is_on_gpu, n_pages, dtype))?,
+        );
+        let steps = [(1, chunk.min(context)), (sequences, 1), (1, 1)];
+        let steps = steps.map(|(sequences, tokens)| self.trace_batch(sequences, tokens, context));
+        let mut largest: Vec<Layout> = Vec::new();
+        for layout in pack(&mut plan, steps)? {
+            match largest.iter_mut().find(|other| equal_except_rows(other, &layout)) {
+                Some(other) if other.shape().first() < layout.shape().first() => *other = layout,
+                Some(_) => {}
+                None => largest.push(layout),
             }
         }
-        let mut plan = SessionPlan::from(plan);
-        let device = Device::simulated(Simulation::default());
-        device.start_trace();
-        let mut results: Vec<Layout> = Vec::new();
-        let longest = chunk.min(context);
-        for (sequences, tokens) in [(1, longest), (sequences, 1), (1, 1)] {
-            for layout in replay(&self.trace_pages(sequences, tokens, context)?, &device)? {
-                match results.iter_mut().find(|other| equal_except_rows(other, &layout)) {
-                    Some(other) if other.shape().first() < layout.shape().first() => *other = layout,
-                    Some(_) => {}
-                    None => results.push(layout),
-                }
-            }
-        }
-        plan.arena = Some(device.stop_trace().arena()?);
-        for layout in results {
-            plan.reservations.add(&layout, ReserveKind::UpTo, 1);
-        }
+        largest.iter().for_each(|layout| plan.reservations.add(layout, ReserveKind::UpTo, 1));
         Ok(plan)
     }
 
-    /// Reserves [`ScriptedModel::pages_plan`] in `buffer`, and takes the kernels' workspace.
+    /// Reserves [`ScriptedModel::batch_plan`] in `buffer`, and takes the kernels' workspace.
     ///
     /// # Errors
     /// As for the plan, and memory that cannot be had.
-    pub fn reserve_pages(
-        &self,
-        buffer: &TensorBuffer,
-        n_pages: usize,
-        context: usize,
-        sequences: usize,
-        chunk: usize,
-    ) -> Result<()> {
-        let plan = self.pages_plan(n_pages, context, sequences, chunk)?;
+    pub fn reserve_batch(&self, buffer: &TensorBuffer, sizes: BatchSizes) -> Result<()> {
+        let plan = self.batch_plan(sizes)?;
         self.weights().device().take_workspace()?;
         Ok(plan.reserve(buffer)?)
     }
 
     /// A trace of a step of `tokens` tokens of each of `sequences` sequences. Its result is not freed in it.
-    fn trace_pages(&self, sequences: usize, tokens: usize, context: usize) -> Result<Trace> {
+    fn trace_batch(&self, sequences: usize, tokens: usize, context: usize) -> Result<Trace> {
         let pages: Vec<u32> = (0..context.div_ceil(PAGE_LEN) as u32).collect();
-        let held = context - tokens;
-        let sequence = StepSequence { pages: &pages, held, adding: tokens };
+        let sequence = StepSequence { pages: &pages, held: context - tokens, adding: tokens };
         let rows = if tokens == 1 { LogitsRows::All } else { LogitsRows::Last };
         let ids = vec![0; sequences * tokens];
         self.trace_in(
@@ -135,24 +130,16 @@ impl ScriptedModel {
 
     /// One block for the activations of all steps, and buffers for their results.
     fn plan_arena(&self, plan: &mut SessionPlan, context: usize) -> Result<()> {
-        let device = Device::simulated(Simulation::default());
-        device.start_trace();
-        let mut results: Vec<Layout> = Vec::new();
         // A shorter step makes the requests of the longest with fewer rows, so its places suffice. Only for a single token may a
         // script take another path.
-        let longest = context.min(PREFILL_CHUNK);
-        for n in [longest, 1] {
-            for layout in replay(&self.trace_step(n, context)?, &device)? {
-                if !results.contains(&layout) {
-                    results.push(layout);
-                }
+        let steps = [context.min(PREFILL_CHUNK), 1].map(|n| self.trace_step(n, context));
+        let mut results: Vec<Layout> = Vec::new();
+        for layout in pack(plan, steps)? {
+            if !results.contains(&layout) {
+                plan.reservations.add(&layout, ReserveKind::Exact, 1);
+                results.push(layout);
             }
         }
-        let arena = device.stop_trace().arena()?;
-        for layout in results {
-            plan.reservations.add(&layout, ReserveKind::Exact, 1);
-        }
-        plan.arena = Some(arena);
         Ok(())
     }
 
@@ -199,10 +186,18 @@ impl ScriptedModel {
 
     /// The buffers of a KV cache for `context` tokens.
     fn cache_plan(&self, context: usize) -> Result<ReservationPlan> {
+        self.plan_of_parts(|part, is_on_gpu, dtype| part.layouts(is_on_gpu, context, dtype))
+    }
+
+    /// The buffers of a KV cache whose parts have these layouts.
+    fn plan_of_parts(
+        &self,
+        layouts: impl Fn(&CachePart, bool, DType) -> Result<[Layout; 2]>,
+    ) -> Result<ReservationPlan> {
         let (dtype, is_on_gpu) = (self.weights().cache_dtype(), self.weights().device().is_gpu());
         let mut plan = ReservationPlan::default();
         for part in self.cache_parts() {
-            part.layouts(is_on_gpu, context, dtype)?.iter().for_each(|layout| plan.add(layout, ReserveKind::Exact, 1));
+            layouts(part, is_on_gpu, dtype)?.iter().for_each(|layout| plan.add(layout, ReserveKind::Exact, 1));
         }
         Ok(plan)
     }
@@ -256,6 +251,18 @@ fn step_lengths(prompt_len: usize) -> Vec<usize> {
 /// The layout of a token that a GPU chooses.
 fn chosen_token() -> Layout {
     Layout::new(DType::I32, [])
+}
+
+/// Makes the plan's arena one block that serves the activations of each of the steps. Gives the layouts of their results.
+fn pack(plan: &mut SessionPlan, steps: impl IntoIterator<Item = Result<Trace>>) -> Result<Vec<Layout>> {
+    let device = Device::simulated(Simulation::default());
+    device.start_trace();
+    let mut results = Vec::new();
+    for step in steps {
+        results.extend(replay(&step?, &device)?);
+    }
+    plan.arena = Some(device.stop_trace().arena()?);
+    Ok(results)
 }
 
 /// Repeats a step's takes and returns on a device, except for the buffers that outlive it, whose layouts are the result.

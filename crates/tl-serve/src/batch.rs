@@ -5,7 +5,7 @@
 //! what a sequence says never depends on who else is there.
 
 use tl_device::TensorBuffer;
-use tl_engine::{Constraint, ConstraintState, KvCache, LanguageModel, Model, SamplingOptions};
+use tl_engine::{BatchSizes, Constraint, ConstraintState, KvCache, LanguageModel, Model, SamplingOptions};
 use tl_model::{LogitsRows, ModelError, PAGE_LEN, Sampler, SamplerState, StepSequence};
 use tl_tensor::Tensor;
 
@@ -60,15 +60,14 @@ impl Sequence {
 impl Batch {
     /// Reserves all memory, and runs a step of each kind in it.
     pub(crate) fn new(model: &Model, options: &EngineOptions) -> Result<Batch> {
-        let n_pages = options.n_pages();
-        let rows = options.sequences.min(MAX_ROWS);
+        let sizes = options.batch_sizes();
         let buffer = TensorBuffer::new(model.device());
-        model.scripted().reserve_pages(&buffer, n_pages, options.context, rows, CHUNK)?;
+        model.scripted().reserve_batch(&buffer, sizes)?;
         model.device().set_tensor_buffer(buffer);
         let mut batch = Batch {
             model: model.clone(),
-            cache: model.scripted().new_pages(n_pages, options.context)?,
-            pool: PagePool::new(n_pages),
+            cache: model.scripted().new_pages(sizes.n_pages, sizes.context)?,
+            pool: PagePool::new(sizes.n_pages),
             slots: (0..options.sequences).map(|_| None).collect(),
             sampler: Sampler::new(SamplingOptions::default(), model.vocab_size())?,
             logprobs: Logprobs::new(model.vocab_size(), Request::MAX_LOGPROBS),
@@ -76,19 +75,19 @@ impl Batch {
             tokens: Vec::with_capacity(CHUNK.max(MAX_ROWS)),
             rows: Vec::with_capacity(options.sequences),
         };
-        batch.warm_up(options, rows)?;
+        batch.warm_up(sizes)?;
         Ok(batch)
     }
 
     /// Whatever a first step takes beside the reservation is taken before the device is sealed.
-    fn warm_up(&mut self, options: &EngineOptions, rows: usize) -> Result<()> {
-        let pages: Vec<u32> = (0..options.n_pages() as u32).collect();
-        let longest = CHUNK.min(options.context);
-        for (sequences, adding) in [(1, longest), (rows, 1)] {
+    fn warm_up(&mut self, sizes: BatchSizes) -> Result<()> {
+        let pages: Vec<u32> = (0..sizes.n_pages as u32).collect();
+        let steps = [(1, sizes.chunk.min(sizes.context), LogitsRows::Last), (sizes.sequences, 1, LogitsRows::All)];
+        for (sequences, adding, rows) in steps {
             let sequence = StepSequence { pages: &pages, held: 0, adding };
             let of_all = std::iter::repeat_n(sequence, sequences);
             let ids = vec![0; sequences * adding];
-            self.model.scripted().forward_step(&ids, of_all, LogitsRows::Last, &mut self.cache)?;
+            self.model.scripted().forward_step(&ids, of_all, rows, &mut self.cache)?;
         }
         Ok(())
     }

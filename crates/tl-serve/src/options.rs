@@ -1,6 +1,6 @@
 //! Options of an engine, and the memory that they take.
 
-use tl_engine::{MemoryPlan, Model, Planner};
+use tl_engine::{BatchSizes, MemoryPlan, Model, Planner};
 use tl_model::{CachePart, Keeps, ModelError, PAGE_LEN};
 
 use crate::error::{Error, Result};
@@ -67,13 +67,15 @@ impl EngineOptions {
     pub fn memory_plan(&self, planner: &Planner) -> Result<MemoryPlan> {
         self.check(planner.model())?;
         Ok(match runs_several(planner.model()) {
-            true => planner.plan_pages(self.n_pages(), self.context, self.sequences.min(MAX_ROWS), CHUNK)?,
+            true => planner.plan_batch(self.batch_sizes())?,
             false => planner.plan(self.context)?,
         })
     }
 
-    pub(crate) fn n_pages(&self) -> usize {
-        self.kv_tokens / PAGE_LEN
+    /// The sizes of an engine that runs several sequences at once.
+    pub(crate) fn batch_sizes(&self) -> BatchSizes {
+        let sequences = self.sequences.min(MAX_ROWS);
+        BatchSizes { n_pages: self.kv_tokens / PAGE_LEN, context: self.context, sequences, chunk: CHUNK }
     }
 
     pub(crate) fn check(&self, model: &Model) -> Result<()> {
